@@ -1,0 +1,1 @@
+//! SSM, API Gateway and CloudWatch.

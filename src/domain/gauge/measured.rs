@@ -1,0 +1,192 @@
+//! What the workers last measured, as plain data.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::latency::ProbeStats;
+use crate::domain::at::At;
+
+/// How a count was come by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountKind {
+    /// Nobody has counted.
+    #[default]
+    Unknown,
+    /// Every row was counted.
+    Exact,
+    /// Worked out from what was written and deleted.
+    Derived,
+    /// The store's own estimate.
+    Estimated,
+}
+
+/// A number of rows with its provenance and age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Rows; absent means `?`, never 0.
+    pub rows: Option<u64>,
+    /// How it was come by.
+    pub kind: CountKind,
+    /// When.
+    pub at: At,
+}
+
+/// A number, or honestly nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The value; absent means `?`.
+    pub value: Option<f64>,
+    /// When it was measured.
+    pub at: At,
+}
+
+/// The four lags of a table, in milliseconds, each with its age (FEATURES B2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Age of the newest change that was read, or time since the last read that found the end.
+    pub capture: Reading,
+    /// Age of the oldest change that was read and is not yet durable in the target; grows while paused.
+    pub apply: Reading,
+    /// Time from writing a marker at the source to reading it back from the target.
+    pub marker: Reading,
+}
+
+/// What a table's workers are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing yet.
+    #[default]
+    Waiting,
+    /// Bulk load.
+    Loading,
+    /// Loaded; changes not applied yet.
+    Loaded,
+    /// Applying changes.
+    Following,
+    /// Being compared.
+    Verifying,
+    /// Resting.
+    Paused,
+    /// Drained and fenced.
+    Drained,
+    /// A worker stopped with an error and will try again.
+    Retrying,
+    /// Not moved by plan; watched.
+    Stays,
+}
+
+/// Numbers of one table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableGauge {
+    /// What its workers do.
+    pub phase: Phase,
+    /// Rows at the source.
+    pub source: Count,
+    /// Rows in the target.
+    pub target: Count,
+    /// The four lags.
+    pub lag: Lag,
+    /// Rows written so far by the load.
+    pub loaded: u64,
+    /// Segments done and in all.
+    pub segments: (u32, u32),
+    /// Rows or changes a second over the last seconds.
+    pub rate: f64,
+    /// Changes applied so far.
+    pub applied: u64,
+    /// Rows parked now, by reason.
+    pub parked: BTreeMap<String, u64>,
+    /// Source items removed by TTL since the start.
+    pub expired: u64,
+    /// Writes retried or batches split.
+    pub retries: u64,
+    /// Rows compared so far in the running verification.
+    pub verified_rows: u64,
+    /// The last trouble, without row values.
+    pub trouble: Option<String>,
+}
+
+/// Whether the way back is open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Readiness {
+    /// Not measured yet.
+    #[default]
+    Unknown,
+    /// Values captured, places readable within this many milliseconds for all of them.
+    Armed {
+        /// Time to read every place, measured.
+        read_ms: i64,
+        /// When it was measured.
+        at: At,
+    },
+    /// Something is missing.
+    NotReady {
+        /// What.
+        why: String,
+    },
+}
+
+/// Everything measured at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Wall clock when this was put together; ages of everything in it count from here.
+    pub at: At,
+    /// Tables by id, the ones that stay included.
+    pub tables: BTreeMap<String, TableGauge>,
+    /// CloudWatch signals by id; everything else is derived by `domain::gauge`.
+    pub signals: BTreeMap<String, Reading>,
+    /// Probes by id.
+    pub probes: BTreeMap<String, ProbeStats>,
+    /// Load workers running and wanted.
+    pub workers: (u32, u32),
+    /// Read capacity spent in the last second.
+    pub rcu_per_s: f64,
+    /// Whether the way back is open.
+    pub way_back: Readiness,
+    /// Writes made on the new side since the thaw; absent means not known.
+    pub at_risk: Option<u64>,
+    /// Write interruption so far, monotonic, in milliseconds.
+    pub downtime_ms: Option<i64>,
+    /// Age of the last durable journal write, in milliseconds; absent before the first.
+    pub journal_age_ms: Option<i64>,
+    /// Whether the journal can be written.
+    pub journal_ok: bool,
+}
+
+impl Count {
+    /// An exact count.
+    #[must_use]
+    pub const fn exact(rows: u64, at: At) -> Self {
+        Self { rows: Some(rows), kind: CountKind::Exact, at }
+    }
+
+    /// A derived count.
+    #[must_use]
+    pub const fn derived(rows: u64, at: At) -> Self {
+        Self { rows: Some(rows), kind: CountKind::Derived, at }
+    }
+
+    /// The store's own estimate.
+    #[must_use]
+    pub const fn estimated(rows: u64, at: At) -> Self {
+        Self { rows: Some(rows), kind: CountKind::Estimated, at }
+    }
+}
+
+impl Reading {
+    /// A value measured at `at`.
+    #[must_use]
+    pub const fn new(value: f64, at: At) -> Self {
+        Self { value: Some(value), at }
+    }
+
+    /// The value, unless it is missing or older than `stale_ms`.
+    #[must_use]
+    pub fn fresh(&self, now: At, stale_ms: i64) -> Option<f64> {
+        self.value.filter(|_| now.since(self.at) <= stale_ms)
+    }
+}

@@ -1,0 +1,9 @@
+//! Measured numbers: counts, lags, rates and signals. Samples, not facts: the latest wins.
+
+mod latency;
+mod measured;
+mod series;
+
+pub use latency::{LatencyWindow, ProbeStats};
+pub use measured::{Count, CountKind, Lag, Measured, Phase, Readiness, Reading, TableGauge};
+pub use series::Series;

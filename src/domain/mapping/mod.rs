@@ -1,0 +1,76 @@
+//! From source items to target rows: a mapping is compiled once per table and applied per item.
+//!
+//! FEATURES A1, A14. A value that does not fit is a [`Misfit`], never a guess: the row is parked with the
+//! reason and counted.
+
+use serde::{Deserialize, Serialize};
+
+mod convert;
+mod json;
+mod numeric;
+mod table;
+
+pub use json::canonical_json;
+pub use numeric::canonical_numeric;
+pub use table::{ChildRows, Mapped, TableMapping};
+
+/// Why a row could not be carried. Holds the column and the kind of trouble, never the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{column}: {reason}")]
+pub struct Misfit {
+    /// The target column (or `-` when the whole row is refused).
+    pub column: String,
+    /// What is wrong.
+    pub reason: MisfitReason,
+}
+
+/// The kinds of misfit, each with what a person can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum MisfitReason {
+    /// U+0000 cannot be stored in PostgreSQL text.
+    #[error("holds a NUL character, which PostgreSQL text cannot store")]
+    Nul,
+    /// A number outside the column's range or precision.
+    #[error("number does not fit the column's precision or range")]
+    NumberRange,
+    /// Text longer than the column allows.
+    #[error("text is longer than the column allows")]
+    TooLong,
+    /// The attribute has another type than the column wants.
+    #[error("attribute type does not convert to the column's type")]
+    WrongType,
+    /// A required attribute is absent or null.
+    #[error("required attribute is missing")]
+    Missing,
+    /// A uuid, timestamp or date that does not parse.
+    #[error("text does not parse as the column's type")]
+    Unparsable,
+    /// Another row already holds a unique value. Found by the target.
+    #[error("a unique column already holds this value in another row")]
+    DuplicateUnique,
+    /// The row points at a parent that is not there (yet). Found by the target.
+    #[error("refers to a parent row that is not in the target")]
+    ForeignKey,
+    /// The target refused the row for another reason, named in the detail.
+    #[error("the target refused the row")]
+    Refused,
+}
+
+impl MisfitReason {
+    /// A stable name for counts and tables, as serialised.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nul => "nul",
+            Self::NumberRange => "number_range",
+            Self::TooLong => "too_long",
+            Self::WrongType => "wrong_type",
+            Self::Missing => "missing",
+            Self::Unparsable => "unparsable",
+            Self::DuplicateUnique => "duplicate_unique",
+            Self::ForeignKey => "foreign_key",
+            Self::Refused => "refused",
+        }
+    }
+}

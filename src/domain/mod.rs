@@ -1,0 +1,10 @@
+//! Pure core: no clock, no I/O, no async, no terminal. Everything here is a function of its arguments.
+
+pub mod at;
+pub mod gauge;
+pub mod mapping;
+pub mod plan;
+pub mod run;
+pub mod secret;
+pub mod value;
+pub mod verify;

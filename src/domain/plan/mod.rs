@@ -1,0 +1,132 @@
+//! The plan: immutable data, compiled from `config.toml`, linted and hashed before it may run.
+//! Nothing is chosen at execution time.
+
+mod gate;
+mod hash;
+mod lint;
+mod probe;
+mod step;
+mod switch;
+mod table;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use gate::{Criterion, Gate, OnFail, Op};
+pub use lint::{Finding, Severity, lint};
+pub use probe::{Metric, Probe, Side, Signal, SignalSource};
+pub use step::{Confirm, Start, Step, StepKind};
+pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
+pub use table::{ChildTable, Column, ColumnSource, ColumnType, Fallback, ForeignKey, StaysTable, Table};
+
+use super::at::At;
+
+/// A whole migration day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Short name, used in run folders and as the default typed word: `cloudshelf`.
+    pub name: String,
+    /// What the environment is called on screen: `production`.
+    pub environment: String,
+    /// Whether mistakes here hurt customers; drawn `[PROD]` and asks for typed words.
+    pub production: bool,
+    /// T-0, the planned moment of the freeze. Absent: T-0 is set so that the first step starts at once.
+    pub t0: Option<At>,
+    /// Longest write interruption that still counts as success, in milliseconds (FEATURES D5).
+    pub downtime_budget_ms: i64,
+    /// Tables that move.
+    pub tables: Vec<Table>,
+    /// Tables that are watched and never moved (FEATURES A8).
+    pub stays: Vec<StaysTable>,
+    /// Everything that can be switched, the freeze parameter included.
+    pub switches: Vec<Switch>,
+    /// How writes are frozen and thawed (FEATURES C5).
+    pub freeze: Option<Freeze>,
+    /// HTTP probes (FEATURES D2).
+    pub probes: Vec<Probe>,
+    /// Watched numbers with limits (FEATURES D1, B8).
+    pub signals: Vec<Signal>,
+    /// Conditions that must hold (FEATURES E3).
+    pub gates: Vec<Gate>,
+    /// The runbook, in order (FEATURES E1).
+    pub steps: Vec<Step>,
+    /// How the bulk load runs.
+    pub load: Load,
+    /// How changes are followed.
+    pub follow: Follow,
+    /// How both sides are compared.
+    pub verify: Verify,
+}
+
+/// Bulk load settings (FEATURES A1, A12).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Load {
+    /// Segments a table's scan is split into.
+    pub segments: u32,
+    /// Segments read at the same time; `+` and `-` change it while running.
+    pub workers: u32,
+    /// Read capacity units a second over all workers; absent means unlimited.
+    pub read_budget_rcu: Option<f64>,
+}
+
+/// Change-following settings (FEATURES A2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Follow {
+    /// Pause between two reads of a shard that had nothing, in milliseconds.
+    pub poll_ms: u64,
+    /// Most changes applied in one transaction.
+    pub batch: u32,
+    /// How often a marker is sent through each table's stream to measure the round trip, in milliseconds.
+    pub marker_every_ms: u64,
+}
+
+/// Comparison settings (FEATURES B3, B4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verify {
+    /// Share of rows that must match, 0..=1; the default is 0.999.
+    pub floor: f64,
+    /// How long a difference must stand before it counts, in milliseconds.
+    pub settle_ms: u64,
+    /// Segments each side is read in.
+    pub segments: u32,
+    /// Most differing keys that are looked at field by field and listed.
+    pub list_limit: u32,
+}
+
+impl Plan {
+    /// The step with this id.
+    #[must_use]
+    pub fn step(&self, id: &str) -> Option<&Step> {
+        self.steps.iter().find(|s| s.id == id)
+    }
+
+    /// Position of the step with this id.
+    #[must_use]
+    pub fn step_index(&self, id: &str) -> Option<usize> {
+        self.steps.iter().position(|s| s.id == id)
+    }
+
+    /// The switch with this id.
+    #[must_use]
+    pub fn switch(&self, id: &str) -> Option<&Switch> {
+        self.switches.iter().find(|s| s.id == id)
+    }
+
+    /// The gate with this id.
+    #[must_use]
+    pub fn gate(&self, id: &str) -> Option<&Gate> {
+        self.gates.iter().find(|g| g.id == id)
+    }
+
+    /// The probe with this id.
+    #[must_use]
+    pub fn probe(&self, id: &str) -> Option<&Probe> {
+        self.probes.iter().find(|p| p.id == id)
+    }
+
+    /// The moving table with this id.
+    #[must_use]
+    pub fn table(&self, id: &str) -> Option<&Table> {
+        self.tables.iter().find(|t| t.id == id)
+    }
+}

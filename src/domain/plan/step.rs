@@ -1,0 +1,138 @@
+//! The runbook's steps.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the migration-day checklist (FEATURES E1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Short name, unique: `freeze`.
+    pub id: String,
+    /// Words for the screen: `freeze writes`.
+    pub title: String,
+    /// Planned start relative to T-0, in milliseconds; negative before.
+    pub at_ms: i64,
+    /// How long it is expected to take, in milliseconds.
+    pub takes_ms: i64,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it does.
+    pub kind: StepKind,
+    /// When it may start.
+    pub start: Start,
+    /// What a person must do before it starts.
+    pub confirm: Confirm,
+    /// How it is undone, in words; empty means it changes nothing that needs undoing.
+    pub undo: String,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Configuration, connections, permissions, tables, streams and parameters are as the plan says.
+    Preflight,
+    /// Target tables exist as the plan says; missing ones are created.
+    SetUp,
+    /// Streams are on and their start positions are recorded.
+    Capture,
+    /// Bulk load of every table.
+    Load,
+    /// Changes are applied until the lag is under this many milliseconds on every table.
+    CatchUp {
+        /// Largest apply lag that counts as caught up, in milliseconds.
+        max_lag_ms: i64,
+    },
+    /// Both sides are compared, key by key and field by field.
+    Verify,
+    /// Previous values are captured, rollback clients warmed, the way back proven readable.
+    Arm,
+    /// Writes are refused on the old side, proven by the probe.
+    Freeze,
+    /// Everything written before the freeze has arrived, proven by a nonce.
+    Drain,
+    /// These switches are set, in parallel, each read back. The first such step is the decision.
+    Switch {
+        /// Switch ids.
+        switches: Vec<String>,
+    },
+    /// These probes must be served.
+    Smoke {
+        /// Probe ids.
+        probes: Vec<String>,
+    },
+    /// Writes are allowed again, proven by the probe.
+    Thaw,
+    /// A gate must be met.
+    Gate {
+        /// Gate id.
+        gate: String,
+    },
+    /// A person does something and says so.
+    Manual {
+        /// What to do.
+        what: String,
+    },
+}
+
+/// When a step may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// As soon as the step before it is done.
+    WhenReady,
+    /// Not before its planned time.
+    AtPlanned,
+}
+
+/// What a person must do before a step starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// Nothing.
+    None,
+    /// One key.
+    Key,
+    /// Type this word.
+    Word(String),
+}
+
+impl StepKind {
+    /// The kind's name as in the config file.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::SetUp => "set_up",
+            Self::Capture => "capture",
+            Self::Load => "load",
+            Self::CatchUp { .. } => "catch_up",
+            Self::Verify => "verify",
+            Self::Arm => "arm",
+            Self::Freeze => "freeze",
+            Self::Drain => "drain",
+            Self::Switch { .. } => "switch",
+            Self::Smoke { .. } => "smoke",
+            Self::Thaw => "thaw",
+            Self::Gate { .. } => "gate",
+            Self::Manual { .. } => "manual",
+        }
+    }
+
+    /// Names of every kind, as in the config file.
+    pub const NAMES: [&'static str; 14] = [
+        "preflight",
+        "set_up",
+        "capture",
+        "load",
+        "catch_up",
+        "verify",
+        "arm",
+        "freeze",
+        "drain",
+        "switch",
+        "smoke",
+        "thaw",
+        "gate",
+        "manual",
+    ];
+}

@@ -1,0 +1,93 @@
+//! What can be switched, and how writes are frozen.
+
+use serde::{Deserialize, Serialize};
+
+/// One switch: a place whose value decides which side is used (FEATURES C1, C2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Short name: `writes`.
+    pub id: String,
+    /// Words for the screen: `writes go to`.
+    pub title: String,
+    /// Where the value lives.
+    pub kind: SwitchKind,
+    /// The value that must stand there before the switch, when it may be known: refuses a plan made for another world.
+    pub expect: Option<String>,
+    /// The value to set.
+    pub to: ValueRef,
+}
+
+/// Where a switch's value lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchKind {
+    /// An SSM parameter. `secure` means SecureString: its value is never shown.
+    Parameter {
+        /// Full name: `/cloudshelf/prod/db/writes`.
+        name: String,
+        /// SecureString instead of String.
+        secure: bool,
+    },
+    /// An API Gateway (REST) stage variable.
+    StageVariable {
+        /// The REST API's id.
+        api: String,
+        /// The stage.
+        stage: String,
+        /// The variable.
+        variable: String,
+    },
+}
+
+/// A value, or where it is found. Secrets are only ever referenced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueRef {
+    /// The value itself; not for secrets.
+    Literal(String),
+    /// An environment variable.
+    Env(String),
+    /// A file; a trailing newline is cut.
+    File(String),
+    /// Another SSM parameter, decrypted.
+    Parameter(String),
+}
+
+/// How writes are frozen: a switch of its own, and the probe that proves it (FEATURES C5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Id of the switch whose `to` value freezes writes; thaw restores the captured value.
+    pub switch: String,
+    /// Id of the write probe that must be refused before the freeze counts, and accepted after the thaw.
+    pub probe: String,
+    /// How long writes must have been refused without a break before the freeze counts, in milliseconds.
+    pub settle_ms: u64,
+    /// How long to wait for the first refusal before giving up, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Switch {
+    /// Whether the value must never be shown or journaled.
+    #[must_use]
+    pub fn secret(&self) -> bool {
+        matches!(self.kind, SwitchKind::Parameter { secure: true, .. })
+    }
+
+    /// Where the switch is, for screens: the parameter's name, or `api/stage:variable`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.kind {
+            SwitchKind::Parameter { name, .. } => name.clone(),
+            SwitchKind::StageVariable { api, stage, variable } => format!("{api}/{stage}:{variable}"),
+        }
+    }
+
+    /// What is shown as the new value: the literal, or stars.
+    #[must_use]
+    pub fn to_label(&self) -> String {
+        match (&self.to, self.secret()) {
+            (ValueRef::Literal(v), false) => v.clone(),
+            _ => "***".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Tables that move, with their column mappings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One source table and where its rows go (FEATURES A1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Short name on every screen: `books`.
+    pub id: String,
+    /// The table's name at the source: `CloudShelf-Books`.
+    pub source: String,
+    /// The table's name in the target, schema-qualified or not: `books`.
+    pub target: String,
+    /// Source attributes that make the key, in order: partition key, then sort key if any.
+    pub key: Vec<String>,
+    /// Target columns in insert order. The key's columns are marked.
+    pub columns: Vec<Column>,
+    /// Lists that become rows of their own.
+    pub children: Vec<ChildTable>,
+    /// References to other target tables; loads run parents first.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// The TTL attribute at the source, epoch seconds; deletes by TTL are counted as expired.
+    pub ttl: Option<String>,
+    /// Key value of marker items is this text followed by a nonce; only for text partition keys.
+    pub marker_prefix: String,
+    /// DDL file or statements that create the target table; absent when it must exist already (FEATURES A9).
+    pub ddl: Option<String>,
+}
+
+/// One target column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// The column's name in the target.
+    pub name: String,
+    /// Its type.
+    pub ty: ColumnType,
+    /// Where its value comes from.
+    pub from: ColumnSource,
+    /// What to do when the attribute is absent or null.
+    pub absent: Fallback,
+    /// Whether the column is part of the target's primary key.
+    pub key: bool,
+}
+
+/// Where a column's value comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnSource {
+    /// A path of attribute names: `["address", "city"]`.
+    Attribute(Vec<String>),
+    /// The same literal in every row.
+    Constant(String),
+    /// In a child table: the parent's key attribute.
+    Parent(String),
+    /// In a child table: the position in the list, from 0.
+    Ordinal,
+    /// In a child table of plain values: the element itself.
+    Element,
+}
+
+/// What stands in when an attribute is absent or null.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// SQL NULL.
+    Null,
+    /// This literal, written as in the config: `General`, `0`.
+    Literal(String),
+    /// The row is parked.
+    Required,
+}
+
+/// Target column types that can be written and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// `text`.
+    Text,
+    /// `varchar(n)`, length in characters.
+    Varchar(u32),
+    /// `uuid`.
+    Uuid,
+    /// `numeric` with precision and scale; `None` is unbounded.
+    Numeric(Option<(u16, u16)>),
+    /// `smallint`.
+    Smallint,
+    /// `integer`.
+    Integer,
+    /// `bigint`.
+    Bigint,
+    /// `double precision`.
+    Double,
+    /// `boolean`.
+    Boolean,
+    /// `timestamptz`, from ISO 8601 text or epoch seconds/milliseconds.
+    Timestamptz,
+    /// `date`.
+    Date,
+    /// `jsonb`.
+    Jsonb,
+    /// `text[]`.
+    TextArray,
+    /// `bytea`.
+    Bytea,
+}
+
+/// A list attribute that becomes rows of another table, replaced as a whole with its parent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChildTable {
+    /// The child table's name in the target.
+    pub target: String,
+    /// Path of the list attribute.
+    pub list: Vec<String>,
+    /// Columns in insert order; must hold the parent's key columns and an ordinal or own key.
+    pub columns: Vec<Column>,
+    /// Child columns that hold the parent's key, in the parent's key order.
+    pub parent_key: Vec<String>,
+}
+
+/// A reference from this table to another one in the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// Columns here.
+    pub columns: Vec<String>,
+    /// Id of the table they point at.
+    pub references: String,
+}
+
+/// A table that stays where it is and is only watched (FEATURES A8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaysTable {
+    /// Short name on screen.
+    pub id: String,
+    /// Name at the source.
+    pub source: String,
+}
+
+impl Table {
+    /// Names of the target's primary key columns, in column order.
+    pub fn key_columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|c| c.key).map(|c| c.name.as_str())
+    }
+}
+
+impl ColumnType {
+    /// The type as PostgreSQL writes it.
+    #[must_use]
+    pub fn sql(self) -> String {
+        match self {
+            Self::Text => "text".into(),
+            Self::Varchar(n) => format!("varchar({n})"),
+            Self::Uuid => "uuid".into(),
+            Self::Numeric(None) => "numeric".into(),
+            Self::Numeric(Some((p, s))) => format!("numeric({p},{s})"),
+            Self::Smallint => "smallint".into(),
+            Self::Integer => "integer".into(),
+            Self::Bigint => "bigint".into(),
+            Self::Double => "double precision".into(),
+            Self::Boolean => "boolean".into(),
+            Self::Timestamptz => "timestamptz".into(),
+            Self::Date => "date".into(),
+            Self::Jsonb => "jsonb".into(),
+            Self::TextArray => "text[]".into(),
+            Self::Bytea => "bytea".into(),
+        }
+    }
+}

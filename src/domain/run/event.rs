@@ -1,0 +1,425 @@
+//! Facts: everything that happened on the day, in order. This is the journal's vocabulary.
+//!
+//! A fact never holds a secret or a row value. Keys, parameter names and versions may appear.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+
+/// One journaled event with its place in the total order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// Position, from 1, without gaps.
+    pub seq: u64,
+    /// When it happened, on the run's clock.
+    pub at: At,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The console itself, following the plan.
+    Auto,
+    /// A person at this console.
+    Operator(String),
+    /// A person at another terminal.
+    Terminal(String),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A run was opened. Always the first fact.
+    RunOpened {
+        /// Run id, also the name of its folder.
+        run: String,
+        /// The plan's name.
+        plan: String,
+        /// The plan's hash.
+        plan_hash: String,
+        /// Environment name.
+        environment: String,
+        /// Who drives.
+        operator: String,
+        /// On which host.
+        host: String,
+        /// Version of this program.
+        version: String,
+        /// T-0 of this run.
+        t0: At,
+        /// Step ids in order, so that a journal can be folded without the plan.
+        steps: Vec<String>,
+    },
+    /// A process took the run up again after another one ended. Steps that were running become unknown.
+    RunResumed {
+        /// Who drives now.
+        operator: String,
+        /// On which host.
+        host: String,
+    },
+    /// Workers rest at their next safe point.
+    RunPaused {
+        /// Who asked.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Workers go on.
+    RunContinued {
+        /// Who asked.
+        by: Actor,
+    },
+    /// A step waits for a person.
+    StepHeld {
+        /// Step id.
+        step: String,
+        /// What it waits for, in words.
+        reason: String,
+    },
+    /// A person confirmed a step.
+    Confirmed {
+        /// Step id.
+        step: String,
+        /// Who.
+        by: Actor,
+    },
+    /// A step began. Durable before anything it does.
+    StepStarted {
+        /// Step id.
+        step: String,
+        /// From 1.
+        attempt: u32,
+    },
+    /// A step reached its end, with what proves it.
+    StepDone {
+        /// Step id.
+        step: String,
+        /// What was read back.
+        evidence: Vec<Evidence>,
+    },
+    /// A step ended without reaching its end.
+    StepFailed {
+        /// Step id.
+        step: String,
+        /// What went wrong.
+        error: StepError,
+    },
+    /// A person left a step out.
+    StepSkipped {
+        /// Step id.
+        step: String,
+        /// Who.
+        by: Actor,
+    },
+    /// A switch's value before anything was changed. Values that may be shown are kept, others by version.
+    Captured {
+        /// Switch id.
+        switch: String,
+        /// The parameter's version that holds it.
+        version: Option<i64>,
+        /// The value, unless it is secret.
+        value: Option<String>,
+    },
+    /// Something is about to be changed in the world. Durable before the effect.
+    Intent {
+        /// Unique in the run: `switch/writes/1`.
+        id: String,
+        /// The step it belongs to; absent in a rollback.
+        step: Option<String>,
+        /// What will be changed.
+        action: Action,
+    },
+    /// What was read back after an intent.
+    Outcome {
+        /// The intent.
+        id: String,
+        /// What was found.
+        result: OutcomeResult,
+    },
+    /// The point after which only *finish* or *roll back* exist.
+    Decided {
+        /// Who or what decided.
+        by: Actor,
+    },
+    /// A table's stream is being captured from here on.
+    CaptureStarted {
+        /// Table id.
+        table: String,
+        /// The stream's identity (ARN).
+        stream: String,
+        /// Shard id to start position.
+        positions: BTreeMap<String, String>,
+    },
+    /// A table's bulk load ended.
+    TableLoaded {
+        /// Table id.
+        table: String,
+        /// Rows written.
+        rows: u64,
+        /// Rows parked by reason.
+        parked: BTreeMap<String, u64>,
+        /// How long it took, monotonic, in milliseconds.
+        took_ms: i64,
+    },
+    /// A full comparison of a table ended.
+    Verified {
+        /// Table id.
+        table: String,
+        /// What it found.
+        summary: VerifySummary,
+    },
+    /// A gate's criteria began to hold.
+    GateMet {
+        /// Gate id.
+        gate: String,
+        /// Each criterion with value and age.
+        evidence: Vec<Evidence>,
+    },
+    /// A gate's criteria stopped holding (or evidence went missing).
+    GateBroken {
+        /// Gate id.
+        gate: String,
+        /// What broke it.
+        evidence: Vec<Evidence>,
+    },
+    /// The write probe was refused for the first time: the downtime clock starts.
+    WritesRefused {
+        /// When the probe saw it, wall clock.
+        at: At,
+    },
+    /// The write probe was accepted again: the downtime clock stops.
+    WritesAccepted {
+        /// When the probe saw it, wall clock.
+        at: At,
+        /// Interruption measured on the monotonic clock of one process; absent after a restart in between.
+        downtime_ms: Option<i64>,
+    },
+    /// Rollback was ordered.
+    RollbackOrdered {
+        /// Who.
+        by: Actor,
+        /// Why.
+        cause: Cause,
+    },
+    /// Every undo action is done and read back.
+    RolledBack {
+        /// From order to last read-back, in milliseconds.
+        took_ms: i64,
+        /// What was read back.
+        evidence: Vec<Evidence>,
+    },
+    /// An undo action failed; a person is needed.
+    RollbackStuck {
+        /// What stands where, and what to do by hand.
+        what: Vec<String>,
+    },
+    /// The last step is done.
+    RunFinished,
+    /// Something worth a line in the log.
+    Note {
+        /// How serious.
+        level: Level,
+        /// Which part speaks: `load`, `follow`, `aws`, `operator`.
+        source: String,
+        /// What it says.
+        text: String,
+    },
+}
+
+/// A change to the world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// Set a switch.
+    SetSwitch {
+        /// Switch id.
+        switch: String,
+        /// The new value, or stars.
+        to: String,
+    },
+    /// Put a switch back to its captured value.
+    RestoreSwitch {
+        /// Switch id.
+        switch: String,
+        /// The captured version, where there is one.
+        version: Option<i64>,
+    },
+    /// Create a target table and what belongs to it.
+    CreateTable {
+        /// Table id.
+        table: String,
+    },
+    /// Turn a stream on at the source.
+    EnableStream {
+        /// Table id.
+        table: String,
+    },
+    /// Write a marker through the fenced path.
+    WriteMarker {
+        /// Table id.
+        table: String,
+        /// The nonce.
+        nonce: String,
+    },
+}
+
+/// What was found after an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OutcomeResult {
+    /// The world holds what was meant.
+    Done {
+        /// What was read back: the value, or its version when it is secret.
+        read_back: String,
+        /// The version now, where there is one.
+        version: Option<i64>,
+    },
+    /// The world was read and does not hold what was meant.
+    Failed {
+        /// What came back.
+        error: String,
+    },
+    /// The world could not be read; nothing is known.
+    Unknown {
+        /// Why.
+        error: String,
+    },
+}
+
+/// One thing that was measured or read back, with its age and where it came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What: `lag books`, `read-back writes`.
+    pub name: String,
+    /// The value, as shown.
+    pub value: String,
+    /// When it was measured, wall clock.
+    pub at: At,
+    /// The query or call behind it.
+    pub source: String,
+    /// Whether it speaks for going on.
+    pub good: bool,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepError {
+    /// What kind of trouble; decides the exit code and whether to try again.
+    pub class: ErrorClass,
+    /// What was tried, on what, and what came back.
+    pub message: String,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// Kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// May go away by itself: a throttle, a torn connection.
+    Transient,
+    /// Credentials or permissions.
+    Permission,
+    /// The plan does not fit the world: a missing table, a stream that is off.
+    World,
+    /// A gate gave up.
+    Gate,
+    /// Both sides differ by more than the floor allows.
+    Verification,
+    /// The lease is held elsewhere.
+    Lease,
+    /// Stopped because it was asked to.
+    Cancelled,
+    /// A bug: a panic, an illegal transition.
+    Bug,
+}
+
+/// Why a rollback was ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// A person pressed the key or typed the command.
+    Asked,
+    /// A step before the decision failed while writes were frozen.
+    Cancel {
+        /// The step.
+        step: String,
+    },
+    /// A gate with `on_fail = "roll_back"` gave up, or a step failed with nobody there.
+    Automatic {
+        /// The step.
+        step: String,
+    },
+}
+
+/// How serious a note is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For the record.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Needs a person.
+    Error,
+}
+
+/// What a full comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VerifySummary {
+    /// Rows at the source, as they would be after mapping.
+    pub source: Count,
+    /// Rows in the target.
+    pub target: Count,
+    /// Rows that are equal.
+    pub equal: u64,
+    /// Keys only the source has.
+    pub missing: u64,
+    /// Keys only the target has.
+    pub extra: u64,
+    /// Keys both have with different fields.
+    pub mismatched: u64,
+    /// Keys that are parked, counted and explained.
+    pub parked: u64,
+    /// Source items past their TTL that the target has already dropped, or the other way round.
+    pub expired: u64,
+    /// Differences by cause: `number precision`, `null vs empty`, ...
+    pub causes: BTreeMap<String, u64>,
+    /// The first differing keys, never values.
+    pub keys: Vec<String>,
+    /// How long it took, monotonic, in milliseconds.
+    pub took_ms: i64,
+}
+
+impl VerifySummary {
+    /// Rows that differ and are not explained.
+    #[must_use]
+    pub const fn differing(&self) -> u64 {
+        self.missing + self.extra + self.mismatched
+    }
+
+    /// Share of rows that match, 0..=1; 1 for an empty table.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let all = self.equal + self.differing();
+        if all == 0 { 1.0 } else { self.equal as f64 / all as f64 }
+    }
+}
+
+impl Actor {
+    /// The name for a log line.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Auto => "auto",
+            Self::Operator(name) | Self::Terminal(name) => name,
+        }
+    }
+}

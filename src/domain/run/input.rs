@@ -1,0 +1,70 @@
+//! What the core is told.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Actor, Cause, Event, Evidence, StepError};
+use crate::domain::gauge::Measured;
+
+/// One thing that happened to the engine.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// Time passed; this is what was last measured.
+    Tick(&'a Measured),
+    /// Somebody asked for something.
+    Command(Command, Actor),
+    /// A step's performer came back.
+    Performed {
+        /// Step id.
+        step: String,
+        /// Which attempt.
+        attempt: u32,
+        /// Its evidence, or why it failed.
+        result: Result<Vec<Evidence>, StepError>,
+    },
+    /// A worker states a fact.
+    Stated(Event),
+    /// Rollback was ordered.
+    Rollback(Actor, Cause),
+}
+
+/// What a person can ask for. Names are used in the key table and on the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Let the held step start; `word` is what was typed.
+    Confirm {
+        /// Step id.
+        step: String,
+        /// What was typed, if a word is asked for.
+        word: Option<String>,
+    },
+    /// Try a failed or unknown step again.
+    Retry {
+        /// Step id.
+        step: String,
+    },
+    /// Leave a step out.
+    Skip {
+        /// Step id.
+        step: String,
+    },
+    /// Rest at the next safe point.
+    Pause,
+    /// Go on.
+    Continue,
+    /// Change the number of load workers by this much.
+    Workers {
+        /// Positive for more.
+        by: i32,
+    },
+    /// Put a line into the journal.
+    Note {
+        /// The line.
+        text: String,
+    },
+}
+
+/// Why a command was not taken: shown to whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);

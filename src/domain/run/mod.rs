@@ -1,0 +1,23 @@
+//! The run: facts, the state they fold into, and the two functions that matter.
+//!
+//! [`decide`] says which facts follow from an input, [`apply`] folds a fact into the state. Neither knows
+//! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
+
+mod apply;
+mod decide;
+mod event;
+mod input;
+mod rollback;
+mod state;
+
+pub use apply::{IllegalTransition, apply};
+pub use decide::{Decision, Effect, Policy, decide};
+pub use event::{
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, VerifySummary,
+};
+pub use input::{Command, Input, Refusal};
+pub use rollback::{UndoAction, WayBack, way_back};
+pub use state::{
+    Downtime, GateState, Need, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
+    TableState,
+};

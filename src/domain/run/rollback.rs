@@ -1,0 +1,71 @@
+//! The way back, worked out from the state alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{RunState, Standing};
+use crate::domain::plan::Plan;
+
+/// One action of the way back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoAction {
+    /// The switch to restore.
+    pub switch: String,
+    /// The captured version, where there is one.
+    pub version: Option<i64>,
+    /// The captured value, unless it is secret.
+    pub value: Option<String>,
+    /// Whether this restores the freeze parameter, which thaws the old side.
+    pub thaw: bool,
+    /// Whether anything was captured; without it the action can only be done by hand.
+    pub captured: bool,
+}
+
+/// The whole way back: waves of actions; actions within a wave are independent and run in parallel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayBack {
+    /// Latest changes first; the thaw of the old side comes last, once traffic points there again.
+    pub waves: Vec<Vec<UndoAction>>,
+}
+
+impl WayBack {
+    /// Every action in order.
+    pub fn actions(&self) -> impl Iterator<Item = &UndoAction> {
+        self.waves.iter().flatten()
+    }
+
+    /// Whether there is nothing to undo.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waves.iter().all(Vec::is_empty)
+    }
+}
+
+/// Works out what rollback would do now. Pure, cheap, valid in every state.
+///
+/// A switch is undone when it stands on the new value or when nobody knows (an intent without outcome).
+/// All traffic switches go back in one wave; the freeze is lifted after they are read back, because
+/// customers must not write while some readers still look at the other side.
+#[must_use]
+pub fn way_back(plan: &Plan, state: &RunState) -> WayBack {
+    let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
+    let mut traffic: Vec<(u64, UndoAction)> = Vec::new();
+    let mut thaw = Vec::new();
+    for switch in &plan.switches {
+        let Some(s) = state.switches.get(&switch.id) else { continue };
+        if !matches!(s.standing, Standing::New | Standing::Unknown) {
+            continue;
+        }
+        let is_freeze = freeze == Some(switch.id.as_str());
+        let action = UndoAction {
+            switch: switch.id.clone(),
+            version: s.captured_version,
+            value: s.captured_value.clone(),
+            thaw: is_freeze,
+            captured: s.captured,
+        };
+        if is_freeze { thaw.push(action) } else { traffic.push((s.changed_seq, action)) }
+    }
+    traffic.sort_by(|a, b| b.0.cmp(&a.0));
+    let waves = [traffic.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), thaw];
+    WayBack { waves: waves.into_iter().filter(|w| !w.is_empty()).collect() }
+}

@@ -1,0 +1,242 @@
+//! The state of a run: the fold of its facts, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
+use crate::domain::at::At;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Opened, nothing started.
+    #[default]
+    Prepared,
+    /// Going forward.
+    Running,
+    /// Resting at a safe point.
+    Paused,
+    /// Going back.
+    RollingBack,
+    /// Back on the old side, read back. Final.
+    RolledBack,
+    /// Every step done. Final.
+    Finished,
+    /// An undo failed; a person is needed. Rollback may be ordered again.
+    Stuck,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Not reached.
+    #[default]
+    Todo,
+    /// Reached and confirmed; will start.
+    Ready,
+    /// Being performed.
+    Running,
+    /// Waits for a person.
+    Held,
+    /// Reached its end.
+    Done,
+    /// Left out by a person.
+    Skipped,
+    /// Ended without reaching its end; may be tried again.
+    Failed,
+    /// Was running when its process died; the world must be asked.
+    Unknown,
+}
+
+/// One step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepState {
+    /// Step id.
+    pub id: String,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the first attempt began.
+    pub started: Option<At>,
+    /// When it ended, well or not.
+    pub ended: Option<At>,
+    /// Whether a person confirmed it.
+    pub confirmed: Option<Actor>,
+    /// Why it is held.
+    pub held: Option<String>,
+    /// What proves that it is done.
+    pub evidence: Vec<Evidence>,
+    /// Why it failed last.
+    pub error: Option<StepError>,
+}
+
+/// What is known of where a switch stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Never touched by this run.
+    #[default]
+    Old,
+    /// An intent has no outcome: it may be either.
+    Unknown,
+    /// Read back as the new value.
+    New,
+    /// Read back as the captured value after an undo.
+    Restored,
+}
+
+/// One switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SwitchState {
+    /// The version that was captured.
+    pub captured_version: Option<i64>,
+    /// The captured value, unless it is secret.
+    pub captured_value: Option<String>,
+    /// Whether anything was captured at all.
+    pub captured: bool,
+    /// Where it stands.
+    pub standing: Standing,
+    /// When it was last read back.
+    pub read_at: Option<At>,
+    /// What was last read back, or its version.
+    pub read_back: Option<String>,
+    /// Position of the fact that last set it; undo runs latest first.
+    pub changed_seq: u64,
+}
+
+/// The measured write interruption.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Downtime {
+    /// First refused write.
+    pub refused: Option<At>,
+    /// First accepted write after it.
+    pub accepted: Option<At>,
+    /// Measured length, in milliseconds.
+    pub ms: Option<i64>,
+}
+
+/// What the journal knows of one table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableState {
+    /// The captured stream.
+    pub stream: Option<String>,
+    /// Start positions by shard.
+    pub positions: BTreeMap<String, String>,
+    /// Rows the bulk load wrote.
+    pub loaded: Option<u64>,
+    /// Rows parked by the bulk load, by reason.
+    pub load_parked: BTreeMap<String, u64>,
+    /// Last full comparison, and when it ended.
+    pub verified: Option<(At, VerifySummary)>,
+}
+
+/// One gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GateState {
+    /// Since when all criteria hold without a break.
+    pub met_since: Option<At>,
+    /// Evidence of the last change.
+    pub evidence: Vec<Evidence>,
+}
+
+/// A rollback under way or done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RollbackState {
+    /// When it was ordered.
+    pub ordered: At,
+    /// By whom.
+    pub by: Actor,
+    /// Why.
+    pub cause: Cause,
+    /// When it ended.
+    pub ended: Option<At>,
+    /// From order to last read-back, in milliseconds.
+    pub took_ms: Option<i64>,
+    /// What was read back.
+    pub evidence: Vec<Evidence>,
+    /// When stuck: what stands where, and what to do by hand.
+    pub stuck: Vec<String>,
+}
+
+/// What a held step needs from a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// One key.
+    Key,
+    /// This word, typed.
+    Word(String),
+    /// A decision: try again, skip or roll back.
+    Decision,
+}
+
+/// The whole state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Run id.
+    pub run: String,
+    /// Plan name.
+    pub plan: String,
+    /// Hash of the plan this run was opened with.
+    pub plan_hash: String,
+    /// Environment name.
+    pub environment: String,
+    /// Who drives.
+    pub operator: String,
+    /// On which host.
+    pub host: String,
+    /// T-0.
+    pub t0: At,
+    /// When it was opened.
+    pub opened: At,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Steps in order.
+    pub steps: Vec<StepState>,
+    /// Switches by id.
+    pub switches: BTreeMap<String, SwitchState>,
+    /// Tables by id.
+    pub tables: BTreeMap<String, TableState>,
+    /// Gates by id.
+    pub gates: BTreeMap<String, GateState>,
+    /// Intents without outcome.
+    pub open_intents: BTreeMap<String, Action>,
+    /// Every intent id ever used, so that none is used twice.
+    pub used_intents: BTreeSet<String>,
+    /// When the point of no return was passed.
+    pub decided: Option<At>,
+    /// The write interruption.
+    pub downtime: Downtime,
+    /// The rollback, if one was ordered.
+    pub rollback: Option<RollbackState>,
+    /// When the run ended, well or not.
+    pub ended: Option<At>,
+    /// Position of the last fact folded in.
+    pub last_seq: u64,
+    /// Times a process took the run up again.
+    pub resumes: u32,
+}
+
+impl RunState {
+    /// The step with this id.
+    #[must_use]
+    pub fn step(&self, id: &str) -> Option<&StepState> {
+        self.steps.iter().find(|s| s.id == id)
+    }
+
+    /// Position of the first step that is neither done nor skipped.
+    #[must_use]
+    pub fn current(&self) -> Option<usize> {
+        self.steps.iter().position(|s| !matches!(s.status, StepStatus::Done | StepStatus::Skipped))
+    }
+
+    /// Whether the run can change no more.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self.status, RunStatus::RolledBack | RunStatus::Finished)
+    }
+}

@@ -1,0 +1,74 @@
+//! What a relational row holds: typed cells in column order, the canonical form both sides are compared in.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One column's value in canonical form.
+///
+/// Canonical means: two cells are equal exactly when a reader of the target could not tell them apart.
+/// Constructors in `domain::mapping` and the target's reader both produce this form.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell<'a> {
+    /// SQL NULL.
+    Null,
+    /// `text`, `varchar`. Never holds U+0000.
+    Text(Cow<'a, str>),
+    /// `uuid`, big endian.
+    Uuid([u8; 16]),
+    /// `numeric`: plain decimal, no exponent, no leading `+`, no leading or trailing zeros beyond
+    /// one before the point (`0.5`, `-12`, `19.9`); zero is `0`.
+    Numeric(Cow<'a, str>),
+    /// `smallint`, `integer`, `bigint`.
+    Int(i64),
+    /// `double precision`, `real`.
+    Float(f64),
+    /// `boolean`.
+    Bool(bool),
+    /// `timestamptz`: microseconds since the Unix epoch.
+    Timestamp(i64),
+    /// `date`: days since the Unix epoch.
+    Date(i32),
+    /// `jsonb`: compact JSON text with object keys sorted and numbers canonical as in `Numeric`.
+    Json(Cow<'a, str>),
+    /// `text[]`; sets arrive sorted.
+    TextArray(Vec<Cow<'a, str>>),
+    /// `bytea`.
+    Bytes(Cow<'a, [u8]>),
+}
+
+/// A row that owns its cells, for the paths that are not hot (follow, fetch by key, repair).
+pub type OwnedRow = Vec<Cell<'static>>;
+
+impl Cell<'_> {
+    /// The same cell, owning everything.
+    #[must_use]
+    pub fn into_owned(self) -> Cell<'static> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Text(s) => Cell::Text(Cow::Owned(s.into_owned())),
+            Self::Uuid(u) => Cell::Uuid(u),
+            Self::Numeric(s) => Cell::Numeric(Cow::Owned(s.into_owned())),
+            Self::Int(i) => Cell::Int(i),
+            Self::Float(x) => Cell::Float(x),
+            Self::Bool(b) => Cell::Bool(b),
+            Self::Timestamp(t) => Cell::Timestamp(t),
+            Self::Date(d) => Cell::Date(d),
+            Self::Json(s) => Cell::Json(Cow::Owned(s.into_owned())),
+            Self::TextArray(v) => Cell::TextArray(v.into_iter().map(|s| Cow::Owned(s.into_owned())).collect()),
+            Self::Bytes(b) => Cell::Bytes(Cow::Owned(b.into_owned())),
+        }
+    }
+}
+
+/// A row's primary key as text, its parts joined by `|` in key order. Keys may be shown; values may not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(pub String);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

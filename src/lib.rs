@@ -1,0 +1,36 @@
+//! cutover: the terminal console for migration day.
+//!
+//! Folders are layers; `tests/architecture.rs` enforces who may import whom (see `docs/architecture.md`).
+//!
+//! - [`domain`]: pure core. Plan, run state, `decide`/`apply`, mapping, gauges, verdicts.
+//! - [`snapshot`]: what a screen or a report may know. Immutable and serialisable.
+//! - [`view`]: draws a snapshot into a buffer. Pure.
+//! - [`journal`]: facts on disk.
+//! - [`engine`]: the only owner of mutable run state.
+//! - [`workers`]: load, follow, drain, verify, switch, watch and rollback, written against ports.
+//! - [`ports`]: the traits workers are written against.
+//! - [`adapters`]: the only place that names a driver or an SDK.
+//! - [`rehearsal`]: embedded stores, the control-plane stand-in and the simulated shop.
+//! - [`ui`]: terminal, keys, frames.
+//! - [`report`]: lines, JSON and Markdown over the same facts.
+//! - [`replay`]: a journal on a virtual clock.
+//! - [`config`]: `config.toml`, typed and located.
+//! - [`cli`]: the one composition root.
+//! - [`telemetry`]: log files.
+
+pub mod adapters;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod journal;
+pub mod ports;
+#[cfg(feature = "rehearsal")]
+pub mod rehearsal;
+pub mod replay;
+pub mod report;
+pub mod snapshot;
+pub mod telemetry;
+pub mod ui;
+pub mod view;
+pub mod workers;

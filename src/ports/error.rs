@@ -1,0 +1,80 @@
+//! One error for every port: what was tried, on what, what came back, what to do.
+
+use std::fmt;
+
+/// What kind of trouble; decides whether to try again and what to tell the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Asked to slow down. Try again later.
+    Throttled,
+    /// No connection, or it broke. Try again.
+    Unreachable,
+    /// No answer in time; the effect may have happened. Try again after reading back.
+    TimedOut,
+    /// Credentials or permissions.
+    Denied,
+    /// The thing does not exist.
+    NotFound,
+    /// The thing exists already, or changed under us.
+    Conflict,
+    /// An iterator is too old; get a new one after the last position.
+    Expired,
+    /// Data was trimmed before it was read: a gap that only a new load closes.
+    Trimmed,
+    /// The request or the data is wrong; trying again will not help.
+    Invalid,
+    /// The other side failed inside. Try again.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Whether trying again may help.
+    #[must_use]
+    pub const fn transient(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unreachable | Self::TimedOut | Self::Internal)
+    }
+}
+
+/// A port's error. Never holds a secret or a row value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortError {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// What was tried: `scan`, `put parameter`.
+    pub tried: String,
+    /// On what: `CloudShelf-Books segment 3/8`.
+    pub on: String,
+    /// What came back.
+    pub came_back: String,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// A port's result.
+pub type PortResult<T> = Result<T, PortError>;
+
+impl PortError {
+    /// An error without advice; [`PortError::advise`] adds it.
+    pub fn new(kind: ErrorKind, tried: impl Into<String>, on: impl Into<String>, came_back: impl Into<String>) -> Self {
+        Self { kind, tried: tried.into(), on: on.into(), came_back: came_back.into(), advice: String::new() }
+    }
+
+    /// The same error with what to do next.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.tried, self.on, self.came_back)?;
+        if !self.advice.is_empty() {
+            write!(f, " ({})", self.advice)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PortError {}

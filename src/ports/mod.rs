@@ -1,0 +1,26 @@
+//! What the workers need of the world, as object-safe traits, and the error kinds they all share.
+//!
+//! Adapters implement these; nothing here names a driver. All methods are cancel-safe unless they say
+//! otherwise: dropping a future may leave the effect done or not done, never half done.
+
+mod changes;
+mod clock;
+mod error;
+mod facts;
+mod metrics;
+mod probe;
+mod source;
+mod switch;
+mod target;
+
+pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
+pub use clock::Clock;
+pub use error::{ErrorKind, PortError, PortResult};
+pub use facts::{Facts, NotRecorded};
+pub use metrics::Metrics;
+pub use probe::{ProbeResult, Probes, Verdict};
+pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
+pub use switch::{Reading, Switches};
+pub use target::{
+    Applied, Bulk, ChangeBatch, Checkpoint, Lease, ParkedRow, RowChange, Target, TargetTable, TargetVisitor,
+};

@@ -1,0 +1,81 @@
+//! Where rows come from.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::error::PortResult;
+use crate::domain::gauge::Count;
+use crate::domain::plan::Table;
+use crate::domain::value::Item;
+
+/// One part of a table that is read on its own: segment `index` of `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Partition {
+    /// From 0.
+    pub index: u32,
+    /// How many in all.
+    pub of: u32,
+}
+
+/// Where to read on: opaque text made by the adapter (for DynamoDB `LastEvaluatedKey` as JSON).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub String);
+
+/// One page as it came from the wire, not parsed yet.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What stands at the end of a page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PageEnd {
+    /// Items in the page, markers included.
+    pub items: u32,
+    /// Where to read on; absent at the end of the partition.
+    pub next: Option<Cursor>,
+    /// Read capacity units the page cost, if the store said so.
+    pub capacity: Option<f64>,
+}
+
+/// What is known of a source table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceTable {
+    /// Key attributes with their types (`S`, `N`, `B`), partition key first.
+    pub key: Vec<(String, String)>,
+    /// The store's own count.
+    pub count: Count,
+    /// Size in bytes, the store's own estimate.
+    pub bytes: Option<u64>,
+    /// The change stream, if one is on: its identity and whether it carries new and old images.
+    pub stream: Option<(String, bool)>,
+    /// The TTL attribute, if TTL is on.
+    pub ttl: Option<String>,
+}
+
+/// A store that can be read in partitions.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// What the store says of a table.
+    async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
+
+    /// Reads one page of a partition. Retries throttles and torn connections itself, within reason.
+    async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
+
+    /// Parses a page once, handing each item to `each`; the items borrow from the page.
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd>;
+
+    /// Strongly consistent point reads; the answer is in the order of `keys`, absent items are `None`.
+    /// A key is an item that holds exactly the key attributes.
+    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>>;
+
+    /// Counts every row by reading them. Costs read capacity.
+    async fn count(&self, table: &Table) -> PortResult<Count>;
+
+    /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+
+    /// Removes a marker item.
+    async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+}

@@ -1,0 +1,216 @@
+//! Where rows go, and where progress is kept: in the same transaction as the data it describes.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::changes::Position;
+use super::error::PortResult;
+use super::source::{Cursor, Partition};
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+use crate::domain::mapping::{Mapped, Misfit, MisfitReason};
+use crate::domain::plan::Table;
+use crate::domain::value::{Cell, Key, OwnedRow};
+
+/// What is known of a target table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TargetTable {
+    /// Whether it exists.
+    pub exists: bool,
+    /// Its columns with their SQL types, in order.
+    pub columns: Vec<(String, String)>,
+    /// Primary key columns.
+    pub key: Vec<String>,
+    /// What does not fit the plan: each with what to do. Empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// How far a partition of a table's load has come, as stored beside the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The partition.
+    pub part: Partition,
+    /// Where to read on; absent before the first page and after the last.
+    pub cursor: Option<Cursor>,
+    /// Rows written so far.
+    pub rows: u64,
+    /// Rows parked so far.
+    pub parked: u64,
+    /// Whether the partition is read to its end.
+    pub done: bool,
+}
+
+/// A row that could not be carried: kept in the target's own ledger, by key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedRow {
+    /// Table id.
+    pub table: String,
+    /// The row's key.
+    pub key: Key,
+    /// Why.
+    pub misfit: Misfit,
+    /// The key attributes as JSON, to read the item again.
+    pub key_json: String,
+}
+
+/// What happens to one row of the target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowChange {
+    /// Insert or replace the row, its children with it.
+    Upsert {
+        /// Key, for the ledger.
+        key: Key,
+        /// Key attributes as JSON, for the ledger.
+        key_json: String,
+        /// Cells in column order.
+        row: OwnedRow,
+        /// Child rows by child table, in the plan's order.
+        children: Vec<Vec<OwnedRow>>,
+    },
+    /// Delete the row, its children with it.
+    Delete {
+        /// Key, for the ledger.
+        key: Key,
+        /// Cells of the primary key columns, in column order.
+        row_key: OwnedRow,
+    },
+    /// The row does not fit: remove it from the table if it is there, and park it.
+    Park(ParkedRow),
+}
+
+/// Changes applied together with the positions they reach.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChangeBatch {
+    /// At most one change per key; the caller keeps the last one.
+    pub rows: Vec<RowChange>,
+    /// New position of each shard that was read.
+    pub positions: BTreeMap<String, Position>,
+    /// Shards that are read to their end.
+    pub finished: Vec<String>,
+    /// Markers seen in this batch: nonces.
+    pub markers: Vec<String>,
+    /// Rows removed by TTL in this batch.
+    pub expired: u64,
+}
+
+/// What applying a batch did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// Rows inserted or updated.
+    pub upserted: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows the target refused, now in the ledger.
+    pub parked: Vec<ParkedRow>,
+}
+
+/// Who drives, as the target store knows it. `epoch` grows with every change of hands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Run id.
+    pub run: String,
+    /// Process that holds it: `host:pid:start`.
+    pub holder: String,
+    /// Fencing number.
+    pub epoch: i64,
+    /// When it ends unless renewed, by the target's clock.
+    pub until: At,
+}
+
+/// One partition's way into the target. Rows are encoded as they come; nothing is kept per row.
+///
+/// Not cancel-safe between `flush` calls; dropping it discards what was not flushed, and the checkpoint
+/// in the target still says where to start again.
+#[async_trait]
+pub trait Bulk: Send {
+    /// Encodes one mapped row with its children into the buffer. Borrowed cells are not kept.
+    /// `key_json` is kept only as long as the buffer, for rows the target refuses.
+    fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()>;
+
+    /// Bytes waiting in the buffer.
+    fn buffered(&self) -> usize;
+
+    /// Writes the buffer, the parked rows and the checkpoint in one transaction, durably.
+    /// Rows the target refuses one by one are parked and returned.
+    async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied>;
+}
+
+/// Sees rows of the target in canonical form: main-table rows in column order.
+pub type TargetVisitor<'v> = dyn FnMut(&[Cell<'_>]) + Send + 'v;
+
+/// A store that takes rows.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Creates our own bookkeeping (schema `cutover`) if it is not there. Idempotent.
+    async fn prepare(&self) -> PortResult<()>;
+
+    /// Compares a table with the plan.
+    async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
+
+    /// Creates a table from its DDL if it does not exist. Idempotent. Says whether it created it.
+    async fn create(&self, table: &Table) -> PortResult<bool>;
+
+    /// Opens a partition's way in.
+    async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>>;
+
+    /// Load checkpoints of a table; empty before its load began.
+    async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
+
+    /// Forgets a table's rows, checkpoints, positions and parked rows: before a load that starts over.
+    async fn reset(&self, table: &Table) -> PortResult<()>;
+
+    /// After every partition is loaded: statistics, deferred constraints and indexes.
+    async fn finish_load(&self, table: &Table) -> PortResult<()>;
+
+    /// Stores where following starts. Keeps positions that are there already. In one transaction.
+    async fn start_positions(
+        &self,
+        table: &Table,
+        stream: &str,
+        positions: &BTreeMap<String, Position>,
+    ) -> PortResult<()>;
+
+    /// The stream and each shard's applied position; `None` before following began. Finished shards are
+    /// listed with `None` as position.
+    #[allow(clippy::type_complexity)]
+    async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
+
+    /// Applies changes and positions in one transaction. The writer of follow, repair and retry.
+    async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
+
+    /// When a marker was applied, by our clock at apply time; `None` if it has not been.
+    async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>>;
+
+    /// Rows of the table. Exact counts read every row; otherwise the store's estimate is good enough.
+    async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;
+
+    /// Counts of parked rows by reason, and rows expired, from the ledger.
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
+
+    /// Parked rows, at most `limit`.
+    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>>;
+
+    /// Reads the whole table once, in canonical form, at one moment.
+    async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()>;
+
+    /// Reads the whole child table once, in canonical form; `child` is its place in the plan.
+    async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()>;
+
+    /// Rows by key, children with them; keys are cells of the key columns. In the order of `keys`.
+    #[allow(clippy::type_complexity)]
+    async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>>;
+
+    /// Row changes made to the plan's tables by anybody, as a counter that only grows. Differences mean something;
+    /// it may trail by a second.
+    async fn writes(&self, tables: &[Table]) -> PortResult<u64>;
+
+    /// Takes or renews the lease for `ttl_ms`. `Conflict` names the holder when somebody else has it.
+    async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
+
+    /// Takes the lease from whoever holds it: rollback and a dead driver's successor.
+    async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
+
+    /// Gives the lease back if we hold it.
+    async fn release(&self, holder: &str) -> PortResult<()>;
+}

@@ -1,0 +1,337 @@
+//! What a screen or a report may know of a run: one immutable, serialisable value.
+//!
+//! Built by [`build`] from the plan, the folded state and what was last measured. Live, replay and
+//! `status --json` build it the same way. Holds no secret and no row value.
+
+mod build;
+mod lamps;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use build::{Context, build};
+
+use crate::domain::at::At;
+use crate::domain::gauge::{Count, Lag, Phase, Series};
+use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, Standing, StepStatus, VerifySummary};
+
+/// How the run is being watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Mode {
+    /// The run itself, driven from here.
+    #[default]
+    Live,
+    /// A rehearsal on embedded stores; planned waits run this much faster.
+    Rehearsal {
+        /// Speed of planned waits.
+        speed: f64,
+    },
+    /// A recorded run.
+    Replay {
+        /// Speed.
+        speed: f64,
+        /// Whether it stands still.
+        paused: bool,
+    },
+}
+
+/// One moment of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Grows with every change.
+    pub version: u64,
+    /// The run's clock: facts, steps and planned times. On a rehearsal it runs faster while the console waits.
+    pub now: At,
+    /// The wall clock: ages of everything measured (`Count::at`, `Reading::at`, `Evidence::at`) count from here.
+    pub wall: At,
+    /// How it is watched.
+    pub mode: Mode,
+    /// Run id.
+    pub run: String,
+    /// Plan name.
+    pub plan: String,
+    /// First 12 digits of the plan's hash.
+    pub plan_hash: String,
+    /// Environment name.
+    pub environment: String,
+    /// Whether the environment is production.
+    pub production: bool,
+    /// Who drives, on which host.
+    pub driver: String,
+    /// T-0.
+    pub t0: At,
+    /// Where the run stands.
+    pub status: RunStatus,
+    /// The runbook.
+    pub steps: Vec<StepRow>,
+    /// Place of the current step in `steps`.
+    pub current: Option<usize>,
+    /// Tables, moving ones first.
+    pub tables: Vec<TableRow>,
+    /// Signals in the plan's order.
+    pub signals: Vec<SignalRow>,
+    /// Switches in the plan's order, the freeze included.
+    pub switches: Vec<SwitchRow>,
+    /// Probes by id: p95, errors and the last answer in words.
+    pub probes: BTreeMap<String, crate::domain::gauge::ProbeStats>,
+    /// The annunciator: fixed words in a fixed order.
+    pub lamps: Vec<Lamp>,
+    /// The way back.
+    pub rollback: Rollback,
+    /// The write interruption.
+    pub downtime: Downtime,
+    /// Write interruption still running, in milliseconds.
+    pub downtime_running_ms: Option<i64>,
+    /// Budget for it, in milliseconds.
+    pub downtime_budget_ms: i64,
+    /// Success criteria (FEATURES D5).
+    pub criteria: Vec<Criterion>,
+    /// Newest last; at most a few hundred.
+    pub log: Vec<LogRow>,
+    /// The journal.
+    pub journal: JournalRow,
+    /// Load workers running and wanted.
+    pub workers: (u32, u32),
+    /// Planned end of the last step, and the end as it looks now.
+    pub planned_end: At,
+    /// Forecast of the end.
+    pub forecast_end: At,
+    /// What the console waits for until when, if it only waits.
+    pub waiting: Option<(String, At)>,
+}
+
+/// What a step looks like in the runbook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepMark {
+    /// An ordinary step.
+    #[default]
+    Plain,
+    /// A gate.
+    Gate,
+    /// A switch (freeze and thaw included).
+    Switch,
+    /// Something a person does.
+    Manual,
+}
+
+/// One step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepRow {
+    /// Step id.
+    pub id: String,
+    /// Number from 1.
+    pub number: usize,
+    /// Words.
+    pub title: String,
+    /// The kind's name as in the config.
+    pub kind: String,
+    /// How it is marked.
+    pub mark: StepMark,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Who answers for it.
+    pub owner: String,
+    /// Planned offset from T-0, in milliseconds.
+    pub at_ms: i64,
+    /// Planned start.
+    pub planned: At,
+    /// Planned length, in milliseconds.
+    pub takes_ms: i64,
+    /// Actual start.
+    pub started: Option<At>,
+    /// Actual end.
+    pub ended: Option<At>,
+    /// Actual (or, for a running step, current) start minus planned start; positive is late.
+    pub slip_ms: Option<i64>,
+    /// Forecast end of a running step.
+    pub eta: Option<At>,
+    /// Done and whole, in the step's own unit (rows, gates met ms of hold ms); absent when unknown.
+    pub progress: Option<(u64, u64)>,
+    /// A line of detail: `0.8s held 04:10`, `27.7M/44.0M 18.8k/s`.
+    pub detail: String,
+    /// Indented lines under a running step: one per table still busy.
+    pub lines: Vec<String>,
+    /// What a person must do.
+    pub need: Option<Need>,
+    /// Why it waits, failed or is unknown.
+    pub reason: Option<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+    /// What it does, in words.
+    pub does: String,
+    /// How it is undone, in words.
+    pub undo: String,
+    /// Evidence, live while the step or gate is current.
+    pub evidence: Vec<Evidence>,
+}
+
+/// One table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableRow {
+    /// Table id.
+    pub id: String,
+    /// Source name.
+    pub source_name: String,
+    /// Target name; empty for a table that stays.
+    pub target_name: String,
+    /// What its workers do.
+    pub phase: Phase,
+    /// Rows at the source.
+    pub source: Count,
+    /// Rows in the target.
+    pub target: Count,
+    /// `source - target - parked`, when both are known.
+    pub difference: Option<i64>,
+    /// The four lags.
+    pub lag: Lag,
+    /// Rows or changes a second.
+    pub rate: f64,
+    /// Rows loaded so far.
+    pub loaded: u64,
+    /// Segments done and in all.
+    pub segments: (u32, u32),
+    /// Changes applied so far.
+    pub applied: u64,
+    /// Parked rows by reason.
+    pub parked: BTreeMap<String, u64>,
+    /// Rows removed by TTL.
+    pub expired: u64,
+    /// Retries.
+    pub retries: u64,
+    /// The last full comparison and when it ended.
+    pub verified: Option<(At, VerifySummary)>,
+    /// The last trouble.
+    pub trouble: Option<String>,
+}
+
+/// How something stands, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Not measured: drawn `?`, and it blocks.
+    #[default]
+    Unknown,
+    /// Measured, fresh, within its limit.
+    Ok,
+    /// Worth watching.
+    Watch,
+    /// Needs a look.
+    Look,
+    /// Over its limit.
+    Fail,
+    /// Speaks of nothing right now.
+    Idle,
+}
+
+/// One watched number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalRow {
+    /// Signal id.
+    pub id: String,
+    /// Unit.
+    pub unit: String,
+    /// Value; absent is `?`.
+    pub value: Option<f64>,
+    /// When it was measured.
+    pub at: At,
+    /// Its limit.
+    pub limit: Option<f64>,
+    /// How it stands.
+    pub health: Health,
+    /// History.
+    pub series: Series,
+}
+
+/// One switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SwitchRow {
+    /// Switch id.
+    pub id: String,
+    /// Words.
+    pub title: String,
+    /// Where it is.
+    pub place: String,
+    /// The captured value, or stars, or `?`.
+    pub old: String,
+    /// The new value, or stars.
+    pub new: String,
+    /// Where it stands.
+    pub standing: Standing,
+    /// When it was last read back.
+    pub read_at: Option<At>,
+    /// Captured version.
+    pub version: Option<i64>,
+}
+
+/// One annunciator lamp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lamp {
+    /// `COPY`, `LAG`, `VERIFY`, `ERR`, `SWITCH`, `GATES`, `ROLLBACK`.
+    pub word: String,
+    /// What it says: `0.8s`, `3 open`, `ARMED ~1s`.
+    pub text: String,
+    /// How it stands.
+    pub health: Health,
+}
+
+/// The way back, priced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// Whether it is open: `ok` when armed or not needed yet, `look`/`unknown` when something is missing.
+    pub health: Health,
+    /// One line: `ARMED ~1s, 0 writes at risk`.
+    pub text: String,
+    /// What pressing the key would do now, in order.
+    pub actions: Vec<String>,
+    /// Estimated length, in milliseconds, from measured reads.
+    pub estimate_ms: Option<i64>,
+    /// Writes that would stay behind on the new side; absent is `?`.
+    pub at_risk: Option<u64>,
+    /// When stuck: what to do by hand.
+    pub stuck: Vec<String>,
+    /// Ordered, and how long ago it began or how long it took.
+    pub took_ms: Option<i64>,
+}
+
+/// One success criterion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Criterion {
+    /// `data loss`, `p95`, `errors`, `downtime`.
+    pub name: String,
+    /// What is wanted: `0`, `< 500 ms`.
+    pub wanted: String,
+    /// What was measured; `?` when it was not.
+    pub measured: String,
+    /// How it stands.
+    pub health: Health,
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// When.
+    pub at: At,
+    /// How serious.
+    pub level: Level,
+    /// Which part speaks.
+    pub source: String,
+    /// What it says.
+    pub text: String,
+    /// The fact's position.
+    pub seq: u64,
+}
+
+/// The journal, as seen from the screen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JournalRow {
+    /// Position of the last fact.
+    pub last_seq: u64,
+    /// Age of the last durable write, in milliseconds.
+    pub age_ms: Option<i64>,
+    /// Whether it can be written.
+    pub ok: bool,
+}

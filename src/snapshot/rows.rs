@@ -1,0 +1,1 @@
+//! Rows of steps, tables and signals.

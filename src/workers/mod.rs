@@ -1,0 +1,1 @@
+//! The work itself: async, written against ports, told what to do and free to state facts.
