@@ -23,3 +23,6 @@ pub use state::{
     Downtime, GateState, Need, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
     TableState,
 };
+
+#[cfg(test)]
+mod tests;
