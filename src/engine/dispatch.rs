@@ -360,7 +360,11 @@ impl Dispatch {
             }
         };
         match kept {
-            Ok(()) => self.last_durable_mono = Some(self.machine.mono_ms()),
+            Ok(()) => {
+                self.last_durable_mono = Some(self.machine.mono_ms());
+                #[cfg(feature = "failpoints")]
+                super::failpoint::after(&facts);
+            }
             Err(why) => {
                 tracing::error!(%why, "a fact could not be journaled");
                 self.journal_broken = Some(why.clone());
