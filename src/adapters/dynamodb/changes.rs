@@ -178,3 +178,52 @@ fn change(record: Record) -> Result<Change, &'static str> {
     };
     Ok(Change { kind, key, image, position, at })
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodbstreams::primitives::DateTime;
+    use aws_sdk_dynamodbstreams::types::{AttributeValue, Identity, StreamRecord};
+
+    use super::*;
+
+    fn record(event: OperationType, image: bool) -> Record {
+        let key = AttributeValue::S("b1".into());
+        let mut data = StreamRecord::builder()
+            .approximate_creation_date_time(DateTime::from_secs(1_795_358_836))
+            .sequence_number("100")
+            .keys("id", key.clone());
+        if image {
+            data = data.new_image("id", key);
+        }
+        Record::builder().event_name(event).dynamodb(data.build()).build()
+    }
+
+    fn removed_by(ty: &str, principal: &str) -> ChangeKind {
+        let mut record = record(OperationType::Remove, false);
+        record.user_identity = Some(Identity::builder().r#type(ty).principal_id(principal).build());
+        change(record).unwrap().kind
+    }
+
+    #[test]
+    fn only_the_time_to_live_service_makes_a_removal_expired() {
+        let expired = |expired| ChangeKind::Remove { expired };
+        assert_eq!(removed_by("Service", "dynamodb.amazonaws.com"), expired(true));
+        assert_eq!(removed_by("Service", "replication.dynamodb.amazonaws.com"), expired(false));
+        assert_eq!(removed_by("User", "dynamodb.amazonaws.com"), expired(false));
+        assert_eq!(change(record(OperationType::Remove, false)).unwrap().kind, expired(false));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_followed_is_refused() {
+        let good = change(record(OperationType::Insert, true)).unwrap();
+        assert_eq!((good.at, good.position), (At(1_795_358_836_000), Position("100".into())));
+        assert!(change(record(OperationType::Modify, false)).is_err(), "keys-only stream");
+        assert!(change(record(OperationType::from("REWIND"), true)).is_err());
+        let mut empty = record(OperationType::Insert, true);
+        empty.dynamodb = None;
+        assert!(change(empty).is_err());
+        let mut nowhere = record(OperationType::Insert, true);
+        nowhere.dynamodb.as_mut().unwrap().sequence_number = None;
+        assert!(change(nowhere).is_err());
+    }
+}

@@ -1,7 +1,6 @@
 //! The adapter against servers: the embedded emulator, and any other one named by
 //! `CUTOVER_TEST_DYNAMODB_ENDPOINT`.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -15,16 +14,15 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_http_client::{Builder, tls};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::domain::gauge::CountKind;
 use crate::domain::plan::Table;
 use crate::domain::value::{Attr, Item};
-use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Page, Partition, ReadFrom, Source as _};
+use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
+
+mod wire;
 
 const REGION: &str = "eu-west-1";
 
@@ -285,10 +283,7 @@ async fn changes_are_followed_in_order() {
     let ids: Vec<_> = all.iter().map(|c| text_of(&c.key, "bookId")).collect();
     assert_eq!(ids[..40], (0..40).map(|i| format!("book-{i:05}")).collect::<Vec<_>>()[..]);
     assert!(all[..40].iter().all(|c| c.kind == ChangeKind::Insert && c.at.0 > 1_500_000_000_000));
-    assert_eq!(
-        sorted_item(all[7].image.clone().unwrap()),
-        sorted_item(attr::item_from_sdk(book(7)).unwrap())
-    );
+    assert_eq!(sorted_item(all[7].image.clone().unwrap()), sorted_item(attr::item_from_sdk(book(7)).unwrap()));
     assert_eq!(all[40].kind, ChangeKind::Modify);
     assert_eq!(text_of(all[40].image.as_ref().unwrap(), "title"), "other");
     assert_eq!((all[41].kind, &all[41].image), (ChangeKind::Remove { expired: false }, &None));

@@ -33,13 +33,8 @@ fn cause(source: &Cell<'_>, target: &Cell<'_>) -> Option<&'static str> {
         return None;
     }
     Some(match (source, target) {
-        (Cell::Null, other) | (other, Cell::Null) => {
-            if is_empty(other) {
-                "null vs empty"
-            } else {
-                "value"
-            }
-        }
+        (Cell::Null, other) | (other, Cell::Null) if is_empty(other) => "null vs empty",
+        (Cell::Null, _) | (_, Cell::Null) => "value",
         (Cell::Text(s), Cell::Text(t)) => text(s, t),
         (Cell::Uuid(u), Cell::Text(t)) | (Cell::Text(t), Cell::Uuid(u)) => match Uuid::try_parse(t) {
             Ok(other) if other.as_bytes() == u => "id transform",
