@@ -9,10 +9,10 @@ mod convert;
 mod json;
 mod numeric;
 mod table;
+mod time;
 
-pub use convert::literal;
 pub use json::{canonical_json, canonical_json_text};
-pub use numeric::{canonical_numeric, digit_counts};
+pub use numeric::canonical_numeric;
 pub use table::{ChildRows, Mapped, TableMapping};
 
 /// Why a row could not be carried. Holds the column and the kind of trouble, never the value.

@@ -1,16 +1,18 @@
-//! A table's mapping, compiled once and applied per item.
+//! The compiled mapping of one table.
 
 use std::borrow::Cow;
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::convert::{convert, literal};
-use super::numeric::canonical_numeric;
+use super::json::push_json_text;
+use super::numeric::{by_value, canonical};
 use super::{Misfit, MisfitReason};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::domain::value::{Attr, Cell, Item, Key};
 
-/// One item, mapped: the main row and its child rows, borrowing from the item.
+/// One item, mapped: the main row and its child rows, borrowing from the page the item came in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mapped<'a> {
     /// The row's key as text.
@@ -32,13 +34,7 @@ pub struct TableMapping {
     key: Vec<String>,
     marker_prefix: String,
     columns: Vec<Compiled>,
-    children: Vec<CompiledChild>,
-}
-
-#[derive(Clone, Debug)]
-struct CompiledChild {
-    list: Vec<String>,
-    columns: Vec<Compiled>,
+    children: Vec<Child>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,8 +48,8 @@ struct Compiled {
 
 #[derive(Clone, Debug)]
 enum From {
-    Path(Vec<String>),
-    Fixed(Result<Cell<'static>, MisfitReason>),
+    Path { first: String, rest: Vec<String>, in_key: bool },
+    Constant(Result<Cell<'static>, MisfitReason>),
     Parent(String),
     Ordinal,
     Element,
@@ -61,184 +57,316 @@ enum From {
 
 #[derive(Clone, Debug)]
 enum Absent {
-    Null,
-    Cell(Result<Cell<'static>, MisfitReason>),
-    Misfit,
+    Cell(Cell<'static>),
+    Misfit(MisfitReason),
 }
 
-impl Compiled {
-    fn new(column: &Column) -> Self {
-        let from = match &column.from {
-            ColumnSource::Attribute(path) => From::Path(path.clone()),
-            ColumnSource::Constant(text) => From::Fixed(literal(text, column.ty)),
-            ColumnSource::Parent(name) => From::Parent(name.clone()),
-            ColumnSource::Ordinal => From::Ordinal,
-            ColumnSource::Element => From::Element,
-        };
-        let absent = match &column.absent {
-            Fallback::Null => Absent::Null,
-            Fallback::Literal(text) => Absent::Cell(literal(text, column.ty)),
-            Fallback::Required => Absent::Misfit,
-        };
-        Self { name: column.name.clone(), ty: column.ty, from, absent, key: column.key }
-    }
+#[derive(Clone, Debug)]
+struct Child {
+    target: String,
+    list: Vec<String>,
+    columns: Vec<Compiled>,
+}
 
-    fn misfit(&self, reason: MisfitReason) -> Misfit {
-        Misfit { column: self.name.clone(), reason }
-    }
-
-    fn cell<'a>(&self, attr: Option<&'a Attr<'_>>) -> Result<Cell<'a>, Misfit> {
-        match attr {
-            None | Some(Attr::Null) => match &self.absent {
-                Absent::Null => Ok(Cell::Null),
-                Absent::Cell(cell) => cell.clone().map_err(|r| self.misfit(r)),
-                Absent::Misfit => Err(self.misfit(MisfitReason::Missing)),
-            },
-            Some(attr) => convert(attr, self.ty).map_err(|r| self.misfit(r)),
-        }
-    }
+/// What a column's value is taken from.
+struct Scope<'s, 'p> {
+    item: &'s Item<'p>,
+    /// The list element and its place, in a child table.
+    element: Option<(&'s Attr<'p>, usize)>,
 }
 
 impl TableMapping {
-    /// Compiles the mapping of a linted table.
+    /// Compiles the mapping of a linted table. A literal that does not convert becomes a misfit of the rows
+    /// that need it; [`TableMapping::problems`] lists such literals beforehand.
     #[must_use]
     pub fn new(table: &Table) -> Self {
+        let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
         Self {
             key: table.key.clone(),
             marker_prefix: table.marker_prefix.clone(),
-            columns: table.columns.iter().map(Compiled::new).collect(),
+            columns: compile(&table.columns),
             children: table
                 .children
                 .iter()
-                .map(|c| CompiledChild { list: c.list.clone(), columns: c.columns.iter().map(Compiled::new).collect() })
+                .map(|c| Child { target: c.target.clone(), list: c.list.clone(), columns: compile(&c.columns) })
                 .collect(),
         }
+    }
+
+    /// Literals and constants that do not convert to their column's type, for the plan's lint.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Misfit> {
+        let children = self.children.iter().flat_map(|c| c.columns.iter().map(move |col| (Some(c), col)));
+        self.columns
+            .iter()
+            .map(|col| (None, col))
+            .chain(children)
+            .filter_map(|(child, col)| {
+                let reason = match (&col.from, &col.absent) {
+                    (From::Constant(Err(reason)), _) => *reason,
+                    (_, Absent::Misfit(reason)) if *reason != MisfitReason::Missing => *reason,
+                    _ => return None,
+                };
+                Some(Misfit { column: column_name(child, &col.name), reason })
+            })
+            .collect()
     }
 
     /// Whether this is one of our own marker items; gives the nonce.
     #[must_use]
     pub fn marker<'i>(&self, item: &'i Item<'_>) -> Option<&'i str> {
+        if self.marker_prefix.is_empty() {
+            return None;
+        }
         match item.get(self.key.first()?)? {
-            Attr::Str(s) if !self.marker_prefix.is_empty() => s.strip_prefix(self.marker_prefix.as_str()),
+            Attr::Str(s) => s.strip_prefix(self.marker_prefix.as_str()),
             _ => None,
         }
     }
 
     /// The item's key as text and as JSON, for the ledger. Missing key attributes are a misfit.
     pub fn key(&self, item: &Item<'_>) -> Result<(Key, String), Misfit> {
-        let mut text = String::new();
-        let mut json = String::new();
+        let (mut text, mut json) = (String::new(), String::new());
         self.write_key(item, &mut text, &mut json)?;
         Ok((Key(text), json))
     }
 
+    /// Cells of the target's primary key columns, in column order, from an item that holds at least the key.
+    ///
+    /// A key column that is not made of source key attributes cannot be told from a key alone: when its
+    /// attribute is absent that is a misfit even if the plan has a fallback, because the fallback may be
+    /// another row's key.
+    pub fn row_key(&self, key: &Item<'_>) -> Result<Vec<Cell<'static>>, Misfit> {
+        let scope = Scope { item: key, element: None };
+        let mut cells = Vec::with_capacity(2);
+        for column in self.columns.iter().filter(|c| c.key) {
+            if let From::Path { first, in_key: false, .. } = &column.from
+                && key.get(first).is_none()
+            {
+                return Err(misfit(None, &column.name, MisfitReason::Missing));
+            }
+            let cell = column.cell(&scope).map_err(|reason| misfit(None, &column.name, reason))?;
+            cells.push(cell.into_owned());
+        }
+        Ok(cells)
+    }
+
+    /// Maps one item. `out` is reused from item to item: cleared first, capacity kept. When a column does
+    /// not fit, `out.key` and `out.key_json` still hold the item's key.
+    ///
+    /// Cells borrow from the page, not from the item, so the item may be reused at once.
+    pub fn map<'p>(&'p self, item: &Item<'p>, out: &mut Mapped<'p>) -> Result<(), Misfit> {
+        out.key.clear();
+        out.key_json.clear();
+        out.row.clear();
+        out.children.iter_mut().for_each(Vec::clear);
+        self.write_key(item, &mut out.key, &mut out.key_json)?;
+        let scope = Scope { item, element: None };
+        for column in &self.columns {
+            out.row.push(column.cell(&scope).map_err(|reason| misfit(None, &column.name, reason))?);
+        }
+        out.children.resize_with(self.children.len(), Vec::new);
+        for (child, rows) in self.children.iter().zip(&mut out.children) {
+            child.rows(item, rows)?;
+        }
+        Ok(())
+    }
+
     fn write_key(&self, item: &Item<'_>, text: &mut String, json: &mut String) -> Result<(), Misfit> {
-        let misfit = |name: &str, reason| Misfit { column: name.to_owned(), reason };
+        let composite = self.key.len() > 1;
         json.push('{');
         for (i, name) in self.key.iter().enumerate() {
             if i > 0 {
                 text.push('|');
                 json.push(',');
             }
-            let attr = item.get(name).ok_or_else(|| misfit(name, MisfitReason::Missing))?;
-            let part: Cow<'_, str> = match attr {
-                Attr::Str(s) => Cow::Borrowed(s),
-                Attr::Num(n) => canonical_numeric(n).ok_or_else(|| misfit(name, MisfitReason::Unparsable))?,
-                Attr::Bin(b) => Cow::Owned(base64::engine::general_purpose::STANDARD.encode(b)),
-                _ => return Err(misfit(name, MisfitReason::WrongType)),
-            };
-            text.push_str(&part);
-            let quoted = |s: &str| serde_json::to_string(s).unwrap_or_default();
-            json.push_str(&quoted(name));
+            push_json_text(json, name);
             json.push_str(":{\"");
+            let attr = item.get(name).ok_or_else(|| misfit(None, name, MisfitReason::Missing))?;
             json.push_str(attr.kind());
             json.push_str("\":");
-            json.push_str(&quoted(&part));
+            match attr {
+                Attr::Str(s) => {
+                    push_key_part(text, s, composite);
+                    push_json_text(json, s);
+                }
+                Attr::Num(n) => {
+                    let number = canonical(n).ok_or_else(|| misfit(None, name, MisfitReason::Unparsable))?;
+                    text.push_str(&number);
+                    push_json_text(json, n);
+                }
+                Attr::Bin(b) => {
+                    let encoded = STANDARD.encode(b);
+                    text.push_str(&encoded);
+                    push_json_text(json, &encoded);
+                }
+                Attr::Null => return Err(misfit(None, name, MisfitReason::Missing)),
+                _ => return Err(misfit(None, name, MisfitReason::WrongType)),
+            }
             json.push('}');
         }
         json.push('}');
         Ok(())
     }
+}
 
-    /// Cells of the target's primary key columns, in column order, from an item that holds at least the key.
-    pub fn row_key(&self, key: &Item<'_>) -> Result<Vec<Cell<'static>>, Misfit> {
-        self.columns
-            .iter()
-            .filter(|c| c.key)
-            .map(|c| match &c.from {
-                From::Path(path) => c.cell(follow(key, path)).map(Cell::into_owned),
-                From::Fixed(cell) => cell.clone().map_err(|r| c.misfit(r)),
-                _ => Err(c.misfit(MisfitReason::WrongType)),
-            })
-            .collect()
+/// Appends a text part of a key so that two different keys never read the same: the separator inside a part
+/// and a NUL, which the ledger could not store, are escaped by a backslash.
+fn push_key_part(out: &mut String, part: &str, composite: bool) {
+    if !part.bytes().any(|b| matches!(b, b'\\' | 0 | b'|')) {
+        out.push_str(part);
+        return;
     }
-
-    /// Maps one item. `out` is reused from item to item: cleared first, capacity kept.
-    pub fn map<'a>(&self, item: &'a Item<'_>, out: &mut Mapped<'a>) -> Result<(), Misfit> {
-        out.key.clear();
-        out.key_json.clear();
-        out.row.clear();
-        for rows in &mut out.children {
-            rows.clear();
+    for c in part.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            '|' if composite => out.push_str("\\|"),
+            c => out.push(c),
         }
-        out.children.resize_with(self.children.len(), Vec::new);
-        self.write_key(item, &mut out.key, &mut out.key_json)?;
-        for column in &self.columns {
-            let cell = match &column.from {
-                From::Path(path) => column.cell(follow(item, path))?,
-                From::Fixed(cell) => cell.clone().map_err(|r| column.misfit(r))?,
-                From::Parent(_) | From::Ordinal | From::Element => {
-                    return Err(column.misfit(MisfitReason::WrongType));
-                }
-            };
-            out.row.push(cell);
-        }
-        for (child, rows) in self.children.iter().zip(&mut out.children) {
-            child.rows(item, rows)?;
-        }
-        Ok(())
     }
 }
 
-impl CompiledChild {
-    fn rows<'a>(&self, item: &'a Item<'_>, rows: &mut ChildRows<'a>) -> Result<(), Misfit> {
-        let list = match follow(item, &self.list) {
-            None | Some(Attr::Null) => return Ok(()),
-            Some(Attr::List(list)) => list,
-            Some(_) => {
-                return Err(Misfit { column: self.list.join("."), reason: MisfitReason::WrongType });
+impl Compiled {
+    fn new(column: &Column, key: &[String]) -> Self {
+        let from = match &column.from {
+            ColumnSource::Attribute(path) => {
+                let (first, rest) = path.split_first().map_or((String::new(), &[][..]), |(f, r)| (f.clone(), r));
+                let in_key = key.contains(&first);
+                From::Path { first, rest: rest.to_vec(), in_key }
             }
+            ColumnSource::Constant(text) => From::Constant(literal(column.ty, text)),
+            ColumnSource::Parent(name) => From::Parent(name.clone()),
+            ColumnSource::Ordinal => From::Ordinal,
+            ColumnSource::Element => From::Element,
         };
-        for (ordinal, element) in list.iter().enumerate() {
-            let cells = self.columns.iter().map(|column| match &column.from {
-                From::Path(path) => match element {
-                    Attr::Map(entries) => column.cell(descend(entries, path)),
-                    _ => Err(column.misfit(MisfitReason::WrongType)),
-                },
-                From::Fixed(cell) => cell.clone().map_err(|r| column.misfit(r)),
-                From::Parent(name) => column.cell(item.get(name)),
-                From::Ordinal => Ok(Cell::Int(i64::try_from(ordinal).unwrap_or(i64::MAX))),
-                From::Element => column.cell(Some(element)),
-            });
-            rows.push(cells.collect::<Result<_, _>>()?);
+        let absent = match &column.absent {
+            Fallback::Null => Absent::Cell(Cell::Null),
+            Fallback::Literal(text) => literal(column.ty, text).map_or_else(Absent::Misfit, Absent::Cell),
+            Fallback::Required => Absent::Misfit(MisfitReason::Missing),
+        };
+        Self { name: column.name.clone(), ty: column.ty, from, absent, key: column.key }
+    }
+
+    fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, MisfitReason> {
+        let attr = match &self.from {
+            From::Path { first, rest, .. } => match scope.element {
+                None => walk(scope.item.get(first), rest)?,
+                Some((element, _)) => walk(field(element, first)?, rest)?,
+            },
+            From::Constant(cell) => return cell.as_ref().map(borrow).map_err(|reason| *reason),
+            From::Parent(name) => scope.item.get(name),
+            From::Ordinal => {
+                let place = scope.element.map_or(0, |(_, place)| place).to_string();
+                return convert(self.ty, &Attr::Num(Cow::Owned(place)));
+            }
+            From::Element => scope.element.map(|(element, _)| element),
+        };
+        match attr {
+            None | Some(Attr::Null) => match &self.absent {
+                Absent::Cell(cell) => Ok(borrow(cell)),
+                Absent::Misfit(reason) => Err(*reason),
+            },
+            Some(attr) => convert(self.ty, attr),
         }
+    }
+}
+
+impl Child {
+    fn rows<'p>(&'p self, item: &Item<'p>, rows: &mut ChildRows<'p>) -> Result<(), Misfit> {
+        let whole = |reason| misfit(Some(self), "-", reason);
+        let list = match self.list.split_first() {
+            Some((first, rest)) => walk(item.get(first), rest).map_err(whole)?,
+            None => None,
+        };
+        match list {
+            None | Some(Attr::Null) => Ok(()),
+            Some(Attr::List(items)) => {
+                items.iter().enumerate().try_for_each(|(place, element)| self.row(item, element, place, rows))
+            }
+            // A set has no order of its own; sorted, its ordinals are the same on every reading.
+            Some(Attr::StrSet(set)) => {
+                let mut sorted = set.clone();
+                sorted.sort_unstable();
+                self.set(item, sorted, Attr::Str, rows)
+            }
+            Some(Attr::NumSet(set)) => {
+                let mut sorted = set.clone();
+                sorted.sort_unstable_by(|a, b| match (canonical(a), canonical(b)) {
+                    (Some(a), Some(b)) => by_value(&a, &b),
+                    (a, b) => a.cmp(&b),
+                });
+                self.set(item, sorted, Attr::Num, rows)
+            }
+            Some(_) => Err(whole(MisfitReason::WrongType)),
+        }
+    }
+
+    fn set<'p>(
+        &'p self,
+        item: &Item<'p>,
+        values: Vec<Cow<'p, str>>,
+        attr: fn(Cow<'p, str>) -> Attr<'p>,
+        rows: &mut ChildRows<'p>,
+    ) -> Result<(), Misfit> {
+        values.into_iter().enumerate().try_for_each(|(place, value)| self.row(item, &attr(value), place, rows))
+    }
+
+    fn row<'p>(
+        &'p self,
+        item: &Item<'p>,
+        element: &Attr<'p>,
+        place: usize,
+        rows: &mut ChildRows<'p>,
+    ) -> Result<(), Misfit> {
+        let scope = Scope { item, element: Some((element, place)) };
+        let cells = self
+            .columns
+            .iter()
+            .map(|column| column.cell(&scope).map_err(|reason| misfit(Some(self), &column.name, reason)))
+            .collect::<Result<_, _>>()?;
+        rows.push(cells);
         Ok(())
     }
 }
 
-/// The attribute a path leads to.
-fn follow<'i, 'a>(item: &'i Item<'a>, path: &[String]) -> Option<&'i Attr<'a>> {
-    descend(&item.attrs, path)
+/// The attribute at the end of a path; a step through something that is not a map does not convert.
+fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+    let mut here = start;
+    for name in rest {
+        match here {
+            None => return Ok(None),
+            Some(attr) => here = field(attr, name)?,
+        }
+    }
+    Ok(here)
 }
 
-fn descend<'i, 'a>(entries: &'i [(Cow<'a, str>, Attr<'a>)], path: &[String]) -> Option<&'i Attr<'a>> {
-    let (first, rest) = path.split_first()?;
-    let attr = entries.iter().find(|(name, _)| name == first).map(|(_, v)| v)?;
-    match (rest.is_empty(), attr) {
-        (true, attr) => Some(attr),
-        (false, Attr::Map(inner)) => descend(inner, rest),
-        (false, _) => None,
+fn field<'s, 'p>(attr: &'s Attr<'p>, name: &str) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+    match attr {
+        Attr::Map(entries) => Ok(entries.iter().find(|(n, _)| n == name).map(|(_, v)| v)),
+        Attr::Null => Ok(None),
+        _ => Err(MisfitReason::WrongType),
     }
+}
+
+/// A cell of the mapping's own, lent to a row.
+fn borrow<'m>(cell: &'m Cell<'static>) -> Cell<'m> {
+    match cell {
+        Cell::Text(s) => Cell::Text(Cow::Borrowed(s)),
+        Cell::Numeric(s) => Cell::Numeric(Cow::Borrowed(s)),
+        Cell::Json(s) => Cell::Json(Cow::Borrowed(s)),
+        Cell::Bytes(b) => Cell::Bytes(Cow::Borrowed(b)),
+        other => other.clone(),
+    }
+}
+
+fn column_name(child: Option<&Child>, column: &str) -> String {
+    child.map_or_else(|| column.to_owned(), |c| format!("{}.{column}", c.target))
+}
+
+fn misfit(child: Option<&Child>, column: &str, reason: MisfitReason) -> Misfit {
+    Misfit { column: column_name(child, column), reason }
 }
 
 #[cfg(test)]
@@ -246,76 +374,215 @@ mod tests {
     use super::*;
     use crate::domain::plan::ChildTable;
 
-    fn column(name: &str, ty: ColumnType, from: ColumnSource, absent: Fallback) -> Column {
-        Column { name: name.into(), ty, key: name == "id", from, absent }
+    fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
+        let path = path.iter().map(|s| (*s).to_owned()).collect();
+        Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key }
     }
-    fn path(p: &str) -> ColumnSource {
-        ColumnSource::Attribute(p.split('.').map(str::to_owned).collect())
+
+    fn child(name: &str, ty: ColumnType, from: ColumnSource) -> Column {
+        Column { name: name.into(), ty, from, absent: Fallback::Required, key: false }
     }
 
     fn orders() -> Table {
+        use ColumnType::*;
         Table {
             id: "orders".into(),
-            source: "Orders".into(),
+            source: "CloudShelf-Orders".into(),
             target: "orders".into(),
-            key: vec!["orderId".into()],
+            key: vec!["userId".into(), "orderNo".into()],
             columns: vec![
-                column("id", ColumnType::Text, path("orderId"), Fallback::Required),
-                column("city", ColumnType::Text, path("shipping.city"), Fallback::Null),
-                column("status", ColumnType::Text, path("status"), Fallback::Literal("new".into())),
-                column("origin", ColumnType::Text, ColumnSource::Constant("v1".into()), Fallback::Null),
+                column("user_id", Text, &["userId"], Fallback::Required, true),
+                column("order_no", Bigint, &["orderNo"], Fallback::Required, true),
+                column("city", Varchar(10), &["address", "city"], Fallback::Null, false),
+                column("status", Varchar(10), &["status"], Fallback::Literal("new".into()), false),
+                Column {
+                    name: "origin".into(),
+                    ty: Text,
+                    from: ColumnSource::Constant("v1".into()),
+                    absent: Fallback::Null,
+                    key: false,
+                },
             ],
-            children: vec![ChildTable {
-                target: "order_items".into(),
-                list: vec!["items".into()],
-                parent_key: vec!["order_id".into()],
-                columns: vec![
-                    column("order_id", ColumnType::Text, ColumnSource::Parent("orderId".into()), Fallback::Required),
-                    column("position", ColumnType::Integer, ColumnSource::Ordinal, Fallback::Required),
-                    column("quantity", ColumnType::Integer, path("quantity"), Fallback::Required),
-                ],
-            }],
+            children: vec![
+                ChildTable {
+                    target: "order_items".into(),
+                    list: vec!["items".into()],
+                    columns: vec![
+                        child("user_id", Text, ColumnSource::Parent("userId".into())),
+                        child("place", Integer, ColumnSource::Ordinal),
+                        child("book", Text, ColumnSource::Attribute(vec!["book".into(), "id".into()])),
+                    ],
+                    parent_key: vec!["user_id".into()],
+                },
+                ChildTable {
+                    target: "order_tags".into(),
+                    list: vec!["meta".into(), "tags".into()],
+                    columns: vec![
+                        child("place", Text, ColumnSource::Ordinal),
+                        child("tag", Varchar(4), ColumnSource::Element),
+                    ],
+                    parent_key: vec![],
+                },
+            ],
             foreign_keys: vec![],
             ttl: None,
-            marker_prefix: "cutover#".into(),
+            marker_prefix: "~cutover~".into(),
             ddl: None,
         }
     }
 
-    fn order(id: &str, quantity: &str) -> Item<'static> {
-        let item = Attr::Map(vec![("quantity".into(), Attr::Num(quantity.to_owned().into()))]);
-        Item {
-            attrs: vec![
-                ("orderId".into(), Attr::Str(id.to_owned().into())),
-                ("shipping".into(), Attr::Map(vec![("city".into(), Attr::Str("Oslo".into()))])),
-                ("items".into(), Attr::List(vec![item.clone(), item])),
-            ],
+    fn map(entries: &[(&'static str, Attr<'static>)]) -> Attr<'static> {
+        Attr::Map(entries.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())).collect())
+    }
+
+    fn s(text: &'static str) -> Attr<'static> {
+        Attr::Str(text.into())
+    }
+
+    fn item(extra: &[(&'static str, Attr<'static>)]) -> Item<'static> {
+        let mut attrs = vec![("userId".into(), s("ann")), ("orderNo".into(), Attr::Num("7.0".into()))];
+        attrs.extend(extra.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())));
+        Item { attrs }
+    }
+
+    fn refused(item: &Item<'static>) -> (String, MisfitReason) {
+        let mapping = TableMapping::new(&orders());
+        let misfit = mapping.map(item, &mut Mapped::default()).unwrap_err();
+        (misfit.column, misfit.reason)
+    }
+
+    #[test]
+    fn a_row_and_its_children_come_out_in_plan_order() {
+        let mapping = TableMapping::new(&orders());
+        let mut out = Mapped::default();
+        let full = item(&[
+            ("address", map(&[("city", s("Köln"))])),
+            ("status", s("paid")),
+            (
+                "items",
+                Attr::List(vec![map(&[("book", map(&[("id", s("b1"))]))]), map(&[("book", map(&[("id", s("b2"))]))])]),
+            ),
+            ("meta", map(&[("tags", Attr::StrSet(vec!["z".into(), "a".into()]))])),
+        ]);
+        mapping.map(&full, &mut out).unwrap();
+        assert_eq!(out.key, "ann|7");
+        assert_eq!(out.key_json, r#"{"userId":{"S":"ann"},"orderNo":{"N":"7.0"}}"#);
+        let t = |text: &'static str| Cell::Text(text.into());
+        assert_eq!(out.row, vec![t("ann"), Cell::Int(7), t("Köln"), t("paid"), t("v1")]);
+        assert_eq!(
+            out.children,
+            vec![
+                vec![vec![t("ann"), Cell::Int(0), t("b1")], vec![t("ann"), Cell::Int(1), t("b2")]],
+                vec![vec![t("0"), t("a")], vec![t("1"), t("z")]],
+            ]
+        );
+        // The same buffer takes the next item and keeps nothing of the last one.
+        mapping.map(&item(&[("status", Attr::Null)]), &mut out).unwrap();
+        assert_eq!(out.row[2..4], [Cell::Null, t("new")]);
+        assert_eq!(out.children, vec![Vec::<Vec<Cell<'_>>>::new(), vec![]]);
+        assert_eq!(out.key, "ann|7");
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_name_the_column() {
+        use MisfitReason::*;
+        let tags = |attr| item(&[("meta", map(&[("tags", attr)]))]);
+        for (item, column, reason) in [
+            (Item { attrs: vec![("userId".into(), s("ann"))] }, "orderNo", Missing),
+            (Item { attrs: vec![("userId".into(), Attr::Bool(true))] }, "userId", WrongType),
+            (Item { attrs: vec![("userId".into(), Attr::Null)] }, "userId", Missing),
+            (item(&[("address", s("Köln"))]), "city", WrongType),
+            (item(&[("status", s("a\0"))]), "status", Nul),
+            (item(&[("status", s("far too long"))]), "status", TooLong),
+            (item(&[("items", s("x"))]), "order_items.-", WrongType),
+            (item(&[("items", Attr::List(vec![s("x")]))]), "order_items.book", WrongType),
+            (item(&[("items", Attr::List(vec![map(&[])]))]), "order_items.book", Missing),
+            (item(&[("items", Attr::List(vec![Attr::Null]))]), "order_items.book", Missing),
+            (tags(Attr::List(vec![s("abcde")])), "order_tags.tag", TooLong),
+            (tags(Attr::List(vec![Attr::Null])), "order_tags.tag", Missing),
+            (item(&[("meta", s("x"))]), "order_tags.-", WrongType),
+        ] {
+            assert_eq!(refused(&item), (column.to_owned(), reason), "{item:?}");
         }
     }
 
     #[test]
-    fn an_item_becomes_a_row_and_its_children() {
+    fn a_misfit_leaves_the_key_to_park_it_by() {
         let mapping = TableMapping::new(&orders());
-        let (good, bad) = (order("o-1", "2"), order("o-2", "2.5"));
         let mut out = Mapped::default();
-        mapping.map(&good, &mut out).unwrap();
-        assert_eq!((out.key.as_str(), out.key_json.as_str()), ("o-1", r#"{"orderId":{"S":"o-1"}}"#));
-        let t = |s: &'static str| Cell::Text(s.into());
-        assert_eq!(out.row, vec![t("o-1"), t("Oslo"), t("new"), t("v1")]);
-        assert_eq!(out.children[0][1], vec![t("o-1"), Cell::Int(1), Cell::Int(2)]);
-        let misfit = mapping.map(&bad, &mut out).unwrap_err();
-        assert_eq!(misfit, Misfit { column: "quantity".into(), reason: MisfitReason::NumberRange });
-        assert_eq!(out.key, "o-2", "the key is known even when the row does not fit");
+        mapping.map(&item(&[("status", s("a\0"))]), &mut out).unwrap_err();
+        assert_eq!(out.key, "ann|7");
+        assert_eq!(out.key_json, r#"{"userId":{"S":"ann"},"orderNo":{"N":"7.0"}}"#);
     }
 
     #[test]
-    fn missing_keys_and_markers_are_seen() {
+    fn different_keys_never_read_the_same() {
+        let mapping = TableMapping::new(&Table { key: vec!["a".into(), "b".into()], ..orders() });
+        let key = |a: &'static str, b: &'static str| {
+            mapping.key(&Item { attrs: vec![("b".into(), s(b)), ("a".into(), s(a))] }).unwrap().0.0
+        };
+        assert_eq!(key("x", "y"), "x|y");
+        assert_eq!(key("x|", "y"), "x\\||y");
+        assert_ne!(key("x|", "y"), key("x", "|y"));
+        assert_ne!(key("x\\|", "y"), key("x\\", "|y"));
+        assert_eq!(key("x\0", "y"), "x\\0|y");
+        let single = TableMapping::new(&Table { key: vec!["a".into()], ..orders() });
+        let item = Item { attrs: vec![("a".into(), s("x|y"))] };
+        assert_eq!(single.key(&item).unwrap().0.0, "x|y");
+        let item = Item { attrs: vec![("a".into(), Attr::Bin(vec![255u8, 0].into()))] };
+        assert_eq!(single.key(&item).unwrap(), (Key("/wA=".into()), r#"{"a":{"B":"/wA="}}"#.into()));
+    }
+
+    #[test]
+    fn a_delete_finds_its_row_by_key_alone() {
         let mapping = TableMapping::new(&orders());
-        let marker = Item { attrs: vec![("orderId".into(), Attr::Str("cutover#abc".into()))] };
-        assert_eq!(mapping.marker(&marker), Some("abc"));
-        assert_eq!(mapping.marker(&order("o-1", "1")), None);
-        let misfit = mapping.map(&Item::default(), &mut Mapped::default()).unwrap_err();
-        assert_eq!(misfit.reason, MisfitReason::Missing);
-        assert_eq!(mapping.row_key(&order("o-1", "1")).unwrap(), vec![Cell::Text("o-1".into())]);
+        assert_eq!(mapping.row_key(&item(&[])).unwrap(), vec![Cell::Text("ann".into()), Cell::Int(7)]);
+        let mut table = orders();
+        table.columns[3].key = true;
+        let mapping = TableMapping::new(&table);
+        assert_eq!(mapping.row_key(&item(&[])).unwrap_err().reason, MisfitReason::Missing);
+        assert_eq!(mapping.row_key(&item(&[("status", s("paid"))])).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn markers_are_told_by_their_prefix() {
+        let mapping = TableMapping::new(&orders());
+        let with = |key: &'static str| Item { attrs: vec![("userId".into(), s(key))] };
+        assert_eq!(mapping.marker(&with("~cutover~n-1")), Some("n-1"));
+        assert_eq!(mapping.marker(&with("ann")), None);
+        assert_eq!(mapping.marker(&Item::default()), None);
+        let none = TableMapping::new(&Table { marker_prefix: String::new(), ..orders() });
+        assert_eq!(none.marker(&with("ann")), None);
+    }
+
+    #[test]
+    fn literals_that_do_not_convert_are_listed() {
+        let mut table = orders();
+        assert_eq!(TableMapping::new(&table).problems(), vec![]);
+        table.columns[3].absent = Fallback::Literal("longer than ten".into());
+        table.children[1].columns[1].from = ColumnSource::Constant("a\0".into());
+        let found: Vec<_> = TableMapping::new(&table).problems().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "status: text is longer than the column allows",
+                "order_tags.tag: holds a NUL character, which PostgreSQL text cannot store"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_borrow_from_the_page_not_from_the_item() {
+        let page = String::from("ann");
+        let mapping = TableMapping::new(&orders());
+        let mut out = Mapped::default();
+        let mut item = Item::default();
+        for _ in 0..2 {
+            item.attrs.clear();
+            item.attrs.push(("userId".into(), Attr::Str(Cow::Borrowed(&page))));
+            item.attrs.push(("orderNo".into(), Attr::Num(Cow::Borrowed("1"))));
+            mapping.map(&item, &mut out).unwrap();
+        }
+        assert!(matches!(&out.row[0], Cell::Text(Cow::Borrowed("ann"))));
     }
 }
