@@ -1,4 +1,4 @@
-//! Canonical JSON text: sorted object keys, canonical numbers, no white space.
+//! Canonical JSON text.
 
 use std::borrow::Cow;
 

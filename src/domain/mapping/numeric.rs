@@ -9,8 +9,7 @@ use super::MisfitReason;
 const MAX_DIGITS: usize = 140_000;
 
 /// Canonical decimal form of a number as DynamoDB or PostgreSQL writes it (`1.50`, `2e3`, `-0`): plain
-/// digits, no exponent, no superfluous zeros. `None` when the text is not a number. Borrows when the text is
-/// canonical already.
+/// digits, no exponent, no superfluous zeros. `None` when the text is not a number.
 #[must_use]
 pub fn canonical_numeric(text: &str) -> Option<String> {
     canonical(text).map(Cow::into_owned)

@@ -1,12 +1,10 @@
-//! Row digests: 128 bits over canonical cells, the same on both sides.
-
-use sha2::{Digest as _, Sha256};
+//! Row digests.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::value::Cell;
 
-/// 128 bits of SHA-256 over a row's canonical cells.
+/// 128 bits over a row's canonical cells; equal rows have equal digests on both sides.
 pub type Digest = u128;
 
 /// Digest of a row's cells in column order.

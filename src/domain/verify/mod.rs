@@ -4,4 +4,4 @@ mod cause;
 mod digest;
 
 pub use cause::{Difference, compare};
-pub use digest::{Digest, digest_cells, digest_text};
+pub use digest::{Digest, digest_cells};
