@@ -31,8 +31,8 @@ pub struct Player {
     /// Part of a millisecond of the recording that has not been played yet.
     rest: f64,
     /// Facts folded so far.
-    folded: usize,
-    state: RunState,
+    pub(super) folded: usize,
+    pub(super) state: RunState,
     /// The sample in force and the one after it.
     sample: Option<(usize, Sample)>,
     next_sample: Option<Sample>,
@@ -142,7 +142,7 @@ impl Player {
         })
     }
 
-    fn waiting(&self) -> Option<(String, At)> {
+    pub(super) fn waiting(&self) -> Option<(String, At)> {
         if let Some(broken) = &self.broken {
             return Some((broken.clone(), self.now));
         }
@@ -211,7 +211,7 @@ impl Player {
 
     /// The sample in force, grown older with the recording's clock: between two samples ages grow, and a gap in the
     /// recording shows as old numbers.
-    fn measured(&self) -> Measured {
+    pub(super) fn measured(&self) -> Measured {
         let Some((_, sample)) = &self.sample else { return Measured { at: self.now, ..Measured::default() } };
         let since = self.now.since(sample.at);
         let passed = match &self.next_sample {

@@ -8,6 +8,8 @@ mod offline;
 mod runs;
 mod status;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use json::event_line;

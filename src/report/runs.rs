@@ -72,7 +72,7 @@ fn entry(folder: &RunFolder) -> RunEntry {
         Ok(state) => {
             let current = state.current().unwrap_or(state.steps.len());
             entry.steps = (current, state.steps.len());
-            entry.opened = (!record.facts.is_empty()).then_some(state.opened);
+            entry.opened = record.facts.first().map(|f| f.at);
             (entry.plan, entry.environment) = (state.plan, state.environment);
             entry.status = Some(state.status);
         }
