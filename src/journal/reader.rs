@@ -79,9 +79,7 @@ pub(super) fn recover(path: &Path, bytes: &[u8]) -> Result<(Recovered, Option<Jo
         chain,
         ends_open: !first.closed,
     };
-    let mut number = 1;
-    for line in lines {
-        number += 1;
+    for (number, line) in (2..).zip(lines) {
         match check(&found, line.text, newer) {
             Ok((entry, chain)) => {
                 found.facts.push(entry.fact);
