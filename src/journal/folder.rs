@@ -128,7 +128,7 @@ impl RunFolder {
                 found.push(folder);
             }
         }
-        found.sort_by(|a, b| b.id.cmp(&a.id));
+        found.sort_by_key(|f| std::cmp::Reverse(f.id.clone()));
         Ok(found)
     }
 

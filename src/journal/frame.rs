@@ -23,12 +23,17 @@ const HASH_LEN: usize = 32;
 const PAYLOAD_AT: usize = CRC_OPEN.len() + CRC_LEN + HASH_OPEN.len() + HASH_LEN + PAYLOAD_OPEN.len();
 
 /// Version of the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Format {
     /// Incompatible changes.
     pub major: u32,
     /// Additions: new optional fields, new event types that a fold may pass over.
     pub minor: u32,
+}
+
+impl Format {
+    /// What this program writes.
+    pub const OURS: Self = Self { major: FORMAT_MAJOR, minor: FORMAT_MINOR };
 }
 
 /// The first line of a journal.
@@ -58,7 +63,7 @@ impl Header {
     #[must_use]
     pub fn new(run: &str, plan_hash: &str, operator: &str, host: &str, created: At) -> Self {
         Self {
-            format: Format { major: FORMAT_MAJOR, minor: FORMAT_MINOR },
+            format: Format::OURS,
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             run: run.to_owned(),
             plan_hash: plan_hash.to_owned(),

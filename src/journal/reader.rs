@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::JournalError;
-use super::frame::{Entry, FORMAT_MAJOR, FORMAT_MINOR, Header, format_of, least_line, open, parse_fact};
+use super::frame::{Entry, FORMAT_MAJOR, Format, Header, format_of, least_line, open, parse_fact};
 use crate::domain::run::Fact;
 
 /// What was in a journal file.
@@ -35,8 +35,8 @@ pub struct TornTail {
 impl Recovered {
     /// Whether this program may append to the file.
     #[must_use]
-    pub const fn writable(&self) -> bool {
-        self.header.format.minor <= FORMAT_MINOR
+    pub fn writable(&self) -> bool {
+        self.header.format <= Format::OURS
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn recover(path: &Path, bytes: &[u8]) -> Result<(Recovered, Option<Jo
     let mut chain = String::new();
     let first = lines.next().unwrap_or(Line { text: &[], end: 0, closed: false });
     let header = header(path, &first, &mut chain)?;
-    let newer = header.format.minor > FORMAT_MINOR;
+    let newer = header.format > Format::OURS;
     let mut found = Recovered {
         header,
         facts: Vec::new(),
@@ -79,9 +79,7 @@ pub(super) fn recover(path: &Path, bytes: &[u8]) -> Result<(Recovered, Option<Jo
         chain,
         ends_open: !first.closed,
     };
-    let mut number = 1;
-    while let Some(line) = lines.next() {
-        number += 1;
+    for (number, line) in (2..).zip(lines) {
         match check(&found, line.text, newer) {
             Ok((entry, chain)) => {
                 found.facts.push(entry.fact);
