@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -89,10 +89,13 @@ pub struct Engine {
     stop: CancellationToken,
     handle: Handle,
     ending: watch::Receiver<Option<Ending>>,
+    told: broadcast::Receiver<Fact>,
 }
 
 impl Engine {
     /// Opens or resumes a run: takes the lease, journals the first fact, starts watching, starts the loop.
+    ///
+    /// Facts before the first subscription to [`Engine::facts`] are kept for it.
     pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
         let Setup { plan, policy, ports, undo_seat, clock, journal, samples, mode, operator, host, step_started } =
             setup;
@@ -107,6 +110,7 @@ impl Engine {
         let machine = Arc::clone(&ports.clock);
         let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)), run.to_owned());
         let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, samples);
+        let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
         let (order_tx, orders) = watch::channel(None);
         let order_tx = Arc::new(order_tx);
@@ -164,13 +168,20 @@ impl Engine {
         dispatch.crew.watch();
         let inputs = Inputs { orders, told, stated, requests, performed };
         let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
-        Ok(Self { task, stop, handle, ending: ending_rx })
+        Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
     }
 
     /// A screen's side of the run.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Every fact since the engine was opened.
+    #[must_use]
+    pub fn facts(&mut self) -> broadcast::Receiver<Fact> {
+        let later = self.told.resubscribe();
+        std::mem::replace(&mut self.told, later)
     }
 
     /// Changes when the run reaches a state it will not leave by itself.

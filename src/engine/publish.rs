@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series, signal_value};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Fact, RunState};
-use crate::journal::SampleWriter;
+use crate::journal::{Offered, SampleWriter};
 use crate::snapshot::{Context, Mode, Snapshot, build};
 
 /// Width of one slot of a signal's history, wall clock.
@@ -26,6 +26,7 @@ pub struct Publisher {
     out: watch::Sender<Arc<Snapshot>>,
     series: BTreeMap<String, Series>,
     facts: VecDeque<Fact>,
+    told: broadcast::Sender<Fact>,
     samples: Option<SampleWriter>,
     version: u64,
 }
@@ -40,11 +41,19 @@ impl Publisher {
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (out, screens) = watch::channel(Arc::new(Snapshot::default()));
         let series = BTreeMap::new();
-        (Self { plan, mode, out, series, facts: VecDeque::new(), samples, version: 0 }, screens)
+        (Self { plan, mode, out, series, facts: VecDeque::new(), told: broadcast::channel(4096).0, samples, version: 0 }, screens)
+    }
+
+    /// Where every fact from now on is told, for line reports.
+    #[must_use]
+    pub fn told(&self) -> broadcast::Sender<Fact> {
+        self.told.clone()
     }
 
     /// Remembers a fact for the log pane.
     pub fn fact(&mut self, fact: Fact) {
+        // Nobody listening is fine.
+        let _ = self.told.send(fact.clone());
         self.facts.push_back(fact);
         while self.facts.len() > LOG {
             self.facts.pop_front();
@@ -72,7 +81,9 @@ impl Publisher {
         });
         self.out.send_replace(Arc::new(snapshot));
         if let Some(samples) = &mut self.samples {
-            samples.offer(measured);
+            if let Offered::Lost(why) = samples.offer(now, measured) {
+                tracing::warn!(%why, "a sample was lost");
+            }
         }
     }
 }

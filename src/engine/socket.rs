@@ -1,6 +1,6 @@
 //! Orders from other terminals: a Unix socket in the run folder, one JSON line each way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::handle::{Handle, RollbackOrder};
 use crate::domain::run::{Actor, Cause};
 use crate::snapshot::Snapshot;
-
-/// The socket's name in the run folder.
-pub const NAME: &str = "control.sock";
 
 /// What another terminal can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +41,8 @@ pub enum Answer {
 }
 
 /// Serves the socket until `stop`. The file is removed at the end.
-pub fn serve(folder: &Path, handle: Handle, stop: CancellationToken) -> std::io::Result<()> {
-    let path = folder.join(NAME);
+pub fn serve(path: &Path, handle: Handle, stop: CancellationToken) -> std::io::Result<()> {
+    let path = path.to_owned();
     // A socket file left by a dead process would make bind fail; the folder's lock says we are alone.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
@@ -86,10 +83,9 @@ async fn answer(stream: UnixStream, handle: Handle) {
 }
 
 /// Asks a live engine. `None` when nobody answers in `patience`: the process is gone or hangs.
-pub async fn ask(folder: &Path, ask: &Ask, patience: Duration) -> Option<Answer> {
-    let path: PathBuf = folder.join(NAME);
+pub async fn ask(path: &Path, ask: &Ask, patience: Duration) -> Option<Answer> {
     let exchange = async {
-        let stream = UnixStream::connect(&path).await.ok()?;
+        let stream = UnixStream::connect(path).await.ok()?;
         let (read, mut write) = stream.into_split();
         let mut text = serde_json::to_vec(ask).ok()?;
         text.push(b'\n');

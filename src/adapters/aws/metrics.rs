@@ -6,6 +6,7 @@ use aws_sdk_cloudwatch::types::{Dimension, Metric as SdkMetric, MetricDataQuery,
 use aws_smithy_types::DateTime;
 
 use super::error::port_error;
+use super::session::endpoint;
 use crate::domain::at::At;
 use crate::domain::gauge::Reading;
 use crate::domain::plan::Metric;
@@ -23,10 +24,12 @@ pub struct CloudWatchMetrics {
 }
 
 impl CloudWatchMetrics {
-    /// A client over one session.
+    /// A client over one session; an endpoint overrides AWS's own.
     #[must_use]
-    pub fn new(session: &SdkConfig) -> Self {
-        Self { client: aws_sdk_cloudwatch::Client::new(session) }
+    pub fn new(session: &SdkConfig, at: Option<&str>) -> Self {
+        let config =
+            aws_sdk_cloudwatch::config::Builder::from(session).set_endpoint_url(endpoint(session, at)).build();
+        Self { client: aws_sdk_cloudwatch::Client::from_conf(config) }
     }
 
     async fn batch(&self, metrics: &[Metric], now: At) -> PortResult<Vec<Reading>> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
@@ -14,8 +15,8 @@ pub struct AwsSettings {
     pub region: Option<String>,
     /// Named profile; absent means the usual chain.
     pub profile: Option<String>,
-    /// Endpoint for every service, for emulators and private endpoints.
-    pub endpoint: Option<String>,
+    /// Fixed keys that only an emulator takes, instead of the usual chain.
+    pub emulator: bool,
 }
 
 /// Loads the usual credential chain. Nothing is called yet; wrong credentials show at the first call.
@@ -38,8 +39,13 @@ pub async fn session(settings: &AwsSettings) -> SdkConfig {
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(endpoint) = &settings.endpoint {
-        loader = loader.endpoint_url(endpoint);
+    if settings.emulator {
+        loader = loader.credentials_provider(Credentials::new("emulator", "emulator", None, None, "emulator"));
     }
     loader.load().await
+}
+
+/// The endpoint a client uses: the one given, or the session's.
+pub(super) fn endpoint(session: &SdkConfig, given: Option<&str>) -> Option<String> {
+    given.or(session.endpoint_url()).map(str::to_owned)
 }

@@ -6,6 +6,7 @@ use aws_sdk_apigateway::types::{Op, PatchOperation};
 use aws_sdk_ssm::types::ParameterType;
 
 use super::error::port_error;
+use super::session::endpoint;
 use crate::domain::plan::{Switch, SwitchKind, ValueRef};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, Reading, Switches};
@@ -18,10 +19,16 @@ pub struct AwsSwitches {
 }
 
 impl AwsSwitches {
-    /// Clients over one session.
+    /// Clients over one session; endpoints override AWS's own.
     #[must_use]
-    pub fn new(session: &SdkConfig) -> Self {
-        Self { ssm: aws_sdk_ssm::Client::new(session), gateway: aws_sdk_apigateway::Client::new(session) }
+    pub fn new(session: &SdkConfig, ssm: Option<&str>, gateway: Option<&str>) -> Self {
+        let ssm = aws_sdk_ssm::config::Builder::from(session).set_endpoint_url(endpoint(session, ssm)).build();
+        let gateway =
+            aws_sdk_apigateway::config::Builder::from(session).set_endpoint_url(endpoint(session, gateway)).build();
+        Self {
+            ssm: aws_sdk_ssm::Client::from_conf(ssm),
+            gateway: aws_sdk_apigateway::Client::from_conf(gateway),
+        }
     }
 
     /// Reads a parameter; `selector` is a name or `name:version`.
