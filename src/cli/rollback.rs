@@ -16,7 +16,7 @@ use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, read_run, salvage_run};
 use crate::ports::Clock;
 use crate::workers::Captured;
-use crate::workers::undo::{UndoTell, roll_back};
+use crate::workers::undo::{Undo, UndoTell};
 
 /// How long a live console has to take the order before this terminal acts by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -115,7 +115,17 @@ async fn by_hand(
         teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.operator.clone()), cause: Cause::Asked });
     }
     let undo = world::undo_seat(&config.connections)?().await;
-    let report = roll_back(plan, &*undo.switches, &*undo.probes, &Captured::default(), way, &teller).await;
+    let report = Undo {
+        plan,
+        switches: &*undo.switches,
+        probes: &*undo.probes,
+        clock: std::sync::Arc::new(MachineClock::default()),
+        captured: &Captured::default(),
+        tell: &teller,
+        pass: format!("{}-{}", state.last_seq, std::process::id()),
+    }
+    .go(way)
+    .await;
     if report.stuck.is_empty() {
         teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {

@@ -125,6 +125,7 @@ impl Engine {
             orders: orders.clone(),
             state: state_rx,
             crew: Arc::clone(&crew),
+            clock: Arc::clone(&machine),
             performing: performing.subscribe(),
             tell: told_tx,
             stop: stop.clone(),

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::handle::RollbackOrder;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, RunState, RunStatus, WayBack, way_back};
-use crate::ports::{Probes, Switches};
+use crate::ports::{Clock, Probes, Switches};
 use crate::workers::Crew;
-use crate::workers::undo::{UndoReport, UndoTell, roll_back};
+use crate::workers::undo::{Undo, UndoReport, UndoTell};
 
 /// How long the second look waits for forward work that was under way when the order came.
 const LAST_FORWARD: Duration = Duration::from_secs(10);
@@ -39,6 +39,8 @@ pub struct Wires {
     pub state: watch::Receiver<Arc<RunState>>,
     /// The crew, for captured values and to stop forward work.
     pub crew: Arc<Crew>,
+    /// This machine's time.
+    pub clock: Arc<dyn Clock>,
     /// Whether forward work is under way.
     pub performing: watch::Receiver<bool>,
     /// Where facts go; never waits.
@@ -97,8 +99,17 @@ async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
     let way = way_back(&wires.plan, &before);
     let captured = wires.crew.captured();
     let was_performing = *wires.performing.borrow();
-    let first =
-        roll_back(&wires.plan, &*ports.switches, &*ports.probes, &captured, &way, &tell).await;
+    let orders = before.used_intents.iter().filter(|id| id.starts_with("undo/")).count();
+    let mut undo = Undo {
+        plan: &wires.plan,
+        switches: &*ports.switches,
+        probes: &*ports.probes,
+        clock: Arc::clone(&wires.clock),
+        captured: &captured,
+        tell: &tell,
+        pass: format!("{}-{orders}", before.last_seq),
+    };
+    let first = undo.go(&way).await;
     if !was_performing {
         return first;
     }
@@ -118,8 +129,8 @@ async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
         }
     }
     let again = in_order(again);
-    let second =
-        roll_back(&wires.plan, &*ports.switches, &*ports.probes, &captured, &again, &tell).await;
+    undo.pass.push_str("-again");
+    let second = undo.go(&again).await;
     UndoReport {
         took_ms: first.took_ms + second.took_ms,
         evidence: if second.evidence.is_empty() { first.evidence } else { second.evidence },
