@@ -44,7 +44,7 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
     let start = node.span.start;
     match (kind, &node.value) {
         (_, Value::Broken) | (Kind::Scalar, Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Text { .. }) => {}
-        (Kind::Bool, Value::Bool(_)) | (Kind::Moment, Value::Datetime(_)) => {}
+        (Kind::Bool, Value::Bool(_)) | (Kind::Free, Value::Text { .. }) | (Kind::Moment, Value::Datetime(_)) => {}
         (Kind::Text | Kind::ValueRef, Value::Text { text, .. }) => not_empty(text, start, path, sink),
         (Kind::Url, Value::Text { text, .. }) => {
             let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
@@ -162,7 +162,7 @@ fn number(kind: Kind, found: &Value, node: &Node, path: &str, sink: &mut Sink<'_
 
 const fn wanted(kind: Kind) -> &'static str {
     match kind {
-        Kind::Text | Kind::OneOf(_) | Kind::ColumnType => "text",
+        Kind::Text | Kind::Free | Kind::OneOf(_) | Kind::ColumnType => "text",
         Kind::Url => "a URL as text",
         Kind::Path => "a path of attribute names as text",
         Kind::Texts => "a list of texts",

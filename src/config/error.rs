@@ -38,7 +38,7 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     pub(super) fn new(mut items: Vec<Located>) -> Self {
-        items.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        items.sort_by_key(|i| (i.line, i.column));
         items.dedup();
         Self { items }
     }

@@ -2,8 +2,8 @@
 //! JSON schema is made from it, so the two cannot drift apart.
 
 use Kind::{
-    Bool, ColumnType, Confirm, Count, Duration, Int, List, Map, Moment, Number, Offset, OneOf, Path, Scalar, Secret,
-    Statuses, Table, Text, Texts, Url, ValueRef,
+    Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Path, Scalar,
+    Secret, Statuses, Table, Text, Texts, Url, ValueRef,
 };
 
 /// One key.
@@ -20,6 +20,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     /// Text, not empty.
     Text,
+    /// Text that may be empty.
+    Free,
     /// `http://` or `https://`.
     Url,
     /// A path of attribute names: `"a.b"`, or a list of names when a name holds a dot.
@@ -216,7 +218,7 @@ pub(super) static PROBES: &[Key] = &[
     must("id", Text, "Short name."),
     may("method", OneOf(METHODS), "Default: GET."),
     must("url", Url, "Full URL."),
-    may("body", Text, "Request body; `{nonce}` is replaced by a fresh one."),
+    may("body", Free, "Request body; `{nonce}` is replaced by a fresh one."),
     may("accept", Statuses, "Statuses that mean the request was served. Default: any 2xx."),
     may("refused", Statuses, "Statuses that mean writes are refused on purpose."),
     may("contains", Text, "Text the answer must hold to count as served."),
@@ -231,7 +233,7 @@ pub(super) static SIGNALS: &[Key] = &[
     may("probe_p95", Text, "Latency p95 of this probe over the last minute, ms."),
     may("probe_errors", Text, "Share of failed requests of this probe over the last minute, %."),
     may("cloudwatch", Table(CLOUDWATCH), "A CloudWatch metric."),
-    may("unit", Text, "Unit as shown. Default: the source's own."),
+    may("unit", Free, "Unit as shown. Default: the source's own."),
     may("side", OneOf(SIDES), "The side it speaks of: `old`, `new` or `both` (default)."),
     may("limit", Number, "Above this it is red. Default: the source's own, or only shown."),
     may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
@@ -263,11 +265,11 @@ pub(super) static STEPS: &[Key] = &[
     may("title", Text, "Words for the screen. Default: the id."),
     must("at", Offset, "Planned start: `T-02:00`, `T+00:15`, also with seconds."),
     may("takes", Duration, "How long it is expected to take. Default: 0s."),
-    may("owner", Text, "Who answers for it."),
+    may("owner", Free, "Who answers for it."),
     must("kind", OneOf(&crate::domain::plan::StepKind::NAMES), "What it does."),
     may("start", OneOf(STARTS), "`when_ready` (default) or `at_planned`."),
     may("confirm", Confirm, "What a person must do first: `none` (default), `key`, `word` or `{ word = \"...\" }`."),
-    may("undo", Text, "How it is undone, in words."),
+    may("undo", Free, "How it is undone, in words."),
     may("max_lag", Duration, "For `catch_up`: largest apply lag that counts as caught up. Default: 2s."),
     may("switches", Texts, "For `switch`: switch ids, set in parallel."),
     may("probes", Texts, "For `smoke`: probe ids that must be served."),

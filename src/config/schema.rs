@@ -33,11 +33,6 @@ fn object(keys: &[Key]) -> Value {
 fn kind(kind_: Kind) -> Value {
     // Numbers may come from variables: `port = "${PG_PORT}"`.
     let variable = json!({ "type": "string", "pattern": "\\$\\{[^}]+\\}" });
-    let mut reference = object(REFERENCE);
-    if let Value::Object(map) = &mut reference {
-        map.insert("minProperties".into(), json!(1));
-        map.insert("maxProperties".into(), json!(1));
-    }
     match kind_ {
         Kind::Text | Kind::ColumnType => json!({ "type": "string", "minLength": 1 }),
         Kind::Url => json!({ "type": "string", "pattern": "^(https?://|\\$\\{)" }),
@@ -54,12 +49,22 @@ fn kind(kind_: Kind) -> Value {
         Kind::Offset => {
             json!({ "type": "string", "pattern": "^(T[-+](0+|[0-9]+:[0-5]?[0-9](:[0-5]?[0-9])?)|.*\\$\\{.*)$" })
         }
-        Kind::Moment => json!({ "type": "string" }),
-        Kind::Secret => reference,
-        Kind::ValueRef => json!({ "anyOf": [{ "type": "string", "minLength": 1 }, reference] }),
+        Kind::Moment | Kind::Free => json!({ "type": "string" }),
+        Kind::Secret => reference(),
+        Kind::ValueRef => json!({ "anyOf": [{ "type": "string", "minLength": 1 }, reference()] }),
         Kind::Confirm => json!({ "anyOf": [{ "enum": ["none", "key", "word"] }, object(WORD)] }),
         Kind::Table(keys) => object(keys),
         Kind::List(keys) => json!({ "type": "array", "items": object(keys) }),
         Kind::Map(of) => json!({ "type": "object", "additionalProperties": kind(*of) }),
     }
+}
+
+/// Exactly one of the places a secret may be found in.
+fn reference() -> Value {
+    let mut reference = object(REFERENCE);
+    if let Value::Object(map) = &mut reference {
+        map.insert("minProperties".into(), json!(1));
+        map.insert("maxProperties".into(), json!(1));
+    }
+    reference
 }

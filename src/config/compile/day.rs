@@ -80,7 +80,25 @@ const OF_KIND: [(&str, &str, bool); 5] = [
     ("what", "manual", true),
 ];
 
-pub(super) fn step(s: &Section<'_>, plan_name: &str, sink: &mut Sink<'_>) -> Step {
+/// Compiles the runbook. A step whose time does not read stands where the step before it does, so that one
+/// mistake is not reported again as a wrong order.
+pub(super) fn steps(sections: &[Section<'_>], plan_name: &str, sink: &mut Sink<'_>) -> Vec<Step> {
+    let mut at_ms = None;
+    let mut steps: Vec<Step> = Vec::with_capacity(sections.len());
+    for s in sections {
+        let step = step(s, plan_name, at_ms, sink);
+        at_ms = Some(step.at_ms);
+        steps.push(step);
+    }
+    // Steps before the first time that reads.
+    if let Some(first) = sections.iter().position(|s| s.offset("at").is_some()) {
+        let at_ms = steps[first].at_ms;
+        steps[..first].iter_mut().for_each(|s| s.at_ms = at_ms);
+    }
+    steps
+}
+
+fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sink<'_>) -> Step {
     let id = s.must("id");
     let name = s.must("kind");
     if StepKind::NAMES.contains(&name.as_str()) {
@@ -112,7 +130,7 @@ pub(super) fn step(s: &Section<'_>, plan_name: &str, sink: &mut Sink<'_>) -> Ste
     };
     Step {
         title: s.text("title").unwrap_or_else(|| id.clone()),
-        at_ms: s.offset("at").unwrap_or(0),
+        at_ms: s.offset("at").or(before_ms).unwrap_or(0),
         takes_ms: s.duration("takes").unwrap_or(0),
         owner: s.must("owner"),
         undo: s.text("undo").unwrap_or_else(|| undo(&kind).to_owned()),

@@ -40,7 +40,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         probes: root.list("probes", keys::PROBES).iter().map(watch::probe).collect(),
         signals: watch::signals(&root.list("signals", keys::SIGNALS), downtime_budget_ms, sink),
         gates: root.list("gates", keys::GATES).iter().map(|g| day::gate(g, sink)).collect(),
-        steps: root.list("steps", keys::STEPS).iter().map(|s| day::step(s, &name, sink)).collect(),
+        steps: day::steps(&root.list("steps", keys::STEPS), &name, sink),
         load: Load {
             segments: load.count("segments", 8),
             workers: load.count("workers", 4),
