@@ -19,7 +19,7 @@ use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
-    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus, StepError,
+    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus, StepError,
     apply, decide,
 };
 use crate::journal::{JournalWriter, SampleWriter};
@@ -108,7 +108,7 @@ impl Engine {
 
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
-        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)), run.to_owned());
+        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
         let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, samples);
         let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
@@ -246,15 +246,19 @@ impl Dispatch {
                 changed = inputs.orders.changed() => {
                     let order = inputs.orders.borrow_and_update().clone();
                     if changed.is_ok() && let Some(order) = order {
-                        self.take(&Input::Rollback(order.by, order.cause)).await;
+                        let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
                     }
                 }
-                Some(event) = inputs.told.recv() => { self.take(&Input::Stated(event)).await; }
+                Some(event) = inputs.told.recv() => {
+                    if let Err(why) = self.take(&Input::Stated(event)).await {
+                        tracing::warn!(%why, "a fact of the way back was not taken");
+                    }
+                }
                 () = stop.cancelled() => break,
                 Some(done) = inputs.performed.recv() => {
                     self.performing.send_replace(false);
                     let Performed { step, attempt, result } = done;
-                    self.take(&Input::Performed { step, attempt, result }).await;
+                    let _ = self.take(&Input::Performed { step, attempt, result }).await;
                 }
                 Some(stated) = inputs.stated.recv() => {
                     let result = self.take(&Input::Stated(stated.event)).await;
@@ -438,10 +442,4 @@ impl Dispatch {
             let _ = done.send(Performed { step: id, attempt, result }).await;
         });
     }
-}
-
-/// A note for the log, stated by the engine itself.
-#[must_use]
-pub fn note(level: Level, text: impl Into<String>) -> Event {
-    Event::Note { level, source: "engine".to_owned(), text: text.into() }
 }

@@ -22,7 +22,7 @@ mod lease;
 mod outcome;
 mod publish;
 pub mod socket;
-pub pub mod undo;
+pub mod undo;
 
 pub use clock::{MachineClock, RunClock};
 pub use dispatch::{Engine, EngineError, Opening, Setup};

@@ -68,7 +68,6 @@ pub struct Crew {
     pub(super) plan: Arc<Plan>,
     pub(super) ports: Ports,
     pub(super) facts: Arc<dyn Facts>,
-    pub(super) run: String,
     pub(super) board: Arc<Board>,
     pub(super) captured: Captured,
     pub(super) mappings: BTreeMap<String, Arc<TableMapping>>,
@@ -94,7 +93,7 @@ pub struct Crew {
 impl Crew {
     /// A crew at rest.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, ports: Ports, facts: Arc<dyn Facts>, run: String) -> Arc<Self> {
+    pub fn new(plan: Arc<Plan>, ports: Ports, facts: Arc<dyn Facts>) -> Arc<Self> {
         let mappings = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(TableMapping::new(t)))).collect();
         let sweeps = plan.tables.iter().map(|t| (t.id.clone(), watch::channel(Sweep::default()).0)).collect();
         let board = Arc::new(Board::default());
@@ -111,7 +110,6 @@ impl Crew {
             plan,
             ports,
             facts,
-            run,
             board,
             captured: Captured::default(),
             mappings,

@@ -27,9 +27,9 @@ impl CloudWatchMetrics {
     /// A client over one session; an endpoint overrides AWS's own.
     #[must_use]
     pub fn new(session: &SdkConfig, at: Option<&str>) -> Self {
-        let config =
-            aws_sdk_cloudwatch::config::Builder::from(session).set_endpoint_url(endpoint(session, at)).build();
-        Self { client: aws_sdk_cloudwatch::Client::from_conf(config) }
+        let mut config = aws_sdk_cloudwatch::config::Builder::from(session);
+        config.set_endpoint_url(endpoint(session, at));
+        Self { client: aws_sdk_cloudwatch::Client::from_conf(config.build()) }
     }
 
     async fn batch(&self, metrics: &[Metric], now: At) -> PortResult<Vec<Reading>> {

@@ -22,12 +22,13 @@ impl AwsSwitches {
     /// Clients over one session; endpoints override AWS's own.
     #[must_use]
     pub fn new(session: &SdkConfig, ssm: Option<&str>, gateway: Option<&str>) -> Self {
-        let ssm = aws_sdk_ssm::config::Builder::from(session).set_endpoint_url(endpoint(session, ssm)).build();
-        let gateway =
-            aws_sdk_apigateway::config::Builder::from(session).set_endpoint_url(endpoint(session, gateway)).build();
+        let mut for_ssm = aws_sdk_ssm::config::Builder::from(session);
+        for_ssm.set_endpoint_url(endpoint(session, ssm));
+        let mut for_gateway = aws_sdk_apigateway::config::Builder::from(session);
+        for_gateway.set_endpoint_url(endpoint(session, gateway));
         Self {
-            ssm: aws_sdk_ssm::Client::from_conf(ssm),
-            gateway: aws_sdk_apigateway::Client::from_conf(gateway),
+            ssm: aws_sdk_ssm::Client::from_conf(for_ssm.build()),
+            gateway: aws_sdk_apigateway::Client::from_conf(for_gateway.build()),
         }
     }
 
