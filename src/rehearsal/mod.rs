@@ -8,6 +8,7 @@ mod fault;
 mod metrics;
 mod model;
 mod oracle;
+pub mod postgres;
 mod seed;
 mod shop;
 mod sides;
