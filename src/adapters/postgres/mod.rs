@@ -26,3 +26,6 @@ mod write;
 
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
+
+#[cfg(all(test, feature = "rehearsal"))]
+mod tests;
