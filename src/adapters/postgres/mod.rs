@@ -27,5 +27,6 @@ mod write;
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
 
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(feature = "rehearsal")]
+#[cfg(test)]
 mod tests;
