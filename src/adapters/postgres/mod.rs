@@ -26,3 +26,7 @@ mod write;
 
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
+
+#[cfg(feature = "rehearsal")]
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,8 @@ impl PgSettings {
         if let Some(password) = &self.password {
             config.password(password.reveal());
         }
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        // One round trip more each time, and no connection that died while it was idle.
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
         let manager = match self.sslmode {
             SslMode::Disable => Manager::from_config(config, NoTls, recycling),
             _ => Manager::from_config(config, MakeRustlsConnect::new(self.tls()?), recycling),

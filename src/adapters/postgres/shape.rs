@@ -200,7 +200,11 @@ fn read_as(ty: ColumnType) -> String {
 /// A key's text back to its type, in SQL.
 fn from_text(ty: ColumnType, text: &str) -> String {
     match ty {
-        ColumnType::Timestamptz => format!("('epoch'::timestamptz + {text}::bigint * interval '1 microsecond')"),
+        // Intervals are multiplied as floats, so seconds and their rest go separately.
+        ColumnType::Timestamptz => format!(
+            "('epoch'::timestamptz + {text}::bigint / 1000000 * interval '1 second' \
+             + {text}::bigint % 1000000 * interval '1 microsecond')"
+        ),
         ColumnType::Date => format!("('epoch'::date + {text}::integer)"),
         ColumnType::Bytea => format!("decode({text}, 'hex')"),
         other => format!("{text}::{}", read_as(other)),
