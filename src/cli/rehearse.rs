@@ -54,6 +54,8 @@ pub async fn rehearse(
             port: postgres.port,
             user: postgres.user.clone(),
             database: postgres.database.clone(),
+            password: postgres.password.clone(),
+            password_file: password_file(&postgres)?,
         },
         rates: Rates::default(),
         faults: faults.clone(),
@@ -97,6 +99,16 @@ pub async fn rehearse(
         return Ok(Exit::VerificationFailed);
     }
     Ok(driven.ending.into())
+}
+
+/// The server's password, where a rollback from another terminal finds it too; gone with the server.
+fn password_file(postgres: &PrivatePostgres) -> Result<String, Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = postgres.directory().join("console-password");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(postgres.password.reveal().as_bytes())?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// The config with its variables filled in, so that a rollback from another terminal finds the same world.

@@ -13,6 +13,8 @@ use aws_sdk_ssm::types::ParameterType;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
+use crate::domain::secret::Secret;
+
 use super::compare;
 use super::control::ControlPlane;
 use super::dynamo::{DynamoError, EmbeddedDynamo};
@@ -34,6 +36,18 @@ pub struct PgAddress {
     pub user: String,
     /// Database.
     pub database: String,
+    /// Password.
+    pub password: Secret,
+    /// Where the password is kept for the console to find, readable by this user only.
+    pub password_file: String,
+}
+
+impl PgAddress {
+    /// As the application finds it in its secret.
+    fn url(&self) -> String {
+        let Self { host, port, user, database, password, .. } = self;
+        format!("host={host} port={port} user={user} dbname={database} password={}", password.reveal())
+    }
 }
 
 /// What kind of world.
@@ -182,7 +196,7 @@ impl World {
         let api = if stand_in.is_some() { "cloudshelf".to_owned() } else { front_door(&gateway).await? };
         let control_plane = Control { ssm: aws_sdk_ssm::Client::new(&session), gateway, cloudwatch, api: api.clone() };
         let pg = &options.postgres;
-        let url = format!("host={} port={} user={} dbname={}", pg.host, pg.port, pg.user, pg.database);
+        let url = pg.url();
         set_parameters(&control_plane.ssm, &url).await?;
 
         let oracle = Oracle::default();
@@ -212,6 +226,7 @@ impl World {
             ("PG_PORT", pg.port.to_string()),
             ("PG_USER", pg.user.clone()),
             ("PG_DATABASE", pg.database.clone()),
+            ("PG_PASSWORD_FILE", pg.password_file.clone()),
             ("SHOP_URL", shop.url().to_owned()),
             ("API_ID", api),
         ];
@@ -254,8 +269,7 @@ impl World {
         let params = self.control.read().await.ok_or_else(|| failed("the parameters cannot be read".to_owned()))?;
         let (side, comparison) = if params.writes_new {
             let pg = &self.postgres;
-            let url = format!("host={} port={} user={} dbname={}", pg.host, pg.port, pg.user, pg.database);
-            let new = Postgres::connect(&url).map_err(failed)?;
+            let new = Postgres::connect(&pg.url()).map_err(failed)?;
             ("new", compare::with_new(&self.oracle, &new, &self.parked).await.map_err(failed)?)
         } else {
             ("old", compare::with_old(&self.oracle, &self.old).await.map_err(failed)?)
