@@ -323,12 +323,33 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
 /// The same world on emulators that are not ours, when they are named.
 #[tokio::test]
 async fn a_day_on_independent_emulators_loses_nothing() {
-    let Ok(endpoint) = std::env::var("CUTOVER_TEST_WORLD_ENDPOINT") else { return };
+    let Ok(endpoint) = std::env::var("CUTOVER_TEST_WORLD_ENDPOINT") else {
+        eprintln!("skipped: CUTOVER_TEST_WORLD_ENDPOINT names no emulator");
+        return;
+    };
     let options =
         WorldOptions { dynamo_endpoint: Some(endpoint.clone()), control_endpoint: Some(endpoint), ..small(nowhere()) };
     let world = World::start(options).await.unwrap();
     until("writes of all sorts", || world.shop().oracle().tally().old > 60).await;
     let verdict = world.verdict().await.unwrap();
     assert!(verdict.clean(), "{verdict}");
+    world.stop().await;
+}
+
+/// Run by hand: `cargo test --lib big_world -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute or so"]
+async fn a_big_world_starts_and_is_compared() {
+    let began = std::time::Instant::now();
+    let options =
+        WorldOptions { sizes: Sizes { books: 100_000, users: 20_000, orders: 50_000, carts: 200 }, ..small(nowhere()) };
+    let world = World::start(options).await.unwrap();
+    println!("started after {:?}", began.elapsed());
+    until("writes of all sorts", || world.shop().oracle().tally().old > 100).await;
+    let began = std::time::Instant::now();
+    let verdict = world.verdict().await.unwrap();
+    println!("compared in {:?}: {verdict}", began.elapsed());
+    assert!(verdict.clean(), "{verdict}");
+    assert!(verdict.comparison.checked > 170_000);
     world.stop().await;
 }
