@@ -95,7 +95,7 @@ impl Comparison {
 /// How the target writes a book's absent category; the application on the new side does the same.
 pub(in crate::rehearsal) const DEFAULT_CATEGORY: &str = "General";
 /// Keys of the console's markers begin with this.
-const MARKER: &str = "~cutover~";
+const MARKER: &str = "cutover-marker-";
 
 /// What a store holds of one kind. `None` stands for a record that could not be read as one.
 type Shelf = BTreeMap<String, Option<Record>>;

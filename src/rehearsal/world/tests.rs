@@ -45,7 +45,7 @@ async fn a_day_on_the_old_side_loses_nothing_and_damage_is_named() {
     more.insert("cartId".into(), Av::S("one-too-many".into()));
     client.put_item().table_name(table_name(Kind::Cart)).set_item(Some(more)).send().await.unwrap();
     // A marker of the console is nobody's row.
-    let marker = client.put_item().table_name(table_name(Kind::Book)).item("bookId", Av::S("~cutover~n1".into()));
+    let marker = client.put_item().table_name(table_name(Kind::Book)).item("bookId", Av::S("cutover-marker-n1".into()));
     marker.send().await.unwrap();
 
     let verdict = world.verdict().await.unwrap();
