@@ -10,7 +10,9 @@ use super::failure::Failure;
 use super::world::Seat;
 use crate::config;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
-use crate::rehearsal::{Fault, Faults, PgAddress, Rates, World, WorldOptions};
+use crate::rehearsal::fault::{Fault, FaultAt, Faults};
+use crate::rehearsal::seed::Sizes;
+use crate::rehearsal::{PgAddress, World, WorldOptions};
 use crate::snapshot::Mode;
 
 /// The rehearsal's config.
@@ -28,14 +30,19 @@ pub async fn rehearse(
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
     if faults.iter().any(|f| f == "list") {
-        for (name, what) in Fault::all() {
-            print(&format!("{name:<16} {what}\n"));
+        for fault in Fault::ALL {
+            print(&format!("{:<16} {}\n", fault.name(), fault.words()));
         }
         return Ok(Exit::Finished);
     }
     let usage = |e: String| Failure::new(Exit::Usage, e);
-    let sizes = sizes.parse().map_err(usage)?;
-    let faults = Faults::new(faults).map_err(|e| usage(e.to_string()))?;
+    let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
+    let planned: Vec<FaultAt> = faults
+        .iter()
+        .map(|f| f.parse().map_err(|e| usage(format!("--fault {f}: {e}"))))
+        .collect::<Result<_, _>>()?;
+    let steps: Vec<String> = planned.iter().map(|f| f.step.clone()).collect();
+    let faults = Faults::new(planned);
     if !(speed.is_finite() && speed >= 1.0) {
         return Err(usage(format!("--speed {speed}: a number from 1")));
     }
@@ -46,32 +53,26 @@ pub async fn rehearse(
         .await
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
-    let world = World::start(WorldOptions {
-        seed,
-        sizes,
-        postgres: PgAddress {
-            host: postgres.host.clone(),
-            port: postgres.port,
-            user: postgres.user.clone(),
-            database: postgres.database.clone(),
-            password: postgres.password.clone(),
-            password_file: password_file(&postgres)?,
-        },
-        rates: Rates::default(),
-        faults: faults.clone(),
-        dynamodb: None,
-        control: None,
-    })
-    .await
-    .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
-    let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), world.vars())?;
-    if let Some(step) = faults.steps().find(|s| config.plan.step(s).is_none()) {
+    let pg = PgAddress {
+        host: postgres.host.clone(),
+        port: postgres.port,
+        user: postgres.user.clone(),
+        database: postgres.database.clone(),
+        password: Some(postgres.password.clone()),
+    };
+    let world = World::start(WorldOptions { seed, sizes, faults: faults.clone(), ..WorldOptions::new(pg) })
+        .await
+        .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
+    let mut vars = world.vars();
+    vars.insert("PG_PASSWORD_FILE".to_owned(), password_file(&postgres)?);
+    let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), &vars)?;
+    if let Some(step) = steps.iter().find(|s| config.plan.step(s).is_none()) {
         let steps: Vec<&str> = config.plan.steps.iter().map(|s| s.id.as_str()).collect();
         return Err(usage(format!("no step {step}; steps are {}", steps.join(", "))));
     }
     let driven = drive(Drive {
         config: &config,
-        config_text: &filled(world.vars()),
+        config_text: &filled(&vars),
         state_dir,
         args,
         new: true,
@@ -86,14 +87,14 @@ pub async fn rehearse(
     if args.json {
         print(&format!(
             "{}\n",
-            serde_json::json!({ "type": "verdict", "side": verdict.side, "lost": verdict.comparison.lost,
-                "extra": verdict.comparison.extra, "checked": verdict.comparison.checked })
+            serde_json::json!({ "type": "verdict", "side": verdict.in_charge.name(), "clean": verdict.clean(),
+                "checked": verdict.comparison.checked, "words": verdict.to_string() })
         ));
     } else {
         print(&driven.summary);
         print(&format!("{verdict}\n"));
     }
-    drop(world);
+    world.stop().await;
     tokio::task::spawn_blocking(move || drop(postgres)).await.ok();
     if !verdict.clean() && driven.ending == crate::engine::Ending::Finished {
         return Ok(Exit::VerificationFailed);

@@ -20,6 +20,8 @@ fn rehearsal() -> Result<Config, ConfigErrors> {
         ("PG_HOST", "/run/pg"),
         ("PG_PORT", "54321"),
         ("PG_USER", "postgres"),
+        ("PG_PASSWORD_FILE", "/run/cutover/password"),
+        ("REST_API", "cloudshelf"),
         ("PG_DATABASE", "cloudshelf"),
         ("SHOP_URL", "http://127.0.0.1:8002"),
     ];

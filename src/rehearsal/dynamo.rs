@@ -1,105 +1,322 @@
-//! The embedded DynamoDB: dynoxide on a file, with the indexes it lacks.
-//!
-//! Plain, its scans and stream writes are quadratic: pages sort the rest of the table, and every stream record looks
-//! for the largest sequence number without an index. Three indexes on its (private, pinned) schema make it flat.
+//! DynamoDB inside the process: an emulator on a SQLite file, served over loopback HTTP.
 
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use dynoxide::Database;
+use tokio::sync::oneshot;
 
-/// The store could not be started or tuned.
-#[derive(Debug, thiserror::Error)]
-#[error("embedded DynamoDB: {tried}: {came_back}")]
-pub struct DynamoError {
-    tried: &'static str,
-    came_back: String,
-}
+use super::error::{RehearsalError, RehearsalResult};
 
-fn failed<E: std::fmt::Display>(tried: &'static str) -> impl Fn(E) -> DynamoError {
-    move |e| DynamoError { tried, came_back: e.to_string() }
-}
+/// Folders of ours begin with this; the process id follows.
+const PREFIX: &str = "cutover-rehearsal-";
+/// Held locked while the folder is in use; the kernel lets go of it when the process dies, however it dies.
+const LOCK: &str = "lock";
+/// How long requests that are being served may hold up the end.
+const GRACE: Duration = Duration::from_millis(500);
 
-/// A running embedded DynamoDB.
+/// An embedded DynamoDB. Dropping it stops the server and removes its files.
+///
+/// It runs on threads of its own: the emulator's SQLite calls block, and must not block a screen.
 pub struct EmbeddedDynamo {
     endpoint: String,
+    db: Option<Database>,
     file: PathBuf,
-    dir: PathBuf,
-    stop: CancellationToken,
-    server: JoinHandle<()>,
+    folder: Scratch,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for EmbeddedDynamo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedDynamo").field("endpoint", &self.endpoint).field("file", &self.file).finish()
+    }
 }
 
 impl EmbeddedDynamo {
-    /// Starts on a loopback port, with its file in memory where the system has such a place.
-    pub async fn start() -> Result<Self, DynamoError> {
+    /// Where its files go when nobody says otherwise: `/dev/shm` when it can be written, else the temporary folder.
+    #[must_use]
+    pub fn place() -> PathBuf {
         let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        sweep(&base);
-        let dir = base.join(format!("cutover-dynamo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
-        std::fs::create_dir_all(&dir).map_err(failed("make its folder"))?;
-        let file = dir.join("dynamo.db");
-        let database = dynoxide::Database::new(&file.to_string_lossy()).map_err(failed("open its file"))?;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed("listen"))?;
-        let endpoint = format!("http://{}", listener.local_addr().map_err(failed("listen"))?);
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            if let Err(e) = dynoxide::server::serve_with_shutdown(listener, database, stopped).await {
-                tracing::error!(error = %e, "embedded DynamoDB stopped");
-            }
-        });
-        Ok(Self { endpoint, file, dir, stop, server })
+        if cfg!(target_os = "linux") && rustix::fs::access(shm, rustix::fs::Access::WRITE_OK).is_ok() {
+            return shm.to_owned();
+        }
+        std::env::temp_dir()
     }
 
-    /// Its address.
+    /// Starts a server with no tables on a free loopback port, in a new folder under `dir`.
+    ///
+    /// Folders that a dead process left under `dir` are removed first.
+    pub fn start(dir: &Path) -> RehearsalResult<Self> {
+        sweep(dir);
+        let on = || dir.display().to_string();
+        let folder = Scratch::new(dir).map_err(|e| RehearsalError::new("make a folder in", on(), e))?;
+        let file = folder.path.join("dynamo.db");
+        let path = file.to_str().ok_or_else(|| RehearsalError::new("open", on(), "the path is not UTF-8"))?;
+        let db = Database::new(path).map_err(|e| RehearsalError::new("open", path, e))?;
+        // The file is gone after the run anyway; without this a disk slows everything down.
+        db.enable_bulk_loading().map_err(|e| RehearsalError::new("open", path, e))?;
+
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, started) = mpsc::channel();
+        let served = db.clone();
+        let thread = std::thread::Builder::new()
+            .name("dynamo".into())
+            .spawn(move || serve(served, stopped, &ready))
+            .map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))?;
+        let address = started
+            .recv()
+            .map_err(|_| RehearsalError::new("start", "the embedded DynamoDB", "its thread ended"))?
+            .map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))?;
+        let endpoint = format!("http://{address}");
+        Ok(Self { endpoint, db: Some(db), file, folder, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it answers: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Adds the indexes for these tables. After they were created.
-    pub fn tune(&self, tables: &[&str]) -> Result<(), DynamoError> {
-        let connection = rusqlite::Connection::open(&self.file).map_err(failed("open its file again"))?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(failed("tune"))?;
-        for (n, table) in tables.iter().enumerate() {
-            let sql = format!(r#"CREATE INDEX IF NOT EXISTS cutover_scan_{n} ON "{table}"(hash_prefix, pk, sk)"#);
-            connection.execute_batch(&sql).map_err(failed("index a table"))?;
-        }
-        connection
-            .execute_batch(
-                "CREATE INDEX IF NOT EXISTS cutover_seq ON _stream_records(table_name, CAST(sequence_number AS INTEGER));
-                 CREATE INDEX IF NOT EXISTS cutover_shard ON
-                   _stream_records(table_name, shard_id, CAST(sequence_number AS INTEGER));",
-            )
-            .map_err(failed("index its stream records"))
+    /// The emulator itself, for loading data without HTTP. No stream records come of that.
+    pub(super) const fn database(&self) -> Option<&Database> {
+        self.db.as_ref()
     }
 
-    /// Stops and removes its file.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.server).await;
+    /// The folder that holds its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Gives the emulator the indexes it lacks. Call it once the tables exist.
+    ///
+    /// Without them a parallel scan sorts the whole table for every page, and every stream write searches all
+    /// stream records: both turn quadratic. This leans on the emulator's private schema, hence its pinned version.
+    pub fn tune(&self, tables: &[&str]) -> RehearsalResult<()> {
+        let failed = |e: rusqlite::Error| RehearsalError::new("index", self.file.display().to_string(), e);
+        let connection = rusqlite::Connection::open(&self.file).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        connection
+            .execute_batch(
+                "CREATE INDEX IF NOT EXISTS ix_newest_record
+                   ON _stream_records (table_name, CAST(sequence_number AS INTEGER));
+                 CREATE INDEX IF NOT EXISTS ix_shard_record
+                   ON _stream_records (table_name, shard_id, CAST(sequence_number AS INTEGER));",
+            )
+            .map_err(failed)?;
+        for table in tables {
+            let table = table.replace('"', "\"\"");
+            let sql = format!("CREATE INDEX IF NOT EXISTS \"ix_scan_{table}\" ON \"{table}\" (hash_prefix, pk, sk)");
+            connection.execute_batch(&sql).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for EmbeddedDynamo {
     fn drop(&mut self) {
-        self.stop.cancel();
-        self.server.abort();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        self.db = None;
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Bounded by GRACE and the runtime's own shutdown.
+            let _ = thread.join();
+        }
     }
 }
 
-/// Removes what killed processes left behind.
-fn sweep(base: &Path) {
-    let Ok(entries) = std::fs::read_dir(base) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("cutover-dynamo-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if let Some(pid) = pid
-            && !Path::new(&format!("/proc/{pid}")).exists()
-        {
-            let _ = std::fs::remove_dir_all(entry.path());
+fn serve(db: Database, stopped: oneshot::Receiver<()>, ready: &mpsc::Sender<io::Result<std::net::SocketAddr>>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("dynamo-worker").enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let _ = ready.send(Err(e));
+            return;
         }
+    };
+    runtime.block_on(async {
+        let bound = tokio::net::TcpListener::bind("127.0.0.1:0").await.and_then(|l| Ok((l.local_addr()?, l)));
+        let (address, listener) = match bound {
+            Ok(bound) => bound,
+            Err(e) => {
+                let _ = ready.send(Err(e));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(address));
+        let (quit, quitting) = oneshot::channel::<()>();
+        let server = dynoxide::server::serve_with_shutdown(listener, db, async {
+            let _ = quitting.await;
+        });
+        let end = async {
+            let _ = stopped.await;
+            drop(quit);
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            outcome = server => if let Err(e) = outcome { tracing::warn!("embedded DynamoDB: {e}") },
+            () = end => {}
+        }
+    });
+    runtime.shutdown_timeout(GRACE);
+}
+
+/// A folder that goes away with its owner.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    fn new(dir: &Path) -> io::Result<Self> {
+        let name = format!("{PREFIX}{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        let path = dir.join(name);
+        fs::create_dir(&path)?;
+        let lock = File::create(path.join(LOCK))?;
+        lock.lock()?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes folders whose owner is gone. A folder in use is known by its lock, not by its process id: ids are
+/// used again, and other containers that share `/dev/shm` have ids of their own.
+fn sweep(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|n| n.starts_with(PREFIX)) && abandoned(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn abandoned(path: &Path) -> bool {
+    match File::open(path.join(LOCK)) {
+        Ok(file) => match file.try_lock() {
+            // A folder that was made this moment may not be locked yet.
+            Ok(()) => older_than(path, Duration::from_secs(2)),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        },
+        Err(e) => e.kind() == io::ErrorKind::NotFound && older_than(path, Duration::from_secs(60)),
+    }
+}
+
+fn older_than(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|m| m.modified());
+    modified.ok().and_then(|m| m.elapsed().ok()).is_some_and(|e| e >= age)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::FileTimes;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::rehearsal::clients;
+    use crate::rehearsal::seed::create_tables;
+    use crate::rehearsal::shelf::{Kind, table_name};
+    use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
+
+    #[tokio::test]
+    async fn tuned_queries_use_the_indexes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dynamo = EmbeddedDynamo::start(dir.path()).unwrap();
+        let client = aws_sdk_dynamodb::Client::new(&clients::session(dynamo.endpoint(), 1));
+        create_tables(&client).await.unwrap();
+        let table = table_name(Kind::Book);
+        dynamo.tune(&[table]).unwrap();
+        dynamo.tune(&[table]).unwrap();
+
+        let connection = rusqlite::Connection::open(&dynamo.file).unwrap();
+        let explain = |sql: &str| -> String {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(3)).unwrap();
+            rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+        };
+        // The queries that the emulator's own source runs for every stream write, stream read and scan page.
+        let newest =
+            explain("SELECT MAX(CAST(sequence_number AS INTEGER)) FROM _stream_records WHERE table_name = 't'");
+        assert!(newest.contains("ix_newest_record"), "{newest}");
+        let shard = explain(
+            "SELECT * FROM _stream_records WHERE table_name = 't' AND shard_id = 's' \
+             AND CAST(sequence_number AS INTEGER) >= 5 ORDER BY CAST(sequence_number AS INTEGER) LIMIT 10",
+        );
+        assert!(shard.contains("ix_shard_record") && !shard.contains("TEMP B-TREE"), "{shard}");
+        let page = explain(&format!("SELECT pk FROM \"{table}\" ORDER BY hash_prefix, pk, sk LIMIT 10"));
+        assert!(page.contains(&format!("ix_scan_{table}")) && !page.contains("TEMP B-TREE"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn stream_writes_are_served_after_tuning() {
+        let dir = tempfile::tempdir().unwrap();
+        let dynamo = EmbeddedDynamo::start(dir.path()).unwrap();
+        let session = clients::session(dynamo.endpoint(), 1);
+        let client = aws_sdk_dynamodb::Client::new(&session);
+        create_tables(&client).await.unwrap();
+        let table = table_name(Kind::Cart);
+        dynamo.tune(&[table]).unwrap();
+        let view =
+            StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+        client.update_table().table_name(table).stream_specification(view.build().unwrap()).send().await.unwrap();
+        for i in 0..40 {
+            let put = client.put_item().table_name(table).item("cartId", AttributeValue::S(format!("c{i}")));
+            put.send().await.unwrap();
+        }
+        let streams = aws_sdk_dynamodbstreams::Client::new(&session);
+        let stream = streams.list_streams().table_name(table).send().await.unwrap();
+        let arn = stream.streams()[0].stream_arn().unwrap().to_owned();
+        let told = streams.describe_stream().stream_arn(&arn).send().await.unwrap();
+        let shard = told.stream_description().unwrap().shards()[0].shard_id().unwrap().to_owned();
+        let iterator = streams
+            .get_shard_iterator()
+            .stream_arn(&arn)
+            .shard_id(shard)
+            .shard_iterator_type(aws_sdk_dynamodbstreams::types::ShardIteratorType::TrimHorizon)
+            .send()
+            .await
+            .unwrap();
+        let records = streams.get_records().shard_iterator(iterator.shard_iterator().unwrap()).send().await.unwrap();
+        assert_eq!(records.records().len(), 40);
+    }
+
+    #[test]
+    fn its_files_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let dynamo = EmbeddedDynamo::start(dir.path()).unwrap();
+        assert!(dynamo.folder().join("dynamo.db").exists());
+        drop(dynamo);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_and_what_lives_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let living = EmbeddedDynamo::start(dir.path()).unwrap();
+        let dead = dir.path().join(format!("{PREFIX}4194303-dead"));
+        let foreign = dir.path().join("somebody-elses");
+        fs::create_dir(&dead).unwrap();
+        fs::create_dir(&foreign).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        fs::write(dead.join("dynamo.db"), "rows").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        for path in [&dead, &living.folder().to_owned()] {
+            File::open(path).unwrap().set_times(FileTimes::new().set_modified(old)).unwrap();
+        }
+        let second = EmbeddedDynamo::start(dir.path()).unwrap();
+        assert!(!dead.exists());
+        assert!(foreign.exists());
+        assert!(living.folder().exists() && second.folder().exists());
     }
 }

@@ -1,100 +1,180 @@
-//! Faults that can be injected when a step starts: `slow-new@switch`.
+//! Faults that a rehearsal can be asked to inject when a step starts.
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What can go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Something that goes wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The new side answers slowly.
+    /// Requests that the new code path serves take 900 ms longer.
     SlowNew,
-    /// The new side fails every third request.
+    /// Two in five requests that the new code path serves fail.
     ErrorsNew,
-    /// The parameter store refuses to set anything but the freeze.
+    /// The Parameter Store refuses to move a traffic parameter away from its first value.
     SsmRefuse,
-    /// The parameter store takes two seconds for each change.
+    /// Writing a parameter takes three seconds longer.
     SsmSlow,
-    /// The shop ignores the freeze.
-    FreezeIgnored,
-    /// A row changes on the new side behind everybody's back.
-    CorruptNew,
-}
-
-const NAMES: [(&str, Fault, &str); 6] = [
-    ("slow-new", Fault::SlowNew, "the new side answers slowly"),
-    ("errors-new", Fault::ErrorsNew, "the new side fails every third request"),
-    ("ssm-refuse", Fault::SsmRefuse, "the parameter store refuses to set anything but the freeze"),
-    ("ssm-slow", Fault::SsmSlow, "the parameter store takes two seconds for each change"),
-    ("freeze-ignored", Fault::FreezeIgnored, "the shop ignores the freeze"),
-    ("corrupt-new", Fault::CorruptNew, "twenty rows change on the new side behind everybody's back"),
-];
-
-/// A fault that is not one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no fault; write NAME@STEP with one of: {}", names())]
-pub struct FaultError {
-    given: String,
-}
-
-fn names() -> String {
-    NAMES.map(|(name, ..)| name).join(", ")
+    /// The Parameter Store writes a traffic parameter, then answers that it failed.
+    SsmLostReply,
+    /// The stage variable cannot be moved away from its first value.
+    GatewayRefuse,
 }
 
 impl Fault {
-    /// Every fault with what it does, for help.
-    pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-        NAMES.iter().map(|(name, _, what)| (*name, *what))
+    /// Every fault, in the order of the help text.
+    pub const ALL: [Self; 6] =
+        [Self::SlowNew, Self::ErrorsNew, Self::SsmRefuse, Self::SsmSlow, Self::SsmLostReply, Self::GatewayRefuse];
+
+    /// The name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlowNew => "slow-new",
+            Self::ErrorsNew => "errors-new",
+            Self::SsmRefuse => "ssm-refuse",
+            Self::SsmSlow => "ssm-slow",
+            Self::SsmLostReply => "ssm-lost-reply",
+            Self::GatewayRefuse => "gateway-refuse",
+        }
+    }
+
+    /// What it does, for the help text.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::SlowNew => "requests on the new side take 900 ms longer",
+            Self::ErrorsNew => "two in five requests on the new side fail",
+            Self::SsmRefuse => "traffic parameters cannot be moved to the new side",
+            Self::SsmSlow => "writing a parameter takes 3 s longer",
+            Self::SsmLostReply => "traffic parameters are written, but the answer says they were not",
+            Self::GatewayRefuse => "the stage variable cannot be moved to the new side",
+        }
+    }
+
+    const fn bit(self) -> usize {
+        self as usize
     }
 }
 
-/// A fault and the step whose start brings it about.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A fault and the step whose start brings it; without a step it is there from the beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultAt {
-    fault: Fault,
-    step: String,
+    /// What goes wrong.
+    pub fault: Fault,
+    /// Id of the step.
+    pub step: Option<String>,
+}
+
+/// Text that names no fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFault {
+    /// The name is not one of ours.
+    #[error("no fault is called `{name}`; there are {}", names().join(", "))]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// There is an `@` and nothing behind it.
+    #[error("`{text}` names no step behind the @; write NAME@STEP, like slow-new@smoke-tests")]
+    Step {
+        /// What was given.
+        text: String,
+    },
+}
+
+/// The names of all faults.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    Fault::ALL.iter().map(|f| f.name()).collect()
 }
 
 impl FromStr for FaultAt {
-    type Err = FaultError;
+    type Err = BadFault;
 
-    fn from_str(text: &str) -> Result<Self, FaultError> {
-        let wrong = || FaultError { given: text.to_owned() };
-        let (name, step) = text.split_once('@').ok_or_else(wrong)?;
-        let (_, fault, _) = NAMES.iter().find(|(n, ..)| *n == name).ok_or_else(wrong)?;
-        Ok(Self { fault: *fault, step: step.to_owned() })
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        let (name, step) = match text.split_once('@') {
+            Some((_, "")) => return Err(BadFault::Step { text: text.to_owned() }),
+            Some((name, step)) => (name, Some(step.to_owned())),
+            None => (text, None),
+        };
+        let fault = Fault::ALL.into_iter().find(|f| f.name() == name);
+        fault.map(|fault| Self { fault, step }).ok_or_else(|| BadFault::Name { name: name.to_owned() })
     }
 }
 
-/// The faults of one rehearsal, shared by everything that can fail.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    planned: Arc<Vec<FaultAt>>,
-    active: Arc<Mutex<BTreeSet<Fault>>>,
+#[derive(Debug, Default)]
+struct Inner {
+    planned: Vec<FaultAt>,
+    active: AtomicU64,
+    hits: [AtomicU64; Fault::ALL.len()],
 }
+
+/// The faults of one rehearsal, shared by the shop and the control plane. Cloning shares.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Inner>);
 
 impl Faults {
-    /// Faults to come.
-    pub fn new(texts: &[String]) -> Result<Self, FaultError> {
-        let planned = texts.iter().map(|t| t.parse()).collect::<Result<_, _>>()?;
-        Ok(Self { planned: Arc::new(planned), active: Arc::default() })
-    }
-
-    /// A step starts: its faults come about and stay.
-    pub fn step_started(&self, step: &str) {
-        let due = self.planned.iter().filter(|f| f.step == step).map(|f| f.fault);
-        self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(due);
-    }
-
-    /// Steps that are named, to be checked against the plan.
-    pub fn steps(&self) -> impl Iterator<Item = &str> {
-        self.planned.iter().map(|f| f.step.as_str())
-    }
-
-    /// Whether a fault is active.
+    /// Faults that come with their steps. Those without a step are active at once.
     #[must_use]
-    pub fn on(&self, fault: Fault) -> bool {
-        self.active.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&fault)
+    pub fn new(planned: Vec<FaultAt>) -> Self {
+        let faults = Self(Arc::new(Inner { planned, ..Inner::default() }));
+        for at in faults.0.planned.iter().filter(|p| p.step.is_none()) {
+            faults.bring(at.fault);
+        }
+        faults
+    }
+
+    /// No faults.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Every planned fault, for a check against the plan's step ids.
+    #[must_use]
+    pub fn planned(&self) -> &[FaultAt] {
+        &self.0.planned
+    }
+
+    /// A step has started: its faults become active and stay so.
+    pub fn step_started(&self, step: &str) {
+        for at in self.0.planned.iter().filter(|p| p.step.as_deref() == Some(step)) {
+            self.bring(at.fault);
+        }
+    }
+
+    /// Makes a fault active now.
+    pub fn bring(&self, fault: Fault) {
+        self.0.active.fetch_or(1 << fault.bit(), Ordering::SeqCst);
+    }
+
+    /// Ends a fault.
+    pub fn lift(&self, fault: Fault) {
+        self.0.active.fetch_and(!(1 << fault.bit()), Ordering::SeqCst);
+    }
+
+    /// Whether a fault is active. Does not count as a hit.
+    #[must_use]
+    pub fn active(&self, fault: Fault) -> bool {
+        self.0.active.load(Ordering::SeqCst) & (1 << fault.bit()) != 0
+    }
+
+    /// How often a fault has struck.
+    #[must_use]
+    pub fn hits(&self, fault: Fault) -> u64 {
+        self.0.hits[fault.bit()].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn struck(&self, fault: Fault) {
+        self.0.hits[fault.bit()].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -103,13 +183,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_come_with_their_step() {
-        let faults = Faults::new(&["slow-new@switch".into()]).unwrap();
-        faults.step_started("freeze");
-        assert!(!faults.on(Fault::SlowNew));
-        faults.step_started("switch");
-        assert!(faults.on(Fault::SlowNew));
-        let error = Faults::new(&["slow@switch".into()]).unwrap_err();
-        assert!(error.to_string().contains("slow-new"));
+    fn every_fault_is_found_by_its_own_name() {
+        for fault in Fault::ALL {
+            let at: FaultAt = format!("{fault}@smoke").parse().unwrap();
+            assert_eq!(at, FaultAt { fault, step: Some("smoke".into()) });
+            assert_eq!(fault.name().parse::<FaultAt>().unwrap(), FaultAt { fault, step: None });
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones() {
+        let error = "slow@smoke".parse::<FaultAt>().unwrap_err().to_string();
+        assert!(error.contains("`slow`") && error.contains("slow-new, errors-new"), "{error}");
+        let error = "slow-new@".parse::<FaultAt>().unwrap_err().to_string();
+        assert!(error.contains("names no step"), "{error}");
+    }
+
+    #[test]
+    fn a_fault_comes_with_its_step_and_stays() {
+        let faults = Faults::new(vec!["slow-new@smoke".parse().unwrap(), "ssm-slow".parse().unwrap()]);
+        assert!(!faults.active(Fault::SlowNew));
+        assert!(faults.active(Fault::SsmSlow));
+        faults.step_started("load");
+        assert!(!faults.active(Fault::SlowNew));
+        faults.step_started("smoke");
+        faults.step_started("thaw");
+        assert!(faults.clone().active(Fault::SlowNew));
+        faults.lift(Fault::SlowNew);
+        assert!(!faults.active(Fault::SlowNew));
     }
 }

@@ -1,23 +1,29 @@
-//! A world to rehearse in: embedded stores, a control-plane stand-in, and a simulated shop with an oracle of every
-//! acknowledged write. It is the *other side*: it uses official clients, never the console's own adapters.
+//! A whole migration day without anything outside the binary: an embedded DynamoDB, a stand-in for the AWS
+//! control plane, a simulated shop that obeys the parameters, and an oracle of every acknowledged write.
+//!
+//! This is deliberately the *other side* of the console: it talks to the stores through the official SDK and
+//! driver and shares no mapping, reader or writer with the adapters it helps to test.
 
-mod compare;
-mod control;
-mod dynamo;
-mod fault;
-mod metrics;
-mod model;
-mod oracle;
+pub mod clients;
+pub mod control;
+pub mod dynamo;
+mod error;
+pub mod fault;
+pub mod oracle;
 pub mod postgres;
-mod seed;
-mod shop;
-mod sides;
-mod world;
+pub mod seed;
+pub mod shelf;
+pub mod shop;
+#[cfg(test)]
+mod trial;
+pub mod world;
 
-pub use control::ControlPlane;
-pub use dynamo::EmbeddedDynamo;
-pub use fault::{Fault, FaultError, Faults};
-pub use oracle::{Comparison, Oracle};
-pub use seed::Sizes;
-pub use shop::{Rates, Shop};
-pub use world::{PgAddress, Verdict, World, WorldError, WorldOptions};
+pub use error::{RehearsalError, RehearsalResult};
+pub use world::{PgAddress, Verdict, World, WorldOptions};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks even when a thread died holding the lock: every critical section here leaves the value whole.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

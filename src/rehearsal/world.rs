@@ -1,259 +1,215 @@
-//! The whole world: stores, control plane, shop, and the verdict at the end.
+//! A whole rehearsal: stores, control plane, data, shop, and the verdict at its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue as Av, BillingMode, KeySchemaElement, KeyType, PutRequest, ScalarAttributeType,
-    WriteRequest,
-};
 use aws_sdk_ssm::types::ParameterType;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use uuid::Uuid;
 
+use super::clients::{self, session};
+use super::control::ControlPlane;
+use super::dynamo::EmbeddedDynamo;
+use super::error::{RehearsalError, RehearsalResult};
+use super::fault::Faults;
+use super::oracle::{Comparison, Oracle, Side, Tally};
+use super::seed::{self, Dataset, Sizes};
+use super::shelf::{Kind, table_name};
+use super::shop::{ALIAS_VARIABLE, Names, Rates, Settings, Shop, ShopOptions, read_settings};
 use crate::domain::secret::Secret;
 
-use super::compare;
-use super::control::ControlPlane;
-use super::dynamo::{DynamoError, EmbeddedDynamo};
-use super::fault::Faults;
-use super::model::{BOOKS, CARTS, Kind, ORDERS, Record, USERS};
-use super::oracle::{Comparison, Oracle};
-use super::seed::{Seeder, Sizes};
-use super::shop::{Control, Rates, Shop};
-use super::sides::{Dynamo, Postgres, item};
+/// The parameter that holds the new side's connection, for the plan to refer to.
+pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
+/// What the secret says before the migration: the old code needs no database.
+const OLD_SECRET: &str = "none";
+/// Most keys that a verdict lists.
+const LISTED: usize = 20;
 
-/// Where the new side's PostgreSQL is.
+/// Where PostgreSQL answers.
 #[derive(Clone, Debug)]
 pub struct PgAddress {
-    /// Host.
+    /// Host name, or the folder of a Unix socket.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// User.
+    /// Role.
     pub user: String,
     /// Database.
     pub database: String,
-    /// Password.
-    pub password: Secret,
-    /// Where the password is kept for the console to find, readable by this user only.
-    pub password_file: String,
+    /// Password, when the server wants one.
+    pub password: Option<Secret>,
 }
 
 impl PgAddress {
-    /// As the application finds it in its secret.
-    fn url(&self) -> String {
-        let Self { host, port, user, database, password, .. } = self;
-        format!("host={host} port={port} user={user} dbname={database} password={}", password.reveal())
+    /// The connection text of this address.
+    fn connection(&self) -> Secret {
+        let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+        let mut text = format!(
+            "host={} port={} user={} dbname={} connect_timeout=3 application_name=cloudshelf",
+            quoted(&self.host),
+            self.port,
+            quoted(&self.user),
+            quoted(&self.database)
+        );
+        if let Some(password) = &self.password {
+            text.push_str(&format!(" password={}", quoted(password.reveal())));
+        }
+        Secret::new(text)
     }
 }
 
-/// What kind of world.
+/// How a rehearsal is set up.
 #[derive(Clone, Debug)]
 pub struct WorldOptions {
     /// Seed of data and traffic.
     pub seed: u64,
-    /// How much there is to begin with.
+    /// Records to begin with.
     pub sizes: Sizes,
-    /// The new side.
-    pub postgres: PgAddress,
-    /// Traffic.
+    /// Whether a few rows do not fit the target.
+    pub awkward: bool,
+    /// The new side. It is not touched before the parameters name it.
+    pub pg: PgAddress,
+    /// The shop's traffic.
     pub rates: Rates,
-    /// Faults to come.
+    /// The shop's pause between two readings of its parameters.
+    pub poll: Duration,
+    /// Faults; the caller tells them of steps.
     pub faults: Faults,
-    /// An independent DynamoDB instead of the embedded one.
-    pub dynamodb: Option<String>,
-    /// An independent control plane instead of the stand-in.
-    pub control: Option<String>,
+    /// A DynamoDB to use instead of the embedded one. It must not have the shop's tables yet.
+    pub dynamo_endpoint: Option<String>,
+    /// A control plane to use instead of the stand-in. Faults of the control plane have no effect there.
+    pub control_endpoint: Option<String>,
 }
 
-/// The world could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum WorldError {
-    /// The embedded DynamoDB.
-    #[error(transparent)]
-    Dynamo(#[from] DynamoError),
-    /// A loopback port.
-    #[error("a loopback server could not be started: {0}")]
-    Port(#[from] std::io::Error),
-    /// A store did not take what the world is made of.
-    #[error("{tried}: {came_back}")]
-    Store {
-        /// What was tried.
-        tried: &'static str,
-        /// What came back.
-        came_back: String,
-    },
-}
-
-fn refused<E: std::error::Error + 'static>(tried: &'static str) -> impl Fn(E) -> WorldError {
-    move |e| WorldError::Store { tried, came_back: aws_sdk_dynamodb::error::DisplayErrorContext(e).to_string() }
-}
-
-/// A running world.
-pub struct World {
-    shop: Shop,
-    oracle: Oracle,
-    control: Control,
-    old: Dynamo,
-    parked: BTreeSet<Uuid>,
-    vars: BTreeMap<String, String>,
-    postgres: PgAddress,
-    faults: Faults,
-    _embedded: Option<EmbeddedDynamo>,
-    _stand_in: Option<ControlPlane>,
-}
-
-/// What the oracle says at the end.
-#[derive(Clone, Debug)]
-pub struct Verdict {
-    /// Which side is in charge of writes.
-    pub side: &'static str,
-    /// What was compared.
-    pub comparison: Comparison,
-    /// Writes acknowledged by the old side, by the new one, refused while frozen, failed.
-    pub traffic: [u64; 4],
-}
-
-impl Verdict {
-    /// Whether nothing was lost and nothing is there that nobody wrote.
+impl WorldOptions {
+    /// The usual rehearsal against this PostgreSQL.
     #[must_use]
-    pub fn clean(&self) -> bool {
-        self.comparison.lost.is_empty() && self.comparison.extra.is_empty()
+    pub fn new(pg: PgAddress) -> Self {
+        Self {
+            seed: 7,
+            sizes: Sizes::default(),
+            awkward: true,
+            pg,
+            rates: Rates::default(),
+            poll: Duration::from_millis(500),
+            faults: Faults::none(),
+            dynamo_endpoint: None,
+            control_endpoint: None,
+        }
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [old, new, refused, failed] = self.traffic;
-        writeln!(f, "ORACLE      {} side in charge: {}", self.side, self.comparison)?;
-        write!(f, "TRAFFIC     {old} writes acknowledged by the old side, {new} by the new, {refused} refused while frozen, {failed} failed")
-    }
-}
-
-fn session(endpoint: &str) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
-            aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https();
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(Credentials::new(
-            "emulator", "emulator", None, None, "emulator",
-        )))
-        .http_client(http)
-        .endpoint_url(endpoint)
-        .sleep_impl(aws_smithy_async_sleep())
-        .build()
-}
-
-fn aws_smithy_async_sleep() -> aws_sdk_dynamodb::config::SharedAsyncSleep {
-    aws_sdk_dynamodb::config::SharedAsyncSleep::new(TokioSleep)
-}
-
-/// Pauses between the SDK's attempts, on tokio.
+/// A running rehearsal. Dropping it stops everything it started and removes its files.
 #[derive(Debug)]
-struct TokioSleep;
-
-impl aws_sdk_dynamodb::config::AsyncSleep for TokioSleep {
-    fn sleep(&self, duration: std::time::Duration) -> aws_sdk_dynamodb::config::Sleep {
-        aws_sdk_dynamodb::config::Sleep::new(tokio::time::sleep(duration))
-    }
+pub struct World {
+    // Dropped in this order: the shop before what it uses.
+    shop: Shop,
+    _control: Option<ControlPlane>,
+    dynamo: Option<EmbeddedDynamo>,
+    dynamo_endpoint: String,
+    control_endpoint: String,
+    names: Names,
+    pg: PgAddress,
+    faults: Faults,
+    data: (String, usize),
 }
 
 impl World {
-    /// Starts everything, seeds it and opens the shop. `PostgreSQL` is not touched.
-    pub async fn start(options: WorldOptions) -> Result<Self, WorldError> {
-        let embedded = match &options.dynamodb {
-            None => Some(EmbeddedDynamo::start().await?),
-            Some(_) => None,
-        };
-        let stand_in = match &options.control {
-            None => Some(ControlPlane::start(options.faults.clone()).await?),
-            Some(_) => None,
-        };
-        let dynamodb = options.dynamodb.clone().or(embedded.as_ref().map(|e| e.endpoint().to_owned()));
-        let dynamodb = dynamodb.unwrap_or_default();
-        let control = options.control.clone().or(stand_in.as_ref().map(|c| c.endpoint().to_owned())).unwrap_or_default();
-
-        let client = aws_sdk_dynamodb::Client::new(&session(&dynamodb));
-        create_tables(&client).await?;
-        if let Some(embedded) = &embedded {
-            embedded.tune(&[BOOKS, USERS, ORDERS, CARTS])?;
-        }
-        let mut seeder = Seeder::new(options.seed);
-        let (records, awkward) = seeder.all(options.sizes);
-        fill(&client, &records).await?;
-        fill_carts(&client, options.sizes.carts, &mut seeder).await?;
-
-        let session = session(&control);
-        let cloudwatch = aws_sdk_cloudwatch::Client::new(&session);
-        let gateway = aws_sdk_apigateway::Client::new(&session);
-        let api = if stand_in.is_some() { "cloudshelf".to_owned() } else { front_door(&gateway).await? };
-        let control_plane = Control { ssm: aws_sdk_ssm::Client::new(&session), gateway, cloudwatch, api: api.clone() };
-        let pg = &options.postgres;
-        let url = pg.url();
-        set_parameters(&control_plane.ssm, &url).await?;
-
-        let oracle = Oracle::default();
-        let mut keys: BTreeMap<Kind, Vec<Uuid>> = BTreeMap::new();
-        for record in records {
-            // Nobody buys a book that is meant not to fit: it would stay parked, and rightly so.
-            if !awkward.contains(&record.id()) {
-                keys.entry(record.kind()).or_default().push(record.id());
+    /// Starts stores and control plane, seeds them, and opens the shop.
+    pub async fn start(options: WorldOptions) -> RehearsalResult<Self> {
+        let generate = (options.sizes, options.seed, options.awkward);
+        let data = tokio::task::spawn_blocking(move || Dataset::generate(generate.0, generate.1, generate.2));
+        let (dynamo, dynamo_endpoint) = match &options.dynamo_endpoint {
+            Some(endpoint) => (None, endpoint.clone()),
+            None => {
+                let started = tokio::task::spawn_blocking(|| EmbeddedDynamo::start(&EmbeddedDynamo::place())).await;
+                let started = started.map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))??;
+                let endpoint = started.endpoint().to_owned();
+                (Some(started), endpoint)
             }
-            oracle.acked(record);
+        };
+        let client = aws_sdk_dynamodb::Client::new(&session(&dynamo_endpoint, 5));
+        seed::create_tables(&client).await?;
+        let data = data.await.map_err(|e| RehearsalError::new("generate", "the shop's data", e))?;
+        match &dynamo {
+            Some(embedded) => {
+                embedded.tune(&Kind::ALL.map(table_name))?;
+                seed::import(embedded, &data).await?;
+            }
+            None => seed::write_items(&client, &data).await?,
         }
-        let old = Dynamo(client);
-        let shop = Shop::open(
-            control_plane.clone(),
-            old.clone(),
-            oracle.clone(),
-            seeder,
-            keys,
-            options.rates,
-            options.faults.clone(),
-        )
-        .await?;
-        let vars = [
-            ("AWS_ENDPOINT", dynamodb),
-            ("CONTROL_ENDPOINT", control),
-            ("PG_HOST", pg.host.clone()),
-            ("PG_PORT", pg.port.to_string()),
-            ("PG_USER", pg.user.clone()),
-            ("PG_DATABASE", pg.database.clone()),
-            ("PG_PASSWORD_FILE", pg.password_file.clone()),
-            ("SHOP_URL", shop.url().to_owned()),
-            ("API_ID", api),
-        ];
+        let (control, control_endpoint, names) = Self::control(&options).await?;
+        let shop = ShopOptions {
+            dynamo_endpoint: dynamo_endpoint.clone(),
+            control_endpoint: control_endpoint.clone(),
+            names: names.clone(),
+            poll: options.poll,
+            rates: options.rates,
+            seed: options.seed,
+            faults: options.faults.clone(),
+        };
+        let shop = Shop::start(shop, Oracle::new(&data)).await?;
         Ok(Self {
             shop,
-            oracle,
-            control: control_plane,
-            old,
-            parked: awkward.into_iter().collect(),
-            vars: vars.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-            postgres: options.postgres,
+            _control: control,
+            dynamo,
+            dynamo_endpoint,
+            control_endpoint,
+            names,
+            pg: options.pg,
             faults: options.faults,
-            _embedded: embedded,
-            _stand_in: stand_in,
+            data: (data.digest(), data.records.len()),
         })
     }
 
-    /// What a config needs to reach this world.
-    #[must_use]
-    pub const fn vars(&self) -> &BTreeMap<String, String> {
-        &self.vars
+    /// The control plane with everything on the old side.
+    async fn control(options: &WorldOptions) -> RehearsalResult<(Option<ControlPlane>, String, Names)> {
+        let mut names = Names::default();
+        let (control, endpoint) = match &options.control_endpoint {
+            Some(endpoint) => (None, endpoint.clone()),
+            None => {
+                let control = ControlPlane::start(options.faults.clone()).await?;
+                control.put_stage(&names.api, &names.stage, &[(ALIAS_VARIABLE, "blue")]);
+                let endpoint = control.endpoint().to_owned();
+                (Some(control), endpoint)
+            }
+        };
+        if control.is_none() {
+            names.api = create_api(&endpoint, &names.stage).await?;
+        }
+        let ssm = aws_sdk_ssm::Client::new(&session(&endpoint, 3));
+        let new_secret = options.pg.connection();
+        for (name, value, kind) in [
+            (names.reads.as_str(), "dynamodb", ParameterType::String),
+            (&names.writes, "dynamodb", ParameterType::String),
+            (&names.mode, "open", ParameterType::String),
+            (&names.secret, OLD_SECRET, ParameterType::SecureString),
+            (NEW_SECRET, new_secret.reveal(), ParameterType::SecureString),
+        ] {
+            let put = ssm.put_parameter().name(name).value(value).r#type(kind).overwrite(true);
+            put.send().await.map_err(|e| RehearsalError::caused("seed parameter", name, &e))?;
+        }
+        Ok((control, endpoint, names))
     }
 
-    /// The faults, to be told of steps.
+    /// Names and values for a configuration that points at this world. Holds no secret: `NEW_SECRET` is the name
+    /// of a parameter.
     #[must_use]
-    pub fn faults(&self) -> Faults {
-        self.faults.clone()
+    pub fn vars(&self) -> BTreeMap<String, String> {
+        [
+            ("AWS_ENDPOINT", self.dynamo_endpoint.clone()),
+            ("CONTROL_ENDPOINT", self.control_endpoint.clone()),
+            ("AWS_REGION", clients::REGION.to_owned()),
+            ("PG_HOST", self.pg.host.clone()),
+            ("PG_PORT", self.pg.port.to_string()),
+            ("PG_USER", self.pg.user.clone()),
+            ("PG_DATABASE", self.pg.database.clone()),
+            ("SHOP_URL", self.shop.url().to_owned()),
+            ("NEW_SECRET", NEW_SECRET.to_owned()),
+            ("REST_API", self.names.api.clone()),
+            ("REST_STAGE", self.names.stage.clone()),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into()
     }
 
     /// The shop.
@@ -262,123 +218,160 @@ impl World {
         &self.shop
     }
 
-    /// Closes the shop and compares the side that is in charge of writes with every acknowledged write.
-    pub async fn verdict(&self) -> Result<Verdict, WorldError> {
-        let failed = |came_back: String| WorldError::Store { tried: "compare with the oracle", came_back };
-        self.shop.close().await;
-        let params = self.control.read().await.ok_or_else(|| failed("the parameters cannot be read".to_owned()))?;
-        let (side, comparison) = if params.writes_new {
-            let pg = &self.postgres;
-            let new = Postgres::connect(&pg.url()).map_err(failed)?;
-            ("new", compare::with_new(&self.oracle, &new, &self.parked).await.map_err(failed)?)
-        } else {
-            ("old", compare::with_old(&self.oracle, &self.old).await.map_err(failed)?)
+    /// The faults, to be told of steps.
+    #[must_use]
+    pub const fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// A digest of the seeded data and how many records it has.
+    #[must_use]
+    pub fn data(&self) -> (&str, usize) {
+        (&self.data.0, self.data.1)
+    }
+
+    /// Ends all writing, waits for what was in flight, and holds the side in charge against the oracle. Which side
+    /// that is, the parameters say; they are read afresh. Call it when the console has ended.
+    pub async fn verdict(&self) -> RehearsalResult<Verdict> {
+        self.shop.quiesce().await?;
+        let settings: Settings = read_settings(&self.control_endpoint, self.names.clone()).await?;
+        let in_charge = settings.writes_to();
+        let oracle = self.shop.oracle();
+        let dynamo = aws_sdk_dynamodb::Client::new(&session(&self.dynamo_endpoint, 5));
+        let comparison = match in_charge {
+            Side::Old => oracle.compare_old(&dynamo, &Kind::ALL).await?,
+            Side::New => {
+                let mut comparison = self.compare_new(oracle).await?;
+                // Carts live on the old side whatever happens.
+                comparison.add(oracle.compare_old(&dynamo, &[Kind::Cart]).await?);
+                comparison
+            }
         };
-        let t = self.shop.traffic();
-        let traffic = [&t.old, &t.new, &t.refused, &t.failed].map(|n| n.load(std::sync::atomic::Ordering::Relaxed));
-        Ok(Verdict { side, comparison, traffic })
+        let frozen = settings.frozen;
+        Ok(Verdict { in_charge, frozen, comparison, tally: oracle.tally() })
+    }
+
+    async fn compare_new(&self, oracle: &Oracle) -> RehearsalResult<Comparison> {
+        let on = format!("PostgreSQL at {}:{}", self.pg.host, self.pg.port);
+        let connection = self.pg.connection();
+        let connected = tokio_postgres::connect(connection.reveal(), tokio_postgres::NoTls).await;
+        let (client, driver) = connected.map_err(|e| RehearsalError::caused("connect to", on, &e))?;
+        let driver = tokio::spawn(driver);
+        let found = oracle.compare_new(&client, &Kind::MOVING).await;
+        driver.abort();
+        found
+    }
+
+    /// Stops everything and removes every file, off the async threads.
+    pub async fn stop(self) {
+        let Self { shop, _control, dynamo, .. } = self;
+        drop(shop);
+        drop(_control);
+        let _ = tokio::task::spawn_blocking(move || drop(dynamo)).await;
     }
 }
 
-async fn create_tables(client: &aws_sdk_dynamodb::Client) -> Result<(), WorldError> {
-    for (table, key) in [(BOOKS, "bookId"), (USERS, "userId"), (ORDERS, "orderId"), (CARTS, "cartId")] {
-        let attribute =
-            AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build();
-        let schema = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash).build();
-        client
-            .create_table()
-            .table_name(table)
-            .attribute_definitions(attribute.map_err(refused("create table"))?)
-            .key_schema(schema.map_err(refused("create table"))?)
-            .billing_mode(BillingMode::PayPerRequest)
-            .send()
-            .await
-            .map_err(refused("create table"))?;
-    }
-    Ok(())
-}
-
-async fn batch(client: &aws_sdk_dynamodb::Client, table: &str, puts: Vec<WriteRequest>) -> Result<(), WorldError> {
-    let mut left = Some(std::collections::HashMap::from([(table.to_owned(), puts)]));
-    while let Some(items) = left.filter(|l| !l.is_empty()) {
-        let answer = client
-            .batch_write_item()
-            .set_request_items(Some(items))
-            .send()
-            .await
-            .map_err(refused("seed items"))?;
-        left = answer.unprocessed_items;
-    }
-    Ok(())
-}
-
-fn put(item: std::collections::HashMap<String, Av>) -> Result<WriteRequest, WorldError> {
-    let put = PutRequest::builder().set_item(Some(item)).build().map_err(refused("seed items"))?;
-    Ok(WriteRequest::builder().put_request(put).build())
-}
-
-async fn fill(client: &aws_sdk_dynamodb::Client, records: &[Record]) -> Result<(), WorldError> {
-    let mut batches = Vec::new();
-    for (kind, table) in [(Kind::Book, BOOKS), (Kind::User, USERS), (Kind::Order, ORDERS)] {
-        let of_kind: Vec<&Record> = records.iter().filter(|r| r.kind() == kind).collect();
-        for chunk in of_kind.chunks(25) {
-            batches.push((table, chunk.iter().map(|r| put(item(r))).collect::<Result<Vec<_>, _>>()?));
-        }
-    }
-    stream::iter(batches)
-        .map(|(table, puts)| batch(client, table, puts))
-        .buffer_unordered(8)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(drop)
-}
-
-async fn fill_carts(client: &aws_sdk_dynamodb::Client, carts: usize, seeder: &mut Seeder) -> Result<(), WorldError> {
-    let all: Vec<WriteRequest> = (0..carts)
-        .map(|_| {
-            let id = Av::S(seeder.id().to_string());
-            put(std::collections::HashMap::from([("cartId".to_owned(), id), ("items".to_owned(), Av::L(vec![]))]))
-        })
-        .collect::<Result<_, _>>()?;
-    for chunk in all.chunks(25) {
-        batch(client, CARTS, chunk.to_vec()).await?;
-    }
-    Ok(())
-}
-
-async fn set_parameters(ssm: &aws_sdk_ssm::Client, new_url: &str) -> Result<(), WorldError> {
-    for (name, value, secure) in [
-        ("db/reads", "dynamodb", false),
-        ("db/writes", "dynamodb", false),
-        ("db/secret", "none: the tables are reached by role", true),
-        ("db/secret-v2", new_url, true),
-        ("writes-mode", "open", false),
-    ] {
-        ssm.put_parameter()
-            .name(format!("/cloudshelf/prod/{name}"))
-            .value(value)
-            .r#type(if secure { ParameterType::SecureString } else { ParameterType::String })
-            .overwrite(true)
-            .send()
-            .await
-            .map_err(refused("set parameters"))?;
-    }
-    Ok(())
-}
-
-/// An API with a stage on an independent control plane; gives its id.
-async fn front_door(gateway: &aws_sdk_apigateway::Client) -> Result<String, WorldError> {
-    let api = gateway.create_rest_api().name("cloudshelf").send().await.map_err(refused("create an API"))?;
+/// An API with a stage in a control plane that is not ours. Gives the API's id.
+async fn create_api(endpoint: &str, stage: &str) -> RehearsalResult<String> {
+    let failed = |e: &(dyn std::error::Error + 'static)| RehearsalError::caused("create", "the shop's API", e);
+    let gateway = aws_sdk_apigateway::Client::new(&session(endpoint, 3));
+    let api = gateway.create_rest_api().name("cloudshelf").send().await.map_err(|e| failed(&e))?;
     let id = api.id().unwrap_or_default().to_owned();
-    let deployment = gateway.create_deployment().rest_api_id(&id).send().await.map_err(refused("deploy the API"))?;
+    let parent = gateway.get_resources().rest_api_id(&id).send().await.map_err(|e| failed(&e))?;
+    let root = parent.items().first().and_then(|r| r.id()).unwrap_or_default();
+    // A deployment needs a method, and a method something behind it.
+    let method = gateway.put_method().rest_api_id(&id).resource_id(root).http_method("GET").authorization_type("NONE");
+    method.send().await.map_err(|e| failed(&e))?;
+    let behind = gateway.put_integration().rest_api_id(&id).resource_id(root).http_method("GET");
+    let behind = behind.r#type(aws_sdk_apigateway::types::IntegrationType::Mock);
+    behind.send().await.map_err(|e| failed(&e))?;
+    let deploy = gateway.create_deployment().rest_api_id(&id).send().await.map_err(|e| failed(&e))?;
     gateway
         .create_stage()
         .rest_api_id(&id)
-        .stage_name("prod")
-        .deployment_id(deployment.id().unwrap_or_default())
-        .variables("lambdaAlias", "blue")
+        .stage_name(stage)
+        .deployment_id(deploy.id().unwrap_or_default())
+        .variables(ALIAS_VARIABLE, "blue")
         .send()
         .await
-        .map_err(refused("create a stage"))?;
+        .map_err(|e| failed(&e))?;
     Ok(id)
 }
+
+/// What a rehearsal ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The side that the parameters name for writes.
+    pub in_charge: Side,
+    /// Whether writes are still frozen.
+    pub frozen: bool,
+    /// What was found there.
+    pub comparison: Comparison,
+    /// Writes over the whole rehearsal.
+    pub tally: Tally,
+}
+
+impl Verdict {
+    /// Whether the side in charge holds every acknowledged write and nothing else.
+    #[must_use]
+    pub fn clean(&self) -> bool {
+        self.comparison.clean()
+    }
+}
+
+impl fmt::Display for Verdict {
+    /// Begins with `0 lost` when, and only when, nothing was lost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.comparison;
+        let side = match self.in_charge {
+            Side::Old => "old side (DynamoDB)",
+            Side::New => "new side (PostgreSQL)",
+        };
+        if c.clean() {
+            writeln!(f, "0 lost: {} keys checked on the {side}", c.checked)?;
+        } else {
+            writeln!(
+                f,
+                "LOST: {} of {} keys on the {side} do not hold their last acknowledged write \
+                 ({} missing, {} differing, {} that should not be there)",
+                c.wrong(),
+                c.checked,
+                c.lost.len(),
+                c.differing.len(),
+                c.extra.len()
+            )?;
+            for finding in c.findings().take(LISTED) {
+                writeln!(f, "  {finding}")?;
+            }
+            if c.wrong() > LISTED {
+                writeln!(f, "  and {} more", c.wrong() - LISTED)?;
+            }
+            if self.in_charge == Side::Old && c.new_side_writes_lost() > 0 {
+                writeln!(f, "  {} writes of the new side did not come back", c.new_side_writes_lost())?;
+            }
+        }
+        let t = &self.tally;
+        write!(
+            f,
+            "{} writes acknowledged ({} old side, {} new side), {} refused while frozen, {} failed, {} unknown",
+            t.old + t.new,
+            t.old,
+            t.new,
+            t.frozen,
+            t.refused,
+            t.unknown
+        )?;
+        if self.in_charge == Side::New {
+            write!(f, "; {} rows that cannot be carried stayed behind", c.parked)?;
+        }
+        if self.frozen {
+            f.write_str("; writes are still frozen")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(in crate::rehearsal) mod tests_support;

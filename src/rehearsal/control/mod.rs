@@ -1,0 +1,136 @@
+//! A stand-in for exactly the Parameter Store, CloudWatch and API Gateway calls that a cutover makes.
+//!
+//! It speaks the protocols of the official SDKs: JSON 1.1, CBOR and REST JSON. What it does not know it refuses
+//! with a typed error; nothing is silently accepted.
+
+mod cloudwatch;
+mod gateway;
+mod ssm;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::error::{RehearsalError, RehearsalResult};
+use super::fault::Faults;
+
+pub use gateway::Stage;
+pub use ssm::ParameterKind;
+
+/// What the stand-in holds.
+#[derive(Debug, Default)]
+struct Plane {
+    parameters: ssm::Parameters,
+    metrics: cloudwatch::Metrics,
+    stages: gateway::Stages,
+    faults: Faults,
+}
+
+/// A running stand-in. Dropping it stops the server.
+#[derive(Debug)]
+pub struct ControlPlane {
+    endpoint: String,
+    plane: Arc<Plane>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl ControlPlane {
+    /// Starts an empty stand-in on a free loopback port.
+    pub async fn start(faults: Faults) -> RehearsalResult<Self> {
+        let failed = |e| RehearsalError::new("start", "the control plane stand-in", e);
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+        let endpoint = format!("http://{}", listener.local_addr().map_err(failed)?);
+        let plane = Arc::new(Plane { faults, ..Plane::default() });
+        let router = router(Arc::clone(&plane));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listener = listener.tap_io(|io| {
+            let _ = io.set_nodelay(true);
+        });
+        tokio::spawn(async move {
+            let end = async {
+                let _ = stopped.await;
+            };
+            if let Err(e) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+                tracing::warn!("control plane stand-in: {e}");
+            }
+        });
+        Ok(Self { endpoint, plane, _stop: stop })
+    }
+
+    /// Where it answers: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Puts a stage there: creating APIs is not among the calls it knows.
+    pub fn put_stage(&self, api: &str, stage: &str, variables: &[(&str, &str)]) {
+        self.plane.stages.put(api, stage, variables);
+    }
+}
+
+fn router(plane: Arc<Plane>) -> Router {
+    Router::new()
+        .route("/", post(json_call))
+        .route("/service/{service}/operation/{operation}", post(cloudwatch::call))
+        .route("/restapis/{api}/stages/{stage}", get(gateway::get_stage).patch(gateway::patch_stage))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(DefaultBodyLimit::max(2 * 1024 * 1024))
+        .with_state(plane)
+}
+
+async fn unknown() -> Response {
+    gateway::error(StatusCode::NOT_FOUND, "UnknownOperationException", "the rehearsal's control plane has no such call")
+}
+
+/// A refusal in the JSON protocols' form.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    fn internal(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "InternalServerError", message: message.into() }
+    }
+}
+
+async fn json_call(State(plane): State<Arc<Plane>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let answer = match target.strip_prefix("AmazonSSM.") {
+        Some(operation) => match serde_json::from_slice::<Value>(&body) {
+            Ok(input) => ssm::call(&plane, operation, &input).await,
+            Err(e) => Err(Refusal::new("SerializationException", e.to_string())),
+        },
+        None => Err(Refusal::new("UnknownOperationException", format!("no such target: {target}"))),
+    };
+    let (status, body) = match answer {
+        Ok(body) => (StatusCode::OK, body),
+        Err(r) => (r.status, json!({ "__type": r.code, "message": r.message })),
+    };
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
+}
+
+/// Seconds since the epoch, as these services write times.
+fn now() -> f64 {
+    jiff::Timestamp::now().as_millisecond() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! What the stores must hold, by the shop's own account: every write that was acknowledged to a customer.
+//!
+//! The oracle never asks a store. A key has one writer at a time, so "the last acknowledged write" is well
+//! defined. A write whose outcome nobody knows leaves two allowed values, and its key is not written again.
+
+mod compare;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use super::held;
+use super::seed::Dataset;
+use super::shelf::{Book, Kind, Record, RecordKey, Write};
+
+pub(super) use compare::DEFAULT_CATEGORY;
+pub use compare::{Comparison, Finding};
+
+/// Which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// DynamoDB.
+    Old,
+    /// PostgreSQL.
+    New,
+}
+
+impl Side {
+    /// `old` or `new`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Old => "old",
+            Self::New => "new",
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The store confirmed it: it must never be lost.
+    Acknowledged,
+    /// The store said no, or was never asked: it did not happen.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// An acknowledged write: by which side, and when (milliseconds since the epoch).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The side that confirmed.
+    pub side: Side,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// Counts of writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Acknowledged by the old side.
+    pub old: u64,
+    /// Acknowledged by the new side.
+    pub new: u64,
+    /// Refused by a store or by a failing new code path.
+    pub refused: u64,
+    /// Refused because writes were frozen.
+    pub frozen: u64,
+    /// With unknown outcome.
+    pub unknown: u64,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    /// What may stand there; more than one when an outcome is unknown. Empty never.
+    allowed: Vec<Option<Record>>,
+    /// Somebody is writing it.
+    busy: bool,
+    /// Not to be written any more.
+    closed: bool,
+    last: Option<Ack>,
+    /// Acknowledged by the new side since the old side's last acknowledgement.
+    new_writes: u32,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    rows: HashMap<RecordKey, Row>,
+    parked: BTreeMap<RecordKey, &'static str>,
+    /// Ids that exist and may be written, by kind, and where each stands in its list.
+    live: BTreeMap<Kind, Vec<String>>,
+    places: HashMap<RecordKey, usize>,
+    /// Books that were deleted and may be created again.
+    deleted: Vec<Book>,
+    tally: Tally,
+}
+
+impl Ledger {
+    fn enter(&mut self, key: &RecordKey) {
+        if key.is_probe() {
+            return;
+        }
+        if !self.places.contains_key(key) {
+            let list = self.live.entry(key.kind).or_default();
+            self.places.insert(key.clone(), list.len());
+            list.push(key.id.clone());
+        }
+    }
+
+    fn leave(&mut self, key: &RecordKey) {
+        let Some(place) = self.places.remove(key) else { return };
+        let list = self.live.entry(key.kind).or_default();
+        list.swap_remove(place);
+        if let Some(moved) = list.get(place) {
+            self.places.insert(RecordKey { kind: key.kind, id: moved.clone() }, place);
+        }
+    }
+}
+
+/// The account of all acknowledged writes. Cloning shares.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle(Arc<Mutex<Ledger>>);
+
+impl Oracle {
+    /// An account that begins with the seeded data.
+    #[must_use]
+    pub fn new(data: &Dataset) -> Self {
+        let mut ledger = Ledger { parked: data.parked.clone(), ..Ledger::default() };
+        for record in &data.records {
+            let key = record.key();
+            // Rows that cannot be carried are left alone: writing them would make them carriable, or not.
+            let closed = data.parked.contains_key(&key);
+            if !closed {
+                ledger.enter(&key);
+            }
+            ledger.rows.insert(key, Row { allowed: vec![Some(record.clone())], closed, ..Row::default() });
+        }
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        held(&self.0).tally
+    }
+
+    /// A write was refused because of the freeze.
+    pub fn count_frozen(&self) {
+        held(&self.0).tally.frozen += 1;
+    }
+
+    /// How many keys of a kind exist and may be written.
+    #[must_use]
+    pub fn live(&self, kind: Kind) -> usize {
+        held(&self.0).live.get(&kind).map_or(0, Vec::len)
+    }
+
+    /// Some key that exists, for a reader. It may be gone by the time it is read.
+    #[must_use]
+    pub fn any(&self, kind: Kind, rng: &mut fastrand::Rng) -> Option<RecordKey> {
+        let ledger = held(&self.0);
+        let list = ledger.live.get(&kind).filter(|l| !l.is_empty())?;
+        Some(RecordKey { kind, id: list[rng.usize(..list.len())].clone() })
+    }
+
+    /// The value a key certainly has, for a caller that builds on it.
+    #[must_use]
+    pub fn certain(&self, key: &RecordKey) -> Option<Record> {
+        match held(&self.0).rows.get(key)?.allowed.as_slice() {
+            [Some(record)] => Some(record.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes some existing key for writing, with its value. `None` when none is free.
+    #[must_use]
+    pub fn claim_any(&self, kind: Kind, rng: &mut fastrand::Rng) -> Option<(Claim, Record)> {
+        // A few draws: most keys are free at any moment.
+        for _ in 0..8 {
+            let key = self.any(kind, rng)?;
+            if let Some(claim) = self.claim(&key)
+                && let Some(record) = self.certain(&key)
+            {
+                return Some((claim, record));
+            }
+        }
+        None
+    }
+
+    /// Takes a key for writing, whether it exists or not. `None` when somebody else has it or it is closed.
+    #[must_use]
+    pub fn claim(&self, key: &RecordKey) -> Option<Claim> {
+        let mut ledger = held(&self.0);
+        let row = ledger.rows.entry(key.clone()).or_insert_with(|| Row { allowed: vec![None], ..Row::default() });
+        if row.busy || row.closed {
+            return None;
+        }
+        row.busy = true;
+        Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, settled: false })
+    }
+
+    /// Takes a deleted book for creating it again.
+    #[must_use]
+    pub fn claim_deleted(&self) -> Option<(Claim, Book)> {
+        let book = held(&self.0).deleted.pop()?;
+        let claim = self.claim(&RecordKey { kind: Kind::Book, id: book.id.clone() })?;
+        Some((claim, book))
+    }
+
+    fn settle(&self, key: &RecordKey, begun: Option<(Write, Side)>, outcome: Outcome) {
+        let mut ledger = held(&self.0);
+        let ledger = &mut *ledger;
+        let Some(row) = ledger.rows.get_mut(key) else { return };
+        row.busy = false;
+        let Some((write, side)) = begun else {
+            if row.allowed == [None] && row.last.is_none() && !row.closed {
+                // Claimed, never written: as if it had not been looked at.
+                ledger.rows.remove(key);
+            }
+            return;
+        };
+        match outcome {
+            Outcome::Refused => {
+                ledger.tally.refused += 1;
+                if let (Write::Put(Record::Book(book)), [None], false) =
+                    (&write, row.allowed.as_slice(), key.is_probe())
+                {
+                    ledger.deleted.push(book.clone());
+                }
+            }
+            Outcome::Acknowledged => {
+                let gone = matches!((&write, row.allowed.as_slice()), (Write::Delete(_), [Some(Record::Book(_))]));
+                if gone && let Some(Some(Record::Book(book))) = row.allowed.first() {
+                    ledger.deleted.push(book.clone());
+                }
+                row.allowed = row.allowed.drain(..).map(|before| write.apply(before)).collect();
+                row.last = Some(Ack { side, at_ms: jiff::Timestamp::now().as_millisecond() });
+                match side {
+                    Side::Old => {
+                        ledger.tally.old += 1;
+                        row.new_writes = 0;
+                    }
+                    Side::New => {
+                        ledger.tally.new += 1;
+                        row.new_writes += 1;
+                    }
+                }
+                if row.allowed.first().is_some_and(Option::is_some) {
+                    ledger.enter(key);
+                } else {
+                    ledger.leave(key);
+                }
+            }
+            Outcome::Unknown => {
+                ledger.tally.unknown += 1;
+                for before in row.allowed.clone() {
+                    let after = write.apply(before);
+                    if !row.allowed.contains(&after) {
+                        row.allowed.push(after);
+                    }
+                }
+                row.closed = true;
+                ledger.leave(key);
+            }
+        }
+    }
+}
+
+/// The right to write one key. Dropped after [`Claim::begin`] without an outcome, the outcome is unknown.
+#[derive(Debug)]
+pub struct Claim {
+    oracle: Oracle,
+    key: RecordKey,
+    begun: Option<(Write, Side)>,
+    settled: bool,
+}
+
+impl Claim {
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// Says what will be written, and where, before it is.
+    pub fn begin(&mut self, write: Write, side: Side) {
+        debug_assert_eq!(write.key(), self.key);
+        self.begun = Some((write, side));
+    }
+
+    /// Says what became of it.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.settled = true;
+        let begun = self.begun.take();
+        self.oracle.settle(&self.key, begun, outcome);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A settled key may be somebody else's by now.
+        if !self.settled {
+            let begun = self.begun.take();
+            self.oracle.settle(&self.key, begun, Outcome::Unknown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The simulated shop: an application that does what its parameters say.
+//!
+//! It serves customers over HTTP and makes traffic of its own. Requests of the `blue` alias run the old code,
+//! which knows only DynamoDB; `green` runs the new code, which reads and writes where the parameters say. Every
+//! write goes through [`Shop::write`] and is entered in the oracle.
+
+mod door;
+mod gauges;
+mod new_side;
+mod old_side;
+mod settings;
+mod traffic;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::clients;
+use super::error::{RehearsalError, RehearsalResult};
+use super::fault::{Fault, Faults};
+use super::oracle::{Claim, Oracle, Outcome, Side};
+use super::shelf::{Book, Decimal, Moment, Record, RecordKey, Write};
+
+use gauges::Gauges;
+use new_side::NewSides;
+use old_side::OldSide;
+pub use settings::{ALIAS_VARIABLE, Names, Settings, read_settings};
+use settings::{Poller, Watched};
+pub use traffic::Rates;
+
+/// Longest time a store may take for one request of the shop.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much longer the slow fault makes a request.
+const SLOWNESS: Duration = Duration::from_millis(900);
+/// Most requests of the shop's own traffic at the same time.
+const IN_FLIGHT: u32 = 64;
+
+/// How the shop is set up.
+#[derive(Clone, Debug)]
+pub struct ShopOptions {
+    /// Where DynamoDB answers.
+    pub dynamo_endpoint: String,
+    /// Where the Parameter Store, CloudWatch and API Gateway answer.
+    pub control_endpoint: String,
+    /// The names of what it reads.
+    pub names: Names,
+    /// Pause between two readings of the parameters.
+    pub poll: Duration,
+    /// Traffic of its own.
+    pub rates: Rates,
+    /// Seed of the traffic.
+    pub seed: u64,
+    /// Faults to obey.
+    pub faults: Faults,
+}
+
+/// What became of a write request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The store of this side confirmed it.
+    Acknowledged(Side),
+    /// Writes are frozen.
+    ReadOnly,
+    /// It did not happen, or nobody knows.
+    Failed,
+}
+
+/// What became of a read request.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// The record, read from this side.
+    Found(Box<Record>, Side),
+    /// This side has no such record.
+    Absent(Side),
+    /// It could not be read.
+    Failed,
+}
+
+/// The running shop. Dropping it stops everything it started.
+#[derive(Debug)]
+pub struct Shop {
+    floor: Arc<Floor>,
+    url: String,
+    stop: CancellationToken,
+}
+
+/// What requests share.
+#[derive(Debug)]
+struct Floor {
+    settings: Watched,
+    old: OldSide,
+    new: NewSides,
+    oracle: Oracle,
+    faults: Faults,
+    gauges: Gauges,
+    /// Shut for good: every write is refused.
+    shut: AtomicBool,
+    /// Free places for requests; a write holds one until its outcome is entered.
+    places: Arc<Semaphore>,
+    /// The number of the book that the write probe writes; one writer at a time.
+    probe: Mutex<u32>,
+    polls_failed: Arc<AtomicU64>,
+}
+
+impl Shop {
+    /// Opens the shop: reads the parameters once, then listens on a free loopback port and makes traffic.
+    /// The new side is not touched before the parameters name it.
+    pub async fn start(options: ShopOptions, oracle: Oracle) -> RehearsalResult<Self> {
+        let stop = CancellationToken::new();
+        let poller = Poller::new(&options.control_endpoint, options.names.clone());
+        let settings = poller.first().await?;
+        let polls_failed = Arc::new(AtomicU64::new(0));
+        let watched = poller.run(settings, options.poll, Arc::clone(&polls_failed), stop.clone());
+        let floor = Arc::new(Floor {
+            settings: watched,
+            old: OldSide::new(&options.dynamo_endpoint),
+            new: NewSides::default(),
+            oracle,
+            faults: options.faults,
+            gauges: Gauges::default(),
+            shut: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
+            probe: Mutex::new(0),
+            polls_failed,
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.map_err(|e| RehearsalError::new("open", "the shop", e))?;
+        let address = listener.local_addr().map_err(|e| RehearsalError::new("open", "the shop", e))?;
+        door::open(listener, Arc::clone(&floor), stop.clone());
+        gauges::publish(Arc::clone(&floor), &clients::session(&options.control_endpoint, 2), stop.clone());
+        traffic::start(&floor, options.rates, options.seed, &stop);
+        Ok(Self { floor, url: format!("http://{address}"), stop })
+    }
+
+    /// Where customers come in: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The account of acknowledged writes.
+    #[must_use]
+    pub fn oracle(&self) -> &Oracle {
+        &self.floor.oracle
+    }
+
+    /// The parameters as last read.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.floor.settings.now()
+    }
+
+    /// Requests so far: served and failed, by the alias that served them.
+    #[must_use]
+    pub fn served(&self, side: Side) -> (u64, u64) {
+        self.floor.gauges.totals(side)
+    }
+
+    /// How often the parameters could not be read.
+    #[must_use]
+    pub fn polls_failed(&self) -> u64 {
+        self.floor.polls_failed.load(Ordering::Relaxed)
+    }
+
+    /// Writes something, as a request would.
+    pub async fn write(&self, claim: Claim, write: Write) -> Written {
+        self.floor.write(claim, write).await
+    }
+
+    /// Ends all writing, for good, and waits until every write that had begun has its outcome.
+    pub async fn quiesce(&self) -> RehearsalResult<()> {
+        self.floor.shut.store(true, Ordering::SeqCst);
+        // All places free means nobody is writing; a bit more than the longest request may take.
+        let all = tokio::time::timeout(PATIENCE * 3, self.floor.places.acquire_many(IN_FLIGHT)).await;
+        match all {
+            Ok(_) => Ok(()),
+            Err(_) => Err(RehearsalError::new("quiesce", "the shop", "a request did not end in 15 s")),
+        }
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Floor {
+    /// One write request from front door to acknowledgement. The side is settled when it begins.
+    async fn write(&self, claim: Claim, write: Write) -> Written {
+        let Ok(_place) = self.places.acquire().await else { return Written::Failed };
+        // The parameters are looked at after the wait for a place: what counts is the moment it begins.
+        let settings = self.settings.now();
+        if settings.frozen || self.shut.load(Ordering::SeqCst) {
+            self.oracle.count_frozen();
+            return Written::ReadOnly;
+        }
+        let began = Instant::now();
+        let side = settings.writes_to();
+        let outcome = self.store(claim, write, side, &settings).await;
+        let good = outcome == Outcome::Acknowledged;
+        self.gauges.note(settings.path(), began.elapsed(), good);
+        if good { Written::Acknowledged(side) } else { Written::Failed }
+    }
+
+    async fn store(&self, mut claim: Claim, write: Write, side: Side, settings: &Settings) -> Outcome {
+        claim.begin(write.clone(), side);
+        if !self.path_works(settings).await {
+            claim.settle(Outcome::Refused);
+            return Outcome::Refused;
+        }
+        let outcome = match side {
+            Side::Old => self.old.write(&write).await,
+            Side::New => self.new.write(&settings.secret, &write).await,
+        };
+        claim.settle(outcome);
+        outcome
+    }
+
+    /// One read request.
+    async fn read(&self, key: &RecordKey) -> Seen {
+        let settings = self.settings.now();
+        let began = Instant::now();
+        let side = settings.reads_from();
+        let seen = if self.path_works(&settings).await {
+            let found = match side {
+                Side::Old => self.old.read(key).await,
+                Side::New => self.new.read(&settings.secret, key).await,
+            };
+            match found {
+                Ok(Some(record)) => Seen::Found(Box::new(record), side),
+                Ok(None) => Seen::Absent(side),
+                Err(why) => {
+                    tracing::debug!(%key, side = side.name(), why, "read failed");
+                    Seen::Failed
+                }
+            }
+        } else {
+            Seen::Failed
+        };
+        self.gauges.note(settings.path(), began.elapsed(), !matches!(seen, Seen::Failed));
+        seen
+    }
+
+    /// Applies the faults of the new code path: `false` when the request fails in it, before any store is asked.
+    async fn path_works(&self, settings: &Settings) -> bool {
+        if settings.path() == Side::Old {
+            return true;
+        }
+        if self.faults.active(Fault::SlowNew) {
+            self.faults.struck(Fault::SlowNew);
+            tokio::time::sleep(SLOWNESS).await;
+        }
+        // Drawn, not counted off: with a count shared by all requests, a regular probe could always hit the gaps.
+        if self.faults.active(Fault::ErrorsNew) && fastrand::u8(..5) < 2 {
+            self.faults.struck(Fault::ErrorsNew);
+            return false;
+        }
+        true
+    }
+
+    /// The write of the probe: a book of its own, written whole, through the path of any other write.
+    async fn probe(&self, nonce: &str) -> Written {
+        let mut number = self.probe.lock().await;
+        for _ in 0..1_000 {
+            let key = RecordKey::probe(*number);
+            let Some(claim) = self.oracle.claim(&key) else {
+                // Closed by an unknown outcome: the next request takes the next book.
+                *number += 1;
+                continue;
+            };
+            let now = Moment::now();
+            let book = Book {
+                id: key.id,
+                title: "Write probe".to_owned(),
+                author: "cutover".to_owned(),
+                description: nonce.chars().filter(|c| c.is_ascii_graphic()).take(64).collect(),
+                price: Decimal::cents(100),
+                category: None,
+                isbn: None,
+                stock: 1,
+                created_at: now,
+                updated_at: now,
+            };
+            return self.write(claim, Write::Put(Record::Book(book))).await;
+        }
+        Written::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The parameters that the shop obeys, read again and again as a real application would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::secret::Secret;
+use crate::rehearsal::clients;
+use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::rehearsal::oracle::Side;
+
+/// The stage variable that says which code runs.
+pub const ALIAS_VARIABLE: &str = "lambdaAlias";
+
+/// Names of the parameters and of the stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Where data is read: `dynamodb` or `postgresql`.
+    pub reads: String,
+    /// Where data is written: `dynamodb` or `postgresql`.
+    pub writes: String,
+    /// `open` or `frozen`.
+    pub mode: String,
+    /// SecureString with the new side's connection.
+    pub secret: String,
+    /// The REST API's id.
+    pub api: String,
+    /// Its stage.
+    pub stage: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            reads: "/cloudshelf/prod/db/reads".into(),
+            writes: "/cloudshelf/prod/db/writes".into(),
+            mode: "/cloudshelf/prod/writes-mode".into(),
+            secret: "/cloudshelf/prod/db/secret".into(),
+            api: "cloudshelf".into(),
+            stage: "prod".into(),
+        }
+    }
+}
+
+/// The parameters, as read at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The new code runs.
+    pub green: bool,
+    /// What the new code reads from.
+    pub reads: Side,
+    /// What the new code writes to.
+    pub writes: Side,
+    /// Writes are refused.
+    pub frozen: bool,
+    /// The new side's connection.
+    pub secret: Secret,
+}
+
+impl Settings {
+    /// The side whose code serves a request: what latency and errors are published under.
+    #[must_use]
+    pub const fn path(&self) -> Side {
+        if self.green { Side::New } else { Side::Old }
+    }
+
+    /// The store that a read asks. The old code knows only the old one.
+    #[must_use]
+    pub const fn reads_from(&self) -> Side {
+        if self.green { self.reads } else { Side::Old }
+    }
+
+    /// The store that a write changes.
+    #[must_use]
+    pub const fn writes_to(&self) -> Side {
+        if self.green { self.writes } else { Side::Old }
+    }
+}
+
+/// The settings as last read. Cloning shares.
+#[derive(Clone, Debug)]
+pub(super) struct Watched(watch::Receiver<Arc<Settings>>);
+
+impl Watched {
+    pub(super) fn now(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.borrow())
+    }
+}
+
+/// The settings as they stand in this control plane.
+pub async fn read_settings(endpoint: &str, names: Names) -> RehearsalResult<Settings> {
+    Poller::new(endpoint, names).read().await
+}
+
+/// Reads the parameters.
+#[derive(Debug)]
+pub(super) struct Poller {
+    ssm: aws_sdk_ssm::Client,
+    gateway: aws_sdk_apigateway::Client,
+    names: Names,
+}
+
+impl Poller {
+    pub(super) fn new(endpoint: &str, names: Names) -> Self {
+        let session = clients::session(endpoint, 2);
+        Self { ssm: aws_sdk_ssm::Client::new(&session), gateway: aws_sdk_apigateway::Client::new(&session), names }
+    }
+
+    /// The settings as they stand. Parameters first, then the stage: a reader that does it the other way can
+    /// take an old stage with a new freeze, and write to the old side after the thaw.
+    pub(super) async fn read(&self) -> RehearsalResult<Settings> {
+        let n = &self.names;
+        let names = [&n.reads, &n.writes, &n.mode, &n.secret].map(String::to_owned).to_vec();
+        let got = self
+            .ssm
+            .get_parameters()
+            .set_names(Some(names))
+            .with_decryption(true)
+            .send()
+            .await
+            .map_err(|e| RehearsalError::caused("read", "the shop's parameters", &e))?;
+        let value = |name: &str| {
+            let found = got.parameters().iter().find(|p| p.name() == Some(name)).and_then(|p| p.value());
+            found.ok_or_else(|| RehearsalError::new("read parameter", name, "there is none"))
+        };
+        let side = |name: &str| match value(name)? {
+            "dynamodb" => Ok(Side::Old),
+            "postgresql" | "postgres" => Ok(Side::New),
+            _ => Err(RehearsalError::new("read parameter", name, "it is neither dynamodb nor postgresql")),
+        };
+        let frozen = match value(&n.mode)? {
+            "open" => false,
+            "frozen" => true,
+            _ => return Err(RehearsalError::new("read parameter", &n.mode, "it is neither open nor frozen")),
+        };
+        let (reads, writes) = (side(&n.reads)?, side(&n.writes)?);
+        let secret = Secret::new(value(&n.secret)?);
+        let stage = self.gateway.get_stage().rest_api_id(&n.api).stage_name(&n.stage).send().await;
+        let stage = stage.map_err(|e| RehearsalError::caused("read stage", format!("{}/{}", n.api, n.stage), &e))?;
+        let green = match stage.variables().and_then(|v| v.get(ALIAS_VARIABLE)).map(String::as_str) {
+            Some("blue") => false,
+            Some("green") => true,
+            _ => {
+                return Err(RehearsalError::new("read stage variable", ALIAS_VARIABLE, "it is neither blue nor green"));
+            }
+        };
+        Ok(Settings { green, reads, writes, frozen, secret })
+    }
+
+    /// The first reading: without it there is no shop. Tried for some seconds.
+    pub(super) async fn first(&self) -> RehearsalResult<Settings> {
+        let mut last = None;
+        for _ in 0..10 {
+            match self.read().await {
+                Ok(settings) => return Ok(settings),
+                Err(e) => last = Some(e),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(last.unwrap_or_else(|| RehearsalError::new("read", "the shop's parameters", "no answer")))
+    }
+
+    /// Reads on until stopped. A reading that fails or makes no sense changes nothing and is counted.
+    pub(super) fn run(
+        self,
+        first: Settings,
+        every: Duration,
+        failed: Arc<AtomicU64>,
+        stop: CancellationToken,
+    ) -> Watched {
+        let (sender, receiver) = watch::channel(Arc::new(first));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(every) => {}
+                }
+                match self.read().await {
+                    Ok(settings) => {
+                        sender.send_if_modified(|now| {
+                            let differs = **now != settings;
+                            if differs {
+                                *now = Arc::new(settings);
+                            }
+                            differs
+                        });
+                    }
+                    Err(e) => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        tracing::debug!("shop: {e}");
+                    }
+                }
+            }
+        });
+        Watched(receiver)
+    }
+}
