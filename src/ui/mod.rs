@@ -1,5 +1,9 @@
 //! The shell round the drawing: terminal, keys, frames.
 
 pub mod arming;
+pub mod capabilities;
 pub mod decode;
 pub mod frames;
+pub mod input;
+pub mod keys;
+pub mod term;
