@@ -29,7 +29,23 @@ tokio::task_local! {
 }
 
 /// One frame is one write, past the standard library's lock: a panic elsewhere must never wait for it.
-type Backend = CrosstermBackend<BufWriter<File>>;
+type Backend = CrosstermBackend<BufWriter<Out>>;
+
+/// The terminal to write to, while it is ours; afterwards what is written goes nowhere.
+///
+/// ratatui shows the cursor when it is dropped and reports a failure with `eprintln!`, which panics in turn when the
+/// terminal is dead. After `restore` there is nothing left to write, so nothing can fail.
+struct Out(File);
+
+impl io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if TAKEN.load(Ordering::SeqCst) { self.0.write(bytes) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// The terminal while it is ours: raw mode, alternate screen, no cursor. Given back on drop.
 pub struct Terminal {
@@ -42,7 +58,7 @@ impl Terminal {
     pub fn enter(title: &str) -> Result<Self, TermError> {
         install_panic_hook();
         let out = io::stdout().as_fd().try_clone_to_owned().map_err(failed("duplicate standard output"))?;
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, File::from(out)));
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 * 1024, Out(File::from(out))));
         TAKEN.store(true, Ordering::SeqCst);
         let entered = take().and_then(|()| {
             let inner = ratatui::Terminal::new(backend).map_err(failed("read the terminal's size"))?;
@@ -129,6 +145,18 @@ pub fn restore() {
     let held: Vec<String> = std::mem::take(&mut HELD_BACK.lock().unwrap_or_else(PoisonError::into_inner));
     for text in held {
         let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// Gives up a terminal that vanished: standard output and error lead nowhere from here on.
+///
+/// Without this the next `eprintln!` of a process that goes on without its screen panics, also inside a panic hook,
+/// which ends the process.
+pub fn abandon() {
+    restore();
+    if let Ok(nowhere) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&nowhere);
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
     }
 }
 
