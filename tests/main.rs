@@ -1,4 +1,5 @@
-//! Tests of the whole, in one binary.
+//! Every integration test in one binary: each further file in `tests/` would link the SDKs once more.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod architecture;
 mod ui;

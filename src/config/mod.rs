@@ -1,1 +1,106 @@
-//! config.
+//! `config.toml`: typed, compiled to a plan, and located: every problem at once, each with its place.
+
+mod check;
+mod compile;
+mod connections;
+mod error;
+mod keys;
+mod node;
+mod schema;
+mod section;
+mod words;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode};
+pub use error::{ConfigErrors, Located};
+pub use schema::schema;
+
+use crate::domain::plan::{Plan, Severity, lint};
+use error::Sink;
+use section::Section;
+
+/// The migration as the file says it, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The linted plan.
+    pub plan: Arc<Plan>,
+    /// Where the stores and the control plane are.
+    pub connections: Connections,
+    /// The file, as given.
+    pub path: PathBuf,
+    /// What a person should know though the plan may run.
+    pub warnings: Vec<Located>,
+}
+
+/// Reads a config file. `vars` fill `${NAME}`. Every problem is reported at once; exit code 78.
+pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let sink = Sink::new(&name, "");
+        ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}"), None)])
+    })?;
+    let base = path.parent().unwrap_or_else(|| Path::new(""));
+    load_str(&name, &text, base, vars)
+}
+
+/// Reads a config from text. `name` stands in messages; files it names are relative to `base_dir`.
+pub fn load_str(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    vars: &BTreeMap<String, String>,
+) -> Result<Config, ConfigErrors> {
+    let mut sink = Sink::new(name, text);
+    let document = node::parse(text, vars, &mut sink);
+    check::check(&document, keys::ROOT, "", &mut sink);
+    let root = Section::new(&document, keys::ROOT, "");
+    let connections = connections::read(&root, base_dir);
+    connected(&connections, &root, &mut sink);
+    let plan = compile::plan(&root, base_dir, &mut sink);
+
+    // What was reported already is not reported again as a consequence.
+    let unknown_kind = sink.items.iter().any(|i| i.path.starts_with("steps[") && i.path.ends_with(".kind"));
+    let mut warnings = Vec::new();
+    let mut errors = Vec::new();
+    for f in lint(&plan) {
+        if sink.reported(&f.path) || (unknown_kind && f.path.ends_with(".kind")) {
+            continue;
+        }
+        let item = sink.at(document.locate(&f.path), &f.path, f.message, f.nearest);
+        match f.severity {
+            Severity::Error => errors.push(item),
+            Severity::Warning => warnings.push(item),
+        }
+    }
+    sink.items.append(&mut errors);
+    if sink.items.is_empty() {
+        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings })
+    } else {
+        Err(ConfigErrors::new(sink.items))
+    }
+}
+
+/// What connections must have beyond what each key must be.
+fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) {
+    let pg = root.table("postgres", keys::POSTGRES);
+    if connections.postgres.port == 0 && !sink.reported("postgres.port") {
+        sink.error(pg.offset_of("port"), "postgres.port", "a port is from 1 to 65535");
+    }
+    match &connections.aws {
+        None if root.has("tables") => {
+            sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
+        }
+        Some(aws) if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() => {
+            let section = root.table("aws", keys::AWS);
+            let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
+            sink.error(section.offset_of("credentials"), "aws.credentials", message);
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

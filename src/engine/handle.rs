@@ -87,8 +87,12 @@ impl Handle {
 
     /// Orders rollback. Cannot fail, cannot queue, does not wait.
     pub fn roll_back(&self) {
-        let by = Actor::Operator(self.operator.clone());
-        self.rollback.send_replace(Some(RollbackOrder { by, cause: Cause::Asked }));
+        self.order(RollbackOrder { by: Actor::Operator(self.operator.clone()), cause: Cause::Asked });
+    }
+
+    /// Orders rollback on somebody else's behalf.
+    pub fn order(&self, order: RollbackOrder) {
+        self.rollback.send_replace(Some(order));
     }
 
     /// Asks a recording for something; `false` when this is not a recording.

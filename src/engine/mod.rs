@@ -1,3 +1,30 @@
 //! The only owner of mutable run state: takes inputs one at a time, decides, journals, performs, publishes.
+//!
+//! - `clock`: the run's clock, and this machine's.
+//! - `dispatch`: the loop. One input at a time, in one place.
+//! - `keeper`: the journal's thread; facts are durable before their effects.
+//! - `facts`: how workers reach the loop.
+//! - `publish`: snapshots for screens, samples for replay.
+//! - `failpoint`: where tests kill the process (feature `failpoints`).
+//! - `undo`: rollback on a thread and runtime of its own.
+//! - `lease`: one driver.
+//! - `socket`: orders from other terminals.
+//! - `outcome`: how a process ends.
 
+mod clock;
+mod dispatch;
+#[cfg(feature = "failpoints")]
+mod failpoint;
+mod facts;
 pub mod handle;
+mod keeper;
+mod lease;
+mod outcome;
+mod publish;
+pub mod socket;
+pub mod undo;
+
+pub use clock::{MachineClock, RunClock};
+pub use dispatch::{Engine, EngineError, Opening, Setup};
+pub use lease::holder;
+pub use outcome::{Ending, ending};

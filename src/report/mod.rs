@@ -1,1 +1,22 @@
-//! report.
+//! Other front ends over the same facts and snapshots: lines, JSON, the closing summary, status and the list of runs.
+//!
+//! Everything is written to a `std::io::Write` the caller brings; nothing here prints.
+
+mod json;
+mod line;
+mod offline;
+mod runs;
+mod status;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use json::event_line;
+pub use line::LineReport;
+pub(crate) use offline::read_plan;
+pub use offline::{Offline, OfflineError, offline};
+pub use runs::{RunEntry, run_entries, runs_json, runs_table};
+pub use status::{status, status_json};
+pub use summary::summary;
+pub use words::{Words, words};

@@ -1,1 +1,34 @@
 //! The work itself: async, written against ports, told what to do and free to state facts.
+//!
+//! One [`Crew`] per process performs steps, follows changes in the background and watches. It owns no run
+//! state: it is told the folded state where it needs it, and what it does becomes facts.
+//!
+//! Convergence in short: the stream is on and its positions are recorded before the first row is read; the load
+//! copies into empty tables; changes are applied to a table only after its load has ended, replayed from the
+//! recorded start, in per-key order. No load row can overwrite a newer change, so each key ends at its last
+//! change, or at the scanned value if it had none. Positions commit with the rows they describe and are read back
+//! from the target after every restart.
+
+mod arm;
+mod board;
+mod capture;
+mod crew;
+mod drain;
+mod follow;
+mod freeze;
+mod load;
+mod pace;
+mod parked;
+mod preflight;
+mod set_up;
+mod shards;
+mod smoke;
+mod switch;
+mod trouble;
+pub mod undo;
+mod verify;
+mod watch;
+
+pub use board::Board;
+pub use crew::{Captured, Crew, Ports};
+pub use preflight::{CheckRow, check};

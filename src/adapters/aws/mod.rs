@@ -1,1 +1,11 @@
-//! SSM, API Gateway and CloudWatch.
+//! SSM parameters, API Gateway stage variables and CloudWatch metrics.
+
+mod error;
+mod metrics;
+mod session;
+mod switches;
+
+pub use error::port_error;
+pub use metrics::CloudWatchMetrics;
+pub use session::{AwsSettings, session};
+pub use switches::AwsSwitches;

@@ -1,1 +1,85 @@
 //! DynamoDB and DynamoDB Streams.
+//!
+//! The scan is the hot path and is ours: a signed HTTP request, a body kept as it came, parsed once with
+//! strings borrowed from it. Everything else goes through the SDK.
+
+mod attr;
+mod changes;
+mod fault;
+mod page;
+mod source;
+mod wire;
+
+#[cfg(all(test, feature = "rehearsal"))]
+mod tests;
+
+use std::time::Duration;
+
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+
+pub use changes::DynamoChanges;
+pub use source::DynamoSource;
+
+use crate::ports::PortResult;
+
+/// Items asked for per page. DynamoDB cuts a page at 1 MB anyway; emulators without a limit read on and on.
+const PAGE_LIMIT: u32 = 2600;
+/// Longest wait for one SDK call attempt, unless the SDK configuration has its own.
+const ATTEMPT: Duration = Duration::from_secs(15);
+
+/// Where a DynamoDB is and how it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamoSettings {
+    /// The region, also for signing.
+    pub region: String,
+    /// Another endpoint than the region's own: `http://127.0.0.1:8000`.
+    pub endpoint: Option<String>,
+    /// Another endpoint for streams; `endpoint` when absent.
+    pub streams_endpoint: Option<String>,
+    /// Items per page at most.
+    pub limit: u32,
+    /// Strongly consistent scans. They cost twice as much. Without them a write made just before the stream
+    /// was turned on may be in neither the scan nor the stream.
+    pub consistent: bool,
+}
+
+impl DynamoSettings {
+    /// The region's own endpoints, strongly consistent.
+    pub fn new(region: impl Into<String>) -> Self {
+        Self { region: region.into(), endpoint: None, streams_endpoint: None, limit: PAGE_LIMIT, consistent: true }
+    }
+
+    /// The same with another endpoint for tables and streams.
+    #[must_use]
+    pub fn at(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+}
+
+/// Makes both ports over one configuration, which brings the credentials and the SDK's HTTP client.
+/// Does not connect yet: the first call does.
+pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(DynamoSource, DynamoChanges)> {
+    let region = Region::new(settings.region.clone());
+    let mut tables = aws_sdk_dynamodb::config::Builder::from(sdk).region(region.clone());
+    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(sdk).region(region);
+    if sdk.timeout_config().is_none() {
+        let timeouts = aws_sdk_dynamodb::config::timeout::TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(ATTEMPT)
+            .build();
+        tables = tables.timeout_config(timeouts.clone());
+        streams = streams.timeout_config(timeouts);
+    }
+    if let Some(endpoint) = &settings.endpoint {
+        tables = tables.endpoint_url(endpoint);
+    }
+    if let Some(endpoint) = settings.streams_endpoint.as_ref().or(settings.endpoint.as_ref()) {
+        streams = streams.endpoint_url(endpoint);
+    }
+    let tables = aws_sdk_dynamodb::Client::from_conf(tables.build());
+    let streams = aws_sdk_dynamodbstreams::Client::from_conf(streams.build());
+    let wire = wire::Wire::new(sdk, settings)?;
+    Ok((DynamoSource::new(tables.clone(), wire, settings), DynamoChanges::new(tables, streams)))
+}

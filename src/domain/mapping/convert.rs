@@ -1,1 +1,234 @@
-//! Conversions of single values.
+//! Conversions of single values: one attribute into one column type, exactly or not at all.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use super::MisfitReason;
+use super::json::{canonical_json_text, json_of};
+use super::numeric::{canonical_cow, fits, whole};
+use super::time;
+use crate::domain::plan::ColumnType;
+use crate::domain::value::{Attr, Cell};
+
+/// Converts an attribute that is there and not null. What needs no change is borrowed from the page.
+pub(super) fn convert<'p>(ty: ColumnType, attr: &Attr<'p>) -> Result<Cell<'p>, MisfitReason> {
+    use MisfitReason::{NumberRange, TooLong, Unparsable, WrongType};
+    match (ty, attr) {
+        (ColumnType::Text, _) => text(attr).map(Cell::Text),
+        (ColumnType::Varchar(n), _) => {
+            let text = text(attr)?;
+            let max = usize::try_from(n).unwrap_or(usize::MAX);
+            if text.len() > max && text.chars().count() > max { Err(TooLong) } else { Ok(Cell::Text(text)) }
+        }
+        (ColumnType::Uuid, Attr::Str(s)) => {
+            Uuid::try_parse(s).map(|u| Cell::Uuid(u.into_bytes())).map_err(|_| Unparsable)
+        }
+        (ColumnType::Numeric(limits), Attr::Num(n)) => {
+            let number = canonical_cow(n).ok_or(Unparsable)?;
+            match limits {
+                Some((p, s)) if !fits(&number, p, s) => Err(NumberRange),
+                _ => Ok(Cell::Numeric(number)),
+            }
+        }
+        (ColumnType::Smallint, Attr::Num(n)) => integer(n, i64::from(i16::MIN), i64::from(i16::MAX)),
+        (ColumnType::Integer, Attr::Num(n)) => integer(n, i64::from(i32::MIN), i64::from(i32::MAX)),
+        (ColumnType::Bigint, Attr::Num(n)) => integer(n, i64::MIN, i64::MAX),
+        (ColumnType::Double, Attr::Num(n)) => {
+            let x: f64 = canonical_cow(n).ok_or(Unparsable)?.parse().map_err(|_| Unparsable)?;
+            if x.is_finite() { Ok(Cell::Float(x)) } else { Err(NumberRange) }
+        }
+        (ColumnType::Boolean, Attr::Bool(b)) => Ok(Cell::Bool(*b)),
+        (ColumnType::Boolean, Attr::Str(s)) if s.eq_ignore_ascii_case("true") => Ok(Cell::Bool(true)),
+        (ColumnType::Boolean, Attr::Str(s)) if s.eq_ignore_ascii_case("false") => Ok(Cell::Bool(false)),
+        (ColumnType::Boolean, Attr::Str(_)) => Err(Unparsable),
+        (ColumnType::Timestamptz, Attr::Str(s)) => time::timestamp(s).map(Cell::Timestamp),
+        (ColumnType::Timestamptz, Attr::Num(n)) => {
+            time::epoch(&canonical_cow(n).ok_or(Unparsable)?).map(Cell::Timestamp)
+        }
+        (ColumnType::Date, Attr::Str(s)) => time::date(s).map(Cell::Date),
+        (ColumnType::Jsonb, _) => json_of(attr).map(|json| Cell::Json(Cow::Owned(json))),
+        (ColumnType::TextArray, Attr::List(items)) => {
+            items.iter().map(text).collect::<Result<_, _>>().map(Cell::TextArray)
+        }
+        (ColumnType::TextArray, Attr::StrSet(set)) => {
+            let mut sorted = set.iter().map(no_nul).collect::<Result<Vec<_>, _>>()?;
+            sorted.sort_unstable();
+            Ok(Cell::TextArray(sorted))
+        }
+        (ColumnType::Bytea, Attr::Bin(b)) => Ok(Cell::Bytes(b.clone())),
+        _ => Err(WrongType),
+    }
+}
+
+/// A literal of the plan as the cell it stands for. Text that reads as JSON is JSON in a `jsonb` column and
+/// a list in a `text[]` column; `bytea` takes the text's own bytes.
+pub(super) fn literal(ty: ColumnType, text: &str) -> Result<Cell<'static>, MisfitReason> {
+    let attr = match ty {
+        ColumnType::Numeric(_)
+        | ColumnType::Smallint
+        | ColumnType::Integer
+        | ColumnType::Bigint
+        | ColumnType::Double => Attr::Num(text.into()),
+        ColumnType::Timestamptz if text.parse::<f64>().is_ok() => Attr::Num(text.into()),
+        ColumnType::Jsonb => {
+            if let Some(json) = canonical_json_text(text) {
+                return if json.contains("\\u0000") {
+                    Err(MisfitReason::Nul)
+                } else {
+                    Ok(Cell::Json(Cow::Owned(json)))
+                };
+            }
+            Attr::Str(text.into())
+        }
+        ColumnType::TextArray if matches!(text, "" | "{}" | "[]") => Attr::List(Vec::new()),
+        ColumnType::TextArray => {
+            let items: Vec<String> = serde_json::from_str(text).map_err(|_| MisfitReason::Unparsable)?;
+            Attr::List(items.into_iter().map(|s| Attr::Str(s.into())).collect())
+        }
+        ColumnType::Bytea => Attr::Bin(text.as_bytes().into()),
+        _ => Attr::Str(text.into()),
+    };
+    convert(ty, &attr).map(Cell::into_owned)
+}
+
+fn integer(n: &str, min: i64, max: i64) -> Result<Cell<'static>, MisfitReason> {
+    let number = super::numeric::canonical(n).ok_or(MisfitReason::Unparsable)?;
+    let value = whole(&number)?;
+    if (min..=max).contains(&value) { Ok(Cell::Int(value)) } else { Err(MisfitReason::NumberRange) }
+}
+
+fn text<'p>(attr: &Attr<'p>) -> Result<Cow<'p, str>, MisfitReason> {
+    match attr {
+        Attr::Str(s) => no_nul(s),
+        Attr::Num(n) => canonical_cow(n).ok_or(MisfitReason::Unparsable),
+        _ => Err(MisfitReason::WrongType),
+    }
+}
+
+fn no_nul<'p>(text: &Cow<'p, str>) -> Result<Cow<'p, str>, MisfitReason> {
+    if text.as_bytes().contains(&0) { Err(MisfitReason::Nul) } else { Ok(text.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use MisfitReason::{Nul, NumberRange, TooLong, Unparsable, WrongType};
+
+    use super::*;
+
+    fn s(text: &str) -> Attr<'_> {
+        Attr::Str(text.into())
+    }
+
+    fn n(text: &str) -> Attr<'_> {
+        Attr::Num(text.into())
+    }
+
+    fn t(text: &str) -> Cell<'_> {
+        Cell::Text(text.into())
+    }
+
+    #[test]
+    fn values_convert_exactly_or_not_at_all() {
+        use ColumnType::*;
+        let uuid = uuid::Uuid::from_u128(0x0193_4f5a_7c11_7abc_9def_0123_4567_89ab);
+        let id = || Ok(Cell::Uuid(uuid.into_bytes()));
+        let simple = uuid.simple().to_string();
+        let upper = uuid.hyphenated().to_string().to_uppercase();
+        let braced = uuid.braced().to_string();
+        let urn = uuid.urn().to_string();
+        let digits38 = "12345678901234567890123456789012345678";
+        let cases: Vec<(ColumnType, Attr<'_>, Result<Cell<'_>, MisfitReason>)> = vec![
+            (Text, s(""), Ok(t(""))),
+            (Text, s("né"), Ok(t("né"))),
+            (Text, s("a\0"), Err(Nul)),
+            (Text, n("1.50"), Ok(t("1.5"))),
+            (Text, Attr::Bool(true), Err(WrongType)),
+            (Text, Attr::List(vec![]), Err(WrongType)),
+            (Varchar(3), s("abc"), Ok(t("abc"))),
+            (Varchar(3), s("äöü"), Ok(t("äöü"))),
+            (Varchar(3), s("abcd"), Err(TooLong)),
+            (Varchar(3), s("abc "), Err(TooLong)),
+            (Varchar(3), n("1000"), Err(TooLong)),
+            (Varchar(0), s(""), Ok(t(""))),
+            (Uuid, s(&simple), id()),
+            (Uuid, s(&upper), id()),
+            (Uuid, s(&braced), id()),
+            (Uuid, s(&urn), id()),
+            (Uuid, s("book-1"), Err(Unparsable)),
+            (Uuid, s(""), Err(Unparsable)),
+            (Uuid, n("1"), Err(WrongType)),
+            (Numeric(Some((10, 2))), n("19.990"), Ok(Cell::Numeric("19.99".into()))),
+            (Numeric(Some((10, 2))), n("19.999"), Err(NumberRange)),
+            (Numeric(Some((10, 2))), n("1e8"), Err(NumberRange)),
+            (Numeric(None), n(digits38), Ok(Cell::Numeric(digits38.into()))),
+            (Numeric(None), n("1e-130"), Ok(Cell::Numeric(format!("0.{}1", "0".repeat(129)).into()))),
+            (Numeric(None), s("1"), Err(WrongType)),
+            (Numeric(None), n("NaN"), Err(Unparsable)),
+            (Smallint, n("32767"), Ok(Cell::Int(32767))),
+            (Smallint, n("32768"), Err(NumberRange)),
+            (Integer, n("-2147483648"), Ok(Cell::Int(-2_147_483_648))),
+            (Integer, n("2147483648"), Err(NumberRange)),
+            (Integer, n("1.0"), Ok(Cell::Int(1))),
+            (Integer, n("1.5"), Err(NumberRange)),
+            (Integer, n("1e3"), Ok(Cell::Int(1000))),
+            (Integer, s("1"), Err(WrongType)),
+            (Bigint, n("9223372036854775807"), Ok(Cell::Int(i64::MAX))),
+            (Bigint, n("9223372036854775808"), Err(NumberRange)),
+            (Double, n("0.1"), Ok(Cell::Float(0.1))),
+            (Double, n("-0"), Ok(Cell::Float(0.0))),
+            (Double, s("0.1"), Err(WrongType)),
+            (Boolean, Attr::Bool(false), Ok(Cell::Bool(false))),
+            (Boolean, s("true"), Ok(Cell::Bool(true))),
+            (Boolean, s("False"), Ok(Cell::Bool(false))),
+            (Boolean, s("yes"), Err(Unparsable)),
+            (Boolean, n("1"), Err(WrongType)),
+            (Timestamptz, s("1970-01-01T00:00:01Z"), Ok(Cell::Timestamp(1_000_000))),
+            (Timestamptz, s("1970-01-01T00:00:01"), Err(Unparsable)),
+            (Timestamptz, n("1795358836"), Ok(Cell::Timestamp(1_795_358_836_000_000))),
+            (Timestamptz, n("1795358836220"), Ok(Cell::Timestamp(1_795_358_836_220_000))),
+            (Timestamptz, Attr::Bool(true), Err(WrongType)),
+            (Date, s("1970-01-02"), Ok(Cell::Date(1))),
+            (Date, n("1"), Err(WrongType)),
+            (Jsonb, s("x"), Ok(Cell::Json("\"x\"".into()))),
+            (Jsonb, s("x\0"), Err(Nul)),
+            (Jsonb, Attr::Map(vec![]), Ok(Cell::Json("{}".into()))),
+            (TextArray, Attr::List(vec![s("b"), s("a")]), Ok(Cell::TextArray(vec!["b".into(), "a".into()]))),
+            (TextArray, Attr::StrSet(vec!["b".into(), "a".into()]), Ok(Cell::TextArray(vec!["a".into(), "b".into()]))),
+            (TextArray, Attr::List(vec![n("1.0")]), Ok(Cell::TextArray(vec!["1".into()]))),
+            (TextArray, Attr::List(vec![Attr::Null]), Err(WrongType)),
+            (TextArray, Attr::StrSet(vec!["\0".into()]), Err(Nul)),
+            (TextArray, s("a"), Err(WrongType)),
+            (Bytea, Attr::Bin(b"\0\xff"[..].into()), Ok(Cell::Bytes(b"\0\xff"[..].into()))),
+            (Bytea, s("a"), Err(WrongType)),
+        ];
+        for (ty, attr, want) in cases {
+            assert_eq!(convert(ty, &attr), want, "{attr:?} into {}", ty.sql());
+        }
+    }
+
+    #[test]
+    fn text_is_borrowed_from_the_page() {
+        for (ty, attr) in [(ColumnType::Text, s("abc")), (ColumnType::Numeric(None), n("19.9"))] {
+            assert!(matches!(convert(ty, &attr), Ok(Cell::Text(Cow::Borrowed(_)) | Cell::Numeric(Cow::Borrowed(_)))));
+        }
+    }
+
+    #[test]
+    fn literals_take_the_column_type() {
+        use ColumnType::*;
+        for (ty, text, want) in [
+            (Varchar(20), "General", Ok(t("General"))),
+            (Integer, "0", Ok(Cell::Int(0))),
+            (Integer, "zero", Err(Unparsable)),
+            (Boolean, "true", Ok(Cell::Bool(true))),
+            (Jsonb, "{ \"b\":1, \"a\":2.0 }", Ok(Cell::Json("{\"a\":2,\"b\":1}".into()))),
+            (Jsonb, "plain", Ok(Cell::Json("\"plain\"".into()))),
+            (TextArray, "{}", Ok(Cell::TextArray(vec![]))),
+            (TextArray, "[\"a\"]", Ok(Cell::TextArray(vec!["a".into()]))),
+            (Timestamptz, "0", Ok(Cell::Timestamp(0))),
+        ] {
+            assert_eq!(literal(ty, text), want, "{text} as {}", ty.sql());
+        }
+    }
+}

@@ -9,8 +9,9 @@ mod convert;
 mod json;
 mod numeric;
 mod table;
+mod time;
 
-pub use json::canonical_json;
+pub use json::{canonical_json, canonical_json_text};
 pub use numeric::canonical_numeric;
 pub use table::{ChildRows, Mapped, TableMapping};
 

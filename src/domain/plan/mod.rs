@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gate::{Criterion, Gate, OnFail, Op};
-pub use lint::{Finding, Severity, lint};
+pub use lint::{Finding, Severity, lint, nearest};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use step::{Confirm, Start, Step, StepKind};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};

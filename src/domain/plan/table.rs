@@ -137,6 +137,23 @@ pub struct StaysTable {
 }
 
 impl Table {
+    /// A table that is only looked at: a name at the source and nothing else.
+    #[must_use]
+    pub fn watched(id: &str, source: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            source: source.to_owned(),
+            target: String::new(),
+            key: Vec::new(),
+            columns: Vec::new(),
+            children: Vec::new(),
+            foreign_keys: Vec::new(),
+            ttl: None,
+            marker_prefix: String::new(),
+            ddl: None,
+        }
+    }
+
     /// Names of the target's primary key columns, in column order.
     pub fn key_columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().filter(|c| c.key).map(|c| c.name.as_str())

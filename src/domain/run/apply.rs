@@ -1,7 +1,8 @@
-//! Folding facts into state. The one list of legal transitions.
+//! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
-use super::event::Fact;
-use super::state::RunState;
+use super::event::{Action, Event, Fact, OutcomeResult};
+use super::state::{RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState};
+use crate::domain::at::At;
 
 /// A fact that cannot follow the state it met.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +16,350 @@ pub struct IllegalTransition {
     pub why: String,
 }
 
-/// Folds one fact into the state. Used live, on recovery and in replay.
+/// Folds one fact into the state. An illegal fact leaves the state as it was.
 pub fn apply(state: &mut RunState, fact: &Fact) -> Result<(), IllegalTransition> {
+    let illegal = |why: String| IllegalTransition { seq: fact.seq, what: fact.event.name().to_owned(), why };
+    if fact.seq != state.last_seq + 1 {
+        return Err(illegal(format!("position {} was expected", state.last_seq + 1)));
+    }
+    legal(state, &fact.event).map_err(illegal)?;
+    fold(state, &fact.event, fact.at, fact.seq);
     state.last_seq = fact.seq;
     Ok(())
+}
+
+/// Whether an event may follow the state, and if not, why not.
+pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
+    let opened = state.last_seq > 0;
+    match event {
+        Event::RunOpened { .. } => allow(!opened, "the run is open already"),
+        _ if !opened => Err("the run was never opened".to_owned()),
+        Event::RunResumed { .. } | Event::Note { .. } => Ok(()),
+        Event::RollbackOrdered { .. } => {
+            allow(state.status != RunStatus::RollingBack, "a rollback is under way already")
+        }
+        Event::RolledBack { .. } | Event::RollbackStuck { .. } => {
+            allow(state.status == RunStatus::RollingBack, "no rollback is under way")
+        }
+        Event::Outcome { id, .. } => allow(state.open_intents.contains_key(id), &format!("intent {id} is not open")),
+        Event::Intent { id, step, .. } => {
+            allow(!state.used_intents.contains(id), &format!("intent {id} was used before"))?;
+            match step {
+                Some(step) => {
+                    going(state)?;
+                    in_status(state, step, &[StepStatus::Running])
+                }
+                None => allow(state.status == RunStatus::RollingBack, "no rollback is under way"),
+            }
+        }
+        // What was seen stays true whatever the run does now.
+        Event::Captured { .. }
+        | Event::CaptureStarted { .. }
+        | Event::TableLoaded { .. }
+        | Event::Verified { .. }
+        | Event::WritesRefused { .. }
+        | Event::WritesAccepted { .. }
+        | Event::GateBroken { .. }
+        | Event::GateMet { .. } => Ok(()),
+        // A performer may come back while the run goes back.
+        Event::StepDone { step, .. } | Event::StepFailed { step, .. } => in_status(state, step, &[StepStatus::Running]),
+        Event::StepStarted { step, attempt } => {
+            going(state)?;
+            let s = find(state, step)?;
+            allow(*attempt == s.attempts + 1, &format!("attempt {} was expected", s.attempts + 1))?;
+            in_status(
+                state,
+                step,
+                &[StepStatus::Todo, StepStatus::Ready, StepStatus::Held, StepStatus::Failed, StepStatus::Unknown],
+            )?;
+            is_current(state, step)
+        }
+        Event::StepHeld { step, .. } => {
+            going(state)?;
+            in_status(state, step, &[StepStatus::Todo, StepStatus::Ready])?;
+            is_current(state, step)
+        }
+        Event::Confirmed { step, .. } => {
+            going(state)?;
+            in_status(state, step, &[StepStatus::Todo, StepStatus::Held])?;
+            is_current(state, step)
+        }
+        Event::StepSkipped { step, .. } => {
+            going(state)?;
+            is_current(state, step)
+        }
+        Event::RunPaused { .. } => {
+            allow(matches!(state.status, RunStatus::Prepared | RunStatus::Running), "the run is not going")
+        }
+        Event::RunContinued { .. } => allow(state.status == RunStatus::Paused, "the run is not paused"),
+        Event::Decided { .. } => {
+            going(state)?;
+            allow(state.decided.is_none(), "the decision was made already")
+        }
+        Event::RunFinished => {
+            going(state)?;
+            allow(state.current().is_none(), "not every step is done")
+        }
+    }
+}
+
+fn allow(ok: bool, why: &str) -> Result<(), String> {
+    if ok { Ok(()) } else { Err(why.to_owned()) }
+}
+
+fn going(state: &RunState) -> Result<(), String> {
+    allow(
+        matches!(state.status, RunStatus::Prepared | RunStatus::Running),
+        &format!("the run does not go forward ({:?})", state.status),
+    )
+}
+
+fn find<'s>(state: &'s RunState, step: &str) -> Result<&'s StepState, String> {
+    state.step(step).ok_or_else(|| format!("there is no step {step}"))
+}
+
+fn in_status(state: &RunState, step: &str, wanted: &[StepStatus]) -> Result<(), String> {
+    let s = find(state, step)?;
+    allow(wanted.contains(&s.status), &format!("step {step} is {:?}", s.status))
+}
+
+fn is_current(state: &RunState, step: &str) -> Result<(), String> {
+    let current = state.current().and_then(|i| state.steps.get(i));
+    allow(current.is_some_and(|s| s.id == step), &format!("step {step} is not the current one"))
+}
+
+fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
+    match event {
+        Event::RunOpened { run, plan, plan_hash, environment, operator, host, t0, steps, version: _ } => {
+            *state = RunState {
+                run: run.clone(),
+                plan: plan.clone(),
+                plan_hash: plan_hash.clone(),
+                environment: environment.clone(),
+                operator: operator.clone(),
+                host: host.clone(),
+                t0: *t0,
+                opened: at,
+                steps: steps.iter().map(|id| StepState { id: id.clone(), ..StepState::default() }).collect(),
+                ..RunState::default()
+            };
+        }
+        Event::RunResumed { operator, host } => {
+            state.operator.clone_from(operator);
+            state.host.clone_from(host);
+            state.resumes += 1;
+            for step in &mut state.steps {
+                if step.status == StepStatus::Running {
+                    step.status = StepStatus::Unknown;
+                }
+            }
+        }
+        Event::RunPaused { .. } => state.status = RunStatus::Paused,
+        Event::RunContinued { .. } => state.status = RunStatus::Running,
+        Event::Decided { .. } => state.decided = Some(at),
+        Event::RunFinished => {
+            state.status = RunStatus::Finished;
+            state.ended = Some(at);
+        }
+        Event::Note { .. } => {}
+        Event::StepHeld { .. }
+        | Event::Confirmed { .. }
+        | Event::StepStarted { .. }
+        | Event::StepDone { .. }
+        | Event::StepFailed { .. }
+        | Event::StepSkipped { .. } => fold_step(state, event, at),
+        Event::Captured { switch, version, value } => {
+            let s = state.switches.entry(switch.clone()).or_default();
+            s.captured = true;
+            s.captured_version = *version;
+            s.captured_value.clone_from(value);
+            s.read_at = Some(at);
+        }
+        Event::Intent { id, action, .. } => {
+            if let Some(s) = switch_of(state, action) {
+                s.standing = Standing::Unknown;
+                s.changed_seq = seq;
+            }
+            state.used_intents.insert(id.clone());
+            state.open_intents.insert(id.clone(), action.clone());
+        }
+        Event::Outcome { id, result } => fold_outcome(state, id, result, at),
+        Event::CaptureStarted { table, stream, positions } => {
+            let t = state.tables.entry(table.clone()).or_default();
+            t.stream = Some(stream.clone());
+            t.positions.clone_from(positions);
+        }
+        Event::TableLoaded { table, rows, parked, .. } => {
+            let t = state.tables.entry(table.clone()).or_default();
+            t.loaded = Some(*rows);
+            t.load_parked.clone_from(parked);
+        }
+        Event::Verified { table, summary } => {
+            state.tables.entry(table.clone()).or_default().verified = Some((at, summary.clone()));
+        }
+        Event::GateMet { gate, evidence } => {
+            let g = state.gates.entry(gate.clone()).or_default();
+            g.met_since = g.met_since.or(Some(at));
+            g.evidence.clone_from(evidence);
+        }
+        Event::GateBroken { gate, evidence } => {
+            let g = state.gates.entry(gate.clone()).or_default();
+            g.met_since = None;
+            g.evidence.clone_from(evidence);
+        }
+        Event::WritesRefused { at: seen } => {
+            if state.downtime.refused.is_none() {
+                state.downtime.refused = Some(*seen);
+            }
+        }
+        Event::WritesAccepted { at: seen, downtime_ms } => {
+            let refused = state.downtime.refused;
+            if state.downtime.accepted.is_none() {
+                state.downtime.accepted = Some(*seen);
+                state.downtime.ms = downtime_ms.or(refused.map(|r| seen.since(r)));
+            }
+        }
+        Event::RollbackOrdered { by, cause } => {
+            state.status = RunStatus::RollingBack;
+            state.ended = None;
+            state.rollback = Some(RollbackState {
+                ordered: at,
+                by: by.clone(),
+                cause: cause.clone(),
+                ended: None,
+                took_ms: None,
+                evidence: Vec::new(),
+                stuck: Vec::new(),
+            });
+        }
+        Event::RolledBack { took_ms, evidence } => {
+            state.status = RunStatus::RolledBack;
+            state.ended = Some(at);
+            if let Some(r) = &mut state.rollback {
+                r.ended = Some(at);
+                r.took_ms = Some(*took_ms);
+                r.evidence.clone_from(evidence);
+            }
+        }
+        Event::RollbackStuck { what } => {
+            state.status = RunStatus::Stuck;
+            if let Some(r) = &mut state.rollback {
+                r.stuck.clone_from(what);
+            }
+        }
+    }
+}
+
+fn fold_step(state: &mut RunState, event: &Event, at: At) {
+    let id = match event {
+        Event::StepHeld { step, .. }
+        | Event::Confirmed { step, .. }
+        | Event::StepStarted { step, .. }
+        | Event::StepDone { step, .. }
+        | Event::StepFailed { step, .. }
+        | Event::StepSkipped { step, .. } => step,
+        _ => return,
+    };
+    let going = state.status == RunStatus::Prepared;
+    let Some(s) = state.steps.iter_mut().find(|s| s.id == *id) else { return };
+    match event {
+        Event::StepHeld { reason, .. } => {
+            s.status = StepStatus::Held;
+            s.held = Some(reason.clone());
+        }
+        Event::Confirmed { by, .. } => {
+            s.status = StepStatus::Ready;
+            s.confirmed = Some(by.clone());
+            s.held = None;
+        }
+        Event::StepStarted { attempt, .. } => {
+            s.status = StepStatus::Running;
+            s.attempts = *attempt;
+            s.started = s.started.or(Some(at));
+            s.ended = None;
+            s.error = None;
+            s.held = None;
+            if going {
+                state.status = RunStatus::Running;
+            }
+        }
+        Event::StepDone { evidence, .. } => {
+            s.status = StepStatus::Done;
+            s.ended = Some(at);
+            s.evidence.clone_from(evidence);
+        }
+        Event::StepFailed { error, .. } => {
+            s.status = StepStatus::Failed;
+            s.ended = Some(at);
+            s.error = Some(error.clone());
+        }
+        Event::StepSkipped { .. } => {
+            s.status = StepStatus::Skipped;
+            s.ended = Some(at);
+        }
+        _ => {}
+    }
+}
+
+fn switch_of<'s>(state: &'s mut RunState, action: &Action) -> Option<&'s mut SwitchState> {
+    match action {
+        Action::SetSwitch { switch, .. } | Action::RestoreSwitch { switch, .. } => {
+            Some(state.switches.entry(switch.clone()).or_default())
+        }
+        _ => None,
+    }
+}
+
+fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
+    let Some(action) = state.open_intents.remove(id) else { return };
+    let reached = match action {
+        Action::SetSwitch { .. } => Standing::New,
+        Action::RestoreSwitch { .. } => Standing::Restored,
+        _ => return,
+    };
+    let Some(s) = switch_of(state, &action) else { return };
+    match result {
+        OutcomeResult::Done { read_back, .. } => {
+            s.standing = reached;
+            s.read_back = Some(read_back.clone());
+            s.read_at = Some(at);
+        }
+        // Read and found not to hold what was meant: it may hold anything, so it stays unknown.
+        OutcomeResult::Failed { .. } | OutcomeResult::Unknown { .. } => s.standing = Standing::Unknown,
+    }
+}
+
+impl Event {
+    /// The event's type as in the journal: `step_started`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RunOpened { .. } => "run_opened",
+            Self::RunResumed { .. } => "run_resumed",
+            Self::RunPaused { .. } => "run_paused",
+            Self::RunContinued { .. } => "run_continued",
+            Self::StepHeld { .. } => "step_held",
+            Self::Confirmed { .. } => "confirmed",
+            Self::StepStarted { .. } => "step_started",
+            Self::StepDone { .. } => "step_done",
+            Self::StepFailed { .. } => "step_failed",
+            Self::StepSkipped { .. } => "step_skipped",
+            Self::Captured { .. } => "captured",
+            Self::Intent { .. } => "intent",
+            Self::Outcome { .. } => "outcome",
+            Self::Decided { .. } => "decided",
+            Self::CaptureStarted { .. } => "capture_started",
+            Self::TableLoaded { .. } => "table_loaded",
+            Self::Verified { .. } => "verified",
+            Self::GateMet { .. } => "gate_met",
+            Self::GateBroken { .. } => "gate_broken",
+            Self::WritesRefused { .. } => "writes_refused",
+            Self::WritesAccepted { .. } => "writes_accepted",
+            Self::RollbackOrdered { .. } => "rollback_ordered",
+            Self::RolledBack { .. } => "rolled_back",
+            Self::RollbackStuck { .. } => "rollback_stuck",
+            Self::RunFinished => "run_finished",
+            Self::Note { .. } => "note",
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! What follows from an input. Pure: same plan, state, input and time give the same answer.
 
-use super::event::{Actor, Cause, Event};
-use super::input::{Input, Refusal};
-use super::state::RunState;
+use super::apply::apply;
+use super::event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, StepError};
+use super::gate;
+use super::input::{Command, Input, Refusal};
+use super::state::{RunState, RunStatus, StepStatus};
 use crate::domain::at::At;
-use crate::domain::plan::Plan;
+use crate::domain::gauge::Measured;
+use crate::domain::plan::{Confirm, OnFail, Plan, Start, Step, StepKind};
 
 /// How this process was asked to drive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,306 @@ pub struct Decision {
 /// Decides.
 #[must_use]
 pub fn decide(plan: &Plan, state: &RunState, policy: &Policy, input: &Input<'_>, now: At) -> Decision {
-    let _ = (plan, state, policy, input, now);
-    Decision::default()
+    let mut d = Draft { plan, policy, now, state: state.clone(), out: Decision::default() };
+    match input {
+        Input::Tick(measured) => {
+            d.judge_gate(measured);
+            d.advance();
+        }
+        Input::Command(command, by) => {
+            if let Err(refusal) = d.command(command, by) {
+                d.out = Decision { refused: Some(refusal), ..Decision::default() };
+            }
+        }
+        Input::Performed { step, attempt, result } => d.performed(step, *attempt, result),
+        Input::Stated(event) => d.emit(event.clone()),
+        Input::Rollback(by, cause) => d.roll_back(by.clone(), cause.clone()),
+    }
+    d.out
+}
+
+/// A decision in the making: events are folded into a copy of the state as they are emitted.
+struct Draft<'a> {
+    plan: &'a Plan,
+    policy: &'a Policy,
+    now: At,
+    state: RunState,
+    out: Decision,
+}
+
+impl Draft<'_> {
+    /// Emits an event, unless it may not follow; workers learn that from the missing fact.
+    fn emit(&mut self, event: Event) {
+        let fact = Fact { seq: self.state.last_seq + 1, at: self.now, event };
+        if apply(&mut self.state, &fact).is_ok() {
+            self.out.events.push(fact.event);
+        } else if self.out.refused.is_none() {
+            self.out.refused = Some(Refusal(format!("{} cannot follow now", fact.event.name())));
+        }
+    }
+
+    fn roll_back(&mut self, by: Actor, cause: Cause) {
+        if self.state.status == RunStatus::RollingBack {
+            return;
+        }
+        self.emit(Event::RollbackOrdered { by: by.clone(), cause: cause.clone() });
+        self.out.effects.push(Effect::Cancel);
+        self.out.effects.push(Effect::RollBack(by, cause));
+    }
+
+    fn current(&self) -> Option<&Step> {
+        self.state.current().and_then(|i| self.plan.steps.get(i))
+    }
+
+    /// Goes as far forward as nothing stands in the way.
+    fn advance(&mut self) {
+        while matches!(self.state.status, RunStatus::Prepared | RunStatus::Running) {
+            let Some(i) = self.state.current() else {
+                self.emit(Event::RunFinished);
+                return;
+            };
+            let (Some(step), Some(s)) = (self.plan.steps.get(i), self.state.steps.get(i)) else { return };
+            let again = match s.status {
+                StepStatus::Todo | StepStatus::Held | StepStatus::Ready => s.attempts > 0,
+                StepStatus::Unknown => true,
+                _ => return,
+            };
+            let confirmed = s.confirmed.is_some() || s.status == StepStatus::Unknown;
+            let held = s.status == StepStatus::Held;
+            let planned = self.state.t0.plus(step.at_ms);
+            if step.start == Start::AtPlanned && !confirmed && self.now < planned {
+                self.out.waiting = Some((format!("planned start of {}", step.title), planned));
+                return;
+            }
+            if !confirmed && let Some(reason) = asks(step) {
+                if !self.policy.auto_confirm {
+                    if !held {
+                        self.emit(Event::StepHeld { step: step.id.clone(), reason });
+                    }
+                    return;
+                }
+                self.emit(Event::Confirmed { step: step.id.clone(), by: Actor::Auto });
+            }
+            if !self.start(step.clone(), again) {
+                return;
+            }
+        }
+    }
+
+    /// Starts a step; `true` when it is already over and the next one may follow.
+    fn start(&mut self, step: Step, again: bool) -> bool {
+        let attempt = self.state.step(&step.id).map_or(0, |s| s.attempts) + 1;
+        self.emit(Event::StepStarted { step: step.id.clone(), attempt });
+        match &step.kind {
+            StepKind::Manual { .. } => {
+                let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
+                let evidence = Evidence {
+                    name: "confirmed by".to_owned(),
+                    value: by.name().to_owned(),
+                    at: self.now,
+                    source: "operator".to_owned(),
+                    good: true,
+                };
+                self.done(&step.id, vec![evidence]);
+                self.state.status == RunStatus::Running
+            }
+            StepKind::Gate { .. } => false,
+            kind => {
+                if matches!(kind, StepKind::Switch { .. }) && self.state.decided.is_none() {
+                    let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
+                    self.emit(Event::Decided { by });
+                }
+                self.out.effects.push(Effect::Perform { step: step.id, attempt, again: again || attempt > 1 });
+                false
+            }
+        }
+    }
+
+    fn done(&mut self, step: &str, evidence: Vec<Evidence>) {
+        self.emit(Event::StepDone { step: step.to_owned(), evidence });
+        if self.policy.until.as_deref() == Some(step) && self.state.current().is_some() {
+            self.emit(Event::RunPaused { by: Actor::Auto, reason: format!("asked to stop after {step}") });
+            self.out.effects.push(Effect::Pause);
+        }
+    }
+
+    fn performed(&mut self, step: &str, attempt: u32, result: &Result<Vec<Evidence>, StepError>) {
+        let expected = self.state.step(step).is_some_and(|s| s.status == StepStatus::Running && s.attempts == attempt);
+        if !expected {
+            return;
+        }
+        match result {
+            Ok(evidence) => {
+                self.done(step, evidence.clone());
+                self.advance();
+            }
+            Err(error) => self.failed(step, error.clone()),
+        }
+    }
+
+    /// A failure while customers cannot write goes back by itself, unless the decision was made and
+    /// somebody is there to choose between finishing and rolling back.
+    fn failed(&mut self, step: &str, error: StepError) {
+        self.emit(Event::StepFailed { step: step.to_owned(), error });
+        if !matches!(self.state.status, RunStatus::Running | RunStatus::Paused) || !self.state.frozen(self.plan) {
+            return;
+        }
+        let step = step.to_owned();
+        if self.state.decided.is_none() {
+            self.roll_back(Actor::Auto, Cause::Cancel { step });
+        } else if self.policy.unattended {
+            self.roll_back(Actor::Auto, Cause::Automatic { step });
+        }
+    }
+
+    /// Looks at the current step if it is a running gate.
+    fn judge_gate(&mut self, measured: &Measured) {
+        if self.state.status != RunStatus::Running {
+            return;
+        }
+        let Some(step) = self.current().cloned() else { return };
+        let StepKind::Gate { gate: id } = &step.kind else { return };
+        let running = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Running);
+        let Some(gate) = self.plan.gate(id).filter(|_| running) else { return };
+        let (holds, evidence) = gate::judge(self.plan, &self.state, measured, gate);
+        let since = self.state.gates.get(id).and_then(|g| g.met_since);
+        match (holds, since) {
+            (true, None) => self.emit(Event::GateMet { gate: id.clone(), evidence: evidence.clone() }),
+            (false, Some(_)) => self.emit(Event::GateBroken { gate: id.clone(), evidence: evidence.clone() }),
+            _ => {}
+        }
+        let since = self.state.gates.get(id).and_then(|g| g.met_since);
+        if let Some(since) = since {
+            let until = since.plus(gate.hold_ms);
+            if self.now >= until {
+                self.done(&step.id, evidence);
+            } else {
+                self.out.waiting = Some((format!("{} to hold", gate.title), until));
+            }
+            return;
+        }
+        let started = self.state.step(&step.id).and_then(|s| s.started).unwrap_or(self.now);
+        let given_up = gate.give_up_ms.is_some_and(|ms| self.now.since(started) >= ms);
+        if !given_up {
+            return;
+        }
+        let broken: Vec<&str> = evidence.iter().filter(|e| !e.good).map(|e| e.name.as_str()).collect();
+        let error = StepError {
+            class: ErrorClass::Gate,
+            message: format!("gate {} was not met in time: {}", gate.id, broken.join(", ")),
+            advice: "look at the evidence, then try again or roll back".to_owned(),
+        };
+        self.emit(Event::StepFailed { step: step.id.clone(), error });
+        if gate.on_fail == OnFail::RollBack {
+            // Once customers write on the new side, going back by itself must lose nothing.
+            let free = self.state.frozen(self.plan) || self.state.decided.is_none() || measured.at_risk == Some(0);
+            if free {
+                self.roll_back(Actor::Auto, Cause::Automatic { step: step.id });
+            } else {
+                let risk = measured.at_risk.map_or_else(|| "?".to_owned(), |n| n.to_string());
+                self.emit(Event::Note {
+                    level: Level::Error,
+                    source: "gate".to_owned(),
+                    text: format!(
+                        "{} failed; not rolling back by itself: {risk} writes on the new side would stay behind",
+                        gate.id
+                    ),
+                });
+            }
+        }
+    }
+
+    fn command(&mut self, command: &Command, by: &Actor) -> Result<(), Refusal> {
+        let refuse = |why: &str| Err(Refusal(why.to_owned()));
+        match command {
+            Command::Note { text } => {
+                self.emit(Event::Note { level: Level::Info, source: by.name().to_owned(), text: text.clone() });
+                Ok(())
+            }
+            Command::Workers { by } => {
+                self.out.effects.push(Effect::Workers(*by));
+                Ok(())
+            }
+            Command::Pause => {
+                if !matches!(self.state.status, RunStatus::Prepared | RunStatus::Running) {
+                    return refuse("the run is not going");
+                }
+                if self.state.frozen(self.plan) {
+                    return refuse("writes are frozen: finish or roll back, pausing keeps customers out");
+                }
+                self.emit(Event::RunPaused { by: by.clone(), reason: "asked".to_owned() });
+                self.out.effects.push(Effect::Pause);
+                Ok(())
+            }
+            Command::Continue => {
+                if self.state.status != RunStatus::Paused {
+                    return refuse("the run is not paused");
+                }
+                self.emit(Event::RunContinued { by: by.clone() });
+                self.out.effects.push(Effect::Resume);
+                self.advance();
+                Ok(())
+            }
+            Command::Confirm { step, word } => self.confirm(step, word.as_deref(), by),
+            Command::Retry { step } => {
+                let step = self.the_current(step)?;
+                let status = self.state.step(&step.id).map(|s| s.status);
+                if !matches!(status, Some(StepStatus::Failed | StepStatus::Unknown)) {
+                    return refuse("only a failed step can be tried again");
+                }
+                self.start(step, true);
+                Ok(())
+            }
+            Command::Skip { step } => {
+                let step = self.the_current(step)?;
+                if !skippable(&step.kind) {
+                    return refuse("this step cannot be skipped: later steps rest on it");
+                }
+                let running = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Running);
+                if running && !matches!(step.kind, StepKind::Gate { .. }) {
+                    return refuse("the step is running");
+                }
+                self.emit(Event::StepSkipped { step: step.id, by: by.clone() });
+                self.advance();
+                Ok(())
+            }
+        }
+    }
+
+    fn the_current(&self, id: &str) -> Result<Step, Refusal> {
+        if !matches!(self.state.status, RunStatus::Prepared | RunStatus::Running) {
+            return Err(Refusal("the run is not going forward".to_owned()));
+        }
+        self.current().filter(|s| s.id == id).cloned().ok_or_else(|| Refusal(format!("{id} is not the current step")))
+    }
+
+    fn confirm(&mut self, id: &str, word: Option<&str>, by: &Actor) -> Result<(), Refusal> {
+        let step = self.the_current(id)?;
+        let status = self.state.step(id).map(|s| s.status);
+        if !matches!(status, Some(StepStatus::Held | StepStatus::Todo)) {
+            return Err(Refusal(format!("{id} does not wait for anybody")));
+        }
+        if let Confirm::Word(wanted) = &step.confirm
+            && word.map(str::trim) != Some(wanted.as_str())
+        {
+            return Err(Refusal(format!("type {wanted} to go on")));
+        }
+        self.emit(Event::Confirmed { step: id.to_owned(), by: by.clone() });
+        self.advance();
+        Ok(())
+    }
+}
+
+/// What a step asks of a person before it starts.
+fn asks(step: &Step) -> Option<String> {
+    match (&step.confirm, &step.kind) {
+        (Confirm::Word(word), _) => Some(format!("type {word} to go on")),
+        (Confirm::Key, _) | (Confirm::None, StepKind::Manual { .. }) => Some("press n when it is done".to_owned()),
+        (Confirm::None, _) => None,
+    }
+}
+
+/// Steps nothing later rests on.
+const fn skippable(kind: &StepKind) -> bool {
+    matches!(kind, StepKind::Manual { .. } | StepKind::Gate { .. } | StepKind::Smoke { .. } | StepKind::Verify)
 }

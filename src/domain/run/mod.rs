@@ -6,18 +6,23 @@
 mod apply;
 mod decide;
 mod event;
+mod gate;
 mod input;
 mod rollback;
 mod state;
 
-pub use apply::{IllegalTransition, apply};
+pub use apply::{IllegalTransition, apply, legal};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, VerifySummary,
 };
+pub use gate::judge as judge_gate;
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back};
 pub use state::{
     Downtime, GateState, Need, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
     TableState,
 };
+
+#[cfg(test)]
+mod tests;

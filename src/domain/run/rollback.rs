@@ -65,7 +65,7 @@ pub fn way_back(plan: &Plan, state: &RunState) -> WayBack {
         };
         if is_freeze { thaw.push(action) } else { traffic.push((s.changed_seq, action)) }
     }
-    traffic.sort_by(|a, b| b.0.cmp(&a.0));
+    traffic.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     let waves = [traffic.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), thaw];
     WayBack { waves: waves.into_iter().filter(|w| !w.is_empty()).collect() }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
+use crate::domain::plan::{Plan, StepKind};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +235,17 @@ impl RunState {
         self.steps.iter().position(|s| !matches!(s.status, StepStatus::Done | StepStatus::Skipped))
     }
 
-    /// Whether the run can change no more.
+    /// Whether writes may be frozen by us right now: the freeze was begun and no thaw was proven.
+    /// Steps are found by the plan's kinds, so this takes the plan.
+    #[must_use]
+    pub fn frozen(&self, plan: &Plan) -> bool {
+        let of = |kind: &StepKind| plan.steps.iter().find(|s| s.kind == *kind).and_then(|s| self.step(&s.id));
+        of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0)
+            && !of(&StepKind::Thaw).is_some_and(|s| s.status == StepStatus::Done)
+            && self.status != RunStatus::RolledBack
+    }
+
+    /// Whether the run can change no more (short of a new rollback order).
     #[must_use]
     pub const fn is_final(&self) -> bool {
         matches!(self.status, RunStatus::RolledBack | RunStatus::Finished)

@@ -1,5 +1,7 @@
 //! Why two rows differ (FEATURES B5).
 
+use uuid::Uuid;
+
 use crate::domain::value::Cell;
 
 /// One differing column. Never holds a value.
@@ -7,13 +9,206 @@ use crate::domain::value::Cell;
 pub struct Difference {
     /// Place of the column in the plan's order.
     pub column: usize,
-    /// The cause in words: `number precision`, `null vs empty`, `timestamp precision`, `type`, `value`.
+    /// The cause in words: `number precision`, `null vs empty`, `timestamp precision`, `truncated`, `type`,
+    /// `id transform`, `json`, `value`.
     pub cause: &'static str,
 }
 
-/// Columns in which two rows differ, each with its cause.
+/// Columns in which two rows differ, each with its cause. A column only one side has is a `type` difference.
 #[must_use]
 pub fn compare(source: &[Cell<'_>], target: &[Cell<'_>]) -> Vec<Difference> {
-    let _ = (source, target);
-    Vec::new()
+    (0..source.len().max(target.len()))
+        .filter_map(|column| {
+            let cause = match (source.get(column), target.get(column)) {
+                (Some(s), Some(t)) => cause(s, t)?,
+                _ => "type",
+            };
+            Some(Difference { column, cause })
+        })
+        .collect()
+}
+
+fn cause(source: &Cell<'_>, target: &Cell<'_>) -> Option<&'static str> {
+    if source == target {
+        return None;
+    }
+    Some(match (source, target) {
+        (Cell::Null, other) | (other, Cell::Null) if is_empty(other) => "null vs empty",
+        (Cell::Null, _) | (_, Cell::Null) => "value",
+        (Cell::Text(s), Cell::Text(t)) => text(s, t),
+        (Cell::Uuid(u), Cell::Text(t)) | (Cell::Text(t), Cell::Uuid(u)) => match Uuid::try_parse(t) {
+            Ok(other) if other.as_bytes() == u => "id transform",
+            _ => "type",
+        },
+        (Cell::Numeric(s), Cell::Numeric(t)) if rounded(s, t) => "number precision",
+        (Cell::Float(s), Cell::Float(t)) => {
+            if s.is_nan() && t.is_nan() {
+                return None;
+            }
+            if close(*s, *t) { "number precision" } else { "value" }
+        }
+        (Cell::Timestamp(s), Cell::Timestamp(t)) if coarser(*s, *t) || coarser(*t, *s) => "timestamp precision",
+        (Cell::Bytes(s), Cell::Bytes(t)) if !t.is_empty() && s.starts_with(t) => "truncated",
+        (Cell::TextArray(s), Cell::TextArray(t)) if !t.is_empty() && s.starts_with(t) => "truncated",
+        (Cell::Json(_), Cell::Json(_)) => "json",
+        (s, t) if std::mem::discriminant(s) != std::mem::discriminant(t) => "type",
+        _ => "value",
+    })
+}
+
+fn is_empty(cell: &Cell<'_>) -> bool {
+    match cell {
+        Cell::Text(s) => s.is_empty(),
+        Cell::TextArray(v) => v.is_empty(),
+        Cell::Bytes(b) => b.is_empty(),
+        Cell::Json(s) => matches!(s.as_ref(), "null" | "\"\"" | "[]" | "{}"),
+        _ => false,
+    }
+}
+
+fn text(source: &str, target: &str) -> &'static str {
+    if let (Ok(s), Ok(t)) = (Uuid::try_parse(source), Uuid::try_parse(target))
+        && s == t
+    {
+        "id transform"
+    } else if !target.is_empty() && source.starts_with(target) {
+        "truncated"
+    } else {
+        "value"
+    }
+}
+
+/// Whether one number is the other with digits cut off or rounded away. Both are canonical.
+fn rounded(a: &str, b: &str) -> bool {
+    let (Some(a), Some(b)) = (Decimal::new(a), Decimal::new(b)) else { return false };
+    if a.negative != b.negative && !a.digits.is_empty() && !b.digits.is_empty() {
+        return false;
+    }
+    let (fine, coarse) = if a.scale >= b.scale { (a, b) } else { (b, a) };
+    fine.cut(coarse.scale) == coarse.digits || fine.round(coarse.scale) == coarse.digits || fine.same_lead(&coarse)
+}
+
+struct Decimal {
+    negative: bool,
+    /// Without point and leading zeros.
+    digits: String,
+    scale: usize,
+}
+
+impl Decimal {
+    fn new(canonical: &str) -> Option<Self> {
+        let plain = canonical.strip_prefix('-').unwrap_or(canonical);
+        let (int, frac) = plain.split_once('.').unwrap_or((plain, ""));
+        let digits = format!("{int}{frac}");
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| Self {
+            negative: plain.len() < canonical.len(),
+            digits: digits.trim_start_matches('0').to_owned(),
+            scale: frac.len(),
+        })
+    }
+
+    fn cut(&self, scale: usize) -> &str {
+        &self.digits[..self.digits.len().saturating_sub(self.scale - scale)]
+    }
+
+    fn round(&self, scale: usize) -> String {
+        let kept = self.cut(scale);
+        let gone = self.scale - scale;
+        let up = gone > 0 && self.digits.len() >= gone && self.digits.as_bytes()[kept.len()] >= b'5';
+        if up { increment(kept) } else { kept.to_owned() }
+    }
+
+    /// The same number as far as a double could tell: fifteen leading digits of numbers equally long.
+    fn same_lead(&self, other: &Self) -> bool {
+        let places = |d: &Self| d.digits.len() as i64 - d.scale as i64;
+        places(self) == places(other)
+            && self.digits.len() > 15
+            && self.digits.as_bytes().get(..15) == format!("{:0<15}", other.digits).as_bytes().get(..15)
+    }
+}
+
+fn increment(digits: &str) -> String {
+    let keep = digits.trim_end_matches('9');
+    let nines = digits.len() - keep.len();
+    let head = match keep.as_bytes().split_last() {
+        None => "1".to_owned(),
+        Some((last, _)) => format!("{}{}", &keep[..keep.len() - 1], char::from(last + 1)),
+    };
+    format!("{head}{}", "0".repeat(nines))
+}
+
+/// Whether `coarse` is `fine` cut or rounded to milliseconds, seconds or minutes.
+fn coarser(fine: i64, coarse: i64) -> bool {
+    [1_000i64, 1_000_000, 60_000_000].into_iter().any(|unit| {
+        let down = fine.div_euclid(unit).saturating_mul(unit);
+        coarse == down || coarse == down.saturating_add(unit) && fine.rem_euclid(unit) >= unit / 2
+    })
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= a.abs().max(b.abs()) * 1e-6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(text: &str) -> Cell<'_> {
+        Cell::Text(text.into())
+    }
+
+    fn n(text: &str) -> Cell<'_> {
+        Cell::Numeric(text.into())
+    }
+
+    #[test]
+    fn every_difference_has_its_cause() {
+        let uuid = Uuid::from_u128(0x0193_4f5a_7c11_7abc_9def_0123_4567_89ab);
+        let (lower, upper) = (uuid.to_string(), uuid.simple().to_string().to_uppercase());
+        for (source, target, want) in [
+            (t("a"), t("a"), None),
+            (Cell::Null, Cell::Null, None),
+            (Cell::Float(f64::NAN), Cell::Float(f64::NAN), None),
+            (Cell::Null, t(""), Some("null vs empty")),
+            (Cell::TextArray(vec![]), Cell::Null, Some("null vs empty")),
+            (Cell::Json("{}".into()), Cell::Null, Some("null vs empty")),
+            (Cell::Null, t("x"), Some("value")),
+            (n("19.999"), n("19.99"), Some("number precision")),
+            (n("19.999"), n("20"), Some("number precision")),
+            (n("0.0694"), n("0"), Some("number precision")),
+            (n("-0.5"), n("-1"), Some("number precision")),
+            (n("12345678901234567890"), n("12345678901234567000"), Some("number precision")),
+            (n("12345678901234567890"), n("123456789012345678901"), Some("value")),
+            (n("19.99"), n("-19.99"), Some("value")),
+            (n("19.99"), n("20.99"), Some("value")),
+            (n("10"), n("100"), Some("value")),
+            (Cell::Float(0.1), Cell::Float(0.100_000_001), Some("number precision")),
+            (Cell::Float(0.1), Cell::Float(0.2), Some("value")),
+            (Cell::Timestamp(1_500_000), Cell::Timestamp(1_000_000), Some("timestamp precision")),
+            (Cell::Timestamp(1_500_000), Cell::Timestamp(2_000_000), Some("timestamp precision")),
+            (Cell::Timestamp(1_234_567), Cell::Timestamp(1_234_000), Some("timestamp precision")),
+            (Cell::Timestamp(1_500_000), Cell::Timestamp(9_000_000), Some("value")),
+            (t("long text"), t("long"), Some("truncated")),
+            (t("long"), t("long text"), Some("value")),
+            (t("long"), t(""), Some("value")),
+            (Cell::Bytes(b"ab"[..].into()), Cell::Bytes(b"a"[..].into()), Some("truncated")),
+            (t(&lower), t(&upper), Some("id transform")),
+            (t(&lower), Cell::Uuid(uuid.into_bytes()), Some("id transform")),
+            (t("x"), Cell::Uuid(uuid.into_bytes()), Some("type")),
+            (Cell::Int(1), n("1"), Some("type")),
+            (Cell::Json("{\"a\":1}".into()), Cell::Json("{\"a\":2}".into()), Some("json")),
+            (Cell::Int(1), Cell::Int(2), Some("value")),
+            (Cell::Bool(true), Cell::Bool(false), Some("value")),
+            (Cell::Date(1), Cell::Date(2), Some("value")),
+        ] {
+            assert_eq!(cause(&source, &target), want, "{source:?} against {target:?}");
+        }
+    }
+
+    #[test]
+    fn rows_are_compared_column_by_column() {
+        let found = compare(&[t("a"), n("1.5"), Cell::Null], &[t("a"), n("2"), t(""), t("extra")]);
+        let found: Vec<_> = found.iter().map(|d| (d.column, d.cause)).collect();
+        assert_eq!(found, [(1, "number precision"), (2, "null vs empty"), (3, "type")]);
+    }
 }

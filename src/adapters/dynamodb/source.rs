@@ -1,0 +1,280 @@
+//! Reading DynamoDB tables.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, KeysAndAttributes, StreamViewType, TableDescription};
+use aws_smithy_types::Blob;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+
+use super::wire::Wire;
+use super::{DynamoSettings, attr, fault, page};
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+use crate::domain::mapping::TableMapping;
+use crate::domain::plan::Table;
+use crate::domain::value::Item;
+use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable};
+
+/// Keys in one BatchGetItem.
+const BATCH: usize = 100;
+/// Answers in a row without any item before a batch is given up.
+const EMPTY_ANSWERS: u32 = 8;
+/// Segments of a count.
+const COUNTERS: u32 = 4;
+
+/// DynamoDB as a [`Source`].
+#[derive(Debug)]
+pub struct DynamoSource {
+    sdk: Client,
+    wire: Wire,
+    limit: u32,
+    consistent: bool,
+    /// Key schemas by table name, for markers.
+    keys: Mutex<HashMap<String, Vec<(String, String)>>>,
+}
+
+impl DynamoSource {
+    pub(super) fn new(sdk: Client, wire: Wire, settings: &DynamoSettings) -> Self {
+        let (limit, consistent) = (settings.limit.max(1), settings.consistent);
+        Self { sdk, wire, limit, consistent, keys: Mutex::default() }
+    }
+
+    /// Asks for one page. `what` is added to the request: `"Select":"COUNT"`.
+    async fn scan(
+        &self,
+        table: &Table,
+        part: Partition,
+        cursor: Option<&Cursor>,
+        what: &str,
+        tried: &str,
+    ) -> PortResult<Page> {
+        let on = format!("{} segment {}/{}", table.source, part.index + 1, part.of);
+        let mut body = format!("{{\"TableName\":{}", Value::from(table.source.as_str()));
+        let _ = write!(body, ",\"Segment\":{},\"TotalSegments\":{}", part.index, part.of);
+        let _ = write!(body, ",\"Limit\":{},\"ConsistentRead\":{}", self.limit, self.consistent);
+        body.push_str(",\"ReturnConsumedCapacity\":\"TOTAL\"");
+        body.push_str(what);
+        if let Some(Cursor(key)) = cursor {
+            // A cursor comes from a checkpoint: what is not one JSON value must not reach the request.
+            serde_json::from_str::<&RawValue>(key).map_err(|_| {
+                PortError::new(ErrorKind::Invalid, tried, &on, "the checkpoint's cursor is not JSON")
+                    .advise("reset the table's load and start it again")
+            })?;
+            body.push_str(",\"ExclusiveStartKey\":");
+            body.push_str(key);
+        }
+        body.push('}');
+        self.wire.post("Scan", body, tried, &on).await.map(|body| Page { body })
+    }
+
+    async fn count_segment(&self, table: &Table, part: Partition) -> PortResult<u64> {
+        let (mut rows, mut cursor) = (0, None);
+        loop {
+            let page = self.scan(table, part, cursor.as_ref(), ",\"Select\":\"COUNT\"", "count").await?;
+            let end = self.read(&page, &mut |_| {})?;
+            rows += u64::from(end.items);
+            cursor = end.next;
+            if cursor.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// The table's key attributes and their types; asked for once.
+    async fn key_schema(&self, table: &str) -> PortResult<Vec<(String, String)>> {
+        let mut known = self.keys.lock().await;
+        if let Some(key) = known.get(table) {
+            return Ok(key.clone());
+        }
+        let key = key_of(&describe_table(&self.sdk, table).await?);
+        known.insert(table.to_owned(), key.clone());
+        Ok(key)
+    }
+
+    async fn marker_key(&self, table: &Table, nonce: &str) -> PortResult<HashMap<String, AttributeValue>> {
+        let refuse = |why: &str| {
+            PortError::new(ErrorKind::Invalid, "write a marker", &table.source, why)
+                .advise("markers need a text partition key; without one the drain cannot be proven by a marker")
+        };
+        if table.marker_prefix.is_empty() {
+            return Err(refuse("the plan gives this table no marker prefix"));
+        }
+        let schema = self.key_schema(&table.source).await?;
+        let mut key = HashMap::new();
+        for (i, (name, ty)) in schema.iter().enumerate() {
+            let value = match (i, ty.as_str()) {
+                (0, "S") => AttributeValue::S(format!("{}{nonce}", table.marker_prefix)),
+                (0, _) => return Err(refuse("its partition key is not text")),
+                (_, "S") => AttributeValue::S(nonce.to_owned()),
+                (_, "N") => AttributeValue::N(number_of(nonce)),
+                _ => AttributeValue::B(Blob::new(nonce.as_bytes())),
+            };
+            key.insert(name.clone(), value);
+        }
+        Ok(key)
+    }
+
+    /// One BatchGetItem, asked again until every key is answered.
+    async fn get_batch(
+        &self,
+        table: &Table,
+        mapping: &TableMapping,
+        keys: Vec<HashMap<String, AttributeValue>>,
+        found: &mut HashMap<String, Item<'static>>,
+    ) -> PortResult<()> {
+        const TRIED: &str = "get items";
+        let on = &table.source;
+        let unread = |why: String| PortError::new(ErrorKind::Invalid, TRIED, on, why);
+        let mut left = keys;
+        let mut empty = 0;
+        while !left.is_empty() {
+            let asked = left.len();
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(left))
+                .consistent_read(true)
+                .build()
+                .map_err(|e| unread(fault::chain(&e)))?;
+            let answer = self
+                .sdk
+                .batch_get_item()
+                .request_items(on, request)
+                .send()
+                .await
+                .map_err(|e| fault::sdk(e, TRIED, on))?;
+            let items = answer.responses.unwrap_or_default().remove(on).unwrap_or_default();
+            for item in items {
+                let item = attr::item_from_sdk(item).map_err(|_| unread("an attribute of unknown type".into()))?;
+                let (key, _) = mapping.key(&item).map_err(|misfit| unread(misfit.to_string()))?;
+                found.insert(key.0, item);
+            }
+            left = answer.unprocessed_keys.unwrap_or_default().remove(on).map(|k| k.keys).unwrap_or_default();
+            empty = if left.len() < asked { 0 } else { empty + 1 };
+            if empty >= EMPTY_ANSWERS {
+                return Err(fault::unanswered(ErrorKind::Throttled, "no key was processed", TRIED, on));
+            }
+            if !left.is_empty() {
+                let pause = Duration::from_millis(50 << empty.min(6));
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for DynamoSource {
+    async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
+        let described = describe_table(&self.sdk, &table.source).await?;
+        let ttl = match self.sdk.describe_time_to_live().table_name(&table.source).send().await {
+            Ok(answer) => answer
+                .time_to_live_description
+                .filter(|ttl| ttl.time_to_live_status().is_some_and(|s| s.as_str().starts_with("ENABL")))
+                .and_then(|ttl| ttl.attribute_name),
+            // Some emulators have no TTL, so nothing expires there.
+            Err(e) if matches!(e.code(), Some("UnknownOperationException" | "UnknownOperation")) => None,
+            Err(e) => return Err(fault::sdk(e, "describe time to live", &table.source)),
+        };
+        let count = described
+            .item_count()
+            .and_then(|n| u64::try_from(n).ok())
+            .map_or_else(Count::default, |n| Count::estimated(n, now()));
+        Ok(SourceTable {
+            key: key_of(&described),
+            count,
+            bytes: described.table_size_bytes().and_then(|n| u64::try_from(n).ok()),
+            stream: stream_of(&described).map(|(arn, view)| (arn, view == Some(StreamViewType::NewAndOldImages))),
+            ttl,
+        })
+    }
+
+    async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
+        self.scan(table, part, cursor, "", "scan").await
+    }
+
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+        page::decode(&page.body, each).map_err(|e| {
+            // The parser's own words may quote the data; its place may not.
+            let why = format!("a page that cannot be read, {:?} error at byte {}", e.classify(), e.column());
+            PortError::new(ErrorKind::Invalid, "parse a page", "scan", why)
+                .advise("the endpoint may not be DynamoDB; look at what stands between")
+        })
+    }
+
+    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>> {
+        let mapping = TableMapping::new(table);
+        let names = keys
+            .iter()
+            .map(|key| mapping.key(key).map(|(name, _)| name.0))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|m| PortError::new(ErrorKind::Invalid, "get items", &table.source, m.to_string()))?;
+        // DynamoDB refuses a batch that names a key twice.
+        let mut asked = HashSet::new();
+        let once: Vec<_> = keys.iter().zip(&names).filter(|(_, name)| asked.insert(name.as_str())).collect();
+        let mut found = HashMap::new();
+        for batch in once.chunks(BATCH) {
+            let batch = batch.iter().map(|(key, _)| attr::item_to_sdk(key)).collect();
+            self.get_batch(table, &mapping, batch, &mut found).await?;
+        }
+        Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    async fn count(&self, table: &Table) -> PortResult<Count> {
+        let segment = |index| self.count_segment(table, Partition { index, of: COUNTERS });
+        let counts = futures::future::try_join_all((0..COUNTERS).map(segment)).await?;
+        Ok(Count::exact(counts.iter().sum(), now()))
+    }
+
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        let key = self.marker_key(table, nonce).await?;
+        let put = self.sdk.put_item().table_name(&table.source).set_item(Some(key));
+        put.send().await.map(drop).map_err(|e| fault::sdk(e, "write a marker", &table.source))
+    }
+
+    async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        let key = self.marker_key(table, nonce).await?;
+        let delete = self.sdk.delete_item().table_name(&table.source).set_key(Some(key));
+        delete.send().await.map(drop).map_err(|e| fault::sdk(e, "delete a marker", &table.source))
+    }
+}
+
+/// DescribeTable, or why not.
+pub(super) async fn describe_table(sdk: &Client, table: &str) -> PortResult<TableDescription> {
+    const TRIED: &str = "describe table";
+    let answer = sdk.describe_table().table_name(table).send().await.map_err(|e| fault::sdk(e, TRIED, table))?;
+    answer.table.ok_or_else(|| PortError::new(ErrorKind::Internal, TRIED, table, "an answer without a table"))
+}
+
+/// The stream that is on, and what its records hold. A table keeps the name of a stream that is off.
+pub(super) fn stream_of(table: &TableDescription) -> Option<(String, Option<StreamViewType>)> {
+    let spec = table.stream_specification().filter(|spec| spec.stream_enabled())?;
+    Some((table.latest_stream_arn()?.to_owned(), spec.stream_view_type().cloned()))
+}
+
+fn key_of(table: &TableDescription) -> Vec<(String, String)> {
+    let mut schema: Vec<_> = table.key_schema().iter().collect();
+    schema.sort_by_key(|k| *k.key_type() != KeyType::Hash);
+    let ty = |name: &str| {
+        let found = table.attribute_definitions().iter().find(|d| d.attribute_name() == name);
+        found.map_or_else(String::new, |d| d.attribute_type().as_str().to_owned())
+    };
+    schema.into_iter().map(|k| (k.attribute_name().to_owned(), ty(k.attribute_name()))).collect()
+}
+
+/// A number that stands for a nonce in a numeric sort key.
+fn number_of(nonce: &str) -> String {
+    let hash = Sha256::digest(nonce.as_bytes());
+    hash.iter().take(8).fold(0u64, |sum, b| sum << 8 | u64::from(*b)).to_string()
+}
+
+fn now() -> At {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    At(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The terminal console for migration day.
+///
+/// Moves the data, proves it arrived, flips the switches, watches the new side, and takes everything back on
+/// one keypress.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where run folders are kept.
+    #[arg(long, global = true, env = "CUTOVER_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What goes into cutover.log: `info`, `debug`, `cutover::workers=trace`, ...
+    #[arg(long, global = true, env = "CUTOVER_LOG", default_value = "info", value_name = "FILTER", hide = true)]
+    pub log: String,
+}
+
+const EXAMPLES: &str = "Examples:
+  cutover rehearse                      a whole migration day on embedded stores, driven by keys
+  cutover check -c config.toml          configuration, connections, permissions, schema
+  cutover run -c config.toml            the real thing
+  cutover rollback                      take it back, from any terminal
+Exit codes: 0 finished, 2 usage, 3 rolled back, 4 gate not met, 5 verification failed,
+  6 stuck, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check config, connections, permissions, schema and switches; change nothing.
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the plan, linted, with its hash, planned times and undo.
+    Plan {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the migration, or take up the newest run of this config again.
+    Run {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        drive: DriveArgs,
+        /// Open a new run even when one could be taken up again.
+        #[arg(long)]
+        new: bool,
+        /// Pause once this step is done.
+        #[arg(long, value_name = "STEP")]
+        until: Option<String>,
+    },
+    /// Rehearse a whole migration day on embedded stores with a simulated shop.
+    #[cfg(feature = "rehearsal")]
+    Rehearse {
+        #[command(flatten)]
+        drive: DriveArgs,
+        /// How much faster planned waits run; work is never compressed.
+        #[arg(long, default_value_t = 60.0, value_name = "N")]
+        speed: f64,
+        /// Seed of data and traffic.
+        #[arg(long, default_value_t = 7, value_name = "N")]
+        seed: u64,
+        /// Inject a fault when a step starts; may be given several times. `--fault list` names them.
+        #[arg(long, value_name = "NAME@STEP")]
+        fault: Vec<String>,
+        /// Books, users, orders and carts to begin with.
+        #[arg(long, value_name = "B,U,O,C", default_value = "5000,1000,2500,200")]
+        sizes: String,
+    },
+    /// Roll a run back, whether its console lives or not.
+    Rollback {
+        /// Run id or a beginning of it; absent means the newest.
+        run: Option<String>,
+        /// Show what it would do, and change nothing.
+        #[arg(long)]
+        what_if: bool,
+    },
+    /// Show where a run stands.
+    Status {
+        /// Run id or a beginning of it; absent means the newest.
+        run: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List runs.
+    Runs {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a recorded run on the same screen.
+    Replay {
+        /// Run id or a beginning of it; absent means the newest.
+        run: Option<String>,
+        /// How much faster than it happened.
+        #[arg(long, default_value_t = 1.0, value_name = "N")]
+        speed: f64,
+        #[command(flatten)]
+        screen: ScreenArgs,
+    },
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Which config.
+#[derive(Debug, Args)]
+pub struct ConfigArg {
+    /// The config file.
+    #[arg(short, long, env = "CUTOVER_CONFIG", default_value = "config.toml", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// How to drive.
+#[derive(Debug, Args)]
+pub struct DriveArgs {
+    /// Lines instead of a screen; chosen by itself without a terminal.
+    #[arg(long)]
+    pub headless: bool,
+    /// Headless, one JSON event per line.
+    #[arg(long)]
+    pub json: bool,
+    /// Confirm every step by itself, typed words too.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// What the screen looks like.
+#[derive(Debug, Args)]
+pub struct ScreenArgs {
+    /// Colours.
+    #[arg(long, value_enum, default_value_t = ColorArg::Auto, value_name = "WHEN")]
+    pub color: ColorArg,
+    /// Only ASCII characters.
+    #[arg(long)]
+    pub ascii: bool,
+    /// Most frames a second for data; keys draw at once.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub fps: u16,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// As the terminal and NO_COLOR say.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}

@@ -1,0 +1,220 @@
+//! Opening or resuming a run and driving it to its end, with a screen or without. Shared by `run` and `rehearse`.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::args::{DriveArgs, ScreenArgs};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::lines::{self, Lines};
+use super::world::{self, Seat};
+use crate::config::Config;
+use crate::domain::at::At;
+use crate::domain::plan::Plan;
+use crate::domain::run::{Event, Policy, RunState};
+use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, ending, socket};
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, fold};
+use crate::ports::Clock;
+use crate::report::summary;
+use crate::snapshot::Mode;
+use crate::ui::{self, UiExit};
+
+/// What is driven, and how.
+pub struct Drive<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// The config file's text, kept with the run.
+    pub config_text: &'a str,
+    /// Where run folders are.
+    pub state_dir: &'a Path,
+    /// Flags.
+    pub args: &'a DriveArgs,
+    /// Open a new run even when one could be taken up.
+    pub new: bool,
+    /// Pause once this step is done.
+    pub until: Option<String>,
+    /// How the run is shown.
+    pub mode: Mode,
+    /// Speed of planned waits, and the longest a wait may really take.
+    pub pace: (f64, Option<i64>),
+    /// Told each step as it starts.
+    pub step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    /// What to wait for, besides the run, before the summary: a rehearsal's verdict.
+    pub seat: Seat,
+}
+
+/// How a run ended.
+pub struct Driven {
+    /// What its end means.
+    pub ending: Ending,
+    /// Its last state.
+    pub state: RunState,
+    /// The closing summary.
+    pub summary: String,
+}
+
+/// Drives a run until it ends, pauses, or everybody has left.
+pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
+    let plan = Arc::clone(&d.config.plan);
+    let machine = MachineClock::default();
+    let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
+    let folder = match taken {
+        Some(folder) => folder,
+        None => RunFolder::create(d.state_dir, &plan.name, machine.wall()).map_err(journal_io(d.state_dir))?,
+    };
+    let _log = crate::telemetry::init(&folder.log(), std::env::var("CUTOVER_LOG").ok().as_deref()).ok();
+    let lock = folder.lock(&Holder::me(&d.seat.operator, &d.seat.host))?;
+    let (journal, opening, clock) = open(&d, &folder, &plan, &machine)?;
+    let samples = SampleWriter::open(&folder.samples()).ok();
+    let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
+    let setup = Setup {
+        plan: Arc::clone(&plan),
+        policy: Policy { auto_confirm: d.args.yes, unattended: !screen, until: d.until.clone() },
+        ports: world::ports(&plan, &d.config.connections).await?,
+        undo_seat: world::undo_seat(&d.config.connections)?,
+        clock,
+        journal,
+        samples,
+        mode: d.mode,
+        operator: d.seat.operator.clone(),
+        host: d.seat.host.clone(),
+        step_started: d.step_started.clone(),
+    };
+    let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
+    let stop = CancellationToken::new();
+    socket::serve(&folder.socket(), engine.handle(), stop.clone())?;
+    let told = front(&mut engine, &plan, &d, screen).await;
+    let mut handle = engine.handle();
+    stop.cancel();
+    let state = engine.close().await;
+    drop(lock);
+    let ended = told?;
+    let ended = ending(&state).unwrap_or(ended);
+    let snapshot = handle.snapshots.borrow_and_update().clone();
+    Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()), state })
+}
+
+/// The front end: a screen while there is one, lines after it or instead.
+async fn front(engine: &mut Engine, plan: &Arc<Plan>, d: &Drive<'_>, screen: bool) -> Result<Ending, Failure> {
+    let facts = engine.facts();
+    let ending = engine.ending();
+    let mut handle = engine.handle();
+    let mut lines = Lines { json: d.args.json, silent: false, plan: Arc::clone(plan) };
+    if screen {
+        match ui::run(handle.clone(), screen_options(&d.args.screen)).await.map_err(color_eyre::eyre::Report::from)? {
+            UiExit::TerminalGone => lines.silent = true,
+            UiExit::Quit | UiExit::Finished | UiExit::Terminated => {
+                if let Some(ended) = *ending.borrow() {
+                    return Ok(ended);
+                }
+                say("the run goes on here; Ctrl-C pauses it, `cutover rollback` takes it back from any terminal");
+            }
+        }
+        // Whoever left the screen is not here to decide any more, but nothing is decided for them either:
+        // the policy stays attended, and a held step ends this process resumable.
+        let fresh = facts.resubscribe();
+        return lines::tell(lines, &mut handle, fresh, ending).await;
+    }
+    lines::tell(lines, &mut handle, facts, ending).await
+}
+
+/// What the screen flags ask for.
+pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
+    ui::UiOptions::from_terminal(
+        match args.color {
+            super::args::ColorArg::Auto => None,
+            super::args::ColorArg::Always => Some(true),
+            super::args::ColorArg::Never => Some(false),
+        },
+        args.ascii,
+        args.fps,
+    )
+}
+
+/// The newest run of this plan that is not at its end. A run of a changed plan is never taken up silently.
+fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
+    let Ok(folders) = RunFolder::list(state_dir) else { return Ok(None) };
+    for folder in folders {
+        let Ok(record) = crate::journal::read_run(&folder) else { continue };
+        let Ok(state) = fold(&record.facts) else { continue };
+        if state.plan != plan.name {
+            continue;
+        }
+        if state.is_final() {
+            return Ok(None);
+        }
+        if state.plan_hash != plan.hash() {
+            return Err(Failure::new(
+                Exit::Config,
+                format!(
+                    "run {} is not finished and was opened with another plan ({}.., now {}..); restore the config \
+                     to take it up, roll it back with `cutover rollback`, or pass --new",
+                    folder.id(),
+                    &state.plan_hash[..12.min(state.plan_hash.len())],
+                    &plan.hash()[..12],
+                ),
+            ));
+        }
+        return Ok(Some(folder));
+    }
+    Ok(None)
+}
+
+fn journal_io(dir: &Path) -> impl Fn(std::io::Error) -> Failure {
+    let dir = dir.display().to_string();
+    move |e| Failure::new(Exit::Journal, format!("run folders in {dir} cannot be written: {e}"))
+}
+
+type Opened = (JournalWriter, Opening, Arc<RunClock>);
+
+fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) -> Result<Opened, Failure> {
+    let (speed, longest) = d.pace;
+    if folder.journal().exists() {
+        let (journal, RunRecord { facts, torn, .. }) = JournalWriter::reopen(folder)?;
+        for (file, tail) in torn {
+            tracing::warn!(file = %file.display(), ?tail, "a torn last line was left out");
+        }
+        let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+        let last = facts.last().map_or(At(0), |f| f.at);
+        let start = (speed > 1.0).then_some(last);
+        let clock = Arc::new(RunClock::new(machine, start, speed, longest));
+        return Ok((journal, Opening::Resume { state: Box::new(state), facts }, clock));
+    }
+    let now = machine.wall();
+    let first = plan.steps.first().map_or(0, |s| s.at_ms);
+    let t0 = plan.t0.unwrap_or_else(|| now.plus(-first));
+    let header = Header::new(folder.id(), &plan.hash(), &d.seat.operator, &d.seat.host, now);
+    let json = serde_json::to_vec_pretty(plan).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
+    folder.write("plan.json", &json).map_err(journal_io(folder.path()))?;
+    folder.write("config.toml", d.config_text.as_bytes()).map_err(journal_io(folder.path()))?;
+    let journal = JournalWriter::create(folder, &header)?;
+    let opened = Event::RunOpened {
+        run: folder.id().to_owned(),
+        plan: plan.name.clone(),
+        plan_hash: plan.hash(),
+        environment: plan.environment.clone(),
+        operator: d.seat.operator.clone(),
+        host: d.seat.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        t0,
+        steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
+    };
+    let clock = Arc::new(RunClock::new(machine, None, speed, longest));
+    Ok((journal, Opening::New(Box::new(opened)), clock))
+}
+
+/// A line on stderr.
+#[expect(clippy::print_stderr, reason = "words for the person who left the screen")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints the closing block. A reader that is gone is no error.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}

@@ -1,0 +1,88 @@
+//! What a command says when it cannot do what it was asked, and the exit code that goes with it.
+
+use std::fmt;
+
+use color_eyre::eyre::Report;
+
+use super::exit::Exit;
+use crate::config::ConfigErrors;
+use crate::engine::EngineError;
+use crate::journal::{FindError, JournalError, LockError};
+use crate::ports::{ErrorKind, PortError};
+use crate::report::OfflineError;
+
+/// A failure with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to print on stderr.
+    pub report: Report,
+}
+
+impl Failure {
+    /// A failure in these words.
+    pub fn new(exit: Exit, text: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { exit, report: Report::msg(text) }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(e: ConfigErrors) -> Self {
+        Self::new(Exit::Config, e.to_string())
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(e: JournalError) -> Self {
+        Self { exit: Exit::Journal, report: e.into() }
+    }
+}
+
+impl From<FindError> for Failure {
+    fn from(e: FindError) -> Self {
+        Self { exit: Exit::Usage, report: e.into() }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(e: LockError) -> Self {
+        Self { exit: Exit::Unexpected, report: e.into() }
+    }
+}
+
+impl From<OfflineError> for Failure {
+    fn from(e: OfflineError) -> Self {
+        Self { exit: Exit::Journal, report: e.into() }
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(e: PortError) -> Self {
+        let exit = if e.kind == ErrorKind::Denied { Exit::Denied } else { Exit::Unexpected };
+        Self { exit, report: e.into() }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(e: EngineError) -> Self {
+        let exit = match &e {
+            EngineError::Journal(..) => Exit::Journal,
+            EngineError::Lease(p) if p.kind == ErrorKind::Denied => Exit::Denied,
+            EngineError::Lease(_) | EngineError::Undo(_) => Exit::Unexpected,
+        };
+        Self { exit, report: e.into() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Self { exit: Exit::Unexpected, report: e.into() }
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        Self { exit: Exit::Unexpected, report }
+    }
+}

@@ -1,0 +1,54 @@
+//! `cutover status`, `runs` and `replay`: reading what was recorded.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::ScreenArgs;
+use super::drive::screen_options;
+use super::exit::Exit;
+use super::failure::Failure;
+use crate::engine::socket::{Answer, Ask, ask};
+use crate::engine::MachineClock;
+use crate::journal::RunFolder;
+use crate::ports::Clock;
+use crate::report::{offline, run_entries, runs_json, runs_table, status as words, status_json};
+use crate::{replay, ui};
+
+/// How long a live console has to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `cutover status`: from the live console if there is one, else from the folder.
+pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
+    let folder = RunFolder::find(state_dir, run)?;
+    let snapshot = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
+        Some(Answer::Status(snapshot)) => *snapshot,
+        _ => offline(&folder, MachineClock::default().wall())?.snapshot,
+    };
+    let mut out = std::io::stdout().lock();
+    if json {
+        status_json(&snapshot, &mut out)?;
+    } else {
+        out.write_all(words(&snapshot).as_bytes())?;
+    }
+    Ok(Exit::Finished)
+}
+
+/// `cutover runs`.
+pub fn runs(json: bool, state_dir: &Path) -> Result<Exit, Failure> {
+    let entries = run_entries(state_dir)?;
+    let mut out = std::io::stdout().lock();
+    if json { runs_json(&entries, &mut out)? } else { runs_table(&entries, &mut out)? }
+    Ok(Exit::Finished)
+}
+
+/// `cutover replay`.
+pub async fn replay(run: Option<&str>, speed: f64, screen: &ScreenArgs, state_dir: &Path) -> Result<Exit, Failure> {
+    let folder = RunFolder::find(state_dir, run)?;
+    let (handle, player) =
+        replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+    let result = ui::run(handle, screen_options(screen)).await;
+    player.abort();
+    result.map_err(color_eyre::eyre::Report::from)?;
+    Ok(Exit::Finished)
+}

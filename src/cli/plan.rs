@@ -1,0 +1,69 @@
+//! `cutover plan`: what will happen, in order, with its hash, its planned times and its undo.
+
+use std::io::{self, Write};
+
+use crate::domain::at::{brief, t_offset};
+use crate::domain::plan::{Confirm, Plan, Severity, Start, StepKind, lint};
+
+/// Writes the plan for people. Warnings of the linter come first.
+pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "plan {}   environment {}{}", plan.name, plan.environment, prod(plan))?;
+    writeln!(out, "hash {}", plan.hash())?;
+    for finding in lint(plan).iter().filter(|f| f.severity == Severity::Warning) {
+        writeln!(out, "warning: {}: {}", finding.path, finding.message)?;
+    }
+    writeln!(out)?;
+    writeln!(out, "  #  planned    takes     kind       owner            step")?;
+    for (n, step) in plan.steps.iter().enumerate() {
+        let title = match &step.kind {
+            StepKind::Switch { switches } => format!("{}  [{}]", step.title, switches.join(", ")),
+            StepKind::Gate { gate } => format!("{}  [{}]", step.title, criteria(plan, gate)),
+            _ => step.title.clone(),
+        };
+        writeln!(
+            out,
+            "{:>3}  {:<9}  {:<8}  {:<9}  {:<15}  {}{}{}",
+            n + 1,
+            t_offset(step.at_ms),
+            brief(step.takes_ms),
+            step.kind.name(),
+            step.owner,
+            title,
+            if step.start == Start::AtPlanned { "  (not before its time)" } else { "" },
+            match &step.confirm {
+                Confirm::None => String::new(),
+                Confirm::Key => "  (asks for a key)".to_owned(),
+                Confirm::Word(word) => format!("  (asks for the word {word})"),
+            }
+        )?;
+        if !step.undo.is_empty() {
+            writeln!(out, "{:>54}undo: {}", "", step.undo)?;
+        }
+    }
+    writeln!(out)?;
+    writeln!(out, "switches")?;
+    for switch in &plan.switches {
+        let freeze = plan.freeze.as_ref().is_some_and(|f| f.switch == switch.id);
+        writeln!(
+            out,
+            "  {:<12} {:<44} -> {}{}",
+            switch.id,
+            switch.place(),
+            switch.to_label(),
+            if freeze { "  (freezes writes)" } else { "" }
+        )?;
+    }
+    Ok(())
+}
+
+fn prod(plan: &Plan) -> &'static str {
+    if plan.production { "  [PROD]" } else { "" }
+}
+
+fn criteria(plan: &Plan, gate: &str) -> String {
+    let Some(gate) = plan.gate(gate) else { return "?".to_owned() };
+    let all: Vec<String> =
+        gate.criteria.iter().map(|c| format!("{} {} {}", c.signal, c.op.symbol(), c.value)).collect();
+    let hold = if gate.hold_ms > 0 { format!(" for {}", brief(gate.hold_ms)) } else { String::new() };
+    format!("{}{hold}", all.join(", "))
+}

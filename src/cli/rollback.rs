@@ -1,0 +1,201 @@
+//! `cutover rollback`: from any terminal, whether the console lives, hangs or is gone.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::drive::{print, say};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::world::{self, Seat};
+use crate::config::{self, Config};
+use crate::domain::plan::Plan;
+use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, WayBack, apply, way_back};
+use crate::engine::MachineClock;
+use crate::engine::socket::{Answer, Ask, ask};
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, read_run, salvage_run};
+use crate::ports::Clock;
+use crate::workers::Captured;
+use crate::workers::undo::{Undo, UndoTell};
+
+/// How long a live console has to take the order before this terminal acts by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a live console has to finish before this terminal acts by itself.
+const FINISH: Duration = Duration::from_secs(30);
+
+/// `cutover rollback`.
+pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Result<Exit, Failure> {
+    let folder = RunFolder::find(state_dir, run)?;
+    // A damaged journal is believed up to the damage: going back must stay possible.
+    let (record, damage) = match read_run(&folder) {
+        Ok(record) => (record, Vec::new()),
+        Err(_) => salvage_run(&folder)?,
+    };
+    for d in &damage {
+        say(&format!("warning: {d}; going by what stands before it"));
+    }
+    let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+    let plan = read_plan(&folder)?;
+    let way = way_back(&plan, &state);
+    if what_if {
+        describe(&plan, &state, &way);
+        return Ok(Exit::Finished);
+    }
+    if state.status == RunStatus::RolledBack {
+        say("this run is rolled back already");
+        return Ok(Exit::RolledBack);
+    }
+    let seat = Seat::here();
+    let order = Ask::RollBack { by: seat.operator.clone() };
+    if let Some(Answer::Taken) = ask(&folder.socket(), &order, PATIENCE).await {
+        say("the console took the order");
+        if let Some(exit) = follow(&folder).await {
+            return Ok(exit);
+        }
+        say("the console took the order but does not finish; going back from here");
+    }
+    by_hand(&folder, &plan, &state, &way, &seat).await
+}
+
+/// Watches the journal until the rollback has ended.
+async fn follow(folder: &RunFolder) -> Option<Exit> {
+    let watched = async {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            every.tick().await;
+            let Ok(record) = read_run(folder) else { continue };
+            let Ok(state) = fold(&record.facts) else { continue };
+            match state.status {
+                RunStatus::RolledBack => {
+                    let took = state.rollback.as_ref().and_then(|r| r.took_ms);
+                    print(&format!("rolled back in {}\n", took.map_or("?".into(), crate::domain::at::brief)));
+                    return Exit::RolledBack;
+                }
+                RunStatus::Stuck => {
+                    for line in state.rollback.iter().flat_map(|r| &r.stuck) {
+                        print(&format!("{line}\n"));
+                    }
+                    return Exit::Stuck;
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(FINISH, watched).await.ok()
+}
+
+/// Goes back from this process: values by version from the places' history, facts into the journal if its lock
+/// is free, into a side journal if a hanging console still holds it.
+async fn by_hand(
+    folder: &RunFolder,
+    plan: &Plan,
+    state: &RunState,
+    way: &WayBack,
+    seat: &Seat,
+) -> Result<Exit, Failure> {
+    let config = saved_config(folder)?;
+    let lock = folder.lock(&Holder::me(&seat.operator, &seat.host)).ok();
+    let machine = MachineClock::default();
+    let header = Header::new(folder.id(), &state.plan_hash, &seat.operator, &seat.host, machine.wall());
+    let journal = if lock.is_some() {
+        JournalWriter::reopen(folder)
+    } else {
+        let holder = format!("{}-{}", seat.host, std::process::id());
+        JournalWriter::create_side(folder, &header, &holder)
+    };
+    let journal = match journal {
+        Ok((writer, _)) => Some(writer),
+        Err(e) => {
+            say(&format!("warning: {e}; going back without a record"));
+            None
+        }
+    };
+    let teller = Teller { journal: Mutex::new((journal, state.clone())), machine };
+    if state.status != RunStatus::RollingBack {
+        teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.operator.clone()), cause: Cause::Asked });
+    }
+    let undo = world::undo_seat(&config.connections)?().await;
+    let report = Undo {
+        plan,
+        switches: &*undo.switches,
+        probes: &*undo.probes,
+        clock: std::sync::Arc::new(MachineClock::default()),
+        captured: &Captured::default(),
+        tell: &teller,
+        pass: format!("{}-{}", state.last_seq, std::process::id()),
+    }
+    .go(way)
+    .await;
+    if report.stuck.is_empty() {
+        teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
+        for e in &report.evidence {
+            print(&format!("  {}  {}\n", e.name, e.value));
+        }
+        print(&format!("rolled back in {}\n", crate::domain::at::brief(report.took_ms)));
+        Ok(Exit::RolledBack)
+    } else {
+        teller.tell(Event::RollbackStuck { what: report.stuck.clone() });
+        for line in &report.stuck {
+            print(&format!("{line}\n"));
+        }
+        Ok(Exit::Stuck)
+    }
+}
+
+/// Writes facts as they are told; never waits for anything but the write itself, never fails.
+struct Teller {
+    journal: Mutex<(Option<JournalWriter>, RunState)>,
+    machine: MachineClock,
+}
+
+impl UndoTell for Teller {
+    fn tell(&self, event: Event) {
+        let mut guard = self.journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (journal, state) = &mut *guard;
+        let fact = Fact { seq: state.last_seq + 1, at: self.machine.wall().max(state.opened), event };
+        if apply(state, &fact).is_err() {
+            return;
+        }
+        if let Some(writer) = journal
+            && let Err(e) = writer.append(&[fact])
+        {
+            say(&format!("warning: the journal cannot be written: {e}; going back without a record"));
+            *journal = None;
+        }
+    }
+}
+
+fn read_plan(folder: &RunFolder) -> Result<Plan, Failure> {
+    let text = std::fs::read(folder.plan())?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::new(Exit::Journal, format!("{} cannot be read: {e}", folder.plan().display())))
+}
+
+fn saved_config(folder: &RunFolder) -> Result<Config, Failure> {
+    let vars = std::env::vars().collect();
+    Ok(config::load(&folder.config(), &vars)?)
+}
+
+/// The way back in words, with its price, without acting (FEATURES C7).
+fn describe(plan: &Plan, state: &RunState, way: &WayBack) {
+    if way.is_empty() {
+        print("nothing to undo: no switch stands on the new value\n");
+        return;
+    }
+    for (n, wave) in way.waves.iter().enumerate() {
+        print(&format!("{}. in parallel\n", n + 1));
+        for action in wave {
+            let place = plan.switch(&action.switch).map_or_else(String::new, crate::domain::plan::Switch::place);
+            let to = match (&action.value, action.version) {
+                (Some(value), _) => value.clone(),
+                (None, Some(version)) => format!("the value of version {version}"),
+                (None, None) => "? (nothing was captured: by hand)".to_owned(),
+            };
+            let why = if action.thaw { "lift the freeze" } else { "put back" };
+            print(&format!("   {why} {} ({place}) to {to}\n", action.switch));
+        }
+    }
+    if state.downtime.accepted.is_some() && state.decided.is_some() {
+        print("writes made on the new side since the thaw stay there; `cutover status` shows how many\n");
+    }
+}

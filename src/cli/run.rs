@@ -1,0 +1,110 @@
+//! `cutover run`, `check` and `plan`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::args::{ConfigArg, DriveArgs};
+use super::drive::{Drive, drive, print};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::world::{self, Seat};
+use crate::config::{self, Config};
+use crate::snapshot::Mode;
+
+/// Reads the config; `${NAME}` is filled from the environment.
+pub fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
+    let vars: BTreeMap<String, String> = std::env::vars().collect();
+    let config = config::load(&arg.config, &vars)?;
+    for warning in &config.warnings {
+        super::drive::say(&format!("warning: {warning}"));
+    }
+    let text = std::fs::read_to_string(&arg.config)?;
+    Ok((config, text))
+}
+
+/// `cutover run`.
+pub async fn run(
+    config: &ConfigArg,
+    args: &DriveArgs,
+    new: bool,
+    until: Option<String>,
+    state_dir: &Path,
+) -> Result<Exit, Failure> {
+    let (config, text) = load(config)?;
+    if let Some(step) = &until
+        && config.plan.step(step).is_none()
+    {
+        let near = config.plan.steps.iter().max_by(|a, b| {
+            strsim::jaro(&a.id, step).total_cmp(&strsim::jaro(&b.id, step))
+        });
+        let near = near.map_or(String::new(), |s| format!("; did you mean {}?", s.id));
+        return Err(Failure::new(Exit::Usage, format!("--until {step}: the plan has no such step{near}")));
+    }
+    let driven = drive(Drive {
+        config: &config,
+        config_text: &text,
+        state_dir,
+        args,
+        new,
+        until,
+        mode: Mode::Live,
+        pace: (1.0, None),
+        step_started: None,
+        seat: Seat::here(),
+    })
+    .await?;
+    if !args.json {
+        print(&driven.summary);
+    }
+    Ok(driven.ending.into())
+}
+
+/// `cutover plan`.
+pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
+    let (config, _) = load(config)?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let text = serde_json::json!({ "hash": config.plan.hash(), "plan": &*config.plan });
+        serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
+        std::io::Write::write_all(&mut out, b"\n")?;
+    } else {
+        super::plan::write(&config.plan, &mut out)?;
+    }
+    Ok(Exit::Finished)
+}
+
+/// `cutover check`.
+pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
+    let (config, _) = load(config)?;
+    let ports = world::ports(&config.plan, &config.connections).await?;
+    let rows = crate::workers::check(&config.plan, &ports).await;
+    let bad = rows.iter().filter(|r| r.result.is_err()).count();
+    if json {
+        let all: Vec<_> = rows
+            .iter()
+            .map(|r| {
+                serde_json::json!({
+                    "what": r.what,
+                    "ok": r.result.is_ok(),
+                    "found": match &r.result { Ok(found) | Err(found) => found },
+                    "advice": r.advice,
+                })
+            })
+            .collect();
+        print(&format!("{}\n", serde_json::Value::Array(all)));
+    } else {
+        for row in &rows {
+            match &row.result {
+                Ok(found) => print(&format!("  ok    {:<34} {found}\n", row.what)),
+                Err(found) => print(&format!("  FAIL  {:<34} {found}\n        {:<34} {}\n", row.what, "", row.advice)),
+            }
+        }
+        print(&format!("{} checks, {bad} failed\n", rows.len()));
+    }
+    let denied = rows.iter().any(|r| r.denied);
+    Ok(match (bad, denied) {
+        (0, _) => Exit::Finished,
+        (_, true) => Exit::Denied,
+        _ => Exit::Unexpected,
+    })
+}

@@ -1,0 +1,155 @@
+//! Switches, the freeze, gates and steps.
+
+use std::path::Path;
+
+use crate::config::connections::resolve;
+use crate::config::error::Sink;
+use crate::config::keys;
+use crate::config::section::Section;
+use crate::config::words;
+use crate::domain::plan::{Criterion, Freeze, Gate, OnFail, Op, Start, Step, StepKind, Switch, SwitchKind, ValueRef};
+
+pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switch {
+    let id = s.must("id");
+    let kind = if s.has("stage_variable") {
+        for other in ["parameter", "secure"] {
+            if s.has(other) {
+                let message = format!("`{other}` and `stage_variable` exclude each other");
+                sink.error(s.offset_of(other), &s.path_of(other), message);
+            }
+        }
+        let v = s.table("stage_variable", keys::STAGE_VARIABLE);
+        SwitchKind::StageVariable { api: v.must("api"), stage: v.must("stage"), variable: v.must("variable") }
+    } else {
+        if !s.has("parameter") {
+            let message = format!("switch `{id}` is nowhere: give it `parameter` or `stage_variable`");
+            sink.error(s.offset_of("parameter"), &s.path_of("parameter"), message);
+        }
+        SwitchKind::Parameter { name: s.must("parameter"), secure: s.flag("secure") }
+    };
+    Switch {
+        title: s.text("title").unwrap_or_else(|| id.clone()),
+        kind,
+        expect: s.text("expect"),
+        to: resolve(s.value_ref("to"), base).unwrap_or_else(|| ValueRef::Literal(String::new())),
+        id,
+    }
+}
+
+pub(super) fn freeze(s: &Section<'_>) -> Freeze {
+    Freeze {
+        switch: s.must("switch"),
+        probe: s.must("probe"),
+        settle_ms: s.millis("settle", 3_000),
+        timeout_ms: s.millis("timeout", 60_000),
+    }
+}
+
+pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
+    let id = s.must("id");
+    let texts = s.texts("criteria");
+    let criteria = texts.iter().enumerate().map(|(n, text)| {
+        words::criterion(text).unwrap_or_else(|| {
+            let path = format!("{}[{n}]", s.path_of("criteria"));
+            if !sink.reported(&path) {
+                let message = format!("`{text}` is not a comparison; write `lag < 2` with one of <, <=, =, >=, >");
+                sink.error(s.offset_of_item("criteria", n), &path, message);
+            }
+            Criterion { signal: String::new(), op: Op::Equals, value: 0.0 }
+        })
+    });
+    Gate {
+        criteria: criteria.collect(),
+        title: s.text("title").unwrap_or_else(|| id.clone()),
+        hold_ms: s.duration("hold").unwrap_or(0),
+        give_up_ms: s.duration("give_up"),
+        on_fail: match s.text("on_fail").as_deref() {
+            Some("roll_back") => OnFail::RollBack,
+            _ => OnFail::Hold,
+        },
+        id,
+    }
+}
+
+/// Keys that belong to one kind of step only, and whether that kind needs them.
+const OF_KIND: [(&str, &str, bool); 5] = [
+    ("max_lag", "catch_up", false),
+    ("switches", "switch", true),
+    ("probes", "smoke", true),
+    ("gate", "gate", true),
+    ("what", "manual", true),
+];
+
+/// Compiles the runbook. A step whose time does not read stands where the step before it does, so that one
+/// mistake is not reported again as a wrong order.
+pub(super) fn steps(sections: &[Section<'_>], plan_name: &str, sink: &mut Sink<'_>) -> Vec<Step> {
+    let mut at_ms = None;
+    let mut steps: Vec<Step> = Vec::with_capacity(sections.len());
+    for s in sections {
+        let step = step(s, plan_name, at_ms, sink);
+        at_ms = Some(step.at_ms);
+        steps.push(step);
+    }
+    // Steps before the first time that reads.
+    if let Some(first) = sections.iter().position(|s| s.offset("at").is_some()) {
+        let at_ms = steps[first].at_ms;
+        steps[..first].iter_mut().for_each(|s| s.at_ms = at_ms);
+    }
+    steps
+}
+
+fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sink<'_>) -> Step {
+    let id = s.must("id");
+    let name = s.must("kind");
+    if StepKind::NAMES.contains(&name.as_str()) {
+        for (key, kind, needed) in OF_KIND {
+            if s.has(key) && name != kind {
+                let message = format!("`{key}` is for steps of kind `{kind}`; this one is `{name}`");
+                sink.error(s.offset_of(key), &s.path_of(key), message);
+            } else if needed && name == kind && !s.has(key) {
+                let message = format!("missing `{key}`: a step of kind `{kind}` needs it");
+                sink.error(s.offset_of(key), &s.path_of(key), message);
+            }
+        }
+    }
+    let kind = match name.as_str() {
+        "preflight" => StepKind::Preflight,
+        "set_up" => StepKind::SetUp,
+        "capture" => StepKind::Capture,
+        "load" => StepKind::Load,
+        "catch_up" => StepKind::CatchUp { max_lag_ms: s.duration("max_lag").unwrap_or(2_000) },
+        "verify" => StepKind::Verify,
+        "arm" => StepKind::Arm,
+        "freeze" => StepKind::Freeze,
+        "drain" => StepKind::Drain,
+        "switch" => StepKind::Switch { switches: s.texts("switches") },
+        "smoke" => StepKind::Smoke { probes: s.texts("probes") },
+        "thaw" => StepKind::Thaw,
+        "gate" => StepKind::Gate { gate: s.must("gate") },
+        _ => StepKind::Manual { what: s.must("what") },
+    };
+    Step {
+        title: s.text("title").unwrap_or_else(|| id.clone()),
+        at_ms: s.offset("at").or(before_ms).unwrap_or(0),
+        takes_ms: s.duration("takes").unwrap_or(0),
+        owner: s.must("owner"),
+        undo: s.text("undo").unwrap_or_else(|| undo(&kind).to_owned()),
+        start: match s.text("start").as_deref() {
+            Some("at_planned") => Start::AtPlanned,
+            _ => Start::WhenReady,
+        },
+        confirm: s.confirm("confirm", plan_name),
+        kind,
+        id,
+    }
+}
+
+/// What rollback does for a kind of step, when the file does not say it in its own words.
+const fn undo(kind: &StepKind) -> &'static str {
+    match kind {
+        StepKind::Freeze => "set the freeze switch back to its captured value",
+        StepKind::Switch { .. } => "set every switch back to its captured value and read it back",
+        StepKind::Thaw => "freeze, switch back, thaw on the old side",
+        _ => "",
+    }
+}

@@ -1,0 +1,62 @@
+//! From the checked file to the plan.
+
+mod day;
+mod table;
+mod watch;
+
+use std::path::Path;
+
+use super::error::Sink;
+use super::keys;
+use super::section::Section;
+use crate::domain::plan::{Follow, Load, Plan, StaysTable, Verify};
+
+/// Compiles the plan. Every list keeps its length and order, so that `steps[3]` means the same in both.
+pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan {
+    let name = root.must("name");
+    let production = root.flag_or("production", true);
+    let downtime_budget_ms = root.duration("downtime_budget").unwrap_or(300_000);
+    let t0 = root.moment("t0");
+    if t0 == Some(None) && !sink.reported("t0") {
+        let message = "T-0 needs its offset from UTC: 2026-11-22T02:00:00Z";
+        sink.error(root.offset_of("t0"), "t0", message);
+    }
+    let load = root.table("load", keys::LOAD);
+    let follow = root.table("follow", keys::FOLLOW);
+    let verify = root.table("verify", keys::VERIFY);
+    Plan {
+        environment: root.text("environment").unwrap_or_else(|| if production { "production" } else { "test" }.into()),
+        production,
+        t0: t0.flatten(),
+        downtime_budget_ms,
+        tables: root.list("tables", keys::TABLES).iter().map(|t| table::table(t, base, sink)).collect(),
+        stays: root
+            .list("stays", keys::STAYS)
+            .iter()
+            .map(|s| StaysTable { id: s.must("id"), source: s.must("source") })
+            .collect(),
+        switches: root.list("switches", keys::SWITCHES).iter().map(|s| day::switch(s, base, sink)).collect(),
+        freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),
+        probes: root.list("probes", keys::PROBES).iter().map(watch::probe).collect(),
+        signals: watch::signals(&root.list("signals", keys::SIGNALS), downtime_budget_ms, sink),
+        gates: root.list("gates", keys::GATES).iter().map(|g| day::gate(g, sink)).collect(),
+        steps: day::steps(&root.list("steps", keys::STEPS), &name, sink),
+        load: Load {
+            segments: load.count("segments", 8),
+            workers: load.count("workers", 4),
+            read_budget_rcu: load.number("read_budget_rcu"),
+        },
+        follow: Follow {
+            poll_ms: follow.millis("poll", 250),
+            batch: follow.count("batch", 500),
+            marker_every_ms: follow.millis("marker_every", 5_000),
+        },
+        verify: Verify {
+            floor: verify.number("floor").unwrap_or(0.999),
+            settle_ms: verify.millis("settle", 5_000),
+            segments: verify.count("segments", 8),
+            list_limit: verify.count("list_limit", 100),
+        },
+        name,
+    }
+}

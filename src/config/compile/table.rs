@@ -1,0 +1,90 @@
+//! Tables and their columns.
+
+use std::path::Path;
+
+use crate::config::error::Sink;
+use crate::config::keys;
+use crate::config::section::Section;
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, ForeignKey, Table};
+
+pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table {
+    let id = s.must("id");
+    Table {
+        source: s.must("source"),
+        target: s.text("target").unwrap_or_else(|| id.clone()),
+        key: s.texts("key"),
+        columns: columns(s, sink),
+        children: s
+            .list("children", keys::CHILDREN)
+            .iter()
+            .map(|c| ChildTable {
+                target: c.must("target"),
+                list: c.attribute("list").unwrap_or_default(),
+                columns: columns(c, sink),
+                parent_key: c.texts("parent_key"),
+            })
+            .collect(),
+        foreign_keys: s
+            .list("foreign_keys", keys::FOREIGN_KEYS)
+            .iter()
+            .map(|f| ForeignKey { columns: f.texts("columns"), references: f.must("references") })
+            .collect(),
+        ttl: s.text("ttl"),
+        marker_prefix: s.text("marker_prefix").unwrap_or_else(|| "cutover-marker-".to_owned()),
+        ddl: ddl(s, base, sink),
+        id,
+    }
+}
+
+/// The statements themselves: the plan's hash must cover them, not a file name.
+fn ddl(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Option<String> {
+    if s.has("ddl") && s.has("ddl_sql") {
+        sink.error(s.offset_of("ddl_sql"), &s.path_of("ddl_sql"), "`ddl` and `ddl_sql` exclude each other");
+    }
+    let Some(file) = s.text("ddl") else { return s.text("ddl_sql") };
+    let path = base.join(&file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(e) => {
+            sink.error(s.offset_of("ddl"), &s.path_of("ddl"), format!("cannot read {}: {e}", path.display()));
+            None
+        }
+    }
+}
+
+fn columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
+    s.map("columns", keys::COLUMN).iter().map(|(name, c)| column(name, c, sink)).collect()
+}
+
+fn column(name: &str, c: &Section<'_>, sink: &mut Sink<'_>) -> Column {
+    let sources = ["from", "constant", "parent", "ordinal", "element"];
+    let given: Vec<&str> = sources.into_iter().filter(|k| c.has(k)).collect();
+    if given.len() > 1 {
+        let message = format!("column `{name}` has {} sources; keep one of {}", given.len(), given.join(", "));
+        sink.error(c.offset_of(given[1]), &c.path_of(given[1]), message);
+    }
+    let key = c.flag("key");
+    let required = c.flag("required");
+    if c.has("default") && (required || key) {
+        let message = "a required or key column cannot have a default: its row is parked when the value is absent";
+        sink.error(c.offset_of("default"), &c.path_of("default"), message);
+    }
+    let from = match given.first() {
+        Some(&"constant") => c.scalar("constant").map(ColumnSource::Constant),
+        Some(&"parent") => c.text("parent").map(ColumnSource::Parent),
+        Some(&"ordinal") if c.flag("ordinal") => Some(ColumnSource::Ordinal),
+        Some(&"element") if c.flag("element") => Some(ColumnSource::Element),
+        _ => c.attribute("from").map(ColumnSource::Attribute),
+    };
+    Column {
+        name: name.to_owned(),
+        ty: c.column_type("type").unwrap_or(ColumnType::Text),
+        from: from.unwrap_or_else(|| ColumnSource::Attribute(vec![name.to_owned()])),
+        absent: match c.scalar("default") {
+            _ if required || key => Fallback::Required,
+            Some(text) => Fallback::Literal(text),
+            None => Fallback::Null,
+        },
+        key,
+    }
+}

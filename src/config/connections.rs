@@ -1,0 +1,135 @@
+//! Where the stores and the control plane are.
+
+use std::path::{Path, PathBuf};
+
+use super::keys;
+use super::section::Section;
+use crate::domain::plan::ValueRef;
+
+/// Where everything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// AWS; absent when the file has no `[aws]`.
+    pub aws: Option<Aws>,
+    /// The target database.
+    pub postgres: Postgres,
+}
+
+/// How AWS is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// Region.
+    pub region: String,
+    /// Named profile, if any.
+    pub profile: Option<String>,
+    /// Where credentials come from.
+    pub credentials: Credentials,
+    /// Endpoints that differ from AWS's own.
+    pub endpoints: Endpoints,
+}
+
+/// Where AWS credentials come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// The usual chain: environment, profile, role.
+    Chain,
+    /// Fixed keys only an emulator takes; the file then names an endpoint.
+    Emulator,
+}
+
+/// Endpoint by service; `None` is AWS's own. `endpoint` for all is already filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// DynamoDB.
+    pub dynamodb: Option<String>,
+    /// DynamoDB Streams.
+    pub streams: Option<String>,
+    /// Parameter Store.
+    pub ssm: Option<String>,
+    /// API Gateway.
+    pub apigateway: Option<String>,
+    /// CloudWatch.
+    pub cloudwatch: Option<String>,
+}
+
+/// How the target database is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postgres {
+    /// Host name, or the folder of a Unix socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Where the password is found; never [`ValueRef::Literal`].
+    pub password: Option<ValueRef>,
+    /// TLS.
+    pub sslmode: SslMode,
+    /// PEM file with the certificate authority; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections at once.
+    pub pool: usize,
+}
+
+/// TLS to the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    /// None.
+    Disable,
+    /// Encrypted; the server's certificate is not checked.
+    Require,
+    /// Encrypted; certificate and name are checked.
+    VerifyFull,
+}
+
+pub(super) fn read(root: &Section<'_>, base: &Path) -> Connections {
+    let pg = root.table("postgres", keys::POSTGRES);
+    Connections {
+        aws: root.has("aws").then(|| aws(&root.table("aws", keys::AWS))),
+        postgres: Postgres {
+            host: pg.must("host"),
+            port: u16::try_from(pg.count("port", 5432)).unwrap_or_default(),
+            database: pg.must("database"),
+            user: pg.must("user"),
+            password: resolve(pg.reference("password"), base),
+            sslmode: match pg.text("sslmode").as_deref() {
+                Some("disable") => SslMode::Disable,
+                Some("require") => SslMode::Require,
+                _ => SslMode::VerifyFull,
+            },
+            ca_file: pg.text("ca_file").map(|f| base.join(f)),
+            pool: pg.count("pool", 12) as usize,
+        },
+    }
+}
+
+fn aws(aws: &Section<'_>) -> Aws {
+    let all = aws.text("endpoint");
+    let own = aws.table("endpoints", keys::ENDPOINTS);
+    let of = |name: &str| own.text(name).or_else(|| all.clone());
+    Aws {
+        region: aws.must("region"),
+        profile: aws.text("profile"),
+        credentials: match aws.text("credentials").as_deref() {
+            Some("emulator") => Credentials::Emulator,
+            _ => Credentials::Chain,
+        },
+        endpoints: Endpoints {
+            dynamodb: of("dynamodb"),
+            streams: own.text("streams").or_else(|| of("dynamodb")),
+            ssm: of("ssm"),
+            apigateway: of("apigateway"),
+            cloudwatch: of("cloudwatch"),
+        },
+    }
+}
+
+/// A file reference is relative to the config file.
+pub(super) fn resolve(value: Option<ValueRef>, base: &Path) -> Option<ValueRef> {
+    value.map(|v| match v {
+        ValueRef::File(f) => ValueRef::File(base.join(f).to_string_lossy().into_owned()),
+        other => other,
+    })
+}

@@ -1,0 +1,281 @@
+//! Every key the file may hold, with its kind and its words. The reader checks against this table and the
+//! JSON schema is made from it, so the two cannot drift apart.
+
+use Kind::{
+    Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Path, Scalar,
+    Secret, Statuses, Table, Text, Texts, Url, ValueRef,
+};
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub doc: &'static str,
+}
+
+/// What a key's value must be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Text, not empty.
+    Text,
+    /// Text that may be empty.
+    Free,
+    /// `http://` or `https://`.
+    Url,
+    /// A path of attribute names: `"a.b"`, or a list of names when a name holds a dot.
+    Path,
+    /// A list of texts.
+    Texts,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Text, number or boolean; kept as text.
+    Scalar,
+    Bool,
+    /// Any whole number that is not negative.
+    Int,
+    /// A whole number from 1.
+    Count,
+    /// Any number that is not negative.
+    Number,
+    /// A list of HTTP statuses.
+    Statuses,
+    /// `250ms`, `30s`, `10m`, `4h`.
+    Duration,
+    /// `T-02:00`.
+    Offset,
+    /// RFC 3339 with an offset.
+    Moment,
+    /// `varchar(255)`.
+    ColumnType,
+    /// `{ env = … }`, `{ file = … }` or `{ parameter = … }`.
+    Secret,
+    /// Text, or a reference as for secrets.
+    ValueRef,
+    /// `"none"`, `"key"`, `"word"` or `{ word = … }`.
+    Confirm,
+    Table(&'static [Key]),
+    List(&'static [Key]),
+    /// A table whose keys are free names, each with a value of this kind.
+    Map(&'static Kind),
+}
+
+const fn must(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: true, doc }
+}
+
+const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, required: false, doc }
+}
+
+pub(super) static ROOT: &[Key] = &[
+    must("name", Text, "Short name of the migration; used in run folders and as the default typed word."),
+    may("environment", Text, "What the environment is called on screen. Default: the name `production` or `test`."),
+    may("production", Bool, "Whether mistakes here hurt customers. Default: true."),
+    may(
+        "t0",
+        Moment,
+        "T-0, the planned moment of the freeze, RFC 3339. Default: so that the first step starts at once.",
+    ),
+    may("downtime_budget", Duration, "Longest write interruption that still counts as success. Default: 5m."),
+    may("aws", Table(AWS), "Where DynamoDB, SSM, API Gateway and CloudWatch are."),
+    must("postgres", Table(POSTGRES), "Where the target database is."),
+    may("load", Table(LOAD), "How the bulk load runs."),
+    may("follow", Table(FOLLOW), "How changes are followed."),
+    may("verify", Table(VERIFY), "How both sides are compared."),
+    may("tables", List(TABLES), "Tables that move."),
+    may("stays", List(STAYS), "Tables that are watched and never moved."),
+    may("switches", List(SWITCHES), "Everything that can be switched, the freeze parameter included."),
+    may("freeze", Table(FREEZE), "How writes are frozen and thawed."),
+    may("probes", List(PROBES), "HTTP probes."),
+    may("signals", List(SIGNALS), "Watched numbers with limits."),
+    may("gates", List(GATES), "Conditions that must hold."),
+    must("steps", List(STEPS), "The runbook, in order."),
+];
+
+pub(super) static AWS: &[Key] = &[
+    must("region", Text, "AWS region."),
+    may("profile", Text, "Named profile. Default: the usual credential chain."),
+    may(
+        "credentials",
+        OneOf(CREDENTIALS),
+        "`chain` (default), or `emulator` for fixed keys that only an emulator takes.",
+    ),
+    may("endpoint", Url, "One endpoint for every service, for emulators."),
+    may("endpoints", Table(ENDPOINTS), "Endpoints by service; they win over `endpoint`."),
+];
+pub(super) static CREDENTIALS: &[&str] = &["chain", "emulator"];
+
+pub(super) static ENDPOINTS: &[Key] = &[
+    may("dynamodb", Url, "DynamoDB."),
+    may("streams", Url, "DynamoDB Streams. Default: the DynamoDB endpoint, if one is given."),
+    may("ssm", Url, "Systems Manager Parameter Store."),
+    may("apigateway", Url, "API Gateway."),
+    may("cloudwatch", Url, "CloudWatch."),
+];
+
+pub(super) static POSTGRES: &[Key] = &[
+    must("host", Text, "Host name, or the folder of a Unix socket."),
+    may("port", Count, "Port. Default: 5432."),
+    must("database", Text, "Database."),
+    must("user", Text, "User."),
+    may("password", Secret, "Where the password is found; never the password itself."),
+    may("sslmode", OneOf(SSLMODES), "`verify-full` (default), `require` or `disable`."),
+    may("ca_file", Text, "PEM file with the certificate authority, relative to this file. Default: the system's."),
+    may("pool", Count, "Most connections at once. Default: 12."),
+];
+pub(super) static SSLMODES: &[&str] = &["disable", "require", "verify-full"];
+
+pub(super) static REFERENCE: &[Key] = &[
+    may("env", Text, "An environment variable."),
+    may("file", Text, "A file; a trailing newline is cut."),
+    may("parameter", Text, "An SSM parameter, decrypted."),
+];
+
+pub(super) static LOAD: &[Key] = &[
+    may("segments", Count, "Segments a table's scan is split into. Default: 8."),
+    may("workers", Count, "Segments read at the same time. Default: 4."),
+    may("read_budget_rcu", Number, "Read capacity units a second over all workers. Default: unlimited."),
+];
+
+pub(super) static FOLLOW: &[Key] = &[
+    may("poll", Duration, "Pause between two reads of a shard that had nothing. Default: 250ms."),
+    may("batch", Count, "Most changes applied in one transaction. Default: 500."),
+    may("marker_every", Duration, "How often a marker measures the round trip. Default: 5s."),
+];
+
+pub(super) static VERIFY: &[Key] = &[
+    may("floor", Number, "Share of rows that must match, 0 to 1. Default: 0.999."),
+    may("settle", Duration, "How long a difference must stand before it counts. Default: 5s."),
+    may("segments", Count, "Segments each side is read in. Default: 8."),
+    may("list_limit", Int, "Most differing keys that are looked at field by field. Default: 100."),
+];
+
+pub(super) static TABLES: &[Key] = &[
+    must("id", Text, "Short name on every screen."),
+    must("source", Text, "The table's name at the source."),
+    may("target", Text, "The table's name in the target. Default: the id."),
+    must("key", Texts, "Source attributes that make the key: partition key, then sort key if any."),
+    may("ttl", Text, "The TTL attribute at the source; its deletes are counted as expired."),
+    may("marker_prefix", Text, "Key of marker items: this text and a nonce. Default: `cutover-marker-`."),
+    may("ddl", Text, "File that creates the target table, relative to this file."),
+    may("ddl_sql", Text, "Statements that create the target table."),
+    must("columns", Map(&Table(COLUMN)), "Target columns in insert order."),
+    may("children", List(CHILDREN), "Lists that become rows of their own."),
+    may("foreign_keys", List(FOREIGN_KEYS), "References to other target tables; parents load first."),
+];
+
+pub(super) static COLUMN: &[Key] = &[
+    must("type", ColumnType, "The column's PostgreSQL type."),
+    may("from", Path, "Source attribute, dots for nested ones. Default: the column's own name."),
+    may("constant", Scalar, "The same value in every row."),
+    may("parent", Text, "In a child table: the parent's key attribute."),
+    may("ordinal", Bool, "In a child table: the position in the list, from 0."),
+    may("element", Bool, "In a child table of plain values: the element itself."),
+    may("default", Scalar, "What stands in when the attribute is absent or null. Default: NULL."),
+    may("required", Bool, "Park the row when the attribute is absent or null."),
+    may("key", Bool, "Part of the target's primary key."),
+];
+
+pub(super) static CHILDREN: &[Key] = &[
+    must("target", Text, "The child table's name in the target."),
+    must("list", Path, "The list attribute."),
+    must("parent_key", Texts, "Child columns that hold the parent's key, in the parent's key order."),
+    must("columns", Map(&Table(COLUMN)), "Child columns in insert order."),
+];
+
+pub(super) static FOREIGN_KEYS: &[Key] =
+    &[must("columns", Texts, "Columns here."), must("references", Text, "Id of the table they point at.")];
+
+pub(super) static STAYS: &[Key] =
+    &[must("id", Text, "Short name on screen."), must("source", Text, "Name at the source.")];
+
+pub(super) static SWITCHES: &[Key] = &[
+    must("id", Text, "Short name."),
+    may("title", Text, "Words for the screen. Default: the id."),
+    may("parameter", Text, "Name of the SSM parameter."),
+    may("secure", Bool, "The parameter is a SecureString: its value is never shown. Default: false."),
+    may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
+    may("expect", Text, "The value that must stand there before the switch."),
+    must("to", ValueRef, "The value to set: text, or a reference for secrets."),
+];
+
+pub(super) static STAGE_VARIABLE: &[Key] = &[
+    must("api", Text, "The REST API's id."),
+    must("stage", Text, "The stage."),
+    must("variable", Text, "The variable."),
+];
+
+pub(super) static FREEZE: &[Key] = &[
+    must("switch", Text, "Id of the switch whose `to` value freezes writes; thaw restores the captured value."),
+    must("probe", Text, "Id of the write probe that must be refused while frozen."),
+    may("settle", Duration, "How long writes must have been refused without a break. Default: 3s."),
+    may("timeout", Duration, "How long to wait for the first refusal. Default: 60s."),
+];
+
+pub(super) static PROBES: &[Key] = &[
+    must("id", Text, "Short name."),
+    may("method", OneOf(METHODS), "Default: GET."),
+    must("url", Url, "Full URL."),
+    may("body", Free, "Request body; `{nonce}` is replaced by a fresh one."),
+    may("accept", Statuses, "Statuses that mean the request was served. Default: any 2xx."),
+    may("refused", Statuses, "Statuses that mean writes are refused on purpose."),
+    may("contains", Text, "Text the answer must hold to count as served."),
+    may("every", Duration, "Pause between two probes. Default: 1s."),
+    may("timeout", Duration, "Longest wait for an answer. Default: 3s."),
+];
+pub(super) static METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+pub(super) static SIGNALS: &[Key] = &[
+    must("id", Text, "Name used by gates and screens."),
+    may("source", OneOf(SOURCES), "A number the console measures itself. Default: the one named like the id."),
+    may("probe_p95", Text, "Latency p95 of this probe over the last minute, ms."),
+    may("probe_errors", Text, "Share of failed requests of this probe over the last minute, %."),
+    may("cloudwatch", Table(CLOUDWATCH), "A CloudWatch metric."),
+    may("unit", Free, "Unit as shown. Default: the source's own."),
+    may("side", OneOf(SIDES), "The side it speaks of: `old`, `new` or `both` (default)."),
+    may("limit", Number, "Above this it is red. Default: the source's own, or only shown."),
+    may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
+];
+pub(super) static SOURCES: &[&str] =
+    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "downtime"];
+pub(super) static SIDES: &[&str] = &["old", "new", "both"];
+
+pub(super) static CLOUDWATCH: &[Key] = &[
+    must("namespace", Text, "Namespace."),
+    must("metric", Text, "Metric name."),
+    may("dimensions", Map(&Text), "Dimensions, name to value."),
+    may("statistic", Text, "`Average` (default), `Sum`, `Maximum`, `p95`, ..."),
+    may("period", Duration, "Period: 1s, 5s, 10s, 30s or whole minutes. Default: 1m."),
+];
+
+pub(super) static GATES: &[Key] = &[
+    must("id", Text, "Short name."),
+    may("title", Text, "Words for the screen. Default: the id."),
+    must("criteria", Texts, "Comparisons that must all hold: `lag < 2`."),
+    may("hold", Duration, "How long they must have held without a break. Default: 0s."),
+    may("give_up", Duration, "When the gate gives up waiting. Default: never."),
+    may("on_fail", OneOf(ON_FAIL), "`hold` (default) waits for a person, `roll_back` goes back."),
+];
+pub(super) static ON_FAIL: &[&str] = &["hold", "roll_back"];
+
+pub(super) static STEPS: &[Key] = &[
+    must("id", Text, "Short name, unique."),
+    may("title", Text, "Words for the screen. Default: the id."),
+    must("at", Offset, "Planned start: `T-02:00`, `T+00:15`, also with seconds."),
+    may("takes", Duration, "How long it is expected to take. Default: 0s."),
+    may("owner", Free, "Who answers for it."),
+    must("kind", OneOf(&crate::domain::plan::StepKind::NAMES), "What it does."),
+    may("start", OneOf(STARTS), "`when_ready` (default) or `at_planned`."),
+    may("confirm", Confirm, "What a person must do first: `none` (default), `key`, `word` or `{ word = \"...\" }`."),
+    may("undo", Free, "How it is undone, in words."),
+    may("max_lag", Duration, "For `catch_up`: largest apply lag that counts as caught up. Default: 2s."),
+    may("switches", Texts, "For `switch`: switch ids, set in parallel."),
+    may("probes", Texts, "For `smoke`: probe ids that must be served."),
+    may("gate", Text, "For `gate`: the gate's id."),
+    may("what", Text, "For `manual`: what a person does."),
+];
+pub(super) static STARTS: &[&str] = &["when_ready", "at_planned"];
+
+pub(super) static WORD: &[Key] = &[must("word", Text, "The word to type.")];

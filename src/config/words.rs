@@ -1,0 +1,184 @@
+//! The small languages inside text values: durations, offsets, column types, criteria.
+
+use crate::domain::plan::{ColumnType, Criterion, Op};
+
+/// `250ms`, `30s`, `10m`, `4h`, `2d`, and sums like `1h30m`, in milliseconds. `None` when it is not one.
+pub(super) fn duration(text: &str) -> Option<i64> {
+    let (mut rest, mut total) = (text.trim(), 0_i64);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: i64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+        let unit = match &rest[digits..unit_end] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[unit_end..];
+    }
+    Some(total)
+}
+
+/// `T-02:00`, `T+00:15:30`, `T-0`, in milliseconds from T-0.
+pub(super) fn offset(text: &str) -> Option<i64> {
+    let rest = text.trim().strip_prefix('T')?;
+    let (sign, rest) = match rest.split_at_checked(1)? {
+        ("-", r) => (-1, r),
+        ("+", r) => (1, r),
+        _ => return None,
+    };
+    if !rest.bytes().all(|b| b.is_ascii_digit() || b == b':') {
+        return None;
+    }
+    let parts: Vec<i64> = rest.split(':').map(|p| p.parse().ok()).collect::<Option<_>>()?;
+    let seconds = match parts[..] {
+        [0] => 0,
+        [h, m] if m < 60 => h.checked_mul(3600)? + m * 60,
+        [h, m, s] if m < 60 && s < 60 => h.checked_mul(3600)? + m * 60 + s,
+        _ => return None,
+    };
+    seconds.checked_mul(1000)?.checked_mul(sign)
+}
+
+/// A PostgreSQL type that can be written and compared.
+pub(super) fn column_type(text: &str) -> Option<ColumnType> {
+    let text = text.trim().to_ascii_lowercase();
+    let (name, arguments) = match text.split_once('(') {
+        Some((name, rest)) => (name.trim_end(), Some(rest.strip_suffix(')')?)),
+        None => (text.as_str(), None),
+    };
+    if let Some(arguments) = arguments {
+        let mut numbers = arguments.split(',').map(|n| n.trim().parse::<u32>().ok());
+        return match (name, numbers.next().flatten(), numbers.next(), numbers.next()) {
+            ("varchar" | "character varying", Some(n), None, None) if n > 0 => Some(ColumnType::Varchar(n)),
+            ("numeric" | "decimal", Some(p), scale, None) => {
+                let (p, s) = (u16::try_from(p).ok()?, u16::try_from(scale.unwrap_or(Some(0))?).ok()?);
+                (p > 0 && s <= p).then_some(ColumnType::Numeric(Some((p, s))))
+            }
+            _ => None,
+        };
+    }
+    Some(match name {
+        "text" => ColumnType::Text,
+        "uuid" => ColumnType::Uuid,
+        "numeric" | "decimal" => ColumnType::Numeric(None),
+        "smallint" => ColumnType::Smallint,
+        "integer" | "int" => ColumnType::Integer,
+        "bigint" => ColumnType::Bigint,
+        "double precision" | "double" => ColumnType::Double,
+        "boolean" | "bool" => ColumnType::Boolean,
+        "timestamptz" | "timestamp with time zone" => ColumnType::Timestamptz,
+        "date" => ColumnType::Date,
+        "jsonb" => ColumnType::Jsonb,
+        "text[]" => ColumnType::TextArray,
+        "bytea" => ColumnType::Bytea,
+        _ => return None,
+    })
+}
+
+/// Names to offer when a type is not one.
+pub(super) const COLUMN_TYPES: [&str; 15] = [
+    "text",
+    "varchar(255)",
+    "uuid",
+    "numeric",
+    "numeric(12,2)",
+    "smallint",
+    "integer",
+    "bigint",
+    "double precision",
+    "boolean",
+    "timestamptz",
+    "date",
+    "jsonb",
+    "text[]",
+    "bytea",
+];
+
+/// `lag < 2`.
+pub(super) fn criterion(text: &str) -> Option<Criterion> {
+    let start = text.find(['<', '>', '='])?;
+    let signal = text[..start].trim();
+    let end = start + text[start..].find(|c| !matches!(c, '<' | '>' | '='))?;
+    let op = match &text[start..end] {
+        "<" => Op::Below,
+        "<=" => Op::AtMost,
+        "=" | "==" => Op::Equals,
+        ">=" => Op::AtLeast,
+        ">" => Op::Above,
+        _ => return None,
+    };
+    let value: f64 = text[end..].trim().parse().ok()?;
+    (!signal.is_empty() && !signal.contains(char::is_whitespace) && value.is_finite()).then(|| Criterion {
+        signal: signal.to_owned(),
+        op,
+        value,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("10m", 600_000), ("4h", 14_400_000), ("1h30m", 5_400_000)]
+        {
+            assert_eq!(duration(text), Some(ms), "{text}");
+        }
+        for text in ["", "5", "5 m", "-5s", "m", "1w", "99999999999999999999s", "9223372036854775807d"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets() {
+        for (text, s) in [("T-02:00", -7200), ("T+00:15", 900), ("T+24:00", 86_400), ("T+00:00:05", 5), ("T-0", 0)] {
+            assert_eq!(offset(text), Some(s * 1000), "{text}");
+        }
+        for text in ["", "T", "T02:00", "t-02:00", "T-2", "T+00:60", "T+1:2:3:4", "T++1:00", "T+:00", "T+é"] {
+            assert_eq!(offset(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn types_read_back_as_written() {
+        for name in COLUMN_TYPES {
+            assert_eq!(column_type(name).map(ColumnType::sql).as_deref(), Some(name));
+        }
+        for name in ["varchar", "varchar(0)", "numeric(2,3)", "numeric(", "text(3)", "int4range", "numeric(1,2,3)"] {
+            assert_eq!(column_type(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn criteria() {
+        let c = criterion("lag <= 2.5").map(|c| (c.signal, c.op, c.value));
+        assert_eq!(c, Some(("lag".to_owned(), Op::AtMost, 2.5)));
+        assert_eq!(criterion("mismatches=0").map(|c| c.op), Some(Op::Equals));
+        for text in ["lag", "lag <", "< 2", "lag < two", "lag << 2", "a b < 2", "lag < inf"] {
+            assert_eq!(criterion(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in "\\PC{0,20}") {
+            let _ = (duration(&text), offset(&text), column_type(&text), criterion(&text));
+        }
+
+        #[test]
+        fn written_offsets_read_back(minutes in -100_000_i64..100_000) {
+            let ms = minutes * 60_000;
+            prop_assert_eq!(offset(&crate::domain::at::t_offset(ms)), Some(ms));
+        }
+    }
+}

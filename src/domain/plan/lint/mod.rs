@@ -1,0 +1,102 @@
+//! What is wrong with a plan, before it may run.
+
+mod steps;
+mod tables;
+mod watch;
+
+use std::collections::BTreeSet;
+
+use super::Plan;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The plan must not run.
+    Error,
+    /// The plan may run; a person should know.
+    Warning,
+}
+
+/// One thing the linter found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad.
+    pub severity: Severity,
+    /// Where: a path as in the config: `steps[3].gate`.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// The nearest valid name, if a name is wrong.
+    pub nearest: Option<String>,
+}
+
+/// Every finding, in the order of the plan.
+#[must_use]
+pub fn lint(plan: &Plan) -> Vec<Finding> {
+    let mut found = Found::default();
+    tables::lint(plan, &mut found);
+    watch::lint(plan, &mut found);
+    steps::lint(plan, &mut found);
+    found.0
+}
+
+/// The valid name nearest to a wrong one, when one is near enough to be meant.
+#[must_use]
+pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    names
+        .map(|n| (strsim::jaro_winkler(&wrong.to_lowercase(), &n.to_lowercase()), n))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, n)| n.to_owned())
+}
+
+/// Findings as they come.
+#[derive(Default)]
+struct Found(Vec<Finding>);
+
+impl Found {
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(Severity::Error, path, message, None);
+    }
+
+    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(Severity::Warning, path, message, None);
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        nearest: Option<String>,
+    ) {
+        self.0.push(Finding { severity, path: path.into(), message: message.into(), nearest });
+    }
+
+    /// Reports a name that is not one of `names`.
+    fn name<'n>(
+        &mut self,
+        path: impl Into<String>,
+        what: &str,
+        name: &str,
+        names: impl Iterator<Item = &'n str> + Clone,
+    ) {
+        if !names.clone().any(|n| n == name) {
+            let near = nearest(name, names);
+            self.push(Severity::Error, path, format!("there is no {what} `{name}`"), near);
+        }
+    }
+
+    /// Reports ids that are empty, badly formed or taken.
+    fn ids<'n>(&mut self, list: &str, what: &str, ids: impl Iterator<Item = &'n str>) {
+        let mut seen = BTreeSet::new();
+        for (n, id) in ids.enumerate() {
+            let path = format!("{list}[{n}].id");
+            if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+                self.error(path, format!("the id `{id}` must be letters, digits, `-` and `_`"));
+            } else if !seen.insert(id) {
+                self.error(path, format!("another {what} is called `{id}` already"));
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The runbook: names, the order of kinds, and the clock.
+
+use std::collections::BTreeSet;
+
+use super::super::{Confirm, OnFail, Plan, SignalSource, Start, Step, StepKind};
+use super::Found;
+use crate::domain::at::t_offset;
+
+pub(super) fn lint(plan: &Plan, found: &mut Found) {
+    found.ids("steps", "step", plan.steps.iter().map(|s| s.id.as_str()));
+    if plan.steps.is_empty() {
+        found.error("steps", "a plan without steps does nothing");
+    }
+    clock(plan, found);
+    names(plan, found);
+    order(plan, found);
+    gates(plan, found);
+    whole(plan, found);
+}
+
+fn clock(plan: &Plan, found: &mut Found) {
+    for (n, pair) in plan.steps.windows(2).enumerate() {
+        let ([before, step], path) = (pair, format!("steps[{}].at", n + 1)) else { continue };
+        if step.at_ms < before.at_ms {
+            let message = format!(
+                "step `{}` is planned at {}, before `{}` above it at {}; steps run in the order of the file",
+                step.id,
+                t_offset(step.at_ms),
+                before.id,
+                t_offset(before.at_ms)
+            );
+            found.error(path, message);
+        } else if step.start == Start::AtPlanned && before.at_ms.saturating_add(before.takes_ms) > step.at_ms {
+            let message = format!("step `{}` is expected to run past the planned start of `{}`", before.id, step.id);
+            found.warn(path, message);
+        }
+    }
+    for (n, step) in plan.steps.iter().enumerate() {
+        if step.kind == StepKind::Freeze && step.at_ms != 0 {
+            found.warn(format!("steps[{n}].at"), format!("T-0 is the freeze; here it is at {}", t_offset(step.at_ms)));
+        }
+    }
+}
+
+fn names(plan: &Plan, found: &mut Found) {
+    let mut switched = BTreeSet::new();
+    for (n, step) in plan.steps.iter().enumerate() {
+        match &step.kind {
+            StepKind::Switch { switches } => {
+                if switches.is_empty() {
+                    found.error(format!("steps[{n}].switches"), "names no switch");
+                }
+                for (s, id) in switches.iter().enumerate() {
+                    let path = format!("steps[{n}].switches[{s}]");
+                    found.name(&path, "switch", id, plan.switches.iter().map(|s| s.id.as_str()));
+                    if plan.freeze.as_ref().is_some_and(|f| f.switch == *id) {
+                        found.error(path, format!("`{id}` is the freeze switch: freeze and thaw set it"));
+                    } else if !switched.insert(id.as_str()) {
+                        found.error(path, format!("`{id}` is switched already by an earlier step"));
+                    }
+                }
+            }
+            StepKind::Smoke { probes } => {
+                if probes.is_empty() {
+                    found.error(format!("steps[{n}].probes"), "names no probe");
+                }
+                for (p, id) in probes.iter().enumerate() {
+                    let path = format!("steps[{n}].probes[{p}]");
+                    found.name(path, "probe", id, plan.probes.iter().map(|p| p.id.as_str()));
+                }
+            }
+            StepKind::Gate { gate } => {
+                found.name(format!("steps[{n}].gate"), "gate", gate, plan.gates.iter().map(|g| g.id.as_str()));
+            }
+            _ => {}
+        }
+        if matches!(&step.confirm, Confirm::Word(w) if w.trim().is_empty()) {
+            found.error(format!("steps[{n}].confirm"), "the word to type is empty");
+        }
+        if plan.production
+            && matches!(step.kind, StepKind::Freeze | StepKind::Switch { .. })
+            && !matches!(step.confirm, Confirm::Word(_))
+        {
+            let message = format!("`{}` changes production without a typed word; consider confirm = \"word\"", step.id);
+            found.warn(format!("steps[{n}].confirm"), message);
+        }
+    }
+    for (n, switch) in plan.switches.iter().enumerate() {
+        let frozen = plan.freeze.as_ref().is_some_and(|f| f.switch == switch.id);
+        if !frozen && !switched.contains(switch.id.as_str()) {
+            found.warn(format!("switches[{n}].id"), format!("no step switches `{}`", switch.id));
+        }
+    }
+}
+
+/// What must have happened earlier, kind by kind, and why.
+const NEEDS: [(&str, &str, &str); 16] = [
+    ("load", "capture", "changes made during the load would be lost"),
+    ("catch_up", "load", "there is nothing to catch up with"),
+    ("verify", "load", "there is nothing to compare"),
+    ("freeze", "load", "customers would wait for the whole load"),
+    ("freeze", "arm", "the value to thaw with must be captured first"),
+    ("drain", "freeze", "writes still come in, so nothing can be drained"),
+    ("drain", "capture", "there is no stream to drain"),
+    ("switch", "arm", "the values to go back to must be captured first"),
+    ("switch", "freeze", "both sides would take writes"),
+    ("switch", "drain", "writes made before the freeze could be missing on the new side"),
+    ("thaw", "freeze", "nothing is frozen"),
+    ("thaw", "switch", "customers would write to the old side again"),
+    ("set_up", "preflight", "nothing has looked at the stores yet"),
+    ("capture", "preflight", "nothing has looked at the stores yet"),
+    ("load", "preflight", "nothing has looked at the stores yet"),
+    ("freeze", "preflight", "nothing has looked at the stores yet"),
+];
+
+fn order(plan: &Plan, found: &mut Found) {
+    for (n, step) in plan.steps.iter().enumerate() {
+        let kind = step.kind.name();
+        let earlier = |name: &str| plan.steps[..n].iter().any(|s| s.kind.name() == name);
+        let path = format!("steps[{n}].kind");
+        for (_, needed, why) in NEEDS.iter().filter(|(of, _, _)| *of == kind) {
+            if !earlier(needed) {
+                found.error(&path, format!("`{}` ({kind}) has no `{needed}` step before it: {why}", step.id));
+            }
+        }
+        let after = |later: &str| format!("`{}` ({kind}) comes after a `{later}` step", step.id);
+        match step.kind {
+            StepKind::Switch { .. } | StepKind::Drain if earlier("thaw") => {
+                found.error(&path, format!("{}: writes are open again", after("thaw")));
+            }
+            StepKind::Load | StepKind::Capture | StepKind::SetUp if earlier("freeze") => {
+                found.error(&path, format!("{}: customers would wait for it", after("freeze")));
+            }
+            StepKind::SetUp if earlier("load") => {
+                found.error(&path, format!("{}: the tables must exist before", after("load")));
+            }
+            StepKind::Drain if earlier("switch") => {
+                found.error(&path, format!("{}: it proves that switching is safe", after("switch")));
+            }
+            _ => {}
+        }
+        let once = ["capture", "load", "arm", "freeze", "drain", "thaw"];
+        if once.contains(&kind) && earlier(kind) {
+            found.error(&path, format!("a second `{kind}` step: there can be one"));
+        }
+        if step.kind == StepKind::Freeze && plan.freeze.is_none() {
+            found.error(&path, "a `freeze` step needs a [freeze] section: which switch, proven by which probe");
+        }
+        let frozen_for_good = step.kind == StepKind::Freeze && !has_later(plan, n, "thaw");
+        if frozen_for_good {
+            found.error(&path, "no `thaw` step follows: customers could never write again");
+        }
+    }
+}
+
+fn has_later(plan: &Plan, n: usize, kind: &str) -> bool {
+    plan.steps[n..].iter().any(|s| s.kind.name() == kind)
+}
+
+/// A gate cannot judge what has not been measured, nor roll back to what was not captured.
+fn gates(plan: &Plan, found: &mut Found) {
+    for (n, step) in plan.steps.iter().enumerate() {
+        let StepKind::Gate { gate } = &step.kind else { continue };
+        let Some(gate) = plan.gate(gate) else { continue };
+        let earlier = |name: &str| plan.steps[..n].iter().any(|s: &Step| s.kind.name() == name);
+        let path = format!("steps[{n}].gate");
+        for criterion in &gate.criteria {
+            let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
+            let needs = match signal.source {
+                SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => "load",
+                SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => "verify",
+                SignalSource::Downtime => "freeze",
+                _ => continue,
+            };
+            if !earlier(needs) {
+                let message = format!(
+                    "gate `{}` asks for `{}`, which nothing has measured before a `{needs}` step",
+                    gate.id, signal.id
+                );
+                found.error(&path, message);
+            }
+        }
+        if gate.on_fail == OnFail::RollBack && !earlier("arm") {
+            let message = format!("gate `{}` rolls back, but no `arm` step before it captured the way back", gate.id);
+            found.error(&path, message);
+        }
+    }
+}
+
+/// What the runbook lacks as a whole.
+fn whole(plan: &Plan, found: &mut Found) {
+    let place = |kind: &str| plan.steps.iter().position(|s| s.kind.name() == kind);
+    if !plan.tables.is_empty() && place("load").is_none() && !plan.steps.is_empty() {
+        found.error("steps", "tables are declared to move, but no `load` step moves them");
+    }
+    if plan.tables.is_empty() && place("load").is_some() {
+        found.error("tables", "a `load` step, but no table to move");
+    }
+    if let (Some(freeze), Some(switch)) = (place("freeze"), place("switch")) {
+        let proven = |s: &Step| matches!(s.kind, StepKind::Verify);
+        if freeze < switch && !plan.steps[freeze..switch].iter().any(proven) {
+            let message = "nothing compares the data between the freeze and the switch; consider a `verify` step";
+            found.warn(format!("steps[{switch}].kind"), message);
+        }
+    }
+}

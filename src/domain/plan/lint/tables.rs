@@ -1,0 +1,160 @@
+//! Tables, columns, children and foreign keys.
+
+use std::collections::BTreeSet;
+
+use super::super::{Column, ColumnSource, ColumnType, Fallback, Plan, Table};
+use super::Found;
+
+pub(super) fn lint(plan: &Plan, found: &mut Found) {
+    let stays = plan.stays.iter().map(|s| s.id.as_str());
+    found.ids("tables", "table", plan.tables.iter().map(|t| t.id.as_str()));
+    found.ids("stays", "staying table", stays);
+    let mut sources = BTreeSet::new();
+    let mut targets = BTreeSet::new();
+    for (n, table) in plan.tables.iter().enumerate() {
+        let path = format!("tables[{n}]");
+        if !sources.insert(table.source.as_str()) {
+            found.error(format!("{path}.source"), format!("`{}` moves already with another table", table.source));
+        }
+        if !targets.insert(table.target.as_str()) {
+            found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
+        }
+        own(table, &path, found);
+        for (c, child) in table.children.iter().enumerate() {
+            if !targets.insert(child.target.as_str()) {
+                let at = format!("{path}.children[{c}].target");
+                found.error(at, format!("`{}` is another table's target already", child.target));
+            }
+        }
+        children(table, &path, found);
+        foreign_keys(plan, n, &path, found);
+    }
+    for (n, table) in plan.stays.iter().enumerate() {
+        if sources.contains(table.source.as_str()) {
+            found
+                .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
+        }
+    }
+}
+
+fn own(table: &Table, path: &str, found: &mut Found) {
+    if table.key.is_empty() || table.key.len() > 2 {
+        found.error(format!("{path}.key"), "a DynamoDB key is one attribute or two");
+    }
+    if table.marker_prefix.is_empty() {
+        found.error(format!("{path}.marker_prefix"), "an empty prefix would make every row a marker");
+    }
+    for column in &table.columns {
+        let at = format!("{path}.columns.{}", column.name);
+        if matches!(column.from, ColumnSource::Parent(_) | ColumnSource::Ordinal | ColumnSource::Element) {
+            found.error(&at, format!("column `{}` takes a value that only child tables have", column.name));
+        }
+        if column.key
+            && !matches!(&column.from, ColumnSource::Attribute(p) if p.len() == 1 && table.key.contains(&p[0]))
+        {
+            let message =
+                format!("key column `{}` must come from a key attribute ({})", column.name, table.key.join(", "));
+            found.error(&at, message);
+        }
+        literal(column, &at, found);
+    }
+    for attribute in &table.key {
+        let carried =
+            |c: &&Column| c.key && matches!(&c.from, ColumnSource::Attribute(p) if p.len() == 1 && p[0] == *attribute);
+        if !table.columns.iter().any(|c| carried(&c)) {
+            let message =
+                format!("no column with `key = true` comes from `{attribute}`: its deletes could not be carried");
+            found.error(format!("{path}.key"), message);
+        }
+    }
+}
+
+fn children(table: &Table, path: &str, found: &mut Found) {
+    let keys = table.key_columns().count();
+    for (n, child) in table.children.iter().enumerate() {
+        let path = format!("{path}.children[{n}]");
+        if child.parent_key.len() != keys {
+            let message = format!("must name {keys} columns, as the parent's key has");
+            found.error(format!("{path}.parent_key"), message);
+        }
+        for (k, name) in child.parent_key.iter().enumerate() {
+            let at = format!("{path}.parent_key[{k}]");
+            found.name(&at, "column", name, child.columns.iter().map(|c| c.name.as_str()));
+            let is_parent = |c: &&Column| c.name == *name && !matches!(c.from, ColumnSource::Parent(_));
+            if child.columns.iter().any(|c| is_parent(&c)) {
+                found.error(at, format!("column `{name}` must take the parent's key: {{ parent = \"...\" }}"));
+            }
+        }
+        for column in &child.columns {
+            let at = format!("{path}.columns.{}", column.name);
+            if let ColumnSource::Parent(attribute) = &column.from {
+                found.name(format!("{at}.parent"), "key attribute", attribute, table.key.iter().map(String::as_str));
+            }
+            literal(column, &at, found);
+        }
+        if !child.columns.iter().any(|c| c.key && !child.parent_key.contains(&c.name)) {
+            let message = "needs a key column besides the parent's, usually { ordinal = true, key = true }";
+            found.error(format!("{path}.columns"), message);
+        }
+    }
+}
+
+fn foreign_keys(plan: &Plan, n: usize, path: &str, found: &mut Found) {
+    let table = &plan.tables[n];
+    for (f, key) in table.foreign_keys.iter().enumerate() {
+        let at = format!("{path}.foreign_keys[{f}]");
+        for (c, column) in key.columns.iter().enumerate() {
+            found.name(format!("{at}.columns[{c}]"), "column", column, table.columns.iter().map(|c| c.name.as_str()));
+        }
+        let references = format!("{at}.references");
+        found.name(&references, "table", &key.references, plan.tables.iter().map(|t| t.id.as_str()));
+        let Some(parent) = plan.table(&key.references) else { continue };
+        if parent.key_columns().count() != key.columns.len() {
+            let message = format!("`{}` has {} key columns", parent.id, parent.key_columns().count());
+            found.error(format!("{at}.columns"), message);
+        }
+        if parent.id != table.id && reaches(plan, &parent.id, &table.id) {
+            let message = format!("`{}` and `{}` refer to each other, so neither can load first", table.id, parent.id);
+            found.error(references, message);
+        }
+    }
+}
+
+/// Whether following foreign keys from one table leads to another.
+fn reaches(plan: &Plan, from: &str, to: &str) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(id) = open.pop() {
+        if id == to {
+            return true;
+        }
+        if seen.insert(id) {
+            open.extend(plan.table(id).into_iter().flat_map(|t| t.foreign_keys.iter().map(|f| f.references.as_str())));
+        }
+    }
+    false
+}
+
+/// A literal must be one the column can hold.
+fn literal(column: &Column, path: &str, found: &mut Found) {
+    for (text, key) in [
+        (if let Fallback::Literal(t) = &column.absent { Some(t) } else { None }, "default"),
+        (if let ColumnSource::Constant(t) = &column.from { Some(t) } else { None }, "constant"),
+    ] {
+        let Some(text) = text else { continue };
+        let fits = match column.ty {
+            ColumnType::Smallint => text.parse::<i16>().is_ok(),
+            ColumnType::Integer => text.parse::<i32>().is_ok(),
+            ColumnType::Bigint => text.parse::<i64>().is_ok(),
+            ColumnType::Numeric(_) | ColumnType::Double => text.parse::<f64>().is_ok_and(f64::is_finite),
+            ColumnType::Boolean => matches!(text.as_str(), "true" | "false"),
+            ColumnType::Varchar(n) => text.chars().count() <= n as usize,
+            ColumnType::Uuid => uuid::Uuid::parse_str(text).is_ok(),
+            ColumnType::Jsonb => serde_json::from_str::<serde_json::Value>(text).is_ok(),
+            _ => !text.contains('\0'),
+        };
+        if !fits {
+            let message = format!("`{text}` does not fit column `{}` of type {}", column.name, column.ty.sql());
+            found.error(format!("{path}.{key}"), message);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Switches, the freeze, probes, signals and gates.
+
+use super::super::{OnFail, Plan, SignalSource, StepKind, ValueRef};
+use super::Found;
+
+pub(super) fn lint(plan: &Plan, found: &mut Found) {
+    switches(plan, found);
+    probes(plan, found);
+    signals(plan, found);
+    gates(plan, found);
+    if !(0.0..=1.0).contains(&plan.verify.floor) {
+        found.error("verify.floor", "the floor is a share from 0 to 1: 99.9 % is 0.999");
+    }
+    if plan.load.workers > plan.load.segments {
+        found.warn("load.workers", "more workers than segments: some will have nothing to do");
+    }
+    if plan.load.read_budget_rcu.is_some_and(|b| b <= 0.0) {
+        found.error("load.read_budget_rcu", "a budget of 0 would never read anything; leave it out for unlimited");
+    }
+}
+
+fn switches(plan: &Plan, found: &mut Found) {
+    found.ids("switches", "switch", plan.switches.iter().map(|s| s.id.as_str()));
+    for (n, switch) in plan.switches.iter().enumerate() {
+        if switch.secret() && matches!(switch.to, ValueRef::Literal(_)) {
+            let message =
+                "the value of a SecureString must be referred to: { env = ... }, { file = ... } or { parameter = ... }";
+            found.error(format!("switches[{n}].to"), message);
+        }
+        if switch.secret() && switch.expect.is_some() {
+            found.error(format!("switches[{n}].expect"), "the value of a SecureString must not stand in a plan");
+        }
+        if switch.expect.is_some() && matches!((&switch.expect, &switch.to), (Some(e), ValueRef::Literal(t)) if e == t)
+        {
+            found
+                .error(format!("switches[{n}].to"), "the new value is the value expected before: nothing would switch");
+        }
+        if plan.switches[..n].iter().any(|s| s.kind == switch.kind) {
+            found.error(format!("switches[{n}]"), format!("another switch stands at {} already", switch.place()));
+        }
+    }
+    let Some(freeze) = &plan.freeze else { return };
+    found.name("freeze.switch", "switch", &freeze.switch, plan.switches.iter().map(|s| s.id.as_str()));
+    found.name("freeze.probe", "probe", &freeze.probe, plan.probes.iter().map(|p| p.id.as_str()));
+    if plan.probe(&freeze.probe).is_some_and(|p| p.refused.is_empty()) {
+        let message = format!("probe `{}` names no `refused` status, so it cannot prove a freeze", freeze.probe);
+        found.error("freeze.probe", message);
+    }
+    if freeze.settle_ms >= freeze.timeout_ms {
+        found.error("freeze.timeout", "must be longer than `settle`");
+    }
+}
+
+fn probes(plan: &Plan, found: &mut Found) {
+    found.ids("probes", "probe", plan.probes.iter().map(|p| p.id.as_str()));
+    for (n, probe) in plan.probes.iter().enumerate() {
+        if let Some(status) = probe.refused.iter().find(|s| probe.accept.contains(s)) {
+            let message = format!("{status} cannot mean served and refused");
+            found.error(format!("probes[{n}].refused"), message);
+        }
+        if probe.accept.is_empty() && probe.refused.iter().any(|s| (200..300).contains(s)) {
+            found.error(format!("probes[{n}].refused"), "a 2xx means served unless `accept` says otherwise");
+        }
+        for (key, ms) in [("every", probe.every_ms), ("timeout", probe.timeout_ms)] {
+            if ms == 0 {
+                found.error(format!("probes[{n}].{key}"), "must be longer than nothing");
+            }
+        }
+    }
+}
+
+fn signals(plan: &Plan, found: &mut Found) {
+    found.ids("signals", "signal", plan.signals.iter().map(|s| s.id.as_str()));
+    for (n, signal) in plan.signals.iter().enumerate() {
+        let path = format!("signals[{n}]");
+        if signal.stale_ms <= 0 {
+            found.error(format!("{path}.stale"), "must be longer than nothing, or the signal is always stale");
+        }
+        let probes = plan.probes.iter().map(|p| p.id.as_str());
+        match &signal.source {
+            SignalSource::ProbeP95(id) => found.name(format!("{path}.probe_p95"), "probe", id, probes),
+            SignalSource::ProbeErrors(id) => found.name(format!("{path}.probe_errors"), "probe", id, probes),
+            SignalSource::CloudWatch(m) => {
+                if !matches!(m.period_s, 1 | 5 | 10 | 30) && (m.period_s <= 0 || m.period_s % 60 != 0) {
+                    let message = "CloudWatch knows periods of 1s, 5s, 10s, 30s and whole minutes";
+                    found.error(format!("{path}.cloudwatch.period"), message);
+                } else if signal.stale_ms < i64::from(m.period_s) * 1000 {
+                    found.error(format!("{path}.stale"), "shorter than the metric's period: it would always be stale");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn gates(plan: &Plan, found: &mut Found) {
+    found.ids("gates", "gate", plan.gates.iter().map(|g| g.id.as_str()));
+    for (n, gate) in plan.gates.iter().enumerate() {
+        let path = format!("gates[{n}]");
+        if gate.criteria.is_empty() {
+            found.error(format!("{path}.criteria"), "a gate without criteria proves nothing");
+        }
+        for (c, criterion) in gate.criteria.iter().enumerate() {
+            let names = plan.signals.iter().map(|s| s.id.as_str());
+            found.name(format!("{path}.criteria[{c}]"), "signal", &criterion.signal, names);
+        }
+        if gate.give_up_ms.is_some_and(|g| g <= gate.hold_ms) {
+            found.error(
+                format!("{path}.give_up"),
+                "gives up before the criteria can have held; make it longer than `hold`",
+            );
+        }
+        if gate.on_fail == OnFail::RollBack && gate.give_up_ms.is_none() {
+            found.warn(format!("{path}.on_fail"), "without `give_up` this gate waits for ever before it rolls back");
+        }
+        if !plan.steps.iter().any(|s| matches!(&s.kind, StepKind::Gate { gate: g } if *g == gate.id)) {
+            found.warn(format!("{path}.id"), format!("no step waits for gate `{}`", gate.id));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Random walks: whatever happens in whatever order, the journal replays to the same state and the way back
+//! is open.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Turn {
+    Tick(i64, Option<f64>),
+    Perform(bool),
+    Confirm,
+    Skip,
+    Retry,
+    Pause,
+    Continue,
+    Restart,
+    RollBack,
+    Undone(bool),
+    Intent(u8, bool),
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        6 => (0i64..20_000, prop::option::of(0.0f64..4.0)).prop_map(|(ms, lag)| Turn::Tick(ms, lag)),
+        6 => prop::bool::weighted(0.9).prop_map(Turn::Perform),
+        4 => Just(Turn::Confirm),
+        1 => Just(Turn::Skip),
+        2 => Just(Turn::Retry),
+        1 => Just(Turn::Pause),
+        2 => Just(Turn::Continue),
+        1 => Just(Turn::Restart),
+        1 => Just(Turn::RollBack),
+        1 => prop::bool::ANY.prop_map(Turn::Undone),
+        2 => (0u8..3, prop::bool::ANY).prop_map(|(s, known)| Turn::Intent(s, known)),
+    ]
+}
+
+fn take(run: &mut Run, turn: &Turn, n: usize) {
+    let current = run.state.current().map(|i| run.plan.steps[i].id.clone()).unwrap_or_default();
+    match turn {
+        Turn::Tick(ms, lag) => run.tick(*ms, *lag),
+        Turn::Perform(ok) => {
+            if let Some((step, attempt, _)) = run.asked() {
+                run.performed(&step, attempt, *ok);
+            }
+        }
+        Turn::Confirm => drop(run.confirm(&current, Some("GO"))),
+        Turn::Skip => drop(run.command(Command::Skip { step: current })),
+        Turn::Retry => drop(run.command(Command::Retry { step: current })),
+        Turn::Pause => drop(run.command(Command::Pause)),
+        Turn::Continue => drop(run.command(Command::Continue)),
+        Turn::Restart => {
+            run.effects.clear();
+            run.fold(vec![Event::RunResumed { operator: "bob".into(), host: "b".into() }]);
+        }
+        Turn::RollBack => drop(run.input(&Input::Rollback(Actor::Operator("a".into()), Cause::Asked))),
+        Turn::Undone(ok) => {
+            let event = if *ok {
+                Event::RolledBack { took_ms: 1, evidence: vec![] }
+            } else {
+                Event::RollbackStuck { what: vec!["by hand".into()] }
+            };
+            drop(run.input(&Input::Stated(event)));
+        }
+        Turn::Intent(s, known) => {
+            let switch = ["mode", "reads", "writes"][usize::from(*s)].to_owned();
+            let id = format!("{switch}/{n}");
+            let action = Action::SetSwitch { switch, to: "new".into() };
+            let intent = Event::Intent { id: id.clone(), step: Some(current), action };
+            if run.input(&Input::Stated(intent)).is_none() && *known {
+                let result = OutcomeResult::Done { read_back: "new".into(), version: None };
+                drop(run.input(&Input::Stated(Event::Outcome { id, result })));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_journal_is_the_state_and_the_way_back_is_open(turns in prop::collection::vec(turn(), 1..120)) {
+        let mut run = Run::open(Policy::default());
+        for (n, turn) in turns.iter().enumerate() {
+            take(&mut run, turn, n);
+            // What an intent touched is undone unless it was restored.
+            let back = way_back(&run.plan, &run.state);
+            for (id, s) in &run.state.switches {
+                let undone = back.actions().any(|a| &a.switch == id);
+                prop_assert_eq!(undone, matches!(s.standing, Standing::New | Standing::Unknown), "{}", id);
+            }
+        }
+        // Replaying the journal gives the same state.
+        let mut again = RunState::default();
+        for fact in &run.facts {
+            apply(&mut again, fact).expect("what was legal live is legal in replay");
+        }
+        prop_assert_eq!(&again, &run.state);
+        // From wherever we are, rollback is taken and ends.
+        if run.state.status != RunStatus::RollingBack {
+            prop_assert_eq!(run.input(&Input::Rollback(Actor::Auto, Cause::Asked)), None);
+            prop_assert!(run.effects.iter().any(|e| matches!(e, Effect::RollBack(..))));
+        }
+        prop_assert_eq!(run.state.status, RunStatus::RollingBack);
+        prop_assert_eq!(run.input(&Input::Stated(Event::RolledBack { took_ms: 1, evidence: vec![] })), None);
+        prop_assert_eq!(run.state.status, RunStatus::RolledBack);
+    }
+
+    #[test]
+    fn a_switch_is_set_only_after_the_freeze_and_its_drain(turns in prop::collection::vec(turn(), 1..200)) {
+        let mut run = Run::open(Policy::default());
+        for (n, turn) in turns.iter().enumerate() {
+            take(&mut run, turn, n);
+            while let Some(place) = run.effects.iter().position(
+                |e| matches!(e, Effect::Perform { step, .. } if step == "switch")) {
+                prop_assert_eq!(run.status("drain"), StepStatus::Done);
+                prop_assert_eq!(run.status("freeze"), StepStatus::Done);
+                prop_assert!(run.state.decided.is_some(), "the decision is on record first");
+                run.effects.remove(place);
+            }
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The loop: one input at a time, decided, journaled, then acted on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::RunClock;
+use super::facts::{FactChannel, Stated};
+use super::handle::{Handle, Request, RollbackOrder};
+use super::keeper::Keeper;
+use super::lease::DriverLease;
+use super::outcome::{Ending, ending};
+use super::publish::Publisher;
+use super::undo::{self, UndoSeat};
+use crate::domain::at::At;
+use crate::domain::plan::Plan;
+use crate::domain::run::{
+    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus, StepError,
+    apply, decide,
+};
+use crate::journal::{JournalWriter, SampleWriter};
+use crate::ports::{NotRecorded, PortError};
+use crate::snapshot::Mode;
+use crate::workers::{Crew, Ports};
+
+/// How often measurements are looked at, gates judged and snapshots published.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why an engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The journal could not be written.
+    #[error("the journal in {0} cannot be written: {1}; free space or fix permissions, then start again")]
+    Journal(String, String),
+    /// The target did not give the lease.
+    #[error("the run cannot be driven from here: {0}")]
+    Lease(PortError),
+    /// The rollback thread could not be started.
+    #[error("the rollback thread could not be started: {0}")]
+    Undo(std::io::Error),
+}
+
+/// A new run, or one that is taken up again.
+pub enum Opening {
+    /// Open a run with this first fact.
+    New(Box<Event>),
+    /// Take up a run at this folded state, with the journal's last facts for the log pane.
+    Resume {
+        /// The fold of the journal.
+        state: Box<RunState>,
+        /// Its facts.
+        facts: Vec<Fact>,
+    },
+}
+
+/// Everything an engine is made of.
+pub struct Setup {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// How to drive.
+    pub policy: Policy,
+    /// The world.
+    pub ports: Ports,
+    /// The way back's own view of the world, made on its own runtime: warm and independent.
+    pub undo_seat: UndoSeat,
+    /// The run's clock.
+    pub clock: Arc<RunClock>,
+    /// The journal, open for appending.
+    pub journal: JournalWriter,
+    /// Where samples go.
+    pub samples: Option<SampleWriter>,
+    /// How the run is shown.
+    pub mode: Mode,
+    /// Who drives.
+    pub operator: String,
+    /// On which host.
+    pub host: String,
+    /// Told the id of each step as it starts; the rehearsal injects faults by it.
+    pub step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+}
+
+/// A running engine.
+pub struct Engine {
+    task: tokio::task::JoinHandle<RunState>,
+    stop: CancellationToken,
+    handle: Handle,
+    ending: watch::Receiver<Option<Ending>>,
+    told: broadcast::Receiver<Fact>,
+}
+
+impl Engine {
+    /// Opens or resumes a run: takes the lease, journals the first fact, starts watching, starts the loop.
+    ///
+    /// Facts before the first subscription to [`Engine::facts`] are kept for it.
+    pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
+        let Setup { plan, policy, ports, undo_seat, clock, journal, samples, mode, operator, host, step_started } =
+            setup;
+        let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
+        let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
+        ports.target.prepare().await.map_err(EngineError::Lease)?;
+        let inherit = matches!(opening, Opening::Resume { .. });
+        let lease =
+            DriverLease::take(Arc::clone(&ports.target), run, &host, inherit).await.map_err(EngineError::Lease)?;
+
+        let (fact_tx, stated) = mpsc::channel(1024);
+        let machine = Arc::clone(&ports.clock);
+        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
+        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, samples);
+        let facts_told = publisher.told().subscribe();
+        let (requests_tx, requests) = mpsc::channel(32);
+        let (order_tx, orders) = watch::channel(None);
+        let order_tx = Arc::new(order_tx);
+        let (state_tx, state_rx) = watch::channel(Arc::new(RunState::default()));
+        let (told_tx, told) = mpsc::unbounded_channel();
+        let (performed_tx, performed) = mpsc::channel(8);
+        let (ending_tx, ending_rx) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let performing = Arc::new(watch::channel(false).0);
+        undo::start(undo_seat, undo::Wires {
+            plan: Arc::clone(&plan),
+            orders: orders.clone(),
+            state: state_rx,
+            crew: Arc::clone(&crew),
+            clock: Arc::clone(&machine),
+            performing: performing.subscribe(),
+            tell: told_tx,
+            stop: stop.clone(),
+        })
+        .map_err(EngineError::Undo)?;
+
+        let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
+        let mut dispatch = Dispatch {
+            plan,
+            policy,
+            state: RunState::default(),
+            state_tx,
+            crew,
+            keeper,
+            lease: Arc::new(lease),
+            clock,
+            machine,
+            publisher,
+            order_tx,
+            performed_tx,
+            performing,
+            ending_tx,
+            waiting: None,
+            journal_broken: None,
+            last_durable_mono: None,
+            unkept: Vec::new(),
+            step_started,
+        };
+        let first = match opening {
+            Opening::New(event) => *event,
+            Opening::Resume { state, facts } => {
+                dispatch.state = *state;
+                for fact in facts {
+                    dispatch.publisher.fact(fact);
+                }
+                Event::RunResumed { operator, host }
+            }
+        };
+        dispatch.keep(vec![first]).await.map_err(journal_error)?;
+        dispatch.take_up().await;
+        dispatch.crew.watch();
+        let inputs = Inputs { orders, told, stated, requests, performed };
+        let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
+        Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
+    }
+
+    /// A screen's side of the run.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Every fact since the engine was opened.
+    #[must_use]
+    pub fn facts(&mut self) -> broadcast::Receiver<Fact> {
+        let later = self.told.resubscribe();
+        std::mem::replace(&mut self.told, later)
+    }
+
+    /// Changes when the run reaches a state it will not leave by itself.
+    #[must_use]
+    pub fn ending(&self) -> watch::Receiver<Option<Ending>> {
+        self.ending.clone()
+    }
+
+    /// Stops workers at safe points, gives the lease back and returns the last state. The run stays resumable.
+    pub async fn close(self) -> RunState {
+        self.stop.cancel();
+        self.task.await.unwrap_or_default()
+    }
+}
+
+struct Inputs {
+    orders: watch::Receiver<Option<RollbackOrder>>,
+    told: mpsc::UnboundedReceiver<Event>,
+    stated: mpsc::Receiver<Stated>,
+    requests: mpsc::Receiver<Request>,
+    performed: mpsc::Receiver<Performed>,
+}
+
+struct Performed {
+    step: String,
+    attempt: u32,
+    result: Result<Vec<Evidence>, StepError>,
+}
+
+struct Dispatch {
+    plan: Arc<Plan>,
+    policy: Policy,
+    state: RunState,
+    state_tx: watch::Sender<Arc<RunState>>,
+    crew: Arc<Crew>,
+    keeper: Keeper,
+    lease: Arc<DriverLease>,
+    clock: Arc<RunClock>,
+    machine: Arc<dyn crate::ports::Clock>,
+    publisher: Publisher,
+    order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
+    performed_tx: mpsc::Sender<Performed>,
+    performing: Arc<watch::Sender<bool>>,
+    ending_tx: watch::Sender<Option<Ending>>,
+    waiting: Option<(String, At)>,
+    journal_broken: Option<String>,
+    last_durable_mono: Option<i64>,
+    /// Facts of a rollback the disk did not take in time.
+    unkept: Vec<Fact>,
+    step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+}
+
+impl Dispatch {
+    async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> RunState {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                // Rollback first, then what the way back tells, then everything else.
+                biased;
+                changed = inputs.orders.changed() => {
+                    let order = inputs.orders.borrow_and_update().clone();
+                    if changed.is_ok() && let Some(order) = order {
+                        let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
+                    }
+                }
+                Some(event) = inputs.told.recv() => {
+                    if let Err(why) = self.take(&Input::Stated(event)).await {
+                        tracing::warn!(%why, "a fact of the way back was not taken");
+                    }
+                }
+                () = stop.cancelled() => break,
+                Some(done) = inputs.performed.recv() => {
+                    self.performing.send_replace(false);
+                    let Performed { step, attempt, result } = done;
+                    let _ = self.take(&Input::Performed { step, attempt, result }).await;
+                }
+                Some(stated) = inputs.stated.recv() => {
+                    let result = self.take(&Input::Stated(stated.event)).await;
+                    let _ = stated.durable.send(result.map_err(NotRecorded));
+                }
+                Some(request) = inputs.requests.recv() => {
+                    let result = self.take(&Input::Command(request.command, request.by)).await;
+                    let _ = request.reply.send(result.map_err(crate::domain::run::Refusal));
+                }
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        self.crew.stop().await;
+        self.lease.release().await;
+        self.publish();
+        self.state
+    }
+
+    /// After opening: a rollback that was under way goes on, captured values come back into memory, changes are
+    /// followed again, and a pause ends because somebody started the run again.
+    async fn take_up(&mut self) {
+        if self.state.resumes == 0 {
+            return;
+        }
+        self.crew.recapture(&self.state).await;
+        match self.state.status {
+            RunStatus::RollingBack => {
+                if let Some(r) = self.state.rollback.clone() {
+                    self.order_tx.send_replace(Some(RollbackOrder { by: r.by, cause: r.cause }));
+                }
+            }
+            RunStatus::Paused => {
+                let by = crate::domain::run::Actor::Operator(self.state.operator.clone());
+                self.take(&Input::Command(crate::domain::run::Command::Continue, by)).await.ok();
+            }
+            _ => {}
+        }
+        let loaded = self.plan.tables.iter().all(|t| {
+            self.state.tables.get(&t.id).is_some_and(|t| t.loaded.is_some())
+        });
+        if loaded && !self.state.is_final() {
+            self.crew.ensure_following();
+        }
+    }
+
+    async fn tick(&mut self) {
+        let until = self.waiting.as_ref().map(|(_, at)| *at);
+        self.clock.tick(&*self.machine, until);
+        let measured = self.measured();
+        let decision = decide(&self.plan, &self.state, &self.policy, &Input::Tick(&measured), self.clock.now());
+        self.waiting.clone_from(&decision.waiting);
+        let _ = self.act(decision).await;
+        self.publish();
+    }
+
+    fn measured(&self) -> crate::domain::gauge::Measured {
+        let mut m = self.crew.measured();
+        m.journal_ok = self.journal_broken.is_none();
+        m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
+        m
+    }
+
+    fn publish(&mut self) {
+        let measured = self.measured();
+        self.publisher.publish(&self.state, &measured, self.clock.now(), self.waiting.clone());
+        let now = ending(&self.state).filter(|_| self.journal_broken.is_none());
+        self.ending_tx.send_if_modified(|e| std::mem::replace(e, now) != now);
+    }
+
+    /// Decides one input and acts on the decision.
+    async fn take(&mut self, input: &Input<'_>) -> Result<(), String> {
+        self.clock.tick(&*self.machine, self.waiting.as_ref().map(|(_, at)| *at));
+        let decision = decide(&self.plan, &self.state, &self.policy, input, self.clock.now());
+        self.act(decision).await
+    }
+
+    /// Facts first, durable; effects after. A forward decision whose facts cannot be kept has no effects.
+    async fn act(&mut self, decision: Decision) -> Result<(), String> {
+        if let Some(refusal) = decision.refused {
+            return Err(refusal.0);
+        }
+        if !decision.events.is_empty() {
+            self.keep(decision.events).await?;
+        }
+        for effect in decision.effects {
+            self.effect(effect);
+        }
+        Ok(())
+    }
+
+    /// Folds events and writes them. Going forward, nothing is folded that is not on disk; going back, nothing
+    /// waits for the disk.
+    async fn keep(&mut self, events: Vec<Event>) -> Result<(), String> {
+        let at = self.clock.now();
+        let mut next = self.state.clone();
+        let mut facts = Vec::with_capacity(events.len());
+        for event in events {
+            let fact = Fact { seq: next.last_seq + 1, at, event };
+            apply(&mut next, &fact).map_err(|e| e.to_string())?;
+            facts.push(fact);
+        }
+        let back = matches!(next.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
+        let kept = if back {
+            let mut all = std::mem::take(&mut self.unkept);
+            all.extend(facts.iter().cloned());
+            let kept = self.keeper.keep_briefly(all.clone()).await;
+            if kept.is_err() {
+                self.unkept = all;
+            }
+            kept
+        } else {
+            match &self.journal_broken {
+                Some(why) => Err(why.clone()),
+                None => self.keeper.keep(facts.clone()).await,
+            }
+        };
+        match kept {
+            Ok(()) => {
+                self.last_durable_mono = Some(self.machine.mono_ms());
+                #[cfg(feature = "failpoints")]
+                super::failpoint::after(&facts);
+            }
+            Err(why) => {
+                tracing::error!(%why, "a fact could not be journaled");
+                self.journal_broken = Some(why.clone());
+                if !back {
+                    return Err(format!("the journal cannot be written: {why}"));
+                }
+            }
+        }
+        self.state = next;
+        for fact in facts {
+            self.publisher.fact(fact);
+        }
+        self.state_tx.send_replace(Arc::new(self.state.clone()));
+        Ok(())
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Perform { step, attempt, again } => self.perform(&step, attempt, again),
+            Effect::Cancel => self.crew.cancel_step(),
+            Effect::Pause => self.crew.pause(),
+            Effect::Resume => self.crew.resume(),
+            Effect::Workers(by) => self.crew.workers(by),
+            Effect::RollBack(by, cause) => {
+                self.order_tx.send_if_modified(|order| {
+                    let fresh = order.is_none() || self.state.status != RunStatus::RollingBack;
+                    if fresh {
+                        *order = Some(RollbackOrder { by, cause });
+                    }
+                    fresh
+                });
+            }
+        }
+    }
+
+    fn perform(&mut self, id: &str, attempt: u32, again: bool) {
+        let Some(step) = self.plan.step(id).cloned() else { return };
+        if let Some(tell) = &self.step_started {
+            tell(id);
+        }
+        let crew = Arc::clone(&self.crew);
+        let lease = Arc::clone(&self.lease);
+        let state = self.state.clone();
+        let done = self.performed_tx.clone();
+        self.performing.send_replace(true);
+        tokio::spawn(async move {
+            let id = step.id.clone();
+            let work = tokio::spawn(async move {
+                lease.check().await?;
+                crew.perform(&step, attempt, again, &state).await
+            });
+            let result = work.await.unwrap_or_else(|e| {
+                Err(StepError {
+                    class: ErrorClass::Bug,
+                    message: format!("the worker of {id} stopped: {}", if e.is_panic() { "panic" } else { "cancelled" }),
+                    advice: "see cutover.log in the run folder, then try again or roll back".to_owned(),
+                })
+            });
+            let _ = done.send(Performed { step: id, attempt, result }).await;
+        });
+    }
+}

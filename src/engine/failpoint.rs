@@ -1,0 +1,31 @@
+//! Places where a test kills the process: right after a named fact is durable, before its effect.
+//!
+//! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... The
+//! process ends as `kill -9` ends it: nothing is flushed, dropped or said.
+
+use crate::domain::run::{Event, Fact};
+
+/// Dies if one of these facts is the one the environment names.
+pub fn after(facts: &[Fact]) {
+    let Ok(wanted) = std::env::var("CUTOVER_FAILPOINT") else { return };
+    if facts.iter().any(|fact| name(&fact.event) == wanted) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// The fact's name with what tells it from others of its type.
+fn name(event: &Event) -> String {
+    let detail = match event {
+        Event::StepStarted { step, .. }
+        | Event::StepDone { step, .. }
+        | Event::StepFailed { step, .. }
+        | Event::StepHeld { step, .. }
+        | Event::Confirmed { step, .. } => step,
+        Event::Intent { id, .. } | Event::Outcome { id, .. } => id,
+        Event::TableLoaded { table, .. } | Event::CaptureStarted { table, .. } | Event::Verified { table, .. } => table,
+        Event::Captured { switch, .. } => switch,
+        Event::GateMet { gate, .. } | Event::GateBroken { gate, .. } => gate,
+        other => return other.name().to_owned(),
+    };
+    format!("{}:{detail}", event.name())
+}

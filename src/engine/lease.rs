@@ -1,0 +1,114 @@
+//! One driver: a lease in the target store, renewed while the run goes and checked before each step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::run::{ErrorClass, StepError};
+use crate::ports::{ErrorKind, PortError, Target};
+
+/// How long a lease lasts without renewal.
+const TTL_MS: i64 = 15_000;
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// This process, as the lease names it.
+#[must_use]
+pub fn holder(host: &str) -> String {
+    format!("{host}:{}", std::process::id())
+}
+
+/// The lease of one run.
+pub struct DriverLease {
+    target: Arc<dyn Target>,
+    run: String,
+    holder: String,
+    lost: Arc<AtomicBool>,
+    stop: CancellationToken,
+}
+
+impl DriverLease {
+    /// Takes the lease. `inherit` seizes it from a holder that is known to be gone: the run folder's lock is
+    /// ours and the holder was a process of this host.
+    pub async fn take(target: Arc<dyn Target>, run: &str, host: &str, inherit: bool) -> Result<Self, PortError> {
+        let holder = holder(host);
+        match target.lease(run, &holder, TTL_MS).await {
+            Ok(_) => {}
+            Err(e) if e.kind == ErrorKind::Conflict && inherit && e.came_back.contains(&format!("{host}:")) => {
+                target.seize(run, &holder, TTL_MS).await?;
+            }
+            Err(e) => return Err(e),
+        }
+        let lease = Self {
+            target,
+            run: run.to_owned(),
+            holder,
+            lost: Arc::new(AtomicBool::new(false)),
+            stop: CancellationToken::new(),
+        };
+        lease.renew_in_background();
+        Ok(lease)
+    }
+
+    fn renew_in_background(&self) {
+        let (target, run, holder) = (Arc::clone(&self.target), self.run.clone(), self.holder.clone());
+        let (lost, stop) = (Arc::clone(&self.lost), self.stop.clone());
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(RENEW);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = every.tick() => {}
+                }
+                if let Err(e) = target.lease(&run, &holder, TTL_MS).await
+                    && e.kind == ErrorKind::Conflict
+                {
+                    lost.store(true, Ordering::Release);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Whether somebody else took the lease.
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Asks the target once more: no step starts on a lease that is not known to be ours.
+    pub async fn check(&self) -> Result<(), StepError> {
+        let answer = if self.lost() {
+            Err(PortError::new(ErrorKind::Conflict, "renew the lease", &self.run, "another driver holds it"))
+        } else {
+            self.target.lease(&self.run, &self.holder, TTL_MS).await.map(|_| ())
+        };
+        answer.map_err(|e| {
+            if e.kind == ErrorKind::Conflict {
+                self.lost.store(true, Ordering::Release);
+            }
+            StepError {
+                class: if e.kind == ErrorKind::Conflict { ErrorClass::Lease } else { ErrorClass::Transient },
+                message: format!("the lease could not be confirmed: {e}"),
+                advice: "see who drives (cutover status), or try again when the target answers".to_owned(),
+            }
+        })
+    }
+
+    /// Gives the lease back.
+    pub async fn release(&self) {
+        self.stop.cancel();
+        if !self.lost() {
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.target.release(&self.holder)).await;
+        }
+    }
+}
+
+impl Drop for DriverLease {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,145 @@
+//! Rollback on a thread and runtime of its own: it waits for no disk, no queue, no screen and no load.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::RollbackOrder;
+use crate::domain::plan::Plan;
+use crate::domain::run::{Event, RunState, RunStatus, WayBack, way_back};
+use crate::ports::{Clock, Probes, Switches};
+use crate::workers::Crew;
+use crate::workers::undo::{Undo, UndoReport, UndoTell};
+
+/// How long the second look waits for forward work that was under way when the order came.
+const LAST_FORWARD: Duration = Duration::from_secs(10);
+
+/// Clients of the way back.
+pub struct UndoPorts {
+    /// Reads and writes switches.
+    pub switches: Arc<dyn Switches>,
+    /// Sends probes.
+    pub probes: Arc<dyn Probes>,
+}
+
+/// Makes the way back's clients on its own runtime.
+pub type UndoSeat = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = UndoPorts>>> + Send>;
+
+/// What connects the thread with the engine.
+pub struct Wires {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Orders, straight from whoever gives them.
+    pub orders: watch::Receiver<Option<RollbackOrder>>,
+    /// The folded state, newest.
+    pub state: watch::Receiver<Arc<RunState>>,
+    /// The crew, for captured values and to stop forward work.
+    pub crew: Arc<Crew>,
+    /// This machine's time.
+    pub clock: Arc<dyn Clock>,
+    /// Whether forward work is under way.
+    pub performing: watch::Receiver<bool>,
+    /// Where facts go; never waits.
+    pub tell: mpsc::UnboundedSender<Event>,
+    /// Ends the thread when no rollback is under way.
+    pub stop: CancellationToken,
+}
+
+struct Teller(mpsc::UnboundedSender<Event>);
+
+impl UndoTell for Teller {
+    fn tell(&self, event: Event) {
+        let _ = self.0.send(event);
+    }
+}
+
+/// Starts the thread.
+pub fn start(seat: UndoSeat, wires: Wires) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("rollback".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let ports = seat().await;
+            serve(ports, wires).await;
+        });
+    })?;
+    Ok(())
+}
+
+async fn serve(ports: UndoPorts, mut wires: Wires) {
+    loop {
+        tokio::select! {
+            biased;
+            changed = wires.orders.changed() => if changed.is_err() { return },
+            () = wires.stop.cancelled() => return,
+        }
+        if wires.orders.borrow_and_update().is_none() {
+            continue;
+        }
+        // The dispatcher journals the order; only a run that is already back has nothing to do.
+        wires.crew.cancel_step();
+        let report = go_back(&ports, &mut wires).await;
+        let event = if report.stuck.is_empty() {
+            Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence }
+        } else {
+            Event::RollbackStuck { what: report.stuck }
+        };
+        let _ = wires.tell.send(event);
+    }
+}
+
+/// Goes back at once, then looks again after forward work that was under way has come to its end: a write that
+/// was on its way when the order came must not have the last word.
+async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
+    let tell = Teller(wires.tell.clone());
+    let before = wires.state.borrow().clone();
+    let way = way_back(&wires.plan, &before);
+    let captured = wires.crew.captured();
+    let was_performing = *wires.performing.borrow();
+    let orders = before.used_intents.iter().filter(|id| id.starts_with("undo/")).count();
+    let mut undo = Undo {
+        plan: &wires.plan,
+        switches: &*ports.switches,
+        probes: &*ports.probes,
+        clock: Arc::clone(&wires.clock),
+        captured: &captured,
+        tell: &tell,
+        pass: format!("{}-{orders}", before.last_seq),
+    };
+    let first = undo.go(&way).await;
+    if !was_performing {
+        return first;
+    }
+    let ended = wires.performing.wait_for(|busy| !busy);
+    let _ = tokio::time::timeout(LAST_FORWARD, ended).await;
+    let now = wires.state.borrow().clone();
+    if now.status == RunStatus::RolledBack {
+        return first;
+    }
+    // What the first pass restored is restored again if it moved, together with what moved since.
+    let mut again = way_back(&wires.plan, &now);
+    for wave in &way.waves {
+        for action in wave {
+            if !again.actions().any(|a| a.switch == action.switch) {
+                again.waves.push(vec![action.clone()]);
+            }
+        }
+    }
+    let again = in_order(again);
+    undo.pass.push_str("-again");
+    let second = undo.go(&again).await;
+    UndoReport {
+        took_ms: first.took_ms + second.took_ms,
+        evidence: if second.evidence.is_empty() { first.evidence } else { second.evidence },
+        stuck: second.stuck,
+    }
+}
+
+/// Traffic switches in one wave, the thaw after them.
+fn in_order(way: WayBack) -> WayBack {
+    let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
+    WayBack { waves: [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect() }
+}

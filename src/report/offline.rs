@@ -1,0 +1,107 @@
+//! A snapshot of a run from its folder alone, whether a console lives or not.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::domain::at::At;
+use crate::domain::gauge::Measured;
+use crate::domain::plan::Plan;
+use crate::domain::run::{Fact, IllegalTransition, RunState};
+use crate::journal::{JournalError, RunFolder, RunRecord, SampleReader, fold, read_run};
+use crate::snapshot::{Context, Mode, Snapshot, build};
+
+/// Facts kept for the log of a snapshot.
+const LOG: usize = 400;
+
+/// Why a run's folder does not tell where the run stands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The facts do not follow each other.
+    #[error("the journal does not add up: {0}")]
+    Fold(#[from] IllegalTransition),
+    /// The plan.
+    #[error("read plan {path}: {why}")]
+    Plan {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The plan is not the one the run was opened with.
+    #[error("plan {path} has hash {found}, the run was opened with {wanted}; restore the file")]
+    OtherPlan {
+        /// The file.
+        path: String,
+        /// Its hash, shortened.
+        found: String,
+        /// The journal's, shortened.
+        wanted: String,
+    },
+}
+
+/// Everything a run's folder holds.
+pub struct Offline {
+    /// The plan.
+    pub plan: Plan,
+    /// Every fact.
+    pub record: RunRecord,
+    /// Their fold.
+    pub state: RunState,
+    /// What was last measured, as old as it is; its `at` is the `wall` that was passed in.
+    pub measured: Measured,
+    /// The moment, drawn together.
+    pub snapshot: Snapshot,
+}
+
+/// Reads a run's folder. `wall` is the time now: numbers of a run nobody drives grow old.
+///
+/// # Errors
+/// A journal that cannot be trusted, or a plan that is not the run's.
+pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
+    let record = read_run(folder)?;
+    let state = fold(&record.facts)?;
+    let plan = read_plan(folder, &record.header.plan_hash)?;
+    let mut measured = last_sample(folder).unwrap_or_default();
+    measured.at = wall;
+    let last = record.facts.last().map_or(state.opened, |f| f.at);
+    let now = if state.ended.is_some() { last } else { last.max(wall) };
+    let tail: &[Fact] = &record.facts[record.facts.len().saturating_sub(LOG)..];
+    let snapshot = build(&Context {
+        plan: &plan,
+        state: &state,
+        measured: &measured,
+        series: &BTreeMap::new(),
+        facts: tail,
+        now,
+        mode: Mode::Live,
+        waiting: None,
+        version: state.last_seq,
+    });
+    Ok(Offline { plan, record, state, measured, snapshot })
+}
+
+/// Reads `plan.json` and makes sure that it is the plan the run was opened with.
+pub(crate) fn read_plan(folder: &RunFolder, wanted: &str) -> Result<Plan, OfflineError> {
+    let path = folder.plan();
+    let named = || path.display().to_string();
+    let text = std::fs::read(&path).map_err(|e: io::Error| OfflineError::Plan { path: named(), why: e.to_string() })?;
+    let plan: Plan =
+        serde_json::from_slice(&text).map_err(|e| OfflineError::Plan { path: named(), why: e.to_string() })?;
+    let found = plan.hash();
+    if found != wanted {
+        let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
+        return Err(OfflineError::OtherPlan { path: named(), found: short(&found), wanted: short(wanted) });
+    }
+    Ok(plan)
+}
+
+fn last_sample(folder: &RunFolder) -> Option<Measured> {
+    // Samples may be missing or torn; then nothing is known, which is drawn as such.
+    let mut samples = SampleReader::open(&folder.samples()).ok()?;
+    let last = samples.len().checked_sub(1)?;
+    samples.get(last).map(|s| s.measured)
+}

@@ -1,0 +1,136 @@
+//! The list of runs.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::at::{At, brief};
+use crate::domain::run::RunStatus;
+use crate::journal::{RunFolder, fold, read_run};
+
+/// One run of the list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunEntry {
+    /// Run id.
+    pub run: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Plan name; empty when the journal cannot be read.
+    pub plan: String,
+    /// Environment name.
+    pub environment: String,
+    /// Who drives or drove.
+    pub operator: String,
+    /// Where it stands; absent when the journal cannot be read.
+    pub status: Option<RunStatus>,
+    /// Whether a process drives it now.
+    pub driven: bool,
+    /// When it was opened.
+    pub opened: Option<At>,
+    /// When its last fact was recorded.
+    pub last: Option<At>,
+    /// Facts recorded.
+    pub facts: u64,
+    /// Steps done or left out, and in all.
+    pub steps: (usize, usize),
+    /// Why the journal cannot be read.
+    pub problem: Option<String>,
+}
+
+/// Every run of a state folder, newest first. A run whose journal is damaged is listed with its problem.
+///
+/// # Errors
+/// What the disk said about the folder of runs.
+pub fn run_entries(state_dir: &Path) -> io::Result<Vec<RunEntry>> {
+    Ok(RunFolder::list(state_dir)?.iter().map(entry).collect())
+}
+
+fn entry(folder: &RunFolder) -> RunEntry {
+    let mut entry = RunEntry {
+        run: folder.id().to_owned(),
+        folder: folder.path().to_owned(),
+        plan: String::new(),
+        environment: String::new(),
+        operator: String::new(),
+        status: None,
+        driven: folder.is_locked(),
+        opened: None,
+        last: None,
+        facts: 0,
+        steps: (0, 0),
+        problem: None,
+    };
+    let record = match read_run(folder) {
+        Ok(record) => record,
+        Err(e) => return RunEntry { problem: Some(e.to_string()), ..entry },
+    };
+    entry.facts = record.facts.len() as u64;
+    entry.last = record.facts.last().map(|f| f.at);
+    entry.operator = record.header.operator;
+    match fold(&record.facts) {
+        Ok(state) => {
+            let current = state.current().unwrap_or(state.steps.len());
+            entry.steps = (current, state.steps.len());
+            entry.opened = record.facts.first().map(|f| f.at);
+            (entry.plan, entry.environment) = (state.plan, state.environment);
+            entry.status = Some(state.status);
+        }
+        Err(e) => entry.problem = Some(e.to_string()),
+    }
+    entry
+}
+
+/// Writes the runs as a table for people.
+///
+/// # Errors
+/// What the writer said.
+pub fn runs_table(entries: &[RunEntry], out: &mut impl Write) -> io::Result<()> {
+    if entries.is_empty() {
+        return writeln!(out, "no runs yet");
+    }
+    let width = entries.iter().map(|e| e.run.chars().count()).max().unwrap_or(3).max(3);
+    writeln!(
+        out,
+        "{:width$}  {:12}  {:7}  {:20}  {:>8}  {:>6}  DRIVER",
+        "RUN", "STATUS", "STEPS", "OPENED", "LASTED", "FACTS"
+    )?;
+    for e in entries {
+        let status = match (e.status, &e.problem) {
+            (_, Some(_)) => "unreadable",
+            (Some(status), None) => status_word(status),
+            (None, None) => "?",
+        };
+        let opened = e.opened.map_or_else(|| "?".to_owned(), At::date_clock);
+        let lasted = e.opened.zip(e.last).map_or_else(|| "?".to_owned(), |(a, b)| brief(b.since(a)));
+        let steps = format!("{}/{}", e.steps.0, e.steps.1);
+        let driver = if e.driven { format!("{} (now)", e.operator) } else { e.operator.clone() };
+        writeln!(out, "{:width$}  {status:12}  {steps:7}  {opened:20}  {lasted:>8}  {:>6}  {driver}", e.run, e.facts)?;
+        if let Some(problem) = &e.problem {
+            writeln!(out, "    {problem}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the runs as one JSON array.
+///
+/// # Errors
+/// What the writer said.
+pub fn runs_json(entries: &[RunEntry], out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, entries)?;
+    out.write_all(b"\n")
+}
+
+/// A run's status in one or two words.
+pub(super) const fn status_word(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Prepared => "prepared",
+        RunStatus::Running => "running",
+        RunStatus::Paused => "paused",
+        RunStatus::RollingBack => "rolling back",
+        RunStatus::RolledBack => "rolled back",
+        RunStatus::Finished => "finished",
+        RunStatus::Stuck => "stuck",
+    }
+}

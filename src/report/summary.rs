@@ -1,0 +1,198 @@
+//! The closing block of a run: what was planned, what happened, what was proven.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::words::{cause_words, parked_words, who};
+use crate::domain::at::{At, brief, hms, t_offset};
+use crate::domain::gauge::{Count, CountKind};
+use crate::domain::run::{RunState, RunStatus, StepStatus};
+use crate::snapshot::{Health, Snapshot, StepRow};
+
+/// The block. `state` is the fold behind `s`; `journal` is where the facts are.
+#[must_use]
+pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "RESULT      {}", result(s, state));
+    let _ = writeln!(out, "RUN         {}, plan {} {}, {}", s.run, s.plan, s.plan_hash, s.environment);
+    timeline(&mut out, s);
+    rows(&mut out, s);
+    downtime(&mut out, s);
+    for c in &s.criteria {
+        let ok = match c.health {
+            Health::Ok => "ok",
+            Health::Fail | Health::Look => "NOT MET",
+            Health::Unknown | Health::Watch | Health::Idle => "not known",
+        };
+        let _ = writeln!(out, "CRITERION   {} {}: {} {ok}", c.name, c.wanted, c.measured);
+    }
+    rollback(&mut out, s, state);
+    let _ = writeln!(out, "JOURNAL     {} ({} facts)", journal.display(), state.last_seq);
+    out
+}
+
+fn result(s: &Snapshot, state: &RunState) -> String {
+    let lasted = |end: Option<At>| end.map_or_else(|| "?".to_owned(), |e| brief(e.since(state.opened)));
+    match state.status {
+        RunStatus::Finished => format!("finished: every step done, in {}", lasted(state.ended)),
+        RunStatus::RolledBack => "rolled back: everything stands on the old side, read back".to_owned(),
+        RunStatus::Stuck => "STUCK: an undo failed, a person is needed".to_owned(),
+        RunStatus::Prepared | RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack => {
+            let at =
+                s.current.and_then(|i| s.steps.get(i)).map_or_else(String::new, |r| format!(" at step {}", r.number));
+            format!("not ended: {}{at}; the run can be taken up again", super::runs::status_word(state.status))
+        }
+    }
+}
+
+fn timeline(out: &mut String, s: &Snapshot) {
+    let width = s.steps.iter().map(|r| r.title.chars().count()).max().unwrap_or(4).clamp(4, 40);
+    let _ = writeln!(
+        out,
+        "TIMELINE    {:>2} {:9} {:width$} {:9} {:9} {:>9} {:>9} {:>9}",
+        "#", "PLANNED", "STEP", "STARTED", "ENDED", "TOOK", "PLAN", "SLIP"
+    );
+    for row in &s.steps {
+        let title: String = row.title.chars().take(width).collect();
+        let clock = |at: Option<At>| at.map_or_else(|| "-".to_owned(), At::clock);
+        let took = row.started.zip(row.ended).map_or_else(|| "-".to_owned(), |(a, b)| hms(b.since(a)));
+        let slip = row.slip_ms.filter(|_| row.started.is_some()).map_or_else(|| "-".to_owned(), signed);
+        let _ = writeln!(
+            out,
+            "            {:>2} {:9} {title:width$} {:9} {:9} {took:>9} {:>9} {slip:>9}{}",
+            row.number,
+            t_offset(row.at_ms),
+            clock(row.started),
+            clock(row.ended),
+            hms(row.takes_ms),
+            mark(row)
+        );
+    }
+}
+
+fn mark(row: &StepRow) -> String {
+    let said = match row.status {
+        StepStatus::Done => return String::new(),
+        StepStatus::Todo | StepStatus::Ready => "not reached",
+        StepStatus::Running => "running",
+        StepStatus::Held => "held",
+        StepStatus::Skipped => "left out",
+        StepStatus::Failed => "FAILED",
+        StepStatus::Unknown => "UNKNOWN",
+    };
+    let reason = row.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    format!("  {said}{reason}")
+}
+
+fn signed(ms: i64) -> String {
+    if ms < 0 { hms(ms) } else { format!("+{}", hms(ms)) }
+}
+
+fn rows(out: &mut String, s: &Snapshot) {
+    for t in &s.tables {
+        if t.target_name.is_empty() {
+            let _ = writeln!(out, "ROWS        {}: {}, stays", t.id, count(&t.source, s.wall));
+            continue;
+        }
+        let difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
+        let _ = writeln!(
+            out,
+            "ROWS        {}: source {}, target {}, difference {difference}, {}, {} expired",
+            t.id,
+            count(&t.source, s.wall),
+            count(&t.target, s.wall),
+            parked_words(&t.parked),
+            t.expired
+        );
+        match &t.verified {
+            None => {
+                let _ = writeln!(out, "VERIFIED    {}: never compared", t.id);
+            }
+            Some((at, v)) => {
+                let _ = writeln!(
+                    out,
+                    "VERIFIED    {}: {} equal, {} missing, {} extra, {} mismatched ({:.3} % match), in {}, {}",
+                    t.id,
+                    v.equal,
+                    v.missing,
+                    v.extra,
+                    v.mismatched,
+                    // Cut, not rounded: 99.9996 must not read as all.
+                    (v.rate() * 100_000.0).floor() / 1_000.0,
+                    brief(v.took_ms),
+                    age(*at, s.now)
+                );
+                if !v.causes.is_empty() {
+                    let _ = writeln!(out, "            causes {}", listed(&v.causes));
+                }
+                if !v.keys.is_empty() {
+                    let _ = writeln!(out, "            keys {}", v.keys.join(", "));
+                }
+            }
+        }
+    }
+}
+
+fn listed(map: &BTreeMap<String, u64>) -> String {
+    map.iter().map(|(k, n)| format!("{k} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+fn downtime(out: &mut String, s: &Snapshot) {
+    let budget = brief(s.downtime_budget_ms);
+    let _ = match (s.downtime.refused, s.downtime.ms) {
+        (None, _) => writeln!(out, "DOWNTIME    none: writes were never refused (budget {budget})"),
+        (Some(_), Some(ms)) => {
+            let verdict = if ms <= s.downtime_budget_ms { "within" } else { "OVER" };
+            writeln!(out, "DOWNTIME    {} measured, {verdict} the budget of {budget}", brief(ms))
+        }
+        (Some(from), None) => {
+            writeln!(out, "DOWNTIME    ? refused since {}, not seen accepted (budget {budget})", from.clock())
+        }
+    };
+}
+
+fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
+    let Some(r) = &state.rollback else { return };
+    let took = r.took_ms.map_or_else(|| "not ended".to_owned(), |ms| format!("took {}", brief(ms)));
+    let _ =
+        writeln!(out, "ROLLBACK    ordered {} by {}: {} {took}", r.ordered.clock(), who(&r.by), cause_words(&r.cause));
+    for e in &r.evidence {
+        let good = if e.good { "ok" } else { "NOT OK" };
+        let _ = writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, e.at.clock());
+    }
+    for line in r.stuck.iter().filter(|_| s.status == RunStatus::Stuck) {
+        let _ = writeln!(out, "BY HAND     {line}");
+    }
+}
+
+/// `1,234 exact` with its age when it is more than a minute old; `?` when nobody counted.
+pub(super) fn count(c: &Count, wall: At) -> String {
+    let Some(rows) = c.rows else { return "?".to_owned() };
+    let kind = match c.kind {
+        CountKind::Unknown => "unknown",
+        CountKind::Exact => "exact",
+        CountKind::Derived => "derived",
+        CountKind::Estimated => "estimated",
+    };
+    let old = if wall.since(c.at) > 60_000 { format!(" {}", age(c.at, wall)) } else { String::new() };
+    format!("{} {kind}{old}", grouped(rows))
+}
+
+/// `4.2s ago`.
+pub(super) fn age(at: At, now: At) -> String {
+    if at.0 == 0 { "never".to_owned() } else { format!("{} ago", brief(now.since(at).max(0))) }
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}

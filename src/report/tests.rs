@@ -1,0 +1,296 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::at::At;
+use crate::domain::gauge::{Count, Measured};
+use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
+use crate::domain::run::{
+    Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, Level, Need, RollbackState, RunState, RunStatus,
+    StepError, StepStatus, VerifySummary,
+};
+use crate::journal::sample_events::event;
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, SampleWriter};
+use crate::snapshot::{Health, JournalRow, Lamp, Rollback, Snapshot, StepRow, TableRow};
+
+/// 2026-11-22 02:00:00 UTC.
+const T: i64 = 1_795_312_800_000;
+
+fn plan() -> Plan {
+    let step = |id: &str, title: &str| Step {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        at_ms: 0,
+        takes_ms: 1_000,
+        owner: "lead".to_owned(),
+        kind: StepKind::Preflight,
+        start: Start::WhenReady,
+        confirm: Confirm::None,
+        undo: String::new(),
+    };
+    Plan {
+        name: "shop".to_owned(),
+        environment: "test".to_owned(),
+        production: false,
+        t0: Some(At(T)),
+        downtime_budget_ms: 60_000,
+        tables: Vec::new(),
+        stays: Vec::new(),
+        switches: Vec::new(),
+        freeze: None,
+        probes: Vec::new(),
+        signals: Vec::new(),
+        gates: Vec::new(),
+        steps: vec![step("load", "bulk copy"), step("freeze", "freeze writes")],
+        load: Load { segments: 1, workers: 1, read_budget_rcu: None },
+        follow: Follow { poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
+        verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10 },
+    }
+}
+
+fn row(number: usize, id: &str, title: &str, status: StepStatus) -> StepRow {
+    StepRow { number, id: id.to_owned(), title: title.to_owned(), status, ..StepRow::default() }
+}
+
+fn snapshot() -> Snapshot {
+    let done = StepRow {
+        started: Some(At(T)),
+        ended: Some(At(T + 95_000)),
+        slip_ms: Some(7_000),
+        takes_ms: 60_000,
+        ..row(1, "load", "bulk copy", StepStatus::Done)
+    };
+    let now = StepRow {
+        started: Some(At(T + 95_000)),
+        slip_ms: Some(-2_000),
+        progress: Some((63, 100)),
+        eta: Some(At(T + 780_000)),
+        ..row(2, "verify", "compare", StepStatus::Running)
+    };
+    let verified = VerifySummary { equal: 99_999, mismatched: 1, keys: vec!["b-7".to_owned()], ..Default::default() };
+    let books = TableRow {
+        id: "books".to_owned(),
+        target_name: "books".to_owned(),
+        source: Count::exact(100_012, At(T + 99_000)),
+        target: Count::derived(100_000, At(T + 99_000)),
+        difference: Some(0),
+        parked: [("no price".to_owned(), 12)].into(),
+        verified: Some((At(T + 98_000), verified)),
+        ..TableRow::default()
+    };
+    let users = TableRow { id: "users".to_owned(), target_name: "users".to_owned(), ..TableRow::default() };
+    Snapshot {
+        now: At(T + 100_000),
+        wall: At(T + 100_000),
+        run: "r".to_owned(),
+        plan: "shop".to_owned(),
+        status: RunStatus::Running,
+        steps: vec![done, now],
+        current: Some(1),
+        tables: vec![books, users],
+        lamps: vec![
+            Lamp { word: "VERIFY".to_owned(), text: "3 open".to_owned(), health: Health::Look },
+            Lamp { word: "LAG".to_owned(), text: String::new(), health: Health::Unknown },
+            Lamp { word: "COPY".to_owned(), text: "ok".to_owned(), health: Health::Ok },
+        ],
+        rollback: Rollback { health: Health::Ok, text: "ARMED ~1s".to_owned(), ..Rollback::default() },
+        downtime_budget_ms: 60_000,
+        journal: JournalRow { last_seq: 9, age_ms: Some(1), ok: true },
+        ..Snapshot::default()
+    }
+}
+
+fn text(out: Vec<u8>) -> String {
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_fact_is_told_once_and_trouble_is_named() {
+    let mut report = LineReport::new(Arc::new(plan()));
+    let mut out = Vec::new();
+    let started = Fact { seq: 1, at: At(T), event: Event::StepStarted { step: "load".to_owned(), attempt: 1 } };
+    let error = StepError {
+        class: ErrorClass::World,
+        message: "table books\nis missing".to_owned(),
+        advice: "create it.".to_owned(),
+    };
+    let failed = Fact { seq: 2, at: At(T + 1_000), event: Event::StepFailed { step: "load".to_owned(), error } };
+    let warned = Event::Note { level: Level::Warn, source: "load".to_owned(), text: "throttled".to_owned() };
+    let warned = Fact { seq: 3, at: At(T + 2_000), event: warned };
+    for fact in [&started, &started, &failed, &warned, &failed] {
+        report.fact(fact, &mut out).unwrap();
+    }
+    assert_eq!(
+        text(out),
+        "02:00:00 step 1 of 2, bulk copy, started.\n\
+         02:00:01 error. step 1 of 2, bulk copy, failed. table books is missing. create it.\n\
+         02:00:02 warning. load throttled\n"
+    );
+}
+
+#[test]
+fn now_is_said_every_thirty_seconds_of_the_wall_clock() {
+    let mut report = LineReport::new(Arc::new(plan()));
+    let mut s = snapshot();
+    let mut out = Vec::new();
+    report.now(&Snapshot::default(), &mut out).unwrap();
+    assert!(out.is_empty(), "nothing is known yet");
+    for _ in 0..61 {
+        report.now(&s, &mut out).unwrap();
+        s.wall = s.wall.plus(1_000);
+        // The run's clock leaps; that is no reason to speak.
+        s.now = s.now.plus(60_000);
+    }
+    let said = text(out);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert_eq!(
+        said.lines().next().unwrap(),
+        "02:01:40 now. step 2 of 2, compare, 63 percent, done about 02:13. verify 3 open. lag ?. rollback ready."
+    );
+}
+
+#[test]
+fn a_held_step_says_what_it_needs() {
+    let mut s = snapshot();
+    s.steps[1].need = Some(Need::Word("SHOP".to_owned()));
+    s.steps[1].reason = Some("asks for a typed word".to_owned());
+    s.rollback.health = Health::Unknown;
+    s.rollback.text = String::new();
+    let said = super::line::standing(&s);
+    assert!(said.contains("waits for the word SHOP. asks for a typed word."), "{said}");
+    assert!(said.ends_with("rollback ?."), "{said}");
+}
+
+#[test]
+fn the_summary_says_what_was_proven_and_what_was_not() {
+    let mut s = snapshot();
+    let state = RunState { status: RunStatus::Running, last_seq: 9, ..RunState::default() };
+    let block = summary(&s, &state, Path::new("/x/journal.jsonl"));
+    for part in [
+        "not ended: running at step 2",
+        "00:01:35  00:01:00 +00:00:07",
+        "books: source 100,012 exact, target 100,000 derived, difference 0, 12 parked: no price 12, 0 expired",
+        "1 mismatched (99.999 % match)",
+        "keys b-7",
+        "users: source ?, target ?, difference ?",
+        "users: never compared",
+        "DOWNTIME    none: writes were never refused (budget 1m00s)",
+        "/x/journal.jsonl (9 facts)",
+    ] {
+        assert!(block.contains(part), "{part} is missing in\n{block}");
+    }
+    s.downtime = Downtime { refused: Some(At(T)), accepted: None, ms: None };
+    assert!(summary(&s, &state, Path::new("j")).contains("? refused since 02:00:00, not seen accepted"));
+    s.downtime.ms = Some(60_001);
+    assert!(summary(&s, &state, Path::new("j")).contains("OVER the budget"));
+    s.downtime.ms = Some(4_250);
+    assert!(summary(&s, &state, Path::new("j")).contains("4.2s measured, within the budget of 1m00s"));
+}
+
+#[test]
+fn the_summary_of_a_rollback_names_its_evidence() {
+    let mut s = snapshot();
+    let read = |good| Evidence {
+        name: "writes".to_owned(),
+        value: "dynamodb".to_owned(),
+        at: At(T),
+        source: "ssm GetParameter".to_owned(),
+        good,
+    };
+    let mut rollback = RollbackState {
+        ordered: At(T),
+        by: Actor::Terminal("bob".to_owned()),
+        cause: Cause::Asked,
+        ended: Some(At(T + 900)),
+        took_ms: Some(900),
+        evidence: vec![read(true)],
+        stuck: Vec::new(),
+    };
+    let state = RunState { status: RunStatus::RolledBack, rollback: Some(rollback.clone()), ..RunState::default() };
+    let block = summary(&s, &state, Path::new("j"));
+    assert!(block.contains("RESULT      rolled back"), "{block}");
+    assert!(block.contains("by bob at another terminal: asked for. took 900ms"), "{block}");
+    assert!(block.contains("writes = dynamodb (ssm GetParameter, read 02:00:00) ok"), "{block}");
+
+    rollback.stuck = vec!["set /shop/writes to dynamodb".to_owned()];
+    s.status = RunStatus::Stuck;
+    let state = RunState { status: RunStatus::Stuck, rollback: Some(rollback), ..RunState::default() };
+    let block = summary(&s, &state, Path::new("j"));
+    assert!(block.contains("STUCK") && block.contains("BY HAND     set /shop/writes to dynamodb"), "{block}");
+}
+
+#[test]
+fn a_share_is_cut_and_not_rounded_up() {
+    let mut s = snapshot();
+    let v = VerifySummary { equal: 99_999_999, missing: 1, ..VerifySummary::default() };
+    s.tables[0].verified = Some((At(T), v));
+    let block = summary(&s, &RunState::default(), Path::new("j"));
+    assert!(block.contains("(99.999 % match)") && !block.contains("(100"), "{block}");
+}
+
+#[test]
+fn status_and_runs_come_from_the_folder_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut out = Vec::new();
+    runs_table(&run_entries(dir.path()).unwrap(), &mut out).unwrap();
+    assert_eq!(text(out), "no runs yet\n");
+
+    let plan = plan();
+    let folder = RunFolder::create(dir.path(), "shop", At(T)).unwrap();
+    folder.write("plan.json", &serde_json::to_vec(&plan).unwrap()).unwrap();
+    let header = Header::new(folder.id(), &plan.hash(), "alice", "bastion", At(T));
+    let mut writer = JournalWriter::create(&folder, &header).unwrap();
+    let opened = Event::RunOpened {
+        run: folder.id().to_owned(),
+        plan: "shop".to_owned(),
+        plan_hash: plan.hash(),
+        environment: "test".to_owned(),
+        operator: "alice".to_owned(),
+        host: "bastion".to_owned(),
+        version: "0".to_owned(),
+        t0: At(T),
+        steps: vec!["load".to_owned(), "freeze".to_owned()],
+    };
+    let started = Event::StepStarted { step: "load".to_owned(), attempt: 1 };
+    let facts = [Fact { seq: 1, at: At(T), event: opened }, Fact { seq: 2, at: At(T + 61_000), event: started }];
+    writer.append(&facts).unwrap();
+    let _ = SampleWriter::open(&folder.samples()).unwrap().offer(At(T), &Measured { at: At(T), ..Measured::default() });
+
+    let wall = At(T + 3_600_000);
+    let found = offline(&folder, wall).unwrap();
+    assert_eq!((found.record.facts.len(), found.measured.at, found.snapshot.wall), (2, wall, wall));
+    assert_eq!(found.state.last_seq, 2);
+    assert!(status(&found.snapshot).contains("rollback   "));
+    let mut json = Vec::new();
+    status_json(&found.snapshot, &mut json).unwrap();
+    assert_eq!(serde_json::from_slice::<Snapshot>(&json).unwrap(), found.snapshot);
+
+    let lock = folder.lock(&Holder::me("alice", "bastion")).unwrap();
+    let broken = RunFolder::create(dir.path(), "other", At(T - 1_000)).unwrap();
+    std::fs::write(broken.journal(), "nonsense\n").unwrap();
+    let entries = run_entries(dir.path()).unwrap();
+    assert_eq!(entries.len(), 2);
+    assert!(entries[0].driven && entries[0].facts == 2 && entries[0].problem.is_none(), "{entries:?}");
+    assert!(!entries[1].driven && entries[1].problem.is_some() && entries[1].status.is_none(), "{entries:?}");
+    drop(lock);
+    let mut out = Vec::new();
+    runs_table(&entries, &mut out).unwrap();
+    let table = text(out);
+    assert!(table.contains("alice (now)") && table.contains("1m01s") && table.contains("unreadable"), "{table}");
+    let mut out = Vec::new();
+    runs_json(&entries, &mut out).unwrap();
+    assert_eq!(serde_json::from_slice::<Vec<RunEntry>>(&out).unwrap(), entries);
+}
+
+proptest! {
+    #[test]
+    fn no_fact_takes_more_than_one_line(event in event()) {
+        let mut report = LineReport::new(Arc::new(plan()));
+        let mut out = Vec::new();
+        report.fact(&Fact { seq: 1, at: At(T), event }, &mut out).unwrap();
+        let said = String::from_utf8(out).unwrap();
+        prop_assert!(said.lines().count() <= 1 && !said.trim_end().contains(|c: char| c.is_control()), "{said:?}");
+    }
+}

@@ -1,0 +1,157 @@
+//! A fact in words: one short sentence or two, for people who read lines or listen to them.
+
+use std::collections::BTreeMap;
+
+use crate::domain::at::brief;
+use crate::domain::plan::Plan;
+use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Level, OutcomeResult};
+
+/// A fact in words, and how serious it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// How serious.
+    pub level: Level,
+    /// What it says, without time; no line break.
+    pub text: String,
+}
+
+/// Puts an event into words. `None` for facts that only matter to the machine.
+#[must_use]
+pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
+    let text = match event {
+        Event::RunOpened { run, plan: name, plan_hash, environment, operator, host, t0, steps, .. } => format!(
+            "run {run} opened. plan {name} {}, environment {environment}, {} steps, T-0 {}. {operator} on {host}.",
+            plan_hash.get(..12).unwrap_or(plan_hash),
+            steps.len(),
+            t0.date_clock()
+        ),
+        Event::RunResumed { operator, host } => format!("run taken up again. {operator} on {host}."),
+        Event::RunPaused { by, reason } => format!("paused by {}. {reason}", by.name()),
+        Event::RunContinued { by } => format!("going on, asked by {}.", by.name()),
+        Event::StepHeld { step, reason } => format!("{} waits. {reason}", named(plan, step)),
+        Event::Confirmed { step, by } => format!("{} confirmed by {}.", named(plan, step), by.name()),
+        Event::StepStarted { step, attempt: 1 } => format!("{} started.", named(plan, step)),
+        Event::StepStarted { step, attempt } => format!("{} started again, attempt {attempt}.", named(plan, step)),
+        Event::StepDone { step, evidence } => format!("{} done.{}", named(plan, step), shown(evidence)),
+        Event::StepFailed { step, error } => {
+            let text = format!("{} failed. {} {}", named(plan, step), closed(&error.message), error.advice);
+            return words_at(Level::Error, &text);
+        }
+        Event::StepSkipped { step, by } => {
+            return words_at(Level::Warn, &format!("{} left out by {}.", named(plan, step), by.name()));
+        }
+        Event::Captured { switch, version, value } => {
+            let value = value.as_deref().unwrap_or("***");
+            let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
+            format!("switch {switch} captured: {value}{version}.")
+        }
+        Event::Intent { action, .. } => match action {
+            Action::SetSwitch { switch, to } => format!("setting switch {switch} to {to}."),
+            Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
+            Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
+            Action::EnableStream { table } => format!("turning the stream of {table} on."),
+            // Markers go out every few seconds; their round trip is a number, not news.
+            Action::WriteMarker { .. } => return None,
+        },
+        Event::Outcome { id, result } => match result {
+            OutcomeResult::Done { .. } if id.starts_with("marker") => return None,
+            OutcomeResult::Done { read_back, .. } => format!("{id} read back: {read_back}."),
+            OutcomeResult::Failed { error } => return words_at(Level::Error, &format!("{id} failed. {error}")),
+            OutcomeResult::Unknown { error } => {
+                return words_at(Level::Warn, &format!("{id}: nobody knows. {error}"));
+            }
+        },
+        Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.name()),
+        Event::CaptureStarted { table, positions, .. } => {
+            format!("capture of {table} started, {} shards.", positions.len())
+        }
+        Event::TableLoaded { table, rows, parked, took_ms } => {
+            format!("{table} loaded. {rows} rows in {}, {}.", brief(*took_ms), parked_words(parked))
+        }
+        Event::Verified { table, summary } => {
+            let level = if summary.differing() == 0 { Level::Info } else { Level::Warn };
+            let text = format!(
+                "{table} compared. {} equal, {} missing, {} extra, {} mismatched, {} parked, {} expired, in {}.",
+                summary.equal,
+                summary.missing,
+                summary.extra,
+                summary.mismatched,
+                summary.parked,
+                summary.expired,
+                brief(summary.took_ms)
+            );
+            return words_at(level, &text);
+        }
+        Event::GateMet { gate, evidence } => format!("gate {gate} criteria hold.{}", shown(evidence)),
+        Event::GateBroken { gate, evidence } => {
+            return words_at(Level::Warn, &format!("gate {gate} broken.{}", shown(evidence)));
+        }
+        Event::WritesRefused { .. } => "writes are refused. the downtime clock runs.".to_owned(),
+        Event::WritesAccepted { downtime_ms, .. } => {
+            let length = downtime_ms.map_or_else(|| "?".to_owned(), brief);
+            format!("writes are accepted again. downtime {length}.")
+        }
+        Event::RollbackOrdered { by, cause } => {
+            return words_at(Level::Warn, &format!("rollback ordered by {}. {}", who(by), cause_words(cause)));
+        }
+        Event::RolledBack { took_ms, evidence } => {
+            format!("rolled back in {}.{}", brief(*took_ms), shown(evidence))
+        }
+        Event::RollbackStuck { what } => {
+            return words_at(Level::Error, &format!("rollback is stuck. {}", what.join(" ")));
+        }
+        Event::RunFinished => "run finished.".to_owned(),
+        Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
+    };
+    words_at(Level::Info, &text)
+}
+
+/// `12 parked: no price 10, bad date 2`; `none parked`.
+pub(super) fn parked_words(parked: &BTreeMap<String, u64>) -> String {
+    let whole: u64 = parked.values().sum();
+    if whole == 0 {
+        return "none parked".to_owned();
+    }
+    let reasons: Vec<String> = parked.iter().map(|(why, n)| format!("{why} {n}")).collect();
+    format!("{whole} parked: {}", reasons.join(", "))
+}
+
+/// Why somebody or something went back.
+pub(super) fn cause_words(cause: &Cause) -> String {
+    match cause {
+        Cause::Asked => "asked for.".to_owned(),
+        Cause::Cancel { step } => format!("step {step} failed before the decision."),
+        Cause::Automatic { step } => format!("step {step} gave up."),
+    }
+}
+
+/// Who, with the terminal when it was another one.
+pub(super) fn who(by: &Actor) -> String {
+    match by {
+        Actor::Terminal(name) => format!("{name} at another terminal"),
+        Actor::Auto | Actor::Operator(_) => by.name().to_owned(),
+    }
+}
+
+fn words_at(level: Level, text: &str) -> Option<Words> {
+    // What came from outside may hold line breaks; a line report has one line per fact.
+    let text = text.split(|c: char| c.is_control()).filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
+    Some(Words { level, text: text.trim_end().to_owned() })
+}
+
+fn named(plan: &Plan, step: &str) -> String {
+    match plan.step_index(step).and_then(|i| Some((i, plan.steps.get(i)?))) {
+        Some((i, s)) => format!("step {} of {}, {},", i + 1, plan.steps.len(), s.title),
+        None => format!("step {step}"),
+    }
+}
+
+fn shown(evidence: &[Evidence]) -> String {
+    let all: Vec<String> = evidence.iter().map(|e| format!("{} {}", e.name, e.value)).collect();
+    if all.is_empty() { String::new() } else { format!(" {}.", all.join(", ")) }
+}
+
+fn closed(sentence: &str) -> String {
+    let sentence = sentence.trim_end();
+    if sentence.ends_with(['.', '!', '?']) { sentence.to_owned() } else { format!("{sentence}.") }
+}

@@ -1,0 +1,94 @@
+//! Streams are on and their start is recorded before the first row is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::crew::Crew;
+use super::shards::start_now;
+use super::trouble::{evidence, not_recorded, step_error, world};
+use crate::domain::plan::{Step, Table};
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+
+/// Turns streams on, empties what an older run of ours left in the target, and records start positions beside
+/// the data. Rows that are not ours stop the step: nothing is ever emptied that another program wrote.
+pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -> Result<Vec<Evidence>, StepError> {
+    let mut found = Vec::new();
+    // Children first, so that no reference is left dangling while tables are emptied.
+    let mut tables = super::load::in_order(&crew.plan.tables);
+    tables.reverse();
+    for table in tables {
+        found.push(one(crew, step, attempt, again, table).await?);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+async fn one(
+    crew: &Arc<Crew>,
+    step: &Step,
+    attempt: u32,
+    again: bool,
+    table: &Table,
+) -> Result<Evidence, StepError> {
+    let target = &crew.ports.target;
+    let known = target.positions(table).await.map_err(|e| step_error(&e))?;
+    if !(again && known.is_some()) {
+        let ours = known.is_some() || !target.checkpoints(table).await.map_err(|e| step_error(&e))?.is_empty();
+        let count = target.count(table, true).await.map_err(|e| step_error(&e))?;
+        if !ours && count.rows != Some(0) {
+            return Err(world(
+                format!("{} holds {} rows that no load of ours wrote", table.target, count.rows.unwrap_or(0)),
+                format!("empty it yourself if they may go (TRUNCATE {} CASCADE), then try again", table.target),
+            ));
+        }
+        target.reset(table).await.map_err(|e| step_error(&e))?;
+    }
+    let before = crew.ports.changes.stream(table).await.map_err(|e| step_error(&e))?;
+    if before.is_none() {
+        let id = format!("{}/{}/{attempt}", step.id, table.id);
+        let action = Action::EnableStream { table: table.id.clone() };
+        let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
+        crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+        let made = crew.ports.changes.enable(table).await;
+        let result = match &made {
+            Ok(stream) => OutcomeResult::Done { read_back: stream.id.clone(), version: None },
+            Err(e) => OutcomeResult::Unknown { error: e.to_string() },
+        };
+        crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    }
+    let stream = crew.ports.changes.enable(table).await.map_err(|e| step_error(&e))?;
+    if let Some((stored, _)) = known.filter(|_| again)
+        && stored != stream.id
+    {
+        return Err(world(
+            format!("{}: the stream was replaced since its start was recorded", table.source),
+            "continuity is lost; open a new run, which loads again",
+        ));
+    }
+    // Every shard that is kept is replayed from its oldest record: older than the load needs, harmless because
+    // the last change of a key wins, and safe because nothing between two calls can be missed.
+    let start = start_now(crew.wall());
+    let positions: BTreeMap<_, _> = stream.shards.iter().map(|s| (s.id.clone(), start.clone())).collect();
+    target.start_positions(table, &stream.id, &positions).await.map_err(|e| step_error(&e))?;
+    let stored = target.positions(table).await.map_err(|e| step_error(&e))?;
+    let Some((id, shards)) = stored else {
+        return Err(world(
+            format!("{}: start positions were written but are not there", table.target),
+            "check that nothing empties the schema cutover",
+        ));
+    };
+    crew.facts
+        .state(Event::CaptureStarted {
+            table: table.id.clone(),
+            stream: id.clone(),
+            positions: shards.iter().map(|(s, p)| (s.clone(), p.as_ref().map_or("end", |p| p.0.as_str()).to_owned())).collect(),
+        })
+        .await
+        .map_err(|e| not_recorded(&e))?;
+    Ok(evidence(
+        format!("stream of {}", table.id),
+        format!("{} shards from their oldest record", shards.len()),
+        crew.wall(),
+        "cutover.stream_position",
+    ))
+}

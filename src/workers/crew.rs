@@ -1,0 +1,300 @@
+//! The crew: ports, the board, captured values, and who is at work.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::board::Board;
+use super::follow::{self, Sweep};
+use super::trouble::cancelled;
+use super::{arm, capture, drain, freeze, load, preflight, set_up, smoke, switch, verify, watch as watching};
+use crate::domain::at::At;
+use crate::domain::gauge::{Measured, Phase};
+use crate::domain::mapping::TableMapping;
+use crate::domain::plan::{Plan, Step, StepKind, Table};
+use crate::domain::run::{Evidence, RunState, StepError};
+use crate::domain::secret::Secret;
+use crate::ports::{Changes, Clock, Facts, Metrics, Probes, Source, Switches, Target};
+
+/// The world, as the workers see it.
+#[derive(Clone)]
+pub struct Ports {
+    /// Rows of the old side.
+    pub source: Arc<dyn Source>,
+    /// Changes of the old side.
+    pub changes: Arc<dyn Changes>,
+    /// The new side.
+    pub target: Arc<dyn Target>,
+    /// Switches.
+    pub switches: Arc<dyn Switches>,
+    /// Probes.
+    pub probes: Arc<dyn Probes>,
+    /// Metrics, if any are read.
+    pub metrics: Option<Arc<dyn Metrics>>,
+    /// This machine's time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Captured values by switch id. In memory only.
+#[derive(Clone, Debug, Default)]
+pub struct Captured(Arc<Mutex<BTreeMap<String, Secret>>>);
+
+impl Captured {
+    /// Keeps a value.
+    pub fn keep(&self, switch: &str, value: Secret) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(switch.to_owned(), value);
+    }
+
+    /// A kept value.
+    #[must_use]
+    pub fn get(&self, switch: &str) -> Option<Secret> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(switch).cloned()
+    }
+
+    /// Whether every one of these is kept.
+    #[must_use]
+    pub fn holds_all<'s>(&self, mut switches: impl Iterator<Item = &'s str>) -> bool {
+        let kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        switches.all(|s| kept.contains_key(s))
+    }
+}
+
+/// Everything that works on one run in this process.
+pub struct Crew {
+    pub(super) plan: Arc<Plan>,
+    pub(super) ports: Ports,
+    pub(super) facts: Arc<dyn Facts>,
+    pub(super) board: Arc<Board>,
+    pub(super) captured: Captured,
+    pub(super) mappings: BTreeMap<String, Arc<TableMapping>>,
+    pub(super) paused: watch::Sender<bool>,
+    /// One permit per load worker.
+    pub(super) load_permits: Arc<Semaphore>,
+    pub(super) sweeps: BTreeMap<String, watch::Sender<Sweep>>,
+    /// Monotonic time of the first refused write; negative while there is none.
+    pub(super) refused_mono: AtomicI64,
+    /// Row changes in the target when customers were let in there; negative while they were not.
+    pub(super) writes_at_thaw: AtomicI64,
+    /// Set once customers may write on the new side.
+    pub(super) let_in: AtomicBool,
+    /// Set while writes are frozen, so that the write probe is looked at closely.
+    pub(super) frozen: AtomicBool,
+    stop: CancellationToken,
+    step: Mutex<CancellationToken>,
+    tasks: TaskTracker,
+    watching: AtomicBool,
+    following: AtomicBool,
+}
+
+impl Crew {
+    /// A crew at rest.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, ports: Ports, facts: Arc<dyn Facts>) -> Arc<Self> {
+        let mappings = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(TableMapping::new(t)))).collect();
+        let sweeps = plan.tables.iter().map(|t| (t.id.clone(), watch::channel(Sweep::default()).0)).collect();
+        let board = Arc::new(Board::default());
+        for stays in &plan.stays {
+            board.table(&stays.id, |g| g.phase = Phase::Stays);
+        }
+        for table in &plan.tables {
+            board.table(&table.id, |_| {});
+        }
+        let workers = plan.load.workers.max(1);
+        board.put(|m| m.workers = (0, workers));
+        Arc::new(Self {
+            load_permits: Arc::new(Semaphore::new(workers as usize)),
+            plan,
+            ports,
+            facts,
+            board,
+            captured: Captured::default(),
+            mappings,
+            paused: watch::channel(false).0,
+            sweeps,
+            refused_mono: AtomicI64::new(-1),
+            writes_at_thaw: AtomicI64::new(-1),
+            let_in: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            step: Mutex::new(CancellationToken::new()),
+            tasks: TaskTracker::new(),
+            watching: AtomicBool::new(false),
+            following: AtomicBool::new(false),
+        })
+    }
+
+    /// Starts watching: probes, metrics, counts, the way back. Idempotent.
+    pub fn watch(self: &Arc<Self>) {
+        if !self.watching.swap(true, Ordering::AcqRel) {
+            watching::start(self);
+        }
+    }
+
+    /// Starts following every table. Idempotent. Only after the load has ended.
+    pub fn ensure_following(self: &Arc<Self>) {
+        if self.following.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for table in &self.plan.tables {
+            self.spawn(follow::follow(Arc::clone(self), table.clone()));
+            self.spawn(follow::markers(Arc::clone(self), table.clone()));
+        }
+    }
+
+    /// Performs one step of any kind but gates and manual ones. `again` means an earlier attempt may have left
+    /// traces: look before acting.
+    pub async fn perform(
+        self: &Arc<Self>,
+        step: &Step,
+        attempt: u32,
+        again: bool,
+        state: &RunState,
+    ) -> Result<Vec<Evidence>, StepError> {
+        let cancel = CancellationToken::new();
+        *self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = cancel.clone();
+        let work = async {
+            match &step.kind {
+                StepKind::Preflight => preflight::perform(self).await,
+                StepKind::SetUp => set_up::perform(self, step, attempt).await,
+                StepKind::Capture => capture::perform(self, step, attempt, again).await,
+                StepKind::Load => load::perform(self, &cancel).await,
+                StepKind::CatchUp { max_lag_ms } => follow::catch_up(self, *max_lag_ms).await,
+                StepKind::Verify => verify::perform(self).await,
+                StepKind::Arm => arm::perform(self).await,
+                StepKind::Freeze => freeze::freeze(self, step, attempt, state).await,
+                StepKind::Drain => drain::perform(self, step, attempt).await,
+                StepKind::Switch { switches } => switch::perform(self, step, attempt, switches).await,
+                StepKind::Smoke { probes } => smoke::perform(self, probes).await,
+                StepKind::Thaw => freeze::thaw(self, step, attempt, state).await,
+                StepKind::Gate { .. } | StepKind::Manual { .. } => Ok(Vec::new()),
+            }
+        };
+        tokio::select! {
+            // A step that has its result keeps it, whatever was asked meanwhile.
+            biased;
+            result = work => result,
+            () = cancel.cancelled() => Err(cancelled()),
+            () = self.stop.cancelled() => Err(cancelled()),
+        }
+    }
+
+    /// A copy of what was last measured.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        let mut m = self.board.copy();
+        m.at = self.wall();
+        let refused = self.refused_mono.load(Ordering::Acquire);
+        if self.frozen.load(Ordering::Acquire) && refused >= 0 {
+            m.downtime_ms = Some(self.mono() - refused);
+        }
+        m
+    }
+
+    /// Workers rest at their next safe point.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+        watching::resting(self, true);
+    }
+
+    /// Workers go on.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
+        watching::resting(self, false);
+    }
+
+    /// More (or fewer) load workers; never under one.
+    pub fn workers(&self, by: i32) {
+        let now = self.board.put(|m| m.workers.1);
+        let wanted = now.saturating_add_signed(by).clamp(1, 64);
+        if wanted > now {
+            self.load_permits.add_permits((wanted - now) as usize);
+        } else {
+            let permits = Arc::clone(&self.load_permits);
+            let fewer = now - wanted;
+            // Permits in use are taken away as they come back, at page boundaries.
+            self.spawn(async move {
+                if let Ok(taken) = permits.acquire_many(fewer).await {
+                    taken.forget();
+                }
+            });
+        }
+        self.board.put(|m| m.workers.1 = wanted);
+    }
+
+    /// Stops the step that is being performed, at its next await.
+    pub fn cancel_step(&self) {
+        self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner).cancel();
+    }
+
+    /// Stops everything and waits for it.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// After a restart: captured values come back into memory, by version from the place's history or from the
+    /// journal when they are no secret. What cannot be read leaves the way back `not ready`, loudly.
+    pub async fn recapture(&self, state: &RunState) {
+        for switch in &self.plan.switches {
+            let Some(s) = state.switches.get(&switch.id).filter(|s| s.captured) else { continue };
+            let value = match (s.captured_value.as_deref(), s.captured_version) {
+                (Some(value), _) => Ok(Secret::new(value)),
+                (None, Some(version)) => self.ports.switches.read_version(switch, version).await,
+                (None, None) => continue,
+            };
+            match value {
+                Ok(value) => self.captured.keep(&switch.id, value),
+                Err(e) => tracing::error!(switch = %switch.id, error = %e, "captured value could not be read again"),
+            }
+        }
+        self.let_in.store(state.decided.is_some() && state.downtime.accepted.is_some(), Ordering::Release);
+        if let (Some(refused), None) = (state.downtime.refused, state.downtime.accepted) {
+            // The monotonic clock died with the last process; the wall clock is the best that is left.
+            self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);
+            self.frozen.store(true, Ordering::Release);
+        }
+    }
+
+    /// The captured values, shared with the way back.
+    #[must_use]
+    pub fn captured(&self) -> Captured {
+        self.captured.clone()
+    }
+
+    /// Wall clock.
+    pub(super) fn wall(&self) -> At {
+        self.ports.clock.wall()
+    }
+
+    /// Monotonic clock in milliseconds.
+    pub(super) fn mono(&self) -> i64 {
+        self.ports.clock.mono_ms()
+    }
+
+    /// The table's mapping.
+    pub(super) fn mapping(&self, table: &Table) -> Arc<TableMapping> {
+        self.mappings.get(&table.id).cloned().unwrap_or_else(|| Arc::new(TableMapping::new(table)))
+    }
+
+    /// Waits while paused.
+    pub(super) async fn unpaused(&self) {
+        let mut paused = self.paused.subscribe();
+        let _ = paused.wait_for(|p| !p).await;
+    }
+
+    /// Runs a background task that ends with the crew.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+}

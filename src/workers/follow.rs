@@ -1,0 +1,459 @@
+//! Following changes: shard by shard, parents before children, in per-key order, with positions in the same
+//! transaction as the rows (FEATURES A2, B2).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crew::Crew;
+use super::pace::pause;
+use super::parked;
+use super::shards::Lineage;
+use super::trouble::{evidence, step_error};
+use crate::domain::gauge::{Phase, Reading};
+use crate::domain::mapping::{Mapped, TableMapping};
+use crate::domain::plan::Table;
+use crate::domain::run::{Evidence, StepError};
+use crate::domain::value::Key;
+use crate::ports::{
+    Applied, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, RowChange, Stream,
+};
+
+/// How often shards are listed while nothing asks for it.
+const LIST_EVERY_MS: i64 = 5_000;
+/// How often rows that wait for their parent are tried again.
+const RETRY_PARKED_MS: i64 = 3_000;
+/// How often the ledger is counted.
+const LEDGER_MS: i64 = 2_000;
+
+/// One whole round over every shard of a table, in which every read came back and everything read was applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Grows with every sweep.
+    pub number: u64,
+    /// Monotonic time before its shard listing.
+    pub listed_mono: i64,
+    /// Monotonic time before its first read.
+    pub began_mono: i64,
+    /// Whether no shard gave a change, and none waits for its parent.
+    pub empty: bool,
+}
+
+/// Why following ended for good.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("{0}")]
+    Port(#[from] PortError),
+    #[error("{0}; only a new load closes the gap")]
+    Gap(String),
+}
+
+/// Follows one table until the crew stops. Trouble that may pass is retried; a gap ends it loudly, and the lag is
+/// unknown from then on.
+pub async fn follow(crew: Arc<Crew>, table: Table) {
+    let mut attempt = 0;
+    loop {
+        let began = crew.mono();
+        let stopped = match Follower::open(&crew, &table).await {
+            Ok(mut follower) => follower.run().await,
+            Err(stopped) => stopped,
+        };
+        let fatal = match &stopped {
+            Stopped::Gap(_) => true,
+            Stopped::Port(e) => matches!(e.kind, ErrorKind::Trimmed | ErrorKind::NotFound | ErrorKind::Invalid),
+        };
+        tracing::warn!(table = %table.id, error = %stopped, fatal, "following stopped");
+        crew.board.table(&table.id, |g| {
+            g.phase = Phase::Retrying;
+            g.trouble = Some(stopped.to_string());
+            g.retries += 1;
+            g.rate = 0.0;
+            if fatal {
+                g.lag.apply = Reading { value: None, at: g.lag.apply.at };
+                g.lag.capture = Reading { value: None, at: g.lag.capture.at };
+            }
+        });
+        if fatal {
+            return;
+        }
+        attempt = if crew.mono() - began > 30_000 { 1 } else { attempt + 1 };
+        tokio::time::sleep(pause(attempt)).await;
+    }
+}
+
+struct Follower<'c> {
+    crew: &'c Arc<Crew>,
+    table: &'c Table,
+    mapping: Arc<TableMapping>,
+    stream: String,
+    lineage: Lineage,
+    listing: Stream,
+    listed_mono: i64,
+    iterators: HashMap<String, String>,
+    sweeps: u64,
+    /// Monotonic time before the last sweep that found nothing more: everything older is applied.
+    caught_up_mono: Option<i64>,
+    /// Wall time of the oldest change that was read and is not applied.
+    behind_since: Option<i64>,
+    last_retry: i64,
+    last_ledger: i64,
+    rate: (i64, u64),
+}
+
+impl<'c> Follower<'c> {
+    /// Takes up where the target says the last transaction ended.
+    async fn open(crew: &'c Arc<Crew>, table: &'c Table) -> Result<Self, Stopped> {
+        let stored = crew.ports.target.positions(table).await?;
+        let Some((stream, applied)) = stored else {
+            return Err(Stopped::Gap(format!("{}: no start position is recorded", table.id)));
+        };
+        Ok(Self {
+            crew,
+            table,
+            mapping: crew.mapping(table),
+            stream,
+            lineage: Lineage::new(applied),
+            listing: Stream { id: String::new(), shards: Vec::new() },
+            listed_mono: i64::MIN / 2,
+            iterators: HashMap::new(),
+            sweeps: 0,
+            caught_up_mono: None,
+            behind_since: None,
+            last_retry: crew.mono(),
+            last_ledger: 0,
+            rate: (crew.mono(), 0),
+        })
+    }
+
+    async fn run(&mut self) -> Stopped {
+        loop {
+            match self.sweep().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let poll = Duration::from_millis(self.crew.plan.follow.poll_ms.max(5));
+                    tokio::time::sleep(poll).await;
+                }
+                Err(stopped) => return stopped,
+            }
+            while *self.crew.paused.borrow() {
+                self.crew.board.table(&self.table.id, |g| g.phase = Phase::Paused);
+                self.publish_lag();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+
+    /// Lists shards when it is time, reads each readable one once, applies. `true` when there was something.
+    async fn sweep(&mut self) -> Result<bool, Stopped> {
+        if self.crew.mono() - self.listed_mono >= self.list_every() {
+            self.list().await?;
+        }
+        let listed_mono = self.listed_mono;
+        let began_mono = self.crew.mono();
+        let shards: Vec<_> = self.lineage.readable(&self.listing).cloned().collect();
+        let whole = self.lineage.all_within_reach(&self.listing);
+        let mut batch = Gathered::default();
+        let mut ended = false;
+        for shard in &shards {
+            let read = self.read(&shard.id).await?;
+            ended |= read.next.is_none();
+            batch.take(&shard.id, read, &mut self.iterators);
+            if batch.changes.len() >= self.crew.plan.follow.batch as usize {
+                self.apply(&mut batch).await?;
+            }
+        }
+        let something = batch.any || ended;
+        self.apply(&mut batch).await?;
+        if ended {
+            // Children of a shard that has ended may be readable now.
+            self.listed_mono = i64::MIN / 2;
+        }
+        if !something && whole {
+            self.caught_up_mono = Some(began_mono);
+            self.behind_since = None;
+        }
+        self.retry_parked().await?;
+        self.sweeps += 1;
+        let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
+        if let Some(told) = self.crew.sweeps.get(&self.table.id) {
+            told.send_replace(sweep);
+        }
+        self.crew.board.table(&self.table.id, |g| {
+            g.phase = Phase::Following;
+            g.trouble = None;
+        });
+        self.publish_lag();
+        Ok(something)
+    }
+
+    /// A drain wants fresh listings; otherwise they are spared.
+    fn list_every(&self) -> i64 {
+        let frozen = self.crew.frozen.load(std::sync::atomic::Ordering::Acquire);
+        if frozen { 200 } else { LIST_EVERY_MS }
+    }
+
+    async fn list(&mut self) -> Result<(), Stopped> {
+        let before = self.crew.mono();
+        match self.crew.ports.changes.stream(self.table).await? {
+            Some(stream) if stream.id == self.stream => {
+                self.listing = stream;
+                self.listed_mono = before;
+                Ok(())
+            }
+            Some(_) => Err(Stopped::Gap(format!("{}: the stream was replaced under us", self.table.source))),
+            None => Err(Stopped::Gap(format!("{}: the stream was turned off", self.table.source))),
+        }
+    }
+
+    async fn read(&mut self, shard: &str) -> Result<crate::ports::Batch, Stopped> {
+        for fresh in [false, true] {
+            let iterator = match self.iterators.get(shard).filter(|_| !fresh) {
+                Some(iterator) => iterator.clone(),
+                None => {
+                    let from = self
+                        .lineage
+                        .read_from(shard, self.crew.wall())
+                        .map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", self.table.source)))?;
+                    self.crew.ports.changes.iterator(&self.stream, shard, &from).await.map_err(|e| self.gap(e))?
+                }
+            };
+            match self.crew.ports.changes.read(&iterator).await {
+                Ok(batch) => return Ok(batch),
+                // An iterator lives a quarter of an hour; positions live in the target.
+                Err(e) if e.kind == ErrorKind::Expired && !fresh => {
+                    self.iterators.remove(shard);
+                }
+                Err(e) => {
+                    self.iterators.remove(shard);
+                    return Err(self.gap(e));
+                }
+            }
+        }
+        Err(Stopped::Port(PortError::new(ErrorKind::Expired, "read", shard, "a fresh iterator is expired already")))
+    }
+
+    fn gap(&self, e: PortError) -> Stopped {
+        if e.kind == ErrorKind::Trimmed {
+            Stopped::Gap(format!("{}: {e}", self.table.source))
+        } else {
+            Stopped::Port(e)
+        }
+    }
+
+    /// Applies what was gathered and its positions in one transaction, then takes the positions up.
+    async fn apply(&mut self, gathered: &mut Gathered) -> Result<(), Stopped> {
+        let gathered = std::mem::take(gathered);
+        if gathered.positions.is_empty() && gathered.finished.is_empty() {
+            return Ok(());
+        }
+        if let Some(oldest) = gathered.changes.iter().map(|c| c.at.0).min() {
+            self.behind_since = Some(self.behind_since.map_or(oldest, |b| b.min(oldest)));
+            self.publish_lag();
+        }
+        let newest = gathered.changes.iter().map(|c| c.at.0).max();
+        let count = gathered.changes.len() as u64;
+        let batch = build(self.table, &self.mapping, gathered);
+        let (positions, finished) = (batch.positions.clone(), batch.finished.clone());
+        let expired = batch.expired;
+        let applied: Applied = self.crew.ports.target.apply(self.table, batch).await?;
+        self.lineage.applied(&positions, &finished);
+        for shard in &finished {
+            self.iterators.remove(shard);
+        }
+        // What is left to apply is younger than the newest change that was just applied.
+        self.behind_since = newest;
+        self.rate.1 += count;
+        let wall = self.crew.wall();
+        self.crew.board.table(&self.table.id, |g| {
+            g.applied += applied.upserted + applied.deleted;
+            g.expired += expired;
+            if let Some(newest) = newest {
+                g.lag.capture = Reading::new((wall.0 - newest).max(0) as f64, wall);
+            }
+        });
+        Ok(())
+    }
+
+    async fn retry_parked(&mut self) -> Result<(), Stopped> {
+        let now = self.crew.mono();
+        if now - self.last_retry >= RETRY_PARKED_MS {
+            self.last_retry = now;
+            parked::retry(self.crew, self.table).await?;
+        }
+        if now - self.last_ledger >= LEDGER_MS {
+            self.last_ledger = now;
+            parked::count(self.crew, self.table).await?;
+            let (since, applied) = self.rate;
+            let rate = applied as f64 * 1000.0 / (now - since).max(1) as f64;
+            self.rate = (now, 0);
+            self.crew.board.table(&self.table.id, |g| g.rate = rate);
+        }
+        Ok(())
+    }
+
+    /// The apply lag: age of what was read and not applied, or time since the last sweep that found nothing more.
+    /// It grows while paused, blocked or failing, because neither moves then.
+    fn publish_lag(&self) {
+        let (wall, mono) = (self.crew.wall(), self.crew.mono());
+        let since_sweep = self.caught_up_mono.map(|then| mono - then);
+        let behind = self.behind_since.map(|then| (wall.0 - then).max(0));
+        let value = match (behind, since_sweep) {
+            (Some(behind), Some(swept)) => Some(behind.min(swept)),
+            (Some(behind), None) => Some(behind),
+            (None, swept) => swept,
+        };
+        self.crew.board.table(&self.table.id, |g| {
+            g.lag.apply = Reading { value: value.map(|v| v as f64), at: wall };
+            if behind.is_none() {
+                g.lag.capture = g.lag.apply;
+            }
+        });
+    }
+}
+
+/// Changes of one round, before they become rows.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<Change>,
+    positions: BTreeMap<String, Position>,
+    finished: Vec<String>,
+    any: bool,
+}
+
+impl Gathered {
+    fn take(&mut self, shard: &str, read: crate::ports::Batch, iterators: &mut HashMap<String, String>) {
+        if let Some(last) = read.changes.last() {
+            self.positions.insert(shard.to_owned(), last.position.clone());
+            self.any = true;
+        }
+        self.changes.extend(read.changes);
+        match read.next {
+            Some(next) => drop(iterators.insert(shard.to_owned(), next)),
+            None => {
+                // The end of a shard is a position of its own.
+                self.positions.remove(shard);
+                self.finished.push(shard.to_owned());
+            }
+        }
+    }
+}
+
+/// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
+/// because a child is read only after its parent.
+fn build(table: &Table, mapping: &TableMapping, gathered: Gathered) -> ChangeBatch {
+    let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
+    let mut batch =
+        ChangeBatch { positions: gathered.positions, finished: gathered.finished, ..ChangeBatch::default() };
+    for (n, change) in gathered.changes.iter().enumerate() {
+        if let Some(nonce) = mapping.marker(&change.key) {
+            if change.image.is_some() {
+                batch.markers.push(nonce.to_owned());
+            }
+            continue;
+        }
+        if change.kind == (ChangeKind::Remove { expired: true }) {
+            batch.expired += 1;
+        }
+        let row = row_change(table, mapping, change);
+        let key = match &row {
+            RowChange::Upsert { key, .. } | RowChange::Delete { key, .. } => key.clone(),
+            RowChange::Park(parked) => parked.key.clone(),
+        };
+        rows.insert(key, (n, row));
+    }
+    let mut rows: Vec<_> = rows.into_values().collect();
+    rows.sort_by_key(|(n, _)| *n);
+    batch.rows = rows.into_iter().map(|(_, row)| row).collect();
+    batch
+}
+
+/// One change as a row.
+fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChange {
+    let park = |misfit| {
+        let (key, key_json) = mapping.key(&change.key).unwrap_or_else(|_| (Key("?".to_owned()), "{}".to_owned()));
+        RowChange::Park(ParkedRow { table: table.id.clone(), key, misfit, key_json })
+    };
+    match &change.image {
+        None => match (mapping.key(&change.key), mapping.row_key(&change.key)) {
+            (Ok((key, _)), Ok(row_key)) => RowChange::Delete { key, row_key },
+            (Err(misfit), _) | (_, Err(misfit)) => park(misfit),
+        },
+        Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),
+    }
+}
+
+/// Measures the way of a marker through the whole path, again and again.
+pub async fn markers(crew: Arc<Crew>, table: Table) {
+    let every = Duration::from_millis(crew.plan.follow.marker_every_ms.max(200));
+    loop {
+        tokio::time::sleep(every).await;
+        if *crew.paused.borrow() {
+            continue;
+        }
+        let nonce = uuid::Uuid::new_v4().to_string();
+        let began = crew.mono();
+        if let Err(e) = crew.ports.source.put_marker(&table, &nonce).await {
+            tracing::warn!(table = %table.id, error = %e, "marker not written");
+            continue;
+        }
+        let mut seen = false;
+        while crew.mono() - began < 60_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if matches!(crew.ports.target.marker(&table, &nonce).await, Ok(Some(_))) {
+                seen = true;
+                break;
+            }
+        }
+        let wall = crew.wall();
+        let took = seen.then(|| (crew.mono() - began) as f64);
+        crew.board.table(&table.id, |g| g.lag.marker = Reading { value: took, at: wall });
+        if let Err(e) = crew.ports.source.delete_marker(&table, &nonce).await {
+            tracing::warn!(table = %table.id, error = %e, "marker not removed");
+        }
+    }
+}
+
+/// Waits until every table's apply lag is under the limit, on fresh numbers.
+pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>, StepError> {
+    for table in &crew.plan.tables {
+        let stored = crew.ports.target.checkpoints(table).await.map_err(|e| step_error(&e))?;
+        if stored.is_empty() || stored.iter().any(|c| !c.done) {
+            return Err(super::trouble::world(
+                format!("{}: the load has not ended, changes cannot be applied yet", table.id),
+                "run the load step first",
+            ));
+        }
+    }
+    crew.ensure_following();
+    loop {
+        let now = crew.wall();
+        let board = crew.board.copy();
+        let mut found = Vec::new();
+        for table in &crew.plan.tables {
+            let Some(gauge) = board.tables.get(&table.id) else { continue };
+            let lag = gauge.lag.apply.fresh(now, 5_000).filter(|ms| *ms <= max_lag_ms as f64);
+            let swept = crew.sweeps.get(&table.id).is_some_and(|s| s.borrow().number > 0);
+            if let Some(ms) = lag.filter(|_| swept) {
+                let value = format!("{ms:.0}ms, {} changes applied", gauge.applied);
+                found.push(evidence(format!("lag {}", table.id), value, gauge.lag.apply.at, "stream sweep"));
+            }
+        }
+        if found.len() == crew.plan.tables.len() {
+            return Ok(found);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// One image as a row, shared with retries.
+pub(super) fn map_image(mapping: &TableMapping, image: &crate::domain::value::Item<'_>) -> Result<(Key, String, crate::domain::value::OwnedRow, Vec<Vec<crate::domain::value::OwnedRow>>), crate::domain::mapping::Misfit> {
+    let mut mapped = Mapped::default();
+    mapping.map(image, &mut mapped)?;
+    let own = |row: Vec<crate::domain::value::Cell<'_>>| row.into_iter().map(crate::domain::value::Cell::into_owned).collect();
+    Ok((
+        Key(mapped.key),
+        mapped.key_json,
+        own(mapped.row),
+        mapped.children.into_iter().map(|rows| rows.into_iter().map(own).collect()).collect(),
+    ))
+}

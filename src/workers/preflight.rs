@@ -1,0 +1,175 @@
+//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing at the
+//! source and nothing but our own bookkeeping in the target.
+
+use std::sync::Arc;
+
+use super::crew::{Crew, Ports};
+use super::trouble::evidence;
+use crate::domain::plan::{Plan, Severity, Table, lint};
+use crate::domain::run::{ErrorClass, Evidence, StepError};
+use crate::ports::{ErrorKind, PortError, Verdict};
+
+/// One thing that was checked.
+#[derive(Clone, Debug)]
+pub struct CheckRow {
+    /// What: `source books`.
+    pub what: String,
+    /// What was found, or what is wrong.
+    pub result: Result<String, String>,
+    /// What to do about it.
+    pub advice: String,
+    /// Whether credentials or permissions are the trouble.
+    pub denied: bool,
+}
+
+impl CheckRow {
+    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false }
+    }
+
+    fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
+    }
+
+    fn port(what: impl Into<String>, e: &PortError) -> Self {
+        Self {
+            what: what.into(),
+            result: Err(format!("{} {}: {}", e.tried, e.on, e.came_back)),
+            advice: e.advice.clone(),
+            denied: e.kind == ErrorKind::Denied,
+        }
+    }
+}
+
+/// Checks everything the plan names.
+pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+    let mut rows = Vec::new();
+    let errors: Vec<_> = lint(plan).into_iter().filter(|f| f.severity == Severity::Error).collect();
+    match errors.first() {
+        Some(f) => rows.push(CheckRow::bad("plan", format!("{}: {}", f.path, f.message), "mend the config")),
+        None => rows.push(CheckRow::ok("plan", format!("{} steps, hash {}", plan.steps.len(), &plan.hash()[..12]))),
+    }
+    for table in &plan.tables {
+        rows.extend(source(ports, table).await);
+    }
+    for stays in &plan.stays {
+        let as_table = Table::watched(&stays.id, &stays.source);
+        let what = format!("source {} (stays)", stays.id);
+        rows.push(match ports.source.describe(&as_table).await {
+            Ok(found) => CheckRow::ok(what, format!("{} rows, watched", shown(found.count.rows))),
+            Err(e) => CheckRow::port(what, &e),
+        });
+    }
+    rows.extend(target(plan, ports).await);
+    for switch in &plan.switches {
+        let what = format!("switch {}", switch.id);
+        rows.push(match ports.switches.read(switch).await {
+            Err(e) => CheckRow::port(what, &e),
+            Ok(now) if switch.expect.as_deref().is_some_and(|wanted| wanted != now.value.reveal()) => {
+                let wanted = switch.expect.as_deref().unwrap_or_default();
+                CheckRow::bad(what, format!("{} does not hold {wanted}", switch.place()), "see who changed it")
+            }
+            Ok(now) => {
+                let value = if switch.secret() { "***" } else { now.value.reveal() };
+                CheckRow::ok(what, format!("{} = {value}", switch.place()))
+            }
+        });
+        if let Err(e) = ports.switches.resolve(&switch.to).await {
+            rows.push(CheckRow::port(format!("new value of {}", switch.id), &e));
+        }
+    }
+    for probe in &plan.probes {
+        let what = format!("probe {}", probe.id);
+        let result = ports.probes.probe(probe).await;
+        rows.push(match result.verdict {
+            Verdict::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
+            Verdict::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
+            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.url)),
+        });
+    }
+    rows
+}
+
+async fn source(ports: &Ports, table: &Table) -> Vec<CheckRow> {
+    let what = format!("source {}", table.id);
+    let found = match ports.source.describe(table).await {
+        Ok(found) => found,
+        Err(e) => {
+            let advice = if e.kind == ErrorKind::NotFound {
+                format!("check the name {} and the region", table.source)
+            } else {
+                e.advice.clone()
+            };
+            return vec![CheckRow { advice, ..CheckRow::port(what, &e) }];
+        }
+    };
+    let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
+    let mut rows = Vec::new();
+    if names == table.key.iter().map(String::as_str).collect::<Vec<_>>() {
+        rows.push(CheckRow::ok(what, format!("{} rows, key {}", shown(found.count.rows), names.join(", "))));
+    } else {
+        rows.push(CheckRow::bad(
+            what,
+            format!("{} has the key {}, the plan says {}", table.source, names.join(", "), table.key.join(", ")),
+            "mend `key` in the config",
+        ));
+    }
+    let what = format!("stream {}", table.id);
+    rows.push(match found.stream {
+        Some((_, true)) => CheckRow::ok(what, "on, with new and old images"),
+        Some((_, false)) => CheckRow::bad(
+            what,
+            format!("the stream of {} does not carry new and old images", table.source),
+            "turn it off and let the capture step turn it on again with NEW_AND_OLD_IMAGES",
+        ),
+        None => CheckRow::ok(what, "off; the capture step turns it on"),
+    });
+    rows
+}
+
+async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+    let mut rows = Vec::new();
+    if let Err(e) = ports.target.prepare().await {
+        return vec![CheckRow::port("target", &e)];
+    }
+    rows.push(CheckRow::ok("target", "reachable, bookkeeping in schema cutover"));
+    for table in &plan.tables {
+        let what = format!("target {}", table.target);
+        rows.push(match ports.target.describe(table).await {
+            Err(e) => CheckRow::port(what, &e),
+            Ok(found) if !found.exists && table.ddl.is_some() => {
+                CheckRow::ok(what, "not there; the set_up step creates it")
+            }
+            Ok(found) if !found.exists => {
+                CheckRow::bad(what, "does not exist and the plan has no DDL for it", "create it, or add `ddl`")
+            }
+            Ok(found) if found.problems.is_empty() => {
+                CheckRow::ok(what, format!("{} columns fit", found.columns.len()))
+            }
+            Ok(found) => CheckRow::bad(what, found.problems.join("; "), "mend the table or the mapping"),
+        });
+    }
+    rows
+}
+
+fn shown(rows: Option<u64>) -> String {
+    rows.map_or_else(|| "?".to_owned(), |n| format!("~{n}"))
+}
+
+/// The preflight step.
+pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
+    let rows = check(&crew.plan, &crew.ports).await;
+    let bad: Vec<&CheckRow> = rows.iter().filter(|r| r.result.is_err()).collect();
+    if bad.is_empty() {
+        let at = crew.wall();
+        return Ok(rows
+            .iter()
+            .filter_map(|r| r.result.as_ref().ok().map(|found| evidence(&r.what, found, at, "preflight")))
+            .collect());
+    }
+    let words: Vec<String> =
+        bad.iter().map(|r| format!("{}: {}", r.what, r.result.as_ref().err().map_or("", String::as_str))).collect();
+    let advice: Vec<&str> = bad.iter().map(|r| r.advice.as_str()).filter(|a| !a.is_empty()).collect();
+    let class = if bad.iter().any(|r| r.denied) { ErrorClass::Permission } else { ErrorClass::World };
+    Err(StepError { class, message: words.join("; "), advice: advice.join("; ") })
+}

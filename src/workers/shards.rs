@@ -1,0 +1,132 @@
+//! Shards of a stream: lineage, and where to read on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::at::At;
+use crate::ports::{Position, ReadFrom, Shard, Stream};
+
+/// How a start at the oldest record is stored, with the moment it was recorded.
+const OLDEST: &str = "oldest@";
+
+/// Streams keep 24 hours (DynamoDB developer guide). A start older than this may have been trimmed.
+const KEPT_MS: i64 = 23 * 3_600_000;
+
+/// The position "oldest record, as of now".
+#[must_use]
+pub fn start_now(now: At) -> Position {
+    Position(format!("{OLDEST}{}", now.0))
+}
+
+/// What stands in the way of reading.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    /// The start was recorded too long ago.
+    #[error("the recorded start is older than the stream keeps records: changes may be missing")]
+    TooOld,
+}
+
+/// How far a stream has been applied, as read from the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Position of each shard that was ever read; `None` when it is finished.
+    applied: BTreeMap<String, Option<Position>>,
+}
+
+impl Lineage {
+    /// Takes up what the target says.
+    #[must_use]
+    pub const fn new(applied: BTreeMap<String, Option<Position>>) -> Self {
+        Self { applied }
+    }
+
+    /// Shards that may be read now: not finished, and the parent finished or no longer kept.
+    pub fn readable<'s>(&'s self, stream: &'s Stream) -> impl Iterator<Item = &'s Shard> {
+        let listed: BTreeSet<&str> = stream.shards.iter().map(|s| s.id.as_str()).collect();
+        stream.shards.iter().filter(move |s| !self.finished(&s.id)).filter(move |s| match &s.parent {
+            Some(parent) if listed.contains(parent.as_str()) || self.applied.contains_key(parent) => {
+                self.finished(parent)
+            }
+            _ => true,
+        })
+    }
+
+    /// Whether every shard but the readable ones is finished: no child waits for its parent.
+    #[must_use]
+    pub fn all_within_reach(&self, stream: &Stream) -> bool {
+        let readable = self.readable(stream).count();
+        let open = stream.shards.iter().filter(|s| !self.finished(&s.id)).count();
+        readable == open
+    }
+
+    /// Whether a shard is read to its end and applied.
+    #[must_use]
+    pub fn finished(&self, shard: &str) -> bool {
+        matches!(self.applied.get(shard), Some(None))
+    }
+
+    /// Where to read a shard on. A shard nobody has seen is a child born after the start: all of it counts.
+    pub fn read_from(&self, shard: &str, now: At) -> Result<ReadFrom, Gap> {
+        match self.applied.get(shard) {
+            None | Some(None) => Ok(ReadFrom::Oldest),
+            Some(Some(Position(text))) => match text.strip_prefix(OLDEST) {
+                None => Ok(ReadFrom::After(Position(text.clone()))),
+                Some(since) => {
+                    let since = At(since.parse().unwrap_or(0));
+                    if now.since(since) > KEPT_MS { Err(Gap::TooOld) } else { Ok(ReadFrom::Oldest) }
+                }
+            },
+        }
+    }
+
+    /// Takes up what was just made durable.
+    pub fn applied(&mut self, positions: &BTreeMap<String, Position>, finished: &[String]) {
+        for (shard, position) in positions {
+            self.applied.insert(shard.clone(), Some(position.clone()));
+        }
+        for shard in finished {
+            self.applied.insert(shard.clone(), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(shards: &[(&str, Option<&str>)]) -> Stream {
+        let shards = shards
+            .iter()
+            .map(|(id, parent)| Shard { id: (*id).into(), parent: parent.map(Into::into), closed: false })
+            .collect();
+        Stream { id: "s".into(), shards }
+    }
+    fn readable(lineage: &Lineage, stream: &Stream) -> Vec<String> {
+        lineage.readable(stream).map(|s| s.id.clone()).collect()
+    }
+
+    #[test]
+    fn a_child_waits_for_its_parent_and_not_for_a_trimmed_one() {
+        let s = stream(&[("a", Some("gone")), ("b", Some("a")), ("c", Some("a")), ("d", Some("b"))]);
+        let mut lineage = Lineage::default();
+        assert_eq!(readable(&lineage, &s), ["a"]);
+        assert!(!lineage.all_within_reach(&s));
+        lineage.applied(&BTreeMap::new(), &["a".into()]);
+        assert_eq!(readable(&lineage, &s), ["b", "c"]);
+        lineage.applied(&BTreeMap::from([("b".into(), Position("7".into()))]), &[]);
+        assert_eq!(readable(&lineage, &s), ["b", "c"], "begun is not finished");
+        lineage.applied(&BTreeMap::new(), &["b".into(), "c".into()]);
+        assert_eq!(readable(&lineage, &s), ["d"]);
+        assert!(lineage.all_within_reach(&s));
+    }
+
+    #[test]
+    fn an_old_start_is_a_gap_not_a_guess() {
+        let start = start_now(At(0));
+        let lineage = Lineage::new(BTreeMap::from([("a".into(), Some(start))]));
+        assert_eq!(lineage.read_from("a", At(1000)), Ok(ReadFrom::Oldest));
+        assert_eq!(lineage.read_from("a", At(24 * 3_600_000)), Err(Gap::TooOld));
+        let lineage = Lineage::new(BTreeMap::from([("a".into(), Some(Position("12".into())))]));
+        assert_eq!(lineage.read_from("a", At(i64::MAX)), Ok(ReadFrom::After(Position("12".into()))));
+        assert_eq!(lineage.read_from("new", At(0)), Ok(ReadFrom::Oldest));
+    }
+}

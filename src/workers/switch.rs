@@ -1,0 +1,83 @@
+//! Setting switches: intent, effect, read-back (FEATURES C1, C2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crew::Crew;
+use super::trouble::{evidence, not_recorded, step_error, world};
+use crate::domain::plan::{Step, Switch};
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::domain::secret::Secret;
+
+/// How often a value is read back before it counts as not set: the store may answer from an older copy.
+const READ_BACKS: u32 = 10;
+
+/// Sets every switch of a step at the same time; one failure fails the step after all have ended.
+pub async fn perform(
+    crew: &Arc<Crew>,
+    step: &Step,
+    attempt: u32,
+    ids: &[String],
+) -> Result<Vec<Evidence>, StepError> {
+    let all = ids.iter().map(|id| async move {
+        let switch = crew.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
+        let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+        let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
+        set(crew, step, attempt, switch, &value, action).await
+    });
+    futures::future::join_all(all).await.into_iter().collect()
+}
+
+/// Sets one switch. Looks first: a value that stands there already is not written again, so that a restart between
+/// effect and outcome does nothing twice.
+pub async fn set(
+    crew: &Arc<Crew>,
+    step: &Step,
+    attempt: u32,
+    switch: &Switch,
+    value: &Secret,
+    action: Action,
+) -> Result<Evidence, StepError> {
+    let id = format!("{}/{}/{attempt}", step.id, switch.id);
+    let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
+    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let done = write(crew, switch, value).await;
+    let (result, evidence) = match done {
+        Ok(version) => {
+            let read_back = match (switch.secret(), version) {
+                (true, Some(version)) => format!("version {version}"),
+                (true, None) => "***".to_owned(),
+                (false, _) => value.reveal().to_owned(),
+            };
+            let found = evidence(format!("read-back {}", switch.id), &read_back, crew.wall(), switch.place());
+            (OutcomeResult::Done { read_back, version }, Ok(found))
+        }
+        Err(e) => (OutcomeResult::Unknown { error: e.message.clone() }, Err(e)),
+    };
+    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    evidence
+}
+
+async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
+    let ports = &crew.ports.switches;
+    let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
+    if before.value == *value {
+        return Ok(before.version);
+    }
+    // An error here says nothing about the effect: only the read-back does.
+    let put = ports.set(switch, value).await;
+    for _ in 0..READ_BACKS {
+        match ports.read(switch).await {
+            Ok(now) if now.value == *value => return Ok(now.version),
+            Ok(_) if put.is_err() => break,
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    match put {
+        Err(e) => Err(step_error(&e)),
+        Ok(()) => Err(world(
+            format!("{} was set but does not read back as set", switch.place()),
+            "see whether somebody else writes it, then try again or roll back",
+        )),
+    }
+}

@@ -1,0 +1,177 @@
+//! The way back: captured values restored, wave by wave, each read back (FEATURES C7).
+//!
+//! Runs on the engine's rollback thread, or in another process. It never waits for a fact to be durable.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::crew::Captured;
+use super::trouble::evidence;
+use crate::domain::at::At;
+use crate::domain::plan::{Plan, Switch};
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, UndoAction, WayBack};
+use crate::domain::secret::Secret;
+use crate::ports::{Clock, PortError, Probes, Switches, Verdict};
+
+/// Attempts at one action before a person is needed.
+const ATTEMPTS: u32 = 5;
+/// How long the write probe is watched after the thaw; it is news, not a condition.
+const WATCH: Duration = Duration::from_secs(10);
+
+/// Where the way back tells what it does. Must not block.
+pub trait UndoTell: Send + Sync {
+    /// States a fact without waiting for it.
+    fn tell(&self, event: Event);
+}
+
+/// What going back did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UndoReport {
+    /// From the start to the last read-back, in milliseconds.
+    pub took_ms: i64,
+    /// What was read back.
+    pub evidence: Vec<Evidence>,
+    /// What could not be undone, with what to do by hand. Empty when all is well.
+    pub stuck: Vec<String>,
+}
+
+/// What the way back works with.
+pub struct Undo<'u> {
+    /// The plan.
+    pub plan: &'u Plan,
+    /// Reads and writes switches.
+    pub switches: &'u dyn Switches,
+    /// Sends the write probe after the thaw.
+    pub probes: &'u dyn Probes,
+    /// This machine's time.
+    pub clock: Arc<dyn Clock>,
+    /// Values in memory, if this process captured them.
+    pub captured: &'u Captured,
+    /// Where facts go.
+    pub tell: &'u dyn UndoTell,
+    /// Makes intent ids unique: the pass, from 1, and who makes it.
+    pub pass: String,
+}
+
+impl Undo<'_> {
+    /// Goes back. Actions of a wave run at the same time; a failing one never keeps another from running, and the
+    /// thaw runs whatever happened: customers must not stay locked out because one switch is stuck.
+    pub async fn go(&self, way: &WayBack) -> UndoReport {
+        let began = Instant::now();
+        let mut report = UndoReport::default();
+        let mut thawed = false;
+        for wave in &way.waves {
+            for result in futures::future::join_all(wave.iter().map(|action| self.one(action))).await {
+                match result {
+                    Ok(found) => report.evidence.push(found),
+                    Err(by_hand) => report.stuck.push(by_hand),
+                }
+            }
+            thawed |= wave.iter().any(|a| a.thaw);
+        }
+        report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if thawed {
+            self.watch_thaw().await;
+        }
+        report
+    }
+
+    async fn one(&self, action: &UndoAction) -> Result<Evidence, String> {
+        let Some(switch) = self.plan.switch(&action.switch) else {
+            return Err(format!("{}: the plan does not name this switch; restore it by hand", action.switch));
+        };
+        let id = format!("undo/{}/{}", self.pass, switch.id);
+        let what = Action::RestoreSwitch { switch: switch.id.clone(), version: action.version };
+        self.tell.tell(Event::Intent { id: id.clone(), step: None, action: what });
+        let result = self.restore(switch, action).await;
+        let outcome = match &result {
+            Ok((shown, version)) => OutcomeResult::Done { read_back: shown.clone(), version: *version },
+            Err(error) => OutcomeResult::Unknown { error: error.clone() },
+        };
+        self.tell.tell(Event::Outcome { id, result: outcome });
+        match result {
+            Ok((shown, _)) => {
+                Ok(evidence(format!("read-back {}", switch.id), shown, self.clock.wall(), switch.place()))
+            }
+            Err(error) => Err(by_hand(switch, action, &error)),
+        }
+    }
+
+    /// Puts the captured value back; gives what may be shown of it, and the version now.
+    async fn restore(&self, switch: &Switch, action: &UndoAction) -> Result<(String, Option<i64>), String> {
+        let mut last = String::new();
+        for attempt in 1..=ATTEMPTS {
+            match self.attempt(switch, action).await {
+                Ok(version) => {
+                    let shown = match (&action.value, version, action.version) {
+                        (Some(value), ..) if !switch.secret() => value.clone(),
+                        (_, Some(now), Some(captured)) => format!("version {now}, same as version {captured}"),
+                        (_, Some(now), None) => format!("version {now}"),
+                        _ => "***".to_owned(),
+                    };
+                    return Ok((shown, version));
+                }
+                Err((text, again)) => {
+                    last = text;
+                    if !again {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn attempt(&self, switch: &Switch, action: &UndoAction) -> Result<Option<i64>, (String, bool)> {
+        let port = |e: PortError| (e.to_string(), e.kind.transient());
+        let value = self.value(switch, action).await.map_err(port)?;
+        let Some(value) = value else {
+            return Err(("nothing was captured for it".to_owned(), false));
+        };
+        // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
+        if let Ok(now) = self.switches.read(switch).await
+            && now.value == value
+        {
+            return Ok(now.version);
+        }
+        self.switches.set(switch, &value).await.map_err(port)?;
+        let now = self.switches.read(switch).await.map_err(port)?;
+        if now.value == value { Ok(now.version) } else { Err(("it does not read back as set".to_owned(), true)) }
+    }
+
+    /// From memory, from the journal when it is no secret, or from the place's history.
+    async fn value(&self, switch: &Switch, action: &UndoAction) -> Result<Option<Secret>, PortError> {
+        if let Some(value) = self.captured.get(&switch.id) {
+            return Ok(Some(value));
+        }
+        match (&action.value, action.version) {
+            (Some(value), _) => Ok(Some(Secret::new(value))),
+            (None, Some(version)) => self.switches.read_version(switch, version).await.map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Tells when writes are accepted again.
+    async fn watch_thaw(&self) {
+        let Some(probe) = self.plan.freeze.as_ref().and_then(|f| self.plan.probe(&f.probe)) else { return };
+        let began = Instant::now();
+        while began.elapsed() < WATCH {
+            if self.probes.probe(probe).await.verdict == Verdict::Served {
+                let at: At = self.clock.wall();
+                self.tell.tell(Event::WritesAccepted { at, downtime_ms: None });
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn by_hand(switch: &Switch, action: &UndoAction, error: &str) -> String {
+    let to = match (&action.value, action.version) {
+        (Some(value), _) if !switch.secret() => format!("to {value}"),
+        (_, Some(version)) => format!("to the value of version {version}"),
+        _ => "to what it was before the freeze".to_owned(),
+    };
+    format!("{} was not restored ({error}); set {} {to} by hand, then run rollback again", switch.id, switch.place())
+}

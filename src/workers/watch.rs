@@ -1,0 +1,178 @@
+//! Watching: probes, metrics, counts, and whether the way back is open. Samples only.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::crew::Crew;
+use crate::domain::gauge::{Count, LatencyWindow, Phase, Readiness};
+use crate::domain::plan::{Metric, Probe, SignalSource, Table};
+use crate::ports::Verdict;
+
+/// Tables up to this many rows are counted exactly while watching.
+const EXACT_UP_TO: u64 = 1_000_000;
+/// Counting pauses.
+const COUNT: Duration = Duration::from_secs(2);
+/// Metrics are read this often; CloudWatch itself is slower.
+const METRICS: Duration = Duration::from_secs(5);
+/// The way back is read this often.
+const WAY_BACK: Duration = Duration::from_secs(5);
+
+/// Starts every watcher.
+pub fn start(crew: &Arc<Crew>) {
+    for probe in crew.plan.probes.clone() {
+        crew.spawn(watch_probe(Arc::clone(crew), probe));
+    }
+    for table in crew.plan.tables.clone() {
+        crew.spawn(watch_source(Arc::clone(crew), table.clone()));
+        crew.spawn(watch_target(Arc::clone(crew), table));
+    }
+    for stays in &crew.plan.stays {
+        crew.spawn(watch_source(Arc::clone(crew), Table::watched(&stays.id, &stays.source)));
+    }
+    crew.spawn(watch_metrics(Arc::clone(crew)));
+    crew.spawn(watch_way_back(Arc::clone(crew)));
+    crew.spawn(watch_risk(Arc::clone(crew)));
+}
+
+async fn watch_probe(crew: Arc<Crew>, probe: Probe) {
+    let mut window = LatencyWindow::default();
+    let every = Duration::from_millis(probe.every_ms.max(20));
+    loop {
+        let result = crew.ports.probes.probe(&probe).await;
+        let at = crew.wall();
+        let served = result.verdict == Verdict::Served;
+        let refused = result.verdict == Verdict::Refused;
+        // A refusal on purpose is not an error of the side that serves.
+        if !refused {
+            window.push(at, result.latency_ms, served);
+        }
+        let (count, failed, p95_ms) = window.stats();
+        let last = match &result.verdict {
+            Verdict::Served => format!("served in {}ms", result.latency_ms),
+            Verdict::Refused => format!("refused with {}", result.status.unwrap_or_default()),
+            Verdict::Failed(why) => why.clone(),
+        };
+        crew.board.put(|m| {
+            let stats = m.probes.entry(probe.id.clone()).or_default();
+            stats.count = count;
+            stats.failed = failed;
+            stats.p95_ms = p95_ms;
+            stats.at = at;
+            stats.last = last;
+            stats.last_ok = served;
+            stats.last_refused = refused;
+        });
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn watch_source(crew: Arc<Crew>, table: Table) {
+    loop {
+        if let Ok(found) = crew.ports.source.describe(&table).await {
+            crew.board.table(&table.id, |g| {
+                if found.count.rows.is_some() {
+                    g.source = Count { at: crew.ports.clock.wall(), ..found.count };
+                }
+            });
+        }
+        tokio::time::sleep(COUNT).await;
+    }
+}
+
+async fn watch_target(crew: Arc<Crew>, table: Table) {
+    loop {
+        let small = crew.board.table(&table.id, |g| g.target.rows.unwrap_or(0).max(g.loaded) <= EXACT_UP_TO);
+        // Counting a table that does not exist yet is no news.
+        if let Ok(count) = crew.ports.target.count(&table, small).await {
+            crew.board.table(&table.id, |g| g.target = count);
+        }
+        tokio::time::sleep(COUNT).await;
+    }
+}
+
+async fn watch_metrics(crew: Arc<Crew>) {
+    let Some(metrics) = crew.ports.metrics.clone() else { return };
+    let wanted: Vec<(String, Metric)> = crew
+        .plan
+        .signals
+        .iter()
+        .filter_map(|s| match &s.source {
+            SignalSource::CloudWatch(metric) => Some((s.id.clone(), metric.clone())),
+            _ => None,
+        })
+        .collect();
+    let asked: Vec<Metric> = wanted.iter().map(|(_, m)| m.clone()).collect();
+    if asked.is_empty() {
+        return;
+    }
+    loop {
+        match metrics.latest(&asked, crew.wall()).await {
+            Ok(readings) => crew.board.put(|m| {
+                for ((id, _), reading) in wanted.iter().zip(readings) {
+                    m.signals.insert(id.clone(), reading);
+                }
+            }),
+            // Old values stay and grow stale, which is what they are.
+            Err(e) => tracing::warn!(error = %e, "metrics not read"),
+        }
+        tokio::time::sleep(METRICS).await;
+    }
+}
+
+async fn watch_way_back(crew: Arc<Crew>) {
+    loop {
+        read_way_back(&crew).await;
+        tokio::time::sleep(WAY_BACK).await;
+    }
+}
+
+/// Reads every place the way back would write, all at once, and times it.
+pub async fn read_way_back(crew: &Arc<Crew>) {
+    if crew.plan.switches.is_empty() {
+        return;
+    }
+    let ready = if crew.captured.holds_all(crew.plan.switches.iter().map(|s| s.id.as_str())) {
+        let began = crew.mono();
+        let reads = crew.plan.switches.iter().map(|s| crew.ports.switches.read(s));
+        match futures::future::try_join_all(reads).await {
+            Ok(_) => Readiness::Armed { read_ms: crew.mono() - began, at: crew.wall() },
+            Err(e) => Readiness::NotReady { why: e.to_string() },
+        }
+    } else {
+        Readiness::NotReady { why: "previous values are not captured yet".to_owned() }
+    };
+    crew.board.put(|m| m.way_back = ready);
+}
+
+/// Prices rollback: writes customers made on the new side since they were let in there.
+async fn watch_risk(crew: Arc<Crew>) {
+    loop {
+        let base = crew.writes_at_thaw.load(Ordering::Acquire);
+        let risk = if base >= 0 {
+            // Unknown stays unknown: an old count is not shown as a new one.
+            crew.ports.target.writes(&crew.plan.tables).await.ok().map(|now| {
+                now.saturating_sub(u64::try_from(base).unwrap_or(0))
+            })
+        } else if crew.let_in.load(Ordering::Acquire) {
+            None
+        } else {
+            Some(0)
+        };
+        crew.board.put(|m| m.at_risk = risk);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Marks every table as resting or at work; for the pause key.
+pub fn resting(crew: &Crew, paused: bool) {
+    crew.board.put(|m| {
+        for gauge in m.tables.values_mut() {
+            match (gauge.phase, paused) {
+                (Phase::Loading, true) => gauge.phase = Phase::Paused,
+                (Phase::Paused, false) => gauge.phase = Phase::Loading,
+                _ => {}
+            }
+        }
+    });
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs every test: installs what is missing, starts what is needed on free loopback ports, stops it again.
+# Usage: tests/run.sh [cargo test arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/cutover/target}"
+
+venv="${XDG_CACHE_HOME:-$HOME/.cache}/cutover/emulators"
+work=$(mktemp -d)
+pids=()
+stop() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap stop EXIT
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+postgres_here() { command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
+if ! postgres_here && command -v apt-get >/dev/null; then
+  echo "installing postgresql"
+  as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null ||
+    echo "no postgresql package; the tests unpack a wheel instead"
+fi
+
+# The independent opinion on DynamoDB, SSM, CloudWatch and API Gateway. cbor2 is what its CloudWatch needs.
+if [ ! -x "$venv/bin/ministack" ]; then
+  echo "installing ministack"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check 'ministack==1.5.33' cbor2
+fi
+
+free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
+port=$(free_port)
+BIND_HOST=127.0.0.1 GATEWAY_PORT=$port "$venv/bin/ministack" >"$work/ministack.log" 2>&1 &
+pids+=($!)
+for _ in $(seq 300); do
+  (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+  kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/ministack.log"; exit 1; }
+  read -r -t 0.1 <> <(:) || true
+done
+export CUTOVER_TEST_AWS_ENDPOINT="http://127.0.0.1:$port"
+export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1
+
+cargo test --locked --features failpoints "$@"
