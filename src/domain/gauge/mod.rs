@@ -3,7 +3,9 @@
 mod latency;
 mod measured;
 mod series;
+mod signals;
 
 pub use latency::{LatencyWindow, ProbeStats};
 pub use measured::{Count, CountKind, Lag, Measured, Phase, Readiness, Reading, TableGauge};
 pub use series::Series;
+pub use signals::{signal_value, unaccounted_rows};
