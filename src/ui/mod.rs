@@ -3,6 +3,8 @@
 pub mod arming;
 pub mod capabilities;
 pub mod decode;
+pub mod dialog;
+pub mod field;
 pub mod frames;
 pub mod input;
 pub mod keys;
