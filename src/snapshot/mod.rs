@@ -6,6 +6,7 @@
 mod build;
 mod lamps;
 mod rows;
+pub mod words;
 
 use std::collections::BTreeMap;
 
