@@ -1,4 +1,6 @@
 //! Arguments.
 mod plan;
 /// x
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

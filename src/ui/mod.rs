@@ -8,4 +8,6 @@ pub mod field;
 pub mod frames;
 pub mod input;
 pub mod keys;
+pub mod scroll;
+pub mod session;
 pub mod term;
