@@ -2,23 +2,19 @@
 //!
 //! The child is this test binary itself, running only [`ui_pty_child`].
 
-use std::io::Read as _;
-use std::io::Write as _;
-use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod app;
+mod seat;
+
 use std::time::{Duration, Instant};
 
 use cutover::ui::decode::Typed;
 use cutover::ui::input::{Heard, Listener};
 use cutover::ui::term::{Terminal, abandon, on_screen_task};
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use ratatui::crossterm::event::KeyCode;
 use ratatui::widgets::Paragraph;
+use seat::{LIMIT, OUTCOME, SCENE, Seat};
 
-const SCENE: &str = "CUTOVER_UI_SCENE";
-const OUTCOME: &str = "CUTOVER_UI_OUTCOME";
-const LIMIT: Duration = Duration::from_secs(20);
+const CHILD: &str = "ui::ui_pty_child";
 
 /// Not a test of its own: what runs inside the pseudo-terminal.
 #[test]
@@ -62,107 +58,9 @@ fn ui_pty_child() {
     }
 }
 
-struct Seat {
-    master: Option<Box<dyn MasterPty + Send>>,
-    writer: Option<Box<dyn std::io::Write + Send>>,
-    child: Box<dyn Child + Send + Sync>,
-    screen: Arc<Mutex<vt100::Parser>>,
-    outcome: tempfile::TempPath,
-    closing: Arc<AtomicBool>,
-    reader: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Seat {
-    fn open(scene: &str) -> Self {
-        let pair = native_pty_system().openpty(PtySize { rows: 30, cols: 100, ..PtySize::default() }).unwrap();
-        let outcome = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "ui::ui_pty_child", "--ignored", "--nocapture"]);
-        command.env(SCENE, scene);
-        command.env(OUTCOME, &outcome);
-        command.env("TERM", "xterm-256color");
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let (rows, cols) = (NonZeroU16::new(30).unwrap(), NonZeroU16::new(100).unwrap());
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
-        let (mut reader, shown) = (pair.master.try_clone_reader().unwrap(), Arc::clone(&screen));
-        let closing = Arc::new(AtomicBool::new(false));
-        let close = Arc::clone(&closing);
-        let reader = std::thread::spawn(move || {
-            let mut buffer = [0u8; 4096];
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                if close.load(Ordering::SeqCst) {
-                    return;
-                }
-                shown.lock().unwrap_or_else(PoisonError::into_inner).process(&buffer[..n]);
-            }
-        });
-        let writer = pair.master.take_writer().unwrap();
-        Self { master: Some(pair.master), writer: Some(writer), child, screen, outcome, closing, reader: Some(reader) }
-    }
-
-    fn until(&mut self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
-        let end = Instant::now() + LIMIT;
-        loop {
-            let parser = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-            if holds(parser.screen()) {
-                return;
-            }
-            assert!(Instant::now() < end, "waited for {what}, saw:\n{}", parser.screen().contents());
-            drop(parser);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn until_text(&mut self, text: &str) {
-        self.until(text, |s| s.contents().contains(text));
-    }
-
-    fn until_given_back(&mut self) {
-        self.until("the terminal given back", |s| !s.alternate_screen() && !s.hide_cursor() && !s.bracketed_paste());
-    }
-
-    fn press(&mut self, bytes: &[u8]) {
-        let writer = self.writer.as_mut().unwrap();
-        writer.write_all(bytes).unwrap();
-        writer.flush().unwrap();
-    }
-
-    fn ended(&mut self) -> bool {
-        let end = Instant::now() + LIMIT;
-        while Instant::now() < end {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.success();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.child.kill().unwrap();
-        panic!("the child did not end");
-    }
-
-    /// Closes every copy of the master side, as a dying terminal does. The reader holds one: a last paint wakes it.
-    fn vanish(&mut self) {
-        self.closing.store(true, Ordering::SeqCst);
-        self.press(b"x");
-        self.reader.take().unwrap().join().unwrap();
-        drop(self.writer.take());
-        drop(self.master.take());
-    }
-
-    fn outcome(&self) -> String {
-        std::fs::read_to_string(&self.outcome).unwrap()
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-    }
-}
-
 #[test]
 fn the_screen_opens_answers_and_gives_the_terminal_back() {
-    let mut seat = Seat::open("plain");
+    let mut seat = Seat::open(CHILD, "plain");
     seat.until("the first paint", |s| {
         s.alternate_screen() && s.hide_cursor() && s.bracketed_paste() && s.contents().contains("nothing yet")
     });
@@ -180,7 +78,7 @@ fn the_screen_opens_answers_and_gives_the_terminal_back() {
 
 #[test]
 fn a_panic_of_the_screen_gives_the_terminal_back_and_then_reports() {
-    let mut seat = Seat::open("panic");
+    let mut seat = Seat::open(CHILD, "panic");
     seat.until_text("nothing yet");
     seat.press(b"p");
     seat.until("the report on the normal screen", |s| {
@@ -191,7 +89,7 @@ fn a_panic_of_the_screen_gives_the_terminal_back_and_then_reports() {
 
 #[test]
 fn a_panic_of_a_worker_leaves_the_screen_up_and_is_reported_afterwards() {
-    let mut seat = Seat::open("plain");
+    let mut seat = Seat::open(CHILD, "plain");
     seat.until_text("nothing yet");
     seat.press(b"w");
     seat.until("the screen still up", |s| {
@@ -205,7 +103,7 @@ fn a_panic_of_a_worker_leaves_the_screen_up_and_is_reported_afterwards() {
 
 #[test]
 fn a_vanished_terminal_ends_the_screen_and_not_the_process() {
-    let mut seat = Seat::open("vanish");
+    let mut seat = Seat::open(CHILD, "vanish");
     seat.until_text("nothing yet");
     seat.vanish();
     // The file is written after the screen ended, by the process that lost its terminal.
