@@ -286,8 +286,7 @@ fn a_terminal_that_takes_nothing_does_not_delay_an_order() {
     let mut seat = Seat::open(CHILD, "flood");
     seat.until_text("status Running");
     seat.stall(true);
-    // Long enough for the frames to fill every buffer in between, so that the next write waits.
-    std::thread::sleep(Duration::from_secs(3));
+    seat.until_painter_waits();
     seat.press(b"RR");
     seat.until_noted("rollback ordered");
     seat.stall(false);

@@ -100,6 +100,26 @@ impl Seat {
         self.stalled.store(stalled, Ordering::SeqCst);
     }
 
+    /// Waits until the child's painter stands in a write that does not end.
+    pub fn until_painter_waits(&self) {
+        let end = Instant::now() + LIMIT;
+        let mut still = 0;
+        while still < 30 {
+            assert!(Instant::now() < end, "the terminal takes everything");
+            still = if self.painter_writes() { still + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn painter_writes(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.process_id().unwrap());
+        let write = if cfg!(target_arch = "aarch64") { "64 " } else { "1 " };
+        std::fs::read_dir(tasks).unwrap().flatten().any(|task| {
+            let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            read("comm").trim() == "painter" && read("syscall").starts_with(write)
+        })
+    }
+
     /// Waits until the child noted this.
     pub fn until_noted(&self, what: &str) {
         let end = Instant::now() + LIMIT;
