@@ -128,6 +128,18 @@ pub fn age(ms: i64) -> String {
     }
 }
 
+/// `reads`, `reads and writes`, `reads, writes and 2 more`.
+#[must_use]
+pub fn brief_list(names: &[String]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        [a] => a.clone(),
+        [a, b] => format!("{a} and {b}"),
+        [a, b, c] => format!("{a}, {b} and {c}"),
+        [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
+    }
+}
+
 /// A bar of `width` cells in ASCII: `[####......]`. Full only when everything is done.
 #[must_use]
 pub fn bar(done: u64, all: u64, width: usize) -> String {

@@ -160,7 +160,7 @@ pub struct ActionInfo {
     pub group: Group,
     /// Where its keys work.
     pub place: Place,
-    /// Place on the last line, small first; 0 keeps it off. Rollback stays at any width.
+    /// How long it stays on the last line as that gets shorter, small longest; 0 is never on it. Rollback always stays.
     pub priority: u8,
     /// Changes the world or leaves; marked, and asks first.
     pub dangerous: bool,
@@ -206,10 +206,10 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::ViewTables, "view_tables", &["1", "T"], "tables", "counts, difference, lag and rate of every table", G::Views, 0),
         row(A::ViewLag, "view_lag", &["2"], "lag", "capture, apply, marker and last clean comparison by table", G::Views, 0),
         row(A::ViewErrors, "view_errors", &["3", "E"], "errors", "probes, retries, parked rows and the last trouble", G::Views, 0),
-        row(A::ViewVerify, "view_verify", &["4", "v"], "verify", "what the last full comparison of every table found", G::Views, 6),
+        row(A::ViewVerify, "view_verify", &["4", "v"], "verify", "what the last full comparison of every table found", G::Views, 11),
         row(A::ViewSwitches, "view_switches", &["5", "S"], "switches", "where every switch stands, and what rollback would do", G::Views, 0),
-        row(A::ViewWatch, "view_watch", &["6", "M"], "metrics", "every signal with its history, and the success criteria", G::Views, 8),
-        row(A::ViewLog, "view_log", &["7", "L"], "log", "everything that happened", G::Views, 7),
+        row(A::ViewWatch, "view_watch", &["6", "M"], "metrics", "every signal with its history, and the success criteria", G::Views, 10),
+        row(A::ViewLog, "view_log", &["7", "L"], "log", "everything that happened", G::Views, 9),
         row(A::ViewHome, "view_home", &["0"], "home", "the runbook", G::Views, 0),
         row(A::Up, "up", &["up", "k"], "up", "one line up", G::Moving, 0),
         row(A::Down, "down", &["down", "j"], "down", "one line down", G::Moving, 0),
@@ -224,16 +224,16 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::PlayPause, "play_pause", &["space"], "play", "stop the recording, or go on", G::Replay, 3),
         row(A::Faster, "faster", &[">", "."], "faster", "twice as fast", G::Replay, 4),
         row(A::Slower, "slower", &["<", ","], "slower", "half as fast", G::Replay, 5),
-        row(A::SeekForward, "seek_forward", &["]", "right"], "on", "ten seconds on", G::Replay, 6),
-        row(A::SeekBack, "seek_back", &["[", "left"], "back", "ten seconds back", G::Replay, 7),
-        row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or no longer", G::Screen, 9),
+        row(A::SeekForward, "seek_forward", &["]", "right"], "on", "ten seconds on", G::Replay, 9),
+        row(A::SeekBack, "seek_back", &["[", "left"], "back", "ten seconds back", G::Replay, 9),
+        row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or no longer", G::Screen, 12),
         row(A::Freeze, "freeze_view", &["f"], "freeze view", "the view stands still; the run goes on", G::Screen, 0),
-        row(A::Palette, "palette", &[":"], "command", "actions by name", G::Screen, 10),
-        row(A::Filter, "filter", &["/"], "filter", "show only lines that hold a text", G::Screen, 11),
+        row(A::Palette, "palette", &[":"], "command", "actions by name", G::Screen, 8),
+        row(A::Filter, "filter", &["/"], "filter", "show only lines that hold a text", G::Screen, 13),
         row(A::Level, "level", &["e"], "level", "least level of the log: info, warn, error", G::Screen, 0),
-        row(A::Help, "help", &["?"], "help", "this list; / searches it", G::Screen, 12),
+        row(A::Help, "help", &["?"], "help", "this list; / searches it", G::Screen, 7),
         row(A::Back, "back", &["esc"], "back", "one level back; never leaves, never changes anything", G::Screen, 0),
-        row(A::Quit, "quit", &["q"], "quit", "leave; asks while a run is active", G::Screen, 13),
+        row(A::Quit, "quit", &["q"], "quit", "leave; asks while a run is active", G::Screen, 6),
     ]
 };
 
