@@ -22,6 +22,7 @@ use super::title::title;
 use crate::domain::run::{Command, Refusal, RunStatus};
 use crate::engine::handle::Handle;
 use crate::snapshot::Snapshot;
+use crate::view;
 use crate::view::state::ViewState;
 use crate::view::theme::{Palette, Theme};
 
@@ -60,6 +61,12 @@ pub enum UiError {
 
 /// Draws one moment of a run. The shell knows nothing of what is in it.
 pub type Drawing = fn(&Snapshot, &ViewState, &Theme, Rect, &mut Buffer);
+
+/// Shows a run until the person leaves, the terminal vanishes, or the process is asked to end. See
+/// [`run_drawn_by`].
+pub async fn run(handle: Handle, options: UiOptions) -> Result<UiExit, UiError> {
+    run_drawn_by(handle, options, view::draw).await
+}
 
 /// Shows a run until the person leaves, the terminal vanishes, or the process is asked to end.
 ///
@@ -187,7 +194,7 @@ async fn show(mut handle: Handle, options: UiOptions, drawing: Drawing) -> Resul
             screen.limiter.data(now);
         }
         if screen.limiter.is_due(now) {
-            screen.draw(&session, &handle.snapshot(), now);
+            screen.draw(&mut session, &handle.snapshot(), now);
         }
     };
     if ended == UiExit::TerminalGone {
@@ -229,10 +236,11 @@ struct Screen {
 }
 
 impl Screen {
-    fn draw(&mut self, session: &Session, newest: &Arc<Snapshot>, now: Instant) {
+    fn draw(&mut self, session: &mut Session, newest: &Arc<Snapshot>, now: Instant) {
         // Asked for each time: a resize is told by a signal that may come late or never.
         if let Ok((width, height)) = crossterm::terminal::size() {
             let area = Rect::new(0, 0, width, height);
+            session.resized(area);
             let mut buffer = Buffer::empty(area);
             (self.drawing)(session.shown(newest), &session.state, &self.theme, area, &mut buffer);
             self.asked = (self.painter.frame(buffer), session.boxes());

@@ -16,5 +16,5 @@ pub mod session;
 pub mod term;
 mod title;
 
-pub use app::{Drawing, UiError, UiExit, run_drawn_by};
+pub use app::{Drawing, UiError, UiExit, run, run_drawn_by};
 pub use options::UiOptions;

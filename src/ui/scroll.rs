@@ -3,6 +3,7 @@
 use crate::domain::run::RunStatus;
 use crate::snapshot::Snapshot;
 use crate::view::action::{ACTIONS, Action};
+use crate::view::matching;
 use crate::view::state::{Modal, Pane, View, ViewState};
 
 /// Lines a page key moves. The drawing clamps; less than the smallest page leaves an overlap to read on from.
@@ -18,6 +19,9 @@ enum Moved {
     Log,
     Result,
 }
+
+/// Headings and lines a table view has besides its rows; the drawing stops at its own end.
+const MARGIN: usize = 12;
 
 /// Moves by one of the movement actions; `false` when the action is none.
 pub fn go(state: &mut ViewState, snapshot: &Snapshot, action: Action) -> bool {
@@ -52,19 +56,28 @@ pub fn go(state: &mut ViewState, snapshot: &Snapshot, action: Action) -> bool {
         Moved::Signals => {
             scrolls.signals = step(scrolls.signals, rows(snapshot.signals.len() + snapshot.criteria.len()));
         }
-        Moved::Tables => scrolls.tables = step(scrolls.tables, rows(snapshot.tables.len())),
+        Moved::Tables => {
+            let lines = match state.view {
+                View::Home => rows(snapshot.tables.len()),
+                View::Switches => 2 * snapshot.switches.len() + snapshot.rollback.actions.len() + MARGIN,
+                _ => snapshot.tables.len() + snapshot.probes.len() + MARGIN,
+            };
+            scrolls.tables = step(scrolls.tables, lines);
+        }
         Moved::Help => scrolls.help = step(scrolls.help, ACTIONS.len()),
         Moved::Result => {
-            let lines = snapshot.rollback.actions.len() + snapshot.rollback.stuck.len() + snapshot.switches.len();
+            let way = snapshot.rollback.actions.len() + snapshot.rollback.stuck.len() + snapshot.switches.len();
+            let lines = way + snapshot.steps.len() + snapshot.criteria.len() + MARGIN;
             scrolls.result = step(scrolls.result, lines);
         }
-        // Counted back from the newest line: up is more.
+        // The newest line is drawn first, so down is back in time. The ends are the log's own: its first line is
+        // the oldest, its last line the newest, which is followed.
         Moved::Log => {
-            let last = rows(snapshot.log.len());
+            let last = rows(matching(snapshot, &state.log));
             scrolls.log = match (far, by < 0) {
                 (true, true) => last,
                 (true, false) => 0,
-                _ => scrolls.log.saturating_add_signed(-by).min(last),
+                _ => scrolls.log.saturating_add_signed(by).min(last),
             };
         }
     }
@@ -78,25 +91,32 @@ fn moved(modals: &[Modal], view: View, focus: Pane, status: RunStatus) -> Moved 
         _ => {}
     }
     match (view, focus) {
-        (View::Home, Pane::Runbook) if matches!(status, RunStatus::RollingBack | RunStatus::Stuck) => Moved::Result,
+        (View::Home, Pane::Runbook) if has_result(status) => Moved::Result,
         (View::Home, Pane::Runbook) => Moved::Selection,
         (View::Home, Pane::Evidence) => Moved::Evidence,
         (View::Home, Pane::Signals) | (View::Watch, _) => Moved::Signals,
-        (View::Home, Pane::Tables) | (View::Tables | View::Lag | View::Errors | View::Verify, _) => Moved::Tables,
+        (View::Home, Pane::Tables) | (View::Tables | View::Lag | View::Errors | View::Verify | View::Switches, _) => {
+            Moved::Tables
+        }
         (View::Home, Pane::Log) | (View::Log, _) => Moved::Log,
-        (View::Switches, _) => Moved::Result,
     }
 }
 
-/// The panes of the home view in the order of the focus key.
-const PANES: [Pane; 5] = [Pane::Runbook, Pane::Evidence, Pane::Signals, Pane::Tables, Pane::Log];
+/// Whether how the run ended, or goes back, stands over the runbook.
+const fn has_result(status: RunStatus) -> bool {
+    matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck | RunStatus::Finished)
+}
 
-/// The pane after (or before) this one, round and round.
+/// The pane after (or before) this one among those there is room for, round and round.
 #[must_use]
-pub fn next_pane(focus: Pane, forward: bool) -> Pane {
-    let at = PANES.iter().position(|p| *p == focus).unwrap_or(0);
-    let step = if forward { 1 } else { PANES.len() - 1 };
-    PANES[(at + step) % PANES.len()]
+pub fn next_pane(focus: Pane, panes: &[Pane], forward: bool) -> Pane {
+    if panes.is_empty() {
+        return focus;
+    }
+    match panes.iter().position(|p| *p == focus) {
+        Some(at) => panes[(at + if forward { 1 } else { panes.len() - 1 }) % panes.len()],
+        None => panes[0],
+    }
 }
 
 #[cfg(test)]
@@ -137,21 +157,31 @@ mod tests {
         };
         snapshot.log = vec![row; 5];
         let mut state = ViewState { view: View::Log, ..ViewState::default() };
-        go(&mut state, &snapshot, Action::Up);
+        go(&mut state, &snapshot, Action::Down);
         assert_eq!(state.scrolls.log, 1);
-        go(&mut state, &snapshot, Action::PageUp);
+        go(&mut state, &snapshot, Action::PageDown);
+        assert_eq!(state.scrolls.log, 4);
+        go(&mut state, &snapshot, Action::Up);
+        assert_eq!(state.scrolls.log, 3);
+        go(&mut state, &snapshot, Action::Top);
         assert_eq!(state.scrolls.log, 4);
         go(&mut state, &snapshot, Action::Bottom);
+        assert_eq!(state.scrolls.log, 0);
+        state.log.text = "nothing has this".into();
+        go(&mut state, &snapshot, Action::Down);
         assert_eq!(state.scrolls.log, 0);
     }
 
     #[test]
     fn panes_go_round_both_ways() {
+        let panes = [Pane::Runbook, Pane::Signals, Pane::Log];
         let mut pane = Pane::Runbook;
-        for _ in 0..PANES.len() {
-            assert_eq!(next_pane(next_pane(pane, true), false), pane);
-            pane = next_pane(pane, true);
+        for _ in 0..panes.len() {
+            assert_eq!(next_pane(next_pane(pane, &panes, true), &panes, false), pane);
+            pane = next_pane(pane, &panes, true);
         }
         assert_eq!(pane, Pane::Runbook);
+        assert_eq!(next_pane(Pane::Tables, &panes, true), Pane::Runbook, "no room for the old one any more");
+        assert_eq!(next_pane(Pane::Tables, &[], true), Pane::Tables);
     }
 }

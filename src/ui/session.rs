@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::layout::Rect;
 
 use super::arming::{Arming, Press};
 use super::decode::Typed;
@@ -15,8 +16,9 @@ use super::scroll;
 use crate::domain::run::{Command, Level, Need, Refusal, RunStatus, StepStatus};
 use crate::engine::handle::Playback;
 use crate::snapshot::{Mode, Snapshot};
-use crate::view::action::{ACTIONS, Action, Place, availability, key_label, pretty};
+use crate::view::action::{ACTIONS, Action, Place, availability, key_label};
 use crate::view::state::{Button, Modal, Pane, Toast, View, ViewState};
+use crate::view::{focusable, layout_of, palette_matches, shows_boxes};
 
 /// How long an information stays.
 const INFO_FOR: Duration = Duration::from_secs(4);
@@ -63,6 +65,9 @@ pub struct Session {
     seen: Option<(RunStatus, Option<(String, Need)>)>,
     last_bell: Option<Instant>,
     boxes: u64,
+    /// Panes there is room for, and whether there is room for boxes.
+    panes: &'static [Pane],
+    shows_boxes: bool,
 }
 
 impl Session {
@@ -84,6 +89,8 @@ impl Session {
             seen: None,
             last_bell: None,
             boxes: 0,
+            panes: focusable(layout_of(Rect::new(0, 0, 80, 24))),
+            shows_boxes: true,
         })
     }
 
@@ -228,10 +235,29 @@ impl Session {
         self.boxes
     }
 
+    /// The screen has this size now. Where a question cannot be drawn it cannot be answered: it turns deaf, and
+    /// stays so for a while after it is back.
+    pub fn resized(&mut self, area: Rect) {
+        self.panes = focusable(layout_of(area));
+        if !self.panes.is_empty() && !self.panes.contains(&self.state.focus) && !self.state.zoom {
+            self.state.focus = self.panes[0];
+        }
+        self.shows_boxes = shows_boxes(area);
+        if !self.shows_boxes {
+            for modal in &mut self.state.modals {
+                if let Modal::Confirm { drawn_ms, .. } | Modal::Decide { drawn_ms, .. } | Modal::Quit { drawn_ms, .. } =
+                    modal
+                {
+                    *drawn_ms = None;
+                }
+            }
+        }
+    }
+
     /// A frame with the boxes of `boxes` stood on the screen at `at`.
     pub fn drawn(&mut self, boxes: u64, at: Instant) {
         let ms = self.ms(at);
-        if boxes == self.boxes {
+        if boxes == self.boxes && self.shows_boxes {
             self.state.modals.iter_mut().for_each(|m| m.mark_drawn(ms));
         }
     }
@@ -419,7 +445,7 @@ impl Session {
                 return if text.is_empty() { Vec::new() } else { vec![Do::Command(Command::Note { text })] };
             }
             Modal::Palette { typed, selected } if !back => {
-                let found = matches(typed);
+                let found = palette_matches(typed);
                 if key.code == KeyCode::Enter {
                     let chosen = found.get(*selected).copied();
                     self.state.modals.pop();
@@ -488,6 +514,8 @@ impl Session {
 
     fn act(&mut self, action: Action, at: Instant, snapshot: &Arc<Snapshot>) -> Vec<Do> {
         if action == Action::Rollback {
+            // Chosen from a list, it never counts as the second press: a list is where Enter is hit lightly.
+            self.rollback.disarm(at);
             return self.roll_back(at, snapshot);
         }
         if let Err(why) = availability(action, snapshot, &self.state) {
@@ -522,7 +550,7 @@ impl Session {
                 self.held = Some(Arc::clone(snapshot));
             }
             Action::FocusNext | Action::FocusPrevious => {
-                self.state.focus = scroll::next_pane(self.state.focus, action == Action::FocusNext);
+                self.state.focus = scroll::next_pane(self.state.focus, self.panes, action == Action::FocusNext);
             }
             Action::Filter => {
                 self.state.log.editing = true;
@@ -564,19 +592,6 @@ impl Session {
             self.state.modals.push(Modal::Evidence { step: step.id.clone() });
         }
     }
-}
-
-/// Actions whose name, words or key hold what was typed, in the table's order.
-#[must_use]
-pub fn matches(typed: &str) -> Vec<Action> {
-    let wanted = typed.trim().to_lowercase().replace(' ', "_");
-    let holds = |text: &str| text.to_lowercase().replace(' ', "_").contains(&wanted);
-    ACTIONS
-        .iter()
-        .filter(|i| i.action != Action::Palette)
-        .filter(|i| holds(i.name) || holds(i.short) || holds(i.text) || i.keys.iter().any(|k| holds(&pretty(k))))
-        .map(|i| i.action)
-        .collect()
 }
 
 #[cfg(test)]

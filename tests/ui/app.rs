@@ -11,7 +11,7 @@ use std::time::Duration;
 use cutover::domain::run::{Command, Need, Refusal, RunStatus};
 use cutover::engine::handle::{Handle, Request};
 use cutover::snapshot::{Snapshot, StepRow};
-use cutover::ui::{UiExit, UiOptions, run_drawn_by};
+use cutover::ui::{UiExit, UiOptions, run, run_drawn_by};
 use cutover::view::state::{Button, Modal, ViewState};
 use cutover::view::theme::Theme;
 use ratatui::buffer::Buffer;
@@ -65,7 +65,7 @@ fn note(path: &Path, line: &str) {
 }
 
 fn start(scene: &str) -> Snapshot {
-    let need = (scene == "word").then(|| Need::Word("orders".to_owned()));
+    let need = matches!(scene, "word" | "real").then(|| Need::Word("orders".to_owned()));
     let step = StepRow { id: "flip".into(), number: 1, title: "Flip reads".into(), need, ..StepRow::default() };
     let status = if scene == "ended" { RunStatus::Finished } else { RunStatus::Running };
     Snapshot {
@@ -124,7 +124,9 @@ fn ui_app_child() {
     runtime.spawn(engine(publish, asked, ordered, outcome.clone()));
     let exit = runtime.block_on(async {
         let options = UiOptions::from_terminal(None, true, if scene == "flood" { 60 } else { 10 });
-        run_drawn_by(handle, options, listing).await.unwrap()
+        let shown =
+            if scene == "real" { run(handle, options).await } else { run_drawn_by(handle, options, listing).await };
+        shown.unwrap()
     });
     if exit == UiExit::TerminalGone {
         eprintln!("this panics where standard error is a dead terminal");
@@ -151,6 +153,33 @@ fn the_first_paint_comes_and_data_moves_on_its_own() {
     seat.until_text("view Home");
     seat.press(b" ");
     seat.until_text("said not taken: resting already");
+}
+
+/// The same through the front door, with the real screens.
+#[test]
+fn the_real_screens_stand_behind_the_same_keys() {
+    let mut seat = Seat::open(CHILD, "real");
+    seat.until("home", |s| s.contents().contains("orders") && s.contents().contains("Flip reads"));
+    seat.resize(24, 80);
+    seat.until("home at 80 by 24", |s| s.rows(0, 80).nth(23).is_some_and(|r| r.contains("R rollback")));
+    seat.press(b"n");
+    seat.until_text("Type orders");
+    seat.press(b"\x12");
+    seat.until_text("ROLLBACK ARMED");
+    seat.press(b"\x1b");
+    seat.until("disarmed, the box still there", |s| {
+        let text = s.contents();
+        text.contains("Type orders") && !text.contains("press R again")
+    });
+    assert!(!seat.outcome().contains("rollback") && !seat.outcome().contains("command"), "{}", seat.outcome());
+    seat.press(b"\x1b");
+    seat.until("the box closed", |s| !s.contents().contains("Type orders"));
+    seat.press(b"?");
+    seat.until_text("Help");
+    seat.press(b"\x1b");
+    seat.until("the help closed", |s| !s.contents().contains("Help"));
+    seat.press(b":quit\r");
+    seat.until_text("the run goes on");
 }
 
 #[test]

@@ -302,6 +302,9 @@ fn a_note_and_the_palette_take_text() {
     seat.type_in("roll_back");
     assert_eq!(seat.tap("enter"), [Do::Bell], "from the palette it only arms");
     assert!(seat.session.state.armed_ms().is_some());
+    seat.tap(":");
+    seat.type_in("roll_back");
+    assert_eq!(seat.tap("enter"), [Do::Bell], "also while armed");
 }
 
 #[test]
@@ -361,11 +364,30 @@ fn own_keys_move_rollback_and_cannot_remove_it() {
 }
 
 #[test]
-fn every_action_is_found_by_its_name() {
-    for info in ACTIONS.iter().filter(|i| i.action != Action::Palette) {
-        assert!(matches(info.name).contains(&info.action), "{}", info.name);
-    }
-    assert!(matches("no such thing").is_empty());
+fn a_question_there_is_no_room_for_cannot_be_answered() {
+    let mut seat = Seat::at(held(Need::Key));
+    seat.tap("n");
+    seat.paint().wait(400);
+    seat.tap("tab");
+    seat.session.resized(Rect::new(0, 0, 40, 10));
+    seat.paint().wait(5_000);
+    assert_eq!(seat.tap("enter"), []);
+    seat.session.resized(Rect::new(0, 0, 80, 24));
+    assert_eq!(seat.tap("enter"), []);
+    seat.paint().wait(400);
+    assert_eq!(seat.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word: None })]);
+}
+
+#[test]
+fn focus_goes_only_where_there_is_room() {
+    let mut seat = Seat::at(running());
+    seat.session.resized(Rect::new(0, 0, 200, 60));
+    seat.tap("tab");
+    assert_eq!(seat.session.state.focus, Pane::Evidence);
+    seat.session.resized(Rect::new(0, 0, 80, 24));
+    assert_eq!(seat.session.state.focus, Pane::Runbook);
+    seat.tap("tab");
+    assert_eq!(seat.session.state.focus, Pane::Log);
 }
 
 proptest! {
