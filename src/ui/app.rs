@@ -253,3 +253,18 @@ impl Screen {
         self.limiter.drawn(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::{mpsc, watch};
+
+    /// The screen may be moved between threads; nobody awaits it on a fixed one.
+    #[test]
+    fn the_screen_is_send() {
+        fn send<T: Send>(_: &T) {}
+        let (_publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let handle = Handle::new(snapshots, mpsc::channel(1).0, Arc::new(watch::channel(None).0), None, String::new());
+        send(&run(handle, UiOptions::from_terminal(None, true, 10)));
+    }
+}
