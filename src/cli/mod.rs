@@ -1,6 +1,79 @@
-//! Arguments.
+//! Arguments and subcommands: the one composition root.
+
+mod args;
+mod drive;
+mod exit;
+mod failure;
+mod lines;
+mod look;
 mod plan;
-/// x
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+#[cfg(feature = "rehearsal")]
+mod rehearse;
+mod rollback;
+mod run;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use exit::Exit;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+/// Parses the command line, runs the command and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let _ = color_eyre::config::HookBuilder::default().display_env_section(false).install();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage } else { Exit::Finished }.into();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            drive::say(&format!("error: no runtime: {e}"));
+            return Exit::Unexpected.into();
+        }
+    };
+    let result = runtime.block_on(dispatch(cli));
+    // Blocking reads of a vanished terminal must not hold the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit, report }) => {
+            let chain: Vec<String> = report.chain().map(ToString::to_string).collect();
+            drive::say(&if exit == Exit::Config { chain.join(": ") } else { format!("error: {}", chain.join(": ")) });
+            exit.into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let state_dir = || world::state_dir(cli.state_dir.clone());
+    match cli.command {
+        Command::Check { config, json } => run::check(&config, json).await,
+        Command::Plan { config, json } => run::plan(&config, json),
+        Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
+        #[cfg(feature = "rehearsal")]
+        Command::Rehearse { drive, speed, seed, fault, sizes } => {
+            rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?).await
+        }
+        Command::Rollback { run, what_if } => rollback::rollback(run.as_deref(), what_if, &state_dir()?).await,
+        Command::Status { run, json } => look::status(run.as_deref(), json, &state_dir()?).await,
+        Command::Runs { json } => look::runs(json, &state_dir()?),
+        Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut std::io::stdout());
+            Ok(Exit::Finished)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(Exit::Finished)
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PgSettings, PgSslMode, PgTarget};
+use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Connections, Credentials, SslMode};
 use crate::domain::plan::{Plan, SignalSource};
 use crate::engine::MachineClock;
@@ -53,7 +53,7 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
         Some(reference) => Some(switches.resolve(reference).await?),
         None => None,
     };
-    let target = PgTarget::new(PgSettings {
+    let target = PgTarget::new(&PgSettings {
         host: pg.host.clone(),
         port: pg.port,
         database: pg.database.clone(),

@@ -72,6 +72,8 @@ pub enum RowChange {
     Delete {
         /// Key, for the ledger.
         key: Key,
+        /// Key attributes as JSON, for the ledger: a delete is refused while other rows refer to the row.
+        key_json: String,
         /// Cells of the primary key columns, in column order.
         row_key: OwnedRow,
     },

@@ -375,7 +375,7 @@ fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChan
     };
     match &change.image {
         None => match (mapping.key(&change.key), mapping.row_key(&change.key)) {
-            (Ok((key, _)), Ok(row_key)) => RowChange::Delete { key, row_key },
+            (Ok((key, key_json)), Ok(row_key)) => RowChange::Delete { key, key_json, row_key },
             (Err(misfit), _) | (_, Err(misfit)) => park(misfit),
         },
         Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),

@@ -51,7 +51,7 @@ pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
                 upsert(&mapping, &image).unwrap_or_else(|misfit| RowChange::Park(ParkedRow { misfit, ..row }))
             }
             None => match mapping.row_key(&key) {
-                Ok(row_key) => RowChange::Delete { key: row.key, row_key },
+                Ok(row_key) => RowChange::Delete { key: row.key, key_json: row.key_json, row_key },
                 Err(misfit) => RowChange::Park(ParkedRow { misfit, ..row }),
             },
         })

@@ -1,1 +1,32 @@
-//! PostgreSQL.
+//! PostgreSQL: the target's tables, and our progress beside them in schema `cutover`.
+//!
+//! Rows are encoded straight into `COPY … (FORMAT binary)`. Every write goes in one transaction with the checkpoint
+//! or the positions it reaches. When the server refuses a batch, it is sent again in halves and halves of halves
+//! until only the refused rows are left; those go to the ledger, in the same transaction.
+
+mod apply;
+mod book;
+mod bulk;
+mod decode;
+mod describe;
+mod encode;
+mod json;
+mod keys;
+mod lease;
+mod names;
+mod numeric;
+mod read;
+mod retry;
+mod rows;
+mod settings;
+mod shape;
+mod target;
+mod trouble;
+mod write;
+
+pub use settings::{PgSettings, SslMode};
+pub use target::PgTarget;
+
+#[cfg(feature = "rehearsal")]
+#[cfg(test)]
+mod tests;

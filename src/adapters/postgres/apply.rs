@@ -1,0 +1,204 @@
+//! Changes with the positions they reach, in one transaction.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::{Pool, Transaction};
+use tokio_postgres::Error;
+
+use super::book;
+use super::retry::{self, Failure, Tries};
+use super::rows::{RowBuffer, Rows};
+use super::shape::Shape;
+use super::trouble;
+use super::write::{self, Way};
+use crate::adapters::postgres::keys;
+use crate::domain::plan::Table;
+use crate::domain::value::{Cell, Key};
+use crate::ports::{Applied, ChangeBatch, ErrorKind, ParkedRow, PortError, PortResult, Position, RowChange};
+
+struct Removal {
+    key: Key,
+    key_json: String,
+    row_key: Vec<Cell<'static>>,
+}
+
+/// A batch, sorted by what is to be done.
+struct Work {
+    rows: Rows,
+    removals: Vec<Removal>,
+    /// Rows to park, each with its key cells where they can be told.
+    parks: Vec<(ParkedRow, Option<Vec<Cell<'static>>>)>,
+    positions: BTreeMap<String, Position>,
+    finished: Vec<String>,
+    markers: Vec<String>,
+    expired: u64,
+}
+
+impl Work {
+    fn new(table: &Table, shape: &Shape, batch: ChangeBatch) -> Self {
+        let mut buffer = RowBuffer::new(shape.children.len());
+        let (mut removals, mut parks) = (Vec::new(), Vec::new());
+        for change in batch.rows {
+            match change {
+                RowChange::Upsert { key, key_json, row, children } => {
+                    let pushed = buffer.push(shape, &key.0, &key_json, &row, children.iter().map(Vec::as_slice));
+                    if let Err(misfit) = pushed {
+                        let cells = shape.key_of(&row).cloned().collect();
+                        parks.push((book::parked_row(&shape.id, key, &key_json, misfit), Some(cells)));
+                    }
+                }
+                RowChange::Delete { key, key_json, row_key } => removals.push(Removal { key, key_json, row_key }),
+                RowChange::Park(row) => {
+                    let cells = keys::from_json(table, &row.key_json);
+                    parks.push((row, cells));
+                }
+            }
+        }
+        let ChangeBatch { positions, finished, markers, expired, .. } = batch;
+        Self { rows: buffer.take(), removals, parks, positions, finished, markers, expired }
+    }
+}
+
+/// Applies a batch. See [`crate::ports::Target::apply`].
+pub(super) async fn apply(
+    pool: &Pool,
+    place: &str,
+    table: &Table,
+    shape: &Shape,
+    batch: ChangeBatch,
+) -> PortResult<Applied> {
+    let work = Work::new(table, shape, batch);
+    let mut tries = Tries::default();
+    loop {
+        match attempt(pool, place, shape, &work, tries.piecewise).await {
+            Ok(applied) => return Ok(applied),
+            Err(failure) => tries.after(failure, "apply changes to", &shape.main.name).await?,
+        }
+    }
+}
+
+async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
+    let mut client = retry::client(pool, place).await?;
+    let tx = client.transaction().await?;
+    fence(&tx, shape, work).await?;
+    let mut applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
+
+    let refused: Vec<&str> = applied.parked.iter().map(|p| p.key.0.as_str()).collect();
+    let landed: Vec<Key> = (0..work.rows.len())
+        .map(|r| work.rows.key(r).0)
+        .chain(work.removals.iter().map(|r| r.key.clone()))
+        .filter(|k| !refused.contains(&k.0.as_str()))
+        .collect();
+    book::unpark(&tx, &shape.id, &landed.iter().map(|k| k.0.as_str()).collect::<Vec<_>>()).await?;
+    let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
+    book::park(&tx, &shape.id, &asked).await?;
+    book::park(&tx, &shape.id, &applied.parked).await?;
+    book::advance(&tx, &shape.id, &work.positions, &work.finished).await?;
+    book::notes(&tx, &shape.id, &work.markers, work.expired).await?;
+    tx.commit().await.map_err(Failure::Commit)?;
+    applied.upserted = work.rows.len() as u64
+        - applied.parked.iter().filter(|p| !work.removals.iter().any(|r| r.key == p.key)).count() as u64;
+    Ok(applied)
+}
+
+/// Refuses a batch from a follower that somebody else has overtaken: positions never go back.
+async fn fence(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<(), Failure> {
+    if work.positions.is_empty() && work.finished.is_empty() {
+        return Ok(());
+    }
+    let Some(stored) = book::stored_positions(tx, &shape.id).await? else {
+        return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, "no start is stored")
+            .advise("store where following starts first")
+            .into());
+    };
+    for (shard, new) in &work.positions {
+        let overtaken = match stored.get(shard) {
+            None => false,
+            Some(None) => !work.finished.contains(shard),
+            Some(Some(old)) => behind(new, old),
+        };
+        if overtaken {
+            let came_back = format!("shard {shard} stands further on than this batch");
+            return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, came_back)
+                .advise("another process follows this table; read the positions back and go on from there")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a position lies before another. Sequence numbers are long integers; other text is not compared.
+fn behind(new: &Position, old: &Position) -> bool {
+    let digits = |p: &Position| {
+        let all = !p.0.is_empty() && p.0.bytes().all(|b| b.is_ascii_digit());
+        all.then(|| p.0.trim_start_matches('0').to_owned())
+    };
+    match (digits(new), digits(old)) {
+        (Some(new), Some(old)) => (new.len(), &new) < (old.len(), &old),
+        _ => false,
+    }
+}
+
+/// Everything at once: the way it goes nearly always.
+async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Error> {
+    let keys: Vec<&[Cell<'static>]> = work.removals.iter().map(|r| r.row_key.as_slice()).collect();
+    let deleted = write::delete(tx, shape, &keys).await?;
+    let keys: Vec<&[Cell<'static>]> = work.parks.iter().filter_map(|(_, key)| key.as_deref()).collect();
+    write::delete(tx, shape, &keys).await?;
+    let count = work.rows.len();
+    if count > 0 {
+        tx.batch_execute(&shape.stage).await?;
+        write::land(tx, shape, &work.rows, 0..count, Way::Merge).await?;
+    }
+    Ok(Applied { deleted, ..Applied::default() })
+}
+
+/// Piece by piece, after something was refused: only what the server refuses is parked.
+async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Error> {
+    tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+    let mut applied = Applied::default();
+    // A row that others still refer to stays; the ledger says so.
+    for (_, key) in &work.parks {
+        if let Some(key) = key {
+            let _ = write::remove(tx, shape, key).await?;
+        }
+    }
+    let mut waiting: Vec<&Removal> = Vec::new();
+    for removal in &work.removals {
+        match write::remove(tx, shape, &removal.row_key).await? {
+            Ok(gone) => applied.deleted += gone,
+            Err(_) => waiting.push(removal),
+        }
+    }
+    for (row, misfit) in write::land_piecewise(tx, shape, &work.rows).await? {
+        let (key, json) = work.rows.key(row);
+        applied.parked.push(book::parked_row(&shape.id, key, json, misfit));
+    }
+    // Rows of this batch may have let go of the ones that could not be deleted.
+    for removal in waiting {
+        match write::remove(tx, shape, &removal.row_key).await? {
+            Ok(gone) => applied.deleted += gone,
+            Err(e) => {
+                let misfit = trouble::misfit(&e, &shape.main.name);
+                applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, misfit));
+            }
+        }
+    }
+    Ok(applied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_compared_as_numbers() {
+        let p = |s: &str| Position(s.into());
+        assert!(behind(&p("99"), &p("100")));
+        assert!(behind(&p("000000000000000000000099"), &p("100")));
+        assert!(!behind(&p("100"), &p("100")));
+        assert!(!behind(&p("101"), &p("100")));
+        assert!(!behind(&p("49000000000000000000000000000000000000000001"), &p("9")));
+        assert!(!behind(&p("abc"), &p("100")));
+    }
+}

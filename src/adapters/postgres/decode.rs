@@ -1,0 +1,221 @@
+//! Binary values from the server to canonical cells.
+
+use std::borrow::Cow;
+
+use super::encode::{EPOCH_DAYS, EPOCH_MICROS, HEADER};
+use super::{json, numeric};
+use crate::domain::plan::ColumnType;
+use crate::domain::value::Cell;
+
+/// Bytes that are not what the column's type promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// One value. SELECT lists cast every column to the plan's type, so the form is known.
+pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unreadable> {
+    use ColumnType as T;
+    let Some(raw) = raw else { return Ok(Cell::Null) };
+    Ok(match ty {
+        T::Text | T::Varchar(_) => Cell::Text(Cow::Borrowed(text(raw)?)),
+        T::Uuid => Cell::Uuid(raw.try_into().map_err(|_| Unreadable)?),
+        T::Numeric(_) => Cell::Numeric(Cow::Owned(numeric::decode(raw).ok_or(Unreadable)?)),
+        T::Smallint => Cell::Int(i16::from_be_bytes(fixed(raw)?).into()),
+        T::Integer => Cell::Int(i32::from_be_bytes(fixed(raw)?).into()),
+        T::Bigint => Cell::Int(i64::from_be_bytes(fixed(raw)?)),
+        T::Double => Cell::Float(f64::from_be_bytes(fixed(raw)?)),
+        T::Boolean => Cell::Bool(fixed::<1>(raw)? != [0]),
+        T::Timestamptz => Cell::Timestamp(i64::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_MICROS)),
+        T::Date => Cell::Date(i32::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_DAYS)),
+        T::Jsonb => match raw.split_first() {
+            Some((1, body)) => Cell::Json(json::canonical_json_text(text(body)?).ok_or(Unreadable)?),
+            _ => return Err(Unreadable),
+        },
+        T::TextArray => Cell::TextArray(text_array(raw)?),
+        T::Bytea => Cell::Bytes(Cow::Borrowed(raw)),
+    })
+}
+
+fn text(raw: &[u8]) -> Result<&str, Unreadable> {
+    std::str::from_utf8(raw).map_err(|_| Unreadable)
+}
+
+fn fixed<const N: usize>(raw: &[u8]) -> Result<[u8; N], Unreadable> {
+    raw.try_into().map_err(|_| Unreadable)
+}
+
+fn text_array(mut raw: &[u8]) -> Result<Vec<Cow<'_, str>>, Unreadable> {
+    let dimensions = word(&mut raw)?;
+    word(&mut raw)?;
+    word(&mut raw)?;
+    match dimensions {
+        0 => return Ok(Vec::new()),
+        1 => {}
+        _ => return Err(Unreadable),
+    }
+    let count = usize::try_from(word(&mut raw)?).map_err(|_| Unreadable)?;
+    word(&mut raw)?;
+    let mut items = Vec::with_capacity(count.min(raw.len()));
+    for _ in 0..count {
+        // An element that is NULL has no canonical form: nothing of ours writes one.
+        let length = usize::try_from(word(&mut raw)?).map_err(|_| Unreadable)?;
+        let (item, rest) = raw.split_at_checked(length).ok_or(Unreadable)?;
+        items.push(Cow::Borrowed(text(item)?));
+        raw = rest;
+    }
+    Ok(items)
+}
+
+fn word(raw: &mut &[u8]) -> Result<i32, Unreadable> {
+    let (head, rest) = raw.split_first_chunk::<4>().ok_or(Unreadable)?;
+    *raw = rest;
+    Ok(i32::from_be_bytes(*head))
+}
+
+/// Reads one row in the form our encoder writes it. Bytes that are not one are not shown.
+pub(super) fn tuple(raw: &[u8], types: &[ColumnType], each: &mut dyn FnMut(&[Cell<'_>])) {
+    let mut reader = RowReader { started: true, ..RowReader::default() };
+    let _ = reader.feed(raw, types, each);
+}
+
+/// Splits a binary COPY stream into rows, whatever the size of the pieces it arrives in.
+#[derive(Debug, Default)]
+pub(super) struct RowReader {
+    started: bool,
+    ended: bool,
+    carry: Vec<u8>,
+}
+
+impl RowReader {
+    /// Takes one piece and hands every whole row in it to `each`.
+    pub(super) fn feed(
+        &mut self,
+        piece: &[u8],
+        types: &[ColumnType],
+        each: &mut dyn FnMut(&[Cell<'_>]),
+    ) -> Result<(), Unreadable> {
+        if self.carry.is_empty() {
+            let rest = self.rows(piece, types, each)?;
+            self.carry.extend_from_slice(rest);
+        } else {
+            let mut all = std::mem::take(&mut self.carry);
+            all.extend_from_slice(piece);
+            let rest = self.rows(&all, types, each)?;
+            self.carry.extend_from_slice(rest);
+        }
+        Ok(())
+    }
+
+    /// Whether the stream came to its own end with nothing left over.
+    pub(super) fn complete(&self) -> bool {
+        self.ended && self.carry.is_empty()
+    }
+
+    fn rows<'p>(
+        &mut self,
+        mut raw: &'p [u8],
+        types: &[ColumnType],
+        each: &mut dyn FnMut(&[Cell<'_>]),
+    ) -> Result<&'p [u8], Unreadable> {
+        if !self.started {
+            if raw.len() < HEADER.len() {
+                return Ok(raw);
+            }
+            if raw[..11] != HEADER[..11] {
+                return Err(Unreadable);
+            }
+            raw = &raw[HEADER.len()..];
+            self.started = true;
+        }
+        let mut cells = Vec::with_capacity(types.len());
+        while !self.ended {
+            let Some((count, mut rest)) = raw.split_first_chunk::<2>() else { break };
+            let count = i16::from_be_bytes(*count);
+            if count == -1 {
+                self.ended = true;
+                raw = rest;
+                break;
+            }
+            if usize::try_from(count) != Ok(types.len()) {
+                return Err(Unreadable);
+            }
+            let mut whole = true;
+            for ty in types {
+                let Some((length, tail)) = rest.split_first_chunk::<4>() else {
+                    whole = false;
+                    break;
+                };
+                let length = i32::from_be_bytes(*length);
+                if length == -1 {
+                    cells.push(Cell::Null);
+                    rest = tail;
+                    continue;
+                }
+                let Some((value, tail)) = tail.split_at_checked(usize::try_from(length).map_err(|_| Unreadable)?)
+                else {
+                    whole = false;
+                    break;
+                };
+                cells.push(cell(*ty, Some(value))?);
+                rest = tail;
+            }
+            if !whole {
+                break;
+            }
+            each(&cells);
+            cells.clear();
+            raw = rest;
+        }
+        Ok(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::adapters::postgres::encode::{self, TRAILER};
+
+    #[test]
+    fn rows_come_out_whole_however_the_stream_is_cut() {
+        let types = [ColumnType::Text, ColumnType::Integer, ColumnType::TextArray, ColumnType::Numeric(None)];
+        let rows = [
+            vec![
+                Cell::Text("a|é".into()),
+                Cell::Int(-7),
+                Cell::TextArray(vec!["x".into(), "".into()]),
+                Cell::Numeric("1.25".into()),
+            ],
+            vec![Cell::Null, Cell::Null, Cell::TextArray(vec![]), Cell::Numeric("-30000".into())],
+        ];
+        let mut wire = BytesMut::from(&HEADER[..]);
+        for row in &rows {
+            encode::tuple(&mut wire, &types, row).unwrap();
+        }
+        wire.extend_from_slice(&TRAILER);
+        for size in 1..wire.len() {
+            let mut reader = RowReader::default();
+            let mut seen: Vec<Vec<Cell<'static>>> = Vec::new();
+            for piece in wire.chunks(size) {
+                reader
+                    .feed(piece, &types, &mut |r| seen.push(r.iter().cloned().map(Cell::into_owned).collect()))
+                    .unwrap();
+            }
+            assert!(reader.complete());
+            assert_eq!(seen, rows);
+        }
+        let mut reader = RowReader::default();
+        reader.feed(&wire[..wire.len() - 3], &types, &mut |_| {}).unwrap();
+        assert!(!reader.complete());
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_leaves_the_buffer_as_it_was() {
+        let mut out = BytesMut::from(&b"kept"[..]);
+        let types = [ColumnType::Text, ColumnType::Smallint];
+        assert_eq!(encode::tuple(&mut out, &types, &[Cell::Text("a".into()), Cell::Int(70_000)]), Err(1));
+        assert_eq!(encode::tuple(&mut out, &types, &[Cell::Int(1), Cell::Int(1)]), Err(0));
+        assert_eq!(encode::tuple(&mut out, &types, &[Cell::Null]), Err(1));
+        assert_eq!(&out[..], b"kept");
+    }
+}

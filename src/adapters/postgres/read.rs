@@ -1,0 +1,114 @@
+//! Reading rows back in canonical form: whole tables, or rows by key.
+
+use std::pin::pin;
+
+use deadpool_postgres::Pool;
+use futures::TryStreamExt as _;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+
+use super::decode::{self, RowReader};
+use super::retry;
+use super::shape::{Part, Shape};
+use super::trouble;
+use crate::domain::plan::ColumnType;
+use crate::domain::value::{Cell, OwnedRow};
+use crate::ports::{ErrorKind, PortError, PortResult, TargetVisitor};
+
+/// A column as the server sent it.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+fn unreadable(tried: &str, on: &str) -> PortError {
+    PortError::new(ErrorKind::Invalid, tried, on, "a value is not in the form its type promises")
+        .advise("compare the column types with the plan: `cutover check`")
+}
+
+/// Reads a whole table at one moment.
+pub(super) async fn scan(pool: &Pool, place: &str, part: &Part, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+    let on = part.name.as_str();
+    let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
+    let mut client = retry::client(pool, place).await?;
+    let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
+    tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(error)?;
+    let statement = tx.prepare_cached(&part.copy_out).await.map_err(error)?;
+    let mut stream = pin!(tx.copy_out(&statement).await.map_err(error)?);
+    let mut reader = RowReader::default();
+    while let Some(piece) = stream.try_next().await.map_err(error)? {
+        reader.feed(&piece, &part.types, &mut |row| each(row)).map_err(|_| unreadable("scan", on))?;
+    }
+    if reader.complete() { Ok(()) } else { Err(unreadable("scan", on)) }
+}
+
+/// A main row with the rows of each child table.
+pub(super) type Family = (OwnedRow, Vec<Vec<OwnedRow>>);
+
+/// Reads rows by key with their children, all at one moment, in the order of the keys.
+pub(super) async fn fetch(
+    pool: &Pool,
+    place: &str,
+    shape: &Shape,
+    keys: &[OwnedRow],
+) -> PortResult<Vec<Option<Family>>> {
+    let on = shape.main.name.as_str();
+    let error = |e: tokio_postgres::Error| trouble::error(&e, "fetch rows from", on);
+    let mut found: Vec<Option<Family>> = vec![None; keys.len()];
+    if keys.is_empty() || shape.key.is_empty() {
+        return Ok(found);
+    }
+    let mut client = retry::client(pool, place).await?;
+    let tx = client
+        .build_transaction()
+        .read_only(true)
+        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+        .start()
+        .await
+        .map_err(error)?;
+    let arrays = shape.key_arrays(keys.iter().map(Vec::as_slice));
+    let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
+    let statement = tx.prepare_cached(&shape.fetch).await.map_err(error)?;
+    for row in tx.query(&statement, &params).await.map_err(error)? {
+        let (place, cells) = numbered(&row, &shape.main.types).ok_or_else(|| unreadable("fetch rows from", on))?;
+        if let Some(slot) = found.get_mut(place) {
+            *slot = Some((cells, vec![Vec::new(); shape.children.len()]));
+        }
+    }
+    for (i, child) in shape.children.iter().enumerate() {
+        let statement = tx.prepare_cached(&shape.fetch_children[i]).await.map_err(error)?;
+        for row in tx.query(&statement, &params).await.map_err(error)? {
+            let (place, cells) = numbered(&row, &child.types).ok_or_else(|| unreadable("fetch rows from", on))?;
+            if let Some(Some((_, children))) = found.get_mut(place) {
+                children[i].push(cells);
+            }
+        }
+    }
+    tx.commit().await.map_err(error)?;
+    Ok(found)
+}
+
+/// A row whose first column says which key it belongs to, from 1.
+fn numbered(row: &Row, types: &[ColumnType]) -> Option<(usize, OwnedRow)> {
+    let n: i64 = row.try_get(0).ok()?;
+    let cells = types
+        .iter()
+        .enumerate()
+        .map(|(i, ty)| {
+            let raw: Raw<'_> = row.try_get(i + 1).ok()?;
+            decode::cell(*ty, raw.0).ok().map(Cell::into_owned)
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some((usize::try_from(n - 1).ok()?, cells))
+}

@@ -1,0 +1,72 @@
+//! Running a transaction again: once more in pieces when the data is refused, a few times when it collides.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Error;
+
+use super::trouble;
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// Why a transaction did not get through.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A statement failed: nothing is done.
+    Statement(Error),
+    /// The commit failed: refused, or it is not known.
+    Commit(Error),
+    /// Something that is an answer already.
+    Port(PortError),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Statement(e)
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(e: PortError) -> Self {
+        Self::Port(e)
+    }
+}
+
+const COLLISIONS: u32 = 6;
+
+/// A connection from the pool.
+pub(super) async fn client(pool: &Pool, place: &str) -> PortResult<Object> {
+    pool.get().await.map_err(|e| trouble::pool(&e, place))
+}
+
+/// What has been tried so far.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// Whether to go piece by piece from now on.
+    pub piecewise: bool,
+    collisions: u32,
+}
+
+impl Tries {
+    /// After a failure: `Ok` when another attempt may help, else what to tell the caller.
+    pub(super) async fn after(&mut self, failure: Failure, tried: &str, on: &str) -> PortResult<()> {
+        let at_commit = matches!(failure, Failure::Commit(_));
+        let error = match failure {
+            Failure::Port(e) => return Err(e),
+            Failure::Statement(e) | Failure::Commit(e) => e,
+        };
+        if trouble::is_data(&error) && !self.piecewise {
+            self.piecewise = true;
+        } else if trouble::is_collision(&error) && self.collisions < COLLISIONS {
+            // Let the other one finish; which one waits longer is left to chance.
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(5..=40 << self.collisions))).await;
+            self.collisions += 1;
+        } else if at_commit && trouble::is_unknown(&error) {
+            let came_back = format!("the connection broke at commit: {error}");
+            return Err(PortError::new(ErrorKind::TimedOut, tried, on, came_back)
+                .advise("it may be done or not: read the stored progress back, then go on from there"));
+        } else {
+            return Err(trouble::error(&error, tried, on));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! A table's statements, made once from the plan.
+
+use super::names::{ident, list, qualified};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
+use crate::domain::value::Cell;
+
+/// One table as SQL: the main one or a child.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The name as the plan writes it.
+    pub name: String,
+    /// The name, quoted.
+    pub sql: String,
+    /// Column types in order.
+    pub types: Vec<ColumnType>,
+    names: Vec<String>,
+    /// `COPY … FROM STDIN`.
+    pub copy_in: String,
+    /// The SELECT list that reads rows in the form the decoder knows.
+    pub select: String,
+    /// `COPY (SELECT …) TO STDOUT`.
+    pub copy_out: String,
+    /// Columns that rows are ordered by within one parent.
+    order: String,
+    /// For a child: its columns that hold the parent's key, in the order of the parent's key columns.
+    parent_key: Vec<String>,
+}
+
+/// A main table with its children.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    /// The plan's id.
+    pub id: String,
+    /// The main table.
+    pub main: Part,
+    /// Child tables in the plan's order.
+    pub children: Vec<Part>,
+    /// Places of the key columns in the main row.
+    pub key: Vec<usize>,
+    /// Makes the staging table of this connection if it is not there; empties itself at commit.
+    pub stage: String,
+    /// `COPY` into the staging table.
+    pub stage_copy: String,
+    /// Moves the staging table's rows into the main table and makes way for their children.
+    pub merge: String,
+    /// Empties the staging table within a transaction.
+    pub unstage: String,
+    /// Deletes rows by key, children first.
+    pub delete: Vec<String>,
+    /// Reads main rows by key.
+    pub fetch: String,
+    /// Reads child rows by the parent's key.
+    pub fetch_children: Vec<String>,
+}
+
+impl Part {
+    fn new(name: &str, columns: &[Column], parent_key: Vec<String>) -> Self {
+        let sql = qualified(name);
+        let names = list(columns.iter().map(|c| c.name.as_str()));
+        let select = columns.iter().map(|c| format!("t.{}::{}", ident(&c.name), read_as(c.ty))).collect::<Vec<_>>();
+        let select = select.join(", ");
+        let ordinal = columns.iter().filter(|c| c.from == ColumnSource::Ordinal).collect::<Vec<_>>();
+        let by_key = columns.iter().filter(|c| c.key).collect::<Vec<_>>();
+        let by_all = columns.iter().filter(|c| c.ty != ColumnType::Jsonb).collect::<Vec<_>>();
+        let order = [ordinal, by_key, by_all].into_iter().find(|o| !o.is_empty()).unwrap_or_default();
+        let order = order.iter().map(|c| format!(", t.{}", ident(&c.name))).collect();
+        Self {
+            name: name.to_owned(),
+            copy_in: format!("COPY {sql} ({names}) FROM STDIN (FORMAT binary)"),
+            copy_out: format!("COPY (SELECT {select} FROM {sql} t) TO STDOUT (FORMAT binary)"),
+            types: columns.iter().map(|c| c.ty).collect(),
+            names: columns.iter().map(|c| c.name.clone()).collect(),
+            sql,
+            select,
+            order,
+            parent_key,
+        }
+    }
+
+    /// The name of a column by its place; `-` past the end.
+    pub(super) fn column(&self, place: usize) -> String {
+        self.names.get(place).map_or_else(|| "-".to_owned(), Clone::clone)
+    }
+}
+
+impl Shape {
+    /// The statements of a table.
+    pub(super) fn new(table: &Table) -> Self {
+        let main = Part::new(&table.target, &table.columns, Vec::new());
+        let children: Vec<Part> = table
+            .children
+            .iter()
+            .map(|c| Part::new(&c.target, &c.columns, parent_key(table, &c.parent_key, &c.columns)))
+            .collect();
+        let keys: Vec<(usize, &Column)> = table.columns.iter().enumerate().filter(|(_, c)| c.key).collect();
+        let names = list(table.columns.iter().map(|c| c.name.as_str()));
+        let stage = stage_name(table);
+        let typed: Vec<String> = table.columns.iter().map(|c| format!("{} {}", ident(&c.name), c.ty.sql())).collect();
+        let rest: Vec<String> =
+            table.columns.iter().filter(|c| !c.key).map(|c| format!("{0} = EXCLUDED.{0}", ident(&c.name))).collect();
+        let conflict = match (keys.is_empty(), rest.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => format!("ON CONFLICT ({}) DO NOTHING", list(table.key_columns())),
+            (false, false) => format!("ON CONFLICT ({}) DO UPDATE SET {}", list(table.key_columns()), rest.join(", ")),
+        };
+        let key_names: Vec<&str> = keys.iter().map(|(_, c)| c.name.as_str()).collect();
+        let mut merge = String::new();
+        for child in &children {
+            let on = pairs(&child.parent_key, &key_names, |c, k| format!("t.{} = s.{}", ident(c), ident(k)));
+            merge.push_str(&format!("DELETE FROM {} t USING {stage} s WHERE {on}; ", child.sql));
+        }
+        merge.push_str(&format!(
+            "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {stage} {conflict}",
+            main.sql
+        ));
+        let params = (1..=keys.len()).map(|i| format!("${i}::text[]")).collect::<Vec<_>>().join(", ");
+        let aliases = (0..keys.len()).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", ");
+        let given: Vec<String> =
+            keys.iter().enumerate().map(|(i, (_, c))| from_text(c.ty, &format!("k.k{i}"))).collect();
+        let on_main = pairs(&key_names, &given, |c, g| format!("t.{} = {g}", ident(c)));
+        let on_child = |child: &Part| pairs(&child.parent_key, &given, |c, g| format!("t.{} = {g}", ident(c)));
+        let mut delete: Vec<String> = children
+            .iter()
+            .map(|c| format!("DELETE FROM {} t USING unnest({params}) AS k({aliases}) WHERE {}", c.sql, on_child(c)))
+            .collect();
+        delete.push(format!("DELETE FROM {} t USING unnest({params}) AS k({aliases}) WHERE {on_main}", main.sql));
+        let numbered = format!("unnest({params}) WITH ORDINALITY AS k({aliases}, n)");
+        let fetch = format!("SELECT k.n, {} FROM {numbered} JOIN {} t ON {on_main}", main.select, main.sql);
+        let fetch_children = children
+            .iter()
+            .map(|c| {
+                let (select, sql, on, order) = (&c.select, &c.sql, on_child(c), &c.order);
+                format!("SELECT k.n, {select} FROM {numbered} JOIN {sql} t ON {on} ORDER BY k.n{order}")
+            })
+            .collect();
+        Self {
+            id: table.id.clone(),
+            stage: format!("CREATE TEMP TABLE IF NOT EXISTS {stage} ({}) ON COMMIT DELETE ROWS", typed.join(", ")),
+            stage_copy: format!("COPY {stage} ({names}) FROM STDIN (FORMAT binary)"),
+            unstage: format!("DELETE FROM {stage}"),
+            key: keys.iter().map(|(i, _)| *i).collect(),
+            main,
+            children,
+            merge,
+            delete,
+            fetch,
+            fetch_children,
+        }
+    }
+
+    /// The key cells of a main row.
+    pub(super) fn key_of<'r, 'c>(&'r self, row: &'r [Cell<'c>]) -> impl Iterator<Item = &'r Cell<'c>> {
+        self.key.iter().filter_map(|i| row.get(*i))
+    }
+
+    /// Keys as one text array per key column, for `unnest`. A key that does not fit the columns becomes NULL
+    /// and matches nothing.
+    pub(super) fn key_arrays<'k>(&self, keys: impl Iterator<Item = &'k [Cell<'static>]>) -> Vec<Vec<Option<String>>> {
+        let mut arrays = vec![Vec::new(); self.key.len()];
+        for key in keys {
+            for (i, array) in arrays.iter_mut().enumerate() {
+                array.push(key.get(i).and_then(as_text));
+            }
+        }
+        arrays
+    }
+}
+
+/// The child's columns in the order of the parent's key columns: by the attribute both come from, else by place.
+fn parent_key(table: &Table, named: &[String], columns: &[Column]) -> Vec<String> {
+    let matching: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|c| c.key)
+        .filter_map(|key| {
+            let ColumnSource::Attribute(path) = &key.from else { return None };
+            let [attribute] = path.as_slice() else { return None };
+            let from = ColumnSource::Parent(attribute.clone());
+            columns.iter().find(|c| c.from == from && named.contains(&c.name)).map(|c| c.name.clone())
+        })
+        .collect();
+    if matching.len() == table.key_columns().count() { matching } else { named.to_vec() }
+}
+
+fn pairs<A: AsRef<str>, B: AsRef<str>>(left: &[A], right: &[B], each: impl Fn(&str, &str) -> String) -> String {
+    let on: Vec<String> = left.iter().zip(right).map(|(l, r)| each(l.as_ref(), r.as_ref())).collect();
+    // Without a key nothing may match, least of all everything.
+    if on.is_empty() || left.len() != right.len() { "false".to_owned() } else { on.join(" AND ") }
+}
+
+/// The type a column is read as: no lengths, so that nothing is cut or rounded on the way.
+fn read_as(ty: ColumnType) -> String {
+    match ty {
+        ColumnType::Varchar(_) => "text".to_owned(),
+        ColumnType::Numeric(_) => "numeric".to_owned(),
+        other => other.sql(),
+    }
+}
+
+/// A key's text back to its type, in SQL.
+fn from_text(ty: ColumnType, text: &str) -> String {
+    match ty {
+        // Intervals are multiplied as floats, so seconds and their rest go separately.
+        ColumnType::Timestamptz => format!(
+            "('epoch'::timestamptz + {text}::bigint / 1000000 * interval '1 second' \
+             + {text}::bigint % 1000000 * interval '1 microsecond')"
+        ),
+        ColumnType::Date => format!("('epoch'::date + {text}::integer)"),
+        ColumnType::Bytea => format!("decode({text}, 'hex')"),
+        other => format!("{text}::{}", read_as(other)),
+    }
+}
+
+fn as_text(cell: &Cell<'_>) -> Option<String> {
+    Some(match cell {
+        Cell::Text(s) | Cell::Numeric(s) | Cell::Json(s) => s.to_string(),
+        Cell::Uuid(u) => uuid::Uuid::from_bytes(*u).to_string(),
+        Cell::Int(i) | Cell::Timestamp(i) => i.to_string(),
+        Cell::Date(d) => d.to_string(),
+        Cell::Float(x) => x.to_string(),
+        Cell::Bool(b) => b.to_string(),
+        Cell::Bytes(b) => b.iter().map(|b| format!("{b:02x}")).collect(),
+        Cell::Null | Cell::TextArray(_) => return None,
+    })
+}
+
+/// A staging table's name: it changes when the columns do, so that a changed mapping never meets an old one.
+fn stage_name(table: &Table) -> String {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(table.target.as_bytes());
+    for c in &table.columns {
+        crc.update(c.name.as_bytes());
+        crc.update(c.ty.sql().as_bytes());
+    }
+    let id: String = table.id.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
+    ident(&format!("cutover_stage_{}_{:08x}", id.to_lowercase(), crc.finalize()))
+}

@@ -1,0 +1,357 @@
+//! PostgreSQL as a target.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Error;
+
+use super::book;
+use super::bulk::PgBulk;
+use super::names::qualified;
+use super::retry;
+use super::settings::PgSettings;
+use super::shape::Shape;
+use super::{apply, describe, lease, read, trouble};
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::plan::Table;
+use crate::domain::value::{Key, OwnedRow};
+use crate::ports::{
+    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, ParkedRow, Partition, PortError, PortResult,
+    Position, Target, TargetTable, TargetVisitor,
+};
+
+/// A PostgreSQL database that takes rows and keeps our progress beside them.
+pub struct PgTarget {
+    pool: Pool,
+    place: String,
+    /// Statements by table id, made once; a table that changed is made anew.
+    shapes: Mutex<HashMap<String, (Table, Arc<Shape>)>>,
+}
+
+impl PgTarget {
+    /// A target. Connects when it is first used.
+    ///
+    /// # Errors
+    /// `Invalid` when TLS cannot be set up: an unreadable `ca_file`, no certificate authorities.
+    pub fn new(settings: &PgSettings) -> PortResult<Self> {
+        Ok(Self { pool: settings.pool()?, place: settings.place(), shapes: Mutex::default() })
+    }
+
+    /// Connects once and says which version the server is, for checks: `15.18`.
+    ///
+    /// # Errors
+    /// `Denied` for a wrong password or user, `NotFound` for an unknown database, `Unreachable` when nobody answers.
+    pub async fn version(&self) -> PortResult<String> {
+        let client = self.client().await?;
+        let row = client.query_one("SHOW server_version", &[]).await.map_err(self.error("ask", "the server"))?;
+        row.try_get(0).map_err(self.error("ask", "the server"))
+    }
+
+    async fn client(&self) -> PortResult<Object> {
+        retry::client(&self.pool, &self.place).await
+    }
+
+    fn shape(&self, table: &Table) -> Arc<Shape> {
+        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        match shapes.get(&table.id) {
+            Some((known, shape)) if known == table => Arc::clone(shape),
+            _ => {
+                let shape = Arc::new(Shape::new(table));
+                shapes.insert(table.id.clone(), (table.clone(), Arc::clone(&shape)));
+                shape
+            }
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn error<'e>(&self, tried: &'e str, on: &'e str) -> impl Fn(Error) -> PortError + use<'e> {
+        move |e| trouble::error(&e, tried, on)
+    }
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+#[async_trait]
+impl Target for PgTarget {
+    async fn prepare(&self) -> PortResult<()> {
+        let error = self.error("prepare", "schema cutover");
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute(book::TABLES).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
+        let client = self.client().await?;
+        describe::describe(&client, table).await.map_err(self.error("describe", &table.target))
+    }
+
+    async fn create(&self, table: &Table) -> PortResult<bool> {
+        let error = self.error("create", &table.target);
+        let mut client = self.client().await?;
+        if describe::exists(&client, &table.target).await.map_err(&error)? {
+            return Ok(false);
+        }
+        let Some(ddl) = &table.ddl else {
+            return Err(PortError::new(ErrorKind::NotFound, "create", &table.target, "the plan has no DDL for it")
+                .advise("create the table, or give its DDL in the table's section"));
+        };
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+        tx.batch_execute(ddl).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)?;
+        if describe::exists(&client, &table.target).await.map_err(&error)? {
+            return Ok(true);
+        }
+        Err(PortError::new(ErrorKind::Invalid, "create", &table.target, "its DDL ran but created another table")
+            .advise("names are case-sensitive here; make the DDL and the plan agree"))
+    }
+
+    async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
+        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table))))
+    }
+
+    async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
+        let error = self.error("read checkpoints of", &table.id);
+        let client = self.client().await?;
+        let sql = r#"SELECT part, "of", cursor, rows, parked, done FROM cutover.load_checkpoint
+                     WHERE table_id = $1 ORDER BY "of", part"#;
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&table.id]).await.map_err(&error)?;
+        rows.iter()
+            .map(|row| {
+                let (index, of): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
+                Ok(Checkpoint {
+                    part: Partition { index: index.cast_unsigned(), of: of.cast_unsigned() },
+                    cursor: row.try_get::<_, Option<String>>(2)?.map(Cursor),
+                    rows: unsigned(row.try_get(3)?),
+                    parked: unsigned(row.try_get(4)?),
+                    done: row.try_get(5)?,
+                })
+            })
+            .collect::<Result<_, Error>>()
+            .map_err(error)
+    }
+
+    async fn reset(&self, table: &Table) -> PortResult<()> {
+        let error = self.error("reset", &table.target);
+        let mut client = self.client().await?;
+        let mut there = Vec::new();
+        for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
+            if describe::exists(&client, name).await.map_err(&error)? {
+                there.push(qualified(name));
+            }
+        }
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+        if !there.is_empty() {
+            tx.batch_execute("SAVEPOINT quick").await.map_err(&error)?;
+            match tx.batch_execute(&format!("TRUNCATE {}", there.join(", "))).await {
+                Ok(()) => {}
+                // Tables outside this one refer to it. CASCADE would empty them, so row by row it is.
+                Err(e) if e.code().is_some_and(|c| c.code() == "0A000") => {
+                    let deletes: Vec<String> = there.iter().map(|t| format!("DELETE FROM {t}")).collect();
+                    let sql = format!("ROLLBACK TO SAVEPOINT quick; {}", deletes.join("; "));
+                    tx.batch_execute(&sql).await.map_err(&error)?;
+                }
+                Err(e) => return Err(error(e)),
+            }
+        }
+        for kept in ["load_checkpoint", "stream_position", "stream", "marker", "parked", "expired"] {
+            let sql = format!("DELETE FROM cutover.{kept} WHERE table_id = $1");
+            tx.execute(&sql, &[&table.id]).await.map_err(&error)?;
+        }
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn finish_load(&self, table: &Table) -> PortResult<()> {
+        let error = self.error("analyse", &table.target);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+        for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
+            tx.batch_execute(&format!("ANALYZE {}", qualified(name))).await.map_err(&error)?;
+        }
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn start_positions(
+        &self,
+        table: &Table,
+        stream: &str,
+        positions: &BTreeMap<String, Position>,
+    ) -> PortResult<()> {
+        let error = self.error("store the start of following", &table.id);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.execute(
+            "INSERT INTO cutover.stream (table_id, stream) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &[&table.id, &stream],
+        )
+        .await
+        .map_err(&error)?;
+        let sql = "SELECT stream FROM cutover.stream WHERE table_id = $1 FOR UPDATE";
+        let known: String = tx.query_one(sql, &[&table.id]).await.and_then(|r| r.try_get(0)).map_err(&error)?;
+        if known != stream {
+            let came_back = format!("another stream is being followed: {known}");
+            return Err(PortError::new(ErrorKind::Conflict, "store the start of following", &table.id, came_back)
+                .advise("the stream was recreated and changes between are lost; reset the table and load it again"));
+        }
+        let shards: Vec<&str> = positions.keys().map(String::as_str).collect();
+        let values: Vec<&str> = positions.values().map(|p| p.0.as_str()).collect();
+        tx.execute(
+            "INSERT INTO cutover.stream_position (table_id, shard, position)
+             SELECT $1, * FROM unnest($2::text[], $3::text[]) ON CONFLICT DO NOTHING",
+            &[&table.id, &shards, &values],
+        )
+        .await
+        .map_err(&error)?;
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
+        let error = self.error("read positions of", &table.id);
+        let client = self.client().await?;
+        // One statement, so that stream and positions are of one moment.
+        let sql = "SELECT s.stream, p.shard, CASE WHEN p.finished THEN NULL ELSE p.position END FROM cutover.stream s
+                   LEFT JOIN cutover.stream_position p USING (table_id) WHERE s.table_id = $1";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&table.id]).await.map_err(&error)?;
+        let mut found = None;
+        for row in &rows {
+            let (_, positions) = match &mut found {
+                Some(found) => found,
+                None => found.insert((row.try_get(0).map_err(&error)?, BTreeMap::new())),
+            };
+            if let Some(shard) = row.try_get::<_, Option<String>>(1).map_err(&error)? {
+                positions.insert(shard, row.try_get::<_, Option<String>>(2).map_err(&error)?.map(Position));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
+        let shape = self.shape(table);
+        apply::apply(&self.pool, &self.place, table, &shape, batch).await
+    }
+
+    async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
+        let error = self.error("read markers of", &table.id);
+        let client = self.client().await?;
+        let sql = "SELECT applied_at FROM cutover.marker WHERE table_id = $1 AND nonce = $2";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let row = client.query_opt(&statement, &[&table.id, &nonce]).await.map_err(&error)?;
+        row.map(|r| r.try_get(0).map(At)).transpose().map_err(error)
+    }
+
+    async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
+        let error = self.error("count", &table.target);
+        let name = qualified(&table.target);
+        let mut client = self.client().await?;
+        if exact {
+            let tx = client.build_transaction().read_only(true).start().await.map_err(&error)?;
+            tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+            let row = tx.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.map_err(&error)?;
+            return Ok(Count::exact(unsigned(row.try_get(0).map_err(&error)?), book::wall()));
+        }
+        let sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let row = client.query_opt(&statement, &[&name]).await.map_err(&error)?;
+        let rows: Option<i64> = row.map(|r| r.try_get(0)).transpose().map_err(&error)?;
+        match rows {
+            None => Err(PortError::new(ErrorKind::NotFound, "count", &table.target, "no such table")),
+            // The server has not looked yet: nobody knows.
+            Some(n) if n < 0 => Ok(Count { at: book::wall(), ..Count::default() }),
+            Some(n) => Ok(Count::estimated(unsigned(n), book::wall())),
+        }
+    }
+
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
+        let error = self.error("read the ledger of", &table.id);
+        let client = self.client().await?;
+        // Both numbers of one moment: a null reason stands for the rows that expired.
+        let sql = "SELECT reason, count(*) FROM cutover.parked WHERE table_id = $1 GROUP BY reason
+                   UNION ALL SELECT NULL, rows FROM cutover.expired WHERE table_id = $1";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let (mut reasons, mut expired) = (BTreeMap::new(), 0);
+        for row in client.query(&statement, &[&table.id]).await.map_err(&error)? {
+            let n = unsigned(row.try_get(1).map_err(&error)?);
+            match row.try_get::<_, Option<&str>>(0).map_err(&error)? {
+                Some(name) => *reasons.entry(book::reason(name)).or_insert(0) += n,
+                None => expired += n,
+            }
+        }
+        Ok((reasons, expired))
+    }
+
+    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>> {
+        let error = self.error("read the ledger of", &table.id);
+        let client = self.client().await?;
+        let sql = r#"SELECT key, "column", reason, key_json FROM cutover.parked WHERE table_id = $1
+                     ORDER BY first_seen, key LIMIT $2"#;
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&table.id, &i64::from(limit)]).await.map_err(&error)?;
+        rows.iter()
+            .map(|row| {
+                Ok(ParkedRow {
+                    table: table.id.clone(),
+                    key: Key(row.try_get(0)?),
+                    misfit: Misfit { column: row.try_get(1)?, reason: book::reason(row.try_get(2)?) },
+                    key_json: row.try_get(3)?,
+                })
+            })
+            .collect::<Result<_, Error>>()
+            .map_err(error)
+    }
+
+    async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+        let shape = self.shape(table);
+        read::scan(&self.pool, &self.place, &shape.main, each).await
+    }
+
+    async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+        let shape = self.shape(table);
+        let Some(part) = shape.children.get(child) else {
+            let came_back = format!("the plan has no child table {child}");
+            return Err(PortError::new(ErrorKind::Invalid, "scan", &table.id, came_back));
+        };
+        read::scan(&self.pool, &self.place, part, each).await
+    }
+
+    async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>> {
+        read::fetch(&self.pool, &self.place, &self.shape(table), keys).await
+    }
+
+    async fn writes(&self, tables: &[Table]) -> PortResult<u64> {
+        let error = self.error("read write counters of", "pg_stat_user_tables");
+        let names: Vec<String> = tables
+            .iter()
+            .flat_map(|t| t.children.iter().map(|c| &c.target).chain([&t.target]))
+            .map(|n| qualified(n))
+            .collect();
+        let client = self.client().await?;
+        let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+                   WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n)";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let row = client.query_one(&statement, &[&names]).await.map_err(&error)?;
+        row.try_get(0).map(unsigned).map_err(error)
+    }
+
+    async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
+        lease::take(&self.pool, &self.place, run, holder, ttl_ms, false).await
+    }
+
+    async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
+        lease::take(&self.pool, &self.place, run, holder, ttl_ms, true).await
+    }
+
+    async fn release(&self, holder: &str) -> PortResult<()> {
+        lease::release(&self.pool, &self.place, holder).await
+    }
+}

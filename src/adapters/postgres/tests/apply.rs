@@ -1,0 +1,201 @@
+//! Changes: rows, ledger, positions, markers and counters move together or not at all.
+
+use std::collections::BTreeMap;
+
+use super::{AUTHOR, ISBN, Place, TITLE, book, delete, key_json, key_of, text, upsert, uuid_of, with};
+use crate::domain::mapping::{Misfit, MisfitReason as R};
+use crate::domain::value::Cell;
+use crate::ports::{ChangeBatch, ErrorKind, ParkedRow, Position, RowChange, Target as _};
+
+fn rows(rows: Vec<RowChange>) -> ChangeBatch {
+    ChangeBatch { rows, ..ChangeBatch::default() }
+}
+
+fn at(shard: &str, position: &str) -> BTreeMap<String, Position> {
+    BTreeMap::from([(shard.to_owned(), Position(position.to_owned()))])
+}
+
+fn park(n: u32) -> ParkedRow {
+    let misfit = Misfit { column: "price".into(), reason: R::NumberRange };
+    ParkedRow { table: "books".into(), key: key_of(n), misfit, key_json: key_json(n) }
+}
+
+#[tokio::test]
+async fn upserts_replace_rows_and_children_and_deletes_take_them_away() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &(0..4).map(|n| book(n, "old", &["a", "b", "c"])).collect::<Vec<_>>()).await;
+    let batch = rows(vec![upsert(book(1, "new", &["z"])), delete(2), delete(77), upsert(book(9, "added", &[]))]);
+    let applied = place.target.apply(&table, batch).await.unwrap();
+    assert_eq!((applied.upserted, applied.deleted, applied.parked.len()), (2, 1, 0));
+    let titles = place.text("SELECT string_agg(title, ' ' ORDER BY id) FROM books").await;
+    assert_eq!(titles.unwrap(), "old new old added");
+    let keys: Vec<_> = [1, 2, 3].map(|n| vec![Cell::Uuid(uuid_of(n))]).into();
+    let found = place.target.fetch(&table, &keys).await.unwrap();
+    let (row, children) = found[0].as_ref().unwrap();
+    assert_eq!(row[TITLE], text("new"));
+    assert_eq!(children, &vec![vec![vec![Cell::Uuid(uuid_of(1)), Cell::Int(0), text("z")]]]);
+    assert_eq!(found[1], None);
+    assert_eq!(found[2].as_ref().unwrap().1[0].len(), 3);
+}
+
+#[tokio::test]
+async fn a_parked_row_leaves_the_table_and_comes_back_when_it_fits() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "here", &["t"]), book(2, "stays", &[])]).await;
+    let applied = place.target.apply(&table, rows(vec![RowChange::Park(park(1)), RowChange::Park(park(5))])).await;
+    assert_eq!(applied.unwrap().parked, vec![]);
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 1);
+    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![park(1), park(5)]);
+    let seen = place.text("SELECT min(first_seen)::text FROM cutover.parked").await;
+    // Parked again: one entry, first seen when it was.
+    place.target.apply(&table, rows(vec![RowChange::Park(park(1))])).await.unwrap();
+    assert_eq!(place.text("SELECT min(first_seen)::text FROM cutover.parked").await, seen);
+    assert_eq!(place.target.ledger(&table).await.unwrap().0, BTreeMap::from([(R::NumberRange, 2)]));
+    // One comes back, the other is deleted at the source: neither is parked any more.
+    place.target.apply(&table, rows(vec![upsert(book(1, "back", &[])), delete(5)])).await.unwrap();
+    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 2);
+}
+
+#[tokio::test]
+async fn refused_rows_are_parked_and_their_old_versions_removed() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &(0..6).map(|n| book(n, "old", &["t"])).collect::<Vec<_>>()).await;
+    let batch = ChangeBatch {
+        rows: vec![
+            upsert(book(0, "new", &[])),
+            upsert(with(book(1, "new", &[]), ISBN, text("isbn-5"))),
+            upsert(with(book(2, "new", &[]), AUTHOR, text("nobody"))),
+            upsert(book(3, "new", &["u"])),
+            upsert(with(book(4, "", &[]), TITLE, Cell::Bool(true))),
+        ],
+        positions: at("shard-1", "200"),
+        ..ChangeBatch::default()
+    };
+    place.target.start_positions(&table, "stream-a", &at("shard-1", "100")).await.unwrap();
+    let applied = place.target.apply(&table, batch).await.unwrap();
+    assert_eq!(applied.upserted, 2);
+    let parked: Vec<_> = applied.parked.iter().map(|p| (p.key.clone(), p.misfit.reason)).collect();
+    assert_eq!(parked, vec![(key_of(1), R::DuplicateUnique), (key_of(2), R::ForeignKey)]);
+    let titles = place.text("SELECT string_agg(title || right(id::text, 1), ' ' ORDER BY id) FROM books").await;
+    assert_eq!(titles.unwrap(), "new0 new3 old5");
+    assert_eq!(place.target.parked(&table, 9).await.unwrap().len(), 3);
+    let (_, positions) = place.target.positions(&table).await.unwrap().unwrap();
+    assert_eq!(positions["shard-1"], Some(Position("200".into())));
+}
+
+#[tokio::test]
+async fn rows_that_wait_for_others_of_their_batch_land() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "one", &[]), book(2, "two", &[])]).await;
+    // Book 2 takes the isbn that book 1 gives free, and stands before it; one row is refused for good.
+    let batch = rows(vec![
+        upsert(with(book(2, "two", &[]), ISBN, text("isbn-1"))),
+        upsert(with(book(1, "one", &[]), ISBN, text("free"))),
+        upsert(with(book(3, "three", &[]), AUTHOR, text("nobody"))),
+    ]);
+    let applied = place.target.apply(&table, batch).await.unwrap();
+    assert_eq!(applied.parked.iter().map(|p| p.key.clone()).collect::<Vec<_>>(), vec![key_of(3)]);
+    assert_eq!(place.text("SELECT string_agg(isbn, ' ' ORDER BY id) FROM books").await.unwrap(), "free isbn-1");
+}
+
+#[tokio::test]
+async fn a_delete_that_is_refused_waits_in_the_ledger() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "ordered", &["t"]), book(2, "free", &[])]).await;
+    place
+        .sql
+        .batch_execute(&format!(
+            "CREATE TABLE orders (book uuid REFERENCES books); INSERT INTO orders VALUES ('{}')",
+            key_of(1)
+        ))
+        .await
+        .unwrap();
+    let applied = place.target.apply(&table, rows(vec![delete(1), delete(2)])).await.unwrap();
+    assert_eq!((applied.deleted, applied.upserted), (1, 0));
+    assert_eq!(applied.parked[0].misfit.reason, R::ForeignKey);
+    assert_eq!(applied.parked[0].key_json, key_json(1));
+    // The refused row is whole: its children were not taken away.
+    assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 1);
+    place.sql.batch_execute("DELETE FROM orders").await.unwrap();
+    assert_eq!(place.target.apply(&table, rows(vec![delete(1)])).await.unwrap().deleted, 1);
+    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn positions_markers_and_expiry_go_with_the_rows() {
+    let (place, table) = Place::with_books().await;
+    assert_eq!(place.target.positions(&table).await.unwrap(), None);
+    let start: BTreeMap<_, _> = [("s1", "100"), ("s2", "9")].map(|(s, p)| (s.into(), Position(p.into()))).into();
+    place.target.start_positions(&table, "arn:1", &start).await.unwrap();
+    // Again: what is there stays, what is new is added.
+    let mut again = start.clone();
+    again.insert("s1".into(), Position("5".into()));
+    again.insert("s3".into(), Position("1".into()));
+    place.target.start_positions(&table, "arn:1", &again).await.unwrap();
+    let (stream, positions) = place.target.positions(&table).await.unwrap().unwrap();
+    assert_eq!(stream, "arn:1");
+    assert_eq!(positions["s1"], Some(Position("100".into())));
+    assert_eq!(positions.len(), 3);
+    let other = place.target.start_positions(&table, "arn:2", &start).await.unwrap_err();
+    assert_eq!(other.kind, ErrorKind::Conflict);
+
+    assert_eq!(place.target.marker(&table, "n1").await.unwrap(), None);
+    let batch = ChangeBatch {
+        rows: vec![upsert(book(1, "x", &[]))],
+        positions: at("s1", "1000"),
+        finished: vec!["s2".into()],
+        markers: vec!["n1".into(), "n1".into()],
+        expired: 3,
+    };
+    let before = super::super::book::wall();
+    place.target.apply(&table, batch.clone()).await.unwrap();
+    // Delivered again: nothing changes but the counter, which counts what it is told.
+    place.target.apply(&table, batch).await.unwrap();
+    let (_, positions) = place.target.positions(&table).await.unwrap().unwrap();
+    assert_eq!((&positions["s1"], &positions["s2"]), (&Some(Position("1000".into())), &None));
+    let applied_at = place.target.marker(&table, "n1").await.unwrap().unwrap();
+    assert!(applied_at >= before && applied_at <= super::super::book::wall());
+    assert_eq!(place.target.ledger(&table).await.unwrap(), (BTreeMap::new(), 6));
+
+    // An overtaken follower: nothing of its batch is done.
+    let stale = ChangeBatch { rows: vec![delete(1)], positions: at("s1", "999"), ..ChangeBatch::default() };
+    assert_eq!(place.target.apply(&table, stale).await.unwrap_err().kind, ErrorKind::Conflict);
+    let reopened = ChangeBatch { rows: vec![delete(1)], positions: at("s2", "10"), ..ChangeBatch::default() };
+    assert_eq!(place.target.apply(&table, reopened).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 1);
+
+    place.target.reset(&table).await.unwrap();
+    assert_eq!(place.target.positions(&table).await.unwrap(), None);
+    assert_eq!(place.target.marker(&table, "n1").await.unwrap(), None);
+    let unstarted = ChangeBatch { positions: at("s1", "1"), ..ChangeBatch::default() };
+    assert_eq!(place.target.apply(&table, unstarted).await.unwrap_err().kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_batch_that_dies_leaves_neither_rows_nor_positions() {
+    let (place, table) = Place::with_books().await;
+    place.target.start_positions(&table, "arn:1", &at("s1", "1")).await.unwrap();
+    // The server refuses the very last statement of the transaction for a reason that is not the data's.
+    place
+        .sql
+        .batch_execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+             CREATE TRIGGER no BEFORE INSERT ON cutover.marker FOR EACH ROW EXECUTE FUNCTION no()",
+        )
+        .await
+        .unwrap();
+    let batch = ChangeBatch {
+        rows: vec![upsert(book(1, "x", &[]))],
+        positions: at("s1", "2"),
+        markers: vec!["n".into()],
+        ..ChangeBatch::default()
+    };
+    let error = place.target.apply(&table, batch.clone()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
+    assert_eq!(place.target.positions(&table).await.unwrap().unwrap().1["s1"], Some(Position("1".into())));
+    place.sql.batch_execute("DROP TRIGGER no ON cutover.marker").await.unwrap();
+    assert_eq!(place.target.apply(&table, batch).await.unwrap().upserted, 1);
+}

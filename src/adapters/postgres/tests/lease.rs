@@ -1,0 +1,48 @@
+//! One driver at a time.
+
+use super::Place;
+use crate::ports::{ErrorKind, Target as _};
+
+#[tokio::test]
+async fn the_epoch_grows_with_every_change_of_hands() {
+    let place = Place::new().await;
+    let t = &place.target;
+    let first = t.lease("run-1", "a:1", 60_000).await.unwrap();
+    assert_eq!((first.epoch, first.holder.as_str(), first.run.as_str()), (1, "a:1", "run-1"));
+    let renewed = t.lease("run-1", "a:1", 90_000).await.unwrap();
+    assert_eq!(renewed.epoch, 1);
+    assert!(renewed.until > first.until);
+
+    let refused = t.lease("run-1", "b:2", 60_000).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(refused.came_back.contains("a:1"), "{refused}");
+
+    let seized = t.seize("run-1", "b:2", 60_000).await.unwrap();
+    assert_eq!(seized.epoch, 2);
+    assert_eq!(t.lease("run-1", "a:1", 60_000).await.unwrap_err().kind, ErrorKind::Conflict);
+    // The old holder cannot give back what it does not have.
+    t.release("a:1").await.unwrap();
+    assert_eq!(t.lease("run-1", "a:1", 60_000).await.unwrap_err().kind, ErrorKind::Conflict);
+    t.release("b:2").await.unwrap();
+    assert_eq!(t.lease("run-2", "a:1", 60_000).await.unwrap().epoch, 3);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_can_be_taken() {
+    let place = Place::new().await;
+    place.target.lease("run", "a", 60_000).await.unwrap();
+    place.sql.batch_execute("UPDATE cutover.lease SET until = clock_timestamp()").await.unwrap();
+    assert_eq!(place.target.lease("run", "b", 60_000).await.unwrap().epoch, 2);
+}
+
+#[tokio::test]
+async fn of_many_who_ask_one_gets_it() {
+    let place = Place::new().await;
+    let asked = (0..8).map(|n| {
+        let target = &place.target;
+        async move { target.lease("run", &format!("h{n}"), 60_000).await }
+    });
+    let got = futures::future::join_all(asked).await;
+    assert_eq!(got.iter().filter(|r| r.is_ok()).count(), 1);
+    assert!(got.iter().filter_map(|r| r.as_ref().err()).all(|e| e.kind == ErrorKind::Conflict));
+}

@@ -1,0 +1,186 @@
+//! Rows into tables: whole batches when the server takes them, halves and halves of halves when it does not.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::pin::pin;
+
+use bytes::Bytes;
+use deadpool_postgres::Transaction;
+use futures::SinkExt as _;
+use tokio_postgres::Error;
+
+use super::encode::{HEADER, TRAILER};
+use super::rows::Rows;
+use super::shape::Shape;
+use super::trouble;
+use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::value::Cell;
+
+/// Bytes handed to the connection at once: big enough to be cheap, small enough to overlap with the server.
+const PIECE: usize = 256 * 1024;
+
+/// How rows meet rows that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// COPY straight into the table; a key that is there is refused.
+    Plain,
+    /// Through the staging table: a key that is there is replaced, its children with it.
+    Merge,
+}
+
+/// Sends encoded rows into a table.
+pub(super) async fn copy(tx: &Transaction<'_>, sql: &str, mut body: Bytes) -> Result<u64, Error> {
+    let statement = tx.prepare_cached(sql).await?;
+    let mut sink = pin!(tx.copy_in::<_, Bytes>(&statement).await?);
+    sink.feed(HEADER).await?;
+    while !body.is_empty() {
+        sink.send(body.split_to(body.len().min(PIECE))).await?;
+    }
+    sink.send(TRAILER).await?;
+    sink.finish().await
+}
+
+/// Lands a run of rows with their children.
+pub(super) async fn land(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    rows: &Rows,
+    run: Range<usize>,
+    way: Way,
+) -> Result<(), Error> {
+    match way {
+        Way::Plain => {
+            copy(tx, &shape.main.copy_in, rows.slice(0, &run)).await?;
+        }
+        Way::Merge => {
+            copy(tx, &shape.stage_copy, rows.slice(0, &run)).await?;
+            tx.batch_execute(&shape.merge).await?;
+        }
+    }
+    for (i, child) in shape.children.iter().enumerate() {
+        let body = rows.slice(i + 1, &run);
+        if !body.is_empty() {
+            copy(tx, &child.copy_in, body).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lands what can be landed and says which rows were refused, and why. The transaction goes on.
+pub(super) async fn land_piecewise(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    rows: &Rows,
+) -> Result<Vec<(usize, Misfit)>, Error> {
+    // A constraint that waits for the commit would refuse everything at once.
+    tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
+    tx.batch_execute(&shape.stage).await?;
+    let (twice, mut stack) = runs(shape, rows);
+    let mut refused = Vec::new();
+    while let Some(run) = stack.pop() {
+        if let Some(error) = savepoint(tx, shape, rows, run.clone()).await? {
+            if run.len() == 1 {
+                refused.push((run.start, trouble::misfit(&error, &shape.main.name)));
+            } else {
+                let middle = run.start + run.len() / 2;
+                stack.push(middle..run.end);
+                stack.push(run.start..middle);
+            }
+        }
+    }
+    // A row may have been waiting for another one of this batch: a parent, or a unique value given free.
+    loop {
+        let before = refused.len();
+        let mut still = Vec::new();
+        for (row, _) in refused {
+            if let Some(error) = savepoint(tx, shape, rows, row..row + 1).await? {
+                still.push((row, trouble::misfit(&error, &shape.main.name)));
+            }
+        }
+        refused = still;
+        if refused.is_empty() || refused.len() == before {
+            break;
+        }
+    }
+    // What is refused must not leave an older version of itself behind: it would count as carried. One that other
+    // rows still refer to has to stay.
+    for (row, _) in &refused {
+        let _ = remove(tx, shape, &rows.key_cells(shape, *row)).await?;
+    }
+    refused.extend(twice);
+    Ok(refused)
+}
+
+/// The rows as runs in which no key comes twice, last run first, and the rows whose key another row has.
+fn runs(shape: &Shape, rows: &Rows) -> (Vec<(usize, Misfit)>, Vec<Range<usize>>) {
+    let mut seen = HashSet::new();
+    let (mut twice, mut runs, mut start) = (Vec::new(), Vec::new(), 0);
+    for row in 0..rows.len() {
+        let key = shape.key_arrays(std::iter::once(rows.key_cells(shape, row).as_slice()));
+        if !seen.insert(key) {
+            twice.push((row, Misfit { column: "-".into(), reason: MisfitReason::DuplicateUnique }));
+            runs.push(start..row);
+            start = row + 1;
+        }
+    }
+    runs.push(start..rows.len());
+    runs.retain(|r| !r.is_empty());
+    runs.reverse();
+    (twice, runs)
+}
+
+/// Lands a run inside a savepoint; a data error undoes only that and is given back.
+async fn savepoint(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    rows: &Rows,
+    run: Range<usize>,
+) -> Result<Option<Error>, Error> {
+    tx.batch_execute("SAVEPOINT cutover_run").await?;
+    match land(tx, shape, rows, run, Way::Merge).await {
+        Ok(()) => {
+            tx.batch_execute(&format!("{}; RELEASE SAVEPOINT cutover_run", shape.unstage)).await?;
+            Ok(None)
+        }
+        Err(e) if trouble::is_data(&e) => {
+            tx.batch_execute("ROLLBACK TO SAVEPOINT cutover_run; RELEASE SAVEPOINT cutover_run").await?;
+            Ok(Some(e))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Deletes rows by key, children first. Says how many main rows went.
+pub(super) async fn delete(tx: &Transaction<'_>, shape: &Shape, keys: &[&[Cell<'static>]]) -> Result<u64, Error> {
+    if keys.is_empty() || shape.key.is_empty() {
+        return Ok(0);
+    }
+    let arrays = shape.key_arrays(keys.iter().copied());
+    let mut gone = 0;
+    for sql in &shape.delete {
+        let statement = tx.prepare_cached(sql).await?;
+        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
+        gone = tx.execute(&statement, &params).await?;
+    }
+    Ok(gone)
+}
+
+/// Deletes one row inside a savepoint; when other rows still refer to it, it stays and the error is given back.
+pub(super) async fn remove(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    key: &[Cell<'static>],
+) -> Result<Result<u64, Error>, Error> {
+    tx.batch_execute("SAVEPOINT cutover_row").await?;
+    match delete(tx, shape, &[key]).await {
+        Ok(gone) => {
+            tx.batch_execute("RELEASE SAVEPOINT cutover_row").await?;
+            Ok(Ok(gone))
+        }
+        Err(e) if trouble::is_data(&e) => {
+            tx.batch_execute("ROLLBACK TO SAVEPOINT cutover_row; RELEASE SAVEPOINT cutover_row").await?;
+            Ok(Err(e))
+        }
+        Err(e) => Err(e),
+    }
+}
