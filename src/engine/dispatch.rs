@@ -19,8 +19,7 @@ use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
-    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus, StepError,
-    apply, decide,
+    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus, StepError, apply, decide,
 };
 use crate::journal::{JournalWriter, SampleWriter};
 use crate::ports::{NotRecorded, PortError};
@@ -120,16 +119,19 @@ impl Engine {
         let (ending_tx, ending_rx) = watch::channel(None);
         let stop = CancellationToken::new();
         let performing = Arc::new(watch::channel(false).0);
-        undo::start(undo_seat, undo::Wires {
-            plan: Arc::clone(&plan),
-            orders: orders.clone(),
-            state: state_rx,
-            crew: Arc::clone(&crew),
-            clock: Arc::clone(&machine),
-            performing: performing.subscribe(),
-            tell: told_tx,
-            stop: stop.clone(),
-        })
+        undo::start(
+            undo_seat,
+            undo::Wires {
+                plan: Arc::clone(&plan),
+                orders: orders.clone(),
+                state: state_rx,
+                crew: Arc::clone(&crew),
+                clock: Arc::clone(&machine),
+                performing: performing.subscribe(),
+                tell: told_tx,
+                stop: stop.clone(),
+            },
+        )
         .map_err(EngineError::Undo)?;
 
         let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
@@ -296,9 +298,7 @@ impl Dispatch {
             }
             _ => {}
         }
-        let loaded = self.plan.tables.iter().all(|t| {
-            self.state.tables.get(&t.id).is_some_and(|t| t.loaded.is_some())
-        });
+        let loaded = self.plan.tables.iter().all(|t| self.state.tables.get(&t.id).is_some_and(|t| t.loaded.is_some()));
         if loaded && !self.state.is_final() {
             self.crew.ensure_following();
         }
@@ -435,7 +435,10 @@ impl Dispatch {
             let result = work.await.unwrap_or_else(|e| {
                 Err(StepError {
                     class: ErrorClass::Bug,
-                    message: format!("the worker of {id} stopped: {}", if e.is_panic() { "panic" } else { "cancelled" }),
+                    message: format!(
+                        "the worker of {id} stopped: {}",
+                        if e.is_panic() { "panic" } else { "cancelled" }
+                    ),
                     advice: "see cutover.log in the run folder, then try again or roll back".to_owned(),
                 })
             });

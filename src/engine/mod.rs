@@ -13,9 +13,9 @@
 
 mod clock;
 mod dispatch;
+mod facts;
 #[cfg(feature = "failpoints")]
 mod failpoint;
-mod facts;
 pub mod handle;
 mod keeper;
 mod lease;

@@ -34,14 +34,22 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher and the receiving end screens clone.
     #[must_use]
-    pub fn new(
-        plan: Arc<Plan>,
-        mode: Mode,
-        samples: Option<SampleWriter>,
-    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub fn new(plan: Arc<Plan>, mode: Mode, samples: Option<SampleWriter>) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (out, screens) = watch::channel(Arc::new(Snapshot::default()));
         let series = BTreeMap::new();
-        (Self { plan, mode, out, series, facts: VecDeque::new(), told: broadcast::channel(4096).0, samples, version: 0 }, screens)
+        (
+            Self {
+                plan,
+                mode,
+                out,
+                series,
+                facts: VecDeque::new(),
+                told: broadcast::channel(4096).0,
+                samples,
+                version: 0,
+            },
+            screens,
+        )
     }
 
     /// Where every fact from now on is told, for line reports.

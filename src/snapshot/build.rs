@@ -1,11 +1,13 @@
 //! From plan, state and measurements to a snapshot.
 
-use super::{Mode, Snapshot};
+use std::collections::BTreeMap;
+
+use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
+use super::{lamps, log, rollback, rows, steps, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
-use crate::domain::plan::Plan;
-use crate::domain::run::{Fact, RunState};
-use std::collections::BTreeMap;
+use crate::domain::plan::{Plan, SignalSource, Start};
+use crate::domain::run::{Fact, RunState, StepStatus};
 
 /// Everything a snapshot is built from.
 pub struct Context<'a> {
@@ -32,5 +34,151 @@ pub struct Context<'a> {
 /// Builds a snapshot. Pure.
 #[must_use]
 pub fn build(cx: &Context<'_>) -> Snapshot {
-    Snapshot { version: cx.version, now: cx.now, wall: cx.measured.at, mode: cx.mode, ..Snapshot::default() }
+    let (plan, state, measured) = (cx.plan, cx.state, cx.measured);
+    let steps = steps::step_rows(cx);
+    let current = steps.iter().position(|s| !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
+    let tables: Vec<TableRow> = rows::table_rows(cx);
+    let signals: Vec<SignalRow> = plan.signals.iter().map(|s| rows::signal_row(cx, s)).collect();
+    let switches: Vec<SwitchRow> = plan.switches.iter().map(|s| rows::switch_row(state, s)).collect();
+    let rollback = rollback::rollback(cx);
+    let planned_end = steps.iter().map(|s| s.planned.plus(s.takes_ms)).max().unwrap_or(state.t0);
+    let driver = match (state.operator.as_str(), state.host.as_str()) {
+        ("", "") => "?".to_owned(),
+        (who, "") => who.to_owned(),
+        (who, host) => format!("{who}@{host}"),
+    };
+    let lamps = lamps::lamps(cx, &steps, &signals, &switches, &rollback);
+    Snapshot {
+        version: cx.version,
+        now: cx.now,
+        wall: measured.at,
+        mode: cx.mode,
+        run: state.run.clone(),
+        plan: plan.name.clone(),
+        plan_hash: state.plan_hash.chars().take(12).collect(),
+        environment: plan.environment.clone(),
+        production: plan.production,
+        driver,
+        t0: state.t0,
+        status: state.status,
+        current,
+        planned_end,
+        forecast_end: forecast_end(cx, &steps),
+        criteria: criteria(cx, &signals),
+        steps,
+        tables,
+        signals,
+        switches,
+        probes: measured.probes.clone(),
+        lamps,
+        rollback,
+        downtime: state.downtime.clone(),
+        downtime_running_ms: downtime_running(cx),
+        downtime_budget_ms: plan.downtime_budget_ms,
+        log: log::log_rows(cx.facts),
+        journal: JournalRow { last_seq: state.last_seq, age_ms: measured.journal_age_ms, ok: measured.journal_ok },
+        workers: measured.workers,
+        waiting: cx.waiting.clone(),
+    }
+}
+
+/// Milliseconds writes have been refused for, while they still are.
+pub(super) fn downtime_running(cx: &Context<'_>) -> Option<i64> {
+    let d = &cx.state.downtime;
+    let refused = d.refused.filter(|_| d.accepted.is_none())?;
+    // The monotonic clock when there is one; after a restart the two wall clock times are left.
+    Some(cx.measured.downtime_ms.unwrap_or_else(|| cx.measured.at.since(refused)))
+}
+
+/// When the last step ends if every remaining one takes as long as planned from now on.
+fn forecast_end(cx: &Context<'_>, rows: &[StepRow]) -> At {
+    if let Some(ended) = cx.state.ended {
+        return ended;
+    }
+    let mut cursor = cx.now;
+    for (row, step) in rows.iter().zip(&cx.plan.steps) {
+        match row.status {
+            StepStatus::Done | StepStatus::Skipped => {}
+            StepStatus::Running => {
+                let planned = row.started.map(|s| s.plus(row.takes_ms));
+                cursor = row.eta.or(planned).map_or(cursor, |end| end.max(cx.now));
+            }
+            _ => {
+                if step.start == Start::AtPlanned {
+                    cursor = cursor.max(row.planned);
+                }
+                cursor = cursor.plus(row.takes_ms);
+            }
+        }
+    }
+    cursor
+}
+
+/// The success criteria: no data lost, fast enough, few enough errors, short enough an interruption.
+fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
+    let mut list = vec![data_loss(cx, signals)];
+    for (signal, row) in cx.plan.signals.iter().zip(signals) {
+        let what = match &signal.source {
+            SignalSource::ProbeP95(probe) => format!("p95 {probe}"),
+            SignalSource::ProbeErrors(probe) => format!("errors {probe}"),
+            _ => continue,
+        };
+        let wanted =
+            row.limit.map_or_else(|| "no limit set".to_owned(), |l| format!("<= {}", words::limit(l, &row.unit)));
+        let measured = match row.health {
+            Health::Unknown => "?".to_owned(),
+            _ => row.value.map_or_else(|| "?".to_owned(), |v| words::with_unit(v, &row.unit)),
+        };
+        list.push(Criterion { name: what, wanted, measured, health: row.health });
+    }
+    list.push(downtime(cx));
+    list
+}
+
+fn data_loss(cx: &Context<'_>, signals: &[SignalRow]) -> Criterion {
+    let by_source = |wanted: &SignalSource| {
+        let at = cx.plan.signals.iter().position(|s| s.source == *wanted);
+        // A plan need not watch the number; it is worked out all the same.
+        at.map_or_else(|| rows::signal_row(cx, &rows::own_signal(wanted.clone())), |i| signals[i].clone())
+    };
+    let gap = by_source(&SignalSource::Unaccounted);
+    let missing: Option<u64> = cx
+        .plan
+        .tables
+        .iter()
+        .map(|t| cx.state.tables.get(&t.id).and_then(|t| t.verified.as_ref()).map(|(_, v)| v.missing))
+        .sum();
+    let rows = match (gap.value.filter(|_| gap.health != Health::Unknown), missing) {
+        (Some(gap), Some(missing)) => Some(gap.max(missing as f64)),
+        _ => None,
+    };
+    let health = match rows {
+        None => Health::Unknown,
+        Some(n) if n > 0.0 => Health::Fail,
+        Some(_) => Health::Ok,
+    };
+    let measured = rows.map_or_else(|| "?".to_owned(), |n| words::with_unit(n, ""));
+    Criterion { name: "data loss".to_owned(), wanted: "0 rows".to_owned(), measured, health }
+}
+
+fn downtime(cx: &Context<'_>) -> Criterion {
+    let d = &cx.state.downtime;
+    let ms = match (d.refused, d.accepted) {
+        (None, _) => None,
+        (Some(_), None) => downtime_running(cx),
+        (Some(refused), Some(accepted)) => Some(d.ms.unwrap_or_else(|| accepted.since(refused))),
+    };
+    let budget = cx.plan.downtime_budget_ms;
+    let health = match ms {
+        None => Health::Idle,
+        Some(ms) if ms >= budget => Health::Fail,
+        Some(_) if d.accepted.is_none() => Health::Watch,
+        Some(_) => Health::Ok,
+    };
+    Criterion {
+        name: "downtime".to_owned(),
+        wanted: format!("< {}", words::length(budget)),
+        measured: ms.map_or_else(|| "-".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s")),
+        health,
+    }
 }

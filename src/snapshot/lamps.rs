@@ -1,1 +1,209 @@
-//! The annunciator.
+//! The annunciator: the same words in the same order on every screen.
+
+use super::build::{Context, downtime_running};
+use super::rows::{own_signal, signal_row};
+use super::words::{human, rate, whole_percent, with_unit};
+use super::{Health, Lamp, Rollback, SignalRow, StepRow, SwitchRow};
+use crate::domain::gauge::Phase;
+use crate::domain::plan::{Signal, SignalSource};
+use crate::domain::run::{RunStatus, Standing, StepStatus};
+
+/// How long the refusals of a freeze stay in the window of the write probe, in milliseconds.
+const PROBE_WINDOW_MS: i64 = 60_000;
+
+pub(super) fn lamps(
+    cx: &Context<'_>,
+    steps: &[StepRow],
+    signals: &[SignalRow],
+    switches: &[SwitchRow],
+    rollback: &Rollback,
+) -> Vec<Lamp> {
+    vec![
+        lamp("COPY", copy(cx, steps)),
+        lamp("LAG", lag(cx, steps, signals)),
+        lamp("VERIFY", verify(cx, steps, signals)),
+        lamp("ERR", errors(cx, signals)),
+        lamp("SWITCH", switch(cx, steps, switches)),
+        lamp("GATES", gates(steps)),
+        lamp("ROLLBACK", (rollback.text.clone(), rollback.health)),
+    ]
+}
+
+fn lamp(word: &str, (text, health): (String, Health)) -> Lamp {
+    Lamp { word: word.to_owned(), text, health }
+}
+
+fn of_kind<'a>(steps: &'a [StepRow], kind: &str) -> Option<&'a StepRow> {
+    steps.iter().find(|s| s.kind == kind)
+}
+
+fn idle() -> (String, Health) {
+    ("-".to_owned(), Health::Idle)
+}
+
+fn unknown() -> (String, Health) {
+    ("?".to_owned(), Health::Unknown)
+}
+
+fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
+    let Some(step) = of_kind(steps, "load") else { return idle() };
+    match step.status {
+        StepStatus::Todo | StepStatus::Ready | StepStatus::Held => idle(),
+        StepStatus::Skipped => ("skipped".to_owned(), Health::Idle),
+        StepStatus::Done => ("done".to_owned(), Health::Ok),
+        StepStatus::Failed => ("failed".to_owned(), Health::Fail),
+        StepStatus::Unknown => unknown(),
+        StepStatus::Running => {
+            let gauges = || cx.plan.tables.iter().filter_map(|t| cx.measured.tables.get(&t.id));
+            let retrying = gauges().filter(|g| g.phase == Phase::Retrying).count();
+            let per_s: f64 = gauges().filter(|g| g.phase == Phase::Loading).map(|g| g.rate).sum();
+            let share = step.progress.map_or_else(|| "?%".to_owned(), |(d, a)| format!("{}%", whole_percent(d, a)));
+            if cx.state.status == RunStatus::Paused {
+                (format!("{share} paused"), Health::Watch)
+            } else if retrying > 0 {
+                (format!("{share} retrying"), Health::Look)
+            } else if step.progress.is_none() {
+                (share, Health::Unknown)
+            } else {
+                (format!("{share} {}", rate(per_s)), Health::Ok)
+            }
+        }
+    }
+}
+
+/// The plan's own signal of this source, or one with the limits of the guides.
+fn row_of(cx: &Context<'_>, signals: &[SignalRow], source: &SignalSource) -> SignalRow {
+    let named = cx.plan.signals.iter().position(|s| s.source == *source).and_then(|i| signals.get(i));
+    named.cloned().unwrap_or_else(|| signal_row(cx, &own_signal(source.clone())))
+}
+
+fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, Health) {
+    let begun = |kind| of_kind(steps, kind).is_some_and(|s| !matches!(s.status, StepStatus::Todo | StepStatus::Ready));
+    let row = row_of(cx, signals, &SignalSource::Lag);
+    if row.value.is_none() && !begun("catch_up") {
+        // Before changes are applied there is nothing to be behind with.
+        return idle();
+    }
+    let drained =
+        || cx.plan.tables.iter().all(|t| cx.measured.tables.get(&t.id).is_some_and(|g| g.phase == Phase::Drained));
+    if row.health == Health::Ok && !cx.plan.tables.is_empty() && drained() {
+        return ("drained".to_owned(), Health::Ok);
+    }
+    match row.value.filter(|_| row.health != Health::Unknown) {
+        Some(v) => (with_unit(v, "s"), row.health),
+        None => unknown(),
+    }
+}
+
+fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, Health) {
+    let running = steps.iter().find(|s| s.kind == "verify" && s.status == StepStatus::Running);
+    if let Some((done, all)) = running.and_then(|s| s.progress) {
+        return (format!("{}%", whole_percent(done, all)), Health::Idle);
+    }
+    if running.is_some() {
+        return ("running".to_owned(), Health::Idle);
+    }
+    let verified = cx.plan.tables.iter().filter(|t| cx.state.tables.get(&t.id).is_some_and(|t| t.verified.is_some()));
+    if verified.count() == 0 && !steps.iter().any(|s| s.kind == "verify" && s.status == StepStatus::Done) {
+        return idle();
+    }
+    let row = row_of(cx, signals, &SignalSource::Mismatches);
+    match row.value.filter(|_| row.health != Health::Unknown) {
+        // Nobody set a limit: any open difference still needs a look.
+        Some(v) if v > 0.0 => {
+            (format!("{} open", human(v as u64)), if row.health == Health::Fail { Health::Fail } else { Health::Look })
+        }
+        Some(_) => ("0 open".to_owned(), Health::Ok),
+        None => unknown(),
+    }
+}
+
+/// The worst share of failed probes. Refusals that were ordered by the freeze do not count.
+fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
+    let mut watched: Vec<(&str, SignalRow)> = Vec::new();
+    for (signal, row) in cx.plan.signals.iter().zip(signals) {
+        if let Signal { source: SignalSource::ProbeErrors(probe), .. } = signal {
+            watched.push((probe, row.clone()));
+        }
+    }
+    if watched.is_empty() {
+        for probe in &cx.plan.probes {
+            let signal = own_signal(SignalSource::ProbeErrors(probe.id.clone()));
+            watched.push((&probe.id, signal_row(cx, &signal)));
+        }
+    }
+    let freeze = cx.plan.freeze.as_ref().map(|f| f.probe.as_str());
+    let mut worst: Option<(String, Health)> = None;
+    for (probe, row) in watched {
+        let mut found = match row.value.filter(|_| row.health != Health::Unknown) {
+            Some(v) => (with_unit(v, "%"), row.health),
+            None => unknown(),
+        };
+        let stats = cx.measured.probes.get(probe);
+        if freeze == Some(probe) && found.1 != Health::Unknown {
+            let recent = cx.state.downtime.accepted.is_some_and(|a| cx.measured.at.since(a) <= PROBE_WINDOW_MS);
+            if downtime_running(cx).is_some() && stats.is_some_and(|s| s.last_refused) {
+                found = ("frozen".to_owned(), Health::Idle);
+            } else if recent && stats.is_some_and(|s| s.last_ok) {
+                // The window still holds the refusals of the freeze for a minute.
+                found.1 = if found.1 == Health::Idle { Health::Idle } else { found.1.min(Health::Watch) };
+            }
+        }
+        let rank = |h: Health| match h {
+            Health::Idle => 0,
+            Health::Ok => 1,
+            Health::Watch => 2,
+            Health::Look => 3,
+            Health::Unknown => 4,
+            Health::Fail => 5,
+        };
+        if worst.as_ref().is_none_or(|w| rank(found.1) > rank(w.1)) {
+            worst = Some(found);
+        }
+    }
+    worst.unwrap_or_else(unknown)
+}
+
+fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (String, Health) {
+    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
+    let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| freeze != Some(s.id.as_str())).collect();
+    let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
+    let (all, new) = (traffic.len(), count(Standing::New));
+    if count(Standing::Unknown) > 0 {
+        return unknown();
+    }
+    if all > 0 && new == all {
+        return ("new".to_owned(), Health::Ok);
+    }
+    if new > 0 {
+        // Half way is where a plan with several switch steps stands on purpose for a while.
+        let more =
+            steps.iter().any(|s| s.kind == "switch" && !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
+        return (format!("{new}/{all} new"), if more { Health::Watch } else { Health::Look });
+    }
+    if count(Standing::Restored) > 0 {
+        return ("restored".to_owned(), Health::Ok);
+    }
+    if all == 0 { idle() } else { ("old".to_owned(), Health::Idle) }
+}
+
+fn gates(steps: &[StepRow]) -> (String, Health) {
+    let gates: Vec<&StepRow> = steps.iter().filter(|s| s.kind == "gate").collect();
+    if gates.is_empty() {
+        return idle();
+    }
+    let done = gates.iter().filter(|s| s.status == StepStatus::Done).count();
+    let is = |status| gates.iter().any(|s| s.status == status);
+    let health = if is(StepStatus::Failed) {
+        Health::Fail
+    } else if is(StepStatus::Unknown) {
+        Health::Unknown
+    } else if done == gates.len() {
+        Health::Ok
+    } else if gates.iter().any(|s| s.status == StepStatus::Running && s.progress.is_none()) {
+        Health::Watch
+    } else {
+        Health::Idle
+    };
+    (format!("{done}/{}", gates.len()), health)
+}

@@ -5,7 +5,11 @@
 
 mod build;
 mod lamps;
+mod log;
+mod rollback;
 mod rows;
+mod steps;
+pub mod words;
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,20 @@
-//! TEMP
-#![allow(missing_docs)]
-pub struct UiOptions;
-impl UiOptions { pub fn from_terminal(_c: Option<bool>, _a: bool, _f: u16) -> Self { Self } }
-pub enum UiExit { Quit, TerminalGone, Finished, Terminated }
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct UiError;
-pub async fn run(_h: crate::engine::handle::Handle, _o: UiOptions) -> Result<UiExit, UiError> { Ok(UiExit::Quit) }
+//! The shell round the drawing: terminal, keys, frames.
+
+mod app;
+pub mod arming;
+pub mod capabilities;
+pub mod decode;
+pub mod dialog;
+pub mod field;
+pub mod frames;
+pub mod input;
+pub mod keys;
+mod options;
+mod paint;
+pub mod scroll;
+pub mod session;
+pub mod term;
+mod title;
+
+pub use app::{Drawing, UiError, UiExit, run, run_drawn_by};
+pub use options::UiOptions;

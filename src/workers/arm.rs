@@ -25,10 +25,7 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
         }
     }
     if !problems.is_empty() {
-        return Err(world(
-            problems.join("; "),
-            "see who changed it; the plan was made for another state of the world",
-        ));
+        return Err(world(problems.join("; "), "see who changed it; the plan was made for another state of the world"));
     }
     let mut found = Vec::new();
     for (switch, reading, _) in all {

@@ -23,13 +23,7 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -
     Ok(found)
 }
 
-async fn one(
-    crew: &Arc<Crew>,
-    step: &Step,
-    attempt: u32,
-    again: bool,
-    table: &Table,
-) -> Result<Evidence, StepError> {
+async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &Table) -> Result<Evidence, StepError> {
     let target = &crew.ports.target;
     let known = target.positions(table).await.map_err(|e| step_error(&e))?;
     if !(again && known.is_some()) {
@@ -81,7 +75,10 @@ async fn one(
         .state(Event::CaptureStarted {
             table: table.id.clone(),
             stream: id.clone(),
-            positions: shards.iter().map(|(s, p)| (s.clone(), p.as_ref().map_or("end", |p| p.0.as_str()).to_owned())).collect(),
+            positions: shards
+                .iter()
+                .map(|(s, p)| (s.clone(), p.as_ref().map_or("end", |p| p.0.as_str()).to_owned()))
+                .collect(),
         })
         .await
         .map_err(|e| not_recorded(&e))?;

@@ -61,7 +61,12 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, table: &Table) -> Resu
     let at = crew.wall();
     Ok(vec![
         evidence(format!("marker {}", table.id), format!("read back after {arrived}ms"), at, "cutover.marker"),
-        evidence(format!("sweeps {}", table.id), "two, begun after the marker, empty", at, "GetRecords on every open shard"),
+        evidence(
+            format!("sweeps {}", table.id),
+            "two, begun after the marker, empty",
+            at,
+            "GetRecords on every open shard",
+        ),
     ])
 }
 
@@ -85,7 +90,8 @@ fn waited(crew: &Arc<Crew>, table: &Table, began: i64, what: &str) -> Result<(),
     if crew.mono() - began < PATIENCE_MS {
         return Ok(());
     }
-    let trouble = crew.board.table(&table.id, |g| g.trouble.clone()).unwrap_or_else(|| "no trouble is known".to_owned());
+    let trouble =
+        crew.board.table(&table.id, |g| g.trouble.clone()).unwrap_or_else(|| "no trouble is known".to_owned());
     Err(too_late(
         format!("{}: {what} in {} s ({trouble})", table.id, PATIENCE_MS / 1000),
         "writes go back to the old side; see the table's trouble, then try again another time",

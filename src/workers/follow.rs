@@ -446,10 +446,18 @@ pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>
 }
 
 /// One image as a row, shared with retries.
-pub(super) fn map_image(mapping: &TableMapping, image: &crate::domain::value::Item<'_>) -> Result<(Key, String, crate::domain::value::OwnedRow, Vec<Vec<crate::domain::value::OwnedRow>>), crate::domain::mapping::Misfit> {
+pub(super) fn map_image(
+    mapping: &TableMapping,
+    image: &crate::domain::value::Item<'_>,
+) -> Result<
+    (Key, String, crate::domain::value::OwnedRow, Vec<Vec<crate::domain::value::OwnedRow>>),
+    crate::domain::mapping::Misfit,
+> {
     let mut mapped = Mapped::default();
     mapping.map(image, &mut mapped)?;
-    let own = |row: Vec<crate::domain::value::Cell<'_>>| row.into_iter().map(crate::domain::value::Cell::into_owned).collect();
+    let own = |row: Vec<crate::domain::value::Cell<'_>>| {
+        row.into_iter().map(crate::domain::value::Cell::into_owned).collect()
+    };
     Ok((
         Key(mapped.key),
         mapped.key_json,

@@ -29,12 +29,7 @@ fn parts(crew: &Crew) -> Result<Parts<'_>, StepError> {
 }
 
 /// Sets the freeze parameter and waits until the write probe has been refused without a break.
-pub async fn freeze(
-    crew: &Arc<Crew>,
-    step: &Step,
-    attempt: u32,
-    state: &RunState,
-) -> Result<Vec<Evidence>, StepError> {
+pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
     let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
@@ -77,12 +72,7 @@ pub async fn freeze(
 }
 
 /// Lifts the freeze and waits until the write probe is served. The downtime clock stops there.
-pub async fn thaw(
-    crew: &Arc<Crew>,
-    step: &Step,
-    attempt: u32,
-    state: &RunState,
-) -> Result<Vec<Evidence>, StepError> {
+pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
     let Some(value) = crew.captured.get(&switch.id) else {
         return Err(world(

@@ -73,12 +73,7 @@ async fn one(
         if known.iter().any(|c| c.part == part && c.done) {
             continue;
         }
-        let segment = Segment {
-            crew: Arc::clone(crew),
-            table: table.clone(),
-            part,
-            budget: Arc::clone(budget),
-        };
+        let segment = Segment { crew: Arc::clone(crew), table: table.clone(), part, budget: Arc::clone(budget) };
         segments.spawn(segment.load());
     }
     loop {

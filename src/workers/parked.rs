@@ -47,7 +47,9 @@ pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
         .into_iter()
         .zip(images)
         .map(|((row, key), image)| match image {
-            Some(image) => upsert(&mapping, &image).unwrap_or_else(|misfit| RowChange::Park(ParkedRow { misfit, ..row })),
+            Some(image) => {
+                upsert(&mapping, &image).unwrap_or_else(|misfit| RowChange::Park(ParkedRow { misfit, ..row }))
+            }
             None => match mapping.row_key(&key) {
                 Ok(row_key) => RowChange::Delete { key: row.key, key_json: row.key_json, row_key },
                 Err(misfit) => RowChange::Park(ParkedRow { misfit, ..row }),

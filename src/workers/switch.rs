@@ -13,12 +13,7 @@ use crate::domain::secret::Secret;
 const READ_BACKS: u32 = 10;
 
 /// Sets every switch of a step at the same time; one failure fails the step after all have ended.
-pub async fn perform(
-    crew: &Arc<Crew>,
-    step: &Step,
-    attempt: u32,
-    ids: &[String],
-) -> Result<Vec<Evidence>, StepError> {
+pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
         let switch = crew.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
         let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;

@@ -11,7 +11,8 @@ pub fn step_error(error: &PortError) -> StepError {
         ErrorKind::Denied => ErrorClass::Permission,
         _ => ErrorClass::World,
     };
-    let advice = if error.advice.is_empty() { "try again, or look at the place named".to_owned() } else { error.advice.clone() };
+    let advice =
+        if error.advice.is_empty() { "try again, or look at the place named".to_owned() } else { error.advice.clone() };
     StepError { class, message: format!("{} {}: {}", error.tried, error.on, error.came_back), advice }
 }
 

@@ -252,9 +252,11 @@ async fn read_segment(
                 side.items += 1;
                 match mapping.map(item, &mut mapped) {
                     Ok(()) => {
-                        let children = mapped.children.iter().enumerate().flat_map(|(child, rows)| {
-                            rows.iter().map(move |row| child_weight(child, row))
-                        });
+                        let children = mapped
+                            .children
+                            .iter()
+                            .enumerate()
+                            .flat_map(|(child, rows)| rows.iter().map(move |row| child_weight(child, row)));
                         let digest = children.fold(digest_cells(&mapped.row), Digest::wrapping_add);
                         side.rows.insert(keys.digest(&mapped.row), digest);
                     }
@@ -410,8 +412,7 @@ async fn look(
     let cells: Vec<OwnedRow> = chunk.iter().map(|c| c.cells.clone()).collect();
     let target = crew.ports.target.fetch(table, &cells).await?;
     let source = crew.ports.source.get(table, &items).await?;
-    let ledger: HashSet<String> =
-        crew.ports.target.parked(table, LEDGER).await?.into_iter().map(|r| r.key.0).collect();
+    let ledger: HashSet<String> = crew.ports.target.parked(table, LEDGER).await?.into_iter().map(|r| r.key.0).collect();
     let _ = keys;
     Ok(chunk
         .iter()

@@ -151,9 +151,12 @@ async fn watch_risk(crew: Arc<Crew>) {
         let base = crew.writes_at_thaw.load(Ordering::Acquire);
         let risk = if base >= 0 {
             // Unknown stays unknown: an old count is not shown as a new one.
-            crew.ports.target.writes(&crew.plan.tables).await.ok().map(|now| {
-                now.saturating_sub(u64::try_from(base).unwrap_or(0))
-            })
+            crew.ports
+                .target
+                .writes(&crew.plan.tables)
+                .await
+                .ok()
+                .map(|now| now.saturating_sub(u64::try_from(base).unwrap_or(0)))
         } else if crew.let_in.load(Ordering::Acquire) {
             None
         } else {

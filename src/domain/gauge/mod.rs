@@ -8,4 +8,4 @@ mod signals;
 pub use latency::{LatencyWindow, ProbeStats};
 pub use measured::{Count, CountKind, Lag, Measured, Phase, Readiness, Reading, TableGauge};
 pub use series::Series;
-pub use signals::signal_value;
+pub use signals::{signal_value, unaccounted_rows};

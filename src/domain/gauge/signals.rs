@@ -1,63 +1,321 @@
-//! What each signal says now. One place, used by gates, lamps and the signals pane.
+//! Values of signals, worked out from the plan, the folded facts and what was last measured.
+//!
+//! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
-use super::{Measured, Reading};
+use super::measured::{CountKind, Measured, Reading, TableGauge};
+use crate::domain::at::At;
 use crate::domain::plan::{Plan, Signal, SignalSource};
-use crate::domain::run::RunState;
+use crate::domain::run::{RunState, VerifySummary};
 
-/// The signal's newest reading; without a value when any part of it is unknown.
+/// The value of `signal` and when it was measured (wall clock). An absent value is `?` and must block.
+///
+/// A value over several tables is known only when it is known for every one of them, and is as old as its
+/// oldest part. Staleness is left to the caller: [`Reading::fresh`] with [`Signal::stale_ms`].
 #[must_use]
 pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: &Signal) -> Reading {
-    let known = |value: Option<f64>| Reading { value, at: measured.at };
     match &signal.source {
-        SignalSource::Lag => worst(plan, measured, |g| g.lag.apply),
-        SignalSource::MarkerRoundTrip => worst(plan, measured, |g| g.lag.marker),
-        SignalSource::Mismatches => {
-            known(verified(plan, state).map(|all| all.iter().map(|s| s.differing() as f64).sum()))
+        SignalSource::Lag => over_tables(plan, measured, f64::max, |g| seconds(g.lag.apply)),
+        SignalSource::MarkerRoundTrip => over_tables(plan, measured, f64::max, |g| seconds(g.lag.marker)),
+        SignalSource::Mismatches => mismatches(plan, state),
+        SignalSource::MatchRate => match_rate(plan, state),
+        SignalSource::Parked => parked(plan, state, measured),
+        SignalSource::Unaccounted => unaccounted(plan, state, measured),
+        SignalSource::ProbeP95(probe) => {
+            measured.probes.get(probe).map(|stats| Reading { value: stats.p95_ms, at: stats.at }).unwrap_or_default()
         }
-        SignalSource::MatchRate => {
-            known(verified(plan, state).map(|all| all.iter().map(|s| s.rate() * 100.0).fold(100.0, f64::min)))
-        }
-        SignalSource::Parked => known(
-            plan.tables.iter().map(|t| measured.tables.get(&t.id).map(|g| g.parked.values().sum::<u64>() as f64)).sum(),
-        ),
-        SignalSource::Unaccounted => known(verified(plan, state).and_then(|all| {
-            all.iter()
-                .map(|s| {
-                    let (source, target) = (s.source.rows?, s.target.rows?);
-                    let found = target + s.parked + s.expired;
-                    Some(source.abs_diff(found) as f64)
-                })
-                .sum()
-        })),
-        SignalSource::ProbeP95(id) => probe(measured, id, |p| p.p95_ms),
-        SignalSource::ProbeErrors(id) => {
-            probe(measured, id, |p| (p.count > 0).then(|| f64::from(p.failed) * 100.0 / f64::from(p.count)))
-        }
-        SignalSource::Downtime => {
-            let ms = state.downtime.ms.or(measured.downtime_ms);
-            let ms = if state.downtime.refused.is_none() { ms.or(Some(0)) } else { ms };
-            known(ms.map(|ms| ms as f64 / 1000.0))
-        }
+        SignalSource::ProbeErrors(probe) => measured
+            .probes
+            .get(probe)
+            .map(|stats| {
+                let share = (stats.count > 0).then(|| f64::from(stats.failed) * 100.0 / f64::from(stats.count));
+                Reading { value: share, at: stats.at }
+            })
+            .unwrap_or_default(),
+        SignalSource::Downtime => downtime(state, measured),
         SignalSource::CloudWatch(_) => measured.signals.get(&signal.id).copied().unwrap_or_default(),
     }
 }
 
-/// The largest lag over all moving tables in seconds, as old as the oldest part; unknown if one is.
-fn worst(plan: &Plan, measured: &Measured, of: impl Fn(&super::TableGauge) -> Reading) -> Reading {
-    let mut worst = Reading { value: Some(0.0), at: measured.at };
-    for table in &plan.tables {
-        let reading = measured.tables.get(&table.id).map(&of).unwrap_or_default();
-        let Some(ms) = reading.value else { return Reading { value: None, at: reading.at } };
-        worst.value = worst.value.map(|v| v.max(ms / 1000.0));
-        worst.at = worst.at.min(reading.at);
+/// Rows of a table that nobody can account for, and when they were counted; absent until both sides were
+/// counted exactly. The later of the last verification and the last exact live counts speaks.
+#[must_use]
+pub fn unaccounted_rows(gauge: Option<&TableGauge>, verified: Option<&(At, VerifySummary)>) -> Option<(u64, At)> {
+    let live = gauge.and_then(|g| {
+        let exact = g.source.kind == CountKind::Exact && g.target.kind == CountKind::Exact;
+        let (source, target) = (g.source.rows.filter(|_| exact)?, g.target.rows?);
+        let parked: u64 = g.parked.values().sum();
+        Some((gap(source, target, parked), g.source.at.min(g.target.at)))
+    });
+    let compared = verified.and_then(|(_, v)| {
+        let (source, target) = (v.source.rows?, v.target.rows?);
+        // Expired rows may be missing on either side: they explain a gap in both directions.
+        Some((gap(source, target, v.parked).saturating_sub(v.expired), counted_at(verified)))
+    });
+    match (live, compared) {
+        (Some(a), Some(b)) => Some(if a.1 >= b.1 { a } else { b }),
+        (a, b) => a.or(b),
     }
-    worst
 }
 
-fn verified<'s>(plan: &Plan, state: &'s RunState) -> Option<Vec<&'s crate::domain::run::VerifySummary>> {
-    plan.tables.iter().map(|t| state.tables.get(&t.id)?.verified.as_ref().map(|(_, s)| s)).collect()
+const fn gap(source: u64, target: u64, parked: u64) -> u64 {
+    source.abs_diff(target.saturating_add(parked))
 }
 
-fn probe(measured: &Measured, id: &str, of: impl Fn(&super::ProbeStats) -> Option<f64>) -> Reading {
-    measured.probes.get(id).map_or_else(Reading::default, |p| Reading { value: of(p), at: p.at })
+/// When a verification counted, on the wall clock. The fact's own time is the run's clock and only stands in
+/// when the counts carry none.
+fn counted_at(verified: Option<&(At, VerifySummary)>) -> At {
+    let Some((ended, v)) = verified else { return At::default() };
+    [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended)
+}
+
+fn seconds(ms: Reading) -> Reading {
+    Reading { value: ms.value.map(|v| v / 1000.0), at: ms.at }
+}
+
+/// Folds one reading per moving table; unknown when there is no table or any part is unknown.
+fn over_tables(
+    plan: &Plan,
+    measured: &Measured,
+    join: impl Fn(f64, f64) -> f64,
+    part: impl Fn(&TableGauge) -> Reading,
+) -> Reading {
+    fold(plan.tables.iter().map(|t| measured.tables.get(&t.id).map(&part).unwrap_or_default()), join)
+}
+
+fn fold(parts: impl Iterator<Item = Reading>, join: impl Fn(f64, f64) -> f64) -> Reading {
+    parts
+        .reduce(|a, b| Reading { value: a.value.zip(b.value).map(|(a, b)| join(a, b)), at: a.at.min(b.at) })
+        .unwrap_or_default()
+}
+
+fn verified<'a>(state: &'a RunState, table: &str) -> Option<&'a (At, VerifySummary)> {
+    state.tables.get(table).and_then(|t| t.verified.as_ref())
+}
+
+fn mismatches(plan: &Plan, state: &RunState) -> Reading {
+    let part = |id: &str| {
+        let v = verified(state, id);
+        Reading { value: v.map(|(_, v)| v.differing() as f64), at: counted_at(v) }
+    };
+    fold(plan.tables.iter().map(|t| part(&t.id)), |a, b| a + b)
+}
+
+fn match_rate(plan: &Plan, state: &RunState) -> Reading {
+    let (mut equal, mut all, mut at) = (0_u64, 0_u64, None::<At>);
+    for table in &plan.tables {
+        let v = verified(state, &table.id);
+        let Some((_, summary)) = v else { return Reading::default() };
+        equal += summary.equal;
+        all += summary.equal + summary.differing();
+        at = Some(at.map_or(counted_at(v), |at| at.min(counted_at(v))));
+    }
+    let rate = if all == 0 { 100.0 } else { equal as f64 * 100.0 / all as f64 };
+    at.map(|at| Reading::new(rate, at)).unwrap_or_default()
+}
+
+fn parked(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
+    let part = |id: &str| {
+        let Some(gauge) = measured.tables.get(id) else { return Reading::default() };
+        let now: u64 = gauge.parked.values().sum();
+        // Right after a restart the gauges are empty while the journal still knows what the load parked.
+        let loaded: u64 = state.tables.get(id).map_or(0, |t| t.load_parked.values().sum());
+        let waiting = gauge.phase == super::Phase::Waiting;
+        Reading::new(if waiting { now.max(loaded) } else { now } as f64, measured.at)
+    };
+    fold(plan.tables.iter().map(|t| part(&t.id)), |a, b| a + b)
+}
+
+fn unaccounted(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
+    let part = |id: &str| {
+        unaccounted_rows(measured.tables.get(id), verified(state, id))
+            .map(|(rows, at)| Reading::new(rows as f64, at))
+            .unwrap_or_default()
+    };
+    fold(plan.tables.iter().map(|t| part(&t.id)), |a, b| a + b)
+}
+
+fn downtime(state: &RunState, measured: &Measured) -> Reading {
+    let d = &state.downtime;
+    match (d.refused, d.accepted) {
+        (None, _) => Reading { value: measured.downtime_ms.map(|ms| ms as f64 / 1000.0), at: measured.at },
+        (Some(refused), Some(accepted)) => {
+            // After a restart in between only the two wall clock times are left.
+            let ms = d.ms.unwrap_or_else(|| accepted.since(refused));
+            Reading::new(ms as f64 / 1000.0, accepted)
+        }
+        (Some(_), None) => Reading { value: measured.downtime_ms.map(|ms| ms as f64 / 1000.0), at: measured.at },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::gauge::{Count, Lag, Phase, ProbeStats};
+    use crate::domain::plan::{Follow, Load, Side, Table, Verify};
+    use crate::domain::run::{Downtime, TableState};
+
+    fn plan(tables: &[&str]) -> Plan {
+        let table = |id: &&str| Table {
+            id: (*id).into(),
+            source: (*id).into(),
+            target: (*id).into(),
+            key: vec![],
+            columns: vec![],
+            children: vec![],
+            foreign_keys: vec![],
+            ttl: None,
+            marker_prefix: String::new(),
+            ddl: None,
+        };
+        Plan {
+            name: "p".into(),
+            environment: "test".into(),
+            production: false,
+            t0: None,
+            downtime_budget_ms: 1,
+            tables: tables.iter().map(table).collect(),
+            stays: vec![],
+            switches: vec![],
+            freeze: None,
+            probes: vec![],
+            signals: vec![],
+            gates: vec![],
+            steps: vec![],
+            load: Load { segments: 1, workers: 1, read_budget_rcu: None },
+            follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
+            verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1 },
+        }
+    }
+
+    fn signal(source: SignalSource) -> Signal {
+        Signal { id: "s".into(), unit: String::new(), source, side: Side::Both, limit: None, stale_ms: 1_000 }
+    }
+
+    fn gauge(lag_ms: Option<f64>, at: i64) -> TableGauge {
+        let apply = Reading { value: lag_ms, at: At(at) };
+        TableGauge { lag: Lag { apply, ..Lag::default() }, ..TableGauge::default() }
+    }
+
+    fn read(tables: &[&str], state: &RunState, measured: &Measured, source: SignalSource) -> Reading {
+        signal_value(&plan(tables), state, measured, &signal(source))
+    }
+
+    fn gauges(of: impl IntoIterator<Item = (&'static str, TableGauge)>) -> Measured {
+        let tables = of.into_iter().map(|(id, g)| (id.to_owned(), g)).collect();
+        Measured { at: At(9), tables, ..Measured::default() }
+    }
+
+    fn verified_state(of: impl IntoIterator<Item = (&'static str, VerifySummary)>) -> RunState {
+        let table = |v| TableState { verified: Some((At(7), v)), ..TableState::default() };
+        let tables: BTreeMap<_, _> = of.into_iter().map(|(id, v)| (id.to_owned(), table(v))).collect();
+        RunState { tables, ..RunState::default() }
+    }
+
+    #[test]
+    fn lag_is_the_worst_table_in_seconds_and_as_old_as_the_oldest() {
+        let m = gauges([("a", gauge(Some(800.0), 5)), ("b", gauge(Some(2_500.0), 8))]);
+        assert_eq!(read(&["a", "b"], &RunState::default(), &m, SignalSource::Lag), Reading::new(2.5, At(5)));
+    }
+
+    #[test]
+    fn lag_is_unknown_when_one_table_is_unknown_or_missing() {
+        let state = RunState::default();
+        let m = gauges([("a", gauge(Some(0.0), 5)), ("b", gauge(None, 8))]);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::Lag).value, None);
+        assert_eq!(read(&["a", "gone"], &state, &m, SignalSource::Lag).value, None);
+        assert_eq!(read(&[], &state, &m, SignalSource::Lag).value, None);
+        assert_eq!(read(&["a"], &state, &m, SignalSource::Lag).value, Some(0.0));
+    }
+
+    #[test]
+    fn mismatches_need_every_table_verified() {
+        let v = VerifySummary { equal: 97, missing: 1, extra: 1, mismatched: 1, ..VerifySummary::default() };
+        let state = verified_state([("a", v.clone()), ("b", v)]);
+        let m = Measured::default();
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::Mismatches), Reading::new(6.0, At(7)));
+        assert_eq!(read(&["a", "b", "c"], &state, &m, SignalSource::Mismatches).value, None);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate).value, Some(97.0));
+        assert_eq!(read(&["a", "c"], &state, &m, SignalSource::MatchRate).value, None);
+        assert_eq!(read(&[], &state, &m, SignalSource::MatchRate).value, None);
+    }
+
+    #[test]
+    fn the_age_of_a_verification_is_the_age_of_its_counts() {
+        let v = VerifySummary {
+            source: Count::exact(1, At(300)),
+            target: Count::exact(1, At(200)),
+            equal: 1,
+            ..VerifySummary::default()
+        };
+        let state = verified_state([("a", v)]);
+        assert_eq!(read(&["a"], &state, &Measured::default(), SignalSource::Mismatches), Reading::new(0.0, At(200)));
+    }
+
+    #[test]
+    fn unaccounted_needs_exact_counts_and_does_not_cancel_out() {
+        let with = |source, target, parked: u64| TableGauge {
+            source,
+            target,
+            parked: BTreeMap::from([("too long".to_owned(), parked)]),
+            ..TableGauge::default()
+        };
+        let state = RunState::default();
+        let m = gauges([
+            ("a", with(Count::exact(10, At(3)), Count::exact(7, At(4)), 2)),
+            ("b", with(Count::exact(10, At(3)), Count::exact(11, At(4)), 0)),
+        ]);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::Unaccounted), Reading::new(2.0, At(3)));
+        let m = gauges([("a", with(Count::estimated(10, At(3)), Count::exact(10, At(4)), 0))]);
+        assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted).value, None);
+        let v = VerifySummary {
+            source: Count::exact(10, At(5)),
+            target: Count::exact(8, At(5)),
+            expired: 2,
+            ..VerifySummary::default()
+        };
+        let state = verified_state([("a", v)]);
+        assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted), Reading::new(0.0, At(5)));
+    }
+
+    #[test]
+    fn parked_is_what_the_gauges_say_and_survives_a_restart() {
+        let parked = BTreeMap::from([("NUL".to_owned(), 3)]);
+        let mut state = RunState::default();
+        state.tables.insert("a".into(), TableState { load_parked: parked.clone(), ..TableState::default() });
+        let waiting = TableGauge::default();
+        let running = TableGauge { phase: Phase::Following, ..TableGauge::default() };
+        let read = |g| read(&["a"], &state, &gauges([("a", g)]), SignalSource::Parked).value;
+        assert_eq!(read(waiting), Some(3.0));
+        assert_eq!(read(running), Some(0.0), "repaired rows leave");
+        assert_eq!(read(TableGauge { parked, phase: Phase::Loading, ..TableGauge::default() }), Some(3.0));
+    }
+
+    #[test]
+    fn probes_without_results_are_unknown_not_zero() {
+        let mut m = Measured::default();
+        let state = RunState::default();
+        assert_eq!(read(&[], &state, &m, SignalSource::ProbeErrors("w".into())).value, None);
+        m.probes.insert("w".into(), ProbeStats { at: At(4), ..ProbeStats::default() });
+        assert_eq!(read(&[], &state, &m, SignalSource::ProbeErrors("w".into())).value, None);
+        let stats = ProbeStats { count: 8, failed: 2, p95_ms: Some(41.0), at: At(4), ..ProbeStats::default() };
+        m.probes.insert("w".into(), stats);
+        assert_eq!(read(&[], &state, &m, SignalSource::ProbeErrors("w".into())), Reading::new(25.0, At(4)));
+        assert_eq!(read(&[], &state, &m, SignalSource::ProbeP95("w".into())), Reading::new(41.0, At(4)));
+    }
+
+    #[test]
+    fn downtime_is_unknown_before_it_begins_and_stays_once_measured() {
+        let mut state = RunState::default();
+        let mut m = Measured { at: At(50), ..Measured::default() };
+        assert_eq!(read(&[], &state, &m, SignalSource::Downtime).value, None);
+        state.downtime = Downtime { refused: Some(At(10)), accepted: None, ms: None };
+        m.downtime_ms = Some(1_500);
+        assert_eq!(read(&[], &state, &m, SignalSource::Downtime), Reading::new(1.5, At(50)));
+        state.downtime = Downtime { refused: Some(At(10)), accepted: Some(At(40)), ms: Some(2_000) };
+        assert_eq!(read(&[], &state, &m, SignalSource::Downtime), Reading::new(2.0, At(40)));
+        state.downtime.ms = None;
+        assert_eq!(read(&[], &state, &m, SignalSource::Downtime).value, Some(0.03));
+    }
 }

@@ -1,0 +1,178 @@
+//! Log rows from facts: each event in words, routine ones folded.
+
+use super::LogRow;
+use super::words::{brief_list, grouped, minutes, with_unit};
+use crate::domain::at::brief;
+use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Fact, Level, OutcomeResult};
+
+/// Most rows a snapshot carries.
+const MOST: usize = 300;
+
+pub(super) fn log_rows(facts: &[Fact]) -> Vec<LogRow> {
+    let mut rows: Vec<LogRow> = Vec::new();
+    let mut repeats = 1_u32;
+    let mut last_intent: Option<(&str, &Action)> = None;
+    // Folding needs some slack: several facts can become one row.
+    let from = facts.len().saturating_sub(MOST * 4);
+    for fact in &facts[from..] {
+        let mut row = row(fact, last_intent);
+        if let (Event::Outcome { id, result: OutcomeResult::Done { .. } }, Some((intent, _))) =
+            (&fact.event, last_intent)
+            && id == intent
+        {
+            // The outcome says all that the intent said.
+            rows.pop();
+        }
+        last_intent = match &fact.event {
+            Event::Intent { id, action, .. } => Some((id, action)),
+            _ => None,
+        };
+        match rows.last_mut() {
+            Some(last) if same(last, &row, repeats) => {
+                repeats += 1;
+                row.text = format!("{}  x{repeats}", row.text);
+                *last = row;
+            }
+            _ => {
+                repeats = 1;
+                rows.push(row);
+            }
+        }
+    }
+    rows.drain(..rows.len().saturating_sub(MOST));
+    rows
+}
+
+fn same(last: &LogRow, row: &LogRow, repeats: u32) -> bool {
+    let text = if repeats > 1 { last.text.strip_suffix(&format!("  x{repeats}")) } else { Some(last.text.as_str()) };
+    last.level == row.level && last.source == row.source && text == Some(row.text.as_str())
+}
+
+fn row(fact: &Fact, intent: Option<(&str, &Action)>) -> LogRow {
+    let (level, source, text) = words(&fact.event, intent);
+    LogRow { at: fact.at, level, source, text, seq: fact.seq }
+}
+
+fn who(by: &Actor) -> String {
+    match by {
+        Actor::Auto => "auto".to_owned(),
+        Actor::Operator(name) => name.clone(),
+        Actor::Terminal(name) => format!("{name} (other terminal)"),
+    }
+}
+
+fn good_and_bad(evidence: &[Evidence]) -> String {
+    let each: Vec<String> = evidence
+        .iter()
+        .map(|e| if e.good { format!("{} {}", e.name, e.value) } else { format!("{} {} NOT MET", e.name, e.value) })
+        .collect();
+    each.join(", ")
+}
+
+fn action_words(action: &Action) -> String {
+    match action {
+        Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
+        Action::RestoreSwitch { switch, version: Some(v) } => format!("restore {switch} to version {v}"),
+        Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
+        Action::CreateTable { table } => format!("create table {table}"),
+        Action::EnableStream { table } => format!("turn on the stream of {table}"),
+        Action::WriteMarker { table, .. } => format!("write a marker to {table}"),
+    }
+}
+
+fn step(id: &str, text: impl Into<String>) -> (Level, String, String) {
+    (Level::Info, "step".to_owned(), format!("{id}: {}", text.into()))
+}
+
+fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, String) {
+    let info = |source: &str, text: String| (Level::Info, source.to_owned(), text);
+    let warn = |source: &str, text: String| (Level::Warn, source.to_owned(), text);
+    let error = |source: &str, text: String| (Level::Error, source.to_owned(), text);
+    match event {
+        Event::RunOpened { run, plan, environment, operator, host, .. } => {
+            info("run", format!("{plan} opened on {environment} by {operator}@{host}, run {run}"))
+        }
+        Event::RunResumed { operator, host } => warn("run", format!("taken up again by {operator}@{host}")),
+        Event::RunPaused { by, reason } => warn("run", format!("{} paused: {reason}", who(by))),
+        Event::RunContinued { by } => info("run", format!("{} continued", who(by))),
+        Event::StepHeld { step: id, reason } => {
+            let (_, source, text) = step(id, format!("waits: {reason}"));
+            (Level::Warn, source, text)
+        }
+        Event::Confirmed { step, by } => info("operator", format!("{} confirmed {step}", who(by))),
+        Event::StepStarted { step: id, attempt: 1 } => step(id, "started"),
+        Event::StepStarted { step: id, attempt } => step(id, format!("started, attempt {attempt}")),
+        Event::StepDone { step: id, evidence } if evidence.is_empty() => step(id, "done"),
+        Event::StepDone { step: id, evidence } => step(id, format!("done: {}", good_and_bad(evidence))),
+        Event::StepFailed { step, error: e } => error("step", format!("{step}: {}. {}", e.message, e.advice)),
+        Event::StepSkipped { step, by } => warn("operator", format!("{} skipped {step}", who(by))),
+        Event::Captured { switch, version, value } => {
+            let value = value.as_deref().unwrap_or("***");
+            let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
+            info("switch", format!("{switch} captured: {value}{version}"))
+        }
+        Event::Intent { action, .. } => info("intent", action_words(action)),
+        Event::Outcome { id, result } => {
+            let what = match intent {
+                Some((intent, action)) if intent == id => action_words(action),
+                _ => id.clone(),
+            };
+            match result {
+                OutcomeResult::Done { read_back, version } => {
+                    let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
+                    info("world", format!("{what}: read back {read_back}{version}"))
+                }
+                OutcomeResult::Failed { error: e } => error("world", format!("{what}: FAILED, {e}")),
+                OutcomeResult::Unknown { error: e } => error("world", format!("{what}: UNKNOWN, {e}")),
+            }
+        }
+        Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", who(by))),
+        Event::CaptureStarted { table, positions, .. } => {
+            info("capture", format!("{table} captured from {} shard positions", positions.len()))
+        }
+        Event::TableLoaded { table, rows, parked, took_ms } => {
+            let parked: u64 = parked.values().sum();
+            let text = format!("{table} loaded {} rows in {}", grouped(*rows), brief(*took_ms));
+            if parked == 0 { info("load", text) } else { warn("load", format!("{text}, {} parked", grouped(parked))) }
+        }
+        Event::Verified { table, summary: s } => {
+            let text = format!("{table} {} equal in {}", grouped(s.equal), brief(s.took_ms));
+            if s.differing() == 0 {
+                return info("verify", text);
+            }
+            let causes: Vec<String> = s.causes.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
+            let causes = if causes.is_empty() { String::new() } else { format!(" ({})", brief_list(&causes)) };
+            warn(
+                "verify",
+                format!("{text}: {} missing, {} extra, {} mismatched{causes}", s.missing, s.extra, s.mismatched),
+            )
+        }
+        Event::GateMet { gate, evidence } => info("gate", format!("{gate} holds: {}", good_and_bad(evidence))),
+        Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", good_and_bad(evidence))),
+        Event::WritesRefused { .. } => warn("probe", "first write refused: downtime begins".to_owned()),
+        Event::WritesAccepted { downtime_ms, .. } => {
+            let length = downtime_ms.map_or_else(
+                || "length not measured by one process".to_owned(),
+                |ms| {
+                    if ms < 60_000 { with_unit(ms as f64 / 1000.0, "s") } else { minutes(ms) }
+                },
+            );
+            info("probe", format!("first write accepted: downtime ends, {length}"))
+        }
+        Event::RollbackOrdered { by, cause } => {
+            let why = match cause {
+                Cause::Asked => "asked".to_owned(),
+                Cause::Cancel { step } => format!("{step} failed before the decision"),
+                Cause::Automatic { step } => format!("{step} gave up"),
+            };
+            warn("rollback", format!("ordered by {}: {why}", who(by)))
+        }
+        Event::RolledBack { took_ms, evidence } => {
+            let read = if evidence.is_empty() { String::new() } else { format!(": {}", good_and_bad(evidence)) };
+            info("rollback", format!("done in {}{read}", brief(*took_ms)))
+        }
+        Event::RollbackStuck { what } => error("rollback", format!("STUCK: {}", what.join("; "))),
+        Event::RunFinished => info("run", "finished".to_owned()),
+        Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
+    }
+}

@@ -1,0 +1,114 @@
+//! The way back, priced: whether it is open, what it would do now, how long it takes and what it would lose.
+
+use super::build::Context;
+use super::words::{age, human, with_unit};
+use super::{Health, Rollback};
+use crate::domain::gauge::{Phase, Readiness};
+use crate::domain::plan::StepKind;
+use crate::domain::run::{RunStatus, StepStatus, WayBack, way_back};
+
+/// A proof of readiness older than this proves nothing, in milliseconds.
+const PROOF_LASTS_MS: i64 = 120_000;
+
+pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
+    let way = way_back(cx.plan, cx.state);
+    let at_risk = at_risk(cx);
+    let actions = actions(cx, &way);
+    let estimate_ms = estimate(cx, &way);
+    let found = cx.state.rollback.as_ref();
+    let took_ms = found.map(|r| r.took_ms.unwrap_or_else(|| r.ended.unwrap_or(cx.now).since(r.ordered)));
+    let took = took_ms.map_or_else(|| "?".to_owned(), |ms| with_unit(ms as f64 / 1000.0, "s"));
+    let (health, text) = match cx.state.status {
+        RunStatus::RollingBack => (Health::Watch, format!("RUNNING {took}")),
+        RunStatus::RolledBack => (Health::Ok, format!("DONE {took}")),
+        RunStatus::Stuck => (Health::Fail, "STUCK".to_owned()),
+        _ => ready(cx, &way, at_risk, estimate_ms),
+    };
+    Rollback {
+        health,
+        text,
+        actions,
+        estimate_ms,
+        at_risk,
+        stuck: found.map(|r| r.stuck.clone()).unwrap_or_default(),
+        took_ms,
+    }
+}
+
+/// Writes that would stay behind. Before anything was accepted on the new side that is none.
+fn at_risk(cx: &Context<'_>) -> Option<u64> {
+    let accepted = cx.state.downtime.accepted.is_some() && cx.state.decided.is_some();
+    // Without a freeze writes may land on the new side from the first switch on.
+    let open = accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some());
+    match cx.measured.at_risk {
+        Some(n) => Some(n),
+        None if open => None,
+        None => Some(0),
+    }
+}
+
+/// Every switch is written and read back; waves run one after the other, actions within a wave together.
+fn estimate(cx: &Context<'_>, way: &WayBack) -> Option<i64> {
+    match cx.measured.way_back {
+        Readiness::Armed { read_ms, .. } => {
+            let rounds = 2 * way.waves.iter().filter(|w| !w.is_empty()).count().max(1);
+            Some(read_ms.saturating_mul(i64::try_from(rounds).unwrap_or(i64::MAX)))
+        }
+        _ => None,
+    }
+}
+
+fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Option<i64>) -> (Health, String) {
+    let by_hand = way.actions().filter(|a| !a.captured).count();
+    if by_hand > 0 {
+        return (Health::Fail, format!("NOT READY: {by_hand} not captured"));
+    }
+    let armed_by_plan = cx.plan.steps.iter().find(|s| s.kind == StepKind::Arm);
+    let arm_done = armed_by_plan.is_some_and(|s| cx.state.step(&s.id).is_some_and(|s| s.status == StepStatus::Done));
+    match &cx.measured.way_back {
+        Readiness::Armed { at, .. } => {
+            let old = cx.measured.at.since(*at);
+            if old > PROOF_LASTS_MS {
+                return (Health::Unknown, format!("? last proven {} ago", age(old)));
+            }
+            let about = estimate_ms.map_or_else(|| "?".to_owned(), |ms| format!("~{}s", (ms + 999) / 1000));
+            match at_risk {
+                Some(0) => (Health::Ok, format!("ARMED {about} 0 at risk")),
+                Some(n) => (Health::Look, format!("ARMED {} writes stay behind", human(n))),
+                None => (Health::Unknown, format!("ARMED {about} ? at risk")),
+            }
+        }
+        // Nothing was changed: going back is stopping, and needs no value.
+        _ if way.is_empty() && !arm_done => (Health::Ok, "ARMED nothing to undo".to_owned()),
+        Readiness::NotReady { why } => {
+            (if way.is_empty() { Health::Look } else { Health::Fail }, format!("NOT READY: {why}"))
+        }
+        Readiness::Unknown => (Health::Unknown, "?".to_owned()),
+    }
+}
+
+fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
+    let mut list = Vec::new();
+    let busy = cx.plan.tables.iter().filter_map(|t| cx.measured.tables.get(&t.id)).any(|g| {
+        matches!(g.phase, Phase::Loading | Phase::Following | Phase::Verifying | Phase::Retrying | Phase::Paused)
+    });
+    if busy {
+        list.push("stop the workers that copy and follow".to_owned());
+    }
+    for action in way.actions() {
+        let place = cx.plan.switch(&action.switch).map_or_else(|| action.switch.clone(), |s| s.place());
+        let version = action.version.map(|v| format!(" (version {v})")).unwrap_or_default();
+        let value = action.value.as_deref().unwrap_or("***");
+        list.push(match (action.captured, action.thaw) {
+            (false, _) => format!("BY HAND: {place} was never captured"),
+            (true, true) => format!("then allow writes: {place} -> {value}{version}"),
+            (true, false) => format!("{place} -> {value}{version}"),
+        });
+    }
+    if way.is_empty() {
+        list.push("nothing to undo: no switch has moved".to_owned());
+    } else {
+        list.push("read every switch back".to_owned());
+    }
+    list
+}

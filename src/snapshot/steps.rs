@@ -1,0 +1,471 @@
+//! Rows of the runbook.
+
+use super::build::Context;
+use super::rows::source_words;
+use super::words::{age, bar, brief_list, human, length, limit, minutes, rate, whole_percent, with_unit};
+use super::{StepMark, StepRow};
+use crate::domain::at::At;
+use crate::domain::gauge::{Phase, TableGauge, signal_value};
+use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
+use crate::domain::run::{Evidence, Need, RunStatus, StepState, StepStatus};
+
+/// Cells of the bar of one table.
+const TABLE_BAR: usize = 20;
+/// Cells of the bar of a gate that holds.
+const HOLD_BAR: usize = 10;
+
+pub(super) fn step_rows(cx: &Context<'_>) -> Vec<StepRow> {
+    let current = cx
+        .plan
+        .steps
+        .iter()
+        .position(|s| !matches!(status(cx.state.step(&s.id)), StepStatus::Done | StepStatus::Skipped));
+    cx.plan.steps.iter().enumerate().map(|(i, step)| step_row(cx, i, step, current == Some(i))).collect()
+}
+
+fn status(found: Option<&StepState>) -> StepStatus {
+    found.map_or(StepStatus::Todo, |s| s.status)
+}
+
+fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepRow {
+    let nothing = StepState::default();
+    let found = cx.state.step(&step.id).unwrap_or(&nothing);
+    let planned = cx.state.t0.plus(step.at_ms);
+    let ended = found.ended.filter(|_| !matches!(found.status, StepStatus::Running));
+    let mut row = StepRow {
+        id: step.id.clone(),
+        number: index + 1,
+        title: title(cx.plan, step),
+        kind: step.kind.name().to_owned(),
+        mark: mark(&step.kind),
+        status: found.status,
+        owner: step.owner.clone(),
+        at_ms: step.at_ms,
+        planned,
+        takes_ms: step.takes_ms,
+        started: found.started,
+        ended,
+        slip_ms: slip(cx, found, planned, current),
+        need: need(step, found),
+        reason: reason(found),
+        advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
+        does: does(cx.plan, step),
+        undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
+        evidence: found.evidence.clone(),
+        ..StepRow::default()
+    };
+    let going_on = found.status == StepStatus::Running;
+    let over = matches!(found.status, StepStatus::Done | StepStatus::Skipped);
+    let stopped = matches!(cx.state.status, RunStatus::RolledBack | RunStatus::Finished);
+    match &step.kind {
+        StepKind::Load if going_on => load(cx, &mut row),
+        StepKind::CatchUp { max_lag_ms } if going_on => catch_up(cx, *max_lag_ms, &mut row),
+        StepKind::Verify if going_on => verify(cx, &mut row),
+        StepKind::Gate { gate } if !over && !stopped => {
+            if let Some(gate) = cx.plan.gate(gate) {
+                gate_live(cx, gate, current, &mut row);
+            }
+        }
+        StepKind::Freeze | StepKind::Thaw | StepKind::Smoke { .. } if going_on => probes(cx, &step.kind, &mut row),
+        StepKind::Switch { switches } => switch_lines(cx, switches, current, &mut row),
+        _ => {}
+    }
+    if row.detail.is_empty() && !over {
+        row.detail = asks(&step.confirm, &step.kind, found);
+    }
+    if row.eta.is_none() && going_on {
+        // A planned end that is already past says nothing.
+        row.eta = found.started.map(|s| s.plus(step.takes_ms)).filter(|end| *end > cx.now && step.takes_ms > 0);
+    }
+    row
+}
+
+const fn mark(kind: &StepKind) -> StepMark {
+    match kind {
+        StepKind::Gate { .. } => StepMark::Gate,
+        StepKind::Switch { .. } | StepKind::Freeze | StepKind::Thaw => StepMark::Switch,
+        StepKind::Manual { .. } => StepMark::Manual,
+        _ => StepMark::Plain,
+    }
+}
+
+fn title(plan: &Plan, step: &Step) -> String {
+    match &step.kind {
+        StepKind::Gate { gate } => match plan.gate(gate) {
+            Some(gate) => format!("GATE {}", gate_words(plan, gate)),
+            None => format!("GATE {}", step.title),
+        },
+        StepKind::Switch { switches } => format!("SWITCH {}", brief_list(switches)),
+        _ => step.title.clone(),
+    }
+}
+
+/// `lag < 2s for 10m`, or the gate's own title when it has several criteria.
+fn gate_words(plan: &Plan, gate: &Gate) -> String {
+    let what = match gate.criteria.as_slice() {
+        [only] => {
+            let unit = signal(plan, &only.signal).map_or("", |s| s.unit.as_str());
+            format!("{} {} {}", only.signal, only.op.symbol(), limit(only.value, unit))
+        }
+        _ => gate.title.clone(),
+    };
+    if gate.hold_ms > 0 { format!("{what} for {}", length(gate.hold_ms)) } else { what }
+}
+
+fn signal<'a>(plan: &'a Plan, id: &str) -> Option<&'a Signal> {
+    plan.signals.iter().find(|s| s.id == id)
+}
+
+fn slip(cx: &Context<'_>, found: &StepState, planned: At, current: bool) -> Option<i64> {
+    match found.started {
+        Some(started) => Some(started.since(planned)),
+        None if current && cx.now > planned => Some(cx.now.since(planned)),
+        None => None,
+    }
+}
+
+fn need(step: &Step, found: &StepState) -> Option<Need> {
+    match (found.status, &step.confirm) {
+        (StepStatus::Failed | StepStatus::Unknown, _) => Some(Need::Decision),
+        (StepStatus::Held, Confirm::Word(word)) => Some(Need::Word(word.clone())),
+        (StepStatus::Held, _) => Some(Need::Key),
+        _ => None,
+    }
+}
+
+fn reason(found: &StepState) -> Option<String> {
+    match found.status {
+        StepStatus::Held => found.held.clone(),
+        StepStatus::Failed => found.error.as_ref().map(|e| e.message.clone()),
+        StepStatus::Unknown => Some(
+            found
+                .error
+                .as_ref()
+                .map_or_else(|| "was running when its process ended: ask the world".to_owned(), |e| e.message.clone()),
+        ),
+        _ => None,
+    }
+}
+
+fn asks(confirm: &Confirm, kind: &StepKind, found: &StepState) -> String {
+    match (confirm, kind) {
+        _ if found.confirmed.is_some() => String::new(),
+        (Confirm::Word(_), _) => "typed word".to_owned(),
+        (Confirm::Key, _) => "one key".to_owned(),
+        (Confirm::None, StepKind::Manual { .. }) => "by hand".to_owned(),
+        (Confirm::None, _) => String::new(),
+    }
+}
+
+fn does(plan: &Plan, step: &Step) -> String {
+    let tables = plan.tables.len();
+    match &step.kind {
+        StepKind::Preflight => "checks connections, permissions, tables, streams and parameters".to_owned(),
+        StepKind::SetUp => format!("creates what is missing of {tables} target tables"),
+        StepKind::Capture => format!("turns on {tables} streams and records where they start"),
+        StepKind::Load => {
+            format!("copies {tables} tables, {} workers, {} segments each", plan.load.workers, plan.load.segments)
+        }
+        StepKind::CatchUp { max_lag_ms } => format!("applies changes until every lag is under {}", age(*max_lag_ms)),
+        StepKind::Verify => format!("compares both sides of {tables} tables, key by key and field by field"),
+        StepKind::Arm => "captures every switch's value and proves the way back readable".to_owned(),
+        StepKind::Freeze => "refuses writes on the old side, proven by the write probe".to_owned(),
+        StepKind::Drain => "proves with a nonce that every write before the freeze has arrived".to_owned(),
+        StepKind::Switch { switches } => {
+            let each: Vec<String> = switches
+                .iter()
+                .filter_map(|id| plan.switch(id))
+                .map(|s| format!("sets {} to {}", s.place(), s.to_label()))
+                .collect();
+            each.join("; ")
+        }
+        StepKind::Smoke { probes } => format!("asks {} and must be served", brief_list(probes)),
+        StepKind::Thaw => "allows writes again, proven by the write probe".to_owned(),
+        StepKind::Gate { gate } => plan.gate(gate).map_or_else(String::new, |gate| {
+            let each: Vec<String> = gate
+                .criteria
+                .iter()
+                .map(|c| {
+                    let unit = signal(plan, &c.signal).map_or("", |s| s.unit.as_str());
+                    format!("{} {} {}", c.signal, c.op.symbol(), limit(c.value, unit))
+                })
+                .collect();
+            let held = if gate.hold_ms > 0 { format!(", held {}", length(gate.hold_ms)) } else { String::new() };
+            format!("waits for {}{held}", each.join(" and "))
+        }),
+        StepKind::Manual { what } => what.clone(),
+    }
+}
+
+fn gauges<'a>(cx: &'a Context<'_>) -> impl Iterator<Item = (&'a str, Option<&'a TableGauge>)> {
+    cx.plan.tables.iter().map(|t| (t.id.as_str(), cx.measured.tables.get(&t.id)))
+}
+
+/// Time left at this speed, and when that is.
+fn eta(cx: &Context<'_>, left: u64, per_s: f64) -> Option<(i64, At)> {
+    let ms = left as f64 / per_s * 1000.0;
+    (per_s > 0.0 && ms.is_finite() && ms < 1e11).then(|| (ms as i64, cx.now.plus(ms as i64)))
+}
+
+fn load(cx: &Context<'_>, row: &mut StepRow) {
+    let (mut loaded, mut all, mut per_s, mut done) = (0_u64, Some(0_u64), 0.0_f64, 0_usize);
+    for (id, gauge) in gauges(cx) {
+        let journaled = cx.state.tables.get(id).and_then(|t| t.loaded);
+        let Some(gauge) = gauge else {
+            all = None;
+            continue;
+        };
+        let rows = gauge.source.rows;
+        let finished = journaled.is_some()
+            || !matches!(gauge.phase, Phase::Waiting | Phase::Loading | Phase::Paused | Phase::Retrying);
+        let have = gauge.loaded.max(journaled.unwrap_or(0));
+        loaded += have;
+        // What a finished table did not write, it parked: it is whole.
+        all = all.zip(if finished { Some(have) } else { rows.map(|r| r.max(have)) }).map(|(a, b)| a + b);
+        if finished {
+            done += 1;
+            continue;
+        }
+        if matches!(gauge.phase, Phase::Waiting) {
+            continue;
+        }
+        per_s += gauge.rate;
+        row.lines.push(table_line(cx, id, have, rows, gauge));
+    }
+    row.progress = all.filter(|a| *a > 0).map(|a| (loaded, a));
+    if let Some((have, all)) = row.progress {
+        row.eta = eta(cx, all.saturating_sub(have), per_s).map(|(_, at)| at);
+    }
+    row.detail = match row.progress {
+        Some((have, all)) => {
+            format!("{}%  {}/{}  {}", whole_percent(have, all), human(have), human(all), rate(per_s))
+        }
+        None => format!("?%  {}/?  {}", human(loaded), rate(per_s)),
+    };
+    let waiting = cx.plan.tables.len() - done - row.lines.len();
+    let mut rest = Vec::new();
+    if done > 0 {
+        rest.push(format!("{done} {} done", tables(done)));
+    }
+    if waiting > 0 {
+        rest.push(format!("{waiting} waiting"));
+    }
+    if !cx.plan.stays.is_empty() {
+        rest.push(format!(
+            "{} stays by plan",
+            brief_list(&cx.plan.stays.iter().map(|s| s.id.clone()).collect::<Vec<_>>())
+        ));
+    }
+    if !rest.is_empty() {
+        row.lines.push(rest.join(", "));
+    }
+}
+
+const fn tables(n: usize) -> &'static str {
+    if n == 1 { "table" } else { "tables" }
+}
+
+fn table_line(cx: &Context<'_>, id: &str, have: u64, rows: Option<u64>, gauge: &TableGauge) -> String {
+    let name: String = id.chars().take(10).collect();
+    let (shape, share) = match rows.filter(|r| *r > 0) {
+        Some(all) => (bar(have, all, TABLE_BAR), format!("{}%", whole_percent(have, all))),
+        None => (bar(0, 0, TABLE_BAR), "?%".to_owned()),
+    };
+    let left = rows
+        .and_then(|all| eta(cx, all.saturating_sub(have), gauge.rate))
+        .map_or_else(String::new, |(ms, _)| minutes(ms));
+    let state = match gauge.phase {
+        Phase::Paused => "paused",
+        Phase::Retrying => "retrying",
+        _ => left.as_str(),
+    };
+    format!("{name:<10} {shape} {share:>4}  {:>8}  {state}", rate(gauge.rate)).trim_end().to_owned()
+}
+
+fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
+    let mut worst = Some(0.0_f64);
+    let mut per_s = 0.0;
+    for (id, gauge) in gauges(cx) {
+        let lag = gauge.map(|g| g.lag.apply).unwrap_or_default();
+        worst = worst.zip(lag.value).map(|(a, b)| a.max(b));
+        per_s += gauge.map_or(0.0, |g| g.rate);
+        let value = lag.value.map_or_else(|| "?".to_owned(), |ms| with_unit(ms / 1000.0, "s"));
+        let good = lag.value.is_some_and(|ms| ms < max_lag_ms as f64);
+        row.evidence.push(Evidence {
+            name: format!("lag {id}"),
+            value: format!("{value} < {}", age(max_lag_ms)),
+            at: lag.at,
+            source: "oldest change not yet durable in the target".to_owned(),
+            good,
+        });
+        if !good {
+            let note = gauge.and_then(|g| g.trouble.clone()).unwrap_or_default();
+            row.lines.push(
+                format!(
+                    "{id:<10} lag {value:<8} {:>8}  {note}",
+                    gauge.map_or_else(|| "?".to_owned(), |g| rate(g.rate))
+                )
+                .trim_end()
+                .to_owned(),
+            );
+        }
+    }
+    let worst = worst.map_or_else(|| "?".to_owned(), |ms| with_unit(ms / 1000.0, "s"));
+    row.detail = format!("lag {worst} < {}  {}", age(max_lag_ms), rate(per_s));
+}
+
+fn verify(cx: &Context<'_>, row: &mut StepRow) {
+    let (mut compared, mut all, mut done) = (0_u64, Some(0_u64), 0_usize);
+    let started = row.started;
+    for (id, gauge) in gauges(cx) {
+        let finished = cx
+            .state
+            .tables
+            .get(id)
+            .and_then(|t| t.verified.as_ref())
+            .filter(|(at, _)| started.is_some_and(|s| *at >= s));
+        let rows = gauge.and_then(|g| g.source.rows);
+        if let Some((_, summary)) = finished {
+            let n = summary.equal + summary.differing();
+            compared += n;
+            all = all.map(|a| a + n);
+            done += 1;
+            row.lines.extend((summary.differing() > 0).then(|| {
+                format!(
+                    "{id:<10} {} differ of {}",
+                    human(summary.differing()),
+                    human(summary.equal + summary.differing())
+                )
+            }));
+            continue;
+        }
+        let have = gauge.map_or(0, |g| g.verified_rows);
+        compared += have;
+        all = all.zip(rows.map(|r| r.max(have))).map(|(a, b)| a + b);
+        if gauge.is_some_and(|g| g.phase == Phase::Verifying) {
+            let name: String = id.chars().take(10).collect();
+            let (shape, share) = match rows.filter(|r| *r > 0) {
+                Some(r) => (bar(have, r, TABLE_BAR), format!("{}%", whole_percent(have, r))),
+                None => (bar(0, 0, TABLE_BAR), "?%".to_owned()),
+            };
+            row.lines.push(format!("{name:<10} {shape} {share:>4}  {} compared", human(have)));
+        }
+    }
+    row.progress = all.filter(|a| *a > 0).map(|a| (compared.min(a), a));
+    row.detail = match row.progress {
+        Some((have, all)) => format!("{}%  {}/{} compared", whole_percent(have, all), human(have), human(all)),
+        None => format!("?%  {} compared", human(compared)),
+    };
+    if let (Some((have, all)), Some(started)) = (row.progress, started) {
+        let spent = cx.now.since(started);
+        if have > 0 && spent > 0 {
+            row.eta = eta(cx, all - have, have as f64 * 1000.0 / spent as f64).map(|(_, at)| at);
+        }
+    }
+    if done > 0 {
+        row.lines.push(format!("{done} {} done", tables(done)));
+    }
+}
+
+/// Judges every criterion of a gate now, with value, age and source.
+fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, row: &mut StepRow) {
+    let mut holding = 0;
+    let mut first_bad = None;
+    row.evidence = gate
+        .criteria
+        .iter()
+        .map(|c| {
+            let Some(s) = signal(cx.plan, &c.signal) else {
+                first_bad.get_or_insert_with(|| format!("{} ?", c.signal));
+                return Evidence {
+                    name: c.signal.clone(),
+                    value: "?".to_owned(),
+                    at: At::default(),
+                    source: "no such signal in the plan".to_owned(),
+                    good: false,
+                };
+            };
+            let reading = signal_value(cx.plan, cx.state, cx.measured, s);
+            let fresh = reading.fresh(cx.measured.at, s.stale_ms);
+            let good = fresh.is_some_and(|v| c.op.holds(v, c.value));
+            let value = match (fresh, reading.value) {
+                (Some(v), _) => with_unit(v, &s.unit),
+                (None, Some(v)) => format!("? (was {}, stale)", with_unit(v, &s.unit)),
+                (None, None) => "?".to_owned(),
+            };
+            if good {
+                holding += 1;
+            } else {
+                let short = fresh.map_or_else(|| "?".to_owned(), |v| with_unit(v, &s.unit));
+                first_bad.get_or_insert_with(|| format!("{} {short}", c.signal));
+            }
+            Evidence {
+                name: format!("{} {} {}", c.signal, c.op.symbol(), limit(c.value, &s.unit)),
+                value,
+                at: reading.at,
+                source: source_words(s),
+                good,
+            }
+        })
+        .collect();
+    let all = gate.criteria.len();
+    let now = match (all, row.evidence.first()) {
+        (1, Some(only)) => format!("now {}", only.value.split(' ').next().unwrap_or("?")),
+        _ => first_bad.map_or_else(|| format!("{holding} of {all}"), |bad| format!("{holding} of {all}, {bad}")),
+    };
+    let met = holding == all;
+    let since = cx.state.gates.get(&gate.id).and_then(|g| g.met_since).filter(|_| current && met);
+    row.detail = match since {
+        Some(since) if gate.hold_ms > 0 => {
+            let held = cx.now.since(since).clamp(0, gate.hold_ms);
+            let (done, hold) = (held.unsigned_abs(), gate.hold_ms.unsigned_abs());
+            row.progress = Some((done, hold));
+            row.eta = Some(since.plus(gate.hold_ms));
+            format!("{now:<10} held {}  {}", minutes(held), bar(done, hold, HOLD_BAR))
+        }
+        _ if met => format!("{now:<10} holds"),
+        _ => format!("{now:<10} BLOCKING"),
+    };
+}
+
+fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {
+    let asked: Vec<&str> = match kind {
+        StepKind::Smoke { probes } => probes.iter().map(String::as_str).collect(),
+        _ => cx.plan.freeze.iter().map(|f| f.probe.as_str()).collect(),
+    };
+    for id in asked {
+        let stats = cx.measured.probes.get(id);
+        let good = stats.is_some_and(|s| if *kind == StepKind::Freeze { s.last_refused } else { s.last_ok });
+        row.evidence.push(Evidence {
+            name: format!("probe {id}"),
+            value: stats.map_or_else(|| "?".to_owned(), |s| s.last.clone()),
+            at: stats.map(|s| s.at).unwrap_or_default(),
+            source: cx.plan.probe(id).map(|p| format!("{} {}", p.method, p.url)).unwrap_or_default(),
+            good,
+        });
+        if row.detail.is_empty() {
+            row.detail = format!("probe {id}: {}", stats.map_or("?", |s| s.last.as_str()));
+        }
+    }
+}
+
+fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepRow) {
+    let each: Vec<(String, String)> = ids
+        .iter()
+        .filter_map(|id| cx.plan.switch(id))
+        .map(|s| {
+            let r = super::rows::switch_row(cx.state, s);
+            (s.place(), format!("{} -> {}", r.old, r.new))
+        })
+        .collect();
+    match each.as_slice() {
+        [(place, change)] => row.detail = format!("{place}  {change}"),
+        [] => {}
+        _ => {
+            row.detail = format!("{} switches", each.len());
+            if current {
+                row.lines = each.into_iter().map(|(place, change)| format!("{place}  {change}")).collect();
+            }
+        }
+    }
+}

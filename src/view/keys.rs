@@ -1,0 +1,193 @@
+//! The last line: what the keys do here, rollback always among them.
+
+use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr;
+
+use super::action::{Action, availability, key_label};
+use super::canvas::{Canvas, Line, fit};
+use super::state::{Modal, ViewState};
+use super::theme::Tone;
+use crate::domain::run::RunStatus;
+use crate::snapshot::{Mode, Snapshot};
+
+/// Left to right.
+const ORDER: [Action; 13] = [
+    Action::Enter,
+    Action::Pause,
+    Action::Next,
+    Action::Acknowledge,
+    Action::ViewVerify,
+    Action::Rollback,
+    Action::ViewLog,
+    Action::ViewWatch,
+    Action::Zoom,
+    Action::Palette,
+    Action::Filter,
+    Action::Help,
+    Action::Quit,
+];
+
+const REPLAY: [Action; 10] = [
+    Action::PlayPause,
+    Action::Slower,
+    Action::Faster,
+    Action::SeekBack,
+    Action::SeekForward,
+    Action::Rollback,
+    Action::ViewLog,
+    Action::Palette,
+    Action::Help,
+    Action::Quit,
+];
+
+/// One entry: key, word, whether it does anything now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    action: Action,
+    key: String,
+    word: String,
+    available: bool,
+}
+
+impl Entry {
+    fn width(&self) -> usize {
+        self.key.width() + if self.word.is_empty() { 0 } else { 1 + self.word.width() }
+    }
+}
+
+fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
+    let entry = |action: Action, word: &str| Entry {
+        action,
+        key: key_label(action, state),
+        word: word.to_owned(),
+        available: availability(action, snapshot, state).is_ok(),
+    };
+    let rollback = entry(Action::Rollback, "rollback");
+    let boxed = |list: &[(Action, &str)]| {
+        let mut all: Vec<Entry> = list.iter().map(|(a, w)| entry(*a, w)).collect();
+        all.push(rollback.clone());
+        all
+    };
+    if state.log.editing {
+        return boxed(&[(Action::Enter, "keep filter"), (Action::Back, "clear")]);
+    }
+    match state.top() {
+        Some(Modal::Confirm { .. } | Modal::Quit { .. }) => {
+            boxed(&[(Action::Enter, "press"), (Action::Right, "button"), (Action::Back, "cancel")])
+        }
+        Some(Modal::Decide { .. }) => {
+            boxed(&[(Action::Enter, "choose"), (Action::Right, "choice"), (Action::Back, "leave as it is")])
+        }
+        Some(Modal::Help { .. }) => {
+            boxed(&[(Action::Filter, "search"), (Action::Down, "scroll"), (Action::Back, "close")])
+        }
+        Some(Modal::Palette { .. }) => {
+            boxed(&[(Action::Enter, "run"), (Action::Down, "choose"), (Action::Back, "close")])
+        }
+        Some(Modal::Note { .. }) => boxed(&[(Action::Enter, "write"), (Action::Back, "cancel")]),
+        Some(Modal::Evidence { .. }) => boxed(&[(Action::Down, "scroll"), (Action::Back, "close")]),
+        None => {
+            let replay = matches!(snapshot.mode, Mode::Replay { .. });
+            let order: &[Action] = if replay { &REPLAY } else { &ORDER };
+            let list = order.iter().map(|a| {
+                let word = match a {
+                    Action::Pause if snapshot.status == RunStatus::Paused => "go on",
+                    other => other.info().short,
+                };
+                entry(*a, word)
+            });
+            list.collect()
+        }
+    }
+}
+
+/// Shortens the list to the width: words of the last few first, then whole entries, never rollback.
+fn shorten(mut list: Vec<Entry>, width: usize, wide: bool) -> (Vec<Entry>, usize) {
+    let total =
+        |list: &[Entry], gap: usize| list.iter().map(Entry::width).sum::<usize>() + gap * list.len().saturating_sub(1);
+    for gap in if wide { vec![3, 2] } else { vec![2] } {
+        if total(&list, gap) <= width {
+            return (list, gap);
+        }
+    }
+    let priority = |e: &Entry| e.action.info().priority;
+    let drop_one = |list: &mut Vec<Entry>, above: u8| {
+        let worst = list
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| e.action != Action::Rollback && (priority(e) > above || priority(e) == 0))
+            .max_by_key(|(i, e)| (if priority(e) == 0 { u8::MAX } else { priority(e) }, *i))
+            .map(|(i, _)| i);
+        worst.map(|i| list.remove(i)).is_some()
+    };
+    // Extras of wide screens go first, then the words of command, help and quit.
+    while total(&list, 2) > width && list.iter().any(|e| priority(e) > 10) && drop_one(&mut list, 10) {}
+    if total(&list, 2) > width {
+        for e in &mut list {
+            if matches!(e.action, Action::Palette | Action::Help | Action::Quit) {
+                e.word.clear();
+            }
+        }
+    }
+    // `: ?` stand together.
+    let joined = |list: &[Entry]| {
+        let both =
+            [Action::Palette, Action::Help].iter().all(|a| list.iter().any(|e| e.action == *a && e.word.is_empty()));
+        total(list, 2) - usize::from(both)
+    };
+    while joined(&list) > width && drop_one(&mut list, 0) {}
+    (list, 2)
+}
+
+/// Draws the last line.
+pub(super) fn keys(c: &mut Canvas<'_>, row: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let width = usize::from(row.width);
+    let (list, gap) = shorten(entries(snapshot, state), width, width >= 160);
+    let mut line = Line::default();
+    for (i, e) in list.iter().enumerate() {
+        if i > 0 {
+            let tight = e.action == Action::Help && e.word.is_empty() && list[i - 1].action == Action::Palette;
+            line = line.then(" ".repeat(if tight { 1 } else { gap }), Tone::Plain);
+        }
+        let (key, word) = match (e.available, e.action) {
+            (false, _) => (Tone::Dim, Tone::Dim),
+            (true, Action::Rollback) => (Tone::Production, Tone::Strong),
+            (true, _) => (Tone::Accent, Tone::Plain),
+        };
+        line = line.then(e.key.clone(), key);
+        if !e.word.is_empty() {
+            line = line.then(format!(" {}", e.word), word);
+        }
+    }
+    if line.width() > width {
+        line = Line::new(fit("R rollback", width), Tone::Production);
+    }
+    c.line(row, &line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(width: usize) -> String {
+        let (list, _) = shorten(entries(&Snapshot::default(), &ViewState::default()), width, false);
+        list.iter().map(|e| format!("{} {}", e.key, e.word)).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn rollback_stays_at_every_width() {
+        for width in 10..200 {
+            assert!(text(width).contains("R rollback"), "{width}: {}", text(width));
+        }
+    }
+
+    #[test]
+    fn at_eighty_columns_the_usual_keys_are_there() {
+        let line = text(80);
+        for key in
+            ["Enter evidence", "Space pause", "n next", "a ack", "R rollback", "L log", "M metrics", ": ", "? ", "q "]
+        {
+            assert!(line.contains(key), "{key}: {line}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Boxes over the screen.
+
+use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr;
+
+use super::action::{ACTIONS, Action, Group, availability, key_label, pretty};
+use super::canvas::{Canvas, Line, fit, pad, wrap};
+use super::evidence;
+use super::signals::standing;
+use super::state::{Button, Choice, Modal, ViewState};
+use super::theme::{Theme, Tone};
+use crate::domain::run::StepStatus;
+use crate::snapshot::{Snapshot, StepMark, StepRow, words};
+
+/// Draws the topmost box over the body.
+pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let Some(modal) = state.top() else { return };
+    let inner = usize::from(body.width.min(76).saturating_sub(2));
+    let theme = *c.theme;
+    let find = |id: &str| snapshot.steps.iter().find(|s| s.id == id);
+    match modal {
+        Modal::Confirm { step, word, typed, button, .. } => {
+            let Some(step) = find(step) else { return gone(c, body) };
+            let lines = confirm_lines(snapshot, step, state, &theme, inner);
+            let ask = confirm_ask(step, word.as_deref(), typed, *button, inner);
+            boxed(c, body, &step.title.to_uppercase(), &prod(snapshot), &lines, &[Line::default(), ask], 76);
+        }
+        Modal::Decide { step, choice, .. } => {
+            let Some(step) = find(step) else { return gone(c, body) };
+            let mut lines = Vec::new();
+            for text in [step.reason.as_deref(), step.advice.as_deref()].into_iter().flatten() {
+                lines.extend(wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))));
+                lines.push(Line::default());
+            }
+            lines.push(labelled("undo", &step.undo, inner));
+            lines.push(labelled("rollback", &snapshot.rollback.text, inner));
+            let mut ask = Line::plain("  ");
+            for (i, (this, text)) in Choice::ALL.iter().zip(["Leave it", "Try again", "Skip this step"]).enumerate() {
+                if i > 0 {
+                    ask = ask.then("   ", Tone::Plain);
+                }
+                ask = button_span(ask, text, this == choice);
+            }
+            let title = format!("{:02} {} {}", step.number, step.title, evidence::status_words(step.status));
+            boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
+        }
+        Modal::Quit { button, .. } => {
+            let text = "A run is under way. Leaving this screen does not roll anything back. The engine lives in \
+                        this process: leaving pauses the run at a safe point. `cutover run` takes it up again, and \
+                        `cutover rollback` works from any terminal.";
+            let lines: Vec<Line> = wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
+            let ask = Line::plain("  ");
+            let ask = button_span(ask, "Stay", *button == Button::Cancel).then("   ", Tone::Plain);
+            let ask = button_span(ask, "Leave", *button == Button::Go);
+            boxed(c, body, "LEAVE", &prod(snapshot), &lines, &[Line::default(), ask], 76);
+        }
+        Modal::Evidence { step } => {
+            let Some(step) = find(step) else { return gone(c, body) };
+            let width = usize::from(body.width.saturating_sub(2));
+            let mut lines = evidence::lines(snapshot, step, state, &theme, width);
+            lines.push(Line::default());
+            lines.extend(evidence::way_back_lines(snapshot, width));
+            full(
+                c,
+                body,
+                &format!("Evidence: step {:02} {}", step.number, step.title),
+                "",
+                &lines,
+                state.scrolls.evidence,
+            );
+        }
+        Modal::Help { search, searching } => {
+            let width = usize::from(body.width.saturating_sub(2));
+            let lines = help_lines(snapshot, state, search, width);
+            let right = match (searching, search.as_str()) {
+                (true, s) => format!("/{s}_"),
+                (false, "") => "/ searches".to_owned(),
+                (false, s) => format!("/{s}"),
+            };
+            full(c, body, "Help", &right, &lines, state.scrolls.help);
+        }
+        Modal::Palette { typed, selected } => {
+            let found = palette_matches(typed);
+            let width = usize::from(body.width.min(76)).saturating_sub(2);
+            let room = usize::from(body.height).saturating_sub(4).min(14);
+            let from = (selected + 1).saturating_sub(room.max(1));
+            let mut lines: Vec<Line> = found
+                .iter()
+                .enumerate()
+                .skip(from)
+                .take(room)
+                .map(|(i, action)| {
+                    let mut line = action_line(*action, snapshot, state, width);
+                    line.selected = i == *selected;
+                    line
+                })
+                .collect();
+            if lines.is_empty() {
+                lines.push(Line::new("  no such action", Tone::Dim));
+            }
+            let ask = Line::new(format!("  : {typed}_"), Tone::Strong);
+            boxed(c, body, "Command", "", &lines, &[ask], 76);
+        }
+        Modal::Note { typed } => {
+            let shown: String = {
+                let room = inner.saturating_sub(6);
+                let skip = typed.chars().count().saturating_sub(room);
+                typed.chars().skip(skip).collect()
+            };
+            let lines = [Line::new(
+                "  One line for the journal. It is kept for good: no secrets, no customer data.",
+                Tone::Dim,
+            )];
+            boxed(
+                c,
+                body,
+                "Note",
+                "",
+                &lines,
+                &[Line::default(), Line::new(format!("  > {shown}_"), Tone::Strong)],
+                76,
+            );
+        }
+    }
+}
+
+fn prod(snapshot: &Snapshot) -> String {
+    match (snapshot.production, snapshot.environment.is_empty()) {
+        (true, _) => "[ PROD ]".to_owned(),
+        (false, false) => format!("[ {} ]", snapshot.environment),
+        (false, true) => String::new(),
+    }
+}
+
+fn gone(c: &mut Canvas<'_>, body: Rect) {
+    boxed(c, body, "Gone", "", &[Line::plain("  this step is not in the plan any more; Esc closes")], &[], 60);
+}
+
+/// A box in the middle of the body; the footer always stays, the lines above it are cut first.
+fn boxed(c: &mut Canvas<'_>, body: Rect, title: &str, right: &str, lines: &[Line], footer: &[Line], width: u16) {
+    let width = width.min(body.width);
+    let wanted = u16::try_from(lines.len() + footer.len() + 2).unwrap_or(u16::MAX);
+    let height = wanted.min(body.height);
+    let area = Rect { x: body.x + (body.width - width) / 2, y: body.y + (body.height - height) / 2, width, height };
+    c.clear(area);
+    let inside = c.pane(area, title, right, true);
+    let foot = footer.len().min(usize::from(inside.height));
+    let room = usize::from(inside.height) - foot;
+    let mut shown: Vec<Line> = lines.iter().take(room).cloned().collect();
+    if lines.len() > room && room > 0 {
+        shown[room - 1] = Line::new("  .. more: enlarge the terminal", Tone::Dim);
+    }
+    shown.resize(room, Line::default());
+    shown.extend(footer.iter().take(foot).cloned());
+    c.lines(inside, &shown);
+}
+
+/// A box over the whole body.
+fn full(c: &mut Canvas<'_>, body: Rect, title: &str, right: &str, lines: &[Line], from: usize) {
+    c.clear(body);
+    let inside = c.pane(body, title, right, true);
+    c.scrolled(inside, lines, from);
+}
+
+fn labelled(label: &str, text: &str, width: usize) -> Line {
+    Line::new(format!("  {}", pad(label, 10)), Tone::Dim).then(fit(text, width.saturating_sub(14)), Tone::Plain)
+}
+
+fn button_span(line: Line, text: &str, focused: bool) -> Line {
+    if focused {
+        line.then(format!("[ {text} ]"), Tone::Selected)
+    } else {
+        line.then(format!("  {text}  "), Tone::Plain)
+    }
+}
+
+/// What will change, how it is undone, and what proves that it may be done.
+fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.does.contains(&s.place)).collect();
+    for s in &touched {
+        let change = format!("{} -> {}", s.old, s.new);
+        let version = s.version.map_or_else(String::new, |v| format!("version {v} -> {}", v + 1));
+        let (now, tone) = standing(s.standing);
+        let place = width.saturating_sub(change.width() + version.width() + now.width() + 14).clamp(12, 34);
+        lines.push(
+            Line::plain("  ")
+                .then(pad(&s.place, place), Tone::Strong)
+                .then(format!(" {change}"), Tone::Strong)
+                .then(format!("   now {now}"), tone)
+                .then(format!("   {version}"), Tone::Dim)
+                .cut(width),
+        );
+    }
+    if touched.is_empty() {
+        lines.extend(wrap(&step.does, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("  {l}"))));
+    }
+    if let Some(reason) = &step.reason {
+        lines.extend(wrap(reason, width.saturating_sub(4)).into_iter().take(2).map(|l| Line::plain(format!("  {l}"))));
+    }
+    let undo = format!("{}{}", if step.mark == StepMark::Switch { "R R at any time: " } else { "" }, step.undo);
+    let key = key_label(Action::Rollback, state);
+    lines.push(labelled("undo", &undo.replacen("R R", &format!("{key} {key}"), 1), width));
+    lines.push(labelled("rollback", &snapshot.rollback.text, width));
+    lines.push(Line::default());
+    for s in snapshot.steps.iter().take(step.number.saturating_sub(1)).filter(|s| s.mark == StepMark::Gate) {
+        let good = s.status == StepStatus::Done;
+        let (sign, tone) = evidence::good_mark(good, theme);
+        let values: Vec<String> = s.evidence.iter().map(|e| format!("{} {}", e.name, e.value)).collect();
+        let at = s.ended.map_or_else(|| evidence::status_words(s.status).to_owned(), |at| at.clock());
+        lines.push(
+            Line::new(format!("  {sign} "), tone)
+                .then(pad(&format!("{:02} {}", s.number, s.title), 34), Tone::Plain)
+                .then(format!(" {at} "), Tone::Dim)
+                .then(values.join(", "), Tone::Plain)
+                .cut(width),
+        );
+    }
+    if let (Some(refused), Some(ms)) = (snapshot.downtime.refused, snapshot.downtime_running_ms) {
+        let (sign, tone) = evidence::good_mark(true, theme);
+        let text = format!("writes refused since {}, {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
+        lines.push(
+            Line::new(format!("  {sign} "), tone)
+                .then(pad("freeze", 34), Tone::Plain)
+                .then(format!(" {text}"), Tone::Plain)
+                .cut(width),
+        );
+    }
+    for e in &step.evidence {
+        lines.push(evidence::evidence_line(e, snapshot.wall, theme, width));
+    }
+    lines
+}
+
+fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, width: usize) -> Line {
+    let verb = match step.kind.as_str() {
+        "switch" => "Switch",
+        "freeze" => "Freeze",
+        "thaw" => "Thaw",
+        "manual" => "It is done",
+        _ => "Start",
+    };
+    let mut line = match word {
+        Some(word) => {
+            let room = word.chars().count().max(16);
+            let shown: String = typed.chars().take(room).collect();
+            let field = format!("{shown}{}", "_".repeat(room.saturating_sub(shown.width())));
+            Line::plain(format!("  Type {word} to {}: [", verb.to_lowercase()))
+                .then(field, Tone::Strong)
+                .then("]", Tone::Plain)
+        }
+        None => Line::plain("  Start this step now?"),
+    };
+    let buttons = 10 + 2 + verb.len() + 4;
+    let column = width.saturating_sub(buttons + 1);
+    line = line.cut(column.saturating_sub(1)).to_column(column);
+    line = button_span(line, "Cancel", button == Button::Cancel);
+    button_span(line, verb, button == Button::Go)
+}
+
+/// Actions whose name or text holds every word of what was typed, in the order of the table.
+#[must_use]
+pub fn palette_matches(typed: &str) -> Vec<Action> {
+    let words: Vec<String> = typed.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    ACTIONS
+        .iter()
+        .filter(|i| {
+            let hay = format!("{} {} {}", i.name.replace('_', " "), i.name, i.text).to_lowercase();
+            words.iter().all(|w| hay.contains(w.as_str()))
+        })
+        .map(|i| i.action)
+        .collect()
+}
+
+fn action_line(action: Action, snapshot: &Snapshot, state: &ViewState, width: usize) -> Line {
+    let info = action.info();
+    let keys: Vec<String> = match state.keys.get(&action) {
+        Some(own) => own.iter().map(|k| pretty(k)).collect(),
+        None => info.keys.iter().map(|k| pretty(k)).collect(),
+    };
+    let mark = if info.dangerous { "!" } else { " " };
+    let available = availability(action, snapshot, state);
+    let tone = if available.is_ok() { Tone::Plain } else { Tone::Dim };
+    let mut line = Line::new(
+        format!(" {mark} {}", pad(&keys.join(" "), 12)),
+        if available.is_ok() { Tone::Accent } else { Tone::Dim },
+    );
+    line = line.then(format!(" {} ", pad(info.name, 15)), tone);
+    match available {
+        Ok(()) => line.then(info.text, tone),
+        Err(why) => line.then(format!("not now: {why}"), tone),
+    }
+    .cut(width)
+}
+
+/// The help: every action by group, then what the marks mean.
+pub(super) fn help_lines(snapshot: &Snapshot, state: &ViewState, search: &str, width: usize) -> Vec<Line> {
+    let needle = search.to_lowercase();
+    let mut lines = Vec::new();
+    for group in Group::ALL {
+        let rows: Vec<&super::action::ActionInfo> = ACTIONS
+            .iter()
+            .filter(|i| i.group == group)
+            .filter(|i| needle.is_empty() || i.name.contains(&needle) || i.text.to_lowercase().contains(&needle))
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        lines.push(Line::new(format!(" {}", group.title()), Tone::Strong));
+        lines.extend(rows.iter().map(|i| action_line(i.action, snapshot, state, width)));
+    }
+    if lines.is_empty() {
+        lines.push(Line::new(" nothing holds this text", Tone::Dim));
+    }
+    if needle.is_empty() {
+        lines.push(Line::default());
+        lines.push(Line::new(" Marks and words", Tone::Strong));
+        for (sign, text) in [
+            ("v", "done, or proven"),
+            ("=>", "now"),
+            (".", "to do"),
+            ("#", "a gate"),
+            ("!", "a switch; before an action: it asks first"),
+            ("x", "failed"),
+            ("?", "not known, or too old to count: it blocks"),
+            ("ok", "measured, fresh, within its limit"),
+            ("WATCH", "near its limit, or on its way"),
+            ("LOOK", "needs a look"),
+            ("FAIL", "over its limit"),
+            ("~", "behind a count: the store's own estimate"),
+            ("^", "behind a count: worked out from what was written and deleted"),
+        ] {
+            lines.push(Line::new(format!("   {}", pad(sign, 12)), Tone::Accent).then(text, Tone::Plain).cut(width));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_palette_finds_by_words() {
+        assert_eq!(palette_matches("").len(), ACTIONS.len());
+        assert_eq!(palette_matches("roll_back"), [Action::Rollback]);
+        assert_eq!(palette_matches("captured value"), [Action::Rollback]);
+        assert!(palette_matches("worker").contains(&Action::MoreWorkers));
+        assert!(palette_matches("zzz").is_empty());
+    }
+
+    #[test]
+    fn the_help_says_why_an_action_is_off() {
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "workers at", 80);
+        let text: Vec<String> = lines.iter().map(|l| l.spans.iter().map(|s| s.text.as_str()).collect()).collect();
+        assert_eq!(text.len(), 2, "{text:?}");
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "recording", 80);
+        let text: String = lines.iter().flat_map(|l| &l.spans).map(|s| s.text.as_str()).collect();
+        assert!(text.contains("not now: this is not a recording"), "{text}");
+    }
+}

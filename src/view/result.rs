@@ -1,0 +1,157 @@
+//! Going back, gone back, stuck, finished: what stands where, and what to do next.
+
+use super::canvas::{Line, pad, wrap};
+use super::evidence::evidence_line;
+use super::signals::{downtime_line, standing};
+use super::tables::criteria_lines;
+use super::theme::{Theme, Tone};
+use crate::domain::at::{At, hms};
+use crate::domain::run::{RunStatus, Standing};
+use crate::snapshot::{Snapshot, words};
+
+/// Whether this status has a screen of its own in front of the runbook.
+pub(super) const fn has_result(status: RunStatus) -> bool {
+    matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck | RunStatus::Finished)
+}
+
+/// The title of the pane that shows it.
+pub(super) const fn title(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::RollingBack => "Going back",
+        RunStatus::RolledBack => "Back on the old side",
+        RunStatus::Stuck => "STUCK: a person is needed",
+        _ => "Finished",
+    }
+}
+
+/// Where every switch stands, one line each; long places are cut, the standing never is.
+pub(super) fn switch_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for s in &snapshot.switches {
+        let (now, tone) = standing(s.standing);
+        let value = match s.standing {
+            Standing::Old | Standing::Restored => s.old.clone(),
+            Standing::New => s.new.clone(),
+            Standing::Unknown => format!("{} or {}", s.old, s.new),
+        };
+        let read = s.read_at.map_or_else(|| "not read".to_owned(), |at| format!("read {}", at.clock()));
+        let place = width.saturating_sub(44).clamp(14, 44);
+        lines.push(
+            Line::plain("   ")
+                .then(pad(now, 9), tone)
+                .then(format!(" {} ", pad(&s.place, place)), Tone::Plain)
+                .then(pad(&value, 14), Tone::Strong)
+                .then(format!(" {read}"), Tone::Dim)
+                .cut(width),
+        );
+    }
+    if lines.is_empty() {
+        lines.push(Line::new("   no switches in the plan", Tone::Dim));
+    }
+    lines
+}
+
+fn heading(text: &str) -> Line {
+    Line::new(format!(" {text}"), Tone::Strong)
+}
+
+/// The whole screen, without the runbook below it.
+pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
+    let back = &snapshot.rollback;
+    let took = back.took_ms.map_or_else(|| "?".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s"));
+    let mut lines = Vec::new();
+    match snapshot.status {
+        RunStatus::RollingBack => {
+            lines.push(Line::new(format!(" ROLLING BACK  {took}"), Tone::Accent));
+            lines.push(heading("What stands where"));
+            lines.extend(switch_lines(snapshot, width));
+            lines.push(heading("What is being done"));
+            for (i, action) in back.actions.iter().enumerate() {
+                lines.push(Line::plain(format!("   {} {action}", i + 1)).cut(width));
+            }
+        }
+        RunStatus::RolledBack => {
+            lines.push(Line::new(format!(" ROLLED BACK in {took}. Every switch was read back."), Tone::Good));
+            lines.push(heading("What stands where"));
+            lines.extend(switch_lines(snapshot, width));
+            lines.push(staying_behind(back.at_risk));
+            lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
+            lines.push(heading("What now"));
+            let text = format!(
+                "The run has ended; its facts are in the run folder. Read `cutover report {}`, \
+                 mend the cause, then start a new run.",
+                snapshot.run
+            );
+            lines.extend(wrap(&text, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("   {l}"))));
+        }
+        RunStatus::Stuck => {
+            lines.push(Line::new(" STUCK: not every switch could be put back. Do this by hand:", Tone::Bad).cut(width));
+            for (i, what) in back.stuck.iter().enumerate() {
+                for (k, part) in wrap(what, width.saturating_sub(6)).into_iter().enumerate() {
+                    let lead = if k == 0 { format!("  {:>2} ", i + 1) } else { "     ".to_owned() };
+                    lines.push(Line::new(lead, Tone::Accent).then(part, Tone::Strong));
+                }
+            }
+            if back.stuck.is_empty() {
+                lines.push(Line::new("   ? nothing was recorded: read every switch by hand", Tone::Warn));
+            }
+            lines.push(heading("What stands where"));
+            lines.extend(switch_lines(snapshot, width));
+            lines.push(staying_behind(back.at_risk));
+            lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
+            let text = "Rollback may be ordered again: what is already back stays as it is.";
+            lines.push(Line::plain(format!("   {text}")).cut(width));
+        }
+        RunStatus::Finished => {
+            let started = snapshot.steps.iter().filter_map(|s| s.started).min();
+            let ended = snapshot.steps.iter().filter_map(|s| s.ended).max();
+            let long = started.zip(ended).map_or_else(|| "?".to_owned(), |(a, b)| hms(b.since(a)));
+            let fail = snapshot.criteria.iter().any(|k| k.health != crate::snapshot::Health::Ok);
+            let text = format!(" FINISHED in {long}.");
+            let rest = if fail { " Not every success criterion is met:" } else { " Every success criterion is met." };
+            lines.push(Line::new(text, Tone::Strong).then(rest, if fail { Tone::Warn } else { Tone::Good }).cut(width));
+            lines.extend(criteria_lines(snapshot, width));
+            lines.push(heading("What stands where"));
+            lines.extend(switch_lines(snapshot, width));
+            lines.push(
+                Line::new(format!(" {}", "rollback  "), Tone::Dim)
+                    .then(back.text.clone(), Theme::tone(back.health))
+                    .cut(width),
+            );
+        }
+        _ => {}
+    }
+    let proof = snapshot.steps.iter().flat_map(|s| &s.evidence).filter(|e| e.name.starts_with("read-back"));
+    if snapshot.status == RunStatus::RolledBack {
+        lines.extend(proof.map(|e| evidence_line(e, snapshot.wall, theme, width)));
+    }
+    lines
+}
+
+fn staying_behind(at_risk: Option<u64>) -> Line {
+    match at_risk {
+        Some(0) => Line::new("   0 writes stay behind on the new side", Tone::Good),
+        Some(n) => Line::new(format!("   {} writes stay behind on the new side", words::grouped(n)), Tone::Bad),
+        None => Line::new("   ? writes stay behind on the new side: not known", Tone::Warn),
+    }
+}
+
+/// Planned and forecast end, and the budget of the interruption: under the runbook where there is room.
+pub(super) fn forecast_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let late = snapshot.forecast_end.since(snapshot.planned_end);
+    let sign = if late < 0 { '-' } else { '+' };
+    let clock = |at: At| at.clock().chars().take(5).collect::<String>();
+    let tone = if late > 60_000 { Tone::Warn } else { Tone::Plain };
+    let running = snapshot.downtime_running_ms.or(snapshot.downtime.ms);
+    let used = running.map_or_else(|| "none yet".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s"));
+    vec![
+        Line::plain(format!("  planned finish {}   ", clock(snapshot.planned_end)))
+            .then(
+                format!("forecast {} ({sign}{})", clock(snapshot.forecast_end), words::minutes(late.saturating_abs())),
+                tone,
+            )
+            .cut(width),
+        Line::plain(format!("  downtime budget {}   used {used}", words::length(snapshot.downtime_budget_ms)))
+            .cut(width),
+    ]
+}

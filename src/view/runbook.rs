@@ -1,0 +1,208 @@
+//! The runbook: one line per step, details under the current one.
+
+use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr;
+
+use super::action::{Action, key_label};
+use super::canvas::{Canvas, Line, fit, wrap};
+use super::state::ViewState;
+use super::theme::{Glyphs, Theme, Tone};
+use crate::domain::at::{hms, t_offset};
+use crate::domain::run::{Need, RunStatus, StepStatus};
+use crate::snapshot::{Snapshot, StepMark, StepRow, words};
+
+/// Column at which details begin, where the title leaves room.
+const DETAIL: usize = 35;
+/// Column at which the time ends on a wide line.
+const TIME_END: usize = 73;
+
+/// Lines of the runbook with the step each belongs to.
+pub(super) fn lines(snapshot: &Snapshot, state: &ViewState, theme: &Theme, width: usize) -> Vec<(usize, Line)> {
+    let mut all = Vec::new();
+    for (i, step) in snapshot.steps.iter().enumerate() {
+        let current = snapshot.current == Some(i) && snapshot.status != RunStatus::Finished;
+        let mut line = step_line(snapshot, step, current, theme, width);
+        line.selected = state.selected == Some(i);
+        all.push((i, line));
+        if current {
+            all.extend(details(snapshot, step, state, width).into_iter().map(|l| (i, l)));
+        }
+    }
+    if all.is_empty() {
+        all.push((0, Line::new("  no steps yet: loading the plan", Tone::Dim)));
+    }
+    all
+}
+
+/// Draws the runbook so that the current (or selected) step is in view.
+pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &ViewState) {
+    let all = lines(snapshot, state, c.theme, usize::from(area.width));
+    let height = usize::from(area.height);
+    if height == 0 {
+        return;
+    }
+    let wanted = state.selected.or(snapshot.current).unwrap_or_else(|| snapshot.steps.len().saturating_sub(1));
+    let at = all.iter().position(|(i, _)| *i == wanted).unwrap_or(0);
+    // Two lines of what came before, as far as everything below still fits.
+    let most = all.len().saturating_sub(height);
+    let mut from = at.saturating_sub(2).min(most);
+    if at >= from + height.saturating_sub(1) {
+        from = (at + 2).saturating_sub(height).min(most);
+    }
+    let below = all.len() > from + height;
+    let shown = if below { height - 1 } else { height };
+    let mut visible: Vec<Line> = all.iter().skip(from).take(shown).map(|(_, l)| l.clone()).collect();
+    if below {
+        let last = all.get(from + shown - 1).map_or(0, |(i, _)| *i);
+        let more = snapshot.steps.len().saturating_sub(last + 1);
+        let text = if more == 0 { "    .. more below".to_owned() } else { format!("    .. {more} more below") };
+        visible.push(Line::new(text, Tone::Dim));
+    }
+    c.lines(area, &visible);
+}
+
+fn mark(step: &StepRow, current: bool, theme: &Theme) -> (&'static str, Tone) {
+    let unicode = theme.glyphs == Glyphs::Unicode;
+    let pick = |ascii, wide| if unicode { wide } else { ascii };
+    match step.status {
+        StepStatus::Failed => (pick("x", "✗"), Tone::Bad),
+        StepStatus::Unknown => ("?", Tone::Warn),
+        _ if current => (pick("=>", "─▸"), Tone::Accent),
+        StepStatus::Done => (pick("v", "✓"), Tone::Good),
+        StepStatus::Skipped => ("-", Tone::Dim),
+        StepStatus::Running | StepStatus::Held | StepStatus::Ready => (pick("=>", "─▸"), Tone::Accent),
+        StepStatus::Todo => match step.mark {
+            StepMark::Gate => ("#", Tone::Plain),
+            StepMark::Switch => ("!", Tone::Strong),
+            StepMark::Plain | StepMark::Manual => (pick(".", "·"), Tone::Dim),
+        },
+    }
+}
+
+fn step_line(snapshot: &Snapshot, step: &StepRow, current: bool, theme: &Theme, width: usize) -> Line {
+    let (sign, tone) = mark(step, current, theme);
+    let lead = if sign.width() == 2 { sign.to_owned() } else { format!("  {sign}") };
+    let body = match (step.status, current) {
+        (_, true) => Tone::Strong,
+        (StepStatus::Done | StepStatus::Skipped, _) => Tone::Dim,
+        _ => Tone::Plain,
+    };
+    // The current step stands out without any colour.
+    let title = if current { step.title.to_uppercase() } else { step.title.clone() };
+    let title = if step.mark == StepMark::Gate || step.mark == StepMark::Switch { step.title.clone() } else { title };
+    let (time, time_tone) = time(snapshot, step);
+    let end = width.saturating_sub(7).clamp(width.min(30), TIME_END.max(width.min(30))).min(width);
+    let mut line = Line::new(lead, tone).then(format!(" {:02} ", step.number), body).then(title, body);
+    let detail = detail(step, current);
+    if !detail.is_empty() {
+        let room = if time.is_empty() { width.saturating_sub(1) } else { end.saturating_sub(time.width() + 1) };
+        let column =
+            if current && step.mark == StepMark::Plain { line.width() + 3 } else { DETAIL.max(line.width() + 2) };
+        // A narrow pane gives the detail what the title leaves.
+        let column = if column + detail.width() > room { line.width() + 2 } else { column };
+        let text = fit(&detail, room.saturating_sub(column));
+        let tone = detail_tone(step, current);
+        if !text.is_empty() {
+            line = line.to_column(column).then(text, tone);
+        }
+    }
+    if !time.is_empty() {
+        line = line.ending_at(end, &time, time_tone);
+    }
+    if width >= TIME_END + 16 {
+        line = line.to_column(TIME_END + 2).then(t_offset(step.at_ms), Tone::Dim);
+        if let Some(ms) = step.slip_ms.filter(|ms| ms.abs() >= 1_000) {
+            let sign = if ms < 0 { '-' } else { '+' };
+            let text = format!(" {sign}{}", words::minutes(ms.saturating_abs()));
+            line = line.then(text, if ms > 60_000 { Tone::Warn } else { Tone::Dim });
+        }
+    }
+    line.cut(width)
+}
+
+fn detail(step: &StepRow, current: bool) -> String {
+    match step.status {
+        StepStatus::Failed => "FAILED".to_owned(),
+        StepStatus::Unknown => "UNKNOWN".to_owned(),
+        StepStatus::Skipped => "left out".to_owned(),
+        StepStatus::Held => match &step.need {
+            Some(Need::Word(word)) => format!("WAITS FOR YOU: type {word}"),
+            _ => "WAITS FOR YOU".to_owned(),
+        },
+        _ => {
+            let mut text = step.detail.clone();
+            if current
+                && step.mark == StepMark::Plain
+                && let Some(eta) = step.eta
+            {
+                let clock: String = eta.clock().chars().take(5).collect();
+                text = if text.is_empty() { format!("ETA {clock}") } else { format!("{text}  ETA {clock}") };
+            }
+            text
+        }
+    }
+}
+
+fn detail_tone(step: &StepRow, current: bool) -> Tone {
+    match step.status {
+        StepStatus::Failed => Tone::Bad,
+        StepStatus::Unknown => Tone::Warn,
+        StepStatus::Held => Tone::Accent,
+        _ if step.detail.ends_with("BLOCKING") && current => Tone::Warn,
+        _ if current => Tone::Strong,
+        _ => Tone::Plain,
+    }
+}
+
+fn time(snapshot: &Snapshot, step: &StepRow) -> (String, Tone) {
+    let gate_or_switch = matches!(step.mark, StepMark::Gate | StepMark::Switch);
+    match (step.started, step.ended) {
+        (Some(from), Some(to)) => (hms(to.since(from)), Tone::Dim),
+        (Some(from), None) if !gate_or_switch || step.status != StepStatus::Running => {
+            (hms(snapshot.now.since(from).max(0)), Tone::Plain)
+        }
+        (Some(_), None) => (String::new(), Tone::Plain),
+        _ if gate_or_switch || step.takes_ms < 1_000 => (String::new(), Tone::Dim),
+        _ if step.takes_ms < 60_000 => (format!("~{}s", step.takes_ms / 1000), Tone::Dim),
+        _ => {
+            let clock: String = hms(step.takes_ms).chars().take(5).collect();
+            (format!("~{clock}"), Tone::Dim)
+        }
+    }
+}
+
+fn details(snapshot: &Snapshot, step: &StepRow, state: &ViewState, width: usize) -> Vec<Line> {
+    let room = width.saturating_sub(7);
+    let mut lines: Vec<Line> = Vec::new();
+    let indent = |text: String, tone| Line::plain("      ").then(text, tone);
+    if let Some(reason) = &step.reason {
+        lines.extend(wrap(reason, room).into_iter().take(3).map(|l| indent(l, Tone::Strong)));
+    }
+    if let Some(advice) = &step.advice {
+        lines.extend(wrap(advice, room).into_iter().take(2).map(|l| indent(l, Tone::Plain)));
+    }
+    let key = |action| key_label(action, state);
+    match &step.need {
+        _ if snapshot.status == RunStatus::Stuck || snapshot.status == RunStatus::RollingBack => {}
+        Some(Need::Decision) => {
+            let text = format!(
+                "{} try again   {} leave it out   {} roll back",
+                key(Action::Retry),
+                key(Action::Skip),
+                key(Action::Rollback)
+            );
+            lines.push(indent(text, Tone::Accent));
+        }
+        Some(Need::Key | Need::Word(_)) => {
+            lines.push(indent(format!("{} opens the box that starts it", key(Action::Next)), Tone::Accent));
+        }
+        None => {}
+    }
+    for text in &step.lines {
+        lines.push(indent(fit(text, room), Tone::Plain));
+    }
+    if let Some((what, until)) = &snapshot.waiting {
+        lines.push(indent(fit(&format!("waits until {}: {what}", until.clock()), room), Tone::Plain));
+    }
+    lines
+}
