@@ -14,7 +14,7 @@ use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Policy, RunState};
+use crate::domain::run::{Event, Policy};
 use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, ending, socket};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, fold};
 use crate::ports::Clock;
@@ -42,7 +42,7 @@ pub struct Drive<'a> {
     pub pace: (f64, Option<i64>),
     /// Told each step as it starts.
     pub step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
-    /// What to wait for, besides the run, before the summary: a rehearsal's verdict.
+    /// Who drives.
     pub seat: Seat,
 }
 
@@ -50,8 +50,6 @@ pub struct Drive<'a> {
 pub struct Driven {
     /// What its end means.
     pub ending: Ending,
-    /// Its last state.
-    pub state: RunState,
     /// The closing summary.
     pub summary: String,
 }
@@ -94,7 +92,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let ended = told?;
     let ended = ending(&state).unwrap_or(ended);
     let snapshot = handle.snapshots.borrow_and_update().clone();
-    Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()), state })
+    Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()) })
 }
 
 /// The front end: a screen while there is one, lines after it or instead.

@@ -8,8 +8,8 @@ use super::args::ScreenArgs;
 use super::drive::screen_options;
 use super::exit::Exit;
 use super::failure::Failure;
-use crate::engine::socket::{Answer, Ask, ask};
 use crate::engine::MachineClock;
+use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::RunFolder;
 use crate::ports::Clock;
 use crate::report::{offline, run_entries, runs_json, runs_table, status as words, status_json};
@@ -38,15 +38,18 @@ pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<E
 pub fn runs(json: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let entries = run_entries(state_dir)?;
     let mut out = std::io::stdout().lock();
-    if json { runs_json(&entries, &mut out)? } else { runs_table(&entries, &mut out)? }
+    if json {
+        runs_json(&entries, &mut out)?
+    } else {
+        runs_table(&entries, &mut out)?
+    }
     Ok(Exit::Finished)
 }
 
 /// `cutover replay`.
 pub async fn replay(run: Option<&str>, speed: f64, screen: &ScreenArgs, state_dir: &Path) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, run)?;
-    let (handle, player) =
-        replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+    let (handle, player) = replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
     let result = ui::run(handle, screen_options(screen)).await;
     player.abort();
     result.map_err(color_eyre::eyre::Report::from)?;

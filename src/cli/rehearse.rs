@@ -9,8 +9,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Seat;
 use crate::config;
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::fault::{Fault, FaultAt, Faults};
+use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
 use crate::rehearsal::{PgAddress, World, WorldOptions};
 use crate::snapshot::Mode;
@@ -37,11 +37,9 @@ pub async fn rehearse(
     }
     let usage = |e: String| Failure::new(Exit::Usage, e);
     let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
-    let planned: Vec<FaultAt> = faults
-        .iter()
-        .map(|f| f.parse().map_err(|e| usage(format!("--fault {f}: {e}"))))
-        .collect::<Result<_, _>>()?;
-    let steps: Vec<String> = planned.iter().map(|f| f.step.clone()).collect();
+    let planned: Vec<FaultAt> =
+        faults.iter().map(|f| f.parse().map_err(|e| usage(format!("--fault {f}: {e}")))).collect::<Result<_, _>>()?;
+    let steps: Vec<String> = planned.iter().filter_map(|f| f.step.clone()).collect();
     let faults = Faults::new(planned);
     if !(speed.is_finite() && speed >= 1.0) {
         return Err(usage(format!("--speed {speed}: a number from 1")));

@@ -79,8 +79,8 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
 }
 
 fn probes() -> Result<HttpProbes, PortError> {
-    let client = http_client()
-        .map_err(|e| PortError::new(ErrorKind::Invalid, "build", "the HTTP client", e.to_string()))?;
+    let client =
+        http_client().map_err(|e| PortError::new(ErrorKind::Invalid, "build", "the HTTP client", e.to_string()))?;
     Ok(HttpProbes::new(client))
 }
 
