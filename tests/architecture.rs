@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ui", &["view", "snapshot", "domain", "engine"]),
     ("report", &["snapshot", "domain", "journal"]),
     // A recording gives out the same handle as the engine does.
-    ("replay", &["snapshot", "domain", "journal", "engine"]),
+    ("replay", &["snapshot", "domain", "journal", "engine", "report"]),
     ("rehearsal", &["adapters", "ports", "domain"]),
     ("config", &["domain"]),
     ("telemetry", &[]),
@@ -25,12 +25,25 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Crates a layer must not name.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("domain", &["tokio", "ratatui", "crossterm", "tracing", "aws_sdk", "tokio_postgres", "std::time::Instant"]),
+    (
+        "domain",
+        &[
+            "tokio",
+            "ratatui",
+            "crossterm",
+            "tracing",
+            "aws_sdk",
+            "tokio_postgres",
+            "Instant::now",
+            "SystemTime::now",
+            "Timestamp::now",
+        ],
+    ),
     ("snapshot", &["tokio", "ratatui", "crossterm"]),
     ("view", &["tokio", "crossterm::event"]),
-    ("journal", &["tokio"]),
+    ("journal", &["tokio::"]),
     ("ports", &["aws_sdk", "tokio_postgres", "hyper"]),
-    ("workers", &["aws_sdk", "tokio_postgres", "hyper", "ratatui"]),
+    ("workers", &["aws_sdk", "tokio_postgres", "hyper", "ratatui", "SystemTime::now", "Timestamp::now"]),
     ("engine", &["aws_sdk", "tokio_postgres", "ratatui", "crossterm"]),
     ("ui", &["aws_sdk", "tokio_postgres"]),
 ];

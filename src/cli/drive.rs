@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Policy};
-use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, ending, socket};
+use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, fold};
 use crate::ports::Clock;
 use crate::report::summary;
@@ -41,7 +41,7 @@ pub struct Drive<'a> {
     /// Speed of planned waits, and the longest a wait may really take.
     pub pace: (f64, Option<i64>),
     /// Told each step as it starts.
-    pub step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub step_started: Option<StepStarted>,
     /// Who drives.
     pub seat: Seat,
 }

@@ -19,7 +19,6 @@ impl Default for MachineClock {
 }
 
 impl Clock for MachineClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the operating system")]
     fn wall(&self) -> At {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
         At(i64::try_from(ms).unwrap_or(i64::MAX))

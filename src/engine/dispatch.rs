@@ -26,6 +26,9 @@ use crate::ports::{NotRecorded, PortError};
 use crate::snapshot::Mode;
 use crate::workers::{Crew, Ports};
 
+/// Told the id of each step as it starts.
+pub type StepStarted = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How often measurements are looked at, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -79,7 +82,7 @@ pub struct Setup {
     /// On which host.
     pub host: String,
     /// Told the id of each step as it starts; the rehearsal injects faults by it.
-    pub step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub step_started: Option<StepStarted>,
 }
 
 /// A running engine.
@@ -234,7 +237,7 @@ struct Dispatch {
     last_durable_mono: Option<i64>,
     /// Facts of a rollback the disk did not take in time.
     unkept: Vec<Fact>,
-    step_started: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    step_started: Option<StepStarted>,
 }
 
 impl Dispatch {

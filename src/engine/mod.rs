@@ -25,6 +25,6 @@ pub mod socket;
 pub mod undo;
 
 pub use clock::{MachineClock, RunClock};
-pub use dispatch::{Engine, EngineError, Opening, Setup};
+pub use dispatch::{Engine, EngineError, Opening, Setup, StepStarted};
 pub use lease::holder;
 pub use outcome::{Ending, ending};

@@ -88,10 +88,10 @@ impl Publisher {
             version: self.version,
         });
         self.out.send_replace(Arc::new(snapshot));
-        if let Some(samples) = &mut self.samples {
-            if let Offered::Lost(why) = samples.offer(now, measured) {
-                tracing::warn!(%why, "a sample was lost");
-            }
+        if let Some(samples) = &mut self.samples
+            && let Offered::Lost(why) = samples.offer(now, measured)
+        {
+            tracing::warn!(%why, "a sample was lost");
         }
     }
 }

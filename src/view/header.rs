@@ -99,10 +99,10 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
         if !snapshot.run.is_empty() {
             extra.push(format!("run {}", snapshot.run));
         }
-        if layout >= Layout::Wide {
-            if let Some(step) = snapshot.current.and_then(|i| snapshot.steps.get(i)) {
-                extra.push(format!("step {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title));
-            }
+        if layout >= Layout::Wide
+            && let Some(step) = snapshot.current.and_then(|i| snapshot.steps.get(i))
+        {
+            extra.push(format!("step {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title));
         }
         for text in extra {
             if line.width() + 3 + text.width() <= room {
