@@ -7,7 +7,7 @@ use super::layout::{Layout, Panes, panes, split_rows};
 use super::state::{Pane, ViewState};
 use super::{evidence, log, result, runbook, signals, tables};
 use crate::domain::run::{RunStatus, StepStatus};
-use crate::snapshot::{Snapshot, StepMark};
+use crate::snapshot::{Health, Snapshot, StepMark};
 
 /// Draws the home view into the area between the annunciator and the key line.
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, layout: Layout, snapshot: &Snapshot, state: &ViewState) {
@@ -94,8 +94,8 @@ fn pane_right(pane: Pane, snapshot: &Snapshot, state: &ViewState) -> String {
             None => format!("{0:02}/{0:02} steps", snapshot.steps.len()),
         },
         Pane::Signals => {
-            let oldest = snapshot.signals.iter().filter(|s| s.value.is_some()).map(|s| s.at).min();
-            oldest.map_or_else(String::new, |at| format!("age {}", signals::age_text(at, snapshot.wall)))
+            let known = snapshot.signals.iter().filter(|s| s.health != Health::Unknown).count();
+            format!("{known}/{} known", snapshot.signals.len())
         }
         Pane::Log => log::status(snapshot, state),
         Pane::Evidence | Pane::Tables => String::new(),

@@ -1,11 +1,11 @@
 //! Going back, gone back, stuck, finished: what stands where, and what to do next.
 
 use super::canvas::{Line, pad, wrap};
-use super::evidence::evidence_line;
+use super::evidence::{evidence_line, hour_minute};
 use super::signals::{downtime_line, standing};
 use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
-use crate::domain::at::{At, hms};
+use crate::domain::at::hms;
 use crate::domain::run::{RunStatus, Standing};
 use crate::snapshot::{Snapshot, words};
 
@@ -121,10 +121,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         }
         _ => {}
     }
-    let proof = snapshot.steps.iter().flat_map(|s| &s.evidence).filter(|e| e.name.starts_with("read-back"));
-    if snapshot.status == RunStatus::RolledBack {
-        lines.extend(proof.map(|e| evidence_line(e, snapshot.wall, theme, width)));
-    }
+    lines.extend(back.evidence.iter().map(|e| evidence_line(e, snapshot.wall, theme, width)));
     lines
 }
 
@@ -140,7 +137,7 @@ fn staying_behind(at_risk: Option<u64>) -> Line {
 pub(super) fn forecast_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let late = snapshot.forecast_end.since(snapshot.planned_end);
     let sign = if late < 0 { '-' } else { '+' };
-    let clock = |at: At| at.clock().chars().take(5).collect::<String>();
+    let clock = hour_minute;
     let tone = if late > 60_000 { Tone::Warn } else { Tone::Plain };
     let running = snapshot.downtime_running_ms.or(snapshot.downtime.ms);
     let used = running.map_or_else(|| "none yet".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s"));

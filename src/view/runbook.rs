@@ -96,11 +96,18 @@ fn step_line(snapshot: &Snapshot, step: &StepRow, current: bool, theme: &Theme, 
     let detail = detail(step, current);
     if !detail.is_empty() {
         let room = if time.is_empty() { width.saturating_sub(1) } else { end.saturating_sub(time.width() + 1) };
-        let column =
+        let wanted =
             if current && step.mark == StepMark::Plain { line.width() + 3 } else { DETAIL.max(line.width() + 2) };
-        // A narrow pane gives the detail what the title leaves.
-        let column = if column + detail.width() > room { line.width() + 2 } else { column };
-        let text = fit(&detail, room.saturating_sub(column));
+        // A narrow pane gives the detail what the title leaves, then shortens it.
+        let tail = (line.width() + 2).min(wanted);
+        let short = detail.strip_prefix("now ").unwrap_or(&detail).to_owned();
+        let (column, text) = if wanted + detail.width() <= room {
+            (wanted, detail)
+        } else if wanted + short.width() <= room {
+            (wanted, short)
+        } else {
+            (tail, shrink(&short, room.saturating_sub(tail)))
+        };
         let tone = detail_tone(step, current);
         if !text.is_empty() {
             line = line.to_column(column).then(text, tone);
@@ -118,6 +125,24 @@ fn step_line(snapshot: &Snapshot, step: &StepRow, current: bool, theme: &Theme, 
         }
     }
     line.cut(width)
+}
+
+/// Leaves out the parts that matter least, the rate before the time of arrival, until the rest fits.
+fn shrink(detail: &str, room: usize) -> String {
+    if detail.width() <= room {
+        return detail.to_owned();
+    }
+    let mut parts: Vec<&str> = detail.split("  ").map(str::trim).filter(|p| !p.is_empty()).collect();
+    let width = |parts: &[&str]| parts.iter().map(|p| p.width() + 2).sum::<usize>().saturating_sub(2);
+    while width(&parts) > room && parts.len() > 1 {
+        let at = parts
+            .iter()
+            .position(|p| p.ends_with("/s"))
+            .or_else(|| parts.iter().position(|p| p.starts_with('[')))
+            .unwrap_or(parts.len() - 1);
+        parts.remove(at);
+    }
+    fit(&parts.join("  "), room)
 }
 
 fn detail(step: &StepRow, current: bool) -> String {
