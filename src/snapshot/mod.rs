@@ -11,6 +11,8 @@ mod log;
 mod rollback;
 mod rows;
 mod steps;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
 use std::collections::BTreeMap;

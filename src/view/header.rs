@@ -99,11 +99,8 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
         if !snapshot.run.is_empty() {
             extra.push(format!("run {}", snapshot.run));
         }
-        if layout >= Layout::Wide {
-            if let Some(step) = snapshot.current.and_then(|i| snapshot.steps.get(i)) {
-                extra.push(format!("step {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title));
-            }
-        }
+        let step = snapshot.current.and_then(|i| snapshot.steps.get(i)).filter(|_| layout >= Layout::Wide);
+        extra.extend(step.map(|s| format!("step {:02}/{:02} {}", s.number, snapshot.steps.len(), s.title)));
         for text in extra {
             if line.width() + 3 + text.width() <= room {
                 line = line.then("   ", Tone::Plain).then(text, Tone::Plain);

@@ -118,11 +118,8 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
             let (main, foot) = split_rows(area, area.height - foot);
             runbook::draw(c, main, snapshot, state);
             if !foot.is_empty() {
-                let mut lines = vec![
-                    Line::default(),
-                    Line::new("  v done  => now  . to do  # gate  ! switch", super::theme::Tone::Dim),
-                    Line::default(),
-                ];
+                let mut lines =
+                    vec![Line::default(), Line::new(runbook::legend(&theme), super::theme::Tone::Dim), Line::default()];
                 lines.extend(result::forecast_lines(snapshot, width));
                 c.lines(foot, &lines);
             }

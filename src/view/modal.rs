@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 use super::action::{ACTIONS, Action, Group, availability, key_label, pretty};
 use super::canvas::{Canvas, Line, fit, pad, wrap};
 use super::evidence;
+use super::runbook;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
@@ -71,7 +72,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         }
         Modal::Help { search, searching } => {
             let width = usize::from(body.width.saturating_sub(2));
-            let lines = help_lines(snapshot, state, search, width);
+            let lines = help_lines(snapshot, state, search, &theme, width);
             let right = match (searching, search.as_str()) {
                 (true, s) => format!("/{s}_"),
                 (false, "") => "/ searches".to_owned(),
@@ -188,7 +189,7 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
             None => String::new(),
         };
         let (now, tone) = standing(s.standing);
-        let place = width.saturating_sub(change.width() + version.width() + now.width() + 10).clamp(12, 34);
+        let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
         lines.push(
             Line::plain("  ")
                 .then(pad(&s.place, place), Tone::Strong)
@@ -228,7 +229,7 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     }
     if let (Some(refused), Some(ms)) = (snapshot.downtime.refused, snapshot.downtime_running_ms) {
         let (sign, tone) = evidence::good_mark(true, theme);
-        let text = format!("writes refused since {}, {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
+        let text = format!("{}  refused for {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
         lines.push(
             Line::new(format!("  {sign} "), tone)
                 .then(pad("freeze", 34), Tone::Plain)
@@ -263,7 +264,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, 
     };
     let buttons = 10 + 2 + verb.len() + 4;
     let column = width.saturating_sub(buttons + 1);
-    line = line.cut(column.saturating_sub(1)).to_column(column);
+    line = line.cut(column.saturating_sub(1)).at_column(column);
     line = button_span(line, "Cancel", button == Button::Cancel);
     button_span(line, verb, button == Button::Go)
 }
@@ -304,7 +305,13 @@ fn action_line(action: Action, snapshot: &Snapshot, state: &ViewState, width: us
 }
 
 /// The help: every action by group, then what the marks mean.
-pub(super) fn help_lines(snapshot: &Snapshot, state: &ViewState, search: &str, width: usize) -> Vec<Line> {
+pub(super) fn help_lines(
+    snapshot: &Snapshot,
+    state: &ViewState,
+    search: &str,
+    theme: &Theme,
+    width: usize,
+) -> Vec<Line> {
     let needle = search.to_lowercase();
     let mut lines = Vec::new();
     for group in Group::ALL {
@@ -326,12 +333,12 @@ pub(super) fn help_lines(snapshot: &Snapshot, state: &ViewState, search: &str, w
         lines.push(Line::default());
         lines.push(Line::new(" Marks and words", Tone::Strong));
         for (sign, text) in [
-            ("v", "done, or proven"),
-            ("=>", "now"),
-            (".", "to do"),
+            (runbook::done_mark(theme), "done, or proven"),
+            (runbook::now_mark(theme), "now"),
+            (runbook::todo_mark(theme), "to do"),
             ("#", "a gate"),
             ("!", "a switch; before an action: it asks first"),
-            ("x", "failed"),
+            (runbook::failed_mark(theme), "failed"),
             ("?", "not known, or too old to count: it blocks"),
             ("ok", "measured, fresh, within its limit"),
             ("WATCH", "near its limit, or on its way"),
@@ -361,11 +368,11 @@ mod tests {
 
     #[test]
     fn the_help_says_why_an_action_is_off() {
-        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "load worker", 80);
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "load worker", &Theme::default(), 80);
         let text: Vec<String> = lines.iter().map(|l| l.spans.iter().map(|s| s.text.as_str()).collect()).collect();
         assert_eq!(text.len(), 3, "{text:?}");
         assert!(text[1].contains("not now: no bulk load is running"), "{text:?}");
-        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "recording", 80);
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "recording", &Theme::default(), 80);
         let text: String = lines.iter().flat_map(|l| &l.spans).map(|s| s.text.as_str()).collect();
         assert!(text.contains("not now: this is not a recording"), "{text}");
     }

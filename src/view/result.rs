@@ -7,7 +7,7 @@ use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
 use crate::domain::at::hms;
 use crate::domain::run::{RunStatus, Standing};
-use crate::snapshot::{Snapshot, words};
+use crate::snapshot::{Snapshot, SwitchRow, words};
 
 /// Whether this status has a screen of its own in front of the runbook.
 pub(super) const fn has_result(status: RunStatus) -> bool {
@@ -71,7 +71,12 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             }
         }
         RunStatus::RolledBack => {
-            lines.push(Line::new(format!(" ROLLED BACK in {took}. Every switch was read back."), Tone::Good));
+            let home = |s: &SwitchRow| matches!(s.standing, Standing::Old | Standing::Restored);
+            let all = snapshot.switches.iter().all(home);
+            let rest =
+                if all { "Every switch stands on its old value." } else { "NOT every switch is known to be back." };
+            let tone = if all { Tone::Good } else { Tone::Bad };
+            lines.push(Line::new(format!(" ROLLED BACK in {took}. "), Tone::Strong).then(rest, tone).cut(width));
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
             lines.push(staying_behind(back.at_risk));
