@@ -179,7 +179,7 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
         // Half way is where a plan with several switch steps stands on purpose for a while.
         let more =
             steps.iter().any(|s| s.kind == "switch" && !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
-        return (format!("{new}/{all} new"), if more { Health::Watch } else { Health::Look });
+        return (format!("{new}/{all}"), if more { Health::Watch } else { Health::Look });
     }
     if count(Standing::Restored) > 0 {
         return ("restored".to_owned(), Health::Ok);

@@ -165,13 +165,13 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 Cause::Cancel { step } => format!("{step} failed before the decision"),
                 Cause::Automatic { step } => format!("{step} gave up"),
             };
-            warn("rollback", format!("ordered by {}: {why}", who(by)))
+            warn("undo", format!("ordered by {}: {why}", who(by)))
         }
         Event::RolledBack { took_ms, evidence } => {
             let read = if evidence.is_empty() { String::new() } else { format!(": {}", good_and_bad(evidence)) };
-            info("rollback", format!("done in {}{read}", brief(*took_ms)))
+            info("undo", format!("done in {}{read}", brief(*took_ms)))
         }
-        Event::RollbackStuck { what } => error("rollback", format!("STUCK: {}", what.join("; "))),
+        Event::RollbackStuck { what } => error("undo", format!("STUCK: {}", what.join("; "))),
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

@@ -4,11 +4,15 @@
 //! `status --json` build it the same way. Holds no secret and no row value.
 
 mod build;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod lamps;
 mod log;
 mod rollback;
 mod rows;
 mod steps;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -299,6 +303,9 @@ pub struct Rollback {
     pub stuck: Vec<String>,
     /// Ordered, and how long ago it began or how long it took.
     pub took_ms: Option<i64>,
+    /// What was read back at its end.
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
 }
 
 /// One success criterion.

@@ -22,6 +22,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         RunStatus::RollingBack => (Health::Watch, format!("RUNNING {took}")),
         RunStatus::RolledBack => (Health::Ok, format!("DONE {took}")),
         RunStatus::Stuck => (Health::Fail, "STUCK".to_owned()),
+        RunStatus::Finished => (Health::Idle, "run ended".to_owned()),
         _ => ready(cx, &way, at_risk, estimate_ms),
     };
     Rollback {
@@ -32,6 +33,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         at_risk,
         stuck: found.map(|r| r.stuck.clone()).unwrap_or_default(),
         took_ms,
+        evidence: found.map(|r| r.evidence.clone()).unwrap_or_default(),
     }
 }
 

@@ -73,7 +73,9 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
     if row.detail.is_empty() && !over {
         row.detail = asks(&step.confirm, &step.kind, found);
     }
-    if row.eta.is_none() && going_on {
+    let measured =
+        matches!(step.kind, StepKind::Load | StepKind::Verify | StepKind::CatchUp { .. } | StepKind::Gate { .. });
+    if row.eta.is_none() && going_on && !measured {
         // A planned end that is already past says nothing.
         row.eta = found.started.map(|s| s.plus(step.takes_ms)).filter(|end| *end > cx.now && step.takes_ms > 0);
     }
@@ -169,7 +171,10 @@ fn does(plan: &Plan, step: &Step) -> String {
         StepKind::CatchUp { max_lag_ms } => format!("applies changes until every lag is under {}", age(*max_lag_ms)),
         StepKind::Verify => format!("compares both sides of {tables} tables, key by key and field by field"),
         StepKind::Arm => "captures every switch's value and proves the way back readable".to_owned(),
-        StepKind::Freeze => "refuses writes on the old side, proven by the write probe".to_owned(),
+        StepKind::Freeze => match plan.freeze.as_ref().and_then(|f| plan.switch(&f.switch)) {
+            Some(s) => format!("sets {} to {}: writes are refused, proven by the write probe", s.place(), s.to_label()),
+            None => "refuses writes on the old side, proven by the write probe".to_owned(),
+        },
         StepKind::Drain => "proves with a nonce that every write before the freeze has arrived".to_owned(),
         StepKind::Switch { switches } => {
             let each: Vec<String> = switches
@@ -180,7 +185,10 @@ fn does(plan: &Plan, step: &Step) -> String {
             each.join("; ")
         }
         StepKind::Smoke { probes } => format!("asks {} and must be served", brief_list(probes)),
-        StepKind::Thaw => "allows writes again, proven by the write probe".to_owned(),
+        StepKind::Thaw => match plan.freeze.as_ref().and_then(|f| plan.switch(&f.switch)) {
+            Some(s) => format!("restores {}: writes are allowed, proven by the write probe", s.place()),
+            None => "allows writes again, proven by the write probe".to_owned(),
+        },
         StepKind::Gate { gate } => plan.gate(gate).map_or_else(String::new, |gate| {
             let each: Vec<String> = gate
                 .criteria
@@ -421,7 +429,7 @@ fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, row: &mut StepRow) {
             let (done, hold) = (held.unsigned_abs(), gate.hold_ms.unsigned_abs());
             row.progress = Some((done, hold));
             row.eta = Some(since.plus(gate.hold_ms));
-            format!("{now:<10} held {}  {}", minutes(held), bar(done, hold, HOLD_BAR))
+            format!("{now:<10} held {}   {}", minutes(held), bar(done, hold, HOLD_BAR))
         }
         _ if met => format!("{now:<10} holds"),
         _ => format!("{now:<10} BLOCKING"),

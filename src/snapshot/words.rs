@@ -79,9 +79,9 @@ pub fn limit(value: f64, unit: &str) -> String {
 /// Percent with as many digits as it takes to tell it from 0 and from 100.
 fn percent(value: f64) -> String {
     match value {
-        v if v == 0.0 || v == 100.0 => return format!("{v:.0}"),
+        v if v == 0.0 || v == 100.0 => format!("{v:.0}"),
         v if v > 99.0 && v < 100.0 => format!("{:.3}", (v * 1000.0).floor() / 1000.0),
-        v if v < 0.01 => return "<0.01".to_owned(),
+        v if v < 0.01 => "<0.01".to_owned(),
         v => format!("{v:.2}"),
     }
 }

@@ -193,9 +193,9 @@ pub const ACTIONS: &[ActionInfo] = {
     use Action as A;
     use Group as G;
     &[
-        row(A::Rollback, "roll_back", &["R", "ctrl-r"], "rollback", "press twice: every switch back to its captured value", G::Run, 1),
-        row(A::Enter, "enter", &["enter"], "evidence", "why, what and undo of the selected step; in a box, the focused button", G::Run, 2),
-        row(A::Pause, "pause", &["space"], "pause", "let the workers rest at a safe point, or go on", G::Run, 3),
+        row(A::Rollback, "roll_back", &["R", "ctrl-r"], "rollback", "twice: every switch back to its captured value", G::Run, 1),
+        row(A::Enter, "enter", &["enter"], "evidence", "why, what and undo of the step; press the button", G::Run, 2),
+        row(A::Pause, "pause", &["space"], "pause", "let workers rest at a safe point, or go on", G::Run, 3),
         row(A::Next, "next", &["n"], "next", "let the waiting step start: opens its box", G::Run, 4),
         row(A::Acknowledge, "acknowledge", &["a"], "ack", "acknowledge messages that stay", G::Run, 5),
         row(A::Retry, "retry", &["t"], "try again", "try the failed step again: opens its box", G::Run, 0),
@@ -203,13 +203,13 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::MoreWorkers, "more_workers", &["+", "="], "workers", "one more load worker", G::Run, 0),
         row(A::FewerWorkers, "fewer_workers", &["-", "_"], "workers", "one load worker less", G::Run, 0),
         row(A::Note, "note", &["N"], "note", "write a line into the journal", G::Run, 0),
-        row(A::ViewTables, "view_tables", &["1", "T"], "tables", "counts, difference, lag and rate of every table", G::Views, 0),
-        row(A::ViewLag, "view_lag", &["2"], "lag", "capture, apply, marker and last clean comparison by table", G::Views, 0),
-        row(A::ViewErrors, "view_errors", &["3", "E"], "errors", "probes, retries, parked rows and the last trouble", G::Views, 0),
-        row(A::ViewVerify, "view_verify", &["4", "v"], "verify", "what the last full comparison of every table found", G::Views, 11),
-        row(A::ViewSwitches, "view_switches", &["5", "S"], "switches", "where every switch stands, and what rollback would do", G::Views, 0),
-        row(A::ViewWatch, "view_watch", &["6", "M"], "metrics", "every signal with its history, and the success criteria", G::Views, 10),
-        row(A::ViewLog, "view_log", &["7", "L"], "log", "everything that happened", G::Views, 9),
+        row(A::ViewTables, "view_tables", &["1", "T"], "tables", "counts, difference, lag and rate by table", G::Views, 0),
+        row(A::ViewLag, "view_lag", &["2"], "lag", "the four lags by table", G::Views, 0),
+        row(A::ViewErrors, "view_errors", &["3", "E"], "errors", "probes, retries, parked rows, last trouble", G::Views, 0),
+        row(A::ViewVerify, "view_verify", &["v", "4"], "verify", "what the last full comparison found", G::Views, 11),
+        row(A::ViewSwitches, "view_switches", &["5", "S"], "switches", "where every switch stands, and the way back", G::Views, 0),
+        row(A::ViewWatch, "view_watch", &["M", "6"], "metrics", "signals with history; success criteria", G::Views, 10),
+        row(A::ViewLog, "view_log", &["L", "7"], "log", "everything that happened", G::Views, 9),
         row(A::ViewHome, "view_home", &["0"], "home", "the runbook", G::Views, 0),
         row(A::Up, "up", &["up", "k"], "up", "one line up", G::Moving, 0),
         row(A::Down, "down", &["down", "j"], "down", "one line down", G::Moving, 0),
@@ -226,13 +226,13 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Slower, "slower", &["<", ","], "slower", "half as fast", G::Replay, 5),
         row(A::SeekForward, "seek_forward", &["]", "right"], "on", "ten seconds on", G::Replay, 9),
         row(A::SeekBack, "seek_back", &["[", "left"], "back", "ten seconds back", G::Replay, 9),
-        row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or no longer", G::Screen, 12),
+        row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or not", G::Screen, 12),
         row(A::Freeze, "freeze_view", &["f"], "freeze view", "the view stands still; the run goes on", G::Screen, 0),
         row(A::Palette, "palette", &[":"], "command", "actions by name", G::Screen, 8),
         row(A::Filter, "filter", &["/"], "filter", "show only lines that hold a text", G::Screen, 13),
         row(A::Level, "level", &["e"], "level", "least level of the log: info, warn, error", G::Screen, 0),
         row(A::Help, "help", &["?"], "help", "this list; / searches it", G::Screen, 7),
-        row(A::Back, "back", &["esc"], "back", "one level back; never leaves, never changes anything", G::Screen, 0),
+        row(A::Back, "back", &["esc"], "back", "one level back; changes nothing in the run", G::Screen, 0),
         row(A::Quit, "quit", &["q"], "quit", "leave; asks while a run is active", G::Screen, 6),
     ]
 };
@@ -276,6 +276,17 @@ pub fn key_label(action: Action, state: &ViewState) -> String {
         None => action.info().keys.first().copied().unwrap_or(""),
     };
     pretty(key)
+}
+
+/// A key of the action that is not a character, so that it works while text is typed: `Ctrl-R`.
+#[must_use]
+pub fn chord_label(action: Action, state: &ViewState) -> String {
+    let own = state.keys.get(&action);
+    let mut keys: Vec<&str> = own.map_or_else(Vec::new, |own| own.iter().map(String::as_str).collect());
+    if own.is_none() {
+        keys.extend(action.info().keys);
+    }
+    keys.iter().find(|k| k.chars().count() > 1).map_or_else(|| key_label(action, state), |k| pretty(k))
 }
 
 /// A key's name as people read it.

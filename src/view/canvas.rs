@@ -39,7 +39,7 @@ impl Line {
     }
 
     /// Spaces up to this column; at least one when there is text already.
-    pub(super) fn to_column(self, column: usize) -> Self {
+    pub(super) fn at_column(self, column: usize) -> Self {
         let have = self.width();
         let gap = column.saturating_sub(have).max(usize::from(have > 0));
         self.then(" ".repeat(gap), Tone::Plain)
@@ -313,7 +313,7 @@ mod tests {
     fn columns_end_where_they_should() {
         let line = Line::plain("a long title that is in the way").ending_at(20, "00:00:41", Tone::Plain);
         assert_eq!(line.width(), 20);
-        let line = Line::plain("x").to_column(5).then("y", Tone::Plain);
+        let line = Line::plain("x").at_column(5).then("y", Tone::Plain);
         assert_eq!(line.width(), 6);
     }
 }

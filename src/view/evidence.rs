@@ -40,31 +40,34 @@ pub(super) fn good_mark(good: bool, theme: &Theme) -> (&'static str, Tone) {
     }
 }
 
+/// `14:47`.
+pub(super) fn hour_minute(at: At) -> String {
+    at.clock().chars().take(5).collect()
+}
+
 /// One piece of evidence: mark, what, value, age, source.
 pub(super) fn evidence_line(e: &Evidence, wall: At, theme: &Theme, width: usize) -> Line {
     let (sign, tone) = good_mark(e.good, theme);
     let age = if e.at.0 == 0 { "never".to_owned() } else { format!("{} ago", words::age(wall.since(e.at))) };
-    let name = width.saturating_sub(4).min(26);
+    let name = width.saturating_sub(4).min(if width >= 70 { 26 } else { 18 });
     let mut line = Line::new(format!(" {sign} "), tone).then(pad(&e.name, name), Tone::Plain).then(" ", Tone::Plain);
     line = line.then(pad(&e.value, 10.max(e.value.len())), if e.good { Tone::Plain } else { Tone::Strong });
     line = line.then(format!(" {}", pad(&age, 9)), Tone::Dim);
-    line.then(format!(" {}", e.source), Tone::Dim).cut(width)
+    if line.width() + 8 <= width { line.then(format!(" {}", e.source), Tone::Dim).cut(width) } else { line.cut(width) }
 }
 
 /// Everything known of one step.
 pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let before = step.number.checked_sub(2).and_then(|i| snapshot.steps.get(i));
+    let status = status_words(step.status);
     let why = match (&step.reason, before) {
-        (Some(reason), _) => format!("{}: {reason}", status_words(step.status)),
+        (Some(reason), _) => format!("{status}: {reason}"),
         (None, Some(b)) if b.status == StepStatus::Done => {
-            let at = b.ended.map_or_else(|| "?".to_owned(), At::clock);
-            format!("{}; {:02} {} done {at}", status_words(step.status), b.number, b.title)
+            format!("{:02} {} done {}", b.number, b.title, b.ended.map_or_else(|| "?".to_owned(), At::clock))
         }
-        (None, Some(b)) => {
-            format!("{}; {:02} {} is {}", status_words(step.status), b.number, b.title, status_words(b.status))
-        }
-        (None, None) => format!("{}; the first step", status_words(step.status)),
+        (None, Some(b)) => format!("{status}, after {:02} {} ({})", b.number, b.title, status_words(b.status)),
+        (None, None) => format!("{status}, the first step"),
     };
     let bad = matches!(step.status, StepStatus::Failed | StepStatus::Unknown);
     labelled(&mut lines, "why now", &why, if bad { Tone::Strong } else { Tone::Plain }, width);
@@ -81,7 +84,7 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
     }
     labelled(&mut lines, "does", &step.does, Tone::Plain, width);
     labelled(&mut lines, "undo", &step.undo, Tone::Plain, width);
-    let mut planned = format!("{} {}", t_offset(step.at_ms), step.planned.clock());
+    let mut planned = format!("{} {}", t_offset(step.at_ms), hour_minute(step.planned));
     if step.takes_ms > 0 {
         planned.push_str(&format!(" for {}", words::length(step.takes_ms)));
     }
@@ -93,12 +96,12 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
         let mut actual = started.clock();
         match (step.ended, step.eta) {
             (Some(ended), _) => actual.push_str(&format!(" to {}", ended.clock())),
-            (None, Some(eta)) => actual.push_str(&format!(", ends about {}", eta.clock())),
+            (None, Some(eta)) => actual.push_str(&format!(", ends about {}", hour_minute(eta))),
             (None, None) => {}
         }
         if let Some(ms) = step.slip_ms.filter(|ms| ms.abs() >= 1_000) {
             let late = if ms < 0 { "early" } else { "late" };
-            actual.push_str(&format!(", {} {late}", words::minutes(ms.saturating_abs())));
+            actual.push_str(&format!(", {} {late}", words::length(ms.saturating_abs())));
         }
         labelled(&mut lines, "actual", &actual, Tone::Plain, width);
     }

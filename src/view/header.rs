@@ -99,11 +99,8 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
         if !snapshot.run.is_empty() {
             extra.push(format!("run {}", snapshot.run));
         }
-        if layout >= Layout::Wide
-            && let Some(step) = snapshot.current.and_then(|i| snapshot.steps.get(i))
-        {
-            extra.push(format!("step {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title));
-        }
+        let step = snapshot.current.and_then(|i| snapshot.steps.get(i)).filter(|_| layout >= Layout::Wide);
+        extra.extend(step.map(|s| format!("step {:02}/{:02} {}", s.number, snapshot.steps.len(), s.title)));
         for text in extra {
             if line.width() + 3 + text.width() <= room {
                 line = line.then("   ", Tone::Plain).then(text, Tone::Plain);
@@ -117,7 +114,7 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
 /// Columns of the annunciator: the lamp's word and its cells. The last one takes the rest.
 const NARROW: &[(&str, usize)] = &[("LAG", 12), ("VERIFY", 13), ("ERR", 13), ("ROLLBACK", 0)];
 const SMALL: &[(&str, usize)] =
-    &[("COPY", 8), ("LAG", 12), ("VERIFY", 13), ("ERR", 13), ("SWITCH", 11), ("ROLLBACK", 0)];
+    &[("COPY", 10), ("LAG", 12), ("VERIFY", 13), ("ERR", 12), ("SWITCH", 10), ("ROLLBACK", 0)];
 const MEDIUM: &[(&str, usize)] =
     &[("COPY", 10), ("LAG", 15), ("VERIFY", 15), ("ERR", 14), ("SWITCH", 16), ("GATES", 11), ("ROLLBACK", 0)];
 const LARGE: &[(&str, usize)] = &[
@@ -158,9 +155,9 @@ pub(super) fn lamp_text(lamp: &Lamp, at_risk: Option<u64>, width: usize) -> Stri
         }
         let mut cut = plain.as_str();
         while let Some((head, _)) = cut.rsplit_once(' ') {
-            cut = head;
+            cut = head.trim_end_matches([':', ',']);
             if cut.width() <= width {
-                return cut.trim_end_matches([':', ',']).to_owned();
+                return cut.to_owned();
             }
         }
         return fit(&plain, width);
@@ -180,8 +177,8 @@ pub(super) fn annunciator(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapsho
         Layout::Survival => NARROW,
         Layout::Small if row.width < 80 => NARROW,
         Layout::Small => SMALL,
-        Layout::Medium => MEDIUM,
-        Layout::Wide | Layout::Large => LARGE,
+        _ if row.width < 190 => MEDIUM,
+        _ => LARGE,
     };
     c.line(row, &Line::default());
     let lead = u16::from(layout >= Layout::Medium);

@@ -7,7 +7,7 @@ use super::layout::{Layout, Panes, panes, split_rows};
 use super::state::{Pane, ViewState};
 use super::{evidence, log, result, runbook, signals, tables};
 use crate::domain::run::{RunStatus, StepStatus};
-use crate::snapshot::{Snapshot, StepMark};
+use crate::snapshot::{Health, Snapshot, StepMark};
 
 /// Draws the home view into the area between the annunciator and the key line.
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, layout: Layout, snapshot: &Snapshot, state: &ViewState) {
@@ -94,8 +94,8 @@ fn pane_right(pane: Pane, snapshot: &Snapshot, state: &ViewState) -> String {
             None => format!("{0:02}/{0:02} steps", snapshot.steps.len()),
         },
         Pane::Signals => {
-            let oldest = snapshot.signals.iter().filter(|s| s.value.is_some()).map(|s| s.at).min();
-            oldest.map_or_else(String::new, |at| format!("age {}", signals::age_text(at, snapshot.wall)))
+            let known = snapshot.signals.iter().filter(|s| s.health != Health::Unknown).count();
+            format!("{known}/{} known", snapshot.signals.len())
         }
         Pane::Log => log::status(snapshot, state),
         Pane::Evidence | Pane::Tables => String::new(),
@@ -118,11 +118,8 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
             let (main, foot) = split_rows(area, area.height - foot);
             runbook::draw(c, main, snapshot, state);
             if !foot.is_empty() {
-                let mut lines = vec![
-                    Line::default(),
-                    Line::new("  v done  => now  . to do  # gate  ! switch", super::theme::Tone::Dim),
-                    Line::default(),
-                ];
+                let mut lines =
+                    vec![Line::default(), Line::new(runbook::legend(&theme), super::theme::Tone::Dim), Line::default()];
                 lines.extend(result::forecast_lines(snapshot, width));
                 c.lines(foot, &lines);
             }

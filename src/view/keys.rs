@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
 
-use super::action::{Action, availability, key_label};
+use super::action::{Action, availability, chord_label, key_label};
 use super::canvas::{Canvas, Line, fit};
 use super::state::{Modal, ViewState};
 use super::theme::Tone;
@@ -62,7 +62,11 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
         word: word.to_owned(),
         available: availability(action, snapshot, state).is_ok(),
     };
-    let rollback = entry(Action::Rollback, "rollback");
+    let mut rollback = entry(Action::Rollback, "rollback");
+    if takes_text(state) {
+        // A letter is text there; the key that is no letter works.
+        rollback.key = chord_label(Action::Rollback, state);
+    }
     let boxed = |list: &[(Action, &str)]| {
         let mut all: Vec<Entry> = list.iter().map(|(a, w)| entry(*a, w)).collect();
         all.push(rollback.clone());
@@ -98,6 +102,20 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
             });
             list.collect()
         }
+    }
+}
+
+/// Whether letters are text now.
+fn takes_text(state: &ViewState) -> bool {
+    match state.top() {
+        Some(
+            Modal::Confirm { word: Some(_), .. }
+            | Modal::Help { searching: true, .. }
+            | Modal::Palette { .. }
+            | Modal::Note { .. },
+        ) => true,
+        Some(_) => false,
+        None => state.log.editing,
     }
 }
 

@@ -53,9 +53,11 @@ pub(super) fn lines(snapshot: &Snapshot, state: &ViewState, width: usize, height
                 Level::Error => Tone::Bad,
             };
             let clock = if wide { r.at.clock_ms() } else { r.at.clock() };
+            // Eighty columns leave seven cells for who speaks.
+            let source = if wide { pad(&r.source, 9) } else { short_source(&r.source) };
             Line::new(format!("{clock} "), Tone::Dim)
                 .then(letter(r.level), tone)
-                .then(format!(" {} ", pad(&r.source, if wide { 9 } else { 7 })), Tone::Dim)
+                .then(format!(" {source} "), Tone::Dim)
                 .then(r.text.clone(), if r.level == Level::Info { Tone::Plain } else { tone })
                 .cut(width)
         })
@@ -65,6 +67,11 @@ pub(super) fn lines(snapshot: &Snapshot, state: &ViewState, width: usize, height
         lines.push(Line::new(text, Tone::Dim));
     }
     lines
+}
+
+fn short_source(source: &str) -> String {
+    let short = if source == "operator" { "ops" } else { source };
+    pad(&short.chars().take(7).collect::<String>(), 7)
 }
 
 /// `follow on   level>=info   /filter`, for the border of the log.

@@ -6,10 +6,11 @@ use unicode_width::UnicodeWidthStr;
 use super::action::{ACTIONS, Action, Group, availability, key_label, pretty};
 use super::canvas::{Canvas, Line, fit, pad, wrap};
 use super::evidence;
+use super::runbook;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
-use crate::domain::run::StepStatus;
+use crate::domain::run::{Need, Standing, StepStatus};
 use crate::snapshot::{Snapshot, StepMark, StepRow, words};
 
 /// Draws the topmost box over the body.
@@ -71,7 +72,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         }
         Modal::Help { search, searching } => {
             let width = usize::from(body.width.saturating_sub(2));
-            let lines = help_lines(snapshot, state, search, width);
+            let lines = help_lines(snapshot, state, search, &theme, width);
             let right = match (searching, search.as_str()) {
                 (true, s) => format!("/{s}_"),
                 (false, "") => "/ searches".to_owned(),
@@ -142,7 +143,8 @@ fn boxed(c: &mut Canvas<'_>, body: Rect, title: &str, right: &str, lines: &[Line
     let wanted = u16::try_from(lines.len() + footer.len() + 2).unwrap_or(u16::MAX);
     let height = wanted.min(body.height);
     let area = Rect { x: body.x + (body.width - width) / 2, y: body.y + (body.height - height) / 2, width, height };
-    c.clear(area);
+    // A sliver of what lies beneath would only confuse.
+    c.clear(if width + 8 >= body.width { Rect { x: body.x, width: body.width, ..area } } else { area });
     let inside = c.pane(area, title, right, true);
     let foot = footer.len().min(usize::from(inside.height));
     let room = usize::from(inside.height) - foot;
@@ -178,24 +180,30 @@ fn button_span(line: Line, text: &str, focused: bool) -> Line {
 fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.does.contains(&s.place)).collect();
+    let back = step.kind == "thaw";
     for s in &touched {
-        let change = format!("{} -> {}", s.old, s.new);
-        let version = s.version.map_or_else(String::new, |v| format!("version {v} -> {}", v + 1));
+        let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
+        // The version it will get is known only while nobody has touched it since it was captured.
+        let version = match s.version.filter(|_| !back && s.standing == Standing::Old) {
+            Some(v) => format!("   version {v} -> {}", v + 1),
+            None => String::new(),
+        };
         let (now, tone) = standing(s.standing);
-        let place = width.saturating_sub(change.width() + version.width() + now.width() + 14).clamp(12, 34);
+        let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
         lines.push(
             Line::plain("  ")
                 .then(pad(&s.place, place), Tone::Strong)
                 .then(format!(" {change}"), Tone::Strong)
                 .then(format!("   now {now}"), tone)
-                .then(format!("   {version}"), Tone::Dim)
+                .then(version, Tone::Dim)
                 .cut(width),
         );
     }
     if touched.is_empty() {
         lines.extend(wrap(&step.does, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("  {l}"))));
     }
-    if let Some(reason) = &step.reason {
+    // A typed word is asked for below; any other reason is said here.
+    if let Some(reason) = step.reason.as_ref().filter(|_| !matches!(step.need, Some(Need::Word(_)))) {
         lines.extend(wrap(reason, width.saturating_sub(4)).into_iter().take(2).map(|l| Line::plain(format!("  {l}"))));
     }
     let undo = format!("{}{}", if step.mark == StepMark::Switch { "R R at any time: " } else { "" }, step.undo);
@@ -206,19 +214,22 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     for s in snapshot.steps.iter().take(step.number.saturating_sub(1)).filter(|s| s.mark == StepMark::Gate) {
         let good = s.status == StepStatus::Done;
         let (sign, tone) = evidence::good_mark(good, theme);
-        let values: Vec<String> = s.evidence.iter().map(|e| format!("{} {}", e.name, e.value)).collect();
+        let values: Vec<String> = match s.evidence.as_slice() {
+            [only] => vec![only.value.clone()],
+            many => many.iter().map(|e| format!("{} {}", e.name, e.value)).collect(),
+        };
         let at = s.ended.map_or_else(|| evidence::status_words(s.status).to_owned(), |at| at.clock());
         lines.push(
             Line::new(format!("  {sign} "), tone)
                 .then(pad(&format!("{:02} {}", s.number, s.title), 34), Tone::Plain)
                 .then(format!(" {at} "), Tone::Dim)
-                .then(values.join(", "), Tone::Plain)
+                .then(format!(" {}", values.join(", ")), Tone::Plain)
                 .cut(width),
         );
     }
     if let (Some(refused), Some(ms)) = (snapshot.downtime.refused, snapshot.downtime_running_ms) {
         let (sign, tone) = evidence::good_mark(true, theme);
-        let text = format!("writes refused since {}, {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
+        let text = format!("{}  refused for {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
         lines.push(
             Line::new(format!("  {sign} "), tone)
                 .then(pad("freeze", 34), Tone::Plain)
@@ -253,7 +264,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, 
     };
     let buttons = 10 + 2 + verb.len() + 4;
     let column = width.saturating_sub(buttons + 1);
-    line = line.cut(column.saturating_sub(1)).to_column(column);
+    line = line.cut(column.saturating_sub(1)).at_column(column);
     line = button_span(line, "Cancel", button == Button::Cancel);
     button_span(line, verb, button == Button::Go)
 }
@@ -282,10 +293,10 @@ fn action_line(action: Action, snapshot: &Snapshot, state: &ViewState, width: us
     let available = availability(action, snapshot, state);
     let tone = if available.is_ok() { Tone::Plain } else { Tone::Dim };
     let mut line = Line::new(
-        format!(" {mark} {}", pad(&keys.join(" "), 12)),
+        format!(" {mark} {}", pad(&keys.join(" "), 11)),
         if available.is_ok() { Tone::Accent } else { Tone::Dim },
     );
-    line = line.then(format!(" {} ", pad(info.name, 15)), tone);
+    line = line.then(format!(" {} ", pad(info.name, 14)), tone);
     match available {
         Ok(()) => line.then(info.text, tone),
         Err(why) => line.then(format!("not now: {why}"), tone),
@@ -294,7 +305,13 @@ fn action_line(action: Action, snapshot: &Snapshot, state: &ViewState, width: us
 }
 
 /// The help: every action by group, then what the marks mean.
-pub(super) fn help_lines(snapshot: &Snapshot, state: &ViewState, search: &str, width: usize) -> Vec<Line> {
+pub(super) fn help_lines(
+    snapshot: &Snapshot,
+    state: &ViewState,
+    search: &str,
+    theme: &Theme,
+    width: usize,
+) -> Vec<Line> {
     let needle = search.to_lowercase();
     let mut lines = Vec::new();
     for group in Group::ALL {
@@ -316,12 +333,12 @@ pub(super) fn help_lines(snapshot: &Snapshot, state: &ViewState, search: &str, w
         lines.push(Line::default());
         lines.push(Line::new(" Marks and words", Tone::Strong));
         for (sign, text) in [
-            ("v", "done, or proven"),
-            ("=>", "now"),
-            (".", "to do"),
+            (runbook::done_mark(theme), "done, or proven"),
+            (runbook::now_mark(theme), "now"),
+            (runbook::todo_mark(theme), "to do"),
             ("#", "a gate"),
             ("!", "a switch; before an action: it asks first"),
-            ("x", "failed"),
+            (runbook::failed_mark(theme), "failed"),
             ("?", "not known, or too old to count: it blocks"),
             ("ok", "measured, fresh, within its limit"),
             ("WATCH", "near its limit, or on its way"),
@@ -351,10 +368,11 @@ mod tests {
 
     #[test]
     fn the_help_says_why_an_action_is_off() {
-        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "workers at", 80);
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "load worker", &Theme::default(), 80);
         let text: Vec<String> = lines.iter().map(|l| l.spans.iter().map(|s| s.text.as_str()).collect()).collect();
-        assert_eq!(text.len(), 2, "{text:?}");
-        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "recording", 80);
+        assert_eq!(text.len(), 3, "{text:?}");
+        assert!(text[1].contains("not now: no bulk load is running"), "{text:?}");
+        let lines = help_lines(&Snapshot::default(), &ViewState::default(), "recording", &Theme::default(), 80);
         let text: String = lines.iter().flat_map(|l| &l.spans).map(|s| s.text.as_str()).collect();
         assert!(text.contains("not now: this is not a recording"), "{text}");
     }

@@ -1,13 +1,13 @@
 //! Going back, gone back, stuck, finished: what stands where, and what to do next.
 
 use super::canvas::{Line, pad, wrap};
-use super::evidence::evidence_line;
+use super::evidence::{evidence_line, hour_minute};
 use super::signals::{downtime_line, standing};
 use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
-use crate::domain::at::{At, hms};
+use crate::domain::at::hms;
 use crate::domain::run::{RunStatus, Standing};
-use crate::snapshot::{Snapshot, words};
+use crate::snapshot::{Snapshot, SwitchRow, words};
 
 /// Whether this status has a screen of its own in front of the runbook.
 pub(super) const fn has_result(status: RunStatus) -> bool {
@@ -71,7 +71,12 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             }
         }
         RunStatus::RolledBack => {
-            lines.push(Line::new(format!(" ROLLED BACK in {took}. Every switch was read back."), Tone::Good));
+            let home = |s: &SwitchRow| matches!(s.standing, Standing::Old | Standing::Restored);
+            let all = snapshot.switches.iter().all(home);
+            let rest =
+                if all { "Every switch stands on its old value." } else { "NOT every switch is known to be back." };
+            let tone = if all { Tone::Good } else { Tone::Bad };
+            lines.push(Line::new(format!(" ROLLED BACK in {took}. "), Tone::Strong).then(rest, tone).cut(width));
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
             lines.push(staying_behind(back.at_risk));
@@ -121,10 +126,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         }
         _ => {}
     }
-    let proof = snapshot.steps.iter().flat_map(|s| &s.evidence).filter(|e| e.name.starts_with("read-back"));
-    if snapshot.status == RunStatus::RolledBack {
-        lines.extend(proof.map(|e| evidence_line(e, snapshot.wall, theme, width)));
-    }
+    lines.extend(back.evidence.iter().map(|e| evidence_line(e, snapshot.wall, theme, width)));
     lines
 }
 
@@ -140,7 +142,7 @@ fn staying_behind(at_risk: Option<u64>) -> Line {
 pub(super) fn forecast_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let late = snapshot.forecast_end.since(snapshot.planned_end);
     let sign = if late < 0 { '-' } else { '+' };
-    let clock = |at: At| at.clock().chars().take(5).collect::<String>();
+    let clock = hour_minute;
     let tone = if late > 60_000 { Tone::Warn } else { Tone::Plain };
     let running = snapshot.downtime_running_ms.or(snapshot.downtime.ms);
     let used = running.map_or_else(|| "none yet".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s"));

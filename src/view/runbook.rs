@@ -61,20 +61,51 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
     c.lines(area, &visible);
 }
 
+const fn pick(theme: &Theme, ascii: &'static str, wide: &'static str) -> &'static str {
+    match theme.glyphs {
+        Glyphs::Ascii => ascii,
+        Glyphs::Unicode => wide,
+    }
+}
+
+/// The mark of a step that is done.
+pub(super) const fn done_mark(theme: &Theme) -> &'static str {
+    pick(theme, "v", "✓")
+}
+
+/// The mark of the step that is now.
+pub(super) const fn now_mark(theme: &Theme) -> &'static str {
+    pick(theme, "=>", "─▸")
+}
+
+/// The mark of a step to come.
+pub(super) const fn todo_mark(theme: &Theme) -> &'static str {
+    pick(theme, ".", "·")
+}
+
+/// The mark of a step that failed.
+pub(super) const fn failed_mark(theme: &Theme) -> &'static str {
+    pick(theme, "x", "✗")
+}
+
+/// What the marks mean, on one line.
+pub(super) fn legend(theme: &Theme) -> String {
+    let (done, now, todo) = (done_mark(theme), now_mark(theme), todo_mark(theme));
+    format!("  {done} done  {now} now  {todo} to do  # gate  ! switch")
+}
+
 fn mark(step: &StepRow, current: bool, theme: &Theme) -> (&'static str, Tone) {
-    let unicode = theme.glyphs == Glyphs::Unicode;
-    let pick = |ascii, wide| if unicode { wide } else { ascii };
     match step.status {
-        StepStatus::Failed => (pick("x", "✗"), Tone::Bad),
+        StepStatus::Failed => (failed_mark(theme), Tone::Bad),
         StepStatus::Unknown => ("?", Tone::Warn),
-        _ if current => (pick("=>", "─▸"), Tone::Accent),
-        StepStatus::Done => (pick("v", "✓"), Tone::Good),
+        _ if current => (now_mark(theme), Tone::Accent),
+        StepStatus::Done => (done_mark(theme), Tone::Good),
         StepStatus::Skipped => ("-", Tone::Dim),
-        StepStatus::Running | StepStatus::Held | StepStatus::Ready => (pick("=>", "─▸"), Tone::Accent),
+        StepStatus::Running | StepStatus::Held | StepStatus::Ready => (now_mark(theme), Tone::Accent),
         StepStatus::Todo => match step.mark {
             StepMark::Gate => ("#", Tone::Plain),
             StepMark::Switch => ("!", Tone::Strong),
-            StepMark::Plain | StepMark::Manual => (pick(".", "·"), Tone::Dim),
+            StepMark::Plain | StepMark::Manual => (todo_mark(theme), Tone::Dim),
         },
     }
 }
@@ -96,21 +127,28 @@ fn step_line(snapshot: &Snapshot, step: &StepRow, current: bool, theme: &Theme, 
     let detail = detail(step, current);
     if !detail.is_empty() {
         let room = if time.is_empty() { width.saturating_sub(1) } else { end.saturating_sub(time.width() + 1) };
-        let column =
+        let wanted =
             if current && step.mark == StepMark::Plain { line.width() + 3 } else { DETAIL.max(line.width() + 2) };
-        // A narrow pane gives the detail what the title leaves.
-        let column = if column + detail.width() > room { line.width() + 2 } else { column };
-        let text = fit(&detail, room.saturating_sub(column));
+        // A narrow pane gives the detail what the title leaves, then shortens it.
+        let tail = (line.width() + 2).min(wanted);
+        let short = detail.strip_prefix("now ").unwrap_or(&detail).to_owned();
+        let (column, text) = if wanted + detail.width() <= room {
+            (wanted, detail)
+        } else if wanted + short.width() <= room {
+            (wanted, short)
+        } else {
+            (tail, shrink(&short, room.saturating_sub(tail)))
+        };
         let tone = detail_tone(step, current);
         if !text.is_empty() {
-            line = line.to_column(column).then(text, tone);
+            line = line.at_column(column).then(text, tone);
         }
     }
     if !time.is_empty() {
         line = line.ending_at(end, &time, time_tone);
     }
     if width >= TIME_END + 16 {
-        line = line.to_column(TIME_END + 2).then(t_offset(step.at_ms), Tone::Dim);
+        line = line.at_column(TIME_END + 2).then(t_offset(step.at_ms), Tone::Dim);
         if let Some(ms) = step.slip_ms.filter(|ms| ms.abs() >= 1_000) {
             let sign = if ms < 0 { '-' } else { '+' };
             let text = format!(" {sign}{}", words::minutes(ms.saturating_abs()));
@@ -118,6 +156,24 @@ fn step_line(snapshot: &Snapshot, step: &StepRow, current: bool, theme: &Theme, 
         }
     }
     line.cut(width)
+}
+
+/// Leaves out the parts that matter least, the rate before the time of arrival, until the rest fits.
+fn shrink(detail: &str, room: usize) -> String {
+    if detail.width() <= room {
+        return detail.to_owned();
+    }
+    let mut parts: Vec<&str> = detail.split("  ").map(str::trim).filter(|p| !p.is_empty()).collect();
+    let width = |parts: &[&str]| parts.iter().map(|p| p.width() + 2).sum::<usize>().saturating_sub(2);
+    while width(&parts) > room && parts.len() > 1 {
+        let at = parts
+            .iter()
+            .position(|p| p.ends_with("/s"))
+            .or_else(|| parts.iter().position(|p| p.starts_with('[')))
+            .unwrap_or(parts.len() - 1);
+        parts.remove(at);
+    }
+    fit(&parts.join("  "), room)
 }
 
 fn detail(step: &StepRow, current: bool) -> String {

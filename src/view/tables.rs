@@ -59,24 +59,29 @@ fn cell(text: &str, c: &Column) -> String {
 }
 
 fn heading(columns: &[Column], width: usize) -> Line {
-    let text: String = columns.iter().map(|c| cell(c.head, c) + " ").collect();
-    Line::new(format!(" {text}"), Tone::Dim).cut(width)
+    let text: Vec<String> = columns.iter().map(|c| cell(c.head, c)).collect();
+    Line::new(format!(" {}", text.join(" ")), Tone::Dim).cut(width)
 }
 
 fn row(columns: &[Column], cells: Vec<(String, Tone)>, width: usize) -> Line {
-    let mut line = Line::plain(" ");
+    let mut line = Line::default();
     for (c, (text, tone)) in columns.iter().zip(cells) {
-        line = line.then(cell(&text, c), tone).then(" ", Tone::Plain);
+        line = line.then(" ", Tone::Plain).then(cell(&text, c), tone);
     }
     line.cut(width)
 }
 
-fn difference(t: &TableRow) -> (String, Tone) {
+fn difference(t: &TableRow, width: usize) -> (String, Tone) {
     match t.difference {
         _ if t.phase == Phase::Stays => ("-".to_owned(), Tone::Dim),
         None => ("?".to_owned(), Tone::Warn),
         Some(0) => ("0".to_owned(), Tone::Good),
-        Some(n) => (words::signed(n), Tone::Plain),
+        Some(n) => {
+            let long = words::signed(n);
+            let sign = if n < 0 { "-" } else { "" };
+            let short = format!("{sign}{}", words::human(n.unsigned_abs()));
+            (if long.len() <= width { long } else { short }, Tone::Plain)
+        }
     }
 }
 
@@ -98,7 +103,7 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         column("source", n, true),
         column("target", n, true),
         column("diff", if wide { 11 } else { 7 }, true),
-        column("age", 5, true),
+        column("age", 4, true),
         column("lag", 6, true),
         column("rate", 7, true),
         column("parked", 6, true),
@@ -124,7 +129,7 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             (t.id.clone(), Tone::Plain),
             (count(t.source, n), unknown(t.source.rows)),
             (dash(count(t.target, n)), unknown(t.target.rows)),
-            difference(t),
+            difference(t, if wide { 11 } else { 7 }),
             (counted(t, snapshot.wall), Tone::Dim),
             (dash(reading(t.lag.apply)), Tone::Plain),
             (rate(t), Tone::Plain),
@@ -174,7 +179,7 @@ pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         }
     }
     lines.push(
-        Line::new(" no mark exact   ~ the store's estimate   ^ worked out from writes   ? not known", Tone::Dim)
+        Line::new(" no mark exact   ~ estimated by the store   ^ derived from writes   ? unknown", Tone::Dim)
             .cut(width),
     );
     lines
@@ -218,7 +223,11 @@ pub(super) fn lag_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         "apply    age of the oldest change read and not yet durable in the target",
         "marker   time from writing a marker at the source to reading it back from the target",
     ] {
-        lines.push(Line::new(format!(" {text}"), Tone::Dim).cut(width));
+        let (label, rest) = text.split_at(9);
+        for (i, part) in wrap(rest, width.saturating_sub(11)).into_iter().enumerate() {
+            let head = if i == 0 { label } else { "         " };
+            lines.push(Line::new(format!(" {head}{part}"), Tone::Dim));
+        }
     }
     lines
 }

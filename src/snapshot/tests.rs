@@ -1,0 +1,337 @@
+//! What a snapshot says at the moments of a day.
+
+use std::collections::BTreeMap;
+
+use super::fixture::{Moment, T0, plan, snapshot};
+use super::*;
+use crate::domain::gauge::{Measured, Readiness, Reading};
+use crate::domain::plan::Plan;
+use crate::domain::run::{Action, Event, Fact, OutcomeResult, RunState, SwitchState, VerifySummary};
+
+fn lamp(s: &Snapshot, word: &str) -> (String, Health) {
+    let found = s.lamps.iter().find(|l| l.word == word).unwrap();
+    (found.text.clone(), found.health)
+}
+
+fn says(text: &str, health: Health) -> (String, Health) {
+    (text.to_owned(), health)
+}
+
+fn built(plan: &Plan, state: &RunState, measured: &Measured, facts: &[Fact]) -> Snapshot {
+    let series = BTreeMap::new();
+    let now = measured.at;
+    build(&Context { plan, state, measured, series: &series, facts, now, mode: Mode::Live, waiting: None, version: 1 })
+}
+
+#[test]
+fn the_annunciator_has_fixed_words_in_a_fixed_order() {
+    for moment in Moment::ALL {
+        let words: Vec<String> = snapshot(moment).lamps.into_iter().map(|l| l.word).collect();
+        assert_eq!(words, ["COPY", "LAG", "VERIFY", "ERR", "SWITCH", "GATES", "ROLLBACK"], "{moment:?}");
+    }
+}
+
+#[test]
+fn lamps_follow_the_day() {
+    let s = snapshot(Moment::Loading);
+    assert_eq!(lamp(&s, "COPY"), says("59% 18.8k/s", Health::Ok));
+    assert_eq!(lamp(&s, "LAG"), says("-", Health::Idle), "nothing is applied yet");
+    assert_eq!(lamp(&s, "SWITCH"), says("old", Health::Idle));
+    let s = snapshot(Moment::Gate);
+    assert_eq!(lamp(&s, "COPY"), says("done", Health::Ok));
+    assert_eq!(lamp(&s, "LAG"), says("0.8s", Health::Ok));
+    assert_eq!(lamp(&s, "VERIFY"), says("3 open", Health::Look));
+    assert_eq!(lamp(&s, "GATES"), says("0/3", Health::Idle));
+    assert_eq!(lamp(&snapshot(Moment::Failed), "COPY"), says("failed", Health::Fail));
+    assert_eq!(lamp(&snapshot(Moment::Frozen), "SWITCH"), says("1/2", Health::Watch));
+    assert_eq!(lamp(&snapshot(Moment::Switched), "SWITCH"), says("new", Health::Ok));
+    assert_eq!(lamp(&snapshot(Moment::RollingBack), "SWITCH"), says("?", Health::Unknown));
+    assert_eq!(lamp(&snapshot(Moment::Stuck), "ROLLBACK"), says("STUCK", Health::Fail));
+}
+
+#[test]
+fn what_is_not_known_is_never_ok() {
+    let s = snapshot(Moment::Unknown);
+    assert_eq!(lamp(&s, "ERR"), says("?", Health::Unknown));
+    assert_eq!(lamp(&s, "COPY").1, Health::Unknown);
+    for row in &s.signals {
+        assert!(row.id == "parked" || row.health != Health::Ok, "{}", row.id);
+    }
+    for step in s.steps.iter().filter(|s| s.kind == "gate") {
+        assert!(step.detail.contains("BLOCKING"), "{}", step.detail);
+        assert!(step.evidence.iter().all(|e| !e.good));
+    }
+    for row in s.tables.iter().filter(|t| !t.target_name.is_empty()) {
+        assert_eq!(row.difference, None);
+    }
+    let loss = s.criteria.iter().find(|k| k.name == "data loss").unwrap();
+    assert_eq!((loss.measured.as_str(), loss.health), ("?", Health::Unknown));
+    let nothing = built(&plan(), &RunState::default(), &Measured::default(), &[]);
+    assert!(nothing.signals.iter().all(|s| s.health != Health::Ok), "{:?}", nothing.signals);
+    assert!(nothing.criteria.iter().all(|k| k.health != Health::Ok));
+}
+
+#[test]
+fn a_stale_signal_keeps_its_value_but_not_its_health() {
+    let plan = plan();
+    let mut m = Measured { at: T0, ..Measured::default() };
+    for t in &plan.tables {
+        let mut g = crate::domain::gauge::TableGauge::default();
+        g.lag.apply = Reading::new(800.0, T0.plus(-15_001));
+        m.tables.insert(t.id.clone(), g);
+    }
+    let row = |m: &Measured| built(&plan, &RunState::default(), m, &[]).signals[0].clone();
+    assert_eq!((row(&m).value, row(&m).health), (Some(0.8), Health::Unknown));
+    for g in m.tables.values_mut() {
+        g.lag.apply.at = T0.plus(-15_000);
+    }
+    assert_eq!(row(&m).health, Health::Ok);
+    for g in m.tables.values_mut() {
+        g.lag.apply.value = Some(1_700.0);
+    }
+    assert_eq!(row(&m).health, Health::Watch, "near its limit");
+    for g in m.tables.values_mut() {
+        g.lag.apply.value = Some(2_001.0);
+    }
+    assert_eq!(row(&m).health, Health::Fail);
+}
+
+#[test]
+fn the_difference_is_source_less_target_less_parked() {
+    let s = snapshot(Moment::Loading);
+    let items = s.tables.iter().find(|t| t.id == "items").unwrap();
+    assert_eq!(items.difference, Some(19_200_000 - 7_872_000 - 2));
+    let carts = s.tables.last().unwrap();
+    assert_eq!((carts.id.as_str(), carts.difference), ("carts", None), "a table that stays has no other side");
+}
+
+#[test]
+fn the_current_gate_shows_live_evidence_and_how_long_it_held() {
+    let s = snapshot(Moment::Gate);
+    let step = &s.steps[s.current.unwrap()];
+    assert_eq!(step.title, "GATE lag < 2s for 10m");
+    assert_eq!(step.progress, Some((250_000, 600_000)));
+    assert_eq!(step.evidence.len(), 1);
+    let e = &step.evidence[0];
+    assert!(e.good && e.value == "0.8s" && s.wall.since(e.at) == 1_000, "{e:?}");
+    assert_eq!(e.source, "largest apply lag of all tables");
+    assert!(s.steps[7].detail.contains("now 3") && s.steps[7].detail.contains("BLOCKING"));
+}
+
+#[test]
+fn a_broken_gate_shows_no_held_time_even_if_the_journal_lags() {
+    let plan = plan();
+    let mut state = RunState { t0: T0, ..RunState::default() };
+    for s in &plan.steps[..6] {
+        state.steps.push(crate::domain::run::StepState {
+            id: s.id.clone(),
+            status: StepStatus::Done,
+            ..Default::default()
+        });
+    }
+    state.gates.entry("in-sync".into()).or_default().met_since = Some(T0.plus(-60_000));
+    let s = built(&plan, &state, &Measured { at: T0, ..Measured::default() }, &[]);
+    assert!(s.steps[6].detail.ends_with("BLOCKING"), "{}", s.steps[6].detail);
+    assert_eq!(s.steps[6].progress, None);
+}
+
+#[test]
+fn rollback_is_priced() {
+    let s = snapshot(Moment::Frozen);
+    assert_eq!(s.rollback.text, "ARMED ~1s 0 at risk");
+    assert_eq!(s.rollback.estimate_ms, Some(880), "two waves, each written and read back");
+    assert_eq!(s.rollback.at_risk, Some(0), "nothing was accepted on the new side");
+    assert!(s.rollback.actions.iter().any(|a| a == "then allow writes: /app/orders/read_only -> false (version 4)"));
+    let s = snapshot(Moment::Switched);
+    assert_eq!((s.rollback.text.as_str(), s.rollback.health), ("ARMED 12 writes stay behind", Health::Look));
+}
+
+#[test]
+fn rollback_that_is_not_proven_is_not_green() {
+    let plan = plan();
+    let mut state = RunState { t0: T0, ..RunState::default() };
+    let new = SwitchState { captured: true, standing: Standing::New, ..SwitchState::default() };
+    state.switches.insert("writes".into(), new);
+    let mut m = Measured { at: T0, ..Measured::default() };
+    let back = |s: &RunState, m: &Measured| {
+        let r = built(&plan, s, m, &[]).rollback;
+        (r.text, r.health)
+    };
+    assert_eq!(back(&state, &m), says("?", Health::Unknown));
+    m.way_back = Readiness::NotReady { why: "reads cannot be read".into() };
+    assert_eq!(back(&state, &m), says("NOT READY: reads cannot be read", Health::Fail));
+    m.way_back = Readiness::Armed { read_ms: 100, at: T0.plus(-180_000) };
+    assert_eq!(back(&state, &m), says("? last proven 3m ago", Health::Unknown));
+    m.way_back = Readiness::Armed { read_ms: 100, at: T0 };
+    assert_eq!(back(&state, &m).1, Health::Ok);
+    state.decided = Some(T0);
+    state.downtime.refused = Some(T0);
+    state.downtime.accepted = Some(T0);
+    assert_eq!(back(&state, &m), says("ARMED ~1s ? at risk", Health::Unknown));
+    state.switches.get_mut("writes").unwrap().captured = false;
+    assert_eq!(back(&state, &m), says("NOT READY: 1 not captured", Health::Fail));
+}
+
+#[test]
+fn secrets_are_stars_and_values_never_captured_are_unknown() {
+    let mut plan = plan();
+    let crate::domain::plan::SwitchKind::Parameter { secure, .. } = &mut plan.switches[1].kind else { unreachable!() };
+    *secure = true;
+    let mut state = RunState::default();
+    assert_eq!(built(&plan, &state, &Measured::default(), &[]).switches[1].old, "?");
+    // Even a value that should not be in the state does not get out.
+    let leaked = SwitchState { captured: true, captured_value: Some("hunter2".into()), ..SwitchState::default() };
+    state.switches.insert("reads".into(), leaked);
+    let s = built(&plan, &state, &Measured::default(), &[]);
+    assert_eq!((s.switches[1].old.as_str(), s.switches[1].new.as_str()), ("***", "***"));
+    assert!(!serde_json::to_string(&s).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn needs_reasons_and_slip() {
+    let s = snapshot(Moment::Confirm);
+    let step = &s.steps[s.current.unwrap()];
+    assert_eq!(step.need, Some(Need::Word("orders".into())));
+    let s = snapshot(Moment::Failed);
+    let step = &s.steps[s.current.unwrap()];
+    assert_eq!(step.need, Some(Need::Decision));
+    assert!(step.reason.as_deref().unwrap().contains("AccessDenied"));
+    assert!(step.advice.as_deref().unwrap().contains("dynamodb:Scan"));
+    assert_eq!(s.steps[0].slip_ms, Some(20_000));
+}
+
+#[test]
+fn the_forecast_adds_what_is_left_to_now() {
+    let s = snapshot(Moment::Switched);
+    // The gate ends when it has held; the last comparison follows.
+    assert_eq!(s.forecast_end, s.steps[16].eta.unwrap().plus(840_000));
+    assert_eq!(s.planned_end, T0.plus(34 * 60_000));
+    let s = snapshot(Moment::Gate);
+    assert!(s.forecast_end >= T0, "the freeze does not start before its planned time");
+    let s = snapshot(Moment::Finished);
+    assert_eq!(s.forecast_end, s.now);
+    assert_eq!(s.current, None);
+}
+
+#[test]
+fn the_criteria_of_a_finished_run_are_met() {
+    let s = snapshot(Moment::Finished);
+    let all: Vec<(&str, Health)> = s.criteria.iter().map(|k| (k.name.as_str(), k.health)).collect();
+    let ok = Health::Ok;
+    assert_eq!(all, [("data loss", ok), ("errors reads", ok), ("p95 reads", ok), ("downtime", ok)]);
+}
+
+#[test]
+fn missing_rows_are_data_loss_even_when_the_counts_agree() {
+    let plan = plan();
+    let mut state = RunState::default();
+    for t in &plan.tables {
+        let v = VerifySummary {
+            source: Count::exact(10, T0),
+            target: Count::exact(10, T0),
+            equal: 9,
+            missing: 1,
+            extra: 1,
+            ..VerifySummary::default()
+        };
+        state.tables.entry(t.id.clone()).or_default().verified = Some((T0, v));
+    }
+    let s = built(&plan, &state, &Measured { at: T0, ..Measured::default() }, &[]);
+    assert_eq!((s.criteria[0].measured.as_str(), s.criteria[0].health), ("4", Health::Fail));
+}
+
+#[test]
+fn routine_facts_are_folded_and_nothing_else() {
+    let fact = |seq, event| Fact { seq, at: T0.plus(seq as i64), event };
+    let note = |text: &str| Event::Note { level: Level::Info, source: "aws".into(), text: text.into() };
+    let intent = Event::Intent {
+        id: "switch/writes/1".into(),
+        step: None,
+        action: Action::SetSwitch { switch: "writes".into(), to: "new".into() },
+    };
+    let outcome = |result| Event::Outcome { id: "switch/writes/1".into(), result };
+    let done = outcome(OutcomeResult::Done { read_back: "new".into(), version: Some(5) });
+    let unknown = outcome(OutcomeResult::Unknown { error: "no answer".into() });
+    let facts = [
+        fact(1, note("throttled")),
+        fact(2, note("throttled")),
+        fact(3, note("throttled")),
+        fact(4, note("other")),
+        fact(5, intent.clone()),
+        fact(6, done),
+        fact(7, intent),
+        fact(8, unknown),
+    ];
+    let rows = super::log::log_rows(&facts);
+    let text: Vec<(u64, &str)> = rows.iter().map(|r| (r.seq, r.text.as_str())).collect();
+    assert_eq!(
+        text,
+        [
+            (3, "throttled  x3"),
+            (4, "other"),
+            (6, "set writes to new: read back new, version 5"),
+            (7, "set writes to new"),
+            (8, "set writes to new: UNKNOWN, no answer"),
+        ]
+    );
+    assert_eq!(rows[4].level, Level::Error);
+}
+
+#[test]
+fn the_log_is_bounded() {
+    let facts: Vec<Fact> = (0..5_000)
+        .map(|i| Fact {
+            seq: i,
+            at: T0,
+            event: Event::Note { level: Level::Info, source: "x".into(), text: format!("line {i}") },
+        })
+        .collect();
+    let rows = super::log::log_rows(&facts);
+    assert_eq!((rows.len(), rows.last().unwrap().seq), (300, 4_999));
+}
+
+#[test]
+fn a_snapshot_survives_the_socket() {
+    for moment in Moment::ALL {
+        let mut s = snapshot(moment);
+        for row in &mut s.signals {
+            // JSON may round the last bit of a fraction; whole numbers show that nothing else is lost.
+            row.series = Series::new(1_000, 4);
+            row.series.push(T0, Some(3.0));
+            row.series.push(T0.plus(2_000), None);
+        }
+        let text = serde_json::to_string(&s).unwrap();
+        assert!(serde_json::from_str::<Snapshot>(&text).unwrap() == s, "{moment:?}");
+    }
+}
+
+#[test]
+fn refusals_of_a_freeze_are_no_errors() {
+    let mut plan = plan();
+    for s in &mut plan.signals {
+        if let crate::domain::plan::SignalSource::ProbeErrors(probe) = &mut s.source {
+            *probe = "writes".into();
+        }
+    }
+    let mut state = RunState { t0: T0, ..RunState::default() };
+    let stats = crate::domain::gauge::ProbeStats {
+        count: 10,
+        failed: 9,
+        p95_ms: Some(4.0),
+        at: T0,
+        last: "refused 503".into(),
+        last_ok: false,
+        last_refused: true,
+    };
+    let mut m = Measured { at: T0, ..Measured::default() };
+    m.probes.insert("writes".into(), stats);
+    assert_eq!(lamp(&built(&plan, &state, &m, &[]), "ERR").1, Health::Fail, "nobody froze anything");
+    state.downtime.refused = Some(T0.plus(-5_000));
+    assert_eq!(lamp(&built(&plan, &state, &m, &[]), "ERR"), says("frozen", Health::Idle));
+    let p = m.probes.get_mut("writes").unwrap();
+    (p.last_ok, p.last_refused, p.last) = (true, false, "201".into());
+    state.downtime.accepted = Some(T0.plus(-1_000));
+    assert_eq!(lamp(&built(&plan, &state, &m, &[]), "ERR").1, Health::Watch, "the window still holds them");
+    state.downtime.accepted = Some(T0.plus(-61_000));
+    assert_eq!(lamp(&built(&plan, &state, &m, &[]), "ERR").1, Health::Fail);
+}

@@ -1,0 +1,93 @@
+use super::*;
+use crate::domain::run::Level;
+use crate::snapshot::fixture::{Moment, snapshot};
+use crate::view::state::{Button, Choice, Modal, Toast};
+
+fn with(modal: Modal) -> ViewState {
+    ViewState { modals: vec![modal], ..ViewState::default() }
+}
+
+fn asked(snapshot: &Snapshot) -> ViewState {
+    let step = &snapshot.steps[snapshot.current.unwrap()];
+    with(Modal::for_step(step).unwrap())
+}
+
+#[test]
+fn the_switch_asks_for_its_word_with_cancel_focused() {
+    let frozen = snapshot(Moment::Frozen);
+    let mut state = asked(&frozen);
+    insta::assert_snapshot!("box_80_switch", screen(&frozen, &state, 80, 24));
+    if let Some(Modal::Confirm { typed, button, .. }) = state.modals.last_mut() {
+        typed.push_str("orders");
+        *button = Button::Go;
+    }
+    insta::assert_snapshot!("box_80_switch_typed", styled(&buffer(&frozen, &state, &ASCII, 80, 24)));
+    insta::assert_snapshot!("box_120_switch", screen(&frozen, &state, 120, 40));
+}
+
+#[test]
+fn the_freeze_shows_what_it_writes() {
+    let confirm = snapshot(Moment::Confirm);
+    insta::assert_snapshot!("box_80_freeze", screen(&confirm, &asked(&confirm), 80, 24));
+}
+
+#[test]
+fn a_failed_step_asks_for_a_decision() {
+    let failed = snapshot(Moment::Failed);
+    let mut state = asked(&failed);
+    if let Some(Modal::Decide { choice, .. }) = state.modals.last_mut() {
+        *choice = Choice::Retry;
+    }
+    insta::assert_snapshot!("box_80_decide", screen(&failed, &state, 80, 24));
+}
+
+#[test]
+fn help_palette_note_quit_and_evidence() {
+    let s = snapshot(Moment::Loading);
+    let help = Modal::Help { search: String::new(), searching: false };
+    insta::assert_snapshot!("box_80_help", screen(&s, &with(help.clone()), 80, 24));
+    insta::assert_snapshot!("box_120_help", screen(&s, &with(help), 120, 40));
+    let search = Modal::Help { search: "worker".into(), searching: true };
+    insta::assert_snapshot!("box_80_help_search", screen(&s, &with(search), 80, 24));
+    let palette = Modal::Palette { typed: "view".into(), selected: 2 };
+    insta::assert_snapshot!("box_80_palette", screen(&s, &with(palette), 80, 24));
+    insta::assert_snapshot!("box_80_note", screen(&s, &with(Modal::Note { typed: "dba says go".into() }), 80, 24));
+    let quit = Modal::Quit { button: Button::Cancel, drawn_ms: None };
+    insta::assert_snapshot!("box_80_quit", screen(&s, &with(quit), 80, 24));
+    let gate = snapshot(Moment::Gate);
+    insta::assert_snapshot!(
+        "box_80_evidence",
+        screen(&gate, &with(Modal::Evidence { step: "in-sync".into() }), 80, 24)
+    );
+}
+
+#[test]
+fn the_rollback_banner_stands_over_every_view_and_box() {
+    let s = snapshot(Moment::Switched);
+    let armed = ViewState { armed_until_ms: Some(4_000), ..ViewState::default() };
+    insta::assert_snapshot!("banner_80_armed", screen(&s, &armed, 80, 24));
+    for modal in [Modal::Help { search: String::new(), searching: true }, Modal::Note { typed: "x".into() }] {
+        for view in [super::super::View::Home, super::super::View::Log] {
+            let state = ViewState { modals: vec![modal.clone()], view, ..armed.clone() };
+            for (width, height) in [(80, 24), (120, 40), (200, 60), (60, 16)] {
+                let text = screen(&s, &state, width, height);
+                let second = text.lines().nth(1).unwrap();
+                assert!(second.starts_with("!! ROLLBACK ARMED"), "{second}");
+            }
+        }
+    }
+    let ordered = ViewState { ordered: true, ..ViewState::default() };
+    assert!(screen(&s, &ordered, 80, 24).contains("!! ROLLBACK ORDERED"));
+}
+
+#[test]
+fn messages_lie_over_the_log_and_errors_name_their_key() {
+    let toast = |level, text: &str, until_ms| Toast { level, text: text.into(), until_ms };
+    let state = ViewState {
+        toasts: vec![toast(Level::Info, "paused", Some(4_000)), toast(Level::Error, "rollback refused", None)],
+        ..ViewState::default()
+    };
+    let text = screen(&snapshot(Moment::Loading), &state, 80, 24);
+    assert!(text.contains(" I paused"), "{text}");
+    assert!(text.contains("E rollback refused  (a acknowledges)"), "{text}");
+}

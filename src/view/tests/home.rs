@@ -1,0 +1,74 @@
+use super::*;
+use crate::snapshot::Mode;
+use crate::snapshot::fixture::{Moment, snapshot};
+
+#[test]
+fn home_at_80_by_24() {
+    let s = ViewState::default();
+    insta::assert_snapshot!("home_80_loading", screen(&snapshot(Moment::Loading), &s, 80, 24));
+    insta::assert_snapshot!("home_80_gate", screen(&snapshot(Moment::Gate), &s, 80, 24));
+    insta::assert_snapshot!("home_80_frozen", screen(&snapshot(Moment::Frozen), &s, 80, 24));
+    insta::assert_snapshot!("home_80_switched", screen(&snapshot(Moment::Switched), &s, 80, 24));
+    insta::assert_snapshot!("home_80_failed", screen(&snapshot(Moment::Failed), &s, 80, 24));
+    insta::assert_snapshot!("home_80_unknown", screen(&snapshot(Moment::Unknown), &s, 80, 24));
+    insta::assert_snapshot!("home_80_empty", screen(&snapshot(Moment::Empty), &s, 80, 24));
+}
+
+#[test]
+fn going_back_at_80_by_24() {
+    let s = ViewState::default();
+    insta::assert_snapshot!("home_80_rolling_back", screen(&snapshot(Moment::RollingBack), &s, 80, 24));
+    insta::assert_snapshot!("home_80_rolled_back", screen(&snapshot(Moment::RolledBack), &s, 80, 24));
+    insta::assert_snapshot!("home_80_stuck", screen(&snapshot(Moment::Stuck), &s, 80, 24));
+    insta::assert_snapshot!("home_80_finished", screen(&snapshot(Moment::Finished), &s, 80, 24));
+}
+
+#[test]
+fn home_at_120_by_40() {
+    let s = ViewState::default();
+    insta::assert_snapshot!("home_120_loading", screen(&snapshot(Moment::Loading), &s, 120, 40));
+    insta::assert_snapshot!("home_120_gate", screen(&snapshot(Moment::Gate), &s, 120, 40));
+    insta::assert_snapshot!("home_120_stuck", screen(&snapshot(Moment::Stuck), &s, 120, 40));
+}
+
+#[test]
+fn home_at_200_by_60() {
+    let s = ViewState::default();
+    insta::assert_snapshot!("home_200_loading", screen(&snapshot(Moment::Loading), &s, 200, 60));
+    insta::assert_snapshot!("home_200_gate", screen(&snapshot(Moment::Gate), &s, 200, 60));
+}
+
+#[test]
+fn one_screen_per_cell_of_the_layout_table() {
+    let s = ViewState::default();
+    let snapshot = snapshot(Moment::Gate);
+    insta::assert_snapshot!("layout_survival", screen(&snapshot, &s, 50, 14));
+    insta::assert_snapshot!("layout_small_60", screen(&snapshot, &s, 60, 16));
+    insta::assert_snapshot!("layout_wide_160", screen(&snapshot, &s, 160, 40));
+}
+
+#[test]
+fn colours_and_styles() {
+    let s = ViewState::default();
+    let loading = snapshot(Moment::Loading);
+    insta::assert_snapshot!("colour_80_loading", styled(&buffer(&loading, &s, &COLOUR, 80, 24)));
+    insta::assert_snapshot!("mono_80_loading", styled(&buffer(&loading, &s, &ASCII, 80, 24)));
+    insta::assert_snapshot!("colour_120_gate", styled(&buffer(&snapshot(Moment::Gate), &s, &COLOUR, 120, 40)));
+}
+
+#[test]
+fn recordings_rehearsals_and_watchers_are_marked() {
+    let mut snapshot = snapshot(Moment::Loading);
+    snapshot.mode = Mode::Rehearsal { speed: 60.0 };
+    let head = |s: &Snapshot, v: &ViewState| screen(s, v, 80, 24).lines().next().unwrap_or_default().to_owned();
+    let mut state = ViewState::default();
+    assert!(head(&snapshot, &state).contains("REHEARSAL x60"));
+    snapshot.mode = Mode::Replay { speed: 8.0, paused: false };
+    assert!(head(&snapshot, &state).contains("REPLAY x8"));
+    state.read_only = Some("bob drives".into());
+    state.frozen = Some(snapshot.wall);
+    let line = head(&snapshot, &state);
+    for part in ["REPLAY x8", "READ ONLY", "VIEW FROZEN", "UTC"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
