@@ -11,10 +11,10 @@ use super::parked;
 use super::shards::Lineage;
 use super::trouble::{evidence, step_error};
 use crate::domain::gauge::{Phase, Reading};
-use crate::domain::mapping::{Mapped, TableMapping};
+use crate::domain::mapping::{Mapped, Misfit, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::run::{Evidence, StepError};
-use crate::domain::value::Key;
+use crate::domain::value::{Cell, Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, RowChange, Stream,
 };
@@ -445,19 +445,14 @@ pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>
     }
 }
 
+/// A mapped image that owns everything: key, key as JSON, the row, and rows by child table.
+pub(super) type OwnedImage = (Key, String, OwnedRow, Vec<Vec<OwnedRow>>);
+
 /// One image as a row, shared with retries.
-pub(super) fn map_image(
-    mapping: &TableMapping,
-    image: &crate::domain::value::Item<'_>,
-) -> Result<
-    (Key, String, crate::domain::value::OwnedRow, Vec<Vec<crate::domain::value::OwnedRow>>),
-    crate::domain::mapping::Misfit,
-> {
+pub(super) fn map_image(mapping: &TableMapping, image: &Item<'_>) -> Result<OwnedImage, Misfit> {
     let mut mapped = Mapped::default();
     mapping.map(image, &mut mapped)?;
-    let own = |row: Vec<crate::domain::value::Cell<'_>>| {
-        row.into_iter().map(crate::domain::value::Cell::into_owned).collect()
-    };
+    let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect();
     Ok((
         Key(mapped.key),
         mapped.key_json,
