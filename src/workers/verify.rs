@@ -90,22 +90,23 @@ async fn one(crew: &Arc<Crew>, table: &Table) -> PortResult<VerifySummary> {
 
     let mut suspects: HashSet<Digest> = HashSet::new();
     let mut equal = 0;
+    // Explained: in the ledger, and at the source.
+    let mut explained = source.refused.iter().filter(|k| parked.contains(k.as_str())).count() as u64;
     for (key, row) in &source.rows {
         if target.get(key) == Some(row) {
             equal += 1;
-        } else if target.contains_key(key) || !parked_rows.contains(key) {
+        } else if !target.contains_key(key) && parked_rows.contains(key) {
+            explained += 1;
+        } else {
             suspects.insert(*key);
         }
     }
     suspects.extend(target.keys().filter(|k| !source.rows.contains_key(*k)));
     let unexplained = source.refused.iter().filter(|k| !parked.contains(k.as_str())).count() as u64;
-    let wall = crew.wall();
     let mut summary = VerifySummary {
-        source: Count::exact(source.items, wall),
-        target: Count::exact(target.len() as u64, wall),
         equal,
         missing: unexplained,
-        parked: parked.len() as u64,
+        parked: explained,
         keys: source.refused.iter().filter(|k| !parked.contains(k.as_str())).take(10).cloned().collect(),
         ..VerifySummary::default()
     };
@@ -113,6 +114,12 @@ async fn one(crew: &Arc<Crew>, table: &Table) -> PortResult<VerifySummary> {
     if !suspects.is_empty() {
         settle(crew, table, &mapping, &keys, suspects, &mut summary).await?;
     }
+    // Both sides as of the moment each key was last looked at: while both change, two plain counts taken one after
+    // the other would differ by what was written in between.
+    let wall = crew.wall();
+    let both = summary.equal + summary.mismatched;
+    summary.source = Count::exact(both + summary.missing + summary.parked, wall);
+    summary.target = Count::exact(both + summary.extra, wall);
     summary.took_ms = crew.mono() - began;
     Ok(summary)
 }
@@ -297,7 +304,8 @@ async fn settle(
             for (candidate, verdict) in chunk.iter().zip(look(crew, table, mapping, keys, chunk).await?) {
                 match verdict {
                     Verdict::Equal => summary.equal += 1,
-                    Verdict::Gone | Verdict::Parked => {}
+                    Verdict::Gone => {}
+                    Verdict::Parked => summary.parked += 1,
                     verdict => {
                         standing.push((candidate.clone(), verdict));
                         left.push(candidate.clone());
