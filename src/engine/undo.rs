@@ -82,6 +82,7 @@ async fn serve(ports: UndoPorts, mut wires: Wires) {
         // The dispatcher journals the order; only a run that is already back has nothing to do.
         wires.crew.cancel_step();
         let report = go_back(&ports, &mut wires).await;
+        wires.crew.rolled_back();
         let event = if report.stuck.is_empty() {
             Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence }
         } else {

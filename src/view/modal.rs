@@ -46,9 +46,9 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Quit { button, .. } => {
-            let text = "A run is under way. Leaving this screen does not roll anything back. The engine lives in \
-                        this process: leaving pauses the run at a safe point. `cutover run` takes it up again, and \
-                        `cutover rollback` works from any terminal.";
+            let text = "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as \
+                        plain lines, where Ctrl-C pauses it at a safe point. `cutover rollback` works from any \
+                        terminal. y leaves.";
             let lines: Vec<Line> = wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
             let ask = Line::plain("  ");
             let ask = button_span(ask, "Stay", *button == Button::Cancel).then("   ", Tone::Plain);

@@ -83,7 +83,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
             lines.push(heading("What now"));
             let text = format!(
-                "The run has ended; its facts are in the run folder. Read `cutover report {}`, \
+                "The run has ended; its facts are in the run folder. Read `cutover status {}`, \
                  mend the cause, then start a new run.",
                 snapshot.run
             );

@@ -1,7 +1,7 @@
 //! The crew: ports, the board, captured values, and who is at work.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
@@ -79,6 +79,10 @@ pub struct Crew {
     pub(super) refused_mono: AtomicI64,
     /// Row changes in the target when customers were let in there; negative while they were not.
     pub(super) writes_at_thaw: AtomicI64,
+    /// Changes of our own that were applied when customers were let in on the new side.
+    pub(super) applied_at_thaw: AtomicU64,
+    /// Set once a rollback has ended: the price is what it was then.
+    pub(super) priced: AtomicBool,
     /// Set once customers may write on the new side.
     pub(super) let_in: AtomicBool,
     /// Set while writes are frozen, so that the write probe is looked at closely.
@@ -117,6 +121,8 @@ impl Crew {
             sweeps,
             refused_mono: AtomicI64::new(-1),
             writes_at_thaw: AtomicI64::new(-1),
+            applied_at_thaw: AtomicU64::new(0),
+            priced: AtomicBool::new(false),
             let_in: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -258,6 +264,11 @@ impl Crew {
             self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);
             self.frozen.store(true, Ordering::Release);
         }
+    }
+
+    /// A rollback has ended: what stays behind is counted once more and then stands.
+    pub fn rolled_back(&self) {
+        self.priced.store(true, Ordering::Release);
     }
 
     /// The captured values, shared with the way back.

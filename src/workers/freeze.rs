@@ -84,6 +84,7 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
     if crew.writes_at_thaw.load(Ordering::Acquire) < 0
         && let Ok(writes) = crew.ports.target.writes(&crew.plan.tables).await
     {
+        crew.applied_at_thaw.store(super::watch::own_changes(crew), Ordering::Release);
         crew.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
     }
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);

@@ -145,18 +145,22 @@ pub async fn read_way_back(crew: &Arc<Crew>) {
     crew.board.put(|m| m.way_back = ready);
 }
 
-/// Prices rollback: writes customers made on the new side since they were let in there.
+/// Changes of our own in the target so far.
+pub fn own_changes(crew: &Crew) -> u64 {
+    crew.board.put(|m| m.tables.values().map(|g| g.applied).sum())
+}
+
+/// Prices rollback: writes customers made on the new side since they were let in there, without our own.
 async fn watch_risk(crew: Arc<Crew>) {
-    loop {
+    let mut settling = 3;
+    while settling > 0 {
         let base = crew.writes_at_thaw.load(Ordering::Acquire);
         let risk = if base >= 0 {
+            let own = own_changes(&crew) - crew.applied_at_thaw.load(Ordering::Acquire).min(own_changes(&crew));
             // Unknown stays unknown: an old count is not shown as a new one.
-            crew.ports
-                .target
-                .writes(&crew.plan.tables)
-                .await
-                .ok()
-                .map(|now| now.saturating_sub(u64::try_from(base).unwrap_or(0)))
+            crew.ports.target.writes(&crew.plan.tables).await.ok().map(|now| {
+                now.saturating_sub(u64::try_from(base).unwrap_or(0)).saturating_sub(own)
+            })
         } else if crew.let_in.load(Ordering::Acquire) {
             None
         } else {
@@ -164,6 +168,8 @@ async fn watch_risk(crew: Arc<Crew>) {
         };
         crew.board.put(|m| m.at_risk = risk);
         tokio::time::sleep(Duration::from_secs(1)).await;
+        // The application takes a moment to follow its parameters; then nothing more is written there.
+        settling -= i32::from(crew.priced.load(Ordering::Acquire));
     }
 }
 
