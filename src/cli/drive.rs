@@ -90,7 +90,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let state = engine.close().await;
     drop(lock);
     let ended = told?;
-    let ended = ending(&state).unwrap_or(ended);
+    let ended = ending(&plan, &state).unwrap_or(ended);
     let snapshot = handle.snapshots.borrow_and_update().clone();
     Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()) })
 }
@@ -136,8 +136,15 @@ pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
 fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
     let Ok(folders) = RunFolder::list(state_dir) else { return Ok(None) };
     for folder in folders {
-        let Ok(record) = crate::journal::read_run(&folder) else { continue };
-        let Ok(state) = fold(&record.facts) else { continue };
+        // A run that cannot be read may be frozen half-way: it is never passed over for a new one.
+        let record = crate::journal::read_run(&folder).map_err(|e| {
+            Failure::new(
+                Exit::Journal,
+                format!("run {}: {e}; roll it back with `cutover rollback`, or pass --new", folder.id()),
+            )
+        })?;
+        let state =
+            fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, format!("run {}: {e}", folder.id())))?;
         if state.plan != plan.name {
             continue;
         }
@@ -188,6 +195,9 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     let json = serde_json::to_vec_pretty(plan).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     folder.write("plan.json", &json).map_err(journal_io(folder.path()))?;
     folder.write("config.toml", d.config_text.as_bytes()).map_err(journal_io(folder.path()))?;
+    let base = std::path::absolute(&d.config.path).unwrap_or_default();
+    let base = base.parent().map(|p| p.display().to_string()).unwrap_or_default();
+    folder.write("config.base", base.as_bytes()).map_err(journal_io(folder.path()))?;
     let journal = JournalWriter::create(folder, &header)?;
     let opened = Event::RunOpened {
         run: folder.id().to_owned(),

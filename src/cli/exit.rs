@@ -49,6 +49,7 @@ impl From<Ending> for Exit {
             Ending::Stuck => Self::Stuck,
             Ending::Paused => Self::Paused,
             Ending::Denied => Self::Denied,
+            Ending::Journal => Self::Journal,
             Ending::Failed => Self::Unexpected,
         }
     }

@@ -94,7 +94,8 @@ pub async fn rehearse(
     }
     world.stop().await;
     tokio::task::spawn_blocking(move || drop(postgres)).await.ok();
-    if !verdict.clean() && driven.ending == crate::engine::Ending::Finished {
+    use crate::engine::Ending::{Finished, RolledBack};
+    if !verdict.clean() && matches!(driven.ending, Finished | RolledBack) {
         return Ok(Exit::VerificationFailed);
     }
     Ok(driven.ending.into())

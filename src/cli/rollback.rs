@@ -54,7 +54,7 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
         }
         say("the console took the order but does not finish; going back from here");
     }
-    by_hand(&folder, &plan, &state, &way, &seat).await
+    by_hand(&folder, &plan, state, &seat).await
 }
 
 /// Watches the journal until the rollback has ended.
@@ -86,13 +86,7 @@ async fn follow(folder: &RunFolder) -> Option<Exit> {
 
 /// Goes back from this process: values by version from the places' history, facts into the journal if its lock
 /// is free, into a side journal if a hanging console still holds it.
-async fn by_hand(
-    folder: &RunFolder,
-    plan: &Plan,
-    state: &RunState,
-    way: &WayBack,
-    seat: &Seat,
-) -> Result<Exit, Failure> {
+async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) -> Result<Exit, Failure> {
     let config = saved_config(folder)?;
     let lock = folder.lock(&Holder::me(&seat.operator, &seat.host)).ok();
     let machine = MachineClock::default();
@@ -103,13 +97,21 @@ async fn by_hand(
         let holder = format!("{}-{}", seat.host, std::process::id());
         JournalWriter::create_side(folder, &header, &holder)
     };
+    let mut state = state;
     let journal = match journal {
-        Ok((writer, _)) => Some(writer),
+        Ok((writer, record)) => {
+            // What was journaled since the order was asked for counts too.
+            if let Ok(now) = fold(&record.facts) {
+                state = now;
+            }
+            Some(writer)
+        }
         Err(e) => {
             say(&format!("warning: {e}; going back without a record"));
             None
         }
     };
+    let way = way_back(plan, &state);
     let teller = Teller { journal: Mutex::new((journal, state.clone())), machine };
     if state.status != RunStatus::RollingBack {
         teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.operator.clone()), cause: Cause::Asked });
@@ -124,7 +126,7 @@ async fn by_hand(
         tell: &teller,
         pass: format!("{}-{}", state.last_seq, std::process::id()),
     }
-    .go(way)
+    .go(&way)
     .await;
     if report.stuck.is_empty() {
         teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
@@ -172,8 +174,11 @@ fn read_plan(folder: &RunFolder) -> Result<Plan, Failure> {
 }
 
 fn saved_config(folder: &RunFolder) -> Result<Config, Failure> {
+    // As it was at the start: variables are filled in, and files are beside the original.
+    let text = std::fs::read_to_string(folder.config())?;
+    let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
     let vars = std::env::vars().collect();
-    Ok(config::load(&folder.config(), &vars)?)
+    Ok(config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars)?)
 }
 
 /// The way back in words, with its price, without acting (FEATURES C7).

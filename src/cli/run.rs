@@ -19,6 +19,8 @@ pub fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
         super::drive::say(&format!("warning: {warning}"));
     }
     let text = std::fs::read_to_string(&arg.config)?;
+    // Kept with the run as it is meant now: a rollback from another terminal has another environment.
+    let text = vars.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
     Ok((config, text))
 }
 

@@ -19,7 +19,8 @@ use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
-    Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus, StepError, apply, decide,
+    Actor, Cause, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus,
+    StepError, StepStatus, apply, decide,
 };
 use crate::journal::{JournalWriter, SampleWriter};
 use crate::ports::{NotRecorded, PortError};
@@ -289,15 +290,25 @@ impl Dispatch {
             return;
         }
         self.crew.recapture(&self.state).await;
+        let failed =
+            self.state.current().and_then(|i| self.state.steps.get(i)).filter(|s| s.status == StepStatus::Failed);
+        let failed = failed.map(|s| s.id.clone());
         match self.state.status {
+            RunStatus::Running if self.policy.unattended => {
+                // Starting a run again is asking for another try.
+                if let Some(step) = failed {
+                    let by = Actor::Operator(self.state.operator.clone());
+                    self.take(&Input::Command(Command::Retry { step }, by)).await.ok();
+                }
+            }
             RunStatus::RollingBack => {
                 if let Some(r) = self.state.rollback.clone() {
                     self.order_tx.send_replace(Some(RollbackOrder { by: r.by, cause: r.cause }));
                 }
             }
             RunStatus::Paused => {
-                let by = crate::domain::run::Actor::Operator(self.state.operator.clone());
-                self.take(&Input::Command(crate::domain::run::Command::Continue, by)).await.ok();
+                let by = Actor::Operator(self.state.operator.clone());
+                self.take(&Input::Command(Command::Continue, by)).await.ok();
             }
             _ => {}
         }
@@ -327,7 +338,11 @@ impl Dispatch {
     fn publish(&mut self) {
         let measured = self.measured();
         self.publisher.publish(&self.state, &measured, self.clock.now(), self.waiting.clone());
-        let now = ending(&self.state).filter(|_| self.journal_broken.is_none());
+        let broken = self.journal_broken.is_some() && self.state.status != RunStatus::RollingBack;
+        let now = match ending(&self.plan, &self.state) {
+            None if broken => Some(Ending::Journal),
+            now => now,
+        };
         self.ending_tx.send_if_modified(|e| std::mem::replace(e, now) != now);
     }
 
@@ -388,6 +403,11 @@ impl Dispatch {
                 tracing::error!(%why, "a fact could not be journaled");
                 self.journal_broken = Some(why.clone());
                 if !back {
+                    // Customers do not stay locked out because a disk is full.
+                    if self.state.frozen(&self.plan) && self.state.decided.is_none() {
+                        let cause = Cause::Cancel { step: "journal".to_owned() };
+                        self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
+                    }
                     return Err(format!("the journal cannot be written: {why}"));
                 }
             }

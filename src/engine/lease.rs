@@ -20,6 +20,14 @@ pub fn holder(host: &str) -> String {
     format!("{host}:{}", std::process::id())
 }
 
+/// Whether the holder a conflict names is a process of this host that is gone, driving this very run. Anybody else
+/// keeps the lease until it ends by itself.
+fn left_behind(conflict: &str, host: &str, run: &str) -> bool {
+    let pid = conflict.split_whitespace().next().and_then(|holder| holder.strip_prefix(host)?.strip_prefix(':'));
+    let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?));
+    conflict.contains(run) && pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err())
+}
+
 /// The lease of one run.
 pub struct DriverLease {
     target: Arc<dyn Target>,
@@ -36,7 +44,7 @@ impl DriverLease {
         let holder = holder(host);
         match target.lease(run, &holder, TTL_MS).await {
             Ok(_) => {}
-            Err(e) if e.kind == ErrorKind::Conflict && inherit && e.came_back.contains(&format!("{host}:")) => {
+            Err(e) if e.kind == ErrorKind::Conflict && inherit && left_behind(&e.came_back, host, run) => {
                 target.seize(run, &holder, TTL_MS).await?;
             }
             Err(e) => return Err(e),
@@ -110,5 +118,20 @@ impl DriverLease {
 impl Drop for DriverLease {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_behind;
+
+    #[test]
+    fn only_a_dead_driver_of_the_same_run_is_succeeded() {
+        let said = |pid: u32| format!("db1:{pid} holds it for run r-1, for another 9 s");
+        let dead = 4_000_000;
+        assert!(left_behind(&said(dead), "db1", "r-1"));
+        assert!(!left_behind(&said(std::process::id()), "db1", "r-1"), "alive");
+        assert!(!left_behind(&said(dead), "db1", "r-2"), "another run");
+        assert!(!left_behind(&format!("web-{}", said(dead)), "db1", "r-1"), "another host");
     }
 }

@@ -1,5 +1,6 @@
 //! How a process ends: the run's state as an exit code's meaning.
 
+use crate::domain::plan::Plan;
 use crate::domain::run::{ErrorClass, RunState, RunStatus, StepStatus};
 
 /// What the end of a process means. The cli maps it to its exit codes.
@@ -19,13 +20,15 @@ pub enum Ending {
     Paused,
     /// Credentials or permissions.
     Denied,
+    /// The journal cannot be written.
+    Journal,
     /// A step failed for another reason.
     Failed,
 }
 
 /// What the state would mean if the process ended now; `None` while the run still goes by itself.
 #[must_use]
-pub fn ending(state: &RunState) -> Option<Ending> {
+pub fn ending(plan: &Plan, state: &RunState) -> Option<Ending> {
     match state.status {
         RunStatus::Finished => Some(Ending::Finished),
         RunStatus::RolledBack => Some(Ending::RolledBack),
@@ -39,6 +42,8 @@ pub fn ending(state: &RunState) -> Option<Ending> {
                 (StepStatus::Failed, Some(ErrorClass::Verification)) => Some(Ending::VerificationFailed),
                 (StepStatus::Failed, Some(ErrorClass::Permission)) => Some(Ending::Denied),
                 (StepStatus::Failed, _) => Some(Ending::Failed),
+                // Nobody leaves while customers are kept out.
+                (StepStatus::Held, _) if state.frozen(plan) => None,
                 (StepStatus::Held, _) => Some(Ending::Paused),
                 _ => None,
             }

@@ -111,10 +111,16 @@ async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
         pass: format!("{}-{orders}", before.last_seq),
     };
     let first = undo.go(&way).await;
-    if !was_performing {
+    if !was_performing && !wires.crew.in_flight() {
         return first;
     }
-    let ended = wires.performing.wait_for(|busy| !busy);
+    let crew = Arc::clone(&wires.crew);
+    let ended = async {
+        let _ = wires.performing.wait_for(|busy| !busy).await;
+        while crew.in_flight() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
     let _ = tokio::time::timeout(LAST_FORWARD, ended).await;
     let now = wires.state.borrow().clone();
     if now.status == RunStatus::RolledBack {

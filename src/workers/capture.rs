@@ -8,11 +8,31 @@ use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::ports::PortResult;
+
+/// Where it is kept that customers were let in on the new side: a stream position of no table. Loads that start over
+/// do not clear it.
+fn let_in_mark() -> Table {
+    Table::watched("cutover:let-in", "")
+}
+
+/// Records, durably and beside the data, that customers may write on the new side from now on.
+pub async fn let_in(crew: &Arc<Crew>) -> PortResult<()> {
+    let mark = BTreeMap::from([("let-in".to_owned(), start_now(crew.wall()))]);
+    crew.ports.target.start_positions(&let_in_mark(), "let-in", &mark).await
+}
 
 /// Turns streams on, empties what an older run of ours left in the target, and records start positions beside
 /// the data. Rows that are not ours stop the step: nothing is ever emptied that another program wrote.
 pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -> Result<Vec<Evidence>, StepError> {
     let mut found = Vec::new();
+    let customers = crew.ports.target.positions(&let_in_mark()).await.map_err(|e| step_error(&e))?;
+    if customers.is_some() && !again {
+        return Err(world(
+            "customers have written to the new side since an earlier thaw; a new load would empty its tables",
+            "save what counts, then: DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'",
+        ));
+    }
     // Children first, so that no reference is left dangling while tables are emptied.
     let mut tables = super::load::in_order(&crew.plan.tables);
     tables.reverse();

@@ -1,7 +1,7 @@
 //! The crew: ports, the board, captured values, and who is at work.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
@@ -63,6 +63,23 @@ impl Captured {
     }
 }
 
+/// Tables whose following ended for good.
+#[derive(Debug, Default)]
+pub struct Dead(Mutex<BTreeMap<String, String>>);
+
+impl Dead {
+    /// Following a table has ended.
+    pub fn put(&self, table: &str, why: String) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(table.to_owned(), why);
+    }
+
+    /// Why, for any of them.
+    #[must_use]
+    pub fn any(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().next().cloned()
+    }
+}
+
 /// Everything that works on one run in this process.
 pub struct Crew {
     pub(super) plan: Arc<Plan>,
@@ -75,7 +92,7 @@ pub struct Crew {
     /// One permit per load worker.
     pub(super) load_permits: Arc<Semaphore>,
     pub(super) sweeps: BTreeMap<String, watch::Sender<Sweep>>,
-    /// Monotonic time of the first refused write; negative while there is none.
+    /// Monotonic time of the first refused write; the least number while there is none.
     pub(super) refused_mono: AtomicI64,
     /// Row changes in the target when customers were let in there; negative while they were not.
     pub(super) writes_at_thaw: AtomicI64,
@@ -83,6 +100,10 @@ pub struct Crew {
     pub(super) applied_at_thaw: AtomicU64,
     /// Set once a rollback has ended: the price is what it was then.
     pub(super) priced: AtomicBool,
+    /// Tables whose following ended for good, and why.
+    pub(super) dead: Dead,
+    /// Changes of switches that are on the wire; a cancelled step does not call them back.
+    pub(super) in_flight: AtomicUsize,
     /// Set once customers may write on the new side.
     pub(super) let_in: AtomicBool,
     /// Set while writes are frozen, so that the write probe is looked at closely.
@@ -119,10 +140,12 @@ impl Crew {
             mappings,
             paused: watch::channel(false).0,
             sweeps,
-            refused_mono: AtomicI64::new(-1),
+            refused_mono: AtomicI64::new(i64::MIN),
             writes_at_thaw: AtomicI64::new(-1),
             applied_at_thaw: AtomicU64::new(0),
             priced: AtomicBool::new(false),
+            dead: Dead::default(),
+            in_flight: AtomicUsize::new(0),
             let_in: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -194,7 +217,7 @@ impl Crew {
         let mut m = self.board.copy();
         m.at = self.wall();
         let refused = self.refused_mono.load(Ordering::Acquire);
-        if self.frozen.load(Ordering::Acquire) && refused >= 0 {
+        if self.frozen.load(Ordering::Acquire) && refused != i64::MIN {
             m.downtime_ms = Some(self.mono() - refused);
         }
         m
@@ -258,12 +281,18 @@ impl Crew {
                 Err(e) => tracing::error!(switch = %switch.id, error = %e, "captured value could not be read again"),
             }
         }
-        self.let_in.store(state.decided.is_some() && state.downtime.accepted.is_some(), Ordering::Release);
+        let thaw = self.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
+        self.let_in.store(thaw.is_some_and(|s| s.attempts > 0), Ordering::Release);
         if let (Some(refused), None) = (state.downtime.refused, state.downtime.accepted) {
             // The monotonic clock died with the last process; the wall clock is the best that is left.
             self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);
             self.frozen.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether a change of a switch is on the wire.
+    pub fn in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
     }
 
     /// A rollback has ended: what stays behind is counted once more and then stands.

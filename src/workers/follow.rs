@@ -74,6 +74,7 @@ pub async fn follow(crew: Arc<Crew>, table: Table) {
             }
         });
         if fatal {
+            crew.dead.put(&table.id, stopped.to_string());
             return;
         }
         attempt = if crew.mono() - began > 30_000 { 1 } else { attempt + 1 };
@@ -153,16 +154,17 @@ impl<'c> Follower<'c> {
         let shards: Vec<_> = self.lineage.readable(&self.listing).cloned().collect();
         let whole = self.lineage.all_within_reach(&self.listing);
         let mut batch = Gathered::default();
-        let mut ended = false;
+        let (mut ended, mut something) = (false, false);
         for shard in &shards {
             let read = self.read(&shard.id).await?;
             ended |= read.next.is_none();
+            something |= !read.changes.is_empty();
             batch.take(&shard.id, read, &mut self.iterators);
             if batch.changes.len() >= self.crew.plan.follow.batch as usize {
                 self.apply(&mut batch).await?;
             }
         }
-        let something = batch.any || ended;
+        let something = something || ended;
         self.apply(&mut batch).await?;
         if ended {
             // Children of a shard that has ended may be readable now.
@@ -196,6 +198,9 @@ impl<'c> Follower<'c> {
         let before = self.crew.mono();
         match self.crew.ports.changes.stream(self.table).await? {
             Some(stream) if stream.id == self.stream => {
+                if let Some(shard) = self.lineage.lost(&stream) {
+                    return Err(Stopped::Gap(format!("{}: shard {shard} was trimmed unread", self.table.source)));
+                }
                 self.listing = stream;
                 self.listed_mono = before;
                 Ok(())
@@ -317,14 +322,12 @@ struct Gathered {
     changes: Vec<Change>,
     positions: BTreeMap<String, Position>,
     finished: Vec<String>,
-    any: bool,
 }
 
 impl Gathered {
     fn take(&mut self, shard: &str, read: crate::ports::Batch, iterators: &mut HashMap<String, String>) {
         if let Some(last) = read.changes.last() {
             self.positions.insert(shard.to_owned(), last.position.clone());
-            self.any = true;
         }
         self.changes.extend(read.changes);
         match read.next {
@@ -426,6 +429,9 @@ pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>
     }
     crew.ensure_following();
     loop {
+        if let Some(why) = crew.dead.any() {
+            return Err(super::trouble::world(why, "continuity is lost; open a new run, which loads again"));
+        }
         let now = crew.wall();
         let board = crew.board.copy();
         let mut found = Vec::new();

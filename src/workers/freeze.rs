@@ -61,9 +61,10 @@ pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunStat
             // No answer proves nothing either way.
             Verdict::Failed(_) => {}
         }
-        if refused_since.is_none() && crew.mono() - began > timeout {
+        let patience = if refused_since.is_some() { timeout.saturating_add(settle) } else { timeout };
+        if crew.mono() - began > patience {
             return Err(too_late(
-                format!("writes are still accepted {timeout} ms after the freeze was set"),
+                format!("writes are not refused without a break {patience} ms after the freeze was set"),
                 "see whether the application reads the freeze parameter and how often",
             ));
         }
@@ -87,6 +88,9 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
         crew.applied_at_thaw.store(super::watch::own_changes(crew), Ordering::Release);
         crew.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
     }
+    // Durable in the target: what customers write from here on is nowhere else, and no later run may empty it.
+    super::capture::let_in(crew).await.map_err(|e| step_error(&e))?;
+    crew.let_in.store(true, Ordering::Release);
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
     let action = Action::RestoreSwitch { switch: switch.id.clone(), version };
     let read_back = set(crew, step, attempt, switch, &value, action).await?;
@@ -107,9 +111,8 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
     }
     let refused = crew.refused_mono.load(Ordering::Acquire);
     // Across a restart only the wall clock knows, and the fold works it out from there.
-    let downtime_ms = (refused >= 0 && state.resumes == 0).then(|| crew.mono() - refused);
+    let downtime_ms = (refused != i64::MIN && state.resumes == 0).then(|| crew.mono() - refused);
     crew.frozen.store(false, Ordering::Release);
-    crew.let_in.store(true, Ordering::Release);
     let accepted = Event::WritesAccepted { at: crew.wall(), downtime_ms };
     crew.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));

@@ -58,6 +58,25 @@ impl Lineage {
         readable == open
     }
 
+    /// A shard that was trimmed before it was read to its end: begun and gone, or unknown parent of a shard that
+    /// nobody has begun. Changes are missing then.
+    #[must_use]
+    pub fn lost(&self, stream: &Stream) -> Option<String> {
+        let listed: BTreeSet<&str> = stream.shards.iter().map(|s| s.id.as_str()).collect();
+        let begun = self.applied.iter().find(|(id, p)| p.is_some() && !listed.contains(id.as_str()));
+        if let Some((id, _)) = begun {
+            return Some(id.clone());
+        }
+        // Shards listed at the start are known, so an unknown one was born later, and so was its parent.
+        stream
+            .shards
+            .iter()
+            .filter(|s| !self.applied.contains_key(&s.id))
+            .filter_map(|s| s.parent.as_ref())
+            .find(|p| !listed.contains(p.as_str()) && !self.applied.contains_key(*p))
+            .cloned()
+    }
+
     /// Whether a shard is read to its end and applied.
     #[must_use]
     pub fn finished(&self, shard: &str) -> bool {
@@ -117,6 +136,19 @@ mod tests {
         lineage.applied(&BTreeMap::new(), &["b".into(), "c".into()]);
         assert_eq!(readable(&lineage, &s), ["d"]);
         assert!(lineage.all_within_reach(&s));
+    }
+
+    #[test]
+    fn a_shard_trimmed_unread_is_lost_and_said_so() {
+        let s = stream(&[("c", Some("b"))]);
+        let begun = Lineage::new(BTreeMap::from([("a".into(), Some(Position("1".into())))]));
+        assert_eq!(begun.lost(&s), Some("a".into()), "begun, and gone");
+        let ended = Lineage::new(BTreeMap::from([("a".into(), None)]));
+        assert_eq!(ended.lost(&s), Some("b".into()), "its parent was never seen");
+        let known = Lineage::new(BTreeMap::from([("b".into(), None)]));
+        assert_eq!(known.lost(&s), None);
+        let start = Lineage::new(BTreeMap::from([("c".into(), Some(start_now(At(0))))]));
+        assert_eq!(start.lost(&s), None, "a parent trimmed before the start does not matter");
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Setting switches: intent, effect, read-back (FEATURES C1, C2).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::crew::Crew;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Step, Switch};
+use crate::domain::plan::{Step, Switch, ValueRef};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 use crate::domain::secret::Secret;
+use crate::ports::{ErrorKind, PortError, PortResult};
 
+/// Longest a change may be on the wire.
+const ON_THE_WIRE: Duration = Duration::from_secs(8);
 /// How often a value is read back before it counts as not set: the store may answer from an older copy.
 const READ_BACKS: u32 = 10;
 
@@ -34,15 +38,18 @@ pub async fn set(
     action: Action,
 ) -> Result<Evidence, StepError> {
     let id = format!("{}/{}/{attempt}", step.id, switch.id);
+    // A value that came by reference is not ours to write down.
+    let shown = !switch.secret()
+        && (matches!(action, Action::RestoreSwitch { .. }) || matches!(switch.to, ValueRef::Literal(_)));
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
     let done = write(crew, switch, value).await;
     let (result, evidence) = match done {
         Ok(version) => {
-            let read_back = match (switch.secret(), version) {
-                (true, Some(version)) => format!("version {version}"),
-                (true, None) => "***".to_owned(),
-                (false, _) => value.reveal().to_owned(),
+            let read_back = match (shown, version) {
+                (false, Some(version)) => format!("version {version}"),
+                (false, None) => "***".to_owned(),
+                (true, _) => value.reveal().to_owned(),
             };
             let found = evidence(format!("read-back {}", switch.id), &read_back, crew.wall(), switch.place());
             (OutcomeResult::Done { read_back, version }, Ok(found))
@@ -53,6 +60,24 @@ pub async fn set(
     evidence
 }
 
+/// Sets a value without being called back by a cancelled step: the way back waits for what is on the wire, so that
+/// a late write cannot have the last word.
+async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> PortResult<()> {
+    let (crew, switch, value) = (Arc::clone(crew), switch.clone(), value.clone());
+    let place = switch.place();
+    crew.in_flight.fetch_add(1, Ordering::AcqRel);
+    let sent = tokio::spawn(async move {
+        let sent = tokio::time::timeout(ON_THE_WIRE, crew.ports.switches.set(&switch, &value)).await;
+        crew.in_flight.fetch_sub(1, Ordering::AcqRel);
+        sent
+    });
+    match sent.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(PortError::new(ErrorKind::TimedOut, "set", place, "no answer in time")),
+        Err(e) => Err(PortError::new(ErrorKind::Internal, "set", place, e.to_string())),
+    }
+}
+
 async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
     let ports = &crew.ports.switches;
     let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
@@ -60,7 +85,7 @@ async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Opti
         return Ok(before.version);
     }
     // An error here says nothing about the effect: only the read-back does.
-    let put = ports.set(switch, value).await;
+    let put = shielded(crew, switch, value).await;
     for _ in 0..READ_BACKS {
         match ports.read(switch).await {
             Ok(now) if now.value == *value => return Ok(now.version),

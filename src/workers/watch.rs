@@ -158,9 +158,9 @@ async fn watch_risk(crew: Arc<Crew>) {
         let risk = if base >= 0 {
             let own = own_changes(&crew) - crew.applied_at_thaw.load(Ordering::Acquire).min(own_changes(&crew));
             // Unknown stays unknown: an old count is not shown as a new one.
-            crew.ports.target.writes(&crew.plan.tables).await.ok().map(|now| {
-                now.saturating_sub(u64::try_from(base).unwrap_or(0)).saturating_sub(own)
-            })
+            // A counter under its base was reset: nobody knows then.
+            let now = crew.ports.target.writes(&crew.plan.tables).await.ok();
+            now.and_then(|now| now.checked_sub(u64::try_from(base).ok()?)).map(|n| n.saturating_sub(own))
         } else if crew.let_in.load(Ordering::Acquire) {
             None
         } else {

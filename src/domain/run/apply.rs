@@ -153,9 +153,13 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                     step.status = StepStatus::Unknown;
                 }
             }
+            unwatched(state);
         }
         Event::RunPaused { .. } => state.status = RunStatus::Paused,
-        Event::RunContinued { .. } => state.status = RunStatus::Running,
+        Event::RunContinued { .. } => {
+            state.status = RunStatus::Running;
+            unwatched(state);
+        }
         Event::Decided { .. } => state.decided = Some(at),
         Event::RunFinished => {
             state.status = RunStatus::Finished;
@@ -250,6 +254,13 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
     }
 }
 
+/// Time nobody watched does not count towards a gate's hold.
+fn unwatched(state: &mut RunState) {
+    for gate in state.gates.values_mut() {
+        gate.met_since = None;
+    }
+}
+
 fn fold_step(state: &mut RunState, event: &Event, at: At) {
     let id = match event {
         Event::StepHeld { step, .. }
@@ -276,6 +287,7 @@ fn fold_step(state: &mut RunState, event: &Event, at: At) {
             s.status = StepStatus::Running;
             s.attempts = *attempt;
             s.started = s.started.or(Some(at));
+            s.attempt_started = Some(at);
             s.ended = None;
             s.error = None;
             s.held = None;

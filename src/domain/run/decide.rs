@@ -163,7 +163,13 @@ impl Draft<'_> {
                 self.done(&step.id, vec![evidence]);
                 self.state.status == RunStatus::Running
             }
-            StepKind::Gate { .. } => false,
+            StepKind::Gate { gate } => {
+                // A hold counts from this step's own start, not from another step's use of the same gate.
+                if self.state.gates.get(gate).is_some_and(|g| g.met_since.is_some()) {
+                    self.emit(Event::GateBroken { gate: gate.clone(), evidence: Vec::new() });
+                }
+                false
+            }
             kind => {
                 if matches!(kind, StepKind::Switch { .. }) && self.state.decided.is_none() {
                     let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
@@ -177,7 +183,8 @@ impl Draft<'_> {
 
     fn done(&mut self, step: &str, evidence: Vec<Evidence>) {
         self.emit(Event::StepDone { step: step.to_owned(), evidence });
-        if self.policy.until.as_deref() == Some(step) && self.state.current().is_some() {
+        let asked = self.policy.until.as_deref() == Some(step);
+        if asked && self.state.current().is_some() && !self.state.frozen(self.plan) {
             self.emit(Event::RunPaused { by: Actor::Auto, reason: format!("asked to stop after {step}") });
             self.out.effects.push(Effect::Pause);
         }
@@ -238,7 +245,7 @@ impl Draft<'_> {
             }
             return;
         }
-        let started = self.state.step(&step.id).and_then(|s| s.started).unwrap_or(self.now);
+        let started = self.state.step(&step.id).and_then(|s| s.attempt_started).unwrap_or(self.now);
         let given_up = gate.give_up_ms.is_some_and(|ms| self.now.since(started) >= ms);
         if !given_up {
             return;

@@ -63,6 +63,9 @@ pub struct StepState {
     pub attempts: u32,
     /// When the first attempt began.
     pub started: Option<At>,
+    /// When the newest attempt began.
+    #[serde(default)]
+    pub attempt_started: Option<At>,
     /// When it ended, well or not.
     pub ended: Option<At>,
     /// Whether a person confirmed it.
@@ -240,9 +243,11 @@ impl RunState {
     #[must_use]
     pub fn frozen(&self, plan: &Plan) -> bool {
         let of = |kind: &StepKind| plan.steps.iter().find(|s| s.kind == *kind).and_then(|s| self.step(&s.id));
-        of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0)
-            && !of(&StepKind::Thaw).is_some_and(|s| s.status == StepStatus::Done)
-            && self.status != RunStatus::RolledBack
+        let standing = plan.freeze.as_ref().and_then(|f| self.switches.get(&f.switch)).map(|s| s.standing);
+        // A thaw that was begun may have let customers in, whatever became of it.
+        let thawed = of(&StepKind::Thaw)
+            .is_some_and(|s| s.status == StepStatus::Done || (s.attempts > 0 && standing != Some(Standing::New)));
+        of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0) && !thawed && self.status != RunStatus::RolledBack
     }
 
     /// Whether the run can change no more (short of a new rollback order).
