@@ -158,11 +158,16 @@ impl UndoTell for Teller {
         if apply(state, &fact).is_err() {
             return;
         }
-        if let Some(writer) = journal
-            && let Err(e) = writer.append(&[fact])
-        {
-            say(&format!("warning: the journal cannot be written: {e}; going back without a record"));
-            *journal = None;
+        let Some(writer) = journal else { return };
+        match writer.append(std::slice::from_ref(&fact)) {
+            Ok(()) => {
+                #[cfg(feature = "failpoints")]
+                crate::engine::failpoint::after(&[fact]);
+            }
+            Err(e) => {
+                say(&format!("warning: the journal cannot be written: {e}; going back without a record"));
+                *journal = None;
+            }
         }
     }
 }

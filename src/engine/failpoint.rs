@@ -1,16 +1,21 @@
 //! Places where a test kills the process: right after a named fact is durable, before its effect.
 //!
-//! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... The
-//! process ends as `kill -9` ends it: nothing is flushed, dropped or said.
+//! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... A star at
+//! the end stands for any rest: `intent:undo/*`. The process ends as `kill -9` ends it: nothing is flushed, dropped
+//! or said.
 
 use crate::domain::run::{Event, Fact};
 
 /// Dies if one of these facts is the one the environment names.
 pub fn after(facts: &[Fact]) {
     let Ok(wanted) = std::env::var("CUTOVER_FAILPOINT") else { return };
-    if facts.iter().any(|fact| name(&fact.event) == wanted) {
+    if facts.iter().any(|fact| matches(&wanted, &name(&fact.event))) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+}
+
+fn matches(wanted: &str, name: &str) -> bool {
+    wanted.strip_suffix('*').map_or(name == wanted, |beginning| name.starts_with(beginning))
 }
 
 /// The fact's name with what tells it from others of its type.

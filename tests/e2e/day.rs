@@ -1,0 +1,110 @@
+//! A whole day that goes well, on the embedded stores and on independent ones; and one that goes badly.
+
+use cutover::domain::run::RunStatus;
+use cutover::rehearsal::oracle::Side;
+use cutover::rehearsal::seed::Sizes;
+use serde_json::Value;
+
+use super::console::Console;
+use super::stage::{Day, Options, Stage};
+
+/// Bigger or smaller days: `CUTOVER_TEST_SIZES=100000,20000,50000,1000`.
+fn sizes() -> Sizes {
+    let given = std::env::var("CUTOVER_TEST_SIZES").ok();
+    let usual = Sizes { books: 1_500, users: 300, orders: 700, carts: 50 };
+    given.map_or(usual, |s| s.parse().expect("four numbers in CUTOVER_TEST_SIZES"))
+}
+
+fn a_whole_day(options: &Options) {
+    let stage = Stage::new(options);
+    let mut run = stage.run(None);
+    run.expect_code(0);
+    let verdict = stage.expect_nothing_lost(Side::New);
+    assert!(verdict.tally.new > 0, "the new side took no writes: {verdict}");
+    let out = run.out();
+    for part in ["RESULT      finished", "TIMELINE", "ROWS        books", "VERIFIED    orders", "DOWNTIME"] {
+        assert!(out.contains(part), "no {part}:\n{}", run.words());
+    }
+
+    let state = stage.state();
+    assert_eq!(state.status, RunStatus::Finished);
+    // No process was lost in between, so one monotonic clock saw both ends.
+    let downtime = state.downtime.ms.expect("a measured interruption");
+    assert!((1_000..60_000).contains(&downtime), "downtime of {downtime} ms");
+    assert!(out.contains("measured, within the budget"), "{}", run.words());
+    for (id, table) in &state.tables {
+        let (_, found) = table.verified.as_ref().unwrap_or_else(|| panic!("{id} was never compared"));
+        assert_eq!(found.differing(), 0, "{id}: {found:?}");
+        assert!(found.equal > 0, "{id}: {found:?}");
+    }
+
+    // What others ask afterwards.
+    let mut asked = stage.start(&["status", "--json"], None);
+    asked.expect_code(0);
+    let status: Value = serde_json::from_str(&asked.out()).unwrap();
+    assert_eq!(status["run"], state.run.as_str());
+    assert_eq!(status["status"], "finished", "{status:#}");
+    let mut asked = stage.start(&["runs", "--json"], None);
+    asked.expect_code(0);
+    let runs: Value = serde_json::from_str(&asked.out()).unwrap();
+    assert!(asked.out().contains(&state.run), "{runs:#}");
+
+    // The folder alone tells the same story.
+    let folder = stage.folder().unwrap();
+    let end = state.ended.unwrap();
+    let offline = cutover::report::offline(&folder, end).unwrap();
+    assert_eq!(offline.snapshot.status, RunStatus::Finished);
+    assert_eq!(offline.state.last_seq, state.last_seq);
+    assert_eq!(offline.snapshot.downtime.ms, Some(downtime));
+    stage.runtime().block_on(async {
+        let (mut handle, player) = cutover::replay::open(&folder, 1_000_000.0).unwrap();
+        let ended = handle.snapshots.wait_for(|s| s.status == RunStatus::Finished);
+        tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("a replay that ends").unwrap();
+        player.abort();
+    });
+    // No secret in anything that was written down.
+    let journal = std::fs::read_to_string(folder.journal()).unwrap();
+    let password = std::fs::read_to_string(stage.dir().join("password")).unwrap();
+    assert!(!journal.contains(&password) && !out.contains(&password), "the database password was written down");
+}
+
+#[test]
+fn a_day_on_real_processes_loses_nothing() {
+    a_whole_day(&Options { sizes: sizes(), day: Day::Whole, ..Options::default() });
+}
+
+#[test]
+fn a_day_on_independent_emulators_loses_nothing() {
+    let Ok(endpoint) = std::env::var("CUTOVER_TEST_AWS_ENDPOINT") else {
+        eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
+        return;
+    };
+    a_whole_day(&Options { sizes: sizes(), day: Day::Whole, endpoint: Some(endpoint), ..Options::default() });
+}
+
+#[test]
+fn a_rehearsal_that_trips_a_gate_ends_rolled_back_with_nothing_lost() {
+    let _slot = super::Slot::take();
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let args = [
+        "--state-dir",
+        state.to_str().unwrap(),
+        "rehearse",
+        "--headless",
+        "--yes",
+        "--speed",
+        "600",
+        "--seed",
+        "7",
+        "--sizes",
+        "300,80,150,20",
+        "--fault",
+        "errors-new@switch",
+    ];
+    let mut console = Console::start(dir.path(), "rehearse", &args, None);
+    console.expect_code(3);
+    let out = console.out();
+    assert!(out.lines().any(|l| l.starts_with("0 lost: ") && l.contains("old side")), "{}", console.words());
+    assert!(out.contains("RESULT      rolled back"), "{}", console.words());
+}

@@ -1,0 +1,35 @@
+//! The product as a whole: the real binary against a world of its own, killed, hung, rolled back, started again.
+//!
+//! Two worlds at a time: a machine with two cores has no room for more, and time limits must mean something.
+
+mod back;
+mod check;
+mod console;
+mod day;
+mod kills;
+mod stage;
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Worlds that may still be opened.
+static FREE: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
+
+/// The right to have a world; given back on drop.
+#[derive(Debug)]
+struct Slot;
+
+impl Slot {
+    fn take() -> Self {
+        let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREE.1.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Self
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREE.1.notify_one();
+    }
+}

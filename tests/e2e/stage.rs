@@ -1,0 +1,301 @@
+//! A world, a config that points at it, and a folder for runs.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aws_sdk_ssm::Client as Ssm;
+use cutover::domain::run::{Event, Fact, RunState, StepStatus};
+use cutover::journal::{RunFolder, fold, read_run};
+use cutover::rehearsal::clients::session;
+use cutover::rehearsal::oracle::Side;
+use cutover::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use cutover::rehearsal::seed::Sizes;
+use cutover::rehearsal::{PgAddress, Verdict, World, WorldOptions};
+use tokio::runtime::Runtime;
+
+use super::Slot;
+use super::console::Console;
+
+/// The config of the built-in rehearsal.
+const REHEARSAL: &str = include_str!("../../assets/rehearsal.toml");
+/// Switches that name a parameter, with the value from before the migration.
+const PARAMETERS: [(&str, &str); 4] = [
+    ("/cloudshelf/prod/db/reads", "dynamodb"),
+    ("/cloudshelf/prod/db/writes", "dynamodb"),
+    ("/cloudshelf/prod/db/secret", "none"),
+    ("/cloudshelf/prod/writes-mode", "open"),
+];
+
+/// How much of the day is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Day {
+    /// Every step.
+    Whole,
+    /// Up to the thaw: what comes after changes nothing in the world.
+    ToThaw,
+}
+
+/// What a stage is made of.
+pub struct Options {
+    /// Records to begin with.
+    pub sizes: Sizes,
+    /// How much of the day is run.
+    pub day: Day,
+    /// How long the gate between switch and thaw is held, in seconds: the time to do something in between.
+    pub pause: u32,
+    /// Read capacity of the load, in units a second; without it as fast as it goes.
+    pub read_budget: Option<u32>,
+    /// An emulator instead of the embedded stores.
+    pub endpoint: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let sizes = Sizes { books: 300, users: 80, orders: 150, carts: 20 };
+        Self { sizes, day: Day::ToThaw, pause: 0, read_budget: None, endpoint: None }
+    }
+}
+
+/// Everything a test needs. Dropping it stops the world and removes every file.
+pub struct Stage {
+    /// Always there until the drop.
+    world: Option<World>,
+    runtime: Runtime,
+    pg: PgAddress,
+    dir: tempfile::TempDir,
+    started: AtomicU32,
+    _slot: Slot,
+}
+
+impl Stage {
+    /// Starts a world and writes its config.
+    pub fn new(options: &Options) -> Self {
+        let slot = Slot::take();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let pg = database(&runtime);
+        let dir = tempfile::Builder::new().prefix("cutover-e2e-").tempdir().unwrap();
+        if let Some(endpoint) = &options.endpoint {
+            runtime.block_on(clear(endpoint));
+        }
+        let world = WorldOptions {
+            sizes: options.sizes,
+            // Settings take effect sooner than in a shop that thousands visit.
+            poll: Duration::from_millis(150),
+            dynamo_endpoint: options.endpoint.clone(),
+            control_endpoint: options.endpoint.clone(),
+            ..WorldOptions::new(pg.clone())
+        };
+        let world = runtime.block_on(World::start(world)).unwrap();
+        let secret = dir.path().join("password");
+        private(&secret, pg.password.as_ref().unwrap().reveal());
+        // A number stands without quotes once it is no variable any more.
+        let mut text = hurried(options).replace("\"${PG_PORT}\"", &pg.port.to_string());
+        for (name, value) in world.vars() {
+            text = text.replace(&format!("${{{name}}}"), &value);
+        }
+        text = text.replace("${PG_PASSWORD_FILE}", secret.to_str().unwrap());
+        fs::write(dir.path().join("config.toml"), text).unwrap();
+        Self { world: Some(world), runtime, pg, dir, started: AtomicU32::new(0), _slot: slot }
+    }
+
+    /// The folder of this stage.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The config's text.
+    pub fn config(&self) -> String {
+        fs::read_to_string(self.dir().join("config.toml")).unwrap()
+    }
+
+    /// Writes another config beside the first; gives its name.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.dir().join("state")
+    }
+
+    /// Starts the binary with these arguments.
+    pub fn start(&self, args: &[&str], failpoint: Option<&str>) -> Console {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let state = self.state_dir();
+        let all = [&["--state-dir", state.to_str().unwrap()], args].concat();
+        Console::start(self.dir(), &format!("{number}-{}", args[0]), &all, failpoint)
+    }
+
+    /// Starts the migration, or takes it up again.
+    pub fn run(&self, failpoint: Option<&str>) -> Console {
+        self.start(&["run", "--headless", "--yes", "-c", "config.toml"], failpoint)
+    }
+
+    /// The one run's folder, once it is there.
+    pub fn folder(&self) -> Option<RunFolder> {
+        let mut all = RunFolder::list(&self.state_dir()).ok()?;
+        assert!(all.len() <= 1, "a second run was opened");
+        all.pop()
+    }
+
+    /// Every fact so far, side journals included.
+    pub fn facts(&self) -> Vec<Fact> {
+        self.folder().and_then(|f| read_run(&f).ok()).map(|r| r.facts).unwrap_or_default()
+    }
+
+    /// Where the run stands by its facts. Panics when they do not follow each other.
+    pub fn state(&self) -> RunState {
+        fold(&self.facts()).expect("facts that follow each other")
+    }
+
+    /// How many facts satisfy this.
+    pub fn count(&self, which: impl Fn(&Event) -> bool) -> usize {
+        self.facts().iter().filter(|f| which(&f.event)).count()
+    }
+
+    /// Whether a step has this status.
+    pub fn step_is(&self, id: &str, status: StepStatus) -> bool {
+        !self.facts().is_empty() && self.state().step(id).is_some_and(|s| s.status == status)
+    }
+
+    /// Rows of a target table; 0 while it is not there.
+    pub fn rows(&self, table: &str) -> i64 {
+        self.runtime.block_on(async {
+            let client = client(&self.pg, &self.pg.database).await;
+            let row = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await;
+            row.map_or(0, |r| r.get(0))
+        })
+    }
+
+    /// Ends all traffic and holds the side in charge against the shop's account.
+    pub fn verdict(&self) -> Verdict {
+        self.runtime.block_on(self.world().verdict()).unwrap()
+    }
+
+    /// Fails unless this side is in charge, accepts writes and has lost nothing.
+    pub fn expect_nothing_lost(&self, side: Side) -> Verdict {
+        let verdict = self.verdict();
+        assert!(verdict.to_string().starts_with("0 lost: ") && verdict.clean(), "{verdict}");
+        assert_eq!((verdict.in_charge, verdict.frozen), (side, false), "{verdict}");
+        assert!(verdict.comparison.checked > 300 && verdict.tally.old > 0, "nothing was held to account: {verdict}");
+        verdict
+    }
+
+    /// Reads every switch's place, past the console, and fails unless all hold what they held in the beginning.
+    pub fn expect_old_values(&self) {
+        let vars = self.world().vars();
+        let found: Vec<(String, String)> = self.runtime.block_on(async {
+            let ssm = Ssm::new(&session(&vars["CONTROL_ENDPOINT"], 3));
+            let mut found = Vec::new();
+            for (name, _) in PARAMETERS {
+                let got = ssm.get_parameter().name(name).with_decryption(true).send().await.unwrap();
+                found.push((name.to_owned(), got.parameter().unwrap().value().unwrap_or_default().to_owned()));
+            }
+            let gateway = aws_sdk_apigateway::Client::new(&session(&vars["CONTROL_ENDPOINT"], 3));
+            let stage = gateway.get_stage().rest_api_id(&vars["REST_API"]).stage_name(&vars["REST_STAGE"]);
+            let stage = stage.send().await.unwrap();
+            let alias = stage.variables().and_then(|v| v.get("lambdaAlias")).cloned().unwrap_or_default();
+            found.push(("lambdaAlias".to_owned(), alias));
+            found
+        });
+        let wanted = PARAMETERS.iter().chain([&("lambdaAlias", "blue")]);
+        for ((name, value), (_, wanted)) in found.iter().zip(wanted) {
+            // The secret's value stays out of a failing test's words.
+            assert!(value == wanted, "{name} does not hold what it held in the beginning");
+        }
+    }
+
+    fn world(&self) -> &World {
+        self.world.as_ref().unwrap()
+    }
+
+    /// The runtime, for a test that asks something itself.
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(world) = self.world.take() {
+            self.runtime.block_on(world.stop());
+        }
+    }
+}
+
+/// The rehearsal's config without waits for the clock: `run` knows no other speed than the real one.
+fn hurried(options: &Options) -> String {
+    let swap = |text: String, from: &str, to: &str| {
+        assert!(text.contains(from), "assets/rehearsal.toml has no {from:?} any more");
+        text.replace(from, to)
+    };
+    let mut text = swap(REHEARSAL.to_owned(), "start = \"at_planned\"\n", "");
+    for hold in ["2m", "1m", "10m"] {
+        text = swap(text, &format!("hold = \"{hold}\""), "hold = \"1s\"");
+    }
+    let pause = format!("hold = \"{}s\"\ngive_up = \"{}s\"", options.pause.max(1), options.pause + 60);
+    text = swap(text, "hold = \"5s\"\ngive_up = \"30s\"", &pause);
+    text = swap(text, "settle = \"3s\"", "settle = \"1s\"");
+    text = swap(text, "settle = \"2s\"", "settle = \"1s\"");
+    if let Some(budget) = options.read_budget {
+        text = swap(text, "[load]\n", &format!("[load]\nread_budget_rcu = {budget}\n"));
+    }
+    if options.day == Day::ToThaw {
+        let end = text.find("[[steps]]\nid = \"burn-in\"").expect("a step burn-in");
+        text.truncate(end);
+    }
+    text
+}
+
+/// A database of its own in the one server that all tests of this process share.
+fn database(runtime: &Runtime) -> PgAddress {
+    // Never dropped: its guardian stops it when this process ends, however it ends.
+    static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let server = SERVER.get_or_init(|| {
+        let options = PostgresOptions { fsync: false, settings: vec!["max_connections = 200".to_owned()] };
+        PrivatePostgres::start(&options, |said| eprintln!("{said}")).unwrap()
+    });
+    let name = format!("e2e_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let address = PgAddress {
+        host: server.host.clone(),
+        port: server.port,
+        user: server.user.clone(),
+        database: name.clone(),
+        password: Some(server.password.clone()),
+    };
+    runtime.block_on(async {
+        let client = client(&address, &server.database).await;
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    });
+    address
+}
+
+async fn client(at: &PgAddress, database: &str) -> tokio_postgres::Client {
+    let mut config = tokio_postgres::Config::new();
+    config.host(&at.host).port(at.port).user(&at.user).dbname(database);
+    config.password(at.password.as_ref().unwrap().reveal());
+    let (client, driver) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(driver);
+    client
+}
+
+/// Removes the shop's tables from an emulator that others have used before.
+async fn clear(endpoint: &str) {
+    let dynamo = aws_sdk_dynamodb::Client::new(&session(endpoint, 3));
+    let tables = dynamo.list_tables().send().await.unwrap();
+    for table in tables.table_names().iter().filter(|t| t.starts_with("CloudShelf-")) {
+        dynamo.delete_table().table_name(table).send().await.unwrap();
+    }
+}
+
+fn private(path: &Path, text: &str) {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
