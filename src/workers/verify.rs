@@ -22,8 +22,10 @@ use crate::domain::value::{Attr, Cell, Item, OwnedRow};
 use crate::domain::verify::{Digest, compare, digest_cells};
 use crate::ports::{Partition, PortError, PortResult};
 
-/// Rounds in which a difference may settle.
-const ROUNDS: u32 = 3;
+/// Rounds in which a key that keeps changing may be caught equal.
+const ROUNDS: u32 = 8;
+/// Pause between two looks at the target while it catches up.
+const LOOK: Duration = Duration::from_millis(40);
 /// Keys read again at a time.
 const CHUNK: usize = 100;
 /// Most parked rows the ledger is asked for.
@@ -298,33 +300,33 @@ async fn settle(
     let mut candidates = name(crew, table, mapping, keys, &suspects).await?;
     let named: HashSet<Digest> = candidates.iter().map(|c| digest_cells(&c.cells)).collect();
     let unnamed: Vec<&Digest> = suspects.iter().filter(|d| !named.contains(*d)).collect();
+    let mut settled: Vec<(Candidate, Verdict)> = Vec::new();
     let mut standing = Vec::new();
-    for round in 0..ROUNDS {
-        // While customers are kept out nothing moves, and nothing needs to settle.
-        let frozen = crew.frozen.load(std::sync::atomic::Ordering::Acquire);
-        if round > 0 || !frozen {
-            tokio::time::sleep(Duration::from_millis(crew.plan.verify.settle_ms)).await;
-        }
+    for _ in 0..ROUNDS {
         standing.clear();
         let mut left = Vec::new();
         for chunk in candidates.chunks(CHUNK) {
-            for (candidate, verdict) in chunk.iter().zip(look(crew, table, mapping, keys, chunk).await?) {
+            for (candidate, verdict) in chunk.iter().zip(look(crew, table, mapping, chunk).await?) {
                 match verdict {
                     Verdict::Equal => summary.equal += 1,
                     Verdict::Gone => {}
                     Verdict::Parked => summary.parked += 1,
-                    verdict => {
+                    // The source stood still and the target still differs: it counts.
+                    Verdict::Missing | Verdict::Extra | Verdict::Differs(_) => {
                         standing.push((candidate.clone(), verdict));
-                        left.push(candidate.clone());
                     }
+                    Verdict::Moving => left.push(candidate.clone()),
                 }
             }
         }
+        settled.append(&mut standing);
         candidates = left;
         if candidates.is_empty() {
             break;
         }
     }
+    // A key that never stood still and was never caught equal counts against us, not for us.
+    settled.extend(candidates.into_iter().map(|c| (c, Verdict::Differs(vec!["keeps changing".to_owned()]))));
     // A key that cannot be named was removed on both sides meanwhile, or nobody at the source knows it: rows of a
     // child table without parent, keys of a form the source does not have.
     if !unnamed.is_empty() {
@@ -337,7 +339,7 @@ async fn settle(
     }
     let limit = crew.plan.verify.list_limit as usize;
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
-    for (candidate, verdict) in standing {
+    for (candidate, verdict) in settled {
         match verdict {
             Verdict::Missing => summary.missing += 1,
             Verdict::Extra => summary.extra += 1,
@@ -347,7 +349,7 @@ async fn settle(
                     *causes.entry(field).or_default() += 1;
                 }
             }
-            Verdict::Equal | Verdict::Gone | Verdict::Parked => {}
+            Verdict::Equal | Verdict::Gone | Verdict::Parked | Verdict::Moving => {}
         }
         if summary.keys.len() < limit {
             summary.keys.push(candidate.text);
@@ -422,39 +424,70 @@ enum Verdict {
     Missing,
     Extra,
     Differs(Vec<String>),
+    /// The source changed while it was looked at, and the target was never caught equal to what it was.
+    Moving,
 }
 
+/// Looks at keys again: the source first, then the target until it shows what the source showed or the settling time
+/// is over, then the source once more. Only a key whose source stood still meanwhile gets a final verdict.
 async fn look(
     crew: &Arc<Crew>,
     table: &Table,
     mapping: &TableMapping,
-    keys: &KeyColumns,
     chunk: &[Candidate],
 ) -> Result<Vec<Verdict>, PortError> {
     let items: Vec<Item<'static>> = chunk.iter().map(|c| c.item.clone()).collect();
     let cells: Vec<OwnedRow> = chunk.iter().map(|c| c.cells.clone()).collect();
-    let target = crew.ports.target.fetch(table, &cells).await?;
-    let source = crew.ports.source.get(table, &items).await?;
+    let before = crew.ports.source.get(table, &items).await?;
     let ledger: HashSet<String> = crew.ports.target.parked(table, LEDGER).await?.into_iter().map(|r| r.key.0).collect();
-    let _ = keys;
-    Ok(chunk
-        .iter()
-        .zip(source)
-        .zip(target)
-        .map(|((candidate, source), target)| {
-            let parked = ledger.contains(&candidate.text);
-            match (source, target) {
-                (None, None) => Verdict::Gone,
-                (None, Some(_)) => Verdict::Extra,
-                (Some(_), None) if parked => Verdict::Parked,
-                (Some(_), None) => Verdict::Missing,
-                (Some(item), Some((row, children))) => match map_image(mapping, &item) {
-                    Err(_) => Verdict::Differs(vec!["the source's row no longer fits".to_owned()]),
-                    Ok((_, _, ours, ours_children)) => differing(table, (&ours, &ours_children), (&row, &children)),
-                },
+    let settle = i64::try_from(crew.plan.verify.settle_ms).unwrap_or(i64::MAX);
+    let began = crew.mono();
+    let mut verdicts: Vec<Verdict> = chunk.iter().map(|_| Verdict::Moving).collect();
+    loop {
+        let target = crew.ports.target.fetch(table, &cells).await?;
+        for (n, found) in target.into_iter().enumerate() {
+            if matches!(verdicts[n], Verdict::Equal | Verdict::Gone | Verdict::Parked) {
+                continue;
             }
-        })
-        .collect())
+            let parked = ledger.contains(&chunk[n].text);
+            verdicts[n] = judge(table, mapping, before[n].as_ref(), found.as_ref(), parked);
+        }
+        let open = verdicts.iter().any(|v| !matches!(v, Verdict::Equal | Verdict::Gone | Verdict::Parked));
+        // While customers are kept out nothing moves, and nothing needs to settle.
+        let frozen = crew.frozen.load(std::sync::atomic::Ordering::Acquire);
+        if !open || frozen || crew.mono() - began >= settle {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let after = crew.ports.source.get(table, &items).await?;
+    for (n, verdict) in verdicts.iter_mut().enumerate() {
+        if matches!(verdict, Verdict::Missing | Verdict::Extra | Verdict::Differs(_)) && before[n] != after[n] {
+            *verdict = Verdict::Moving;
+        }
+    }
+    Ok(verdicts)
+}
+
+type Found = (OwnedRow, Vec<Vec<OwnedRow>>);
+
+fn judge(
+    table: &Table,
+    mapping: &TableMapping,
+    source: Option<&Item<'static>>,
+    target: Option<&Found>,
+    parked: bool,
+) -> Verdict {
+    match (source, target) {
+        (None, None) => Verdict::Gone,
+        (None, Some(_)) => Verdict::Extra,
+        (Some(_), None) if parked => Verdict::Parked,
+        (Some(_), None) => Verdict::Missing,
+        (Some(item), Some((row, children))) => match map_image(mapping, item) {
+            Err(_) => Verdict::Differs(vec!["the source's row no longer fits".to_owned()]),
+            Ok((_, _, ours, ours_children)) => differing(table, (&ours, &ours_children), (row, children)),
+        },
+    }
 }
 
 fn differing(

@@ -1,6 +1,6 @@
 //! `cutover rollback` from another terminal: with the console alive, hanging, killed, and itself killed.
 
-use cutover::domain::run::{RunStatus, StepStatus};
+use cutover::domain::run::{RunStatus, Standing, StepStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
 
@@ -21,11 +21,12 @@ fn rolls_back(stage: &Stage) {
     assert!(rollback.out().contains("rolled back in "), "{}", rollback.words());
     let state = stage.state();
     assert_eq!(state.status, RunStatus::RolledBack, "{}", rollback.words());
-    let evidence = state.rollback.expect("a rollback").evidence;
     for switch in ["reads", "writes", "secret", "alias", "writes-mode"] {
-        let name = format!("read-back {switch}");
-        assert!(evidence.iter().any(|e| e.name == name && e.good), "no {name} in {evidence:?}");
+        let s = &state.switches[switch];
+        assert_eq!(s.standing, Standing::Restored, "{switch} was not read back");
+        assert!(s.read_back.is_some(), "{switch} was not read back");
     }
+    assert!(state.rollback.expect("a rollback").evidence.iter().all(|e| e.good));
     stage.expect_old_values();
 }
 

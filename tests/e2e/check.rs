@@ -56,7 +56,13 @@ fn check_names_what_is_wrong_with_the_world() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = stage.config();
     let ssm = text.lines().find(|l| l.starts_with("ssm = ")).unwrap();
-    checked(&stage, "endpoint.toml", (ssm, &format!("ssm = \"http://127.0.0.1:{closed}\"")), 1, &[("switch reads", "")]);
+    checked(
+        &stage,
+        "endpoint.toml",
+        (ssm, &format!("ssm = \"http://127.0.0.1:{closed}\"")),
+        1,
+        &[("switch reads", "")],
+    );
     let dynamodb = text.lines().find(|l| l.starts_with("dynamodb = ")).unwrap();
     let nowhere = format!("dynamodb = \"http://127.0.0.1:{closed}\"");
     checked(&stage, "store.toml", (dynamodb, &nowhere), 1, &[("source books", ""), ("source users", "")]);
@@ -69,7 +75,11 @@ fn ten_mistakes_are_ten_located_lines_and_nothing_is_begun() {
         ("downtime_budget = \"5m\"", "downtime_budget = \"5 parsecs\"", "duration"),
         ("password = { file = \"${PG_PASSWORD_FILE}\" }", "password = \"hunter2\"", "password"),
         ("segments = 8                   # parts a table's", "segments = \"eight\" # parts a table's", "whole number"),
-        ("id = { from = \"bookId\", type = \"uuid\"", "id = { from = \"bookId\", type = \"uiud\"", "did you mean `uuid`?"),
+        (
+            "id = { from = \"bookId\", type = \"uuid\"",
+            "id = { from = \"bookId\", type = \"uiud\"",
+            "did you mean `uuid`?",
+        ),
         ("references = \"users\"", "references = \"user\"", "did you mean `users`?"),
         ("probe = \"write\"", "probe = \"wirte\"", "did you mean `write`?"),
         ("gate = \"in-sync\"", "gate = \"in-snyc\"", "did you mean `in-sync`?"),

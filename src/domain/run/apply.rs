@@ -322,6 +322,14 @@ fn switch_of<'s>(state: &'s mut RunState, action: &Action) -> Option<&'s mut Swi
     }
 }
 
+/// The switch an action is about.
+fn place(action: &Action) -> Option<&str> {
+    match action {
+        Action::SetSwitch { switch, .. } | Action::RestoreSwitch { switch, .. } => Some(switch),
+        _ => None,
+    }
+}
+
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
     let reached = match action {
@@ -329,15 +337,21 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
         Action::RestoreSwitch { .. } => Standing::Restored,
         _ => return,
     };
+    let mut closes = false;
     let Some(s) = switch_of(state, &action) else { return };
     match result {
         OutcomeResult::Done { read_back, .. } => {
             s.standing = reached;
+            closes = true;
             s.read_back = Some(read_back.clone());
             s.read_at = Some(at);
         }
         // Read and found not to hold what was meant: it may hold anything, so it stays unknown.
         OutcomeResult::Failed { .. } | OutcomeResult::Unknown { .. } => s.standing = Standing::Unknown,
+    }
+    // What was read back answers every older question about the same place: an intent of a process that died.
+    if closes {
+        state.open_intents.retain(|_, open| place(open) != place(&action));
     }
 }
 
