@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a live console has to finish before this terminal acts by itself.
 const FINISH: Duration = Duration::from_secs(30);
 
+/// How long a console that hung is kept from going forward.
+const FENCE_MS: i64 = 120_000;
+
 /// `cutover rollback`.
 pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, run)?;
@@ -128,6 +131,9 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
     }
     .go(&way)
     .await;
+    if lock.is_none() {
+        Box::pin(fence(folder, plan, &config, seat)).await;
+    }
     if report.stuck.is_empty() {
         teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {
@@ -141,6 +147,21 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
             print(&format!("{line}\n"));
         }
         Ok(Exit::Stuck)
+    }
+}
+
+/// Takes the lease from a console that hangs, so that it does not go forward when it wakes up. Only after the way
+/// back is done, and only as well as it can be had: going back waits for no lease.
+async fn fence(folder: &RunFolder, plan: &Plan, config: &Config, seat: &Seat) {
+    let seized = async {
+        let ports = world::ports(plan, &config.connections).await.map_err(|f| f.report.to_string())?;
+        let holder = crate::engine::holder(&seat.host);
+        ports.target.seize(folder.id(), &holder, FENCE_MS).await.map_err(|e| e.to_string())
+    };
+    match tokio::time::timeout(Duration::from_secs(5), seized).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(why)) => say(&format!("warning: the hanging console keeps its lease ({why}); end its process")),
+        Err(_) => say("warning: the hanging console keeps its lease (the target does not answer); end its process"),
     }
 }
 
