@@ -42,4 +42,4 @@ done
 export CUTOVER_TEST_AWS_ENDPOINT="http://127.0.0.1:$port"
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1
 
-cargo test --locked --features failpoints "$@"
+cargo test --locked --features failpoints --tests "$@"
