@@ -96,7 +96,7 @@ proptest! {
             Ok(found) => {
                 prop_assert!(facts.starts_with(&found.facts));
                 // Every fact whose line is whole is kept: at most the one that was cut is gone.
-                let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count() - 1;
+                let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count().saturating_sub(1);
                 prop_assert!(found.facts.len() >= whole);
             }
             Err(e) => prop_assert!(matches!(e, JournalError::NoHeader { .. }), "{}", e),
@@ -105,6 +105,8 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_never_believed(facts in facts(6), place in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        // Without facts the last line is the header, which the test above covers.
+        prop_assume!(!facts.is_empty());
         let good = bytes_of(&facts);
         let mut bytes = good.clone();
         let place = place.index(bytes.len());
