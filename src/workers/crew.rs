@@ -10,10 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::board::Board;
 use super::follow::{self, Sweep};
+use super::reach::Reach;
 use super::trouble::cancelled;
 use super::{arm, capture, drain, freeze, load, preflight, set_up, smoke, switch, verify, watch as watching};
 use crate::domain::at::At;
-use crate::domain::gauge::{Measured, Phase};
+use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
 use crate::domain::run::{Evidence, RunState, StepError};
@@ -73,6 +74,12 @@ impl Dead {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(table.to_owned(), why);
     }
 
+    /// Why, for this one.
+    #[must_use]
+    pub fn of(&self, table: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(table).cloned()
+    }
+
     /// Why, for any of them.
     #[must_use]
     pub fn any(&self) -> Option<String> {
@@ -92,6 +99,10 @@ pub struct Crew {
     /// One permit per load worker.
     pub(super) load_permits: Arc<Semaphore>,
     pub(super) sweeps: BTreeMap<String, watch::Sender<Sweep>>,
+    /// How far following has come, by table.
+    reaches: BTreeMap<String, Arc<Reach>>,
+    /// Grows when traffic may have moved: what probes saw before says nothing about the side that serves now.
+    pub(super) sides: watch::Sender<u64>,
     /// Monotonic time of the first refused write; the least number while there is none.
     pub(super) refused_mono: AtomicI64,
     /// Row changes in the target when customers were let in there; negative while they were not.
@@ -121,6 +132,7 @@ impl Crew {
     pub fn new(plan: Arc<Plan>, ports: Ports, facts: Arc<dyn Facts>) -> Arc<Self> {
         let mappings = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(TableMapping::new(t)))).collect();
         let sweeps = plan.tables.iter().map(|t| (t.id.clone(), watch::channel(Sweep::default()).0)).collect();
+        let reaches = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(Reach::default()))).collect();
         let board = Arc::new(Board::default());
         for stays in &plan.stays {
             board.table(&stays.id, |g| g.phase = Phase::Stays);
@@ -140,6 +152,8 @@ impl Crew {
             mappings,
             paused: watch::channel(false).0,
             sweeps,
+            reaches,
+            sides: watch::channel(0).0,
             refused_mono: AtomicI64::new(i64::MIN),
             writes_at_thaw: AtomicI64::new(-1),
             applied_at_thaw: AtomicU64::new(0),
@@ -216,6 +230,13 @@ impl Crew {
     pub fn measured(&self) -> Measured {
         let mut m = self.board.copy();
         m.at = self.wall();
+        let mono = self.mono();
+        for (id, reach) in &self.reaches {
+            let lags = reach.lags(mono);
+            let lag = &mut m.tables.entry(id.clone()).or_default().lag;
+            lag.apply = Reading { value: lags.apply.map(|ms| ms as f64), at: m.at };
+            lag.capture = Reading { value: lags.capture.map(|ms| ms as f64), at: m.at };
+        }
         let refused = self.refused_mono.load(Ordering::Acquire);
         if self.frozen.load(Ordering::Acquire) && refused != i64::MIN {
             m.downtime_ms = Some(self.mono() - refused);
@@ -314,6 +335,11 @@ impl Crew {
     /// Monotonic clock in milliseconds.
     pub(super) fn mono(&self) -> i64 {
         self.ports.clock.mono_ms()
+    }
+
+    /// How far following a table has come.
+    pub(super) fn reach(&self, table: &str) -> Arc<Reach> {
+        self.reaches.get(table).cloned().unwrap_or_default()
     }
 
     /// The table's mapping.

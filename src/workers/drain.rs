@@ -1,18 +1,22 @@
 //! The drain proof: everything written before the freeze has arrived.
 //!
-//! A fresh nonce goes through the fenced path and is read back from the target, and two whole sweeps that began
-//! after it, over a shard list that was made after it, found nothing more. A follower that is paused, stalled,
-//! throttled or cut off makes no sweeps, so it cannot look drained.
+//! Markers with fresh nonces go through the fenced path, more of them until every open shard has carried one, and
+//! are read back from the target; then two whole sweeps that began after them, over a shard list that was made after
+//! them, found nothing more. A shard that no marker happens to reach counts only after five such sweeps. A follower
+//! that is paused, stalled, throttled or cut off makes no sweeps, so it cannot look drained.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::Crew;
+use super::pace::pause;
 use super::parked;
-use super::trouble::{evidence, not_recorded, step_error, too_late};
+use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::ports::PortResult;
 
 /// How long a drain may take before customers are let back in on the old side.
 const PATIENCE_MS: i64 = 60_000;
@@ -31,69 +35,147 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, table: &Table) -> Resu
     let action = Action::WriteMarker { table: table.id.clone(), nonce: nonce.clone() };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let began = crew.mono();
-    let proof = async {
-        crew.ports.source.put_marker(table, &nonce).await.map_err(|e| step_error(&e))?;
-        let written = crew.mono();
-        while crew.ports.target.marker(table, &nonce).await.map_err(|e| step_error(&e))?.is_none() {
-            waited(crew, table, began, "its marker has not arrived")?;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let arrived = crew.mono() - written;
-        let first = sweep_after(crew, table, began, written).await?;
-        // What waits for its parent has its last chance now: nothing new comes.
-        parked::retry(crew, table).await.map_err(|e| step_error(&e))?;
-        let second = sweep_after(crew, table, began, first).await?;
-        parked::count(crew, table).await.map_err(|e| step_error(&e))?;
-        Ok((arrived, second))
-    };
-    let proof: Result<(i64, i64), StepError> = proof.await;
+    let mut drain = Drain { crew, table, began: crew.mono(), nonces: BTreeSet::new() };
+    let proof = drain.prove(nonce.clone()).await;
     let result = match &proof {
-        Ok(_) => OutcomeResult::Done { read_back: nonce.clone(), version: None },
+        Ok(_) => OutcomeResult::Done { read_back: nonce, version: None },
         Err(e) => OutcomeResult::Unknown { error: e.message.clone() },
     };
     crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
-    let (arrived, _) = proof?;
-    if let Err(e) = crew.ports.source.delete_marker(table, &nonce).await {
-        tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
-    }
+    drain.sweep_up();
+    let proof = proof?;
     crew.board.table(&table.id, |g| g.phase = Phase::Drained);
     let at = crew.wall();
+    let sweeps = format!("{} empty, begun after the markers", proof.sweeps);
     Ok(vec![
-        evidence(format!("marker {}", table.id), format!("read back after {arrived}ms"), at, "cutover.marker"),
-        evidence(
-            format!("sweeps {}", table.id),
-            "two, begun after the marker, empty",
-            at,
-            "GetRecords on every open shard",
-        ),
+        evidence(format!("marker {}", table.id), format!("read back after {}ms", proof.took), at, "cutover.marker"),
+        evidence(format!("shards {}", table.id), proof.shards, at, "markers by the shard they came through"),
+        evidence(format!("sweeps {}", table.id), sweeps, at, "GetRecords on every open shard"),
     ])
 }
 
-/// Waits for an empty sweep whose listing and reads began after `after`; gives the time its reads began.
-async fn sweep_after(crew: &Arc<Crew>, table: &Table, began: i64, after: i64) -> Result<i64, StepError> {
-    let Some(told) = crew.sweeps.get(&table.id) else {
-        return Err(too_late(format!("{}: nobody follows it", table.id), "this is a bug; roll back"));
-    };
-    let mut sweeps = told.subscribe();
-    loop {
-        let sweep = *sweeps.borrow_and_update();
-        if sweep.empty && sweep.listed_mono > after && sweep.began_mono > after {
-            return Ok(sweep.began_mono);
-        }
-        waited(crew, table, began, "its stream has not been read to the end")?;
-        let _ = tokio::time::timeout(Duration::from_millis(500), sweeps.changed()).await;
-    }
+/// What proves that a table is drained.
+struct Proof {
+    /// From the first marker's write to the last one's read-back, in milliseconds.
+    took: i64,
+    /// How many open shards carried a marker.
+    shards: String,
+    /// Empty sweeps after that.
+    sweeps: u32,
 }
 
-fn waited(crew: &Arc<Crew>, table: &Table, began: i64, what: &str) -> Result<(), StepError> {
-    if crew.mono() - began < PATIENCE_MS {
-        return Ok(());
+/// One table's drain under way.
+struct Drain<'d> {
+    crew: &'d Arc<Crew>,
+    table: &'d Table,
+    began: i64,
+    /// Markers written since the fence.
+    nonces: BTreeSet<String>,
+}
+
+impl Drain<'_> {
+    async fn prove(&mut self, first: String) -> Result<Proof, StepError> {
+        let reach = self.crew.reach(&self.table.id);
+        let started = self.crew.mono();
+        let mut written = self.mark(first).await?;
+        let (mut open, mut unproven) = reach.unproven(&self.nonces);
+        // Keys spread over shards by their hash: this many more reach each of them all but surely.
+        for _ in 0..8 {
+            if unproven == 0 {
+                break;
+            }
+            for _ in 0..(2 * unproven).min(64) {
+                written = self.mark(uuid::Uuid::new_v4().to_string()).await?;
+            }
+            (open, unproven) = reach.unproven(&self.nonces);
+        }
+        let took = self.crew.mono() - started;
+        let sweeps = if unproven == 0 { 2 } else { 5 };
+        let mut after = written;
+        for _ in 1..sweeps {
+            after = self.sweep_after(after).await?;
+        }
+        // What waits for its parent has its last chance now: nothing new comes.
+        self.patiently("retry parked rows", || parked::retry(self.crew, self.table)).await?;
+        self.sweep_after(after).await?;
+        self.patiently("count the ledger", || parked::count(self.crew, self.table)).await?;
+        let shards = format!("{} of {open} open shards carried a marker", open - unproven);
+        Ok(Proof { took, shards, sweeps })
     }
-    let trouble =
-        crew.board.table(&table.id, |g| g.trouble.clone()).unwrap_or_else(|| "no trouble is known".to_owned());
-    Err(too_late(
-        format!("{}: {what} in {} s ({trouble})", table.id, PATIENCE_MS / 1000),
-        "writes go back to the old side; see the table's trouble, then try again another time",
-    ))
+
+    /// Writes a marker and waits until it is read back from the target; gives the time it was written.
+    async fn mark(&mut self, nonce: String) -> Result<i64, StepError> {
+        self.nonces.insert(nonce.clone());
+        let (crew, table) = (self.crew, self.table);
+        self.patiently("write a marker", || crew.ports.source.put_marker(table, &nonce)).await?;
+        let written = crew.mono();
+        while self.patiently("read the marker", || crew.ports.target.marker(table, &nonce)).await?.is_none() {
+            self.waited("its marker has not arrived")?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(written)
+    }
+
+    /// Waits for an empty sweep whose listing and reads began after `after`; gives the time its reads began.
+    async fn sweep_after(&self, after: i64) -> Result<i64, StepError> {
+        let Some(told) = self.crew.sweeps.get(&self.table.id) else {
+            return Err(too_late(format!("{}: nobody follows it", self.table.id), "this is a bug; roll back"));
+        };
+        let mut sweeps = told.subscribe();
+        loop {
+            let sweep = *sweeps.borrow_and_update();
+            if sweep.empty && sweep.listed_mono > after && sweep.began_mono > after {
+                return Ok(sweep.began_mono);
+            }
+            self.waited("its stream has not been read to the end")?;
+            let _ = tokio::time::timeout(Duration::from_millis(500), sweeps.changed()).await;
+        }
+    }
+
+    /// Tries until it works or patience is over: one throttle must not undo a freeze.
+    async fn patiently<T, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, StepError>
+    where
+        F: Future<Output = PortResult<T>>,
+    {
+        let mut tries = 0;
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(e) if e.kind.transient() => {
+                    tracing::warn!(table = %self.table.id, error = %e, "drain: could not {what}, trying again");
+                    self.waited(&e.to_string())?;
+                    tries += 1;
+                    tokio::time::sleep(pause(tries).min(Duration::from_secs(1))).await;
+                }
+                Err(e) => return Err(step_error(&e)),
+            }
+        }
+    }
+
+    fn waited(&self, what: &str) -> Result<(), StepError> {
+        if let Some(why) = self.crew.dead.of(&self.table.id) {
+            return Err(world(why, "continuity is lost; writes go back to the old side; open a new run"));
+        }
+        if self.crew.mono() - self.began < PATIENCE_MS {
+            return Ok(());
+        }
+        let trouble = self.crew.board.table(&self.table.id, |g| g.trouble.clone());
+        let trouble = trouble.unwrap_or_else(|| "no trouble is known".to_owned());
+        Err(too_late(
+            format!("{}: {what} in {} s ({trouble})", self.table.id, PATIENCE_MS / 1000),
+            "writes go back to the old side; see the table's trouble, then try again another time",
+        ))
+    }
+
+    /// Removes its markers, without keeping customers waiting; one that stays is no harm, it is never taken for a row.
+    fn sweep_up(&self) {
+        let (crew, table, nonces) = (Arc::clone(self.crew), self.table.clone(), self.nonces.clone());
+        self.crew.spawn(async move {
+            for nonce in nonces {
+                if let Err(e) = crew.ports.source.delete_marker(&table, &nonce).await {
+                    tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
+                }
+            }
+        });
+    }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::crew::Crew;
 use super::pace::pause;
 use super::parked;
+use super::reach::{Reach, Read};
 use super::shards::Lineage;
 use super::trouble::{evidence, step_error};
 use crate::domain::gauge::{Phase, Reading};
 use crate::domain::mapping::{Mapped, Misfit, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::run::{Evidence, StepError};
+use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::domain::value::{Cell, Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, RowChange, Stream,
@@ -48,15 +49,14 @@ enum Stopped {
     Gap(String),
 }
 
-/// Follows one table until the crew stops. Trouble that may pass is retried; a gap ends it loudly, and the lag is
-/// unknown from then on.
+/// Follows one table until the crew stops. Trouble that may pass is retried; a gap ends it with a fact, and the lag
+/// is unknown from then on.
 pub async fn follow(crew: Arc<Crew>, table: Table) {
     let mut attempt = 0;
     loop {
-        let began = crew.mono();
-        let stopped = match Follower::open(&crew, &table).await {
-            Ok(mut follower) => follower.run().await,
-            Err(stopped) => stopped,
+        let (stopped, sweeps) = match Follower::open(&crew, &table).await {
+            Ok(mut follower) => (follower.run().await, follower.sweeps),
+            Err(stopped) => (stopped, 0),
         };
         let fatal = match &stopped {
             Stopped::Gap(_) => true,
@@ -68,16 +68,18 @@ pub async fn follow(crew: Arc<Crew>, table: Table) {
             g.trouble = Some(stopped.to_string());
             g.retries += 1;
             g.rate = 0.0;
-            if fatal {
-                g.lag.apply = Reading { value: None, at: g.lag.apply.at };
-                g.lag.capture = Reading { value: None, at: g.lag.capture.at };
-            }
         });
         if fatal {
+            crew.reach(&table.id).end();
             crew.dead.put(&table.id, stopped.to_string());
+            let text = format!("following {} has ended for good: {stopped}", table.id);
+            let note = Event::Note { level: Level::Error, source: "follow".to_owned(), text };
+            if let Err(e) = crew.facts.state(note).await {
+                tracing::error!(table = %table.id, error = %e, "the end of following was not recorded");
+            }
             return;
         }
-        attempt = if crew.mono() - began > 30_000 { 1 } else { attempt + 1 };
+        attempt = if sweeps > 0 { 1 } else { attempt + 1 };
         tokio::time::sleep(pause(attempt)).await;
     }
 }
@@ -92,10 +94,7 @@ struct Follower<'c> {
     listed_mono: i64,
     iterators: HashMap<String, String>,
     sweeps: u64,
-    /// Monotonic time before the last sweep that found nothing more: everything older is applied.
-    caught_up_mono: Option<i64>,
-    /// Wall time of the oldest change that was read and is not applied.
-    behind_since: Option<i64>,
+    reach: Arc<Reach>,
     last_retry: i64,
     last_ledger: i64,
     rate: (i64, u64),
@@ -118,8 +117,7 @@ impl<'c> Follower<'c> {
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
             sweeps: 0,
-            caught_up_mono: None,
-            behind_since: None,
+            reach: crew.reach(&table.id),
             last_retry: crew.mono(),
             last_ledger: 0,
             rate: (crew.mono(), 0),
@@ -138,7 +136,6 @@ impl<'c> Follower<'c> {
             }
             while *self.crew.paused.borrow() {
                 self.crew.board.table(&self.table.id, |g| g.phase = Phase::Paused);
-                self.publish_lag();
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -156,10 +153,13 @@ impl<'c> Follower<'c> {
         let mut batch = Gathered::default();
         let (mut ended, mut something) = (false, false);
         for shard in &shards {
+            let (mono, wall) = (self.crew.mono(), self.crew.wall());
             let read = self.read(&shard.id).await?;
             ended |= read.next.is_none();
             something |= !read.changes.is_empty();
-            batch.take(&shard.id, read, &mut self.iterators);
+            let reach = Read::new(&shard.id, mono, wall, read.changes.last().map(|c| c.at));
+            self.reach.read(&reach);
+            batch.take(&self.mapping, reach, read, &mut self.iterators);
             if batch.changes.len() >= self.crew.plan.follow.batch as usize {
                 self.apply(&mut batch).await?;
             }
@@ -169,10 +169,6 @@ impl<'c> Follower<'c> {
         if ended {
             // Children of a shard that has ended may be readable now.
             self.listed_mono = i64::MIN / 2;
-        }
-        if !something && whole {
-            self.caught_up_mono = Some(began_mono);
-            self.behind_since = None;
         }
         self.retry_parked().await?;
         self.sweeps += 1;
@@ -184,7 +180,6 @@ impl<'c> Follower<'c> {
             g.phase = Phase::Following;
             g.trouble = None;
         });
-        self.publish_lag();
         Ok(something)
     }
 
@@ -203,6 +198,7 @@ impl<'c> Follower<'c> {
                 }
                 self.listing = stream;
                 self.listed_mono = before;
+                self.tell_open();
                 Ok(())
             }
             Some(_) => Err(Stopped::Gap(format!("{}: the stream was replaced under us", self.table.source))),
@@ -249,34 +245,36 @@ impl<'c> Follower<'c> {
     async fn apply(&mut self, gathered: &mut Gathered) -> Result<(), Stopped> {
         let gathered = std::mem::take(gathered);
         if gathered.positions.is_empty() && gathered.finished.is_empty() {
+            self.reach.applied(&gathered.reads);
             return Ok(());
         }
-        if let Some(oldest) = gathered.changes.iter().map(|c| c.at.0).min() {
-            self.behind_since = Some(self.behind_since.map_or(oldest, |b| b.min(oldest)));
-            self.publish_lag();
-        }
-        let newest = gathered.changes.iter().map(|c| c.at.0).max();
         let count = gathered.changes.len() as u64;
+        let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
         let batch = build(self.table, &self.mapping, gathered);
         let (positions, finished) = (batch.positions.clone(), batch.finished.clone());
         let expired = batch.expired;
         let applied: Applied = self.crew.ports.target.apply(self.table, batch).await?;
         self.lineage.applied(&positions, &finished);
+        self.reach.applied(&reads);
+        self.reach.marked(markers);
+        if !finished.is_empty() {
+            self.tell_open();
+        }
         for shard in &finished {
             self.iterators.remove(shard);
         }
-        // What is left to apply is younger than the newest change that was just applied.
-        self.behind_since = newest;
         self.rate.1 += count;
-        let wall = self.crew.wall();
         self.crew.board.table(&self.table.id, |g| {
             g.applied += applied.upserted + applied.deleted;
             g.expired += expired;
-            if let Some(newest) = newest {
-                g.lag.capture = Reading::new((wall.0 - newest).max(0) as f64, wall);
-            }
         });
         Ok(())
+    }
+
+    /// Shards that are not finished hold the lag back, children that wait for their parent included.
+    fn tell_open(&self) {
+        let open = self.listing.shards.iter().map(|s| s.id.as_str()).filter(|id| !self.lineage.finished(id));
+        self.reach.listed(open);
     }
 
     async fn retry_parked(&mut self) -> Result<(), Stopped> {
@@ -295,37 +293,31 @@ impl<'c> Follower<'c> {
         }
         Ok(())
     }
-
-    /// The apply lag: age of what was read and not applied, or time since the last sweep that found nothing more.
-    /// It grows while paused, blocked or failing, because neither moves then.
-    fn publish_lag(&self) {
-        let (wall, mono) = (self.crew.wall(), self.crew.mono());
-        let since_sweep = self.caught_up_mono.map(|then| mono - then);
-        let behind = self.behind_since.map(|then| (wall.0 - then).max(0));
-        let value = match (behind, since_sweep) {
-            (Some(behind), Some(swept)) => Some(behind.min(swept)),
-            (Some(behind), None) => Some(behind),
-            (None, swept) => swept,
-        };
-        self.crew.board.table(&self.table.id, |g| {
-            g.lag.apply = Reading { value: value.map(|v| v as f64), at: wall };
-            if behind.is_none() {
-                g.lag.capture = g.lag.apply;
-            }
-        });
-    }
 }
 
 /// Changes of one round, before they become rows.
 #[derive(Default)]
 struct Gathered {
     changes: Vec<Change>,
+    reads: Vec<Read>,
+    /// Nonces of markers with the shard they came through.
+    markers: Vec<(String, String)>,
     positions: BTreeMap<String, Position>,
     finished: Vec<String>,
 }
 
 impl Gathered {
-    fn take(&mut self, shard: &str, read: crate::ports::Batch, iterators: &mut HashMap<String, String>) {
+    fn take(
+        &mut self,
+        mapping: &TableMapping,
+        reach: Read,
+        read: crate::ports::Batch,
+        iterators: &mut HashMap<String, String>,
+    ) {
+        let shard = reach.shard.as_str();
+        let inserted = read.changes.iter().filter(|c| c.image.is_some());
+        let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));
+        self.markers.extend(nonces);
         if let Some(last) = read.changes.last() {
             self.positions.insert(shard.to_owned(), last.position.clone());
         }
@@ -338,6 +330,7 @@ impl Gathered {
                 self.finished.push(shard.to_owned());
             }
         }
+        self.reads.push(reach);
     }
 }
 
@@ -433,7 +426,7 @@ pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>
             return Err(super::trouble::world(why, "continuity is lost; open a new run, which loads again"));
         }
         let now = crew.wall();
-        let board = crew.board.copy();
+        let board = crew.measured();
         let mut found = Vec::new();
         for table in &crew.plan.tables {
             let Some(gauge) = board.tables.get(&table.id) else { continue };

@@ -20,6 +20,7 @@ mod load;
 mod pace;
 mod parked;
 mod preflight;
+mod reach;
 mod set_up;
 mod shards;
 mod smoke;

@@ -24,7 +24,9 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, ids: &[String]
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
         set(crew, step, attempt, switch, &value, action).await
     });
-    futures::future::join_all(all).await.into_iter().collect()
+    let done = futures::future::join_all(all).await.into_iter().collect();
+    crew.sides.send_modify(|n| *n += 1);
+    done
 }
 
 /// Sets one switch. Looks first: a value that stands there already is not written again, so that a restart between

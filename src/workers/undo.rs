@@ -11,10 +11,14 @@ use crate::domain::at::At;
 use crate::domain::plan::{Plan, Switch};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, UndoAction, WayBack};
 use crate::domain::secret::Secret;
-use crate::ports::{Clock, PortError, Probes, Switches, Verdict};
+use crate::ports::{Clock, ErrorKind, PortError, PortResult, Probes, Switches, Verdict};
 
 /// Attempts at one action before a person is needed.
 const ATTEMPTS: u32 = 5;
+/// Longest one call may take. A store that hangs costs one attempt, not the way back.
+const CALL: Duration = Duration::from_secs(4);
+/// No attempt at an action begins later than this: the thaw behind it must not wait for a place that hangs.
+const ACTION: Duration = Duration::from_secs(12);
 /// How long the write probe is watched after the thaw; it is news, not a condition.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -100,7 +104,11 @@ impl Undo<'_> {
     /// Puts the captured value back; gives what may be shown of it, and the version now.
     async fn restore(&self, switch: &Switch, action: &UndoAction) -> Result<(String, Option<i64>), String> {
         let mut last = String::new();
+        let began = Instant::now();
         for attempt in 1..=ATTEMPTS {
+            if began.elapsed() > ACTION {
+                break;
+            }
             match self.attempt(switch, action).await {
                 Ok(version) => {
                     let shown = match (&action.value, version, action.version) {
@@ -130,13 +138,13 @@ impl Undo<'_> {
             return Err(("nothing was captured for it".to_owned(), false));
         };
         // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
-        if let Ok(now) = self.switches.read(switch).await
+        if let Ok(now) = limited("read", switch, self.switches.read(switch)).await
             && now.value == value
         {
             return Ok(now.version);
         }
-        self.switches.set(switch, &value).await.map_err(port)?;
-        let now = self.switches.read(switch).await.map_err(port)?;
+        limited("set", switch, self.switches.set(switch, &value)).await.map_err(port)?;
+        let now = limited("read back", switch, self.switches.read(switch)).await.map_err(port)?;
         if now.value == value { Ok(now.version) } else { Err(("it does not read back as set".to_owned(), true)) }
     }
 
@@ -147,7 +155,9 @@ impl Undo<'_> {
         }
         match (&action.value, action.version) {
             (Some(value), _) => Ok(Some(Secret::new(value))),
-            (None, Some(version)) => self.switches.read_version(switch, version).await.map(Some),
+            (None, Some(version)) => {
+                limited("read the history of", switch, self.switches.read_version(switch, version)).await.map(Some)
+            }
             (None, None) => Ok(None),
         }
     }
@@ -164,6 +174,19 @@ impl Undo<'_> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// A call to the world that ends in time, one way or the other.
+async fn limited<T>(tried: &str, switch: &Switch, call: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PortError::new(
+            ErrorKind::TimedOut,
+            tried,
+            switch.place(),
+            format!("no answer in {} s", CALL.as_secs()),
+        )),
     }
 }
 

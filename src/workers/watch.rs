@@ -38,8 +38,17 @@ pub fn start(crew: &Arc<Crew>) {
 async fn watch_probe(crew: Arc<Crew>, probe: Probe) {
     let mut window = LatencyWindow::default();
     let every = Duration::from_millis(probe.every_ms.max(20));
+    let mut sides = crew.sides.subscribe();
     loop {
         let result = crew.ports.probes.probe(&probe).await;
+        if sides.has_changed().unwrap_or(false) {
+            // Traffic may have moved: the last minute of the side that served before is no evidence for this one,
+            // nor is a request that was sent before.
+            sides.mark_unchanged();
+            window = LatencyWindow::default();
+            crew.board.put(|m| m.probes.remove(&probe.id));
+            continue;
+        }
         let at = crew.wall();
         let served = result.verdict == Verdict::Served;
         let refused = result.verdict == Verdict::Refused;

@@ -9,6 +9,10 @@ use crate::domain::at::At;
 /// How long results count.
 const WINDOW_MS: i64 = 60_000;
 
+/// Fewer results than this prove nothing: the nearest-rank p95 of fewer is their maximum, and a handful of served
+/// requests is no evidence against an error rate.
+pub const ENOUGH: u32 = 20;
+
 /// Results of one probe, oldest first, never older than a minute.
 #[derive(Clone, Debug, Default)]
 pub struct LatencyWindow {
@@ -22,7 +26,7 @@ pub struct ProbeStats {
     pub count: u32,
     /// Of these, not served.
     pub failed: u32,
-    /// 95th percentile of the served ones, in milliseconds.
+    /// 95th percentile of the served ones, in milliseconds; absent while they are fewer than [`ENOUGH`].
     pub p95_ms: Option<f64>,
     /// When the last result came.
     pub at: At,
@@ -32,6 +36,15 @@ pub struct ProbeStats {
     pub last_ok: bool,
     /// Whether the last result was a refusal on purpose.
     pub last_refused: bool,
+}
+
+impl ProbeStats {
+    /// Share of requests that failed, in per cent. Known from the first failure on, but without any failure only
+    /// from [`ENOUGH`] results on: a few served requests must not read as "no errors".
+    #[must_use]
+    pub fn error_share(&self) -> Option<f64> {
+        (self.failed > 0 || self.count >= ENOUGH).then(|| f64::from(self.failed) * 100.0 / f64::from(self.count.max(1)))
+    }
 }
 
 impl LatencyWindow {
@@ -50,7 +63,7 @@ impl LatencyWindow {
         let mut served: Vec<u32> = self.results.iter().filter(|(.., s)| *s).map(|(_, ms, _)| *ms).collect();
         served.sort_unstable();
         // Nearest rank: the smallest value that 95 % of the results do not exceed.
-        let p95 = (!served.is_empty()).then(|| {
+        let p95 = (served.len() >= ENOUGH as usize).then(|| {
             let rank = (served.len() * 95).div_ceil(100).max(1);
             f64::from(served[rank - 1])
         });
@@ -73,11 +86,29 @@ mod tests {
     }
 
     #[test]
+    fn a_few_served_requests_prove_nothing_and_one_failure_does() {
+        let mut w = LatencyWindow::default();
+        for n in 1..ENOUGH {
+            w.push(At(i64::from(n)), 5, true);
+        }
+        let stats = |w: &LatencyWindow| {
+            let (count, failed, p95_ms) = w.stats();
+            ProbeStats { count, failed, p95_ms, ..ProbeStats::default() }
+        };
+        assert_eq!((stats(&w).p95_ms, stats(&w).error_share()), (None, None));
+        let mut failing = w.clone();
+        failing.push(At(30), 5, false);
+        assert_eq!((stats(&failing).p95_ms, stats(&failing).error_share()), (None, Some(5.0)));
+        w.push(At(30), 5, true);
+        assert_eq!((stats(&w).p95_ms, stats(&w).error_share()), (Some(5.0), Some(0.0)));
+    }
+
+    #[test]
     fn results_leave_after_a_minute_and_nothing_is_nothing() {
         let mut w = LatencyWindow::default();
         assert_eq!(w.stats(), (0, 0, None));
         w.push(At(0), 5, true);
-        w.push(At(60_001), 7, true);
-        assert_eq!(w.stats(), (1, 0, Some(7.0)));
+        w.push(At(60_001), 7, false);
+        assert_eq!(w.stats(), (1, 1, None));
     }
 }

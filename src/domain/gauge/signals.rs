@@ -26,10 +26,7 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
         SignalSource::ProbeErrors(probe) => measured
             .probes
             .get(probe)
-            .map(|stats| {
-                let share = (stats.count > 0).then(|| f64::from(stats.failed) * 100.0 / f64::from(stats.count));
-                Reading { value: share, at: stats.at }
-            })
+            .map(|stats| Reading { value: stats.error_share(), at: stats.at })
             .unwrap_or_default(),
         SignalSource::Downtime => downtime(state, measured),
         SignalSource::CloudWatch(_) => measured.signals.get(&signal.id).copied().unwrap_or_default(),

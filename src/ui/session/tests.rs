@@ -410,7 +410,8 @@ proptest! {
                 prop_assert!(which < 2 && before && !recording);
                 prop_assert!(armed.is_some_and(|t| seat.now < t + Duration::from_secs(4)));
                 armed = None;
-            } else if seat.session.state.armed_ms().is_some() && !before {
+            } else if seat.session.state.armed_ms() == Some(4_000) {
+                // Armed just now, by the key or from the palette.
                 armed = Some(seat.now);
             }
             if recording {

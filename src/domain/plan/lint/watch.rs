@@ -2,6 +2,7 @@
 
 use super::super::{OnFail, Plan, SignalSource, StepKind, ValueRef};
 use super::Found;
+use crate::domain::gauge::ENOUGH;
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
     switches(plan, found);
@@ -78,8 +79,14 @@ fn signals(plan: &Plan, found: &mut Found) {
         }
         let probes = plan.probes.iter().map(|p| p.id.as_str());
         match &signal.source {
-            SignalSource::ProbeP95(id) => found.name(format!("{path}.probe_p95"), "probe", id, probes),
-            SignalSource::ProbeErrors(id) => found.name(format!("{path}.probe_errors"), "probe", id, probes),
+            SignalSource::ProbeP95(id) => {
+                found.name(format!("{path}.probe_p95"), "probe", id, probes);
+                enough(plan, n, id, found);
+            }
+            SignalSource::ProbeErrors(id) => {
+                found.name(format!("{path}.probe_errors"), "probe", id, probes);
+                enough(plan, n, id, found);
+            }
             SignalSource::CloudWatch(m) => {
                 if !matches!(m.period_s, 1 | 5 | 10 | 30) && (m.period_s <= 0 || m.period_s % 60 != 0) {
                     let message = "CloudWatch knows periods of 1s, 5s, 10s, 30s and whole minutes";
@@ -90,6 +97,18 @@ fn signals(plan: &Plan, found: &mut Found) {
             }
             _ => {}
         }
+    }
+}
+
+/// A probe that is too slow for its signal would leave the signal unknown for ever.
+fn enough(plan: &Plan, n: usize, probe: &str, found: &mut Found) {
+    let most = 60_000 / u64::from(ENOUGH);
+    if let Some(probe) = plan.probe(probe).filter(|p| p.every_ms > most) {
+        let message = format!(
+            "probe `{}` gives fewer than {ENOUGH} results a minute, which prove nothing; set its `every` to {most}ms or less",
+            probe.id
+        );
+        found.error(format!("signals[{n}]"), message);
     }
 }
 
