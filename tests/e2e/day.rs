@@ -2,18 +2,10 @@
 
 use cutover::domain::run::RunStatus;
 use cutover::rehearsal::oracle::Side;
-use cutover::rehearsal::seed::Sizes;
 use serde_json::Value;
 
 use super::console::Console;
-use super::stage::{Day, Options, Stage};
-
-/// Bigger or smaller days: `CUTOVER_TEST_SIZES=100000,20000,50000,1000`.
-fn sizes() -> Sizes {
-    let given = std::env::var("CUTOVER_TEST_SIZES").ok();
-    let usual = Sizes { books: 1_500, users: 300, orders: 700, carts: 50 };
-    given.map_or(usual, |s| s.parse().expect("four numbers in CUTOVER_TEST_SIZES"))
-}
+use super::stage::{Day, Options, Stage, independent, sizes};
 
 fn a_whole_day(options: &Options) {
     let stage = Stage::new(options);
@@ -75,10 +67,7 @@ fn a_day_on_real_processes_loses_nothing() {
 
 #[test]
 fn a_day_on_independent_emulators_loses_nothing() {
-    let Ok(endpoint) = std::env::var("CUTOVER_TEST_AWS_ENDPOINT") else {
-        eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
-        return;
-    };
+    let Some(endpoint) = independent() else { return };
     a_whole_day(&Options { sizes: sizes(), day: Day::Whole, endpoint: Some(endpoint), ..Options::default() });
 }
 

@@ -6,7 +6,7 @@ use cutover::rehearsal::oracle::Side;
 use cutover::rehearsal::seed::Sizes;
 use rustix::process::Signal;
 
-use super::stage::{Options, Stage};
+use super::stage::{Options, Stage, independent, sizes};
 
 /// Dies at the failpoint, is started again, and finishes.
 fn forward(failpoint: &str) {
@@ -65,9 +65,46 @@ fn killed_in_the_middle_of_the_load() {
     finishes(&stage);
 }
 
+/// One day that dies in load, follow, freeze and between two switches, on emulators that others wrote.
+#[test]
+fn killed_again_and_again_on_independent_emulators() {
+    let Some(endpoint) = independent() else { return };
+    let sizes = sizes();
+    // The load takes a few seconds, so that it can be met under way.
+    let budget = u32::try_from(sizes.books / 100).unwrap().max(60);
+    let stage =
+        Stage::new(&Options { sizes, endpoint: Some(endpoint), read_budget: Some(budget), ..Options::default() });
+    let mut run = stage.run(None);
+    run.until("rows in the target", || stage.rows("books") > 0);
+    run.signal(Signal::KILL);
+    run.expect_killed();
+    assert!(stage.step_is("load", StepStatus::Running), "the load was over before the kill");
+    let places = ["table_loaded:users", "step_done:catch-up", "outcome:freeze/writes-mode/1", "outcome:switch/reads/1"];
+    for place in places {
+        stage.run(Some(place)).expect_killed();
+        assert_ne!(stage.state().status, RunStatus::Finished, "{place}");
+    }
+    stage.run(None).expect_code(0);
+    stage.expect_nothing_lost(Side::New);
+    let state = stage.state();
+    assert_eq!((state.status, state.resumes), (RunStatus::Finished, 5));
+    assert!(state.open_intents.is_empty(), "intents without outcome: {:?}", state.open_intents);
+}
+
+#[test]
+fn killed_on_the_way_back_on_independent_emulators() {
+    let Some(endpoint) = independent() else { return };
+    let stage = Options { sizes: sizes(), endpoint: Some(endpoint), pause: 60, ..Options::default() };
+    backward_on(&stage, "outcome:undo/*");
+}
+
 /// Rolled back once switched and before the thaw; the console dies on its way back and is started again.
 fn backward(failpoint: &str) {
-    let stage = Stage::new(&Options { pause: 60, ..Options::default() });
+    backward_on(&Options { pause: 60, ..Options::default() }, failpoint);
+}
+
+fn backward_on(options: &Options, failpoint: &str) {
+    let stage = Stage::new(options);
     let mut first = stage.run(Some(failpoint));
     first.until("the pause after the switch", || stage.step_is("new-side-check", StepStatus::Running));
     let order = Ask::RollBack { by: "somebody".to_owned() };

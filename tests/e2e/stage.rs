@@ -31,6 +31,22 @@ const PARAMETERS: [(&str, &str); 4] = [
     ("/cloudshelf/prod/writes-mode", "open"),
 ];
 
+/// Bigger or smaller days: `CUTOVER_TEST_SIZES=100000,20000,50000,1000`.
+pub fn sizes() -> Sizes {
+    let given = std::env::var("CUTOVER_TEST_SIZES").ok();
+    let usual = Sizes { books: 1_500, users: 300, orders: 700, carts: 50 };
+    given.map_or(usual, |s| s.parse().expect("four numbers in CUTOVER_TEST_SIZES"))
+}
+
+/// Emulators that others wrote, where the harness started one.
+pub fn independent() -> Option<String> {
+    let endpoint = std::env::var("CUTOVER_TEST_AWS_ENDPOINT").ok();
+    if endpoint.is_none() {
+        eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
+    }
+    endpoint
+}
+
 /// How much of the day is run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Day {
