@@ -55,6 +55,18 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     if !snapshot.journal.ok && snapshot.version > 0 && !matches!(snapshot.mode, Mode::Replay { .. }) {
         marks.push(("JOURNAL FAIL".to_owned(), Tone::Bad));
     }
+    if snapshot.downtime.accepted.is_none()
+        && let Some(ms) = snapshot.downtime_running_ms
+    {
+        // Customers are locked out: this clock is never further away than the first line.
+        let text = format!(
+            "WRITES REFUSED {} of {}",
+            hms(ms).trim_start_matches("00:"),
+            words::length(snapshot.downtime_budget_ms)
+        );
+        let over = ms * 2 >= snapshot.downtime_budget_ms;
+        marks.push((text, if over { Tone::Bad } else { Tone::Warn }));
+    }
     if let Some(mode) = mode_words(snapshot.mode) {
         marks.push((mode, Tone::Accent));
     }

@@ -67,7 +67,7 @@ fn a_day_on_real_processes_loses_nothing() {
 
 #[test]
 fn a_day_on_independent_emulators_loses_nothing() {
-    let Some(endpoint) = independent() else { return };
+    let Some((endpoint, _alone)) = independent() else { return };
     a_whole_day(&Options { sizes: sizes(), day: Day::Whole, endpoint: Some(endpoint), ..Options::default() });
 }
 

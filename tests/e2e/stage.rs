@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ssm::Client as Ssm;
@@ -38,13 +38,15 @@ pub fn sizes() -> Sizes {
     given.map_or(usual, |s| s.parse().expect("four numbers in CUTOVER_TEST_SIZES"))
 }
 
-/// Emulators that others wrote, where the harness started one.
-pub fn independent() -> Option<String> {
-    let endpoint = std::env::var("CUTOVER_TEST_AWS_ENDPOINT").ok();
-    if endpoint.is_none() {
+/// Emulators that others wrote, where the harness started one. Tables have the same names in every world, so one
+/// test at a time has them.
+pub fn independent() -> Option<(String, MutexGuard<'static, ()>)> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let Ok(endpoint) = std::env::var("CUTOVER_TEST_AWS_ENDPOINT") else {
         eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
-    }
-    endpoint
+        return None;
+    };
+    Some((endpoint, ONE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// How much of the day is run.
