@@ -3,4 +3,5 @@
 
 mod architecture;
 mod e2e;
+mod model;
 mod ui;

@@ -33,3 +33,6 @@ mod watch;
 pub use board::Board;
 pub use crew::{Captured, Crew, Ports};
 pub use preflight::{CheckRow, check};
+
+#[cfg(test)]
+mod tests;

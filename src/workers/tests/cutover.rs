@@ -1,0 +1,289 @@
+//! Capture, freeze, switch, thaw and the way back: facts before effects, read-backs after, and no dead ends.
+
+use std::sync::Arc;
+
+use super::faults::{Fault, Hold, Op};
+use super::world::{World, until};
+use crate::domain::run::{ErrorClass, Event, OutcomeResult, RunStatus, Standing};
+use crate::domain::value::Cell;
+use crate::ports::ErrorKind;
+use crate::workers::{Captured, Crew};
+
+/// Everything up to `last` is done.
+async fn up_to(last: &str) -> (World, Arc<Crew>) {
+    let world = World::new();
+    for n in 0..4 {
+        world.book(&format!("b{n}"), "1.00");
+    }
+    let crew = world.crew().await;
+    let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
+    let end = steps.iter().position(|s| *s == last).unwrap();
+    world.well(&crew, &steps[..=end]).await;
+    (world, crew)
+}
+
+fn on_the_new_side(world: &World) -> bool {
+    world.places.now("/reads") == "new" && world.places.now("/writes") == "new"
+}
+
+fn on_the_old_side(world: &World) -> bool {
+    ["/reads", "/writes"].iter().all(|p| world.places.now(p) == "old") && world.places.now("/mode") == "open"
+}
+
+#[tokio::test]
+async fn a_whole_day_has_an_intent_before_every_effect() {
+    let (world, crew) = up_to("thaw").await;
+    assert!(on_the_new_side(&world));
+    assert_eq!(world.places.now("/mode"), "open");
+    assert_eq!(world.diary.effects_without_intent(), [""; 0]);
+    assert!(world.diary.state().open_intents.is_empty());
+    assert!(world.diary.state().downtime.ms.is_some());
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_that_somebody_else_filled_is_never_emptied() {
+    let world = World::new();
+    let row = vec![Cell::Text("theirs".into()), Cell::Null, Cell::Null, Cell::Null];
+    world.new.foreign_put(world.table("books"), row);
+    let crew = world.crew().await;
+    let error = world.perform(&crew, "capture").await.expect_err("rows of another program");
+    assert!(error.message.contains("no load of ours wrote"), "{error:?}");
+    assert!(world.new.table(world.table("books")).rows.contains_key("theirs"));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_customers_wrote_to_is_never_emptied_by_a_new_run() {
+    let (world, crew) = up_to("thaw").await;
+    let row = vec![Cell::Text("customer".into()), Cell::Null, Cell::Null, Cell::Null];
+    world.new.foreign_put(world.table("books"), row);
+    crew.stop().await;
+    world
+        .diary
+        .fact(Event::Note { level: crate::domain::run::Level::Info, source: "t".into(), text: "x".into() })
+        .unwrap();
+    let crew = world.crew().await;
+    let step = world.plan.step("capture").unwrap().clone();
+    let state = world.diary.state();
+    let error = crew.perform(&step, 1, false, &state).await.expect_err("customers' rows");
+    assert!(error.message.contains("customers have written"), "{error:?}");
+    assert!(world.new.table(world.table("books")).rows.contains_key("customer"));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_capture_that_is_repeated_keeps_its_first_start() {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let crew = world.crew().await;
+    world.faults.put(Op::StartPositions, "books", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
+    assert!(world.perform(&crew, "capture").await.is_err());
+    let first = world.new.table(world.table("books")).stream.unwrap();
+    world.book("b2", "1.00");
+    world.clock.advance(10_000);
+    world.well(&crew, &["capture"]).await;
+    assert_eq!(world.new.table(world.table("books")).stream.unwrap(), first, "the start moved past a change");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_replaced_between_two_tries_of_the_capture_is_noticed() {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let crew = world.crew().await;
+    world.faults.put(Op::StartPositions, "books", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
+    assert!(world.perform(&crew, "capture").await.is_err());
+    world.old.turn_off(world.table("books"));
+    world.book("b2", "1.00");
+    world.old.enable(world.table("books")).unwrap();
+    let error = world.perform(&crew, "capture").await.expect_err("continuity is lost");
+    assert!(error.message.contains("replaced"), "{error:?}");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_look_is_never_taken_for_frozen() {
+    let (world, crew) = up_to("arm").await;
+    world.places.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.clock.look_takes(200);
+    let error = world.perform(&crew, "freeze").await.expect_err("writes are still served");
+    assert!(error.message.contains("not refused without a break"), "{error:?}");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn probes_without_answer_prove_no_freeze() {
+    let (world, crew) = up_to("arm").await;
+    world.faults.always(Op::Probe, Fault::Refuse(ErrorKind::Unreachable));
+    world.clock.look_takes(200);
+    let error = world.perform(&crew, "freeze").await.expect_err("nobody knows whether writes are refused");
+    assert_eq!(error.class, ErrorClass::Transient);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_switch_whose_answer_was_lost_is_read_back_and_written_once() {
+    let (world, crew) = up_to("drain").await;
+    world.faults.always(Op::SwitchSet, Fault::FailAfter(ErrorKind::TimedOut));
+    let result = world.perform(&crew, "switch").await;
+    // The read-back says what stands there, whatever the answer was.
+    assert!(result.is_ok() && on_the_new_side(&world), "{result:?}");
+    assert_eq!((world.places.writes("/reads"), world.places.writes("/writes")), (1, 1));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_switch_that_is_refused_fails_its_step_and_leaves_the_other_known() {
+    let (world, crew) = up_to("drain").await;
+    world.faults.put(Op::SwitchSet, "writes", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
+    let error = world.perform(&crew, "switch").await.expect_err("half switched");
+    assert_eq!(error.class, ErrorClass::Permission);
+    let state = world.diary.state();
+    assert_eq!(state.switches["reads"].standing, Standing::New);
+    assert_eq!(state.switches["writes"].standing, Standing::Unknown);
+    // Neither forward nor backward is a dead end.
+    let report = world.roll_back(&crew.captured()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    assert!(on_the_old_side(&world));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_stay_is_not_called_switched() {
+    let (world, crew) = up_to("drain").await;
+    // Somebody else puts the old value back between the write and the read-back.
+    world.faults.put(Op::SwitchRead, "reads", 1, u32::MAX, Fault::Refuse(ErrorKind::Unreachable));
+    let result = world.perform(&crew, "switch").await;
+    let error = result.expect_err("nothing was read back");
+    assert!(!error.message.is_empty());
+    assert_eq!(world.diary.state().switches["reads"].standing, Standing::Unknown);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_death_between_effect_and_outcome_does_nothing_twice() {
+    let (world, crew) = up_to("drain").await;
+    let hold = Hold::default();
+    // The outcome never reaches the disk: the process dies there.
+    world.faults.put(Op::State, "outcome", 0, u32::MAX, Fault::Hold(hold.clone()));
+    tokio::select! {
+        result = world.perform(&crew, "switch") => panic!("{result:?}"),
+        () = hold.caught() => {}
+    }
+    until("both effects", || on_the_new_side(&world)).await;
+    assert!(!world.diary.state().open_intents.is_empty());
+    let crew = world.restart(crew).await;
+    hold.let_go();
+    world.well(&crew, &["switch"]).await;
+    assert_eq!((world.places.writes("/reads"), world.places.writes("/writes")), (1, 1), "written twice");
+    assert!(world.diary.state().open_intents.is_empty(), "what was read back answers the older question");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn no_effect_follows_a_fact_that_is_not_on_disk() {
+    for last in ["arm", "drain", "switch"] {
+        let (world, crew) = up_to(last).await;
+        let before: Vec<usize> = ["/mode", "/reads", "/writes"].iter().map(|p| world.places.writes(p)).collect();
+        let next = world.plan.step_index(last).unwrap() + 1;
+        let next = world.plan.steps[next].id.clone();
+        let attempt = world.diary.start(&next);
+        world.diary.disk_full(true);
+        let step = world.plan.step(&next).unwrap().clone();
+        let error = crew.perform(&step, attempt, false, &world.diary.state()).await.expect_err("a full disk");
+        assert!(error.message.contains("nothing was changed"), "{next}: {error:?}");
+        let after: Vec<usize> = ["/mode", "/reads", "/writes"].iter().map(|p| world.places.writes(p)).collect();
+        assert_eq!(before, after, "{next} went on without a journal");
+        // Going back waits for no disk.
+        world.diary.disk_full(false);
+        world.diary.end(&next, &Err(error));
+        let state_full = world.diary.clone();
+        let report = {
+            let captured = crew.captured();
+            let back = world.roll_back(&captured);
+            let (report, ()) = tokio::join!(back, async { state_full.disk_full(true) });
+            report
+        };
+        assert_eq!(report.stuck, [""; 0]);
+        assert!(on_the_old_side(&world), "{last}");
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_way_back_works_from_a_process_that_knows_nothing() {
+    for last in ["freeze", "drain", "switch", "thaw"] {
+        let (world, crew) = up_to(last).await;
+        crew.stop().await;
+        let report = world.roll_back(&Captured::default()).await;
+        assert_eq!(report.stuck, [""; 0], "{last}");
+        assert!(on_the_old_side(&world), "{last}");
+        let state = world.diary.state();
+        assert_eq!(state.status, RunStatus::RollingBack);
+        assert!(state.open_intents.is_empty(), "{last}: {:?}", state.open_intents);
+        assert_eq!(world.diary.effects_without_intent(), [""; 0], "{last}");
+    }
+}
+
+#[tokio::test]
+async fn the_way_back_stands_every_passing_error_before_and_after_its_effect() {
+    for op in [Op::SwitchRead, Op::SwitchSet, Op::SwitchVersion] {
+        for fault in [Fault::Refuse(ErrorKind::Throttled), Fault::FailAfter(ErrorKind::TimedOut)] {
+            let (world, crew) = up_to("thaw").await;
+            crew.stop().await;
+            world.faults.put(op, "", 0, 4, fault.clone());
+            let report = world.roll_back(&Captured::default()).await;
+            assert_eq!(report.stuck, [""; 0], "{op:?} {fault:?}");
+            assert!(on_the_old_side(&world), "{op:?} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_switch_that_is_stuck_keeps_no_other_from_going_back() {
+    let (world, crew) = up_to("switch").await;
+    world.faults.put(Op::SwitchSet, "reads", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
+    let report = world.roll_back(&crew.captured()).await;
+    assert_eq!(report.stuck.len(), 1, "{:?}", report.stuck);
+    assert!(report.stuck[0].contains("reads") && report.stuck[0].contains("by hand"), "{:?}", report.stuck);
+    assert_eq!((world.places.now("/writes"), world.places.now("/mode")), ("old".into(), "open".into()));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_place_that_never_answers_is_given_up_and_keeps_no_other_from_going_back() {
+    for op in [Op::SwitchSet, Op::SwitchRead] {
+        let (world, crew) = up_to("switch").await;
+        let hold = Hold::default();
+        world.faults.put(op, "reads", 0, u32::MAX, Fault::Hold(hold));
+        let nothing = Captured::default();
+        let back = world.roll_back(&nothing);
+        let report = tokio::time::timeout(std::time::Duration::from_secs(120), back).await;
+        let report = report.unwrap_or_else(|_| panic!("{op:?}: rollback waits for ever for one place"));
+        assert_eq!(report.stuck.len(), 1, "{op:?}: {:?}", report.stuck);
+        assert_eq!(world.places.now("/mode"), "open", "{op:?}: customers stay locked out");
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_says_done_was_read_back() {
+    let (world, crew) = up_to("thaw").await;
+    let report = world.roll_back(&crew.captured()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    let mut done = 0;
+    for entry in world.diary.entries() {
+        if let super::world::Entry::Fact(Event::Outcome { id, result: OutcomeResult::Done { read_back, version } }) =
+            entry
+        {
+            done += 1;
+            if id.contains("writes") {
+                // A secret's value is never written down, only that it was read and its version.
+                assert!(read_back.starts_with("version ") && version.is_some(), "{id}: {read_back}");
+            }
+        }
+    }
+    assert!(done >= 6, "{done}");
+    crew.stop().await;
+}

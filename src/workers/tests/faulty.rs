@@ -1,0 +1,335 @@
+//! Faulty wrappers round every port. Each may wrap another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::faults::{Fault, Faults, Op};
+use super::world::{HandClock, OldStore};
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+use crate::domain::mapping::{Mapped, MisfitReason};
+use crate::domain::plan::{Probe, Switch, Table, ValueRef};
+use crate::domain::run::Event;
+use crate::domain::secret::Secret;
+use crate::domain::value::{Item, OwnedRow};
+use crate::ports::{
+    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Page,
+    PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading, Source,
+    SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
+};
+
+/// What every wrapper needs.
+#[derive(Clone)]
+pub struct Trouble {
+    pub faults: Faults,
+    pub clock: Arc<HandClock>,
+}
+
+fn error(kind: ErrorKind, op: Op, on: &str) -> PortError {
+    PortError::new(kind, format!("{op:?}"), on, "a fault of the trial")
+}
+
+impl Trouble {
+    /// Runs a call through whatever fault strikes it. Faults that change answers are left to the caller.
+    async fn call<T>(&self, op: Op, on: &str, work: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+        match self.faults.strike(op, on) {
+            Some(fault) => self.suffer(&fault, op, on, work).await,
+            None => work.await,
+        }
+    }
+
+    async fn suffer<T>(
+        &self,
+        fault: &Fault,
+        op: Op,
+        on: &str,
+        work: impl Future<Output = PortResult<T>>,
+    ) -> PortResult<T> {
+        match fault {
+            Fault::Refuse(kind) => Err(error(*kind, op, on)),
+            Fault::FailAfter(kind) => {
+                work.await?;
+                Err(error(*kind, op, on))
+            }
+            Fault::Hold(hold) => {
+                hold.pass().await;
+                work.await
+            }
+            Fault::Delay(ms) => {
+                self.clock.advance(*ms);
+                tokio::task::yield_now().await;
+                work.await
+            }
+            Fault::Duplicate | Fault::Reorder | Fault::Cut => work.await,
+        }
+    }
+}
+
+/// A source with faults.
+pub struct FaultySource(pub Arc<dyn Source>, pub Trouble);
+
+#[async_trait]
+impl Source for FaultySource {
+    async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
+        self.1.call(Op::SourceDescribe, &table.id, self.0.describe(table)).await
+    }
+
+    async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
+        let fault = self.1.faults.strike(Op::Page, &table.id);
+        let Some(fault) = fault else { return self.0.page(table, part, cursor).await };
+        let page = self.1.suffer(&fault, Op::Page, &table.id, self.0.page(table, part, cursor)).await?;
+        Ok(match fault {
+            // The connection was half closed: the body ends in the middle.
+            Fault::Cut => Page { body: page.body.slice(..page.body.len() / 2) },
+            _ => page,
+        })
+    }
+
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+        self.0.read(page, each)
+    }
+
+    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>> {
+        self.1.call(Op::Get, &table.id, self.0.get(table, keys)).await
+    }
+
+    async fn count(&self, table: &Table) -> PortResult<Count> {
+        self.1.call(Op::SourceDescribe, &table.id, self.0.count(table)).await
+    }
+
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        self.1.call(Op::PutMarker, &table.id, self.0.put_marker(table, nonce)).await
+    }
+
+    async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        self.1.call(Op::DeleteMarker, &table.id, self.0.delete_marker(table, nonce)).await
+    }
+}
+
+/// A stream with faults. Knows the store, because a re-delivery needs its memory.
+pub struct FaultyChanges(pub Arc<dyn Changes>, pub OldStore, pub Trouble);
+
+#[async_trait]
+impl Changes for FaultyChanges {
+    async fn enable(&self, table: &Table) -> PortResult<Stream> {
+        self.2.call(Op::Enable, &table.id, self.0.enable(table)).await
+    }
+
+    async fn stream(&self, table: &Table) -> PortResult<Option<Stream>> {
+        let fault = self.2.faults.strike(Op::Stream, &table.id);
+        let Some(fault) = fault else { return self.0.stream(table).await };
+        let mut found = self.2.suffer(&fault, Op::Stream, &table.id, self.0.stream(table)).await?;
+        if let (Fault::Reorder, Some(stream)) = (&fault, &mut found) {
+            // Children before their parents, among others.
+            stream.shards.reverse();
+            let n = stream.shards.len().max(1);
+            stream.shards.rotate_left(self.2.faults.below(n));
+        }
+        Ok(found)
+    }
+
+    async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {
+        self.2.call(Op::Iterator, shard, self.0.iterator(stream, shard, from)).await
+    }
+
+    async fn read(&self, iterator: &str) -> PortResult<Batch> {
+        let fault = self.2.faults.strike(Op::Read, iterator);
+        let Some(fault) = fault else { return self.0.read(iterator).await };
+        let mut batch = self.2.suffer(&fault, Op::Read, iterator, self.0.read(iterator)).await?;
+        let shard = iterator.split('|').nth(1).unwrap_or_default();
+        match fault {
+            Fault::Duplicate => {
+                // At least once, in order: everything up to the newest record comes again.
+                if let Some(last) = batch.changes.last() {
+                    let all = self.1.delivered(shard, &last.position);
+                    let again = self.2.faults.below(all.len() + 1);
+                    batch.changes = all[again.min(all.len() - batch.changes.len())..].to_vec();
+                }
+            }
+            // An early end: the rest comes with the next read. A shard's end is not told before its last record.
+            Fault::Cut | Fault::Reorder => {
+                let keep = self.2.faults.below(batch.changes.len() + 1);
+                if keep < batch.changes.len() {
+                    batch.changes.truncate(keep);
+                    let stands = batch.changes.last().map(|c| c.position.0.clone());
+                    batch.next = Some(moved(iterator, stands.as_deref()));
+                }
+            }
+            _ => {}
+        }
+        Ok(batch)
+    }
+}
+
+/// The same iterator, standing elsewhere.
+fn moved(iterator: &str, stands: Option<&str>) -> String {
+    let mut parts: Vec<&str> = iterator.split('|').collect();
+    if let Some(stands) = stands {
+        parts[2] = stands;
+    }
+    parts.join("|")
+}
+
+/// A target with faults.
+pub struct FaultyTarget(pub Arc<dyn Target>, pub Trouble);
+
+struct FaultyBulk(Box<dyn Bulk>, String, Trouble);
+
+#[async_trait]
+impl Bulk for FaultyBulk {
+    fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
+        self.0.push(mapped)
+    }
+
+    fn buffered(&self) -> usize {
+        self.0.buffered()
+    }
+
+    async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
+        let trouble = self.2.clone();
+        trouble.call(Op::Flush, &self.1, self.0.flush(parked, checkpoint)).await
+    }
+}
+
+#[async_trait]
+impl Target for FaultyTarget {
+    async fn prepare(&self) -> PortResult<()> {
+        self.0.prepare().await
+    }
+
+    async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
+        self.0.describe(table).await
+    }
+
+    async fn create(&self, table: &Table) -> PortResult<bool> {
+        self.0.create(table).await
+    }
+
+    async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
+        Ok(Box::new(FaultyBulk(self.0.bulk(table, part).await?, table.id.clone(), self.1.clone())))
+    }
+
+    async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
+        self.1.call(Op::Checkpoints, &table.id, self.0.checkpoints(table)).await
+    }
+
+    async fn reset(&self, table: &Table) -> PortResult<()> {
+        self.1.call(Op::Reset, &table.id, self.0.reset(table)).await
+    }
+
+    async fn finish_load(&self, table: &Table) -> PortResult<()> {
+        self.1.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
+    }
+
+    async fn start_positions(
+        &self,
+        table: &Table,
+        stream: &str,
+        positions: &BTreeMap<String, Position>,
+    ) -> PortResult<()> {
+        self.1.call(Op::StartPositions, &table.id, self.0.start_positions(table, stream, positions)).await
+    }
+
+    async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
+        self.1.call(Op::Positions, &table.id, self.0.positions(table)).await
+    }
+
+    async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
+        self.1.call(Op::Apply, &table.id, self.0.apply(table, batch)).await
+    }
+
+    async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
+        self.1.call(Op::Marker, &table.id, self.0.marker(table, nonce)).await
+    }
+
+    async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
+        self.1.call(Op::TargetCount, &table.id, self.0.count(table, exact)).await
+    }
+
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
+        self.1.call(Op::Ledger, &table.id, self.0.ledger(table)).await
+    }
+
+    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>> {
+        self.1.call(Op::Parked, &table.id, self.0.parked(table, limit)).await
+    }
+
+    async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+        self.1.call(Op::Scan, &table.id, self.0.scan(table, each)).await
+    }
+
+    async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+        self.0.scan_child(table, child, each).await
+    }
+
+    async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>> {
+        self.1.call(Op::Fetch, &table.id, self.0.fetch(table, keys)).await
+    }
+
+    async fn writes(&self, tables: &[Table]) -> PortResult<u64> {
+        self.1.call(Op::Writes, "", self.0.writes(tables)).await
+    }
+
+    async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
+        self.0.lease(run, holder, ttl_ms).await
+    }
+
+    async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
+        self.0.seize(run, holder, ttl_ms).await
+    }
+
+    async fn release(&self, holder: &str) -> PortResult<()> {
+        self.0.release(holder).await
+    }
+}
+
+/// Switches with faults.
+pub struct FaultySwitches(pub Arc<dyn Switches>, pub Trouble);
+
+#[async_trait]
+impl Switches for FaultySwitches {
+    async fn read(&self, switch: &Switch) -> PortResult<Reading> {
+        self.1.call(Op::SwitchRead, &switch.id, self.0.read(switch)).await
+    }
+
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Secret> {
+        self.1.call(Op::SwitchVersion, &switch.id, self.0.read_version(switch, version)).await
+    }
+
+    async fn set(&self, switch: &Switch, value: &Secret) -> PortResult<()> {
+        self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value)).await
+    }
+
+    async fn resolve(&self, value: &ValueRef) -> PortResult<Secret> {
+        self.0.resolve(value).await
+    }
+}
+
+/// Probes with faults: an error is an answer that never came.
+pub struct FaultyProbes(pub Arc<dyn Probes>, pub Trouble);
+
+#[async_trait]
+impl Probes for FaultyProbes {
+    async fn probe(&self, probe: &Probe) -> ProbeResult {
+        let answer = async { Ok(self.0.probe(probe).await) };
+        let none = |e: PortError| ProbeResult { verdict: Verdict::Failed(e.came_back), status: None, latency_ms: 0 };
+        self.1.call(Op::Probe, &probe.id, answer).await.unwrap_or_else(none)
+    }
+}
+
+/// A journal with faults: a refused fact is on no disk; one that fails after the write is.
+pub struct FaultyFacts(pub Arc<dyn Facts>, pub Trouble);
+
+#[async_trait]
+impl Facts for FaultyFacts {
+    async fn state(&self, event: Event) -> Result<(), NotRecorded> {
+        let name = event.name();
+        let kept = async {
+            let told = self.0.state(event).await;
+            told.map_err(|e| PortError::new(ErrorKind::Invalid, "state", name, e.0))
+        };
+        self.1.call(Op::State, name, kept).await.map_err(|e| NotRecorded(e.came_back))
+    }
+}

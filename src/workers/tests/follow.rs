@@ -1,0 +1,366 @@
+//! Following, with a stream that splits, repeats itself, stalls, is trimmed and is replaced.
+
+use std::sync::Arc;
+
+use super::faults::{Fault, Hold, Op};
+use super::world::{World, until};
+use crate::domain::gauge::Phase;
+use crate::domain::run::ErrorClass;
+use crate::ports::ErrorKind;
+use crate::workers::Crew;
+
+/// Loaded and followed, with a few books.
+async fn following() -> (World, Arc<Crew>) {
+    let world = World::new();
+    for n in 0..6 {
+        world.book(&format!("b{n}"), "1.00");
+    }
+    let crew = world.crew().await;
+    world.well(&crew, &["capture", "load", "catch-up"]).await;
+    (world, crew)
+}
+
+fn price(world: &World, key: &str) -> Option<String> {
+    let stored = world.new.table(world.table("books"));
+    stored.rows.get(key).map(|row| format!("{:?}", row[1]))
+}
+
+#[tokio::test]
+async fn changes_made_during_the_load_win_over_what_it_read() {
+    let world = World::new();
+    for n in 0..9 {
+        world.book(&format!("b{n}"), "1.00");
+    }
+    let crew = world.crew().await;
+    world.well(&crew, &["capture"]).await;
+    let hold = Hold::default();
+    world.faults.put(Op::Flush, "books", 0, u32::MAX, Fault::Hold(hold.clone()));
+    let work = async {
+        hold.caught().await;
+        // Read by the load and not yet written: changed, deleted, deleted and made again, new.
+        for n in 0..3 {
+            world.book(&format!("b{n}"), "2.00");
+            world.old.delete(world.table("books"), &format!("b{}", n + 3), false);
+            world.old.delete(world.table("books"), &format!("b{}", n + 6), false);
+            world.book(&format!("b{}", n + 6), "3.00");
+            world.book(&format!("new{n}"), "4.00");
+        }
+        hold.let_go();
+    };
+    let (result, ()) = tokio::join!(world.perform(&crew, "load"), work);
+    result.unwrap();
+    world.well(&crew, &["catch-up"]).await;
+    world.converged("books").await;
+    assert_eq!(price(&world, "b3"), None, "deleted while it was being loaded");
+    assert!(price(&world, "b6").is_some_and(|p| p.contains('3')), "deleted and made again");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_shard_waits_for_its_parent_however_they_are_listed() {
+    let (world, crew) = following().await;
+    // The parent's records are held back while the child's could be read.
+    let hold = Hold::default();
+    let rule = world.faults.put(Op::Read, "shard-1-0", 0, u32::MAX, Fault::Hold(hold.clone()));
+    world.faults.always(Op::Stream, Fault::Reorder);
+    hold.caught().await;
+    for n in 0..9 {
+        world.book("b1", &format!("{n}.10"));
+    }
+    world.old.split(world.table("books"), 2);
+    for n in 0..9 {
+        world.book("b1", &format!("{n}.20"));
+        world.book(&format!("b{n}"), &format!("{n}.30"));
+    }
+    world.old.split(world.table("books"), 2);
+    world.book("b1", "77.00");
+    world.faults.lift(rule);
+    hold.let_go();
+    world.converged("books").await;
+    assert!(price(&world, "b1").is_some_and(|p| p.contains("77")));
+    let stored = world.new.table(world.table("books")).stream.unwrap().1;
+    assert_eq!(stored["shard-1-0"], None, "the parent is finished");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_delivered_again_changes_nothing_for_good() {
+    let (world, crew) = following().await;
+    let rule = world.faults.always(Op::Read, Fault::Duplicate);
+    for n in 0..12 {
+        world.book("b1", &format!("{n}.00"));
+        world.old.delete(world.table("books"), "b2", false);
+        world.book("b2", &format!("{n}.00"));
+    }
+    world.old.delete(world.table("books"), "b2", false);
+    world.converged("books").await;
+    world.faults.lift(rule);
+    assert_eq!(price(&world, "b2"), None, "a repeated insert brought a deleted row back");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_read_back_and_not_guessed() {
+    let (world, crew) = following().await;
+    world.faults.put(Op::Apply, "books", 0, 2, Fault::FailAfter(ErrorKind::TimedOut));
+    for n in 0..9 {
+        world.book(&format!("b{n}"), "5.00");
+    }
+    let opened = world.faults.calls(Op::Positions);
+    world.converged("books").await;
+    until("the follower to read its positions back", || world.faults.calls(Op::Positions) > opened).await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn an_iterator_that_is_too_old_is_replaced_at_the_stored_position() {
+    let (world, crew) = following().await;
+    crew.pause();
+    until("the follower to rest", || crew.measured().tables["books"].phase == Phase::Paused).await;
+    world.clock.advance(20 * 60_000);
+    world.book("b1", "9.00");
+    crew.resume();
+    world.converged("books").await;
+    assert_eq!(crew.measured().tables["books"].retries, 0, "an old iterator is no trouble");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn another_process_goes_on_where_the_last_transaction_ended() {
+    let (world, mut crew) = following().await;
+    for n in 0..8 {
+        for b in 0..6 {
+            world.book(&format!("b{b}"), &format!("{n}.{b}0"));
+        }
+        world.old.split(world.table("books"), 1 + n % 2);
+        crew = world.restart(crew).await;
+        crew.ensure_following();
+    }
+    world.converged("books").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_expired_are_gone_and_counted_as_expired() {
+    let (world, crew) = following().await;
+    world.old.delete(world.table("books"), "b1", true);
+    world.old.delete(world.table("books"), "b2", false);
+    world.converged("books").await;
+    let stored = world.new.table(world.table("books"));
+    assert_eq!(stored.expired, 1, "deleted by TTL, and only that one");
+    assert!(!stored.rows.contains_key("b1") && !stored.rows.contains_key("b2"));
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn an_item_that_no_longer_fits_leaves_the_table_and_stands_in_the_ledger() {
+    let (world, crew) = following().await;
+    world.book("b1", "123456789.00");
+    let parked = || world.new.table(world.table("books")).parked;
+    until("the misfit to be parked", || parked().contains_key("b1")).await;
+    assert_eq!(price(&world, "b1"), None, "an older version would count as carried");
+    world.book("b1", "1.25");
+    world.converged("books").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn two_rows_with_one_unique_value_are_one_row_and_one_entry_of_the_ledger() {
+    let (world, crew) = following().await;
+    world.book_of("b1", "1.00", Some("same"), None);
+    until("the first", || world.differing("books").is_empty()).await;
+    world.book_of("b2", "1.00", Some("same"), None);
+    let stored = || world.new.table(world.table("books"));
+    until("the second to be parked", || stored().parked.contains_key("b2")).await;
+    assert!(!stored().rows.contains_key("b2"));
+    // The value becomes free: the row is tried again and comes in.
+    world.book_of("b1", "1.00", Some("other"), None);
+    until("the retry", || {
+        world.clock.advance(500);
+        stored().parked.is_empty()
+    })
+    .await;
+    assert_eq!(world.differing("books"), [""; 0]);
+    crew.stop().await;
+}
+
+/// Following must end for good, the lag must be unknown, and no step may call that caught up or drained.
+async fn is_red(world: &World, crew: &Arc<Crew>, says: &str) {
+    let told = || crew.measured().tables["books"].trouble.clone().unwrap_or_default();
+    until(says, || told().contains(says)).await;
+    let lag = crew.measured().tables["books"].lag;
+    assert_eq!((lag.apply.value, lag.capture.value), (None, None), "a gap has no lag: nobody knows");
+    assert_eq!(crew.measured().tables["books"].phase, Phase::Retrying);
+    let crew = crew.clone();
+    let step = world.plan.step("catch-up").unwrap().clone();
+    let state = world.diary.state();
+    let error = crew.perform(&step, 9, true, &state).await.expect_err("it is not caught up");
+    assert_eq!(error.class, ErrorClass::World);
+    assert!(error.advice.contains("new run"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_replaced_ends_following_for_good() {
+    let (world, crew) = following().await;
+    world.old.turn_off(world.table("books"));
+    world.book("b1", "8.00");
+    world.old.enable(world.table("books")).unwrap();
+    world.clock.advance(6_000);
+    is_red(&world, &crew, "replaced under us").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_turned_off_ends_following_for_good() {
+    let (world, crew) = following().await;
+    world.old.turn_off(world.table("books"));
+    world.clock.advance(6_000);
+    is_red(&world, &crew, "stream").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn records_trimmed_before_they_were_read_are_a_gap() {
+    let (world, crew) = following().await;
+    crew.pause();
+    until("the follower to rest", || crew.measured().tables["books"].phase == Phase::Paused).await;
+    for n in 0..9 {
+        world.book(&format!("b{n}"), "6.00");
+    }
+    world.old.trim(world.table("books"), 2);
+    crew.resume();
+    is_red(&world, &crew, "trimmed").await;
+    assert!(!world.differing("books").is_empty(), "the gap is real");
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_was_trimmed_unread_is_a_gap() {
+    let (world, crew) = following().await;
+    crew.pause();
+    until("the follower to rest", || crew.measured().tables["books"].phase == Phase::Paused).await;
+    for n in 0..9 {
+        world.book(&format!("b{n}"), "6.00");
+    }
+    world.old.split(world.table("books"), 1);
+    world.old.trim(world.table("books"), 0);
+    world.clock.advance(6_000);
+    crew.resume();
+    is_red(&world, &crew, "trimmed").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_older_than_the_stream_keeps_is_a_gap_even_when_nothing_says_trimmed() {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let crew = world.crew().await;
+    world.well(&crew, &["capture", "load"]).await;
+    world.clock.advance(24 * 3_600_000);
+    crew.ensure_following();
+    is_red(&world, &crew, "older than the stream keeps").await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn lag_grows_while_reads_are_throttled_refused_or_held() {
+    let stalls = [
+        Fault::Refuse(ErrorKind::Throttled),
+        Fault::Refuse(ErrorKind::Unreachable),
+        Fault::Refuse(ErrorKind::Denied),
+        Fault::Hold(Hold::default()),
+    ];
+    for fault in stalls {
+        let (world, crew) = following().await;
+        until("a lag", || crew.measured().tables["books"].lag.apply.value.is_some()).await;
+        world.faults.put(Op::Read, "Shop-books", 0, u32::MAX, fault.clone());
+        let calls = world.faults.calls(Op::Read);
+        until("the stall", || world.faults.calls(Op::Read) > calls + 2).await;
+        world.clock.advance(900_000);
+        // Unknown and stale are honest as well; a small number that claims to be of now is not.
+        let measured = crew.measured();
+        let fresh = measured.tables["books"].lag.apply.fresh(measured.at, 5_000);
+        assert!(fresh.is_none_or(|ms| ms >= 900_000.0), "{fault:?}: {fresh:?} ms behind, it says");
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_throttled_is_not_hidden_by_a_busy_one() {
+    let mut world = World::new();
+    // One read of the busy shard fills a batch, so it is applied before the other shard is asked.
+    world.old.page = 8;
+    world.book("b1", "1.00");
+    world.old.enable(world.table("books")).unwrap();
+    world.old.split(world.table("books"), 2);
+    let crew = world.crew().await;
+    world.well(&crew, &["capture", "load", "catch-up"]).await;
+    world.faults.put(Op::Read, "shard-1-2", 0, u32::MAX, Fault::Refuse(ErrorKind::Throttled));
+    let throttled = || world.faults.struck();
+    let before = throttled();
+    until("throttling", || throttled() > before).await;
+    let since = world.clock.peek();
+    for round in 0..6 {
+        world.clock.advance(150_000);
+        let applied = crew.measured().tables["books"].applied;
+        for n in 0..32 {
+            world.book(&format!("b{n}"), &format!("{round}.{n:02}"));
+        }
+        until("the busy shard to be applied", || crew.measured().tables["books"].applied > applied).await;
+        let m = crew.measured();
+        let lag = m.tables["books"].lag.apply.fresh(m.at, 5_000);
+        let behind = (world.clock.peek() - since) as f64 - 10_000.0;
+        assert!(lag.is_none_or(|ms| ms >= behind), "{lag:?} while a shard was not read for {behind} ms");
+    }
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn lag_comes_to_life_again_and_never_says_zero_for_a_throttled_quarter_of_an_hour() {
+    let (world, crew) = following().await;
+    let lag = || {
+        let m = crew.measured();
+        m.tables["books"].lag.apply.fresh(m.at, 5_000)
+    };
+    until("a lag", || lag().is_some()).await;
+    let rule = world.faults.put(Op::Read, "Shop-books", 0, u32::MAX, Fault::Refuse(ErrorKind::Throttled));
+    let calls = world.faults.calls(Op::Read);
+    until("throttling", || world.faults.calls(Op::Read) > calls + 1).await;
+    let since = world.clock.peek();
+    for _ in 0..30 {
+        world.clock.advance(30_000);
+        let known = lag();
+        assert!(known.is_none_or(|ms| ms + 10_000.0 >= (world.clock.peek() - since) as f64), "{known:?}");
+        tokio::task::yield_now().await;
+    }
+    world.faults.lift(rule);
+    until("a small lag again", || lag().is_some_and(|ms| ms < 60_000.0)).await;
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_steps_makes_no_lag_negative_and_loses_nothing() {
+    let (world, crew) = following().await;
+    for (n, step) in [-3_600_000, 7_200_000, -3_600_000].into_iter().enumerate() {
+        world.clock.step_wall(step);
+        world.book("b1", &format!("{n}.70"));
+        world.converged("books").await;
+        let lag = crew.measured().tables["books"].lag;
+        for reading in [lag.apply, lag.capture, lag.marker] {
+            assert!(reading.value.is_none_or(|ms| ms >= 0.0), "{reading:?}");
+        }
+    }
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_batch_of_empty_reads_is_not_the_end() {
+    let (world, crew) = following().await;
+    // Many calls in a row give nothing although there is something, as the developer guide warns.
+    world.faults.put(Op::Read, "Shop-books", 0, 6, Fault::Cut);
+    for n in 0..9 {
+        world.book(&format!("b{n}"), "2.50");
+    }
+    world.converged("books").await;
+    crew.stop().await;
+}

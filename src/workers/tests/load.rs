@@ -1,0 +1,116 @@
+//! The load, with every call going wrong at some time.
+
+use super::faults::{Fault, Op};
+use super::world::World;
+use crate::domain::run::ErrorClass;
+use crate::ports::ErrorKind;
+
+fn stocked() -> World {
+    let world = World::new();
+    for n in 0..40 {
+        world.author(&format!("a{n}"));
+        world.book_of(&format!("b{n:02}"), &format!("{n}.50"), Some(&format!("isbn-{n}")), Some(&format!("a{n}")));
+    }
+    world
+}
+
+#[tokio::test]
+async fn every_call_may_fail_once_before_and_after_its_effect() {
+    for op in [Op::Page, Op::Flush] {
+        for fault in [Fault::Refuse(ErrorKind::Unreachable), Fault::FailAfter(ErrorKind::TimedOut), Fault::Delay(900)] {
+            for skip in [0, 1, 5] {
+                let world = stocked();
+                let crew = world.crew().await;
+                world.well(&crew, &["capture"]).await;
+                world.faults.put(op, "books", skip, 1, fault.clone());
+                world.well(&crew, &["load"]).await;
+                assert_eq!(world.faults.struck(), 1, "{op:?} {fault:?} {skip}");
+                assert_eq!(world.differing("books"), [""; 0], "{op:?} {fault:?} {skip}");
+                let stored = world.new.table(world.table("books"));
+                let counted: u64 = stored.checkpoints.values().map(|c| c.rows).sum();
+                assert_eq!((counted, stored.rows.len()), (40, 40), "{op:?} {fault:?} {skip}: counted twice");
+                crew.stop().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_not_counted_twice_on_the_board() {
+    let world = stocked();
+    let crew = world.crew().await;
+    world.well(&crew, &["capture"]).await;
+    world.faults.put(Op::Flush, "books", 2, 3, Fault::FailAfter(ErrorKind::TimedOut));
+    world.well(&crew, &["load"]).await;
+    assert_eq!(crew.measured().tables["books"].loaded, 40);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_that_ends_in_the_middle_is_never_the_end_of_a_segment() {
+    let world = stocked();
+    let crew = world.crew().await;
+    world.well(&crew, &["capture"]).await;
+    world.faults.put(Op::Page, "books", 1, 1, Fault::Cut);
+    let error = world.perform(&crew, "load").await.expect_err("half a page cannot be carried");
+    assert!(error.message.contains("cannot be read"), "{error:?}");
+    let stored = world.new.table(world.table("books"));
+    assert!(stored.checkpoints.values().filter(|c| c.done).count() < 3, "the torn segment counts as read");
+    world.well(&crew, &["load"]).await;
+    assert_eq!(world.differing("books"), [""; 0]);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn trouble_that_does_not_pass_fails_the_step_and_says_what_was_tried() {
+    let world = stocked();
+    let crew = world.crew().await;
+    world.well(&crew, &["capture"]).await;
+    let rule = world.faults.put(Op::Flush, "books", 4, u32::MAX, Fault::Refuse(ErrorKind::Denied));
+    let error = world.perform(&crew, "load").await.expect_err("nothing can be written");
+    assert_eq!(error.class, ErrorClass::Permission, "{error:?}");
+    assert!(error.message.contains("Flush books"), "{error:?}");
+    assert!(crew.measured().tables["books"].phase != crate::domain::gauge::Phase::Loaded);
+    // A new process goes on from the checkpoints, and counts only once.
+    world.faults.lift(rule);
+    let crew = world.restart(crew).await;
+    world.well(&crew, &["load"]).await;
+    assert_eq!(world.differing("books"), [""; 0]);
+    assert_eq!(crew.measured().tables["books"].loaded, 40);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_loaded_before_the_stream_is_on() {
+    let world = stocked();
+    let crew = world.crew().await;
+    world.diary.start("load");
+    let error = world.perform(&crew, "load").await.expect_err("changes made meanwhile would be lost");
+    assert!(error.message.contains("no stream position"), "{error:?}");
+    assert_eq!(world.faults.calls(Op::Page), 0);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_load_that_dies_anywhere_is_taken_up_where_its_rows_stand() {
+    for held in 0..14 {
+        let world = stocked();
+        let crew = world.crew().await;
+        world.well(&crew, &["capture"]).await;
+        let hold = super::faults::Hold::default();
+        // Authors are loaded first: the hold may come in either table.
+        world.faults.put(Op::Flush, "", held * 2, u32::MAX, Fault::Hold(hold.clone()));
+        tokio::select! {
+            result = world.perform(&crew, "load") => panic!("the hold never came: {result:?}"),
+            () = hold.caught() => {}
+        }
+        let before = world.new.table(world.table("books")).rows.len();
+        hold.let_go();
+        let crew = world.restart(crew).await;
+        world.well(&crew, &["load"]).await;
+        assert!(world.new.table(world.table("books")).rows.len() >= before);
+        assert_eq!(world.differing("books"), [""; 0], "died at flush {held}");
+        assert_eq!(world.differing("authors"), [""; 0], "died at flush {held}");
+        crew.stop().await;
+    }
+}

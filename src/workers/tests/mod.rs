@@ -1,0 +1,16 @@
+//! The crew against a faked world: every port wrapped in faults, the clock driven by hand.
+//!
+//! The stores in [`world`] keep the contracts of the real ones (lineage, retention, expiring iterators, one
+//! transaction for rows and their progress); [`faults`] says what goes wrong at which call, or at random under a seed.
+
+mod compare;
+mod converge;
+mod cutover;
+mod drain;
+mod faults;
+mod faulty;
+mod follow;
+mod ledger;
+mod load;
+mod plan;
+mod world;

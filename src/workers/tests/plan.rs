@@ -1,0 +1,115 @@
+//! The trial's plan: two tables, one of which refers to the other, and a whole day's steps.
+
+use crate::domain::plan::*;
+
+fn column(name: &str, ty: ColumnType) -> Column {
+    let from = ColumnSource::Attribute(vec![name.into()]);
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id" }
+}
+
+fn table(id: &str, columns: Vec<Column>) -> Table {
+    Table {
+        id: id.into(),
+        source: format!("Shop-{id}"),
+        target: id.into(),
+        key: vec!["id".into()],
+        columns,
+        children: vec![],
+        foreign_keys: vec![],
+        ttl: Some("expires".into()),
+        marker_prefix: "marker#".into(),
+        ddl: None,
+    }
+}
+
+fn switch(id: &str, to: &str) -> Switch {
+    Switch {
+        id: id.into(),
+        title: id.into(),
+        kind: SwitchKind::Parameter { name: format!("/{id}"), secure: id == "writes" },
+        expect: None,
+        to: ValueRef::Literal(to.into()),
+    }
+}
+
+fn step(id: &str, kind: StepKind) -> Step {
+    Step {
+        id: id.into(),
+        title: id.into(),
+        at_ms: 0,
+        takes_ms: 1_000,
+        owner: "lead".into(),
+        kind,
+        start: Start::WhenReady,
+        confirm: Confirm::None,
+        undo: String::new(),
+    }
+}
+
+/// The plan.
+pub fn plan() -> Plan {
+    let mut books = table(
+        "books",
+        vec![
+            column("id", ColumnType::Text),
+            column("price", ColumnType::Numeric(Some((8, 2)))),
+            column("isbn", ColumnType::Varchar(20)),
+            column("author", ColumnType::Text),
+        ],
+    );
+    books.foreign_keys = vec![ForeignKey { columns: vec!["author".into()], references: "authors".into() }];
+    let authors = table("authors", vec![column("id", ColumnType::Text), column("name", ColumnType::Text)]);
+    let probe = Probe {
+        id: "write".into(),
+        method: "POST".into(),
+        url: "http://127.0.0.1:1/write".into(),
+        body: None,
+        accept: vec![],
+        refused: vec![503],
+        contains: None,
+        every_ms: 1_000,
+        timeout_ms: 1_000,
+    };
+    Plan {
+        name: "trial".into(),
+        environment: "test".into(),
+        production: false,
+        t0: None,
+        downtime_budget_ms: 60_000,
+        tables: vec![books, authors],
+        stays: vec![],
+        switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],
+        freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 3, timeout_ms: 5_000 }),
+        probes: vec![probe],
+        signals: vec![Signal {
+            id: "lag".into(),
+            unit: "s".into(),
+            source: SignalSource::Lag,
+            side: Side::Both,
+            limit: Some(30.0),
+            stale_ms: 5_000,
+        }],
+        gates: vec![Gate {
+            id: "in-sync".into(),
+            title: "in sync".into(),
+            criteria: vec![Criterion { signal: "lag".into(), op: Op::Below, value: 2.0 }],
+            hold_ms: 1_000,
+            give_up_ms: None,
+            on_fail: OnFail::Hold,
+        }],
+        steps: vec![
+            step("capture", StepKind::Capture),
+            step("load", StepKind::Load),
+            step("catch-up", StepKind::CatchUp { max_lag_ms: 60_000 }),
+            step("verify", StepKind::Verify),
+            step("arm", StepKind::Arm),
+            step("freeze", StepKind::Freeze),
+            step("drain", StepKind::Drain),
+            step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }),
+            step("thaw", StepKind::Thaw),
+        ],
+        load: Load { segments: 3, workers: 2, read_budget_rcu: None },
+        follow: Follow { poll_ms: 5, batch: 6, marker_every_ms: 3_600_000 },
+        verify: Verify { floor: 1.0, settle_ms: 2_000, segments: 2, list_limit: 50 },
+    }
+}

@@ -1,0 +1,204 @@
+//! A world in memory that keeps the ports' real contracts, with a fault possible at every call.
+
+mod clock;
+mod diary;
+mod new;
+mod old;
+mod places;
+mod reader;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use clock::HandClock;
+pub use diary::{Diary, Entry};
+pub use new::NewStore;
+pub use old::OldStore;
+pub use places::Places;
+
+use super::faults::Faults;
+use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble};
+use super::plan::plan;
+use crate::domain::mapping::{Mapped, TableMapping};
+use crate::domain::plan::{Plan, Table};
+use crate::domain::run::{Actor, Cause, Event, Evidence, StepError, way_back};
+use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::workers::undo::{Undo, UndoReport};
+use crate::workers::{Captured, Crew, Ports};
+
+/// Longest a test waits for something that must come.
+const AT_MOST: Duration = Duration::from_secs(60);
+
+/// Both sides, the switches, the journal, the clock and the faults.
+pub struct World {
+    pub plan: Arc<Plan>,
+    pub clock: Arc<HandClock>,
+    pub old: OldStore,
+    pub new: NewStore,
+    pub places: Places,
+    pub diary: Diary,
+    pub faults: Faults,
+}
+
+impl World {
+    /// The trial plan's world, empty.
+    pub fn new() -> Self {
+        Self::with(plan())
+    }
+
+    /// A world for this plan, empty, with a run open.
+    pub fn with(plan: Plan) -> Self {
+        let clock = Arc::new(HandClock::default());
+        let diary = Diary::default();
+        diary.open(&plan);
+        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old")];
+        Self {
+            old: OldStore::new(&plan.tables, Arc::clone(&clock)),
+            new: NewStore::new(&plan.tables, Arc::clone(&clock)),
+            places: Places::new(&first, diary.clone()),
+            faults: Faults::default(),
+            plan: Arc::new(plan),
+            clock,
+            diary,
+        }
+    }
+
+    /// The table with this id.
+    pub fn table(&self, id: &str) -> &Table {
+        self.plan.table(id).expect("a table of the plan")
+    }
+
+    fn trouble(&self) -> Trouble {
+        Trouble { faults: self.faults.clone(), clock: Arc::clone(&self.clock) }
+    }
+
+    /// The ports, each behind its faults.
+    pub fn ports(&self) -> Ports {
+        let t = || self.trouble();
+        let switches = Arc::new(FaultySwitches(Arc::new(self.places.clone()), t()));
+        Ports {
+            source: Arc::new(FaultySource(Arc::new(self.old.clone()), t())),
+            changes: Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t())),
+            target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), t())),
+            switches,
+            probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
+            metrics: None,
+            clock: Arc::<HandClock>::clone(&self.clock),
+        }
+    }
+
+    /// A process: a crew at rest, which knows what the journal tells it.
+    pub async fn crew(&self) -> Arc<Crew> {
+        let facts = Arc::new(FaultyFacts(Arc::new(self.diary.clone()), self.trouble()));
+        let crew = Crew::new(Arc::clone(&self.plan), self.ports(), facts);
+        crew.recapture(&self.diary.state()).await;
+        crew
+    }
+
+    /// Performs a step as the engine does: the fact that it starts, the work, the fact that it ended.
+    pub async fn perform(&self, crew: &Arc<Crew>, id: &str) -> Result<Vec<Evidence>, StepError> {
+        let attempt = self.diary.start(id);
+        let step = self.plan.step(id).expect("a step of the plan").clone();
+        let state = self.diary.state();
+        let result = crew.perform(&step, attempt, attempt > 1, &state).await;
+        self.diary.end(id, &result);
+        result
+    }
+
+    /// Performs steps that must go well.
+    pub async fn well(&self, crew: &Arc<Crew>, ids: &[&str]) {
+        for id in ids {
+            let result = self.perform(crew, id).await;
+            assert!(result.is_ok(), "{id}: {result:?}");
+        }
+    }
+
+    /// The process dies: whatever it was doing ends where it stands, and another one takes the run up.
+    pub async fn restart(&self, crew: Arc<Crew>) -> Arc<Crew> {
+        crew.stop().await;
+        drop(crew);
+        self.diary.fact(Event::RunResumed { operator: "bob".into(), host: "bastion-2".into() }).unwrap();
+        self.crew().await
+    }
+
+    /// Goes back as another process would, with nothing in memory.
+    pub async fn roll_back(&self, captured: &Captured) -> UndoReport {
+        let ordered = Event::RollbackOrdered { by: Actor::Operator("alice".into()), cause: Cause::Asked };
+        self.diary.fact(ordered).unwrap();
+        let state = self.diary.state();
+        let ports = self.ports();
+        let undo = Undo {
+            plan: &self.plan,
+            switches: &*ports.switches,
+            probes: &*ports.probes,
+            clock: Arc::<HandClock>::clone(&self.clock),
+            captured,
+            tell: &self.diary,
+            pass: state.last_seq.to_string(),
+        };
+        undo.go(&way_back(&self.plan, &state)).await
+    }
+
+    /// Puts a book.
+    pub fn book(&self, id: &str, price: &str) {
+        self.book_of(id, price, None, None);
+    }
+
+    /// Puts a book with an isbn and an author.
+    pub fn book_of(&self, id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) {
+        let text = |v: &str| Attr::Str(v.to_owned().into());
+        let mut attrs = vec![("id".into(), text(id)), ("price".into(), Attr::Num(price.to_owned().into()))];
+        attrs.extend(isbn.map(|v| ("isbn".into(), text(v))));
+        attrs.extend(author.map(|v| ("author".into(), text(v))));
+        self.old.put(self.table("books"), Item { attrs });
+    }
+
+    /// Puts an author.
+    pub fn author(&self, id: &str) {
+        let text = |v: &str| Attr::Str(v.to_owned().into());
+        let attrs = vec![("id".into(), text(id)), ("name".into(), text("somebody"))];
+        self.old.put(self.table("authors"), Item { attrs });
+    }
+
+    /// What the target ought to hold of a table, mapped by the plan; items that do not fit are left out.
+    pub fn wanted(&self, id: &str) -> BTreeMap<String, OwnedRow> {
+        let table = self.table(id);
+        let mapping = TableMapping::new(table);
+        let mut rows = BTreeMap::new();
+        for (key, item) in self.old.items(table) {
+            let mut mapped = Mapped::default();
+            if mapping.marker(&item).is_none() && mapping.map(&item, &mut mapped).is_ok() {
+                rows.insert(key, mapped.row.into_iter().map(Cell::into_owned).collect());
+            }
+        }
+        rows
+    }
+
+    /// Keys on which both sides differ, parked ones left out.
+    pub fn differing(&self, id: &str) -> Vec<String> {
+        let (wanted, stored) = (self.wanted(id), self.new.table(self.table(id)));
+        let keys: std::collections::BTreeSet<&String> = wanted.keys().chain(stored.rows.keys()).collect();
+        let differs = |k: &String| wanted.get(k) != stored.rows.get(k);
+        let parked = |k: &String| stored.parked.contains_key(k) && !stored.rows.contains_key(k);
+        keys.into_iter().filter(|k| differs(k) && !parked(k)).cloned().collect()
+    }
+
+    /// Waits until both sides are equal and nothing is parked.
+    pub async fn converged(&self, id: &str) {
+        until("both sides to be equal", || {
+            self.differing(id).is_empty() && self.new.table(self.table(id)).parked.is_empty()
+        })
+        .await;
+    }
+}
+
+/// Waits for a condition. Panics when it does not come.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < AT_MOST, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,281 @@
+//! The new side in memory: rows, ledger, checkpoints and positions, changed in one transaction at a time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::clock::HandClock;
+use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::plan::Table;
+use crate::domain::value::{Cell, Key, OwnedRow};
+use crate::ports::{
+    Applied, ChangeBatch, Checkpoint, ErrorKind, Lease, ParkedRow, PortError, PortResult, Position, RowChange,
+};
+
+/// A row on its way in: key text, key JSON, cells.
+pub type Waiting = (Key, String, OwnedRow);
+
+/// One table with its bookkeeping.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub rows: BTreeMap<String, OwnedRow>,
+    pub checkpoints: BTreeMap<(u32, u32), Checkpoint>,
+    pub stream: Option<(String, BTreeMap<String, Option<Position>>)>,
+    /// Parked rows by key, with the order they came in.
+    pub parked: BTreeMap<String, (u64, ParkedRow)>,
+    pub expired: u64,
+    pub markers: BTreeMap<String, crate::domain::at::At>,
+}
+
+/// Everything in the target.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub tables: BTreeMap<String, Stored>,
+    pub lease: Option<Lease>,
+    /// Row changes by anybody.
+    pub writes: u64,
+    parked: u64,
+}
+
+/// The target. Cloning shares.
+#[derive(Clone)]
+pub struct NewStore {
+    state: Arc<Mutex<State>>,
+    plan: Arc<Vec<Table>>,
+    pub clock: Arc<HandClock>,
+}
+
+impl NewStore {
+    /// The plan's tables, empty. Columns called `isbn` are unique, foreign keys are enforced.
+    pub fn new(tables: &[Table], clock: Arc<HandClock>) -> Self {
+        Self { state: Arc::default(), plan: Arc::new(tables.to_vec()), clock }
+    }
+
+    /// The state, locked.
+    pub fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A copy of one table.
+    pub fn table(&self, table: &Table) -> Stored {
+        self.locked().tables.get(&table.id).cloned().unwrap_or_default()
+    }
+
+    /// What another program does to a row: puts it, past every mapping.
+    pub fn foreign_put(&self, table: &Table, row: OwnedRow) {
+        let key = row_key(table, &row);
+        let mut state = self.locked();
+        state.writes += 1;
+        state.tables.entry(table.id.clone()).or_default().rows.insert(key, row);
+    }
+
+    /// What another program does to a row: removes it. Says whether it was there.
+    pub fn foreign_delete(&self, table: &Table, key: &str) -> bool {
+        let mut state = self.locked();
+        state.writes += 1;
+        state.tables.entry(table.id.clone()).or_default().rows.remove(key).is_some()
+    }
+
+    /// Runs a transaction: all of it or nothing.
+    pub fn transact<R>(&self, work: impl FnOnce(&mut State, &[Table]) -> PortResult<R>) -> PortResult<R> {
+        let mut state = self.locked();
+        let mut draft = state.clone();
+        let result = work(&mut draft, &self.plan)?;
+        *state = draft;
+        Ok(result)
+    }
+
+    /// Rows with their parked companions and their checkpoint.
+    pub fn flush(
+        &self,
+        table: &Table,
+        rows: &[Waiting],
+        parked: &[ParkedRow],
+        checkpoint: &Checkpoint,
+    ) -> PortResult<Applied> {
+        self.transact(|state, plan| {
+            let refused = state.land(plan, table, rows);
+            let lost = refused.len() as u64;
+            state.park(table, parked);
+            state.park(table, &refused);
+            let counted =
+                Checkpoint { rows: checkpoint.rows - lost, parked: checkpoint.parked + lost, ..checkpoint.clone() };
+            let part = (counted.part.of, counted.part.index);
+            state.tables.entry(table.id.clone()).or_default().checkpoints.insert(part, counted);
+            Ok(Applied { upserted: rows.len() as u64 - lost, deleted: 0, parked: refused })
+        })
+    }
+
+    /// Changes with the positions they reach.
+    pub fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
+        let at = self.clock.true_wall();
+        self.transact(|state, plan| {
+            state.fence(table, &batch)?;
+            let mut applied = Applied::default();
+            let (mut rows, mut removals, mut parks) = (Vec::new(), Vec::new(), Vec::new());
+            for change in batch.rows {
+                match change {
+                    RowChange::Upsert { key, key_json, row, .. } => rows.push((key, key_json, row)),
+                    RowChange::Delete { key, key_json, row_key } => removals.push((key, key_json, text(&row_key))),
+                    RowChange::Park(row) => parks.push(row),
+                }
+            }
+            for parked in &parks {
+                state.remove(plan, table, &parked.key.0);
+            }
+            removals.retain(|(key, _, row)| {
+                let gone = state.remove(plan, table, row);
+                if gone {
+                    state.unpark(table, &key.0);
+                    applied.deleted += 1;
+                }
+                !gone
+            });
+            applied.parked = state.land(plan, table, &rows);
+            applied.upserted = (rows.len() - applied.parked.len()) as u64;
+            // Rows of this batch may have let go of the ones that could not be deleted.
+            for (key, key_json, row) in removals {
+                if state.remove(plan, table, &row) {
+                    state.unpark(table, &key.0);
+                    applied.deleted += 1;
+                } else {
+                    let misfit = Misfit { column: "-".into(), reason: MisfitReason::ForeignKey };
+                    applied.parked.push(ParkedRow { table: table.id.clone(), key, misfit, key_json });
+                }
+            }
+            state.park(table, &parks);
+            state.park(table, &applied.parked.clone());
+            let stored = state.tables.entry(table.id.clone()).or_default();
+            if let Some((_, positions)) = &mut stored.stream {
+                positions.extend(batch.positions.into_iter().map(|(s, p)| (s, Some(p))));
+                positions.extend(batch.finished.into_iter().map(|s| (s, None)));
+            }
+            stored.markers.extend(batch.markers.into_iter().map(|n| (n, at)));
+            stored.expired += batch.expired;
+            Ok(applied)
+        })
+    }
+}
+
+impl State {
+    /// Lands rows one by one until nothing more lands; what is left is refused, and leaves no older self behind.
+    fn land(&mut self, plan: &[Table], table: &Table, rows: &[Waiting]) -> Vec<ParkedRow> {
+        let mut left: Vec<&Waiting> = rows.iter().collect();
+        loop {
+            let before = left.len();
+            left.retain(|(key, _, row)| {
+                let refused = self.refusal(plan, table, row).is_some();
+                if !refused {
+                    self.unpark(table, &key.0);
+                    self.writes += 1;
+                    let stored = self.tables.entry(table.id.clone()).or_default();
+                    stored.rows.insert(row_key(table, row), row.clone());
+                }
+                refused
+            });
+            if left.len() == before {
+                break;
+            }
+        }
+        let mut parked = Vec::new();
+        for (key, key_json, row) in left {
+            let misfit = self.refusal(plan, table, row).expect("it was refused");
+            self.remove(plan, table, &row_key(table, row));
+            parked.push(ParkedRow { table: table.id.clone(), key: key.clone(), misfit, key_json: key_json.clone() });
+        }
+        parked
+    }
+
+    fn refusal(&self, plan: &[Table], table: &Table, row: &OwnedRow) -> Option<Misfit> {
+        let own = row_key(table, row);
+        let empty = Stored::default();
+        let stored = self.tables.get(&table.id).unwrap_or(&empty);
+        for (n, column) in table.columns.iter().enumerate().filter(|(_, c)| c.name == "isbn") {
+            let taken = row[n] != Cell::Null && stored.rows.iter().any(|(k, r)| *k != own && r[n] == row[n]);
+            if taken {
+                return Some(Misfit { column: column.name.clone(), reason: MisfitReason::DuplicateUnique });
+            }
+        }
+        for fk in &table.foreign_keys {
+            let place = |c: &String| table.columns.iter().position(|x| x.name == *c).expect("a column");
+            let cells: OwnedRow = fk.columns.iter().map(|c| row[place(c)].clone()).collect();
+            let parents = plan.iter().find(|t| t.id == fk.references).and_then(|t| self.tables.get(&t.id));
+            let there = parents.is_some_and(|p| p.rows.contains_key(&text(&cells)));
+            if !cells.contains(&Cell::Null) && !there {
+                return Some(Misfit { column: fk.columns[0].clone(), reason: MisfitReason::ForeignKey });
+            }
+        }
+        None
+    }
+
+    /// Removes a row unless others still refer to it; one that is not there counts as removed.
+    fn remove(&mut self, plan: &[Table], table: &Table, key: &str) -> bool {
+        let referred = plan.iter().any(|child| {
+            child.foreign_keys.iter().filter(|fk| fk.references == table.id).any(|fk| {
+                let places: Vec<usize> =
+                    fk.columns.iter().filter_map(|c| child.columns.iter().position(|x| x.name == *c)).collect();
+                let rows = self.tables.get(&child.id).map(|t| &t.rows);
+                let at = |row: &OwnedRow| text(&places.iter().map(|p| row[*p].clone()).collect::<Vec<_>>());
+                rows.is_some_and(|rows| rows.values().any(|row| at(row) == key))
+            })
+        });
+        if referred {
+            return false;
+        }
+        let stored = self.tables.entry(table.id.clone()).or_default();
+        self.writes += u64::from(stored.rows.remove(key).is_some());
+        true
+    }
+
+    fn park(&mut self, table: &Table, rows: &[ParkedRow]) {
+        for row in rows {
+            self.parked += 1;
+            let first = self.parked;
+            let ledger = &mut self.tables.entry(table.id.clone()).or_default().parked;
+            let seen = ledger.get(&row.key.0).map_or(first, |(seen, _)| *seen);
+            ledger.insert(row.key.0.clone(), (seen, row.clone()));
+        }
+    }
+
+    fn unpark(&mut self, table: &Table, key: &str) {
+        self.tables.entry(table.id.clone()).or_default().parked.remove(key);
+    }
+
+    /// Refuses positions that go back: somebody else has overtaken this follower.
+    fn fence(&self, table: &Table, batch: &ChangeBatch) -> PortResult<()> {
+        if batch.positions.is_empty() && batch.finished.is_empty() {
+            return Ok(());
+        }
+        let conflict = |why: &str| PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why);
+        let stored = self.tables.get(&table.id).and_then(|t| t.stream.as_ref());
+        let Some((_, stored)) = stored else { return Err(conflict("no start is stored")) };
+        for (shard, new) in &batch.positions {
+            let overtaken = match stored.get(shard) {
+                None => false,
+                Some(None) => !batch.finished.contains(shard),
+                Some(Some(old)) => match (new.0.parse::<u64>(), old.0.parse::<u64>()) {
+                    (Ok(new), Ok(old)) => new < old,
+                    _ => false,
+                },
+            };
+            if overtaken {
+                return Err(conflict("the shard stands further on than this batch"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A row's key as the store keeps it.
+pub fn row_key(table: &Table, row: &[Cell<'static>]) -> String {
+    let key: OwnedRow = table.columns.iter().zip(row).filter(|(c, _)| c.key).map(|(_, cell)| cell.clone()).collect();
+    text(&key)
+}
+
+/// Key cells as text. The trial tables have text keys only.
+pub fn text(key: &[Cell<'static>]) -> String {
+    let part = |cell: &Cell<'static>| match cell {
+        Cell::Text(s) => s.to_string(),
+        other => format!("{other:?}"),
+    };
+    key.iter().map(part).collect::<Vec<_>>().join("|")
+}

@@ -1,0 +1,270 @@
+//! The old side in memory: tables with streams that have shards, lineage, retention and expiring iterators, as
+//! DynamoDB Streams documents them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::clock::HandClock;
+use crate::domain::mapping::TableMapping;
+use crate::domain::plan::Table;
+use crate::domain::value::Item;
+use crate::ports::{Batch, Change, ChangeKind, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+
+/// An iterator lives this long (developer guide: 15 minutes).
+const ITERATOR_MS: i64 = 15 * 60_000;
+
+/// One shard: the half-open range of key hashes it takes, and its records.
+#[derive(Clone, Debug)]
+struct ShardState {
+    shard: Shard,
+    range: (u16, u16),
+    records: Vec<Change>,
+    /// Sequence number of the newest record that was trimmed.
+    trimmed: u64,
+}
+
+#[derive(Clone, Debug)]
+struct StreamState {
+    arn: String,
+    shards: Vec<ShardState>,
+    born: u32,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+struct OldTable {
+    mapping: TableMapping,
+    items: BTreeMap<String, Item<'static>>,
+    stream: Option<StreamState>,
+    streams: u32,
+    /// Sequence numbers begin so that their lengths differ soon: text order would be wrong order.
+    sequence: u64,
+}
+
+/// Every table of the old side. Cloning shares.
+#[derive(Clone)]
+pub struct OldStore {
+    tables: Arc<Mutex<BTreeMap<String, OldTable>>>,
+    clock: Arc<HandClock>,
+    /// Most records one read gives.
+    pub page: usize,
+}
+
+impl OldStore {
+    /// The plan's tables, empty, without streams.
+    pub fn new(tables: &[Table], clock: Arc<HandClock>) -> Self {
+        let empty = |t: &Table| OldTable {
+            mapping: TableMapping::new(t),
+            items: BTreeMap::new(),
+            stream: None,
+            streams: 0,
+            sequence: 7,
+        };
+        let tables = tables.iter().map(|t| (t.source.clone(), empty(t))).collect();
+        Self { tables: Arc::new(Mutex::new(tables)), clock, page: 4 }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, OldTable>> {
+        self.tables.lock().unwrap()
+    }
+
+    fn with<R>(&self, table: &Table, f: impl FnOnce(&mut OldTable) -> R) -> PortResult<R> {
+        let mut tables = self.locked();
+        let found = tables.get_mut(&table.source);
+        let missing = || PortError::new(ErrorKind::NotFound, "find", &table.source, "no such table");
+        found.map(f).ok_or_else(missing)
+    }
+
+    /// Puts an item; one that changes nothing leaves no record, as the store does it.
+    pub fn put(&self, table: &Table, item: Item<'static>) {
+        let at = self.clock.true_wall();
+        self.with(table, |t| {
+            let (key, _) = t.mapping.key(&item).unwrap();
+            let before = t.items.insert(key.0.clone(), item.clone());
+            if before.as_ref() == Some(&item) {
+                return;
+            }
+            let kind = if before.is_some() { ChangeKind::Modify } else { ChangeKind::Insert };
+            t.record(&key.0, kind, key_of(table, &item), Some(item), at);
+        })
+        .unwrap();
+    }
+
+    /// Deletes an item by its key text; `expired` when TTL does it. Says whether it was there.
+    pub fn delete(&self, table: &Table, key: &str, expired: bool) -> bool {
+        let at = self.clock.true_wall();
+        self.with(table, |t| {
+            let Some(item) = t.items.remove(key) else { return false };
+            t.record(key, ChangeKind::Remove { expired }, key_of(table, &item), None, at);
+            true
+        })
+        .unwrap()
+    }
+
+    /// Items by key text.
+    pub fn items(&self, table: &Table) -> BTreeMap<String, Item<'static>> {
+        self.with(table, |t| t.items.clone()).unwrap()
+    }
+
+    /// Turns the stream on if it is off.
+    pub fn enable(&self, table: &Table) -> PortResult<Stream> {
+        self.with(table, |t| {
+            if t.stream.is_none() {
+                t.streams += 1;
+                let arn = format!("arn:{}/stream/{}", table.source, t.streams);
+                let first = ShardState {
+                    shard: Shard { id: format!("shard-{}-0", t.streams), parent: None, closed: false },
+                    range: (0, 256),
+                    records: vec![],
+                    trimmed: 0,
+                };
+                t.stream = Some(StreamState { arn, shards: vec![first], born: 1 });
+            }
+        })?;
+        self.stream(table).map(|s| s.expect("it is on"))
+    }
+
+    /// Turns the stream off: whatever it held cannot be had any more.
+    pub fn turn_off(&self, table: &Table) {
+        self.with(table, |t| t.stream = None).unwrap();
+    }
+
+    /// The stream as it is.
+    pub fn stream(&self, table: &Table) -> PortResult<Option<Stream>> {
+        self.with(table, |t| {
+            t.stream
+                .as_ref()
+                .map(|s| Stream { id: s.arn.clone(), shards: s.shards.iter().map(|x| x.shard.clone()).collect() })
+        })
+    }
+
+    /// Every open shard ends and goes on in as many children: two is a split, one is a roll-over.
+    pub fn split(&self, table: &Table, children: u16) {
+        self.with(table, |t| {
+            let generation = t.streams;
+            let Some(stream) = &mut t.stream else { return };
+            let mut born = Vec::new();
+            for parent in stream.shards.iter_mut().filter(|s| !s.shard.closed) {
+                let (low, high) = parent.range;
+                let width = (high - low) / children;
+                if width == 0 {
+                    continue;
+                }
+                parent.shard.closed = true;
+                for n in 0..children {
+                    let end = if n + 1 == children { high } else { low + (n + 1) * width };
+                    born.push(ShardState {
+                        shard: Shard {
+                            id: format!("shard-{generation}-{}", stream.born),
+                            parent: Some(parent.shard.id.clone()),
+                            closed: false,
+                        },
+                        range: (low + n * width, end),
+                        records: vec![],
+                        trimmed: 0,
+                    });
+                    stream.born += 1;
+                }
+            }
+            stream.shards.extend(born);
+        })
+        .unwrap();
+    }
+
+    /// Trims the oldest records of every shard down to `keep`, and closed shards that hold nothing more.
+    pub fn trim(&self, table: &Table, keep: usize) {
+        self.with(table, |t| {
+            let Some(stream) = &mut t.stream else { return };
+            for shard in &mut stream.shards {
+                let gone = shard.records.len().saturating_sub(keep);
+                if let Some(last) = shard.records.drain(..gone).next_back() {
+                    shard.trimmed = number(&last.position);
+                }
+            }
+            stream.shards.retain(|s| !(s.shard.closed && s.records.is_empty()));
+        })
+        .unwrap();
+    }
+
+    /// An iterator, as text that says where it stands and when it was made.
+    pub fn iterator(&self, arn: &str, id: &str, from: &ReadFrom) -> PortResult<String> {
+        let gone = || PortError::new(ErrorKind::NotFound, "get an iterator", id, "no such stream or shard");
+        let tables = self.locked();
+        let stream = tables.values().filter_map(|t| t.stream.as_ref()).find(|s| s.arn == arn).ok_or_else(gone)?;
+        let shard = stream.shards.iter().find(|s| s.shard.id == id).ok_or_else(gone)?;
+        let after = match from {
+            ReadFrom::Oldest => shard.trimmed,
+            ReadFrom::At(p) => number(p) - 1,
+            ReadFrom::After(p) => number(p),
+            ReadFrom::Newest => shard.records.last().map_or(shard.trimmed, |c| number(&c.position)),
+        };
+        if after < shard.trimmed {
+            return Err(PortError::new(ErrorKind::Trimmed, "get an iterator", id, "the position was trimmed"));
+        }
+        Ok(format!("{arn}|{id}|{after}|{}", self.clock.peek()))
+    }
+
+    /// Reads on. Records come in pages; an empty page says nothing about the end.
+    pub fn read(&self, iterator: &str) -> PortResult<Batch> {
+        let parts: Vec<&str> = iterator.split('|').collect();
+        let [arn, id, after, born] = parts[..] else { panic!("not an iterator of ours: {iterator}") };
+        let (after, born): (u64, i64) = (after.parse().unwrap(), born.parse().unwrap());
+        if self.clock.peek() - born > ITERATOR_MS {
+            return Err(PortError::new(ErrorKind::Expired, "read", id, "the iterator is too old"));
+        }
+        let tables = self.locked();
+        let gone = || PortError::new(ErrorKind::NotFound, "read", id, "no such stream or shard");
+        let stream = tables.values().filter_map(|t| t.stream.as_ref()).find(|s| s.arn == arn).ok_or_else(gone)?;
+        let shard = stream.shards.iter().find(|s| s.shard.id == id).ok_or_else(gone)?;
+        if after < shard.trimmed {
+            return Err(PortError::new(ErrorKind::Trimmed, "read", id, "the position was trimmed"));
+        }
+        let left: Vec<&Change> = shard.records.iter().filter(|c| number(&c.position) > after).collect();
+        let changes: Vec<Change> = left.iter().take(self.page).map(|c| (*c).clone()).collect();
+        let ended = shard.shard.closed && changes.len() == left.len();
+        let reached = changes.last().map_or(after, |c| number(&c.position));
+        let next = (!ended).then(|| format!("{arn}|{id}|{reached}|{}", self.clock.peek()));
+        Ok(Batch { changes, next })
+    }
+
+    /// The records a shard holds up to and including a position, oldest first: what a re-delivery repeats.
+    pub fn delivered(&self, id: &str, up_to: &Position) -> Vec<Change> {
+        let tables = self.locked();
+        let shards = tables.values().filter_map(|t| t.stream.as_ref()).flat_map(|s| &s.shards);
+        let shard = shards.filter(|s| s.shard.id == id);
+        shard.flat_map(|s| &s.records).filter(|c| number(&c.position) <= number(up_to)).cloned().collect()
+    }
+}
+
+impl OldTable {
+    fn record(
+        &mut self,
+        key: &str,
+        kind: ChangeKind,
+        keys: Item<'static>,
+        image: Option<Item<'static>>,
+        at: crate::domain::at::At,
+    ) {
+        self.sequence += 1;
+        let position = Position(self.sequence.to_string());
+        // The store rounds down to the second.
+        let at = crate::domain::at::At(at.0 - at.0.rem_euclid(1000));
+        let place = place(key);
+        let Some(stream) = &mut self.stream else { return };
+        let open = stream.shards.iter_mut().find(|s| !s.shard.closed && (s.range.0..s.range.1).contains(&place));
+        open.expect("every key has an open shard").records.push(Change { kind, key: keys, image, position, at });
+    }
+}
+
+/// Where a key's records go: 0..256.
+fn place(key: &str) -> u16 {
+    u16::from(key.bytes().fold(7_u8, |h, b| h.wrapping_mul(31).wrapping_add(b)))
+}
+
+fn key_of(table: &Table, item: &Item<'static>) -> Item<'static> {
+    Item { attrs: item.attrs.iter().filter(|(n, _)| table.key.iter().any(|k| k == n)).cloned().collect() }
+}
+
+fn number(position: &Position) -> u64 {
+    position.0.parse().unwrap()
+}

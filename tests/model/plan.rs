@@ -1,0 +1,71 @@
+//! The runbook the model walks through, and the first fact of its run.
+
+use cutover::domain::at::At;
+use cutover::domain::plan::{
+    Confirm, Follow, Freeze, Load, Plan, Start, Step, StepKind, Switch, SwitchKind, ValueRef, Verify,
+};
+use cutover::domain::run::Event;
+
+fn step(id: &str, kind: StepKind) -> Step {
+    Step {
+        id: id.into(),
+        title: id.into(),
+        at_ms: 0,
+        takes_ms: 1,
+        owner: "lead".into(),
+        kind,
+        start: Start::WhenReady,
+        confirm: Confirm::None,
+        undo: String::new(),
+    }
+}
+
+fn switch(id: &str, to: &str) -> Switch {
+    let kind = SwitchKind::Parameter { name: format!("/{id}"), secure: false };
+    Switch { id: id.into(), title: id.into(), kind, expect: None, to: ValueRef::Literal(to.into()) }
+}
+
+/// Every step that moves data or changes a switch, in the shipped plan's order.
+pub fn plan() -> Plan {
+    Plan {
+        name: "model".into(),
+        environment: "model".into(),
+        production: false,
+        t0: None,
+        downtime_budget_ms: 1,
+        tables: vec![],
+        stays: vec![],
+        switches: vec![switch("mode", "frozen"), switch("writes", "new")],
+        freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 0, timeout_ms: 1 }),
+        probes: vec![],
+        signals: vec![],
+        gates: vec![],
+        steps: vec![
+            step("capture", StepKind::Capture),
+            step("load", StepKind::Load),
+            step("arm", StepKind::Arm),
+            step("freeze", StepKind::Freeze),
+            step("drain", StepKind::Drain),
+            step("switch", StepKind::Switch { switches: vec!["writes".into()] }),
+            step("thaw", StepKind::Thaw),
+        ],
+        load: Load { segments: 1, workers: 1, read_budget_rcu: None },
+        follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
+        verify: Verify { floor: 1.0, settle_ms: 0, segments: 1, list_limit: 1 },
+    }
+}
+
+/// The run is opened.
+pub fn opened(plan: &Plan) -> Event {
+    Event::RunOpened {
+        run: "model".into(),
+        plan: plan.name.clone(),
+        plan_hash: String::new(),
+        environment: plan.environment.clone(),
+        operator: "alice".into(),
+        host: "bastion".into(),
+        version: "0".into(),
+        t0: At(0),
+        steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
+    }
+}
