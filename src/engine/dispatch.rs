@@ -157,6 +157,7 @@ impl Engine {
             waiting: None,
             journal_broken: None,
             last_durable_mono: None,
+            last_durable_seq: None,
             unkept: Vec::new(),
             step_started,
         };
@@ -236,6 +237,8 @@ struct Dispatch {
     waiting: Option<(String, At)>,
     journal_broken: Option<String>,
     last_durable_mono: Option<i64>,
+    /// Position of the last fact that was waited for until it was on disk.
+    last_durable_seq: Option<u64>,
     /// Facts of a rollback the disk did not take in time.
     unkept: Vec<Fact>,
     step_started: Option<StepStarted>,
@@ -331,6 +334,7 @@ impl Dispatch {
     fn measured(&self) -> crate::domain::gauge::Measured {
         let mut m = self.crew.measured();
         m.journal_ok = self.journal_broken.is_none();
+        m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
         m
     }
@@ -396,6 +400,9 @@ impl Dispatch {
         match kept {
             Ok(()) => {
                 self.last_durable_mono = Some(self.machine.mono_ms());
+                if !back {
+                    self.last_durable_seq = facts.last().map(|f| f.seq).or(self.last_durable_seq);
+                }
                 #[cfg(feature = "failpoints")]
                 super::failpoint::after(&facts);
             }

@@ -155,6 +155,9 @@ pub struct Measured {
     pub journal_age_ms: Option<i64>,
     /// Whether the journal can be written.
     pub journal_ok: bool,
+    /// Position of the last fact known to be on disk: a sample is a second witness of how long the journal was.
+    #[serde(default)]
+    pub journal_seq: Option<u64>,
 }
 
 impl Count {
