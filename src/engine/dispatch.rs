@@ -15,6 +15,7 @@ use super::keeper::Keeper;
 use super::lease::DriverLease;
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
+use super::retention::Retention;
 use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
@@ -150,6 +151,7 @@ impl Engine {
             clock,
             machine,
             publisher,
+            retention: Retention::default(),
             order_tx,
             performed_tx,
             performing,
@@ -230,6 +232,7 @@ struct Dispatch {
     clock: Arc<RunClock>,
     machine: Arc<dyn crate::ports::Clock>,
     publisher: Publisher,
+    retention: Retention,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
     performing: Arc<watch::Sender<bool>>,
@@ -331,8 +334,9 @@ impl Dispatch {
         self.publish();
     }
 
-    fn measured(&self) -> crate::domain::gauge::Measured {
+    fn measured(&mut self) -> crate::domain::gauge::Measured {
         let mut m = self.crew.measured();
+        self.retention.fill(&self.plan, &self.state, &mut m);
         m.journal_ok = self.journal_broken.is_none();
         m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
