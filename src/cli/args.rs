@@ -28,7 +28,7 @@ const EXAMPLES: &str = "Examples:
   cutover run -c config.toml            the real thing
   cutover rollback                      take it back, from any terminal
 Exit codes: 0 finished, 2 usage, 3 rolled back, 4 gate not met, 5 verification failed,
-  6 stuck, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
+  6 stuck, 7 record damaged, 8 not taken, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -87,6 +87,46 @@ pub enum Command {
         /// Show what it would do, and change nothing.
         #[arg(long)]
         what_if: bool,
+    },
+    /// Approve a step that needs a second person; from another terminal than the console's, under another name.
+    Approve {
+        /// Run id or a beginning of it.
+        run: String,
+        /// The step that waits.
+        step: String,
+        /// Who approves; absent means the user of this terminal.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// Words for the record.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Vote on a go/no-go step. The last vote of a voter counts; one no-go blocks.
+    Vote {
+        /// Run id or a beginning of it.
+        run: String,
+        /// The step that is voted on.
+        step: String,
+        /// The vote.
+        #[arg(value_enum)]
+        vote: VoteArg,
+        /// Who votes; absent means the user of this terminal.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+        /// Words for the record.
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Verify that the record of a run is as it was written, and show who did what when.
+    Audit {
+        /// Run id or a beginning of it; absent means the newest.
+        run: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// A head printed by an earlier audit: it must still be part of the chain.
+        #[arg(long, value_name = "HASH")]
+        head: Option<String>,
     },
     /// Show where a run stands.
     Status {
@@ -157,6 +197,15 @@ pub struct ScreenArgs {
     /// Most frames a second for data; keys draw at once.
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub fps: u16,
+}
+
+/// A vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VoteArg {
+    /// Go on.
+    Go,
+    /// Do not go on; blocks the step.
+    NoGo,
 }
 
 /// When to use colours.

@@ -21,6 +21,10 @@ pub enum Exit {
     VerificationFailed = 5,
     /// An undo failed; a person is needed.
     Stuck = 6,
+    /// The record of a run is not what was written.
+    Damaged = 7,
+    /// An approval or a vote was not taken.
+    Refused = 8,
     /// A bug.
     Bug = 70,
     /// The journal cannot be written or read.

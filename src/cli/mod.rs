@@ -1,11 +1,13 @@
 //! Arguments and subcommands: the one composition root.
 
 mod args;
+mod audit;
 mod drive;
 mod exit;
 mod failure;
 mod lines;
 mod look;
+mod people;
 mod plan;
 #[cfg(feature = "rehearsal")]
 mod rehearse;
@@ -21,6 +23,8 @@ pub use exit::Exit;
 
 use args::{Cli, Command};
 use failure::Failure;
+
+use crate::domain::run::Vote;
 
 /// Parses the command line, runs the command and says how it ended.
 #[must_use]
@@ -64,6 +68,15 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?).await
         }
         Command::Rollback { run, what_if } => rollback::rollback(run.as_deref(), what_if, &state_dir()?).await,
+        Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
+        Command::Vote { run, step, vote, name, note } => {
+            let vote = match vote {
+                args::VoteArg::Go => Vote::Go,
+                args::VoteArg::NoGo => Vote::NoGo,
+            };
+            people::vote(&run, step, vote, name, note, &state_dir()?).await
+        }
+        Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
         Command::Status { run, json } => look::status(run.as_deref(), json, &state_dir()?).await,
         Command::Runs { json } => look::runs(json, &state_dir()?),
         Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,

@@ -18,11 +18,15 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
         let title = match &step.kind {
             StepKind::Switch { switches } => format!("{}  [{}]", step.title, switches.join(", ")),
             StepKind::Gate { gate } => format!("{}  [{}]", step.title, criteria(plan, gate)),
+            StepKind::GoNoGo { gates, voters, quorum } => {
+                let each: Vec<String> = gates.iter().map(|g| criteria(plan, g)).collect();
+                format!("{}  [{}; {quorum} of {} votes: {}]", step.title, each.join("; "), voters.len(), voters.join(", "))
+            }
             _ => step.title.clone(),
         };
         writeln!(
             out,
-            "{:>3}  {:<9}  {:<8}  {:<9}  {:<15}  {}{}{}",
+            "{:>3}  {:<9}  {:<8}  {:<9}  {:<15}  {}{}{}{}",
             n + 1,
             t_offset(step.at_ms),
             brief(step.takes_ms),
@@ -34,7 +38,8 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
                 Confirm::None => String::new(),
                 Confirm::Key => "  (asks for a key)".to_owned(),
                 Confirm::Word(word) => format!("  (asks for the word {word})"),
-            }
+            },
+            if step.two_person { "  (needs a second person)" } else { "" }
         )?;
         if !step.undo.is_empty() {
             writeln!(out, "{:>54}undo: {}", "", step.undo)?;

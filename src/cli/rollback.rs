@@ -1,5 +1,6 @@
 //! `cutover rollback`: from any terminal, whether the console lives, hangs or is gone.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,12 +10,15 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::world::{self, Seat};
 use crate::config::{self, Config};
+use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, WayBack, apply, way_back};
+use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, way_back};
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, read_run, salvage_run};
 use crate::ports::Clock;
+use crate::report::offline;
+use crate::snapshot::{Context, Mode, build};
 use crate::workers::Captured;
 use crate::workers::undo::{Undo, UndoTell};
 
@@ -39,9 +43,8 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
     }
     let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
     let plan = read_plan(&folder)?;
-    let way = way_back(&plan, &state);
     if what_if {
-        describe(&plan, &state, &way);
+        describe(&folder, &plan, &state).await;
         return Ok(Exit::Finished);
     }
     if state.status == RunStatus::RolledBack {
@@ -49,7 +52,7 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
         return Ok(Exit::RolledBack);
     }
     let seat = Seat::here();
-    let order = Ask::RollBack { by: seat.operator.clone() };
+    let order = Ask::RollBack { by: seat.name() };
     if let Some(Answer::Taken) = ask(&folder.socket(), &order, PATIENCE).await {
         say("the console took the order");
         if let Some(exit) = follow(&folder).await {
@@ -117,7 +120,7 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
     let way = way_back(plan, &state);
     let teller = Teller { journal: Mutex::new((journal, state.clone())), machine };
     if state.status != RunStatus::RollingBack {
-        teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.operator.clone()), cause: Cause::Asked });
+        teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.name()), cause: Cause::Asked });
     }
     let undo = world::undo_seat(&config.connections)?().await;
     let report = Undo {
@@ -207,26 +210,30 @@ fn saved_config(folder: &RunFolder) -> Result<Config, Failure> {
     Ok(config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars)?)
 }
 
-/// The way back in words, with its price, without acting (FEATURES C7).
-fn describe(plan: &Plan, state: &RunState, way: &WayBack) {
-    if way.is_empty() {
-        print("nothing to undo: no switch stands on the new value\n");
-        return;
-    }
-    for (n, wave) in way.waves.iter().enumerate() {
-        print(&format!("{}. in parallel\n", n + 1));
-        for action in wave {
-            let place = plan.switch(&action.switch).map_or_else(String::new, crate::domain::plan::Switch::place);
-            let to = match (&action.value, action.version) {
-                (Some(value), _) => value.clone(),
-                (None, Some(version)) => format!("the value of version {version}"),
-                (None, None) => "? (nothing was captured: by hand)".to_owned(),
-            };
-            let why = if action.thaw { "lift the freeze" } else { "put back" };
-            print(&format!("   {why} {} ({place}) to {to}\n", action.switch));
-        }
-    }
-    if state.downtime.accepted.is_some() && state.decided.is_some() {
-        print("writes made on the new side since the thaw stay there; `cutover status` shows how many\n");
+/// The way back in words, with its price, without acting (FEATURES C7): from the console if one lives, which knows
+/// what was measured just now, else from the folder.
+async fn describe(folder: &RunFolder, plan: &Plan, state: &RunState) {
+    let wall = MachineClock::default().wall();
+    let snapshot = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
+        Some(Answer::Status(snapshot)) => *snapshot,
+        _ => match offline(folder, wall) {
+            Ok(found) => found.snapshot,
+            // A damaged folder: the captured values are what counts, nothing is known of the rest.
+            Err(_) => build(&Context {
+                plan,
+                state,
+                measured: &Measured { at: wall, ..Measured::default() },
+                series: &BTreeMap::new(),
+                facts: &[],
+                now: wall,
+                mode: Mode::Live,
+                waiting: None,
+                version: state.last_seq,
+            }),
+        },
+    };
+    print(&format!("rollback {}\n", snapshot.rollback.text));
+    for line in snapshot.rollback.what_if.lines(snapshot.wall) {
+        print(&format!("{line}\n"));
     }
 }

@@ -121,6 +121,12 @@ impl Seat {
             host: uname.nodename().to_string_lossy().into_owned(),
         }
     }
+
+    /// `alice@bastion-2`
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.operator, self.host)
+    }
 }
 
 /// Where run folders are kept.

@@ -239,7 +239,7 @@ pub(super) static SIGNALS: &[Key] = &[
     may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
 ];
 pub(super) static SOURCES: &[&str] =
-    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "downtime"];
+    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "downtime", "trim"];
 pub(super) static SIDES: &[&str] = &["old", "new", "both"];
 
 pub(super) static CLOUDWATCH: &[Key] = &[
@@ -269,11 +269,19 @@ pub(super) static STEPS: &[Key] = &[
     must("kind", OneOf(&crate::domain::plan::StepKind::NAMES), "What it does."),
     may("start", OneOf(STARTS), "`when_ready` (default) or `at_planned`."),
     may("confirm", Confirm, "What a person must do first: `none` (default), `key`, `word` or `{ word = \"...\" }`."),
+    may(
+        "two_person",
+        Bool,
+        "A second person must approve it from another terminal (`cutover approve`). Default: false.",
+    ),
     may("undo", Free, "How it is undone, in words."),
     may("max_lag", Duration, "For `catch_up`: largest apply lag that counts as caught up. Default: 2s."),
     may("switches", Texts, "For `switch`: switch ids, set in parallel."),
     may("probes", Texts, "For `smoke`: probe ids that must be served."),
     may("gate", Text, "For `gate`: the gate's id."),
+    may("gates", Texts, "For `go-no-go`: gate ids that must all be met."),
+    may("voters", Texts, "For `go-no-go`: who votes, by name. Default: nobody, the gates alone decide."),
+    may("quorum", Count, "For `go-no-go`: votes to go that are needed. Default: all voters."),
     may("what", Text, "For `manual`: what a person does."),
 ];
 pub(super) static STARTS: &[&str] = &["when_ready", "at_planned"];

@@ -15,6 +15,7 @@ use super::keeper::Keeper;
 use super::lease::DriverLease;
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
+use super::retention::Retention;
 use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
@@ -150,6 +151,7 @@ impl Engine {
             clock,
             machine,
             publisher,
+            retention: Retention::default(),
             order_tx,
             performed_tx,
             performing,
@@ -157,6 +159,7 @@ impl Engine {
             waiting: None,
             journal_broken: None,
             last_durable_mono: None,
+            last_durable_seq: None,
             unkept: Vec::new(),
             step_started,
         };
@@ -229,6 +232,7 @@ struct Dispatch {
     clock: Arc<RunClock>,
     machine: Arc<dyn crate::ports::Clock>,
     publisher: Publisher,
+    retention: Retention,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
     performing: Arc<watch::Sender<bool>>,
@@ -236,6 +240,8 @@ struct Dispatch {
     waiting: Option<(String, At)>,
     journal_broken: Option<String>,
     last_durable_mono: Option<i64>,
+    /// Position of the last fact that was waited for until it was on disk.
+    last_durable_seq: Option<u64>,
     /// Facts of a rollback the disk did not take in time.
     unkept: Vec<Fact>,
     step_started: Option<StepStarted>,
@@ -328,9 +334,11 @@ impl Dispatch {
         self.publish();
     }
 
-    fn measured(&self) -> crate::domain::gauge::Measured {
+    fn measured(&mut self) -> crate::domain::gauge::Measured {
         let mut m = self.crew.measured();
+        self.retention.fill(&self.plan, &self.state, &mut m);
         m.journal_ok = self.journal_broken.is_none();
+        m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
         m
     }
@@ -396,6 +404,9 @@ impl Dispatch {
         match kept {
             Ok(()) => {
                 self.last_durable_mono = Some(self.machine.mono_ms());
+                if !back {
+                    self.last_durable_seq = facts.last().map(|f| f.seq).or(self.last_durable_seq);
+                }
                 #[cfg(feature = "failpoints")]
                 super::failpoint::after(&facts);
             }

@@ -74,8 +74,15 @@ impl Handle {
 
     /// Sends a command without waiting. The answer comes over the receiver; a full queue is a refusal now.
     pub fn command(&self, command: Command) -> Result<oneshot::Receiver<Result<(), Refusal>>, Refusal> {
+        self.command_by(command, Actor::Operator(self.operator.clone()))
+    }
+
+    /// Sends a command on somebody else's behalf, without waiting.
+    ///
+    /// # Errors
+    /// A full queue, or an engine that has ended.
+    pub fn command_by(&self, command: Command, by: Actor) -> Result<oneshot::Receiver<Result<(), Refusal>>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let by = Actor::Operator(self.operator.clone());
         self.commands.try_send(Request { command, by, reply }).map_err(|e| {
             Refusal(match e {
                 mpsc::error::TrySendError::Full(_) => "engine busy, press again".to_owned(),

@@ -20,7 +20,9 @@ pub mod handle;
 mod keeper;
 mod lease;
 mod outcome;
+mod peer;
 mod publish;
+mod retention;
 pub mod socket;
 pub mod undo;
 

@@ -1,7 +1,7 @@
 //! How a process ends: the run's state as an exit code's meaning.
 
 use crate::domain::plan::Plan;
-use crate::domain::run::{ErrorClass, RunState, RunStatus, StepStatus};
+use crate::domain::run::{ErrorClass, RunState, RunStatus, StepStatus, waits_for_second};
 
 /// What the end of a process means. The cli maps it to its exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub fn ending(plan: &Plan, state: &RunState) -> Option<Ending> {
                 (StepStatus::Failed, Some(ErrorClass::Verification)) => Some(Ending::VerificationFailed),
                 (StepStatus::Failed, Some(ErrorClass::Permission)) => Some(Ending::Denied),
                 (StepStatus::Failed, _) => Some(Ending::Failed),
+                // Only another terminal can bring the second person.
+                (StepStatus::Held, _) if waits_for_second(plan, state) => None,
                 // Nobody leaves while customers are kept out.
                 (StepStatus::Held, _) if state.frozen(plan) => None,
                 (StepStatus::Held, _) => Some(Ending::Paused),

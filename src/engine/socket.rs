@@ -9,7 +9,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Handle, RollbackOrder};
-use crate::domain::run::{Actor, Cause};
+use super::peer::{Peer, peer};
+use crate::domain::run::{Actor, Cause, Command, Refusal, Vote};
 use crate::snapshot::Snapshot;
 
 /// What another terminal can ask.
@@ -21,6 +22,26 @@ pub enum Ask {
         /// Who asks.
         by: String,
     },
+    /// A second person approves a step.
+    Approve {
+        /// Step id.
+        step: String,
+        /// Who, by their own word.
+        by: String,
+        /// Their words.
+        note: Option<String>,
+    },
+    /// Somebody votes on a go/no-go step.
+    Vote {
+        /// Step id.
+        step: String,
+        /// Who, by their own word.
+        by: String,
+        /// How.
+        vote: Vote,
+        /// Their words.
+        note: Option<String>,
+    },
     /// The newest snapshot.
     Status,
 }
@@ -29,11 +50,11 @@ pub enum Ask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    /// The order was taken.
+    /// The order was taken; an approval or a vote is on disk.
     Taken,
     /// The snapshot.
     Status(Box<Snapshot>),
-    /// The line could not be read.
+    /// It was not taken, or the line could not be read.
     Refused {
         /// Why.
         why: String,
@@ -63,6 +84,7 @@ pub fn serve(path: &Path, handle: Handle, stop: CancellationToken) -> std::io::R
 }
 
 async fn answer(stream: UnixStream, handle: Handle) {
+    let peer = peer(&stream);
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -71,6 +93,19 @@ async fn answer(stream: UnixStream, handle: Handle) {
                 handle.order(RollbackOrder { by: Actor::Terminal(by), cause: Cause::Asked });
                 Answer::Taken
             }
+            Ok(Ask::Approve { step, by, note }) => match &peer {
+                Ok(Peer { origin, same_terminal }) => {
+                    let (origin, drivers_terminal) = (origin.clone(), *same_terminal);
+                    taken(&handle, Command::Approve { step, note, origin, drivers_terminal }, by).await
+                }
+                Err(why) => Answer::Refused { why: why.clone() },
+            },
+            Ok(Ask::Vote { step, by, vote, note }) => match &peer {
+                Ok(Peer { origin, .. }) => {
+                    taken(&handle, Command::Vote { step, vote, note, origin: origin.clone() }, by).await
+                }
+                Err(why) => Answer::Refused { why: why.clone() },
+            },
             Ok(Ask::Status) => Answer::Status(Box::new((*handle.snapshot()).clone())),
             Err(e) => Answer::Refused { why: e.to_string() },
         };
@@ -80,6 +115,15 @@ async fn answer(stream: UnixStream, handle: Handle) {
             return;
         }
     }
+}
+
+/// Hands a command to the engine and waits until its facts are on disk.
+async fn taken(handle: &Handle, command: Command, by: String) -> Answer {
+    let answer = match handle.command_by(command, Actor::Terminal(by)) {
+        Ok(answer) => answer.await.unwrap_or_else(|_| Err(Refusal("the engine has ended".to_owned()))),
+        Err(refusal) => Err(refusal),
+    };
+    answer.map_or_else(|Refusal(why)| Answer::Refused { why }, |()| Answer::Taken)
 }
 
 /// Asks a live engine. `None` when nobody answers in `patience`: the process is gone or hangs.

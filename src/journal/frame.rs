@@ -12,15 +12,25 @@ use crate::domain::run::{Event, Fact, Level};
 
 /// Readers refuse another major version.
 pub const FORMAT_MAJOR: u32 = 1;
-/// A newer minor version may be read, not continued.
-pub const FORMAT_MINOR: u32 = 0;
+/// A newer minor version may be read, not continued. 1 added approvals, votes and kept hold times.
+pub const FORMAT_MINOR: u32 = 1;
 
 const CRC_OPEN: &str = "{\"crc\":\"";
 const HASH_OPEN: &str = "\",\"h\":\"";
 const PAYLOAD_OPEN: &str = "\",";
-const CRC_LEN: usize = 8;
-const HASH_LEN: usize = 32;
-const PAYLOAD_AT: usize = CRC_OPEN.len() + CRC_LEN + HASH_OPEN.len() + HASH_LEN + PAYLOAD_OPEN.len();
+/// Length of a line's CRC, in hex digits.
+pub(super) const CRC_LEN: usize = 8;
+/// Length of a line's hash, in hex digits.
+pub(super) const HASH_LEN: usize = 32;
+/// Where the CRC stands in a line.
+pub(super) const CRC_AT: usize = CRC_OPEN.len();
+/// Where the hash stands in a line.
+pub(super) const HASH_AT: usize = CRC_AT + CRC_LEN + HASH_OPEN.len();
+/// Where the payload begins.
+pub(super) const PAYLOAD_AT: usize = HASH_AT + HASH_LEN + PAYLOAD_OPEN.len();
+/// The fixed text before the payload, piece by piece with its place.
+pub(super) const TEMPLATE: [(usize, &str); 3] =
+    [(0, CRC_OPEN), (CRC_AT + CRC_LEN, HASH_OPEN), (HASH_AT + HASH_LEN, PAYLOAD_OPEN)];
 
 /// Version of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,11 +117,12 @@ struct FrameIn<'a> {
 fn seal(object: &str, chain: &mut String) -> String {
     let payload = object.get(1..object.len().saturating_sub(1)).unwrap_or_default();
     let crc = crc32fast::hash(payload.as_bytes());
-    *chain = link(chain, payload);
+    *chain = link(chain, payload.as_bytes());
     format!("{CRC_OPEN}{crc:08x}{HASH_OPEN}{chain}{PAYLOAD_OPEN}{payload}}}\n")
 }
 
-fn link(previous: &str, payload: &str) -> String {
+/// The hash of a line with this payload after a line with that hash.
+pub(super) fn link(previous: &str, payload: &[u8]) -> String {
     let digest = Sha256::new().chain_update(previous).chain_update(payload).finalize();
     digest.iter().take(HASH_LEN / 2).map(|b| format!("{b:02x}")).collect()
 }
@@ -129,7 +140,7 @@ pub fn open(line: &[u8], chain: &mut String) -> Result<String, String> {
     if crc != expected {
         return Err(format!("checksum is {expected}, the line says {crc}"));
     }
-    let next = link(chain, payload);
+    let next = link(chain, payload.as_bytes());
     if hash != next {
         return Err("the line does not follow the one before it (hash chain)".to_owned());
     }

@@ -3,6 +3,7 @@
 //! The format and its recovery rules are written down in `docs/journal.md`. Only std I/O; nothing here is
 //! async and nothing here knows the engine.
 
+mod audit;
 mod error;
 mod folder;
 mod frame;
@@ -16,6 +17,7 @@ mod samples;
 mod torture;
 mod writer;
 
+pub use audit::{Audit, AuditedFile, Finding, audit};
 pub use error::JournalError;
 pub use folder::{FindError, RunFolder, state_dir};
 pub use frame::{FORMAT_MAJOR, FORMAT_MINOR, Format, Header};

@@ -120,7 +120,7 @@ fn check(found: &Recovered, line: &[u8], newer: bool) -> Result<(Entry, String),
     if fits { Ok((entry, chain)) } else { Err(Why::Sense(format!("fact #{n} follows #{last}: facts are missing"))) }
 }
 
-fn header(path: &Path, line: &Line<'_>, chain: &mut String) -> Result<Header, JournalError> {
+pub(super) fn header(path: &Path, line: &Line<'_>, chain: &mut String) -> Result<Header, JournalError> {
     let path_of = || path.to_owned();
     match open(line.text, chain) {
         Ok(object) => {
@@ -154,17 +154,22 @@ fn header(path: &Path, line: &Line<'_>, chain: &mut String) -> Result<Header, Jo
     }
 }
 
-struct Line<'a> {
-    text: &'a [u8],
+/// One line of a file.
+pub(super) struct Line<'a> {
+    /// Without its newline.
+    pub(super) text: &'a [u8],
     /// Where the next line begins.
-    end: usize,
+    pub(super) end: usize,
     /// Whether it ends in a newline.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
-struct Lines<'a> {
-    bytes: &'a [u8],
-    from: usize,
+/// The lines of a file from a place on.
+pub(super) struct Lines<'a> {
+    /// The whole file.
+    pub(super) bytes: &'a [u8],
+    /// Where the next line begins.
+    pub(super) from: usize,
 }
 
 impl<'a> Iterator for Lines<'a> {

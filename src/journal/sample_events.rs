@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, VerifySummary,
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError, VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 26;
+pub const KINDS: usize = 29;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -44,6 +44,9 @@ pub const fn kind(event: &Event) -> usize {
         Event::RollbackStuck { .. } => 23,
         Event::RunFinished => 24,
         Event::Note { .. } => 25,
+        Event::Approved { .. } => 26,
+        Event::Voted { .. } => 27,
+        Event::GateHeld { .. } => 28,
     }
 }
 
@@ -112,6 +115,16 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
         }
         23 => vec(text(), 0..3).prop_map(|what| Event::RollbackStuck { what }).boxed(),
         24 => Just(Event::RunFinished).boxed(),
+        26 => (id(), actor(), origin(), text(), option::of(text()))
+            .prop_map(|(step, by, origin, basis, note)| Event::Approved { step, by, origin, basis, note })
+            .boxed(),
+        27 => (id(), actor(), any::<bool>(), origin(), text(), option::of(text()))
+            .prop_map(|(step, by, go, origin, basis, note)| {
+                let vote = if go { Vote::Go } else { Vote::NoGo };
+                Event::Voted { step, by, vote, origin, basis, note }
+            })
+            .boxed(),
+        28 => (id(), any::<i64>()).prop_map(|(gate, held_ms)| Event::GateHeld { gate, held_ms }).boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }
 }
@@ -131,6 +144,10 @@ fn at() -> impl Strategy<Value = At> {
 
 fn actor() -> impl Strategy<Value = Actor> {
     prop_oneof![Just(Actor::Auto), text().prop_map(Actor::Operator), text().prop_map(Actor::Terminal)]
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    (text(), text(), text()).prop_map(|(user, host, terminal)| Origin { user, host, terminal })
 }
 
 fn level() -> impl Strategy<Value = Level> {

@@ -20,6 +20,7 @@ fn plan() -> Plan {
         takes_ms: 1_000,
         owner: "lead".to_owned(),
         kind: StepKind::Preflight,
+        two_person: false,
         start: Start::WhenReady,
         confirm: Confirm::None,
         undo: String::new(),

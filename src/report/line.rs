@@ -127,6 +127,7 @@ fn step(s: &Snapshot) -> String {
         Some(Need::Key) => text += ", waits for a key",
         Some(Need::Word(word)) => text += &format!(", waits for the word {word}"),
         Some(Need::Decision) => text += ", waits for a decision: try again, skip or roll back",
+        Some(Need::Second) => text += ", waits for a second person",
         None => {}
     }
     if let Some(reason) = row.reason.as_ref().filter(|_| row.need.is_some()) {

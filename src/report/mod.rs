@@ -2,6 +2,7 @@
 //!
 //! Everything is written to a `std::io::Write` the caller brings; nothing here prints.
 
+mod audit;
 mod json;
 mod line;
 mod offline;
@@ -12,6 +13,7 @@ mod summary;
 mod tests;
 mod words;
 
+pub use audit::{audit_json, audit_text};
 pub use json::event_line;
 pub use line::LineReport;
 pub(crate) use offline::read_plan;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Level, OutcomeResult};
+use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Level, OutcomeResult, Vote};
 
 /// A fact in words, and how serious it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,16 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::RunContinued { by } => format!("going on, asked by {}.", by.name()),
         Event::StepHeld { step, reason } => format!("{} waits. {reason}", named(plan, step)),
         Event::Confirmed { step, by } => format!("{} confirmed by {}.", named(plan, step), by.name()),
+        Event::Approved { step, by, origin, note, .. } => {
+            let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
+            format!("{} approved by {}, from {}.{note}", named(plan, step), by.name(), origin.words())
+        }
+        Event::Voted { step, by, vote, origin, note, .. } => {
+            let level = if *vote == Vote::NoGo { Level::Warn } else { Level::Info };
+            let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
+            let votes = format!("{} votes {}, from {}.{note}", by.name(), vote.name(), origin.words());
+            return words_at(level, &format!("{} {votes}", named(plan, step)));
+        }
         Event::StepStarted { step, attempt: 1 } => format!("{} started.", named(plan, step)),
         Event::StepStarted { step, attempt } => format!("{} started again, attempt {attempt}.", named(plan, step)),
         Event::StepDone { step, evidence } => format!("{} done.{}", named(plan, step), shown(evidence)),
@@ -83,6 +93,8 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             return words_at(level, &text);
         }
         Event::GateMet { gate, evidence } => format!("gate {gate} criteria hold.{}", shown(evidence)),
+        // Written down for a restart; the line report tells where things stand every thirty seconds.
+        Event::GateHeld { .. } => return None,
         Event::GateBroken { gate, evidence } => {
             return words_at(Level::Warn, &format!("gate {gate} broken.{}", shown(evidence)));
         }

@@ -67,6 +67,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         criteria: criteria(cx, &signals),
         steps,
         tables,
+        outbox: rows::outbox_row(measured),
         signals,
         switches,
         probes: measured.probes.clone(),

@@ -147,6 +147,7 @@ fn step(id: &str, title: &str, at_min: i64, takes_s: i64, kind: StepKind, confir
         at_ms: at_min * MINUTE,
         takes_ms: takes_s * 1000,
         owner: "dba".into(),
+        two_person: false,
         start: if kind == StepKind::Freeze { Start::AtPlanned } else { Start::WhenReady },
         kind,
         confirm,
@@ -451,10 +452,10 @@ fn state(plan: &Plan, moment: Moment) -> RunState {
                 TableState { loaded: Some(rows), verified: Some((T0.plus(-36 * MINUTE), v)), ..TableState::default() },
             );
         }
-        s.gates.insert("in-sync".into(), GateState { met_since: Some(now.plus(-250_000)), evidence: vec![] });
+        s.gates.insert("in-sync".into(), GateState { met_since: Some(now.plus(-250_000)), ..GateState::default() });
     }
     if matches!(moment, Moment::Switched) {
-        s.gates.insert("burn-in".into(), GateState { met_since: Some(now.plus(-150_000)), evidence: vec![] });
+        s.gates.insert("burn-in".into(), GateState { met_since: Some(now.plus(-150_000)), ..GateState::default() });
     }
     if done > 8 {
         for (i, sw) in plan.switches.iter().enumerate() {

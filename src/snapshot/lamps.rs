@@ -89,6 +89,11 @@ fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, H
     if row.health == Health::Ok && !cx.plan.tables.is_empty() && drained() {
         return ("drained".to_owned(), Health::Ok);
     }
+    // Unread records that will be gone before they are read are the worst a lag can be.
+    let trim = row_of(cx, signals, &SignalSource::Trim);
+    if trim.health == Health::Fail {
+        return ("TRIM FIRST".to_owned(), Health::Fail);
+    }
     match row.value.filter(|_| row.health != Health::Unknown) {
         Some(v) => (with_unit(v, "s"), row.health),
         None => unknown(),
@@ -188,7 +193,7 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
 }
 
 fn gates(steps: &[StepRow]) -> (String, Health) {
-    let gates: Vec<&StepRow> = steps.iter().filter(|s| s.kind == "gate").collect();
+    let gates: Vec<&StepRow> = steps.iter().filter(|s| s.kind == "gate" || s.kind == "go-no-go").collect();
     if gates.is_empty() {
         return idle();
     }

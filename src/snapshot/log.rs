@@ -3,7 +3,7 @@
 use super::LogRow;
 use super::words::{brief_list, grouped, minutes, with_unit};
 use crate::domain::at::brief;
-use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Fact, Level, OutcomeResult};
+use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
 
 /// Most rows a snapshot carries.
 const MOST: usize = 300;
@@ -100,6 +100,15 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             (Level::Warn, source, text)
         }
         Event::Confirmed { step, by } => info("operator", format!("{} confirmed {step}", who(by))),
+        Event::Approved { step, by, origin, note, .. } => {
+            let note = note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+            info("operator", format!("{} approved {step} from {}{note}", by.name(), origin.words()))
+        }
+        Event::Voted { step, by, vote, origin, note, .. } => {
+            let note = note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+            let text = format!("{} votes {} on {step} from {}{note}", by.name(), vote.name(), origin.words());
+            if *vote == Vote::NoGo { warn("operator", text) } else { info("operator", text) }
+        }
         Event::StepStarted { step: id, attempt: 1 } => step(id, "started"),
         Event::StepStarted { step: id, attempt } => step(id, format!("started, attempt {attempt}")),
         Event::StepDone { step: id, evidence } if evidence.is_empty() => step(id, "done"),
@@ -148,6 +157,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             )
         }
         Event::GateMet { gate, evidence } => info("gate", format!("{gate} holds: {}", good_and_bad(evidence))),
+        Event::GateHeld { gate, held_ms } => info("gate", format!("{gate} held {}", minutes(*held_ms))),
         Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", good_and_bad(evidence))),
         Event::WritesRefused { .. } => warn("probe", "first write refused: downtime begins".to_owned()),
         Event::WritesAccepted { downtime_ms, .. } => {

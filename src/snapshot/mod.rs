@@ -6,6 +6,7 @@
 mod build;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod gates;
 mod lamps;
 mod log;
 mod rollback;
@@ -13,6 +14,7 @@ mod rows;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod what_if;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -20,9 +22,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use build::{Context, build};
+pub use what_if::{Undo, WhatIf};
 
 use crate::domain::at::At;
-use crate::domain::gauge::{Count, Lag, Phase, Series};
+use crate::domain::gauge::{Count, Lag, Outbox, Phase, Series, TrimClock};
 use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, Standing, StepStatus, VerifySummary};
 
 /// How the run is being watched.
@@ -79,6 +82,9 @@ pub struct Snapshot {
     pub current: Option<usize>,
     /// Tables, moving ones first.
     pub tables: Vec<TableRow>,
+    /// What waits to be carried back; absent while nothing captures it.
+    #[serde(default)]
+    pub outbox: Option<OutboxRow>,
     /// Signals in the plan's order.
     pub signals: Vec<SignalRow>,
     /// Switches in the plan's order, the freeze included.
@@ -214,6 +220,31 @@ pub struct TableRow {
     pub verified: Option<(At, VerifySummary)>,
     /// The last trouble.
     pub trouble: Option<String>,
+    /// How long until unread records of its stream are gone; absent before the stream is captured.
+    #[serde(default)]
+    pub trim: Option<TrimRow>,
+}
+
+/// A table's retention clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrimRow {
+    /// The numbers.
+    pub clock: TrimClock,
+    /// `records are trimmed in 21h; at this rate caught up in 04:00`.
+    pub text: String,
+    /// How it stands: red when the trim comes first.
+    pub health: Health,
+}
+
+/// What waits to be carried back from the new side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    /// The numbers.
+    pub outbox: Outbox,
+    /// In words.
+    pub text: String,
+    /// How it stands.
+    pub health: Health,
 }
 
 /// How something stands, in one word.
@@ -299,6 +330,9 @@ pub struct Rollback {
     pub estimate_ms: Option<i64>,
     /// Writes that would stay behind on the new side; absent is `?`.
     pub at_risk: Option<u64>,
+    /// The whole plan of it, priced.
+    #[serde(default)]
+    pub what_if: WhatIf,
     /// When stuck: what to do by hand.
     pub stuck: Vec<String>,
     /// Ordered, and how long ago it began or how long it took.

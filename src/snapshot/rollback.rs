@@ -1,6 +1,7 @@
 //! The way back, priced: whether it is open, what it would do now, how long it takes and what it would lose.
 
 use super::build::Context;
+use super::what_if::what_if;
 use super::words::{age, human, with_unit};
 use super::{Health, Rollback};
 use crate::domain::gauge::{Phase, Readiness};
@@ -25,7 +26,9 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         RunStatus::Finished => (Health::Idle, "run ended".to_owned()),
         _ => ready(cx, &way, at_risk, estimate_ms),
     };
+    let what_if = what_if(cx, &way, at_risk, estimate_ms, health);
     Rollback {
+        what_if,
         health,
         text,
         actions,

@@ -1,8 +1,9 @@
 //! Rows of tables, signals and switches.
 
 use super::build::Context;
-use super::{Health, SignalRow, SwitchRow, TableRow};
-use crate::domain::gauge::{Count, Phase, Series, TableGauge, signal_value};
+use super::words::{age, human, length, minutes, rate};
+use super::{Health, OutboxRow, SignalRow, SwitchRow, TableRow, TrimRow};
+use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock, signal_value, trim_clock};
 use crate::domain::plan::{Side, Signal, SignalSource, Switch};
 use crate::domain::run::{RunState, Standing};
 
@@ -46,7 +47,59 @@ fn table_row(cx: &Context<'_>, id: &str, source_name: &str, target_name: &str) -
         retries: gauge.retries,
         verified: journaled.and_then(|t| t.verified.clone()),
         trouble: gauge.trouble.clone(),
+        trim: trim_clock(cx.state, cx.measured, id).filter(|_| !stays).map(trim_row),
     }
+}
+
+/// A table's retention clock in words.
+fn trim_row(clock: TrimClock) -> TrimRow {
+    let short = |ms: i64| if ms < 3_600_000 { minutes(ms.max(0)) } else { length(ms) };
+    let trimmed = match clock.trimmed_in_ms {
+        None => "records are trimmed in ?".to_owned(),
+        Some(ms) if ms <= 0 => "records may be trimmed already".to_owned(),
+        Some(ms) => format!("records are trimmed in {}", length(ms / 60_000 * 60_000)),
+    };
+    let read = match (clock.course, clock.read_in_ms) {
+        (Course::Loading, Some(ms)) => format!("load done in {}", short(ms)),
+        (Course::Loading, None) => "load done in ?".to_owned(),
+        (Course::Waiting, _) => "not being read".to_owned(),
+        (Course::CaughtUp, _) => "caught up".to_owned(),
+        (Course::CatchingUp, Some(ms)) => format!("at this rate caught up in {}", short(ms)),
+        (Course::FallingBehind, _) => "at this rate NEVER caught up".to_owned(),
+        (Course::StandsStill, _) => "not catching up".to_owned(),
+        (Course::Unknown | Course::CatchingUp, _) => "caught up in ?".to_owned(),
+    };
+    let health = match (clock.course, clock.used) {
+        _ if clock.trim_first() => Health::Fail,
+        (_, None) | (Course::Unknown, _) => Health::Unknown,
+        (Course::StandsStill, _) => Health::Look,
+        (_, Some(used)) if used >= 95.0 => Health::Fail,
+        (_, Some(used)) if used >= 50.0 => Health::Look,
+        (Course::CatchingUp | Course::Waiting, _) => Health::Watch,
+        _ => Health::Ok,
+    };
+    TrimRow { clock, text: format!("{trimmed}; {read}"), health }
+}
+
+/// What waits to be carried back from the new side, in words; `None` while nothing captures it.
+pub(super) fn outbox_row(measured: &Measured) -> Option<OutboxRow> {
+    let outbox = measured.outbox.as_ref()?;
+    let old = outbox.oldest.map_or_else(|| "?".to_owned(), |at| age(measured.at.since(at).max(0)));
+    let grows = match outbox.growth {
+        None => "growth ?".to_owned(),
+        Some(g) if g > 0.0 => format!("grows {}", rate(g)),
+        Some(g) if g < 0.0 => format!("shrinks {}", rate(-g)),
+        Some(_) => "steady".to_owned(),
+    };
+    let (text, health) = match outbox.rows {
+        None => ("? changes wait to be carried back".to_owned(), Health::Unknown),
+        Some(0) => ("nothing waits to be carried back".to_owned(), Health::Ok),
+        Some(rows) => {
+            let health = if outbox.growth.is_none_or(|g| g <= 0.0) { Health::Ok } else { Health::Watch };
+            (format!("{} changes wait to be carried back, oldest {old}, {grows}", human(rows)), health)
+        }
+    };
+    Some(OutboxRow { outbox: *outbox, text, health })
 }
 
 /// `source - target - parked`, when both counts are known.
@@ -98,27 +151,13 @@ fn judge(source: &SignalSource, value: f64, limit: Option<f64>) -> Health {
 pub(super) fn own_signal(source: SignalSource) -> Signal {
     let (unit, limit, stale_ms) = match source {
         SignalSource::Lag | SignalSource::MarkerRoundTrip => ("s", Some(30.0), 15_000),
+        SignalSource::Trim => ("%", Some(95.0), 15_000),
         SignalSource::ProbeP95(_) => ("ms", None, 15_000),
         SignalSource::ProbeErrors(_) => ("%", Some(1.0), 15_000),
         SignalSource::Mismatches | SignalSource::Unaccounted => ("", Some(0.0), 4 * 3_600_000),
         _ => ("", None, 60_000),
     };
     Signal { id: String::new(), unit: unit.to_owned(), source, side: Side::Both, limit, stale_ms }
-}
-
-/// Where a signal's number comes from, in words for evidence.
-pub(super) fn source_words(signal: &Signal) -> String {
-    match &signal.source {
-        SignalSource::Lag => "largest apply lag of all tables".to_owned(),
-        SignalSource::MarkerRoundTrip => "slowest marker of all tables".to_owned(),
-        SignalSource::Mismatches => "last full comparison".to_owned(),
-        SignalSource::MatchRate => "last full comparison".to_owned(),
-        SignalSource::Parked => "parked rows in the target".to_owned(),
-        SignalSource::Unaccounted => "exact counts of both sides".to_owned(),
-        SignalSource::ProbeP95(probe) | SignalSource::ProbeErrors(probe) => format!("probe {probe}, last minute"),
-        SignalSource::Downtime => "write probe".to_owned(),
-        SignalSource::CloudWatch(m) => format!("CloudWatch {} {} {}", m.namespace, m.name, m.statistic),
-    }
 }
 
 pub(super) fn switch_row(state: &RunState, switch: &Switch) -> SwitchRow {

@@ -1,18 +1,16 @@
 //! Rows of the runbook.
 
 use super::build::Context;
-use super::rows::source_words;
+use super::gates::{gate_live, go_no_go_live};
 use super::words::{age, bar, brief_list, human, length, limit, minutes, rate, whole_percent, with_unit};
 use super::{StepMark, StepRow};
 use crate::domain::at::At;
-use crate::domain::gauge::{Phase, TableGauge, signal_value};
+use crate::domain::gauge::{Phase, TableGauge};
 use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
-use crate::domain::run::{Evidence, Need, RunStatus, StepState, StepStatus};
+use crate::domain::run::{Evidence, Need, RunState, RunStatus, StepState, StepStatus, approval, lacks_second};
 
 /// Cells of the bar of one table.
 const TABLE_BAR: usize = 20;
-/// Cells of the bar of a gate that holds.
-const HOLD_BAR: usize = 10;
 
 pub(super) fn step_rows(cx: &Context<'_>) -> Vec<StepRow> {
     let current = cx
@@ -46,7 +44,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         started: found.started,
         ended,
         slip_ms: slip(cx, found, planned, current),
-        need: need(step, found),
+        need: need(cx.state, step, found),
         reason: reason(found),
         advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
         does: does(cx.plan, step),
@@ -66,15 +64,25 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
                 gate_live(cx, gate, current, &mut row);
             }
         }
+        StepKind::GoNoGo { .. } if !over && !stopped => go_no_go_live(cx, step, current, &mut row),
         StepKind::Freeze | StepKind::Thaw | StepKind::Smoke { .. } if going_on => probes(cx, &step.kind, &mut row),
         StepKind::Switch { switches } => switch_lines(cx, switches, current, &mut row),
         _ => {}
     }
     if row.detail.is_empty() && !over {
-        row.detail = asks(&step.confirm, &step.kind, found);
+        row.detail = asks(step, found);
     }
-    let measured =
-        matches!(step.kind, StepKind::Load | StepKind::Verify | StepKind::CatchUp { .. } | StepKind::Gate { .. });
+    if step.two_person {
+        row.evidence.extend(approvals(cx.state, step, found));
+    }
+    let measured = matches!(
+        step.kind,
+        StepKind::Load
+            | StepKind::Verify
+            | StepKind::CatchUp { .. }
+            | StepKind::Gate { .. }
+            | StepKind::GoNoGo { .. }
+    );
     if row.eta.is_none() && going_on && !measured {
         // A planned end that is already past says nothing.
         row.eta = found.started.map(|s| s.plus(step.takes_ms)).filter(|end| *end > cx.now && step.takes_ms > 0);
@@ -84,7 +92,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
 
 const fn mark(kind: &StepKind) -> StepMark {
     match kind {
-        StepKind::Gate { .. } => StepMark::Gate,
+        StepKind::Gate { .. } | StepKind::GoNoGo { .. } => StepMark::Gate,
         StepKind::Switch { .. } | StepKind::Freeze | StepKind::Thaw => StepMark::Switch,
         StepKind::Manual { .. } => StepMark::Manual,
         _ => StepMark::Plain,
@@ -97,6 +105,7 @@ fn title(plan: &Plan, step: &Step) -> String {
             Some(gate) => format!("GATE {}", gate_words(plan, gate)),
             None => format!("GATE {}", step.title),
         },
+        StepKind::GoNoGo { .. } => format!("GO/NO-GO {}", step.title),
         StepKind::Switch { switches } => format!("SWITCH {}", brief_list(switches)),
         _ => step.title.clone(),
     }
@@ -126,7 +135,11 @@ fn slip(cx: &Context<'_>, found: &StepState, planned: At, current: bool) -> Opti
     }
 }
 
-fn need(step: &Step, found: &StepState) -> Option<Need> {
+fn need(state: &RunState, step: &Step, found: &StepState) -> Option<Need> {
+    let confirmed = found.confirmed.is_some() || step.confirm == Confirm::None;
+    if found.status == StepStatus::Held && confirmed && lacks_second(state, step) {
+        return Some(Need::Second);
+    }
     match (found.status, &step.confirm) {
         (StepStatus::Failed | StepStatus::Unknown, _) => Some(Need::Decision),
         (StepStatus::Held, Confirm::Word(word)) => Some(Need::Word(word.clone())),
@@ -149,14 +162,51 @@ fn reason(found: &StepState) -> Option<String> {
     }
 }
 
-fn asks(confirm: &Confirm, kind: &StepKind, found: &StepState) -> String {
-    match (confirm, kind) {
-        _ if found.confirmed.is_some() => String::new(),
-        (Confirm::Word(_), _) => "typed word".to_owned(),
-        (Confirm::Key, _) => "one key".to_owned(),
-        (Confirm::None, StepKind::Manual { .. }) => "by hand".to_owned(),
-        (Confirm::None, _) => String::new(),
+fn asks(step: &Step, found: &StepState) -> String {
+    let own = match (&step.confirm, &step.kind) {
+        _ if found.confirmed.is_some() => "",
+        (Confirm::Word(_), _) => "typed word",
+        (Confirm::Key, _) => "one key",
+        (Confirm::None, StepKind::Manual { .. }) => "by hand",
+        (Confirm::None, _) => "",
+    };
+    match (own, step.two_person) {
+        ("", true) => "two people".to_owned(),
+        (own, true) => format!("{own}, two people"),
+        (own, false) => own.to_owned(),
     }
+}
+
+/// The second person's approval, or what it lacks.
+fn approvals(state: &RunState, step: &Step, found: &StepState) -> Vec<Evidence> {
+    let stands = approval(state, &step.id);
+    // Once the step has started its attempt has changed, and with it what an approval would be for.
+    let used = found.attempts > 0 && matches!(found.status, StepStatus::Running | StepStatus::Done);
+    let mut all: Vec<Evidence> = found
+        .approvals
+        .iter()
+        .map(|a| {
+            let good = stands == Some(a) || (used && found.approvals.last() == Some(a));
+            let note = a.note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+            Evidence {
+                name: format!("approval of {}", a.by.name()),
+                value: if good { format!("given{note}") } else { "void: what it rested on changed".to_owned() },
+                at: a.at,
+                source: format!("from {}", a.origin.words()),
+                good,
+            }
+        })
+        .collect();
+    if all.is_empty() {
+        all.push(Evidence {
+            name: "second person".to_owned(),
+            value: "?".to_owned(),
+            at: At::default(),
+            source: format!("cutover approve {} {}", state.run, step.id),
+            good: false,
+        });
+    }
+    all
 }
 
 fn does(plan: &Plan, step: &Step) -> String {
@@ -201,6 +251,13 @@ fn does(plan: &Plan, step: &Step) -> String {
             let held = if gate.hold_ms > 0 { format!(", held {}", length(gate.hold_ms)) } else { String::new() };
             format!("waits for {}{held}", each.join(" and "))
         }),
+        StepKind::GoNoGo { gates, voters, quorum } => {
+            let criteria = if gates.is_empty() { "no gate".to_owned() } else { brief_list(gates) };
+            match voters.len() {
+                0 => format!("goes on when {criteria} holds; nobody votes"),
+                _ => format!("goes on when {criteria} holds and {quorum} of {} vote go; one no-go blocks", voters.join(", ")),
+            }
+        }
         StepKind::Manual { what } => what.clone(),
     }
 }
@@ -373,67 +430,6 @@ fn verify(cx: &Context<'_>, row: &mut StepRow) {
     if done > 0 {
         row.lines.push(format!("{done} {} done", tables(done)));
     }
-}
-
-/// Judges every criterion of a gate now, with value, age and source.
-fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, row: &mut StepRow) {
-    let mut holding = 0;
-    let mut first_bad = None;
-    row.evidence = gate
-        .criteria
-        .iter()
-        .map(|c| {
-            let Some(s) = signal(cx.plan, &c.signal) else {
-                first_bad.get_or_insert_with(|| format!("{} ?", c.signal));
-                return Evidence {
-                    name: c.signal.clone(),
-                    value: "?".to_owned(),
-                    at: At::default(),
-                    source: "no such signal in the plan".to_owned(),
-                    good: false,
-                };
-            };
-            let reading = signal_value(cx.plan, cx.state, cx.measured, s);
-            let fresh = reading.fresh(cx.measured.at, s.stale_ms);
-            let good = fresh.is_some_and(|v| c.op.holds(v, c.value));
-            let value = match (fresh, reading.value) {
-                (Some(v), _) => with_unit(v, &s.unit),
-                (None, Some(v)) => format!("? (was {}, stale)", with_unit(v, &s.unit)),
-                (None, None) => "?".to_owned(),
-            };
-            if good {
-                holding += 1;
-            } else {
-                let short = fresh.map_or_else(|| "?".to_owned(), |v| with_unit(v, &s.unit));
-                first_bad.get_or_insert_with(|| format!("{} {short}", c.signal));
-            }
-            Evidence {
-                name: format!("{} {} {}", c.signal, c.op.symbol(), limit(c.value, &s.unit)),
-                value,
-                at: reading.at,
-                source: source_words(s),
-                good,
-            }
-        })
-        .collect();
-    let all = gate.criteria.len();
-    let now = match (all, row.evidence.first()) {
-        (1, Some(only)) => format!("now {}", only.value.split(' ').next().unwrap_or("?")),
-        _ => first_bad.map_or_else(|| format!("{holding} of {all}"), |bad| format!("{holding} of {all}, {bad}")),
-    };
-    let met = holding == all;
-    let since = cx.state.gates.get(&gate.id).and_then(|g| g.met_since).filter(|_| current && met);
-    row.detail = match since {
-        Some(since) if gate.hold_ms > 0 => {
-            let held = cx.now.since(since).clamp(0, gate.hold_ms);
-            let (done, hold) = (held.unsigned_abs(), gate.hold_ms.unsigned_abs());
-            row.progress = Some((done, hold));
-            row.eta = Some(since.plus(gate.hold_ms));
-            format!("{now:<10} held {}   {}", minutes(held), bar(done, hold, HOLD_BAR))
-        }
-        _ if met => format!("{now:<10} holds"),
-        _ => format!("{now:<10} BLOCKING"),
-    };
 }
 
 fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {

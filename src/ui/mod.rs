@@ -1,5 +1,6 @@
 //! The shell round the drawing: terminal, keys, frames.
 
+mod answers;
 mod app;
 pub mod arming;
 pub mod capabilities;

@@ -158,6 +158,7 @@ impl Session {
                     let how = if failed { "failed" } else { "is unknown" };
                     self.say(Level::Error, &format!("{title} {how}: {next} to decide"), now);
                 }
+                Need::Second => self.say(Level::Warn, &format!("{title} waits for a second person"), now),
                 Need::Key | Need::Word(_) => self.say(Level::Warn, &format!("{title} waits for you: {next}"), now),
             }
         }
@@ -185,16 +186,7 @@ impl Session {
         self.tick(now);
         match answer {
             Ok(()) => {
-                let text = match command {
-                    Command::Confirm { step, .. } => format!("{step}: confirmed"),
-                    Command::Retry { step } => format!("{step}: trying again"),
-                    Command::Skip { step } => format!("{step}: left out"),
-                    Command::Pause => "pausing at the next safe point".to_owned(),
-                    Command::Continue => "going on".to_owned(),
-                    Command::Workers { by } if *by > 0 => "one more load worker".to_owned(),
-                    Command::Workers { .. } => "one load worker less".to_owned(),
-                    Command::Note { .. } => "noted in the journal".to_owned(),
-                };
+                let text = super::answers::taken(command);
                 self.say(Level::Info, &text, now);
             }
             Err(refusal) => self.say(Level::Warn, &format!("not taken: {refusal}"), now),
@@ -465,6 +457,7 @@ impl Session {
         let closes = back
             || match self.state.top() {
                 Some(Modal::Help { .. }) => matches!(action, Some(Action::Help | Action::Quit)),
+                Some(Modal::WhatIf) if action == Some(Action::WhatIf) => true,
                 _ => matches!(action, Some(Action::Enter | Action::Quit)),
             };
         if closes {
@@ -538,6 +531,10 @@ impl Session {
                 // The question is about what is now, so that is what stands behind it.
                 self.thaw();
                 self.state.modals.extend(dialog::for_current(snapshot));
+            }
+            Action::WhatIf => {
+                self.state.scrolls.evidence = 0;
+                self.state.modals.push(Modal::WhatIf);
             }
             Action::Acknowledge => self.state.toasts.clear(),
             Action::MoreWorkers => return vec![Do::Command(Command::Workers { by: 1 })],

@@ -25,6 +25,8 @@ pub enum Action {
     MoreWorkers,
     /// One load worker less.
     FewerWorkers,
+    /// What going back would do now; changes nothing.
+    WhatIf,
     /// Write a line into the journal.
     Note,
     /// The home view.
@@ -202,6 +204,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
         row(A::MoreWorkers, "more_workers", &["+", "="], "workers", "one more load worker", G::Run, 0),
         row(A::FewerWorkers, "fewer_workers", &["-", "_"], "workers", "one load worker less", G::Run, 0),
+        row(A::WhatIf, "what_if", &["w"], "what if", "what going back would do now, and its price; changes nothing", G::Run, 14),
         row(A::Note, "note", &["N"], "note", "write a line into the journal", G::Run, 0),
         row(A::ViewTables, "view_tables", &["1", "T"], "tables", "counts, difference, lag and rate by table", G::Views, 0),
         row(A::ViewLag, "view_lag", &["2"], "lag", "the four lags by table", G::Views, 0),
@@ -345,6 +348,7 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         Action::Rollback if snapshot.status == S::RollingBack => Err("already going back"),
         Action::Pause => going_back(),
         Action::Next => going_back().and(match need {
+            Some(Need::Second) => Err("a second person must approve: cutover approve, in another terminal"),
             Some(_) => Ok(()),
             None => Err("no step waits for a person"),
         }),

@@ -78,6 +78,7 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
         let text = match need {
             Need::Key => format!("one key: {}", key_label(Action::Next, state)),
             Need::Word(word) => format!("the word {word}, typed: {}", key_label(Action::Next, state)),
+            Need::Second => "a second person, from another terminal".to_owned(),
             Need::Decision => "a decision: try again, leave out, or roll back".to_owned(),
         };
         labelled(&mut lines, "needs", &text, Tone::Accent, width);
@@ -107,7 +108,16 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
     }
     if !step.evidence.is_empty() {
         lines.push(Line::default());
-        lines.extend(step.evidence.iter().map(|e| evidence_line(e, snapshot.wall, theme, width)));
+        for e in &step.evidence {
+            let line = evidence_line(e, snapshot.wall, theme, width);
+            // What was asked is never cut away: a line of its own when there is no room beside.
+            let whole = e.source.is_empty() || line.spans.last().is_some_and(|s| s.text.ends_with(&e.source));
+            lines.push(line);
+            if !whole {
+                let room = width.saturating_sub(6);
+                lines.extend(wrap(&e.source, room).into_iter().map(|l| Line::new(format!("     {l}"), Tone::Dim)));
+            }
+        }
     }
     if step.kind == "load" && step.status == StepStatus::Running {
         let (running, wanted) = snapshot.workers;

@@ -89,7 +89,7 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
             boxed(&[(Action::Enter, "run"), (Action::Down, "choose"), (Action::Back, "close")])
         }
         Some(Modal::Note { .. }) => boxed(&[(Action::Enter, "write"), (Action::Back, "cancel")]),
-        Some(Modal::Evidence { .. }) => boxed(&[(Action::Down, "scroll"), (Action::Back, "close")]),
+        Some(Modal::Evidence { .. } | Modal::WhatIf) => boxed(&[(Action::Down, "scroll"), (Action::Back, "close")]),
         None => {
             let replay = matches!(snapshot.mode, Mode::Replay { .. });
             let order: &[Action] = if replay { &REPLAY } else { &ORDER };

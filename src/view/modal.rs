@@ -70,6 +70,11 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
                 state.scrolls.evidence,
             );
         }
+        Modal::WhatIf => {
+            let width = usize::from(body.width.saturating_sub(2));
+            let lines = what_if_lines(snapshot, width);
+            full(c, body, "What if: going back now", "changes nothing", &lines, state.scrolls.evidence);
+        }
         Modal::Help { search, searching } => {
             let width = usize::from(body.width.saturating_sub(2));
             let lines = help_lines(snapshot, state, search, &theme, width);
@@ -123,6 +128,18 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             );
         }
     }
+}
+
+fn what_if_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let back = &snapshot.rollback;
+    let head = Line::new(" rollback  ", Tone::Dim).then(back.text.clone(), Theme::tone(back.health)).cut(width);
+    let mut lines = vec![head, Line::default()];
+    for text in back.what_if.lines(snapshot.wall) {
+        for (i, part) in wrap(&text, width.saturating_sub(12)).into_iter().enumerate() {
+            lines.push(Line::plain(format!(" {}{part}", if i == 0 { "" } else { "         " })).cut(width));
+        }
+    }
+    lines
 }
 
 fn prod(snapshot: &Snapshot) -> String {

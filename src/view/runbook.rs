@@ -183,6 +183,7 @@ fn detail(step: &StepRow, current: bool) -> String {
         StepStatus::Skipped => "left out".to_owned(),
         StepStatus::Held => match &step.need {
             Some(Need::Word(word)) => format!("WAITS FOR YOU: type {word}"),
+            Some(Need::Second) => "WAITS FOR A SECOND PERSON".to_owned(),
             _ => "WAITS FOR YOU".to_owned(),
         },
         _ => {
@@ -252,6 +253,7 @@ fn details(snapshot: &Snapshot, step: &StepRow, state: &ViewState, width: usize)
         Some(Need::Key | Need::Word(_)) => {
             lines.push(indent(format!("{} opens the box that starts it", key(Action::Next)), Tone::Accent));
         }
+        Some(Need::Second) => lines.push(indent("from another terminal, under another name".to_owned(), Tone::Accent)),
         None => {}
     }
     for text in &step.lines {

@@ -91,6 +91,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         );
     }
     lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
+    lines.extend(clock_lines(snapshot, width));
     for t in &snapshot.tables {
         let open = t.verified.as_ref().map_or(0, |(_, v)| v.differing());
         let parked: u64 = t.parked.values().sum();
@@ -100,6 +101,27 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         }
     }
     lines
+}
+
+/// The clocks after which something is gone for good: the table whose unread records go first, every other one that is
+/// not well, and what waits to be carried back.
+pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let clocks = || snapshot.tables.iter().filter_map(|t| t.trim.as_ref().map(|c| (t.id.as_str(), c)));
+    let first = clocks().min_by_key(|(_, c)| c.clock.trimmed_in_ms).map(|(id, _)| id);
+    let shown = clocks().filter(|(id, c)| first == Some(*id) || c.health > Health::Watch || c.health == Health::Unknown);
+    let mut lines: Vec<Line> = shown.map(|(id, c)| clock_line(id, &c.text, c.health, width)).collect();
+    lines.extend(snapshot.outbox.as_ref().map(|o| clock_line("outbox", &o.text, o.health, width)));
+    lines
+}
+
+fn clock_line(id: &str, text: &str, health: Health, width: usize) -> Line {
+    let tone = Theme::tone(health);
+    Line::plain(" ")
+        .then(pad(id, 9), Tone::Plain)
+        .then(" ", Tone::Plain)
+        .then(text.to_owned(), if health == Health::Ok { Tone::Dim } else { tone })
+        .cut(width.saturating_sub(6))
+        .ending_at(width.saturating_sub(1), word(health), tone)
 }
 
 /// The words of a switch's standing.

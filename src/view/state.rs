@@ -195,6 +195,8 @@ pub enum Modal {
         /// Place in the list of matches.
         selected: usize,
     },
+    /// What going back would do now.
+    WhatIf,
     /// A line for the journal.
     Note {
         /// What was typed so far.
@@ -217,6 +219,8 @@ impl Modal {
         Some(match step.need.as_ref()? {
             Need::Key => confirm(None),
             Need::Word(word) => confirm(Some(word.clone())),
+            // Only another terminal can help.
+            Need::Second => return None,
             Need::Decision => Self::Decide { step: step.id.clone(), choice: Choice::Wait, drawn_ms: None },
         })
     }

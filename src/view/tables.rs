@@ -217,6 +217,11 @@ pub(super) fn lag_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         ];
         lines.push(row(&columns, cells, width));
     }
+    let clocks = super::signals::clock_lines(snapshot, width);
+    if !clocks.is_empty() {
+        lines.push(Line::default());
+        lines.extend(clocks);
+    }
     lines.push(Line::default());
     for text in [
         "capture  age of the newest change read, or time since the last read that found the end",

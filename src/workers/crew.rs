@@ -213,7 +213,7 @@ impl Crew {
                 StepKind::Switch { switches } => switch::perform(self, step, attempt, switches).await,
                 StepKind::Smoke { probes } => smoke::perform(self, probes).await,
                 StepKind::Thaw => freeze::thaw(self, step, attempt, state).await,
-                StepKind::Gate { .. } | StepKind::Manual { .. } => Ok(Vec::new()),
+                StepKind::Gate { .. } | StepKind::GoNoGo { .. } | StepKind::Manual { .. } => Ok(Vec::new()),
             }
         };
         tokio::select! {

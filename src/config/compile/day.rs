@@ -72,11 +72,14 @@ pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
 }
 
 /// Keys that belong to one kind of step only, and whether that kind needs them.
-const OF_KIND: [(&str, &str, bool); 5] = [
+const OF_KIND: [(&str, &str, bool); 8] = [
     ("max_lag", "catch_up", false),
     ("switches", "switch", true),
     ("probes", "smoke", true),
     ("gate", "gate", true),
+    ("gates", "go-no-go", false),
+    ("voters", "go-no-go", false),
+    ("quorum", "go-no-go", false),
     ("what", "manual", true),
 ];
 
@@ -125,6 +128,11 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
         "switch" => StepKind::Switch { switches: s.texts("switches") },
         "smoke" => StepKind::Smoke { probes: s.texts("probes") },
         "thaw" => StepKind::Thaw,
+        "go-no-go" => {
+            let voters = s.texts("voters");
+            let all = u32::try_from(voters.len()).unwrap_or(u32::MAX);
+            StepKind::GoNoGo { gates: s.texts("gates"), voters, quorum: s.count("quorum", all) }
+        }
         "gate" => StepKind::Gate { gate: s.must("gate") },
         _ => StepKind::Manual { what: s.must("what") },
     };
@@ -139,6 +147,7 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
             _ => Start::WhenReady,
         },
         confirm: s.confirm("confirm", plan_name),
+        two_person: s.flag("two_person"),
         kind,
         id,
     }

@@ -92,6 +92,8 @@ fn built_in(id: &str, downtime_budget_ms: i64) -> Option<Signal> {
         "unaccounted" => (SignalSource::Unaccounted, "", Some(0.0), 4 * HOUR_MS),
         // Once measured it does not change: old evidence is good evidence.
         "downtime" => (SignalSource::Downtime, "s", Some(downtime_budget_ms as f64 / 1000.0), 48 * HOUR_MS),
+        // At 100 % the oldest record that was not read is trimmed; a little before that is red.
+        "trim" => (SignalSource::Trim, "%", Some(95.0), 15_000),
         _ => return None,
     };
     Some(Signal { id: id.to_owned(), unit: unit.to_owned(), source, side: Side::Both, limit, stale_ms })

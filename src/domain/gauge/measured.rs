@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::latency::ProbeStats;
+use super::trim::{Outbox, Unread};
 use crate::domain::at::At;
 
 /// How a count was come by.
@@ -107,6 +108,9 @@ pub struct TableGauge {
     pub verified_rows: u64,
     /// The last trouble, without row values.
     pub trouble: Option<String>,
+    /// The oldest record of its stream that may be unread; absent when nobody knows.
+    #[serde(default)]
+    pub unread: Option<Unread>,
 }
 
 /// Whether the way back is open.
@@ -149,12 +153,18 @@ pub struct Measured {
     pub way_back: Readiness,
     /// Writes made on the new side since the thaw; absent means not known.
     pub at_risk: Option<u64>,
+    /// Rows that wait to be carried back from the new side; absent when nothing captures them.
+    #[serde(default)]
+    pub outbox: Option<Outbox>,
     /// Write interruption so far, monotonic, in milliseconds.
     pub downtime_ms: Option<i64>,
     /// Age of the last durable journal write, in milliseconds; absent before the first.
     pub journal_age_ms: Option<i64>,
     /// Whether the journal can be written.
     pub journal_ok: bool,
+    /// Position of the last fact known to be on disk: a sample is a second witness of how long the journal was.
+    #[serde(default)]
+    pub journal_seq: Option<u64>,
 }
 
 impl Count {

@@ -4,8 +4,12 @@ mod latency;
 mod measured;
 mod series;
 mod signals;
+mod source;
+mod trim;
 
 pub use latency::{ENOUGH, LatencyWindow, ProbeStats};
 pub use measured::{Count, CountKind, Lag, Measured, Phase, Readiness, Reading, TableGauge};
 pub use series::Series;
 pub use signals::{signal_value, unaccounted_rows};
+pub use source::source_words;
+pub use trim::{Course, Outbox, Pace, RETENTION_MS, TrimClock, Unread, oldest_unread, trim_clock};

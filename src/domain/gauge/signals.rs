@@ -2,6 +2,7 @@
 //!
 //! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
+use super::trim::trim_clock;
 use super::measured::{CountKind, Measured, Reading, TableGauge};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Signal, SignalSource};
@@ -28,6 +29,7 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
             .get(probe)
             .map(|stats| Reading { value: stats.error_share(), at: stats.at })
             .unwrap_or_default(),
+        SignalSource::Trim => fold(plan.tables.iter().map(|t| trim(state, measured, &t.id)), f64::max),
         SignalSource::Downtime => downtime(state, measured),
         SignalSource::CloudWatch(_) => measured.signals.get(&signal.id).copied().unwrap_or_default(),
     }
@@ -129,6 +131,11 @@ fn unaccounted(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
             .unwrap_or_default()
     };
     fold(plan.tables.iter().map(|t| part(&t.id)), |a, b| a + b)
+}
+
+/// Share of the retention one table will use up, percent.
+fn trim(state: &RunState, measured: &Measured, table: &str) -> Reading {
+    trim_clock(state, measured, table).map(|c| Reading { value: c.used, at: c.at }).unwrap_or_default()
 }
 
 fn downtime(state: &RunState, measured: &Measured) -> Reading {

@@ -71,6 +71,8 @@ pub enum SignalSource {
     Parked,
     /// Rows not accounted for: `source - target - parked - expired`, after exact counts.
     Unaccounted,
+    /// Share of the stream's retention that will be used up before the oldest unread record is read, percent.
+    Trim,
     /// Latency p95 of a probe over the last minute, milliseconds.
     ProbeP95(String),
     /// Share of failed probes over the last minute, percent.

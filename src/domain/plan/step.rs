@@ -21,6 +21,9 @@ pub struct Step {
     pub start: Start,
     /// What a person must do before it starts.
     pub confirm: Confirm,
+    /// Whether a second person must approve it from another terminal before it starts. Rollback never asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub two_person: bool,
     /// How it is undone, in words; empty means it changes nothing that needs undoing.
     pub undo: String,
 }
@@ -66,6 +69,15 @@ pub enum StepKind {
     Gate {
         /// Gate id.
         gate: String,
+    },
+    /// Criteria hold and the people named vote to go on.
+    GoNoGo {
+        /// Gate ids; each must be met and must have held.
+        gates: Vec<String>,
+        /// Who votes; nobody means the criteria alone decide.
+        voters: Vec<String>,
+        /// Votes for going on that are needed. One vote against blocks whatever the others say.
+        quorum: u32,
     },
     /// A person does something and says so.
     Manual {
@@ -114,12 +126,13 @@ impl StepKind {
             Self::Smoke { .. } => "smoke",
             Self::Thaw => "thaw",
             Self::Gate { .. } => "gate",
+            Self::GoNoGo { .. } => "go-no-go",
             Self::Manual { .. } => "manual",
         }
     }
 
     /// Names of every kind, as in the config file.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "preflight",
         "set_up",
         "capture",
@@ -133,6 +146,7 @@ impl StepKind {
         "smoke",
         "thaw",
         "gate",
+        "go-no-go",
         "manual",
     ];
 }

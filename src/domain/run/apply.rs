@@ -1,7 +1,8 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
+use super::approval::{Approval, Ballot};
 use super::event::{Action, Event, Fact, OutcomeResult};
-use super::state::{RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState};
+use super::state::{GateState, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState};
 use crate::domain::at::At;
 
 /// A fact that cannot follow the state it met.
@@ -60,6 +61,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::WritesRefused { .. }
         | Event::WritesAccepted { .. }
         | Event::GateBroken { .. }
+        | Event::GateHeld { .. }
         | Event::GateMet { .. } => Ok(()),
         // A performer may come back while the run goes back.
         Event::StepDone { step, .. } | Event::StepFailed { step, .. } => in_status(state, step, &[StepStatus::Running]),
@@ -76,7 +78,19 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         }
         Event::StepHeld { step, .. } => {
             going(state)?;
-            in_status(state, step, &[StepStatus::Todo, StepStatus::Ready])?;
+            let waiting = [StepStatus::Held, StepStatus::Failed, StepStatus::Unknown];
+            in_status(state, step, &[&[StepStatus::Todo, StepStatus::Ready], &waiting[..]].concat())?;
+            is_current(state, step)
+        }
+        Event::Approved { step, .. } => {
+            going(state)?;
+            let s = find(state, step)?;
+            allow(s.status != StepStatus::Running, &format!("step {step} runs already"))?;
+            is_current(state, step)
+        }
+        Event::Voted { step, .. } => {
+            going(state)?;
+            in_status(state, step, &[StepStatus::Running])?;
             is_current(state, step)
         }
         Event::Confirmed { step, .. } => {
@@ -153,13 +167,14 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                     step.status = StepStatus::Unknown;
                 }
             }
-            unwatched(state);
+            // Nobody knows when its process stopped watching: what was not written down does not count.
+            unwatched(state, None);
         }
-        Event::RunPaused { .. } => state.status = RunStatus::Paused,
-        Event::RunContinued { .. } => {
-            state.status = RunStatus::Running;
-            unwatched(state);
+        Event::RunPaused { .. } => {
+            state.status = RunStatus::Paused;
+            unwatched(state, Some(at));
         }
+        Event::RunContinued { .. } => state.status = RunStatus::Running,
         Event::Decided { .. } => state.decided = Some(at),
         Event::RunFinished => {
             state.status = RunStatus::Finished;
@@ -168,10 +183,12 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         Event::Note { .. } => {}
         Event::StepHeld { .. }
         | Event::Confirmed { .. }
+        | Event::Approved { .. }
+        | Event::Voted { .. }
         | Event::StepStarted { .. }
         | Event::StepDone { .. }
         | Event::StepFailed { .. }
-        | Event::StepSkipped { .. } => fold_step(state, event, at),
+        | Event::StepSkipped { .. } => fold_step(state, event, at, seq),
         Event::Captured { switch, version, value } => {
             let s = state.switches.entry(switch.clone()).or_default();
             s.captured = true;
@@ -201,16 +218,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         Event::Verified { table, summary } => {
             state.tables.entry(table.clone()).or_default().verified = Some((at, summary.clone()));
         }
-        Event::GateMet { gate, evidence } => {
-            let g = state.gates.entry(gate.clone()).or_default();
-            g.met_since = g.met_since.or(Some(at));
-            g.evidence.clone_from(evidence);
-        }
-        Event::GateBroken { gate, evidence } => {
-            let g = state.gates.entry(gate.clone()).or_default();
-            g.met_since = None;
-            g.evidence.clone_from(evidence);
-        }
+        Event::GateMet { .. } | Event::GateHeld { .. } | Event::GateBroken { .. } => fold_gate(state, event, at, seq),
         Event::WritesRefused { at: seen } => {
             if state.downtime.refused.is_none() {
                 state.downtime.refused = Some(*seen);
@@ -254,17 +262,46 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
     }
 }
 
-/// Time nobody watched does not count towards a gate's hold.
-fn unwatched(state: &mut RunState) {
-    for gate in state.gates.values_mut() {
-        gate.met_since = None;
+fn fold_gate(state: &mut RunState, event: &Event, at: At, seq: u64) {
+    let (Event::GateMet { gate, .. } | Event::GateHeld { gate, .. } | Event::GateBroken { gate, .. }) = event else {
+        return;
+    };
+    let g = state.gates.entry(gate.clone()).or_default();
+    match event {
+        Event::GateMet { evidence, .. } => {
+            if let Some(left) = g.left.take().filter(|_| g.held_ms > 0) {
+                g.unwatched_ms += at.since(left).max(0);
+            }
+            g.met_since = g.met_since.or(Some(at));
+            g.evidence.clone_from(evidence);
+        }
+        Event::GateHeld { held_ms, .. } => {
+            g.held_ms = *held_ms;
+            g.met_since = Some(at);
+        }
+        Event::GateBroken { evidence, .. } => {
+            *g = GateState { evidence: evidence.clone(), broken_seq: seq, ..GateState::default() };
+        }
+        _ => {}
     }
 }
 
-fn fold_step(state: &mut RunState, event: &Event, at: At) {
+/// Nobody watches from `at` on. Time that was watched stays held, time that nobody watched does not count; without
+/// `at`, what was last written down is all that is known to have been watched.
+fn unwatched(state: &mut RunState, at: Option<At>) {
+    for gate in state.gates.values_mut() {
+        let Some(since) = gate.met_since.take() else { continue };
+        gate.held_ms += at.map_or(0, |at| at.since(since).max(0));
+        gate.left = Some(at.unwrap_or(since));
+    }
+}
+
+fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
     let id = match event {
         Event::StepHeld { step, .. }
         | Event::Confirmed { step, .. }
+        | Event::Approved { step, .. }
+        | Event::Voted { step, .. }
         | Event::StepStarted { step, .. }
         | Event::StepDone { step, .. }
         | Event::StepFailed { step, .. }
@@ -283,6 +320,22 @@ fn fold_step(state: &mut RunState, event: &Event, at: At) {
             s.confirmed = Some(by.clone());
             s.held = None;
         }
+        Event::Approved { by, origin, basis, note, .. } => s.approvals.push(Approval {
+            by: by.clone(),
+            at,
+            origin: origin.clone(),
+            basis: basis.clone(),
+            note: note.clone(),
+        }),
+        Event::Voted { by, vote, origin, basis, note, .. } => s.votes.push(Ballot {
+            by: by.clone(),
+            vote: *vote,
+            at,
+            seq,
+            origin: origin.clone(),
+            basis: basis.clone(),
+            note: note.clone(),
+        }),
         Event::StepStarted { attempt, .. } => {
             s.status = StepStatus::Running;
             s.attempts = *attempt;
@@ -366,6 +419,8 @@ impl Event {
             Self::RunContinued { .. } => "run_continued",
             Self::StepHeld { .. } => "step_held",
             Self::Confirmed { .. } => "confirmed",
+            Self::Approved { .. } => "approved",
+            Self::Voted { .. } => "voted",
             Self::StepStarted { .. } => "step_started",
             Self::StepDone { .. } => "step_done",
             Self::StepFailed { .. } => "step_failed",
@@ -378,6 +433,7 @@ impl Event {
             Self::TableLoaded { .. } => "table_loaded",
             Self::Verified { .. } => "verified",
             Self::GateMet { .. } => "gate_met",
+            Self::GateHeld { .. } => "gate_held",
             Self::GateBroken { .. } => "gate_broken",
             Self::WritesRefused { .. } => "writes_refused",
             Self::WritesAccepted { .. } => "writes_accepted",

@@ -1,13 +1,15 @@
 //! What follows from an input. Pure: same plan, state, input and time give the same answer.
 
 use super::apply::apply;
-use super::event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, StepError};
-use super::gate;
+use super::approval::{confirmed, lacks_second, second_person_words};
+use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
 use super::input::{Command, Input, Refusal};
 use super::state::{RunState, RunStatus, StepStatus};
 use crate::domain::at::At;
-use crate::domain::gauge::Measured;
-use crate::domain::plan::{Confirm, OnFail, Plan, Start, Step, StepKind};
+use crate::domain::plan::{Confirm, Plan, Start, Step, StepKind};
+
+mod gates;
+mod people;
 
 /// How this process was asked to drive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub fn decide(plan: &Plan, state: &RunState, policy: &Policy, input: &Input<'_>,
     let mut d = Draft { plan, policy, now, state: state.clone(), out: Decision::default() };
     match input {
         Input::Tick(measured) => {
-            d.judge_gate(measured);
+            d.judge_gates(measured);
             d.advance();
         }
         Input::Command(command, by) => {
@@ -140,7 +142,8 @@ impl Draft<'_> {
                 }
                 self.emit(Event::Confirmed { step: step.id.clone(), by: Actor::Auto });
             }
-            if !self.start(step.clone(), again) {
+            let step = step.clone();
+            if !self.has_second(&step) || !self.start(step, again) {
                 return;
             }
         }
@@ -148,6 +151,7 @@ impl Draft<'_> {
 
     /// Starts a step; `true` when it is already over and the next one may follow.
     fn start(&mut self, step: Step, again: bool) -> bool {
+        let cut_off = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Unknown);
         let attempt = self.state.step(&step.id).map_or(0, |s| s.attempts) + 1;
         self.emit(Event::StepStarted { step: step.id.clone(), attempt });
         match &step.kind {
@@ -164,10 +168,11 @@ impl Draft<'_> {
                 self.state.status == RunStatus::Running
             }
             StepKind::Gate { gate } => {
-                // A hold counts from this step's own start, not from another step's use of the same gate.
-                if self.state.gates.get(gate).is_some_and(|g| g.met_since.is_some()) {
-                    self.emit(Event::GateBroken { gate: gate.clone(), evidence: Vec::new() });
-                }
+                self.start_gates(std::slice::from_ref(gate), cut_off);
+                false
+            }
+            StepKind::GoNoGo { gates, .. } => {
+                self.start_gates(gates, cut_off);
                 false
             }
             kind => {
@@ -219,63 +224,6 @@ impl Draft<'_> {
         }
     }
 
-    /// Looks at the current step if it is a running gate.
-    fn judge_gate(&mut self, measured: &Measured) {
-        if self.state.status != RunStatus::Running {
-            return;
-        }
-        let Some(step) = self.current().cloned() else { return };
-        let StepKind::Gate { gate: id } = &step.kind else { return };
-        let running = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Running);
-        let Some(gate) = self.plan.gate(id).filter(|_| running) else { return };
-        let (holds, evidence) = gate::judge(self.plan, &self.state, measured, gate);
-        let since = self.state.gates.get(id).and_then(|g| g.met_since);
-        match (holds, since) {
-            (true, None) => self.emit(Event::GateMet { gate: id.clone(), evidence: evidence.clone() }),
-            (false, Some(_)) => self.emit(Event::GateBroken { gate: id.clone(), evidence: evidence.clone() }),
-            _ => {}
-        }
-        let since = self.state.gates.get(id).and_then(|g| g.met_since);
-        if let Some(since) = since {
-            let until = since.plus(gate.hold_ms);
-            if self.now >= until {
-                self.done(&step.id, evidence);
-            } else {
-                self.out.waiting = Some((format!("{} to hold", gate.title), until));
-            }
-            return;
-        }
-        let started = self.state.step(&step.id).and_then(|s| s.attempt_started).unwrap_or(self.now);
-        let given_up = gate.give_up_ms.is_some_and(|ms| self.now.since(started) >= ms);
-        if !given_up {
-            return;
-        }
-        let broken: Vec<&str> = evidence.iter().filter(|e| !e.good).map(|e| e.name.as_str()).collect();
-        let error = StepError {
-            class: ErrorClass::Gate,
-            message: format!("gate {} was not met in time: {}", gate.id, broken.join(", ")),
-            advice: "look at the evidence, then try again or roll back".to_owned(),
-        };
-        self.emit(Event::StepFailed { step: step.id.clone(), error });
-        if gate.on_fail == OnFail::RollBack {
-            // Once customers write on the new side, going back by itself must lose nothing.
-            let free = self.state.frozen(self.plan) || self.state.decided.is_none() || measured.at_risk == Some(0);
-            if free {
-                self.roll_back(Actor::Auto, Cause::Automatic { step: step.id });
-            } else {
-                let risk = measured.at_risk.map_or_else(|| "?".to_owned(), |n| n.to_string());
-                self.emit(Event::Note {
-                    level: Level::Error,
-                    source: "gate".to_owned(),
-                    text: format!(
-                        "{} failed; not rolling back by itself: {risk} writes on the new side would stay behind",
-                        gate.id
-                    ),
-                });
-            }
-        }
-    }
-
     fn command(&mut self, command: &Command, by: &Actor) -> Result<(), Refusal> {
         let refuse = |why: &str| Err(Refusal(why.to_owned()));
         match command {
@@ -307,6 +255,10 @@ impl Draft<'_> {
                 self.advance();
                 Ok(())
             }
+            Command::Approve { step, note, origin, drivers_terminal } => {
+                self.approve(step, note.as_ref(), origin, *drivers_terminal, by)
+            }
+            Command::Vote { step, vote, note, origin } => self.vote(step, *vote, note.as_ref(), origin, by),
             Command::Confirm { step, word } => self.confirm(step, word.as_deref(), by),
             Command::Retry { step } => {
                 let step = self.the_current(step)?;
@@ -314,7 +266,9 @@ impl Draft<'_> {
                 if !matches!(status, Some(StepStatus::Failed | StepStatus::Unknown)) {
                     return refuse("only a failed step can be tried again");
                 }
-                self.start(step, true);
+                if self.has_second(&step) {
+                    self.start(step, true);
+                }
                 Ok(())
             }
             Command::Skip { step } => {
@@ -345,6 +299,10 @@ impl Draft<'_> {
         let status = self.state.step(id).map(|s| s.status);
         if !matches!(status, Some(StepStatus::Held | StepStatus::Todo)) {
             return Err(Refusal(format!("{id} does not wait for anybody")));
+        }
+        let done = self.state.step(id).is_some_and(|s| status == Some(StepStatus::Held) && confirmed(&step, s));
+        if done && lacks_second(&self.state, &step) {
+            return Err(Refusal(second_person_words(&self.state, id)));
         }
         if let Confirm::Word(wanted) = &step.confirm
             && word.map(str::trim) != Some(wanted.as_str())

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::{Origin, Vote};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 
@@ -89,6 +90,34 @@ pub enum Event {
         step: String,
         /// Who.
         by: Actor,
+    },
+    /// A second person approved a step that needs one.
+    Approved {
+        /// Step id.
+        step: String,
+        /// Who, by their own word.
+        by: Actor,
+        /// From where, by the kernel's.
+        origin: Origin,
+        /// What they saw, summed up: 16 hex digits.
+        basis: String,
+        /// Their words.
+        note: Option<String>,
+    },
+    /// Somebody voted on a go/no-go step. The last vote of a voter counts.
+    Voted {
+        /// Step id.
+        step: String,
+        /// Who, by their own word.
+        by: Actor,
+        /// How.
+        vote: Vote,
+        /// From where, by the kernel's.
+        origin: Origin,
+        /// What they saw, summed up: 16 hex digits.
+        basis: String,
+        /// Their words.
+        note: Option<String>,
     },
     /// A step began. Durable before anything it does.
     StepStarted {
@@ -181,6 +210,13 @@ pub enum Event {
         gate: String,
         /// Each criterion with value and age.
         evidence: Vec<Evidence>,
+    },
+    /// A gate's criteria went on holding: time that a restart does not take away.
+    GateHeld {
+        /// Gate id.
+        gate: String,
+        /// Watched without a break so far, in milliseconds.
+        held_ms: i64,
     },
     /// A gate's criteria stopped holding (or evidence went missing).
     GateBroken {

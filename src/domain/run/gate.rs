@@ -2,41 +2,59 @@
 
 use super::event::Evidence;
 use super::state::RunState;
-use crate::domain::gauge::{Measured, signal_value};
+use crate::domain::at::At;
+use crate::domain::gauge::{Measured, signal_value, source_words};
 use crate::domain::plan::{Criterion, Gate, Plan};
 
-/// Whether every criterion holds on fresh evidence, and the evidence itself.
-#[must_use]
-pub fn judge(plan: &Plan, state: &RunState, measured: &Measured, gate: &Gate) -> (bool, Vec<Evidence>) {
-    let evidence: Vec<Evidence> = gate.criteria.iter().map(|c| one(plan, state, measured, c)).collect();
-    (!evidence.is_empty() && evidence.iter().all(|e| e.good), evidence)
+/// What a gate's criteria say now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// Every criterion holds on fresh evidence.
+    pub met: bool,
+    /// Some criterion was freshly measured and does not hold. Not met and not contradicted: evidence is missing.
+    pub contradicted: bool,
+    /// Each criterion with its value, its age and the query behind it.
+    pub evidence: Vec<Evidence>,
 }
 
-fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> Evidence {
-    let name = format!("{} {} {}", c.signal, c.op.symbol(), number(c.value));
+/// Judges every criterion of a gate.
+#[must_use]
+pub fn judge(plan: &Plan, state: &RunState, measured: &Measured, gate: &Gate) -> Judgement {
+    let each: Vec<(Evidence, bool)> = gate.criteria.iter().map(|c| one(plan, state, measured, c)).collect();
+    Judgement {
+        met: !each.is_empty() && each.iter().all(|(e, _)| e.good),
+        contradicted: each.iter().any(|(e, known)| *known && !e.good),
+        evidence: each.into_iter().map(|(e, _)| e).collect(),
+    }
+}
+
+/// One criterion, and whether its value is known and fresh.
+fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> (Evidence, bool) {
     let Some(signal) = plan.signals.iter().find(|s| s.id == c.signal) else {
-        return Evidence {
-            name,
+        let evidence = Evidence {
+            name: format!("{} {} {}", c.signal, c.op.symbol(), number(c.value)),
             value: "?".to_owned(),
-            at: measured.at,
-            source: "no such signal".to_owned(),
+            at: At::default(),
+            source: "no such signal in the plan".to_owned(),
             good: false,
         };
+        return (evidence, false);
     };
     let reading = signal_value(plan, state, measured, signal);
     let fresh = reading.fresh(measured.at, signal.stale_ms);
     let value = match (fresh, reading.value) {
         (Some(v), _) => format!("{}{}", number(v), signal.unit),
-        (None, Some(v)) => format!("{}{} stale", number(v), signal.unit),
+        (None, Some(v)) => format!("? (was {}{}, stale)", number(v), signal.unit),
         (None, None) => "?".to_owned(),
     };
-    Evidence {
-        name,
+    let evidence = Evidence {
+        name: format!("{} {} {}{}", c.signal, c.op.symbol(), number(c.value), signal.unit),
         value,
         at: reading.at,
-        source: format!("signal {}", signal.id),
+        source: source_words(plan, signal),
         good: fresh.is_some_and(|v| c.op.holds(v, c.value)),
-    }
+    };
+    (evidence, fresh.is_some())
 }
 
 /// A number with at most three decimals and no trailing zeros.

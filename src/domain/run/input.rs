@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::{Origin, Vote};
 use super::event::{Actor, Cause, Event, Evidence, StepError};
 use crate::domain::gauge::Measured;
 
@@ -56,6 +57,28 @@ pub enum Command {
     Workers {
         /// Positive for more.
         by: i32,
+    },
+    /// A second person approves a step that needs one.
+    Approve {
+        /// Step id.
+        step: String,
+        /// Their words.
+        note: Option<String>,
+        /// From where, as the kernel says.
+        origin: Origin,
+        /// Whether that is the terminal the run is driven from.
+        drivers_terminal: bool,
+    },
+    /// Somebody votes on a go/no-go step.
+    Vote {
+        /// Step id.
+        step: String,
+        /// How.
+        vote: Vote,
+        /// Their words.
+        note: Option<String>,
+        /// From where, as the kernel says.
+        origin: Origin,
     },
     /// Put a line into the journal.
     Note {

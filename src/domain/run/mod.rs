@@ -4,6 +4,7 @@
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
 mod apply;
+mod approval;
 mod decide;
 mod event;
 mod gate;
@@ -12,11 +13,15 @@ mod rollback;
 mod state;
 
 pub use apply::{IllegalTransition, apply, legal};
+pub use approval::{
+    Approval, Ballot, Origin, Tally, Vote, approval, basis, lacks_second, same_person, second_person_words, tally,
+    vote_evidence, waits_for_second,
+};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, VerifySummary,
 };
-pub use gate::judge as judge_gate;
+pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back};
 pub use state::{

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::{Approval, Ballot};
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -76,6 +77,12 @@ pub struct StepState {
     pub evidence: Vec<Evidence>,
     /// Why it failed last.
     pub error: Option<StepError>,
+    /// Approvals of second persons, void ones included, oldest first.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// Votes, oldest first.
+    #[serde(default)]
+    pub votes: Vec<Ballot>,
 }
 
 /// What is known of where a switch stands.
@@ -141,10 +148,30 @@ pub struct TableState {
 /// One gate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GateState {
-    /// Since when all criteria hold without a break.
+    /// Since when all criteria hold without a break, or since when `held_ms` was last written down.
     pub met_since: Option<At>,
     /// Evidence of the last change.
     pub evidence: Vec<Evidence>,
+    /// Held before `met_since`, watched, in milliseconds.
+    #[serde(default)]
+    pub held_ms: i64,
+    /// When watching ended, while nobody watches.
+    #[serde(default)]
+    pub left: Option<At>,
+    /// Time in between that nobody watched and that does not count, in milliseconds.
+    #[serde(default)]
+    pub unwatched_ms: i64,
+    /// Position of the fact that last broke it.
+    #[serde(default)]
+    pub broken_seq: u64,
+}
+
+impl GateState {
+    /// How long it has held, watched and without a break, in milliseconds.
+    #[must_use]
+    pub fn held(&self, now: At) -> i64 {
+        self.held_ms + self.met_since.map_or(0, |since| now.since(since).max(0))
+    }
 }
 
 /// A rollback under way or done.
@@ -174,6 +201,8 @@ pub enum Need {
     Key,
     /// This word, typed.
     Word(String),
+    /// A second person's approval, from another terminal.
+    Second,
     /// A decision: try again, skip or roll back.
     Decision,
 }

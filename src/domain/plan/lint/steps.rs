@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Confirm, OnFail, Plan, SignalSource, Start, Step, StepKind};
+use super::super::{Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
 use super::Found;
 use crate::domain::at::t_offset;
+use crate::domain::run::same_person;
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
     found.ids("steps", "step", plan.steps.iter().map(|s| s.id.as_str()));
@@ -15,6 +16,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
     names(plan, found);
     order(plan, found);
     gates(plan, found);
+    people(plan, found);
     whole(plan, found);
 }
 
@@ -69,6 +71,7 @@ fn names(plan: &Plan, found: &mut Found) {
                     found.name(path, "probe", id, plan.probes.iter().map(|p| p.id.as_str()));
                 }
             }
+            StepKind::GoNoGo { gates, voters, quorum } => go_no_go(plan, n, gates, voters, *quorum, found),
             StepKind::Gate { gate } => {
                 found.name(format!("steps[{n}].gate"), "gate", gate, plan.gates.iter().map(|g| g.id.as_str()));
             }
@@ -89,6 +92,46 @@ fn names(plan: &Plan, found: &mut Found) {
         let frozen = plan.freeze.as_ref().is_some_and(|f| f.switch == switch.id);
         if !frozen && !switched.contains(switch.id.as_str()) {
             found.warn(format!("switches[{n}].id"), format!("no step switches `{}`", switch.id));
+        }
+    }
+}
+
+/// A decision by nobody on nothing, or one that nobody can reach.
+fn go_no_go(plan: &Plan, n: usize, gates: &[String], voters: &[String], quorum: u32, found: &mut Found) {
+    for (g, id) in gates.iter().enumerate() {
+        found.name(format!("steps[{n}].gates[{g}]"), "gate", id, plan.gates.iter().map(|g| g.id.as_str()));
+    }
+    if gates.is_empty() && voters.is_empty() {
+        found.error(format!("steps[{n}].kind"), "a go-no-go step needs `gates`, `voters` or both: nothing decides");
+    }
+    for (v, voter) in voters.iter().enumerate() {
+        let path = format!("steps[{n}].voters[{v}]");
+        if same_person(voter, "") {
+            found.error(path, "a voter needs a name");
+        } else if voters[..v].iter().any(|other| same_person(other, voter)) {
+            found.error(path, format!("`{voter}` is a voter already: case and a host after @ make no other person"));
+        }
+    }
+    if quorum as usize > voters.len() {
+        let message = format!("quorum {quorum} can never be reached by {} voters", voters.len());
+        found.error(format!("steps[{n}].quorum"), message);
+    }
+}
+
+/// People who must be waited for while customers are kept out.
+fn people(plan: &Plan, found: &mut Found) {
+    let mut frozen = false;
+    for (n, step) in plan.steps.iter().enumerate() {
+        if step.kind == StepKind::Thaw {
+            frozen = false;
+        }
+        let votes = matches!(&step.kind, StepKind::GoNoGo { voters, .. } if !voters.is_empty());
+        if frozen && (votes || step.two_person) {
+            let path = format!("steps[{n}].{}", if votes { "voters" } else { "two_person" });
+            found.warn(path, format!("`{}` waits for people while customers cannot write; ask before the freeze", step.id));
+        }
+        if step.kind == StepKind::Freeze {
+            frozen = true;
         }
     }
 }
@@ -160,30 +203,39 @@ fn has_later(plan: &Plan, n: usize, kind: &str) -> bool {
 /// A gate cannot judge what has not been measured, nor roll back to what was not captured.
 fn gates(plan: &Plan, found: &mut Found) {
     for (n, step) in plan.steps.iter().enumerate() {
-        let StepKind::Gate { gate } = &step.kind else { continue };
-        let Some(gate) = plan.gate(gate) else { continue };
-        let earlier = |name: &str| plan.steps[..n].iter().any(|s: &Step| s.kind.name() == name);
-        let path = format!("steps[{n}].gate");
-        for criterion in &gate.criteria {
-            let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
-            let needs = match signal.source {
-                SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => "load",
-                SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => "verify",
-                SignalSource::Downtime => "freeze",
-                _ => continue,
-            };
-            if !earlier(needs) {
-                let message = format!(
-                    "gate `{}` asks for `{}`, which nothing has measured before a `{needs}` step",
-                    gate.id, signal.id
-                );
-                found.error(&path, message);
-            }
+        let (ids, path) = match &step.kind {
+            StepKind::Gate { gate } => (std::slice::from_ref(gate), format!("steps[{n}].gate")),
+            StepKind::GoNoGo { gates, .. } => (gates.as_slice(), format!("steps[{n}].gates")),
+            _ => continue,
+        };
+        for gate in ids.iter().filter_map(|id| plan.gate(id)) {
+            gate_fits(plan, n, gate, &path, found);
         }
-        if gate.on_fail == OnFail::RollBack && !earlier("arm") {
-            let message = format!("gate `{}` rolls back, but no `arm` step before it captured the way back", gate.id);
-            found.error(&path, message);
+    }
+}
+
+fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Found) {
+    let earlier = |name: &str| plan.steps[..n].iter().any(|s: &Step| s.kind.name() == name);
+    for criterion in &gate.criteria {
+        let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
+        let needs = match signal.source {
+            SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => "load",
+            SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => "verify",
+            SignalSource::Trim => "capture",
+            SignalSource::Downtime => "freeze",
+            _ => continue,
+        };
+        if !earlier(needs) {
+            let message = format!(
+                "gate `{}` asks for `{}`, which nothing has measured before a `{needs}` step",
+                gate.id, signal.id
+            );
+            found.error(path, message);
         }
+    }
+    if gate.on_fail == OnFail::RollBack && !earlier("arm") {
+        let message = format!("gate `{}` rolls back, but no `arm` step before it captured the way back", gate.id);
+        found.error(path, message);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The run, driven by hand: a small plan, scripted performers, and random walks.
 
+mod holds;
+mod people;
 mod script;
 mod walk;
 
@@ -17,6 +19,7 @@ pub(super) fn plan() -> Plan {
         takes_ms: 60_000,
         owner: "lead".into(),
         kind,
+        two_person: false,
         start: Start::WhenReady,
         confirm,
         undo: String::new(),
@@ -104,7 +107,10 @@ pub(super) struct Run {
 
 impl Run {
     pub fn open(policy: Policy) -> Self {
-        let plan = plan();
+        Self::open_with(plan(), policy)
+    }
+
+    pub fn open_with(plan: Plan, policy: Policy) -> Self {
         let steps = plan.steps.iter().map(|s| s.id.clone()).collect();
         let opened = Event::RunOpened {
             run: "r1".into(),

@@ -1,0 +1,121 @@
+//! Who is at the other end of the control socket, by the kernel's word and not by theirs.
+
+use rustix::process::{Pid, getpid, getsid};
+use tokio::net::UnixStream;
+
+use crate::domain::run::Origin;
+
+/// A process that asks something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user, host and terminal.
+    pub origin: Origin,
+    /// Whether it belongs to the terminal, or without one to the session, that this process belongs to.
+    pub same_terminal: bool,
+}
+
+/// Asks the kernel about the other end of a connection.
+///
+/// # Errors
+/// In words: the kernel does not say which process it is (another PID namespace), or it is gone.
+pub fn peer(stream: &UnixStream) -> Result<Peer, String> {
+    let unknown = |why: String| format!("the kernel does not say where this comes from: {why}");
+    let credentials = stream.peer_cred().map_err(|e| unknown(e.to_string()))?;
+    let pid = credentials.pid().and_then(Pid::from_raw).ok_or_else(|| unknown("no process id".to_owned()))?;
+    let (theirs, ours) = (Seat::of(pid).map_err(unknown)?, Seat::of(getpid()).map_err(unknown)?);
+    Ok(Peer {
+        origin: Origin {
+            user: user_name(credentials.uid()),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            terminal: theirs.words(),
+        },
+        same_terminal: theirs.same(&ours),
+    })
+}
+
+/// Where a process sits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seat {
+    session: i32,
+    /// Device number of the controlling terminal; 0 without one, absent when the kernel has no such file.
+    device: Option<u32>,
+}
+
+impl Seat {
+    fn of(pid: Pid) -> Result<Self, String> {
+        let session = getsid(Some(pid)).map_err(|e| e.to_string())?.as_raw_nonzero().get();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok();
+        Ok(Self { session, device: stat.as_deref().and_then(device) })
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let terminal = |seat: &Self| seat.device.filter(|d| *d != 0);
+        self.session == other.session || terminal(self).is_some_and(|d| terminal(other) == Some(d))
+    }
+
+    fn words(&self) -> String {
+        match self.device.filter(|d| *d != 0) {
+            Some(device) => terminal_name(device),
+            None => format!("session {}", self.session),
+        }
+    }
+}
+
+/// The controlling terminal in `/proc/PID/stat`: the fifth field after the name, which may hold anything.
+fn device(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(4)?.parse::<i32>().ok().map(i32::cast_unsigned)
+}
+
+/// `pts/3`, `tty1`; Linux device numbers.
+fn terminal_name(device: u32) -> String {
+    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    match major {
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        4 if minor < 64 => format!("tty{minor}"),
+        _ => format!("terminal {major}:{minor}"),
+    }
+}
+
+/// The name of a user, as far as `/etc/passwd` knows it.
+fn user_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminal_is_read_past_any_program_name() {
+        assert_eq!(device("4711 (a) b) c) S 1 2 3 34819 5"), Some(34819));
+        assert_eq!(device("4711 (sh) S 1 2 3 0 -1"), Some(0));
+        assert_eq!(device("torn"), None);
+        assert_eq!(terminal_name(34819), "pts/3");
+        assert_eq!(terminal_name((4 << 8) | 1), "tty1");
+        assert_eq!(terminal_name((137 << 8) | 2), "pts/258");
+    }
+
+    #[test]
+    fn a_terminal_or_a_session_in_common_is_the_same_place() {
+        let seat = |session, device| Seat { session, device };
+        assert!(seat(1, Some(5)).same(&seat(2, Some(5))), "the same terminal");
+        assert!(seat(1, Some(5)).same(&seat(1, Some(0))), "left its terminal, same session");
+        assert!(!seat(1, Some(0)).same(&seat(2, Some(0))), "two sessions without a terminal");
+        assert!(!seat(1, Some(5)).same(&seat(2, Some(6))));
+        assert!(!seat(1, None).same(&seat(2, None)));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_knows_our_own_end() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let peer = peer(&a).unwrap();
+        assert!(peer.same_terminal, "both ends are this process");
+        assert!(!peer.origin.user.is_empty() && !peer.origin.terminal.is_empty());
+    }
+}

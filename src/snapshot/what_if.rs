@@ -1,0 +1,156 @@
+//! What going back would do now: the plan of it, its price, what it would carry and lose, and what stands in its way.
+
+use serde::{Deserialize, Serialize};
+
+use super::build::Context;
+use super::words::{age, human, with_unit};
+use super::Health;
+use crate::domain::at::At;
+use crate::domain::gauge::Readiness;
+use crate::domain::run::{RunStatus, Standing, UndoAction, WayBack};
+
+/// The way back as it is now. Working it out changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WhatIf {
+    /// Waves, one after the other; the actions of a wave run together.
+    pub waves: Vec<Vec<Undo>>,
+    /// Time to read every place once, measured, and when; absent until it was measured.
+    pub read: Option<(i64, At)>,
+    /// What it would take, in words.
+    pub cost: String,
+    /// What would be carried to the old side.
+    pub carried: Vec<String>,
+    /// What would stay behind or is not known.
+    pub lost: Vec<String>,
+    /// What stands in the way; empty means it can begin at once.
+    pub blocks: Vec<String>,
+    /// How it looks on the whole.
+    pub health: Health,
+}
+
+/// One action of the way back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// Switch id.
+    pub switch: String,
+    /// Where it is.
+    pub place: String,
+    /// How it stands now.
+    pub standing: Standing,
+    /// What it is put back to: the captured value, stars, or what to do by hand.
+    pub to: String,
+    /// The captured version.
+    pub version: Option<i64>,
+    /// Whether this lets customers write on the old side again.
+    pub thaw: bool,
+}
+
+impl WhatIf {
+    /// The whole of it in lines for people; `wall` is the time now.
+    #[must_use]
+    pub fn lines(&self, wall: At) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (n, wave) in self.waves.iter().enumerate() {
+            let together = if wave.len() > 1 { " together" } else { "" };
+            let what = if wave.iter().all(|u| u.thaw) { "allow writes on the old side again" } else { "put back" };
+            lines.push(format!("{}. {what},{together} and read back", n + 1).replace(",  and", " and").replace(", and", " and"));
+            for undo in wave {
+                let version = undo.version.map(|v| format!(" (version {v})")).unwrap_or_default();
+                let now = match undo.standing {
+                    Standing::Unknown => "  now ?",
+                    _ => "",
+                };
+                lines.push(format!("   {} {} -> {}{version}{now}", undo.switch, undo.place, undo.to));
+            }
+        }
+        if self.waves.is_empty() {
+            lines.push("nothing to undo: no switch stands on the new value; workers would stop".to_owned());
+        }
+        let read = match self.read {
+            Some((ms, at)) => format!("; every place read in {ms} ms, {} ago", age(wall.since(at))),
+            None => "; the places were never read".to_owned(),
+        };
+        lines.push(format!("cost     {}{read}", self.cost));
+        let mut list = |label: &str, all: &[String]| {
+            for (i, text) in all.iter().enumerate() {
+                lines.push(format!("{:<9}{text}", if i == 0 { label } else { "" }));
+            }
+        };
+        list("carries", &self.carried);
+        list("loses", &self.lost);
+        if self.blocks.is_empty() {
+            list("blocked", &["by nothing: it waits for no disk, no lease and no second person".to_owned()]);
+        } else {
+            list("blocked", &self.blocks);
+        }
+        lines
+    }
+}
+
+pub(super) fn what_if(
+    cx: &Context<'_>,
+    way: &WayBack,
+    at_risk: Option<u64>,
+    estimate_ms: Option<i64>,
+    health: Health,
+) -> WhatIf {
+    let waves = way.waves.iter().map(|w| w.iter().map(|a| undo(cx, a)).collect()).collect();
+    let (read, mut blocks) = match &cx.measured.way_back {
+        Readiness::Armed { read_ms, at } => (Some((*read_ms, *at)), Vec::new()),
+        Readiness::NotReady { why } if !way.is_empty() => (None, vec![format!("not ready: {why}")]),
+        Readiness::Unknown if !way.is_empty() => (None, vec!["nobody knows whether the places can be read".to_owned()]),
+        _ => (None, Vec::new()),
+    };
+    for action in way.actions().filter(|a| !a.captured) {
+        blocks.push(format!("{} was never captured: put it back by hand", action.switch));
+    }
+    match cx.state.status {
+        RunStatus::RollingBack => blocks.push("it is under way already".to_owned()),
+        RunStatus::RolledBack => blocks.push("it is done already".to_owned()),
+        _ => {}
+    }
+    let cost = match (way.is_empty(), estimate_ms) {
+        (true, _) => "no time: customers notice nothing".to_owned(),
+        (false, Some(ms)) => format!("about {}", with_unit(ms as f64 / 1000.0, "s")),
+        (false, None) => "?".to_owned(),
+    };
+    let (carried, lost) = goods(cx, at_risk);
+    WhatIf { waves, read, cost, carried, lost, blocks, health }
+}
+
+fn undo(cx: &Context<'_>, action: &UndoAction) -> Undo {
+    let to = match (&action.value, action.captured) {
+        (Some(value), _) => value.clone(),
+        (None, true) => "***".to_owned(),
+        (None, false) => "? by hand".to_owned(),
+    };
+    Undo {
+        switch: action.switch.clone(),
+        place: cx.plan.switch(&action.switch).map_or_else(|| "?".to_owned(), crate::domain::plan::Switch::place),
+        standing: cx.state.switches.get(&action.switch).map_or(Standing::Old, |s| s.standing),
+        to,
+        version: action.version,
+        thaw: action.thaw,
+    }
+}
+
+/// What was written on the new side: what goes back with it, and what does not.
+fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
+    let mut carried = Vec::new();
+    if let Some(outbox) = &cx.measured.outbox {
+        let old = outbox.oldest.map(|at| format!(", the oldest {} old", age(cx.measured.at.since(at)))).unwrap_or_default();
+        carried.push(match outbox.rows {
+            Some(0) => "nothing waits to be carried back".to_owned(),
+            Some(rows) => format!("{} changes wait to be carried back{old}", human(rows)),
+            None => "? changes wait to be carried back".to_owned(),
+        });
+    } else {
+        carried.push("nothing: no changes of the new side are captured".to_owned());
+    }
+    let lost = match at_risk {
+        Some(0) => "no write".to_owned(),
+        Some(n) => format!("{} writes made on the new side would stay behind", human(n)),
+        None => "? writes made on the new side: nobody knows how many would stay behind".to_owned(),
+    };
+    (carried, vec![lost])
+}

@@ -1,0 +1,19 @@
+//! What is said when the engine took a command.
+
+use crate::domain::run::Command;
+
+/// The words for a command that was taken.
+pub(super) fn taken(command: &Command) -> String {
+    match command {
+        Command::Confirm { step, .. } => format!("{step}: confirmed"),
+        Command::Retry { step } => format!("{step}: trying again"),
+        Command::Skip { step } => format!("{step}: left out"),
+        Command::Approve { step, .. } => format!("{step}: approved"),
+        Command::Vote { step, vote, .. } => format!("{step}: {}", vote.name()),
+        Command::Pause => "pausing at the next safe point".to_owned(),
+        Command::Continue => "going on".to_owned(),
+        Command::Workers { by } if *by > 0 => "one more load worker".to_owned(),
+        Command::Workers { .. } => "one load worker less".to_owned(),
+        Command::Note { .. } => "noted in the journal".to_owned(),
+    }
+}
