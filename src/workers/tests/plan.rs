@@ -42,6 +42,7 @@ fn step(id: &str, kind: StepKind) -> Step {
         kind,
         start: Start::WhenReady,
         confirm: Confirm::None,
+        two_person: false,
         undo: String::new(),
     }
 }
