@@ -80,6 +80,22 @@ pub enum Command {
         #[arg(long, value_name = "B,U,O,C", default_value = "5000,1000,2500,200")]
         sizes: String,
     },
+    /// Live one migration day after the other under writes, kills and faults, and count what is lost.
+    #[cfg(feature = "rehearsal")]
+    Soak {
+        /// No day begins after this many minutes.
+        #[arg(long, default_value_t = 30.0, value_name = "N")]
+        minutes: f64,
+        /// Seed of data, traffic, kills and faults.
+        #[arg(long, default_value_t = 7, value_name = "N")]
+        seed: u64,
+        /// Writes a second of the simulated shop.
+        #[arg(long, default_value_t = 100.0, value_name = "N")]
+        writes: f64,
+        /// Books, users, orders and carts each day begins with.
+        #[arg(long, value_name = "B,U,O,C", default_value = "1000,200,500,50")]
+        sizes: String,
+    },
     /// Roll a run back, whether its console lives or not.
     Rollback {
         /// Run id or a beginning of it; absent means the newest.

@@ -13,6 +13,8 @@ mod plan;
 mod rehearse;
 mod rollback;
 mod run;
+#[cfg(feature = "rehearsal")]
+mod soak;
 mod world;
 
 use std::process::ExitCode;
@@ -66,6 +68,12 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { drive, speed, seed, fault, sizes } => {
             rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?).await
+        }
+        #[cfg(feature = "rehearsal")]
+        Command::Soak { minutes, seed, writes, sizes } => {
+            let parsed = sizes.parse::<crate::rehearsal::seed::Sizes>();
+            let sizes = parsed.map_err(|e| Failure::new(Exit::Usage, format!("--sizes {sizes}: {e}")))?;
+            soak::soak(&soak::Soak { minutes, seed, writes, sizes }, &state_dir()?).await
         }
         Command::Rollback { run, what_if } => rollback::rollback(run.as_deref(), what_if, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,

@@ -20,7 +20,13 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
             StepKind::Gate { gate } => format!("{}  [{}]", step.title, criteria(plan, gate)),
             StepKind::GoNoGo { gates, voters, quorum } => {
                 let each: Vec<String> = gates.iter().map(|g| criteria(plan, g)).collect();
-                format!("{}  [{}; {quorum} of {} votes: {}]", step.title, each.join("; "), voters.len(), voters.join(", "))
+                format!(
+                    "{}  [{}; {quorum} of {} votes: {}]",
+                    step.title,
+                    each.join("; "),
+                    voters.len(),
+                    voters.join(", ")
+                )
             }
             _ => step.title.clone(),
         };

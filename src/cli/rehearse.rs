@@ -10,13 +10,12 @@ use super::failure::Failure;
 use super::world::Seat;
 use crate::config;
 use crate::rehearsal::fault::{Fault, FaultAt, Faults};
+use crate::rehearsal::hurry::PLAN as CONFIG;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
 use crate::rehearsal::{PgAddress, World, WorldOptions};
 use crate::snapshot::Mode;
 
-/// The rehearsal's config.
-const CONFIG: &str = include_str!("../../assets/rehearsal.toml");
 /// No planned wait of the day lasts longer than this, whatever the speed: night watches are not rehearsed.
 const LONGEST_WAIT_MS: i64 = 5_000;
 
@@ -70,7 +69,7 @@ pub async fn rehearse(
     }
     let driven = drive(Drive {
         config: &config,
-        config_text: &filled(&vars),
+        config_text: &filled(CONFIG, &vars),
         state_dir,
         args,
         new: true,
@@ -112,10 +111,10 @@ fn password_file(postgres: &PrivatePostgres) -> Result<String, Failure> {
 }
 
 /// The config with its variables filled in, so that a rollback from another terminal finds the same world.
-fn filled(vars: &std::collections::BTreeMap<String, String>) -> String {
+pub(super) fn filled(text: &str, vars: &std::collections::BTreeMap<String, String>) -> String {
     // A port is a number: once it is no variable any more, it stands without quotes.
     let port = vars.get("PG_PORT").map_or("", String::as_str);
-    let text = CONFIG.replace("\"${PG_PORT}\"", port);
+    let text = text.replace("\"${PG_PORT}\"", port);
     vars.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
 }
 
@@ -130,7 +129,8 @@ mod tests {
             names.iter().map(|n| ((*n).to_owned(), "http://127.0.0.1:1".to_owned())).collect();
         vars.insert("PG_PORT".into(), "5432".into());
         vars.insert("PG_PASSWORD_FILE".into(), "/nowhere/password".into());
-        let read = config::load_str("c.toml", &filled(&vars), Path::new(""), &std::collections::BTreeMap::new());
+        let read =
+            config::load_str("c.toml", &filled(CONFIG, &vars), Path::new(""), &std::collections::BTreeMap::new());
         let asked = config::load_str("c.toml", CONFIG, Path::new(""), &vars);
         assert_eq!(read.unwrap().plan.hash(), asked.unwrap().plan.hash());
     }

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError, VerifySummary, Vote,
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError, VerifySummary,
+    Vote,
 };
 
 /// Number of event types.

@@ -9,6 +9,7 @@ pub mod control;
 pub mod dynamo;
 mod error;
 pub mod fault;
+pub mod hurry;
 pub mod oracle;
 pub mod postgres;
 pub mod seed;

@@ -77,11 +77,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
     }
     let measured = matches!(
         step.kind,
-        StepKind::Load
-            | StepKind::Verify
-            | StepKind::CatchUp { .. }
-            | StepKind::Gate { .. }
-            | StepKind::GoNoGo { .. }
+        StepKind::Load | StepKind::Verify | StepKind::CatchUp { .. } | StepKind::Gate { .. } | StepKind::GoNoGo { .. }
     );
     if row.eta.is_none() && going_on && !measured {
         // A planned end that is already past says nothing.
@@ -255,7 +251,10 @@ fn does(plan: &Plan, step: &Step) -> String {
             let criteria = if gates.is_empty() { "no gate".to_owned() } else { brief_list(gates) };
             match voters.len() {
                 0 => format!("goes on when {criteria} holds; nobody votes"),
-                _ => format!("goes on when {criteria} holds and {quorum} of {} vote go; one no-go blocks", voters.join(", ")),
+                _ => format!(
+                    "goes on when {criteria} holds and {quorum} of {} vote go; one no-go blocks",
+                    voters.join(", ")
+                ),
             }
         }
         StepKind::Manual { what } => what.clone(),

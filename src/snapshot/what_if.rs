@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Health;
 use super::build::Context;
 use super::words::{age, human, with_unit};
-use super::Health;
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
 use crate::domain::run::{RunStatus, Standing, UndoAction, WayBack};
@@ -53,7 +53,11 @@ impl WhatIf {
         for (n, wave) in self.waves.iter().enumerate() {
             let together = if wave.len() > 1 { " together" } else { "" };
             let what = if wave.iter().all(|u| u.thaw) { "allow writes on the old side again" } else { "put back" };
-            lines.push(format!("{}. {what},{together} and read back", n + 1).replace(",  and", " and").replace(", and", " and"));
+            lines.push(
+                format!("{}. {what},{together} and read back", n + 1)
+                    .replace(",  and", " and")
+                    .replace(", and", " and"),
+            );
             for undo in wave {
                 let version = undo.version.map(|v| format!(" (version {v})")).unwrap_or_default();
                 let now = match undo.standing {
@@ -138,7 +142,8 @@ fn undo(cx: &Context<'_>, action: &UndoAction) -> Undo {
 fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     let mut carried = Vec::new();
     if let Some(outbox) = &cx.measured.outbox {
-        let old = outbox.oldest.map(|at| format!(", the oldest {} old", age(cx.measured.at.since(at)))).unwrap_or_default();
+        let old =
+            outbox.oldest.map(|at| format!(", the oldest {} old", age(cx.measured.at.since(at)))).unwrap_or_default();
         carried.push(match outbox.rows {
             Some(0) => "nothing waits to be carried back".to_owned(),
             Some(rows) => format!("{} changes wait to be carried back{old}", human(rows)),

@@ -108,7 +108,8 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
 pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let clocks = || snapshot.tables.iter().filter_map(|t| t.trim.as_ref().map(|c| (t.id.as_str(), c)));
     let first = clocks().min_by_key(|(_, c)| c.clock.trimmed_in_ms).map(|(id, _)| id);
-    let shown = clocks().filter(|(id, c)| first == Some(*id) || c.health > Health::Watch || c.health == Health::Unknown);
+    let shown =
+        clocks().filter(|(id, c)| first == Some(*id) || c.health > Health::Watch || c.health == Health::Unknown);
     let mut lines: Vec<Line> = shown.map(|(id, c)| clock_line(id, &c.text, c.health, width)).collect();
     lines.extend(snapshot.outbox.as_ref().map(|o| clock_line("outbox", &o.text, o.health, width)));
     lines

@@ -2,8 +2,8 @@
 //!
 //! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
-use super::trim::trim_clock;
 use super::measured::{CountKind, Measured, Reading, TableGauge};
+use super::trim::trim_clock;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Signal, SignalSource};
 use crate::domain::run::{RunState, VerifySummary};

@@ -21,7 +21,8 @@ pub(super) fn one_byte(line: &[u8], chain: &str) -> Option<Changed> {
         let all = wanted.iter().zip(&line[from..]).enumerate();
         all.filter(|(_, (was, is))| was != is).map(|(i, (was, _))| Changed { at: from + i, was: *was }).collect()
     };
-    let mut punctuation: Vec<Changed> = TEMPLATE.iter().flat_map(|(from, text)| wrong(*from, text.as_bytes())).collect();
+    let mut punctuation: Vec<Changed> =
+        TEMPLATE.iter().flat_map(|(from, text)| wrong(*from, text.as_bytes())).collect();
     punctuation.extend(wrong(end, b"}"));
     let payload = &line[PAYLOAD_AT..end];
     let crc = format!("{:08x}", crc32fast::hash(payload));

@@ -128,7 +128,10 @@ fn people(plan: &Plan, found: &mut Found) {
         let votes = matches!(&step.kind, StepKind::GoNoGo { voters, .. } if !voters.is_empty());
         if frozen && (votes || step.two_person) {
             let path = format!("steps[{n}].{}", if votes { "voters" } else { "two_person" });
-            found.warn(path, format!("`{}` waits for people while customers cannot write; ask before the freeze", step.id));
+            found.warn(
+                path,
+                format!("`{}` waits for people while customers cannot write; ask before the freeze", step.id),
+            );
         }
         if step.kind == StepKind::Freeze {
             frozen = true;
