@@ -233,7 +233,7 @@ async fn describe(folder: &RunFolder, plan: &Plan, state: &RunState) {
         },
     };
     print(&format!("rollback {}\n", snapshot.rollback.text));
-    for line in snapshot.rollback.what_if.lines(snapshot.wall) {
-        print(&format!("{line}\n"));
+    for (label, text) in snapshot.rollback.what_if.lines(snapshot.wall) {
+        print(&format!("{label:<8} {text}\n"));
     }
 }

@@ -92,7 +92,7 @@ fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, H
     // Unread records that will be gone before they are read are the worst a lag can be.
     let trim = row_of(cx, signals, &SignalSource::Trim);
     if trim.health == Health::Fail {
-        return ("TRIM FIRST".to_owned(), Health::Fail);
+        return ("TRIM".to_owned(), Health::Fail);
     }
     match row.value.filter(|_| row.health != Health::Unknown) {
         Some(v) => (with_unit(v, "s"), row.health),

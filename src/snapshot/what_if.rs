@@ -46,46 +46,35 @@ pub struct Undo {
 }
 
 impl WhatIf {
-    /// The whole of it in lines for people; `wall` is the time now.
+    /// The whole of it for people, line by line: a label, which may be empty, and what it says. `wall` is the time now.
     #[must_use]
-    pub fn lines(&self, wall: At) -> Vec<String> {
-        let mut lines = Vec::new();
+    pub fn lines(&self, wall: At) -> Vec<(String, String)> {
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let mut say = |label: &str, text: String| lines.push((label.to_owned(), text));
         for (n, wave) in self.waves.iter().enumerate() {
-            let together = if wave.len() > 1 { " together" } else { "" };
             let what = if wave.iter().all(|u| u.thaw) { "allow writes on the old side again" } else { "put back" };
-            lines.push(
-                format!("{}. {what},{together} and read back", n + 1)
-                    .replace(",  and", " and")
-                    .replace(", and", " and"),
-            );
+            let together = if wave.len() > 1 { ", all at once," } else { "" };
+            say(&format!("{}.", n + 1), format!("{what}{together} and read back"));
             for undo in wave {
                 let version = undo.version.map(|v| format!(" (version {v})")).unwrap_or_default();
-                let now = match undo.standing {
-                    Standing::Unknown => "  now ?",
-                    _ => "",
-                };
-                lines.push(format!("   {} {} -> {}{version}{now}", undo.switch, undo.place, undo.to));
+                let now = if undo.standing == Standing::Unknown { ", stands on ? now" } else { "" };
+                say("", format!("{}: {} -> {}{version}{now}", undo.switch, undo.place, undo.to));
             }
         }
         if self.waves.is_empty() {
-            lines.push("nothing to undo: no switch stands on the new value; workers would stop".to_owned());
+            say("", "nothing to undo: no switch stands on the new value; workers would stop".to_owned());
         }
         let read = match self.read {
             Some((ms, at)) => format!("; every place read in {ms} ms, {} ago", age(wall.since(at))),
             None => "; the places were never read".to_owned(),
         };
-        lines.push(format!("cost     {}{read}", self.cost));
-        let mut list = |label: &str, all: &[String]| {
+        say("cost", format!("{}{read}", self.cost));
+        let unhindered = ["by nothing: it waits for no disk, no lease and no second person".to_owned()];
+        let blocks = if self.blocks.is_empty() { &unhindered[..] } else { &self.blocks };
+        for (label, all) in [("carries", &self.carried[..]), ("loses", &self.lost), ("blocked", blocks)] {
             for (i, text) in all.iter().enumerate() {
-                lines.push(format!("{:<9}{text}", if i == 0 { label } else { "" }));
+                say(if i == 0 { label } else { "" }, text.clone());
             }
-        };
-        list("carries", &self.carried);
-        list("loses", &self.lost);
-        if self.blocks.is_empty() {
-            list("blocked", &["by nothing: it waits for no disk, no lease and no second person".to_owned()]);
-        } else {
-            list("blocked", &self.blocks);
         }
         lines
     }

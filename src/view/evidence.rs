@@ -112,8 +112,11 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
             let line = evidence_line(e, snapshot.wall, theme, width);
             // What was asked is never cut away: a line of its own when there is no room beside.
             let whole = e.source.is_empty() || line.spans.last().is_some_and(|s| s.text.ends_with(&e.source));
-            lines.push(line);
-            if !whole {
+            if whole {
+                lines.push(line);
+            } else {
+                let bare = Evidence { source: String::new(), ..e.clone() };
+                lines.push(evidence_line(&bare, snapshot.wall, theme, width));
                 let room = width.saturating_sub(6);
                 lines.extend(wrap(&e.source, room).into_iter().map(|l| Line::new(format!("     {l}"), Tone::Dim)));
             }

@@ -132,11 +132,14 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
 
 fn what_if_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let back = &snapshot.rollback;
-    let head = Line::new(" rollback  ", Tone::Dim).then(back.text.clone(), Theme::tone(back.health)).cut(width);
+    let head = Line::new(format!(" {}", pad("rollback", 10)), Tone::Dim)
+        .then(back.text.clone(), Theme::tone(back.health))
+        .cut(width);
     let mut lines = vec![head, Line::default()];
-    for text in back.what_if.lines(snapshot.wall) {
-        for (i, part) in wrap(&text, width.saturating_sub(12)).into_iter().enumerate() {
-            lines.push(Line::plain(format!(" {}{part}", if i == 0 { "" } else { "         " })).cut(width));
+    for (label, text) in back.what_if.lines(snapshot.wall) {
+        for (i, part) in wrap(&text, width.saturating_sub(13)).into_iter().enumerate() {
+            let label = if i == 0 { label.as_str() } else { "" };
+            lines.push(Line::new(format!(" {}", pad(label, 10)), Tone::Dim).then(part, Tone::Plain).cut(width));
         }
     }
     lines

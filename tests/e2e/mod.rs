@@ -7,6 +7,7 @@ mod check;
 mod console;
 mod day;
 mod kills;
+mod people;
 mod stage;
 
 use std::sync::{Condvar, Mutex, PoisonError};

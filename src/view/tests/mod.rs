@@ -1,6 +1,7 @@
 //! Drawing tests: what stands on the screen, with its styles, at the sizes that matter.
 
 mod boxes;
+mod control;
 mod home;
 mod laws;
 mod views;

@@ -1,6 +1,6 @@
 //! Switches, the freeze, probes, signals and gates.
 
-use super::super::{OnFail, Plan, SignalSource, StepKind, ValueRef};
+use super::super::{OnFail, Plan, SignalSource, Step, StepKind, ValueRef};
 use super::Found;
 use crate::domain::gauge::ENOUGH;
 
@@ -132,7 +132,12 @@ fn gates(plan: &Plan, found: &mut Found) {
         if gate.on_fail == OnFail::RollBack && gate.give_up_ms.is_none() {
             found.warn(format!("{path}.on_fail"), "without `give_up` this gate waits for ever before it rolls back");
         }
-        if !plan.steps.iter().any(|s| matches!(&s.kind, StepKind::Gate { gate: g } if *g == gate.id)) {
+        let waits = |s: &Step| match &s.kind {
+            StepKind::Gate { gate: g } => *g == gate.id,
+            StepKind::GoNoGo { gates, .. } => gates.contains(&gate.id),
+            _ => false,
+        };
+        if !plan.steps.iter().any(waits) {
             found.warn(format!("{path}.id"), format!("no step waits for gate `{}`", gate.id));
         }
     }

@@ -1,0 +1,90 @@
+//! What going back would do, clocks, second persons and votes.
+
+use super::*;
+use crate::domain::at::At;
+use crate::domain::gauge::{Course, Outbox, TrimClock};
+use crate::domain::run::{Evidence, Need, StepStatus};
+use crate::snapshot::fixture::{Moment, snapshot};
+use crate::snapshot::{Health, OutboxRow, TrimRow};
+use crate::view::action::{Action, availability};
+use crate::view::state::{Modal, View};
+
+fn what_if() -> ViewState {
+    ViewState { modals: vec![Modal::WhatIf], ..ViewState::default() }
+}
+
+#[test]
+fn what_going_back_would_do() {
+    insta::assert_snapshot!("what_if_80_loading", screen(&snapshot(Moment::Loading), &what_if(), 80, 24));
+    insta::assert_snapshot!("what_if_80_switched", screen(&snapshot(Moment::Switched), &what_if(), 80, 24));
+    insta::assert_snapshot!("what_if_120_unknown", screen(&snapshot(Moment::Unknown), &what_if(), 120, 40));
+}
+
+fn trim(read_in_ms: Option<i64>, course: Course, text: &str, health: Health) -> TrimRow {
+    let clock = TrimClock {
+        age_ms: Some(10_800_000),
+        trimmed_in_ms: Some(75_600_000),
+        read_in_ms,
+        course,
+        used: Some(12.5),
+        at: At(1),
+    };
+    TrimRow { clock, text: text.to_owned(), health }
+}
+
+#[test]
+fn clocks_stand_with_the_lags_and_the_signals() {
+    let mut s = snapshot(Moment::Gate);
+    let text = "records are trimmed in 21h; at this rate caught up in 04:00";
+    s.tables[0].trim = Some(trim(Some(240_000), Course::CatchingUp, text, Health::Watch));
+    let text = "records are trimmed in 21h; at this rate NEVER caught up";
+    s.tables[1].trim = Some(trim(None, Course::FallingBehind, text, Health::Fail));
+    s.outbox = Some(OutboxRow {
+        outbox: Outbox { rows: Some(214), ..Outbox::default() },
+        text: "214 changes wait to be carried back, oldest 4s, grows 12/s".to_owned(),
+        health: Health::Watch,
+    });
+    let lag = ViewState { view: View::Lag, ..ViewState::default() };
+    insta::assert_snapshot!("clocks_80_lag", screen(&s, &lag, 80, 24));
+    insta::assert_snapshot!("clocks_120_home", screen(&s, &ViewState::default(), 120, 40));
+}
+
+#[test]
+fn a_step_for_two_says_what_the_second_person_types() {
+    let mut s = snapshot(Moment::Confirm);
+    let step = &mut s.steps[s.current.unwrap()];
+    step.status = StepStatus::Held;
+    step.need = Some(Need::Second);
+    step.reason = Some(format!("waits for a second person: cutover approve 20261121T141500Z-orders-0f3a {}", step.id));
+    let state = ViewState::default();
+    insta::assert_snapshot!("second_80", screen(&s, &state, 80, 24));
+    assert!(Modal::for_step(&s.steps[s.current.unwrap()]).is_none(), "no key here makes a second person");
+    assert!(availability(Action::Next, &s, &state).unwrap_err().contains("cutover approve"));
+    assert!(availability(Action::Rollback, &s, &state).is_ok() && availability(Action::Pause, &s, &state).is_ok());
+}
+
+#[test]
+fn a_vote_shows_who_said_what() {
+    let mut s = snapshot(Moment::Gate);
+    let step = &mut s.steps[s.current.unwrap()];
+    step.kind = "go-no-go".to_owned();
+    step.title = "GO/NO-GO go or no go".to_owned();
+    step.detail = "NO-GO by carol  BLOCKING".to_owned();
+    step.lines = vec![
+        "v sync           held 10:00 of 10:00".to_owned(),
+        "carol            NO-GO: replica is behind".to_owned(),
+        "bob              GO".to_owned(),
+        "dan              cutover vote 20261121T141500Z-orders-0f3a board go --as dan".to_owned(),
+    ];
+    step.evidence.push(Evidence {
+        name: "vote of carol".to_owned(),
+        value: "NO-GO: replica is behind".to_owned(),
+        at: s.wall.plus(-9_000),
+        source: "from ops@bastion-1 pts/3".to_owned(),
+        good: false,
+    });
+    let id = step.id.clone();
+    insta::assert_snapshot!("vote_80_home", screen(&s, &ViewState::default(), 80, 24));
+    let evidence = ViewState { modals: vec![Modal::Evidence { step: id }], ..ViewState::default() };
+    insta::assert_snapshot!("vote_80_evidence", screen(&s, &evidence, 80, 24));
+}
