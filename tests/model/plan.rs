@@ -14,7 +14,6 @@ fn step(id: &str, kind: StepKind) -> Step {
         takes_ms: 1,
         owner: "lead".into(),
         kind,
-        two_person: false,
         start: Start::WhenReady,
         confirm: Confirm::None,
         two_person: false,

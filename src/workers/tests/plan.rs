@@ -40,7 +40,6 @@ fn step(id: &str, kind: StepKind) -> Step {
         takes_ms: 1_000,
         owner: "lead".into(),
         kind,
-        two_person: false,
         start: Start::WhenReady,
         confirm: Confirm::None,
         two_person: false,
