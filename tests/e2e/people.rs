@@ -8,9 +8,19 @@ use rustix::process::Signal;
 
 use super::stage::{Options, Stage};
 
+/// A stage that does not mind a slow machine: how fast the shop answers is not what is tested here.
+fn patient(options: &Options) -> Stage {
+    let stage = Stage::new(options);
+    let text = stage.config();
+    let patient = text.replace("-p95 < 500", "-p95 < 60000");
+    assert!(patient != text, "the rehearsal's config asks for no p95 under 500 any more");
+    stage.write("config.toml", &patient);
+    stage
+}
+
 /// A stage whose go/no-go is voted on and whose freeze needs two.
 fn stage() -> Stage {
-    let stage = Stage::new(&Options::default());
+    let stage = patient(&Options::default());
     let text = stage.config();
     let voted = text.replacen("gates = [\"go\"]\n", "gates = [\"go\"]\nvoters = [\"bob\", \"carol\"]\n", 1);
     let two = voted.replacen("kind = \"freeze\"\n", "kind = \"freeze\"\ntwo_person = true\n", 1);
@@ -162,7 +172,7 @@ fn an_approval_does_not_outlive_the_process_it_was_given_to() {
 
 #[test]
 fn what_going_back_would_do_is_told_without_doing_it() {
-    let stage = Stage::new(&Options { pause: 60, ..Options::default() });
+    let stage = patient(&Options { pause: 60, ..Options::default() });
     let mut console = stage.run(None);
     console.until("the pause after the switch", || stage.step_is("new-side-check", StepStatus::Running));
     let told = |what: &str| {
