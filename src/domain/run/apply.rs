@@ -36,13 +36,12 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         Event::RunOpened { .. } => allow(!opened, "the run is open already"),
         _ if !opened => Err("the run was never opened".to_owned()),
         Event::RunResumed { .. } | Event::Note { .. } => Ok(()),
-        Event::RollbackOrdered { .. } => {
-            allow(state.status != RunStatus::RollingBack, "a rollback is under way already")
-        }
-        Event::RolledBack { .. } | Event::RollbackStuck { .. } => {
-            allow(state.status == RunStatus::RollingBack, "no rollback is under way")
-        }
-        Event::Outcome { id, .. } => allow(state.open_intents.contains_key(id), &format!("intent {id} is not open")),
+        // A console that was slow to answer and the terminal that would not wait for it may both go back. Each records
+        // what it did, and the two records are merged: a second order and a second end are true as well.
+        Event::RollbackOrdered { .. } => Ok(()),
+        Event::RolledBack { .. } | Event::RollbackStuck { .. } => went_back(state),
+        // Somebody else's newer read-back of the same place may have answered it already.
+        Event::Outcome { id, .. } => allow(state.used_intents.contains(id), &format!("there was no intent {id}")),
         Event::Intent { id, step, .. } => {
             allow(!state.used_intents.contains(id), &format!("intent {id} was used before"))?;
             match step {
@@ -50,7 +49,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])
                 }
-                None => allow(state.status == RunStatus::RollingBack, "no rollback is under way"),
+                None => went_back(state),
             }
         }
         // What was seen stays true whatever the run does now.
@@ -115,6 +114,12 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
             allow(state.current().is_none(), "not every step is done")
         }
     }
+}
+
+/// Whether a rollback is under way or over.
+fn went_back(state: &RunState) -> Result<(), String> {
+    let back = matches!(state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
+    allow(back, "no rollback is under way")
 }
 
 fn allow(ok: bool, why: &str) -> Result<(), String> {
@@ -231,6 +236,8 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 state.downtime.ms = downtime_ms.or(refused.map(|r| seen.since(r)));
             }
         }
+        // The first order stands while it is carried out.
+        Event::RollbackOrdered { .. } if state.status == RunStatus::RollingBack => {}
         Event::RollbackOrdered { by, cause } => {
             state.status = RunStatus::RollingBack;
             state.ended = None;

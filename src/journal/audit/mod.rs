@@ -102,9 +102,12 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
             salvage_run(folder).map_or_else(|_| RunRecord::nothing(&files), |(record, _)| record)
         }
     };
+    if findings.is_empty() {
+        // Of a damaged record only a part can be put in order: that it ends early is no news.
+        findings.extend(follows(&main, &record));
+        findings.extend(seen_elsewhere(folder, &main, &record));
+    }
     findings.extend(belongs(folder, &files));
-    findings.extend(follows(&main, &record));
-    findings.extend(seen_elsewhere(folder, &main, &record));
     let ended = record.facts.last().is_some_and(|f| matches!(f.event, Event::RunFinished | Event::RolledBack { .. }));
     Ok(Audit { files, findings, record, ended })
 }

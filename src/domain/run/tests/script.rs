@@ -225,3 +225,28 @@ fn stopping_after_a_step_pauses_there() {
     assert_eq!(run.state.status, RunStatus::Paused);
     assert_eq!(run.status("in-sync"), StepStatus::Todo);
 }
+
+#[test]
+fn two_terminals_that_both_went_back_are_one_record() {
+    let mut run = Run::open(Policy::default());
+    run.drive_past("freeze");
+    let order = || Event::RollbackOrdered { by: Actor::Terminal("bob@b1".into()), cause: Cause::Asked };
+    let restore = |id: &str| {
+        let action = Action::RestoreSwitch { switch: "mode".into(), version: Some(1) };
+        let result = OutcomeResult::Done { read_back: "old".into(), version: Some(3) };
+        let intent = Event::Intent { id: id.into(), step: None, action };
+        [intent, Event::Outcome { id: id.into(), result }]
+    };
+    let end = || Event::RolledBack { took_ms: 5, evidence: vec![] };
+    let [ours, our_outcome] = restore("undo/a");
+    let [theirs, their_outcome] = restore("undo/b");
+    // The console's facts and the other terminal's, as the merge may put them.
+    run.fold(vec![order(), order(), ours, theirs, our_outcome, end()]);
+    assert_eq!(run.state.status, RunStatus::RolledBack);
+    run.fold(vec![their_outcome, end()]);
+    assert_eq!((run.state.status, run.state.switches["mode"].standing), (RunStatus::RolledBack, Standing::Restored));
+    assert!(way_back(&run.plan, &run.state).is_empty());
+    let [late, late_outcome] = restore("undo/c");
+    run.fold(vec![late, late_outcome]);
+    assert!(way_back(&run.plan, &run.state).is_empty());
+}

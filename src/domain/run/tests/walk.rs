@@ -86,14 +86,12 @@ proptest! {
         let mut run = Run::open(Policy::default());
         for (n, turn) in turns.iter().enumerate() {
             take(&mut run, turn, n);
-            // What an intent touched is undone, whatever came of it, until a rollback has ended. The journal says
-            // what was touched, without the fold.
+            // What an intent touched is undone, whatever came of it, until it is read back as restored: that a
+            // rollback has ended is no such reading. The journal says what was touched, without the fold.
             let mut touched = BTreeSet::new();
             for fact in &run.facts {
-                match &fact.event {
-                    Event::Intent { action: Action::SetSwitch { switch, .. }, .. } => drop(touched.insert(switch.clone())),
-                    Event::RolledBack { .. } => touched.clear(),
-                    _ => {}
+                if let Event::Intent { action: Action::SetSwitch { switch, .. }, .. } = &fact.event {
+                    touched.insert(switch.clone());
                 }
             }
             let back = way_back(&run.plan, &run.state);
