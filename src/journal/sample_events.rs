@@ -182,6 +182,7 @@ fn action() -> impl Strategy<Value = Action> {
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
+        (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),
     ]
 }

@@ -4,9 +4,12 @@
 
 mod back;
 mod check;
+mod compare;
 mod console;
 mod day;
 mod kills;
+mod parked;
+mod shelf;
 mod stage;
 
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -43,9 +43,13 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
             allow(state.status == RunStatus::RollingBack, "no rollback is under way")
         }
         Event::Outcome { id, .. } => allow(state.open_intents.contains_key(id), &format!("intent {id} is not open")),
-        Event::Intent { id, step, .. } => {
+        Event::Intent { id, step, action } => {
             allow(!state.used_intents.contains(id), &format!("intent {id} was used before"))?;
             match step {
+                // Asked for by a person at any time, but not against a rollback that is under way.
+                None if matches!(action, Action::Repair { .. }) => {
+                    allow(state.status != RunStatus::RollingBack, "a rollback is under way")
+                }
                 Some(step) => {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])

@@ -35,7 +35,7 @@ async fn rows_children_and_checkpoint_land_together() {
     assert_eq!(place.number("SELECT count(*) FROM books").await, 500);
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 1000);
     assert_eq!(place.target.checkpoints(&table).await.unwrap(), vec![given]);
-    assert_eq!(place.target.parked(&table, 10).await.unwrap(), vec![source_parked]);
+    assert_eq!(place.target.parked(&table, None, None, 10).await.unwrap(), vec![source_parked]);
     // The buffer is reused.
     bulk.push(&book(500, "another", &[])).unwrap();
     let done = Checkpoint { cursor: None, rows: 501, parked: 1, done: true, part: PART };
@@ -80,7 +80,7 @@ async fn only_refused_rows_are_parked() {
     .map(|(n, column, reason)| (key_of(n).0, (column.to_owned(), reason)))
     .collect();
     assert_eq!(reasons(&applied.parked), expected);
-    assert_eq!(reasons(&place.target.parked(&table, 100).await.unwrap()), expected);
+    assert_eq!(reasons(&place.target.parked(&table, None, None, 100).await.unwrap()), expected);
     assert_eq!(place.number("SELECT count(*) FROM books").await, 191);
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 191);
     let stored = &place.target.checkpoints(&table).await.unwrap()[0];
@@ -157,10 +157,10 @@ async fn a_connection_that_is_killed_leaves_no_half_flush() {
 async fn a_row_that_lands_leaves_the_ledger_and_reset_forgets_everything() {
     let (place, table) = Place::with_books().await;
     place.load(&table, &[with(book(1, "x", &[]), AUTHOR, text("ann")), book(2, "y", &["t"])]).await;
-    assert_eq!(place.target.parked(&table, 9).await.unwrap().len(), 1);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap().len(), 1);
     place.sql.batch_execute("INSERT INTO authors VALUES ('ann')").await.unwrap();
     place.load(&table, &[with(book(1, "x", &[]), AUTHOR, text("ann"))]).await;
-    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![]);
     place.sql.batch_execute("CREATE TABLE orders (book uuid REFERENCES books)").await.unwrap();
     place.target.reset(&table).await.unwrap();
     assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
