@@ -222,9 +222,16 @@ fn rows() -> impl Strategy<Value = u64> {
 }
 
 fn summary() -> impl Strategy<Value = VerifySummary> {
-    let numbers = proptest::array::uniform6(rows());
+    let numbers = proptest::array::uniform9(rows());
     (count(), count(), numbers, reasons(), vec(text(), 0..3), any::<i64>()).prop_map(
-        |(source, target, [equal, missing, extra, mismatched, parked, expired], causes, keys, took_ms)| VerifySummary {
+        |(
+            source,
+            target,
+            [equal, missing, extra, mismatched, parked, expired, expired_extra, orphans, repairs],
+            causes,
+            keys,
+            took_ms,
+        )| VerifySummary {
             source,
             target,
             equal,
@@ -233,6 +240,9 @@ fn summary() -> impl Strategy<Value = VerifySummary> {
             mismatched,
             parked,
             expired,
+            expired_extra,
+            orphans,
+            repairs,
             causes,
             keys,
             took_ms,

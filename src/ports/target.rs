@@ -24,6 +24,8 @@ pub struct TargetTable {
     pub key: Vec<String>,
     /// What does not fit the plan: each with what to do. Empty when all is well.
     pub problems: Vec<String>,
+    /// What fits and may still surprise: rows that would be refused, triggers that fire, references nobody enforces.
+    pub notices: Vec<String>,
 }
 
 /// How far a partition of a table's load has come, as stored beside the rows.

@@ -102,6 +102,7 @@ async fn one(
         g.loaded = rows;
         g.rate = 0.0;
         g.parked.clone_from(&parked);
+        g.parked_at = crew.wall();
     });
     let took_ms = crew.mono() - began;
     let loaded = Event::TableLoaded { table: table.id.clone(), rows, parked, took_ms };

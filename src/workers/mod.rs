@@ -23,6 +23,7 @@ mod parked;
 mod preflight;
 mod reach;
 mod repair;
+mod schema;
 mod set_up;
 mod shards;
 mod smoke;

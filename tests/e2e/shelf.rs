@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use cutover::journal::RunFolder;
 use cutover::rehearsal::clients::session;
 use cutover::rehearsal::dynamo::EmbeddedDynamo;
 use serde_json::Value;
@@ -117,6 +118,13 @@ ddl_sql = "CREATE TABLE carts (user_id text, item_no bigint, expires_at bigint, 
 user_id = { from = "userId", type = "text", key = true }
 item_no = { from = "itemNo", type = "bigint", key = true }
 expires_at = { from = "expiresAt", type = "bigint" }
+
+[[steps]]
+id = "preflight"
+title = "check both stores"
+at = "T-01:05"
+takes = "1m"
+kind = "preflight"
 
 [[steps]]
 id = "set-up"
@@ -311,6 +319,12 @@ impl Shelf {
     /// Loads every table and catches up; the run rests then.
     pub fn load(&self) {
         self.cutover(&["run", "--headless", "--until", "catch-up"], 75);
+    }
+
+    /// The journal of the newest run; empty while there is none.
+    pub fn journal(&self) -> String {
+        let folder = RunFolder::list(&self.dir.path().join("state")).unwrap_or_default().into_iter().next();
+        folder.map_or_else(String::new, |f| fs::read_to_string(f.journal()).unwrap_or_default())
     }
 
     /// What `verify` says of one table.
