@@ -7,8 +7,8 @@ mod exit;
 mod failure;
 mod lines;
 mod look;
-mod people;
 mod parked;
+mod people;
 mod plan;
 mod record;
 #[cfg(feature = "rehearsal")]

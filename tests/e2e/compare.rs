@@ -203,3 +203,75 @@ fn nothing_is_compared_or_repaired_beside_a_console_that_drives() {
     refused.expect_code(1);
     assert!(refused.err().contains("driven by"), "{}", refused.words());
 }
+
+/// Verified facts of a table so far, oldest first.
+fn passes(shelf: &Shelf, table: &str) -> Vec<Value> {
+    let facts = shelf.journal();
+    let lines = facts.lines().filter(|l| l.contains("\"verified\""));
+    let facts = lines.filter_map(|l| serde_json::from_str::<Value>(l).ok());
+    let events = facts.map(|mut f| f["event"].take());
+    events.filter(|e| e["type"] == "verified" && e["table"] == table).map(|mut e| e["summary"].take()).collect()
+}
+
+fn differing(summary: &Value) -> u64 {
+    ["missing", "extra", "mismatched"].iter().map(|k| summary[k].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn tables_are_compared_over_and_over_while_both_sides_change() {
+    let shelf = Shelf::new("continuous = true\nevery = \"1s\"");
+    shelf.books(40);
+    shelf.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("bob"))]);
+    // The last step has its time in half an hour: the console waits for it and follows changes.
+    shelf.config("what = \"Stay here.\"", "what = \"Stay here.\"\nstart = \"at_planned\"");
+    let mut console = shelf.start(&["run", "--headless", "--yes"]);
+    console.until("a first pass", || !passes(&shelf, "books").is_empty());
+    // Changes on their way are no differences.
+    let mut n_ = 0;
+    console.until("three passes while books change", || {
+        shelf.book(n_ % 50, &[("pages", n(n_))]);
+        n_ += 1;
+        passes(&shelf, "books").len() >= 4
+    });
+    for pass in passes(&shelf, "books") {
+        assert_eq!((differing(&pass), &pass["repairs"]), (0, &json!(0)), "{pass:#}");
+    }
+    // A parent that comes lets its child in by itself.
+    shelf.put("Shelf-Authors", &[("authorId", s("bob")), ("name", s("Bob"))]);
+    console.until("the review that waited", || shelf.number("SELECT count(*) FROM reviews") == 1);
+    // What somebody else changes in the target is found by the next pass, with its cause.
+    shelf.sql(&format!("UPDATE books SET note = 'tampered' WHERE id = '{}'", book_id(7)));
+    console.until("a pass that finds it", || passes(&shelf, "books").last().is_some_and(|p| differing(p) == 1));
+    let found = passes(&shelf, "books").pop().unwrap();
+    assert_eq!((&found["mismatched"], &found["causes"]["note: value"]), (&json!(1), &json!(1)), "{found:#}");
+    let folder = cutover::journal::RunFolder::list(&shelf.dir().join("state")).unwrap().remove(0);
+    let file = folder.path().join("findings-books.json");
+    Shelf::expect_private(file.to_str().unwrap());
+    let listed: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(listed[0]["key"], json!(book_id(7)), "{listed:#}");
+    // A change of the same item carries it right, and the pass after says so.
+    shelf.book(7, &[]);
+    console.until("a clean pass", || passes(&shelf, "books").last().is_some_and(|p| differing(p) == 0));
+}
+
+#[test]
+fn rows_nobody_of_ours_wrote_are_refused_before_anything_begins() {
+    let shelf = Shelf::new("");
+    shelf.books(2);
+    shelf.sql("CREATE TABLE authors (id text PRIMARY KEY, name varchar(20) NOT NULL)");
+    assert!(shelf.cutover(&["check"], 0).contains(" 0 failed"));
+    shelf.sql("INSERT INTO authors VALUES ('eve', 'Eve')");
+    let said = shelf.cutover(&["check"], 1);
+    assert!(
+        said.contains("authors holds 1 rows that no load of ours wrote") && said.contains("TRUNCATE authors"),
+        "{said}"
+    );
+    let mut run = shelf.start(&["run", "--headless", "--yes"]);
+    assert_ne!(run.wait().code(), Some(0));
+    assert!(!shelf.journal().contains("\"capture_started\"") && shelf.number("SELECT count(*) FROM authors") == 1);
+    shelf.sql("TRUNCATE authors");
+    shelf.config("expires_at = { from = \"expiresAt\"", "expires_at = { from = \"expires\"");
+    shelf.load();
+    // What our own load wrote is no reason to refuse.
+    assert!(shelf.cutover(&["check"], 0).contains(" 0 failed"));
+}

@@ -16,6 +16,8 @@ use crate::workers::follow::map_image;
 const ROUNDS: u32 = 8;
 /// Pause between two looks at the target while it catches up.
 const LOOK: Duration = Duration::from_millis(40);
+/// How long a follower that lags is waited for: then the difference is a fact, whatever its reason.
+const LAGGING_MS: i64 = 60_000;
 /// Keys read at a time.
 const CHUNK: usize = 100;
 /// Keys that settle together: as many images of the source are in memory.
@@ -110,7 +112,8 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         left.retain(|n| !verdicts[*n].fine());
         // While customers are kept out nothing moves, and nothing needs to settle.
         let frozen = crew.frozen.load(std::sync::atomic::Ordering::Acquire);
-        if left.is_empty() || frozen || crew.mono() - began >= settle {
+        let waited = crew.mono() - began;
+        if left.is_empty() || frozen || waited >= settle && (applied_since(subject, began) || waited >= LAGGING_MS) {
             break;
         }
         tokio::time::sleep(LOOK).await;
@@ -122,6 +125,16 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         }
     }
     Ok(verdicts)
+}
+
+/// Whether what the source showed at `began` has been applied. Without anybody who follows there is nothing to wait for.
+fn applied_since(subject: &Subject, began: i64) -> bool {
+    let crew = &subject.crew;
+    let followed = crew.sweeps.get(&subject.table.id).is_some_and(|s| s.borrow().number > 0);
+    let now = crew.mono();
+    !followed
+        || crew.dead.of(&subject.table.id).is_some()
+        || crew.reach(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
 }
 
 /// The source's items of some candidates, by place; absent ones have none.
