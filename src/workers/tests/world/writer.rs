@@ -50,7 +50,7 @@ impl Target for NewStore {
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
         let columns = table.columns.iter().map(|c| (c.name.clone(), c.ty.sql())).collect();
         let key = table.key_columns().map(str::to_owned).collect();
-        Ok(TargetTable { exists: true, columns, key, problems: vec![] })
+        Ok(TargetTable { exists: true, columns, key, ..TargetTable::default() })
     }
 
     async fn create(&self, _table: &Table) -> PortResult<bool> {
