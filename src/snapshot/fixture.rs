@@ -290,6 +290,7 @@ fn measured(moment: Moment) -> Measured {
                 Moment::Gate | Moment::Confirm => Phase::Following,
                 _ => Phase::Drained,
             },
+            parked_at: wall.plus(-1_000),
             source: if loading {
                 Count::estimated(rows, wall.plus(-61_000))
             } else {

@@ -121,21 +121,19 @@ fn accounts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             let left = i128::from(s) - i128::from(t) - i128::from(v.parked) - expired;
             words::signed(i64::try_from(left).unwrap_or(i64::MAX))
         });
+        let over = over.as_deref().unwrap_or("?");
         let tone = if v.unaccounted() > 0 { Tone::Bad } else { Tone::Plain };
-        let text = format!(
-            " {} source {} = target {} + parked {} + expired {expired}",
-            pad(&t.id, 10),
-            grouped(v.source),
-            grouped(v.target),
-            words::grouped(v.parked),
-        );
+        let (id, source, target) = (pad(&t.id, 10), grouped(v.source), grouped(v.target));
+        let parked = words::grouped(v.parked);
+        let (text, left) = if width >= 100 {
+            let text = format!(" {id} source {source} = target {target} + parked {parked} + expired {expired}");
+            (text, format!(" + unaccounted {over}"))
+        } else {
+            let text = format!(" {id} {source} = {target} + {parked} parked + {expired} expired");
+            (text, format!(" + {over} left"))
+        };
         let (age, age_tone) = proof(t, snapshot.wall);
-        lines.push(
-            Line::plain(text)
-                .then(format!(" + unaccounted {}", over.as_deref().unwrap_or("?")), tone)
-                .then(format!("   {age}"), age_tone)
-                .cut(width),
-        );
+        lines.push(Line::plain(text).then(left, tone).then(format!("  {age}"), age_tone).cut(width));
     }
     lines
 }

@@ -164,7 +164,11 @@ async fn references(client: &Object, table: &Table, notices: &mut Vec<String>) -
 
 /// Columns that must not be null although the plan writes NULL for an absent attribute: such rows will be parked.
 fn nullable(name: &str, planned: &[Column], found: &[Found], notices: &mut Vec<String>) {
-    for column in planned.iter().filter(|c| !c.key && c.absent == Fallback::Null && c.from != ColumnSource::Ordinal) {
+    for column in planned.iter().filter(|c| !c.key && c.absent == Fallback::Null) {
+        // A child's place and its parent's key are always there.
+        if matches!(column.from, ColumnSource::Ordinal | ColumnSource::Parent(_)) {
+            continue;
+        }
         if found.iter().any(|f| f.name == column.name && f.not_null) {
             notices.push(format!(
                 "{name}.{} must not be null: rows without the attribute will be parked; give it a default or mark it \
