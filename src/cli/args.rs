@@ -144,6 +144,13 @@ pub enum Command {
         #[arg(long, value_name = "HASH")]
         head: Option<String>,
     },
+    /// Compare both sides, and write again what differs.
+    ///
+    /// Without --full a sample is compared, which finds what is wrong everywhere and proves nothing. Refused while a
+    /// run is driven: its console compares by itself.
+    Verify(VerifyArgs),
+    /// List the rows that could not be carried, or try them again.
+    Parked(ParkedArgs),
     /// Show where a run stands.
     Status {
         /// Run id or a beginning of it; absent means the newest.
@@ -175,6 +182,74 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+    /// Compare every row of both sides.
+    #[arg(long, conflicts_with = "sample")]
+    pub full: bool,
+    /// Compare about this many keys of each table.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub sample: u64,
+    /// Write this key again as the source has it now, or `all` that differ. `all` compares in full before and after.
+    #[arg(long, value_name = "KEY|all")]
+    pub repair: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which parked rows.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ParkedArgs {
+    /// List when absent.
+    #[command(subcommand)]
+    pub action: Option<ParkedAction>,
+    #[command(flatten)]
+    pub list: ParkedList,
+}
+
+/// Which parked rows to list, and how.
+#[derive(Debug, Args)]
+pub struct ParkedList {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+    /// Write one JSON object per line into this file, readable by its owner only. An existing file is not touched.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+/// What to do with parked rows.
+#[derive(Debug, Subcommand)]
+pub enum ParkedAction {
+    /// Read parked rows again from the source and write those that fit now. Refused while a run is driven.
+    Retry {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only this table; may be given several times.
+        #[arg(long, value_name = "TABLE")]
+        table: Vec<String>,
+        /// Only rows parked for this reason, as listed: `too_long`, `foreign_key`, ...; may be given several times.
+        #[arg(long, value_name = "REASON")]
+        reason: Vec<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which config.

@@ -6,6 +6,7 @@ use color_eyre::eyre::Report;
 
 use super::exit::Exit;
 use crate::config::ConfigErrors;
+use crate::domain::run::{ErrorClass, StepError};
 use crate::engine::EngineError;
 use crate::journal::{FindError, JournalError, LockError};
 use crate::ports::{ErrorKind, PortError};
@@ -72,6 +73,17 @@ impl From<EngineError> for Failure {
             EngineError::Lease(_) | EngineError::Undo(_) => Exit::Unexpected,
         };
         Self { exit, report: e.into() }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(e: StepError) -> Self {
+        let exit = match e.class {
+            ErrorClass::Permission => Exit::Denied,
+            ErrorClass::Verification => Exit::VerificationFailed,
+            _ => Exit::Unexpected,
+        };
+        Self::new(exit, format!("{} ({})", e.message, e.advice))
     }
 }
 

@@ -7,14 +7,17 @@ mod exit;
 mod failure;
 mod lines;
 mod look;
+mod parked;
 mod people;
 mod plan;
+mod record;
 #[cfg(feature = "rehearsal")]
 mod rehearse;
 mod rollback;
 mod run;
 #[cfg(feature = "rehearsal")]
 mod soak;
+mod verify;
 mod world;
 
 use std::process::ExitCode;
@@ -85,6 +88,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             people::vote(&run, step, vote, name, note, &state_dir()?).await
         }
         Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
+        Command::Verify(args) => verify::verify(&args, &state_dir()?).await,
+        Command::Parked(args) => parked::parked(&args, &state_dir()?).await,
         Command::Status { run, json } => look::status(run.as_deref(), json, &state_dir()?).await,
         Command::Runs { json } => look::runs(json, &state_dir()?),
         Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,

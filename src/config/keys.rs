@@ -149,7 +149,14 @@ pub(super) static VERIFY: &[Key] = &[
     may("floor", Number, "Share of rows that must match, 0 to 1. Default: 0.999."),
     may("settle", Duration, "How long a difference must stand before it counts. Default: 5s."),
     may("segments", Count, "Segments each side is read in. Default: 8."),
-    may("list_limit", Int, "Most differing keys that are looked at field by field. Default: 100."),
+    may("list_limit", Int, "Most differing keys that are listed. Default: 100."),
+    may(
+        "continuous",
+        Bool,
+        "Compare over and over while changes are followed, within the read budget. Default: false.",
+    ),
+    may("every", Duration, "Pause between two passes over all tables. Default: 10m."),
+    may("stale", Duration, "A clean pass older than this proves nothing any more. Default: 4h."),
 ];
 
 pub(super) static TABLES: &[Key] = &[

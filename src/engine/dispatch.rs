@@ -23,7 +23,8 @@ use crate::domain::run::{
     Actor, Cause, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus,
     StepError, StepStatus, apply, decide,
 };
-use crate::journal::{JournalWriter, SampleWriter};
+use crate::domain::verify::Finding;
+use crate::journal::{JournalWriter, RunFolder, SampleWriter};
 use crate::ports::{NotRecorded, PortError};
 use crate::snapshot::Mode;
 use crate::workers::{Crew, Ports};
@@ -113,6 +114,8 @@ impl Engine {
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
         let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
+        let kept = RunFolder::at(folder);
+        crew.keep_findings_with(Box::new(move |table, findings| keep_findings(&kept, table, findings)));
         let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, samples);
         let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
@@ -204,6 +207,15 @@ impl Engine {
     pub async fn close(self) -> RunState {
         self.stop.cancel();
         self.task.await.unwrap_or_default()
+    }
+}
+
+/// Keys that differ, with their fields and causes, for the owner of the run folder only. The newest pass counts.
+fn keep_findings(folder: &RunFolder, table: &str, findings: &[Finding]) {
+    let plain: String = table.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let text = serde_json::to_vec_pretty(findings).unwrap_or_default();
+    if let Err(e) = folder.write(&format!("findings-{plain}.json"), &text) {
+        tracing::warn!(%table, error = %e, "differences not written");
     }
 }
 

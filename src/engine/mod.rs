@@ -28,5 +28,5 @@ pub mod undo;
 
 pub use clock::{MachineClock, RunClock};
 pub use dispatch::{Engine, EngineError, Opening, Setup, StepStarted};
-pub use lease::holder;
+pub use lease::{DriverLease, holder};
 pub use outcome::{Ending, ending};

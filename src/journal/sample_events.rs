@@ -182,6 +182,7 @@ fn action() -> impl Strategy<Value = Action> {
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
+        (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),
     ]
 }
@@ -221,9 +222,16 @@ fn rows() -> impl Strategy<Value = u64> {
 }
 
 fn summary() -> impl Strategy<Value = VerifySummary> {
-    let numbers = proptest::array::uniform6(rows());
+    let numbers = proptest::array::uniform9(rows());
     (count(), count(), numbers, reasons(), vec(text(), 0..3), any::<i64>()).prop_map(
-        |(source, target, [equal, missing, extra, mismatched, parked, expired], causes, keys, took_ms)| VerifySummary {
+        |(
+            source,
+            target,
+            [equal, missing, extra, mismatched, parked, expired, expired_extra, orphans, repairs],
+            causes,
+            keys,
+            took_ms,
+        )| VerifySummary {
             source,
             target,
             equal,
@@ -232,6 +240,9 @@ fn summary() -> impl Strategy<Value = VerifySummary> {
             mismatched,
             parked,
             expired,
+            expired_extra,
+            orphans,
+            repairs,
             causes,
             keys,
             took_ms,

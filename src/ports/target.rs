@@ -24,6 +24,8 @@ pub struct TargetTable {
     pub key: Vec<String>,
     /// What does not fit the plan: each with what to do. Empty when all is well.
     pub problems: Vec<String>,
+    /// What fits and may still surprise: rows that would be refused, triggers that fire, references nobody enforces.
+    pub notices: Vec<String>,
 }
 
 /// How far a partition of a table's load has come, as stored beside the rows.
@@ -52,6 +54,21 @@ pub struct ParkedRow {
     pub misfit: Misfit,
     /// The key attributes as JSON, to read the item again.
     pub key_json: String,
+}
+
+/// Rows that refer to a parent which is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphans {
+    /// The table that holds them, as the target names it.
+    pub table: String,
+    /// The table their parents should be in.
+    pub parent: String,
+    /// Columns that refer to it.
+    pub columns: Vec<String>,
+    /// How many there are.
+    pub rows: u64,
+    /// Keys of the first of them, parts joined by `|`.
+    pub keys: Vec<Key>,
 }
 
 /// What happens to one row of the target.
@@ -190,14 +207,47 @@ pub trait Target: Send + Sync {
     /// Counts of parked rows by reason, and rows expired, from the ledger.
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
 
-    /// Parked rows, at most `limit`.
-    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>>;
+    /// Parked rows in the order of their keys, at most `limit`: of these reasons only if any are given, and only keys
+    /// past `after`. An answer shorter than `limit` is the end.
+    async fn parked(
+        &self,
+        table: &Table,
+        reasons: Option<&[MisfitReason]>,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> PortResult<Vec<ParkedRow>>;
+
+    /// What the ledger holds of these keys, each with when it was first parked, by the target's clock. In the order of
+    /// `keys`; absent ones are `None`.
+    async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>>;
 
     /// Reads the whole table once, in canonical form, at one moment.
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()>;
 
     /// Reads the whole child table once, in canonical form; `child` is its place in the plan.
     async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()>;
+
+    /// Reads one part of a table, or of the child table at place `child`, in canonical form. All parts together are the
+    /// whole; each is of its own moment, so a row that moves meanwhile may be in two of them or in none. A store that
+    /// cannot be read in parts gives everything as the first one.
+    async fn scan_part(
+        &self,
+        table: &Table,
+        child: Option<usize>,
+        part: Partition,
+        each: &mut TargetVisitor<'_>,
+    ) -> PortResult<()> {
+        match child {
+            _ if part.index > 0 => Ok(()),
+            None => self.scan(table, each).await,
+            Some(child) => self.scan_child(table, child, each).await,
+        }
+    }
+
+    /// Rows of the table and of its child tables whose parent is not there, whether the store enforces the reference or
+    /// not: one entry per foreign key and per child table, also where there are none. `tables` holds the tables that
+    /// foreign keys may name; at most `limit` keys are listed per entry.
+    async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>>;
 
     /// Rows by key, children with them; keys are cells of the key columns. In the order of `keys`.
     #[allow(clippy::type_complexity)]

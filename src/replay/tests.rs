@@ -41,7 +41,7 @@ fn plan() -> Plan {
         steps: vec![step("first", 0), step("second", 10_000)],
         load: Load { segments: 1, workers: 1, read_budget_rcu: None },
         follow: Follow { poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
-        verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10 },
+        verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10, ..Verify::default() },
     }
 }
 

@@ -60,6 +60,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
             Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
             Action::EnableStream { table } => format!("turning the stream of {table} on."),
+            Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
             // Markers go out every few seconds; their round trip is a number, not news.
             Action::WriteMarker { .. } => return None,
         },

@@ -266,7 +266,7 @@ pub(crate) fn plan() -> Plan {
         ],
         load: Load { segments: 8, workers: 6, read_budget_rcu: None },
         follow: Follow { poll_ms: 200, batch: 100, marker_every_ms: 5_000 },
-        verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50 },
+        verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50, ..Verify::default() },
     }
 }
 
@@ -290,6 +290,7 @@ fn measured(moment: Moment) -> Measured {
                 Moment::Gate | Moment::Confirm => Phase::Following,
                 _ => Phase::Drained,
             },
+            parked_at: wall.plus(-1_000),
             source: if loading {
                 Count::estimated(rows, wall.plus(-61_000))
             } else {

@@ -1,9 +1,9 @@
 //! The annunciator: the same words in the same order on every screen.
 
 use super::build::{Context, downtime_running};
-use super::rows::{own_signal, signal_row};
+use super::rows::{own_signal, proof, signal_row};
 use super::words::{human, rate, whole_percent, with_unit};
-use super::{Health, Lamp, Rollback, SignalRow, StepRow, SwitchRow};
+use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Signal, SignalSource};
 use crate::domain::run::{RunStatus, Standing, StepStatus};
@@ -112,12 +112,15 @@ fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String
     if verified.count() == 0 && !steps.iter().any(|s| s.kind == "verify" && s.status == StepStatus::Done) {
         return idle();
     }
+    let proofs = || cx.plan.tables.iter().map(|t| proof(cx, &t.id));
     let row = row_of(cx, signals, &SignalSource::Mismatches);
     match row.value.filter(|_| row.health != Health::Unknown) {
         // Nobody set a limit: any open difference still needs a look.
         Some(v) if v > 0.0 => {
             (format!("{} open", human(v as u64)), if row.health == Health::Fail { Health::Fail } else { Health::Look })
         }
+        Some(_) if proofs().any(|p| matches!(p, Proof::Stale { .. })) => unknown(),
+        Some(_) if proofs().any(|p| p == Proof::Repaired) => ("repaired".to_owned(), Health::Look),
         Some(_) => ("0 open".to_owned(), Health::Ok),
         None => unknown(),
     }

@@ -76,6 +76,7 @@ fn action_words(action: &Action) -> String {
         Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
         Action::CreateTable { table } => format!("create table {table}"),
         Action::EnableStream { table } => format!("turn on the stream of {table}"),
+        Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
         Action::WriteMarker { table, .. } => format!("write a marker to {table}"),
     }
 }

@@ -218,6 +218,9 @@ pub struct TableRow {
     pub retries: u64,
     /// The last full comparison and when it ended.
     pub verified: Option<(At, VerifySummary)>,
+    /// What the last full comparison is worth now.
+    #[serde(default)]
+    pub proof: Proof,
     /// The last trouble.
     pub trouble: Option<String>,
     /// How long until unread records of its stream are gone; absent before the stream is captured.
@@ -245,6 +248,32 @@ pub struct OutboxRow {
     pub text: String,
     /// How it stands.
     pub health: Health,
+}
+
+/// What the last full comparison of a table is worth now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Proof {
+    /// There was none.
+    #[default]
+    Never,
+    /// It is too old to prove anything.
+    Stale {
+        /// When it counted, wall clock.
+        at: At,
+    },
+    /// It found differences.
+    Open {
+        /// How many.
+        rows: u64,
+    },
+    /// Rows were repaired while it ran: the next one decides.
+    Repaired,
+    /// Every row was compared, none differed, none was repaired.
+    Verified {
+        /// When it counted, wall clock.
+        at: At,
+    },
 }
 
 /// How something stands, in one word.

@@ -2,7 +2,7 @@
 
 use super::build::Context;
 use super::words::{age, human, length, minutes, rate};
-use super::{Health, OutboxRow, SignalRow, SwitchRow, TableRow, TrimRow};
+use super::{Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
 use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock, signal_value, trim_clock};
 use crate::domain::plan::{Side, Signal, SignalSource, Switch};
 use crate::domain::run::{RunState, Standing};
@@ -46,6 +46,7 @@ fn table_row(cx: &Context<'_>, id: &str, source_name: &str, target_name: &str) -
         expired: gauge.expired,
         retries: gauge.retries,
         verified: journaled.and_then(|t| t.verified.clone()),
+        proof: proof(cx, id),
         trouble: gauge.trouble.clone(),
         trim: trim_clock(cx.state, cx.measured, id).filter(|_| !stays).map(trim_row),
     }
@@ -100,6 +101,22 @@ pub(super) fn outbox_row(measured: &Measured) -> Option<OutboxRow> {
         }
     };
     Some(OutboxRow { outbox: *outbox, text, health })
+}
+
+/// What the last full comparison is worth: nothing once it is older than the plan allows.
+pub(super) fn proof(cx: &Context<'_>, id: &str) -> Proof {
+    let Some((ended, v)) = cx.state.tables.get(id).and_then(|t| t.verified.as_ref()) else { return Proof::Never };
+    // Counts carry the wall clock; the fact's own time is the run's, which runs ahead on a rehearsal.
+    let at = [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended);
+    if v.differing() > 0 {
+        Proof::Open { rows: v.differing() }
+    } else if cx.measured.at.since(at) > cx.plan.verify.stale_ms {
+        Proof::Stale { at }
+    } else if v.repairs > 0 {
+        Proof::Repaired
+    } else {
+        Proof::Verified { at }
+    }
 }
 
 /// `source - target - parked`, when both counts are known.

@@ -5,7 +5,7 @@ use super::signals::age_text;
 use super::theme::{Theme, Tone};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Phase, Reading};
-use crate::snapshot::{Snapshot, TableRow, words};
+use crate::snapshot::{Proof, Snapshot, TableRow, words};
 
 /// How a count is written, with the mark of its provenance.
 pub(super) fn count(count: Count, width: usize) -> String {
@@ -94,6 +94,50 @@ fn rate(t: &TableRow) -> String {
     if matches!(t.phase, Phase::Waiting | Phase::Stays) { "-".to_owned() } else { words::rate(t.rate) }
 }
 
+/// What the last full comparison is worth, in a few characters: its age when it proves the table.
+fn proof(t: &TableRow, wall: At) -> (String, Tone) {
+    match t.proof {
+        Proof::Verified { at } => (format!("{} ago", age_text(at, wall)), Tone::Good),
+        Proof::Stale { at } => (format!("? {}", age_text(at, wall)), Tone::Warn),
+        Proof::Open { rows } => (format!("{} open", words::human(rows)), Tone::Bad),
+        Proof::Repaired => ("? mended".to_owned(), Tone::Warn),
+        Proof::Never => ("?".to_owned(), Tone::Dim),
+    }
+}
+
+/// `source = target + parked + expired` of each table as the last comparison counted it, with its age.
+fn accounts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for t in snapshot.tables.iter().filter(|t| t.phase != Phase::Stays) {
+        let Some((_, v)) = &t.verified else {
+            let text = format!(" {} source ? = target ? + parked ? + expired ?   never compared", pad(&t.id, 10));
+            lines.push(Line::new(text, Tone::Dim).cut(width));
+            continue;
+        };
+        let grouped = |c: Count| c.rows.map_or_else(|| "?".to_owned(), words::grouped);
+        // Positive when the target dropped rows past their time, negative when the source did.
+        let expired = i128::from(v.expired) - i128::from(v.expired_extra);
+        let over = v.source.rows.zip(v.target.rows).map(|(s, t)| {
+            let left = i128::from(s) - i128::from(t) - i128::from(v.parked) - expired;
+            words::signed(i64::try_from(left).unwrap_or(i64::MAX))
+        });
+        let over = over.as_deref().unwrap_or("?");
+        let tone = if v.unaccounted() > 0 { Tone::Bad } else { Tone::Plain };
+        let (id, source, target) = (pad(&t.id, 10), grouped(v.source), grouped(v.target));
+        let parked = words::grouped(v.parked);
+        let (text, left) = if width >= 100 {
+            let text = format!(" {id} source {source} = target {target} + parked {parked} + expired {expired}");
+            (text, format!(" + unaccounted {over}"))
+        } else {
+            let text = format!(" {id} {source} = {target} + {parked} parked + {expired} expired");
+            (text, format!(" + {over} left"))
+        };
+        let (age, age_tone) = proof(t, snapshot.wall);
+        lines.push(Line::plain(text).then(left, tone).then(format!("  {age}"), age_tone).cut(width));
+    }
+    lines
+}
+
 /// Rows of the tables pane and of view 1.
 pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let wide = width >= 118;
@@ -110,7 +154,12 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         column("state", 9, false),
     ];
     if wide {
-        columns.extend([column("segments", 9, true), column("applied", 9, true), column("trouble", 60, false)]);
+        columns.extend([
+            column("verified", 9, false),
+            column("segments", 9, true),
+            column("applied", 9, true),
+            column("trouble", 60, false),
+        ]);
     }
     let mut lines = vec![heading(&columns, width)];
     let (mut source, mut target, mut parked) = (Some(0_u64), Some(0_u64), 0_u64);
@@ -137,6 +186,8 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             (phase_words(t.phase).to_owned(), phase_tone(t.phase)),
         ];
         if wide {
+            let (proof, tone) = proof(t, snapshot.wall);
+            cells.push((dash(proof), tone));
             cells.push((dash(format!("{}/{}", t.segments.0, t.segments.1)), Tone::Dim));
             cells.push((dash(words::human(t.applied)), Tone::Dim));
             cells.push((t.trouble.clone().unwrap_or_default(), Tone::Warn));
@@ -165,6 +216,8 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
 /// What stands under the rows of view 1: troubles, reasons of parked rows, and what the marks mean.
 pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::default()];
+    lines.extend(accounts(snapshot, width));
+    lines.push(Line::default());
     for t in &snapshot.tables {
         if let Some(trouble) = &t.trouble {
             for part in wrap(&format!("{}: {trouble}", t.id), width.saturating_sub(2)) {
@@ -202,10 +255,9 @@ pub(super) fn lag_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         Some(_) => (format!("{} ({})", reading(r), age_text(r.at, snapshot.wall)), Tone::Plain),
     };
     for t in snapshot.tables.iter().filter(|t| t.phase != Phase::Stays) {
-        let clean = match &t.verified {
-            Some((at, v)) if v.differing() == 0 => (format!("{} ago", words::age(snapshot.now.since(*at))), Tone::Good),
-            Some((_, v)) => (format!("{} open", words::human(v.differing())), Tone::Warn),
-            None => ("never".to_owned(), Tone::Dim),
+        let clean = match t.proof {
+            Proof::Never => ("never".to_owned(), Tone::Dim),
+            _ => proof(t, snapshot.wall),
         };
         let cells = vec![
             (t.id.clone(), Tone::Plain),
@@ -267,14 +319,14 @@ pub(super) fn verify_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             bad(v.extra),
             bad(v.mismatched),
             (words::human(v.parked), if v.parked > 0 { Tone::Warn } else { Tone::Dim }),
-            (words::human(v.expired), Tone::Dim),
+            (words::human(v.expired + v.expired_extra), Tone::Dim),
             (words::with_unit(v.rate() * 100.0, "%"), if v.differing() == 0 { Tone::Good } else { Tone::Warn }),
             (at.clock(), Tone::Dim),
         ];
         lines.push(row(&columns, cells, width));
     }
     for t in &snapshot.tables {
-        let Some((_, v)) = t.verified.as_ref().filter(|(_, v)| v.differing() > 0) else { continue };
+        let Some((_, v)) = t.verified.as_ref().filter(|(_, v)| v.differing() + v.orphans > 0) else { continue };
         lines.push(Line::default());
         let causes: Vec<String> = v.causes.iter().map(|(cause, n)| format!("{cause} {}", words::human(*n))).collect();
         let causes = if causes.is_empty() { "cause not looked at".to_owned() } else { causes.join(", ") };

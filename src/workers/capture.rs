@@ -22,6 +22,11 @@ pub async fn let_in(crew: &Arc<Crew>) -> PortResult<()> {
     crew.ports.target.start_positions(&let_in_mark(), "let-in", &mark).await
 }
 
+/// Whether customers were let in on the new side, in this run or an earlier one.
+pub(super) async fn customers_let_in(crew: &Crew) -> PortResult<bool> {
+    crew.ports.target.positions(&let_in_mark()).await.map(|mark| mark.is_some())
+}
+
 /// Turns streams on, empties what an older run of ours left in the target, and records start positions beside
 /// the data. Rows that are not ours stop the step: nothing is ever emptied that another program wrote.
 pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -> Result<Vec<Evidence>, StepError> {

@@ -2,24 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::Board;
+use super::continuous::{self, Turn};
 use super::follow::{self, Sweep};
+use super::pace::ReadBudget;
 use super::reach::Reach;
 use super::trouble::cancelled;
-use super::{arm, capture, drain, freeze, load, preflight, set_up, smoke, switch, verify, watch as watching};
+use super::{arm, capture, drain, freeze, load, parked, preflight, set_up, smoke, switch, verify, watch as watching};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
 use crate::domain::run::{Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
+use crate::domain::value::Key;
+use crate::domain::verify::Finding;
 use crate::ports::{Changes, Clock, Facts, Metrics, Probes, Source, Switches, Target};
+
+/// Keeps the differences one pass over a table found.
+pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
 
 /// The world, as the workers see it.
 #[derive(Clone)]
@@ -119,6 +126,16 @@ pub struct Crew {
     pub(super) let_in: AtomicBool,
     /// Set while writes are frozen, so that the write probe is looked at closely.
     pub(super) frozen: AtomicBool,
+    /// Read capacity, shared by the load and every comparison.
+    pub(super) budget: Arc<ReadBudget>,
+    /// Whose turn it is to read both sides whole.
+    pub(super) turn: Turn,
+    /// Where trying parked rows again goes on, by table.
+    pub(super) retried: tokio::sync::Mutex<BTreeMap<String, Key>>,
+    /// Rows repaired so far, by table.
+    repairs: Mutex<BTreeMap<String, u64>>,
+    /// Where differences are kept in full.
+    findings: OnceLock<KeepFindings>,
     stop: CancellationToken,
     step: Mutex<CancellationToken>,
     tasks: TaskTracker,
@@ -141,6 +158,7 @@ impl Crew {
             board.table(&table.id, |_| {});
         }
         let workers = plan.load.workers.max(1);
+        let budget = Arc::new(ReadBudget::new(plan.load.read_budget_rcu));
         board.put(|m| m.workers = (0, workers));
         Arc::new(Self {
             load_permits: Arc::new(Semaphore::new(workers as usize)),
@@ -162,6 +180,11 @@ impl Crew {
             in_flight: AtomicUsize::new(0),
             let_in: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
+            budget,
+            turn: Turn::default(),
+            retried: tokio::sync::Mutex::default(),
+            repairs: Mutex::default(),
+            findings: OnceLock::new(),
             stop: CancellationToken::new(),
             step: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
@@ -174,6 +197,9 @@ impl Crew {
     pub fn watch(self: &Arc<Self>) {
         if !self.watching.swap(true, Ordering::AcqRel) {
             watching::start(self);
+            for table in &self.plan.tables {
+                self.spawn(parked::watch(Arc::clone(self), table.clone()));
+            }
         }
     }
 
@@ -185,6 +211,9 @@ impl Crew {
         for table in &self.plan.tables {
             self.spawn(follow::follow(Arc::clone(self), table.clone()));
             self.spawn(follow::markers(Arc::clone(self), table.clone()));
+        }
+        if self.plan.verify.continuous {
+            self.spawn(continuous::run(Arc::clone(self)));
         }
     }
 
@@ -223,6 +252,29 @@ impl Crew {
             () = cancel.cancelled() => Err(cancelled()),
             () = self.stop.cancelled() => Err(cancelled()),
         }
+    }
+
+    /// Says where differences go that a comparison found: table, and what differs. Only the first call counts.
+    pub fn keep_findings_with(&self, keep: KeepFindings) {
+        let _ = self.findings.set(keep);
+    }
+
+    /// Hands the differences of one pass to whoever keeps them.
+    pub(super) fn keep_findings(&self, table: &str, findings: &[Finding]) {
+        if let Some(keep) = self.findings.get() {
+            keep(table, findings);
+        }
+    }
+
+    /// Rows of a table that were repaired so far.
+    pub(super) fn repaired(&self, table: &str) -> u64 {
+        self.repairs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(table).copied().unwrap_or(0)
+    }
+
+    /// Counts rows that are about to be written again.
+    pub(super) fn note_repair(&self, table: &str, rows: u64) {
+        *self.repairs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(table.to_owned()).or_default() +=
+            rows;
     }
 
     /// A copy of what was last measured.

@@ -96,7 +96,7 @@ impl Drain<'_> {
             after = self.sweep_after(after).await?;
         }
         // What waits for its parent has its last chance now: nothing new comes.
-        self.patiently("retry parked rows", || parked::retry(self.crew, self.table)).await?;
+        self.patiently("retry parked rows", || parked::retry_all(self.crew, self.table)).await?;
         self.sweep_after(after).await?;
         self.patiently("count the ledger", || parked::count(self.crew, self.table)).await?;
         let shards = format!("{} of {open} open shards carried a marker", open - unproven);

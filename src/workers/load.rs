@@ -37,7 +37,7 @@ pub fn in_order(tables: &[Table]) -> Vec<&Table> {
 
 /// Loads every table, parents first, each from where its checkpoints stand.
 pub async fn perform(crew: &Arc<Crew>, cancel: &CancellationToken) -> Result<Vec<Evidence>, StepError> {
-    let budget = Arc::new(ReadBudget::new(crew.plan.load.read_budget_rcu));
+    let budget = Arc::clone(&crew.budget);
     let mut found = Vec::new();
     for table in in_order(&crew.plan.tables) {
         found.push(one(crew, table, &budget, cancel).await?);
@@ -102,6 +102,7 @@ async fn one(
         g.loaded = rows;
         g.rate = 0.0;
         g.parked.clone_from(&parked);
+        g.parked_at = crew.wall();
     });
     let took_ms = crew.mono() - began;
     let loaded = Event::TableLoaded { table: table.id.clone(), rows, parked, took_ms };

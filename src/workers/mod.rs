@@ -12,6 +12,7 @@
 mod arm;
 mod board;
 mod capture;
+mod continuous;
 mod crew;
 mod drain;
 mod follow;
@@ -21,6 +22,8 @@ mod pace;
 mod parked;
 mod preflight;
 mod reach;
+mod repair;
+mod schema;
 mod set_up;
 mod shards;
 mod smoke;
@@ -31,8 +34,11 @@ mod verify;
 mod watch;
 
 pub use board::Board;
-pub use crew::{Captured, Crew, Ports};
+pub use crew::{Captured, Crew, KeepFindings, Ports};
+pub use parked::{Retried, key_item};
 pub use preflight::{CheckRow, check};
+pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
+pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 
 #[cfg(test)]
 mod tests;

@@ -1,64 +1,113 @@
-//! Rows that could not be carried: counted from the ledger, and tried again when their parent may have come.
+//! Rows that could not be carried: counted from the ledger, and tried again when their parent may have come or the
+//! mapping was mended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::crew::Crew;
 use super::follow::map_image;
+use super::repair::put;
+use super::verify::Candidate;
 use crate::domain::mapping::{Misfit, MisfitReason, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item};
-use crate::ports::{ChangeBatch, ParkedRow, PortResult, RowChange};
+use crate::domain::value::{Attr, Item, Key};
+use crate::ports::{ParkedRow, PortResult, RowChange};
 
-/// Most rows tried again at a time.
-const BATCH: u32 = 500;
+/// Rows the ledger is asked for at a time.
+pub(super) const PAGE: u32 = 500;
+/// Most rows tried again in one turn while changes are followed; the next turn goes on where this one ended.
+const TURN: u64 = 5_000;
+/// How often the ledger is counted while watching.
+const COUNT: Duration = Duration::from_secs(2);
+/// What may fit later by itself: a parent comes, a unique value moves.
+const WAITING: &[MisfitReason] = &[MisfitReason::ForeignKey, MisfitReason::DuplicateUnique];
 
-/// Puts the ledger's counts on the board.
+/// Puts the ledger's counts on the board, with the time they were read.
 pub async fn count(crew: &Arc<Crew>, table: &Table) -> PortResult<()> {
     let (parked, expired) = crew.ports.target.ledger(table).await?;
+    let at = crew.wall();
     let parked: BTreeMap<String, u64> = parked.into_iter().map(|(r, n)| (r.name().to_owned(), n)).collect();
     crew.board.table(&table.id, |g| {
         g.parked = parked;
+        g.parked_at = at;
         g.expired = expired;
     });
     Ok(())
 }
 
-/// Reads rows that wait for a parent (or met a unique value since moved) again from the source and applies what
-/// they are now. Later changes of the same keys follow in the stream, so nothing newer is overwritten for good.
-pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
-    let waiting: Vec<ParkedRow> = crew
-        .ports
-        .target
-        .parked(table, BATCH)
-        .await?
-        .into_iter()
-        .filter(|r| matches!(r.misfit.reason, MisfitReason::ForeignKey | MisfitReason::DuplicateUnique))
-        .collect();
-    let keyed: Vec<(ParkedRow, Item<'static>)> =
-        waiting.into_iter().filter_map(|r| key_item(&r.key_json).map(|k| (r, k))).collect();
-    if keyed.is_empty() {
-        return Ok(0);
+/// Keeps the counts fresh. A ledger that cannot be read leaves them to grow stale, which is what they are.
+pub async fn watch(crew: Arc<Crew>, table: Table) {
+    loop {
+        if let Err(e) = count(&crew, &table).await {
+            tracing::debug!(table = %table.id, error = %e, "ledger not counted");
+        }
+        tokio::time::sleep(COUNT).await;
     }
+}
+
+/// Tries rows again that wait for a parent or met a unique value, a turn's worth; gives how many went in.
+pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
+    let after = crew.retried.lock().await.get(&table.id).cloned();
+    let (tried, last) = some(crew, table, Some(WAITING), after, TURN).await?;
+    let mut retried = crew.retried.lock().await;
+    match last {
+        Some(key) => drop(retried.insert(table.id.clone(), key)),
+        None => drop(retried.remove(&table.id)),
+    }
+    Ok(usize::try_from(tried.landed).unwrap_or(usize::MAX))
+}
+
+/// Tries every waiting row again, once: before a drain is called one.
+pub async fn retry_all(crew: &Arc<Crew>, table: &Table) -> PortResult<Retried> {
+    some(crew, table, Some(WAITING), None, u64::MAX).await.map(|(tried, _)| tried)
+}
+
+/// What trying again gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Rows tried.
+    pub tried: u64,
+    /// Of these, rows that are in the target now or gone from both sides.
+    pub landed: u64,
+    /// Of these, rows that are still parked.
+    pub stayed: u64,
+}
+
+/// Tries parked rows of these reasons again, past `after`, until `most` were tried. Gives the last key when there may
+/// be more.
+pub async fn some(
+    crew: &Arc<Crew>,
+    table: &Table,
+    reasons: Option<&[MisfitReason]>,
+    mut after: Option<Key>,
+    most: u64,
+) -> PortResult<(Retried, Option<Key>)> {
+    let mut sum = Retried::default();
     let mapping = crew.mapping(table);
-    let keys: Vec<Item<'static>> = keyed.iter().map(|(_, k)| k.clone()).collect();
-    let images = crew.ports.source.get(table, &keys).await?;
-    let rows: Vec<RowChange> = keyed
-        .into_iter()
-        .zip(images)
-        .map(|((row, key), image)| match image {
-            Some(image) => {
-                upsert(&mapping, &image).unwrap_or_else(|misfit| RowChange::Park(ParkedRow { misfit, ..row }))
-            }
-            None => match mapping.row_key(&key) {
-                Ok(row_key) => RowChange::Delete { key: row.key, key_json: row.key_json, row_key },
-                Err(misfit) => RowChange::Park(ParkedRow { misfit, ..row }),
-            },
-        })
-        .collect();
-    let tried = rows.len();
-    let applied = crew.ports.target.apply(table, ChangeBatch { rows, ..ChangeBatch::default() }).await?;
-    Ok(tried - applied.parked.len())
+    loop {
+        let page = crew.ports.target.parked(table, reasons, after.as_ref(), PAGE).await?;
+        let whole = page.len() == PAGE as usize;
+        after = page.last().map(|r| r.key.clone());
+        let candidates: Vec<Candidate> = page.iter().filter_map(|r| candidate(&mapping, r)).collect();
+        let put = put(crew, table, &candidates).await?;
+        sum.tried += page.len() as u64;
+        sum.stayed += put.parked + (page.len() - candidates.len()) as u64;
+        sum.landed += candidates.len() as u64 - put.parked;
+        if !whole {
+            return Ok((sum, None));
+        }
+        if sum.tried >= most {
+            return Ok((sum, after));
+        }
+    }
+}
+
+/// A ledger row as a key to read again; `None` when its key cannot be read.
+pub(super) fn candidate(mapping: &TableMapping, row: &ParkedRow) -> Option<Candidate> {
+    let item = key_item(&row.key_json)?;
+    let cells = mapping.row_key(&item).unwrap_or_default();
+    Some(Candidate { text: row.key.0.clone(), item, cells })
 }
 
 /// An image as an upsert.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
+use super::schema;
 use super::trouble::evidence;
 use crate::domain::plan::{Plan, Severity, Table, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
@@ -105,14 +106,12 @@ async fn source(ports: &Ports, table: &Table) -> Vec<CheckRow> {
     };
     let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
     let mut rows = Vec::new();
-    if names == table.key.iter().map(String::as_str).collect::<Vec<_>>() {
-        rows.push(CheckRow::ok(what, format!("{} rows, key {}", shown(found.count.rows), names.join(", "))));
-    } else {
-        rows.push(CheckRow::bad(
-            what,
-            format!("{} has the key {}, the plan says {}", table.source, names.join(", "), table.key.join(", ")),
-            "mend `key` in the config",
-        ));
+    for (wrong, advice) in schema::problems(table, &found) {
+        rows.push(CheckRow::bad(&what, wrong, advice));
+    }
+    if rows.is_empty() {
+        let ttl = found.ttl.map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
+        rows.push(CheckRow::ok(what, format!("{} rows, key {}{ttl}", shown(found.count.rows), names.join(", "))));
     }
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
@@ -135,7 +134,8 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     rows.push(CheckRow::ok("target", "reachable, bookkeeping in schema cutover"));
     for table in &plan.tables {
         let what = format!("target {}", table.target);
-        rows.push(match ports.target.describe(table).await {
+        let mut notices = Vec::new();
+        let row = match ports.target.describe(table).await {
             Err(e) => CheckRow::port(what, &e),
             Ok(found) if !found.exists && table.ddl.is_some() => {
                 CheckRow::ok(what, "not there; the set_up step creates it")
@@ -144,12 +144,32 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
                 CheckRow::bad(what, "does not exist and the plan has no DDL for it", "create it, or add `ddl`")
             }
             Ok(found) if found.problems.is_empty() => {
-                CheckRow::ok(what, format!("{} columns fit", found.columns.len()))
+                notices = found.notices;
+                match foreign_rows(ports, table).await {
+                    Err(e) => CheckRow::port(what, &e),
+                    Ok(0) => CheckRow::ok(what, format!("{} columns fit", found.columns.len())),
+                    Ok(n) => CheckRow::bad(
+                        what,
+                        format!("{} holds {n} rows that no load of ours wrote", table.target),
+                        format!("empty it yourself if they may go (TRUNCATE {} CASCADE)", table.target),
+                    ),
+                }
             }
             Ok(found) => CheckRow::bad(what, found.problems.join("; "), "mend the table or the mapping"),
-        });
+        };
+        rows.push(row);
+        rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
     }
     rows
+}
+
+/// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.
+async fn foreign_rows(ports: &Ports, table: &Table) -> Result<u64, PortError> {
+    let ours = ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty();
+    if ours {
+        return Ok(0);
+    }
+    Ok(ports.target.count(table, true).await?.rows.unwrap_or(0))
 }
 
 fn shown(rows: Option<u64>) -> String {

@@ -4,10 +4,13 @@
 
 mod back;
 mod check;
+mod compare;
 mod console;
 mod day;
 mod kills;
 mod people;
+mod parked;
+mod shelf;
 mod stage;
 
 use std::sync::{Condvar, Mutex, PoisonError};

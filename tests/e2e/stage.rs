@@ -272,7 +272,7 @@ fn hurried(options: &Options) -> String {
 }
 
 /// A database of its own in the one server that all tests of this process share.
-fn database(runtime: &Runtime) -> PgAddress {
+pub fn database(runtime: &Runtime) -> PgAddress {
     // Never dropped: its guardian stops it when this process ends, however it ends.
     static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -293,6 +293,11 @@ fn database(runtime: &Runtime) -> PgAddress {
         client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
     });
     address
+}
+
+/// A plain connection to a database of the tests.
+pub async fn pg_client(at: &PgAddress) -> tokio_postgres::Client {
+    client(at, &at.database).await
 }
 
 async fn client(at: &PgAddress, database: &str) -> tokio_postgres::Client {

@@ -42,7 +42,7 @@ pub(super) fn wall() -> At {
 }
 
 /// Text that can be stored: keys may hold U+0000, PostgreSQL text may not.
-fn storable(text: &str) -> Cow<'_, str> {
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\\u0000")) } else { Cow::Borrowed(text) }
 }
 

@@ -4,13 +4,14 @@ use deadpool_postgres::Object;
 use tokio_postgres::Error;
 
 use super::names::qualified;
-use crate::domain::plan::{Column, ColumnType, Table};
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::ports::TargetTable;
 
 struct Found {
     name: String,
     ty: String,
     required: bool,
+    not_null: bool,
     generated: bool,
 }
 
@@ -24,7 +25,7 @@ async fn look(client: &Object, name: &str) -> Result<Option<(Vec<Found>, Vec<Str
     let statement = client
         .prepare_cached(
             "SELECT attname::text, format_type(atttypid, atttypmod),
-                    attnotnull AND NOT atthasdef AND attidentity = '', attgenerated <> ''
+                    attnotnull AND NOT atthasdef AND attidentity = '', attgenerated <> '', attnotnull
              FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
         )
         .await?;
@@ -38,6 +39,7 @@ async fn look(client: &Object, name: &str) -> Result<Option<(Vec<Found>, Vec<Str
                 ty: row.try_get(1)?,
                 required: row.try_get(2)?,
                 generated: row.try_get(3)?,
+                not_null: row.try_get(4)?,
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -60,26 +62,40 @@ pub(super) async fn exists(client: &Object, name: &str) -> Result<bool, Error> {
 
 /// See [`crate::ports::Target::describe`].
 pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTable, Error> {
-    let mut problems = Vec::new();
+    let (mut problems, mut notices) = (Vec::new(), Vec::new());
     let main = look(client, &table.target).await?;
     match &main {
         None => problems.push(missing(&table.target, table.ddl.is_some())),
         Some((columns, key)) => {
             compare(&table.target, &table.columns, columns, &mut problems);
             compare_key(table, key, &mut problems);
+            nullable(&table.target, &table.columns, columns, &mut notices);
         }
     }
     for child in &table.children {
         match look(client, &child.target).await? {
             None => problems.push(missing(&child.target, table.ddl.is_some())),
-            Some((columns, _)) => compare(&child.target, &child.columns, &columns, &mut problems),
+            Some((columns, key)) => {
+                compare(&child.target, &child.columns, &columns, &mut problems);
+                compare_child_key(child, &key, &mut notices);
+                nullable(&child.target, &child.columns, &columns, &mut notices);
+            }
         }
     }
+    for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
+        indexes(client, name, &mut problems).await?;
+        triggers(client, name, &mut notices).await?;
+    }
+    references(client, table, &mut notices).await?;
     Ok(match main {
         None => TargetTable { problems, ..TargetTable::default() },
-        Some((columns, key)) => {
-            TargetTable { exists: true, columns: columns.into_iter().map(|c| (c.name, c.ty)).collect(), key, problems }
-        }
+        Some((columns, key)) => TargetTable {
+            exists: true,
+            columns: columns.into_iter().map(|c| (c.name, c.ty)).collect(),
+            key,
+            problems,
+            notices,
+        },
     })
 }
 
@@ -88,6 +104,78 @@ fn missing(name: &str, ddl: bool) -> String {
         format!("table {name} is not there yet; its DDL will create it")
     } else {
         format!("table {name} is not there; create it, or give its DDL in the table's section")
+    }
+}
+
+/// Indexes that are not kept or not used: a build that failed leaves them behind.
+async fn indexes(client: &Object, name: &str, problems: &mut Vec<String>) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT indexrelid::regclass::text FROM pg_index
+             WHERE indrelid = to_regclass($1) AND NOT (indisvalid AND indisready) ORDER BY 1",
+        )
+        .await?;
+    for row in client.query(&statement, &[&qualified(name)]).await? {
+        let index: String = row.try_get(0)?;
+        problems.push(format!("{name}: the index {index} is not valid; REINDEX it or drop it"));
+    }
+    Ok(())
+}
+
+/// Triggers of the target's own that fire on rows we write.
+async fn triggers(client: &Object, name: &str, notices: &mut Vec<String>) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
+             AND tgenabled IN ('O', 'A') AND tgname NOT LIKE 'cutover%' ORDER BY 1",
+        )
+        .await?;
+    for row in client.query(&statement, &[&qualified(name)]).await? {
+        let trigger: String = row.try_get(0)?;
+        notices.push(format!(
+            "{name}: the trigger {trigger} fires on every row that is loaded or followed; disable it until the thaw \
+             if it changes rows or tells others"
+        ));
+    }
+    Ok(())
+}
+
+/// References of the plan that no valid constraint of the target enforces.
+async fn references(client: &Object, table: &Table, notices: &mut Vec<String>) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = to_regclass($1) AND c.contype = 'f'
+             AND c.convalidated AND ARRAY(SELECT a.attname::text FROM unnest(c.conkey) k
+                JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k ORDER BY 1)
+             = ARRAY(SELECT unnest($2::text[]) ORDER BY 1))",
+        )
+        .await?;
+    let own = table.foreign_keys.iter().map(|fk| (&table.target, &fk.columns));
+    for (name, columns) in own.chain(table.children.iter().map(|c| (&c.target, &c.parent_key))) {
+        if !client.query_one(&statement, &[&qualified(name), columns]).await?.try_get::<_, bool>(0)? {
+            notices.push(format!(
+                "{name} ({}): no valid foreign key enforces this reference; the comparison looks for orphans",
+                columns.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Columns that must not be null although the plan writes NULL for an absent attribute: such rows will be parked.
+fn nullable(name: &str, planned: &[Column], found: &[Found], notices: &mut Vec<String>) {
+    for column in planned.iter().filter(|c| !c.key && c.absent == Fallback::Null) {
+        // A child's place and its parent's key are always there.
+        if matches!(column.from, ColumnSource::Ordinal | ColumnSource::Parent(_)) {
+            continue;
+        }
+        if found.iter().any(|f| f.name == column.name && f.not_null) {
+            notices.push(format!(
+                "{name}.{} must not be null: rows without the attribute will be parked; give it a default or mark it \
+                 required",
+                column.name
+            ));
+        }
     }
 }
 
@@ -105,6 +193,21 @@ fn compare_key(table: &Table, key: &[String], problems: &mut Vec<String>) {
             found.join(", "),
             wanted.join(", ")
         ));
+    }
+}
+
+/// A child row is told by its parent's key and its own.
+fn compare_child_key(child: &ChildTable, key: &[String], notices: &mut Vec<String>) {
+    let own = child.columns.iter().filter(|c| c.key).map(|c| &c.name);
+    let mut wanted: Vec<&String> = child.parent_key.iter().chain(own).collect();
+    let mut found: Vec<&String> = key.iter().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    found.sort_unstable();
+    if wanted.len() > child.parent_key.len() && found != wanted {
+        let shown = |all: &[&String]| all.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+        let has = if found.is_empty() { "no primary key".to_owned() } else { format!("the key ({})", shown(&found)) };
+        notices.push(format!("{} has {has}, the plan says ({}); make them the same", child.target, shown(&wanted)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use futures::TryStreamExt as _;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
@@ -13,7 +13,7 @@ use super::shape::{Part, Shape};
 use super::trouble;
 use crate::domain::plan::ColumnType;
 use crate::domain::value::{Cell, OwnedRow};
-use crate::ports::{ErrorKind, PortError, PortResult, TargetVisitor};
+use crate::ports::{ErrorKind, Partition, PortError, PortResult, TargetVisitor};
 
 /// A column as the server sent it.
 struct Raw<'a>(Option<&'a [u8]>);
@@ -39,13 +39,44 @@ fn unreadable(tried: &str, on: &str) -> PortError {
 
 /// Reads a whole table at one moment.
 pub(super) async fn scan(pool: &Pool, place: &str, part: &Part, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+    let client = retry::client(pool, place).await?;
+    copy(client, part, &part.copy_out, each).await
+}
+
+/// Reads one part of a table: a range of its blocks. What has no blocks of its own is read as the first part.
+pub(super) async fn scan_part(
+    pool: &Pool,
+    place: &str,
+    part: &Part,
+    range: Partition,
+    each: &mut TargetVisitor<'_>,
+) -> PortResult<()> {
     let on = part.name.as_str();
     let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
-    let mut client = retry::client(pool, place).await?;
+    let client = retry::client(pool, place).await?;
+    let sql = "SELECT CASE WHEN relkind = 'r' THEN pg_relation_size(oid) / current_setting('block_size')::bigint END
+               FROM pg_class WHERE oid = to_regclass($1)";
+    let statement = client.prepare_cached(sql).await.map_err(error)?;
+    let row = client.query_opt(&statement, &[&part.sql]).await.map_err(error)?;
+    let blocks: Option<i64> = row.map(|r| r.try_get(0)).transpose().map_err(error)?.flatten();
+    match blocks {
+        Some(blocks) if range.of > 1 => {
+            let at = |index: u32| blocks * i64::from(index) / i64::from(range.of);
+            // Parts ask for the size one after the other, so the last one has no end: the table may have grown.
+            let end = (range.index + 1 < range.of).then(|| at(range.index + 1));
+            copy(client, part, &part.copy_blocks(at(range.index), end), each).await
+        }
+        _ if range.index > 0 => Ok(()),
+        _ => copy(client, part, &part.copy_out, each).await,
+    }
+}
+
+async fn copy(mut client: Object, part: &Part, sql: &str, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+    let on = part.name.as_str();
+    let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
     let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
     tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(error)?;
-    let statement = tx.prepare_cached(&part.copy_out).await.map_err(error)?;
-    let mut stream = pin!(tx.copy_out(&statement).await.map_err(error)?);
+    let mut stream = pin!(tx.copy_out(sql).await.map_err(error)?);
     let mut reader = RowReader::default();
     while let Some(piece) = stream.try_next().await.map_err(error)? {
         reader.feed(&piece, &part.types, &mut |row| each(row)).map_err(|_| unreadable("scan", on))?;

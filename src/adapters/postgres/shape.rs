@@ -77,6 +77,13 @@ impl Part {
         }
     }
 
+    /// `COPY` of the rows in these blocks; without an end, to the last one.
+    pub(super) fn copy_blocks(&self, from: i64, to: Option<i64>) -> String {
+        let end = to.map_or_else(String::new, |to| format!(" AND t.ctid < '({to},0)'::tid"));
+        let (select, sql) = (&self.select, &self.sql);
+        format!("COPY (SELECT {select} FROM {sql} t WHERE t.ctid >= '({from},0)'::tid{end}) TO STDOUT (FORMAT binary)")
+    }
+
     /// The name of a column by its place; `-` past the end.
     pub(super) fn column(&self, place: usize) -> String {
         self.names.get(place).map_or_else(|| "-".to_owned(), Clone::clone)

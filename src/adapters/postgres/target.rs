@@ -13,15 +13,15 @@ use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{apply, describe, lease, read, trouble};
+use super::{apply, describe, lease, ledger, orphans, read, trouble};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::mapping::MisfitReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, ParkedRow, Partition, PortError, PortResult,
-    Position, Target, TargetTable, TargetVisitor,
+    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
+    PortResult, Position, Target, TargetTable, TargetVisitor,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -273,41 +273,24 @@ impl Target for PgTarget {
     }
 
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
-        let error = self.error("read the ledger of", &table.id);
-        let client = self.client().await?;
-        // Both numbers of one moment: a null reason stands for the rows that expired.
-        let sql = "SELECT reason, count(*) FROM cutover.parked WHERE table_id = $1 GROUP BY reason
-                   UNION ALL SELECT NULL, rows FROM cutover.expired WHERE table_id = $1";
-        let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let (mut reasons, mut expired) = (BTreeMap::new(), 0);
-        for row in client.query(&statement, &[&table.id]).await.map_err(&error)? {
-            let n = unsigned(row.try_get(1).map_err(&error)?);
-            match row.try_get::<_, Option<&str>>(0).map_err(&error)? {
-                Some(name) => *reasons.entry(book::reason(name)).or_insert(0) += n,
-                None => expired += n,
-            }
-        }
-        Ok((reasons, expired))
+        ledger::totals(&self.client().await?, table).await.map_err(self.error("read the ledger of", &table.id))
     }
 
-    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>> {
-        let error = self.error("read the ledger of", &table.id);
+    async fn parked(
+        &self,
+        table: &Table,
+        reasons: Option<&[MisfitReason]>,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> PortResult<Vec<ParkedRow>> {
         let client = self.client().await?;
-        let sql = r#"SELECT key, "column", reason, key_json FROM cutover.parked WHERE table_id = $1
-                     ORDER BY first_seen, key LIMIT $2"#;
-        let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let rows = client.query(&statement, &[&table.id, &i64::from(limit)]).await.map_err(&error)?;
-        rows.iter()
-            .map(|row| {
-                Ok(ParkedRow {
-                    table: table.id.clone(),
-                    key: Key(row.try_get(0)?),
-                    misfit: Misfit { column: row.try_get(1)?, reason: book::reason(row.try_get(2)?) },
-                    key_json: row.try_get(3)?,
-                })
-            })
-            .collect::<Result<_, Error>>()
-            .map_err(error)
+        let page = ledger::page(&client, table, reasons, after, limit).await;
+        page.map_err(self.error("read the ledger of", &table.id))
+    }
+
+    async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
+        let client = self.client().await?;
+        ledger::by_key(&client, table, keys).await.map_err(self.error("read the ledger of", &table.id))
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
@@ -322,6 +305,28 @@ impl Target for PgTarget {
             return Err(PortError::new(ErrorKind::Invalid, "scan", &table.id, came_back));
         };
         read::scan(&self.pool, &self.place, part, each).await
+    }
+
+    async fn scan_part(
+        &self,
+        table: &Table,
+        child: Option<usize>,
+        part: Partition,
+        each: &mut TargetVisitor<'_>,
+    ) -> PortResult<()> {
+        let shape = self.shape(table);
+        let Some(of) = child.map_or(Some(&shape.main), |child| shape.children.get(child)) else {
+            let came_back = format!("the plan has no child table {}", child.unwrap_or_default());
+            return Err(PortError::new(ErrorKind::Invalid, "scan", &table.id, came_back));
+        };
+        read::scan_part(&self.pool, &self.place, of, part, each).await
+    }
+
+    async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>> {
+        let client = self.client().await?;
+        orphans::look(client, table, tables, limit)
+            .await
+            .map_err(self.error("look for rows without parent in", &table.target))
     }
 
     async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>> {

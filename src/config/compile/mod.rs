@@ -56,6 +56,9 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
             settle_ms: verify.millis("settle", 5_000),
             segments: verify.count("segments", 8),
             list_limit: verify.count("list_limit", 100),
+            continuous: verify.flag("continuous"),
+            every_ms: verify.millis("every", Verify::default().every_ms),
+            stale_ms: verify.duration("stale").unwrap_or(Verify::default().stale_ms),
         },
         name,
     }

@@ -100,6 +100,9 @@ pub struct TableGauge {
     pub applied: u64,
     /// Rows parked now, by reason.
     pub parked: BTreeMap<String, u64>,
+    /// When the ledger of parked rows was read; 0 before the first reading.
+    #[serde(default)]
+    pub parked_at: At,
     /// Source items removed by TTL since the start.
     pub expired: u64,
     /// Writes retried or batches split.

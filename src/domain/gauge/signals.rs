@@ -35,20 +35,22 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
     }
 }
 
-/// Rows of a table that nobody can account for, and when they were counted; absent until both sides were
-/// counted exactly. The later of the last verification and the last exact live counts speaks.
+/// Rows of a table that `source = target + parked + expired` leaves over, and when they were counted; absent until
+/// both sides were counted exactly. The later of the last verification and the last exact live counts speaks.
+///
+/// A verification knows each key, so what is missing does not cancel out against what is extra. Live counts are as old
+/// as the oldest of the three: source, target, ledger.
 #[must_use]
 pub fn unaccounted_rows(gauge: Option<&TableGauge>, verified: Option<&(At, VerifySummary)>) -> Option<(u64, At)> {
     let live = gauge.and_then(|g| {
         let exact = g.source.kind == CountKind::Exact && g.target.kind == CountKind::Exact;
         let (source, target) = (g.source.rows.filter(|_| exact)?, g.target.rows?);
         let parked: u64 = g.parked.values().sum();
-        Some((gap(source, target, parked), g.source.at.min(g.target.at)))
+        Some((gap(source, target, parked), g.source.at.min(g.target.at).min(g.parked_at)))
     });
     let compared = verified.and_then(|(_, v)| {
-        let (source, target) = (v.source.rows?, v.target.rows?);
-        // Expired rows may be missing on either side: they explain a gap in both directions.
-        Some((gap(source, target, v.parked).saturating_sub(v.expired), counted_at(verified)))
+        v.source.rows.and(v.target.rows)?;
+        Some((v.unaccounted(), counted_at(verified)))
     });
     match (live, compared) {
         (Some(a), Some(b)) => Some(if a.1 >= b.1 { a } else { b }),
@@ -116,10 +118,10 @@ fn parked(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
     let part = |id: &str| {
         let Some(gauge) = measured.tables.get(id) else { return Reading::default() };
         let now: u64 = gauge.parked.values().sum();
-        // Right after a restart the gauges are empty while the journal still knows what the load parked.
+        // Before the ledger is read the journal still knows what the load parked: a number without a fresh age.
         let loaded: u64 = state.tables.get(id).map_or(0, |t| t.load_parked.values().sum());
-        let waiting = gauge.phase == super::Phase::Waiting;
-        Reading::new(if waiting { now.max(loaded) } else { now } as f64, measured.at)
+        let unread = gauge.parked_at == At::default();
+        Reading::new(if unread { now.max(loaded) } else { now } as f64, gauge.parked_at)
     };
     fold(plan.tables.iter().map(|t| part(&t.id)), |a, b| a + b)
 }
@@ -189,7 +191,7 @@ mod tests {
             steps: vec![],
             load: Load { segments: 1, workers: 1, read_budget_rcu: None },
             follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
-            verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1 },
+            verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
         }
     }
 
@@ -262,6 +264,7 @@ mod tests {
         let with = |source, target, parked: u64| TableGauge {
             source,
             target,
+            parked_at: At(4),
             parked: BTreeMap::from([("too long".to_owned(), parked)]),
             ..TableGauge::default()
         };
@@ -279,8 +282,15 @@ mod tests {
             expired: 2,
             ..VerifySummary::default()
         };
-        let state = verified_state([("a", v)]);
+        let state = verified_state([("a", v.clone())]);
         assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted), Reading::new(0.0, At(5)));
+        // One lost and one too many are two, though the counts agree; what expired explains neither.
+        let state = verified_state([("a", VerifySummary { missing: 1, extra: 1, ..v })]);
+        assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted), Reading::new(2.0, At(5)));
+        // Counts are as old as the ledger they are held against.
+        let old = TableGauge { parked_at: At(1), ..with(Count::exact(10, At(3)), Count::exact(10, At(4)), 0) };
+        let state = RunState::default();
+        assert_eq!(read(&["a"], &state, &gauges([("a", old)]), SignalSource::Unaccounted), Reading::new(0.0, At(1)));
     }
 
     #[test]
@@ -288,12 +298,13 @@ mod tests {
         let parked = BTreeMap::from([("NUL".to_owned(), 3)]);
         let mut state = RunState::default();
         state.tables.insert("a".into(), TableState { load_parked: parked.clone(), ..TableState::default() });
-        let waiting = TableGauge::default();
-        let running = TableGauge { phase: Phase::Following, ..TableGauge::default() };
-        let read = |g| read(&["a"], &state, &gauges([("a", g)]), SignalSource::Parked).value;
-        assert_eq!(read(waiting), Some(3.0));
-        assert_eq!(read(running), Some(0.0), "repaired rows leave");
-        assert_eq!(read(TableGauge { parked, phase: Phase::Loading, ..TableGauge::default() }), Some(3.0));
+        let running = TableGauge { phase: Phase::Following, parked_at: At(6), ..TableGauge::default() };
+        let read = |g| read(&["a"], &state, &gauges([("a", g)]), SignalSource::Parked);
+        // Known from the journal, but nobody has read the ledger: stale for every gate.
+        assert_eq!(read(TableGauge::default()), Reading::new(3.0, At(0)));
+        assert_eq!(read(running), Reading::new(0.0, At(6)), "repaired rows leave");
+        let loading = TableGauge { parked, phase: Phase::Loading, parked_at: At(8), ..TableGauge::default() };
+        assert_eq!(read(loading), Reading::new(3.0, At(8)));
     }
 
     #[test]

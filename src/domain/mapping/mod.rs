@@ -59,6 +59,19 @@ pub enum MisfitReason {
 }
 
 impl MisfitReason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Nul,
+        Self::NumberRange,
+        Self::TooLong,
+        Self::WrongType,
+        Self::Missing,
+        Self::Unparsable,
+        Self::DuplicateUnique,
+        Self::ForeignKey,
+        Self::Refused,
+    ];
+
     /// A stable name for counts and tables, as serialised.
     #[must_use]
     pub const fn name(self) -> &'static str {

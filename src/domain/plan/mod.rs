@@ -89,8 +89,41 @@ pub struct Verify {
     pub settle_ms: u64,
     /// Segments each side is read in.
     pub segments: u32,
-    /// Most differing keys that are looked at field by field and listed.
+    /// Most differing keys that are listed.
     pub list_limit: u32,
+    /// Whether tables are compared over and over while changes are followed.
+    #[serde(default)]
+    pub continuous: bool,
+    /// Pause between two passes over all tables, in milliseconds.
+    #[serde(default = "Verify::every")]
+    pub every_ms: u64,
+    /// A clean pass older than this proves nothing any more, in milliseconds.
+    #[serde(default = "Verify::stale")]
+    pub stale_ms: i64,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self {
+            floor: 0.999,
+            settle_ms: 5_000,
+            segments: 8,
+            list_limit: 100,
+            continuous: false,
+            every_ms: Self::every(),
+            stale_ms: Self::stale(),
+        }
+    }
+}
+
+impl Verify {
+    const fn every() -> u64 {
+        600_000
+    }
+
+    const fn stale() -> i64 {
+        4 * 3_600_000
+    }
 }
 
 impl Plan {

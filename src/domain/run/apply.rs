@@ -42,9 +42,13 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         Event::RolledBack { .. } | Event::RollbackStuck { .. } => went_back(state),
         // Somebody else's newer read-back of the same place may have answered it already.
         Event::Outcome { id, .. } => allow(state.used_intents.contains(id), &format!("there was no intent {id}")),
-        Event::Intent { id, step, .. } => {
+        Event::Intent { id, step, action } => {
             allow(!state.used_intents.contains(id), &format!("intent {id} was used before"))?;
             match step {
+                // Asked for by a person at any time, but not against a rollback that is under way.
+                None if matches!(action, Action::Repair { .. }) => {
+                    allow(state.status != RunStatus::RollingBack, "a rollback is under way")
+                }
                 Some(step) => {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])

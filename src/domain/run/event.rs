@@ -297,6 +297,15 @@ pub enum Action {
         /// Table id.
         table: String,
     },
+    /// Write rows to the target again, as the source has them now.
+    Repair {
+        /// Table id.
+        table: String,
+        /// How many.
+        rows: u64,
+        /// Keys of the first of them.
+        keys: Vec<String>,
+    },
     /// Write a marker through the fenced path.
     WriteMarker {
         /// Table id.
@@ -424,8 +433,17 @@ pub struct VerifySummary {
     pub mismatched: u64,
     /// Keys that are parked, counted and explained.
     pub parked: u64,
-    /// Source items past their TTL that the target has already dropped, or the other way round.
+    /// Source items past their TTL that the target has dropped already.
     pub expired: u64,
+    /// Target rows past their TTL that the source has dropped already.
+    #[serde(default)]
+    pub expired_extra: u64,
+    /// Rows of the table and of its child tables whose parent is not in the target. Child rows among them are `extra`.
+    #[serde(default)]
+    pub orphans: u64,
+    /// Rows written by a repair while the comparison ran.
+    #[serde(default)]
+    pub repairs: u64,
     /// Differences by cause: `number precision`, `null vs empty`, ...
     pub causes: BTreeMap<String, u64>,
     /// The first differing keys, never values.
@@ -439,6 +457,18 @@ impl VerifySummary {
     #[must_use]
     pub const fn differing(&self) -> u64 {
         self.missing + self.extra + self.mismatched
+    }
+
+    /// Whether the pass proves the table: no difference, and nothing was repaired while it ran.
+    #[must_use]
+    pub const fn clean(&self) -> bool {
+        self.differing() == 0 && self.repairs == 0
+    }
+
+    /// Rows the equation `source = target + parked + expired` leaves over, in either direction, never cancelled out.
+    #[must_use]
+    pub const fn unaccounted(&self) -> u64 {
+        self.missing + self.extra
     }
 
     /// Share of rows that match, 0..=1; 1 for an empty table.

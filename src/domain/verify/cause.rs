@@ -1,7 +1,10 @@
 //! Why two rows differ (FEATURES B5).
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
+use crate::domain::mapping::MisfitReason;
 use crate::domain::value::Cell;
 
 /// One differing column. Never holds a value.
@@ -9,8 +12,8 @@ use crate::domain::value::Cell;
 pub struct Difference {
     /// Place of the column in the plan's order.
     pub column: usize,
-    /// The cause in words: `number precision`, `null vs empty`, `timestamp precision`, `truncated`, `type`,
-    /// `id transform`, `json`, `value`.
+    /// The cause in words: `number precision`, `null vs empty`, `timestamp precision`, `time zone`, `truncated`,
+    /// `padding`, `NUL`, `type`, `id transform`, `order`, `json`, `value`.
     pub cause: &'static str,
 }
 
@@ -26,6 +29,19 @@ pub fn compare(source: &[Cell<'_>], target: &[Cell<'_>]) -> Vec<Difference> {
             Some(Difference { column, cause })
         })
         .collect()
+}
+
+/// The cause behind a source row that cannot be mapped any more while the target still has one.
+#[must_use]
+pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
+    match reason {
+        MisfitReason::Nul => "NUL",
+        MisfitReason::NumberRange => "number precision",
+        MisfitReason::TooLong => "truncated",
+        MisfitReason::WrongType | MisfitReason::Unparsable => "type",
+        MisfitReason::Missing => "null vs empty",
+        MisfitReason::DuplicateUnique | MisfitReason::ForeignKey | MisfitReason::Refused => "refused",
+    }
 }
 
 fn cause(source: &Cell<'_>, target: &Cell<'_>) -> Option<&'static str> {
@@ -48,8 +64,10 @@ fn cause(source: &Cell<'_>, target: &Cell<'_>) -> Option<&'static str> {
             if close(*s, *t) { "number precision" } else { "value" }
         }
         (Cell::Timestamp(s), Cell::Timestamp(t)) if coarser(*s, *t) || coarser(*t, *s) => "timestamp precision",
+        (Cell::Timestamp(s), Cell::Timestamp(t)) if shifted(*s, *t) => "time zone",
         (Cell::Bytes(s), Cell::Bytes(t)) if !t.is_empty() && s.starts_with(t) => "truncated",
         (Cell::TextArray(s), Cell::TextArray(t)) if !t.is_empty() && s.starts_with(t) => "truncated",
+        (Cell::TextArray(s), Cell::TextArray(t)) if reordered(s, t) => "order",
         (Cell::Json(_), Cell::Json(_)) => "json",
         (s, t) if std::mem::discriminant(s) != std::mem::discriminant(t) => "type",
         _ => "value",
@@ -71,11 +89,36 @@ fn text(source: &str, target: &str) -> &'static str {
         && s == t
     {
         "id transform"
+    } else if without_nul(source) == without_nul(target) {
+        "NUL"
+    } else if source.trim_end_matches(' ') == target.trim_end_matches(' ') {
+        "padding"
     } else if !target.is_empty() && source.starts_with(target) {
         "truncated"
     } else {
         "value"
     }
+}
+
+/// Text as a tool leaves it that drops NUL characters or writes their escape or the replacement character instead.
+fn without_nul(text: &str) -> String {
+    text.replace("\\u0000", "").replace(['\0', '\u{fffd}'], "")
+}
+
+/// Whether two moments differ by a time zone's offset: whole quarters of an hour, at most fourteen hours.
+const fn shifted(a: i64, b: i64) -> bool {
+    const QUARTER: i64 = 15 * 60 * 1_000_000;
+    let by = a.abs_diff(b);
+    by.is_multiple_of(QUARTER as u64) && by <= 56 * QUARTER as u64
+}
+
+fn reordered(a: &[Cow<'_, str>], b: &[Cow<'_, str>]) -> bool {
+    let sorted = |v: &[Cow<'_, str>]| {
+        let mut v: Vec<String> = v.iter().map(ToString::to_string).collect();
+        v.sort_unstable();
+        v
+    };
+    a.len() == b.len() && sorted(a) == sorted(b)
 }
 
 /// Whether one number is the other with digits cut off or rounded away. Both are canonical.
@@ -191,6 +234,22 @@ mod tests {
             (t("long text"), t("long"), Some("truncated")),
             (t("long"), t("long text"), Some("value")),
             (t("long"), t(""), Some("value")),
+            (t("a\0b"), t("ab"), Some("NUL")),
+            (t("a\0b"), t("a\u{fffd}b"), Some("NUL")),
+            (t("a\0b"), t("a\\u0000b"), Some("NUL")),
+            (t("ab"), t("ab  "), Some("padding")),
+            (t("ab  "), t("ab"), Some("padding")),
+            (Cell::Timestamp(7_200_000_000), Cell::Timestamp(0), Some("time zone")),
+            (Cell::Timestamp(0), Cell::Timestamp(19_800_000_000), Some("time zone")),
+            (Cell::Timestamp(0), Cell::Timestamp(15 * 3_600_000_000), Some("value")),
+            (
+                Cell::TextArray(vec!["b".into(), "a".into()]),
+                Cell::TextArray(vec!["a".into(), "b".into()]),
+                Some("order"),
+            ),
+            (Cell::TextArray(vec!["b".into()]), Cell::TextArray(vec!["a".into()]), Some("value")),
+            (Cell::TextArray(vec!["a".into(), "b".into()]), Cell::TextArray(vec!["a".into()]), Some("truncated")),
+            (t(""), Cell::Null, Some("null vs empty")),
             (Cell::Bytes(b"ab"[..].into()), Cell::Bytes(b"a"[..].into()), Some("truncated")),
             (t(&lower), t(&upper), Some("id transform")),
             (t(&lower), Cell::Uuid(uuid.into_bytes()), Some("id transform")),
@@ -202,6 +261,22 @@ mod tests {
             (Cell::Date(1), Cell::Date(2), Some("value")),
         ] {
             assert_eq!(cause(&source, &target), want, "{source:?} against {target:?}");
+        }
+    }
+
+    #[test]
+    fn every_misfit_has_its_cause() {
+        use MisfitReason as R;
+        for (reason, want) in [
+            (R::Nul, "NUL"),
+            (R::NumberRange, "number precision"),
+            (R::TooLong, "truncated"),
+            (R::WrongType, "type"),
+            (R::Unparsable, "type"),
+            (R::Missing, "null vs empty"),
+            (R::ForeignKey, "refused"),
+        ] {
+            assert_eq!(misfit_cause(reason), want);
         }
     }
 

@@ -13,11 +13,11 @@ use crate::domain::mapping::{Mapped, MisfitReason};
 use crate::domain::plan::{Probe, Switch, Table, ValueRef};
 use crate::domain::run::Event;
 use crate::domain::secret::Secret;
-use crate::domain::value::{Item, OwnedRow};
+use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Page,
-    PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading, Source,
-    SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
+    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
+    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
+    Source, SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
@@ -252,8 +252,22 @@ impl Target for FaultyTarget {
         self.1.call(Op::Ledger, &table.id, self.0.ledger(table)).await
     }
 
-    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>> {
-        self.1.call(Op::Parked, &table.id, self.0.parked(table, limit)).await
+    async fn parked(
+        &self,
+        table: &Table,
+        reasons: Option<&[MisfitReason]>,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> PortResult<Vec<ParkedRow>> {
+        self.1.call(Op::Parked, &table.id, self.0.parked(table, reasons, after, limit)).await
+    }
+
+    async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
+        self.1.call(Op::Parked, &table.id, self.0.parked_since(table, keys)).await
+    }
+
+    async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>> {
+        self.0.orphans(table, tables, limit).await
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {

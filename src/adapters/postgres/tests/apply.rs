@@ -45,7 +45,7 @@ async fn a_parked_row_leaves_the_table_and_comes_back_when_it_fits() {
     let applied = place.target.apply(&table, rows(vec![RowChange::Park(park(1)), RowChange::Park(park(5))])).await;
     assert_eq!(applied.unwrap().parked, vec![]);
     assert_eq!(place.number("SELECT count(*) FROM books").await, 1);
-    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![park(1), park(5)]);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![park(1), park(5)]);
     let seen = place.text("SELECT min(first_seen)::text FROM cutover.parked").await;
     // Parked again: one entry, first seen when it was.
     place.target.apply(&table, rows(vec![RowChange::Park(park(1))])).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_parked_row_leaves_the_table_and_comes_back_when_it_fits() {
     assert_eq!(place.target.ledger(&table).await.unwrap().0, BTreeMap::from([(R::NumberRange, 2)]));
     // One comes back, the other is deleted at the source: neither is parked any more.
     place.target.apply(&table, rows(vec![upsert(book(1, "back", &[])), delete(5)])).await.unwrap();
-    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![]);
     assert_eq!(place.number("SELECT count(*) FROM books").await, 2);
 }
 
@@ -79,7 +79,7 @@ async fn refused_rows_are_parked_and_their_old_versions_removed() {
     assert_eq!(parked, vec![(key_of(1), R::DuplicateUnique), (key_of(2), R::ForeignKey)]);
     let titles = place.text("SELECT string_agg(title || right(id::text, 1), ' ' ORDER BY id) FROM books").await;
     assert_eq!(titles.unwrap(), "new0 new3 old5");
-    assert_eq!(place.target.parked(&table, 9).await.unwrap().len(), 3);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap().len(), 3);
     let (_, positions) = place.target.positions(&table).await.unwrap().unwrap();
     assert_eq!(positions["shard-1"], Some(Position("200".into())));
 }
@@ -119,7 +119,7 @@ async fn a_delete_that_is_refused_waits_in_the_ledger() {
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 1);
     place.sql.batch_execute("DELETE FROM orders").await.unwrap();
     assert_eq!(place.target.apply(&table, rows(vec![delete(1)])).await.unwrap().deleted, 1);
-    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![]);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn rows_children_and_checkpoint_land_together() {
     assert_eq!(place.number("SELECT count(*) FROM books").await, 500);
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 1000);
     assert_eq!(place.target.checkpoints(&table).await.unwrap(), vec![given]);
-    assert_eq!(place.target.parked(&table, 10).await.unwrap(), vec![source_parked]);
+    assert_eq!(place.target.parked(&table, None, None, 10).await.unwrap(), vec![source_parked]);
     // The buffer is reused.
     bulk.push(&book(500, "another", &[])).unwrap();
     let done = Checkpoint { cursor: None, rows: 501, parked: 1, done: true, part: PART };
@@ -80,7 +80,7 @@ async fn only_refused_rows_are_parked() {
     .map(|(n, column, reason)| (key_of(n).0, (column.to_owned(), reason)))
     .collect();
     assert_eq!(reasons(&applied.parked), expected);
-    assert_eq!(reasons(&place.target.parked(&table, 100).await.unwrap()), expected);
+    assert_eq!(reasons(&place.target.parked(&table, None, None, 100).await.unwrap()), expected);
     assert_eq!(place.number("SELECT count(*) FROM books").await, 191);
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 191);
     let stored = &place.target.checkpoints(&table).await.unwrap()[0];
@@ -157,13 +157,49 @@ async fn a_connection_that_is_killed_leaves_no_half_flush() {
 async fn a_row_that_lands_leaves_the_ledger_and_reset_forgets_everything() {
     let (place, table) = Place::with_books().await;
     place.load(&table, &[with(book(1, "x", &[]), AUTHOR, text("ann")), book(2, "y", &["t"])]).await;
-    assert_eq!(place.target.parked(&table, 9).await.unwrap().len(), 1);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap().len(), 1);
     place.sql.batch_execute("INSERT INTO authors VALUES ('ann')").await.unwrap();
     place.load(&table, &[with(book(1, "x", &[]), AUTHOR, text("ann"))]).await;
-    assert_eq!(place.target.parked(&table, 9).await.unwrap(), vec![]);
+    assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![]);
     place.sql.batch_execute("CREATE TABLE orders (book uuid REFERENCES books)").await.unwrap();
     place.target.reset(&table).await.unwrap();
     assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 0);
     assert_eq!(place.target.checkpoints(&table).await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn the_ledger_is_paged_filtered_and_asked_by_key() {
+    let (place, table) = Place::with_books().await;
+    let misfit = |n: u32| match n % 3 {
+        0 => Misfit { column: "author".into(), reason: R::ForeignKey },
+        1 => Misfit { column: "title".into(), reason: R::TooLong },
+        _ => Misfit { column: "isbn".into(), reason: R::DuplicateUnique },
+    };
+    let row =
+        |n: u32| ParkedRow { table: "books".into(), key: key_of(n), misfit: misfit(n), key_json: super::key_json(n) };
+    let mut bulk = place.target.bulk(&table, PART).await.unwrap();
+    bulk.flush((0..30).map(row).collect(), &checkpoint(0)).await.unwrap();
+    let keys = |rows: &[ParkedRow]| rows.iter().map(|r| r.key.clone()).collect::<Vec<_>>();
+    let all = place.target.parked(&table, None, None, 100).await.unwrap();
+    assert_eq!(keys(&all), (0..30).map(key_of).collect::<Vec<_>>());
+    // Rows parked for another reason do not fill the page of those asked for.
+    let wanted = [R::ForeignKey, R::DuplicateUnique];
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = place.target.parked(&table, Some(&wanted), after.as_ref(), 7).await.unwrap();
+        found.extend(keys(&page));
+        after = page.last().map(|r| r.key.clone());
+        if page.len() < 7 {
+            break;
+        }
+    }
+    assert_eq!(found, (0..30).filter(|n| n % 3 != 1).map(key_of).collect::<Vec<_>>());
+    let asked = [key_of(4), key_of(99), key_of(4), key_of(0)];
+    let found = place.target.parked_since(&table, &asked).await.unwrap();
+    assert_eq!(
+        found.iter().map(|f| f.as_ref().map(|(r, _)| r.clone())).collect::<Vec<_>>(),
+        [Some(row(4)), None, Some(row(4)), Some(row(0)),]
+    );
+    assert!(found[0].as_ref().unwrap().1.0 > 1_700_000_000_000);
 }

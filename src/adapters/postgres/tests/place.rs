@@ -55,6 +55,77 @@ async fn what_does_not_fit_is_listed() {
 }
 
 #[tokio::test]
+async fn what_fits_and_may_surprise_is_noted() {
+    let (place, table) = Place::with_books().await;
+    let said = |notices: Vec<String>| notices.join("\n");
+    let before = said(place.target.describe(&table).await.unwrap().notices);
+    assert!(before.contains("books.title must not be null"), "{before}");
+    assert!(!before.contains("trigger") && !before.contains("book_id"), "{before}");
+    place
+        .sql
+        .batch_execute(
+            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER touched BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION touch();
+             CREATE TRIGGER cutover_capture AFTER UPDATE ON books FOR EACH ROW EXECUTE FUNCTION touch();
+             ALTER TABLE book_tags DROP CONSTRAINT book_tags_book_id_fkey;
+             UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'books_isbn_key'::regclass",
+        )
+        .await
+        .unwrap();
+    let found = place.target.describe(&table).await.unwrap();
+    let notices = said(found.notices);
+    assert!(notices.contains("the trigger touched fires") && !notices.contains("cutover_capture"), "{notices}");
+    assert!(notices.contains("book_tags (book_id): no valid foreign key"), "{notices}");
+    assert_eq!(found.problems.len(), 1, "{:?}", found.problems);
+    assert!(found.problems[0].contains("books_isbn_key is not valid"), "{:?}", found.problems);
+}
+
+#[tokio::test]
+async fn parts_of_a_scan_are_the_whole_and_orphans_are_found() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &(0..700).map(|n| book(n, "some title", &["a", "b"])).collect::<Vec<_>>()).await;
+    place.sql.batch_execute("DELETE FROM books WHERE id::text LIKE '%7'").await.unwrap_err();
+    for (child, rows) in [(None, 700), (Some(0), 1400)] {
+        let mut each = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for index in 0..3 {
+            let mut here = 0;
+            let part = crate::ports::Partition { index, of: 3 };
+            let mut visit = |row: &[crate::domain::value::Cell<'_>]| {
+                here += 1;
+                seen.insert(format!("{row:?}"));
+            };
+            place.target.scan_part(&table, child, part, &mut visit).await.unwrap();
+            each.push(here);
+        }
+        assert_eq!((each.iter().sum::<i32>(), seen.len()), (rows, rows as usize), "{each:?}");
+        assert!(each.iter().all(|n| *n > 0), "one part did everything: {each:?}");
+    }
+    let authors = super::table("authors", vec![key("id", T::Text)], "");
+    let mut linked = table.clone();
+    linked.foreign_keys =
+        vec![crate::domain::plan::ForeignKey { columns: vec!["author".into()], references: "authors".into() }];
+    let tables = [authors, linked.clone()];
+    let none = place.target.orphans(&linked, &tables, 5).await.unwrap();
+    assert_eq!(none.iter().map(|o| (o.table.as_str(), o.rows)).collect::<Vec<_>>(), [("books", 0), ("book_tags", 0)]);
+    place
+        .sql
+        .batch_execute(
+            "ALTER TABLE books DROP CONSTRAINT books_author_fkey;
+             ALTER TABLE book_tags DROP CONSTRAINT book_tags_book_id_fkey;
+             UPDATE books SET author = 'nobody' WHERE title = 'some title' AND isbn IN ('isbn-1', 'isbn-2');
+             DELETE FROM books WHERE isbn = 'isbn-9'",
+        )
+        .await
+        .unwrap();
+    let found = place.target.orphans(&linked, &tables, 1).await.unwrap();
+    assert_eq!((found[0].rows, found[0].keys.len()), (2, 1));
+    assert_eq!(found[0].keys[0], super::key_of(1));
+    assert_eq!((found[1].rows, found[1].parent.as_str()), (2, "books"));
+    assert_eq!(found[1].keys, [super::key_of(9)]);
+}
+
+#[tokio::test]
 async fn ddl_that_fails_half_way_leaves_nothing() {
     let place = Place::new().await;
     let table = table("half", vec![key("id", T::Text)], "CREATE TABLE half (id text PRIMARY KEY); SELECT 1/0");

@@ -11,8 +11,8 @@ use crate::domain::mapping::{Mapped, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, ParkedRow, Partition, PortError, PortResult, Position,
-    Target, TargetTable, TargetVisitor,
+    Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
+    Position, Target, TargetTable, TargetVisitor,
 };
 
 struct Rows {
@@ -50,7 +50,7 @@ impl Target for NewStore {
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
         let columns = table.columns.iter().map(|c| (c.name.clone(), c.ty.sql())).collect();
         let key = table.key_columns().map(str::to_owned).collect();
-        Ok(TargetTable { exists: true, columns, key, problems: vec![] })
+        Ok(TargetTable { exists: true, columns, key, ..TargetTable::default() })
     }
 
     async fn create(&self, _table: &Table) -> PortResult<bool> {
@@ -120,10 +120,47 @@ impl Target for NewStore {
         Ok((reasons, stored.expired))
     }
 
-    async fn parked(&self, table: &Table, limit: u32) -> PortResult<Vec<ParkedRow>> {
-        let mut rows: Vec<_> = self.table(table).parked.into_values().collect();
-        rows.sort_by_key(|(seen, _)| *seen);
-        Ok(rows.into_iter().map(|(_, row)| row).take(limit as usize).collect())
+    async fn parked(
+        &self,
+        table: &Table,
+        reasons: Option<&[MisfitReason]>,
+        after: Option<&Key>,
+        limit: u32,
+    ) -> PortResult<Vec<ParkedRow>> {
+        let mut rows: Vec<ParkedRow> = self.table(table).parked.into_values().map(|(_, row)| row).collect();
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        rows.retain(|r| reasons.is_none_or(|all| all.contains(&r.misfit.reason)) && after.is_none_or(|k| r.key > *k));
+        rows.truncate(limit as usize);
+        Ok(rows)
+    }
+
+    async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
+        let at = self.clock.true_wall();
+        let parked = self.table(table).parked;
+        Ok(keys.iter().map(|k| parked.values().find(|(_, r)| r.key == *k).map(|(_, r)| (r.clone(), at))).collect())
+    }
+
+    async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>> {
+        let rows = self.table(table).rows;
+        let found = table.foreign_keys.iter().filter_map(|fk| {
+            let parent = tables.iter().find(|t| t.id == fk.references)?;
+            let parents = self.table(parent).rows;
+            let places: Vec<usize> =
+                fk.columns.iter().filter_map(|c| table.columns.iter().position(|own| own.name == *c)).collect();
+            let orphan = |row: &OwnedRow| {
+                let cells: OwnedRow = places.iter().map(|p| row[*p].clone()).collect();
+                !cells.contains(&Cell::Null) && !parents.contains_key(&text(&cells))
+            };
+            let keys: Vec<Key> = rows.iter().filter(|(_, row)| orphan(row)).map(|(k, _)| Key(k.clone())).collect();
+            Some(Orphans {
+                table: table.target.clone(),
+                parent: parent.target.clone(),
+                columns: fk.columns.clone(),
+                rows: keys.len() as u64,
+                keys: keys.into_iter().take(limit as usize).collect(),
+            })
+        });
+        Ok(found.collect())
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {

@@ -1,0 +1,166 @@
+//! What a command did to the data, on record: in the journal of the run it belongs to, or in one of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::world::{self, Seat};
+use crate::config::Config;
+use crate::domain::at::At;
+use crate::domain::plan::{Plan, Table};
+use crate::domain::run::{Event, Fact, Level, RunState, apply};
+use crate::engine::{DriverLease, MachineClock};
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunLock, fold, read_run};
+use crate::ports::{Clock, Facts, NotRecorded};
+use crate::workers::Crew;
+
+/// Writes facts as they are stated, each on disk before the call returns.
+struct Writer {
+    /// The journal, its fold, and the time of its last fact.
+    journal: Mutex<(JournalWriter, RunState, At)>,
+    machine: MachineClock,
+}
+
+#[async_trait]
+impl Facts for Writer {
+    async fn state(&self, event: Event) -> Result<(), NotRecorded> {
+        let mut guard = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let (journal, state, last) = &mut *guard;
+        // On a rehearsal the run's clock is ahead of the wall; time does not go back in a journal.
+        let at = self.machine.wall().max(*last);
+        let fact = Fact { seq: state.last_seq + 1, at, event };
+        let mut next = state.clone();
+        apply(&mut next, &fact).map_err(|e| NotRecorded(e.to_string()))?;
+        journal.append(std::slice::from_ref(&fact)).map_err(|e| NotRecorded(e.to_string()))?;
+        *state = next;
+        *last = at;
+        Ok(())
+    }
+}
+
+/// A command's seat at the data: the lease, the record, and workers.
+pub struct Desk {
+    /// The workers.
+    pub crew: Arc<Crew>,
+    /// Where it is on record.
+    pub folder: RunFolder,
+    lease: DriverLease,
+    _lock: RunLock,
+}
+
+impl Desk {
+    /// Takes the lease and opens the record: the unfinished run's own journal if there is one, else a new one under
+    /// `verifications`.
+    ///
+    /// # Errors
+    /// A run is driven somewhere, the disk refused, or the target did not answer.
+    pub async fn open(config: &Config, state_dir: &Path, what: &str) -> Result<Self, Failure> {
+        let plan = Arc::clone(&config.plan);
+        let seat = Seat::here();
+        let ports = world::ports(&plan, &config.connections).await?;
+        let machine = MachineClock::default();
+        let holder = Holder::me(&seat.operator, &seat.host);
+        let (folder, taken) = match unfinished(state_dir, &plan)? {
+            Some(folder) => (folder, true),
+            None => {
+                let made = RunFolder::create(&state_dir.join("verifications"), &plan.name, machine.wall());
+                (made.map_err(|e| journal(state_dir, &e))?, false)
+            }
+        };
+        let lock = folder.lock(&holder)?;
+        ports.target.prepare().await?;
+        let lease = DriverLease::take(Arc::clone(&ports.target), folder.id(), &seat.host, taken).await?;
+        let header = Header::new(folder.id(), &plan.hash(), &seat.operator, &seat.host, machine.wall());
+        let now = machine.wall();
+        let journal_of_run = if taken {
+            let (writer, record) = JournalWriter::reopen(&folder)?;
+            let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            if state.plan_hash != plan.hash() {
+                super::drive::say(&format!(
+                    "warning: run {} was opened with another plan and goes on with it; rows it changes later are \
+                     mapped as they were then",
+                    folder.id()
+                ));
+            }
+            let last = record.facts.last().map_or(now, |f| f.at);
+            (writer, state, last)
+        } else {
+            (JournalWriter::create(&folder, &header)?, RunState::default(), now)
+        };
+        let facts = Arc::new(Writer { journal: Mutex::new(journal_of_run), machine });
+        if !taken {
+            facts.state(opened(&folder, &plan, &seat, now)).await.map_err(|e| journal(folder.path(), &e))?;
+        }
+        let text = format!("{}@{} asked for: cutover {what}", seat.operator, seat.host);
+        let note = Event::Note { level: Level::Info, source: "operator".to_owned(), text };
+        facts.state(note).await.map_err(|e| journal(folder.path(), &e))?;
+        Ok(Self { crew: Crew::new(plan, ports, facts), folder, lease, _lock: lock })
+    }
+
+    /// Gives everything back.
+    pub async fn close(self) {
+        self.crew.stop().await;
+        self.lease.release().await;
+    }
+
+    /// Writes a file of findings into the folder, for its owner's eyes.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+        self.folder.write(name, bytes).map_err(|e| journal(self.folder.path(), &e))?;
+        Ok(self.folder.path().join(name))
+    }
+}
+
+fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
+    Event::RunOpened {
+        run: folder.id().to_owned(),
+        plan: plan.name.clone(),
+        plan_hash: plan.hash(),
+        environment: plan.environment.clone(),
+        operator: seat.operator.clone(),
+        host: seat.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        t0: plan.t0.unwrap_or(now),
+        steps: Vec::new(),
+    }
+}
+
+/// The newest run of this migration that is not at its end, whatever its plan's hash: a mended mapping changes it.
+fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
+    for folder in RunFolder::list(state_dir).unwrap_or_default() {
+        let state = fold(&read_run(&folder)?.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+        if state.plan == plan.name {
+            return Ok((!state.is_final()).then_some(folder));
+        }
+    }
+    Ok(None)
+}
+
+fn journal(place: &Path, e: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Journal, format!("{} cannot be written: {e}", place.display()))
+}
+
+/// The tables somebody named; all, if none.
+///
+/// # Errors
+/// The plan has no such table.
+pub fn chosen<'p>(plan: &'p Plan, named: &[String]) -> Result<Vec<&'p Table>, Failure> {
+    if named.is_empty() {
+        return Ok(plan.tables.iter().collect());
+    }
+    named
+        .iter()
+        .map(|id| {
+            plan.table(id).ok_or_else(|| {
+                let known: Vec<&str> = plan.tables.iter().map(|t| t.id.as_str()).collect();
+                let text = format!("--table {id}: the plan has no such table; it has {}", known.join(", "));
+                Failure::new(Exit::Usage, text)
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! Rows whose time is over: DynamoDB removes them when it gets to it, the target may have done so already.
+
+use crate::domain::at::At;
+use crate::domain::plan::{ColumnSource, Table};
+use crate::domain::value::{Attr, Cell, Item};
+
+/// DynamoDB leaves items alone whose time was over more than five years ago: their value is taken for a mistake.
+const TOO_OLD_S: i64 = 5 * 365 * 86_400;
+
+/// The time-to-live rule of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// The source attribute: seconds since 1970, a number.
+    attribute: String,
+    /// Place of the target column that holds it as it is, if one does.
+    column: Option<usize>,
+}
+
+impl Ttl {
+    /// The rule of a table whose items expire by `attribute`.
+    #[must_use]
+    pub fn new(table: &Table, attribute: &str) -> Self {
+        let from = ColumnSource::Attribute(vec![attribute.to_owned()]);
+        Self { attribute: attribute.to_owned(), column: table.columns.iter().position(|c| c.from == from) }
+    }
+
+    /// Whether the source's item is past its time: readers must not rely on it, and DynamoDB may remove it any moment.
+    #[must_use]
+    pub fn item_is_past(&self, item: &Item<'_>, now: At) -> bool {
+        match item.get(&self.attribute) {
+            // Only a number counts; DynamoDB ignores any other type.
+            Some(Attr::Num(n)) => n.parse::<f64>().is_ok_and(|s| past(s as i64, now)),
+            _ => false,
+        }
+    }
+
+    /// Whether the target's row is past its time. A row whose time has no column is never known to be.
+    #[must_use]
+    pub fn row_is_past(&self, row: &[Cell<'_>], now: At) -> bool {
+        match self.column.and_then(|place| row.get(place)) {
+            Some(Cell::Int(s)) => past(*s, now),
+            Some(Cell::Numeric(s)) => s.parse::<f64>().is_ok_and(|s| past(s as i64, now)),
+            Some(Cell::Timestamp(us)) => past(us.div_euclid(1_000_000), now),
+            _ => false,
+        }
+    }
+}
+
+const fn past(seconds: i64, now: At) -> bool {
+    let now = now.0.div_euclid(1000);
+    seconds <= now && seconds > now - TOO_OLD_S
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::{Column, ColumnType, Fallback};
+
+    const NOW: At = At(1_800_000_000_000);
+
+    fn table(ty: ColumnType) -> Table {
+        let from = ColumnSource::Attribute(vec!["expiresAt".into()]);
+        let column = Column { name: "expires_at".into(), ty, from, absent: Fallback::Null, key: false };
+        let id = Column { name: "id".into(), from: ColumnSource::Attribute(vec!["id".into()]), ..column.clone() };
+        Table { columns: vec![id, column], ..Table::watched("carts", "Carts") }
+    }
+
+    fn item(value: Attr<'static>) -> Item<'static> {
+        Item { attrs: vec![("expiresAt".into(), value)] }
+    }
+
+    #[test]
+    fn an_item_is_past_from_its_second_on_and_not_for_ever() {
+        let ttl = Ttl::new(&table(ColumnType::Bigint), "expiresAt");
+        for (value, want) in [
+            (Attr::Num("1800000000".into()), true),
+            (Attr::Num("1800000001".into()), false),
+            (Attr::Num("1799999999.5".into()), true),
+            (Attr::Num("1640000000".into()), false),
+            (Attr::Num("0".into()), false),
+            (Attr::Str("1800000000".into()), false),
+            (Attr::Null, false),
+        ] {
+            assert_eq!(ttl.item_is_past(&item(value.clone()), NOW), want, "{value:?}");
+        }
+        assert!(!ttl.item_is_past(&Item::default(), NOW));
+    }
+
+    #[test]
+    fn a_row_is_past_when_its_column_says_so() {
+        let ttl = Ttl::new(&table(ColumnType::Bigint), "expiresAt");
+        let id = Cell::Text("a".into());
+        assert!(ttl.row_is_past(&[id.clone(), Cell::Int(1_799_999_999)], NOW));
+        assert!(ttl.row_is_past(&[id.clone(), Cell::Numeric("1799999999".into())], NOW));
+        assert!(ttl.row_is_past(&[id.clone(), Cell::Timestamp(1_799_999_999_000_000)], NOW));
+        assert!(!ttl.row_is_past(&[id.clone(), Cell::Timestamp(1_800_000_001_000_000)], NOW));
+        assert!(!ttl.row_is_past(&[id.clone(), Cell::Null], NOW));
+        let elsewhere = Ttl::new(&table(ColumnType::Bigint), "ttl");
+        assert!(!elsewhere.row_is_past(&[id, Cell::Int(1_799_999_999)], NOW), "no column holds it");
+    }
+}

@@ -1,0 +1,117 @@
+//! The source's key schema held against the plan: each problem with what to do. What the target holds is compared by
+//! its adapter.
+
+use crate::domain::plan::{ColumnSource, ColumnType, Table};
+use crate::ports::SourceTable;
+
+/// Problems of a source table, each with what to do about it.
+pub fn problems(table: &Table, found: &SourceTable) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
+    if names != table.key.iter().map(String::as_str).collect::<Vec<_>>() {
+        problems.push((
+            format!("{} has the key {}, the plan says {}", table.source, names.join(", "), table.key.join(", ")),
+            "mend `key` in the config".to_owned(),
+        ));
+        return problems;
+    }
+    for (attribute, ty) in &found.key {
+        let from = ColumnSource::Attribute(vec![attribute.clone()]);
+        for column in table.columns.iter().filter(|c| c.key && c.from == from && !holds(c.ty, ty)) {
+            problems.push((
+                format!(
+                    "the key {attribute} is of type {ty}; {}.{} is {}, which no such value converts to",
+                    table.target,
+                    column.name,
+                    column.ty.sql()
+                ),
+                format!("give the column {} a type that holds it: {}", column.name, suited(ty)),
+            ));
+        }
+    }
+    if let Some((attribute, ty)) = found.key.first().filter(|(_, ty)| ty != "S") {
+        problems.push((
+            format!("the partition key {attribute} is of type {ty}: markers need a text key"),
+            "leave this table where it is, or move it by other means: its drain cannot be proven".to_owned(),
+        ));
+    }
+    match (&table.ttl, &found.ttl) {
+        (Some(plan), Some(source)) if plan != source => problems.push((
+            format!("rows of {} expire by {source}, the plan says {plan}", table.source),
+            format!("write ttl = \"{source}\" in the table's section"),
+        )),
+        _ => {}
+    }
+    problems
+}
+
+/// Whether a key attribute of this DynamoDB type can convert to the column's type.
+const fn holds(column: ColumnType, key: &str) -> bool {
+    use ColumnType as T;
+    match key.as_bytes() {
+        b"S" => matches!(column, T::Text | T::Varchar(_) | T::Uuid | T::Timestamptz | T::Date | T::Boolean | T::Jsonb),
+        b"N" => matches!(
+            column,
+            T::Text
+                | T::Varchar(_)
+                | T::Numeric(_)
+                | T::Smallint
+                | T::Integer
+                | T::Bigint
+                | T::Double
+                | T::Timestamptz
+                | T::Jsonb
+        ),
+        b"B" => matches!(column, T::Bytea),
+        // A type that is not known here is not judged.
+        _ => true,
+    }
+}
+
+const fn suited(key: &str) -> &'static str {
+    match key.as_bytes() {
+        b"N" => "numeric, bigint or text",
+        b"B" => "bytea",
+        _ => "text or uuid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::{Column, Fallback};
+
+    fn table(ty: ColumnType) -> Table {
+        let from = ColumnSource::Attribute(vec!["id".into()]);
+        let id = Column { name: "id".into(), ty, from, absent: Fallback::Required, key: true };
+        Table { columns: vec![id], key: vec!["id".into()], target: "carts".into(), ..Table::watched("carts", "Carts") }
+    }
+
+    fn found(ty: &str, ttl: Option<&str>) -> SourceTable {
+        SourceTable { key: vec![("id".into(), ty.into())], ttl: ttl.map(str::to_owned), ..SourceTable::default() }
+    }
+
+    fn said(table: &Table, found: &SourceTable) -> String {
+        problems(table, found).into_iter().map(|(what, advice)| format!("{what} -> {advice}\n")).collect()
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_the_rows_key_is_named() {
+        assert_eq!(said(&table(ColumnType::Uuid), &found("S", None)), "");
+        assert!(said(&table(ColumnType::Bigint), &found("S", None)).contains("carts.id is bigint"));
+        assert!(said(&table(ColumnType::Uuid), &found("N", None)).contains("numeric, bigint or text"));
+        assert!(said(&table(ColumnType::Text), &found("B", None)).contains("bytea"));
+        assert!(said(&table(ColumnType::Bigint), &found("N", None)).contains("markers need a text key"));
+        let other = SourceTable { key: vec![("pk".into(), "S".into())], ..SourceTable::default() };
+        assert!(said(&table(ColumnType::Uuid), &other).contains("has the key pk, the plan says id"));
+    }
+
+    #[test]
+    fn another_attribute_of_expiry_is_named() {
+        let plan = Table { ttl: Some("expiresAt".into()), ..table(ColumnType::Uuid) };
+        assert_eq!(said(&plan, &found("S", Some("expiresAt"))), "");
+        // Off at the source: nothing is removed, and the plan's attribute still tells what is past its time.
+        assert_eq!(said(&plan, &found("S", None)), "");
+        assert!(said(&plan, &found("S", Some("ttl"))).contains("write ttl = \"ttl\""));
+    }
+}

@@ -1,0 +1,167 @@
+//! Keys: from rows to digests, and from digests back to items.
+
+use crate::domain::plan::{ColumnSource, Table};
+use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::domain::verify::{Digest, digest_cells};
+
+/// Places of the key columns, and how a row's key leads back to the source's key.
+#[derive(Debug)]
+pub struct KeyColumns {
+    places: Vec<usize>,
+    /// Per key column: the source attribute.
+    attributes: Vec<Option<String>>,
+    /// Per child table: places of the parent's key.
+    children: Vec<Vec<usize>>,
+}
+
+impl KeyColumns {
+    /// The key columns of a table and its children.
+    pub fn of(table: &Table) -> Self {
+        let keyed: Vec<_> = table.columns.iter().enumerate().filter(|(_, c)| c.key).collect();
+        let children = table
+            .children
+            .iter()
+            .map(|child| {
+                child.parent_key.iter().filter_map(|k| child.columns.iter().position(|c| c.name == *k)).collect()
+            })
+            .collect();
+        Self {
+            places: keyed.iter().map(|(i, _)| *i).collect(),
+            attributes: keyed
+                .iter()
+                .map(|(_, c)| match &c.from {
+                    ColumnSource::Attribute(path) => path.first().cloned(),
+                    _ => None,
+                })
+                .collect(),
+            children,
+        }
+    }
+
+    /// The digest of a main row's key.
+    pub fn digest(&self, row: &[Cell<'_>]) -> Digest {
+        pick(row, &self.places)
+    }
+
+    /// The key cells of a main row.
+    pub fn cells(&self, row: &[Cell<'_>]) -> OwnedRow {
+        self.places.iter().filter_map(|i| row.get(*i).cloned().map(Cell::into_owned)).collect()
+    }
+
+    /// The digest of a child row's parent key.
+    pub fn parent(&self, child: usize, row: &[Cell<'_>]) -> Digest {
+        pick(row, self.children.get(child).map_or(&[][..], Vec::as_slice))
+    }
+
+    /// The source's key attributes, from the cells of a target row's key. Text keys that the target keeps in
+    /// another form (an upper-case uuid) do not lead back; such keys are found from the source's side.
+    pub fn item(&self, key: &[Cell<'_>]) -> Option<Item<'static>> {
+        let attrs = self
+            .attributes
+            .iter()
+            .zip(key)
+            .filter_map(|(name, cell)| name.as_ref().map(|n| (n, cell)))
+            .map(|(name, cell)| {
+                let attr = match cell {
+                    Cell::Text(s) => Attr::Str(s.to_string().into()),
+                    Cell::Uuid(u) => Attr::Str(uuid::Uuid::from_bytes(*u).to_string().into()),
+                    Cell::Numeric(n) => Attr::Num(n.to_string().into()),
+                    Cell::Int(i) => Attr::Num(i.to_string().into()),
+                    Cell::Bytes(b) => Attr::Bin(b.to_vec().into()),
+                    _ => return None,
+                };
+                Some((name.clone().into(), attr))
+            })
+            .collect::<Option<Vec<_>>>()?;
+        Some(Item { attrs })
+    }
+}
+
+fn pick(row: &[Cell<'_>], places: &[usize]) -> Digest {
+    let cells: Vec<Cell<'_>> = places.iter().filter_map(|i| row.get(*i).cloned()).collect();
+    digest_cells(&cells)
+}
+
+/// A child row's weight in its parent's digest: order does not matter, which table does.
+pub fn child_weight(child: usize, row: &[Cell<'_>]) -> Digest {
+    digest_cells(row).wrapping_mul(2 * child as u128 + 3)
+}
+
+/// Key attributes from a key as it is shown: parts joined by `|`, with `\\`, `\|` and `\0` for what would be
+/// mistaken. `schema` holds the attributes with their DynamoDB types.
+pub fn parse(schema: &[(String, String)], text: &str) -> Option<Item<'static>> {
+    let parts = split(text, schema.len() > 1);
+    if parts.len() != schema.len() {
+        return None;
+    }
+    let attrs = schema
+        .iter()
+        .zip(parts)
+        .map(|((name, ty), part)| {
+            let attr = match ty.as_str() {
+                "S" => Attr::Str(part.into()),
+                "N" => Attr::Num(part.into()),
+                "B" => {
+                    use base64::Engine as _;
+                    Attr::Bin(base64::engine::general_purpose::STANDARD.decode(part).ok()?.into())
+                }
+                _ => return None,
+            };
+            Some((name.clone().into(), attr))
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Item { attrs })
+}
+
+fn split(text: &str, composite: bool) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let c = match c {
+            '|' if composite => {
+                parts.push(String::new());
+                continue;
+            }
+            '\\' => match chars.next() {
+                Some('0') => '\0',
+                Some(other) => other,
+                None => '\\',
+            },
+            c => c,
+        };
+        if let Some(last) = parts.last_mut() {
+            last.push(c);
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::mapping::TableMapping;
+
+    #[test]
+    fn a_shown_key_leads_back_to_its_attributes() {
+        let schema = |types: &[&str]| -> Vec<(String, String)> {
+            types.iter().enumerate().map(|(i, ty)| (format!("k{i}"), (*ty).to_owned())).collect()
+        };
+        let s = |text: &'static str| Attr::Str(text.into());
+        for (types, attrs) in [
+            (&["S"][..], vec![s("a|b")]),
+            (&["S"], vec![s("a\\|\0b")]),
+            (&["S", "S"], vec![s("x|"), s("\\y")]),
+            (&["S", "N"], vec![s("ann"), Attr::Num("7".into())]),
+            (&["B", "S"], vec![Attr::Bin(vec![255u8, 0].into()), s("")]),
+        ] {
+            let schema = schema(types);
+            let item = Item { attrs: schema.iter().map(|(n, _)| n.clone().into()).zip(attrs).collect() };
+            let key = schema.iter().map(|(n, _)| n.clone()).collect();
+            let table = Table { key, ..Table::watched("t", "T") };
+            let (text, _) = TableMapping::new(&table).key(&item).unwrap();
+            assert_eq!(parse(&schema, &text.0), Some(item), "{text}");
+        }
+        assert_eq!(parse(&schema(&["S", "S"]), "one"), None);
+        assert_eq!(parse(&schema(&["S", "S"]), "one|two|three"), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Full comparison, key by key and field by field (FEATURES B3, B4, B5).
+//!
+//! Both sides are read whole at the same time and brought to the same canonical cells; sums of 128-bit digests decide
+//! which keys need a closer look, so memory does not grow with the table. Keys that differ are read again from both
+//! sides once the lag has passed, and only differences that stand count. The verifier shares no skip filter with the
+//! load: a source item that the mapping refuses counts as parked only if the ledger has it.
+
+mod keys;
+mod pass;
+mod sample;
+mod settle;
+mod sides;
+
+use std::sync::Arc;
+
+pub use pass::{Compared, compare, compare_keys};
+pub use sample::sample;
+pub(super) use settle::{Verdict, differing};
+pub use sides::Candidate;
+
+use super::crew::Crew;
+use super::trouble::{evidence, not_recorded, step_error};
+use crate::domain::gauge::Phase;
+use crate::domain::plan::Table;
+use crate::domain::run::{ErrorClass, Event, Evidence, StepError, VerifySummary};
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// Compares every table; fails when one is under the floor.
+pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
+    // A pass of the background reads the same tables; this one is wanted now.
+    let _turn = crew.turn.wanted().await;
+    let mut found = Vec::new();
+    let mut under = Vec::new();
+    for table in &crew.plan.tables {
+        let summary = one(crew, table, true).await?;
+        let value = words(&summary);
+        if summary.rate() < crew.plan.verify.floor {
+            under.push(format!("{}: {value}", table.id));
+        }
+        found.push(evidence(format!("compared {}", table.id), value, crew.wall(), "full read of both sides"));
+    }
+    if under.is_empty() {
+        return Ok(found);
+    }
+    Err(StepError {
+        class: ErrorClass::Verification,
+        message: format!("under the floor of {}: {}", crew.plan.verify.floor, under.join("; ")),
+        advice: "look at the named keys in the verification view, mend the cause, then verify again".to_owned(),
+    })
+}
+
+/// One full pass over a table, stated as a fact. `shown` is whether the table's state on the screen says so.
+pub(super) async fn one(crew: &Arc<Crew>, table: &Table, shown: bool) -> Result<VerifySummary, StepError> {
+    let before = crew.board.table(&table.id, |g| {
+        let now = if shown { Phase::Verifying } else { g.phase };
+        std::mem::replace(&mut g.phase, now)
+    });
+    let compared = full_pass(crew, table).await;
+    if shown {
+        crew.board.table(&table.id, |g| g.phase = before);
+    }
+    compared.map(|c| c.summary)
+}
+
+/// One full pass over a table, stated as a fact, with everything it found.
+///
+/// # Errors
+/// What either side said, or that the fact could not be recorded.
+pub async fn full_pass(crew: &Arc<Crew>, table: &Table) -> Result<Compared, StepError> {
+    let compared = compare(crew, table).await.map_err(|e| step_error(&e))?;
+    crew.keep_findings(&table.id, &compared.findings);
+    let verified = Event::Verified { table: table.id.clone(), summary: compared.summary.clone() };
+    crew.facts.state(verified).await.map_err(|e| not_recorded(&e))?;
+    Ok(compared)
+}
+
+/// A key as it is shown, or its attributes as JSON (`{"bookId":{"S":"..."}}`), as a key that can be looked at.
+///
+/// # Errors
+/// `Invalid` when it is neither, or what the source said to the question for its key schema.
+pub async fn candidate(crew: &Arc<Crew>, table: &Table, text: &str) -> PortResult<Candidate> {
+    let item = match super::parked::key_item(text) {
+        Some(item) => item,
+        None => keys::parse(&crew.ports.source.describe(table).await?.key, text).ok_or_else(|| {
+            let came_back = format!("the key has {} parts: {}", table.key.len(), table.key.join(", "));
+            PortError::new(ErrorKind::Invalid, "read the key", text, came_back)
+                .advise("write it as the verification shows it, parts joined by |, or as DynamoDB JSON")
+        })?,
+    };
+    let mapping = crew.mapping(table);
+    let (key, _) = mapping.key(&item).map_err(|misfit| {
+        PortError::new(ErrorKind::Invalid, "read the key", text, misfit.to_string())
+            .advise("write it as the verification shows it, parts joined by |, or as DynamoDB JSON")
+    })?;
+    Ok(Candidate { text: key.0, cells: mapping.row_key(&item).unwrap_or_default(), item })
+}
+
+/// A summary in one line.
+#[must_use]
+pub fn words(s: &VerifySummary) -> String {
+    let mut text = format!(
+        "{} equal, {} missing, {} extra, {} mismatched, {} parked, {} expired ({:.3}%)",
+        s.equal,
+        s.missing,
+        s.extra,
+        s.mismatched,
+        s.parked,
+        s.expired + s.expired_extra,
+        s.rate() * 100.0
+    );
+    if s.orphans > 0 {
+        text.push_str(&format!(", {} orphans", s.orphans));
+    }
+    text
+}

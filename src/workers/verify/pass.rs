@@ -1,0 +1,285 @@
+//! One pass over one table.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keys::KeyColumns;
+use super::settle::{Verdict, settle};
+use super::sides::{self, Candidate, Subject, candidate_of_row};
+use crate::domain::gauge::Count;
+use crate::domain::mapping::TableMapping;
+use crate::domain::plan::Table;
+use crate::domain::run::VerifySummary;
+use crate::domain::verify::{Digest, Finding, FindingKind, Ttl, digest_cells};
+use crate::ports::{Orphans, PortResult};
+use crate::workers::crew::Crew;
+use crate::workers::parked::{PAGE, key_item};
+
+/// Rows of differing buckets that are in memory at a time.
+const GROUP: u64 = 200_000;
+/// Keys of the ledger that are looked at one by one; the rest is found by the sums.
+const LISTED: usize = 200_000;
+/// Keys that differ and can be repaired afterwards; more are found by the next pass.
+const WRONG: usize = 100_000;
+
+/// What comparing gave.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// Counts, causes and the first keys.
+    pub summary: VerifySummary,
+    /// The first differences, at most the plan's `list_limit`.
+    pub findings: Vec<Finding>,
+    /// Keys a repair can be tried on.
+    pub wrong: Vec<Candidate>,
+}
+
+impl Compared {
+    /// Takes a finding in: counted by the caller, listed here while there is room.
+    pub(super) fn list(&mut self, limit: usize, finding: Finding) {
+        if self.summary.keys.len() < limit {
+            self.summary.keys.push(finding.key.clone());
+        }
+        if self.findings.len() < limit {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Counts one settled key.
+    pub(super) fn count(&mut self, subject: &Subject, candidate: Candidate, verdict: Verdict) {
+        let summary = &mut self.summary;
+        let (kind, fields) = match verdict {
+            Verdict::Equal => return summary.equal += 1,
+            Verdict::Parked => return summary.parked += 1,
+            Verdict::Expired => return summary.expired += 1,
+            Verdict::ExpiredExtra => return summary.expired_extra += 1,
+            Verdict::Gone => return,
+            Verdict::Missing => {
+                summary.missing += 1;
+                (FindingKind::Missing, Vec::new())
+            }
+            Verdict::Extra => {
+                summary.extra += 1;
+                (FindingKind::Extra, Vec::new())
+            }
+            Verdict::Differs(fields) => {
+                summary.mismatched += 1;
+                for field in &fields {
+                    *summary.causes.entry(field.clone()).or_default() += 1;
+                }
+                (FindingKind::Differs, fields)
+            }
+            Verdict::Moving => {
+                summary.mismatched += 1;
+                (FindingKind::Differs, vec!["keeps changing".to_owned()])
+            }
+        };
+        let finding = Finding { table: subject.table.id.clone(), key: candidate.text.clone(), kind, fields };
+        self.list(subject.crew.plan.verify.list_limit as usize, finding);
+        if self.wrong.len() < WRONG {
+            self.wrong.push(candidate);
+        }
+    }
+}
+
+/// Compares a whole table.
+///
+/// # Errors
+/// What reading either side gave: nothing is concluded from half a reading.
+pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
+    let began = crew.mono();
+    let repaired = crew.repaired(&table.id);
+    crew.board.table(&table.id, |g| g.verified_rows = 0);
+    let (subject, ttl) = subject(crew, table).await?;
+    let (source, target, rest) = sides::sums(&subject).await?;
+    let (differing, equal) = source.differing(&target);
+    let wall = crew.wall();
+    let still = differing.is_empty() && rest.candidates.is_empty();
+    let counted = (Count::exact(rest.items, wall), Count::exact(target.rows(), wall));
+    drop((source, target));
+    let mut out = Compared::default();
+    out.summary.equal = equal;
+    out.summary.parked = rest.explained;
+    out.summary.missing = rest.unexplained;
+    let mut named = HashSet::new();
+    let candidates = rest.candidates.into_iter().filter(|c| named.insert(c.text.clone())).collect();
+    for (candidate, verdict) in settle(&subject, ttl.as_ref(), candidates).await? {
+        out.count(&subject, candidate, verdict);
+    }
+    for group in groups(differing) {
+        buckets(&subject, ttl.as_ref(), group, &mut out).await?;
+    }
+    // Both sides as of the moment each key was last looked at: while both change, two plain counts taken one after
+    // the other would differ by what was written in between.
+    let s = &mut out.summary;
+    let wall = crew.wall();
+    let both = s.equal + s.mismatched;
+    let derived = (
+        Count::derived(both + s.missing + s.parked + s.expired, wall),
+        Count::derived(both + s.extra + s.expired_extra, wall),
+    );
+    (s.source, s.target) = if still { counted } else { derived };
+    orphans(&subject, &mut out).await?;
+    out.summary.repairs = crew.repaired(&table.id) - repaired;
+    out.summary.took_ms = crew.mono() - began;
+    Ok(out)
+}
+
+/// Compares some keys of a table.
+///
+/// # Errors
+/// What reading either side gave.
+pub async fn compare_keys(crew: &Arc<Crew>, table: &Table, keys: Vec<Candidate>) -> PortResult<Compared> {
+    let began = crew.mono();
+    let (subject, ttl) = subject(crew, table).await?;
+    let mut out = Compared::default();
+    for (candidate, verdict) in settle(&subject, ttl.as_ref(), keys).await? {
+        out.count(&subject, candidate, verdict);
+    }
+    out.summary.took_ms = crew.mono() - began;
+    Ok(out)
+}
+
+/// What comparing a table needs, and its time-to-live rule: the plan's, else the source's own.
+pub(super) async fn subject(crew: &Arc<Crew>, table: &Table) -> PortResult<(Arc<Subject>, Option<Ttl>)> {
+    let attribute = match &table.ttl {
+        Some(attribute) => Some(attribute.clone()),
+        None => crew.ports.source.describe(table).await?.ttl,
+    };
+    let ttl = attribute.map(|attribute| Ttl::new(table, &attribute));
+    let mapping = crew.mapping(table);
+    let listed = listed(crew, table, &mapping).await?;
+    let keys = KeyColumns::of(table);
+    Ok((Arc::new(Subject { crew: Arc::clone(crew), table: table.clone(), mapping, keys, listed }), ttl))
+}
+
+/// Key digests of what the ledger holds.
+async fn listed(crew: &Arc<Crew>, table: &Table, mapping: &TableMapping) -> PortResult<HashSet<Digest>> {
+    let mut found = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = crew.ports.target.parked(table, None, after.as_ref(), PAGE).await?;
+        let keys = page.iter().filter_map(|r| mapping.row_key(&key_item(&r.key_json)?).ok());
+        found.extend(keys.map(|cells| digest_cells(&cells)));
+        if page.len() < PAGE as usize || found.len() >= LISTED {
+            return Ok(found);
+        }
+        after = page.into_iter().next_back().map(|r| r.key);
+    }
+}
+
+/// Differing buckets in groups whose rows fit into memory.
+fn groups(differing: Vec<(usize, u64)>) -> Vec<HashSet<usize>> {
+    let mut groups: Vec<HashSet<usize>> = Vec::new();
+    let mut room = 0;
+    for (bucket, rows) in differing {
+        match groups.last_mut() {
+            Some(group) if rows <= room => {
+                group.insert(bucket);
+                room -= rows;
+            }
+            _ => {
+                groups.push(HashSet::from([bucket]));
+                room = GROUP.saturating_sub(rows);
+            }
+        }
+    }
+    groups
+}
+
+/// Compares the rows of some buckets one by one.
+async fn buckets(
+    subject: &Arc<Subject>,
+    ttl: Option<&Ttl>,
+    wanted: HashSet<usize>,
+    out: &mut Compared,
+) -> PortResult<()> {
+    let rows = sides::rows(subject, wanted).await?;
+    let limit = subject.crew.plan.verify.list_limit as usize;
+    // Two items that become one row would hide one of them.
+    for candidate in rows.collisions {
+        out.summary.missing += 1;
+        let (table, key) = (subject.table.id.clone(), candidate.text);
+        out.list(limit, Finding { table, key, kind: FindingKind::Collision, fields: Vec::new() });
+    }
+    let mut candidates = Vec::new();
+    let mut nameless = Vec::new();
+    for (key, (_, cells)) in &rows.target {
+        // Child rows without a main row are orphans, which are looked for by themselves.
+        if let (false, Some(cells)) = (rows.source.contains_key(key), cells) {
+            match candidate_of_row(subject, cells.clone()) {
+                Some(candidate) => candidates.push(candidate),
+                None => nameless.push(cells.clone()),
+            }
+        }
+    }
+    for (key, (row, candidate)) in rows.source {
+        match rows.target.get(&key) {
+            Some((other, Some(_))) if *other == row => out.summary.equal += 1,
+            _ => candidates.push(candidate),
+        }
+    }
+    for (candidate, verdict) in settle(subject, ttl, candidates).await? {
+        out.count(subject, candidate, verdict);
+    }
+    // Keys of a form no key of the source can have: nobody there knows them.
+    let there = subject.crew.ports.target.fetch(&subject.table, &nameless).await?;
+    let there = there.into_iter().flatten().count() as u64;
+    if there > 0 {
+        out.summary.extra += there;
+        let key = format!("{there} rows without a key at the source");
+        out.list(limit, Finding { table: subject.table.id.clone(), key, kind: FindingKind::Extra, fields: Vec::new() });
+    }
+    Ok(())
+}
+
+/// Rows without parent. What disappears within the settling time was on its way.
+async fn orphans(subject: &Arc<Subject>, out: &mut Compared) -> PortResult<()> {
+    let (crew, table) = (&subject.crew, &subject.table);
+    let limit = crew.plan.verify.list_limit;
+    let total = |all: &[Orphans]| all.iter().map(|o| o.rows).sum::<u64>();
+    let mut found = crew.ports.target.orphans(table, &crew.plan.tables, limit).await?;
+    if total(&found) > 0 {
+        tokio::time::sleep(Duration::from_millis(crew.plan.verify.settle_ms)).await;
+        let again = crew.ports.target.orphans(table, &crew.plan.tables, limit).await?;
+        if total(&again) < total(&found) {
+            found = again;
+        }
+    }
+    let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+    for o in found.iter().filter(|o| o.rows > 0) {
+        out.summary.orphans += o.rows;
+        if o.table != table.target {
+            // Child rows travel with their parent: without one the source cannot have them.
+            out.summary.extra += o.rows;
+        }
+        let cause = format!("{}.{}: no such row in {}", o.table, o.columns.join(", "), o.parent);
+        for key in &o.keys {
+            let fields = vec![cause.clone()];
+            let finding = Finding { table: o.table.clone(), key: key.0.clone(), kind: FindingKind::Orphan, fields };
+            out.list(limit as usize, finding);
+        }
+        *causes.entry(cause).or_default() += o.rows;
+    }
+    out.summary.causes.extend(causes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_what_fits_and_every_bucket_once() {
+        let found = groups(vec![(1, GROUP / 2), (2, GROUP / 2), (3, 1), (4, 3 * GROUP), (5, 1)]);
+        let found: Vec<Vec<usize>> = found
+            .into_iter()
+            .map(|g| {
+                let mut g: Vec<usize> = g.into_iter().collect();
+                g.sort_unstable();
+                g
+            })
+            .collect();
+        assert_eq!(found, [vec![1, 2], vec![3], vec![4], vec![5]]);
+    }
+}

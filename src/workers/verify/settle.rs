@@ -1,0 +1,200 @@
+//! Differing keys, read again until they settle: only what stands while the source stood still counts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::keys::child_weight;
+use super::sides::{Candidate, Subject};
+use crate::domain::at::At;
+use crate::domain::plan::Table;
+use crate::domain::value::{Item, Key, OwnedRow};
+use crate::domain::verify::{Digest, Ttl, compare, misfit_cause};
+use crate::ports::PortResult;
+use crate::workers::follow::map_image;
+
+/// Rounds in which a key that keeps changing may be caught equal.
+const ROUNDS: u32 = 8;
+/// Pause between two looks at the target while it catches up.
+const LOOK: Duration = Duration::from_millis(40);
+/// How long a follower that lags is waited for: then the difference is a fact, whatever its reason.
+const LAGGING_MS: i64 = 60_000;
+/// Keys read at a time.
+const CHUNK: usize = 100;
+/// Keys that settle together: as many images of the source are in memory.
+const TOGETHER: usize = 10_000;
+
+/// What looking at a key again says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Both sides hold the same.
+    Equal,
+    /// Neither side has it.
+    Gone,
+    /// At the source and in the ledger.
+    Parked,
+    /// At the source, past its time, and dropped by the target.
+    Expired,
+    /// In the target, past its time, and dropped by the source.
+    ExpiredExtra,
+    /// Only at the source.
+    Missing,
+    /// Only in the target.
+    Extra,
+    /// In both, differing: `column: cause`.
+    Differs(Vec<String>),
+    /// The source changed while it was looked at, and the target was never caught equal to what it was.
+    Moving,
+}
+
+impl Verdict {
+    /// Whether both sides agree, or the difference is explained.
+    pub const fn fine(&self) -> bool {
+        matches!(self, Self::Equal | Self::Gone | Self::Parked | Self::Expired | Self::ExpiredExtra)
+    }
+}
+
+/// Looks at every candidate until it settles. Verdicts are final ones: a key that never stood still and was never
+/// caught equal counts against us, not for us.
+pub async fn settle(
+    subject: &Subject,
+    ttl: Option<&Ttl>,
+    candidates: Vec<Candidate>,
+) -> PortResult<Vec<(Candidate, Verdict)>> {
+    let mut settled = Vec::new();
+    let mut candidates = candidates.into_iter();
+    loop {
+        let mut open: Vec<Candidate> = candidates.by_ref().take(TOGETHER).collect();
+        if open.is_empty() {
+            return Ok(settled);
+        }
+        for _ in 0..ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            let verdicts = look(subject, ttl, &open).await?;
+            let mut moving = Vec::new();
+            for (candidate, verdict) in open.into_iter().zip(verdicts) {
+                if verdict == Verdict::Moving {
+                    moving.push(candidate);
+                } else {
+                    settled.push((candidate, verdict));
+                }
+            }
+            open = moving;
+        }
+        settled.extend(open.into_iter().map(|c| (c, Verdict::Differs(vec!["keeps changing".to_owned()]))));
+    }
+}
+
+/// One round: the source first, then the target until it shows what the source showed or the settling time is over,
+/// then the source once more. Only a key whose source stood still meanwhile gets a verdict against it.
+async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortResult<Vec<Verdict>> {
+    let crew = &subject.crew;
+    let all: Vec<usize> = (0..open.len()).collect();
+    let before = images(subject, open, &all).await?;
+    let settle = i64::try_from(crew.plan.verify.settle_ms).unwrap_or(i64::MAX);
+    let began = crew.mono();
+    let mut verdicts = vec![Verdict::Moving; open.len()];
+    let mut left = all;
+    loop {
+        for chunk in left.chunks(CHUNK) {
+            let cells: Vec<OwnedRow> = chunk.iter().map(|n| open[*n].cells.clone()).collect();
+            let target = crew.ports.target.fetch(&subject.table, &cells).await?;
+            // Asked after the row: a row that is parked meanwhile leaves the table in the same transaction.
+            let keys: Vec<Key> = chunk.iter().map(|n| Key(open[*n].text.clone())).collect();
+            let ledger = crew.ports.target.parked_since(&subject.table, &keys).await?;
+            let now = crew.wall();
+            for ((n, found), parked) in chunk.iter().zip(target).zip(ledger) {
+                let source = before.get(n);
+                verdicts[*n] = judge(subject, ttl, source, found.as_ref(), parked.is_some(), now);
+            }
+        }
+        left.retain(|n| !verdicts[*n].fine());
+        // While customers are kept out nothing moves, and nothing needs to settle.
+        let frozen = crew.frozen.load(std::sync::atomic::Ordering::Acquire);
+        let waited = crew.mono() - began;
+        if left.is_empty() || frozen || waited >= settle && (applied_since(subject, began) || waited >= LAGGING_MS) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let after = images(subject, open, &left).await?;
+    for n in left {
+        if before.get(&n) != after.get(&n) {
+            verdicts[n] = Verdict::Moving;
+        }
+    }
+    Ok(verdicts)
+}
+
+/// Whether what the source showed at `began` has been applied. Without anybody who follows there is nothing to wait for.
+fn applied_since(subject: &Subject, began: i64) -> bool {
+    let crew = &subject.crew;
+    let followed = crew.sweeps.get(&subject.table.id).is_some_and(|s| s.borrow().number > 0);
+    let now = crew.mono();
+    !followed
+        || crew.dead.of(&subject.table.id).is_some()
+        || crew.reach(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
+}
+
+/// The source's items of some candidates, by place; absent ones have none.
+async fn images(subject: &Subject, open: &[Candidate], which: &[usize]) -> PortResult<HashMap<usize, Item<'static>>> {
+    let mut found = HashMap::new();
+    for chunk in which.chunks(CHUNK) {
+        subject.crew.unpaused().await;
+        let keys: Vec<Item<'static>> = chunk.iter().map(|n| open[*n].item.clone()).collect();
+        let items = subject.crew.ports.source.get(&subject.table, &keys).await?;
+        found.extend(chunk.iter().zip(items).filter_map(|(n, item)| item.map(|item| (*n, item))));
+    }
+    Ok(found)
+}
+
+type Family = (OwnedRow, Vec<Vec<OwnedRow>>);
+
+fn judge(
+    subject: &Subject,
+    ttl: Option<&Ttl>,
+    source: Option<&Item<'static>>,
+    target: Option<&Family>,
+    parked: bool,
+    now: At,
+) -> Verdict {
+    match (source, target) {
+        (None, None) => Verdict::Gone,
+        // DynamoDB has removed it, and nothing carries that over any more or not yet.
+        (None, Some((row, _))) if ttl.is_some_and(|ttl| ttl.row_is_past(row, now)) => Verdict::ExpiredExtra,
+        (None, Some(_)) => Verdict::Extra,
+        (Some(_), None) if parked => Verdict::Parked,
+        // Its time is over, but DynamoDB takes up to days to remove it.
+        (Some(item), None) if ttl.is_some_and(|ttl| ttl.item_is_past(item, now)) => Verdict::Expired,
+        (Some(_), None) => Verdict::Missing,
+        (Some(item), Some((row, children))) => match map_image(&subject.mapping, item) {
+            Err(misfit) => Verdict::Differs(vec![format!("{}: {}", misfit.column, misfit_cause(misfit.reason))]),
+            Ok((_, _, ours, ours_children)) => differing(&subject.table, (&ours, &ours_children), (row, children)),
+        },
+    }
+}
+
+/// Compares a row and its children field by field.
+pub fn differing(
+    table: &Table,
+    source: (&OwnedRow, &Vec<Vec<OwnedRow>>),
+    target: (&OwnedRow, &Vec<Vec<OwnedRow>>),
+) -> Verdict {
+    let mut causes: Vec<String> = compare(source.0, target.0)
+        .into_iter()
+        .map(|d| {
+            let column = table.columns.get(d.column).map_or("?", |c| c.name.as_str());
+            format!("{column}: {}", d.cause)
+        })
+        .collect();
+    for (child, plan) in table.children.iter().enumerate() {
+        let weigh = |rows: Option<&Vec<OwnedRow>>| {
+            rows.map_or(0, |rows| rows.iter().fold(0, |sum: Digest, r| sum.wrapping_add(child_weight(child, r))))
+        };
+        if weigh(source.1.get(child)) != weigh(target.1.get(child)) {
+            causes.push(format!("{}: child rows", plan.target));
+        }
+    }
+    if causes.is_empty() { Verdict::Equal } else { Verdict::Differs(causes) }
+}
