@@ -19,7 +19,8 @@ fn matches(wanted: &str, name: &str) -> bool {
 }
 
 /// The fact's name with what tells it from others of its type.
-fn name(event: &Event) -> String {
+#[must_use]
+pub fn name(event: &Event) -> String {
     let detail = match event {
         Event::StepStarted { step, .. }
         | Event::StepDone { step, .. }

@@ -15,7 +15,7 @@ mod clock;
 mod dispatch;
 mod facts;
 #[cfg(feature = "failpoints")]
-pub(crate) mod failpoint;
+pub mod failpoint;
 pub mod handle;
 mod keeper;
 mod lease;

@@ -8,8 +8,10 @@ mod compare;
 mod console;
 mod day;
 mod kills;
-mod people;
+#[cfg(feature = "failpoints")]
+mod matrix;
 mod parked;
+mod people;
 mod shelf;
 mod stage;
 

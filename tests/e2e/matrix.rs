@@ -1,0 +1,92 @@
+//! The kill matrix: every fact of a day is a place to die right after it is durable. Forward, one day dies at each of
+//! them in turn and still finishes; backward, a day dies at each of them and is rolled back from another terminal.
+//! `tests/run.sh matrix -- --nocapture` prints the table.
+
+use std::collections::BTreeSet;
+
+use cutover::domain::run::{Event, RunStatus};
+use cutover::engine::failpoint;
+use cutover::rehearsal::oracle::Side;
+
+use super::stage::{Options, Stage};
+
+/// Places of a day that goes well, in order. An attempt's number is left open: after a kill it is another one.
+fn places() -> Vec<String> {
+    let stage = Stage::new(&Options::default());
+    stage.run(None).expect_code(0);
+    let mut seen = BTreeSet::new();
+    let places: Vec<String> = stage
+        .facts()
+        .iter()
+        .filter(|f| !matches!(f.event, Event::Note { .. } | Event::RunFinished | Event::GateBroken { .. }))
+        .map(|f| {
+            let name = failpoint::name(&f.event);
+            match name.rsplit_once('/') {
+                Some((rest, attempt)) if attempt.parse::<u32>().is_ok() => format!("{rest}/*"),
+                _ => name,
+            }
+        })
+        .filter(|name| seen.insert(name.clone()))
+        .collect();
+    assert!(places.len() > 60, "a day has more facts than {places:?}");
+    places
+}
+
+fn row(way: &str, runs: usize, failures: usize) {
+    println!("| {way} | {runs} | {failures} |");
+}
+
+#[test]
+fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
+    let stage = Stage::new(&Options::default());
+    let (mut deaths, mut passed) = (0, Vec::new());
+    for place in places() {
+        let mut run = stage.run(Some(&place));
+        let status = run.wait();
+        if status.code().is_none() {
+            deaths += 1;
+        } else {
+            // Not every fact comes again after a restart; what came before the last death is behind us.
+            passed.push(place);
+        }
+        if stage.state().status == RunStatus::Finished {
+            break;
+        }
+    }
+    if stage.state().status != RunStatus::Finished {
+        stage.run(None).expect_code(0);
+    }
+    stage.expect_nothing_lost(Side::New);
+    let state = stage.state();
+    assert!(state.open_intents.is_empty(), "intents without outcome: {:?}", state.open_intents);
+    assert!(deaths > 50, "died only {deaths} times; passed {passed:?}");
+    row("killed after a fact, finished", deaths, 0);
+}
+
+/// Every second place, from `first`: two tests share the work.
+fn backward(first: usize) {
+    let places = places();
+    let mut runs = 0;
+    for place in places.iter().skip(first).step_by(2) {
+        let stage = Stage::new(&Options::default());
+        let mut run = stage.run(Some(place));
+        run.expect_killed();
+        let mut back = stage.start(&["rollback"], None);
+        back.expect_code(3);
+        assert_eq!(stage.state().status, RunStatus::RolledBack, "{place}");
+        stage.expect_old_values();
+        stage.expect_nothing_lost(Side::Old);
+        runs += 1;
+    }
+    row("killed after a fact, rolled back", runs, 0);
+}
+
+#[test]
+fn matrix_backward_first_half() {
+    backward(0);
+}
+
+#[test]
+fn matrix_backward_second_half() {
+    backward(1);
+}
