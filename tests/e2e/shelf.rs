@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use cutover::journal::RunFolder;
+use cutover::domain::run::Fact;
+use cutover::journal::{RunFolder, read_run};
 use cutover::rehearsal::clients::session;
 use cutover::rehearsal::dynamo::EmbeddedDynamo;
 use serde_json::Value;
@@ -325,6 +326,12 @@ impl Shelf {
     pub fn journal(&self) -> String {
         let folder = RunFolder::list(&self.dir.path().join("state")).unwrap_or_default().into_iter().next();
         folder.map_or_else(String::new, |f| fs::read_to_string(f.journal()).unwrap_or_default())
+    }
+
+    /// Facts of the newest run; none while there is none.
+    pub fn facts(&self) -> Vec<Fact> {
+        let folder = RunFolder::list(&self.dir.path().join("state")).unwrap_or_default().into_iter().next();
+        folder.and_then(|f| read_run(&f).ok()).map(|r| r.facts).unwrap_or_default()
     }
 
     /// What `verify` says of one table.
