@@ -241,7 +241,8 @@ impl Model {
             self.end_undo(&mut next, undo, out);
             return;
         };
-        if switch == "mode" && undo.at == 0 && self.keeps(Broken::ThawAfterTheWire) {
+        let waits = self.keeps(Broken::ThawAfterTheWire) && self.keeps(Broken::SecondLook);
+        if switch == "mode" && undo.at == 0 && waits {
             // Customers are let in once nothing is on the wire and traffic was looked at again.
             if state.data.on_the_wire.is_some() {
                 return;
