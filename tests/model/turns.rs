@@ -304,6 +304,7 @@ impl Model {
         next.data.memory.undo = None;
         if !self.keeps(Broken::OutboxIsCarried) {
             next.data.outbox.clear();
+            next.data.memory.carried = None;
         }
         self.state_fact(next, Event::RolledBack { took_ms: 1, evidence: vec![] });
         out.push(("rolled back".into(), next.clone()));

@@ -3,7 +3,7 @@
 use cutover::domain::at::At;
 use cutover::domain::gauge::{Count, Lag, Measured, ProbeStats, Reading, TableGauge};
 use cutover::domain::plan::{Gate, Plan, SignalSource};
-use cutover::domain::run::{Downtime, RunState, TableState, VerifySummary, judge_gate};
+use cutover::domain::run::{Downtime, Judgement, RunState, TableState, VerifySummary, judge_gate};
 
 use super::shipped;
 
@@ -180,12 +180,12 @@ fn a_gate_with_any_piece_of_its_evidence_broken_is_not_met() {
     let mut broken = 0;
     for gate in &plan.gates {
         let (measured, state) = green(&plan);
-        let (met, evidence) = judge_gate(&plan, &state, &measured, gate);
+        let Judgement { met, evidence, .. } = judge_gate(&plan, &state, &measured, gate);
         assert!(met, "{} is not met by good evidence: {evidence:#?}", gate.id);
         for (name, change) in breaks(&plan, gate) {
             let (mut measured, mut state) = green(&plan);
             change(&mut measured, &mut state);
-            let (met, evidence) = judge_gate(&plan, &state, &measured, gate);
+            let Judgement { met, evidence, .. } = judge_gate(&plan, &state, &measured, gate);
             assert!(!met, "{} is met although {name}: {evidence:#?}", gate.id);
             assert!(evidence.iter().any(|e| !e.good), "{}: nothing says what broke ({name})", gate.id);
             broken += 1;
@@ -200,5 +200,5 @@ fn a_gate_without_criteria_is_never_met() {
     let plan = shipped();
     let (measured, state) = green(&plan);
     let empty = Gate { criteria: vec![], ..plan.gates[0].clone() };
-    assert!(!judge_gate(&plan, &state, &measured, &empty).0);
+    assert!(!judge_gate(&plan, &state, &measured, &empty).met);
 }

@@ -2,6 +2,7 @@
 //! blocked here. `docs/correctness.md` lists them all, with the scenarios that live with the workers.
 
 mod gates;
+mod journal;
 mod runbook;
 mod values;
 
