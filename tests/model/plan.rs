@@ -18,7 +18,6 @@ fn step(id: &str, kind: StepKind) -> Step {
         confirm: Confirm::None,
         two_person: false,
         undo: String::new(),
-        two_person: false,
     }
 }
 
