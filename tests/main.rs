@@ -4,4 +4,5 @@
 mod architecture;
 mod e2e;
 mod model;
+mod scenarios;
 mod ui;

@@ -17,6 +17,8 @@ use crate::workers::undo::{Undo, UndoReport, UndoTell};
 
 /// How long the second look waits for forward work that was under way when the order came.
 const LAST_FORWARD: Duration = Duration::from_secs(10);
+/// How long a cancelled step may take to say so before customers are let in; a disk that hangs keeps it from speaking.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Clients of the way back.
 pub struct UndoPorts {
@@ -110,7 +112,7 @@ async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
         tell: &tell,
         pass: format!("{}-{orders}", before.last_seq),
     };
-    let first = undo.go(&way).await;
+    let first = first_pass(&mut undo, &way, wires).await;
     if !was_performing && !wires.crew.in_flight() {
         return first;
     }
@@ -145,8 +147,54 @@ async fn go_back(ports: &UndoPorts, wires: &mut Wires) -> UndoReport {
     }
 }
 
+/// Traffic goes back at once. Customers are let in on the old side only when no set of the forward work is on the wire
+/// any more and traffic was looked at again: one that landed after the thaw would send them to the new side without
+/// what they have just written on the old one.
+async fn first_pass(undo: &mut Undo<'_>, way: &WayBack, wires: &Wires) -> UndoReport {
+    let (thaw, traffic) = parted(way.clone());
+    let busy = *wires.performing.borrow() || wires.crew.in_flight();
+    if thaw.is_empty() || !busy {
+        return undo.go(way).await;
+    }
+    let sent = undo.go(&traffic).await;
+    let mut performing = wires.performing.clone();
+    let _ = tokio::time::timeout(LAST_WORD, performing.wait_for(|busy| !busy)).await;
+    let crew = Arc::clone(&wires.crew);
+    let landed = async {
+        while crew.in_flight() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_FORWARD, landed).await;
+    let now = wires.state.borrow().clone();
+    let (_, mut moved) = parted(way_back(&wires.plan, &now));
+    for action in traffic.actions() {
+        if !moved.actions().any(|a| a.switch == action.switch) {
+            moved.waves.push(vec![action.clone()]);
+        }
+    }
+    undo.pass.push_str("-wire");
+    let looked = undo.go(&moved).await;
+    let thawed = undo.go(&thaw).await;
+    UndoReport {
+        took_ms: sent.took_ms + looked.took_ms + thawed.took_ms,
+        evidence: looked.evidence.into_iter().chain(thawed.evidence).collect(),
+        stuck: looked.stuck.into_iter().chain(thawed.stuck).collect(),
+    }
+}
+
+/// The thaw, and everything else.
+fn parted(way: WayBack) -> (WayBack, WayBack) {
+    let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
+    let one = |wave: Vec<_>| WayBack { waves: [wave].into_iter().filter(|w| !w.is_empty()).collect() };
+    (one(thaw), one(traffic))
+}
+
 /// Traffic switches in one wave, the thaw after them.
 fn in_order(way: WayBack) -> WayBack {
     let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
     WayBack { waves: [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,4 +41,4 @@ pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@
 //! `docs/correctness.md`; what the model found is printed by `cargo test --test main model:: -- --nocapture`.
 
 mod explore;
-mod plan;
+pub mod plan;
 mod rules;
 mod state;
 mod turns;

@@ -77,12 +77,12 @@ pub struct Memory {
     pub alive: bool,
     /// A key the load has read and not written.
     pub scanned: Option<(u8, Value)>,
-    /// The checkpoint it will write, where that is not done with the rows.
+    /// The load has ended, so changes are applied.
     pub following: bool,
     /// Records read and not applied: from, to.
     pub batch: Option<(u8, u8)>,
-    /// The oldest row of the outbox is written on the old side and not yet removed.
-    pub carried: bool,
+    /// The row of the outbox that is being carried: written on the old side and not yet removed.
+    pub carried: Option<(u8, Value)>,
     pub job: Option<Job>,
     pub undo: Option<Undo>,
 }
@@ -177,7 +177,8 @@ impl State {
             let holds = if d.seen.new {
                 d.new[key]
             } else {
-                let carried = d.outbox.iter().rev().find(|(k, _)| usize::from(*k) == key).map(|(_, v)| *v);
+                let on_its_way = d.memory.carried.iter().chain(&d.outbox);
+                let carried = on_its_way.rev().find(|(k, _)| usize::from(*k) == key).map(|(_, v)| *v);
                 carried.filter(|_| !d.newer[key]).unwrap_or(d.old[key])
             };
             if !d.seen.frozen && holds != d.acked[key] {

@@ -241,7 +241,8 @@ impl Model {
             self.end_undo(&mut next, undo, out);
             return;
         };
-        if switch == "mode" && undo.at == 0 && self.keeps(Broken::ThawAfterTheWire) {
+        let waits = self.keeps(Broken::ThawAfterTheWire) && self.keeps(Broken::SecondLook);
+        if switch == "mode" && undo.at == 0 && waits {
             // Customers are let in once nothing is on the wire and traffic was looked at again.
             if state.data.on_the_wire.is_some() {
                 return;
@@ -303,6 +304,7 @@ impl Model {
         next.data.memory.undo = None;
         if !self.keeps(Broken::OutboxIsCarried) {
             next.data.outbox.clear();
+            next.data.memory.carried = None;
         }
         self.state_fact(next, Event::RolledBack { took_ms: 1, evidence: vec![] });
         out.push(("rolled back".into(), next.clone()));
@@ -340,36 +342,27 @@ impl Model {
         out.push((format!("apply {from}..{to}"), next));
     }
 
+    /// Carries the oldest row of the outbox: written on the old side first, removed after.
     fn reverse(&self, state: &State, out: &mut Vec<(String, State)>) {
-        let d = &state.data;
-        let Some((key, value)) = d.outbox.first().copied() else { return };
-        if !d.memory.alive {
-            return;
-        }
+        let m = &state.data.memory;
+        let row = m.carried.or(state.data.outbox.first().copied());
+        let Some((key, value)) = row.filter(|_| m.alive) else { return };
+        let written_first = self.keeps(Broken::OutboxUntilWritten);
+        let begins = m.carried.is_none();
         let mut next = state.clone();
-        let k = usize::from(key);
-        if d.memory.carried != self.keeps(Broken::OutboxUntilWritten) {
-            // The write on the old side; in the broken order it is the second half.
-            if !d.newer[k] || !self.keeps(Broken::NewerOldWriteWins) {
-                next.data.old[k] = value;
+        if begins == written_first {
+            if !state.data.newer[usize::from(key)] || !self.keeps(Broken::NewerOldWriteWins) {
+                next.data.old[usize::from(key)] = value;
                 if let Some(stream) = &mut next.data.stream {
                     stream.push(Record::Change { key, value, ours: true });
                 }
             }
-            if !self.keeps(Broken::OutboxUntilWritten) {
-                next.data.outbox.remove(0);
-            }
-            next.data.memory.carried = self.keeps(Broken::OutboxUntilWritten);
-            out.push((format!("carry {key}"), next));
         } else {
-            if self.keeps(Broken::OutboxUntilWritten) {
-                next.data.outbox.remove(0);
-                next.data.memory.carried = false;
-            } else {
-                next.data.memory.carried = true;
-            }
-            out.push((format!("uncarry {key}"), next));
+            next.data.outbox.remove(0);
         }
+        next.data.memory.carried = begins.then_some((key, value));
+        let what = if begins == written_first { "is written back" } else { "leaves the outbox" };
+        out.push((format!("key {key} {what}"), next));
     }
 
     fn trouble(&self, state: &State, out: &mut Vec<(String, State)>) {

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Pool, Transaction};
 
 use super::book;
+use super::lease;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::write::{self, Way};
 use crate::domain::mapping::Mapped;
 use crate::domain::value::Key;
-use crate::ports::{Applied, Bulk, Checkpoint, ParkedRow, PortResult};
+use crate::ports::{Applied, Bulk, Checkpoint, ErrorKind, ParkedRow, PortError, PortResult};
 
 /// The way in. After a flush that failed the rows are still there: flush again, or drop it and start over from
 /// the checkpoint. Both are safe when it is not known whether the transaction was committed.
@@ -25,13 +26,29 @@ pub(super) struct PgBulk {
     refused: Vec<ParkedRow>,
     /// Whether the last flush found keys that were there: the next ones are merged at once.
     way: Way,
+    /// The lease's fencing number when this way in was opened.
+    epoch: Option<i64>,
 }
 
 impl PgBulk {
     /// An empty one.
-    pub(super) fn new(pool: Pool, place: String, shape: Arc<Shape>) -> Self {
+    pub(super) fn new(pool: Pool, place: String, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
         let buffer = RowBuffer::new(shape.children.len());
-        Self { pool, place, shape, buffer, refused: Vec::new(), way: Way::Plain }
+        Self { pool, place, shape, buffer, refused: Vec::new(), way: Way::Plain, epoch }
+    }
+
+    /// Refuses a page of a process that was overtaken: it was read before what the next driver has followed since.
+    async fn fence(&self, tx: &Transaction<'_>) -> Result<(), Failure> {
+        let statement = tx.prepare_cached(lease::EPOCH).await?;
+        let driver = tx.query_opt(&statement, &[]).await?;
+        let epoch: Option<i64> = driver.map(|row| row.try_get(0)).transpose()?;
+        if epoch == self.epoch {
+            return Ok(());
+        }
+        let came_back = "another process has taken the lease since this page was read";
+        Err(PortError::new(ErrorKind::Conflict, "load rows into", &self.shape.main.name, came_back)
+            .advise("nothing was written; attach to the run that drives now")
+            .into())
     }
 
     async fn attempt(
@@ -83,6 +100,7 @@ impl PgBulk {
             ..checkpoint.clone()
         };
         book::checkpoint(&tx, id, &counted).await?;
+        self.fence(&tx).await?;
         tx.commit().await.map_err(Failure::Commit)?;
         let upserted = (count + self.refused.len()) as u64 - lost;
         Ok(Applied { upserted, deleted: 0, parked: refused })

@@ -21,6 +21,9 @@ const TAKE: &str = "INSERT INTO cutover.lease AS l (run, holder, epoch, until)
 const LOOK: &str = "SELECT run, holder, epoch, (extract(epoch FROM until) * 1000)::bigint,
      (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint FROM cutover.lease";
 
+/// The fencing number of whoever drives; no row while nobody ever did.
+pub(super) const EPOCH: &str = "SELECT epoch FROM cutover.lease";
+
 fn lease(row: &Row) -> Result<Lease, tokio_postgres::Error> {
     Ok(Lease { run: row.try_get(0)?, holder: row.try_get(1)?, epoch: row.try_get(2)?, until: At(row.try_get(3)?) })
 }

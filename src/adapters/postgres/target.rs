@@ -114,7 +114,12 @@ impl Target for PgTarget {
     }
 
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
-        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table))))
+        let error = self.error("open a way into", &table.target);
+        let client = self.client().await?;
+        let statement = client.prepare_cached(lease::EPOCH).await.map_err(&error)?;
+        let driver = client.query_opt(&statement, &[]).await.map_err(&error)?;
+        let epoch = driver.map(|row| row.try_get(0)).transpose().map_err(&error)?;
+        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table), epoch)))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

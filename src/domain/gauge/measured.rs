@@ -197,9 +197,10 @@ impl Reading {
         Self { value: Some(value), at }
     }
 
-    /// The value, unless it is missing or older than `stale_ms`.
+    /// The value, unless it is missing or older than `stale_ms`. One that seems to come from the future is no fresher
+    /// than one of the past: a clock was stepped, and nobody knows how old it is.
     #[must_use]
     pub fn fresh(&self, now: At, stale_ms: i64) -> Option<f64> {
-        self.value.filter(|_| now.since(self.at) <= stale_ms)
+        self.value.filter(|_| now.since(self.at).saturating_abs() <= stale_ms)
     }
 }

@@ -287,3 +287,14 @@ async fn an_outcome_that_says_done_was_read_back() {
     assert!(done >= 6, "{done}");
     crew.stop().await;
 }
+
+#[tokio::test]
+async fn a_way_back_is_not_armed_in_a_world_the_plan_was_not_made_for() {
+    let (world, crew) = up_to("verify").await;
+    // Somebody has switched reads by hand: the value to go back to is not there to be captured any more.
+    world.places.foreign_set("/reads", "new");
+    let error = world.perform(&crew, "arm").await.expect_err("it would go back to the new side");
+    assert!(error.message.contains("/reads holds the new value already"), "{error:?}");
+    assert!(!world.diary.state().switches.contains_key("reads"), "it was captured all the same");
+    crew.stop().await;
+}

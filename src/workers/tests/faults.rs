@@ -136,11 +136,6 @@ impl Faults {
         self.put(op, "", 0, u32::MAX, fault)
     }
 
-    /// The next call of `op` fails like this.
-    pub fn once(&self, op: Op, fault: Fault) -> u64 {
-        self.put(op, "", 0, 1, fault)
-    }
-
     /// Ends a rule.
     pub fn lift(&self, id: u64) {
         self.0.lock().unwrap().rules.retain(|r| r.id != id);

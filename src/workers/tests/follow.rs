@@ -364,3 +364,63 @@ async fn a_full_batch_of_empty_reads_is_not_the_end() {
     world.converged("books").await;
     crew.stop().await;
 }
+
+#[tokio::test]
+async fn an_idle_stream_that_is_read_does_not_look_lagging() {
+    let (world, crew) = following().await;
+    let lag = || {
+        let m = crew.measured();
+        m.tables["books"].lag.apply.fresh(m.at, 5_000)
+    };
+    for _ in 0..5 {
+        world.clock.advance(600_000);
+        until("a small, fresh lag on an idle table", || lag().is_some_and(|ms| ms < 5_000.0)).await;
+    }
+    assert_eq!(crew.measured().tables["books"].retries, 0);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn items_past_their_ttl_or_without_one_are_carried_and_compared_like_all_others() {
+    let world = World::new();
+    world.book("none", "1.00");
+    let books = world.table("books");
+    for (key, expires) in [("past", "1"), ("future", "99999999999")] {
+        let mut item = world.old.items(books)["none"].clone();
+        item.attrs[0].1 = crate::domain::value::Attr::Str(key.to_owned().into());
+        item.attrs.push(("expires".into(), crate::domain::value::Attr::Num(expires.to_owned().into())));
+        world.old.put(books, item);
+    }
+    let crew = world.crew().await;
+    world.well(&crew, &["capture", "load", "catch-up", "verify"]).await;
+    assert_eq!(world.new.table(books).rows.len(), 3, "an item was skipped for its TTL");
+    // Lost in the target, it is missed: the comparison has no filter of its own.
+    world.new.foreign_delete(books, "past");
+    world.clock.look_takes(300);
+    let (step, state) = (world.plan.step("verify").unwrap(), world.diary.state());
+    assert!(crew.perform(step, 2, true, &state).await.is_err());
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_was_overtaken_cannot_move_positions_back() {
+    let (world, first) = following().await;
+    let hold = Hold::default();
+    let rule = world.faults.put(Op::Apply, "books", 0, 1, Fault::Hold(hold.clone()));
+    world.book("b1", "2.00");
+    hold.caught().await;
+    world.faults.lift(rule);
+    // Another process goes on from what is stored, and further.
+    let second = world.crew().await;
+    second.ensure_following();
+    for n in 3..7 {
+        world.book("b1", &format!("{n}.00"));
+    }
+    world.converged("books").await;
+    hold.let_go();
+    let told = || first.measured().tables["books"].trouble.clone().unwrap_or_default();
+    until("the first to learn that it was overtaken", || told().contains("stands further on")).await;
+    assert_eq!(world.differing("books"), [""; 0], "a batch of a process that was overtaken came in");
+    first.stop().await;
+    second.stop().await;
+}

@@ -114,3 +114,38 @@ async fn a_load_that_dies_anywhere_is_taken_up_where_its_rows_stand() {
         crew.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_load_that_was_overtaken_cannot_overwrite_what_was_followed_since() {
+    let world = stocked();
+    let target = world.ports().target;
+    target.lease("trial", "first", 1_000).await.unwrap();
+    let first = world.crew().await;
+    world.well(&first, &["capture"]).await;
+    // The process hangs with a page in its buffer: its lease ends, its host seems dead.
+    let hold = super::faults::Hold::default();
+    let rule = world.faults.put(Op::Flush, "books", 0, 1, Fault::Hold(hold.clone()));
+    let step = world.plan.step("load").unwrap().clone();
+    let state = world.diary.state();
+    let hanging = tokio::spawn({
+        let first = first.clone();
+        async move { first.perform(&step, 1, false, &state).await }
+    });
+    hold.caught().await;
+    world.faults.lift(rule);
+    // Another one takes the run up, loads, follows, and applies a newer change of every key.
+    world.clock.advance(5_000);
+    target.lease("trial", "second", 60_000).await.unwrap();
+    let second = world.crew().await;
+    world.well(&second, &["load", "catch-up"]).await;
+    for n in 0..40 {
+        world.book_of(&format!("b{n:02}"), "99.00", Some(&format!("isbn-{n}")), Some(&format!("a{n}")));
+    }
+    world.converged("books").await;
+    hold.let_go();
+    let error = hanging.await.unwrap().expect_err("it was overtaken");
+    assert!(error.message.contains("taken the lease"), "{error:?}");
+    assert_eq!(world.differing("books"), [""; 0], "stale rows came in after newer ones");
+    first.stop().await;
+    second.stop().await;
+}

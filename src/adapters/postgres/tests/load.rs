@@ -203,3 +203,24 @@ async fn the_ledger_is_paged_filtered_and_asked_by_key() {
     );
     assert!(found[0].as_ref().unwrap().1.0 > 1_700_000_000_000);
 }
+
+#[tokio::test]
+async fn a_page_of_a_process_that_was_overtaken_is_refused_whole() {
+    let (place, table) = Place::with_books().await;
+    place.target.lease("run-1", "a:1", 60_000).await.unwrap();
+    let mut stale = place.target.bulk(&table, PART).await.unwrap();
+    stale.push(&book(1, "as it was read", &["x"])).unwrap();
+    // Another process takes over, loads the same page, and a newer change of the row is applied.
+    place.target.seize("run-1", "b:2", 60_000).await.unwrap();
+    let mut bulk = place.target.bulk(&table, PART).await.unwrap();
+    bulk.push(&book(1, "newer", &[])).unwrap();
+    let given = Checkpoint { done: true, ..checkpoint(1) };
+    bulk.flush(vec![], &given).await.unwrap();
+
+    let refused = stale.flush(vec![], &checkpoint(1)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
+    assert!(refused.came_back.contains("taken the lease"), "{refused}");
+    assert_eq!(place.text("SELECT title FROM books").await.as_deref(), Some("newer"));
+    assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 0);
+    assert_eq!(place.target.checkpoints(&table).await.unwrap(), vec![given], "its checkpoint came in");
+}

@@ -60,6 +60,11 @@ impl NewStore {
         self.locked().tables.get(&table.id).cloned().unwrap_or_default()
     }
 
+    /// The lease's fencing number, if anybody ever drove.
+    pub fn epoch(&self) -> Option<i64> {
+        self.locked().lease.as_ref().map(|l| l.epoch)
+    }
+
     /// What another program does to a row: puts it, past every mapping.
     pub fn foreign_put(&self, table: &Table, row: OwnedRow) {
         let key = row_key(table, &row);

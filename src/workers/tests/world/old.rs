@@ -64,6 +64,11 @@ impl OldStore {
         Self { tables: Arc::new(Mutex::new(tables)), clock, page: 4 }
     }
 
+    /// Whether a key's records go to the lower half of the hashes: to the first child of the first split.
+    pub fn low(key: &str) -> bool {
+        place(key) < 128
+    }
+
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, OldTable>> {
         self.tables.lock().unwrap()
     }

@@ -19,6 +19,8 @@ struct Rows {
     store: NewStore,
     table: Table,
     waiting: Vec<Waiting>,
+    /// The lease's fencing number when this way in was opened.
+    epoch: Option<i64>,
 }
 
 #[async_trait]
@@ -35,6 +37,10 @@ impl Bulk for Rows {
     }
 
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
+        if self.store.epoch() != self.epoch {
+            let why = "another process has taken the lease";
+            return Err(PortError::new(ErrorKind::Conflict, "load rows into", &self.table.target, why));
+        }
         let applied = self.store.flush(&self.table, &self.waiting, &parked, checkpoint)?;
         self.waiting.clear();
         Ok(applied)
@@ -58,7 +64,7 @@ impl Target for NewStore {
     }
 
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
-        Ok(Box::new(Rows { store: self.clone(), table: table.clone(), waiting: vec![] }))
+        Ok(Box::new(Rows { store: self.clone(), table: table.clone(), waiting: vec![], epoch: self.epoch() }))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
@@ -201,14 +207,16 @@ impl Target for NewStore {
     }
 
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        self.locked().lease = None;
+        if let Some(lease) = &mut self.locked().lease {
+            lease.until = At(0);
+        }
         self.lease(run, holder, ttl_ms).await
     }
 
     async fn release(&self, holder: &str) -> PortResult<()> {
         let mut state = self.locked();
         if state.lease.as_ref().is_some_and(|l| l.holder == holder) {
-            state.lease = None;
+            state.lease.as_mut().expect("it is held").until = At(0);
         }
         Ok(())
     }
