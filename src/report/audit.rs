@@ -24,7 +24,8 @@ pub fn audit_text(
     head: Option<(&str, bool)>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    writeln!(out, "run {}, {} facts in {} files", folder.id(), audit.record.facts.len(), audit.files.len())?;
+    let files = if audit.files.len() == 1 { "file" } else { "files" };
+    writeln!(out, "run {}, {} facts in {} {files}", folder.id(), audit.record.facts.len(), audit.files.len())?;
     for file in &audit.files {
         writeln!(out, "  {}  {}", name(folder, &file.path), file_words(file))?;
         if let Some(torn) = &file.torn {

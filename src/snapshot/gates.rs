@@ -130,7 +130,9 @@ pub(super) fn go_no_go_live(cx: &Context<'_>, step: &Step, current: bool, row: &
         };
         let found = criteria(cx, gate);
         let held = held(cx, gate);
-        let done = found.met() && (gate.hold_ms == 0 || held == Some(gate.hold_ms));
+        // What is not running yet has nothing to hold.
+        let held_enough = gate.hold_ms == 0 || row.status != StepStatus::Running || held == Some(gate.hold_ms);
+        let done = found.met() && held_enough;
         let text = match (&found.first_bad, held) {
             (Some(bad), _) => bad.clone(),
             (None, Some(held)) => format!("held {} of {}", minutes(held), minutes(gate.hold_ms)),

@@ -78,6 +78,10 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
     if lines.is_empty() {
         lines.push(Line::new(" no signals in the plan", Tone::Dim));
     }
+    // A clock that runs out goes first, where it is not scrolled away.
+    let runs_out = snapshot.tables.iter().filter_map(|t| t.trim.as_ref()).any(|c| c.health > Health::Watch);
+    let place = if runs_out { 0 } else { lines.len() };
+    lines.splice(place..place, clock_lines(snapshot, width));
     for s in &snapshot.switches {
         let read = s.read_at.map_or_else(|| "not read yet".to_owned(), |at| format!("last read {}", at.clock()));
         let (now, tone) = standing(s.standing);
@@ -91,7 +95,6 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         );
     }
     lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
-    lines.extend(clock_lines(snapshot, width));
     for t in &snapshot.tables {
         let open = t.verified.as_ref().map_or(0, |(_, v)| v.differing());
         let parked: u64 = t.parked.values().sum();
