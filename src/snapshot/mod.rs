@@ -235,6 +235,9 @@ pub struct TrimRow {
     pub clock: TrimClock,
     /// `records are trimmed in 21h; at this rate caught up in 04:00`.
     pub text: String,
+    /// The same for a narrow pane: `trim 21h, caught up 04:00`.
+    #[serde(default)]
+    pub brief: String,
     /// How it stands: red when the trim comes first.
     pub health: Health,
 }
@@ -246,6 +249,9 @@ pub struct OutboxRow {
     pub outbox: Outbox,
     /// In words.
     pub text: String,
+    /// The same for a narrow pane.
+    #[serde(default)]
+    pub brief: String,
     /// How it stands.
     pub health: Health,
 }

@@ -79,7 +79,9 @@ fn trim_row(clock: TrimClock) -> TrimRow {
         (Course::CatchingUp | Course::Waiting, _) => Health::Watch,
         _ => Health::Ok,
     };
-    TrimRow { clock, text: format!("{trimmed}; {read}"), health }
+    let left = clock.trimmed_in_ms.map_or_else(|| "?".to_owned(), |ms| length((ms / 60_000 * 60_000).max(0)));
+    let brief = read.trim_start_matches("at this rate ").replacen(" in ", " ", 1);
+    TrimRow { clock, text: format!("{trimmed}; {read}"), brief: format!("trim {left}, {brief}"), health }
 }
 
 /// What waits to be carried back from the new side, in words; `None` while nothing captures it.
@@ -100,7 +102,8 @@ pub(super) fn outbox_row(measured: &Measured) -> Option<OutboxRow> {
             (format!("{} changes wait to be carried back, oldest {old}, {grows}", human(rows)), health)
         }
     };
-    Some(OutboxRow { outbox: *outbox, text, health })
+    let brief = format!("{} wait, oldest {old}", outbox.rows.map_or_else(|| "?".to_owned(), human));
+    Some(OutboxRow { outbox: *outbox, text, brief, health })
 }
 
 /// What the last full comparison is worth: nothing once it is older than the plan allows.

@@ -336,3 +336,37 @@ fn refusals_of_a_freeze_are_no_errors() {
     state.downtime.accepted = Some(T0.plus(-61_000));
     assert_eq!(lamp(&built(&plan, &state, &m, &[]), "ERR").1, Health::Fail);
 }
+
+#[test]
+fn a_retention_clock_says_when_and_whether_it_is_in_time() {
+    use crate::domain::gauge::{Measured, Phase, TableGauge, Unread};
+    use crate::domain::run::TableState;
+    let plan = plan();
+    let id = plan.tables[0].id.clone();
+    let table = TableState { stream: Some("arn".into()), loaded: Some(9), ..TableState::default() };
+    let state = RunState { t0: T0, tables: [(id.clone(), table)].into(), ..RunState::default() };
+    let row = |closing: f64| {
+        let unread = Some(Unread { oldest: T0.plus(-3 * 3_600_000), at: T0, closing: Some(closing) });
+        let gauge = TableGauge { phase: Phase::Following, unread, ..TableGauge::default() };
+        let measured = Measured { at: T0, tables: [(id.clone(), gauge)].into(), ..Measured::default() };
+        let s = build(&Context {
+            plan: &plan,
+            state: &state,
+            measured: &measured,
+            series: &Default::default(),
+            facts: &[],
+            now: T0,
+            mode: Mode::Live,
+            waiting: None,
+            version: 1,
+        });
+        let trim = s.tables[0].trim.clone().expect("a clock");
+        (trim.text, trim.brief, trim.health)
+    };
+    let (text, brief, health) = row(45.0);
+    assert_eq!(text, "records are trimmed in 21h; at this rate caught up in 04:00");
+    assert_eq!((brief.as_str(), health), ("trim 21h, caught up 04:00", Health::Watch));
+    let (text, brief, health) = row(-0.5);
+    assert_eq!(text, "records are trimmed in 21h; at this rate NEVER caught up");
+    assert_eq!((brief.as_str(), health), ("trim 21h, NEVER caught up", Health::Fail));
+}

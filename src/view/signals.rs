@@ -113,17 +113,19 @@ pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let first = clocks().min_by_key(|(_, c)| c.clock.trimmed_in_ms).map(|(id, _)| id);
     let shown =
         clocks().filter(|(id, c)| first == Some(*id) || c.health > Health::Watch || c.health == Health::Unknown);
-    let mut lines: Vec<Line> = shown.map(|(id, c)| clock_line(id, &c.text, c.health, width)).collect();
-    lines.extend(snapshot.outbox.as_ref().map(|o| clock_line("outbox", &o.text, o.health, width)));
+    // The projection is what counts: a narrow pane must not cut it away.
+    let fits = |text: &'_ str, brief: &'_ str| if width < 70 { brief.to_owned() } else { text.to_owned() };
+    let mut lines: Vec<Line> = shown.map(|(id, c)| clock_line(id, fits(&c.text, &c.brief), c.health, width)).collect();
+    lines.extend(snapshot.outbox.as_ref().map(|o| clock_line("outbox", fits(&o.text, &o.brief), o.health, width)));
     lines
 }
 
-fn clock_line(id: &str, text: &str, health: Health, width: usize) -> Line {
+fn clock_line(id: &str, text: String, health: Health, width: usize) -> Line {
     let tone = Theme::tone(health);
     Line::plain(" ")
         .then(pad(id, 9), Tone::Plain)
         .then(" ", Tone::Plain)
-        .then(text.to_owned(), if health == Health::Ok { Tone::Dim } else { tone })
+        .then(text, if health == Health::Ok { Tone::Dim } else { tone })
         .cut(width.saturating_sub(6))
         .ending_at(width.saturating_sub(1), word(health), tone)
 }

@@ -20,7 +20,7 @@ fn what_going_back_would_do() {
     insta::assert_snapshot!("what_if_120_unknown", screen(&snapshot(Moment::Unknown), &what_if(), 120, 40));
 }
 
-fn trim(read_in_ms: Option<i64>, course: Course, text: &str, health: Health) -> TrimRow {
+fn trim(read_in_ms: Option<i64>, course: Course, text: &str, brief: &str, health: Health) -> TrimRow {
     let clock = TrimClock {
         age_ms: Some(10_800_000),
         trimmed_in_ms: Some(75_600_000),
@@ -29,19 +29,20 @@ fn trim(read_in_ms: Option<i64>, course: Course, text: &str, health: Health) -> 
         used: Some(12.5),
         at: At(1),
     };
-    TrimRow { clock, text: text.to_owned(), health }
+    TrimRow { clock, text: text.to_owned(), brief: brief.to_owned(), health }
 }
 
 #[test]
 fn clocks_stand_with_the_lags_and_the_signals() {
     let mut s = snapshot(Moment::Gate);
     let text = "records are trimmed in 21h; at this rate caught up in 04:00";
-    s.tables[0].trim = Some(trim(Some(240_000), Course::CatchingUp, text, Health::Watch));
+    s.tables[0].trim = Some(trim(Some(240_000), Course::CatchingUp, text, "trim 21h, caught up 04:00", Health::Watch));
     let text = "records are trimmed in 21h; at this rate NEVER caught up";
-    s.tables[1].trim = Some(trim(None, Course::FallingBehind, text, Health::Fail));
+    s.tables[1].trim = Some(trim(None, Course::FallingBehind, text, "trim 21h, NEVER caught up", Health::Fail));
     s.outbox = Some(OutboxRow {
         outbox: Outbox { rows: Some(214), ..Outbox::default() },
         text: "214 changes wait to be carried back, oldest 4s, grows 12/s".to_owned(),
+        brief: "214 wait, oldest 4s".to_owned(),
         health: Health::Watch,
     });
     let lag = ViewState { view: View::Lag, ..ViewState::default() };
