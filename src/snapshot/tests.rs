@@ -339,7 +339,7 @@ fn refusals_of_a_freeze_are_no_errors() {
 
 #[test]
 fn a_retention_clock_says_when_and_whether_it_is_in_time() {
-    use crate::domain::gauge::{Measured, Phase, TableGauge, Unread};
+    use crate::domain::gauge::{Phase, TableGauge, Unread};
     use crate::domain::run::TableState;
     let plan = plan();
     let id = plan.tables[0].id.clone();
@@ -349,17 +349,7 @@ fn a_retention_clock_says_when_and_whether_it_is_in_time() {
         let unread = Some(Unread { oldest: T0.plus(-3 * 3_600_000), at: T0, closing: Some(closing) });
         let gauge = TableGauge { phase: Phase::Following, unread, ..TableGauge::default() };
         let measured = Measured { at: T0, tables: [(id.clone(), gauge)].into(), ..Measured::default() };
-        let s = build(&Context {
-            plan: &plan,
-            state: &state,
-            measured: &measured,
-            series: &Default::default(),
-            facts: &[],
-            now: T0,
-            mode: Mode::Live,
-            waiting: None,
-            version: 1,
-        });
+        let s = built(&plan, &state, &measured, &[]);
         let trim = s.tables[0].trim.clone().expect("a clock");
         (trim.text, trim.brief, trim.health)
     };
