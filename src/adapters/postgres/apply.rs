@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use deadpool_postgres::{Pool, Transaction};
 use tokio_postgres::Error;
 
-use super::book;
+use super::{book, outbox};
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
@@ -80,6 +80,7 @@ pub(super) async fn apply(
 async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
     let mut client = retry::client(pool, place).await?;
     let tx = client.transaction().await?;
+    outbox::ours(&tx, &shape.main.name, work.rows.len() + work.removals.len() + work.parks.len() > 0).await?;
     fence(&tx, shape, work).await?;
     let mut applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
 
