@@ -33,6 +33,17 @@ pub struct Waiting {
     pub oldest_ms: i64,
 }
 
+/// What was carried back of one table since its capture began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys whose item was written, deleted, or found to say already what it should.
+    pub carried: u64,
+    /// Of these, keys that both sides had changed in different fields.
+    pub merged: u64,
+    /// Of these, keys where both sides had changed the same field.
+    pub conflicts: u64,
+}
+
 /// How the capture of one table stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
@@ -59,8 +70,8 @@ pub trait Taken: Send + Sync {
     /// stream. Durable on return, whatever becomes of the changes.
     async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()>;
 
-    /// Removes the records of these changes, durably. The others stay.
-    async fn carried(self: Box<Self>, records: Vec<i64>) -> PortResult<()>;
+    /// Removes the records of these changes and adds to the tally, durably and together. The others stay.
+    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()>;
 }
 
 /// The target's outbox: every committed change of a moved table that is not ours, until it is carried back.
@@ -84,6 +95,9 @@ pub trait Outbox: Send + Sync {
 
     /// What waits, by table id. Markers do not count.
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
+
+    /// What was carried back so far, by table id.
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
 
     /// Which of these images were signed, in their order.
     async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;

@@ -38,6 +38,10 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -
             "save what counts, then: DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'",
         ));
     }
+    if !again && let Some(ports) = crew.reverse_ports() {
+        // What an older run captured belongs to rows that go now.
+        ports.outbox.disarm(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
+    }
     // Children first, so that no reference is left dangling while tables are emptied.
     let mut tables = super::load::in_order(&crew.plan.tables);
     tables.reverse();

@@ -20,7 +20,7 @@ use super::target::PgTarget;
 use super::trouble;
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{Capture, ErrorKind, Outbox, PortError, PortResult, Taken, Waiting};
+use crate::ports::{Capture, ErrorKind, Outbox, PortError, PortResult, Taken, Tally, Waiting};
 
 pub(super) use trigger::OURS;
 
@@ -195,6 +195,22 @@ impl Outbox for PgTarget {
             // Records of a table that is in no plan any more wait for nobody.
             if let Some(slot) = found.get_mut(row.try_get::<_, &str>(0).map_err(&error)?) {
                 *slot = waiting;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>> {
+        let error = self.error("read what was carried back from", "cutover.reverse_tally");
+        let client = self.client().await?;
+        let sql = "SELECT table_id, carried, merged, conflicts FROM cutover.reverse_tally";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let mut found: BTreeMap<String, Tally> = tables.iter().map(|t| (t.id.clone(), Tally::default())).collect();
+        for row in client.query(&statement, &[]).await.map_err(&error)? {
+            let number = |i| row.try_get::<_, i64>(i).map(i64::unsigned_abs).map_err(&error);
+            let tally = Tally { carried: number(1)?, merged: number(2)?, conflicts: number(3)? };
+            if let Some(slot) = found.get_mut(row.try_get::<_, &str>(0).map_err(&error)?) {
+                *slot = tally;
             }
         }
         Ok(found)

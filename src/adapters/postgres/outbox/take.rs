@@ -15,7 +15,7 @@ use crate::domain::at::At;
 use crate::domain::mapping::Family;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Captured, ErrorKind, PortError, PortResult, Taken};
+use crate::ports::{Captured, ErrorKind, PortError, PortResult, Taken, Tally};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
@@ -59,7 +59,7 @@ impl Taken for PgTaken {
         super::sign(&self.pool, &self.place, &self.table, images).await
     }
 
-    async fn carried(mut self: Box<Self>, mut records: Vec<i64>) -> PortResult<()> {
+    async fn carried(mut self: Box<Self>, mut records: Vec<i64>, tally: Tally) -> PortResult<()> {
         let on = self.table.clone();
         let error = |e: Error| trouble::error(&e, "clear carried records of", &on);
         records.extend(self.markers.iter().map(|(id, _)| *id));
@@ -68,6 +68,14 @@ impl Taken for PgTaken {
         };
         let statement = client.prepare_cached("DELETE FROM cutover.outbox WHERE id = ANY ($1)").await.map_err(error)?;
         client.execute(&statement, &[&records]).await.map_err(error)?;
+        if tally != Tally::default() {
+            let sql = "INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts) VALUES ($1, $2, $3, $4)
+                       ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
+                       merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
+            let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
+            let statement = client.prepare_cached(sql).await.map_err(error)?;
+            client.execute(&statement, &[&on, &carried, &merged, &conflicts]).await.map_err(error)?;
+        }
         client.batch_execute("COMMIT").await.map_err(error)?;
         // Only now it is an ordinary connection again.
         drop(self.client.take());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::mapping::Family;
-use crate::ports::{Captured, ChangeBatch, ErrorKind, Outbox as _, Position};
+use crate::ports::{Captured, ChangeBatch, ErrorKind, Outbox as _, Position, Tally};
 
 async fn armed() -> (Place, Table) {
     let (place, table) = Place::with_books().await;
@@ -19,7 +19,7 @@ async fn armed() -> (Place, Table) {
 async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
     let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
-    taken.carried(changes.iter().flat_map(|c| c.records.clone()).collect()).await.unwrap();
+    taken.carried(changes.iter().flat_map(|c| c.records.clone()).collect(), Tally::default()).await.unwrap();
     changes
 }
 
@@ -170,7 +170,9 @@ async fn what_is_given_back_is_taken_again_and_only_one_carries() {
     let one = taken.changes().iter().find(|c| c.key == vec![Cell::Uuid(uuid_of(1))]).unwrap().clone();
     assert_eq!(one.states.iter().map(title).collect::<Vec<_>>(), ["one", "a", "a2"].map(|t| Some(t.to_owned())));
     // Only one of the two is carried.
-    taken.carried(one.records).await.unwrap();
+    taken.carried(one.records, Tally { carried: 1, merged: 0, conflicts: 1 }).await.unwrap();
+    let tally = place.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
+    assert_eq!((tally.carried, tally.conflicts), (1, 1));
     let waiting = place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!(waiting.records, 1);
     assert_eq!(carried(&place, &table).await.len(), 1);
@@ -219,7 +221,7 @@ async fn markers_travel_with_the_changes_and_images_are_known_again() {
     taken.sign(&[(key_of(1), 7), (key_of(1), 7), (key_of(2), 0)]).await.unwrap();
     drop(taken);
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
-    taken.carried(vec![]).await.unwrap();
+    taken.carried(vec![], Tally::default()).await.unwrap();
     assert!(place.target.take(&table, 10).await.unwrap().is_none());
     let asked = [(key_of(2), 0), (key_of(1), 8), (key_of(1), 7)];
     assert_eq!(place.target.signed(&table, &asked).await.unwrap(), [true, false, true]);
