@@ -66,6 +66,9 @@ pub trait Taken: Send + Sync {
     /// Markers that were read with them.
     fn markers(&self) -> &[String];
 
+    /// Whether customers went back to the old side: what they write there is newer than anything taken here.
+    fn went_back(&self) -> bool;
+
     /// Remembers the digest of an image that is about to be written, so that it is known again in the old side's
     /// stream. Durable on return, whatever becomes of the changes.
     async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()>;
@@ -85,6 +88,13 @@ pub trait Outbox: Send + Sync {
 
     /// Stops capturing and forgets what was captured.
     async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
+
+    /// Remembers, beside the data, that customers go back to the old side. Every carrier sees it from its next turn on,
+    /// also one that slept meanwhile.
+    async fn go_back(&self) -> PortResult<()>;
+
+    /// Everything is carried: the target holds nothing any more that only it knows, and may be loaded anew.
+    async fn settle(&self) -> PortResult<()>;
 
     /// Sends a marker the way every change goes.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

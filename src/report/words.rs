@@ -119,7 +119,8 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 Some(0) => format!("{table} carried back {carried} keys, {also}, none left."),
                 left => {
                     let left = left.map_or_else(|| "?".to_owned(), |n| n.to_string());
-                    let keys = if keys.is_empty() { String::new() } else { format!(" first keys {}.", keys.join(", ")) };
+                    let keys =
+                        if keys.is_empty() { String::new() } else { format!(" first keys {}.", keys.join(", ")) };
                     let text = format!("{table} carried back {carried} keys, {also}, {left} writes NOT carried.{keys}");
                     return words_at(Level::Error, &text);
                 }
@@ -133,7 +134,10 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             return words_at(Level::Warn, &text);
         }
         Event::StrayWrites { table, count, keys } => {
-            let text = format!("{table} on the old side was written {count} times by somebody else. keys {}.", keys.join(", "));
+            let text = format!(
+                "{table} on the old side was written {count} times by somebody else. keys {}.",
+                keys.join(", ")
+            );
             return words_at(Level::Error, &text);
         }
         Event::RunFinished => "run finished.".to_owned(),

@@ -37,6 +37,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         actions,
         estimate_ms,
         at_risk,
+        carries: cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS),
         stuck: found.map(|r| r.stuck.clone()).unwrap_or_default(),
         took_ms,
         evidence: found.map(|r| r.evidence.clone()).unwrap_or_default(),

@@ -383,6 +383,9 @@ impl Crew {
         }
         let thaw = self.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
         self.let_in.store(thaw.is_some_and(|s| s.attempts > 0), Ordering::Release);
+        if state.rollback.is_some() {
+            self.goes_back();
+        }
         if let (Some(refused), None) = (state.downtime.refused, state.downtime.accepted) {
             // The monotonic clock died with the last process; the wall clock is the best that is left.
             self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);

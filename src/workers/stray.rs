@@ -31,7 +31,9 @@ pub async fn tell(crew: &Arc<Crew>, table: &Table, images: &[(Key, u128)]) -> Po
         return Ok(());
     }
     let ours = match crew.reverse_ports() {
-        Some(ports) if ports.outbox.armed(std::slice::from_ref(table)).await? => ports.outbox.signed(table, images).await?,
+        Some(ports) if ports.outbox.armed(std::slice::from_ref(table)).await? => {
+            ports.outbox.signed(table, images).await?
+        }
         _ => vec![false; images.len()],
     };
     let strays: Vec<&Key> = images.iter().zip(ours).filter(|(_, ours)| !ours).map(|((key, _), _)| key).collect();

@@ -165,9 +165,8 @@ async fn watch_risk(crew: Arc<Crew>) {
     let mut settling = 3;
     while settling > 0 {
         // Where changes are captured, what waits is counted exactly.
-        let captured = crew.board.put(|m| {
-            !matches!(m.reverse.state, ReverseState::Off | ReverseState::NotReady { .. })
-        });
+        let captured =
+            crew.board.put(|m| !matches!(m.reverse.state, ReverseState::Off | ReverseState::NotReady { .. }));
         if captured {
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::source::DynamoSource;
 use super::{attr, fault};
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::domain::plan::Table;
 use crate::domain::value::{Attr, Item};
-use crate::ports::{
-    ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Source as _,
-};
+use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Source as _};
 
 /// Attributes may have any name, so every name goes by a placeholder.
 #[derive(Default)]
@@ -77,7 +75,8 @@ where
 impl DynamoSource {
     async fn update(&self, table: &Table, write: &ItemWrite) -> PortResult<ItemOutcome> {
         let mut e = Expression::default();
-        let set: Vec<String> = write.set.iter().map(|(name, value)| format!("{} = {}", e.name(name), e.value(value))).collect();
+        let set: Vec<String> =
+            write.set.iter().map(|(name, value)| format!("{} = {}", e.name(name), e.value(value))).collect();
         let remove: Vec<String> = write.remove.iter().map(|name| e.name(name)).collect();
         let mut update = String::new();
         if !set.is_empty() {
@@ -143,9 +142,11 @@ impl Items for DynamoSource {
         let request = self.sdk().get_item().table_name(&table.source).consistent_read(true);
         let answer = request.set_key(Some(attr::item_to_sdk(key))).send().await;
         let answer = answer.map_err(|e| fault::sdk(e, TRIED, &table.source))?;
-        answer.item.map(attr::item_from_sdk).transpose().map_err(|_| {
-            PortError::new(ErrorKind::Invalid, TRIED, &table.source, "an attribute of unknown type")
-        })
+        answer
+            .item
+            .map(attr::item_from_sdk)
+            .transpose()
+            .map_err(|_| PortError::new(ErrorKind::Invalid, TRIED, &table.source, "an attribute of unknown type"))
     }
 
     async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>> {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use deadpool_postgres::{Pool, Transaction};
 use tokio_postgres::Error;
 
-use super::{book, outbox};
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::trouble;
 use super::write::{self, Way};
+use super::{book, outbox};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};

@@ -138,8 +138,7 @@ fn json_value(raw: &RawValue, path: &str, kinds: &Kinds) -> Result<Attr<'static>
                 }
                 Some(Kind::BinarySet) if !items.is_empty() => {
                     let texts: Vec<String> = serde_json::from_str(text).map_err(bad)?;
-                    let set: Option<Vec<_>> =
-                        texts.iter().map(|s| STANDARD.decode(s).ok().map(Cow::Owned)).collect();
+                    let set: Option<Vec<_>> = texts.iter().map(|s| STANDARD.decode(s).ok().map(Cow::Owned)).collect();
                     return set.map(Attr::BinSet).ok_or(MisfitReason::Unparsable);
                 }
                 _ => {}

@@ -131,7 +131,8 @@ impl Elements {
         let element = |(n, row): (usize, &&OwnedRow)| {
             let mut element = like[n].map(|i| old[i].clone());
             for part in &self.parts {
-                let path = if part.path.is_empty() { inner.clone() } else { format!("{inner}.{}", part.path.join(".")) };
+                let path =
+                    if part.path.is_empty() { inner.clone() } else { format!("{inner}.{}", part.path.join(".")) };
                 let cell = row.get(part.place).unwrap_or(&Cell::Null);
                 let before = element.as_ref().and_then(|e| self.part_of(e, part));
                 if before.as_ref() == Some(&settled(cell.clone(), false, part.absent.as_ref())) {

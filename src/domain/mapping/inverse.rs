@@ -165,7 +165,9 @@ pub fn survey(table: &Table) -> Survey {
             _ if column.key && matches!(column.ty, Boolean | Date | Double | Jsonb | TextArray | Timestamptz) => {
                 found.blocks.push(format!("key column {} does not say how its attribute was written", column.name));
             }
-            ColumnSource::Constant(_) => found.notes.push(format!("{} is a constant and has no attribute", column.name)),
+            ColumnSource::Constant(_) => {
+                found.notes.push(format!("{} is a constant and has no attribute", column.name))
+            }
             _ => {}
         }
     }
@@ -182,9 +184,7 @@ impl Inverse {
     #[must_use]
     pub fn new(table: &Table, kinds: Kinds) -> Self {
         let key_columns: Vec<&Column> = table.columns.iter().filter(|c| c.key).collect();
-        let comes_from = |c: &Column, name: &str| {
-            matches!(&c.from, ColumnSource::Attribute(path) if path.len() == 1 && path[0] == name)
-        };
+        let comes_from = |c: &Column, name: &str| matches!(&c.from, ColumnSource::Attribute(path) if path.len() == 1 && path[0] == name);
         let keys = table
             .key
             .iter()

@@ -44,7 +44,15 @@ pub async fn drain(plan: &Plan, ports: &ReversePorts, tell: &dyn UndoTell, clock
     let mut way = Draining { plan, ports, tell, carrier: None, unfit: Vec::new(), last: None, told: began };
     let carried = tokio::time::timeout(patience, way.until_empty()).await;
     let why = match carried {
-        Ok(Ok(true)) => return way.report(clock, began, None).await,
+        Ok(Ok(true)) => {
+            let drained = way.report(clock, began, None).await;
+            if drained.left.is_empty()
+                && let Err(e) = ports.outbox.settle().await
+            {
+                tracing::warn!(error = %e, "a later run will ask before it loads");
+            }
+            return drained;
+        }
         // Nothing is captured: what stays behind was counted and said before.
         Ok(Ok(false)) => {
             let text = "writes were not captured on the new side; what was written there stays there".to_owned();
@@ -113,6 +121,7 @@ impl Draining<'_> {
                 if !self.ports.outbox.armed(&self.plan.tables).await? {
                     return Ok(None);
                 }
+                self.ports.outbox.go_back().await?;
                 none.insert(Carrier::open(self.plan, self.ports).await?)
             }
         };
@@ -199,7 +208,9 @@ impl Draining<'_> {
             }
             let left = left.map_or_else(|| "nobody knows how many".to_owned(), |n| n.to_string());
             let because = match (&why, unfit.first()) {
-                (_, Some((_, key, reason))) => format!("{} keys cannot be held there, first {key}: {reason}", unfit.len()),
+                (_, Some((_, key, reason))) => {
+                    format!("{} keys cannot be held there, first {key}: {reason}", unfit.len())
+                }
                 (Some(why), None) => why.clone(),
                 (None, None) => "they arrived at the last moment".to_owned(),
             };
@@ -210,7 +221,9 @@ impl Draining<'_> {
             ));
         }
         if let Some(why) = why.filter(|_| drained.left.is_empty()) {
-            drained.left.push(format!("carrying back was not proven to be complete after {took}: {why}; run `cutover rollback` again"));
+            drained.left.push(format!(
+                "carrying back was not proven to be complete after {took}: {why}; run `cutover rollback` again"
+            ));
         }
         drained
     }

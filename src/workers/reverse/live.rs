@@ -98,8 +98,12 @@ async fn carry(crew: &Arc<Crew>, carrier: &mut Carrier, attempt: &mut u32) -> Po
 /// Counts what waits and says whether the way back for data is open. Numbers only.
 pub async fn watch(crew: Arc<Crew>) {
     let Some(ports) = crew.reverse_ports() else { return };
-    let blocks: Vec<String> =
-        crew.plan.tables.iter().flat_map(|t| survey(t).blocks.into_iter().map(|why| format!("{}: {why}", t.id))).collect();
+    let blocks: Vec<String> = crew
+        .plan
+        .tables
+        .iter()
+        .flat_map(|t| survey(t).blocks.into_iter().map(|why| format!("{}: {why}", t.id)))
+        .collect();
     let mut looks = 0_u64;
     let mut armed = Err("not armed yet".to_owned());
     loop {

@@ -93,6 +93,9 @@ impl Carrier {
             round.trouble = Some(e);
         }
         let way: &Way = way;
+        let went_back = taken.went_back();
+        let said = rule;
+        let rule = &move || if went_back { Wins::Old } else { said() };
         let ports = &self.ports;
         let mut carried = Vec::new();
         let mut stuck = 0;
@@ -177,7 +180,8 @@ fn carried(table: &Table, path: &str) -> bool {
         path == whole || path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
     };
     // The way to a carried part is not itself news.
-    let leads = |part: &str| part.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
+    let leads =
+        |part: &str| part.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
     let fits = |name: &str| within(name) || leads(name);
     let columns = table.columns.iter().filter_map(|c| match &c.from {
         Attribute(path) => Some(path.join(".")),
@@ -238,8 +242,13 @@ async fn one(
             Err(e) => return Err(e),
         }
     }
-    Err(PortError::new(ErrorKind::Conflict, "carry back to", &table.source, "an item changes faster than it is written")
-        .advise("see who writes the old side; it is tried again by itself"))
+    Err(PortError::new(
+        ErrorKind::Conflict,
+        "carry back to",
+        &table.source,
+        "an item changes faster than it is written",
+    )
+    .advise("see who writes the old side; it is tried again by itself"))
 }
 
 /// Conflicts as facts, by who won.

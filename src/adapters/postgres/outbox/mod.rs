@@ -161,6 +161,20 @@ impl Outbox for PgTarget {
         tx.commit().await.map_err(&error)
     }
 
+    async fn go_back(&self) -> PortResult<()> {
+        let error = self.error("remember the way back in", "cutover.reverse_turn");
+        let client = self.client().await?;
+        let sql = "INSERT INTO cutover.reverse_turn VALUES (true) ON CONFLICT DO NOTHING";
+        client.execute(sql, &[]).await.map(drop).map_err(error)
+    }
+
+    async fn settle(&self) -> PortResult<()> {
+        let error = self.error("let a later run load", "the target");
+        let client = self.client().await?;
+        let sql = "DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'";
+        client.execute(sql, &[]).await.map(drop).map_err(error)
+    }
+
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
         let error = self.error("put a marker into the outbox for", &table.target);
         let mut client = self.client().await?;
@@ -185,8 +199,7 @@ impl Outbox for PgTarget {
         let sql = "SELECT table_id, count(*), (extract(epoch FROM clock_timestamp() - min(at)) * 1000)::bigint
                    FROM cutover.outbox WHERE part >= 0 GROUP BY table_id";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let mut found: BTreeMap<String, Waiting> =
-            tables.iter().map(|t| (t.id.clone(), Waiting::default())).collect();
+        let mut found: BTreeMap<String, Waiting> = tables.iter().map(|t| (t.id.clone(), Waiting::default())).collect();
         for row in client.query(&statement, &[]).await.map_err(&error)? {
             let waiting = Waiting {
                 records: row.try_get::<_, i64>(1).map_err(&error)?.unsigned_abs(),

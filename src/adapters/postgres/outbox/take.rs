@@ -34,6 +34,7 @@ pub(super) struct PgTaken {
     changes: Vec<Captured>,
     markers: Vec<(i64, String)>,
     nonces: Vec<String>,
+    went_back: bool,
 }
 
 impl Drop for PgTaken {
@@ -55,6 +56,10 @@ impl Taken for PgTaken {
         &self.nonces
     }
 
+    fn went_back(&self) -> bool {
+        self.went_back
+    }
+
     async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()> {
         super::sign(&self.pool, &self.place, &self.table, images).await
     }
@@ -69,7 +74,8 @@ impl Taken for PgTaken {
         let statement = client.prepare_cached("DELETE FROM cutover.outbox WHERE id = ANY ($1)").await.map_err(error)?;
         client.execute(&statement, &[&records]).await.map_err(error)?;
         if tally != Tally::default() {
-            let sql = "INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts) VALUES ($1, $2, $3, $4)
+            let sql =
+                "INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts) VALUES ($1, $2, $3, $4)
                        ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
                        merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
             let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
@@ -109,9 +115,12 @@ pub(super) async fn take(
         changes: Vec::new(),
         markers: Vec::new(),
         nonces: Vec::new(),
+        went_back: false,
     };
     let Some(client) = &taken.client else { return Ok(None) };
     client.batch_execute(BEGIN).await.map_err(error)?;
+    let back = "SELECT EXISTS (SELECT FROM cutover.reverse_turn)";
+    let back: bool = client.query_one(back, &[]).await.and_then(|r| r.try_get(0)).map_err(error)?;
     let sql = "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE table_id = $1 AND part = -1 ORDER BY id";
     let markers: Result<Vec<(i64, String)>, Error> = async {
         let statement = client.prepare_cached(sql).await?;
@@ -121,7 +130,7 @@ pub(super) async fn take(
     let markers = markers.map_err(error)?;
     let changes = read(client, shape, on, limit).await?;
     taken.nonces = markers.iter().map(|(_, nonce)| nonce.clone()).collect();
-    (taken.changes, taken.markers) = (changes, markers);
+    (taken.changes, taken.markers, taken.went_back) = (changes, markers, back);
     Ok(Some(taken))
 }
 
@@ -153,7 +162,8 @@ pub(super) async fn read<C: GenericClient + Sync>(
         PortError::new(ErrorKind::Invalid, "read the outbox of", table, "a value is not in the form its type promises")
             .advise("compare the column types with the plan: `cutover check`")
     };
-    let sql = "WITH firsts AS (SELECT id, key FROM cutover.outbox WHERE table_id = $1 AND part >= 0 ORDER BY id LIMIT $2),
+    let sql =
+        "WITH firsts AS (SELECT id, key FROM cutover.outbox WHERE table_id = $1 AND part >= 0 ORDER BY id LIMIT $2),
                     keys AS (SELECT key, min(id) AS first FROM firsts GROUP BY key)
                SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
                FROM keys k JOIN cutover.outbox o ON o.table_id = $1 AND o.part >= 0 AND o.key = k.key

@@ -43,7 +43,7 @@ BEGIN
              WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
     END LOOP;
-    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally;
+    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_turn;
 END $$;
 "#;
 

@@ -57,10 +57,7 @@ fn table() -> Table {
             ChildTable {
                 target: "marks".into(),
                 list: vec!["meta".into(), "marks".into()],
-                columns: vec![
-                    of("place", Integer, ColumnSource::Ordinal),
-                    of("mark", Integer, ColumnSource::Element),
-                ],
+                columns: vec![of("place", Integer, ColumnSource::Ordinal), of("mark", Integer, ColumnSource::Element)],
                 parent_key: vec![],
             },
         ],
@@ -153,7 +150,9 @@ fn any_item() -> impl Strategy<Value = Item<'static>> {
     );
     let second = (
         option::of(address),
-        option::of(btree_set("[a-z]{1,4}", 1..4).prop_map(|set| Attr::StrSet(set.into_iter().map(Into::into).collect()))),
+        option::of(
+            btree_set("[a-z]{1,4}", 1..4).prop_map(|set| Attr::StrSet(set.into_iter().map(Into::into).collect())),
+        ),
         option::of(vec(any::<u8>(), 0..6).prop_map(|b| Attr::Bin(b.into()))),
         option::of(vec(line, 0..4).prop_map(Attr::List)),
         option::of(btree_set(-9_i64..9, 1..4).prop_map(|set| {
