@@ -12,7 +12,7 @@ use crate::domain::run::{RunStatus, StepStatus, WayBack, way_back};
 const PROOF_LASTS_MS: i64 = 120_000;
 
 /// Carrying that was not seen for this long counts as down, in milliseconds.
-const REVERSE_LASTS_MS: i64 = 15_000;
+pub(super) const REVERSE_LASTS_MS: i64 = 15_000;
 
 pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
     let way = way_back(cx.plan, cx.state);

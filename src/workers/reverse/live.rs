@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Carrier, conflict_facts};
-use crate::domain::gauge::ReverseState;
+use crate::domain::gauge::{Outbox, ReverseState};
 use crate::domain::mapping::{Wins, survey};
 use crate::ports::{ErrorKind, PortError, ReversePorts};
 use crate::workers::crew::Crew;
@@ -147,9 +147,20 @@ async fn count(crew: &Arc<Crew>, ports: &ReversePorts) {
                 (gauge.carried, gauge.merged, gauge.conflicts) = (tally.carried, tally.merged, tally.conflicts);
             }
             m.reverse.at = at;
+            let (rows, before) = (m.reverse.waiting(), m.outbox);
+            // Growth over the last look; looks are about a second apart.
+            let growth = before.and_then(|o| {
+                let ms = at.since(o.at);
+                (ms > 0).then(|| o.rows.map(|r| (rows as f64 - r as f64) * 1_000.0 / ms as f64)).flatten()
+            });
+            let oldest = (rows > 0).then(|| at.plus(-m.reverse.oldest_ms()));
+            m.outbox = Some(Outbox { rows: Some(rows), oldest, growth, at });
             m.at_risk = Some(if open { m.reverse.waiting() } else { 0 });
         }),
         // An old number is not shown as a new one.
-        Err(_) => crew.board.put(|m| m.at_risk = if open { None } else { Some(0) }),
+        Err(_) => crew.board.put(|m| {
+            m.at_risk = if open { None } else { Some(0) };
+            m.outbox = m.outbox.map(|o| Outbox { rows: None, growth: None, at, ..o });
+        }),
     }
 }

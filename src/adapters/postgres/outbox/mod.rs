@@ -162,9 +162,9 @@ impl Outbox for PgTarget {
     }
 
     async fn go_back(&self) -> PortResult<()> {
-        let error = self.error("remember the way back in", "cutover.reverse_turn");
+        let error = self.error("remember the way back in", "cutover.reverse_back");
         let client = self.client().await?;
-        let sql = "INSERT INTO cutover.reverse_turn VALUES (true) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO cutover.reverse_back VALUES (true) ON CONFLICT DO NOTHING";
         client.execute(sql, &[]).await.map(drop).map_err(error)
     }
 

@@ -119,7 +119,7 @@ pub(super) async fn take(
     };
     let Some(client) = &taken.client else { return Ok(None) };
     client.batch_execute(BEGIN).await.map_err(error)?;
-    let back = "SELECT EXISTS (SELECT FROM cutover.reverse_turn)";
+    let back = "SELECT EXISTS (SELECT FROM cutover.reverse_back)";
     let back: bool = client.query_one(back, &[]).await.and_then(|r| r.try_get(0)).map_err(error)?;
     let sql = "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE table_id = $1 AND part = -1 ORDER BY id";
     let markers: Result<Vec<(i64, String)>, Error> = async {

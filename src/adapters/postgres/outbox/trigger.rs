@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS cutover.outbox (
 CREATE INDEX IF NOT EXISTS outbox_order ON cutover.outbox (table_id, id);
 CREATE INDEX IF NOT EXISTS outbox_key ON cutover.outbox (table_id, key);
 CREATE TABLE IF NOT EXISTS cutover.reverse_turn (one boolean PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS cutover.reverse_back (one boolean PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cutover.reverse_image (
     table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (table_id, key, digest));
@@ -43,7 +44,7 @@ BEGIN
              WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
     END LOOP;
-    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_turn;
+    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_back;
 END $$;
 "#;
 
