@@ -14,7 +14,9 @@ use super::follow::{self, Sweep};
 use super::pace::ReadBudget;
 use super::reach::Reach;
 use super::trouble::cancelled;
-use super::{arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching};
+use super::{
+    arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
+};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;

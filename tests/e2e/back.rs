@@ -168,3 +168,19 @@ fn a_late_write_to_the_new_side_comes_back_when_rollback_is_asked_once_more() {
     assert!(again.out().contains("carried back books"), "{}", again.words());
     assert_eq!(stage.rows("cutover.outbox"), 0);
 }
+
+#[test]
+fn somebody_else_writing_the_old_side_is_named_by_table_and_key() {
+    let (stage, mut console) = let_in();
+    let strays = |stage: &Stage| stage.state().reverse.values().map(|r| r.strays).sum::<u64>();
+    assert_eq!(strays(&stage), 0, "what the console itself carries back is no stray write");
+    let key = stage.stray_write();
+    console.until("the stray write to be told", || strays(&stage) > 0);
+    let books = &stage.state().reverse["books"];
+    assert_eq!((books.strays, &books.stray_keys), (1, &vec![key]));
+    // An attribute no column carries was changed: nothing of the customers' is touched by it, and all comes back.
+    rolls_back(&stage);
+    console.expect_code(3);
+    let verdict = stage.expect_nothing_lost(Side::Old);
+    assert!(verdict.tally.new >= 60, "{verdict}");
+}

@@ -198,6 +198,23 @@ impl Stage {
         self.world().shop().oracle().tally().new
     }
 
+    /// Changes some book on the old side as somebody else would; gives its key.
+    pub fn stray_write(&self) -> String {
+        use aws_sdk_dynamodb::types::AttributeValue as Av;
+        let vars = self.world().vars();
+        self.runtime.block_on(async {
+            let dynamo = aws_sdk_dynamodb::Client::new(&session(&vars["AWS_ENDPOINT"], 3));
+            let page = dynamo.scan().table_name("CloudShelf-Books").limit(40).send().await.unwrap();
+            let ids = page.items().iter().filter_map(|i| i["bookId"].as_s().ok());
+            let id = ids.filter(|id| !id.starts_with("cutover-marker-")).last().unwrap().clone();
+            let update = dynamo.update_item().table_name("CloudShelf-Books").key("bookId", Av::S(id.clone()));
+            let update =
+                update.update_expression("SET shelf = :s").expression_attribute_values(":s", Av::S("7b".into()));
+            update.send().await.unwrap();
+            id
+        })
+    }
+
     /// Runs SQL in the target, as somebody else would.
     pub fn sql(&self, statements: &str) {
         self.runtime.block_on(async {
