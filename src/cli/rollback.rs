@@ -15,16 +15,18 @@ use crate::domain::plan::Plan;
 use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, way_back};
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
+use crate::engine::undo::drained;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, read_run, salvage_run};
 use crate::ports::Clock;
 use crate::report::offline;
 use crate::snapshot::{Context, Mode, build};
 use crate::workers::Captured;
+use crate::workers::reverse::possible;
 use crate::workers::undo::{Undo, UndoTell};
 
 /// How long a live console has to take the order before this terminal acts by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a live console has to finish before this terminal acts by itself.
+/// How long a live console may tell nothing before this terminal acts by itself.
 const FINISH: Duration = Duration::from_secs(30);
 
 /// How long a console that hung is kept from going forward.
@@ -49,7 +51,7 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
     }
     if state.status == RunStatus::RolledBack {
         say("this run is rolled back already");
-        return Ok(Exit::RolledBack);
+        return late(&folder, &plan, &state).await;
     }
     let seat = Seat::here();
     let order = Ask::RollBack { by: seat.name() };
@@ -63,31 +65,72 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
     by_hand(&folder, &plan, state, &seat).await
 }
 
+/// After a rollback: writes that reached the new side later are carried too.
+async fn late(folder: &RunFolder, plan: &Plan, state: &RunState) -> Result<Exit, Failure> {
+    // A run that ends at its target has no config any more, and a target that is gone has nothing to carry.
+    let Ok(config) = saved_config(folder) else { return Ok(Exit::RolledBack) };
+    if !possible(plan, state) {
+        return Ok(Exit::RolledBack);
+    }
+    let undo = world::undo_seat(&config.connections)?().await;
+    let waits = async {
+        let ports = (undo.reverse)().await.ok()?;
+        let armed = ports.outbox.armed(&plan.tables).await.ok()?;
+        let waiting = ports.outbox.waiting(&plan.tables).await.ok()?;
+        Some(armed && waiting.values().any(|w| w.records > 0))
+    };
+    if !tokio::time::timeout(PATIENCE * 10, waits).await.ok().flatten().unwrap_or(false) {
+        return Ok(Exit::RolledBack);
+    }
+    say("writes reached the new side since; carrying them back");
+    let seat = Seat::here();
+    let lock = folder.lock(&Holder::me(&seat.operator, &seat.host)).ok();
+    let machine = MachineClock::default();
+    let journal = lock.as_ref().and_then(|_| JournalWriter::reopen(folder).ok());
+    let (writer, state) = match journal {
+        Some((writer, record)) => (Some(writer), fold(&record.facts).unwrap_or_else(|_| state.clone())),
+        None => (None, state.clone()),
+    };
+    let teller = Teller { journal: Mutex::new((writer, state)), machine };
+    let drained = Box::pin(drained(plan, &undo.reverse, &teller, &MachineClock::default())).await;
+    drained.left.iter().for_each(|line| print(&format!("{line}\n")));
+    drained.evidence.iter().for_each(|e| print(&format!("  {}  {}\n", e.name, e.value)));
+    Ok(if drained.left.is_empty() { Exit::RolledBack } else { Exit::Stuck })
+}
+
 /// Watches the journal until the rollback has ended.
 async fn follow(folder: &RunFolder) -> Option<Exit> {
     let watched = async {
         let mut every = tokio::time::interval(Duration::from_millis(100));
+        let mut newest = (0, std::time::Instant::now());
         loop {
             every.tick().await;
+            // A console that carries writes back tells how far it is; one that hangs tells nothing.
+            if newest.1.elapsed() > FINISH {
+                return None;
+            }
             let Ok(record) = read_run(folder) else { continue };
             let Ok(state) = fold(&record.facts) else { continue };
+            if state.last_seq != newest.0 {
+                newest = (state.last_seq, std::time::Instant::now());
+            }
             match state.status {
                 RunStatus::RolledBack => {
                     let took = state.rollback.as_ref().and_then(|r| r.took_ms);
                     print(&format!("rolled back in {}\n", took.map_or("?".into(), crate::domain::at::brief)));
-                    return Exit::RolledBack;
+                    return Some(Exit::RolledBack);
                 }
                 RunStatus::Stuck => {
                     for line in state.rollback.iter().flat_map(|r| &r.stuck) {
                         print(&format!("{line}\n"));
                     }
-                    return Exit::Stuck;
+                    return Some(Exit::Stuck);
                 }
                 _ => {}
             }
         }
     };
-    tokio::time::timeout(FINISH, watched).await.ok()
+    watched.await
 }
 
 /// Goes back from this process: values by version from the places' history, facts into the journal if its lock
@@ -123,17 +166,24 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
         teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.name()), cause: Cause::Asked });
     }
     let undo = world::undo_seat(&config.connections)?().await;
-    let report = Undo {
+    let clock = std::sync::Arc::new(MachineClock::default());
+    let mut report = Undo {
         plan,
         switches: &*undo.switches,
         probes: &*undo.probes,
-        clock: std::sync::Arc::new(MachineClock::default()),
+        clock: std::sync::Arc::clone(&clock) as _,
         captured: &Captured::default(),
         tell: &teller,
         pass: format!("{}-{}", state.last_seq, std::process::id()),
     }
     .go(&way)
     .await;
+    if possible(plan, &state) {
+        say("the switches are back; carrying writes of the new side back");
+        let drained = Box::pin(drained(plan, &undo.reverse, &teller, &*clock)).await;
+        report.evidence.extend(drained.evidence);
+        report.stuck.extend(drained.left);
+    }
     if lock.is_none() {
         Box::pin(fence(folder, plan, &config, seat)).await;
     }

@@ -12,7 +12,7 @@ use crate::config::{Aws, Connections, Credentials, SslMode};
 use crate::domain::plan::{Plan, SignalSource};
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
-use crate::ports::{ErrorKind, PortError, Switches};
+use crate::ports::{ErrorKind, PortError, ReversePorts, Switches};
 use crate::workers::Ports;
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -45,15 +45,31 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
         ..DynamoSettings::new(&aws.region)
     };
     let (source, changes) = dynamodb::connect(&session, &settings)?;
+    let source = Arc::new(source);
     let switches = AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref());
     let watched = plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)));
     let metrics = watched.then(|| CloudWatchMetrics::new(&session, ends.cloudwatch.as_deref()));
+    let target = Arc::new(target(connections, &switches).await?);
+    Ok(Ports {
+        source: Arc::clone(&source) as _,
+        changes: Arc::new(changes),
+        target: Arc::clone(&target) as _,
+        reverse: Some(ReversePorts { outbox: target, items: source }),
+        switches: Arc::new(switches),
+        probes: Arc::new(probes()?),
+        metrics: metrics.map(|m| Arc::new(m) as _),
+        clock: Arc::new(MachineClock::default()),
+    })
+}
+
+/// The target database; asks for its password where the config says.
+async fn target(connections: &Connections, switches: &AwsSwitches) -> Result<PgTarget, Failure> {
     let pg = &connections.postgres;
     let password = match &pg.password {
         Some(reference) => Some(switches.resolve(reference).await?),
         None => None,
     };
-    let target = PgTarget::new(&PgSettings {
+    Ok(PgTarget::new(&PgSettings {
         host: pg.host.clone(),
         port: pg.port,
         database: pg.database.clone(),
@@ -66,16 +82,23 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
         },
         ca_file: pg.ca_file.clone(),
         pool: pg.pool,
-    })?;
-    Ok(Ports {
-        source: Arc::new(source),
-        changes: Arc::new(changes),
-        target: Arc::new(target),
-        switches: Arc::new(switches),
-        probes: Arc::new(probes()?),
-        metrics: metrics.map(|m| Arc::new(m) as _),
-        clock: Arc::new(MachineClock::default()),
-    })
+    })?)
+}
+
+/// Both ends of the way back for data, with clients of their own.
+async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
+    let aws = aws(connections);
+    let session = aws_session(&aws).await;
+    let ends = &aws.endpoints;
+    let settings = DynamoSettings {
+        endpoint: ends.dynamodb.clone(),
+        streams_endpoint: ends.streams.clone(),
+        ..DynamoSettings::new(&aws.region)
+    };
+    let (source, _) = dynamodb::connect(&session, &settings)?;
+    let switches = AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref());
+    let target = target(connections, &switches).await?;
+    Ok(ReversePorts { outbox: Arc::new(target), items: Arc::new(source) })
 }
 
 fn probes() -> Result<HttpProbes, PortError> {
@@ -88,6 +111,7 @@ fn probes() -> Result<HttpProbes, PortError> {
 pub fn undo_seat(connections: &Connections) -> Result<UndoSeat, Failure> {
     let aws = aws(connections);
     let probes = probes()?;
+    let connections = connections.clone();
     Ok(Box::new(move || {
         Box::pin(async move {
             let session = aws_session(&aws).await;
@@ -95,6 +119,11 @@ pub fn undo_seat(connections: &Connections) -> Result<UndoSeat, Failure> {
             UndoPorts {
                 switches: Arc::new(AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref())),
                 probes: Arc::new(probes),
+                // Made only once the switches are back: nothing of it may keep them waiting.
+                reverse: Box::new(move || {
+                    let connections = connections.clone();
+                    Box::pin(async move { reverse(&connections).await.map_err(|f| f.report.to_string()) })
+                }),
             }
         })
     }))

@@ -84,6 +84,7 @@ pub(super) static ROOT: &[Key] = &[
     may("load", Table(LOAD), "How the bulk load runs."),
     may("follow", Table(FOLLOW), "How changes are followed."),
     may("verify", Table(VERIFY), "How both sides are compared."),
+    may("reverse", Table(REVERSE), "How writes of the new side are carried back, so that a rollback loses none."),
     may("tables", List(TABLES), "Tables that move."),
     may("stays", List(STAYS), "Tables that are watched and never moved."),
     may("switches", List(SWITCHES), "Everything that can be switched, the freeze parameter included."),
@@ -143,6 +144,14 @@ pub(super) static FOLLOW: &[Key] = &[
     may("poll", Duration, "Pause between two reads of a shard that had nothing. Default: 250ms."),
     may("batch", Count, "Most changes applied in one transaction. Default: 500."),
     may("marker_every", Duration, "How often a marker measures the round trip. Default: 5s."),
+];
+
+pub(super) static REVERSE: &[Key] = &[
+    may("enabled", Bool, "Whether they are carried back. Default: true."),
+    may("poll", Duration, "Pause between two looks into an empty outbox. Default: 250ms."),
+    may("batch", Count, "Most records taken at a time. Default: 200."),
+    may("settle", Duration, "How long nothing may arrive before a rollback counts as drained. Default: 3s."),
+    may("patience", Duration, "How long a rollback may carry before it says what is left. Default: 2m."),
 ];
 
 pub(super) static VERIFY: &[Key] = &[
@@ -246,7 +255,7 @@ pub(super) static SIGNALS: &[Key] = &[
     may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
 ];
 pub(super) static SOURCES: &[&str] =
-    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "downtime", "trim"];
+    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "reverse", "strays", "downtime", "trim"];
 pub(super) static SIDES: &[&str] = &["old", "new", "both"];
 
 pub(super) static CLOUDWATCH: &[Key] = &[

@@ -28,7 +28,10 @@ pub fn name(event: &Event) -> String {
         | Event::StepHeld { step, .. }
         | Event::Confirmed { step, .. } => step,
         Event::Intent { id, .. } | Event::Outcome { id, .. } => id,
-        Event::TableLoaded { table, .. } | Event::CaptureStarted { table, .. } | Event::Verified { table, .. } => table,
+        Event::CarriedBack { table, .. }
+        | Event::TableLoaded { table, .. }
+        | Event::CaptureStarted { table, .. }
+        | Event::Verified { table, .. } => table,
         Event::Captured { switch, .. } => switch,
         Event::GateMet { gate, .. } | Event::GateBroken { gate, .. } => gate,
         other => return other.name().to_owned(),

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::handle::RollbackOrder;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, RunState, RunStatus, WayBack, way_back};
-use crate::ports::{Clock, Probes, Switches};
+use crate::ports::{Clock, Probes, ReversePorts, Switches};
 use crate::workers::Crew;
+use crate::workers::reverse::{Drained, drain, possible};
 use crate::workers::undo::{Undo, UndoReport, UndoTell};
 
 /// How long the second look waits for forward work that was under way when the order came.
@@ -26,7 +27,12 @@ pub struct UndoPorts {
     pub switches: Arc<dyn Switches>,
     /// Sends probes.
     pub probes: Arc<dyn Probes>,
+    /// Reaches both ends of the way back for data.
+    pub reverse: ReverseSeat,
 }
+
+/// Makes clients for the way back for data, or says why not.
+pub type ReverseSeat = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<ReversePorts, String>>>>>;
 
 /// Makes the way back's clients on its own runtime.
 pub type UndoSeat = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = UndoPorts>>> + Send>;
@@ -82,8 +88,10 @@ async fn serve(ports: UndoPorts, mut wires: Wires) {
             continue;
         }
         // The dispatcher journals the order; only a run that is already back has nothing to do.
+        wires.crew.goes_back();
         wires.crew.cancel_step();
-        let report = go_back(&ports, &mut wires).await;
+        let mut report = go_back(&ports, &mut wires).await;
+        carry_back(&ports, &wires, &mut report).await;
         wires.crew.rolled_back();
         let event = if report.stuck.is_empty() {
             Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence }
@@ -91,6 +99,30 @@ async fn serve(ports: UndoPorts, mut wires: Wires) {
             Event::RollbackStuck { what: report.stuck }
         };
         let _ = wires.tell.send(event);
+    }
+}
+
+/// Carries what customers wrote on the new side, once the switches are back. Their values never wait for it.
+async fn carry_back(ports: &UndoPorts, wires: &Wires, report: &mut UndoReport) {
+    let state = wires.state.borrow().clone();
+    if possible(&wires.plan, &state) {
+        let tell = Teller(wires.tell.clone());
+        let drained = drained(&wires.plan, &ports.reverse, &tell, &*wires.clock).await;
+        report.evidence.extend(drained.evidence);
+        report.stuck.extend(drained.left);
+    }
+}
+
+/// Makes the clients and drains.
+pub async fn drained(plan: &Plan, seat: &ReverseSeat, tell: &dyn UndoTell, clock: &dyn Clock) -> Drained {
+    match seat().await {
+        Ok(ports) => drain(plan, &ports, tell, clock).await,
+        Err(why) => Drained {
+            left: vec![format!(
+                "writes of the new side are not carried back ({why}); the switches are back; run `cutover rollback` again"
+            )],
+            ..Drained::default()
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::run::{
 };
 
 /// Number of event types.
-pub const KINDS: usize = 29;
+pub const KINDS: usize = 32;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -48,6 +48,9 @@ pub const fn kind(event: &Event) -> usize {
         Event::Approved { .. } => 26,
         Event::Voted { .. } => 27,
         Event::GateHeld { .. } => 28,
+        Event::CarriedBack { .. } => 29,
+        Event::ReverseConflicts { .. } => 30,
+        Event::StrayWrites { .. } => 31,
     }
 }
 
@@ -126,6 +129,22 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             })
             .boxed(),
         28 => (id(), any::<i64>()).prop_map(|(gate, held_ms)| Event::GateHeld { gate, held_ms }).boxed(),
+        29 => (id(), proptest::array::uniform3(rows()), option::of(rows()), vec(text(), 0..3))
+            .prop_map(|(table, [carried, merged, conflicts], left, keys)| Event::CarriedBack {
+                table,
+                carried,
+                merged,
+                conflicts,
+                left,
+                keys,
+            })
+            .boxed(),
+        30 => (id(), rows(), vec(text(), 0..3), text())
+            .prop_map(|(table, count, keys, kept)| Event::ReverseConflicts { table, count, keys, kept })
+            .boxed(),
+        31 => (id(), rows(), vec(text(), 0..3))
+            .prop_map(|(table, count, keys)| Event::StrayWrites { table, count, keys })
+            .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }
 }

@@ -29,6 +29,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let _ = writeln!(out, "CRITERION   {} {}: {} {ok}", c.name, c.wanted, c.measured);
     }
     rollback(&mut out, s, state);
+    reverse(&mut out, state);
     let _ = writeln!(out, "JOURNAL     {} ({} facts)", journal.display(), state.last_seq);
     out
 }
@@ -164,6 +165,35 @@ fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
     }
     for line in r.stuck.iter().filter(|_| s.status == RunStatus::Stuck) {
         let _ = writeln!(out, "BY HAND     {line}");
+    }
+}
+
+/// What came back by table, what did not, and who else wrote the old side.
+fn reverse(out: &mut String, state: &RunState) {
+    for (table, r) in &state.reverse {
+        if let Some(carried) = r.carried {
+            let left = match r.left {
+                Some(0) => "none left".to_owned(),
+                Some(n) => format!("{} NOT CARRIED", grouped(n)),
+                None => "nobody knows how many are left".to_owned(),
+            };
+            let _ = writeln!(
+                out,
+                "REVERSE     {table}: {} keys carried back, {} merged, {} changed by both sides, {left}",
+                grouped(carried),
+                r.merged,
+                r.conflicts
+            );
+        }
+        for (what, keys) in [("conflicts", &r.conflict_keys), ("left", &r.left_keys)] {
+            if !keys.is_empty() {
+                let _ = writeln!(out, "            {what} {}", keys.join(", "));
+            }
+        }
+        if r.strays > 0 {
+            let _ = writeln!(out, "STRAY       {table}: {} writes to the old side by somebody else", grouped(r.strays));
+            let _ = writeln!(out, "            keys {}", r.stray_keys.join(", "));
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn plan() -> Plan {
         load: Load { segments: 1, workers: 1, read_budget_rcu: None },
         follow: Follow { poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
         verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10, ..Verify::default() },
+        reverse: crate::domain::plan::Reverse::default(),
     }
 }
 

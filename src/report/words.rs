@@ -113,6 +113,33 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::RollbackStuck { what } => {
             return words_at(Level::Error, &format!("rollback is stuck. {}", what.join(" ")));
         }
+        Event::CarriedBack { table, carried, merged, conflicts, left, keys } => {
+            let also = format!("{merged} merged, {conflicts} changed by both sides");
+            match left {
+                Some(0) => format!("{table} carried back {carried} keys, {also}, none left."),
+                left => {
+                    let left = left.map_or_else(|| "?".to_owned(), |n| n.to_string());
+                    let keys =
+                        if keys.is_empty() { String::new() } else { format!(" first keys {}.", keys.join(", ")) };
+                    let text = format!("{table} carried back {carried} keys, {also}, {left} writes NOT carried.{keys}");
+                    return words_at(Level::Error, &text);
+                }
+            }
+        }
+        Event::ReverseConflicts { table, count, keys, kept } => {
+            let text = format!(
+                "{table} {count} keys changed by both sides, the {kept} side's value stays. keys {}.",
+                keys.join(", ")
+            );
+            return words_at(Level::Warn, &text);
+        }
+        Event::StrayWrites { table, count, keys } => {
+            let text = format!(
+                "{table} on the old side was written {count} times by somebody else. keys {}.",
+                keys.join(", ")
+            );
+            return words_at(Level::Error, &text);
+        }
         Event::RunFinished => "run finished.".to_owned(),
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
     };

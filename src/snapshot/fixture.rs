@@ -267,6 +267,7 @@ pub(crate) fn plan() -> Plan {
         load: Load { segments: 8, workers: 6, read_budget_rcu: None },
         follow: Follow { poll_ms: 200, batch: 100, marker_every_ms: 5_000 },
         verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50, ..Verify::default() },
+        reverse: crate::domain::plan::Reverse::default(),
     }
 }
 

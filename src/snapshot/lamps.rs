@@ -126,8 +126,19 @@ fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String
     }
 }
 
+/// The last stray write, by table and key.
+fn stray(cx: &Context<'_>) -> Option<String> {
+    let (table, gauge) = cx.measured.reverse.tables.iter().find(|(_, g)| g.strays > 0)?;
+    let key = gauge.stray_key.as_deref().unwrap_or("?");
+    Some(format!("stray write {table} {key}"))
+}
+
 /// The worst share of failed probes. Refusals that were ordered by the freeze do not count.
 fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
+    // Data that somebody writes to the wrong side is worse than any failed request.
+    if let Some(stray) = stray(cx) {
+        return (stray, Health::Fail);
+    }
     let mut watched: Vec<(&str, SignalRow)> = Vec::new();
     for (signal, row) in cx.plan.signals.iter().zip(signals) {
         if let Signal { source: SignalSource::ProbeErrors(probe), .. } = signal {

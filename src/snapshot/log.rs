@@ -183,6 +183,24 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             info("undo", format!("done in {}{read}", brief(*took_ms)))
         }
         Event::RollbackStuck { what } => error("undo", format!("STUCK: {}", what.join("; "))),
+        Event::CarriedBack { table, carried, merged, conflicts, left, keys } => {
+            let text =
+                format!("{table} {} keys carried back, {merged} merged, {conflicts} conflicts", grouped(*carried));
+            match left {
+                Some(0) => info("reverse", text),
+                left => {
+                    let left = left.map_or_else(|| "?".to_owned(), grouped);
+                    error("reverse", format!("{text}, {left} NOT carried: {}", brief_list(keys)))
+                }
+            }
+        }
+        Event::ReverseConflicts { table, count, keys, kept } => {
+            warn("reverse", format!("{table} {count} keys changed by both sides, {kept} kept: {}", brief_list(keys)))
+        }
+        Event::StrayWrites { table, count, keys } => error(
+            "stray",
+            format!("{table} on the old side written {count} times by somebody else: {}", brief_list(keys)),
+        ),
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

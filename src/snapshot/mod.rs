@@ -368,6 +368,9 @@ pub struct Rollback {
     /// The whole plan of it, priced.
     #[serde(default)]
     pub what_if: WhatIf,
+    /// Whether these writes are carried back by the rollback itself.
+    #[serde(default)]
+    pub carries: bool,
     /// When stuck: what to do by hand.
     pub stuck: Vec<String>,
     /// Ordered, and how long ago it began or how long it took.

@@ -4,12 +4,15 @@ use super::build::Context;
 use super::what_if::what_if;
 use super::words::{age, human, with_unit};
 use super::{Health, Rollback};
-use crate::domain::gauge::{Phase, Readiness};
+use crate::domain::gauge::{Phase, Readiness, ReverseState};
 use crate::domain::plan::StepKind;
 use crate::domain::run::{RunStatus, StepStatus, WayBack, way_back};
 
 /// A proof of readiness older than this proves nothing, in milliseconds.
 const PROOF_LASTS_MS: i64 = 120_000;
+
+/// Carrying that was not seen for this long counts as down, in milliseconds.
+pub(super) const REVERSE_LASTS_MS: i64 = 15_000;
 
 pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
     let way = way_back(cx.plan, cx.state);
@@ -34,20 +37,25 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         actions,
         estimate_ms,
         at_risk,
+        carries: cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS),
         stuck: found.map(|r| r.stuck.clone()).unwrap_or_default(),
         took_ms,
         evidence: found.map(|r| r.evidence.clone()).unwrap_or_default(),
     }
 }
 
-/// Writes that would stay behind. Before anything was accepted on the new side that is none.
-fn at_risk(cx: &Context<'_>) -> Option<u64> {
+/// Whether customers may have written on the new side.
+fn open(cx: &Context<'_>) -> bool {
     let accepted = cx.state.downtime.accepted.is_some() && cx.state.decided.is_some();
     // Without a freeze writes may land on the new side from the first switch on.
-    let open = accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some());
+    accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some())
+}
+
+/// Writes that would stay behind. Before anything was accepted on the new side that is none.
+fn at_risk(cx: &Context<'_>) -> Option<u64> {
     match cx.measured.at_risk {
         Some(n) => Some(n),
-        None if open => None,
+        None if open(cx) => None,
         None => Some(0),
     }
 }
@@ -77,6 +85,11 @@ fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Opt
                 return (Health::Unknown, format!("? last proven {} ago", age(old)));
             }
             let about = estimate_ms.map_or_else(|| "?".to_owned(), |ms| format!("~{}s", (ms + 999) / 1000));
+            if open(cx)
+                && let Some((health, text)) = reverse(cx, at_risk)
+            {
+                return (health, text);
+            }
             match at_risk {
                 Some(0) => (Health::Ok, format!("ARMED {about} 0 at risk")),
                 Some(n) => (Health::Look, format!("ARMED {} writes stay behind", human(n))),
@@ -90,6 +103,36 @@ fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Opt
         }
         Readiness::Unknown => (Health::Unknown, "?".to_owned()),
     }
+}
+
+/// What the way back for data says about the price; `None` while it has nothing to add.
+fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
+    let reverse = &cx.measured.reverse;
+    let risk = at_risk.map_or_else(|| "?".to_owned(), human);
+    match &reverse.state {
+        ReverseState::Off => None,
+        ReverseState::Running { at } if cx.measured.at.since(*at) <= REVERSE_LASTS_MS => {
+            let unfit: u64 = reverse.tables.values().map(|t| t.unfit).sum();
+            if unfit > 0 {
+                return Some((Health::Look, format!("ARMED {} cannot come back", human(unfit))));
+            }
+            // What waits is carried after the switches are back; it costs time, and nothing is lost.
+            let waits = reverse.waiting();
+            let seconds = seconds_to_carry(waits, reverse.rate);
+            (waits > 0).then(|| (Health::Ok, format!("ARMED {} at risk ~{seconds}s", human(waits))))
+        }
+        ReverseState::Running { at } | ReverseState::Down { since: at, .. } => {
+            Some((Health::Fail, format!("REVERSE DOWN {}: {risk} at risk", age(cx.measured.at.since(*at)))))
+        }
+        ReverseState::Armed { .. } => Some((Health::Look, format!("ARMED {risk} not carried yet"))),
+        ReverseState::NotReady { .. } => Some((Health::Look, format!("ARMED {risk} stay: no reverse"))),
+    }
+}
+
+/// At the rate of the last seconds, never under one second.
+fn seconds_to_carry(waiting: u64, rate: f64) -> u64 {
+    let rate = if rate >= 1.0 { rate } else { 50.0 };
+    ((waiting as f64 / rate).ceil() as u64).max(1)
 }
 
 fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
@@ -114,6 +157,9 @@ fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
         list.push("nothing to undo: no switch has moved".to_owned());
     } else {
         list.push("read every switch back".to_owned());
+        if open(cx) && !matches!(cx.measured.reverse.state, ReverseState::Off | ReverseState::NotReady { .. }) {
+            list.push(format!("carry {} writes of the new side back", human(cx.measured.reverse.waiting())));
+        }
     }
     list
 }

@@ -138,6 +138,8 @@ pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {
     let health = match reading.fresh(cx.measured.at, signal.stale_ms) {
         // An interruption that has not begun is not unknown.
         None if signal.source == SignalSource::Downtime && cx.state.downtime.refused.is_none() => Health::Idle,
+        // Nobody is on the new side yet: nothing has to come back.
+        None if signal.source == SignalSource::ReverseLag && cx.state.downtime.accepted.is_none() => Health::Idle,
         None => Health::Unknown,
         Some(value) => judge(&signal.source, value, limit),
     };

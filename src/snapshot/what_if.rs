@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::build::Context;
+use super::rollback::REVERSE_LASTS_MS;
 use super::words::{age, human, with_unit};
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
@@ -143,6 +144,7 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     }
     let lost = match at_risk {
         Some(0) => "no write".to_owned(),
+        Some(_) if cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS) => "no write".to_owned(),
         Some(n) => format!("{} writes made on the new side would stay behind", human(n)),
         None => "? writes made on the new side: nobody knows how many would stay behind".to_owned(),
     };

@@ -246,6 +246,7 @@ pub(super) fn banner(snapshot: &Snapshot, state: &ViewState, width: usize) -> Op
         let about = back.estimate_ms.map_or_else(|| "(? s)".to_owned(), |ms| format!("(~{} s)", (ms + 999) / 1000));
         let risk = match back.at_risk {
             Some(0) => String::new(),
+            Some(n) if back.carries => format!(" {} WRITES COME BACK.", words::human(n)),
             Some(n) => format!(" {} WRITES STAY BEHIND.", words::human(n)),
             None => " WRITES AT RISK: ?.".to_owned(),
         };

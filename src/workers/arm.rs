@@ -41,6 +41,7 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
         crew.facts.state(captured).await.map_err(|e| not_recorded(&e))?;
         found.push(evidence(format!("captured {}", switch.id), shown, crew.wall(), switch.place()));
     }
+    found.extend(super::reverse::arm(crew).await?);
     super::watch::read_way_back(crew).await;
     Ok(found)
 }

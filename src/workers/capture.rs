@@ -38,6 +38,20 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -
             "save what counts, then: DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'",
         ));
     }
+    if !again && let Some(ports) = crew.reverse_ports() {
+        // What an older run captured and never carried is nowhere else.
+        if ports.outbox.armed(&crew.plan.tables).await.map_err(|e| step_error(&e))? {
+            let waiting = ports.outbox.waiting(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
+            let waiting: u64 = waiting.values().map(|w| w.records).sum();
+            if waiting > 0 {
+                return Err(world(
+                    format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
+                    "carry them with `cutover rollback` of the earlier run, or drop them: SELECT cutover.stop_capture()",
+                ));
+            }
+        }
+        ports.outbox.disarm(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
+    }
     // Children first, so that no reference is left dangling while tables are emptied.
     let mut tables = super::load::in_order(&crew.plan.tables);
     tables.reverse();

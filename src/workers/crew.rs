@@ -14,7 +14,9 @@ use super::follow::{self, Sweep};
 use super::pace::ReadBudget;
 use super::reach::Reach;
 use super::trouble::cancelled;
-use super::{arm, capture, drain, freeze, load, parked, preflight, set_up, smoke, switch, verify, watch as watching};
+use super::{
+    arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
+};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
@@ -23,7 +25,7 @@ use crate::domain::run::{Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::value::Key;
 use crate::domain::verify::Finding;
-use crate::ports::{Changes, Clock, Facts, Metrics, Probes, Source, Switches, Target};
+use crate::ports::{Changes, Clock, Facts, Metrics, Probes, ReversePorts, Source, Switches, Target};
 
 /// Keeps the differences one pass over a table found.
 pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
@@ -41,6 +43,8 @@ pub struct Ports {
     pub switches: Arc<dyn Switches>,
     /// Probes.
     pub probes: Arc<dyn Probes>,
+    /// The way back for data, if the plan wants one.
+    pub reverse: Option<ReversePorts>,
     /// Metrics, if any are read.
     pub metrics: Option<Arc<dyn Metrics>>,
     /// This machine's time.
@@ -124,6 +128,8 @@ pub struct Crew {
     pub(super) in_flight: AtomicUsize,
     /// Set once customers may write on the new side.
     pub(super) let_in: AtomicBool,
+    /// Set when a rollback is ordered, before the first switch goes back.
+    pub(super) going_back: AtomicBool,
     /// Set while writes are frozen, so that the write probe is looked at closely.
     pub(super) frozen: AtomicBool,
     /// Read capacity, shared by the load and every comparison.
@@ -141,6 +147,7 @@ pub struct Crew {
     tasks: TaskTracker,
     watching: AtomicBool,
     following: AtomicBool,
+    carrying: AtomicBool,
 }
 
 impl Crew {
@@ -179,6 +186,7 @@ impl Crew {
             dead: Dead::default(),
             in_flight: AtomicUsize::new(0),
             let_in: AtomicBool::new(false),
+            going_back: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             budget,
             turn: Turn::default(),
@@ -190,6 +198,7 @@ impl Crew {
             tasks: TaskTracker::new(),
             watching: AtomicBool::new(false),
             following: AtomicBool::new(false),
+            carrying: AtomicBool::new(false),
         })
     }
 
@@ -203,8 +212,28 @@ impl Crew {
         }
     }
 
+    /// The way back for data, unless the plan wants none.
+    pub(super) fn reverse_ports(&self) -> Option<ReversePorts> {
+        self.ports.reverse.clone().filter(|_| self.plan.reverse.enabled)
+    }
+
+    /// Starts carrying writes of the new side back. Idempotent. Only once customers may write there.
+    pub fn ensure_carrying(self: &Arc<Self>) {
+        if !self.carrying.swap(true, Ordering::AcqRel) {
+            self.spawn(reverse::carry_back(Arc::clone(self)));
+        }
+    }
+
+    /// A rollback was ordered: from now on the old side's customers win, and their writes are no strays.
+    pub fn goes_back(&self) {
+        self.going_back.store(true, Ordering::Release);
+    }
+
     /// Starts following every table. Idempotent. Only after the load has ended.
     pub fn ensure_following(self: &Arc<Self>) {
+        if self.let_in.load(Ordering::Acquire) {
+            self.ensure_carrying();
+        }
         if self.following.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -356,6 +385,9 @@ impl Crew {
         }
         let thaw = self.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
         self.let_in.store(thaw.is_some_and(|s| s.attempts > 0), Ordering::Release);
+        if state.rollback.is_some() {
+            self.goes_back();
+        }
         if let (Some(refused), None) = (state.downtime.refused, state.downtime.accepted) {
             // The monotonic clock died with the last process; the wall clock is the best that is left.
             self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);

@@ -134,7 +134,8 @@ impl<'c> Follower<'c> {
                 }
                 Err(stopped) => return stopped,
             }
-            while *self.crew.paused.borrow() {
+            // The old side is watched through a pause: a stray write must not go unseen.
+            while *self.crew.paused.borrow() && !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
                 self.crew.board.table(&self.table.id, |g| g.phase = Phase::Paused);
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -250,7 +251,14 @@ impl<'c> Follower<'c> {
         }
         let count = gathered.changes.len() as u64;
         let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
-        let batch = build(self.table, &self.mapping, gathered);
+        let watched = self.crew.let_in.load(std::sync::atomic::Ordering::Acquire);
+        let images = watched.then(|| super::stray::images(&self.mapping, &gathered.changes));
+        let mut batch = build(self.table, &self.mapping, gathered);
+        if let Some(images) = images {
+            // Customers write on the new side: nothing of the old one is applied there any more.
+            super::stray::tell(self.crew, self.table, &images).await?;
+            batch.rows.clear();
+        }
         let (positions, finished) = (batch.positions.clone(), batch.finished.clone());
         let expired = batch.expired;
         let applied: Applied = self.crew.ports.target.apply(self.table, batch).await?;
@@ -281,7 +289,9 @@ impl<'c> Follower<'c> {
         let now = self.crew.mono();
         if now - self.last_retry >= RETRY_PARKED_MS {
             self.last_retry = now;
-            parked::retry(self.crew, self.table).await?;
+            if !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
+                parked::retry(self.crew, self.table).await?;
+            }
         }
         if now - self.last_ledger >= LEDGER_MS {
             self.last_ledger = now;

@@ -89,8 +89,10 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
         crew.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
     }
     // Durable in the target: what customers write from here on is nowhere else, and no later run may empty it.
-    super::capture::let_in(crew).await.map_err(|e| step_error(&e))?;
+    // Changes of the old side are only watched from here on: a late one must not touch what customers write.
     crew.let_in.store(true, Ordering::Release);
+    super::capture::let_in(crew).await.map_err(|e| step_error(&e))?;
+    crew.ensure_carrying();
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
     let action = Action::RestoreSwitch { switch: switch.id.clone(), version };
     let read_back = set(crew, step, attempt, switch, &value, action).await?;

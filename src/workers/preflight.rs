@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::crew::{Crew, Ports};
 use super::schema;
 use super::trouble::evidence;
+use crate::domain::mapping::survey;
 use crate::domain::plan::{Plan, Severity, Table, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
 use crate::ports::{ErrorKind, PortError, Verdict};
@@ -62,6 +63,9 @@ pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         });
     }
     rows.extend(target(plan, ports).await);
+    if plan.reverse.enabled {
+        rows.extend(plan.tables.iter().map(way_back));
+    }
     for switch in &plan.switches {
         let what = format!("switch {}", switch.id);
         rows.push(match ports.switches.read(switch).await {
@@ -89,6 +93,19 @@ pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         });
     }
     rows
+}
+
+/// Says which tables have no way back. No reason to stay: the price of a rollback says what it would leave behind.
+fn way_back(table: &Table) -> CheckRow {
+    let what = format!("way back {}", table.id);
+    let survey = survey(table);
+    match (survey.blocks.is_empty(), survey.notes.is_empty()) {
+        (false, _) => {
+            CheckRow::ok(what, format!("NONE, a rollback leaves writes behind: {}", survey.blocks.join("; ")))
+        }
+        (true, true) => CheckRow::ok(what, "every column has an inverse"),
+        (true, false) => CheckRow::ok(what, format!("without: {}", survey.notes.join("; "))),
+    }
 }
 
 async fn source(ports: &Ports, table: &Table) -> Vec<CheckRow> {

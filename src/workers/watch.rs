@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::crew::Crew;
-use crate::domain::gauge::{Count, LatencyWindow, Phase, Readiness};
+use crate::domain::gauge::{Count, LatencyWindow, Phase, Readiness, ReverseState};
 use crate::domain::plan::{Metric, Probe, SignalSource, Table};
 use crate::ports::Verdict;
 
@@ -33,6 +33,7 @@ pub fn start(crew: &Arc<Crew>) {
     crew.spawn(watch_metrics(Arc::clone(crew)));
     crew.spawn(watch_way_back(Arc::clone(crew)));
     crew.spawn(watch_risk(Arc::clone(crew)));
+    crew.spawn(super::reverse::watch(Arc::clone(crew)));
 }
 
 async fn watch_probe(crew: Arc<Crew>, probe: Probe) {
@@ -163,6 +164,13 @@ pub fn own_changes(crew: &Crew) -> u64 {
 async fn watch_risk(crew: Arc<Crew>) {
     let mut settling = 3;
     while settling > 0 {
+        // Where changes are captured, what waits is counted exactly.
+        let captured =
+            crew.board.put(|m| !matches!(m.reverse.state, ReverseState::Off | ReverseState::NotReady { .. }));
+        if captured {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        }
         let base = crew.writes_at_thaw.load(Ordering::Acquire);
         let risk = if base >= 0 {
             let own = own_changes(&crew) - crew.applied_at_thaw.load(Ordering::Acquire).min(own_changes(&crew));

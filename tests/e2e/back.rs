@@ -1,11 +1,11 @@
 //! `cutover rollback` from another terminal: with the console alive, hanging, killed, and itself killed.
 
-use cutover::domain::run::{RunStatus, Standing, StepStatus};
+use cutover::domain::run::{Event, RunStatus, Standing, StepStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
 
 use super::console::Console;
-use super::stage::{Options, Stage};
+use super::stage::{Day, Options, Stage};
 
 /// A console that has switched and has not thawed yet.
 fn switched(pause: u32) -> (Stage, Console) {
@@ -71,4 +71,116 @@ fn a_rollback_that_is_killed_itself_is_asked_for_again() {
     // Asked once more, there is nothing left to do.
     stage.start(&["rollback"], None).expect_code(3);
     stage.expect_nothing_lost(Side::Old);
+}
+
+/// A console that has let customers in on the new side, where they have written for a while.
+fn let_in() -> (Stage, Console) {
+    let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
+    let mut console = stage.run(None);
+    console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
+    console.until("writes on the new side", || stage.written_on_the_new_side() >= 60);
+    (stage, console)
+}
+
+/// Everything came back: the old side holds what both sides acknowledged, and the facts say so table by table.
+fn everything_came_back(stage: &Stage) {
+    let verdict = stage.expect_nothing_lost(Side::Old);
+    assert!(verdict.tally.new >= 60, "nobody wrote on the new side: {verdict}");
+    let state = stage.state();
+    for table in ["books", "users", "orders"] {
+        let reverse = state.reverse.get(table).unwrap_or_else(|| panic!("nothing is said of {table}"));
+        assert_eq!(reverse.left, Some(0), "{table}");
+        assert!(reverse.carried.is_some(), "{table}");
+        assert_eq!(reverse.strays, 0, "our own writes were taken for a stranger's: {:?}", reverse.stray_keys);
+    }
+    let carried: u64 = state.reverse.values().filter_map(|r| r.carried).sum();
+    assert!(carried >= 20, "only {carried} keys were carried back");
+    let facts = stage.facts();
+    let last = |which: fn(&Event) -> bool| facts.iter().rposition(|f| which(&f.event)).expect("a fact");
+    assert!(last(|e| matches!(e, Event::CarriedBack { .. })) < last(|e| matches!(e, Event::RolledBack { .. })));
+    assert_eq!(stage.rows("cutover.outbox"), 0);
+}
+
+#[test]
+fn a_rollback_after_the_thaw_carries_every_write_back() {
+    let (stage, mut console) = let_in();
+    rolls_back(&stage);
+    console.expect_code(3);
+    everything_came_back(&stage);
+}
+
+#[test]
+fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    let before = stage.written_on_the_new_side();
+    // Nobody carries now: what customers write waits in the outbox.
+    while stage.written_on_the_new_side() < before + 40 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(stage.rows("cutover.outbox") > 0);
+    rolls_back(&stage);
+    everything_came_back(&stage);
+}
+
+#[test]
+fn a_rollback_that_is_killed_while_it_carries_goes_on_when_it_is_asked_again() {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    let before = stage.written_on_the_new_side();
+    while stage.written_on_the_new_side() < before + 60 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut first = stage.start(&["rollback"], None);
+    let waiting = stage.rows("cutover.outbox");
+    first.until("some records to be carried", || stage.rows("cutover.outbox") < waiting);
+    first.signal(Signal::KILL);
+    first.expect_killed();
+    assert_eq!(stage.state().status, RunStatus::RollingBack);
+    stage.expect_old_values();
+    rolls_back(&stage);
+    everything_came_back(&stage);
+}
+
+#[test]
+fn a_rollback_killed_between_two_tables_says_the_same_when_it_is_asked_again() {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    stage.start(&["rollback"], Some("carried_back:books")).expect_killed();
+    assert_eq!(stage.state().status, RunStatus::RollingBack);
+    rolls_back(&stage);
+    everything_came_back(&stage);
+}
+
+#[test]
+fn a_late_write_to_the_new_side_comes_back_when_rollback_is_asked_once_more() {
+    let (stage, mut console) = let_in();
+    rolls_back(&stage);
+    console.expect_code(3);
+    // Not a customer of the shop: its account knows nothing of this, so it is taken back below.
+    stage.sql("UPDATE books SET stock_quantity = stock_quantity + 1 WHERE id = (SELECT id FROM books LIMIT 1)");
+    assert_eq!(stage.rows("cutover.outbox"), 1);
+    let mut again = stage.start(&["rollback"], None);
+    again.expect_code(3);
+    assert!(again.out().contains("carried back books"), "{}", again.words());
+    assert_eq!(stage.rows("cutover.outbox"), 0);
+}
+
+#[test]
+fn somebody_else_writing_the_old_side_is_named_by_table_and_key() {
+    let (stage, mut console) = let_in();
+    let strays = |stage: &Stage| stage.state().reverse.values().map(|r| r.strays).sum::<u64>();
+    assert_eq!(strays(&stage), 0, "what the console itself carries back is no stray write");
+    let key = stage.stray_write();
+    console.until("the stray write to be told", || strays(&stage) > 0);
+    let books = &stage.state().reverse["books"];
+    assert_eq!((books.strays, &books.stray_keys), (1, &vec![key]));
+    // An attribute no column carries was changed: nothing of the customers' is touched by it, and all comes back.
+    rolls_back(&stage);
+    console.expect_code(3);
+    let verdict = stage.expect_nothing_lost(Side::Old);
+    assert!(verdict.tally.new >= 60, "{verdict}");
 }

@@ -53,6 +53,7 @@ pub fn plan() -> Plan {
         load: Load { segments: 1, workers: 1, read_budget_rcu: None },
         follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
         verify: Verify { floor: 1.0, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
+        reverse: cutover::domain::plan::Reverse::default(),
     }
 }
 

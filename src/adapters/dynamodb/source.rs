@@ -47,6 +47,10 @@ impl DynamoSource {
         Self { sdk, wire, limit, consistent, keys: Mutex::default() }
     }
 
+    pub(super) const fn sdk(&self) -> &Client {
+        &self.sdk
+    }
+
     /// Asks for one page. `what` is added to the request: `"Select":"COUNT"`.
     async fn scan(
         &self,
@@ -99,7 +103,7 @@ impl DynamoSource {
         Ok(key)
     }
 
-    async fn marker_key(&self, table: &Table, nonce: &str) -> PortResult<HashMap<String, AttributeValue>> {
+    pub(super) async fn marker_key(&self, table: &Table, nonce: &str) -> PortResult<HashMap<String, AttributeValue>> {
         let refuse = |why: &str| {
             PortError::new(ErrorKind::Invalid, "write a marker", &table.source, why)
                 .advise("markers need a text partition key; without one the drain cannot be proven by a marker")

@@ -22,6 +22,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Attr, Item};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
+mod items;
 mod wire;
 
 const REGION: &str = "eu-west-1";

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use deadpool_postgres::{Pool, Transaction};
 use tokio_postgres::Error;
 
-use super::book;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::trouble;
 use super::write::{self, Way};
+use super::{book, outbox};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
@@ -80,6 +80,7 @@ pub(super) async fn apply(
 async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
     let mut client = retry::client(pool, place).await?;
     let tx = client.transaction().await?;
+    outbox::ours(&tx, &shape.main.name, work.rows.len() + work.removals.len() + work.parks.len() > 0).await?;
     fence(&tx, shape, work).await?;
     let mut applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
 

@@ -60,6 +60,7 @@ impl PgBulk {
     ) -> Result<Applied, Failure> {
         let mut client = retry::client(&self.pool, &self.place).await?;
         let tx = client.transaction().await?;
+        tx.batch_execute(super::outbox::OURS).await?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
         let id = &self.shape.id;
         let count = rows.len();

@@ -17,6 +17,7 @@ mod ledger;
 mod names;
 mod numeric;
 mod orphans;
+mod outbox;
 mod read;
 mod retry;
 mod rows;

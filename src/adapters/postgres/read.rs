@@ -131,7 +131,7 @@ pub(super) async fn fetch(
 }
 
 /// A row whose first column says which key it belongs to, from 1.
-fn numbered(row: &Row, types: &[ColumnType]) -> Option<(usize, OwnedRow)> {
+pub(super) fn numbered(row: &Row, types: &[ColumnType]) -> Option<(usize, OwnedRow)> {
     let n: i64 = row.try_get(0).ok()?;
     let cells = types
         .iter()

@@ -21,9 +21,9 @@ pub(super) struct Part {
     /// `COPY (SELECT …) TO STDOUT`.
     pub copy_out: String,
     /// Columns that rows are ordered by within one parent.
-    order: String,
+    pub order: String,
     /// For a child: its columns that hold the parent's key, in the order of the parent's key columns.
-    parent_key: Vec<String>,
+    pub parent_key: Vec<String>,
 }
 
 /// A main table with its children.
@@ -153,6 +153,22 @@ impl Shape {
             fetch,
             fetch_children,
         }
+    }
+
+    /// Names of the key columns.
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().filter_map(|i| self.main.names.get(*i)).map(String::as_str)
+    }
+
+    /// Types of the key columns.
+    pub(super) fn key_types(&self) -> Vec<ColumnType> {
+        self.key.iter().filter_map(|i| self.main.types.get(*i)).copied().collect()
+    }
+
+    /// The SELECT list of the key columns, in the form the decoder knows.
+    pub(super) fn key_select(&self) -> String {
+        let each = self.key_names().zip(self.key_types()).map(|(n, ty)| format!("t.{}::{}", ident(n), read_as(ty)));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// The key cells of a main row.

@@ -51,11 +51,19 @@ impl PgTarget {
         row.try_get(0).map_err(self.error("ask", "the server"))
     }
 
-    async fn client(&self) -> PortResult<Object> {
+    pub(super) async fn client(&self) -> PortResult<Object> {
         retry::client(&self.pool, &self.place).await
     }
 
-    fn shape(&self, table: &Table) -> Arc<Shape> {
+    pub(super) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(super) fn shape(&self, table: &Table) -> Arc<Shape> {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         match shapes.get(&table.id) {
             Some((known, shape)) if known == table => Arc::clone(shape),
@@ -68,7 +76,7 @@ impl PgTarget {
     }
 
     #[allow(clippy::unused_self)]
-    fn error<'e>(&self, tried: &'e str, on: &'e str) -> impl Fn(Error) -> PortError + use<'e> {
+    pub(super) fn error<'e>(&self, tried: &'e str, on: &'e str) -> impl Fn(Error) -> PortError + use<'e> {
         move |e| trouble::error(&e, tried, on)
     }
 }
@@ -154,6 +162,7 @@ impl Target for PgTarget {
             }
         }
         let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute(super::outbox::OURS).await.map_err(&error)?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
         if !there.is_empty() {
             tx.batch_execute("SAVEPOINT quick").await.map_err(&error)?;
@@ -195,6 +204,9 @@ impl Target for PgTarget {
         let error = self.error("store the start of following", &table.id);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
+        // Also how customers are let in, which must wait for forward work that is under way.
+        let alone = format!("SELECT pg_advisory_xact_lock({})", super::outbox::THAW);
+        tx.batch_execute(&alone).await.map_err(&error)?;
         tx.execute(
             "INSERT INTO cutover.stream (table_id, stream) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             &[&table.id, &stream],

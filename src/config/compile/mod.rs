@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::{Follow, Load, Plan, StaysTable, Verify};
+use crate::domain::plan::{Follow, Load, Plan, Reverse, StaysTable, Verify};
 
 /// Compiles the plan. Every list keeps its length and order, so that `steps[3]` means the same in both.
 pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan {
@@ -23,6 +23,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
     }
     let load = root.table("load", keys::LOAD);
     let follow = root.table("follow", keys::FOLLOW);
+    let reverse = root.table("reverse", keys::REVERSE);
     let verify = root.table("verify", keys::VERIFY);
     Plan {
         environment: root.text("environment").unwrap_or_else(|| if production { "production" } else { "test" }.into()),
@@ -59,6 +60,13 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
             continuous: verify.flag("continuous"),
             every_ms: verify.millis("every", Verify::default().every_ms),
             stale_ms: verify.duration("stale").unwrap_or(Verify::default().stale_ms),
+        },
+        reverse: Reverse {
+            enabled: reverse.flag_or("enabled", true),
+            poll_ms: reverse.millis("poll", 250),
+            batch: reverse.count("batch", 200),
+            settle_ms: reverse.millis("settle", 3_000),
+            patience_ms: reverse.millis("patience", 120_000),
         },
         name,
     }

@@ -91,6 +91,9 @@ fn built_in(id: &str, downtime_budget_ms: i64) -> Option<Signal> {
         "parked" => (SignalSource::Parked, "", Some(10.0), 60_000),
         "unaccounted" => (SignalSource::Unaccounted, "", Some(0.0), 4 * HOUR_MS),
         // Once measured it does not change: old evidence is good evidence.
+        // An old side that somebody else still writes is red at the first write.
+        "strays" => (SignalSource::Strays, "", Some(0.0), HOUR_MS),
+        "reverse" => (SignalSource::ReverseLag, "s", Some(30.0), 15_000),
         "downtime" => (SignalSource::Downtime, "s", Some(downtime_budget_ms as f64 / 1000.0), 48 * HOUR_MS),
         // At 100 % the oldest record that was not read is trimmed; a little before that is red.
         "trim" => (SignalSource::Trim, "%", Some(95.0), 15_000),

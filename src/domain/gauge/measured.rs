@@ -137,6 +137,99 @@ pub enum Readiness {
     },
 }
 
+/// Whether writes of the new side are carried back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ReverseState {
+    /// The plan wants none, or nobody has looked.
+    #[default]
+    Off,
+    /// Not possible, or not armed yet.
+    NotReady {
+        /// Why.
+        why: String,
+    },
+    /// Changes are captured; customers are not on the new side.
+    Armed {
+        /// When this was last seen, wall clock.
+        at: At,
+    },
+    /// Changes are carried back.
+    Running {
+        /// When the last round ended, wall clock.
+        at: At,
+    },
+    /// Changes are captured and nobody carries them back.
+    Down {
+        /// Since when, wall clock.
+        since: At,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Numbers of one table's way back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReverseGauge {
+    /// Records that wait.
+    pub waiting: u64,
+    /// Age of the oldest one, in milliseconds.
+    pub oldest_ms: i64,
+    /// Keys carried back so far.
+    pub carried: u64,
+    /// Of these, changed by both sides in different fields.
+    pub merged: u64,
+    /// Of these, changed by both sides in the same field.
+    pub conflicts: u64,
+    /// Keys the old side cannot hold; they wait.
+    pub unfit: u64,
+    /// Writes of somebody else on the old side since customers left it.
+    pub strays: u64,
+    /// The key of the last one.
+    pub stray_key: Option<String>,
+}
+
+/// The way back for data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reverse {
+    /// Whether it is open.
+    pub state: ReverseState,
+    /// Tables by id.
+    pub tables: BTreeMap<String, ReverseGauge>,
+    /// Keys carried back a second over the last seconds.
+    pub rate: f64,
+    /// When the numbers were read, wall clock.
+    pub at: At,
+}
+
+impl Reverse {
+    /// Records that wait, over all tables.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.tables.values().map(|t| t.waiting).sum()
+    }
+
+    /// Age of the oldest record over all tables, in milliseconds.
+    #[must_use]
+    pub fn oldest_ms(&self) -> i64 {
+        self.tables.values().map(|t| t.oldest_ms).max().unwrap_or(0)
+    }
+
+    /// Writes of somebody else on the old side, over all tables.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.tables.values().map(|t| t.strays).sum()
+    }
+
+    /// Whether everything customers write is carried back: proven no longer than `stale_ms` ago, and nothing that
+    /// waits is refused by the old side.
+    #[must_use]
+    pub fn healthy(&self, now: At, stale_ms: i64) -> bool {
+        let fresh = matches!(self.state, ReverseState::Running { at } if now.since(at) <= stale_ms);
+        fresh && self.tables.values().all(|t| t.unfit == 0)
+    }
+}
+
 /// Everything measured at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -159,6 +252,9 @@ pub struct Measured {
     /// Rows that wait to be carried back from the new side; absent when nothing captures them.
     #[serde(default)]
     pub outbox: Option<Outbox>,
+    /// The way back for data.
+    #[serde(default)]
+    pub reverse: Reverse,
     /// Write interruption so far, monotonic, in milliseconds.
     pub downtime_ms: Option<i64>,
     /// Age of the last durable journal write, in milliseconds; absent before the first.

@@ -8,7 +8,9 @@ mod source;
 mod trim;
 
 pub use latency::{ENOUGH, LatencyWindow, ProbeStats};
-pub use measured::{Count, CountKind, Lag, Measured, Phase, Readiness, Reading, TableGauge};
+pub use measured::{
+    Count, CountKind, Lag, Measured, Phase, Readiness, Reading, Reverse, ReverseGauge, ReverseState, TableGauge,
+};
 pub use series::Series;
 pub use signals::{signal_value, unaccounted_rows};
 pub use source::source_words;

@@ -2,7 +2,7 @@
 //!
 //! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
-use super::measured::{CountKind, Measured, Reading, TableGauge};
+use super::measured::{CountKind, Measured, Reading, ReverseState, TableGauge};
 use super::trim::trim_clock;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Signal, SignalSource};
@@ -31,6 +31,8 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
             .unwrap_or_default(),
         SignalSource::Trim => fold(plan.tables.iter().map(|t| trim(state, measured, &t.id)), f64::max),
         SignalSource::Downtime => downtime(state, measured),
+        SignalSource::ReverseLag => reverse_lag(measured),
+        SignalSource::Strays => strays(state, measured),
         SignalSource::CloudWatch(_) => measured.signals.get(&signal.id).copied().unwrap_or_default(),
     }
 }
@@ -67,6 +69,22 @@ const fn gap(source: u64, target: u64, parked: u64) -> u64 {
 fn counted_at(verified: Option<&(At, VerifySummary)>) -> At {
     let Some((ended, v)) = verified else { return At::default() };
     [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended)
+}
+
+/// Known only while the way back is seen: an outbox nobody reads has no lag, it has none known.
+fn reverse_lag(measured: &Measured) -> Reading {
+    let at = measured.reverse.at;
+    let value = match measured.reverse.state {
+        ReverseState::Off | ReverseState::NotReady { .. } => None,
+        _ => Some(measured.reverse.oldest_ms() as f64 / 1000.0),
+    };
+    Reading { value: value.filter(|_| at.0 > 0), at }
+}
+
+/// What the journal knows and what was counted since.
+fn strays(state: &RunState, measured: &Measured) -> Reading {
+    let known: u64 = state.reverse.values().map(|r| r.strays).sum();
+    Reading::new(known.max(measured.reverse.strays()) as f64, measured.at)
 }
 
 fn seconds(ms: Reading) -> Reading {
@@ -192,6 +210,7 @@ mod tests {
             load: Load { segments: 1, workers: 1, read_budget_rcu: None },
             follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
             verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
+            reverse: crate::domain::plan::Reverse::default(),
         }
     }
 

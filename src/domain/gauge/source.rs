@@ -20,6 +20,8 @@ pub fn source_words(plan: &Plan, signal: &Signal) -> String {
         SignalSource::Trim => "oldest unread stream record of each table against 24 h of retention".to_owned(),
         SignalSource::ProbeP95(id) => format!("{}, p95 of the last minute", probe(id)),
         SignalSource::ProbeErrors(id) => format!("{}, failures of the last minute", probe(id)),
+        SignalSource::ReverseLag => "oldest record in cutover.outbox".to_owned(),
+        SignalSource::Strays => "changes in the old side's streams that are not ours".to_owned(),
         SignalSource::Downtime => match &plan.freeze {
             Some(freeze) => format!("{}, first refused to first accepted", probe(&freeze.probe)),
             None => "no freeze in the plan".to_owned(),

@@ -5,13 +5,21 @@
 
 use serde::{Deserialize, Serialize};
 
+mod back;
 mod convert;
+mod elements;
+mod image;
+mod inverse;
 mod json;
+mod kinds;
 mod numeric;
 mod table;
 mod time;
 
+pub use image::image_digest;
+pub use inverse::{Carry, Clash, Family, Inverse, ItemChange, ItemWrite, Survey, Wins, survey};
 pub use json::{canonical_json, canonical_json_text};
+pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
 pub use table::{ChildRows, Mapped, TableMapping};
 

@@ -7,7 +7,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 /// PostgreSQL's earliest `timestamptz`, in Unix microseconds. Its latest is beyond what fits here.
 const EARLIEST: i64 = -210_866_803_200_000_000;
 /// From here on a number counts milliseconds: as seconds it would be the year 5138.
-const MILLIS_FROM: f64 = 1e11;
+pub(super) const MILLIS_FROM: f64 = 1e11;
 
 /// `2026-11-22T14:47:16.220Z`, with `T`, `t` or a space, seconds and fraction optional, an offset required.
 pub(super) fn timestamp(text: &str) -> Result<i64, MisfitReason> {

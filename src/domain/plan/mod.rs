@@ -56,6 +56,9 @@ pub struct Plan {
     pub follow: Follow,
     /// How both sides are compared.
     pub verify: Verify,
+    /// How writes of the new side are carried back.
+    #[serde(default)]
+    pub reverse: Reverse,
 }
 
 /// Bulk load settings (FEATURES A1, A12).
@@ -123,6 +126,27 @@ impl Verify {
 
     const fn stale() -> i64 {
         4 * 3_600_000
+    }
+}
+
+/// How writes of the new side are carried back to the old one (FEATURES C8).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reverse {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Pause between two looks into an empty outbox, in milliseconds.
+    pub poll_ms: u64,
+    /// Most records taken at a time.
+    pub batch: u32,
+    /// How long nothing may arrive on the new side before a rollback counts as drained, in milliseconds.
+    pub settle_ms: u64,
+    /// How long a rollback may carry before it says what is left, in milliseconds.
+    pub patience_ms: u64,
+}
+
+impl Default for Reverse {
+    fn default() -> Self {
+        Self { enabled: true, poll_ms: 250, batch: 200, settle_ms: 3_000, patience_ms: 120_000 }
     }
 }
 

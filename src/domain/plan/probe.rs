@@ -79,6 +79,10 @@ pub enum SignalSource {
     ProbeErrors(String),
     /// Measured write interruption so far, seconds.
     Downtime,
+    /// Age of the oldest write of the new side that is not carried back, seconds.
+    ReverseLag,
+    /// Writes of somebody else on the old side since customers left it.
+    Strays,
     /// A CloudWatch metric (FEATURES D1).
     CloudWatch(Metric),
 }

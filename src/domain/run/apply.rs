@@ -63,6 +63,9 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::Verified { .. }
         | Event::WritesRefused { .. }
         | Event::WritesAccepted { .. }
+        | Event::CarriedBack { .. }
+        | Event::ReverseConflicts { .. }
+        | Event::StrayWrites { .. }
         | Event::GateBroken { .. }
         | Event::GateHeld { .. }
         | Event::GateMet { .. } => Ok(()),
@@ -240,6 +243,20 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 state.downtime.ms = downtime_ms.or(refused.map(|r| seen.since(r)));
             }
         }
+        Event::CarriedBack { table, carried, merged, conflicts, left, keys } => {
+            let r = state.reverse.entry(table.clone()).or_default();
+            (r.carried, r.merged, r.conflicts, r.left) = (Some(*carried), *merged, *conflicts, *left);
+            r.left_keys.clone_from(keys);
+        }
+        Event::ReverseConflicts { table, keys, .. } => {
+            let r = state.reverse.entry(table.clone()).or_default();
+            keep_some(&mut r.conflict_keys, keys);
+        }
+        Event::StrayWrites { table, count, keys } => {
+            let r = state.reverse.entry(table.clone()).or_default();
+            r.strays += count;
+            keep_some(&mut r.stray_keys, keys);
+        }
         // The first order stands while it is carried out.
         Event::RollbackOrdered { .. } if state.status == RunStatus::RollingBack => {}
         Event::RollbackOrdered { by, cause } => {
@@ -269,6 +286,18 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             if let Some(r) = &mut state.rollback {
                 r.stuck.clone_from(what);
             }
+        }
+    }
+}
+
+/// Keys listed at most in the state; the journal has more.
+const KEYS: usize = 50;
+
+/// Adds keys that are not listed yet.
+fn keep_some(kept: &mut Vec<String>, keys: &[String]) {
+    for key in keys {
+        if kept.len() < KEYS && !kept.contains(key) {
+            kept.push(key.clone());
         }
     }
 }
@@ -451,6 +480,9 @@ impl Event {
             Self::RollbackOrdered { .. } => "rollback_ordered",
             Self::RolledBack { .. } => "rolled_back",
             Self::RollbackStuck { .. } => "rollback_stuck",
+            Self::CarriedBack { .. } => "carried_back",
+            Self::ReverseConflicts { .. } => "reverse_conflicts",
+            Self::StrayWrites { .. } => "stray_writes",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

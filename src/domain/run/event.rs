@@ -256,6 +256,41 @@ pub enum Event {
         /// What stands where, and what to do by hand.
         what: Vec<String>,
     },
+    /// Writes of the new side stand on the old side again; one fact per table once a rollback has carried them.
+    CarriedBack {
+        /// Table id.
+        table: String,
+        /// Keys carried since customers were let in on the new side.
+        carried: u64,
+        /// Of these, keys both sides had changed in different fields; both are kept.
+        merged: u64,
+        /// Of these, keys where both sides had changed the same field.
+        conflicts: u64,
+        /// Writes that are not carried; absent when nobody could count them.
+        left: Option<u64>,
+        /// The first keys that are not carried, never values.
+        keys: Vec<String>,
+    },
+    /// Keys where both sides changed the same field.
+    ReverseConflicts {
+        /// Table id.
+        table: String,
+        /// How many.
+        count: u64,
+        /// The first of them, never values.
+        keys: Vec<String>,
+        /// Whose value stays: `new` while customers are on the new side, `old` once they went back.
+        kept: String,
+    },
+    /// Somebody else wrote to the old side while customers were on the new one.
+    StrayWrites {
+        /// Table id.
+        table: String,
+        /// How many writes.
+        count: u64,
+        /// The first of their keys, never values.
+        keys: Vec<String>,
+    },
     /// The last step is done.
     RunFinished,
     /// Something worth a line in the log.

@@ -25,8 +25,8 @@ pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back};
 pub use state::{
-    Downtime, GateState, Need, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
-    TableState,
+    Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus,
+    SwitchState, TableState,
 };
 
 #[cfg(test)]

@@ -145,6 +145,27 @@ pub struct TableState {
     pub verified: Option<(At, VerifySummary)>,
 }
 
+/// What the journal knows of one table's way back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReverseTable {
+    /// Keys carried back, once a rollback has counted them.
+    pub carried: Option<u64>,
+    /// Keys both sides had changed in different fields.
+    pub merged: u64,
+    /// Keys where both sides had changed the same field.
+    pub conflicts: u64,
+    /// The first of them.
+    pub conflict_keys: Vec<String>,
+    /// Writes that are not carried; absent when nobody could count them.
+    pub left: Option<u64>,
+    /// The first keys that are not carried.
+    pub left_keys: Vec<String>,
+    /// Writes of somebody else on the old side since customers left it.
+    pub strays: u64,
+    /// The first of their keys.
+    pub stray_keys: Vec<String>,
+}
+
 /// One gate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GateState {
@@ -234,6 +255,9 @@ pub struct RunState {
     pub switches: BTreeMap<String, SwitchState>,
     /// Tables by id.
     pub tables: BTreeMap<String, TableState>,
+    /// The way back of tables by id; only those there is something to say of.
+    #[serde(default)]
+    pub reverse: BTreeMap<String, ReverseTable>,
     /// Gates by id.
     pub gates: BTreeMap<String, GateState>,
     /// Intents without outcome.

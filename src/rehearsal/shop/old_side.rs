@@ -56,7 +56,12 @@ impl OldSide {
                 return judge(self.writer.put_item().table_name(table).set_item(Some(to_item(record))).send().await);
             }
             Write::Delete(key) => {
-                return judge(self.writer.delete_item().table_name(table).set_key(Some(key_of(key))).send().await);
+                let delete = self.writer.delete_item().table_name(table).set_key(Some(key_of(key)));
+                // Nobody deletes what is not there, on either side: the customer is told so.
+                let there = delete
+                    .condition_expression("attribute_exists(#key)")
+                    .expression_attribute_names("#key", key_attribute(key.kind));
+                return judge(there.send().await);
             }
             Write::Stock { stock, at, .. } => {
                 (&[("#a", "stockQuantity"), ("#b", "updatedAt")], vec![Av::N(stock.to_string()), Av::S(at.iso())])

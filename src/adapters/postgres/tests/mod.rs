@@ -4,6 +4,7 @@ mod apply;
 mod connect;
 mod lease;
 mod load;
+mod outbox;
 mod place;
 mod values;
 

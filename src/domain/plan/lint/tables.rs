@@ -20,6 +20,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
             found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
         }
         own(table, &path, found);
+        way_back(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
             if !targets.insert(child.target.as_str()) {
                 let at = format!("{path}.children[{c}].target");
@@ -33,6 +34,16 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
         if sources.contains(table.source.as_str()) {
             found
                 .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
+        }
+    }
+}
+
+/// A table without an inverse leaves a rollback without its writes.
+fn way_back(plan: &Plan, table: &Table, path: &str, found: &mut Found) {
+    if plan.reverse.enabled {
+        for why in crate::domain::mapping::survey(table).blocks {
+            let message = format!("writes of the new side to `{}` cannot be carried back: {why}", table.id);
+            found.warn(format!("{path}.columns"), message);
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use super::Draft;
 use crate::domain::at::{At, brief};
-use crate::domain::gauge::Measured;
+use crate::domain::gauge::{Measured, ReverseState};
 use crate::domain::plan::{Gate, OnFail, Step, StepKind};
 use crate::domain::run::approval::{tally, vote_evidence};
 use crate::domain::run::event::{Actor, Cause, ErrorClass, Event, Evidence, Level, StepError};
 use crate::domain::run::gate;
 use crate::domain::run::state::{RunStatus, StepStatus};
+
+/// A way back for data that was not seen to work for this long is not believed, in milliseconds.
+const REVERSE_STALE_MS: i64 = 15_000;
 
 /// Held time is written down at least this often, so that a restart costs no more of it.
 const KEEP_EVERY_MS: i64 = 300_000;
@@ -120,7 +123,11 @@ impl Draft<'_> {
             return;
         }
         // Once customers write on the new side, going back by itself must lose nothing.
-        let free = self.state.frozen(self.plan) || self.state.decided.is_none() || measured.at_risk == Some(0);
+        let carried = match measured.reverse.state {
+            ReverseState::Off | ReverseState::NotReady { .. } => measured.at_risk == Some(0),
+            _ => measured.reverse.healthy(measured.at, REVERSE_STALE_MS),
+        };
+        let free = self.state.frozen(self.plan) || self.state.decided.is_none() || carried;
         if free {
             self.roll_back(Actor::Auto, Cause::Automatic { step: step.id.clone() });
         } else {

@@ -84,6 +84,7 @@ impl World {
             target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
+            reverse: None,
             metrics: None,
             clock: Arc::<HandClock>::clone(&self.clock),
         }

@@ -1,0 +1,181 @@
+//! Writing single items, each only over what was read.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::source::DynamoSource;
+use super::{attr, fault};
+use crate::domain::mapping::{ItemChange, ItemWrite};
+use crate::domain::plan::Table;
+use crate::domain::value::{Attr, Item};
+use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Source as _};
+
+/// Attributes may have any name, so every name goes by a placeholder.
+#[derive(Default)]
+struct Expression {
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Expression {
+    fn name(&mut self, name: &str) -> String {
+        let known = self.names.iter().find(|(_, n)| *n == name).map(|(short, _)| short.clone());
+        known.unwrap_or_else(|| {
+            let short = format!("#n{}", self.names.len());
+            self.names.insert(short.clone(), name.to_owned());
+            short
+        })
+    }
+
+    fn value(&mut self, value: &Attr<'_>) -> String {
+        let short = format!(":v{}", self.values.len());
+        self.values.insert(short.clone(), attr::to_sdk(value));
+        short
+    }
+
+    /// That the item is there (or not), and that these attributes hold what was read.
+    fn condition(&mut self, key: &Item<'_>, exists: bool, expect: &[(String, Option<Attr<'static>>)]) -> String {
+        let mut all = Vec::new();
+        if let Some((first, _)) = key.attrs.first() {
+            let name = self.name(first);
+            all.push(format!("{}({name})", if exists { "attribute_exists" } else { "attribute_not_exists" }));
+        }
+        for (name, value) in expect {
+            let name = self.name(name);
+            all.push(match value {
+                Some(value) => format!("{name} = {}", self.value(value)),
+                None => format!("attribute_not_exists({name})"),
+            });
+        }
+        all.join(" AND ")
+    }
+
+    fn values(self) -> (HashMap<String, String>, Option<HashMap<String, AttributeValue>>) {
+        // DynamoDB refuses an empty map of values.
+        let values = (!self.values.is_empty()).then_some(self.values);
+        (self.names, values)
+    }
+}
+
+/// Moved, or the error.
+fn judge<E, R>(error: aws_sdk_dynamodb::error::SdkError<E, R>, on: &str) -> PortResult<ItemOutcome>
+where
+    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: fault::Status + std::fmt::Debug + Send + Sync + 'static,
+{
+    if error.code() == Some("ConditionalCheckFailedException") {
+        return Ok(ItemOutcome::Moved);
+    }
+    Err(fault::sdk(error, "write an item of", on))
+}
+
+impl DynamoSource {
+    async fn update(&self, table: &Table, write: &ItemWrite) -> PortResult<ItemOutcome> {
+        let mut e = Expression::default();
+        let set: Vec<String> =
+            write.set.iter().map(|(name, value)| format!("{} = {}", e.name(name), e.value(value))).collect();
+        let remove: Vec<String> = write.remove.iter().map(|name| e.name(name)).collect();
+        let mut update = String::new();
+        if !set.is_empty() {
+            update.push_str(&format!("SET {}", set.join(", ")));
+        }
+        if !remove.is_empty() {
+            update.push_str(&format!(" REMOVE {}", remove.join(", ")));
+        }
+        let condition = e.condition(&write.key, write.exists, &write.expect);
+        let (names, values) = e.values();
+        let request = self
+            .sdk()
+            .update_item()
+            .table_name(&table.source)
+            .set_key(Some(attr::item_to_sdk(&write.key)))
+            // An item that is nothing but its key has no update.
+            .set_update_expression((!update.is_empty()).then_some(update))
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(values);
+        match request.send().await {
+            Ok(_) => Ok(ItemOutcome::Written),
+            Err(e) => judge(e, &table.source),
+        }
+    }
+
+    async fn delete(
+        &self,
+        table: &Table,
+        key: &Item<'static>,
+        expect: &[(String, Option<Attr<'static>>)],
+    ) -> PortResult<ItemOutcome> {
+        let mut e = Expression::default();
+        let condition = e.condition(key, true, expect);
+        let (names, values) = e.values();
+        let request = self
+            .sdk()
+            .delete_item()
+            .table_name(&table.source)
+            .set_key(Some(attr::item_to_sdk(key)))
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(values);
+        match request.send().await {
+            Ok(_) => Ok(ItemOutcome::Written),
+            Err(e) => judge(e, &table.source),
+        }
+    }
+}
+
+#[async_trait]
+impl Items for DynamoSource {
+    async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome> {
+        match change {
+            ItemChange::Nothing => Ok(ItemOutcome::Written),
+            ItemChange::Write(write) => self.update(table, write).await,
+            ItemChange::Delete { key, expect } => self.delete(table, key, expect).await,
+        }
+    }
+
+    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>> {
+        const TRIED: &str = "read an item of";
+        let request = self.sdk().get_item().table_name(&table.source).consistent_read(true);
+        let answer = request.set_key(Some(attr::item_to_sdk(key))).send().await;
+        let answer = answer.map_err(|e| fault::sdk(e, TRIED, &table.source))?;
+        answer
+            .item
+            .map(attr::item_from_sdk)
+            .transpose()
+            .map_err(|_| PortError::new(ErrorKind::Invalid, TRIED, &table.source, "an attribute of unknown type"))
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>> {
+        let page = self.page(table, Partition { index: 0, of: 1 }, None).await?;
+        let mut items = Vec::new();
+        crate::ports::Source::read(self, &page, &mut |item| items.push(item.clone().into_owned()))?;
+        Ok(items)
+    }
+
+    async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        let key = attr::item_from_sdk(self.marker_key(table, nonce).await?);
+        let wrong = |why: &str| PortError::new(ErrorKind::Invalid, "exercise the way back into", &table.source, why);
+        let key = key.map_err(|_| wrong("its key has an unknown type"))?;
+        let mark = Attr::Str(nonce.to_owned().into());
+        let mut after = key.clone();
+        after.attrs.push(("cutover".into(), mark.clone()));
+        let set = vec![("cutover".to_owned(), mark.clone())];
+        let write = ItemWrite { key: key.clone(), exists: false, set, remove: vec![], expect: vec![], after };
+        // A marker that was written before a crash is there already; its read-back counts all the same.
+        self.update(table, &write).await?;
+        let found = Items::read(self, table, &key).await?;
+        if found.as_ref().and_then(|item| item.get("cutover")) != Some(&mark) {
+            return Err(wrong("a marker was written and does not read back")
+                .advise("see whether something else removes items of this table"));
+        }
+        let gone = self.delete(table, &key, &[("cutover".to_owned(), Some(mark))]).await?;
+        if gone != ItemOutcome::Written || Items::read(self, table, &key).await?.is_some() {
+            return Err(wrong("its marker could not be removed"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! The outbox: changes of the new side that wait to be carried back.
+//!
+//! A trigger writes the states before and after each change in the transaction of the change. A carrier reads the
+//! records and the rows they speak of in one snapshot and removes exactly the records it read: a transaction that
+//! commits late with an early number is simply in the next snapshot, so no gap between numbers can hide a change.
+
+mod take;
+mod trigger;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use deadpool_postgres::Transaction;
+use tokio_postgres::Error;
+
+use super::book::storable;
+use super::names::ident;
+use super::retry::{self, Failure};
+use super::target::PgTarget;
+use super::trouble;
+use crate::domain::plan::Table;
+use crate::domain::value::Key;
+use crate::ports::{Capture, ErrorKind, Outbox, PortError, PortResult, Taken, Tally, Waiting};
+
+pub(super) use trigger::OURS;
+
+/// Marks a transaction as our own forward work, and refuses it once customers write here: a change of the old side must
+/// never overwrite one of theirs, not even from a process that was away when they were let in.
+pub(super) async fn ours(tx: &Transaction<'_>, on: &str, rows: bool) -> Result<(), Failure> {
+    tx.batch_execute(&format!("{OURS}; SELECT pg_advisory_xact_lock_shared({THAW})")).await?;
+    if !rows {
+        return Ok(());
+    }
+    let sql = "SELECT EXISTS (SELECT FROM cutover.stream WHERE table_id = 'cutover:let-in')";
+    let statement = tx.prepare_cached(sql).await?;
+    if tx.query_one(&statement, &[]).await?.try_get(0)? {
+        let came_back = "customers were let in on the new side";
+        return Err(PortError::new(ErrorKind::Conflict, "apply changes to", on, came_back)
+            .advise("changes of the old side are only watched from now on")
+            .into());
+    }
+    Ok(())
+}
+
+/// Held shared by forward work and alone by whoever lets customers in: no forward transaction is under way then.
+pub(super) const THAW: i64 = 7_162_838_422;
+
+/// Signed images are remembered longer than a stream keeps its records.
+const REMEMBERED: &str = "30 hours";
+
+impl PgTarget {
+    /// Makes the triggers of one table that are not there, and those of an older mapping away.
+    async fn capture(&self, tx: &Transaction<'_>, table: &Table) -> Result<Vec<String>, Error> {
+        let mut named = Vec::new();
+        for trigger in trigger::triggers(table, &self.shape(table)) {
+            let sql = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
+                       AND starts_with(tgname::text, 'cutover_capture_')";
+            let there: Vec<String> =
+                tx.query(sql, &[&trigger.on]).await?.iter().map(|r| r.try_get(0)).collect::<Result<_, _>>()?;
+            for old in there.iter().filter(|n| **n != trigger.name) {
+                tx.batch_execute(&format!("DROP TRIGGER {} ON {}", ident(old), trigger.on)).await?;
+            }
+            tx.batch_execute(&trigger.function).await?;
+            if !there.contains(&trigger.name) {
+                tx.batch_execute(&trigger.create).await?;
+            }
+            named.push(trigger.named);
+        }
+        Ok(named)
+    }
+
+    /// Touches one row of every captured table, reads the record that left, and rolls back. `false` when every table
+    /// is empty.
+    async fn exercise(&self, table: &Table) -> PortResult<bool> {
+        let error = self.error("exercise the capture of", &table.target);
+        let shape = self.shape(table);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute("SELECT set_config('cutover.origin', 'exercise', true)").await.map_err(&error)?;
+        let mut touched = false;
+        let parts = std::iter::once((&shape.main, &table.columns))
+            .chain(shape.children.iter().zip(table.children.iter().map(|c| &c.columns)));
+        for (n, (part, columns)) in parts.enumerate() {
+            let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+            let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1)
+                       AND attname = ANY ($2::text[]) AND attidentity = '' AND attgenerated = ''
+                       ORDER BY array_position($2::text[], attname::text) DESC LIMIT 1";
+            let Some(plain) = tx.query_opt(sql, &[&part.sql, &names]).await.map_err(&error)? else { continue };
+            let plain = ident(plain.try_get(0).map_err(&error)?);
+            let touch = format!(
+                "UPDATE {0} SET {plain} = {plain} WHERE ctid = (SELECT ctid FROM {0} LIMIT 1 FOR UPDATE SKIP LOCKED)",
+                part.sql
+            );
+            if tx.execute(&touch, &[]).await.map_err(&error)? == 0 {
+                continue;
+            }
+            touched = true;
+            let number = i16::try_from(n).unwrap_or(i16::MAX);
+            let sql = "SELECT count(*) FROM cutover.outbox WHERE table_id = $1 AND part = $2
+                       AND xmin::text = pg_current_xact_id()::xid::text";
+            let row = tx.query_one(sql, &[&table.id, &number]).await.map_err(&error)?;
+            if row.try_get::<_, i64>(0).map_err(&error)? == 0 {
+                let came_back = "a row was touched and left no record in the outbox";
+                return Err(PortError::new(ErrorKind::Invalid, "exercise the capture of", &part.name, came_back)
+                    .advise("see whether another trigger on the table swallows the change"));
+            }
+        }
+        if touched {
+            // What a carrier reads can be read: every state decodes as the mapping's types.
+            take::read(&tx, &shape, &table.id, 16).await?;
+        }
+        tx.rollback().await.map_err(&error)?;
+        Ok(touched)
+    }
+}
+
+#[async_trait]
+impl Outbox for PgTarget {
+    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>> {
+        let error = self.error("make", "the outbox");
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute(trigger::TABLES).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)?;
+        let mut found = Vec::new();
+        for table in tables {
+            let error = self.error("capture changes of", &table.target);
+            let tx = client.transaction().await.map_err(&error)?;
+            let named = self.capture(&tx, table).await.map_err(&error)?;
+            tx.commit().await.map_err(&error)?;
+            let exercised = self.exercise(table).await?;
+            found.push(Capture { table: table.id.clone(), exercised, tables: named });
+        }
+        Ok(found)
+    }
+
+    async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
+        let error = self.error("look for", "the outbox");
+        let client = self.client().await?;
+        let (mut on, mut names) = (Vec::new(), Vec::new());
+        for trigger in tables.iter().flat_map(|t| trigger::triggers(t, &self.shape(t))) {
+            on.push(trigger.on);
+            names.push(trigger.name);
+        }
+        let sql = "SELECT count(*) = cardinality($1::text[]) AND to_regclass('cutover.outbox') IS NOT NULL
+                   FROM unnest($1::text[], $2::text[]) w(tab, name)
+                   JOIN pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgname = w.name AND t.tgenabled <> 'D'";
+        let row = client.query_one(sql, &[&on, &names]).await.map_err(&error)?;
+        row.try_get(0).map_err(error)
+    }
+
+    async fn disarm(&self, _: &[Table]) -> PortResult<()> {
+        let error = self.error("stop capturing in", "the target");
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        let made = "SELECT to_regprocedure('cutover.stop_capture()') IS NOT NULL";
+        let made: bool = tx.query_one(made, &[]).await.and_then(|r| r.try_get(0)).map_err(&error)?;
+        if made {
+            tx.batch_execute("SELECT cutover.stop_capture()").await.map_err(&error)?;
+        }
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn go_back(&self) -> PortResult<()> {
+        let error = self.error("remember the way back in", "cutover.reverse_back");
+        let client = self.client().await?;
+        let sql = "INSERT INTO cutover.reverse_back VALUES (true) ON CONFLICT DO NOTHING";
+        client.execute(sql, &[]).await.map(drop).map_err(error)
+    }
+
+    async fn settle(&self) -> PortResult<()> {
+        let error = self.error("let a later run load", "the target");
+        let client = self.client().await?;
+        let sql = "DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'";
+        client.execute(sql, &[]).await.map(drop).map_err(error)
+    }
+
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        let error = self.error("put a marker into the outbox for", &table.target);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        let sql = "INSERT INTO cutover.reverse_marker (table_id, nonce) VALUES ($1, $2)";
+        tx.execute(sql, &[&table.id, &nonce]).await.map_err(&error)?;
+        // Its record is what counts.
+        let sql = "DELETE FROM cutover.reverse_marker WHERE table_id = $1";
+        tx.execute(sql, &[&table.id]).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)
+    }
+
+    async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>> {
+        let shape = self.shape(table);
+        let taken = take::take(self.pool(), self.place(), &shape, table, limit).await?;
+        Ok(taken.map(|t| Box::new(t) as Box<dyn Taken>))
+    }
+
+    async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>> {
+        let error = self.error("count what waits in", "cutover.outbox");
+        let client = self.client().await?;
+        let sql = "SELECT table_id, count(*), (extract(epoch FROM clock_timestamp() - min(at)) * 1000)::bigint
+                   FROM cutover.outbox WHERE part >= 0 GROUP BY table_id";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let mut found: BTreeMap<String, Waiting> = tables.iter().map(|t| (t.id.clone(), Waiting::default())).collect();
+        for row in client.query(&statement, &[]).await.map_err(&error)? {
+            let waiting = Waiting {
+                records: row.try_get::<_, i64>(1).map_err(&error)?.unsigned_abs(),
+                oldest_ms: row.try_get::<_, i64>(2).map_err(&error)?.max(0),
+            };
+            // Records of a table that is in no plan any more wait for nobody.
+            if let Some(slot) = found.get_mut(row.try_get::<_, &str>(0).map_err(&error)?) {
+                *slot = waiting;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>> {
+        let error = self.error("read what was carried back from", "cutover.reverse_tally");
+        let client = self.client().await?;
+        let sql = "SELECT table_id, carried, merged, conflicts FROM cutover.reverse_tally";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let mut found: BTreeMap<String, Tally> = tables.iter().map(|t| (t.id.clone(), Tally::default())).collect();
+        for row in client.query(&statement, &[]).await.map_err(&error)? {
+            let number = |i| row.try_get::<_, i64>(i).map(i64::unsigned_abs).map_err(&error);
+            let tally = Tally { carried: number(1)?, merged: number(2)?, conflicts: number(3)? };
+            if let Some(slot) = found.get_mut(row.try_get::<_, &str>(0).map_err(&error)?) {
+                *slot = tally;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
+        let error = self.error("look up images of", &table.id);
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = self.client().await?;
+        let (keys, digests) = columns(images);
+        let sql = "SELECT EXISTS (SELECT FROM cutover.reverse_image i
+                       WHERE i.table_id = $1 AND i.key = w.key AND i.digest = w.digest)
+                   FROM unnest($2::text[], $3::text[]) WITH ORDINALITY w(key, digest, n) ORDER BY w.n";
+        let statement = client.prepare_cached(sql).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&table.id, &keys, &digests]).await.map_err(&error)?;
+        rows.iter().map(|r| r.try_get(0)).collect::<Result<_, Error>>().map_err(error)
+    }
+}
+
+fn columns(images: &[(Key, u128)]) -> (Vec<String>, Vec<String>) {
+    images.iter().map(|(key, digest)| (storable(&key.0).into_owned(), format!("{digest:032x}"))).unzip()
+}
+
+/// Remembers images on a connection of its own.
+async fn sign(pool: &deadpool_postgres::Pool, place: &str, table: &str, images: &[(Key, u128)]) -> PortResult<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    let error = |e: Error| trouble::error(&e, "remember images of", table);
+    let client = retry::client(pool, place).await?;
+    let (keys, digests) = columns(images);
+    let sql = "INSERT INTO cutover.reverse_image (table_id, key, digest)
+               SELECT DISTINCT $1, * FROM unnest($2::text[], $3::text[])
+               ON CONFLICT (table_id, key, digest) DO UPDATE SET at = now()";
+    let statement = client.prepare_cached(sql).await.map_err(error)?;
+    client.execute(&statement, &[&table, &keys, &digests]).await.map_err(error)?;
+    if fastrand::u8(..) == 0 {
+        let sql = format!("DELETE FROM cutover.reverse_image WHERE at < now() - interval '{REMEMBERED}'");
+        client.batch_execute(&sql).await.map_err(error)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! Records with the rows they speak of, read in one snapshot.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use deadpool_postgres::{GenericClient, Object, Pool};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use crate::adapters::postgres::names::ident;
+use crate::adapters::postgres::read::numbered;
+use crate::adapters::postgres::shape::{Part, Shape};
+use crate::adapters::postgres::{retry, trouble};
+use crate::domain::at::At;
+use crate::domain::mapping::Family;
+use crate::domain::plan::Table;
+use crate::domain::value::{Key, OwnedRow};
+use crate::ports::{Captured, ErrorKind, PortError, PortResult, Taken, Tally};
+
+/// States of one key that are kept at most: the oldest, and the newest ones.
+const STATES: usize = 256;
+
+/// A snapshot is taken once every other carrier is kept away: `LOCK` takes none, the first query does. A carrier that
+/// hangs loses its turn, and its writes still count only where nothing moved meanwhile.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '2s'; \
+     SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE cutover.reverse_turn IN EXCLUSIVE MODE";
+
+/// Changes with the transaction they were read in.
+pub(super) struct PgTaken {
+    client: Option<Object>,
+    pool: Pool,
+    place: String,
+    table: String,
+    changes: Vec<Captured>,
+    markers: Vec<(i64, String)>,
+    nonces: Vec<String>,
+    went_back: bool,
+}
+
+impl Drop for PgTaken {
+    fn drop(&mut self) {
+        // A connection inside a transaction must not go back to the pool; closing it gives the records back.
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+#[async_trait]
+impl Taken for PgTaken {
+    fn changes(&self) -> &[Captured] {
+        &self.changes
+    }
+
+    fn markers(&self) -> &[String] {
+        &self.nonces
+    }
+
+    fn went_back(&self) -> bool {
+        self.went_back
+    }
+
+    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()> {
+        super::sign(&self.pool, &self.place, &self.table, images).await
+    }
+
+    async fn carried(mut self: Box<Self>, mut records: Vec<i64>, tally: Tally) -> PortResult<()> {
+        let on = self.table.clone();
+        let error = |e: Error| trouble::error(&e, "clear carried records of", &on);
+        records.extend(self.markers.iter().map(|(id, _)| *id));
+        let Some(client) = &self.client else {
+            return Err(PortError::new(ErrorKind::Internal, "clear carried records of", &on, "no transaction is open"));
+        };
+        let statement = client.prepare_cached("DELETE FROM cutover.outbox WHERE id = ANY ($1)").await.map_err(error)?;
+        client.execute(&statement, &[&records]).await.map_err(error)?;
+        if tally != Tally::default() {
+            let sql =
+                "INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts) VALUES ($1, $2, $3, $4)
+                       ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
+                       merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
+            let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
+            let statement = client.prepare_cached(sql).await.map_err(error)?;
+            client.execute(&statement, &[&on, &carried, &merged, &conflicts]).await.map_err(error)?;
+        }
+        client.batch_execute("COMMIT").await.map_err(error)?;
+        // Only now it is an ordinary connection again.
+        drop(self.client.take());
+        Ok(())
+    }
+}
+
+/// Takes changes of a table. See [`crate::ports::Outbox::take`].
+pub(super) async fn take(
+    pool: &Pool,
+    place: &str,
+    shape: &Shape,
+    table: &Table,
+    limit: u32,
+) -> PortResult<Option<PgTaken>> {
+    let on = &table.id;
+    let error = |e: Error| trouble::error(&e, "take changes of", on);
+    let client = retry::client(pool, place).await?;
+    // Looked at first without the lock: most looks find nothing.
+    let any = "SELECT EXISTS (SELECT FROM cutover.outbox WHERE table_id = $1)";
+    let any = client.prepare_cached(any).await.map_err(error)?;
+    if !client.query_one(&any, &[on]).await.and_then(|r| r.try_get::<_, bool>(0)).map_err(error)? {
+        return Ok(None);
+    }
+    // From here on dropping it means giving the records back.
+    let mut taken = PgTaken {
+        client: Some(client),
+        pool: pool.clone(),
+        place: place.to_owned(),
+        table: on.clone(),
+        changes: Vec::new(),
+        markers: Vec::new(),
+        nonces: Vec::new(),
+        went_back: false,
+    };
+    let Some(client) = &taken.client else { return Ok(None) };
+    client.batch_execute(BEGIN).await.map_err(error)?;
+    let back = "SELECT EXISTS (SELECT FROM cutover.reverse_back)";
+    let back: bool = client.query_one(back, &[]).await.and_then(|r| r.try_get(0)).map_err(error)?;
+    let sql = "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE table_id = $1 AND part = -1 ORDER BY id";
+    let markers: Result<Vec<(i64, String)>, Error> = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.query(&statement, &[on]).await?.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
+    }
+    .await;
+    let markers = markers.map_err(error)?;
+    let changes = read(client, shape, on, limit).await?;
+    taken.nonces = markers.iter().map(|(_, nonce)| nonce.clone()).collect();
+    (taken.changes, taken.markers, taken.went_back) = (changes, markers, back);
+    Ok(Some(taken))
+}
+
+/// A query whose statement is kept with the connection.
+async fn ask<C: GenericClient + Sync>(
+    client: &C,
+    sql: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Error> {
+    let statement = client.prepare_cached(sql).await?;
+    client.query(&statement, values).await
+}
+
+/// One record.
+struct Record {
+    id: i64,
+    part: i16,
+}
+
+/// Reads records and rows in the client's transaction.
+pub(super) async fn read<C: GenericClient + Sync>(
+    client: &C,
+    shape: &Shape,
+    table: &str,
+    limit: u32,
+) -> PortResult<Vec<Captured>> {
+    let error = |e: Error| trouble::error(&e, "read the outbox of", table);
+    let unreadable = || {
+        PortError::new(ErrorKind::Invalid, "read the outbox of", table, "a value is not in the form its type promises")
+            .advise("compare the column types with the plan: `cutover check`")
+    };
+    let sql =
+        "WITH firsts AS (SELECT id, key FROM cutover.outbox WHERE table_id = $1 AND part >= 0 ORDER BY id LIMIT $2),
+                    keys AS (SELECT key, min(id) AS first FROM firsts GROUP BY key)
+               SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
+               FROM keys k JOIN cutover.outbox o ON o.table_id = $1 AND o.part >= 0 AND o.key = k.key
+               ORDER BY k.first, o.id";
+    let rows = ask(client, sql, &[&table, &i64::from(limit)]).await.map_err(error)?;
+    let mut keys: Vec<(i64, At, Vec<Record>)> = Vec::new();
+    for row in &rows {
+        let (id, first): (i64, i64) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
+        if keys.last().is_none_or(|k| k.0 != first) {
+            keys.push((first, At(row.try_get(3).map_err(error)?), Vec::new()));
+        }
+        if let Some((.., records)) = keys.last_mut() {
+            records.push(Record { id, part: row.try_get(2).map_err(error)? });
+        }
+    }
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let firsts: Vec<i64> = keys.iter().map(|k| k.0).collect();
+    let every: Vec<i64> = keys.iter().flat_map(|k| k.2.iter().map(|r| r.id)).collect();
+
+    // Keys and present rows, numbered by their place in `firsts`.
+    let names: Vec<String> = shape.key_names().map(ident).collect();
+    let places = "unnest($1::bigint[]) WITH ORDINALITY k(first, n) JOIN cutover.outbox o ON o.id = k.first";
+    let as_row = format!("LATERAL jsonb_populate_record(NULL::{}, o.key) p", shape.main.sql);
+    let on_main: Vec<String> = names.iter().map(|n| format!("t.{n} = p.{n}")).collect();
+    let select_key = shape.key_select();
+    let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", as_row.replace(") p", ") t"));
+    let mut key_cells: Vec<OwnedRow> = vec![Vec::new(); keys.len()];
+    for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+        let (place, cells) = numbered(&row, &shape.key_types()).ok_or_else(unreadable)?;
+        key_cells[place] = cells;
+    }
+    let main = &shape.main;
+    let sql = format!(
+        "SELECT k.n, {} FROM {places}, {as_row} JOIN {} t ON {}",
+        main.select,
+        main.sql,
+        // A table without a key has no rows of a key.
+        if on_main.is_empty() { "false".to_owned() } else { on_main.join(" AND ") }
+    );
+    let mut present: Vec<Option<OwnedRow>> = vec![None; keys.len()];
+    for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+        let (place, cells) = numbered(&row, &main.types).ok_or_else(unreadable)?;
+        present[place] = Some(cells);
+    }
+    let mut children: Vec<Vec<Vec<OwnedRow>>> = vec![vec![Vec::new(); shape.children.len()]; keys.len()];
+    let mut before: BTreeMap<i64, OwnedRow> = states(client, main, 0, "before", &every).await?;
+    let mut after: BTreeMap<i64, OwnedRow> = BTreeMap::new();
+    for (n, child) in shape.children.iter().enumerate() {
+        let on: Vec<String> =
+            child.parent_key.iter().zip(&names).map(|(c, k)| format!("t.{} = p.{k}", ident(c))).collect();
+        let sql = format!(
+            "SELECT k.n, {} FROM {places}, {as_row} JOIN {} t ON {} ORDER BY k.n{}",
+            child.select,
+            child.sql,
+            if on.is_empty() { "false".to_owned() } else { on.join(" AND ") },
+            child.order
+        );
+        for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+            let (place, cells) = numbered(&row, &child.types).ok_or_else(unreadable)?;
+            children[place][n].push(cells);
+        }
+        let part = i16::try_from(n + 1).unwrap_or(i16::MAX);
+        before.extend(states(client, child, part, "before", &every).await?);
+        after.extend(states(client, child, part, "after", &every).await?);
+    }
+
+    let all = keys.into_iter().zip(key_cells).zip(present.into_iter().zip(children));
+    Ok(all
+        .map(|(((_, since, records), key), (row, children))| Captured {
+            key,
+            since,
+            states: walk_back(row, children, &records, &mut before, &mut after),
+            records: records.into_iter().map(|r| r.id).collect(),
+        })
+        .collect())
+}
+
+/// States of one part by record. `side` is a column of ours.
+async fn states<C: GenericClient + Sync>(
+    client: &C,
+    part: &Part,
+    number: i16,
+    side: &str,
+    ids: &[i64],
+) -> PortResult<BTreeMap<i64, OwnedRow>> {
+    let error = |e: Error| trouble::error(&e, "read the outbox of", &part.name);
+    // Numbered from 1 by `numbered`'s custom, so the id goes in one higher.
+    let sql = format!(
+        "SELECT o.id + 1, {} FROM cutover.outbox o, LATERAL jsonb_populate_record(NULL::{}, o.{side}) t
+         WHERE o.id = ANY ($1) AND o.part = $2 AND o.{side} IS NOT NULL",
+        part.select, part.sql
+    );
+    let mut found = BTreeMap::new();
+    for row in ask(client, &sql, &[&ids, &number]).await.map_err(error)? {
+        let Some((id, cells)) = numbered(&row, &part.types) else {
+            let came_back = "a captured value is not in the form its type promises";
+            return Err(PortError::new(ErrorKind::Invalid, "read the outbox of", &part.name, came_back)
+                .advise("compare the column types with the plan: `cutover check`"));
+        };
+        found.insert(i64::try_from(id).unwrap_or(i64::MAX), cells);
+    }
+    Ok(found)
+}
+
+/// The states a key has had, oldest first, worked out from the present one by taking the records back, newest first.
+fn walk_back(
+    row: Option<OwnedRow>,
+    children: Vec<Vec<OwnedRow>>,
+    records: &[Record],
+    before: &mut BTreeMap<i64, OwnedRow>,
+    after: &mut BTreeMap<i64, OwnedRow>,
+) -> Vec<Option<Family>> {
+    let (mut row, mut children) = (row, children);
+    let whole = |row: &Option<OwnedRow>, children: &Vec<Vec<OwnedRow>>| {
+        row.as_ref().map(|row| Family { row: row.clone(), children: children.clone() })
+    };
+    let mut states = vec![whole(&row, &children)];
+    for (n, record) in records.iter().enumerate().rev() {
+        match usize::try_from(record.part) {
+            Ok(0) => row = before.remove(&record.id),
+            Ok(part) => {
+                let Some(rows) = children.get_mut(part - 1) else { continue };
+                if let Some(gone) = after.remove(&record.id)
+                    && let Some(place) = rows.iter().position(|r| *r == gone)
+                {
+                    rows.remove(place);
+                }
+                rows.extend(before.remove(&record.id));
+            }
+            Err(_) => continue,
+        }
+        if states.len() < STATES || n == 0 {
+            let state = whole(&row, &children);
+            if states.last() != Some(&state) || n == 0 {
+                states.push(state);
+            }
+        }
+    }
+    states.reverse();
+    states
+}

@@ -1,0 +1,128 @@
+//! What captures changes: a trigger on every moved table that writes the row's states into the outbox, in the
+//! transaction of the change itself. Works behind any pooler, because it needs nothing of the session.
+
+use crate::adapters::postgres::names::{ident, qualified};
+use crate::adapters::postgres::shape::{Part, Shape};
+use crate::domain::plan::{Column, Table};
+
+/// Transactions that set this are ours and leave no records: `SET LOCAL cutover.origin = 'forward'`.
+pub(in crate::adapters::postgres) const OURS: &str = "SELECT set_config('cutover.origin', 'forward', true)";
+
+/// The outbox and what belongs to it. `part` is 0 for the main table, n for the n-th child, -1 for markers.
+pub(super) const TABLES: &str = r#"
+SELECT pg_advisory_xact_lock(7162838421);
+CREATE TABLE IF NOT EXISTS cutover.outbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, table_id text NOT NULL, part smallint NOT NULL,
+    key jsonb NOT NULL, before jsonb, after jsonb, at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE INDEX IF NOT EXISTS outbox_order ON cutover.outbox (table_id, id);
+CREATE INDEX IF NOT EXISTS outbox_key ON cutover.outbox (table_id, key);
+CREATE TABLE IF NOT EXISTS cutover.reverse_turn (one boolean PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS cutover.reverse_back (one boolean PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS cutover.reverse_image (
+    table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_id, key, digest));
+CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
+    table_id text PRIMARY KEY, carried bigint NOT NULL, merged bigint NOT NULL, conflicts bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS cutover.reverse_marker (table_id text NOT NULL, nonce text NOT NULL);
+CREATE OR REPLACE FUNCTION cutover.capture_marker() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO cutover.outbox (table_id, part, key)
+    VALUES (NEW.table_id, -1, jsonb_build_object('nonce', NEW.nonce));
+    RETURN NULL;
+END $$;
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'cutover.reverse_marker'::regclass AND NOT tgisinternal) THEN
+        CREATE TRIGGER cutover_capture AFTER INSERT ON cutover.reverse_marker
+            FOR EACH ROW EXECUTE FUNCTION cutover.capture_marker();
+    END IF;
+END $$;
+CREATE OR REPLACE FUNCTION cutover.stop_capture() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE t record;
+BEGIN
+    FOR t IN SELECT tgname, tgrelid::regclass AS owner FROM pg_trigger
+             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
+    END LOOP;
+    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_back;
+END $$;
+"#;
+
+/// The trigger of one table.
+pub(super) struct Trigger {
+    /// The captured table, quoted.
+    pub on: String,
+    /// The captured table, as the plan writes it.
+    pub named: String,
+    /// Its name; it changes with the mapping.
+    pub name: String,
+    /// Makes the function it calls.
+    pub function: String,
+    /// Makes the trigger.
+    pub create: String,
+}
+
+/// The triggers of a table and its children.
+pub(super) fn triggers(table: &Table, shape: &Shape) -> Vec<Trigger> {
+    let key: Vec<(&str, &str)> = table.key_columns().map(|name| (name, name)).collect();
+    let mut all = vec![trigger(table, 0, &shape.main, &table.columns, &key)];
+    for (n, (part, child)) in shape.children.iter().zip(&table.children).enumerate() {
+        let key: Vec<(&str, &str)> = part.parent_key.iter().map(String::as_str).zip(table.key_columns()).collect();
+        all.push(trigger(table, n + 1, part, &child.columns, &key));
+    }
+    all
+}
+
+/// `key` names the columns here and what they are called in the main table.
+fn trigger(table: &Table, part: usize, shape: &Part, columns: &[Column], key: &[(&str, &str)]) -> Trigger {
+    let all = |side: &str| columns.iter().map(|c| format!("{side}.{}", ident(&c.name))).collect::<Vec<_>>().join(", ");
+    let keys = |side: &str| {
+        let each = key.iter().map(|(here, there)| format!("{side}.{} AS {}", ident(here), ident(there)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let id = table.id.replace('\'', "''");
+    let body = format!(
+        "DECLARE b jsonb; a jsonb; bk jsonb; ak jsonb;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        b := (SELECT to_jsonb(r) FROM (SELECT {old}) r);
+        bk := (SELECT to_jsonb(r) FROM (SELECT {old_key}) r);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        a := (SELECT to_jsonb(r) FROM (SELECT {new}) r);
+        ak := (SELECT to_jsonb(r) FROM (SELECT {new_key}) r);
+    END IF;
+    IF a IS NOT DISTINCT FROM b AND current_setting('cutover.origin', true) IS DISTINCT FROM 'exercise' THEN
+        RETURN NULL;
+    END IF;
+    IF bk IS NULL OR ak IS NULL OR bk = ak THEN
+        INSERT INTO cutover.outbox (table_id, part, key, before, after) VALUES ('{id}', {part}, coalesce(ak, bk), b, a);
+    ELSE
+        INSERT INTO cutover.outbox (table_id, part, key, before, after)
+        VALUES ('{id}', {part}, bk, b, NULL), ('{id}', {part}, ak, NULL, a);
+    END IF;
+    RETURN NULL;
+END",
+        old = all("OLD"),
+        new = all("NEW"),
+        old_key = keys("OLD"),
+        new_key = keys("NEW"),
+    );
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(shape.sql.as_bytes());
+    crc.update(body.as_bytes());
+    let hash = format!("{:08x}", crc.finalize());
+    let name = format!("cutover_capture_{hash}");
+    let on = qualified(&shape.name);
+    // The owner's rights: customers' roles need none on the outbox.
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION cutover.capture_{hash}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+         SET search_path = pg_catalog, pg_temp AS $cutover$ {body} $cutover$"
+    );
+    let create = format!(
+        "CREATE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
+         WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \
+         EXECUTE FUNCTION cutover.capture_{hash}()"
+    );
+    Trigger { on, named: shape.name.clone(), name, function, create }
+}

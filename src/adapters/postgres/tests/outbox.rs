@@ -1,0 +1,234 @@
+//! The outbox on a real server: what leaves a record, what is read, and what nobody can miss.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::domain::mapping::Family;
+use crate::ports::{Captured, ChangeBatch, ErrorKind, Outbox as _, Position, Tally};
+
+async fn armed() -> (Place, Table) {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "one", &["x", "y"]), book(2, "two", &[]), book(3, "three", &[])]).await;
+    let found = place.target.arm(std::slice::from_ref(&table)).await.unwrap();
+    assert!(found[0].exercised);
+    assert_eq!(found[0].tables, ["books", "book_tags"]);
+    (place, table)
+}
+
+/// What waits, carried at once.
+async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
+    let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
+    let changes = taken.changes().to_vec();
+    taken.carried(changes.iter().flat_map(|c| c.records.clone()).collect(), Tally::default()).await.unwrap();
+    changes
+}
+
+fn title(family: &Option<Family>) -> Option<String> {
+    family.as_ref().map(|f| match &f.row[TITLE] {
+        Cell::Text(t) => t.to_string(),
+        other => format!("{other:?}"),
+    })
+}
+
+fn tags(family: &Option<Family>) -> Vec<String> {
+    let tag = |row: &OwnedRow| match &row[2] {
+        Cell::Text(t) => t.to_string(),
+        other => format!("{other:?}"),
+    };
+    family.as_ref().map(|f| f.children[0].iter().map(tag).collect()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn arming_proves_the_way_and_changes_nothing() {
+    let (place, table) = Place::with_books().await;
+    let tables = std::slice::from_ref(&table);
+    assert!(!place.target.armed(tables).await.unwrap());
+    assert!(!place.target.arm(tables).await.unwrap()[0].exercised, "an empty table has no row to touch");
+    place.load(&table, &[book(1, "one", &["x"])]).await;
+    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 0, "the load is ours");
+    let before = place.all(&table).await;
+    assert!(place.target.arm(tables).await.unwrap()[0].exercised);
+    assert!(place.target.armed(tables).await.unwrap());
+    assert_eq!(place.all(&table).await, before);
+    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 0);
+    // A mapping that changed needs other triggers.
+    let mut other = table.clone();
+    other.columns.pop();
+    assert!(!place.target.armed(std::slice::from_ref(&other)).await.unwrap());
+    place.target.disarm(tables).await.unwrap();
+    assert!(!place.target.armed(tables).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_swallowed_fails_the_proof() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "one", &[])]).await;
+    let swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                   CREATE TRIGGER swallow BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION swallow()";
+    place.sql.batch_execute(swallow).await.unwrap();
+    // Nothing was touched, so nothing was proven.
+    assert!(!place.target.arm(std::slice::from_ref(&table)).await.unwrap()[0].exercised);
+    place.sql.batch_execute("DROP TRIGGER swallow ON books; ALTER TABLE books DISABLE TRIGGER USER").await.unwrap();
+    let refused = place.target.arm(std::slice::from_ref(&table)).await.unwrap_err();
+    assert!(refused.came_back.contains("left no record"), "{refused}");
+    assert!(!place.target.armed(std::slice::from_ref(&table)).await.unwrap(), "a disabled trigger captures nothing");
+}
+
+#[tokio::test]
+async fn customers_leave_records_and_our_own_changes_do_not() {
+    let (place, table) = armed().await;
+    let start = BTreeMap::from([("s".to_owned(), Position("1".into()))]);
+    place.target.start_positions(&table, "stream", &start).await.unwrap();
+    let batch = ChangeBatch { rows: vec![upsert(book(2, "ours", &["z"])), delete(3)], ..ChangeBatch::default() };
+    place.target.apply(&table, batch).await.unwrap();
+    assert_eq!(carried(&place, &table).await, vec![]);
+    place.sql.batch_execute("UPDATE books SET title = 'theirs' WHERE title = 'one'").await.unwrap();
+    place.sql.batch_execute("UPDATE books SET title = title").await.unwrap();
+    let changes = carried(&place, &table).await;
+    assert_eq!(changes.len(), 1, "a change of nothing is no change");
+    assert_eq!(changes[0].key, vec![Cell::Uuid(uuid_of(1))]);
+    let titles: Vec<_> = changes[0].states.iter().map(title).collect();
+    assert_eq!(titles, [Some("one".to_owned()), Some("theirs".to_owned())]);
+    assert_eq!(carried(&place, &table).await, vec![]);
+}
+
+#[tokio::test]
+async fn every_state_of_a_row_and_its_children_is_known() {
+    let (place, table) = armed().await;
+    let one = key_of(1).0;
+    let sql = format!(
+        "UPDATE book_tags SET tag = 'w' WHERE place = 0; DELETE FROM book_tags WHERE place = 1;
+         INSERT INTO book_tags VALUES ('{one}', 5, 'v'); UPDATE books SET title = 'new' WHERE id = '{one}'"
+    );
+    place.sql.batch_execute(&sql).await.unwrap();
+    let changes = carried(&place, &table).await;
+    assert_eq!(changes.len(), 1, "a change of a child is a change of its parent");
+    let states = &changes[0].states;
+    let (first, last) = (&states[0], &states[states.len() - 1]);
+    assert_eq!((title(first), tags(first).len()), (Some("one".to_owned()), 2));
+    assert!(tags(first).contains(&"x".to_owned()) && tags(first).contains(&"y".to_owned()));
+    assert_eq!((title(last), tags(last)), (Some("new".to_owned()), vec!["w".to_owned(), "v".to_owned()]));
+
+    // Deleted, with its children: the first state is whole, the last one is nothing.
+    let sql =
+        format!("BEGIN; DELETE FROM book_tags WHERE book_id = '{one}'; DELETE FROM books WHERE id = '{one}'; COMMIT");
+    place.sql.batch_execute(&sql).await.unwrap();
+    let changes = carried(&place, &table).await;
+    assert_eq!(tags(&changes[0].states[0]).len(), 2);
+    assert_eq!(changes[0].states.last(), Some(&None));
+
+    // A key that changes is one row that goes and one that comes.
+    let (two, nine) = (key_of(2).0, key_of(9).0);
+    place.sql.batch_execute(&format!("UPDATE books SET id = '{nine}' WHERE id = '{two}'")).await.unwrap();
+    let changes = carried(&place, &table).await;
+    let ends: Vec<_> = changes.iter().map(|c| (c.key.clone(), c.states.last().map(title))).collect();
+    assert_eq!(
+        ends,
+        [(vec![Cell::Uuid(uuid_of(2))], Some(None)), (vec![Cell::Uuid(uuid_of(9))], Some(Some("two".to_owned())))]
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_with_an_early_number_is_not_missed() {
+    let (place, table) = armed().await;
+    let late = connect(&format!(
+        "postgres://{}:{}@{}:{}/{}",
+        place.settings.user,
+        place.settings.password.as_ref().unwrap().reveal(),
+        place.settings.host,
+        place.settings.port,
+        place.settings.database
+    ))
+    .await;
+    late.batch_execute("BEGIN; UPDATE books SET title = 'late' WHERE title = 'one'").await.unwrap();
+    place.sql.batch_execute("UPDATE books SET title = 'early' WHERE title = 'two'").await.unwrap();
+    let first = carried(&place, &table).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!(title(first[0].states.last().unwrap()), Some("early".to_owned()));
+    late.batch_execute("COMMIT").await.unwrap();
+    let second = carried(&place, &table).await;
+    assert!(second[0].records[0] < first[0].records[0], "its number is the earlier one");
+    assert_eq!(title(second[0].states.last().unwrap()), Some("late".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_taken_again_and_only_one_carries() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("UPDATE books SET title = 'a' WHERE title = 'one'").await.unwrap();
+    place.sql.batch_execute("UPDATE books SET title = 'b' WHERE title = 'two'").await.unwrap();
+    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
+    assert_eq!((taken.changes().len(), taken.went_back()), (2, false));
+    let other = PgTarget::new(&place.settings).unwrap();
+    let Err(refused) = other.take(&table, 100).await else { panic!("two carriers at once") };
+    assert_eq!(refused.kind, ErrorKind::Throttled);
+    // What is committed while it is held belongs to the next turn.
+    place.sql.batch_execute("UPDATE books SET title = 'a2' WHERE title = 'a'").await.unwrap();
+    drop(taken);
+    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
+    let one = taken.changes().iter().find(|c| c.key == vec![Cell::Uuid(uuid_of(1))]).unwrap().clone();
+    assert_eq!(one.states.iter().map(title).collect::<Vec<_>>(), ["one", "a", "a2"].map(|t| Some(t.to_owned())));
+    assert!(!taken.went_back());
+    place.target.go_back().await.unwrap();
+    // Only one of the two is carried.
+    taken.carried(one.records, Tally { carried: 1, merged: 0, conflicts: 1 }).await.unwrap();
+    let tally = place.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
+    assert_eq!((tally.carried, tally.conflicts), (1, 1));
+    let waiting = place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id];
+    assert_eq!(waiting.records, 1);
+    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
+    assert!(taken.went_back(), "every carrier sees it from its next turn on");
+    drop(taken);
+    assert_eq!(carried(&place, &table).await.len(), 1);
+}
+
+#[tokio::test]
+async fn customers_need_no_rights_on_the_outbox() {
+    let (place, table) = armed().await;
+    let role = format!("app_{}", place.settings.database);
+    let sql = format!(
+        "CREATE ROLE {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON books, book_tags TO {role}; SET ROLE {role}"
+    );
+    place.sql.batch_execute(&sql).await.unwrap();
+    assert!(place.sql.batch_execute("SELECT * FROM cutover.outbox").await.is_err());
+    place.sql.batch_execute("UPDATE books SET title = 'by the app' WHERE title = 'one'").await.unwrap();
+    assert_eq!(carried(&place, &table).await.len(), 1);
+}
+
+#[tokio::test]
+async fn forward_changes_end_where_customers_begin() {
+    let (place, table) = armed().await;
+    let start = BTreeMap::from([("s".to_owned(), Position("1".into()))]);
+    place.target.start_positions(&table, "stream", &start).await.unwrap();
+    let let_in = Table { id: "cutover:let-in".into(), ..table.clone() };
+    place.target.start_positions(&let_in, "let-in", &start).await.unwrap();
+    let batch = |rows| ChangeBatch {
+        rows,
+        positions: BTreeMap::from([("s".to_owned(), Position("2".into()))]),
+        ..ChangeBatch::default()
+    };
+    let refused = place.target.apply(&table, batch(vec![delete(1)])).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(refused.came_back.contains("let in"), "{refused}");
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 3);
+    // Positions go on: the old side is still watched.
+    place.target.apply(&table, batch(vec![])).await.unwrap();
+    // Once everything is carried back, a later run may load again.
+    place.target.settle().await.unwrap();
+    place.target.apply(&table, batch(vec![delete(1)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn markers_travel_with_the_changes_and_images_are_known_again() {
+    let (place, table) = armed().await;
+    place.target.put_marker(&table, "n-1").await.unwrap();
+    assert_eq!(place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id].records, 0);
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    assert_eq!((taken.changes().len(), taken.markers()), (0, &["n-1".to_owned()][..]));
+    taken.sign(&[(key_of(1), 7), (key_of(1), 7), (key_of(2), 0)]).await.unwrap();
+    drop(taken);
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    taken.carried(vec![], Tally::default()).await.unwrap();
+    assert!(place.target.take(&table, 10).await.unwrap().is_none());
+    let asked = [(key_of(2), 0), (key_of(1), 8), (key_of(1), 7)];
+    assert_eq!(place.target.signed(&table, &asked).await.unwrap(), [true, false, true]);
+}

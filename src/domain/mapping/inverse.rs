@@ -1,0 +1,498 @@
+//! From target rows back to source items: what is to be written to one item so that it says what its row says.
+//!
+//! Fields are compared one by one, in the form both sides share, and only those that the new side changed are
+//! written. So an attribute that no column carries stays as it is, and so does what somebody else wrote into another
+//! field meanwhile. Where both sides changed the same field to different values, [`Wins`] decides.
+
+use std::collections::BTreeMap;
+
+use super::back::{attribute, text_set};
+use super::convert::{convert, literal};
+use super::elements::{Elements, number_set};
+use super::kinds::{Kind, Kinds};
+use super::{Misfit, MisfitReason};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+
+/// A row with its child rows, by child table in the plan's order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Family {
+    /// Cells in column order.
+    pub row: OwnedRow,
+    /// Child rows in list order.
+    pub children: Vec<Vec<OwnedRow>>,
+}
+
+/// Whose value stays when both sides changed the same field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wins {
+    /// The new side: customers are there, and the old side should not be written at all.
+    New,
+    /// The old side: customers went back there, so its value is the newer one.
+    Old,
+}
+
+/// What became of a key that both sides changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clash {
+    /// Only the new side changed it.
+    None,
+    /// Both did, in different fields: both are kept.
+    Merged,
+    /// Both changed a field: the new side's value was taken.
+    NewWon,
+    /// Both changed a field: the old side's value was left.
+    OldWon,
+}
+
+/// What is to be done to an item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ItemChange {
+    /// It says already what it should.
+    Nothing,
+    /// Attributes are set and removed; others stay.
+    Write(ItemWrite),
+    /// The item goes.
+    Delete {
+        /// Its key.
+        key: Item<'static>,
+        /// What must still stand there.
+        expect: Vec<(String, Option<Attr<'static>>)>,
+    },
+}
+
+/// A write of some attributes of an item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemWrite {
+    /// The item's key.
+    pub key: Item<'static>,
+    /// Whether the item must be there; otherwise it must not.
+    pub exists: bool,
+    /// Attributes to set.
+    pub set: Vec<(String, Attr<'static>)>,
+    /// Attributes to remove.
+    pub remove: Vec<String>,
+    /// What the attributes must still hold; `None` for absent.
+    pub expect: Vec<(String, Option<Attr<'static>>)>,
+    /// The whole item once this is written.
+    pub after: Item<'static>,
+}
+
+/// A change, and whether the other side had changed the key too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carry {
+    /// What is to be done.
+    pub change: ItemChange,
+    /// What the other side had done.
+    pub clash: Clash,
+}
+
+/// What does not come back, found without looking at any data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Why the table has no inverse at all.
+    pub blocks: Vec<String>,
+    /// What a row that comes back leaves out.
+    pub notes: Vec<String>,
+}
+
+/// A table's way back, compiled once.
+#[derive(Clone, Debug)]
+pub struct Inverse {
+    keys: Vec<KeyPart>,
+    fields: Vec<Field>,
+    kinds: Kinds,
+}
+
+#[derive(Clone, Debug)]
+struct KeyPart {
+    attribute: String,
+    /// Place among the key cells.
+    place: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Field {
+    path: Vec<String>,
+    name: String,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Column { place: usize, ty: ColumnType, absent: Option<Cell<'static>> },
+    List { place: usize, elements: Elements },
+}
+
+/// One field in the form both sides share.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Cell(Cell<'static>),
+    Rows(Vec<OwnedRow>),
+    /// The attribute does not convert: nobody on the new side can have seen it so.
+    Unfit,
+}
+
+impl Value {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cell(a), Self::Cell(b)) => a == b,
+            (Self::Rows(a), Self::Rows(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// What stands in for an absent attribute; `None` when such a row would have been parked.
+pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
+    match &column.absent {
+        Fallback::Null => Some(Cell::Null),
+        Fallback::Literal(text) => literal(column.ty, text).ok(),
+        Fallback::Required => None,
+    }
+}
+
+/// Says which parts of a table's mapping have an inverse.
+#[must_use]
+pub fn survey(table: &Table) -> Survey {
+    use ColumnType::{Boolean, Date, Double, Jsonb, TextArray, Timestamptz};
+    let mut found = Survey::default();
+    if table.columns.iter().all(|c| !c.key) {
+        found.blocks.push("it has no key column".to_owned());
+    }
+    for column in &table.columns {
+        match &column.from {
+            _ if column.key && matches!(column.ty, Boolean | Date | Double | Jsonb | TextArray | Timestamptz) => {
+                found.blocks.push(format!("key column {} does not say how its attribute was written", column.name));
+            }
+            ColumnSource::Constant(_) => {
+                found.notes.push(format!("{} is a constant and has no attribute", column.name))
+            }
+            _ => {}
+        }
+    }
+    for child in &table.children {
+        if !child.columns.iter().any(|c| c.from == ColumnSource::Ordinal) {
+            found.notes.push(format!("{} has no ordinal: the list comes back in key order", child.target));
+        }
+    }
+    found
+}
+
+impl Inverse {
+    /// Compiles the way back of a linted table. `kinds` says how the source writes its attributes.
+    #[must_use]
+    pub fn new(table: &Table, kinds: Kinds) -> Self {
+        let key_columns: Vec<&Column> = table.columns.iter().filter(|c| c.key).collect();
+        let comes_from = |c: &Column, name: &str| matches!(&c.from, ColumnSource::Attribute(path) if path.len() == 1 && path[0] == name);
+        let keys = table
+            .key
+            .iter()
+            .filter_map(|name| {
+                let place = key_columns.iter().position(|c| comes_from(c, name))?;
+                Some(KeyPart { attribute: name.clone(), place })
+            })
+            .collect();
+        let mut fields: Vec<Field> = Vec::new();
+        for (place, column) in table.columns.iter().enumerate() {
+            let ColumnSource::Attribute(path) = &column.from else { continue };
+            let what = What::Column { place, ty: column.ty, absent: absent(column) };
+            fields.push(Field { path: path.clone(), name: column.name.clone(), what });
+        }
+        for (place, child) in table.children.iter().enumerate() {
+            let what = What::List { place, elements: Elements::new(child) };
+            fields.push(Field { path: child.list.clone(), name: child.target.clone(), what });
+        }
+        // An item's key never changes.
+        fields.retain(|f| f.path.first().is_some_and(|first| !table.key.contains(first)));
+        // The whole of something before its parts.
+        fields.sort_by_key(|f| f.path.len());
+        Self { keys, fields, kinds }
+    }
+
+    /// The item's key from the cells of the key columns.
+    pub fn key(&self, cells: &[Cell<'_>]) -> Result<Item<'static>, Misfit> {
+        let attrs = self
+            .keys
+            .iter()
+            .map(|part| {
+                let refuse = |reason| Misfit { column: part.attribute.clone(), reason };
+                let cell = cells.get(part.place).ok_or_else(|| refuse(MisfitReason::Missing))?;
+                let kind = self.kinds.usual(&part.attribute);
+                let attr = attribute(cell, kind, &part.attribute, &self.kinds).map_err(refuse)?;
+                Ok((part.attribute.clone().into(), attr.ok_or_else(|| refuse(MisfitReason::Missing))?))
+            })
+            .collect::<Result<_, Misfit>>()?;
+        Ok(Item { attrs })
+    }
+
+    /// Works out what is to be done to the item of a key.
+    ///
+    /// `known` are the states the row has had since it was last carried, oldest first, the present one last; an item
+    /// that equals one of them was written by nobody else. `item` is what stands there now.
+    ///
+    /// # Errors
+    /// The column whose value no attribute can hold.
+    pub fn carry(
+        &self,
+        key: &[Cell<'_>],
+        known: &[Option<Family>],
+        item: Option<&Item<'static>>,
+        wins: Wins,
+    ) -> Result<Carry, Misfit> {
+        let key = self.key(key)?;
+        let now = known.last().and_then(Option::as_ref);
+        let states: Vec<Option<Vec<Value>>> = known.iter().map(|s| s.as_ref().map(|f| self.of_family(f))).collect();
+        let have = item.map(|item| self.of_item(item));
+        let same = |state: &Option<Vec<Value>>| match (state, &have) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.is(b)),
+            _ => false,
+        };
+        let untouched = states.iter().rposition(same);
+        let old_stays = untouched.is_none() && wins == Wins::Old;
+        let lost = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
+        let whole = |change: ItemChange| {
+            let change = if old_stays { ItemChange::Nothing } else { change };
+            Ok(Carry { change, clash: if untouched.is_some() { Clash::None } else { lost } })
+        };
+        match (item, now) {
+            (None, None) => Ok(Carry { change: ItemChange::Nothing, clash: Clash::None }),
+            (Some(item), None) => whole(ItemChange::Delete { key, expect: self.mapped(item) }),
+            (None, Some(family)) => whole(ItemChange::Write(self.insert(key, family)?)),
+            (Some(item), Some(family)) => {
+                let base = states.get(untouched.unwrap_or(0)).and_then(Option::as_ref);
+                let (Some(have), Some(Some(present))) = (&have, states.last()) else {
+                    return Ok(Carry { change: ItemChange::Nothing, clash: Clash::None });
+                };
+                self.merge(key, item, family, base, have, present, (untouched.is_some(), wins))
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn merge(
+        &self,
+        key: Item<'static>,
+        item: &Item<'static>,
+        family: &Family,
+        base: Option<&Vec<Value>>,
+        have: &[Value],
+        now: &[Value],
+        (untouched, wins): (bool, Wins),
+    ) -> Result<Carry, Misfit> {
+        let mut clash = if untouched { Clash::None } else { Clash::Merged };
+        let mut changed = Vec::new();
+        for (i, field) in self.fields.iter().enumerate() {
+            let (have, now) = (&have[i], &now[i]);
+            let before = base.map(|b| &b[i]);
+            if now.is(have) || before.is_some_and(|b| b.is(now)) {
+                continue;
+            }
+            if !before.is_some_and(|b| b.is(have)) {
+                clash = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
+                if wins == Wins::Old {
+                    continue;
+                }
+            }
+            changed.push(field);
+        }
+        let mut tops: BTreeMap<String, Option<Attr<'static>>> = BTreeMap::new();
+        let mut done: Vec<&[String]> = Vec::new();
+        for field in changed {
+            // What is part of something that was just written is written with it.
+            if done.iter().any(|path| field.path.starts_with(path)) {
+                continue;
+            }
+            let Some((first, rest)) = field.path.split_first() else { continue };
+            let value = self.build(field, family, item.get(first).and_then(|a| inside(a, rest)))?;
+            let top = tops.entry(first.clone()).or_insert_with(|| item.get(first).cloned());
+            put(top, rest, value);
+            done.push(&field.path);
+        }
+        tops.retain(|name, value| value.as_ref() != item.get(name));
+        if tops.is_empty() {
+            return Ok(Carry { change: ItemChange::Nothing, clash });
+        }
+        let expect = tops.keys().map(|name| (name.clone(), item.get(name).cloned())).collect();
+        let write = assemble(key, true, tops, expect, item.clone());
+        Ok(Carry { change: ItemChange::Write(write), clash })
+    }
+
+    /// A whole new item from a row.
+    fn insert(&self, key: Item<'static>, family: &Family) -> Result<ItemWrite, Misfit> {
+        let mut tops: BTreeMap<String, Option<Attr<'static>>> = BTreeMap::new();
+        let mut done: Vec<&[String]> = Vec::new();
+        for field in &self.fields {
+            if done.iter().any(|path| field.path.starts_with(path)) {
+                continue;
+            }
+            let Some((first, rest)) = field.path.split_first() else { continue };
+            if let Some(value) = self.build(field, family, None)? {
+                put(tops.entry(first.clone()).or_default(), rest, Some(value));
+                done.push(&field.path);
+            }
+        }
+        let item = key.clone();
+        Ok(assemble(key, false, tops, Vec::new(), item))
+    }
+
+    /// The attribute of a field; `None` when it is absent. `old` is what stands at its place.
+    fn build(
+        &self,
+        field: &Field,
+        family: &Family,
+        old: Option<&Attr<'static>>,
+    ) -> Result<Option<Attr<'static>>, Misfit> {
+        let path = field.path.join(".");
+        let kind = old.and_then(Kind::of).or_else(|| self.kinds.usual(&path));
+        let refuse = |reason| Misfit { column: field.name.clone(), reason };
+        match &field.what {
+            What::Column { place, .. } => {
+                let cell = family.row.get(*place).ok_or_else(|| refuse(MisfitReason::Missing))?;
+                attribute(cell, kind, &path, &self.kinds).map_err(refuse)
+            }
+            What::List { place, elements } => {
+                let rows = family.children.get(*place).map_or(&[][..], Vec::as_slice);
+                elements.build(rows, kind, old, &path, &self.kinds).map_err(refuse)
+            }
+        }
+    }
+
+    fn of_item(&self, item: &Item<'_>) -> Vec<Value> {
+        let each = |field: &Field| {
+            let Some((first, rest)) = field.path.split_first() else { return Value::Unfit };
+            let found = match item.get(first) {
+                Some(attr) => match reach(attr, rest) {
+                    Ok(found) => found,
+                    Err(()) => return Value::Unfit,
+                },
+                None => None,
+            };
+            match &field.what {
+                What::Column { ty, absent, .. } => match found.filter(|a| **a != Attr::Null) {
+                    None => absent.clone().map_or(Value::Unfit, Value::Cell),
+                    Some(attr) => convert(*ty, attr).map_or(Value::Unfit, |c| Value::Cell(c.into_owned())),
+                },
+                What::List { elements, .. } => elements.of_attr(found).map_or(Value::Unfit, Value::Rows),
+            }
+        };
+        self.fields.iter().map(each).collect()
+    }
+
+    fn of_family(&self, family: &Family) -> Vec<Value> {
+        let each = |field: &Field| match &field.what {
+            What::Column { place, absent, .. } => {
+                let cell = family.row.get(*place).cloned().unwrap_or(Cell::Null);
+                let set = self.kinds.usual(&field.path.join(".")) == Some(Kind::TextSet);
+                Value::Cell(settled(cell, set, absent.as_ref()))
+            }
+            What::List { place, elements } => {
+                Value::Rows(elements.of_rows(family.children.get(*place).map_or(&[][..], Vec::as_slice)))
+            }
+        };
+        self.fields.iter().map(each).collect()
+    }
+
+    /// The attributes of an item that columns carry.
+    fn mapped(&self, item: &Item<'static>) -> Vec<(String, Option<Attr<'static>>)> {
+        let firsts: std::collections::BTreeSet<&String> = self.fields.iter().filter_map(|f| f.path.first()).collect();
+        firsts.into_iter().map(|name| (name.clone(), item.get(name).cloned())).collect()
+    }
+}
+
+/// A cell as it would be read after it went there and back: NULL reads as the column's default, and a set is sorted
+/// and never empty.
+pub(super) fn settled(cell: Cell<'static>, set: bool, absent: Option<&Cell<'static>>) -> Cell<'static> {
+    let none = || absent.cloned().unwrap_or(Cell::Null);
+    match cell {
+        Cell::Null => none(),
+        Cell::TextArray(items) if set => match text_set(items.iter().map(AsRef::as_ref)) {
+            Some(Attr::StrSet(sorted)) => Cell::TextArray(sorted),
+            _ => none(),
+        },
+        other => other,
+    }
+}
+
+/// What stands at a path inside an attribute; `Err` when a step of it is no map.
+fn reach<'s, 'p>(attr: &'s Attr<'p>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, ()> {
+    let mut here = attr;
+    for name in rest {
+        match here {
+            Attr::Map(entries) => match entries.iter().find(|(n, _)| n == name) {
+                Some((_, inner)) => here = inner,
+                None => return Ok(None),
+            },
+            Attr::Null => return Ok(None),
+            _ => return Err(()),
+        }
+    }
+    Ok(Some(here))
+}
+
+fn inside<'s>(attr: &'s Attr<'static>, rest: &[String]) -> Option<&'s Attr<'static>> {
+    reach(attr, rest).ok().flatten()
+}
+
+/// Puts a value at a path inside an attribute, making the maps on the way; `None` takes it away.
+pub(super) fn put(top: &mut Option<Attr<'static>>, rest: &[String], value: Option<Attr<'static>>) {
+    let Some((name, deeper)) = rest.split_first() else {
+        *top = value;
+        return;
+    };
+    if !matches!(top, Some(Attr::Map(_))) {
+        if value.is_none() {
+            return;
+        }
+        *top = Some(Attr::Map(Vec::new()));
+    }
+    let Some(Attr::Map(entries)) = top else { return };
+    let place = entries.iter().position(|(n, _)| n == name);
+    let mut inner = place.map(|i| entries[i].1.clone());
+    put(&mut inner, deeper, value);
+    match (place, inner) {
+        (Some(i), Some(inner)) => entries[i].1 = inner,
+        (Some(i), None) => drop(entries.remove(i)),
+        (None, Some(inner)) => entries.push((name.clone().into(), inner)),
+        (None, None) => {}
+    }
+}
+
+/// Splits the wanted attributes into set and removed, and works out the item they make.
+fn assemble(
+    key: Item<'static>,
+    exists: bool,
+    tops: BTreeMap<String, Option<Attr<'static>>>,
+    expect: Vec<(String, Option<Attr<'static>>)>,
+    item: Item<'static>,
+) -> ItemWrite {
+    let mut after = item;
+    let (mut set, mut remove) = (Vec::new(), Vec::new());
+    for (name, value) in tops {
+        after.attrs.retain(|(n, _)| *n != name);
+        match value {
+            Some(value) => {
+                after.attrs.push((name.clone().into(), value.clone()));
+                set.push((name, value));
+            }
+            None => remove.push(name),
+        }
+    }
+    ItemWrite { key, exists, set, remove, expect, after }
+}
+
+/// A set of numbers or text from cells, for lists of plain values.
+pub(super) fn set_of(cells: &[&Cell<'static>], kind: Kind) -> Option<Result<Attr<'static>, MisfitReason>> {
+    let texts = cells.iter().filter_map(|c| match c {
+        Cell::Text(s) | Cell::Numeric(s) => Some(s.to_string()),
+        Cell::Uuid(u) => Some(uuid::Uuid::from_bytes(*u).hyphenated().to_string()),
+        Cell::Int(i) => Some(i.to_string()),
+        _ => None,
+    });
+    let texts: Vec<String> = texts.collect();
+    if kind == Kind::NumberSet { number_set(&texts) } else { text_set(texts.iter().map(String::as_str)).map(Ok) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+use std::borrow::Cow;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::mapping::{Mapped, TableMapping, image_digest};
+use crate::domain::plan::ChildTable;
+
+fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
+    let path = path.iter().map(|s| (*s).to_owned()).collect();
+    Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key: false }
+}
+
+fn of(name: &str, ty: ColumnType, from: ColumnSource) -> Column {
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: false }
+}
+
+/// Every kind of column, a nested one beside its whole, a list of maps and a list of plain values.
+fn table() -> Table {
+    use ColumnType::*;
+    let key = |name: &str, ty, path: &str| Column { key: true, ..column(name, ty, &[path], Fallback::Required) };
+    Table {
+        id: "things".into(),
+        source: "Things".into(),
+        target: "things".into(),
+        key: vec!["id".into(), "no".into()],
+        columns: vec![
+            key("id", Uuid, "id"),
+            key("no", Bigint, "no"),
+            column("name", Varchar(20), &["name"], Fallback::Null),
+            column("category", Text, &["category"], Fallback::Literal("General".into())),
+            column("price", Numeric(Some((10, 2))), &["price"], Fallback::Null),
+            column("stock", Integer, &["stock"], Fallback::Literal("0".into())),
+            column("open", Boolean, &["open"], Fallback::Null),
+            column("at", Timestamptz, &["at"], Fallback::Null),
+            column("day", Date, &["day"], Fallback::Null),
+            column("city", Text, &["address", "city"], Fallback::Null),
+            column("address", Jsonb, &["address"], Fallback::Null),
+            column("tags", TextArray, &["tags"], Fallback::Null),
+            column("raw", Bytea, &["raw"], Fallback::Null),
+            of("origin", Text, ColumnSource::Constant("old".into())),
+        ],
+        children: vec![
+            ChildTable {
+                target: "lines".into(),
+                list: vec!["lines".into()],
+                columns: vec![
+                    of("id", Uuid, ColumnSource::Parent("id".into())),
+                    of("place", Integer, ColumnSource::Ordinal),
+                    of("book", Text, ColumnSource::Attribute(vec!["book".into(), "id".into()])),
+                    of("n", Integer, ColumnSource::Attribute(vec!["n".into()])),
+                ],
+                parent_key: vec!["id".into()],
+            },
+            ChildTable {
+                target: "marks".into(),
+                list: vec!["meta".into(), "marks".into()],
+                columns: vec![of("place", Integer, ColumnSource::Ordinal), of("mark", Integer, ColumnSource::Element)],
+                parent_key: vec![],
+            },
+        ],
+        foreign_keys: vec![],
+        ttl: None,
+        marker_prefix: "~".into(),
+        ddl: None,
+    }
+}
+
+fn s(text: &str) -> Attr<'static> {
+    Attr::Str(text.to_owned().into())
+}
+
+fn n(text: impl ToString) -> Attr<'static> {
+    Attr::Num(text.to_string().into())
+}
+
+fn map(entries: Vec<(&'static str, Attr<'static>)>) -> Attr<'static> {
+    Attr::Map(entries.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)).collect())
+}
+
+fn item(extra: Vec<(&'static str, Attr<'static>)>) -> Item<'static> {
+    let mut attrs = vec![("id".into(), s("01934f5a-7c11-7abc-9def-0123456789ab")), ("no".into(), n(7))];
+    attrs.extend(extra.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)));
+    Item { attrs }
+}
+
+fn family(item: &Item<'static>) -> Family {
+    let mapping = TableMapping::new(&table());
+    let mut out = Mapped::default();
+    mapping.map(item, &mut out).unwrap();
+    let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect::<Vec<_>>();
+    let children = out.children.into_iter().map(|rows| rows.into_iter().map(own).collect()).collect();
+    Family { row: own(out.row), children }
+}
+
+fn key(family: &Family) -> Vec<Cell<'static>> {
+    family.row[..2].to_vec()
+}
+
+fn inverse(items: &[Item<'static>]) -> Inverse {
+    let mut kinds = Kinds::default();
+    items.iter().for_each(|i| kinds.learn(i));
+    Inverse::new(&table(), kinds)
+}
+
+/// What the store holds after a carry.
+fn after(carry: &Carry, before: Option<&Item<'static>>) -> Option<Item<'static>> {
+    match &carry.change {
+        ItemChange::Nothing => before.cloned(),
+        ItemChange::Delete { .. } => None,
+        ItemChange::Write(write) => {
+            // Built from what is sent, to hold the announced image against it.
+            let mut built = before.cloned().unwrap_or_else(|| write.key.clone());
+            built.attrs.retain(|(name, _)| !write.remove.contains(&name.to_string()));
+            for (name, value) in &write.set {
+                built.attrs.retain(|(n, _)| n != name);
+                built.attrs.push((name.clone().into(), value.clone()));
+            }
+            assert_eq!(image_digest(Some(&built)), image_digest(Some(&write.after)));
+            Some(built)
+        }
+    }
+}
+
+fn any_item() -> impl Strategy<Value = Item<'static>> {
+    let text = || "[a-zA-Z0-9é ]{0,8}".prop_map(|t| s(&t));
+    let line = (option::of(text()), option::of(-5_i64..5), option::of(text())).prop_map(|(book, count, title)| {
+        let mut line = Vec::new();
+        line.extend(book.map(|b| ("book", map(vec![("id", b)]))));
+        line.extend(count.map(|c| ("n", n(c))));
+        line.extend(title.map(|t| ("title", t)));
+        map(line)
+    });
+    let address = (option::of(text()), option::of(-999_999_i64..999_999), any::<bool>()).prop_map(|(city, zip, b)| {
+        let mut all = vec![("b", Attr::Bool(b)), ("l", Attr::List(vec![Attr::Null, n("1.5")]))];
+        all.extend(city.map(|c| ("city", c)));
+        all.extend(zip.map(|z| ("zip", n(z))));
+        map(all)
+    });
+    let first = (
+        option::of(text()),
+        option::of(text()),
+        option::of((-99_999_i64..99_999).prop_map(|c| n(format!("{}.{:02}", c, c.unsigned_abs() % 100)))),
+        option::of((-9_999_i64..9_999).prop_map(n)),
+        option::of(any::<bool>().prop_map(Attr::Bool)),
+        option::of((0_i64..4_000_000_000_000).prop_map(|ms| s(&crate::domain::at::At(ms).rfc3339()))),
+        option::of((1_u8..29).prop_map(|d| s(&format!("2026-02-{d:02}")))),
+    );
+    let second = (
+        option::of(address),
+        option::of(
+            btree_set("[a-z]{1,4}", 1..4).prop_map(|set| Attr::StrSet(set.into_iter().map(Into::into).collect())),
+        ),
+        option::of(vec(any::<u8>(), 0..6).prop_map(|b| Attr::Bin(b.into()))),
+        option::of(vec(line, 0..4).prop_map(Attr::List)),
+        option::of(btree_set(-9_i64..9, 1..4).prop_map(|set| {
+            map(vec![("marks", Attr::NumSet(set.iter().map(|i| i.to_string().into()).collect())), ("else", s("kept"))])
+        })),
+        option::of(text()),
+    );
+    (first, second).prop_map(|(a, b)| {
+        let mut all = Vec::new();
+        all.extend(a.0.map(|v| ("name", v)));
+        all.extend(a.1.map(|v| ("category", v)));
+        all.extend(a.2.map(|v| ("price", v)));
+        all.extend(a.3.map(|v| ("stock", v)));
+        all.extend(a.4.map(|v| ("open", v)));
+        all.extend(a.5.map(|v| ("at", v)));
+        all.extend(a.6.map(|v| ("day", v)));
+        all.extend(b.0.map(|v| ("address", v)));
+        all.extend(b.1.map(|v| ("tags", v)));
+        all.extend(b.2.map(|v| ("raw", v)));
+        all.extend(b.3.map(|v| ("lines", v)));
+        all.extend(b.4.map(|v| ("meta", v)));
+        all.extend(b.5.map(|v| ("unmapped", v)));
+        item(all)
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_item_that_came_there_comes_back_with_every_attribute_that_columns_carry(original in any_item()) {
+        let there = family(&original);
+        let inverse = inverse(std::slice::from_ref(&original));
+        let carry = inverse.carry(&key(&there), &[None, Some(there.clone())], None, Wins::New).unwrap();
+        prop_assert_eq!(carry.clash, Clash::None);
+        let back = after(&carry, None).unwrap();
+        prop_assert_eq!(family(&back), there.clone());
+        for name in ["name", "price", "open", "at", "day", "address", "tags", "raw"] {
+            let one = |i: &Item<'static>| image_digest(Some(&Item { attrs: i.attrs.iter().filter(|(n, _)| n == name).cloned().collect() }));
+            prop_assert_eq!(one(&back), one(&original), "{}", name);
+        }
+        // Carried once more there is nothing to do.
+        let again = inverse.carry(&key(&there), &[None, Some(there.clone())], Some(&back), Wins::New).unwrap();
+        prop_assert_eq!(again, Carry { change: ItemChange::Nothing, clash: Clash::None });
+    }
+
+    #[test]
+    fn a_changed_row_changes_its_item_and_nothing_that_no_column_carries(before in any_item(), then in any_item()) {
+        let (base, now) = (family(&before), family(&then));
+        let inverse = inverse(&[before.clone(), then]);
+        let known = [Some(base), Some(now.clone())];
+        let carry = inverse.carry(&key(&now), &known, Some(&before), Wins::New).unwrap();
+        prop_assert_eq!(carry.clash, Clash::None);
+        let back = after(&carry, Some(&before)).unwrap();
+        prop_assert_eq!(back.get("unmapped"), before.get("unmapped"));
+        let again = family(&back);
+        // A part that disagrees with its whole cannot both be: the whole is believed.
+        let blank = |f: &Family| { let mut f = f.clone(); f.row[9] = Cell::Null; f };
+        prop_assert_eq!(blank(&again), blank(&now));
+        let again = inverse.carry(&key(&now), &known, Some(&back), Wins::Old).unwrap();
+        prop_assert_eq!(again.clash, Clash::None);
+        prop_assert_eq!(again.change, ItemChange::Nothing);
+    }
+}
+
+#[test]
+fn only_what_the_new_side_changed_is_written_and_only_over_what_was_read() {
+    let before = item(vec![("name", s("a")), ("price", n("1")), ("unmapped", s("x"))]);
+    let then = item(vec![("name", s("a")), ("price", n("2"))]);
+    let (base, now) = (family(&before), family(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), Wins::New).unwrap();
+    let ItemChange::Write(write) = carry.change else { panic!("{carry:?}") };
+    assert_eq!(write.set, [("price".to_owned(), n("2"))]);
+    assert!(write.remove.is_empty() && write.exists);
+    assert_eq!(write.expect, [("price".to_owned(), Some(n("1")))]);
+}
+
+#[test]
+fn a_default_that_was_never_written_stays_unwritten() {
+    let before = item(vec![("name", s("a"))]);
+    let then = item(vec![("name", s("b"))]);
+    let (base, now) = (family(&before), family(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), Wins::New).unwrap();
+    assert_eq!(after(&carry, Some(&before)).unwrap().get("category"), None);
+}
+
+#[test]
+fn both_sides_keep_what_they_changed_in_different_fields() {
+    let before = item(vec![("price", n("1")), ("stock", n("5"))]);
+    let old = item(vec![("price", n("1")), ("stock", n("4"))]);
+    let new = item(vec![("price", n("2")), ("stock", n("5"))]);
+    for wins in [Wins::New, Wins::Old] {
+        let known = [Some(family(&before)), Some(family(&new))];
+        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), wins).unwrap();
+        assert_eq!(carry.clash, Clash::Merged);
+        let back = after(&carry, Some(&old)).unwrap();
+        assert_eq!((back.get("price"), back.get("stock")), (Some(&n("2")), Some(&n("4"))));
+    }
+}
+
+#[test]
+fn a_field_that_both_changed_goes_by_the_rule() {
+    let before = item(vec![("price", n("1"))]);
+    let old = item(vec![("price", n("3"))]);
+    let new = item(vec![("price", n("2"))]);
+    let known = [Some(family(&before)), Some(family(&new))];
+    for (wins, clash, price) in [(Wins::New, Clash::NewWon, "2"), (Wins::Old, Clash::OldWon, "3")] {
+        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), wins).unwrap();
+        assert_eq!(carry.clash, clash);
+        assert_eq!(after(&carry, Some(&old)).unwrap().get("price"), Some(&n(price)));
+    }
+}
+
+#[test]
+fn a_state_of_our_own_in_between_is_no_conflict() {
+    let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
+    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
+    // Killed after the second state was written and before it was noted.
+    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[1]), Wins::Old).unwrap();
+    assert_eq!(carry.clash, Clash::None);
+    assert_eq!(after(&carry, Some(&states[1])).unwrap().get("price"), Some(&n("3")));
+}
+
+#[test]
+fn deletes_travel_unless_the_old_side_wrote_since() {
+    let before = item(vec![("price", n("1"))]);
+    let old = item(vec![("price", n("3"))]);
+    let known = [Some(family(&before)), None];
+    let key = key(&family(&before));
+    let gone = inverse(&[]).carry(&key, &known, Some(&before), Wins::Old).unwrap();
+    assert_eq!((after(&gone, Some(&before)), gone.clash), (None, Clash::None));
+    let gone = inverse(&[]).carry(&key, &known, Some(&old), Wins::New).unwrap();
+    assert_eq!((after(&gone, Some(&old)), gone.clash), (None, Clash::NewWon));
+    let kept = inverse(&[]).carry(&key, &known, Some(&old), Wins::Old).unwrap();
+    assert_eq!((after(&kept, Some(&old)), kept.clash), (Some(old), Clash::OldWon));
+    let nothing = inverse(&[]).carry(&key, &known, None, Wins::Old).unwrap();
+    assert_eq!(nothing, Carry { change: ItemChange::Nothing, clash: Clash::None });
+}
+
+#[test]
+fn lines_that_stay_keep_what_no_column_carries() {
+    let line = |book: &'static str, count: i64, title: &'static str| {
+        map(vec![("book", map(vec![("id", s(book))])), ("n", n(count)), ("title", s(title))])
+    };
+    let before = item(vec![("lines", Attr::List(vec![line("b1", 1, "one"), line("b2", 2, "two")]))]);
+    let then = item(vec![("lines", Attr::List(vec![line("b2", 3, ""), line("b1", 1, ""), line("b9", 9, "")]))]);
+    let (base, now) = (family(&before), family(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), Wins::New).unwrap();
+    let back = after(&carry, Some(&before)).unwrap();
+    let Some(Attr::List(lines)) = back.get("lines") else { panic!("no list") };
+    let title = |i: usize| match &lines[i] {
+        Attr::Map(m) => m.iter().find(|(k, _)| k == "title").map(|(_, v)| v.clone()),
+        _ => None,
+    };
+    assert_eq!((title(0), title(1), title(2)), (Some(s("two")), Some(s("one")), None));
+}
+
+#[test]
+fn a_mapping_without_an_inverse_is_named() {
+    assert_eq!(survey(&table()).blocks, Vec::<String>::new());
+    assert_eq!(survey(&table()).notes, ["origin is a constant and has no attribute"]);
+    let mut table = table();
+    table.columns[1].ty = ColumnType::Timestamptz;
+    table.children[0].columns.remove(1);
+    let found = survey(&table);
+    assert_eq!(found.blocks.len(), 1);
+    assert_eq!(found.notes.len(), 2);
+}
+
+#[test]
+fn a_value_that_no_attribute_holds_is_named_by_its_column() {
+    let mut now = family(&item(vec![]));
+    now.row[4] = Cell::Numeric("1".repeat(40).into());
+    let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, Wins::New).unwrap_err();
+    assert_eq!((refused.column.as_str(), refused.reason), ("price", MisfitReason::NumberRange));
+}

@@ -1,0 +1,148 @@
+//! What carries changes of the new side back to the old one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::error::PortResult;
+use crate::domain::at::At;
+use crate::domain::mapping::{Family, ItemChange};
+use crate::domain::plan::Table;
+use crate::domain::value::{Item, Key, OwnedRow};
+
+/// Rows of one key that were changed and not carried back yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// Cells of the key columns, in column order.
+    pub key: OwnedRow,
+    /// The records this stands for; given back once they are carried.
+    pub records: Vec<i64>,
+    /// When the oldest of them was made, by the target's clock.
+    pub since: At,
+    /// The states the row had, oldest first; the present one is the last.
+    pub states: Vec<Option<Family>>,
+}
+
+/// What waits in the outbox of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Records.
+    pub records: u64,
+    /// Age of the oldest one in milliseconds, by the target's clock.
+    pub oldest_ms: i64,
+}
+
+/// What was carried back of one table since its capture began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys whose item was written, deleted, or found to say already what it should.
+    pub carried: u64,
+    /// Of these, keys that both sides had changed in different fields.
+    pub merged: u64,
+    /// Of these, keys where both sides had changed the same field.
+    pub conflicts: u64,
+}
+
+/// How the capture of one table stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Table id.
+    pub table: String,
+    /// Whether a change of a row was seen to leave its record, rolled back again; `false` for an empty table.
+    pub exercised: bool,
+    /// Tables of the target that are captured.
+    pub tables: Vec<String>,
+}
+
+/// Changes taken out of the outbox, under a lock that keeps every other carrier away.
+///
+/// Dropping it gives them back.
+#[async_trait]
+pub trait Taken: Send + Sync {
+    /// The changes, in the order their keys were first changed.
+    fn changes(&self) -> &[Captured];
+
+    /// Markers that were read with them.
+    fn markers(&self) -> &[String];
+
+    /// Whether customers went back to the old side: what they write there is newer than anything taken here.
+    fn went_back(&self) -> bool;
+
+    /// Remembers the digest of an image that is about to be written, so that it is known again in the old side's
+    /// stream. Durable on return, whatever becomes of the changes.
+    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()>;
+
+    /// Removes the records of these changes and adds to the tally, durably and together. The others stay.
+    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()>;
+}
+
+/// The target's outbox: every committed change of a moved table that is not ours, until it is carried back.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Creates what is missing, and proves table by table that a change leaves a record that can be read. Idempotent.
+    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>>;
+
+    /// Whether every table is captured.
+    async fn armed(&self, tables: &[Table]) -> PortResult<bool>;
+
+    /// Stops capturing and forgets what was captured.
+    async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
+
+    /// Remembers, beside the data, that customers go back to the old side. Every carrier sees it from its next turn on,
+    /// also one that slept meanwhile.
+    async fn go_back(&self) -> PortResult<()>;
+
+    /// Everything is carried: the target holds nothing any more that only it knows, and may be loaded anew.
+    async fn settle(&self) -> PortResult<()>;
+
+    /// Sends a marker the way every change goes.
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+
+    /// Takes changes of a table: those of at most `limit` records, oldest first, each key whole. `None` when there are
+    /// none. `Throttled` while another process carries.
+    async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>>;
+
+    /// What waits, by table id. Markers do not count.
+    async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
+
+    /// What was carried back so far, by table id.
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
+
+    /// Which of these images were signed, in their order.
+    async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
+}
+
+/// What became of a write to one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// Acknowledged.
+    Written,
+    /// The item is not what it was when it was read; nothing was written.
+    Moved,
+}
+
+/// Writes single items of the source, each only over what was read.
+#[async_trait]
+pub trait Items: Send + Sync {
+    /// Carries out a change. `Invalid` when the store cannot hold the item.
+    async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
+
+    /// The item of a key, read consistently.
+    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>>;
+
+    /// Some items of a table, markers included: its first page.
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>>;
+
+    /// Writes, reads back and removes a marker item, through the calls every change goes through.
+    async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
+}
+
+/// Both ends of the way back for data.
+#[derive(Clone)]
+pub struct ReversePorts {
+    /// Where changes of the new side wait.
+    pub outbox: Arc<dyn Outbox>,
+    /// Where they are written.
+    pub items: Arc<dyn Items>,
+}
