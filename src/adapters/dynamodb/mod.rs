@@ -6,6 +6,7 @@
 mod attr;
 mod changes;
 mod fault;
+mod json;
 mod page;
 mod source;
 mod wire;
