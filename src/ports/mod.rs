@@ -22,5 +22,6 @@ pub use probe::{ProbeResult, Probes, Verdict};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Lease, Orphans, ParkedRow, RowChange, SetAside, Target, TargetTable, TargetVisitor,
+    Applied, Bulk, ChangeBatch, Checkpoint, Lease, Orphans, ParkedRow, RowChange, SetAside, Target, TargetTable,
+    TargetVisitor,
 };
