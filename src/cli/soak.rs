@@ -147,7 +147,7 @@ impl Day {
     /// Lives the day; the error says what was lost or what went wrong.
     async fn live(&mut self, tally: &mut Tally) -> Result<String, String> {
         let began = Instant::now();
-        let result = self.to_the_end(tally).await;
+        let result = self.lived(tally).await;
         tally.open += began.elapsed();
         let (how, side) = result?;
         let verdict = self.world.verdict().await.map_err(|e| e.to_string())?;
@@ -160,7 +160,7 @@ impl Day {
         Ok(format!("{how}; {}", verdict.to_string().lines().next().unwrap_or_default()))
     }
 
-    async fn to_the_end(&mut self, tally: &mut Tally) -> Result<(&'static str, Side), String> {
+    async fn lived(&mut self, tally: &mut Tally) -> Result<(&'static str, Side), String> {
         if self.rng.bool() {
             let fault = FAULTS[self.rng.usize(..FAULTS.len())];
             self.faults.bring(fault);
