@@ -25,6 +25,7 @@ fn green(plan: &Plan) -> (Measured, RunState) {
             target: Count::exact(10, NOW),
             lag: Lag { capture: reading, apply: reading, marker: reading },
             phase: cutover::domain::gauge::Phase::Following,
+            parked_at: NOW,
             ..TableGauge::default()
         };
         m.tables.insert(table.id.clone(), gauge);
@@ -127,6 +128,8 @@ fn of_table(source: &SignalSource, id: &str, table: &str) -> Vec<(String, Break)
             gauge("no marker came back", |g| g.lag.marker = Reading { value: None, at: NOW });
         }
         SignalSource::Parked => {
+            gauge("a ledger read long ago", |g| g.parked_at = LONG_AGO);
+            gauge("a ledger nobody has read", |g| g.parked_at = At(0));
             gauge("parked rows", |g| drop(g.parked.insert("nul".into(), 1_000)));
         }
         SignalSource::Unaccounted => {
