@@ -25,6 +25,7 @@ fn green(plan: &Plan) -> (Measured, RunState) {
             target: Count::exact(10, NOW),
             lag: Lag { capture: reading, apply: reading, marker: reading },
             phase: cutover::domain::gauge::Phase::Following,
+            parked_at: NOW,
             ..TableGauge::default()
         };
         m.tables.insert(table.id.clone(), gauge);
@@ -61,7 +62,7 @@ fn breaks(plan: &Plan, gate: &Gate) -> Vec<(String, Break)> {
         match &signal.source {
             SignalSource::CloudWatch(_) => {
                 let gone = id.clone();
-                add(format!("{id}: no data"), Box::new(move |m, _| drop(m.signals.remove(&gone))));
+                add(format!("{id}: no data"), Box::new(move |m, _| _ = m.signals.remove(&gone)));
                 for (word, reading) in [
                     ("an answer without a value", Reading { value: None, at: NOW }),
                     ("a value of long ago", Reading::new(0.5, LONG_AGO)),
@@ -70,7 +71,7 @@ fn breaks(plan: &Plan, gate: &Gate) -> Vec<(String, Break)> {
                     ("a value over the limit", Reading::new(99_999.0, NOW)),
                 ] {
                     let id = id.clone();
-                    add(format!("{id}: {word}"), Box::new(move |m, _| drop(m.signals.insert(id.clone(), reading))));
+                    add(format!("{id}: {word}"), Box::new(move |m, _| _ = m.signals.insert(id.clone(), reading)));
                 }
             }
             SignalSource::ProbeP95(probe) | SignalSource::ProbeErrors(probe) => {
@@ -127,7 +128,9 @@ fn of_table(source: &SignalSource, id: &str, table: &str) -> Vec<(String, Break)
             gauge("no marker came back", |g| g.lag.marker = Reading { value: None, at: NOW });
         }
         SignalSource::Parked => {
-            gauge("parked rows", |g| drop(g.parked.insert("nul".into(), 1_000)));
+            gauge("a ledger read long ago", |g| g.parked_at = LONG_AGO);
+            gauge("a ledger nobody has read", |g| g.parked_at = At(0));
+            gauge("parked rows", |g| _ = g.parked.insert("nul".into(), 1_000));
         }
         SignalSource::Unaccounted => {
             // The later count speaks: a live exact one that does not add up, in either direction.
