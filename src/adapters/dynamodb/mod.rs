@@ -7,6 +7,7 @@ mod attr;
 mod changes;
 mod fault;
 mod items;
+mod json;
 mod page;
 mod source;
 mod wire;

@@ -205,8 +205,7 @@ impl Source for DynamoSource {
 
     fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
         page::decode(&page.body, each).map_err(|e| {
-            // The parser's own words may quote the data; its place may not.
-            let why = format!("a page that cannot be read, {:?} error at byte {}", e.classify(), e.column());
+            let why = format!("a page that cannot be read: {e}");
             PortError::new(ErrorKind::Invalid, "parse a page", "scan", why)
                 .advise("the endpoint may not be DynamoDB; look at what stands between")
         })
