@@ -138,6 +138,11 @@ pub(super) static LOAD: &[Key] = &[
     may("segments", Count, "Segments a table's scan is split into. Default: 8."),
     may("workers", Count, "Segments read at the same time. Default: 4."),
     may("read_budget_rcu", Number, "Read capacity units a second over all workers. Default: unlimited."),
+    may(
+        "defer_indexes",
+        Bool,
+        "Build secondary indexes of empty tables after their rows are in. Default: only for tables made from `ddl`.",
+    ),
 ];
 
 pub(super) static FOLLOW: &[Key] = &[

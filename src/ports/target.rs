@@ -43,6 +43,15 @@ pub struct Checkpoint {
     pub done: bool,
 }
 
+/// An index that is not there while its table is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its name with its schema, quoted where needed: `public.idx_books_author`.
+    pub name: String,
+    /// The statement that builds it again.
+    pub definition: String,
+}
+
 /// A row that could not be carried: kept in the target's own ledger, by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedRow {
@@ -179,7 +188,16 @@ pub trait Target: Send + Sync {
     /// Forgets a table's rows, checkpoints, positions and parked rows: before a load that starts over.
     async fn reset(&self, table: &Table) -> PortResult<()>;
 
-    /// After every partition is loaded: statistics, deferred constraints and indexes.
+    /// Before a table's first row: secondary indexes step aside if the table is empty, their definitions stored
+    /// durably in the same transaction, and are given back. `defer_indexes`: always, never, or (`None`) only for
+    /// tables this program created. Idempotent; does nothing once the load has begun.
+    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
+
+    /// Indexes that are set aside at this moment: while a table is loaded, or after a load that never ended.
+    async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
+
+    /// After every partition is loaded: indexes that were set aside are built again, then statistics are taken.
+    /// Can be called again after it was interrupted anywhere.
     async fn finish_load(&self, table: &Table) -> PortResult<()>;
 
     /// Stores where following starts. Keeps positions that are there already. In one transaction.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::crew::Crew;
 use super::pace::{ReadBudget, pause};
@@ -14,10 +15,13 @@ use crate::domain::mapping::Mapped;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Evidence, StepError};
 use crate::domain::value::Key;
-use crate::ports::{Bulk, Checkpoint, PageEnd, ParkedRow, Partition, PortError};
+use crate::ports::{Bulk, Checkpoint, ErrorKind, PageEnd, ParkedRow, Partition, PortError};
 
-/// A segment's buffer is written once it holds this much.
-const FLUSH_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of encoded rows that all segments of a table together may hold.
+const BUFFERS: usize = 48 * 1024 * 1024;
+/// Least and most that a segment writes at once: under a megabyte the commits cost more than the rows, and above
+/// eight nothing is gained.
+const FLUSH: (usize, usize) = (1024 * 1024, 8 * 1024 * 1024);
 /// Attempts at one segment without progress before the step fails.
 const ATTEMPTS: u32 = 8;
 
@@ -59,6 +63,11 @@ async fn one(
         ));
     }
     let began = crew.mono();
+    let deferred = target.begin_load(table, crew.plan.load.defer_indexes).await.map_err(|e| step_error(&e))?;
+    if !deferred.is_empty() {
+        let names: Vec<&str> = deferred.iter().map(|i| i.name.as_str()).collect();
+        tracing::info!(table = %table.id, indexes = ?names, "set aside until the rows are in");
+    }
     let known = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
     // A table is read in as many segments as it was begun with: cursors belong to their segment.
     let of = known.first().map_or(crew.plan.load.segments.max(1), |c| c.part.of);
@@ -73,7 +82,14 @@ async fn one(
         if known.iter().any(|c| c.part == part && c.done) {
             continue;
         }
-        let segment = Segment { crew: Arc::clone(crew), table: table.clone(), part, budget: Arc::clone(budget) };
+        let segment = Segment {
+            crew: Arc::clone(crew),
+            table: Arc::new(table.clone()),
+            part,
+            budget: Arc::clone(budget),
+            // Each segment has one buffer that fills and one on its way.
+            flush_bytes: (BUFFERS / (2 * of as usize)).clamp(FLUSH.0, FLUSH.1),
+        };
         segments.spawn(segment.load());
     }
     loop {
@@ -88,7 +104,12 @@ async fn one(
         }
         crew.board.table(&table.id, |g| g.segments.0 += 1);
     }
-    target.finish_load(table).await.map_err(|e| step_error(&e))?;
+    let aside = target.set_aside(table).await.map_err(|e| step_error(&e))?.len();
+    // A table is not loaded before its indexes are back: what follows finds rows by them.
+    tokio::select! {
+        () = cancel.cancelled() => return Err(cancelled()),
+        done = target.finish_load(table) => done.map_err(|e| step_error(&e))?,
+    }
     let checkpoints = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
     if checkpoints.len() != of as usize || checkpoints.iter().any(|c| !c.done) {
         return Err(world(format!("{}: not every segment is at its end", table.id), "start the step again"));
@@ -107,9 +128,10 @@ async fn one(
     let took_ms = crew.mono() - began;
     let loaded = Event::TableLoaded { table: table.id.clone(), rows, parked, took_ms };
     crew.facts.state(loaded).await.map_err(|e| not_recorded(&e))?;
+    let built = if aside == 0 { String::new() } else { format!(", {aside} indexes built after") };
     Ok(evidence(
         format!("loaded {}", table.id),
-        format!("{rows} rows, {total} parked, {of} segments"),
+        format!("{rows} rows, {total} parked, {of} segments{built}"),
         crew.wall(),
         "cutover.load_checkpoint",
     ))
@@ -118,10 +140,15 @@ async fn one(
 /// One segment's way through.
 struct Segment {
     crew: Arc<Crew>,
-    table: Table,
+    table: Arc<Table>,
     part: Partition,
     budget: Arc<ReadBudget>,
+    flush_bytes: usize,
 }
+
+/// A buffer on its way into the target; it comes back empty, with the number of rows that were refused.
+/// When the segment is dropped, so is this.
+type Landing = AbortOnDropHandle<Result<(Box<dyn Bulk>, u64), PortError>>;
 
 /// What one page gave.
 #[derive(Default)]
@@ -181,13 +208,26 @@ impl Segment {
         }))
     }
 
+    /// Reads from the stored checkpoint to the end. One buffer fills while the one before it is on its way; they
+    /// land one after the other, so a checkpoint never runs ahead of its rows.
     async fn go(&self) -> Result<(), PortError> {
+        let mut landing = None;
+        let read = self.read(&mut landing).await;
+        match landing {
+            // What is on its way is waited for even after an error: the next attempt reads the checkpoint it leaves.
+            Some(last) => landed(last).await.and(read),
+            None => read,
+        }
+    }
+
+    async fn read(&self, landing: &mut Option<Landing>) -> Result<(), PortError> {
         let crew = &self.crew;
         let mut at = self.stored().await?;
         if at.done {
             return Ok(());
         }
         let mut bulk = crew.ports.target.bulk(&self.table, self.part).await?;
+        let mut spare = Some(crew.ports.target.bulk(&self.table, self.part).await?);
         let mut waiting: Vec<ParkedRow> = Vec::new();
         let mut rows = 0;
         loop {
@@ -210,29 +250,50 @@ impl Segment {
             waiting.extend(decoded.parked);
             let done = decoded.end.next.is_none();
             at.cursor = decoded.end.next;
-            if done || bulk.buffered() >= FLUSH_BYTES {
-                let found = waiting.len() as u64;
-                at.rows += rows;
-                at.parked += found;
-                at.done = done;
-                let applied = bulk.flush(std::mem::take(&mut waiting), &at).await?;
-                // Rows the target refused one by one were counted as rows above.
-                let refused = applied.parked.len() as u64;
+            if !done && bulk.buffered() < self.flush_bytes {
+                continue;
+            }
+            if let Some(before) = landing.take() {
+                let (empty, refused) = landed(before).await?;
+                // Rows the target refused one by one were counted as rows.
                 at.rows -= refused;
                 at.parked += refused;
-                crew.board.table(&self.table.id, |g| {
-                    g.loaded += rows - refused;
-                    g.trouble = None;
-                    for row in &applied.parked {
-                        *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
-                    }
-                });
-                rows = 0;
+                spare = Some(empty);
             }
+            at.rows += rows;
+            at.parked += waiting.len() as u64;
+            at.done = done;
+            let full = match spare.take() {
+                Some(empty) => std::mem::replace(&mut bulk, empty),
+                None => return Err(self.broken("a buffer is missing")),
+            };
+            *landing = Some(self.land(full, std::mem::take(&mut waiting), at.clone(), rows));
+            rows = 0;
             if done {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends a full buffer on its way.
+    fn land(&self, mut bulk: Box<dyn Bulk>, parked: Vec<ParkedRow>, at: Checkpoint, rows: u64) -> Landing {
+        let (crew, table) = (Arc::clone(&self.crew), Arc::clone(&self.table));
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let applied = bulk.flush(parked, &at).await?;
+            let refused = applied.parked.len() as u64;
+            crew.board.table(&table.id, |g| {
+                g.loaded += rows - refused;
+                g.trouble = None;
+                for row in &applied.parked {
+                    *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
+                }
+            });
+            Ok((bulk, refused))
+        }))
+    }
+
+    fn broken(&self, what: &str) -> PortError {
+        PortError::new(ErrorKind::Internal, "load", &self.table.id, what)
     }
 
     /// Parses a page once and encodes its rows straight into the bulk buffer.
@@ -267,4 +328,11 @@ impl Segment {
         });
         failed.map_or(Ok(out), Err)
     }
+}
+
+/// Waits for a buffer to have landed.
+async fn landed(landing: Landing) -> Result<(Box<dyn Bulk>, u64), PortError> {
+    landing.await.unwrap_or_else(|e| {
+        Err(PortError::new(ErrorKind::Internal, "load", "a segment", format!("its writer stopped: {e}")))
+    })
 }

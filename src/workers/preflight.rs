@@ -176,6 +176,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         };
         rows.push(row);
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
+        rows.extend(indexes(ports, table).await);
     }
     rows
 }
@@ -187,6 +188,31 @@ async fn foreign_rows(ports: &Ports, table: &Table) -> Result<u64, PortError> {
         return Ok(0);
     }
     Ok(ports.target.count(table, true).await?.rows.unwrap_or(0))
+}
+
+/// Indexes that a load has set aside: expected while it is unfinished, wrong after it.
+async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
+    let what = format!("indexes {}", table.target);
+    let found = async {
+        let aside = ports.target.set_aside(table).await?;
+        Ok::<_, PortError>((aside, ports.target.checkpoints(table).await?))
+    };
+    let (aside, checkpoints) = match found.await {
+        Ok(found) => found,
+        Err(e) => return Some(CheckRow::port(what, &e)),
+    };
+    if aside.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = aside.iter().map(|i| i.name.as_str()).collect();
+    let by_hand: Vec<&str> = aside.iter().map(|i| i.definition.as_str()).collect();
+    let by_hand = format!("by hand: {}; then ANALYZE {}", by_hand.join("; "), table.target);
+    Some(if checkpoints.iter().all(|c| c.done) {
+        let wrong = format!("{} not there since a load: {}", aside.len(), names.join(", "));
+        CheckRow::bad(what, wrong, format!("take the run up again, its load step builds them; {by_hand}"))
+    } else {
+        CheckRow::ok(what, format!("{} until the load ends; {by_hand}", names.join(", ")))
+    })
 }
 
 fn shown(rows: Option<u64>) -> String {

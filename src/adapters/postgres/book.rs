@@ -29,6 +29,9 @@ CREATE TABLE IF NOT EXISTS cutover.marker (
 CREATE TABLE IF NOT EXISTS cutover.parked (
     table_id text NOT NULL, key text NOT NULL, "column" text NOT NULL, reason text NOT NULL, key_json text NOT NULL,
     first_seen timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key));
+CREATE TABLE IF NOT EXISTS cutover.created (table_id text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE IF NOT EXISTS cutover.set_aside (
+    name text PRIMARY KEY, table_id text NOT NULL, definition text NOT NULL, at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE IF NOT EXISTS cutover.expired (table_id text PRIMARY KEY, rows bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS cutover.lease (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), run text NOT NULL, holder text NOT NULL,

@@ -10,6 +10,7 @@ mod bulk;
 mod decode;
 mod describe;
 mod encode;
+mod indexes;
 mod json;
 mod keys;
 mod lease;

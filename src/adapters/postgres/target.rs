@@ -13,7 +13,7 @@ use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{apply, describe, lease, ledger, orphans, read, trouble};
+use super::{apply, describe, indexes, lease, ledger, orphans, read, trouble};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::MisfitReason;
@@ -21,7 +21,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, Target, TargetTable, TargetVisitor,
+    PortResult, Position, SetAside, Target, TargetTable, TargetVisitor,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -113,6 +113,8 @@ impl Target for PgTarget {
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
         tx.batch_execute(ddl).await.map_err(&error)?;
+        let sql = "INSERT INTO cutover.created (table_id) VALUES ($1) ON CONFLICT DO NOTHING";
+        tx.execute(sql, &[&table.id]).await.map_err(&error)?;
         tx.commit().await.map_err(&error)?;
         if describe::exists(&client, &table.target).await.map_err(&error)? {
             return Ok(true);
@@ -181,10 +183,24 @@ impl Target for PgTarget {
             let sql = format!("DELETE FROM cutover.{kept} WHERE table_id = $1");
             tx.execute(&sql, &[&table.id]).await.map_err(&error)?;
         }
-        tx.commit().await.map_err(&error)
+        tx.commit().await.map_err(&error)?;
+        drop(client);
+        // A load that was given up may have left indexes aside; on an empty table they cost nothing.
+        indexes::restore(&self.pool, &self.place, &table.id).await
+    }
+
+    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
+        let mut client = self.client().await?;
+        indexes::set_aside(&mut client, table, defer_indexes).await.map_err(|e| indexes::refused(&e, table))
+    }
+
+    async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {
+        let client = self.client().await?;
+        indexes::missing(&client, &table.id).await.map_err(self.error("read set-aside indexes of", &table.target))
     }
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
+        indexes::restore(&self.pool, &self.place, &table.id).await?;
         let error = self.error("analyse", &table.target);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;

@@ -70,6 +70,10 @@ pub struct Load {
     pub workers: u32,
     /// Read capacity units a second over all workers; absent means unlimited.
     pub read_budget_rcu: Option<f64>,
+    /// Whether secondary indexes of empty tables are built after the rows are in: always, never, or (absent) only
+    /// for tables this program created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defer_indexes: Option<bool>,
 }
 
 /// Change-following settings (FEATURES A2).

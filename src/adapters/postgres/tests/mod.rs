@@ -2,6 +2,7 @@
 
 mod apply;
 mod connect;
+mod indexes;
 mod lease;
 mod load;
 mod outbox;

@@ -1,0 +1,151 @@
+//! Secondary indexes step aside while an empty table is filled, and come back before anybody reads it.
+//!
+//! Building an index once over all rows is several times cheaper than keeping it up row by row. Its definition is
+//! stored in the transaction that drops it, and forgotten in the one that builds it again, so that at every moment an
+//! index is either there or written down. Only indexes that can refuse no row are touched: what a unique index or a
+//! constraint refuses is parked while loading and must be found then.
+
+use deadpool_postgres::{Object, Pool};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use super::names::qualified;
+use super::{retry, trouble};
+use crate::domain::plan::Table;
+use crate::ports::{ErrorKind, PortError, PortResult, SetAside};
+
+/// Indexes built at the same time.
+const BUILDERS: usize = 2;
+
+/// Secondary indexes of `$1` that hold for no constraint, identify no row, carry nothing that their definition does
+/// not say, cannot refuse a row (fixed-size types, bounded `varchar`s that fit an index page together, `tsvector`)
+/// and do not begin with one of `$2`, by which children are found.
+const MOVABLE: &str = "
+SELECT quote_ident(n.nspname) || '.' || quote_ident(x.relname), pg_get_indexdef(i.indexrelid)
+FROM pg_index i
+JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = x.relnamespace
+JOIN pg_class t ON t.oid = i.indrelid
+WHERE i.indrelid = to_regclass($1) AND t.relkind = 'r' AND NOT t.relispartition
+  AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
+  AND i.indisvalid AND i.indisready AND i.indexprs IS NULL AND i.indpred IS NULL
+  AND x.reltablespace = 0 AND obj_description(x.oid, 'pg_class') IS NULL
+  AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = x.oid)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = x.oid)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.oid AND d.deptype = 'e')
+  AND (SELECT bool_and(a.atttypid = ANY ('{bool,int2,int4,int8,float4,float8,numeric,uuid,date,time,timetz,timestamp,
+              timestamptz,interval,inet,cidr,macaddr,tsvector}'::regtype[])
+              OR a.atttypid = 'varchar'::regtype AND a.atttypmod > 0)
+              AND coalesce(sum(4 * (a.atttypmod - 4)) FILTER (WHERE a.atttypid = 'varchar'::regtype), 0) < 2000
+       FROM unnest(i.indkey::int2[]) k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k)
+  AND NOT coalesce((SELECT a.attname::text = ANY ($2) FROM pg_attribute a
+                    WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0]), false)
+ORDER BY i.indexrelid";
+
+/// Drops what can be dropped of an empty table whose load has not begun, and says what. `wanted` without a word
+/// means: if this program created the table. Rows, checkpoints or a busy table mean that nothing is touched.
+pub(super) async fn set_aside(
+    client: &mut Object,
+    table: &Table,
+    wanted: Option<bool>,
+) -> Result<Vec<SetAside>, Error> {
+    if wanted == Some(false) {
+        return Ok(Vec::new());
+    }
+    let tx = client.transaction().await?;
+    // Somebody who reads an empty table for long costs us its indexes, not the load.
+    tx.batch_execute("SET LOCAL lock_timeout = '3s'").await?;
+    let sql = "SELECT EXISTS (SELECT FROM cutover.created WHERE table_id = $1),
+               EXISTS (SELECT FROM cutover.load_checkpoint WHERE table_id = $1)";
+    let row = tx.query_one(sql, &[&table.id]).await?;
+    let (ours, begun): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if begun || !wanted.unwrap_or(ours) {
+        return Ok(Vec::new());
+    }
+    let mut gone = Vec::new();
+    let children = table.children.iter().map(|c| (&c.target, c.parent_key.clone()));
+    for (name, found_by) in children.chain([(&table.target, Vec::new())]) {
+        let sql = qualified(name);
+        match tx.batch_execute(&format!("LOCK TABLE {sql} IN ACCESS EXCLUSIVE MODE")).await {
+            Ok(()) => {}
+            Err(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                tracing::warn!(table = %table.id, "another session holds the table: its indexes stay during the load");
+                return Ok(Vec::new());
+            }
+            Err(e) => return Err(e),
+        }
+        let empty: bool =
+            tx.query_one(&format!("SELECT NOT EXISTS (SELECT FROM {sql})"), &[]).await?.try_get(0)?;
+        if !empty {
+            return Ok(Vec::new());
+        }
+        for row in tx.query(MOVABLE, &[&sql, &found_by]).await? {
+            let index = SetAside { name: row.try_get(0)?, definition: row.try_get(1)? };
+            tx.execute(
+                "INSERT INTO cutover.set_aside (table_id, name, definition) VALUES ($1, $2, $3)
+                 ON CONFLICT (name) DO UPDATE SET table_id = EXCLUDED.table_id, definition = EXCLUDED.definition",
+                &[&table.id, &index.name, &index.definition],
+            )
+            .await?;
+            tx.batch_execute(&format!("DROP INDEX {}", index.name)).await?;
+            gone.push(index);
+        }
+    }
+    tx.commit().await?;
+    Ok(gone)
+}
+
+/// What is set aside of a table at this moment.
+pub(super) async fn missing(client: &Object, table: &str) -> Result<Vec<SetAside>, Error> {
+    let sql = "SELECT name, definition FROM cutover.set_aside WHERE table_id = $1 ORDER BY name";
+    let rows = client.query(sql, &[&table]).await?;
+    rows.iter().map(|row| Ok(SetAside { name: row.try_get(0)?, definition: row.try_get(1)? })).collect()
+}
+
+/// Builds again whatever is set aside, a few at a time. Can be called again after it was interrupted anywhere.
+pub(super) async fn restore(pool: &Pool, place: &str, table: &str) -> PortResult<()> {
+    let client = retry::client(pool, place).await?;
+    let all = missing(&client, table).await.map_err(|e| trouble::error(&e, "read set-aside indexes of", table))?;
+    drop(client);
+    stream::iter(all)
+        .map(|index| async move {
+            let mut client = retry::client(pool, place).await?;
+            build(&mut client, &index).await.map_err(|e| {
+                let said = trouble::error(&e, "build", &index.name);
+                PortError { advice: format!("{}; by hand: {}", said.advice, index.definition), ..said }
+            })
+        })
+        .buffer_unordered(BUILDERS)
+        .try_collect::<()>()
+        .await
+}
+
+async fn build(client: &mut Object, index: &SetAside) -> Result<(), Error> {
+    let tx = client.transaction().await?;
+    // Sorting in memory is most of what an index costs; a server that was given more keeps what it was given.
+    tx.batch_execute(
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+         SELECT set_config('maintenance_work_mem', '256MB', true)
+         WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')",
+    )
+    .await?;
+    // Locked, so that two who restore at once do not build it twice.
+    let sql = "SELECT to_regclass(name) IS NOT NULL FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
+    let Some(row) = tx.query_opt(sql, &[&index.name]).await? else { return Ok(()) };
+    // A person may have built it by hand meanwhile.
+    if !row.try_get::<_, bool>(0)? {
+        tx.batch_execute(&index.definition).await?;
+    }
+    tx.execute("DELETE FROM cutover.set_aside WHERE name = $1", &[&index.name]).await?;
+    tx.commit().await
+}
+
+/// What [`set_aside`] says when the role may not.
+pub(super) fn refused(e: &Error, table: &Table) -> PortError {
+    let said = trouble::error(e, "set aside the indexes of", &table.target);
+    if said.kind == ErrorKind::Denied {
+        return said.advise("own the table, or write `defer_indexes = false` in [load]");
+    }
+    said
+}
