@@ -15,10 +15,13 @@
 //! - [`report`]: lines, JSON and Markdown over the same facts.
 //! - [`replay`]: a journal on a virtual clock.
 //! - [`config`]: `config.toml`, typed and located.
+//! - [`bench`]: reproducible benchmarks: limit, ours and peers in one run.
 //! - [`cli`]: the one composition root.
 //! - [`telemetry`]: log files.
 
 pub mod adapters;
+#[cfg(feature = "rehearsal")]
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -20,6 +20,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replay", &["snapshot", "domain", "journal", "engine", "report"]),
     ("rehearsal", &["adapters", "ports", "domain"]),
     ("config", &["domain"]),
+    // Like a command line of its own: it composes everything that is measured.
+    (
+        "bench",
+        &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"],
+    ),
     ("telemetry", &[]),
 ];
 

@@ -2,6 +2,8 @@
 
 mod args;
 mod audit;
+#[cfg(feature = "rehearsal")]
+mod bench;
 mod drive;
 mod exit;
 mod failure;
@@ -78,6 +80,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             let sizes = parsed.map_err(|e| Failure::new(Exit::Usage, format!("--sizes {sizes}: {e}")))?;
             soak::soak(&soak::Soak { minutes, seed, writes, sizes }, &state_dir()?).await
         }
+        #[cfg(feature = "rehearsal")]
+        Command::Bench(args) => bench::bench(args).await,
         Command::Rollback { run, what_if } => rollback::rollback(run.as_deref(), what_if, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {

@@ -23,6 +23,7 @@ use aws_types::region::Region;
 pub use changes::DynamoChanges;
 pub use source::DynamoSource;
 
+use crate::domain::value::Item;
 use crate::ports::PortResult;
 
 /// Items asked for per page. DynamoDB cuts a page at 1 MB anyway; emulators without a limit read on and on.
@@ -84,4 +85,11 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
     let streams = aws_sdk_dynamodbstreams::Client::from_conf(streams.build());
     let wire = wire::Wire::new(sdk, settings)?;
     Ok((DynamoSource::new(tables.clone(), wire, settings), DynamoChanges::new(tables, streams)))
+}
+
+/// An item as the SDK reads it, in our form; `None` for a type that is not known here. The reference that the scan
+/// path is measured and tested against.
+#[must_use]
+pub fn item(attrs: std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>) -> Option<Item<'static>> {
+    attr::item_from_sdk(attrs).ok()
 }

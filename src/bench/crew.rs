@@ -1,0 +1,110 @@
+//! The console's own workers on a bench's stores: real ports, real steps, nothing recorded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::books::{self, Settings};
+use super::error::{BenchError, BenchResult, Tried as _};
+use crate::adapters::aws::AwsSwitches;
+use crate::adapters::dynamodb::{self, DynamoSettings};
+use crate::adapters::http::{HttpProbes, http_client};
+use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
+use crate::config;
+use crate::domain::plan::{Plan, StepKind, Table};
+use crate::domain::run::{Event, RunState};
+use crate::domain::secret::Secret;
+use crate::engine::MachineClock;
+use crate::ports::{Facts, NotRecorded};
+use crate::rehearsal::clients::{self, REGION};
+use crate::workers::{Crew, Ports};
+
+/// A bench is no run: facts are not kept.
+struct Unrecorded;
+
+#[async_trait]
+impl Facts for Unrecorded {
+    async fn state(&self, _event: Event) -> Result<(), NotRecorded> {
+        Ok(())
+    }
+}
+
+/// Workers on a source and a target.
+pub(super) struct Hands {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The ports.
+    pub ports: Ports,
+    /// Who does the work.
+    pub crew: Arc<Crew>,
+}
+
+/// The target alone.
+pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> BenchResult<PgTarget> {
+    let host = config.get_hosts().iter().find_map(|h| match h {
+        tokio_postgres::config::Host::Tcp(name) => Some(name.clone()),
+        #[cfg(unix)]
+        tokio_postgres::config::Host::Unix(path) => Some(path.display().to_string()),
+    });
+    PgTarget::new(&PgSettings {
+        host: host.unwrap_or_else(|| "localhost".to_owned()),
+        port: config.get_ports().first().copied().unwrap_or(5432),
+        database: config.get_dbname().unwrap_or("postgres").to_owned(),
+        user: config.get_user().unwrap_or("postgres").to_owned(),
+        password: config.get_password().map(|p| Secret::new(String::from_utf8_lossy(p).into_owned())),
+        sslmode: SslMode::Disable,
+        ca_file: None,
+        pool: connections,
+    })
+    .tried("connect to", "the target")
+}
+
+/// The plan of a bench.
+pub(super) fn plan(settings: &Settings) -> BenchResult<Arc<Plan>> {
+    let text = books::config(settings);
+    let config = config::load_str("bench", &text, Path::new("."), &BTreeMap::new());
+    Ok(config.tried("read", "the bench's config")?.plan)
+}
+
+impl Hands {
+    /// Workers that have not begun.
+    pub(super) fn new(settings: &Settings) -> BenchResult<Self> {
+        let plan = plan(settings)?;
+        let session = clients::session(&settings.source, 3);
+        let at = DynamoSettings::new(REGION).at(&settings.source);
+        let (source, changes) = dynamodb::connect(&session, &at).tried("connect to", "the source")?;
+        let client = http_client().tried("make", "an HTTP client")?;
+        let ports = Ports {
+            source: Arc::new(source),
+            changes: Arc::new(changes),
+            target: Arc::new(target(&settings.target, settings.segments as usize * 2 + 4)?),
+            switches: Arc::new(AwsSwitches::new(&session, None, None)),
+            probes: Arc::new(HttpProbes::new(client)),
+            metrics: None,
+            clock: Arc::new(MachineClock::default()),
+        };
+        let crew = Crew::new(Arc::clone(&plan), ports.clone(), Arc::new(Unrecorded));
+        Ok(Self { plan, ports, crew })
+    }
+
+    /// The one table.
+    pub(super) fn table(&self) -> BenchResult<&Table> {
+        self.plan.tables.first().ok_or_else(|| BenchError::new("find", "the bench's table", "the plan has none"))
+    }
+
+    /// Bookkeeping as it stands after the capture step, for a source that has no stream.
+    pub(super) async fn prepare(&self) -> BenchResult<()> {
+        self.ports.target.prepare().await.tried("prepare", "the target")?;
+        self.ports.target.start_positions(self.table()?, "bench", &BTreeMap::new()).await.tried("prepare", "the target")
+    }
+
+    /// Performs the step of one kind.
+    pub(super) async fn perform(&self, wanted: impl Fn(&StepKind) -> bool) -> BenchResult<()> {
+        let step = self.plan.steps.iter().find(|s| wanted(&s.kind));
+        let step = step.ok_or_else(|| BenchError::new("find", "a step", "the bench's plan has none of this kind"))?;
+        let done = self.crew.perform(step, 1, false, &RunState::default()).await;
+        done.map(drop).map_err(|e| BenchError::new("perform", &step.id, format!("{}; {}", e.message, e.advice)))
+    }
+}
