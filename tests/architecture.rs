@@ -21,10 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rehearsal", &["adapters", "ports", "domain"]),
     ("config", &["domain"]),
     // Like a command line of its own: it composes everything that is measured.
-    (
-        "bench",
-        &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"],
-    ),
+    ("bench", &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"]),
     ("telemetry", &[]),
 ];
 

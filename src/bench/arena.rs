@@ -94,7 +94,7 @@ impl Brief {
         command.args(["--source", &self.source, "--rows", &self.rows.to_string()]);
         command.args(["--streams", &self.streams.to_string(), "--extra", &self.extra.to_string()]);
         // The password is the throwaway server's own, and still not for a list of processes.
-        command.env("CUTOVER_BENCH_TARGET", &self.target);
+        command.env("CUTOVER_BENCH_TARGET", &self.target).env("CUTOVER_BENCH_SECRET", "new");
         measured(command, &self.name).await
     }
 }

@@ -85,36 +85,37 @@ to = "new"
 id = "secret"
 parameter = "/cloudshelf/secret"
 secure = true
-to = "new-secret"
+to = { env = "CUTOVER_BENCH_SECRET" }
+[[steps]]
+id = "preflight"
+kind = "preflight"
+owner = "bench"
+at = "T-00:10"
 [[steps]]
 id = "setup"
 kind = "set_up"
 owner = "bench"
+at = "T-00:10"
 [[steps]]
 id = "capture"
 kind = "capture"
 owner = "bench"
+at = "T-00:10"
 [[steps]]
 id = "load"
 kind = "load"
 owner = "bench"
+at = "T-00:10"
 [[steps]]
 id = "catchup"
 kind = "catch_up"
 owner = "bench"
+at = "T-00:10"
 [[steps]]
 id = "verify"
 kind = "verify"
 owner = "bench"
-[[steps]]
-id = "arm"
-kind = "arm"
-owner = "bench"
-[[steps]]
-id = "switch"
-kind = "switch"
-switches = ["db", "host", "secret"]
-owner = "bench"
+at = "T-00:10"
 "#;
 
 /// What [`config`] is made for.
@@ -162,9 +163,38 @@ pub(super) struct RawPage {
 }
 
 const WORDS: &[&str] = &[
-    "river", "winter", "glass", "shadow", "garden", "silent", "northern", "lighthouse", "salt", "paper", "morning",
-    "forgotten", "island", "letters", "clockmaker", "harbour", "thread", "atlas", "copper", "mirror", "storm",
-    "orchard", "hidden", "years", "house", "road", "night", "cartographer", "violin", "daughter", "bridge", "café",
+    "river",
+    "winter",
+    "glass",
+    "shadow",
+    "garden",
+    "silent",
+    "northern",
+    "lighthouse",
+    "salt",
+    "paper",
+    "morning",
+    "forgotten",
+    "island",
+    "letters",
+    "clockmaker",
+    "harbour",
+    "thread",
+    "atlas",
+    "copper",
+    "mirror",
+    "storm",
+    "orchard",
+    "hidden",
+    "years",
+    "house",
+    "road",
+    "night",
+    "cartographer",
+    "violin",
+    "daughter",
+    "bridge",
+    "café",
 ];
 const CATEGORIES: &[&str] = &["Fiction", "History", "Science", "Children", "Poetry", "Travel", "Cooking", "Computing"];
 

@@ -143,12 +143,18 @@ async fn limit(brief: &Brief, after: bool) -> BenchResult<Sample> {
     let mut parts = Vec::new();
     for part in 0..brief.streams {
         // Row order is the source's order, as for everybody else.
-        let read = format!("COPY (SELECT {COLUMNS} FROM sample WHERE get_byte(uuid_send(id), 0) % {} = {part}) TO STDOUT (FORMAT binary)", brief.streams);
+        let read = format!(
+            "COPY (SELECT {COLUMNS} FROM sample WHERE get_byte(uuid_send(id), 0) % {} = {part}) TO STDOUT (FORMAT binary)",
+            brief.streams
+        );
         let out = sql.copy_out(&read).await.tried("copy into", "books")?;
-        let body: BytesMut = out.try_fold(BytesMut::new(), |mut all, piece| async move {
-            all.extend_from_slice(&piece);
-            Ok(all)
-        }).await.tried("copy into", "books")?;
+        let body: BytesMut = out
+            .try_fold(BytesMut::new(), |mut all, piece| async move {
+                all.extend_from_slice(&piece);
+                Ok(all)
+            })
+            .await
+            .tried("copy into", "books")?;
         parts.push((session(&brief.target).await?, body.freeze()));
     }
     let began = Instant::now();

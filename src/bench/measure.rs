@@ -141,7 +141,11 @@ impl Report {
     pub fn table(&self) -> String {
         let mut out = format!("{}: {}\n\n", self.bench, self.about);
         let shown = |x: Option<f64>, digits: usize| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.digits$}"));
-        let _ = writeln!(out, "  {:<34} {:>5} {:>12} {:>10} {:>14} {:>9}", "contestant", "runs", "per second", "seconds", "per CPU second", "RSS MB");
+        let _ = writeln!(
+            out,
+            "  {:<34} {:>5} {:>12} {:>10} {:>14} {:>9}",
+            "contestant", "runs", "per second", "seconds", "per CPU second", "RSS MB"
+        );
         for (name, runs) in &self.contestants {
             let _ = writeln!(
                 out,
@@ -157,7 +161,8 @@ impl Report {
         for r in &self.ratios {
             let goal = if r.goal < 0.0 { format!("<= {:.2}", -r.goal) } else { format!("{:.2}", r.goal) };
             let mark = if r.met() { "met" } else { "MISSED" };
-            let _ = writeln!(out, "  {:<44} {:<34} {:>8.2}{:<2} {goal:>10}  {mark}", r.what, r.against, r.value, r.unit);
+            let _ =
+                writeln!(out, "  {:<44} {:<34} {:>8.2}{:<2} {goal:>10}  {mark}", r.what, r.against, r.value, r.unit);
         }
         out
     }

@@ -8,9 +8,13 @@ mod arena;
 mod books;
 mod crew;
 mod error;
+mod follow;
 mod load;
 mod measure;
 mod pages;
+mod rollback;
+mod screen;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -55,7 +59,10 @@ pub struct Options {
 pub async fn run(part: Part, options: &Options) -> BenchResult<Report> {
     match part {
         Part::Load => load::run(options).await,
-        _ => Err(BenchError::new("measure", format!("{part:?}"), "not built")),
+        Part::Follow => follow::run(options).await,
+        Part::Verify => verify::run(options).await,
+        Part::Rollback => rollback::run(options).await,
+        Part::Ui => screen::run(options).await,
     }
 }
 
@@ -65,6 +72,18 @@ pub async fn run(part: Part, options: &Options) -> BenchResult<Report> {
 /// When its work fails, or nobody has this name.
 pub async fn contest(brief: &Brief) -> BenchResult<Sample> {
     if let Some(sample) = load::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = follow::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = verify::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = rollback::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = screen::contest(brief)? {
         return Ok(sample);
     }
     Err(BenchError::new("find", "a contestant", format!("nobody is called {}", brief.name)))

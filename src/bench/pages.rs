@@ -1,9 +1,10 @@
-//! A DynamoDB that only knows Scan: pre-rendered pages from memory, through the real protocol.
+//! A DynamoDB that only knows Scan and GetItem: pre-rendered pages from memory, through the real protocol.
 //!
 //! Emulators take far longer to make a page than a client takes to read it, so they measure themselves. Here a page
 //! costs the server a copy into the socket and a checksum over its last bytes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -28,7 +29,13 @@ pub(super) struct PageServer {
     _stop: oneshot::Sender<()>,
 }
 
+/// The first bytes of every rendered item: its key follows.
+const BEFORE_KEY: usize = "{\"bookId\":{\"S\":\"".len();
+const UUID: usize = 36;
+
 struct Pages {
+    /// Page and item by key, made when the first single item is asked for.
+    keys: OnceLock<HashMap<String, (usize, usize)>>,
     /// Each page with the checksum of its head.
     pages: Vec<(RawPage, u32)>,
     /// How often the pages are given out, each time with fresh keys.
@@ -43,6 +50,8 @@ struct Scan {
     of: Option<u64>,
     #[serde(rename = "ExclusiveStartKey")]
     after: Option<serde_json::Value>,
+    #[serde(rename = "Key")]
+    key: Option<serde_json::Value>,
 }
 
 impl PageServer {
@@ -59,7 +68,8 @@ impl PageServer {
                 (p, sum)
             })
             .collect();
-        let router = Router::new().fallback(answer).with_state(Arc::new(Pages { pages, rounds }));
+        let router =
+            Router::new().fallback(answer).with_state(Arc::new(Pages { keys: OnceLock::new(), pages, rounds }));
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = listener.tap_io(|io| {
             let _ = io.set_nodelay(true);
@@ -78,22 +88,56 @@ impl PageServer {
 
 async fn answer(State(pages): State<Arc<Pages>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    match serde_json::from_slice::<Scan>(&body) {
-        Ok(scan) if target == "DynamoDB_20120810.Scan" => pages.page(&scan),
+    match (target, serde_json::from_slice::<Scan>(&body)) {
+        ("DynamoDB_20120810.Scan", Ok(scan)) => pages.page(&scan),
+        ("DynamoDB_20120810.GetItem", Ok(get)) => pages.item(&get),
         _ => {
-            let refusal = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ValidationException","message":"only Scan"}"#;
+            let refusal = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ValidationException","message":"only Scan and GetItem"}"#;
             (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], refusal).into_response()
         }
     }
 }
 
+/// The key's text in `{"bookId":{"S":"…"}}`.
+fn key_text(key: Option<&serde_json::Value>) -> Option<&str> {
+    key?["bookId"]["S"].as_str()
+}
+
 impl Pages {
+    /// One item of the first round.
+    fn item(&self, get: &Scan) -> Response {
+        let start = |page: &RawPage, n: usize| Some(page.fresh.get(n)?.0 as usize + 4 - UUID - BEFORE_KEY);
+        let keys = self.keys.get_or_init(|| {
+            let mut keys = HashMap::new();
+            for (p, (page, _)) in self.pages.iter().enumerate() {
+                for n in 0..page.fresh.len() {
+                    let key = start(page, n).and_then(|at| page.head.get(at + BEFORE_KEY..at + BEFORE_KEY + UUID));
+                    keys.insert(String::from_utf8_lossy(key.unwrap_or_default()).into_owned(), (p, n));
+                }
+            }
+            keys
+        });
+        let found = key_text(get.key.as_ref()).and_then(|key| keys.get(key)).and_then(|(p, n)| {
+            let (page, _) = self.pages.get(*p)?;
+            // An item ends before the comma of the next one, the last one before the bracket.
+            let end = start(page, n + 1).unwrap_or(page.head.len()) - 1;
+            Some(page.head.slice(start(page, *n)?..end))
+        });
+        match found {
+            Some(item) => {
+                let head = [&b"{\"Item\":"[..], &item].concat();
+                respond(Bytes::from(head), 0, true, "}".to_owned())
+            }
+            None => respond(Bytes::from_static(b"{"), 0, true, "}".to_owned()),
+        }
+    }
+
     /// Segment `s` of `n` holds every n-th page. A key names the page to read next.
     fn page(&self, scan: &Scan) -> Response {
         let known = self.pages.len() as u64;
         let total = known * self.rounds;
         let of = scan.of.unwrap_or(1).max(1);
-        let after = scan.after.as_ref().and_then(|key| key["bookId"]["S"].as_str()?.strip_prefix("page-")?.parse().ok());
+        let after = key_text(scan.after.as_ref()).and_then(|key| key.strip_prefix("page-")?.parse().ok());
         let number: u64 = after.unwrap_or(scan.segment);
         let Some((page, sum)) = self.pages.get(usize::try_from(number % known.max(1)).unwrap_or(0)) else {
             return respond(Bytes::from_static(b"{\"Count\":0,\"ScannedCount\":0,\"Items\":[]"), 0, true, "}".into());
@@ -110,7 +154,10 @@ impl Pages {
             String::new()
         };
         let units = head.len() as f64 / 4096.0;
-        let consumed = format!(",\"ConsumedCapacity\":{{\"TableName\":\"{}\",\"CapacityUnits\":{units:.1}}}", super::books::SOURCE);
+        let consumed = format!(
+            ",\"ConsumedCapacity\":{{\"TableName\":\"{}\",\"CapacityUnits\":{units:.1}}}",
+            super::books::SOURCE
+        );
         respond(head, sum, false, format!("{last}{consumed}}}"))
     }
 }

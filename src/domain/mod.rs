@@ -1,6 +1,7 @@
 //! Pure core: no clock, no I/O, no async, no terminal. Everything here is a function of its arguments.
 
 pub mod at;
+pub mod estimate;
 pub mod gauge;
 pub mod mapping;
 pub mod plan;

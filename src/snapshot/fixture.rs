@@ -1,5 +1,7 @@
-//! A migration day at different moments, for tests: built through [`super::build`], so that what is drawn is
+//! A migration day at different moments, for tests and the drawing bench: built through [`super::build`], so that what is drawn is
 //! what a run would show.
+
+#![cfg_attr(not(test), allow(dead_code))]
 
 use std::collections::BTreeMap;
 

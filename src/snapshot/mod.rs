@@ -4,7 +4,7 @@
 //! `status --json` build it the same way. Holds no secret and no row value.
 
 mod build;
-#[cfg(test)]
+#[cfg(any(test, feature = "rehearsal"))]
 pub(crate) mod fixture;
 mod gates;
 mod lamps;

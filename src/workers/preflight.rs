@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::crew::{Crew, Ports};
 use super::schema;
 use super::trouble::evidence;
+use crate::domain::at::brief;
+use crate::domain::estimate::{Known, estimate};
 use crate::domain::mapping::survey;
 use crate::domain::plan::{Plan, Severity, Table, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
-use crate::ports::{ErrorKind, PortError, Verdict};
+use crate::ports::{ErrorKind, PortError, SourceTable, Verdict};
 
 /// One thing that was checked.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         None => rows.push(CheckRow::ok("plan", format!("{} steps, hash {}", plan.steps.len(), &plan.hash()[..12]))),
     }
     for table in &plan.tables {
-        rows.extend(source(ports, table).await);
+        rows.extend(source(plan, ports, table).await);
     }
     for stays in &plan.stays {
         let as_table = Table::watched(&stays.id, &stays.source);
@@ -108,7 +110,7 @@ fn way_back(table: &Table) -> CheckRow {
     }
 }
 
-async fn source(ports: &Ports, table: &Table) -> Vec<CheckRow> {
+async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let what = format!("source {}", table.id);
     let found = match ports.source.describe(table).await {
         Ok(found) => found,
@@ -130,6 +132,7 @@ async fn source(ports: &Ports, table: &Table) -> Vec<CheckRow> {
         let ttl = found.ttl.map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
         rows.push(CheckRow::ok(what, format!("{} rows, key {}{ttl}", shown(found.count.rows), names.join(", "))));
     }
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
         Some((_, true)) => CheckRow::ok(what, "on, with new and old images"),
@@ -213,6 +216,27 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
     } else {
         CheckRow::ok(what, format!("{} until the load ends; {by_hand}", names.join(", ")))
     })
+}
+
+/// How long the load may take, what holds it back, and what it costs, in words.
+fn estimated(plan: &Plan, found: &SourceTable) -> String {
+    let known = Known {
+        items: found.count.rows.unwrap_or(0),
+        bytes: found.bytes.unwrap_or(0),
+        workers: plan.load.workers.min(plan.load.segments),
+        budget: plan.load.read_budget_rcu,
+        consistent: true,
+    };
+    let Some(e) = estimate(&known) else { return "no size is known yet; the store counts every few hours".to_owned() };
+    let took = brief((e.seconds * 1000.0) as i64);
+    let size = known.bytes as f64 / 1e6;
+    let (bound, units, dollars) = (e.bound.words(), e.units, e.dollars);
+    let said = format!("load about {took}, held back by {bound}; {size:.1} MB, {units:.0} read units, ${dollars:.2}");
+    if e.outlasts_stream() {
+        format!("{said}; longer than the stream is sure to keep changes (24h): load from an export instead")
+    } else {
+        said
+    }
 }
 
 fn shown(rows: Option<u64>) -> String {

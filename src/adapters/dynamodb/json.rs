@@ -172,10 +172,7 @@ impl<'p> Json<'p> {
 
     /// A list: `each` must read one element.
     #[inline]
-    pub(super) fn list(
-        &mut self,
-        mut each: impl FnMut(&mut Self) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+    pub(super) fn list(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), Malformed>) -> Result<(), Malformed> {
         self.take(b'[', "no list")?;
         self.deeper()?;
         if self.peek() == Some(b']') {
@@ -340,9 +337,36 @@ mod tests {
     fn what_is_not_json_is_refused() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for text in [
-            "", " ", "{", "[", "\"", "\"\\", "\"\\u12\"", "\"\\uD800\"", "\"\\uD800\\u0041\"", "\"\\x\"", "\"a\nb\"",
-            "01", "1.", ".5", "-", "+1", "1e", "tru", "nul", "[1,]", "[,1]", "{\"a\"}", "{\"a\":1,}", "{a:1}", "1 2",
-            "\"\\uDC00\"", "'a'", "{\"a\" 1}", "[1 2]", &deep,
+            "",
+            " ",
+            "{",
+            "[",
+            "\"",
+            "\"\\",
+            "\"\\u12\"",
+            "\"\\uD800\"",
+            "\"\\uD800\\u0041\"",
+            "\"\\x\"",
+            "\"a\nb\"",
+            "01",
+            "1.",
+            ".5",
+            "-",
+            "+1",
+            "1e",
+            "tru",
+            "nul",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "1 2",
+            "\"\\uDC00\"",
+            "'a'",
+            "{\"a\" 1}",
+            "[1 2]",
+            &deep,
         ] {
             assert!(whole(text).is_err(), "{text}");
         }
@@ -379,7 +403,10 @@ mod tests {
             2 => rng.i64(..).into(),
             3 => (0..rng.usize(..20)).map(|_| rng.char(..)).collect::<String>().into(),
             4 => (0..rng.usize(..4)).map(|_| value(rng, deep - 1)).collect(),
-            _ => (0..rng.usize(..4)).map(|n| (n.to_string(), value(rng, deep - 1))).collect::<serde_json::Map<_, _>>().into(),
+            _ => (0..rng.usize(..4))
+                .map(|n| (n.to_string(), value(rng, deep - 1)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 }

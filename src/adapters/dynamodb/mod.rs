@@ -90,6 +90,8 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
 /// An item as the SDK reads it, in our form; `None` for a type that is not known here. The reference that the scan
 /// path is measured and tested against.
 #[must_use]
-pub fn item(attrs: std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>) -> Option<Item<'static>> {
+pub fn item(
+    attrs: std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>,
+) -> Option<Item<'static>> {
     attr::item_from_sdk(attrs).ok()
 }

@@ -75,8 +75,7 @@ pub(super) async fn set_aside(
             }
             Err(e) => return Err(e),
         }
-        let empty: bool =
-            tx.query_one(&format!("SELECT NOT EXISTS (SELECT FROM {sql})"), &[]).await?.try_get(0)?;
+        let empty: bool = tx.query_one(&format!("SELECT NOT EXISTS (SELECT FROM {sql})"), &[]).await?.try_get(0)?;
         if !empty {
             return Ok(Vec::new());
         }
