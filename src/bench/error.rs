@@ -20,7 +20,7 @@ pub struct BenchError {
 impl BenchError {
     /// An error.
     pub fn new(tried: &'static str, on: impl Into<String>, why: impl Display) -> Self {
-        Self { tried, on: on.into(), why: why.to_string() }
+        Self { tried, on: on.into(), why: format!("{why:#}") }
     }
 }
 

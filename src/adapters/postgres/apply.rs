@@ -81,7 +81,14 @@ async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise
     let mut client = retry::client(pool, place).await?;
     let tx = client.transaction().await?;
     outbox::ours(&tx, &shape.main.name, work.rows.len() + work.removals.len() + work.parks.len() > 0).await?;
-    fence(&tx, shape, work).await?;
+    // Sent together: what each statement waits for is the way there and back.
+    let stage = async {
+        match work.rows.len() {
+            0 => Ok(()),
+            _ => tx.batch_execute(&shape.stage).await.map_err(Failure::Statement),
+        }
+    };
+    tokio::try_join!(fence(&tx, shape, work), stage)?;
     let mut applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
 
     let refused: Vec<&str> = applied.parked.iter().map(|p| p.key.0.as_str()).collect();
@@ -90,12 +97,15 @@ async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise
         .chain(work.removals.iter().map(|r| r.key.clone()))
         .filter(|k| !refused.contains(&k.0.as_str()))
         .collect();
-    book::unpark(&tx, &shape.id, &landed.iter().map(|k| k.0.as_str()).collect::<Vec<_>>()).await?;
+    let landed: Vec<&str> = landed.iter().map(|k| k.0.as_str()).collect();
+    tokio::try_join!(
+        book::unpark(&tx, &shape.id, &landed),
+        book::advance(&tx, &shape.id, &work.positions, &work.finished),
+        book::notes(&tx, &shape.id, &work.markers, work.expired),
+    )?;
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
     book::park(&tx, &shape.id, &asked).await?;
     book::park(&tx, &shape.id, &applied.parked).await?;
-    book::advance(&tx, &shape.id, &work.positions, &work.finished).await?;
-    book::notes(&tx, &shape.id, &work.markers, work.expired).await?;
     tx.commit().await.map_err(Failure::Commit)?;
     applied.upserted = work.rows.len() as u64
         - applied.parked.iter().filter(|p| !work.removals.iter().any(|r| r.key == p.key)).count() as u64;
@@ -148,7 +158,6 @@ async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Appli
     write::delete(tx, shape, &keys).await?;
     let count = work.rows.len();
     if count > 0 {
-        tx.batch_execute(&shape.stage).await?;
         write::land(tx, shape, &work.rows, 0..count, Way::Merge).await?;
     }
     Ok(Applied { deleted, ..Applied::default() })
