@@ -247,7 +247,7 @@ fn item(out: &mut String, rng: &mut fastrand::Rng, n: u64) -> (u32, u32) {
     let _ = write!(out, "{n}\"}},\"author\":{{\"S\":\"");
     words(out, rng, 8);
     let _ = write!(out, "{}\"}},\"description\":{{\"S\":\"", rng.u32(..2000));
-    words(out, rng, 160);
+    words(out, rng, 194);
     // One description in fifty has a character that must be escaped.
     out.push_str(if n % 50 == 0 { "\\\"end\\\"" } else { "end." });
     let (units, cents) = (rng.u32(1..90), rng.u32(..100));

@@ -16,7 +16,7 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
-    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
+    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading, SetAside,
     Source, SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
 };
 
@@ -217,6 +217,14 @@ impl Target for FaultyTarget {
 
     async fn reset(&self, table: &Table) -> PortResult<()> {
         self.1.call(Op::Reset, &table.id, self.0.reset(table)).await
+    }
+
+    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
+        self.0.begin_load(table, defer_indexes).await
+    }
+
+    async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {
+        self.0.set_aside(table).await
     }
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {

@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
-    Position, Target, TargetTable, TargetVisitor,
+    Position, SetAside, Target, TargetTable, TargetVisitor,
 };
 
 struct Rows {
@@ -33,7 +33,7 @@ impl Bulk for Rows {
 
     fn buffered(&self) -> usize {
         // Every page is worth a flush, so that each one has a checkpoint of its own.
-        self.waiting.len() * 1024 * 1024
+        self.waiting.len() * 8 * 1024 * 1024
     }
 
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
@@ -74,6 +74,14 @@ impl Target for NewStore {
     async fn reset(&self, table: &Table) -> PortResult<()> {
         self.locked().tables.remove(&table.id);
         Ok(())
+    }
+
+    async fn begin_load(&self, _table: &Table, _defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
+        Ok(Vec::new())
+    }
+
+    async fn set_aside(&self, _table: &Table) -> PortResult<Vec<SetAside>> {
+        Ok(Vec::new())
     }
 
     async fn finish_load(&self, _table: &Table) -> PortResult<()> {
