@@ -133,16 +133,21 @@ pub(super) struct Settings {
     pub poll_ms: u64,
 }
 
+/// The first host of a database's address, or the folder of its socket.
+pub(super) fn host(target: &tokio_postgres::Config) -> String {
+    match target.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
+        #[cfg(unix)]
+        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    }
+}
+
 /// The config of a bench's day.
 pub(super) fn config(s: &Settings) -> String {
-    let host = s.target.get_hosts().iter().find_map(|h| match h {
-        tokio_postgres::config::Host::Tcp(name) => Some(name.clone()),
-        #[cfg(unix)]
-        tokio_postgres::config::Host::Unix(path) => Some(path.display().to_string()),
-    });
     CONFIG
         .replace("{source}", &s.source)
-        .replace("{host}", &host.unwrap_or_else(|| "localhost".to_owned()))
+        .replace("{host}", &host(&s.target))
         .replace("{port}", &s.target.get_ports().first().copied().unwrap_or(5432).to_string())
         .replace("{database}", s.target.get_dbname().unwrap_or("postgres"))
         .replace("{user}", s.target.get_user().unwrap_or("postgres"))
@@ -249,7 +254,7 @@ fn item(out: &mut String, rng: &mut fastrand::Rng, n: u64) -> (u32, u32) {
     let _ = write!(out, "{}\"}},\"description\":{{\"S\":\"", rng.u32(..2000));
     words(out, rng, 194);
     // One description in fifty has a character that must be escaped.
-    out.push_str(if n % 50 == 0 { "\\\"end\\\"" } else { "end." });
+    out.push_str(if n.is_multiple_of(50) { "\\\"end\\\"" } else { "end." });
     let (units, cents) = (rng.u32(1..90), rng.u32(..100));
     let _ = write!(out, "\"}},\"price\":{{\"N\":\"{units}.{cents:02}\"}}");
     let _ = write!(out, ",\"category\":{{\"S\":\"{}\"}}", CATEGORIES[rng.usize(..CATEGORIES.len())]);

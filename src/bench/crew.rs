@@ -43,13 +43,8 @@ pub(super) struct Hands {
 
 /// The target alone.
 pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> BenchResult<PgTarget> {
-    let host = config.get_hosts().iter().find_map(|h| match h {
-        tokio_postgres::config::Host::Tcp(name) => Some(name.clone()),
-        #[cfg(unix)]
-        tokio_postgres::config::Host::Unix(path) => Some(path.display().to_string()),
-    });
     PgTarget::new(&PgSettings {
-        host: host.unwrap_or_else(|| "localhost".to_owned()),
+        host: books::host(config),
         port: config.get_ports().first().copied().unwrap_or(5432),
         database: config.get_dbname().unwrap_or("postgres").to_owned(),
         user: config.get_user().unwrap_or("postgres").to_owned(),
