@@ -24,5 +24,6 @@ pub use reverse::{Capture, Captured, ItemOutcome, Items, Outbox, ReversePorts, T
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Lease, Orphans, ParkedRow, RowChange, SetAside, Target, TargetTable, TargetVisitor,
+    Applied, Bulk, ChangeBatch, Checkpoint, Lease, Orphans, ParkedRow, RowChange, SetAside, Target, TargetTable,
+    TargetVisitor,
 };

@@ -129,7 +129,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         rows.push(CheckRow::bad(&what, wrong, advice));
     }
     if rows.is_empty() {
-        let ttl = found.ttl.map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
+        let ttl = found.ttl.as_ref().map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
         rows.push(CheckRow::ok(what, format!("{} rows, key {}{ttl}", shown(found.count.rows), names.join(", "))));
     }
     rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, &found)));

@@ -16,8 +16,8 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
-    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading, SetAside,
-    Source, SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
+    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
+    SetAside, Source, SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
