@@ -75,6 +75,7 @@ impl Hands {
             source: Arc::new(source),
             changes: Arc::new(changes),
             target: Arc::new(target(&settings.target, settings.segments as usize * 2 + 4)?),
+            reverse: None,
             switches: Arc::new(AwsSwitches::new(&session, None, None)),
             probes: Arc::new(HttpProbes::new(client)),
             metrics: None,
