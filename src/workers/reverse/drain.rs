@@ -13,6 +13,9 @@ use crate::workers::undo::UndoTell;
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(5);
+/// Records taken at a time. What was written and not yet cleared when a drain is killed cannot be told for certain from
+/// what customers set back since, so little is under way at any moment.
+const AT_A_TIME: u32 = 16;
 /// How often what waits is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -128,7 +131,10 @@ impl Draining<'_> {
         let mut carried = 0;
         for table in &self.plan.tables {
             loop {
-                let Some(round) = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await? else { break };
+                let Some(round) = carrier.round(table, self.plan.reverse.batch.min(AT_A_TIME), &|| Wins::Old).await?
+                else {
+                    break;
+                };
                 conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
@@ -151,7 +157,8 @@ impl Draining<'_> {
         for table in self.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
             let nonce = uuid::Uuid::new_v4().to_string();
             self.ports.outbox.put_marker(table, &nonce).await?;
-            let round = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await?.unwrap_or_default();
+            let round =
+                carrier.round(table, self.plan.reverse.batch.min(AT_A_TIME), &|| Wins::Old).await?.unwrap_or_default();
             if let Some(e) = round.trouble {
                 return Err(e);
             }
