@@ -74,7 +74,13 @@ fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("page");
     group.throughput(Throughput::Elements(ITEMS));
     group.bench_function("read", |b| {
-        b.iter(|| source.read(black_box(&page), &mut |item| drop(black_box(item))).unwrap())
+        b.iter(|| {
+            source
+                .read(black_box(&page), &mut |item| {
+                    black_box(item);
+                })
+                .unwrap()
+        })
     });
     group.bench_function("read and map", |b| {
         b.iter(|| {

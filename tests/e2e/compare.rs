@@ -170,10 +170,7 @@ fn a_sample_finds_what_is_wrong_everywhere_and_proves_nothing() {
     assert!((8..=80).contains(&equal), "{found:#}");
     assert_eq!(found["verified"], json!(false));
     shelf.sql("UPDATE books SET pages = pages + 1");
-    assert_eq!(
-        shelf.verify("books", &["--sample", "40"], 5)["summary"]["causes"]["pages: value"].as_u64() > Some(7),
-        true
-    );
+    assert!(shelf.verify("books", &["--sample", "40"], 5)["summary"]["causes"]["pages: value"].as_u64() > Some(7));
     shelf
         .sql("TRUNCATE books; INSERT INTO books (id, title) SELECT gen_random_uuid(), 'x' FROM generate_series(1, 50)");
     let found = shelf.verify("books", &["--sample", "1000"], 5);

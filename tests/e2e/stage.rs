@@ -205,8 +205,8 @@ impl Stage {
         self.runtime.block_on(async {
             let dynamo = aws_sdk_dynamodb::Client::new(&session(&vars["AWS_ENDPOINT"], 3));
             let page = dynamo.scan().table_name("CloudShelf-Books").limit(40).send().await.unwrap();
-            let ids = page.items().iter().filter_map(|i| i["bookId"].as_s().ok());
-            let id = ids.filter(|id| !id.starts_with("cutover-marker-")).last().unwrap().clone();
+            let mut ids = page.items().iter().filter_map(|i| i["bookId"].as_s().ok());
+            let id = ids.rfind(|id| !id.starts_with("cutover-marker-")).unwrap().clone();
             let update = dynamo.update_item().table_name("CloudShelf-Books").key("bookId", Av::S(id.clone()));
             let update =
                 update.update_expression("SET shelf = :s").expression_attribute_values(":s", Av::S("7b".into()));
