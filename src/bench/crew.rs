@@ -100,7 +100,7 @@ impl Hands {
     pub(super) async fn perform(&self, wanted: impl Fn(&StepKind) -> bool) -> BenchResult<()> {
         let step = self.plan.steps.iter().find(|s| wanted(&s.kind));
         let step = step.ok_or_else(|| BenchError::new("find", "a step", "the bench's plan has none of this kind"))?;
-        let done = self.crew.perform(step, 1, false, &RunState::default()).await;
+        let done = self.crew.perform(step, 1, &RunState::default()).await;
         done.map(drop).map_err(|e| BenchError::new("perform", &step.id, format!("{}; {}", e.message, e.advice)))
     }
 }

@@ -445,7 +445,7 @@ impl Dispatch {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Perform { step, attempt, again } => self.perform(&step, attempt, again),
+            Effect::Perform { step, attempt } => self.perform(&step, attempt),
             Effect::Cancel => self.crew.cancel_step(),
             Effect::Pause => self.crew.pause(),
             Effect::Resume => self.crew.resume(),
@@ -462,7 +462,7 @@ impl Dispatch {
         }
     }
 
-    fn perform(&mut self, id: &str, attempt: u32, again: bool) {
+    fn perform(&mut self, id: &str, attempt: u32) {
         let Some(step) = self.plan.step(id).cloned() else { return };
         if let Some(tell) = &self.step_started {
             tell(id);
@@ -476,7 +476,7 @@ impl Dispatch {
             let id = step.id.clone();
             let work = tokio::spawn(async move {
                 lease.check().await?;
-                crew.perform(&step, attempt, again, &state).await
+                crew.perform(&step, attempt, &state).await
             });
             let result = work.await.unwrap_or_else(|e| {
                 Err(StepError {

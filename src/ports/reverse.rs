@@ -70,8 +70,8 @@ pub trait Taken: Send + Sync {
     fn went_back(&self) -> bool;
 
     /// Remembers the digest of an image that is about to be written, so that it is known again in the old side's
-    /// stream. Durable on return, whatever becomes of the changes.
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()>;
+    /// stream. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now.
+    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool>;
 
     /// Removes the records of these changes and adds to the tally, durably and together. The others stay.
     async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()>;

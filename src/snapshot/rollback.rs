@@ -46,9 +46,12 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
 
 /// Whether customers may have written on the new side.
 fn open(cx: &Context<'_>) -> bool {
+    let thaw = cx.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| cx.state.step(&s.id));
+    // From the moment the thaw begins, not from the first write that was seen.
+    let thawing = thaw.is_some_and(|s| s.attempts > 0) && cx.state.decided.is_some();
     let accepted = cx.state.downtime.accepted.is_some() && cx.state.decided.is_some();
     // Without a freeze writes may land on the new side from the first switch on.
-    accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some())
+    thawing || accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some())
 }
 
 /// Writes that would stay behind. Before anything was accepted on the new side that is none.

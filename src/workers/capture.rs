@@ -7,8 +7,8 @@ use super::crew::Crew;
 use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Table};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::PortResult;
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
+use crate::ports::{ErrorKind, PortResult};
 
 /// Where it is kept that customers were let in on the new side: a stream position of no table. Loads that start over
 /// do not clear it.
@@ -29,8 +29,17 @@ pub(super) async fn customers_let_in(crew: &Crew) -> PortResult<bool> {
 
 /// Turns streams on, empties what an older run of ours left in the target, and records start positions beside
 /// the data. Rows that are not ours stop the step: nothing is ever emptied that another program wrote.
-pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -> Result<Vec<Evidence>, StepError> {
+///
+/// Only what this very run recorded is taken up again: an older run's positions and checkpoints look the same.
+pub async fn perform(
+    crew: &Arc<Crew>,
+    step: &Step,
+    attempt: u32,
+    state: &RunState,
+) -> Result<Vec<Evidence>, StepError> {
     let mut found = Vec::new();
+    let ours = |table: &Table| state.tables.get(&table.id).is_some_and(|t| t.stream.is_some());
+    let again = crew.plan.tables.iter().any(ours);
     let customers = crew.ports.target.positions(&let_in_mark()).await.map_err(|e| step_error(&e))?;
     if customers.is_some() && !again {
         return Err(world(
@@ -39,16 +48,18 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -
         ));
     }
     if !again && let Some(ports) = crew.reverse_ports() {
-        // What an older run captured and never carried is nowhere else.
-        if ports.outbox.armed(&crew.plan.tables).await.map_err(|e| step_error(&e))? {
-            let waiting = ports.outbox.waiting(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
-            let waiting: u64 = waiting.values().map(|w| w.records).sum();
-            if waiting > 0 {
-                return Err(world(
-                    format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
-                    "carry them with `cutover rollback` of the earlier run, or drop them: SELECT cutover.stop_capture()",
-                ));
-            }
+        // What an older run captured and never carried is nowhere else, whether its triggers still stand or not.
+        let waiting: u64 = match ports.outbox.waiting(&crew.plan.tables).await {
+            Ok(waiting) => waiting.values().map(|w| w.records).sum(),
+            // There was never an outbox.
+            Err(e) if e.kind == ErrorKind::NotFound => 0,
+            Err(e) => return Err(step_error(&e)),
+        };
+        if waiting > 0 {
+            return Err(world(
+                format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
+                "carry them with `cutover rollback` of the earlier run, or drop them: SELECT cutover.stop_capture()",
+            ));
         }
         ports.outbox.disarm(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
     }
@@ -56,7 +67,7 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool) -
     let mut tables = super::load::in_order(&crew.plan.tables);
     tables.reverse();
     for table in tables {
-        found.push(one(crew, step, attempt, again, table).await?);
+        found.push(one(crew, step, attempt, ours(table), table).await?);
     }
     found.reverse();
     Ok(found)

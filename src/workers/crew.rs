@@ -246,13 +246,12 @@ impl Crew {
         }
     }
 
-    /// Performs one step of any kind but gates and manual ones. `again` means an earlier attempt may have left
-    /// traces: look before acting.
+    /// Performs one step of any kind but gates and manual ones. After the first attempt an earlier one may have
+    /// left traces: workers look before they act.
     pub async fn perform(
         self: &Arc<Self>,
         step: &Step,
         attempt: u32,
-        again: bool,
         state: &RunState,
     ) -> Result<Vec<Evidence>, StepError> {
         let cancel = CancellationToken::new();
@@ -261,7 +260,7 @@ impl Crew {
             match &step.kind {
                 StepKind::Preflight => preflight::perform(self).await,
                 StepKind::SetUp => set_up::perform(self, step, attempt).await,
-                StepKind::Capture => capture::perform(self, step, attempt, again).await,
+                StepKind::Capture => capture::perform(self, step, attempt, state).await,
                 StepKind::Load => load::perform(self, &cancel).await,
                 StepKind::CatchUp { max_lag_ms } => follow::catch_up(self, *max_lag_ms).await,
                 StepKind::Verify => verify::perform(self).await,

@@ -92,8 +92,8 @@ pub async fn some(
         let candidates: Vec<Candidate> = page.iter().filter_map(|r| candidate(&mapping, r)).collect();
         let put = put(crew, table, &candidates).await?;
         sum.tried += page.len() as u64;
-        sum.stayed += put.parked + (page.len() - candidates.len()) as u64;
-        sum.landed += candidates.len() as u64 - put.parked;
+        sum.stayed += put.parked + put.left + (page.len() - candidates.len()) as u64;
+        sum.landed += (candidates.len() as u64).saturating_sub(put.parked + put.left);
         if !whole {
             return Ok((sum, None));
         }

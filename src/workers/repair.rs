@@ -119,6 +119,18 @@ pub async fn source_is_the_truth(crew: &Arc<Crew>) -> Result<(), StepError> {
             "mend single rows in the new side by hand, or roll back first",
         ));
     }
+    let Some(ports) = crew.reverse_ports() else { return Ok(()) };
+    let waiting: u64 = match ports.outbox.waiting(&crew.plan.tables).await {
+        Ok(waiting) => waiting.values().map(|w| w.records).sum(),
+        Err(e) if e.kind == ErrorKind::NotFound => 0,
+        Err(e) => return Err(step_error(&e)),
+    };
+    if waiting > 0 {
+        return Err(world(
+            format!("{waiting} writes of the new side wait to be carried back; a repair would hide them"),
+            "carry them first: cutover rollback",
+        ));
+    }
     Ok(())
 }
 

@@ -69,7 +69,12 @@ where
     if error.code() == Some("ConditionalCheckFailedException") {
         return Ok(ItemOutcome::Moved);
     }
-    Err(fault::sdk(error, "write an item of", on))
+    let mut error = fault::sdk(error, "write an item of", on);
+    if error.kind == ErrorKind::Invalid {
+        // Its message may quote the value that did not fit.
+        error.came_back.truncate(error.came_back.find(':').unwrap_or(error.came_back.len()));
+    }
+    Err(error)
 }
 
 impl DynamoSource {

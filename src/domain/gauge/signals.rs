@@ -32,7 +32,7 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
         SignalSource::Trim => fold(plan.tables.iter().map(|t| trim(state, measured, &t.id)), f64::max),
         SignalSource::Downtime => downtime(state, measured),
         SignalSource::ReverseLag => reverse_lag(measured),
-        SignalSource::Strays => strays(state, measured),
+        SignalSource::Strays => strays(plan, state, measured),
         SignalSource::CloudWatch(_) => measured.signals.get(&signal.id).copied().unwrap_or_default(),
     }
 }
@@ -81,10 +81,19 @@ fn reverse_lag(measured: &Measured) -> Reading {
     Reading { value: value.filter(|_| at.0 > 0), at }
 }
 
-/// What the journal knows and what was counted since.
-fn strays(state: &RunState, measured: &Measured) -> Reading {
+/// What the journal knows and what was counted since. None seen is known only while every stream is being read: it is
+/// as old as the slowest of them.
+fn strays(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
     let known: u64 = state.reverse.values().map(|r| r.strays).sum();
-    Reading::new(known.max(measured.reverse.strays()) as f64, measured.at)
+    let known = known.max(measured.reverse.strays());
+    if known > 0 {
+        return Reading::new(known as f64, measured.at);
+    }
+    let behind = over_tables(plan, measured, f64::max, |g| g.lag.capture);
+    match behind.value {
+        Some(ms) => Reading::new(0.0, behind.at.plus(-(ms as i64))),
+        None => Reading::default(),
+    }
 }
 
 fn seconds(ms: Reading) -> Reading {
@@ -324,6 +333,20 @@ mod tests {
         assert_eq!(read(running), Reading::new(0.0, At(6)), "repaired rows leave");
         let loading = TableGauge { parked, phase: Phase::Loading, parked_at: At(8), ..TableGauge::default() };
         assert_eq!(read(loading), Reading::new(3.0, At(8)));
+    }
+
+    #[test]
+    fn no_strays_are_known_only_while_the_streams_are_read() {
+        let mut m = Measured { at: At(90_000), ..Measured::default() };
+        let mut state = RunState::default();
+        let strays = |state: &RunState, m: &Measured| read(&["a"], state, m, SignalSource::Strays);
+        m.tables.insert("a".into(), TableGauge::default());
+        assert_eq!(strays(&state, &m).value, None, "nobody reads");
+        let capture = Reading::new(30_000.0, At(90_000));
+        m.tables.insert("a".into(), TableGauge { lag: Lag { capture, ..Lag::default() }, ..TableGauge::default() });
+        assert_eq!(strays(&state, &m), Reading::new(0.0, At(60_000)), "as old as the slowest stream");
+        state.reverse.entry("a".into()).or_default().strays = 2;
+        assert_eq!(strays(&state, &m), Reading::new(2.0, At(90_000)), "what was seen stays seen");
     }
 
     #[test]

@@ -392,6 +392,9 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
             s.status = StepStatus::Done;
             s.ended = Some(at);
             s.evidence.clone_from(evidence);
+            // A step is done when all it did is read back, whatever became of an attempt that died in between.
+            let own = format!("{id}/");
+            state.open_intents.retain(|open, _| !open.starts_with(&own));
         }
         Event::StepFailed { error, .. } => {
             s.status = StepStatus::Failed;

@@ -25,14 +25,12 @@ pub struct Policy {
 /// What the engine must do after the events are durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Perform a step. `again` when an earlier attempt may have left traces: look before acting.
+    /// Perform a step. After the first attempt an earlier one may have left traces: look before acting.
     Perform {
         /// Step id.
         step: String,
-        /// Which attempt.
+        /// Which attempt, from 1.
         attempt: u32,
-        /// Look first.
-        again: bool,
     },
     /// Stop whatever is being performed.
     Cancel,
@@ -121,11 +119,9 @@ impl Draft<'_> {
                 return;
             };
             let (Some(step), Some(s)) = (self.plan.steps.get(i), self.state.steps.get(i)) else { return };
-            let again = match s.status {
-                StepStatus::Todo | StepStatus::Held | StepStatus::Ready => s.attempts > 0,
-                StepStatus::Unknown => true,
-                _ => return,
-            };
+            if !matches!(s.status, StepStatus::Todo | StepStatus::Held | StepStatus::Ready | StepStatus::Unknown) {
+                return;
+            }
             let confirmed = s.confirmed.is_some() || s.status == StepStatus::Unknown;
             let held = s.status == StepStatus::Held;
             let planned = self.state.t0.plus(step.at_ms);
@@ -143,14 +139,14 @@ impl Draft<'_> {
                 self.emit(Event::Confirmed { step: step.id.clone(), by: Actor::Auto });
             }
             let step = step.clone();
-            if !self.has_second(&step) || !self.start(step, again) {
+            if !self.has_second(&step) || !self.start(step) {
                 return;
             }
         }
     }
 
     /// Starts a step; `true` when it is already over and the next one may follow.
-    fn start(&mut self, step: Step, again: bool) -> bool {
+    fn start(&mut self, step: Step) -> bool {
         let cut_off = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Unknown);
         let attempt = self.state.step(&step.id).map_or(0, |s| s.attempts) + 1;
         self.emit(Event::StepStarted { step: step.id.clone(), attempt });
@@ -180,7 +176,7 @@ impl Draft<'_> {
                     let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
                     self.emit(Event::Decided { by });
                 }
-                self.out.effects.push(Effect::Perform { step: step.id, attempt, again: again || attempt > 1 });
+                self.out.effects.push(Effect::Perform { step: step.id, attempt });
                 false
             }
         }
@@ -267,7 +263,7 @@ impl Draft<'_> {
                     return refuse("only a failed step can be tried again");
                 }
                 if self.has_second(&step) {
-                    self.start(step, true);
+                    self.start(step);
                 }
                 Ok(())
             }
@@ -279,6 +275,9 @@ impl Draft<'_> {
                 let running = self.state.step(&step.id).is_some_and(|s| s.status == StepStatus::Running);
                 if running && !matches!(step.kind, StepKind::Gate { .. }) {
                     return refuse("the step is running");
+                }
+                if lacks_second(&self.state, &step) {
+                    return Err(Refusal(second_person_words(&self.state, &step.id)));
                 }
                 self.emit(Event::StepSkipped { step: step.id, by: by.clone() });
                 self.advance();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Carrier, LISTED, conflict_facts};
 use crate::domain::at::brief;
-use crate::domain::mapping::Wins;
+use crate::domain::mapping::{Wins, survey};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Evidence, Level, RunState};
 use crate::ports::{Clock, PortError, PortResult, ReversePorts};
@@ -14,8 +14,14 @@ use crate::workers::undo::UndoTell;
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(5);
 /// Records taken at a time. What was written and not yet cleared when a drain is killed cannot be told for certain from
-/// what customers set back since, so little is under way at any moment.
-const AT_A_TIME: u32 = 16;
+/// what customers set back since, so one key is under way at any moment,
+const AT_A_TIME: u32 = 1;
+/// unless more than this many records wait: then the time that customers' writes stay behind is the greater harm.
+const MANY: u64 = 2_000;
+/// Rounds before progress is told.
+const PASS: u32 = 100;
+/// Records taken at a time when many wait.
+const OF_MANY: u32 = 16;
 /// How often what waits is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -56,7 +62,13 @@ pub async fn drain(plan: &Plan, ports: &ReversePorts, tell: &dyn UndoTell, clock
             }
             return drained;
         }
-        // Nothing is captured: what stays behind was counted and said before.
+        // Capture was proven by the arm step and is gone, in part or whole: what was written since is known to nobody.
+        Ok(Ok(false)) if plan.tables.iter().all(|t| survey(t).blocks.is_empty()) => {
+            let left = "writes of the new side are not captured any more: a trigger of ours is missing or switched off; \
+                        compare the tables by hand (cutover.outbox holds what was captured before)";
+            return Drained { evidence: Vec::new(), left: vec![left.to_owned()] };
+        }
+        // There never was a way back for data: what stays behind was counted and said before.
         Ok(Ok(false)) => {
             let text = "writes were not captured on the new side; what was written there stays there".to_owned();
             tell.tell(Event::Note { level: Level::Error, source: "reverse".to_owned(), text });
@@ -128,13 +140,13 @@ impl Draining<'_> {
                 none.insert(Carrier::open(self.plan, self.ports).await?)
             }
         };
-        let mut carried = 0;
+        let (mut carried, mut rounds) = (0, 0);
         for table in &self.plan.tables {
             loop {
-                let Some(round) = carrier.round(table, self.plan.reverse.batch.min(AT_A_TIME), &|| Wins::Old).await?
-                else {
-                    break;
-                };
+                let waiting = self.ports.outbox.waiting(std::slice::from_ref(table)).await?;
+                let many = waiting.get(&table.id).is_some_and(|w| w.records > MANY);
+                let batch = self.plan.reverse.batch.min(if many { OF_MANY } else { AT_A_TIME });
+                let Some(round) = carrier.round(table, batch, &|| Wins::Old).await? else { break };
                 conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
@@ -144,6 +156,11 @@ impl Draining<'_> {
                 }
                 if round.tally.carried == 0 {
                     break;
+                }
+                rounds += 1;
+                if rounds >= PASS {
+                    // Whoever ordered this wants to hear of it now and then.
+                    return Ok(Some(carried));
                 }
             }
         }

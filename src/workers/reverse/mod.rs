@@ -233,7 +233,16 @@ async fn one(
         };
         // Known before it is written: a crash in between must not make our own write look like a stranger's.
         let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
-        taken.sign(&[(named, image)]).await?;
+        if taken.sign(&[(named, image)]).await? && !taken.went_back() {
+            // Decided while customers were on the new side; by now the old side's value is the newer one.
+            return Err(PortError::new(
+                ErrorKind::Conflict,
+                "carry back to",
+                &table.source,
+                "customers went back to the old side meanwhile",
+            )
+            .advise("it is decided anew by itself"));
+        }
         match ports.items.write(table, &wanted).await {
             Ok(ItemOutcome::Written) => return Ok(Done::Carried(clash)),
             Ok(ItemOutcome::Moved) => {}

@@ -24,7 +24,7 @@ async fn caught_up() -> (World, Arc<Crew>) {
 
 async fn compared(world: &World, crew: &Arc<Crew>) -> (bool, VerifySummary) {
     let (step, state) = (world.plan.step("verify").unwrap(), world.diary.state());
-    let result = crew.perform(step, 1, false, &state).await;
+    let result = crew.perform(step, 1, &state).await;
     if let Err(e) = &result {
         assert_eq!(e.class, ErrorClass::Verification, "{e:?}");
     }

@@ -194,7 +194,7 @@ async fn is_red(world: &World, crew: &Arc<Crew>, says: &str) {
     let crew = crew.clone();
     let step = world.plan.step("catch-up").unwrap().clone();
     let state = world.diary.state();
-    let error = crew.perform(&step, 9, true, &state).await.expect_err("it is not caught up");
+    let error = crew.perform(&step, 9, &state).await.expect_err("it is not caught up");
     assert_eq!(error.class, ErrorClass::World);
     assert!(error.advice.contains("new run"), "{error:?}");
 }
@@ -398,7 +398,7 @@ async fn items_past_their_ttl_or_without_one_are_carried_and_compared_like_all_o
     world.new.foreign_delete(books, "past");
     world.clock.look_takes(300);
     let (step, state) = (world.plan.step("verify").unwrap(), world.diary.state());
-    assert!(crew.perform(step, 2, true, &state).await.is_err());
+    assert!(crew.perform(step, 2, &state).await.is_err());
     crew.stop().await;
 }
 

@@ -129,7 +129,7 @@ async fn a_load_that_was_overtaken_cannot_overwrite_what_was_followed_since() {
     let state = world.diary.state();
     let hanging = tokio::spawn({
         let first = first.clone();
-        async move { first.perform(&step, 1, false, &state).await }
+        async move { first.perform(&step, 1, &state).await }
     });
     hold.caught().await;
     world.faults.lift(rule);

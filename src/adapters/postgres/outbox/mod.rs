@@ -144,7 +144,7 @@ impl Outbox for PgTarget {
         }
         let sql = "SELECT count(*) = cardinality($1::text[]) AND to_regclass('cutover.outbox') IS NOT NULL
                    FROM unnest($1::text[], $2::text[]) w(tab, name)
-                   JOIN pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgname = w.name AND t.tgenabled <> 'D'";
+                   JOIN pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgname = w.name AND t.tgenabled IN ('O', 'A')";
         let row = client.query_one(sql, &[&on, &names]).await.map_err(&error)?;
         row.try_get(0).map_err(error)
     }

@@ -60,8 +60,12 @@ impl Taken for PgTaken {
         self.went_back
     }
 
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<()> {
-        super::sign(&self.pool, &self.place, &self.table, images).await
+    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
+        super::sign(&self.pool, &self.place, &self.table, images).await?;
+        let error = |e: Error| trouble::error(&e, "see who is in charge in", "cutover.reverse_back");
+        let client = retry::client(&self.pool, &self.place).await?;
+        let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;
+        client.query_one(&back, &[]).await.and_then(|row| row.try_get(0)).map_err(error)
     }
 
     async fn carried(mut self: Box<Self>, mut records: Vec<i64>, tally: Tally) -> PortResult<()> {

@@ -11,7 +11,7 @@ fn holding() -> Run {
     }
     let mut run = Run::open_with(plan, Policy::default());
     run.tick(0, None);
-    let (step, attempt, _) = run.asked().expect("load");
+    let (step, attempt) = run.asked().expect("load");
     run.performed(&step, attempt, true);
     run.tick(100, Some(0.5));
     assert!(run.state.gates["sync"].met_since.is_some());

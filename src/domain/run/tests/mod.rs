@@ -169,10 +169,10 @@ impl Run {
     }
 
     /// The step the core last asked to be performed, taken out.
-    pub fn asked(&mut self) -> Option<(String, u32, bool)> {
+    pub fn asked(&mut self) -> Option<(String, u32)> {
         let place = self.effects.iter().position(|e| matches!(e, Effect::Perform { .. }))?;
         match self.effects.remove(place) {
-            Effect::Perform { step, attempt, again } => Some((step, attempt, again)),
+            Effect::Perform { step, attempt } => Some((step, attempt)),
             _ => None,
         }
     }
@@ -217,7 +217,7 @@ impl Run {
                 assert_eq!(self.confirm(&held.id, Some("GO")), None);
             }
             self.tick(1_000, Some(0.5));
-            if let Some((step, attempt, _)) = self.asked() {
+            if let Some((step, attempt)) = self.asked() {
                 match step.as_str() {
                     "arm" => {
                         for switch in ["mode", "reads", "writes"] {

@@ -96,7 +96,7 @@ fn confirming_everything_by_itself_does_not_make_a_second_person() {
     let mut run = self::run(Policy { auto_confirm: true, unattended: true, ..Policy::default() }, &[], 0);
     for _ in 0..60 {
         run.tick(1_000, Some(0.5));
-        if let Some((step, attempt, _)) = run.asked() {
+        if let Some((step, attempt)) = run.asked() {
             run.performed(&step, attempt, true);
         }
     }
@@ -118,7 +118,7 @@ fn an_approval_is_void_for_another_attempt() {
     let reason = run.state.step("freeze").and_then(|s| s.held.clone()).expect("a reason");
     assert!(reason.contains("the approval of bob is void"), "{reason}");
     assert_eq!(approve(&mut run, "freeze", "bob", false), None);
-    assert_eq!(run.asked(), Some(("freeze".into(), 2, true)), "and then it looks before it acts");
+    assert_eq!(run.asked(), Some(("freeze".into(), 2)), "and then it looks before it acts");
 }
 
 #[test]
@@ -128,12 +128,12 @@ fn a_failed_step_for_two_is_tried_again_by_two() {
     let mut run = Run::open_with(plan, Policy::default());
     run.tick(0, None);
     assert_eq!(approve(&mut run, "load", "bob", false), None);
-    let (step, attempt, _) = run.asked().expect("load");
+    let (step, attempt) = run.asked().expect("load");
     run.performed(&step, attempt, false);
     assert_eq!(run.command(Command::Retry { step: "load".into() }), None);
     assert_eq!((run.status("load"), run.asked()), (StepStatus::Held, None));
     assert_eq!(approve(&mut run, "load", "carol", false), None);
-    assert_eq!(run.asked(), Some(("load".into(), 2, true)));
+    assert_eq!(run.asked(), Some(("load".into(), 2)));
 }
 
 #[test]

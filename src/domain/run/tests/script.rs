@@ -25,7 +25,7 @@ fn everything_well_ends_finished() {
 fn a_gate_needs_fresh_evidence_for_its_whole_hold() {
     let mut run = Run::open(Policy::default());
     run.tick(0, None);
-    let (step, attempt, _) = run.asked().expect("load");
+    let (step, attempt) = run.asked().expect("load");
     run.performed(&step, attempt, true);
     run.tick(100, None);
     assert!(run.state.gates.get("sync").is_none_or(|g| g.met_since.is_none()), "no data is not met");
@@ -46,7 +46,7 @@ fn a_gate_needs_fresh_evidence_for_its_whole_hold() {
 fn a_gate_that_gives_up_holds_or_goes_back() {
     let mut run = Run::open(Policy::default());
     run.tick(0, None);
-    let (step, attempt, _) = run.asked().expect("load");
+    let (step, attempt) = run.asked().expect("load");
     run.performed(&step, attempt, true);
     run.tick(60_001, None);
     assert_eq!(run.status("in-sync"), StepStatus::Failed);
@@ -99,7 +99,7 @@ fn a_failure_before_the_decision_cancels_by_itself() {
             if run.status("freeze") == StepStatus::Held {
                 run.confirm("freeze", Some("GO"));
             }
-            let Some((step, attempt, _)) = run.asked() else { continue };
+            let Some((step, attempt)) = run.asked() else { continue };
             if step == "freeze" {
                 run.set("freeze", "mode", "freeze/1");
             }
@@ -127,7 +127,7 @@ fn a_failure_after_the_decision_waits_for_a_person_if_there_is_one() {
         let mut run = Run::open(Policy { unattended, ..Policy::default() });
         run.drive_past("drain");
         run.tick(100, Some(0.5));
-        let (step, attempt, _) = run.asked().expect("switch");
+        let (step, attempt) = run.asked().expect("switch");
         assert_eq!(step, "switch");
         run.set("switch", "reads", "reads/1");
         run.performed(&step, attempt, false);
@@ -158,7 +158,7 @@ fn a_restart_makes_running_steps_unknown_and_looks_before_it_acts() {
     run.fold(vec![Event::RunResumed { operator: "bob".into(), host: "b2".into() }]);
     assert_eq!(run.status("switch"), StepStatus::Unknown);
     run.tick(100, Some(0.5));
-    assert_eq!(run.asked(), Some(("switch".into(), 2, true)));
+    assert_eq!(run.asked(), Some(("switch".into(), 2)));
     assert!(run.state.decided.is_some(), "the decision is made once");
     assert_eq!(run.facts.iter().filter(|f| f.event.name() == "decided").count(), 1);
 }
@@ -167,10 +167,10 @@ fn a_restart_makes_running_steps_unknown_and_looks_before_it_acts() {
 fn late_news_from_an_old_attempt_changes_nothing() {
     let mut run = Run::open(Policy::default());
     run.tick(0, None);
-    let (step, _, _) = run.asked().expect("load");
+    let (step, _) = run.asked().expect("load");
     run.performed(&step, 1, false);
     run.command(Command::Retry { step: step.clone() });
-    assert_eq!(run.asked(), Some((step.clone(), 2, true)));
+    assert_eq!(run.asked(), Some((step.clone(), 2)));
     run.performed(&step, 1, true);
     assert_eq!(run.status(&step), StepStatus::Running);
 }

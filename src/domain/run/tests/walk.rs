@@ -43,7 +43,7 @@ fn take(run: &mut Run, turn: &Turn, n: usize) {
     match turn {
         Turn::Tick(ms, lag) => run.tick(*ms, *lag),
         Turn::Perform(ok) => {
-            if let Some((step, attempt, _)) = run.asked() {
+            if let Some((step, attempt)) = run.asked() {
                 run.performed(&step, attempt, *ok);
             }
         }

@@ -103,7 +103,7 @@ impl World {
         let attempt = self.diary.start(id);
         let step = self.plan.step(id).expect("a step of the plan").clone();
         let state = self.diary.state();
-        let result = crew.perform(&step, attempt, attempt > 1, &state).await;
+        let result = crew.perform(&step, attempt, &state).await;
         self.diary.end(id, &result);
         result
     }
