@@ -78,13 +78,6 @@ impl Desk {
         let journal_of_run = if taken {
             let (writer, record) = JournalWriter::reopen(&folder)?;
             let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-            if state.plan_hash != plan.hash() {
-                super::drive::say(&format!(
-                    "warning: run {} was opened with another plan and goes on with it; rows it changes later are \
-                     mapped as they were then",
-                    folder.id()
-                ));
-            }
             let last = record.facts.last().map_or(now, |f| f.at);
             (writer, state, last)
         } else {
@@ -130,12 +123,20 @@ fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
     }
 }
 
-/// The newest run of this migration that is not at its end, whatever its plan's hash: a mended mapping changes it.
+/// The newest run of this migration, if it is not at its end and was opened with this very plan.
 fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
     for folder in RunFolder::list(state_dir).unwrap_or_default() {
         let state = fold(&read_run(&folder)?.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
         if state.plan == plan.name {
-            return Ok((!state.is_final()).then_some(folder));
+            // What is found under another mapping is no evidence for the run's own.
+            let same = state.plan_hash == plan.hash();
+            if !same && !state.is_final() {
+                super::drive::say(&format!(
+                    "warning: run {} was opened with another plan and goes on with it; this is recorded apart from it",
+                    folder.id()
+                ));
+            }
+            return Ok((!state.is_final() && same).then_some(folder));
         }
     }
     Ok(None)

@@ -21,7 +21,7 @@ use crate::ports::Clock;
 use crate::report::offline;
 use crate::snapshot::{Context, Mode, build};
 use crate::workers::Captured;
-use crate::workers::reverse::possible;
+use crate::workers::reverse::{Drained, possible};
 use crate::workers::undo::{Undo, UndoTell};
 
 /// How long a live console has to take the order before this terminal acts by itself.
@@ -167,7 +167,20 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
     }
     let undo = world::undo_seat(&config.connections)?().await;
     let clock = std::sync::Arc::new(MachineClock::default());
-    let mut report = Undo {
+    // A console that hangs or sleeps must hear of it before it decides which side's value is the newer one; the
+    // switches do not wait for it.
+    let marked = async {
+        if possible(plan, &state) {
+            let told = async {
+                let ports = (undo.reverse)().await?;
+                ports.outbox.go_back().await.map_err(|e| e.to_string())
+            };
+            if let Ok(Err(e)) = tokio::time::timeout(PATIENCE * 5, told).await {
+                tracing::warn!(error = %e, "the target does not know yet that customers go back");
+            }
+        }
+    };
+    let way_back = Undo {
         plan,
         switches: &*undo.switches,
         probes: &*undo.probes,
@@ -175,18 +188,23 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
         captured: &Captured::default(),
         tell: &teller,
         pass: format!("{}-{}", state.last_seq, std::process::id()),
-    }
-    .go(&way)
-    .await;
-    if possible(plan, &state) {
+    };
+    let (mut report, ()) = tokio::join!(way_back.go(&way), marked);
+    let carried = async {
+        if !possible(plan, &state) {
+            return Drained::default();
+        }
         say("the switches are back; carrying writes of the new side back");
-        let drained = Box::pin(drained(plan, &undo.reverse, &teller, &*clock)).await;
-        report.evidence.extend(drained.evidence);
-        report.stuck.extend(drained.left);
-    }
-    if lock.is_none() {
-        Box::pin(fence(folder, plan, &config, seat)).await;
-    }
+        Box::pin(drained(plan, &undo.reverse, &teller, &*clock)).await
+    };
+    let fenced = async {
+        if lock.is_none() {
+            Box::pin(fence(folder, plan, &config, seat)).await;
+        }
+    };
+    let (carried, ()) = tokio::join!(carried, fenced);
+    report.evidence.extend(carried.evidence);
+    report.stuck.extend(carried.left);
     if report.stuck.is_empty() {
         teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {

@@ -137,6 +137,21 @@ fn a_failed_step_for_two_is_tried_again_by_two() {
 }
 
 #[test]
+fn a_step_for_two_is_not_skipped_by_one() {
+    let mut plan = plan();
+    let place = plan.step_index("in-sync").expect("a gate");
+    plan.steps[place].two_person = true;
+    let mut run = Run::open_with(plan, Policy::default());
+    run.drive_past("load");
+    run.tick(100, Some(9.0));
+    let skip = || Command::Skip { step: "in-sync".into() };
+    let refused = run.command(skip()).expect("a refusal");
+    assert!(refused.0.contains("second person"), "{refused}");
+    assert_eq!(approve(&mut run, "in-sync", "bob", false), None);
+    assert_eq!((run.command(skip()), run.status("in-sync")), (None, StepStatus::Skipped));
+}
+
+#[test]
 fn an_approval_is_void_when_what_it_rested_on_changes() {
     let mut run = at_freeze(Policy::default());
     assert_eq!(approve(&mut run, "freeze", "bob", false), None);
