@@ -276,8 +276,9 @@ impl Draft<'_> {
                 if running && !matches!(step.kind, StepKind::Gate { .. }) {
                     return refuse("the step is running");
                 }
-                if lacks_second(&self.state, &step) {
-                    return Err(Refusal(second_person_words(&self.state, &step.id)));
+                if step.two_person {
+                    // An approval is for performing it; leaving it out would be one person's decision.
+                    return refuse("a step for two people cannot be skipped: go on with it, or roll back");
                 }
                 self.emit(Event::StepSkipped { step: step.id, by: by.clone() });
                 self.advance();
