@@ -1,6 +1,6 @@
 //! Who is at the other end of the control socket, by the kernel's word and not by theirs.
 
-use rustix::process::{Pid, getpid, getsid};
+use rustix::process::{Pid, getpid};
 use tokio::net::UnixStream;
 
 use crate::domain::run::Origin;
@@ -33,37 +33,44 @@ pub fn peer(stream: &UnixStream) -> Result<Peer, String> {
     })
 }
 
-/// Where a process sits.
+/// Where a process sits, as `/proc/PID/stat` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seat {
+    /// 0 when its leader is outside our PID namespace, as under `kubectl exec` or `nsenter`. `getsid` answers the
+    /// same 0, which is no process id, so it is not asked.
     session: i32,
-    /// Device number of the controlling terminal; 0 without one, absent when the kernel has no such file.
-    device: Option<u32>,
+    /// Device number of the controlling terminal; 0 without one.
+    device: u32,
 }
 
 impl Seat {
     fn of(pid: Pid) -> Result<Self, String> {
-        let session = getsid(Some(pid)).map_err(|e| e.to_string())?.as_raw_nonzero().get();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok();
-        Ok(Self { session, device: stat.as_deref().and_then(device) })
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        Self::parse(&stat).ok_or_else(|| format!("{path} is not as the kernel writes it"))
     }
 
+    /// Session and terminal are the fourth and fifth field after the name, which may hold anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(3);
+        let session = fields.next()?.parse().ok()?;
+        Some(Self { session, device: fields.next()?.parse::<i32>().ok()?.cast_unsigned() })
+    }
+
+    /// Two sessions outside our namespace are both called 0: told apart by their terminals, or else not at all, and
+    /// then taken for one, for an approval needs two people who are known to differ.
     fn same(&self, other: &Self) -> bool {
-        let terminal = |seat: &Self| seat.device.filter(|d| *d != 0);
-        self.session == other.session || terminal(self).is_some_and(|d| terminal(other) == Some(d))
+        let terminal_in_common = self.device == other.device && self.device != 0;
+        let told_apart_by_terminal = self.session == 0 && self.device != 0 && other.device != 0;
+        terminal_in_common || (self.session == other.session && !told_apart_by_terminal)
     }
 
     fn words(&self) -> String {
-        match self.device.filter(|d| *d != 0) {
-            Some(device) => terminal_name(device),
-            None => format!("session {}", self.session),
+        match self.device {
+            0 => format!("session {}", self.session),
+            device => terminal_name(device),
         }
     }
-}
-
-/// The controlling terminal in `/proc/PID/stat`: the fifth field after the name, which may hold anything.
-fn device(stat: &str) -> Option<u32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(4)?.parse::<i32>().ok().map(i32::cast_unsigned)
 }
 
 /// `pts/3`, `tty1`; Linux device numbers.
@@ -92,10 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_terminal_is_read_past_any_program_name() {
-        assert_eq!(device("4711 (a) b) c) S 1 2 3 34819 5"), Some(34819));
-        assert_eq!(device("4711 (sh) S 1 2 3 0 -1"), Some(0));
-        assert_eq!(device("torn"), None);
+    fn session_and_terminal_are_read_past_any_program_name() {
+        let seat = |session, device| Some(Seat { session, device });
+        assert_eq!(Seat::parse("4711 (a) b) c) S 1 2 3 34819 5"), seat(3, 34819));
+        assert_eq!(Seat::parse("4711 (sh) S 1 2 3 0 -1"), seat(3, 0));
+        assert_eq!(Seat::parse("4711 (sh) S 1 0 0 0 -1"), seat(0, 0), "its leader is outside the namespace");
+        assert_eq!(Seat::parse("torn"), None);
+        assert_eq!(Seat::parse("4711 (sh) S 1 2 3"), None);
         assert_eq!(terminal_name(34819), "pts/3");
         assert_eq!(terminal_name((4 << 8) | 1), "tty1");
         assert_eq!(terminal_name((137 << 8) | 2), "pts/258");
@@ -104,11 +114,13 @@ mod tests {
     #[test]
     fn a_terminal_or_a_session_in_common_is_the_same_place() {
         let seat = |session, device| Seat { session, device };
-        assert!(seat(1, Some(5)).same(&seat(2, Some(5))), "the same terminal");
-        assert!(seat(1, Some(5)).same(&seat(1, Some(0))), "left its terminal, same session");
-        assert!(!seat(1, Some(0)).same(&seat(2, Some(0))), "two sessions without a terminal");
-        assert!(!seat(1, Some(5)).same(&seat(2, Some(6))));
-        assert!(!seat(1, None).same(&seat(2, None)));
+        assert!(seat(1, 5).same(&seat(2, 5)), "the same terminal");
+        assert!(seat(1, 5).same(&seat(1, 0)), "left its terminal, same session");
+        assert!(!seat(1, 0).same(&seat(2, 0)), "two sessions without a terminal");
+        assert!(!seat(1, 5).same(&seat(2, 6)));
+        assert!(!seat(0, 5).same(&seat(0, 6)), "two terminals, both sessions outside");
+        assert!(!seat(0, 0).same(&seat(2, 6)), "one session is ours to see, the other is not");
+        assert!(seat(0, 0).same(&seat(0, 6)) && seat(0, 0).same(&seat(0, 0)), "nothing tells them apart");
     }
 
     #[tokio::test]
