@@ -17,7 +17,7 @@ use super::failure::Failure;
 use crate::domain::run::{RunState, RunStatus, StepStatus};
 use crate::journal::{RunFolder, fold, read_run};
 use crate::rehearsal::fault::{Fault, Faults};
-use crate::rehearsal::hurry::{Pauses, hurried};
+use crate::rehearsal::hurry::{Hurry, Last, hurried};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
@@ -321,6 +321,6 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// The hurried plan with its variables filled in.
 fn filled(vars: &BTreeMap<String, String>) -> String {
-    let text = hurried(Pauses { switched: 1, burn_in: Some(3_600), lenient: true });
+    let text = hurried(Hurry { switched: 1, last: Last::BurnIn(3_600), lenient: true });
     super::rehearse::filled(&text, vars)
 }

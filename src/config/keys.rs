@@ -135,7 +135,7 @@ pub(super) static REFERENCE: &[Key] = &[
 ];
 
 pub(super) static LOAD: &[Key] = &[
-    may("segments", Count, "Segments a table's scan is split into. Default: 8."),
+    may("segments", Count, "Segments a table's scan is split into. Default: by its size, 8 to 256."),
     may("workers", Count, "Segments read at the same time. Default: 4."),
     may("read_budget_rcu", Number, "Read capacity units a second over all workers. Default: unlimited."),
     may(

@@ -3,13 +3,24 @@
 /// The shipped rehearsal plan.
 pub const PLAN: &str = include_str!("../../assets/rehearsal.toml");
 
-/// How long the two places of the day last at which something is done to it, in seconds.
+/// Where the hurried day ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// With its last step.
+    Whole,
+    /// With the thaw.
+    Thaw,
+    /// With the burn-in, whose gate is held for so many seconds.
+    BurnIn(u32),
+}
+
+/// What becomes of the plan.
 #[derive(Clone, Copy, Debug)]
-pub struct Pauses {
-    /// How long the gate between switch and thaw is held.
+pub struct Hurry {
+    /// How long the gate between switch and thaw is held, in seconds: the time to do something in between.
     pub switched: u32,
-    /// How long the burn-in after the thaw is held; without it the day ends at the thaw.
-    pub burn_in: Option<u32>,
+    /// Where the day ends.
+    pub last: Last,
     /// Whether latencies, error rates and lag may be what a busy machine makes of them: when data is what is looked at.
     pub lenient: bool,
 }
@@ -19,7 +30,7 @@ pub struct Pauses {
 /// # Panics
 /// When the shipped plan does not say any more what is replaced here; a test holds the two together.
 #[must_use]
-pub fn hurried(pauses: Pauses) -> String {
+pub fn hurried(how: Hurry) -> String {
     let swap = |text: String, from: &str, to: &str| {
         assert!(text.contains(from), "assets/rehearsal.toml has no {from:?} any more");
         text.replace(from, to)
@@ -28,25 +39,27 @@ pub fn hurried(pauses: Pauses) -> String {
     for hold in ["2m", "1m", "10m"] {
         text = swap(text, &format!("hold = \"{hold}\""), "hold = \"1s\"");
     }
-    let pause = format!("hold = \"{}s\"\ngive_up = \"{}s\"", pauses.switched.max(1), pauses.switched + 60);
+    let pause = format!("hold = \"{}s\"\ngive_up = \"{}s\"", how.switched.max(1), how.switched + 60);
     text = swap(text, "hold = \"5s\"\ngive_up = \"30s\"", &pause);
     text = swap(text, "settle = \"3s\"", "settle = \"1s\"");
     text = swap(text, "settle = \"2s\"", "settle = \"1s\"");
-    if pauses.lenient {
+    if how.lenient {
         text = swap(text, "< 500\"", "< 60000\"");
         text = swap(text, "errors < 1\"", "errors < 60\"");
         text = swap(text, "lag < 5\"", "lag < 60\"");
     }
-    match pauses.burn_in {
-        None => {
-            let end = text.find("[[steps]]\nid = \"burn-in\"").unwrap_or(text.len());
-            text.truncate(end);
-        }
-        Some(seconds) => {
+    let after = match how.last {
+        Last::Whole => return text,
+        Last::Thaw => "burn-in",
+        Last::BurnIn(seconds) => {
             let held = format!("hold = \"{}s\"\ngive_up = \"2h\"", seconds.max(1));
             text = swap(text, "hold = \"1s\"\ngive_up = \"2h\"", &held);
+            "functional-tests"
         }
-    }
+    };
+    let after = format!("[[steps]]\nid = \"{after}\"");
+    assert!(text.contains(&after), "assets/rehearsal.toml has no step {after:?} any more");
+    text.truncate(text.find(&after).unwrap_or(text.len()));
     text
 }
 
@@ -56,15 +69,16 @@ mod tests {
 
     #[test]
     fn the_shipped_plan_can_be_hurried() {
-        let to_thaw = hurried(Pauses { switched: 7, burn_in: None, lenient: false });
+        let to_thaw = hurried(Hurry { switched: 7, last: Last::Thaw, lenient: false });
         assert!(
-            to_thaw.contains("hold = \"7s\"\ngive_up = \"67s\"")
-                && !to_thaw.contains("id = \"burn-in\"\ntitle = \"watch")
+            to_thaw.contains("hold = \"7s\"\ngive_up = \"67s\"") && !to_thaw.contains("[[steps]]\nid = \"burn-in\"")
         );
         assert!(!to_thaw.contains("at_planned\"\n") && !to_thaw.contains("hold = \"10m\""));
+        let to_burn_in = hurried(Hurry { switched: 0, last: Last::BurnIn(90), lenient: true });
+        assert!(to_burn_in.contains("hold = \"90s\"\ngive_up = \"2h\""));
+        assert!(!to_burn_in.contains("[[steps]]\nid = \"functional-tests\""));
         assert!(
-            hurried(Pauses { switched: 0, burn_in: Some(90), lenient: true })
-                .contains("hold = \"90s\"\ngive_up = \"2h\"")
+            hurried(Hurry { switched: 0, last: Last::Whole, lenient: false }).contains("id = \"functional-tests\"")
         );
     }
 }

@@ -212,7 +212,8 @@ fn does(plan: &Plan, step: &Step) -> String {
         StepKind::SetUp => format!("creates what is missing of {tables} target tables"),
         StepKind::Capture => format!("turns on {tables} streams and records where they start"),
         StepKind::Load => {
-            format!("copies {tables} tables, {} workers, {} segments each", plan.load.workers, plan.load.segments)
+            let segments = plan.load.segments.map_or("segments by size".to_owned(), |n| format!("{n} segments each"));
+            format!("copies {tables} tables, {} workers, {segments}", plan.load.workers)
         }
         StepKind::CatchUp { max_lag_ms } => format!("applies changes until every lag is under {}", age(*max_lag_ms)),
         StepKind::Verify => format!("compares both sides of {tables} tables, key by key and field by field"),

@@ -13,23 +13,15 @@ use super::dialog::{self, Outcome};
 use super::field;
 use super::keys::{Binding, Key, KeyError, Keymap};
 use super::scroll;
-use crate::domain::run::{Command, Level, Need, Refusal, RunStatus, StepStatus};
+use crate::domain::run::{Command, Level, Need, RunStatus};
 use crate::engine::handle::Playback;
 use crate::snapshot::{Mode, Snapshot};
 use crate::view::action::{ACTIONS, Action, Place, availability, key_label};
-use crate::view::state::{Button, Modal, Pane, Toast, View, ViewState};
-use crate::view::{focusable, layout_of, palette_matches, shows_boxes};
+use crate::view::state::{Button, Modal, Pane, View, ViewState};
+use crate::view::{focusable, layout_of, shows_boxes};
 
-/// How long an information stays.
-const INFO_FOR: Duration = Duration::from_secs(4);
-/// How long a warning stays.
-const WARN_FOR: Duration = Duration::from_secs(8);
 /// Within this time a second Ctrl-C leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// Least time between two bells the run asks for. Bells that answer a key are not limited.
-const BELL_GAP: Duration = Duration::from_secs(10);
-/// Messages kept; the oldest that would leave by itself goes first.
-const TOASTS: usize = 5;
 /// How far one press jumps in a recording, in milliseconds.
 const JUMP_MS: i64 = 10_000;
 
@@ -120,79 +112,6 @@ impl Session {
         Vec::new()
     }
 
-    /// The run changed: boxes that ask for nothing any more go, and what needs a person is said.
-    pub fn saw(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Do> {
-        self.tick(now);
-        let boxes = self.state.modals.len();
-        self.state.modals.retain(|m| dialog::still_asked(m, snapshot));
-        if self.state.modals.len() != boxes {
-            self.boxes += 1;
-            self.say(Level::Info, "the step does not wait any more: the box was closed", now);
-        }
-        let current = snapshot.current.and_then(|i| snapshot.steps.get(i));
-        let waits = current.and_then(|s| Some((s.id.clone(), s.need.clone()?)));
-        let seen = self.seen.replace((snapshot.status, waits.clone()));
-        let (old_status, old_waits) = seen.map_or((None, None), |(s, w)| (Some(s), w));
-        if matches!(snapshot.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Finished)
-            || (snapshot.status == RunStatus::Stuck && old_status == Some(RunStatus::RollingBack))
-        {
-            self.state.ordered = false;
-        }
-        let changed = old_status.is_some_and(|s| s != snapshot.status);
-        if changed && matches!(snapshot.status, RunStatus::RollingBack | RunStatus::Stuck) {
-            // Nobody may look at an old picture of this.
-            self.thaw();
-        }
-        if matches!(snapshot.mode, Mode::Replay { .. }) {
-            return Vec::new();
-        }
-        let next = key_label(Action::Next, &self.state);
-        let quit = key_label(Action::Quit, &self.state);
-        let mut rings = false;
-        if let Some((_, need)) = waits.filter(|w| old_waits.as_ref() != Some(w)) {
-            rings = true;
-            let title = current.map_or("", |s| s.title.as_str());
-            match need {
-                Need::Decision => {
-                    let failed = current.is_some_and(|s| s.status == StepStatus::Failed);
-                    let how = if failed { "failed" } else { "is unknown" };
-                    self.say(Level::Error, &format!("{title} {how}: {next} to decide"), now);
-                }
-                Need::Second => self.say(Level::Warn, &format!("{title} waits for a second person"), now),
-                Need::Key | Need::Word(_) => self.say(Level::Warn, &format!("{title} waits for you: {next}"), now),
-            }
-        }
-        if changed {
-            let said = match snapshot.status {
-                RunStatus::Finished => Some((Level::Info, format!("the run is finished; {quit} leaves"))),
-                RunStatus::RolledBack => Some((Level::Warn, format!("rolled back; {quit} leaves"))),
-                RunStatus::Stuck => Some((Level::Error, "rollback is stuck: do what the screen lists".to_owned())),
-                _ => None,
-            };
-            if let Some((level, text)) = said {
-                rings = true;
-                self.say(level, &text, now);
-            }
-        }
-        if rings && self.last_bell.is_none_or(|at| now.saturating_duration_since(at) >= BELL_GAP) {
-            self.last_bell = Some(now);
-            return vec![Do::Bell];
-        }
-        Vec::new()
-    }
-
-    /// The engine answered a command.
-    pub fn answered(&mut self, command: &Command, answer: Result<(), Refusal>, now: Instant) {
-        self.tick(now);
-        match answer {
-            Ok(()) => {
-                let text = super::answers::taken(command);
-                self.say(Level::Info, &text, now);
-            }
-            Err(refusal) => self.say(Level::Warn, &format!("not taken: {refusal}"), now),
-        }
-    }
-
     /// Time passed: messages leave, armings end. `true` when something on the screen changed.
     pub fn tick(&mut self, now: Instant) -> bool {
         let clock = self.ms(now).max(self.state.clock_ms);
@@ -251,23 +170,6 @@ impl Session {
         let ms = self.ms(at);
         if boxes == self.boxes && self.shows_boxes {
             self.state.modals.iter_mut().for_each(|m| m.mark_drawn(ms));
-        }
-    }
-
-    /// Shows a message.
-    pub fn say(&mut self, level: Level, text: &str, now: Instant) {
-        self.toast(level, text.to_owned(), if level == Level::Info { INFO_FOR } else { WARN_FOR }, now);
-    }
-
-    fn toast(&mut self, level: Level, text: String, lasts: Duration, now: Instant) {
-        let until_ms = (level != Level::Error).then(|| self.ms(now + lasts));
-        let toasts = &mut self.state.toasts;
-        // The same words again stand once, anew.
-        toasts.retain(|t| t.text != text);
-        toasts.push(Toast { level, text, until_ms });
-        while toasts.len() > TOASTS {
-            let oldest = toasts.iter().position(|t| t.until_ms.is_some()).unwrap_or(0);
-            toasts.remove(oldest);
         }
     }
 
@@ -338,24 +240,6 @@ impl Session {
         action.map_or_else(Vec::new, |action| self.act(action, at, snapshot))
     }
 
-    fn paste(&mut self, text: &str, at: Instant) -> Vec<Do> {
-        let line = match self.state.modals.last_mut() {
-            Some(Modal::Confirm { .. }) => {
-                self.say(Level::Warn, "pasting is refused here: type the word", at);
-                return vec![Do::Bell];
-            }
-            Some(Modal::Help { search, searching: true }) => search,
-            Some(Modal::Palette { typed, .. } | Modal::Note { typed }) => typed,
-            None if self.state.log.editing => &mut self.state.log.text,
-            _ => {
-                self.say(Level::Info, "pasted text was dropped: no field has the focus", at);
-                return Vec::new();
-            }
-        };
-        field::paste(line, text);
-        Vec::new()
-    }
-
     fn refused(&mut self, action: Action, why: &str, at: Instant) {
         let text = format!("{} ({}): {why}", action.info().short, key_label(action, &self.state));
         self.say(Level::Warn, &text, at);
@@ -403,88 +287,6 @@ impl Session {
         };
         self.state.modals.pop();
         out
-    }
-
-    /// Keys for the boxes that change nothing: evidence, help, palette, note.
-    fn reading(&mut self, key: &KeyEvent, action: Option<Action>, at: Instant, snapshot: &Arc<Snapshot>) -> Vec<Do> {
-        let is_text = self.is_typing() && field::is_text(key);
-        let back = key.code == KeyCode::Esc || (action == Some(Action::Back) && !is_text);
-        let Some(modal) = self.state.modals.last_mut() else { return Vec::new() };
-        match modal {
-            Modal::Help { search, searching } if *searching => {
-                if back || key.code == KeyCode::Enter {
-                    *searching = false;
-                    if back {
-                        search.clear();
-                    }
-                } else {
-                    field::edit(search, key);
-                }
-                self.state.scrolls.help = 0;
-                return Vec::new();
-            }
-            Modal::Help { searching, .. } if action == Some(Action::Filter) => {
-                *searching = true;
-                return Vec::new();
-            }
-            Modal::Note { typed } if !back => {
-                if key.code != KeyCode::Enter {
-                    field::edit(typed, key);
-                    return Vec::new();
-                }
-                let text = typed.trim().to_owned();
-                self.state.modals.pop();
-                return if text.is_empty() { Vec::new() } else { vec![Do::Command(Command::Note { text })] };
-            }
-            Modal::Palette { typed, selected } if !back => {
-                let found = palette_matches(typed);
-                if key.code == KeyCode::Enter {
-                    let chosen = found.get(*selected).copied();
-                    self.state.modals.pop();
-                    return chosen.map_or_else(Vec::new, |a| self.act(a, at, snapshot));
-                }
-                if field::edit(typed, key) {
-                    *selected = 0;
-                } else if matches!(key.code, KeyCode::Down | KeyCode::Tab) {
-                    *selected = (*selected + 1).min(found.len().saturating_sub(1));
-                } else if matches!(key.code, KeyCode::Up | KeyCode::BackTab) {
-                    *selected = selected.saturating_sub(1);
-                }
-                return Vec::new();
-            }
-            _ => {}
-        }
-        let closes = back
-            || match self.state.top() {
-                Some(Modal::Help { .. }) => matches!(action, Some(Action::Help | Action::Quit)),
-                Some(Modal::WhatIf) if action == Some(Action::WhatIf) => true,
-                _ => matches!(action, Some(Action::Enter | Action::Quit)),
-            };
-        if closes {
-            self.state.modals.pop();
-        } else if let Some(action) = action {
-            scroll::go(&mut self.state, snapshot, action);
-        }
-        Vec::new()
-    }
-
-    /// A key while the log's filter is typed; `true` when it was for the filter.
-    fn filter_key(&mut self, key: &KeyEvent) -> bool {
-        let log = &mut self.state.log;
-        match key.code {
-            KeyCode::Enter => log.editing = false,
-            KeyCode::Esc => {
-                log.editing = false;
-                log.text.clear();
-            }
-            _ => {
-                if !field::edit(&mut log.text, key) {
-                    return false;
-                }
-            }
-        }
-        self.state.scrolls.log = 0;
-        true
     }
 
     /// One level back, the nearest first.
@@ -591,5 +393,7 @@ impl Session {
     }
 }
 
+mod notices;
+mod reading;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,12 @@
 //! Following changes: shard by shard, parents before children, in per-key order, with positions in the same
 //! transaction as the rows (FEATURES A2, B2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use super::crew::Crew;
 use super::pace::pause;
@@ -11,15 +14,19 @@ use super::parked;
 use super::reach::{Reach, Read};
 use super::shards::Lineage;
 use super::trouble::{evidence, step_error};
+use crate::domain::at::At;
 use crate::domain::gauge::{Phase, Reading};
 use crate::domain::mapping::{Mapped, Misfit, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::domain::value::{Cell, Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, RowChange, Stream,
+    Applied, Batch, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, ReadFrom, RowChange,
+    Stream,
 };
 
+/// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
+const AT_ONCE: usize = 16;
 /// How often shards are listed while nothing asks for it.
 const LIST_EVERY_MS: i64 = 5_000;
 /// How often rows that wait for their parent are tried again.
@@ -93,6 +100,10 @@ struct Follower<'c> {
     listing: Stream,
     listed_mono: i64,
     iterators: HashMap<String, String>,
+    /// Shards that gave something when they were last read.
+    busy: BTreeSet<String>,
+    /// When the last sweep began; without it one is due.
+    swept: Option<Instant>,
     sweeps: u64,
     reach: Arc<Reach>,
     last_retry: i64,
@@ -116,6 +127,8 @@ impl<'c> Follower<'c> {
             listing: Stream { id: String::new(), shards: Vec::new() },
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
+            busy: BTreeSet::new(),
+            swept: None,
             sweeps: 0,
             reach: crew.reach(&table.id),
             last_retry: crew.mono(),
@@ -125,52 +138,37 @@ impl<'c> Follower<'c> {
     }
 
     async fn run(&mut self) -> Stopped {
+        let poll = Duration::from_millis(self.crew.plan.follow.poll_ms.max(5));
         loop {
-            match self.sweep().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    let poll = Duration::from_millis(self.crew.plan.follow.poll_ms.max(5));
-                    tokio::time::sleep(poll).await;
-                }
-                Err(stopped) => return stopped,
+            // A shard that gave something is read on at once; the others only once an interval, for reads are counted.
+            let rest = self.swept.map_or(Duration::ZERO, |at| poll.saturating_sub(at.elapsed()));
+            if self.busy.is_empty() {
+                tokio::time::sleep(rest).await;
             }
             // The old side is watched through a pause: a stray write must not go unseen.
             while *self.crew.paused.borrow() && !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
                 self.crew.board.table(&self.table.id, |g| g.phase = Phase::Paused);
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            let went_on =
+                if self.busy.is_empty() || rest.is_zero() { self.sweep().await } else { self.read_on().await };
+            if let Err(stopped) = went_on {
+                return stopped;
+            }
         }
     }
 
-    /// Lists shards when it is time, reads each readable one once, applies. `true` when there was something.
-    async fn sweep(&mut self) -> Result<bool, Stopped> {
+    /// Lists shards when it is time, reads each readable one once, applies.
+    async fn sweep(&mut self) -> Result<(), Stopped> {
         if self.crew.mono() - self.listed_mono >= self.list_every() {
             self.list().await?;
         }
         let listed_mono = self.listed_mono;
-        let began_mono = self.crew.mono();
-        let shards: Vec<_> = self.lineage.readable(&self.listing).cloned().collect();
+        let (began_mono, began) = (self.crew.mono(), Instant::now());
+        let shards: Vec<String> = self.lineage.readable(&self.listing).map(|s| s.id.clone()).collect();
         let whole = self.lineage.all_within_reach(&self.listing);
-        let mut batch = Gathered::default();
-        let (mut ended, mut something) = (false, false);
-        for shard in &shards {
-            let (mono, wall) = (self.crew.mono(), self.crew.wall());
-            let read = self.read(&shard.id).await?;
-            ended |= read.next.is_none();
-            something |= !read.changes.is_empty();
-            let reach = Read::new(&shard.id, mono, wall, read.changes.last().map(|c| c.at));
-            self.reach.read(&reach);
-            batch.take(&self.mapping, reach, read, &mut self.iterators);
-            if batch.changes.len() >= self.crew.plan.follow.batch as usize {
-                self.apply(&mut batch).await?;
-            }
-        }
-        let something = something || ended;
-        self.apply(&mut batch).await?;
-        if ended {
-            // Children of a shard that has ended may be readable now.
-            self.listed_mono = i64::MIN / 2;
-        }
+        self.swept = Some(began);
+        let something = self.round(shards).await?;
         self.retry_parked().await?;
         self.sweeps += 1;
         let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
@@ -181,7 +179,50 @@ impl<'c> Follower<'c> {
             g.phase = Phase::Following;
             g.trouble = None;
         });
-        Ok(something)
+        Ok(())
+    }
+
+    /// Reads the shards that gave something the last time, applies. No sweep: it says nothing of the others.
+    async fn read_on(&mut self) -> Result<(), Stopped> {
+        let shards: Vec<String> = std::mem::take(&mut self.busy).into_iter().collect();
+        self.round(shards).await.map(drop)
+    }
+
+    /// Reads each of these shards once and applies what they give. `true` when there was something.
+    async fn round(&mut self, shards: Vec<String>) -> Result<bool, Stopped> {
+        let (crew, table, stream) = (Arc::clone(self.crew), self.table, self.stream.clone());
+        let mut asked = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let from = self.lineage.read_from(&shard, crew.wall());
+            let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", table.source)));
+            asked.push((self.iterators.get(&shard).cloned(), from, shard));
+        }
+        let reads = asked.into_iter().map(|(iterator, from, shard)| read(&crew, table, &stream, shard, iterator, from));
+        let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
+        let mut batch = Gathered::default();
+        let (mut ended, mut something) = (false, false);
+        self.busy.clear();
+        while let Some(one) = reads.next().await {
+            let (mono, wall, shard, read) = one?;
+            ended |= read.next.is_none();
+            something |= !read.changes.is_empty();
+            if !read.changes.is_empty() && read.next.is_some() {
+                self.busy.insert(shard.clone());
+            }
+            let reach = Read::new(&shard, mono, wall, read.changes.last().map(|c| c.at));
+            self.reach.read(&reach);
+            batch.take(&self.mapping, reach, read, &mut self.iterators);
+            if batch.changes.len() >= self.crew.plan.follow.batch as usize {
+                self.apply(&mut batch).await?;
+            }
+        }
+        self.apply(&mut batch).await?;
+        if ended {
+            // Children of a shard that has ended may be readable now.
+            self.listed_mono = i64::MIN / 2;
+            self.swept = None;
+        }
+        Ok(something || ended)
     }
 
     /// A drain wants fresh listings; otherwise they are spared.
@@ -204,41 +245,6 @@ impl<'c> Follower<'c> {
             }
             Some(_) => Err(Stopped::Gap(format!("{}: the stream was replaced under us", self.table.source))),
             None => Err(Stopped::Gap(format!("{}: the stream was turned off", self.table.source))),
-        }
-    }
-
-    async fn read(&mut self, shard: &str) -> Result<crate::ports::Batch, Stopped> {
-        for fresh in [false, true] {
-            let iterator = match self.iterators.get(shard).filter(|_| !fresh) {
-                Some(iterator) => iterator.clone(),
-                None => {
-                    let from = self
-                        .lineage
-                        .read_from(shard, self.crew.wall())
-                        .map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", self.table.source)))?;
-                    self.crew.ports.changes.iterator(&self.stream, shard, &from).await.map_err(|e| self.gap(e))?
-                }
-            };
-            match self.crew.ports.changes.read(&iterator).await {
-                Ok(batch) => return Ok(batch),
-                // An iterator lives a quarter of an hour; positions live in the target.
-                Err(e) if e.kind == ErrorKind::Expired && !fresh => {
-                    self.iterators.remove(shard);
-                }
-                Err(e) => {
-                    self.iterators.remove(shard);
-                    return Err(self.gap(e));
-                }
-            }
-        }
-        Err(Stopped::Port(PortError::new(ErrorKind::Expired, "read", shard, "a fresh iterator is expired already")))
-    }
-
-    fn gap(&self, e: PortError) -> Stopped {
-        if e.kind == ErrorKind::Trimmed {
-            Stopped::Gap(format!("{}: {e}", self.table.source))
-        } else {
-            Stopped::Port(e)
         }
     }
 
@@ -305,6 +311,35 @@ impl<'c> Follower<'c> {
     }
 }
 
+/// Reads a shard once: on where its iterator stands, or from the stored position. Gives the monotonic time and the
+/// wall time before the read.
+async fn read(
+    crew: &Crew,
+    table: &Table,
+    stream: &str,
+    shard: String,
+    iterator: Option<String>,
+    from: Result<ReadFrom, Stopped>,
+) -> Result<(i64, At, String, Batch), Stopped> {
+    let gap = |e: PortError| match e.kind {
+        ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", table.source)),
+        _ => Stopped::Port(e),
+    };
+    let (mono, wall) = (crew.mono(), crew.wall());
+    if let Some(iterator) = iterator {
+        match crew.ports.changes.read(&iterator).await {
+            Ok(batch) => return Ok((mono, wall, shard, batch)),
+            // An iterator lives a quarter of an hour; positions live in the target.
+            Err(e) if e.kind == ErrorKind::Expired => {}
+            Err(e) => return Err(gap(e)),
+        }
+    }
+    let (mono, wall) = (crew.mono(), crew.wall());
+    let fresh = crew.ports.changes.iterator(stream, &shard, &from?).await.map_err(gap)?;
+    let batch = crew.ports.changes.read(&fresh).await.map_err(gap)?;
+    Ok((mono, wall, shard, batch))
+}
+
 /// Changes of one round, before they become rows.
 #[derive(Default)]
 struct Gathered {
@@ -317,13 +352,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn take(
-        &mut self,
-        mapping: &TableMapping,
-        reach: Read,
-        read: crate::ports::Batch,
-        iterators: &mut HashMap<String, String>,
-    ) {
+    fn take(&mut self, mapping: &TableMapping, reach: Read, read: Batch, iterators: &mut HashMap<String, String>) {
         let shard = reach.shard.as_str();
         let inserted = read.changes.iter().filter(|c| c.image.is_some());
         let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));

@@ -22,6 +22,8 @@ const BUFFERS: usize = 48 * 1024 * 1024;
 /// Least and most that a segment writes at once: under a megabyte the commits cost more than the rows, and above
 /// eight nothing is gained.
 const FLUSH: (usize, usize) = (1024 * 1024, 8 * 1024 * 1024);
+/// Segments of a table under way at the same time, and so buffers, however many there are.
+const UNDER_WAY: usize = 16;
 /// Attempts at one segment without progress before the step fails.
 const ATTEMPTS: u32 = 8;
 
@@ -70,29 +72,38 @@ async fn one(
     }
     let known = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
     // A table is read in as many segments as it was begun with: cursors belong to their segment.
-    let of = known.first().map_or(crew.plan.load.segments.max(1), |c| c.part.of);
+    let of = match (known.first(), crew.plan.load.segments) {
+        (Some(begun), _) => begun.part.of,
+        (None, Some(segments)) => segments.max(1),
+        (None, None) => {
+            let source = crew.ports.source.describe(table).await.map_err(|e| step_error(&e))?;
+            crew.plan.load.segments_of(source.bytes)
+        }
+    };
     crew.board.table(&table.id, |g| {
         g.phase = Phase::Loading;
         g.loaded = known.iter().map(|c| c.rows).sum();
         g.segments = (known.iter().filter(|c| c.done).count() as u32, of);
     });
+    let shared = Arc::new(table.clone());
+    let under_way = (of as usize).min(UNDER_WAY.max(crew.plan.load.workers as usize));
+    let to_do = (0..of).map(|index| Partition { index, of });
+    let to_do = to_do.filter(|part| !known.iter().any(|c| c.part == *part && c.done));
+    let mut to_do = to_do.map(|part| Segment {
+        crew: Arc::clone(crew),
+        table: Arc::clone(&shared),
+        part,
+        budget: Arc::clone(budget),
+        // Each segment has one buffer that fills and one on its way.
+        flush_bytes: (BUFFERS / (2 * under_way)).clamp(FLUSH.0, FLUSH.1),
+    });
     let mut segments = JoinSet::new();
-    for index in 0..of {
-        let part = Partition { index, of };
-        if known.iter().any(|c| c.part == part && c.done) {
-            continue;
-        }
-        let segment = Segment {
-            crew: Arc::clone(crew),
-            table: Arc::new(table.clone()),
-            part,
-            budget: Arc::clone(budget),
-            // Each segment has one buffer that fills and one on its way.
-            flush_bytes: (BUFFERS / (2 * of as usize)).clamp(FLUSH.0, FLUSH.1),
-        };
-        segments.spawn(segment.load());
-    }
     loop {
+        while segments.len() < under_way
+            && let Some(segment) = to_do.next()
+        {
+            segments.spawn(segment.load());
+        }
         let ended = tokio::select! {
             () = cancel.cancelled() => return Err(cancelled()),
             ended = segments.join_next() => ended,

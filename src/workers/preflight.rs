@@ -223,7 +223,7 @@ fn estimated(plan: &Plan, found: &SourceTable) -> String {
     let known = Known {
         items: found.count.rows.unwrap_or(0),
         bytes: found.bytes.unwrap_or(0),
-        workers: plan.load.workers.min(plan.load.segments),
+        workers: plan.load.workers.min(plan.load.segments_of(found.bytes)),
         budget: plan.load.read_budget_rcu,
         consistent: true,
     };

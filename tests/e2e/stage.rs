@@ -12,6 +12,7 @@ use aws_sdk_ssm::Client as Ssm;
 use cutover::domain::run::{Event, Fact, RunState, StepStatus};
 use cutover::journal::{RunFolder, fold, read_run};
 use cutover::rehearsal::clients::session;
+use cutover::rehearsal::hurry::{self, Hurry, Last};
 use cutover::rehearsal::oracle::Side;
 use cutover::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use cutover::rehearsal::seed::Sizes;
@@ -21,8 +22,6 @@ use tokio::runtime::Runtime;
 use super::Slot;
 use super::console::Console;
 
-/// The config of the built-in rehearsal.
-const REHEARSAL: &str = include_str!("../../assets/rehearsal.toml");
 /// Switches that name a parameter, with the value from before the migration.
 const PARAMETERS: [(&str, &str); 4] = [
     ("/cloudshelf/prod/db/reads", "dynamodb"),
@@ -280,36 +279,21 @@ impl Drop for Stage {
 
 /// The rehearsal's config without waits for the clock: `run` knows no other speed than the real one.
 fn hurried(options: &Options) -> String {
-    let swap = |text: String, from: &str, to: &str| {
-        assert!(text.contains(from), "assets/rehearsal.toml has no {from:?} any more");
-        text.replace(from, to)
-    };
-    let mut text = swap(REHEARSAL.to_owned(), "start = \"at_planned\"\n", "");
-    if options.day == Day::ToBurnIn {
-        // What is looked at here is data; a busy machine's latencies must not hold the day up.
-        text = swap(text, "< 500\"", "< 60000\"");
-        text = swap(text, "errors < 1\"", "errors < 60\"");
-        text = swap(text, "lag < 5\"", "lag < 60\"");
-        text = swap(text, "hold = \"10m\"\ngive_up = \"2h\"", "hold = \"1h\"\ngive_up = \"2h\"");
-    }
-    for hold in ["2m", "1m", "10m"] {
-        text = swap(text, &format!("hold = \"{hold}\""), "hold = \"1s\"");
-    }
-    let pause = format!("hold = \"{}s\"\ngive_up = \"{}s\"", options.pause.max(1), options.pause + 60);
-    text = swap(text, "hold = \"5s\"\ngive_up = \"30s\"", &pause);
-    text = swap(text, "settle = \"3s\"", "settle = \"1s\"");
-    text = swap(text, "settle = \"2s\"", "settle = \"1s\"");
-    if let Some(budget) = options.read_budget {
-        text = swap(text, "[load]\n", &format!("[load]\nread_budget_rcu = {budget}\n"));
-    }
     let last = match options.day {
-        Day::Whole => return text,
-        Day::ToThaw => "burn-in",
-        Day::ToBurnIn => "functional-tests",
+        Day::Whole => Last::Whole,
+        Day::ToThaw => Last::Thaw,
+        Day::ToBurnIn => Last::BurnIn(3_600),
     };
-    let end = text.find(&format!("[[steps]]\nid = \"{last}\"")).expect("the step after the last one");
-    text.truncate(end);
-    text
+    // What is looked at then is data; a busy machine's latencies must not hold the day up.
+    let lenient = options.day == Day::ToBurnIn;
+    let text = hurry::hurried(Hurry { switched: options.pause, last, lenient });
+    match options.read_budget {
+        None => text,
+        Some(budget) => {
+            assert!(text.contains("[load]\n"));
+            text.replace("[load]\n", &format!("[load]\nread_budget_rcu = {budget}\n"))
+        }
+    }
 }
 
 /// A database of its own in the one server that all tests of this process share.

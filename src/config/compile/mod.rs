@@ -43,7 +43,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         gates: root.list("gates", keys::GATES).iter().map(|g| day::gate(g, sink)).collect(),
         steps: day::steps(&root.list("steps", keys::STEPS), &name, sink),
         load: Load {
-            segments: load.count("segments", 8),
+            segments: load.has("segments").then(|| load.count("segments", 8)),
             workers: load.count("workers", 4),
             read_budget_rcu: load.number("read_budget_rcu"),
             defer_indexes: load.has("defer_indexes").then(|| load.flag("defer_indexes")),

@@ -216,7 +216,7 @@ mod tests {
             signals: vec![],
             gates: vec![],
             steps: vec![],
-            load: Load { segments: 1, workers: 1, read_budget_rcu: None, defer_indexes: None },
+            load: Load { segments: Some(1), workers: 1, read_budget_rcu: None, defer_indexes: None },
             follow: Follow { poll_ms: 1, batch: 1, marker_every_ms: 1 },
             verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
             reverse: crate::domain::plan::Reverse::default(),

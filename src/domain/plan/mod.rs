@@ -64,8 +64,9 @@ pub struct Plan {
 /// Bulk load settings (FEATURES A1, A12).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
-    /// Segments a table's scan is split into.
-    pub segments: u32,
+    /// Segments a table's scan is split into; absent means by its size, see [`Load::segments_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
     /// Segments read at the same time; `+` and `-` change it while running.
     pub workers: u32,
     /// Read capacity units a second over all workers; absent means unlimited.
@@ -74,6 +75,18 @@ pub struct Load {
     /// for tables this program created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer_indexes: Option<bool>,
+}
+
+impl Load {
+    /// Segments for a table of so many bytes: one for each 128 MB, so that none is long enough to be waited for alone at
+    /// the end; at least two a worker, so that there is work for more; at most 256, for each is a request or more.
+    #[must_use]
+    pub fn segments_of(&self, bytes: Option<u64>) -> u32 {
+        const EACH: u64 = 128 * 1024 * 1024;
+        let least = self.workers.saturating_mul(2).clamp(8, 256);
+        let by_size = u32::try_from(bytes.unwrap_or(0).div_ceil(EACH)).unwrap_or(u32::MAX).clamp(least, 256);
+        self.segments.unwrap_or(by_size).max(1)
+    }
 }
 
 /// Change-following settings (FEATURES A2).

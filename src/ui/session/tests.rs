@@ -1,5 +1,7 @@
+use super::notices::INFO_FOR;
 use super::*;
 use crate::domain::run::Need;
+use crate::domain::run::{Refusal, StepStatus};
 use crate::snapshot::StepRow;
 use proptest::prelude::*;
 

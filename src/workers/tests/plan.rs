@@ -109,7 +109,7 @@ pub fn plan() -> Plan {
             step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }),
             step("thaw", StepKind::Thaw),
         ],
-        load: Load { segments: 3, workers: 2, read_budget_rcu: None, defer_indexes: None },
+        load: Load { segments: Some(3), workers: 2, read_budget_rcu: None, defer_indexes: None },
         follow: Follow { poll_ms: 5, batch: 6, marker_every_ms: 3_600_000 },
         verify: Verify { floor: 1.0, settle_ms: 2_000, segments: 2, list_limit: 50, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),

@@ -12,7 +12,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
     if !(0.0..=1.0).contains(&plan.verify.floor) {
         found.error("verify.floor", "the floor is a share from 0 to 1: 99.9 % is 0.999");
     }
-    if plan.load.workers > plan.load.segments {
+    if plan.load.segments.is_some_and(|segments| plan.load.workers > segments) {
         found.warn("load.workers", "more workers than segments: some will have nothing to do");
     }
     if plan.load.read_budget_rcu.is_some_and(|b| b <= 0.0) {
