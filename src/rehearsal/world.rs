@@ -364,6 +364,13 @@ impl fmt::Display for Verdict {
         if self.in_charge == Side::New {
             write!(f, "; {} rows that cannot be carried stayed behind", c.parked)?;
         }
+        if c.untold > 0 {
+            write!(
+                f,
+                "; on {} keys a value that stood there already was written while a newer one was on its way",
+                c.untold
+            )?;
+        }
         if self.frozen {
             f.write_str("; writes are still frozen")?;
         }

@@ -52,6 +52,9 @@ pub struct Comparison {
     pub parked: usize,
     /// Keys with more than one allowed value, because a write's outcome is unknown.
     pub unknown: usize,
+    /// Keys where a write of the old side set a field to the value it still held there, while a change of the new
+    /// side was on its way: no store records that it was written, and the new side's value stands.
+    pub untold: usize,
     /// Items of the console's own, passed over.
     pub markers: usize,
 }
@@ -88,6 +91,7 @@ impl Comparison {
         self.differing.extend(other.differing);
         self.parked += other.parked;
         self.unknown += other.unknown;
+        self.untold += other.untold;
         self.markers += other.markers;
     }
 }
@@ -167,10 +171,14 @@ fn judge(
             (None, None) => return,
             (Some(want), Some(Some(have))) => {
                 let mut fields = want.differs(have);
-                if side == Side::Old && row.new_writes > 0 && filled_in(&want, have) {
+                if side == Side::Old && row.on_new.is_some() && filled_in(&want, have) {
                     fields.retain(|f| *f != "category");
                 }
                 if fields.is_empty() {
+                    return;
+                }
+                if side == Side::Old && untold(row, &want, have, &fields) {
+                    found.untold += 1;
                     return;
                 }
                 if nearest.as_ref().is_none_or(|n| fields.len() < n.len()) {
@@ -209,6 +217,15 @@ fn as_carried(record: Record, titled: bool) -> Record {
 fn filled_in(want: &Record, have: &Record) -> bool {
     matches!((want, have), (Record::Book(w), Record::Book(h))
         if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))
+}
+
+/// Whether these fields are all such that the old side was to hold the very value it held before the new side's
+/// writes, and holds what the new side wrote.
+fn untold(row: &Row, want: &Record, have: &Record, fields: &[&'static str]) -> bool {
+    let Some((Some(before), Some(new))) = &row.on_new else { return false };
+    let back_old = row.last.is_some_and(|ack| ack.side == Side::Old);
+    let (changed, foreign) = (want.differs(before), have.differs(new));
+    back_old && fields.iter().all(|f| !changed.contains(f) && !foreign.contains(f))
 }
 
 async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {

@@ -81,6 +81,8 @@ struct Row {
     last: Option<Ack>,
     /// Acknowledged by the new side since the old side's last acknowledgement.
     new_writes: u32,
+    /// Once the new side has acknowledged a write: what stood there before its first one, and after its last one.
+    on_new: Option<(Option<Record>, Option<Record>)>,
 }
 
 #[derive(Debug, Default)]
@@ -233,7 +235,9 @@ impl Oracle {
                 if gone && let Some(Some(Record::Book(book))) = row.allowed.first() {
                     ledger.deleted.push(book.clone());
                 }
+                let stood = row.allowed.first().cloned().flatten();
                 row.allowed = row.allowed.drain(..).map(|before| write.apply(before)).collect();
+                let stands = row.allowed.first().cloned().flatten();
                 row.last = Some(Ack { side, at_ms: jiff::Timestamp::now().as_millisecond() });
                 match side {
                     Side::Old => {
@@ -242,6 +246,11 @@ impl Oracle {
                     }
                     Side::New => {
                         ledger.tally.new += 1;
+                        let before = match row.on_new.take() {
+                            Some((before, _)) if row.new_writes > 0 => before,
+                            _ => stood,
+                        };
+                        row.on_new = Some((before, stands));
                         row.new_writes += 1;
                     }
                 }

@@ -169,3 +169,33 @@ fn writes_of_the_new_side_that_a_rollback_dropped_are_counted_by_key() {
     assert_eq!(found.differing[0].last.map(|l| l.side), Some(Side::New));
     assert!(found.differing[0].to_string().contains(&a.id));
 }
+
+#[test]
+fn a_write_of_the_value_that_stood_there_cannot_be_told_from_none() {
+    let data = data();
+    let oracle = Oracle::new(&data);
+    let mut books = shelf(&data, Kind::Book);
+    let Record::Book(first) = books[0].clone() else { panic!("a book") };
+    let later = |n: i64| Write::Stock { id: first.id.clone(), stock: n, at: Moment::now() };
+    let (there, back) = (later(first.stock + 2), later(first.stock));
+    write(&oracle, there.clone(), Side::New, Outcome::Acknowledged);
+    write(&oracle, back.clone(), Side::Old, Outcome::Acknowledged);
+    let record = books[0].clone();
+    books[0] = back.apply(Some(record.clone())).unwrap();
+    let found = oracle.compare_with(Side::Old, Kind::Book, books.clone());
+    assert_eq!((found.wrong(), found.untold), (0, 0), "{found:?}");
+    // The new side's stock with the old side's time: both were carried, and the stock was never changed there.
+    let Some(Record::Book(mut merged)) = back.apply(Some(record.clone())) else { panic!("a book") };
+    merged.stock = first.stock + 2;
+    books[0] = Record::Book(merged.clone());
+    let found = oracle.compare_with(Side::Old, Kind::Book, books.clone());
+    assert_eq!((found.wrong(), found.untold), (0, 1), "{found:?}");
+    // A third value is wrong, and so is the new side's over a value the old side really changed.
+    merged.stock = first.stock + 3;
+    books[0] = Record::Book(merged.clone());
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, books.clone()).wrong(), 1);
+    write(&oracle, later(first.stock + 1), Side::Old, Outcome::Acknowledged);
+    merged.stock = first.stock + 2;
+    books[0] = Record::Book(merged);
+    assert!(oracle.compare_with(Side::Old, Kind::Book, books).differing[0].fields.contains(&"stockQuantity"));
+}
