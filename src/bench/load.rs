@@ -19,6 +19,8 @@ use crate::domain::plan::StepKind;
 use crate::ports::{Bulk, Checkpoint, Partition, Source as _, Target as _};
 use crate::rehearsal::clients::{self, REGION};
 
+/// Rows that are loaded: enough that beginning and end, which cost the same for any number, do not show.
+const ROWS: u64 = 1_000_000;
 /// Rendered items in memory; more rows are the same pages with fresh keys.
 const RENDERED: u64 = 200_000;
 /// Rows for the slow peers, which do not get faster with more.
@@ -31,7 +33,7 @@ const FLUSH: usize = 8 * 1024 * 1024;
 
 /// Runs the bench.
 pub(super) async fn run(options: &Options) -> BenchResult<Report> {
-    let rows = options.rows.unwrap_or(RENDERED);
+    let rows = options.rows.unwrap_or(ROWS);
     let streams = options.streams.unwrap_or(1);
     let arena = Arena::start().await?;
     let rendered = rows.min(RENDERED);

@@ -1,4 +1,4 @@
-//! A DynamoDB that only knows Scan and GetItem: pre-rendered pages from memory, through the real protocol.
+//! A DynamoDB that only knows Scan, GetItem and what a table is: pre-rendered pages from memory, through the real protocol.
 //!
 //! Emulators take far longer to make a page than a client takes to read it, so they measure themselves. Here a page
 //! costs the server a copy into the socket and a checksum over its last bytes.
@@ -91,8 +91,13 @@ async fn answer(State(pages): State<Arc<Pages>>, headers: HeaderMap, body: Bytes
     match (target, serde_json::from_slice::<Scan>(&body)) {
         ("DynamoDB_20120810.Scan", Ok(scan)) => pages.page(&scan),
         ("DynamoDB_20120810.GetItem", Ok(get)) => pages.item(&get),
+        ("DynamoDB_20120810.DescribeTable", _) => pages.described(),
+        ("DynamoDB_20120810.DescribeTimeToLive", _) => {
+            let none = Bytes::from_static(br#"{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}"#);
+            respond(none, 0, true, "}".to_owned())
+        }
         _ => {
-            let refusal = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ValidationException","message":"only Scan and GetItem"}"#;
+            let refusal = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ValidationException","message":"this server knows no such call"}"#;
             (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], refusal).into_response()
         }
     }
@@ -104,6 +109,16 @@ fn key_text(key: Option<&serde_json::Value>) -> Option<&str> {
 }
 
 impl Pages {
+    fn described(&self) -> Response {
+        let items: u64 = self.pages.iter().map(|(p, _)| u64::from(p.items)).sum::<u64>() * self.rounds;
+        let bytes: u64 = self.pages.iter().map(|(p, _)| p.head.len() as u64).sum::<u64>() * self.rounds;
+        let table = format!(
+            r#"{{"Table":{{"TableName":"{}","TableStatus":"ACTIVE","ItemCount":{items},"TableSizeBytes":{bytes},"KeySchema":[{{"AttributeName":"bookId","KeyType":"HASH"}}],"AttributeDefinitions":[{{"AttributeName":"bookId","AttributeType":"S"}}]}}"#,
+            super::books::SOURCE
+        );
+        respond(Bytes::from(table), 0, true, "}".to_owned())
+    }
+
     /// One item of the first round.
     fn item(&self, get: &Scan) -> Response {
         let start = |page: &RawPage, n: usize| Some(page.fresh.get(n)?.0 as usize + 4 - UUID - BEFORE_KEY);

@@ -36,7 +36,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
     let (lines, from) = match state.view {
         View::Home => (Vec::new(), 0),
         View::Tables => {
-            let mut lines = tables::lines(snapshot, width);
+            let mut lines = tables::lines(snapshot, width, state.scrolls.tables, height);
             lines.extend(tables::notes(snapshot, width));
             (lines, state.scrolls.tables)
         }

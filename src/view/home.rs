@@ -141,7 +141,9 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
             lines.extend(charts(snapshot, &theme, width, height.saturating_sub(lines.len())));
             c.scrolled(area, &lines, state.scrolls.signals);
         }
-        Pane::Tables => c.scrolled(area, &tables::lines(snapshot, width), state.scrolls.tables),
+        Pane::Tables => {
+            c.scrolled(area, &tables::lines(snapshot, width, state.scrolls.tables, height), state.scrolls.tables)
+        }
         Pane::Log => c.lines(area, &log::lines(snapshot, state, width, height)),
     }
 }

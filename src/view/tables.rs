@@ -138,8 +138,9 @@ fn accounts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     lines
 }
 
-/// Rows of the tables pane and of view 1.
-pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+/// Rows of the tables pane and of view 1. Only those within `height` lines from line `from` on are written out, so that
+/// hundreds of tables cost no more than a screenful; the others are blank and are not looked at.
+pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usize) -> Vec<Line> {
     let wide = width >= 118;
     let n = if wide { 15 } else { 10 };
     let mut columns = vec![
@@ -162,6 +163,8 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         ]);
     }
     let mut lines = vec![heading(&columns, width)];
+    // Scrolled beyond the end, the last screenful is shown; heading and sum are lines too.
+    let first = from.min((snapshot.tables.len() + 2).saturating_sub(height));
     let (mut source, mut target, mut parked) = (Some(0_u64), Some(0_u64), 0_u64);
     for t in &snapshot.tables {
         let stays = t.phase == Phase::Stays;
@@ -170,6 +173,10 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             source = source.zip(t.source.rows).map(|(a, b)| a + b);
             target = target.zip(t.target.rows).map(|(a, b)| a + b);
             parked += parked_here;
+        }
+        if lines.len() < first || lines.len() >= from.saturating_add(height) {
+            lines.push(Line::default());
+            continue;
         }
         let dash = |text: String| if stays { "-".to_owned() } else { text };
         let unknown = |r: Option<u64>| if r.is_none() && !stays { Tone::Warn } else { Tone::Plain };

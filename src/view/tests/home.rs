@@ -72,3 +72,24 @@ fn recordings_rehearsals_and_watchers_are_marked() {
         assert!(line.contains(part), "{part}: {line}");
     }
 }
+
+#[test]
+fn of_many_tables_the_ones_in_view_are_all_there() {
+    let mut many = snapshot(Moment::Loading);
+    many.tables = many.tables.iter().cycle().take(60).cloned().collect();
+    for (n, table) in many.tables.iter_mut().enumerate() {
+        table.id = format!("table-{n}");
+    }
+    let all = crate::view::tables::lines(&many, 120, 0, usize::MAX);
+    assert_eq!(all.len(), 62);
+    for height in [1, 2, 10, 61, 62, 63] {
+        for from in [0, 1, 5, 30, 51, 52, 60, 62, 500] {
+            let windowed = crate::view::tables::lines(&many, 120, from, height);
+            // As the canvas clamps a scroll that went too far.
+            let first = from.min(all.len().saturating_sub(height));
+            let last = (first + height).min(all.len());
+            assert_eq!(windowed[first..last], all[first..last], "{height} lines from {from}");
+            assert_eq!(windowed.len(), all.len());
+        }
+    }
+}
