@@ -45,6 +45,12 @@ pub(super) async fn ours(tx: &Transaction<'_>, on: &str, rows: bool) -> Result<(
 /// Held shared by forward work and alone by whoever lets customers in: no forward transaction is under way then.
 pub(super) const THAW: i64 = 7_162_838_422;
 
+/// Waits for our own forward transactions and keeps the next ones away until this one ends: they take a table and its
+/// children in another order, and each would wait for the other.
+async fn alone(tx: &Transaction<'_>) -> Result<(), Error> {
+    tx.batch_execute(&format!("SELECT pg_advisory_xact_lock({THAW})")).await
+}
+
 /// Signed images are remembered longer than a stream keeps its records.
 const REMEMBERED: &str = "30 hours";
 
@@ -76,6 +82,7 @@ impl PgTarget {
         let shape = self.shape(table);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
+        alone(&tx).await.map_err(&error)?;
         tx.batch_execute("SELECT set_config('cutover.origin', 'exercise', true)").await.map_err(&error)?;
         let mut touched = false;
         let parts = std::iter::once((&shape.main, &table.columns))
@@ -126,6 +133,7 @@ impl Outbox for PgTarget {
         for table in tables {
             let error = self.error("capture changes of", &table.target);
             let tx = client.transaction().await.map_err(&error)?;
+            alone(&tx).await.map_err(&error)?;
             let named = self.capture(&tx, table).await.map_err(&error)?;
             tx.commit().await.map_err(&error)?;
             let exercised = self.exercise(table).await?;

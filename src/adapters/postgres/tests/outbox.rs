@@ -15,6 +15,19 @@ async fn armed() -> (Place, Table) {
     (place, table)
 }
 
+/// Another session in the same database.
+async fn another(place: &Place) -> tokio_postgres::Client {
+    connect(&format!(
+        "postgres://{}:{}@{}:{}/{}",
+        place.settings.user,
+        place.settings.password.as_ref().unwrap().reveal(),
+        place.settings.host,
+        place.settings.port,
+        place.settings.database
+    ))
+    .await
+}
+
 /// What waits, carried at once.
 async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
     let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
@@ -57,6 +70,31 @@ async fn arming_proves_the_way_and_changes_nothing() {
     assert!(!place.target.armed(std::slice::from_ref(&other)).await.unwrap());
     place.target.disarm(tables).await.unwrap();
     assert!(!place.target.armed(tables).await.unwrap());
+}
+
+#[tokio::test]
+async fn arming_waits_for_changes_under_way_and_neither_waits_for_the_other() {
+    let (place, table) = Place::with_books().await;
+    place.load(&table, &[book(1, "one", &["x"])]).await;
+    // A batch that is being applied has begun with the child table.
+    let forward = another(&place).await;
+    let begun = format!(
+        "BEGIN; SELECT pg_advisory_xact_lock_shared({}); UPDATE book_tags SET tag = 'y'",
+        crate::adapters::postgres::outbox::THAW
+    );
+    forward.batch_execute(&begun).await.unwrap();
+    let arming = place.target.arm(std::slice::from_ref(&table));
+    let going_on = async {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        while place.number(waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        forward.batch_execute("UPDATE books SET title = 'two'; COMMIT").await
+    };
+    let (armed, went_on) = tokio::join!(arming, going_on);
+    went_on.unwrap();
+    assert!(armed.unwrap()[0].exercised);
 }
 
 #[tokio::test]
@@ -131,15 +169,7 @@ async fn every_state_of_a_row_and_its_children_is_known() {
 #[tokio::test]
 async fn a_transaction_that_commits_late_with_an_early_number_is_not_missed() {
     let (place, table) = armed().await;
-    let late = connect(&format!(
-        "postgres://{}:{}@{}:{}/{}",
-        place.settings.user,
-        place.settings.password.as_ref().unwrap().reveal(),
-        place.settings.host,
-        place.settings.port,
-        place.settings.database
-    ))
-    .await;
+    let late = another(&place).await;
     late.batch_execute("BEGIN; UPDATE books SET title = 'late' WHERE title = 'one'").await.unwrap();
     place.sql.batch_execute("UPDATE books SET title = 'early' WHERE title = 'two'").await.unwrap();
     let first = carried(&place, &table).await;
