@@ -12,7 +12,7 @@ pub const fn bucket(key: Digest) -> usize {
 }
 
 /// A side of a table, summed up. Two sides whose sums and counts agree in a bucket hold the same rows there: the
-/// digests are 128 bits of a cryptographic hash, so another set of rows with the same sum does not occur by chance.
+/// digests have 128 bits, so another set of rows with the same sum does not occur by chance.
 /// Sums do not depend on the order of reading, so parts may be read in parallel and merged.
 #[derive(Clone, Debug)]
 pub struct Tally {

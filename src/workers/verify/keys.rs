@@ -78,8 +78,7 @@ impl KeyColumns {
 }
 
 fn pick(row: &[Cell<'_>], places: &[usize]) -> Digest {
-    let cells: Vec<Cell<'_>> = places.iter().filter_map(|i| row.get(*i).cloned()).collect();
-    digest_cells(&cells)
+    digest_cells(places.iter().filter_map(|i| row.get(*i)))
 }
 
 /// A child row's weight in its parent's digest: order does not matter, which table does.
