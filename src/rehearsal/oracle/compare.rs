@@ -171,7 +171,7 @@ fn judge(
             (None, None) => return,
             (Some(want), Some(Some(have))) => {
                 let mut fields = want.differs(have);
-                if side == Side::Old && row.on_new.is_some() && filled_in(&want, have) {
+                if side == Side::Old && !row.on_new.is_empty() && filled_in(&want, have) {
                     fields.retain(|f| *f != "category");
                 }
                 if fields.is_empty() {
@@ -219,13 +219,14 @@ fn filled_in(want: &Record, have: &Record) -> bool {
         if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))
 }
 
-/// Whether these fields are all such that the old side was to hold the very value it held before the new side's
-/// writes, and holds what the new side wrote.
+/// Whether these fields are all such that the old side was to hold the very value it may have held already, from before
+/// the new side's last write or carried back from an earlier one, and holds what the new side wrote last.
 fn untold(row: &Row, want: &Record, have: &Record, fields: &[&'static str]) -> bool {
-    let Some((Some(before), Some(new))) = &row.on_new else { return false };
+    let Some((Some(last), earlier)) = row.on_new.split_last() else { return false };
     let back_old = row.last.is_some_and(|ack| ack.side == Side::Old);
-    let (changed, foreign) = (want.differs(before), have.differs(new));
-    back_old && fields.iter().all(|f| !changed.contains(f) && !foreign.contains(f))
+    let foreign = have.differs(last);
+    let stood = |f: &&str| earlier.iter().flatten().any(|before| !want.differs(before).contains(f));
+    back_old && fields.iter().all(|f| stood(f) && !foreign.contains(f))
 }
 
 async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {

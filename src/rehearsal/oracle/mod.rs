@@ -81,8 +81,8 @@ struct Row {
     last: Option<Ack>,
     /// Acknowledged by the new side since the old side's last acknowledgement.
     new_writes: u32,
-    /// Once the new side has acknowledged a write: what stood there before its first one, and after its last one.
-    on_new: Option<(Option<Record>, Option<Record>)>,
+    /// Once the new side has acknowledged a write: what stood there before its first one, and after each of them.
+    on_new: Vec<Option<Record>>,
 }
 
 #[derive(Debug, Default)]
@@ -246,11 +246,10 @@ impl Oracle {
                     }
                     Side::New => {
                         ledger.tally.new += 1;
-                        let before = match row.on_new.take() {
-                            Some((before, _)) if row.new_writes > 0 => before,
-                            _ => stood,
-                        };
-                        row.on_new = Some((before, stands));
+                        if row.new_writes == 0 {
+                            row.on_new = vec![stood];
+                        }
+                        row.on_new.push(stands);
                         row.new_writes += 1;
                     }
                 }
