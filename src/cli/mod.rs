@@ -6,6 +6,8 @@ mod audit;
 mod bench;
 mod drive;
 mod exit;
+#[cfg(feature = "failpoints")]
+mod failing;
 mod failure;
 mod lines;
 mod look;

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(feature = "failpoints")]
+use super::failing::failing;
 use super::failure::Failure;
 use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Aws, Connections, Credentials, SslMode};
+use crate::config::{Aws, Connections, Credentials, Endpoints, SslMode};
 use crate::domain::plan::{Plan, SignalSource};
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
@@ -21,7 +23,7 @@ fn aws(connections: &Connections) -> Aws {
         region: String::new(),
         profile: None,
         credentials: Credentials::Chain,
-        endpoints: crate::config::Endpoints::default(),
+        endpoints: Endpoints::default(),
     })
 }
 
@@ -46,24 +48,24 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     };
     let (source, changes) = dynamodb::connect(&session, &settings)?;
     let source = Arc::new(source);
-    let switches = AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref());
+    let switches = switches(&session, ends);
     let watched = plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)));
     let metrics = watched.then(|| CloudWatchMetrics::new(&session, ends.cloudwatch.as_deref()));
-    let target = Arc::new(target(connections, &switches).await?);
+    let target = Arc::new(target(connections, &*switches).await?);
     Ok(Ports {
-        source: Arc::clone(&source) as _,
-        changes: Arc::new(changes),
-        target: Arc::clone(&target) as _,
-        reverse: Some(ReversePorts { outbox: target, items: source }),
-        switches: Arc::new(switches),
-        probes: Arc::new(probes()?),
-        metrics: metrics.map(|m| Arc::new(m) as _),
+        source: failing(Arc::clone(&source) as _),
+        changes: failing(Arc::new(changes) as _),
+        target: failing(Arc::clone(&target) as _),
+        reverse: Some(ReversePorts { outbox: failing(target as _), items: failing(source as _) }),
+        switches,
+        probes: failing(Arc::new(probes()?) as _),
+        metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })
 }
 
 /// The target database; asks for its password where the config says.
-async fn target(connections: &Connections, switches: &AwsSwitches) -> Result<PgTarget, Failure> {
+async fn target(connections: &Connections, switches: &dyn Switches) -> Result<PgTarget, Failure> {
     let pg = &connections.postgres;
     let password = match &pg.password {
         Some(reference) => Some(switches.resolve(reference).await?),
@@ -96,9 +98,18 @@ async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
         ..DynamoSettings::new(&aws.region)
     };
     let (source, _) = dynamodb::connect(&session, &settings)?;
-    let switches = AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref());
-    let target = target(connections, &switches).await?;
-    Ok(ReversePorts { outbox: Arc::new(target), items: Arc::new(source) })
+    let target = target(connections, &*switches(&session, ends)).await?;
+    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
+}
+
+fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
+    failing(Arc::new(AwsSwitches::new(session, ends.ssm.as_deref(), ends.apigateway.as_deref())) as _)
+}
+
+/// Without the feature no port fails by order.
+#[cfg(not(feature = "failpoints"))]
+const fn failing<P>(port: P) -> P {
+    port
 }
 
 fn probes() -> Result<HttpProbes, PortError> {
@@ -117,8 +128,8 @@ pub fn undo_seat(connections: &Connections) -> Result<UndoSeat, Failure> {
             let session = aws_session(&aws).await;
             let ends = &aws.endpoints;
             UndoPorts {
-                switches: Arc::new(AwsSwitches::new(&session, ends.ssm.as_deref(), ends.apigateway.as_deref())),
-                probes: Arc::new(probes),
+                switches: switches(&session, ends),
+                probes: failing(Arc::new(probes) as _),
                 // Made only once the switches are back: nothing of it may keep them waiting.
                 reverse: Box::new(move || {
                     let connections = connections.clone();

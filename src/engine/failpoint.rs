@@ -2,7 +2,7 @@
 //!
 //! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... A star at
 //! the end stands for any rest: `intent:undo/*`. The process ends as `kill -9` ends it: nothing is flushed, dropped
-//! or said.
+//! or said. Places around calls of the ports have names of their own: `before:target.apply` (`cli::failing`).
 
 use crate::domain::run::{Event, Fact};
 
@@ -10,8 +10,13 @@ use crate::domain::run::{Event, Fact};
 pub fn after(facts: &[Fact]) {
     let Ok(wanted) = std::env::var("CUTOVER_FAILPOINT") else { return };
     if facts.iter().any(|fact| matches(&wanted, &name(&fact.event))) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        die();
     }
+}
+
+/// Ends this process as `kill -9` does.
+pub fn die() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
 }
 
 fn matches(wanted: &str, name: &str) -> bool {

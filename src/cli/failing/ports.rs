@@ -1,0 +1,217 @@
+//! Every port behind failpoints: each call goes on to the port it wraps, under its name.
+//!
+//! What asks nothing of the world (parsing a page, filling a buffer, reading what was taken) has no name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Failable, Failing, around};
+use crate::domain::at::At;
+use crate::domain::gauge::{Count, Reading as MetricReading};
+use crate::domain::mapping::{ItemChange, Mapped, MisfitReason};
+use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
+use crate::domain::secret::Secret;
+use crate::domain::value::{Item, Key, OwnedRow};
+use crate::ports::{
+    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, ItemOutcome, Items, Lease,
+    Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
+    Reading, SetAside, Source, SourceTable, Stream, Switches, Taken, Tally, Target, TargetTable, TargetVisitor,
+    Waiting,
+};
+
+/// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
+/// stands under `beside` is written out.
+macro_rules! failing {
+    ($port:ident as $prefix:literal {
+        $(async fn $call:ident(&$this:ident $(, $arg:ident: $kind:ty)* $(,)?) -> $out:ty;)*
+    } $(beside { $($own:tt)* })?) => {
+        impl Failable for Arc<dyn $port> {
+            fn wrapped(self) -> Self {
+                Arc::new(Failing(self))
+            }
+        }
+
+        #[async_trait]
+        impl $port for Failing<dyn $port> {
+            $(async fn $call(&$this $(, $arg: $kind)*) -> $out {
+                around(concat!($prefix, ".", stringify!($call)), $this.0.$call($($arg),*)).await
+            })*
+            $($($own)*)?
+        }
+    };
+}
+
+failing! {
+    Source as "source" {
+        async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
+        async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
+        async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>>;
+        async fn count(&self, table: &Table) -> PortResult<Count>;
+        async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+    } beside {
+        fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+            self.0.read(page, each)
+        }
+    }
+}
+
+failing! {
+    Changes as "changes" {
+        async fn enable(&self, table: &Table) -> PortResult<Stream>;
+        async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
+        async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
+        async fn read(&self, iterator: &str) -> PortResult<Batch>;
+    }
+}
+
+failing! {
+    Target as "target" {
+        async fn prepare(&self) -> PortResult<()>;
+        async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
+        async fn create(&self, table: &Table) -> PortResult<bool>;
+        async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
+        async fn reset(&self, table: &Table) -> PortResult<()>;
+        async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
+        async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
+        async fn finish_load(&self, table: &Table) -> PortResult<()>;
+        async fn start_positions(
+            &self,
+            table: &Table,
+            stream: &str,
+            positions: &BTreeMap<String, Position>,
+        ) -> PortResult<()>;
+        async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
+        async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
+        async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>>;
+        async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;
+        async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
+        async fn parked(
+            &self,
+            table: &Table,
+            reasons: Option<&[MisfitReason]>,
+            after: Option<&Key>,
+            limit: u32,
+        ) -> PortResult<Vec<ParkedRow>>;
+        async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>>;
+        async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()>;
+        async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()>;
+        async fn scan_part(
+            &self,
+            table: &Table,
+            child: Option<usize>,
+            part: Partition,
+            each: &mut TargetVisitor<'_>,
+        ) -> PortResult<()>;
+        async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>>;
+        async fn fetch(
+            &self,
+            table: &Table,
+            keys: &[OwnedRow],
+        ) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>>;
+        async fn writes(&self, tables: &[Table]) -> PortResult<u64>;
+        async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
+        async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
+        async fn release(&self, holder: &str) -> PortResult<()>;
+    } beside {
+        async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
+            let bulk = around("target.bulk", self.0.bulk(table, part)).await?;
+            Ok(Box::new(FailingBulk(bulk)))
+        }
+    }
+}
+
+failing! {
+    Switches as "switches" {
+        async fn read(&self, switch: &Switch) -> PortResult<Reading>;
+        async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Secret>;
+        async fn set(&self, switch: &Switch, value: &Secret) -> PortResult<()>;
+        async fn resolve(&self, value: &ValueRef) -> PortResult<Secret>;
+    }
+}
+
+failing! {
+    Probes as "probes" {
+        async fn probe(&self, probe: &Probe) -> ProbeResult;
+    }
+}
+
+failing! {
+    Metrics as "metrics" {
+        async fn latest(&self, metrics: &[Metric], now: At) -> PortResult<Vec<MetricReading>>;
+    }
+}
+
+failing! {
+    Outbox as "outbox" {
+        async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>>;
+        async fn armed(&self, tables: &[Table]) -> PortResult<bool>;
+        async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
+        async fn go_back(&self) -> PortResult<()>;
+        async fn settle(&self) -> PortResult<()>;
+        async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
+        async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
+        async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
+    } beside {
+        async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>> {
+            let taken = around("outbox.take", self.0.take(table, limit)).await?;
+            Ok(taken.map(|t| Box::new(FailingTaken(t)) as _))
+        }
+    }
+}
+
+failing! {
+    Items as "items" {
+        async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
+        async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>>;
+        async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>>;
+        async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
+    }
+}
+
+/// A partition's way in.
+struct FailingBulk(Box<dyn Bulk>);
+
+#[async_trait]
+impl Bulk for FailingBulk {
+    fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
+        self.0.push(mapped)
+    }
+
+    fn buffered(&self) -> usize {
+        self.0.buffered()
+    }
+
+    async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
+        around("bulk.flush", self.0.flush(parked, checkpoint)).await
+    }
+}
+
+/// Changes taken out of the outbox.
+struct FailingTaken(Box<dyn Taken>);
+
+#[async_trait]
+impl Taken for FailingTaken {
+    fn changes(&self) -> &[Captured] {
+        self.0.changes()
+    }
+
+    fn markers(&self) -> &[String] {
+        self.0.markers()
+    }
+
+    fn went_back(&self) -> bool {
+        self.0.went_back()
+    }
+
+    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
+        around("taken.sign", self.0.sign(images)).await
+    }
+
+    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {
+        around("taken.carried", self.0.carried(records, tally)).await
+    }
+}
