@@ -12,7 +12,6 @@ use super::failure::Failure;
 use super::lines::{self, Lines};
 use super::world::{self, Seat};
 use crate::config::Config;
-use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Policy};
 use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket};
@@ -132,9 +131,12 @@ pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
     )
 }
 
-/// The newest run of this plan that is not at its end. A run of a changed plan is never taken up silently.
+/// The newest run of this plan that is not at its end. A run of a changed plan is never taken up silently. Without one,
+/// the newest folder of this plan whose process was gone before its first fact: its lease may still be held under that
+/// run's name.
 fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
     let Ok(folders) = RunFolder::list(state_dir) else { return Ok(None) };
+    let mut unopened = None;
     for folder in folders {
         // A run that cannot be read may be frozen half-way: it is never passed over for a new one.
         let record = crate::journal::read_run(&folder).map_err(|e| {
@@ -143,13 +145,19 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
                 format!("run {}: {e}; roll it back with `cutover rollback`, or pass --new", folder.id()),
             )
         })?;
+        if record.facts.is_empty() {
+            if record.header.plan_hash == plan.hash() {
+                unopened.get_or_insert(folder);
+            }
+            continue;
+        }
         let state =
             fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, format!("run {}: {e}", folder.id())))?;
         if state.plan != plan.name {
             continue;
         }
         if state.is_final() {
-            return Ok(None);
+            break;
         }
         if state.plan_hash != plan.hash() {
             return Err(Failure::new(
@@ -165,7 +173,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
         }
         return Ok(Some(folder));
     }
-    Ok(None)
+    Ok(unopened)
 }
 
 fn journal_io(dir: &Path) -> impl Fn(std::io::Error) -> Failure {
@@ -177,16 +185,19 @@ type Opened = (JournalWriter, Opening, Arc<RunClock>);
 
 fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) -> Result<Opened, Failure> {
     let (speed, longest) = d.pace;
+    let mut unopened = None;
     if folder.journal().exists() {
         let (journal, RunRecord { facts, torn, .. }) = JournalWriter::reopen(folder)?;
         for (file, tail) in torn {
             tracing::warn!(file = %file.display(), ?tail, "a torn last line was left out");
         }
-        let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-        let last = facts.last().map_or(At(0), |f| f.at);
-        let start = (speed > 1.0).then_some(last);
-        let clock = Arc::new(RunClock::new(machine, start, speed, longest));
-        return Ok((journal, Opening::Resume { state: Box::new(state), facts }, clock));
+        if let Some(last) = facts.last() {
+            let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            let start = (speed > 1.0).then_some(last.at);
+            let clock = Arc::new(RunClock::new(machine, start, speed, longest));
+            return Ok((journal, Opening::Resume { state: Box::new(state), facts }, clock));
+        }
+        unopened = Some(journal);
     }
     let now = machine.wall();
     let first = plan.steps.first().map_or(0, |s| s.at_ms);
@@ -198,7 +209,10 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     let base = std::path::absolute(&d.config.path).unwrap_or_default();
     let base = base.parent().map(|p| p.display().to_string()).unwrap_or_default();
     folder.write("config.base", base.as_bytes()).map_err(journal_io(folder.path()))?;
-    let journal = JournalWriter::create(folder, &header)?;
+    let journal = match unopened {
+        Some(journal) => journal,
+        None => JournalWriter::create(folder, &header)?,
+    };
     let opened = Event::RunOpened {
         run: folder.id().to_owned(),
         plan: plan.name.clone(),

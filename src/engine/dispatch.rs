@@ -107,9 +107,8 @@ impl Engine {
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
         let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
         ports.target.prepare().await.map_err(EngineError::Lease)?;
-        let inherit = matches!(opening, Opening::Resume { .. });
-        let lease =
-            DriverLease::take(Arc::clone(&ports.target), run, &host, inherit).await.map_err(EngineError::Lease)?;
+        // A run that was never opened may have had its lease too: its process died between the two.
+        let lease = DriverLease::take(Arc::clone(&ports.target), run, &host, true).await.map_err(EngineError::Lease)?;
 
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);

@@ -15,7 +15,8 @@ fn switched(pause: u32) -> (Stage, Console) {
     (stage, console)
 }
 
-fn rolls_back(stage: &Stage) {
+/// Goes back from another terminal and looks at every place.
+pub(super) fn rolls_back(stage: &Stage) {
     let mut rollback = stage.start(&["rollback"], None);
     rollback.expect_code(3);
     assert!(rollback.out().contains("rolled back in "), "{}", rollback.words());
@@ -74,7 +75,7 @@ fn a_rollback_that_is_killed_itself_is_asked_for_again() {
 }
 
 /// A console that has let customers in on the new side, where they have written for a while.
-fn let_in() -> (Stage, Console) {
+pub(super) fn let_in() -> (Stage, Console) {
     let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
     let mut console = stage.run(None);
     console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
@@ -83,7 +84,7 @@ fn let_in() -> (Stage, Console) {
 }
 
 /// Everything came back: the old side holds what both sides acknowledged, and the facts say so table by table.
-fn everything_came_back(stage: &Stage) {
+pub(super) fn everything_came_back(stage: &Stage) {
     let verdict = stage.expect_nothing_lost(Side::Old);
     assert!(verdict.tally.new >= 60, "nobody wrote on the new side: {verdict}");
     let state = stage.state();

@@ -1,5 +1,6 @@
 //! One process of the real binary: started, watched, signalled, and never left behind.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -27,17 +28,22 @@ pub struct Console {
 impl Console {
     /// Starts the binary; what it says goes to files in `dir`, named after `name`.
     pub fn start(dir: &Path, name: &str, args: &[&str], failpoint: Option<&str>) -> Self {
+        let vars: Vec<_> = failpoint.map(|f| ("CUTOVER_FAILPOINT", f.as_ref())).into_iter().collect();
+        Self::start_with(dir, name, args, &vars)
+    }
+
+    /// Starts the binary with these variables besides.
+    pub fn start_with(dir: &Path, name: &str, args: &[&str], vars: &[(&str, &OsStr)]) -> Self {
         let (out, err) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
         command.args(args).current_dir(dir).stdin(Stdio::null());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         // What the caller's shell holds must not decide a test.
-        for name in ["CUTOVER_FAILPOINT", "CUTOVER_STATE_DIR", "CUTOVER_CONFIG", "CUTOVER_LOG"] {
+        let ours = ["CUTOVER_FAILPOINT", "CUTOVER_FAILPOINT_TRACE"];
+        for name in ours.iter().chain(&["CUTOVER_STATE_DIR", "CUTOVER_CONFIG", "CUTOVER_LOG"]) {
             command.env_remove(name);
         }
-        if let Some(failpoint) = failpoint {
-            command.env("CUTOVER_FAILPOINT", failpoint);
-        }
+        command.envs(vars.iter().copied());
         Self { child: command.spawn().unwrap(), out, err, ended: None }
     }
 

@@ -33,7 +33,13 @@ fn places() -> Vec<String> {
     places
 }
 
-fn row(way: &str, runs: usize, failures: usize) {
+/// Whether every place is died at, however long it takes.
+pub(super) fn all() -> bool {
+    std::env::var("CUTOVER_TEST_MATRIX").is_ok_and(|m| m == "all")
+}
+
+/// A row of the table.
+pub(super) fn row(way: &str, runs: usize, failures: usize) {
     eprintln!("| {way} | {runs} | {failures} |");
 }
 
@@ -64,27 +70,31 @@ fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
     row("killed after a fact, finished", deaths as usize, 0);
 }
 
-fn finished(stage: &Stage) {
+/// Fails unless the run is at its end and nothing was lost.
+pub(super) fn finished(stage: &Stage) {
     stage.expect_nothing_lost(Side::New);
     let state = stage.state();
     assert_eq!(state.status, RunStatus::Finished);
     assert!(state.open_intents.is_empty(), "intents without outcome: {:?}", state.open_intents);
 }
 
+/// Goes back from another terminal. Fails unless all is as it was and nothing was lost.
+pub(super) fn rolled_back(stage: &Stage, place: &str) {
+    stage.start(&["rollback"], None).expect_code(3);
+    assert_eq!(stage.state().status, RunStatus::RolledBack, "{place}");
+    stage.expect_old_values();
+    stage.expect_nothing_lost(Side::Old);
+}
+
 /// Every second place, from `first`: two tests share the work.
 fn backward(first: usize) {
     let places = places();
     let mut runs = 0;
-    let thinned = if std::env::var("CUTOVER_TEST_MATRIX").is_ok_and(|m| m == "all") { 1 } else { 3 };
+    let thinned = if all() { 1 } else { 3 };
     for place in places.iter().skip(first).step_by(2 * thinned) {
         let stage = Stage::new(&Options::default());
-        let mut run = stage.run(Some(place));
-        run.expect_killed();
-        let mut back = stage.start(&["rollback"], None);
-        back.expect_code(3);
-        assert_eq!(stage.state().status, RunStatus::RolledBack, "{place}");
-        stage.expect_old_values();
-        stage.expect_nothing_lost(Side::Old);
+        stage.run(Some(place)).expect_killed();
+        rolled_back(&stage, place);
         runs += 1;
     }
     row("killed after a fact, rolled back", runs, 0);

@@ -10,6 +10,8 @@ mod day;
 mod kills;
 #[cfg(feature = "failpoints")]
 mod matrix;
+#[cfg(feature = "failpoints")]
+mod matrix_calls;
 mod parked;
 mod people;
 mod shelf;

@@ -30,6 +30,9 @@ const PARAMETERS: [(&str, &str); 4] = [
     ("/cloudshelf/prod/writes-mode", "open"),
 ];
 
+/// What starts the migration.
+pub const RUN: [&str; 5] = ["run", "--headless", "--yes", "-c", "config.toml"];
+
 /// Bigger or smaller days: `CUTOVER_TEST_SIZES=100000,20000,50000,1000`.
 pub fn sizes() -> Sizes {
     let given = std::env::var("CUTOVER_TEST_SIZES").ok();
@@ -153,7 +156,16 @@ impl Stage {
 
     /// Starts the migration, or takes it up again.
     pub fn run(&self, failpoint: Option<&str>) -> Console {
-        self.start(&["run", "--headless", "--yes", "-c", "config.toml"], failpoint)
+        self.start(&RUN, failpoint)
+    }
+
+    /// Starts the binary with these arguments; the port calls it makes are traced in the file of this name.
+    #[cfg(feature = "failpoints")]
+    pub fn traced(&self, args: &[&str], file: &str) -> Console {
+        let state = self.state_dir();
+        let all = [&["--state-dir", state.to_str().unwrap()], args].concat();
+        let path = self.dir().join(file);
+        Console::start_with(self.dir(), file, &all, &[("CUTOVER_FAILPOINT_TRACE", path.as_os_str())])
     }
 
     /// The one run's folder, once it is there.

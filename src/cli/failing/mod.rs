@@ -137,4 +137,43 @@ mod tests {
         let traced = std::fs::read_to_string(&path).unwrap();
         assert_eq!(traced, "target.apply#1\ntarget.apply#2\ntarget.apply#4\nsource.get#1\n");
     }
+
+    /// A method with a body of its own would be inherited, not passed on: the wrapper would be another port.
+    #[test]
+    fn every_call_of_every_port_is_passed_on_under_its_name() {
+        let traits = [
+            include_str!("../../ports/changes.rs"),
+            include_str!("../../ports/metrics.rs"),
+            include_str!("../../ports/probe.rs"),
+            include_str!("../../ports/reverse.rs"),
+            include_str!("../../ports/source.rs"),
+            include_str!("../../ports/switch.rs"),
+            include_str!("../../ports/target.rs"),
+        ];
+        let methods = |text: &str| -> Vec<String> {
+            let name = |line: &str| {
+                let rest = line.trim().strip_prefix("async ").unwrap_or(line.trim()).strip_prefix("fn ")?;
+                Some(rest.split(['(', '<']).next()?.to_owned())
+            };
+            text.lines().filter_map(name).collect()
+        };
+        let ours = include_str!("ports.rs");
+        let blocks: Vec<&str> = ours.split("\n}\n").collect();
+        let mut seen = 0;
+        for text in traits {
+            for port in text.split("pub trait ").skip(1) {
+                let body = port.split("\n}\n").next().unwrap();
+                let name = body.split(':').next().unwrap();
+                let wrapped =
+                    |b: &&&str| b.contains(&format!("\n    {name} as \"")) || b.contains(&format!("impl {name} for "));
+                let block = blocks.iter().find(wrapped).unwrap_or_else(|| panic!("{name} is not wrapped"));
+                let passed = methods(block);
+                for method in methods(body) {
+                    assert!(passed.contains(&method), "{name}::{method} is not passed on");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 60, "only {seen} methods were found");
+    }
 }

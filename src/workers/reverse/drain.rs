@@ -7,7 +7,7 @@ use crate::domain::at::brief;
 use crate::domain::mapping::{Wins, survey};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Evidence, Level, RunState};
-use crate::ports::{Clock, PortError, PortResult, ReversePorts};
+use crate::ports::{Clock, ErrorKind, PortError, PortResult, ReversePorts};
 use crate::workers::trouble::evidence;
 use crate::workers::undo::UndoTell;
 
@@ -24,6 +24,9 @@ const PASS: u32 = 100;
 const OF_MANY: u32 = 16;
 /// How often what waits is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long counting what is left may take, once it has ended one way or the other.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// What a drain did.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,6 +86,11 @@ pub async fn drain(plan: &Plan, ports: &ReversePorts, tell: &dyn UndoTell, clock
     way.report(clock, began, Some(why)).await
 }
 
+/// The trouble, if it passes by itself: another carrier has its turn, or the line is down. Or the patience ends.
+fn passing(e: PortError) -> PortResult<PortError> {
+    if e.kind.transient() || e.kind == ErrorKind::Conflict { Ok(e) } else { Err(e) }
+}
+
 struct Draining<'d> {
     plan: &'d Plan,
     ports: &'d ReversePorts,
@@ -103,25 +111,14 @@ impl Draining<'_> {
         loop {
             match self.pass().await {
                 Ok(None) => return Ok(false),
-                Ok(Some(0)) => {
-                    self.last = None;
-                    if quiet.elapsed() >= settle {
-                        if self.proven().await? {
-                            return Ok(true);
-                        }
-                        quiet = Instant::now();
-                    }
-                }
-                Ok(Some(_)) => {
-                    self.last = None;
-                    quiet = Instant::now();
-                }
-                // Another carrier has its turn, or the line is down: both pass, or the patience ends.
-                Err(e) if e.kind.transient() || e.kind == crate::ports::ErrorKind::Conflict => {
-                    self.last = Some(e);
-                    quiet = Instant::now();
-                }
-                Err(e) => return Err(e),
+                Ok(Some(0)) if quiet.elapsed() < settle => self.last = None,
+                Ok(Some(0)) => match self.proven().await {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => (self.last, quiet) = (None, Instant::now()),
+                    Err(e) => (self.last, quiet) = (Some(passing(e)?), Instant::now()),
+                },
+                Ok(Some(_)) => (self.last, quiet) = (None, Instant::now()),
+                Err(e) => (self.last, quiet) = (Some(passing(e)?), Instant::now()),
             }
             self.progress().await;
             tokio::time::sleep(LOOK).await;
@@ -176,6 +173,7 @@ impl Draining<'_> {
             self.ports.outbox.put_marker(table, &nonce).await?;
             let round =
                 carrier.round(table, self.plan.reverse.batch.min(AT_A_TIME), &|| Wins::Old).await?.unwrap_or_default();
+            conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
             if let Some(e) = round.trouble {
                 return Err(e);
             }
@@ -204,10 +202,17 @@ impl Draining<'_> {
         let took = brief(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
         let tables = &self.plan.tables;
         let counted = async {
-            let both = futures::try_join!(self.ports.outbox.waiting(tables), self.ports.outbox.tally(tables));
-            both.ok()
+            loop {
+                let both = futures::try_join!(self.ports.outbox.waiting(tables), self.ports.outbox.tally(tables));
+                match both {
+                    Ok(both) => return Some(both),
+                    // One answer that was lost must not make a rollback that carried everything look stuck.
+                    Err(e) if e.kind.transient() => tokio::time::sleep(LOOK).await,
+                    Err(_) => return None,
+                }
+            }
         };
-        let counted = tokio::time::timeout(Duration::from_secs(5), counted).await.ok().flatten();
+        let counted = tokio::time::timeout(COUNTING, counted).await.ok().flatten();
         let mut drained = Drained::default();
         for table in tables {
             let left = counted.as_ref().and_then(|(w, _)| w.get(&table.id)).map(|w| w.records);

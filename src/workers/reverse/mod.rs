@@ -126,7 +126,10 @@ impl Carrier {
                 }
             }
         }
-        taken.carried(carried, round.tally).await?;
+        // An answer that was lost leaves the round as it is: its conflicts are told either way.
+        if let Err(e) = taken.carried(carried, round.tally).await {
+            round.trouble = Some(e);
+        }
         if let Some(way) = self.tables.get_mut(&table.id) {
             way.stuck = stuck;
         }
@@ -248,6 +251,12 @@ async fn one(
             Ok(ItemOutcome::Moved) => {}
             // The store cannot hold this item: trying again does not help, and others must not wait for it.
             Err(e) if e.kind == ErrorKind::Invalid => return Ok(Done::Unfit(e.came_back)),
+            // It may have been written. Taken again it would look as if nobody had changed the item but us, and a
+            // conflict would be counted by nobody.
+            Err(e) if e.kind.transient() => {
+                let stands = ports.items.read(table, &key).await?;
+                return if image_digest(stands.as_ref()) == image { Ok(Done::Carried(clash)) } else { Err(e) };
+            }
             Err(e) => return Err(e),
         }
     }

@@ -4,7 +4,7 @@ use super::faults::Op;
 use super::world::{World, until};
 
 /// Seeds tried each time; `CUTOVER_TRIAL_SEEDS=200` for more, `CUTOVER_TRIAL_SEED=17` for one.
-fn seeds() -> Vec<u64> {
+pub fn seeds() -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|s| s.parse::<u64>().expect("a number"));
     number("CUTOVER_TRIAL_SEED")
         .map_or_else(|| (0..number("CUTOVER_TRIAL_SEEDS").unwrap_or(16)).collect(), |one| vec![one])

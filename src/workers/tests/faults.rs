@@ -38,6 +38,22 @@ pub enum Op {
     SwitchSet,
     Probe,
     State,
+    Arm,
+    Armed,
+    Disarm,
+    GoBack,
+    Settle,
+    PutBackMarker,
+    Take,
+    Waiting,
+    Tally,
+    Signed,
+    Sign,
+    Carried,
+    ItemWrite,
+    ItemRead,
+    Sample,
+    Exercise,
 }
 
 /// What goes wrong.

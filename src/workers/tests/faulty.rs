@@ -33,7 +33,7 @@ fn error(kind: ErrorKind, op: Op, on: &str) -> PortError {
 
 impl Trouble {
     /// Runs a call through whatever fault strikes it. Faults that change answers are left to the caller.
-    async fn call<T>(&self, op: Op, on: &str, work: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    pub async fn call<T>(&self, op: Op, on: &str, work: impl Future<Output = PortResult<T>>) -> PortResult<T> {
         match self.faults.strike(op, on) {
             Some(fault) => self.suffer(&fault, op, on, work).await,
             None => work.await,

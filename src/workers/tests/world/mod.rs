@@ -2,8 +2,10 @@
 
 mod clock;
 mod diary;
+mod items;
 mod new;
 mod old;
+mod outbox;
 mod places;
 mod reader;
 mod writer;
@@ -20,11 +22,13 @@ pub use places::Places;
 
 use super::faults::Faults;
 use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble};
+use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::run::{Actor, Cause, Event, Evidence, StepError, way_back};
 use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::ports::ReversePorts;
 use crate::workers::undo::{Undo, UndoReport};
 use crate::workers::{Captured, Crew, Ports};
 
@@ -84,9 +88,32 @@ impl World {
             target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
-            reverse: None,
+            reverse: Some(self.reverse()),
             metrics: None,
             clock: Arc::<HandClock>::clone(&self.clock),
+        }
+    }
+
+    /// Both ends of the way back, each behind its faults.
+    pub fn reverse(&self) -> ReversePorts {
+        ReversePorts {
+            outbox: Arc::new(FaultyOutbox(Arc::new(self.new.clone()), self.trouble())),
+            items: Arc::new(FaultyItems(Arc::new(self.old.clone()), self.trouble())),
+        }
+    }
+
+    /// The same world for a run that knows nothing of this one.
+    pub fn next_run(&self) -> Self {
+        let diary = Diary::default();
+        diary.open(&self.plan);
+        Self {
+            plan: Arc::clone(&self.plan),
+            clock: Arc::clone(&self.clock),
+            old: self.old.clone(),
+            new: self.new.clone(),
+            places: self.places.clone(),
+            diary,
+            faults: Faults::default(),
         }
     }
 
@@ -149,11 +176,18 @@ impl World {
 
     /// Puts a book with an isbn and an author.
     pub fn book_of(&self, id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) {
-        let text = |v: &str| Attr::Str(v.to_owned().into());
-        let mut attrs = vec![("id".into(), text(id)), ("price".into(), Attr::Num(price.to_owned().into()))];
-        attrs.extend(isbn.map(|v| ("isbn".into(), text(v))));
-        attrs.extend(author.map(|v| ("author".into(), text(v))));
-        self.old.put(self.table("books"), Item { attrs });
+        self.old.put(self.table("books"), book_item(id, price, isbn, author));
+    }
+
+    /// A customer of the new side puts a book; gives its row.
+    pub fn customer_puts(&self, id: &str, price: &str) -> OwnedRow {
+        let books = self.table("books");
+        let mut mapped = Mapped::default();
+        let (mapping, item) = (TableMapping::new(books), book_item(id, price, None, None));
+        mapping.map(&item, &mut mapped).expect("a book that fits");
+        let row: OwnedRow = mapped.row.into_iter().map(Cell::into_owned).collect();
+        self.new.foreign_put(books, row.clone());
+        row
     }
 
     /// Puts an author.
@@ -193,6 +227,14 @@ impl World {
         })
         .await;
     }
+}
+
+fn book_item(id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) -> Item<'static> {
+    let text = |v: &str| Attr::Str(v.to_owned().into());
+    let mut attrs = vec![("id".into(), text(id)), ("price".into(), Attr::Num(price.to_owned().into()))];
+    attrs.extend(isbn.map(|v| ("isbn".into(), text(v))));
+    attrs.extend(author.map(|v| ("author".into(), text(v))));
+    Item { attrs }
 }
 
 /// Waits for a condition. Panics when it does not come.

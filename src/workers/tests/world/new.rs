@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::clock::HandClock;
+use super::outbox::Captures;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
@@ -13,6 +14,9 @@ use crate::ports::{
 
 /// A row on its way in: key text, key JSON, cells.
 pub type Waiting = (Key, String, OwnedRow);
+
+/// The mark beside the data that customers were let in.
+pub const LET_IN: &str = "cutover:let-in";
 
 /// One table with its bookkeeping.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,8 @@ pub struct State {
     pub lease: Option<Lease>,
     /// Row changes by anybody.
     pub writes: u64,
+    /// What customers' writes leave for the way back.
+    pub outbox: Captures,
     parked: u64,
 }
 
@@ -65,19 +71,27 @@ impl NewStore {
         self.locked().lease.as_ref().map(|l| l.epoch)
     }
 
-    /// What another program does to a row: puts it, past every mapping.
+    /// What another program does to a row: puts it, past every mapping. Captured where capture is armed.
     pub fn foreign_put(&self, table: &Table, row: OwnedRow) {
         let key = row_key(table, &row);
+        let cells = key_cells(table, &row);
         let mut state = self.locked();
         state.writes += 1;
-        state.tables.entry(table.id.clone()).or_default().rows.insert(key, row);
+        let before = state.tables.entry(table.id.clone()).or_default().rows.insert(key, row.clone());
+        if before.as_ref() != Some(&row) {
+            state.outbox.capture(table, cells, before, self.clock.true_wall());
+        }
     }
 
     /// What another program does to a row: removes it. Says whether it was there.
     pub fn foreign_delete(&self, table: &Table, key: &str) -> bool {
         let mut state = self.locked();
         state.writes += 1;
-        state.tables.entry(table.id.clone()).or_default().rows.remove(key).is_some()
+        let gone = state.tables.entry(table.id.clone()).or_default().rows.remove(key);
+        if let Some(row) = gone.clone() {
+            state.outbox.capture(table, key_cells(table, &row), Some(row), self.clock.true_wall());
+        }
+        gone.is_some()
     }
 
     /// Runs a transaction: all of it or nothing.
@@ -115,6 +129,10 @@ impl NewStore {
         let at = self.clock.true_wall();
         self.transact(|state, plan| {
             state.fence(table, &batch)?;
+            if !batch.rows.is_empty() && state.tables.contains_key(LET_IN) {
+                let why = "customers were let in on the new side";
+                return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why));
+            }
             let mut applied = Applied::default();
             let (mut rows, mut removals, mut parks) = (Vec::new(), Vec::new(), Vec::new());
             for change in batch.rows {
@@ -272,8 +290,12 @@ impl State {
 
 /// A row's key as the store keeps it.
 pub fn row_key(table: &Table, row: &[Cell<'static>]) -> String {
-    let key: OwnedRow = table.columns.iter().zip(row).filter(|(c, _)| c.key).map(|(_, cell)| cell.clone()).collect();
-    text(&key)
+    text(&key_cells(table, row))
+}
+
+/// Cells of a row's key columns.
+fn key_cells(table: &Table, row: &[Cell<'static>]) -> OwnedRow {
+    table.columns.iter().zip(row).filter(|(c, _)| c.key).map(|(_, cell)| cell.clone()).collect()
 }
 
 /// Key cells as text. The trial tables have text keys only.

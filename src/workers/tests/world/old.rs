@@ -106,6 +106,39 @@ impl OldStore {
         .unwrap()
     }
 
+    /// Changes the item of a key to what `make` says, if it is as `as_read` wants it; gives whether it was.
+    pub fn change(
+        &self,
+        table: &Table,
+        key: &Item<'static>,
+        as_read: impl FnOnce(Option<&Item<'static>>) -> bool,
+        make: impl FnOnce(Option<&Item<'static>>) -> Option<Item<'static>>,
+    ) -> PortResult<bool> {
+        let at = self.clock.true_wall();
+        self.with(table, |t| {
+            let (name, _) = t.mapping.key(key).unwrap();
+            let before = t.items.get(&name.0).cloned();
+            if !as_read(before.as_ref()) {
+                return false;
+            }
+            let after = make(before.as_ref());
+            if before == after {
+                return true;
+            }
+            let kind = match (&before, &after) {
+                (None, _) => ChangeKind::Insert,
+                (_, None) => ChangeKind::Remove { expired: false },
+                _ => ChangeKind::Modify,
+            };
+            match &after {
+                Some(item) => drop(t.items.insert(name.0.clone(), item.clone())),
+                None => drop(t.items.remove(&name.0)),
+            }
+            t.record(&name.0, kind, key.clone(), after, at);
+            true
+        })
+    }
+
     /// Items by key text.
     pub fn items(&self, table: &Table) -> BTreeMap<String, Item<'static>> {
         self.with(table, |t| t.items.clone()).unwrap()

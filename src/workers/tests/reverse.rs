@@ -1,0 +1,305 @@
+//! The way back for data: what customers wrote on the new side comes back under faults, deaths and lost answers, and
+//! what did not is said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::converge::seeds;
+use super::faults::{Fault, Op};
+use super::world::{World, until};
+use crate::domain::run::Event;
+use crate::domain::value::OwnedRow;
+use crate::ports::ErrorKind;
+use crate::workers::reverse::{Drained, drain};
+use crate::workers::{Captured, Crew};
+
+/// Every step is done: customers write on the new side.
+async fn let_in() -> (World, Arc<Crew>) {
+    let world = World::new();
+    for n in 0..8 {
+        world.book(&format!("b{n}"), "1.00");
+    }
+    world.author("a0");
+    let crew = world.crew().await;
+    let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
+    world.well(&crew, &steps).await;
+    assert_eq!(world.differing("books"), [""; 0], "lost on the way there");
+    (world, crew)
+}
+
+/// Goes back: the switches, as another process does it.
+async fn go_back(world: &World, crew: &Crew) {
+    crew.goes_back();
+    let report = world.roll_back(&Captured::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+}
+
+async fn drained(world: &World) -> Drained {
+    drain(&world.plan, &world.reverse(), &world.diary, &*world.clock).await
+}
+
+/// Keys and who was kept, of every fact about conflicts.
+fn conflicts(world: &World) -> Vec<(Vec<String>, String)> {
+    let facts = world.diary.entries().into_iter().filter_map(|entry| match entry {
+        super::world::Entry::Fact(Event::ReverseConflicts { keys, kept, .. }) => Some((keys, kept)),
+        _ => None,
+    });
+    facts.collect()
+}
+
+/// What customers were told is written, by key.
+type Oracle = BTreeMap<String, OwnedRow>;
+
+/// One write on the new side. No price comes twice, so that no write looks like an older one.
+fn write_new(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32) {
+    let key = format!("b{}", if rng.bool() { rng.u8(0..3) } else { rng.u8(0..16) });
+    if rng.u8(0..5) == 0 {
+        world.new.foreign_delete(world.table("books"), &key);
+        oracle.remove(&key);
+    } else {
+        oracle.insert(key.clone(), world.customer_puts(&key, &format!("{n}.50")));
+    }
+}
+
+/// One write on the old side, after the way back.
+fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32) {
+    let key = if rng.bool() { format!("b{}", rng.u8(0..16)) } else { format!("o{}", rng.u8(0..4)) };
+    world.book(&key, &format!("{n}.25"));
+    let row = world.wanted("books").remove(&key).expect("it was just put");
+    oracle.insert(key, row);
+}
+
+async fn trial(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (world, mut crew) = let_in().await;
+    let mut oracle: Oracle = world.wanted("books");
+    world.faults.at_random(seed, 12, 16);
+    for n in 0..60 {
+        write_new(&world, &mut rng, &mut oracle, n);
+        tokio::task::yield_now().await;
+        if rng.u8(0..6) == 0 {
+            let before = world.faults.calls(Op::Take);
+            until("a carrier to look", || world.faults.calls(Op::Take) > before).await;
+        }
+        if rng.u8(0..20) == 0 {
+            crew = world.restart(crew).await;
+            crew.ensure_following();
+        }
+    }
+    let struck = world.faults.struck();
+    assert!(struck > 0, "seed {seed}: no fault ever struck");
+    let state = world.diary.state();
+    assert!(state.reverse.values().all(|r| r.strays == 0), "seed {seed}: taken for a stranger's: {:?}", state.reverse);
+
+    world.faults.calm();
+    go_back(&world, &crew).await;
+    if rng.bool() {
+        // The console is gone, whatever its carrier was doing.
+        crew.stop().await;
+    }
+    world.faults.at_random(seed + 1, 12, 16);
+    let mut n = 100;
+    loop {
+        let before = world.faults.calls(Op::Take);
+        let dies = rng.u8(0..3) == 0;
+        let meanwhile = async {
+            for _ in 0..rng.u8(0..6) {
+                n += 1;
+                write_old(&world, &mut rng, &mut oracle, n);
+                tokio::task::yield_now().await;
+            }
+            if !dies {
+                std::future::pending::<()>().await;
+            }
+            until("the drain to take something", || world.faults.calls(Op::Take) > before).await;
+        };
+        tokio::select! {
+            ended = drained(&world) => {
+                assert_eq!(ended.left, [""; 0], "seed {seed}");
+                break;
+            }
+            // It died, and is asked for again.
+            () = meanwhile => {}
+        }
+    }
+    assert_eq!(world.wanted("books"), oracle, "seed {seed}: the old side does not hold what customers were told");
+    assert_eq!(world.new.captured(), 0, "seed {seed}");
+    let state = world.diary.state();
+    assert!(state.reverse.values().all(|r| r.left == Some(0)), "seed {seed}: {:?}", state.reverse);
+    crew.stop().await;
+}
+
+#[tokio::test]
+async fn every_write_of_the_new_side_comes_back_under_any_seed() {
+    futures::future::join_all(seeds().into_iter().map(trial)).await;
+}
+
+#[tokio::test]
+async fn a_drain_whose_answer_was_lost_carries_everything_once() {
+    let calls = [
+        Op::Armed,
+        Op::GoBack,
+        Op::Sample,
+        Op::Waiting,
+        Op::Take,
+        Op::ItemRead,
+        Op::Sign,
+        Op::ItemWrite,
+        Op::Carried,
+        Op::PutBackMarker,
+        Op::Exercise,
+        Op::Tally,
+        Op::Settle,
+    ];
+    let kinds = [ErrorKind::TimedOut, ErrorKind::Unreachable];
+    let faults = kinds.into_iter().flat_map(|kind| [Fault::FailAfter(kind), Fault::Refuse(kind)]);
+    let one = |op: Op, fault: Fault| async move {
+        let (world, crew) = let_in().await;
+        let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+        let mut oracle = world.wanted("books");
+        for (key, price) in [("b0", "2.00"), ("b1", "3.00"), ("new", "4.00")] {
+            oracle.insert(key.into(), world.customer_puts(key, price));
+        }
+        assert!(world.new.foreign_delete(world.table("books"), "b2"));
+        oracle.remove("b2");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        world.faults.lift(off);
+        let struck = world.faults.struck();
+        world.faults.put(op, "", 0, 1, fault.clone());
+        let ended = drained(&world).await;
+        assert_eq!(ended.left, [""; 0], "{op:?} {fault:?}");
+        assert_eq!(world.faults.struck(), struck + 1, "{op:?} {fault:?} was never called");
+        assert_eq!(world.wanted("books"), oracle, "{op:?} {fault:?}");
+        let reverse = &world.diary.state().reverse["books"];
+        assert_eq!((reverse.carried, reverse.conflicts), (Some(4), 0), "{op:?} {fault:?}");
+    };
+    let all = faults.flat_map(|fault| calls.map(|op| one(op, fault.clone())));
+    futures::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_conflict_while_customers_are_on_the_new_side_is_counted_and_listed_and_the_new_value_stays() {
+    // A lost answer must not hide it: read again, the item would look like any that was carried before.
+    for lost in [None, Some(Op::ItemWrite), Some(Op::Carried)] {
+        let (world, crew) = let_in().await;
+        let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+        let mut oracle = world.wanted("books");
+        oracle.insert("b1".into(), world.customer_puts("b1", "7.00"));
+        world.book("b1", "8.00");
+        if let Some(op) = lost {
+            world.faults.put(op, "books", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
+        }
+        world.faults.lift(off);
+        until("the conflict to be told", || !conflicts(&world).is_empty()).await;
+        assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "new".to_owned())], "{lost:?}");
+        until("the outbox to be empty", || world.new.captured() == 0).await;
+        assert_eq!(world.wanted("books"), oracle, "{lost:?}");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        assert_eq!(drained(&world).await.left, [""; 0]);
+        assert_eq!(world.diary.state().reverse["books"].conflicts, 1, "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_after_the_way_back_is_counted_and_listed_and_the_old_value_stays() {
+    for lost in [None, Some(Op::Carried)] {
+        let (world, crew) = let_in().await;
+        let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+        world.customer_puts("b1", "7.00");
+        let other = world.customer_puts("b2", "9.00");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        world.book("b1", "8.00");
+        let mut oracle = world.wanted("books");
+        oracle.insert("b2".into(), other);
+        world.faults.lift(off);
+        if let Some(op) = lost {
+            world.faults.put(op, "books", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
+        }
+        let ended = drained(&world).await;
+        assert_eq!(ended.left, [""; 0]);
+        assert_eq!(world.wanted("books"), oracle, "{lost:?}");
+        assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "old".to_owned())], "{lost:?}");
+        let reverse = &world.diary.state().reverse["books"];
+        assert_eq!((reverse.carried, reverse.conflicts, reverse.left), (Some(2), 1, Some(0)), "{lost:?}");
+        assert!(ended.evidence.iter().any(|e| e.value.contains("1 changed by both sides")), "{:?}", ended.evidence);
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_whose_capture_fails_once_starts_from_nothing_all_the_same() {
+    let calls = [
+        (Op::Waiting, ""),
+        (Op::Disarm, ""),
+        (Op::Reset, "books"),
+        (Op::Reset, "authors"),
+        (Op::StartPositions, "authors"),
+    ];
+    let kind = ErrorKind::TimedOut;
+    for ((op, on), fault) in calls.into_iter().flat_map(|c| [(c, Fault::Refuse(kind)), (c, Fault::FailAfter(kind))]) {
+        let (world, crew) = let_in().await;
+        world.customer_puts("b1", "7.00");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        assert_eq!(drained(&world).await.left, [""; 0]);
+        // A row that the first run left there, of an item that is gone since.
+        world.old.delete(world.table("books"), "b5", false);
+
+        let again = world.next_run();
+        let crew = again.crew().await;
+        again.faults.put(op, on, 0, 1, fault.clone());
+        assert!(again.perform(&crew, "capture").await.is_err(), "{op:?} {fault:?}");
+        again.well(&crew, &["capture"]).await;
+        assert!(again.new.table(again.table("books")).rows.is_empty(), "{op:?} {fault:?}");
+        again.well(&crew, &["load", "catch-up"]).await;
+        again.converged("books").await;
+        assert!(!again.new.table(again.table("books")).rows.contains_key("b5"), "{op:?} {fault:?}");
+        // Nothing of the first run is carried back by the second.
+        let ports = again.reverse();
+        assert!(!ports.outbox.armed(&again.plan.tables).await.unwrap());
+        assert_eq!(again.new.captured(), 0);
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_never_forgets_writes_that_were_not_carried_back() {
+    for fault in [Fault::Refuse(ErrorKind::TimedOut), Fault::FailAfter(ErrorKind::TimedOut)] {
+        let (world, crew) = let_in().await;
+        let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+        world.customer_puts("b1", "7.00");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        world.faults.lift(off);
+        // Somebody takes away the mark that customers were let in, and not what they wrote.
+        world.reverse().outbox.settle().await.unwrap();
+
+        let again = world.next_run();
+        let crew = again.crew().await;
+        again.faults.put(Op::Waiting, "", 0, 1, fault);
+        assert!(again.perform(&crew, "capture").await.is_err());
+        let error = again.perform(&crew, "capture").await.expect_err("a write that is nowhere else");
+        assert!(error.message.contains("1 writes of the new side were never carried back"), "{error:?}");
+        assert_eq!(again.new.captured(), 1);
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_old_side_never_lands_on_what_customers_wrote() {
+    let (world, crew) = let_in().await;
+    let row = world.customer_puts("b1", "7.00");
+    // Whoever writes the old side now is a stranger, and is named; our own carrying is not.
+    world.book("b3", "8.00");
+    let strays = || world.diary.state().reverse.get("books").map_or(0, |r| r.strays);
+    until("the stranger to be named", || strays() > 0).await;
+    until("the write to be carried", || world.new.captured() == 0).await;
+    let reverse = &world.diary.state().reverse["books"];
+    assert_eq!((reverse.strays, &reverse.stray_keys), (1, &vec!["b3".to_owned()]));
+    let stored = world.new.table(world.table("books"));
+    assert_eq!((&stored.rows["b1"], world.wanted("books").get("b1")), (&row, Some(&row)));
+    assert_ne!(Some(&stored.rows["b3"]), world.wanted("books").get("b3"), "it was applied over the new side");
+    crew.stop().await;
+}

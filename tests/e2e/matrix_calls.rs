@@ -1,0 +1,308 @@
+//! The kill matrix over calls: before and after every call that a day makes of a port, the process dies there, and the
+//! day goes on, or back. What a day calls is learnt from a trace of one that goes well. `CUTOVER_TEST_MATRIX=all`
+//! dies at each place in a world of its own, also in the middle of calls that are made often, and prints the table;
+//! without it the days that go on die at one place after the other, and every tenth place is gone back from.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use cutover::domain::run::{RunStatus, StepStatus};
+use cutover::rehearsal::oracle::Side;
+use rustix::process::Signal;
+
+use super::back::{everything_came_back, let_in, rolls_back};
+use super::console::Console;
+use super::matrix::{all, finished, rolled_back, row};
+use super::stage::{Day, Options, RUN, Stage};
+
+/// A call, and how often it was made at least.
+#[derive(Clone, Debug)]
+struct Call {
+    name: String,
+    times: u64,
+}
+
+/// The calls in a trace, in the order of their first time.
+fn calls(trace: &Path) -> Vec<Call> {
+    let text = std::fs::read_to_string(trace).unwrap();
+    let mut calls: Vec<Call> = Vec::new();
+    for line in text.lines() {
+        let (name, times) = line.split_once('#').unwrap();
+        let times = times.parse().unwrap();
+        match calls.iter_mut().find(|c| c.name == name) {
+            Some(call) => call.times = call.times.max(times),
+            None => calls.push(Call { name: name.to_owned(), times }),
+        }
+    }
+    calls
+}
+
+/// Before and after these calls.
+fn around(calls: impl IntoIterator<Item = String>) -> Vec<String> {
+    let both = |call: String| ["before", "after"].map(|moment| format!("{moment}:{call}"));
+    calls.into_iter().flat_map(both).collect()
+}
+
+/// Around the first time of each call and, if all is asked for, around one in the middle.
+fn places(calls: &[Call], all: bool) -> Vec<String> {
+    let middle = |c: &Call| (all && c.times >= 4).then(|| format!("{}#{}", c.name, c.times / 2));
+    around(calls.iter().flat_map(|c| [Some(c.name.clone()), middle(c)]).flatten())
+}
+
+/// Calls of a day up to the thaw.
+fn of_a_day() -> &'static [Call] {
+    static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
+    CALLS.get_or_init(|| {
+        let stage = Stage::new(&Options::default());
+        stage.traced(&RUN, "calls").expect_code(0);
+        let calls = calls(&stage.dir().join("calls"));
+        assert!(calls.len() > 35, "a day calls more than {calls:?}");
+        calls
+    })
+}
+
+/// Places after the thaw: around the first of the calls that are not made before it, and around a later one of those
+/// that are made far more often from then on.
+fn after_the_thaw() -> &'static [String] {
+    static PLACES: OnceLock<Vec<String>> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
+        let mut console = stage.traced(&RUN, "calls");
+        let trace = stage.dir().join("calls");
+        console.until("the thaw", || stage.step_is("thaw", StepStatus::Running));
+        let before = calls(&trace);
+        let_in_by(&stage, &mut console);
+        let made = |c: &Call| before.iter().find(|b| b.name == c.name).map_or(0, |b| b.times);
+        let later = calls(&trace).into_iter().filter_map(|c| match made(&c) {
+            0 => Some(c.name),
+            n => (c.times >= 4 * n).then(|| format!("{}#{}", c.name, c.times / 2)),
+        });
+        let places = around(later);
+        let carried = ["before:items.write", "after:taken.sign", "after:taken.carried"];
+        assert!(carried.iter().all(|c| places.iter().any(|p| p.starts_with(c))), "nothing was carried: {places:?}");
+        places
+    })
+}
+
+fn let_in_by(stage: &Stage, console: &mut Console) {
+    console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
+    console.until("writes on the new side", || stage.written_on_the_new_side() >= 60);
+}
+
+/// Customers have written on the new side, and the console is gone.
+fn left_alone() -> Stage {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    // Nobody carries now: what customers write waits in the outbox.
+    written(&stage, stage.written_on_the_new_side() + 40);
+    stage
+}
+
+/// Waits until customers have written this much on the new side.
+fn written(stage: &Stage, writes: u64) {
+    let began = Instant::now();
+    while stage.written_on_the_new_side() < writes {
+        assert!(began.elapsed() < Duration::from_secs(60), "customers write no more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Calls of a rollback from another terminal that has something to carry.
+fn of_a_rollback() -> &'static [Call] {
+    static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
+    CALLS.get_or_init(|| {
+        let stage = left_alone();
+        stage.traced(&["rollback"], "calls").expect_code(3);
+        let calls = calls(&stage.dir().join("calls"));
+        assert!(calls.len() > 12, "a rollback calls more than {calls:?}");
+        calls
+    })
+}
+
+/// Whether the process died, which is `false` when it went on to its end with this code.
+fn died(mut process: Console, code: i32) -> bool {
+    let status = process.wait();
+    assert!(status.code().is_none_or(|c| c == code), "{status}\n{}", process.words());
+    status.code().is_none()
+}
+
+/// What a share of the places leads to: how often the process died there, and places it went past.
+#[derive(Default)]
+struct Runs {
+    deaths: usize,
+    passed: Vec<String>,
+}
+
+impl Runs {
+    fn count(&mut self, place: &str, died: bool) -> bool {
+        if died {
+            self.deaths += 1;
+        } else {
+            self.passed.push(place.to_owned());
+        }
+        died
+    }
+
+    /// Places that are not reached are few: calls that are made less often than in the traced day.
+    fn row(&self, way: &str) {
+        assert!(self.deaths > 0 && self.passed.len() * 5 <= self.deaths, "passed {:?}", self.passed);
+        row(way, self.deaths, 0);
+    }
+}
+
+#[test]
+fn matrix_calls_a_day_that_dies_around_every_call_finishes() {
+    // Learnt before a world is taken: learning takes one itself.
+    let places = places(of_a_day(), false);
+    let mut stage = Stage::new(&Options::default());
+    let mut runs = Runs::default();
+    for place in places {
+        if runs.count(&place, died(stage.run(Some(&place)), 0)) {
+            continue;
+        }
+        // Not every call comes again after a restart: this day went on to its end. The next one goes on dying.
+        finished(&stage);
+        stage = Stage::new(&Options::default());
+    }
+    if stage.folder().is_some() {
+        stage.run(None).expect_code(0);
+        finished(&stage);
+    }
+    runs.row("killed around one call after the other, finished");
+}
+
+/// One of two halves of the places: two worlds fit at a time.
+fn half(places: Vec<String>, first: usize, thinned: usize) -> impl Iterator<Item = String> {
+    places.into_iter().skip(first).step_by(2 * thinned)
+}
+
+fn forward(first: usize) {
+    if !all() {
+        return;
+    }
+    let mut runs = Runs::default();
+    for place in half(places(of_a_day(), true), first, 1) {
+        let stage = Stage::new(&Options::default());
+        if runs.count(&place, died(stage.run(Some(&place)), 0)) {
+            stage.run(None).expect_code(0);
+        }
+        finished(&stage);
+    }
+    runs.row("killed around a call, finished");
+}
+
+#[test]
+fn matrix_calls_forward_first_half() {
+    forward(0);
+}
+
+#[test]
+fn matrix_calls_forward_second_half() {
+    forward(1);
+}
+
+fn backward(first: usize) {
+    let mut runs = Runs::default();
+    let thinned = if all() { 1 } else { 5 };
+    for place in half(places(of_a_day(), all()), first, thinned) {
+        let stage = Stage::new(&Options::default());
+        if runs.count(&place, died(stage.run(Some(&place)), 0)) {
+            // Before the first fact there is nothing to go back from.
+            if stage.facts().is_empty() {
+                stage.expect_old_values();
+                stage.expect_nothing_lost(Side::Old);
+            } else {
+                rolled_back(&stage, &place);
+            }
+        }
+    }
+    runs.row("killed around a call, rolled back");
+}
+
+#[test]
+fn matrix_calls_backward_first_half() {
+    backward(0);
+}
+
+#[test]
+fn matrix_calls_backward_second_half() {
+    backward(1);
+}
+
+/// Dies once customers are let in, is gone back from; `again`: once it was started again and carries on.
+fn let_in_and_back(again: bool) {
+    let mut runs = Runs::default();
+    // An odd step: before and after in turn.
+    for place in after_the_thaw().iter().step_by(if all() { 1 } else { 5 }) {
+        let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
+        stage.run(Some(place)).expect_killed();
+        runs.count(place, true);
+        let mut console = again.then(|| stage.run(None));
+        match &mut console {
+            Some(console) => let_in_by(&stage, console),
+            None => written(&stage, 60),
+        }
+        rolls_back(&stage);
+        if let Some(mut console) = console {
+            console.expect_code(3);
+        }
+        everything_came_back(&stage);
+    }
+    let way = if again { "started again and rolled back" } else { "rolled back" };
+    runs.row(&format!("killed around a call after the thaw, {way}"));
+}
+
+#[test]
+fn matrix_calls_after_the_thaw_rolled_back() {
+    let_in_and_back(false);
+}
+
+#[test]
+fn matrix_calls_after_the_thaw_started_again() {
+    let_in_and_back(true);
+}
+
+#[test]
+fn matrix_calls_a_rollback_that_dies_around_every_call_ends_when_it_is_asked_again() {
+    let places = places(of_a_rollback(), false);
+    let mut stage = left_alone();
+    let mut runs = Runs::default();
+    for place in places {
+        if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
+            assert_eq!(stage.state().status, RunStatus::RollingBack, "{place}");
+            continue;
+        }
+        everything_came_back(&stage);
+        stage = left_alone();
+    }
+    rolls_back(&stage);
+    everything_came_back(&stage);
+    runs.row("rollback killed around one call after the other, asked again");
+}
+
+fn rollback(first: usize) {
+    if !all() {
+        return;
+    }
+    let mut runs = Runs::default();
+    for place in half(places(of_a_rollback(), true), first, 1) {
+        let stage = left_alone();
+        if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
+            rolls_back(&stage);
+        }
+        everything_came_back(&stage);
+    }
+    runs.row("rollback killed around a call, asked again");
+}
+
+#[test]
+fn matrix_calls_rollback_first_half() {
+    rollback(0);
+}
+
+#[test]
+fn matrix_calls_rollback_second_half() {
+    rollback(1);
+}
