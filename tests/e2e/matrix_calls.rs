@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::back::{everything_came_back, let_in, rolls_back};
 use super::console::Console;
-use super::matrix::{all, finished, rolled_back, row};
+use super::matrix::{all, at_its_end, finished, rolled_back, row};
 use super::stage::{Day, Options, RUN, Stage};
 
 /// A call, and how often it was made at least.
@@ -40,18 +40,17 @@ fn calls(trace: &Path) -> Vec<Call> {
     calls
 }
 
-/// Around the first time of each call, and after one in the middle: work is half done then. Unless all is asked for, at
-/// one moment of each call's first time, in turn.
+/// Around the first time of each call. Unless all is asked for, at one moment of each, in turn.
 fn places(calls: &[Call]) -> Vec<String> {
-    let mut places = Vec::new();
-    for (n, Call { name, times }) in calls.iter().enumerate() {
-        let moments = if all() { &["before", "after"][..] } else { &["before", "after"][n % 2..=n % 2] };
-        places.extend(moments.iter().map(|moment| format!("{moment}:{name}")));
-        if all() && *times >= 4 {
-            places.push(format!("after:{name}#{}", times / 2));
-        }
-    }
-    places
+    let moments = |n: usize| if all() { &["before", "after"][..] } else { &["before", "after"][n % 2..=n % 2] };
+    let each = |n, call: &Call| -> Vec<String> { moments(n).iter().map(|m| format!("{m}:{}", call.name)).collect() };
+    calls.iter().enumerate().flat_map(|(n, call)| each(n, call)).collect()
+}
+
+/// After a time in the middle of each call that is made often: work is half done then.
+fn halfway(calls: &[Call]) -> Vec<String> {
+    let often = calls.iter().filter(|c| c.times >= 4);
+    often.map(|c| format!("after:{}#{}", c.name, c.times / 2)).collect()
 }
 
 /// Calls of a day up to the thaw.
@@ -133,11 +132,6 @@ fn died(mut process: Console, code: i32) -> bool {
     status.code().is_none()
 }
 
-/// Whether the run is finished: started again it would be another run.
-fn at_its_end(stage: &Stage) -> bool {
-    stage.state().status == RunStatus::Finished
-}
-
 /// What a share of the places leads to: how often the process died there, and places it went past.
 #[derive(Default)]
 struct Runs {
@@ -174,6 +168,8 @@ fn matrix_calls_a_day_that_dies_around_every_call_finishes() {
         }
         // Not every call comes again after a restart: this day went on to its end. The next one goes on dying.
         finished(&stage);
+        // A world is given up before another one is asked for.
+        drop(stage);
         stage = Stage::new(&Options::default());
     }
     if stage.folder().is_some() {
@@ -193,7 +189,7 @@ fn forward(first: usize) {
         return;
     }
     let mut runs = Runs::default();
-    for place in half(places(of_a_day()), first, 1) {
+    for place in half([places(of_a_day()), halfway(of_a_day())].concat(), first, 1) {
         let stage = Stage::new(&Options::default());
         if runs.count(&place, died(stage.run(Some(&place)), 0)) && !at_its_end(&stage) {
             stage.run(None).expect_code(0);
@@ -285,6 +281,7 @@ fn matrix_calls_a_rollback_that_dies_around_every_call_ends_when_it_is_asked_aga
             continue;
         }
         everything_came_back(&stage);
+        drop(stage);
         stage = left_alone();
     }
     rolls_back(&stage);
@@ -297,7 +294,7 @@ fn rollback(first: usize) {
         return;
     }
     let mut runs = Runs::default();
-    for place in half(places(of_a_rollback()), first, 1) {
+    for place in half([places(of_a_rollback()), halfway(of_a_rollback())].concat(), first, 1) {
         let stage = left_alone();
         if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
             rolls_back(&stage);
