@@ -4,12 +4,15 @@
 //! hung. Files are merged frame by frame. A frame that says `after: N` waits until N facts are in order; among the
 //! frames that may come next the earlier `at` wins, and the main journal wins a tie. So side facts follow the main
 //! facts their writer saw, and a main journal that was taken up again follows the side facts it read.
+//!
+//! A driver that was only slow goes on recording for a moment what it still does, not knowing that it was overtaken.
+//! What can no longer follow then is kept as a note in its place: the record stays readable and says what happened.
 
 use std::path::PathBuf;
 
 use super::reader::{Recovered, TornTail, read, salvage};
 use super::{Header, JournalError, RunFolder};
-use crate::domain::run::Fact;
+use crate::domain::run::{Event, Fact, Level, RunState, apply};
 
 /// Everything a run recorded, in one order.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +117,8 @@ fn merge(path: PathBuf, mut main: Recovered, files: Vec<(PathBuf, Recovered)>) -
 
 fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
     let mut facts: Vec<Fact> = Vec::new();
+    let mut overtaken = streams.len() > 1;
+    let mut state = RunState::default();
     loop {
         let have = facts.len() as u64;
         let mut best: Option<(usize, crate::domain::at::At)> = None;
@@ -131,7 +136,17 @@ fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
         };
         let next = streams[i].facts.next();
         if let Some((fact, _)) = std::mem::replace(&mut streams[i].head, next) {
-            facts.push(Fact { seq: have + 1, ..fact });
+            let mut fact = Fact { seq: have + 1, ..fact };
+            if overtaken && let Err(illegal) = apply(&mut state, &fact) {
+                // Only the main journal's writer can have been overtaken; anything else that does not follow is damage.
+                overtaken = i == 0;
+                if overtaken {
+                    let text = format!("recorded by a driver that was overtaken, and without effect: {illegal}");
+                    fact.event = Event::Note { level: Level::Warn, source: "journal".to_owned(), text };
+                    let _ = apply(&mut state, &fact);
+                }
+            }
+            facts.push(fact);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::reader::recover;
 use super::sample_events::{KINDS, facts, of_kind};
 use super::*;
 use crate::domain::at::At;
-use crate::domain::run::{Actor, Event, Fact, Level};
+use crate::domain::run::{Actor, Cause, Event, Fact, Level, RunStatus};
 
 fn header() -> Header {
     Header::new("run-1", "abc123", "alice", "bastion-2", At(1))
@@ -290,6 +290,29 @@ fn a_driver_that_woke_up_is_merged_by_time() {
     let order: Vec<(u64, i64)> = record.facts.iter().map(|f| (f.seq, f.at.0)).collect();
     assert_eq!(order, [(1, 1), (2, 10), (3, 20), (4, 30), (5, 40)]);
     assert!(JournalWriter::create_side(&folder, &header(), "b").is_err(), "one holder, one file");
+}
+
+#[test]
+fn what_an_overtaken_driver_still_recorded_is_a_note() {
+    let (_dir, folder) = folder();
+    let mut main = JournalWriter::create(&folder, &header()).unwrap();
+    main.append(&[opened()]).unwrap();
+    let (mut side, seen) = JournalWriter::create_side(&folder, &header(), "b").unwrap();
+    assert_eq!(seen.facts.len(), 1);
+    let asked = Event::RollbackOrdered { by: Actor::Operator("bob".into()), cause: Cause::Asked };
+    side.append(&[Fact { event: asked, ..note(2, 20) }]).unwrap();
+    // The driver was slow and starts a step all the same.
+    let started = Event::StepStarted { step: "load".into(), attempt: 1 };
+    main.append(&[note(2, 10), Fact { event: started, ..note(3, 30) }]).unwrap();
+    side.append(&[Fact { event: Event::RolledBack { evidence: vec![], took_ms: 5 }, ..note(3, 40) }]).unwrap();
+    let record = read_run(&folder).unwrap();
+    let state = fold(&record.facts).unwrap();
+    assert_eq!(state.status, RunStatus::RolledBack);
+    assert!(matches!(&record.facts[3].event, Event::Note { text, .. } if text.contains("step_started")), "{record:?}");
+    // Without an overtaking there is no such excuse.
+    std::fs::remove_file(&record.sides[0].path).unwrap();
+    main.append(&[Fact { event: Event::RolledBack { evidence: vec![], took_ms: 5 }, ..note(4, 50) }]).unwrap();
+    assert!(fold(&read_run(&folder).unwrap().facts).is_err());
 }
 
 #[test]

@@ -283,15 +283,21 @@ impl Inverse {
     ) -> Result<Carry, Misfit> {
         let mut clash = if untouched { Clash::None } else { Clash::Merged };
         let mut changed = Vec::new();
+        let mut stays: Vec<&[String]> = Vec::new();
         for (i, field) in self.fields.iter().enumerate() {
             let (have, now) = (&have[i], &now[i]);
             let before = base.map(|b| &b[i]);
+            // A value that stays, stays whole: the other side's city in this side's address is nobody's address.
+            if stays.iter().any(|path| field.path.starts_with(path)) {
+                continue;
+            }
             if now.is(have) || before.is_some_and(|b| b.is(now)) {
                 continue;
             }
             if !before.is_some_and(|b| b.is(have)) {
                 clash = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
                 if wins == Wins::Old {
+                    stays.push(&field.path);
                     continue;
                 }
             }

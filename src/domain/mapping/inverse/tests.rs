@@ -265,6 +265,20 @@ fn a_field_that_both_changed_goes_by_the_rule() {
 }
 
 #[test]
+fn a_value_that_stays_takes_no_part_of_the_other() {
+    let lives = |street: &str, city: &str| item(vec![("address", map(vec![("city", s(city)), ("street", s(street))]))]);
+    let (base, new, old) =
+        (lives("Elm St", "Springfield"), lives("Oak St", "Shelbyville"), lives("Ash St", "Springfield"));
+    let inverse = inverse(std::slice::from_ref(&base));
+    let known = [Some(family(&base)), Some(family(&new))];
+    // The old side's customer moved within the city, the new side's to another one.
+    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), Wins::Old).unwrap();
+    assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(old.clone()), Clash::OldWon));
+    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), Wins::New).unwrap();
+    assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(new), Clash::NewWon));
+}
+
+#[test]
 fn a_state_of_our_own_in_between_is_no_conflict() {
     let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
     let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
