@@ -106,6 +106,9 @@ pub enum Command {
         /// Show what it would do, and change nothing.
         #[arg(long)]
         what_if: bool,
+        /// Take back a run that is finished, too.
+        #[arg(long)]
+        finished: bool,
     },
     /// Approve a step that needs a second person; from another terminal than the console's, under another name.
     Approve {

@@ -84,7 +84,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
-        Command::Rollback { run, what_if } => rollback::rollback(run.as_deref(), what_if, &state_dir()?).await,
+        Command::Rollback { run, what_if, finished } => {
+            rollback::rollback(run.as_deref(), what_if, finished, &state_dir()?).await
+        }
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {
             let vote = match vote {

@@ -12,11 +12,11 @@ use super::world::{self, Seat};
 use crate::config::{self, Config};
 use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, way_back};
+use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, way_back, way_back_in_doubt};
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
-use crate::engine::undo::drained;
-use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, read_run, salvage_run};
+use crate::engine::undo::{ReverseSeat, drained};
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, fold_believable, read_run, salvage_run};
 use crate::ports::Clock;
 use crate::report::offline;
 use crate::snapshot::{Context, Mode, build};
@@ -33,7 +33,9 @@ const FINISH: Duration = Duration::from_secs(30);
 const FENCE_MS: i64 = 120_000;
 
 /// `cutover rollback`.
-pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Result<Exit, Failure> {
+///
+/// A finished run is taken back only when it is asked for by that word: customers have been on the new side for good.
+pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, run)?;
     // A damaged journal is believed up to the damage: going back must stay possible.
     let (record, damage) = match read_run(&folder) {
@@ -43,15 +45,35 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
     for d in &damage {
         say(&format!("warning: {d}; going by what stands before it"));
     }
-    let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+    let (state, illegal) = fold_believable(&record.facts);
+    if let Some(e) = &illegal {
+        say(&format!("warning: {e}; going by what stands before it"));
+    }
+    let damaged = illegal.is_some() || !damage.is_empty();
     let plan = read_plan(&folder)?;
     if what_if {
         describe(&folder, &plan, &state).await;
         return Ok(Exit::Finished);
     }
+    if state.status == RunStatus::Finished && !finished {
+        let (plan, id) = (&state.plan, folder.id());
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "run {id} of {plan} is finished: customers were left on the new side. To take it back all the same: \
+                 `cutover rollback {id} --finished`, after a look at `cutover rollback {id} --what-if`"
+            ),
+        ));
+    }
     if state.status == RunStatus::RolledBack {
         say("this run is rolled back already");
         return late(&folder, &plan, &state).await;
+    }
+    if ended_world(&folder, &plan).await {
+        say(
+            "this run was a rehearsal and its stores have ended with it: nothing stands anywhere that could be taken back",
+        );
+        return Ok(Exit::Finished);
     }
     let seat = Seat::here();
     let order = Ask::RollBack { by: seat.name() };
@@ -62,7 +84,37 @@ pub async fn rollback(run: Option<&str>, what_if: bool, state_dir: &Path) -> Res
         }
         say("the console took the order but does not finish; going back from here");
     }
-    by_hand(&folder, &plan, state, &seat).await
+    by_hand(&folder, &plan, (state, damaged), &seat).await
+}
+
+/// Whether there may be writes of the new side to carry. A damaged record may have lost the thaw, so then the target is
+/// asked whether it captures.
+async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &ReverseSeat) -> bool {
+    if possible(plan, state) || !damaged || !plan.reverse.enabled {
+        return possible(plan, state);
+    }
+    let armed = async { (reverse)().await.ok()?.outbox.armed(&plan.tables).await.ok() };
+    match tokio::time::timeout(PATIENCE * 10, armed).await.ok().flatten() {
+        Some(armed) => armed,
+        None => {
+            say("warning: the record is damaged and the target does not answer: whether customers wrote on the new \
+                 side is not known; run `cutover rollback` again once it does");
+            false
+        }
+    }
+}
+
+/// Whether the run was a rehearsal whose world is gone: nothing listens any more where its parameters were kept.
+async fn ended_world(folder: &RunFolder, plan: &Plan) -> bool {
+    if plan.environment != "rehearsal" {
+        return false;
+    }
+    let Ok(config) = saved_config(folder) else { return false };
+    let endpoint =
+        config.connections.aws.and_then(|aws| aws.endpoints.ssm).and_then(|url| url.parse::<http::Uri>().ok());
+    let Some(at) = endpoint.as_ref().and_then(http::Uri::authority) else { return false };
+    let answer = tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect(at.as_str())).await;
+    matches!(answer, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// After a rollback: writes that reached the new side later are carried too.
@@ -135,7 +187,12 @@ async fn follow(folder: &RunFolder) -> Option<Exit> {
 
 /// Goes back from this process: values by version from the places' history, facts into the journal if its lock
 /// is free, into a side journal if a hanging console still holds it.
-async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) -> Result<Exit, Failure> {
+async fn by_hand(
+    folder: &RunFolder,
+    plan: &Plan,
+    (state, damaged): (RunState, bool),
+    seat: &Seat,
+) -> Result<Exit, Failure> {
     let config = saved_config(folder)?;
     let lock = folder.lock(&Holder::me(&seat.operator, &seat.host)).ok();
     let machine = MachineClock::default();
@@ -160,7 +217,9 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
             None
         }
     };
-    let way = way_back(plan, &state);
+    let way = if damaged { way_back_in_doubt(plan, &state) } else { way_back(plan, &state) };
+    let began = std::time::Instant::now();
+    say(&format!("going back from here: {} switches to restore and read back", way.actions().count()));
     let teller = Teller { journal: Mutex::new((journal, state.clone())), machine };
     if state.status != RunStatus::RollingBack {
         teller.tell(Event::RollbackOrdered { by: Actor::Terminal(seat.name()), cause: Cause::Asked });
@@ -170,7 +229,7 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
     // A console that hangs or sleeps must hear of it before it decides which side's value is the newer one; the
     // switches do not wait for it.
     let marked = async {
-        if possible(plan, &state) {
+        if possible(plan, &state) || (damaged && plan.reverse.enabled) {
             let told = async {
                 let ports = (undo.reverse)().await?;
                 ports.outbox.go_back().await.map_err(|e| e.to_string())
@@ -190,11 +249,17 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
         pass: format!("{}-{}", state.last_seq, std::process::id()),
     };
     let (mut report, ()) = tokio::join!(way_back.go(&way), marked);
+    if report.stuck.is_empty() {
+        say(&format!("every switch is back and read back, in {}", crate::domain::at::brief(report.took_ms)));
+    }
+    if !report.stuck.is_empty() {
+        say(&format!("{} switches are NOT back; what to do is said at the end", report.stuck.len()));
+    }
     let carried = async {
-        if !possible(plan, &state) {
+        if !may_carry(plan, &state, damaged, &undo.reverse).await {
             return Drained::default();
         }
-        say("the switches are back; carrying writes of the new side back");
+        say("carrying writes of the new side back");
         Box::pin(drained(plan, &undo.reverse, &teller, &*clock)).await
     };
     let fenced = async {
@@ -205,6 +270,7 @@ async fn by_hand(folder: &RunFolder, plan: &Plan, state: RunState, seat: &Seat) 
     let (carried, ()) = tokio::join!(carried, fenced);
     report.evidence.extend(carried.evidence);
     report.stuck.extend(carried.left);
+    report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
     if report.stuck.is_empty() {
         teller.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {

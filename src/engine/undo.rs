@@ -90,8 +90,11 @@ async fn serve(ports: UndoPorts, mut wires: Wires) {
         // The dispatcher journals the order; only a run that is already back has nothing to do.
         wires.crew.goes_back();
         wires.crew.cancel_step();
+        let began = std::time::Instant::now();
         let mut report = go_back(&ports, &mut wires).await;
         carry_back(&ports, &wires, &mut report).await;
+        // Customers' writes belong to it: a rollback has not ended before they are carried.
+        report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         wires.crew.rolled_back();
         let event = if report.stuck.is_empty() {
             Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence }
@@ -118,9 +121,7 @@ pub async fn drained(plan: &Plan, seat: &ReverseSeat, tell: &dyn UndoTell, clock
     match seat().await {
         Ok(ports) => drain(plan, &ports, tell, clock).await,
         Err(why) => Drained {
-            left: vec![format!(
-                "writes of the new side are not carried back ({why}); the switches are back; run `cutover rollback` again"
-            )],
+            left: vec![format!("writes of the new side are not carried back ({why}); run `cutover rollback` again")],
             ..Drained::default()
         },
     }

@@ -29,6 +29,15 @@ pub use writer::JournalWriter;
 
 use crate::domain::run::{Fact, IllegalTransition, RunState, apply};
 
+/// Folds facts as far as they follow one another, with the first one that does not. Only for the way back, which must
+/// stay possible whatever a record says.
+#[must_use]
+pub fn fold_believable(facts: &[Fact]) -> (RunState, Option<IllegalTransition>) {
+    let mut state = RunState::default();
+    let wrong = facts.iter().find_map(|fact| apply(&mut state, fact).err());
+    (state, wrong)
+}
+
 /// Folds facts into the state they lead to.
 ///
 /// # Errors

@@ -126,6 +126,44 @@ fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
 }
 
 #[test]
+fn a_damaged_record_does_not_keep_writes_from_coming_back() {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    let before = stage.written_on_the_new_side();
+    while stage.written_on_the_new_side() < before + 40 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // A bit flips in what was recorded before the freeze: nothing after it is believed, the thaw among it.
+    let path = stage.folder().unwrap().journal();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let place = text.find(r#""type":"step_started","step":"freeze""#).expect("the freeze");
+    bytes[place + 10] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut rollback = stage.start(&["rollback"], None);
+    rollback.expect_code(3);
+    assert!(rollback.words().contains("going by what stands before it"), "{}", rollback.words());
+    stage.expect_old_values();
+    let verdict = stage.expect_nothing_lost(Side::Old);
+    assert!(verdict.tally.new >= 60, "nobody wrote on the new side: {verdict}");
+    assert_eq!(stage.rows("cutover.outbox"), 0);
+}
+
+#[test]
+fn a_finished_run_is_taken_back_only_when_that_is_said() {
+    let stage = Stage::new(&Options::default());
+    stage.run(None).expect_code(0);
+    let mut refused = stage.start(&["rollback"], None);
+    refused.expect_code(2);
+    assert!(refused.words().contains("--finished"), "{}", refused.words());
+    assert_eq!(stage.state().status, RunStatus::Finished, "nothing was begun");
+    stage.start(&["rollback", "--finished"], None).expect_code(3);
+    stage.expect_old_values();
+    stage.expect_nothing_lost(Side::Old);
+}
+
+#[test]
 fn a_rollback_that_is_killed_while_it_carries_goes_on_when_it_is_asked_again() {
     let (stage, mut console) = let_in();
     console.signal(Signal::KILL);

@@ -23,7 +23,7 @@ pub use event::{
 };
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
-pub use rollback::{UndoAction, WayBack, way_back};
+pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
 pub use state::{
     Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus,
     SwitchState, TableState,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{RunState, Standing};
+use super::state::{RunState, Standing, SwitchState};
 use crate::domain::plan::Plan;
 
 /// One action of the way back.
@@ -47,12 +47,25 @@ impl WayBack {
 /// customers must not write while some readers still look at the other side.
 #[must_use]
 pub fn way_back(plan: &Plan, state: &RunState) -> WayBack {
+    back(plan, state, false)
+}
+
+/// The way back when the record is damaged: every switch of the plan may have been moved by what cannot be read any
+/// more, so each is restored, or named if nothing that can be read says what stood there.
+#[must_use]
+pub fn way_back_in_doubt(plan: &Plan, state: &RunState) -> WayBack {
+    back(plan, state, true)
+}
+
+fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> WayBack {
+    let unknown = SwitchState::default();
     let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
     let mut traffic: Vec<(u64, UndoAction)> = Vec::new();
     let mut thaw = Vec::new();
     for switch in &plan.switches {
-        let Some(s) = state.switches.get(&switch.id) else { continue };
-        if !matches!(s.standing, Standing::New | Standing::Unknown) {
+        let found = state.switches.get(&switch.id).or(in_doubt.then_some(&unknown));
+        let Some(s) = found else { continue };
+        if !in_doubt && !matches!(s.standing, Standing::New | Standing::Unknown) {
             continue;
         }
         let is_freeze = freeze == Some(switch.id.as_str());

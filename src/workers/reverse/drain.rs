@@ -245,7 +245,7 @@ impl Draining<'_> {
             };
             drained.left.push(format!(
                 "{}: {left} writes of the new side are not carried back ({because}); \
-                 the switches are back; run `cutover rollback` again to go on carrying",
+                 run `cutover rollback` again to go on carrying",
                 table.id
             ));
         }
