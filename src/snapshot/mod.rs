@@ -337,7 +337,10 @@ pub struct SwitchRow {
     pub standing: Standing,
     /// When it was last read back.
     pub read_at: Option<At>,
-    /// Captured version.
+    /// Whether the value to go back to was captured.
+    #[serde(default)]
+    pub captured: bool,
+    /// Captured version; a place may have none (a stage variable has not).
     pub version: Option<i64>,
 }
 
@@ -346,7 +349,7 @@ pub struct SwitchRow {
 pub struct Lamp {
     /// `COPY`, `LAG`, `VERIFY`, `ERR`, `SWITCH`, `GATES`, `ROLLBACK`.
     pub word: String,
-    /// What it says: `0.8s`, `3 open`, `ARMED ~1s`.
+    /// What it says: `0.8s`, `3 open`, `READY ~1s`.
     pub text: String,
     /// How it stands.
     pub health: Health,
@@ -355,9 +358,9 @@ pub struct Lamp {
 /// The way back, priced.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rollback {
-    /// Whether it is open: `ok` when armed or not needed yet, `look`/`unknown` when something is missing.
+    /// Whether it is open: `ok` when ready or not needed yet, `look`/`unknown` when something is missing.
     pub health: Health,
-    /// One line: `ARMED ~1s, 0 writes at risk`.
+    /// One line: `READY ~1s 0 at risk`.
     pub text: String,
     /// What pressing the key would do now, in order.
     pub actions: Vec<String>,

@@ -94,13 +94,13 @@ fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Opt
                 return (health, text);
             }
             match at_risk {
-                Some(0) => (Health::Ok, format!("ARMED {about} 0 at risk")),
-                Some(n) => (Health::Look, format!("ARMED {} writes stay behind", human(n))),
-                None => (Health::Unknown, format!("ARMED {about} ? at risk")),
+                Some(0) => (Health::Ok, format!("READY {about} 0 at risk")),
+                Some(n) => (Health::Look, format!("READY {} writes stay behind", human(n))),
+                None => (Health::Unknown, format!("READY {about} ? at risk")),
             }
         }
         // Nothing was changed: going back is stopping, and needs no value.
-        _ if way.is_empty() && !arm_done => (Health::Ok, "ARMED nothing to undo".to_owned()),
+        _ if way.is_empty() && !arm_done => (Health::Ok, "READY nothing to undo".to_owned()),
         Readiness::NotReady { why } => {
             (if way.is_empty() { Health::Look } else { Health::Fail }, format!("NOT READY: {why}"))
         }
@@ -117,18 +117,18 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
         ReverseState::Running { at } if cx.measured.at.since(*at) <= REVERSE_LASTS_MS => {
             let unfit: u64 = reverse.tables.values().map(|t| t.unfit).sum();
             if unfit > 0 {
-                return Some((Health::Look, format!("ARMED {} cannot come back", human(unfit))));
+                return Some((Health::Look, format!("READY {} cannot come back", human(unfit))));
             }
             // What waits is carried after the switches are back; it costs time, and nothing is lost.
             let waits = reverse.waiting();
             let seconds = seconds_to_carry(waits, reverse.rate);
-            (waits > 0).then(|| (Health::Ok, format!("ARMED {} at risk ~{seconds}s", human(waits))))
+            (waits > 0).then(|| (Health::Ok, format!("READY {} at risk ~{seconds}s", human(waits))))
         }
         ReverseState::Running { at } | ReverseState::Down { since: at, .. } => {
             Some((Health::Fail, format!("REVERSE DOWN {}: {risk} at risk", age(cx.measured.at.since(*at)))))
         }
-        ReverseState::Armed { .. } => Some((Health::Look, format!("ARMED {risk} not carried yet"))),
-        ReverseState::NotReady { .. } => Some((Health::Look, format!("ARMED {risk} stay: no reverse"))),
+        ReverseState::Armed { .. } => Some((Health::Look, format!("READY {risk} not carried yet"))),
+        ReverseState::NotReady { .. } => Some((Health::Look, format!("READY {risk} stay: no reverse"))),
     }
 }
 

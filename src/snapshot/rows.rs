@@ -197,6 +197,7 @@ pub(super) fn switch_row(state: &RunState, switch: &Switch) -> SwitchRow {
         new: switch.to_label(),
         standing: found.map_or(Standing::Old, |s| s.standing),
         read_at: found.and_then(|s| s.read_at),
+        captured: found.is_some_and(|s| s.captured),
         version: found.and_then(|s| s.captured_version),
     }
 }

@@ -138,12 +138,12 @@ fn a_broken_gate_shows_no_held_time_even_if_the_journal_lags() {
 #[test]
 fn rollback_is_priced() {
     let s = snapshot(Moment::Frozen);
-    assert_eq!(s.rollback.text, "ARMED ~1s 0 at risk");
+    assert_eq!(s.rollback.text, "READY ~1s 0 at risk");
     assert_eq!(s.rollback.estimate_ms, Some(880), "two waves, each written and read back");
     assert_eq!(s.rollback.at_risk, Some(0), "nothing was accepted on the new side");
     assert!(s.rollback.actions.iter().any(|a| a == "then allow writes: /app/orders/read_only -> false (version 4)"));
     let s = snapshot(Moment::Switched);
-    assert_eq!((s.rollback.text.as_str(), s.rollback.health), ("ARMED 12 writes stay behind", Health::Look));
+    assert_eq!((s.rollback.text.as_str(), s.rollback.health), ("READY 12 writes stay behind", Health::Look));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn rollback_that_is_not_proven_is_not_green() {
     state.decided = Some(T0);
     state.downtime.refused = Some(T0);
     state.downtime.accepted = Some(T0);
-    assert_eq!(back(&state, &m), says("ARMED ~1s ? at risk", Health::Unknown));
+    assert_eq!(back(&state, &m), says("READY ~1s ? at risk", Health::Unknown));
     state.switches.get_mut("writes").unwrap().captured = false;
     assert_eq!(back(&state, &m), says("NOT READY: 1 not captured", Health::Fail));
 }

@@ -47,7 +47,7 @@ pub enum Action {
     ViewLog,
     /// The focused pane fills the screen, or no longer.
     Zoom,
-    /// The view stands still, or no longer; the run goes on.
+    /// The screen is held at this moment, or live again; the run goes on. No freeze of writes.
     Freeze,
     /// The next pane.
     FocusNext,
@@ -230,7 +230,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::SeekForward, "seek_forward", &["]", "right"], "on", "ten seconds on", G::Replay, 9),
         row(A::SeekBack, "seek_back", &["[", "left"], "back", "ten seconds back", G::Replay, 9),
         row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or not", G::Screen, 12),
-        row(A::Freeze, "freeze_view", &["f"], "freeze view", "the view stands still; the run goes on", G::Screen, 0),
+        row(A::Freeze, "hold_screen", &["f"], "hold screen", "hold the screen at this moment, or go live; the run goes on", G::Screen, 0),
         row(A::Palette, "palette", &[":"], "command", "actions by name", G::Screen, 8),
         row(A::Filter, "filter", &["/"], "filter", "show only lines that hold a text", G::Screen, 13),
         row(A::Level, "level", &["e"], "level", "least level of the log: info, warn, error", G::Screen, 0),

@@ -59,8 +59,12 @@ fn switches(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     lines.push(Line::default());
     lines.push(Line::new(" What each would become", Tone::Strong));
     for s in &snapshot.switches {
-        let version = s.version.map_or_else(|| "not captured".to_owned(), |v| format!("captured at version {v}"));
-        let text = format!("   {}: {} -> {}   {version}", s.title, s.old, s.new);
+        let captured = match (s.captured, s.version) {
+            (false, _) => "not captured".to_owned(),
+            (true, None) => "captured".to_owned(),
+            (true, Some(v)) => format!("captured at version {v}"),
+        };
+        let text = format!("   {}: {} -> {}   {captured}", s.title, s.old, s.new);
         lines.push(Line::plain(text).cut(width));
     }
     lines.push(Line::default());

@@ -46,11 +46,18 @@ pub(super) fn t_clock(snapshot: &Snapshot) -> String {
     format!("T{sign}{}", hms(ms.saturating_abs()))
 }
 
+/// `00:05`, `01:34`, `01:00:05`: minutes stand even when there are none.
+fn refused_for(ms: i64) -> String {
+    let text = hms(ms);
+    text.strip_prefix("00:").unwrap_or(&text).to_owned()
+}
+
 /// Marks that must be seen whatever else is on the line, most important first.
 fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     let mut marks = Vec::new();
     if let Some(since) = state.frozen {
-        marks.push((format!("VIEW FROZEN {}", since.clock()), Tone::Banner));
+        // Never the word freeze: that is what is done to writes.
+        marks.push((format!("SCREEN HELD {}", since.clock()), Tone::Banner));
     }
     if !snapshot.journal.ok && snapshot.version > 0 && !matches!(snapshot.mode, Mode::Replay { .. }) {
         marks.push(("JOURNAL FAIL".to_owned(), Tone::Bad));
@@ -59,11 +66,7 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
         && let Some(ms) = snapshot.downtime_running_ms
     {
         // Customers are locked out: this clock is never further away than the first line.
-        let text = format!(
-            "WRITES REFUSED {} of {}",
-            hms(ms).trim_start_matches("00:"),
-            words::length(snapshot.downtime_budget_ms)
-        );
+        let text = format!("WRITES REFUSED {} of {}", refused_for(ms), words::length(snapshot.downtime_budget_ms));
         let over = ms * 2 >= snapshot.downtime_budget_ms;
         marks.push((text, if over { Tone::Bad } else { Tone::Warn }));
     }
@@ -94,11 +97,20 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
     let clock = format!("{}  {} UTC", t_clock(snapshot), snapshot.now.clock());
     let width = usize::from(row.width);
     let room = width.saturating_sub(clock.width() + 2);
-    let marks = marks(snapshot, state);
+    let mut marks = marks(snapshot, state);
     let env = environment(snapshot);
     let name = if snapshot.plan.is_empty() { "?" } else { snapshot.plan.as_str() };
-    let marks_width: usize = marks.iter().map(|(m, _)| m.width() + 1).sum();
-    let fixed = env.width() + 1 + marks_width;
+    let total = |marks: &[(String, Tone)]| env.width() + 1 + marks.iter().map(|(m, _)| m.width() + 1).sum::<usize>();
+    if let Some(since) = state.frozen {
+        let (at, key) = (since.clock(), key_label(Action::Freeze, state));
+        for text in [format!("SCREEN HELD {at}, {key} for live"), format!("SCREEN HELD {at}"), format!("HELD {at}")] {
+            marks[0].0 = text;
+            if total(&marks) + 5 <= room {
+                break;
+            }
+        }
+    }
+    let fixed = total(&marks);
     let brand = if "CUTOVER ".len() + name.width() + 1 + fixed <= room { "CUTOVER " } else { "" };
     let name = fit(name, room.saturating_sub(fixed + brand.len() + 1).max(4));
     let mut line = Line::new(brand, Tone::Dim).then(format!("{name} "), Tone::Strong);
@@ -158,10 +170,10 @@ pub(super) fn lamp_text(lamp: &Lamp, at_risk: Option<u64>, width: usize) -> Stri
             return plain;
         }
         match at_risk {
-            Some(n) if n > 0 && text.starts_with("ARMED") => {
+            Some(n) if n > 0 && text.starts_with("READY") => {
                 return fit(&format!("{word} RISK {}", words::human(n)), width);
             }
-            None if text.starts_with("ARMED") => return fit(&format!("{word} RISK ?"), width),
+            None if text.starts_with("READY") => return fit(&format!("{word} RISK ?"), width),
             _ if text.starts_with('?') => return fit(&format!("{word} ?"), width),
             _ => {}
         }
@@ -281,12 +293,19 @@ mod tests {
         assert_eq!(t(&lamp("LAG", "02:30", Health::Fail), 12), "LAG FAIL");
         assert_eq!(t(&lamp("VERIFY", "3 open", Health::Look), 13), "VERIFY 3 open");
         assert_eq!(t(&lamp("ERR", "12.50%", Health::Fail), 13), "ERR FAIL");
-        assert_eq!(t(&lamp("ROLLBACK", "ARMED ~1s 0 at risk", Health::Ok), 18), "ROLLBACK ARMED ~1s");
+        assert_eq!(t(&lamp("ROLLBACK", "READY ~1s 0 at risk", Health::Ok), 18), "ROLLBACK READY ~1s");
         assert_eq!(t(&lamp("ROLLBACK", "NOT READY: values not captured", Health::Look), 18), "ROLLBACK NOT READY");
-        let risky = lamp("ROLLBACK", "ARMED 12 writes stay behind", Health::Look);
+        let risky = lamp("ROLLBACK", "READY 12 writes stay behind", Health::Look);
         assert_eq!(lamp_text(&risky, Some(12), 18), "ROLLBACK RISK 12");
-        assert_eq!(lamp_text(&lamp("ROLLBACK", "ARMED ~1s ? at risk", Health::Unknown), None, 18), "ROLLBACK RISK ?");
+        assert_eq!(lamp_text(&lamp("ROLLBACK", "READY ~1s ? at risk", Health::Unknown), None, 18), "ROLLBACK RISK ?");
         assert_eq!(t(&lamp("ROLLBACK", "?", Health::Unknown), 18), "ROLLBACK ?");
+    }
+
+    #[test]
+    fn minutes_of_a_refusal_stay_when_there_are_none() {
+        assert_eq!(refused_for(5_000), "00:05");
+        assert_eq!(refused_for(94_200), "01:34");
+        assert_eq!(refused_for(3_605_000), "01:00:05");
     }
 
     #[test]

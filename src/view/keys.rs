@@ -106,7 +106,7 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
 }
 
 /// Whether letters are text now.
-fn takes_text(state: &ViewState) -> bool {
+pub(super) fn takes_text(state: &ViewState) -> bool {
     match state.top() {
         Some(
             Modal::Confirm { word: Some(_), .. }

@@ -3,9 +3,10 @@
 use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
 
-use super::action::{ACTIONS, Action, Group, availability, key_label, pretty};
+use super::action::{ACTIONS, Action, ActionInfo, Group, availability, chord_label, key_label, pretty};
 use super::canvas::{Canvas, Line, fit, pad, wrap};
 use super::evidence;
+use super::keys::takes_text;
 use super::runbook;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
@@ -226,9 +227,8 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     if let Some(reason) = step.reason.as_ref().filter(|_| !matches!(step.need, Some(Need::Word(_)))) {
         lines.extend(wrap(reason, width.saturating_sub(4)).into_iter().take(2).map(|l| Line::plain(format!("  {l}"))));
     }
-    let undo = format!("{}{}", if step.mark == StepMark::Switch { "R R at any time: " } else { "" }, step.undo);
-    let key = key_label(Action::Rollback, state);
-    lines.push(labelled("undo", &undo.replacen("R R", &format!("{key} {key}"), 1), width));
+    let at_any_time = if step.mark == StepMark::Switch { rollback_presses(state) } else { String::new() };
+    lines.push(labelled("undo", &format!("{at_any_time}{}", step.undo), width));
     lines.push(labelled("rollback", &snapshot.rollback.text, width));
     lines.push(Line::default());
     for s in snapshot.steps.iter().take(step.number.saturating_sub(1)).filter(|s| s.mark == StepMark::Gate) {
@@ -263,6 +263,13 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     lines
 }
 
+/// `R R at any time: `, or where a word is typed, and a letter is text, the key that works there.
+fn rollback_presses(state: &ViewState) -> String {
+    let key = if takes_text(state) { chord_label(Action::Rollback, state) } else { key_label(Action::Rollback, state) };
+    let first = if takes_text(state) && key.chars().count() == 1 { "Esc, then " } else { "" };
+    format!("{first}{key} {key} at any time: ")
+}
+
 fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, width: usize) -> Line {
     let verb = match step.kind.as_str() {
         "switch" => "Switch",
@@ -289,18 +296,33 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, 
     button_span(line, verb, button == Button::Go)
 }
 
-/// Actions whose name or text holds every word of what was typed, in the order of the table.
+/// Actions found by what was typed, the first being what Enter runs: names that begin so, then names with words that
+/// begin so, then whatever holds every word in its name or text; within that, the order of the table.
+///
+/// Rollback is the last of its kind and found by its name only: nobody may come to it by typing something else.
 #[must_use]
 pub fn palette_matches(typed: &str) -> Vec<Action> {
-    let words: Vec<String> = typed.to_lowercase().split_whitespace().map(str::to_owned).collect();
-    ACTIONS
+    let typed = typed.trim().to_lowercase().replace('_', " ");
+    let mut found: Vec<(u8, bool, Action)> = ACTIONS
         .iter()
-        .filter(|i| {
-            let hay = format!("{} {} {}", i.name.replace('_', " "), i.name, i.text).to_lowercase();
-            words.iter().all(|w| hay.contains(w.as_str()))
-        })
-        .map(|i| i.action)
-        .collect()
+        .filter_map(|i| Some((palette_rank(i, &typed)?, i.action == Action::Rollback, i.action)))
+        .collect();
+    found.sort_by_key(|(rank, rollback, _)| (*rank, *rollback));
+    found.into_iter().map(|(_, _, action)| action).collect()
+}
+
+/// How well an action fits, small is better; absent when it does not.
+fn palette_rank(info: &ActionInfo, typed: &str) -> Option<u8> {
+    let name = info.name.replace('_', " ");
+    if name.starts_with(typed) || name.replace(' ', "").starts_with(typed) {
+        return Some(0);
+    }
+    let words = || typed.split_whitespace();
+    if words().all(|w| name.split(' ').any(|part| part.starts_with(w))) {
+        return Some(1);
+    }
+    let hay = format!("{name} {}", info.text.to_lowercase());
+    (info.action != Action::Rollback && words().all(|w| hay.contains(w))).then_some(2)
 }
 
 fn action_line(action: Action, snapshot: &Snapshot, state: &ViewState, width: usize) -> Line {
@@ -335,7 +357,7 @@ pub(super) fn help_lines(
     let needle = search.to_lowercase();
     let mut lines = Vec::new();
     for group in Group::ALL {
-        let rows: Vec<&super::action::ActionInfo> = ACTIONS
+        let rows: Vec<&ActionInfo> = ACTIONS
             .iter()
             .filter(|i| i.group == group)
             .filter(|i| needle.is_empty() || i.name.contains(&needle) || i.text.to_lowercase().contains(&needle))
@@ -378,12 +400,51 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_box_names_a_rollback_key_that_works_in_it() {
+        let asks = |word: Option<&str>, keys: &[&str]| {
+            let modal = Modal::Confirm {
+                step: "writes".into(),
+                word: word.map(str::to_owned),
+                typed: String::new(),
+                button: Button::Cancel,
+                drawn_ms: None,
+            };
+            let mut state = ViewState { modals: vec![modal], ..ViewState::default() };
+            if !keys.is_empty() {
+                state.keys.insert(Action::Rollback, keys.iter().map(|k| (*k).to_owned()).collect());
+            }
+            rollback_presses(&state)
+        };
+        assert_eq!(asks(None, &[]), "R R at any time: ");
+        assert_eq!(asks(Some("orders"), &[]), "Ctrl-R Ctrl-R at any time: ");
+        assert_eq!(asks(Some("orders"), &["X", "f9"]), "F9 F9 at any time: ");
+        assert_eq!(asks(Some("orders"), &["X"]), "Esc, then X X at any time: ");
+    }
+
+    #[test]
     fn the_palette_finds_by_words() {
         assert_eq!(palette_matches("").len(), ACTIONS.len());
-        assert_eq!(palette_matches("roll_back"), [Action::Rollback]);
-        assert_eq!(palette_matches("captured value"), [Action::Rollback]);
+        for typed in ["roll", "roll_back", "roll back", "rollback", "Roll"] {
+            assert_eq!(palette_matches(typed), [Action::Rollback], "{typed}");
+        }
+        assert_eq!(palette_matches("full comparison"), [Action::ViewVerify]);
         assert!(palette_matches("worker").contains(&Action::MoreWorkers));
         assert!(palette_matches("zzz").is_empty());
+    }
+
+    #[test]
+    fn nobody_comes_to_rollback_by_typing_something_else() {
+        assert_eq!(palette_matches("").last(), Some(&Action::Rollback));
+        assert_eq!(palette_matches("ver")[0], Action::ViewVerify);
+        assert_eq!(palette_matches("r")[0], Action::Retry);
+        assert_eq!(palette_matches("b")[0], Action::Bottom);
+        assert!(palette_matches("b").contains(&Action::Rollback));
+        for typed in ["ver", "every", "captured value", "switch", "old", "a"] {
+            assert!(!palette_matches(typed).contains(&Action::Rollback), "{typed}");
+        }
+        // The name first, then a word of the name, then the text.
+        assert_eq!(palette_matches("work"), [Action::MoreWorkers, Action::FewerWorkers, Action::Pause]);
+        assert_eq!(palette_matches("le")[..2], [Action::Left, Action::Level]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
         phase = format!("{phase} {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title);
     }
     if state.frozen.is_some() {
-        phase = format!("FROZEN {phase}");
+        phase = format!("HELD {phase}");
     }
     if let Some(mode) = mode_words(snapshot.mode) {
         phase = format!("{mode} {phase}");

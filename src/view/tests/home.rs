@@ -68,9 +68,25 @@ fn recordings_rehearsals_and_watchers_are_marked() {
     state.read_only = Some("bob drives".into());
     state.frozen = Some(snapshot.wall);
     let line = head(&snapshot, &state);
-    for part in ["REPLAY x8", "READ ONLY", "VIEW FROZEN", "UTC"] {
+    for part in ["REPLAY x8", "READ ONLY", "SCREEN HELD", "UTC"] {
         assert!(line.contains(part), "{part}: {line}");
     }
+}
+
+#[test]
+fn a_held_screen_says_how_it_goes_live_and_never_speaks_of_freezing() {
+    let mut snapshot = snapshot(Moment::Loading);
+    let mut state = ViewState { frozen: Some(snapshot.wall), ..ViewState::default() };
+    let head = |s: &Snapshot, v: &ViewState| screen(s, v, 80, 24).lines().next().unwrap_or_default().to_owned();
+    let line = head(&snapshot, &state);
+    assert!(line.contains(&format!("SCREEN HELD {}, f for live", snapshot.wall.clock())), "{line}");
+    assert!(!line.contains("FR"), "{line}");
+    state.keys.insert(crate::view::Action::Freeze, vec!["f7".into()]);
+    assert!(head(&snapshot, &state).contains(", F7 for live"));
+    // Where the lock-out runs there is no room for the key; its time stays whole.
+    snapshot.downtime_running_ms = Some(5_000);
+    let line = head(&snapshot, &state);
+    assert!(line.contains("] HELD 00:53:16 ") && line.contains("WRITES REFUSED 00:05 of 5m"), "{line}");
 }
 
 #[test]

@@ -36,6 +36,18 @@ fn switches_once_they_moved() {
 }
 
 #[test]
+fn a_switch_may_be_captured_without_a_version() {
+    let state = ViewState { view: View::Switches, ..ViewState::default() };
+    let mut s = snapshot(Moment::Switched);
+    assert!(s.switches.iter().all(|s| s.captured));
+    s.switches[1].version = None;
+    s.switches[2].captured = false;
+    let text = screen(&s, &state, 80, 24);
+    let ends = |what: &str| text.lines().filter(|l| l.trim_end_matches([' ', '|']).ends_with(what)).count();
+    assert_eq!((ends("captured at version 4"), ends("   captured"), ends("not captured")), (1, 1, 1), "{text}");
+}
+
+#[test]
 fn zoom_fills_the_body_with_the_focused_pane() {
     let state = ViewState { zoom: true, focus: Pane::Evidence, ..ViewState::default() };
     insta::assert_snapshot!("zoom_80_evidence", screen(&snapshot(Moment::Gate), &state, 80, 24));
