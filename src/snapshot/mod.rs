@@ -374,6 +374,9 @@ pub struct Rollback {
     /// Whether these writes are carried back by the rollback itself.
     #[serde(default)]
     pub carries: bool,
+    /// What a rollback that was ordered has done and is doing; empty before.
+    #[serde(default)]
+    pub course: Vec<Deed>,
     /// When stuck: what to do by hand.
     pub stuck: Vec<String>,
     /// Ordered, and how long ago it began or how long it took.
@@ -381,6 +384,18 @@ pub struct Rollback {
     /// What was read back at its end.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+}
+
+/// One thing a rollback does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deed {
+    /// What, and once it is done what was read back.
+    pub text: String,
+    /// Whether it is done: read back, or counted.
+    pub done: bool,
+    /// Whether it is the carrying of what customers wrote on the new side.
+    #[serde(default)]
+    pub writes: bool,
 }
 
 /// One success criterion.

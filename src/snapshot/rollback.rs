@@ -3,10 +3,11 @@
 use super::build::Context;
 use super::what_if::what_if;
 use super::words::{age, human, with_unit};
-use super::{Health, Rollback};
+use super::{Deed, Health, Rollback};
 use crate::domain::gauge::{Phase, Readiness, ReverseState};
 use crate::domain::plan::StepKind;
-use crate::domain::run::{RunStatus, StepStatus, WayBack, way_back};
+use crate::domain::plan::Switch;
+use crate::domain::run::{RunStatus, Standing, StepStatus, WayBack, way_back};
 
 /// A proof of readiness older than this proves nothing, in milliseconds.
 const PROOF_LASTS_MS: i64 = 120_000;
@@ -35,6 +36,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
         health,
         text,
         actions,
+        course: course(cx),
         estimate_ms,
         at_risk,
         carries: cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS),
@@ -136,6 +138,72 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
 fn seconds_to_carry(waiting: u64, rate: f64) -> u64 {
     let rate = if rate >= 1.0 { rate } else { 50.0 };
     ((waiting as f64 / rate).ceil() as u64).max(1)
+}
+
+/// What an ordered rollback has done and is doing: switches by what was read back of them, then the writes.
+fn course(cx: &Context<'_>) -> Vec<Deed> {
+    let Some(ordered) = cx.state.rollback.as_ref().map(|r| r.ordered) else { return Vec::new() };
+    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
+    let (thaw, traffic): (Vec<&Switch>, Vec<&Switch>) =
+        cx.plan.switches.iter().partition(|s| freeze == Some(s.id.as_str()));
+    let mut deeds: Vec<Deed> = Vec::new();
+    for switch in traffic.into_iter().chain(thaw) {
+        let Some(found) = cx.state.switches.get(&switch.id) else { continue };
+        let before = if freeze == Some(switch.id.as_str()) { "allow writes: " } else { "" };
+        let place = switch.place();
+        let to = super::rows::switch_row(cx.state, switch).old;
+        let deed = match (found.standing, found.read_at) {
+            (Standing::Restored, Some(at)) if at >= ordered => {
+                Deed { text: format!("{before}{place} -> {to}, read back {}", at.clock()), done: true, writes: false }
+            }
+            // Nothing had to be done: it stood there when the order came.
+            (Standing::Old | Standing::Restored, _) => continue,
+            (Standing::New | Standing::Unknown, _) if !found.captured => {
+                Deed { text: format!("BY HAND: {place} was never captured"), ..Deed::default() }
+            }
+            (Standing::New | Standing::Unknown, _) => {
+                Deed { text: format!("{before}{place} -> {to}, not read back yet"), ..Deed::default() }
+            }
+        };
+        deeds.push(deed);
+    }
+    if deeds.is_empty() {
+        deeds.push(Deed { text: "no switch had moved: nothing to put back".to_owned(), done: true, writes: false });
+    }
+    deeds.extend(writes(cx));
+    deeds
+}
+
+/// How far the writes of the new side are carried back; `None` where nobody may have written there or nothing carries.
+fn writes(cx: &Context<'_>) -> Option<Deed> {
+    let reverse = &cx.measured.reverse;
+    let counted = |id: &str| cx.state.reverse.get(id).filter(|t| t.carried.is_some());
+    let any = cx.plan.tables.iter().any(|t| counted(&t.id).is_some());
+    let carries = !matches!(reverse.state, ReverseState::Off | ReverseState::NotReady { .. });
+    if !open(cx) || !(any || carries) {
+        return None;
+    }
+    let fresh = cx.measured.at.since(reverse.at) <= REVERSE_LASTS_MS;
+    let (mut carried, mut left, mut all) = (0, Some(0), true);
+    for table in &cx.plan.tables {
+        if let Some(t) = counted(&table.id) {
+            carried += t.carried.unwrap_or(0);
+            left = left.zip(t.left).map(|(a, b)| a + b);
+        } else {
+            // Until the rollback has counted, what was last measured says how far it is, and only while it is fresh.
+            let gauge = reverse.tables.get(&table.id);
+            carried += gauge.map_or(0, |g| g.carried);
+            left = left.zip(gauge.filter(|_| fresh).map(|g| g.waiting)).map(|(a, b)| a + b);
+            all = false;
+        }
+    }
+    let rest = left.map_or_else(|| "?".to_owned(), human);
+    let (text, done) = match (all, left) {
+        (true, Some(0)) => (format!("writes of the new side: {} keys carried back, none left", human(carried)), true),
+        (true, _) => (format!("writes of the new side: {} keys carried back, {rest} LEFT", human(carried)), false),
+        (false, _) => (format!("writes of the new side: {} keys carried back, {rest} wait", human(carried)), false),
+    };
+    Some(Deed { text, done, writes: true })
 }
 
 fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {

@@ -147,6 +147,70 @@ fn rollback_is_priced() {
 }
 
 #[test]
+fn an_ordered_rollback_says_what_it_did_and_does() {
+    use crate::domain::gauge::{Reverse, ReverseGauge, ReverseState};
+    use crate::domain::run::{Actor, Cause, ReverseTable, RollbackState};
+    let plan = plan();
+    let mut state = RunState { t0: T0, decided: Some(T0.plus(-50_000)), ..RunState::default() };
+    (state.downtime.refused, state.downtime.accepted) = (Some(T0.plus(-90_000)), Some(T0.plus(-40_000)));
+    let mut m = Measured { at: T0.plus(2_000), ..Measured::default() };
+    m.reverse = Reverse { state: ReverseState::Running { at: T0 }, at: T0, ..Reverse::default() };
+    for t in &plan.tables {
+        let gauge = ReverseGauge { carried: 100, waiting: 7, ..ReverseGauge::default() };
+        m.reverse.tables.insert(t.id.clone(), gauge);
+    }
+    let stands = |standing, read: i64| SwitchState {
+        captured: true,
+        captured_value: Some("was".into()),
+        standing,
+        read_at: Some(T0.plus(read)),
+        ..SwitchState::default()
+    };
+    let ids: Vec<String> = plan.switches.iter().map(|s| s.id.clone()).collect();
+    // The freeze was lifted long before: that is no deed of the rollback.
+    state.switches.insert(ids[0].clone(), stands(Standing::Restored, -40_000));
+    state.switches.insert(ids[1].clone(), stands(Standing::Restored, 1_000));
+    state.switches.insert(ids[2].clone(), stands(Standing::New, -60_000));
+    let course = |state: &RunState, m: &Measured| built(&plan, state, m, &[]).rollback.course;
+    assert_eq!(course(&state, &m), [], "nobody has ordered it");
+    state.status = RunStatus::RollingBack;
+    state.rollback = Some(RollbackState {
+        ordered: T0,
+        by: Actor::Operator("alice".into()),
+        cause: Cause::Asked,
+        ended: None,
+        took_ms: None,
+        evidence: vec![],
+        stuck: vec![],
+    });
+    let texts = |state: &RunState, m: &Measured| -> Vec<(String, bool)> {
+        course(state, m).into_iter().map(|d| (d.text, d.done)).collect()
+    };
+    let read_back = format!("{} -> was, read back {}", plan.switches[1].place(), T0.plus(1_000).clock());
+    let waits = format!("{} -> was, not read back yet", plan.switches[2].place());
+    let carried = |rest: &str| format!("writes of the new side: 400 keys carried back, {rest}");
+    let says = |rest: &str, done| [(read_back.clone(), true), (waits.clone(), false), (carried(rest), done)];
+    assert_eq!(texts(&state, &m), says("28 wait", false));
+    m.at = T0.plus(60_000);
+    assert_eq!(texts(&state, &m), says("? wait", false), "an old number is not shown as of now");
+    for t in &plan.tables {
+        let counted = ReverseTable { carried: Some(100), left: Some(0), ..ReverseTable::default() };
+        state.reverse.insert(t.id.clone(), counted);
+    }
+    assert_eq!(texts(&state, &m), says("none left", true));
+    state.reverse.values_mut().for_each(|t| t.left = Some(2));
+    assert_eq!(texts(&state, &m), says("8 LEFT", false));
+    state.reverse.values_mut().for_each(|t| t.left = None);
+    assert_eq!(texts(&state, &m), says("? LEFT", false));
+    // Frozen and never thawed: the freeze is lifted by the rollback, and nobody wrote on the new side.
+    state.switches.insert(ids[0].clone(), stands(Standing::New, -80_000));
+    (state.downtime.accepted, state.decided) = (None, None);
+    let list = texts(&state, &m);
+    assert_eq!(list.len(), 3);
+    assert!(list[2].0.starts_with("allow writes: "), "{list:?}");
+}
+
+#[test]
 fn rollback_that_is_not_proven_is_not_green() {
     let plan = plan();
     let mut state = RunState { t0: T0, ..RunState::default() };

@@ -59,14 +59,19 @@ pub fn go(state: &mut ViewState, snapshot: &Snapshot, action: Action) -> bool {
         Moved::Tables => {
             let lines = match state.view {
                 View::Home => rows(snapshot.tables.len()),
-                View::Switches => 2 * snapshot.switches.len() + snapshot.rollback.actions.len() + MARGIN,
+                View::Switches => {
+                    2 * snapshot.switches.len()
+                        + snapshot.rollback.actions.len()
+                        + snapshot.rollback.course.len()
+                        + MARGIN
+                }
                 _ => snapshot.tables.len() + snapshot.probes.len() + MARGIN,
             };
             scrolls.tables = step(scrolls.tables, lines);
         }
         Moved::Help => scrolls.help = step(scrolls.help, ACTIONS.len()),
         Moved::Result => {
-            let way = snapshot.rollback.actions.len() + snapshot.rollback.stuck.len() + snapshot.switches.len();
+            let way = snapshot.rollback.course.len() + snapshot.rollback.stuck.len() + snapshot.switches.len();
             let lines = way + snapshot.steps.len() + snapshot.criteria.len() + MARGIN;
             scrolls.result = step(scrolls.result, lines);
         }

@@ -91,6 +91,23 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     out
 }
 
+/// Text in at most `width` cells; what is cut begins with `..`: of a path the end says which one it is.
+pub(super) fn fit_end(text: &str, width: usize) -> String {
+    if text.width() <= width || width < 4 {
+        return fit(text, width);
+    }
+    let mut from = text.len();
+    let mut used = 0;
+    for (i, c) in text.char_indices().rev() {
+        used += c.width().unwrap_or(0);
+        if used > width - 2 {
+            break;
+        }
+        from = i;
+    }
+    format!("..{}", &text[from..])
+}
+
 /// Text in exactly `width` cells, left aligned.
 pub(super) fn pad(text: &str, width: usize) -> String {
     let text = fit(text, width);

@@ -2,10 +2,11 @@
 
 use super::action::{Action, key_label};
 use super::canvas::{Line, pad, wrap};
+use super::result::course_lines;
 use super::state::ViewState;
 use super::theme::{Glyphs, Theme, Tone};
 use crate::domain::at::{At, t_offset};
-use crate::domain::run::{Evidence, Need, StepStatus};
+use crate::domain::run::{Evidence, Need, RunStatus, StepStatus};
 use crate::snapshot::{Snapshot, StepRow, words};
 
 const LABEL: usize = 10;
@@ -140,13 +141,16 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
     lines
 }
 
-/// What rollback would do from here.
-pub(super) fn way_back_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+/// What rollback would do from here; once it was ordered, what it has done and is doing.
+pub(super) fn way_back_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
     let back = &snapshot.rollback;
     let tone = Theme::tone(back.health);
     let mut lines =
         vec![Line::new(format!(" {}", pad("rollback", LABEL)), Tone::Dim).then(back.text.clone(), tone).cut(width)];
-    for (i, action) in back.actions.iter().enumerate() {
+    lines.extend(course_lines(snapshot, theme, width));
+    // Stuck, it may be ordered again: what that would do stands below what was done.
+    let again = back.course.is_empty() || (snapshot.status == RunStatus::Stuck && !back.what_if.waves.is_empty());
+    for (i, action) in back.actions.iter().filter(|_| again).enumerate() {
         lines.push(Line::new(format!("   {} ", i + 1), Tone::Dim).then(action.clone(), Tone::Plain).cut(width));
     }
     lines

@@ -43,7 +43,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         View::Lag => (tables::lag_lines(snapshot, width), state.scrolls.tables),
         View::Errors => (tables::error_lines(snapshot, width), state.scrolls.tables),
         View::Verify => (tables::verify_lines(snapshot, width), state.scrolls.tables),
-        View::Switches => (switches(snapshot, width), state.scrolls.tables),
+        View::Switches => (switches(snapshot, &theme, width), state.scrolls.tables),
         View::Watch => (watch(snapshot, &theme, width, height), state.scrolls.signals),
         View::Log => {
             c.lines(inside, &log::lines(snapshot, state, width, height));
@@ -53,7 +53,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
     c.scrolled(inside, &lines, from);
 }
 
-fn switches(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+fn switches(snapshot: &Snapshot, theme: &super::theme::Theme, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::new(" What stands where", Tone::Strong)];
     lines.extend(switch_lines(snapshot, width));
     lines.push(Line::default());
@@ -68,8 +68,10 @@ fn switches(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         lines.push(Line::plain(text).cut(width));
     }
     lines.push(Line::default());
-    lines.push(Line::new(" What rollback would do now", Tone::Strong));
-    lines.extend(way_back_lines(snapshot, width));
+    let ordered = !snapshot.rollback.course.is_empty();
+    let heading = if ordered { " What rollback has done and is doing" } else { " What rollback would do now" };
+    lines.push(Line::new(heading, Tone::Strong));
+    lines.extend(way_back_lines(snapshot, theme, width));
     lines.extend(signals::downtime_line(snapshot).map(|l| l.cut(width)));
     lines
 }

@@ -130,9 +130,12 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
                 .and_then(|i| snapshot.steps.get(i))
                 .map(|s| evidence::lines(snapshot, s, state, &theme, width))
                 .unwrap_or_default();
-            if layout >= Layout::Wide || lines.len() + snapshot.rollback.actions.len() + 2 <= height || state.zoom {
+            if layout >= Layout::Wide
+                || lines.len() + snapshot.rollback.actions.len().max(snapshot.rollback.course.len()) + 2 <= height
+                || state.zoom
+            {
                 lines.push(Line::default());
-                lines.extend(evidence::way_back_lines(snapshot, width));
+                lines.extend(evidence::way_back_lines(snapshot, &theme, width));
             }
             c.scrolled(area, &lines, state.scrolls.evidence);
         }

@@ -7,6 +7,7 @@ use super::action::{ACTIONS, Action, ActionInfo, Group, availability, chord_labe
 use super::canvas::{Canvas, Line, fit, pad, wrap};
 use super::evidence;
 use super::keys::takes_text;
+use super::result::names;
 use super::runbook;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
@@ -61,7 +62,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             let width = usize::from(body.width.saturating_sub(2));
             let mut lines = evidence::lines(snapshot, step, state, &theme, width);
             lines.push(Line::default());
-            lines.extend(evidence::way_back_lines(snapshot, width));
+            lines.extend(evidence::way_back_lines(snapshot, &theme, width));
             full(
                 c,
                 body,
@@ -202,7 +203,8 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     let mut lines = Vec::new();
     let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.does.contains(&s.place)).collect();
     let back = step.kind == "thaw";
-    for s in &touched {
+    let mut rows = Vec::new();
+    for s in touched.iter().copied() {
         let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
         // The version it will get is known only while nobody has touched it since it was captured.
         let version = match s.version.filter(|_| !back && s.standing == Standing::Old) {
@@ -211,9 +213,14 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
         };
         let (now, tone) = standing(s.standing);
         let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
+        rows.push((place, change, now, tone, version));
+    }
+    // One width for all, so that names cut to it can be told apart.
+    let place = rows.iter().map(|(place, ..)| *place).min().unwrap_or(12);
+    for (name, (_, change, now, tone, version)) in names(&touched, place).into_iter().zip(rows) {
         lines.push(
             Line::plain("  ")
-                .then(pad(&s.place, place), Tone::Strong)
+                .then(pad(&name, place), Tone::Strong)
                 .then(format!(" {change}"), Tone::Strong)
                 .then(format!("   now {now}"), tone)
                 .then(version, Tone::Dim)
@@ -283,11 +290,18 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, 
             let room = word.chars().count().max(16);
             let shown: String = typed.chars().take(room).collect();
             let field = format!("{shown}{}", "_".repeat(room.saturating_sub(shown.width())));
-            Line::plain(format!("  Type {word} to {}: [", verb.to_lowercase()))
-                .then(field, Tone::Strong)
-                .then("]", Tone::Plain)
+            let when = match step.kind.as_str() {
+                "manual" => "once it is done".to_owned(),
+                _ => format!("to {}", verb.to_lowercase()),
+            };
+            Line::plain(format!("  Type {word} {when}: [")).then(field, Tone::Strong).then("]", Tone::Plain)
         }
-        None => Line::plain("  Start this step now?"),
+        None => Line::plain(match step.kind.as_str() {
+            "manual" => "  Is this done?",
+            "gate" => "  Start watching this gate now?",
+            "go-no-go" => "  Start this decision now?",
+            _ => "  Start this step now?",
+        }),
     };
     let buttons = 10 + 2 + verb.len() + 4;
     let column = width.saturating_sub(buttons + 1);

@@ -1,7 +1,10 @@
 //! Going back, gone back, stuck, finished: what stands where, and what to do next.
 
-use super::canvas::{Line, pad, wrap};
-use super::evidence::{evidence_line, hour_minute};
+use std::collections::BTreeSet;
+
+use super::canvas::{Line, fit, fit_end, pad, wrap};
+use super::evidence::{evidence_line, good_mark, hour_minute};
+use super::runbook::now_mark;
 use super::signals::{downtime_line, standing};
 use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
@@ -24,10 +27,28 @@ pub(super) const fn title(status: RunStatus) -> &'static str {
     }
 }
 
-/// Where every switch stands, one line each; long places are cut, the standing never is.
+/// What each of these switches is called in at most `width` cells so that no two look alike: their places, whole or
+/// cut at the front, or at the end; where that does not tell them apart, their titles, and last their ids.
+pub(super) fn names(switches: &[&SwitchRow], width: usize) -> Vec<String> {
+    let ways: [fn(&SwitchRow, usize) -> String; 4] =
+        [|s, w| fit_end(&s.place, w), |s, w| fit(&s.place, w), |s, w| fit(&s.title, w), |s, w| fit_end(&s.id, w)];
+    let mut named = Vec::new();
+    for way in ways {
+        named = switches.iter().map(|s| way(s, width)).collect();
+        let apart: BTreeSet<&String> = named.iter().collect();
+        if apart.len() == named.len() {
+            break;
+        }
+    }
+    named
+}
+
+/// Where every switch stands, one line each; long places are cut so that they differ, the standing never is.
 pub(super) fn switch_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    for s in &snapshot.switches {
+    let place = width.saturating_sub(44).clamp(14, 44);
+    let names = names(&snapshot.switches.iter().collect::<Vec<_>>(), place);
+    for (s, name) in snapshot.switches.iter().zip(names) {
         let (now, tone) = standing(s.standing);
         let value = match s.standing {
             Standing::Old | Standing::Restored => s.old.clone(),
@@ -35,11 +56,10 @@ pub(super) fn switch_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             Standing::Unknown => format!("{} or {}", s.old, s.new),
         };
         let read = s.read_at.map_or_else(|| "not read".to_owned(), |at| format!("read {}", at.clock()));
-        let place = width.saturating_sub(44).clamp(14, 44);
         lines.push(
             Line::plain("   ")
                 .then(pad(now, 9), tone)
-                .then(format!(" {} ", pad(&s.place, place)), Tone::Plain)
+                .then(format!(" {} ", pad(&name, place)), Tone::Plain)
                 .then(pad(&value, 14), Tone::Strong)
                 .then(format!(" {read}"), Tone::Dim)
                 .cut(width),
@@ -66,9 +86,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
             lines.push(heading("What is being done"));
-            for (i, action) in back.actions.iter().enumerate() {
-                lines.push(Line::plain(format!("   {} {action}", i + 1)).cut(width));
-            }
+            lines.extend(course_lines(snapshot, theme, width));
         }
         RunStatus::RolledBack => {
             let home = |s: &SwitchRow| matches!(s.standing, Standing::Old | Standing::Restored);
@@ -79,6 +97,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             lines.push(Line::new(format!(" ROLLED BACK in {took}. "), Tone::Strong).then(rest, tone).cut(width));
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
+            lines.extend(carried_line(snapshot).map(|l| l.cut(width)));
             lines.push(staying_behind(back.at_risk));
             lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
             lines.push(heading("What now"));
@@ -130,6 +149,26 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
     lines
 }
 
+/// What a rollback that was ordered has done and what it is still doing, one line each.
+pub(super) fn course_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
+    let deeds = snapshot.rollback.course.iter();
+    deeds
+        .map(|deed| {
+            let (sign, tone) = match deed.done {
+                true => good_mark(true, theme),
+                false => (now_mark(theme), Tone::Accent),
+            };
+            Line::plain("  ").then(pad(sign, 3), tone).then(deed.text.clone(), Tone::Plain).cut(width)
+        })
+        .collect()
+}
+
+/// What became of the writes of the new side, where the rollback carries them.
+fn carried_line(snapshot: &Snapshot) -> Option<Line> {
+    let deed = snapshot.rollback.course.iter().find(|d| d.writes)?;
+    Some(Line::new(format!("   {}", deed.text), if deed.done { Tone::Good } else { Tone::Warn }))
+}
+
 fn staying_behind(at_risk: Option<u64>) -> Line {
     match at_risk {
         Some(0) => Line::new("   0 writes stay behind on the new side", Tone::Good),
@@ -156,4 +195,36 @@ pub(super) fn forecast_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         Line::plain(format!("  downtime budget {}   used {used}", words::length(snapshot.downtime_budget_ms)))
             .cut(width),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_switches_are_called_the_same() {
+        let switch = |id: &str, place: &str, title: &str| SwitchRow {
+            id: id.into(),
+            place: place.into(),
+            title: title.into(),
+            ..SwitchRow::default()
+        };
+        let called = |all: &[SwitchRow], width| names(&all.iter().collect::<Vec<_>>(), width);
+        let paths = [
+            switch("books", "/cloudshelf/prod/database/books", "Books"),
+            switch("orders", "/cloudshelf/prod/database/orders", "Orders"),
+        ];
+        assert_eq!(called(&paths, 40), ["/cloudshelf/prod/database/books", "/cloudshelf/prod/database/orders"]);
+        assert_eq!(called(&paths, 18), ["..d/database/books", "../database/orders"]);
+        let heads = [switch("a", "/north/shop/prod/read_from", "A"), switch("b", "/south/shop/prod/read_from", "B")];
+        assert_eq!(called(&heads, 14), ["/north/shop/..", "/south/shop/.."]);
+        let middles = [switch("a", "/shop/a/read/from", "Reads A"), switch("b", "/shop/b/read/from", "Reads B")];
+        assert_eq!(called(&middles, 8), ["Reads A", "Reads B"]);
+        let untitled = [switch("a", "/shop/a/read/from", "Reads"), switch("b", "/shop/b/read/from", "Reads")];
+        assert_eq!(called(&untitled, 8), ["a", "b"]);
+        assert!(called(&[], 8).is_empty());
+        for width in 0..40 {
+            assert!(called(&paths, width).iter().all(|n| n.chars().count() <= width));
+        }
+    }
 }

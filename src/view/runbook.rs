@@ -251,7 +251,8 @@ fn details(snapshot: &Snapshot, step: &StepRow, state: &ViewState, width: usize)
             lines.push(indent(text, Tone::Accent));
         }
         Some(Need::Key | Need::Word(_)) => {
-            lines.push(indent(format!("{} opens the box that starts it", key(Action::Next)), Tone::Accent));
+            let what = if step.mark == StepMark::Manual { "says it is done" } else { "starts it" };
+            lines.push(indent(format!("{} opens the box that {what}", key(Action::Next)), Tone::Accent));
         }
         Some(Need::Second) => lines.push(indent("from another terminal, under another name".to_owned(), Tone::Accent)),
         None => {}

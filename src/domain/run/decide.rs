@@ -319,7 +319,9 @@ impl Draft<'_> {
 fn asks(step: &Step) -> Option<String> {
     match (&step.confirm, &step.kind) {
         (Confirm::Word(word), _) => Some(format!("type {word} to go on")),
-        (Confirm::Key, _) | (Confirm::None, StepKind::Manual { .. }) => Some("press n when it is done".to_owned()),
+        // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the screen's.
+        (_, StepKind::Manual { .. }) => Some("somebody must do it and then say so".to_owned()),
+        (Confirm::Key, _) => Some("somebody must start it".to_owned()),
         (Confirm::None, _) => None,
     }
 }

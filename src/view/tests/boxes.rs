@@ -1,5 +1,6 @@
 use super::*;
-use crate::domain::run::Level;
+use crate::domain::run::{Level, Need};
+use crate::snapshot::StepMark;
 use crate::snapshot::fixture::{Moment, snapshot};
 use crate::view::state::{Button, Choice, Modal, Toast};
 
@@ -29,6 +30,27 @@ fn the_switch_asks_for_its_word_with_cancel_focused() {
 fn the_freeze_shows_what_it_writes() {
     let confirm = snapshot(Moment::Confirm);
     insta::assert_snapshot!("box_80_freeze", screen(&confirm, &asked(&confirm), 80, 24));
+}
+
+#[test]
+fn a_box_asks_what_is_true_for_the_kind_of_step() {
+    let mut s = snapshot(Moment::Confirm);
+    let at = s.current.unwrap();
+    for (kind, mark, need, question, button, opens) in [
+        ("manual", StepMark::Manual, Need::Key, "Is this done?", "It is done", "the box that says it is done"),
+        ("manual", StepMark::Manual, Need::Word("yes".into()), "Type yes once it is done: [", "It is done", "done"),
+        ("gate", StepMark::Gate, Need::Key, "Start watching this gate now?", "Start", "the box that starts it"),
+        ("go-no-go", StepMark::Gate, Need::Key, "Start this decision now?", "Start", "the box that starts it"),
+        ("load", StepMark::Plain, Need::Key, "Start this step now?", "Start", "the box that starts it"),
+        ("load", StepMark::Plain, Need::Word("yes".into()), "Type yes to start: [", "Start", "starts it"),
+    ] {
+        let step = &mut s.steps[at];
+        (step.kind, step.mark, step.need) = (kind.to_owned(), mark, Some(need));
+        let home = screen(&s, &ViewState::default(), 80, 24);
+        assert!(home.contains(opens), "{kind}: {home}");
+        let text = screen(&s, &asked(&s), 80, 24);
+        assert!(text.contains(question) && text.contains(&format!("  {button}  ")), "{kind}: {text}");
+    }
 }
 
 #[test]
