@@ -17,7 +17,7 @@ use crate::domain::run::{Command, Level, Need, RunStatus};
 use crate::engine::handle::Playback;
 use crate::snapshot::{Mode, Snapshot};
 use crate::view::action::{ACTIONS, Action, Place, availability, key_label};
-use crate::view::state::{Button, Modal, Pane, View, ViewState};
+use crate::view::state::{Button, DIALOG_DEAF_MS, Modal, Pane, View, ViewState};
 use crate::view::{focusable, layout_of, shows_boxes};
 
 /// Within this time a second Ctrl-C leaves.
@@ -56,6 +56,8 @@ pub struct Session {
     /// What the run was when it was last looked at: its status, and the step that waited.
     seen: Option<(RunStatus, Option<(String, Need)>)>,
     last_bell: Option<Instant>,
+    /// Until then the topmost box ignores keys, on the clock of the state.
+    deaf_until: Option<u64>,
     boxes: u64,
     /// Panes there is room for, and whether there is room for boxes.
     panes: &'static [Pane],
@@ -80,6 +82,7 @@ impl Session {
             held: None,
             seen: None,
             last_bell: None,
+            deaf_until: None,
             boxes: 0,
             panes: focusable(layout_of(Rect::new(0, 0, 80, 24))),
             shows_boxes: true,
@@ -119,11 +122,12 @@ impl Session {
         let toasts = self.state.toasts.len();
         self.state.toasts.retain(|t| t.until_ms.is_none_or(|until| until > clock));
         self.leaving.expire(now);
+        let listens = self.deaf_until.take_if(|until| *until <= clock).is_some();
         let disarmed = self.rollback.expire(now);
         if disarmed {
             self.state.armed_until_ms = None;
         }
-        disarmed || self.state.toasts.len() != toasts
+        listens || disarmed || self.state.toasts.len() != toasts
     }
 
     /// When [`Session::tick`] next has something to do.
@@ -131,7 +135,8 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let toasts = self.state.toasts.iter().filter_map(|t| t.until_ms).min();
         let toasts = toasts.map(|ms| self.began + Duration::from_millis(ms));
-        [toasts, self.rollback.until()].into_iter().flatten().min()
+        let listens = self.deaf_until.map(|ms| self.began + Duration::from_millis(ms));
+        [toasts, listens, self.rollback.until()].into_iter().flatten().min()
     }
 
     /// What to draw: the newest, or what the view stands still at.
@@ -170,6 +175,9 @@ impl Session {
         let ms = self.ms(at);
         if boxes == self.boxes && self.shows_boxes {
             self.state.modals.iter_mut().for_each(|m| m.mark_drawn(ms));
+            // The buttons are drawn anew when they begin to listen.
+            let top = self.state.top().filter(|m| m.is_deaf(self.state.clock_ms));
+            self.deaf_until = top.and_then(Modal::drawn_ms).map(|at| at + DIALOG_DEAF_MS);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The last line: what the keys do here, rollback always among them.
+//! The last line: what the keys do here, rollback among them for as long as the run can go back.
 
 use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
@@ -27,18 +27,35 @@ const ORDER: [Action; 13] = [
     Action::Quit,
 ];
 
-const REPLAY: [Action; 10] = [
+const REPLAY: [Action; 9] = [
     Action::PlayPause,
     Action::Slower,
     Action::Faster,
     Action::SeekBack,
     Action::SeekForward,
-    Action::Rollback,
     Action::ViewLog,
     Action::Palette,
     Action::Help,
     Action::Quit,
 ];
+
+/// Once the run is over: leaving, and what there is to read.
+const OVER: [Action; 8] = [
+    Action::Quit,
+    Action::Enter,
+    Action::ViewVerify,
+    Action::ViewLog,
+    Action::ViewWatch,
+    Action::Zoom,
+    Action::Palette,
+    Action::Help,
+];
+
+/// Whether rollback has a place on the screen: neither a recording nor a run that has ended can go back.
+pub(super) const fn can_go_back(snapshot: &Snapshot) -> bool {
+    !matches!(snapshot.mode, Mode::Replay { .. })
+        && !matches!(snapshot.status, RunStatus::Finished | RunStatus::RolledBack)
+}
 
 /// One entry: key, word, whether it does anything now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +86,9 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
     }
     let boxed = |list: &[(Action, &str)]| {
         let mut all: Vec<Entry> = list.iter().map(|(a, w)| entry(*a, w)).collect();
-        all.push(rollback.clone());
+        if can_go_back(snapshot) {
+            all.push(rollback.clone());
+        }
         all
     };
     if state.log.editing {
@@ -89,13 +108,21 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
             boxed(&[(Action::Enter, "run"), (Action::Down, "choose"), (Action::Back, "close")])
         }
         Some(Modal::Note { .. }) => boxed(&[(Action::Enter, "write"), (Action::Back, "cancel")]),
+        Some(Modal::Evidence { .. }) if availability(Action::Next, snapshot, state).is_ok() => {
+            boxed(&[(Action::Next, "next"), (Action::Down, "scroll"), (Action::Back, "close")])
+        }
         Some(Modal::Evidence { .. } | Modal::WhatIf) => boxed(&[(Action::Down, "scroll"), (Action::Back, "close")]),
         None => {
             let replay = matches!(snapshot.mode, Mode::Replay { .. });
-            let order: &[Action] = if replay { &REPLAY } else { &ORDER };
+            let order: &[Action] = match snapshot.status {
+                _ if replay => &REPLAY,
+                RunStatus::Finished | RunStatus::RolledBack => &OVER,
+                _ => &ORDER,
+            };
             let list = order.iter().map(|a| {
                 let word = match a {
                     Action::Pause if snapshot.status == RunStatus::Paused => "go on",
+                    Action::Quit if !can_go_back(snapshot) => "leave",
                     other => other.info().short,
                 };
                 entry(*a, word)
@@ -119,7 +146,8 @@ pub(super) fn takes_text(state: &ViewState) -> bool {
     }
 }
 
-/// Shortens the list to the width: words of the last few first, then whole entries, never rollback.
+/// Shortens the list to the width: words of the last few first, then whole entries, never rollback; where there is
+/// none, never the way out.
 fn shorten(mut list: Vec<Entry>, width: usize, wide: bool) -> (Vec<Entry>, usize) {
     let total =
         |list: &[Entry], gap: usize| list.iter().map(Entry::width).sum::<usize>() + gap * list.len().saturating_sub(1);
@@ -128,12 +156,16 @@ fn shorten(mut list: Vec<Entry>, width: usize, wide: bool) -> (Vec<Entry>, usize
             return (list, gap);
         }
     }
+    let stays = match list.iter().any(|e| e.action == Action::Rollback) {
+        true => Action::Rollback,
+        false => Action::Quit,
+    };
     let priority = |e: &Entry| e.action.info().priority;
     let drop_one = |list: &mut Vec<Entry>, above: u8| {
         let worst = list
             .iter()
             .enumerate()
-            .filter(|(_, e)| e.action != Action::Rollback && (priority(e) > above || priority(e) == 0))
+            .filter(|(_, e)| e.action != stays && (priority(e) > above || priority(e) == 0))
             .max_by_key(|(i, e)| (if priority(e) == 0 { u8::MAX } else { priority(e) }, *i))
             .map(|(i, _)| i);
         worst.map(|i| list.remove(i)).is_some()
@@ -142,7 +174,7 @@ fn shorten(mut list: Vec<Entry>, width: usize, wide: bool) -> (Vec<Entry>, usize
     while total(&list, 2) > width && list.iter().any(|e| priority(e) > 10) && drop_one(&mut list, 10) {}
     if total(&list, 2) > width {
         for e in &mut list {
-            if matches!(e.action, Action::Palette | Action::Help | Action::Quit) {
+            if e.action != stays && matches!(e.action, Action::Palette | Action::Help | Action::Quit) {
                 e.word.clear();
             }
         }
@@ -178,7 +210,11 @@ pub(super) fn keys(c: &mut Canvas<'_>, row: Rect, snapshot: &Snapshot, state: &V
         }
     }
     if line.width() > width {
-        line = Line::new(fit("R rollback", width), Tone::Production);
+        let (last, tone) = match list.first() {
+            Some(e) if e.action != Action::Rollback => (format!("{} {}", e.key, e.word), Tone::Accent),
+            _ => ("R rollback".to_owned(), Tone::Production),
+        };
+        line = Line::new(fit(&last, width), tone);
     }
     c.line(row, &line);
 }
@@ -196,6 +232,28 @@ mod tests {
     fn rollback_stays_at_every_width() {
         for width in 10..200 {
             assert!(text(width).contains("R rollback"), "{width}: {}", text(width));
+        }
+    }
+
+    #[test]
+    fn a_run_that_ended_offers_what_still_does_something_the_way_out_first() {
+        for status in [RunStatus::Finished, RunStatus::RolledBack] {
+            let snapshot = Snapshot { status, steps: vec![crate::snapshot::StepRow::default()], ..Snapshot::default() };
+            for width in 7..200 {
+                let (list, _) = shorten(entries(&snapshot, &ViewState::default()), width, false);
+                assert_eq!((list[0].key.as_str(), list[0].word.as_str()), ("q", "leave"), "{status:?} {width}");
+                assert!(list.iter().all(|e| e.available), "{list:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_offers_no_rollback() {
+        let mode = Mode::Replay { speed: 8.0, paused: false };
+        let snapshot = Snapshot { mode, status: RunStatus::Running, ..Snapshot::default() };
+        for state in [ViewState::default(), ViewState { modals: vec![Modal::WhatIf], ..ViewState::default() }] {
+            let all = entries(&snapshot, &state);
+            assert!(all.iter().all(|e| e.action != Action::Rollback), "{all:?}");
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         Modal::Confirm { step, word, typed, button, .. } => {
             let Some(step) = find(step) else { return gone(c, body) };
             let lines = confirm_lines(snapshot, step, state, &theme, inner);
-            let ask = confirm_ask(step, word.as_deref(), typed, *button, inner);
+            let ask = confirm_ask(step, word.as_deref(), typed, Buttons::of(modal, state, *button), inner);
             boxed(c, body, &step.title.to_uppercase(), &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Decide { step, choice, .. } => {
@@ -37,24 +37,31 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             }
             lines.push(labelled("undo", &step.undo, inner));
             lines.push(labelled("rollback", &snapshot.rollback.text, inner));
+            let deaf = modal.is_deaf(state.clock_ms);
             let mut ask = Line::plain("  ");
             for (i, (this, text)) in Choice::ALL.iter().zip(["Leave it", "Try again", "Skip this step"]).enumerate() {
                 if i > 0 {
                     ask = ask.then("   ", Tone::Plain);
                 }
-                ask = button_span(ask, text, this == choice);
+                ask = button_span(ask, text, this == choice, deaf);
+            }
+            if deaf {
+                ask = ask.then(format!("   {WAIT}"), Tone::Dim);
             }
             let title = format!("{:02} {} {}", step.number, step.title, evidence::status_words(step.status));
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Quit { button, .. } => {
             let text = "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as \
-                        plain lines, where Ctrl-C pauses it at a safe point. `cutover rollback` works from any \
-                        terminal. y leaves.";
+                        plain lines, where Ctrl-C pauses it at a safe point. When a step waits for a person this \
+                        process ends (code 75), and the same command takes the run up again. `cutover rollback` \
+                        works from any terminal. y leaves.";
             let lines: Vec<Line> = wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
             let ask = Line::plain("  ");
-            let ask = button_span(ask, "Stay", *button == Button::Cancel).then("   ", Tone::Plain);
-            let ask = button_span(ask, "Leave", *button == Button::Go);
+            let deaf = modal.is_deaf(state.clock_ms);
+            let ask = button_span(ask, "Stay", *button == Button::Cancel, deaf).then("   ", Tone::Plain);
+            let ask = button_span(ask, "Leave", *button == Button::Go, deaf);
+            let ask = if deaf { ask.then(format!("   {WAIT}"), Tone::Dim) } else { ask };
             boxed(c, body, "LEAVE", &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Evidence { step } => {
@@ -190,8 +197,27 @@ fn labelled(label: &str, text: &str, width: usize) -> Line {
     Line::new(format!("  {}", pad(label, 10)), Tone::Dim).then(fit(text, width.saturating_sub(14)), Tone::Plain)
 }
 
-fn button_span(line: Line, text: &str, focused: bool) -> Line {
-    if focused {
+/// Said beside buttons that do not listen yet.
+const WAIT: &str = "wait..";
+
+/// The buttons of a question as they stand.
+#[derive(Clone, Copy)]
+struct Buttons {
+    focused: Button,
+    deaf: bool,
+}
+
+impl Buttons {
+    fn of(modal: &Modal, state: &ViewState, focused: Button) -> Self {
+        Self { focused, deaf: modal.is_deaf(state.clock_ms) }
+    }
+}
+
+/// A button; while the box is deaf none is focused, so that nobody presses what does not listen.
+fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
+    if deaf {
+        line.then(format!("  {text}  "), Tone::Dim)
+    } else if focused {
         line.then(format!("[ {text} ]"), Tone::Selected)
     } else {
         line.then(format!("  {text}  "), Tone::Plain)
@@ -277,7 +303,7 @@ fn rollback_presses(state: &ViewState) -> String {
     format!("{first}{key} {key} at any time: ")
 }
 
-fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, width: usize) -> Line {
+fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons, width: usize) -> Line {
     let verb = match step.kind.as_str() {
         "switch" => "Switch",
         "freeze" => "Freeze",
@@ -303,11 +329,17 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, button: Button, 
             _ => "  Start this step now?",
         }),
     };
-    let buttons = 10 + 2 + verb.len() + 4;
-    let column = width.saturating_sub(buttons + 1);
-    line = line.cut(column.saturating_sub(1)).at_column(column);
-    line = button_span(line, "Cancel", button == Button::Cancel);
-    button_span(line, verb, button == Button::Go)
+    let column = width.saturating_sub(10 + 2 + verb.len() + 4 + 1);
+    let Buttons { focused, deaf } = buttons;
+    line = if deaf {
+        line.cut(column.saturating_sub(WAIT.len() + 2))
+            .at_column(column.saturating_sub(WAIT.len() + 1))
+            .then(WAIT, Tone::Dim)
+    } else {
+        line.cut(column.saturating_sub(1))
+    };
+    line = button_span(line.at_column(column), "Cancel", focused == Button::Cancel, deaf);
+    button_span(line, verb, focused == Button::Go, deaf)
 }
 
 /// Actions found by what was typed, the first being what Enter runs: names that begin so, then names with words that

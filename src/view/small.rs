@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 use super::action::{Action, availability, key_label};
 use super::canvas::{Canvas, Line, fit};
 use super::header::{banner, lamp_text, mode_words, status_words, t_clock};
+use super::keys::can_go_back;
 use super::state::{Modal, ViewState};
 use super::theme::{Theme, Tone};
 use crate::snapshot::{Health, Snapshot};
@@ -58,6 +59,10 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
 }
 
 fn rollback_line(snapshot: &Snapshot, state: &ViewState, width: usize) -> Line {
+    if !can_go_back(snapshot) {
+        let text = format!("{} leave  {} help", key_label(Action::Quit, state), key_label(Action::Help, state));
+        return Line::new(text.chars().take(width).collect::<String>(), Tone::Accent);
+    }
     let key = key_label(Action::Rollback, state);
     let tone = if availability(Action::Rollback, snapshot, state).is_ok() { Tone::Production } else { Tone::Dim };
     let text = &snapshot.rollback.text;

@@ -9,7 +9,7 @@ use super::{Do, Session};
 use crate::domain::run::{Command, Level};
 use crate::snapshot::Snapshot;
 use crate::ui::{field, scroll};
-use crate::view::action::Action;
+use crate::view::action::{Action, availability};
 use crate::view::palette_matches;
 use crate::view::state::Modal;
 
@@ -86,6 +86,15 @@ impl Session {
                 return Vec::new();
             }
             _ => {}
+        }
+        // It says what the step needs, so the key for it works here too.
+        if matches!(modal, Modal::Evidence { .. })
+            && let Some(ask @ (Action::Next | Action::Retry | Action::Skip)) = action
+        {
+            if availability(ask, snapshot, &self.state).is_ok() {
+                self.state.modals.pop();
+            }
+            return self.act(ask, at, snapshot);
         }
         let closes = back
             || match self.state.top() {

@@ -423,3 +423,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_evidence_of_a_step_lets_its_question_be_asked() {
+    let mut seat = Seat::at(held(Need::Key));
+    seat.tap("enter");
+    assert!(matches!(seat.session.state.top(), Some(Modal::Evidence { .. })));
+    assert_eq!(seat.tap("n"), []);
+    assert!(matches!(seat.session.state.modals[..], [Modal::Confirm { .. }]));
+    // Where nothing waits the box stays, and says why.
+    let mut seat = Seat::at(running());
+    seat.tap("enter");
+    seat.tap("n");
+    assert!(matches!(seat.session.state.modals[..], [Modal::Evidence { .. }]));
+    assert!(seat.toast().contains("no step waits for a person"), "{}", seat.toast());
+}
+
+#[test]
+fn a_question_is_drawn_anew_when_it_begins_to_listen() {
+    let mut seat = Seat::at(held(Need::Key));
+    seat.tap("n");
+    assert_eq!(seat.session.deadline(), None, "not on the screen yet");
+    seat.paint();
+    let hears = seat.now + Duration::from_millis(DIALOG_DEAF_MS);
+    assert_eq!(seat.session.deadline(), Some(hears));
+    assert!(!seat.session.tick(hears - Duration::from_millis(1)));
+    assert!(seat.session.tick(hears), "the buttons change");
+    seat.now = hears;
+    seat.paint();
+    assert_eq!(seat.session.deadline(), None);
+}

@@ -2,10 +2,12 @@ use super::*;
 use crate::domain::run::{Level, Need};
 use crate::snapshot::StepMark;
 use crate::snapshot::fixture::{Moment, snapshot};
-use crate::view::state::{Button, Choice, Modal, Toast};
+use crate::view::state::{Button, Choice, DIALOG_DEAF_MS, Modal, Toast};
 
-fn with(modal: Modal) -> ViewState {
-    ViewState { modals: vec![modal], ..ViewState::default() }
+/// A box that has stood for long enough to listen.
+fn with(mut modal: Modal) -> ViewState {
+    modal.mark_drawn(0);
+    ViewState { modals: vec![modal], clock_ms: DIALOG_DEAF_MS, ..ViewState::default() }
 }
 
 fn asked(snapshot: &Snapshot) -> ViewState {
@@ -50,6 +52,23 @@ fn a_box_asks_what_is_true_for_the_kind_of_step() {
         assert!(home.contains(opens), "{kind}: {home}");
         let text = screen(&s, &asked(&s), 80, 24);
         assert!(text.contains(question) && text.contains(&format!("  {button}  ")), "{kind}: {text}");
+    }
+}
+
+#[test]
+fn a_box_that_does_not_listen_yet_shows_it() {
+    let (frozen, failed) = (snapshot(Moment::Frozen), snapshot(Moment::Failed));
+    let quit = with(Modal::Quit { button: Button::Cancel, drawn_ms: None });
+    for (s, mut state, button) in [
+        (&frozen, asked(&frozen), "[ Cancel ]"),
+        (&failed, asked(&failed), "[ Leave it ]"),
+        (&frozen, quit, "[ Stay ]"),
+    ] {
+        let text = screen(s, &state, 80, 24);
+        assert!(text.contains(button) && !text.contains("wait.."), "{text}");
+        state.clock_ms -= 1;
+        let text = screen(s, &state, 80, 24);
+        assert!(!text.contains(button) && text.contains("wait.."), "{text}");
     }
 }
 

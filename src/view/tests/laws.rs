@@ -46,7 +46,7 @@ fn sizes() -> Vec<(u16, u16)> {
 }
 
 #[test]
-fn no_size_panics_and_rollback_is_always_there() {
+fn no_size_panics_and_the_way_back_is_always_there_or_the_way_out() {
     let sizes = sizes();
     let states = states();
     for (m, moment) in Moment::ALL.into_iter().enumerate() {
@@ -57,9 +57,18 @@ fn no_size_panics_and_rollback_is_always_there() {
             let theme = if i % 2 == 0 { ASCII } else { COLOUR };
             let text = text_of(&buffer(&snapshot, state, &theme, *width, *height));
             let last = text.lines().last().unwrap_or_default();
-            let wanted = if *height == 1 && state.armed_until_ms.is_some() { "!" } else { "R" };
+            let over = matches!(moment, Moment::RolledBack | Moment::Finished);
+            let wanted = match over {
+                _ if *height == 1 && state.armed_until_ms.is_some() => "!",
+                // In a box it is closed first.
+                true if !state.modals.is_empty() || state.log.editing => "",
+                true => "q",
+                false => "R",
+            };
             assert!(text.contains(wanted), "{moment:?} {width}x{height}: {text}");
-            if *width >= 10 && *height > 1 {
+            if over {
+                assert!(!last.contains("R rollback"), "{moment:?} {width}x{height}: {last}");
+            } else if *width >= 10 && *height > 1 {
                 assert!(
                     last.contains("R rollback") || (last.contains("Ctrl-R rollback") && *width >= 15),
                     "{moment:?} {width}x{height}: {last}"
