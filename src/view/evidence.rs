@@ -6,7 +6,7 @@ use super::result::course_lines;
 use super::state::ViewState;
 use super::theme::{Glyphs, Theme, Tone};
 use crate::domain::at::{At, t_offset};
-use crate::domain::run::{Evidence, Need, RunStatus, StepStatus};
+use crate::domain::run::{Evidence, Need, StepStatus};
 use crate::snapshot::{Snapshot, StepRow, words};
 
 const LABEL: usize = 10;
@@ -148,9 +148,8 @@ pub(super) fn way_back_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -
     let mut lines =
         vec![Line::new(format!(" {}", pad("rollback", LABEL)), Tone::Dim).then(back.text.clone(), tone).cut(width)];
     lines.extend(course_lines(snapshot, theme, width));
-    // Stuck, it may be ordered again: what that would do stands below what was done.
-    let again = back.course.is_empty() || (snapshot.status == RunStatus::Stuck && !back.what_if.waves.is_empty());
-    for (i, action) in back.actions.iter().filter(|_| again).enumerate() {
+    let ahead = if back.course.is_empty() { back.actions.as_slice() } else { &[] };
+    for (i, action) in ahead.iter().enumerate() {
         lines.push(Line::new(format!("   {} ", i + 1), Tone::Dim).then(action.clone(), Tone::Plain).cut(width));
     }
     lines

@@ -149,18 +149,21 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
     lines
 }
 
-/// What a rollback that was ordered has done and what it is still doing, one line each.
+/// What a rollback that was ordered has done and is still doing.
 pub(super) fn course_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
-    let deeds = snapshot.rollback.course.iter();
-    deeds
-        .map(|deed| {
-            let (sign, tone) = match deed.done {
-                true => good_mark(true, theme),
-                false => (now_mark(theme), Tone::Accent),
-            };
-            Line::plain("  ").then(pad(sign, 3), tone).then(deed.text.clone(), Tone::Plain).cut(width)
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for deed in &snapshot.rollback.course {
+        let (sign, tone) = match snapshot.status {
+            RunStatus::RollingBack if !deed.done => (now_mark(theme), Tone::Accent),
+            // Once it has ended, nothing is being done about the rest any more.
+            _ => good_mark(deed.done, theme),
+        };
+        for (i, part) in wrap(&deed.text, width.saturating_sub(5)).into_iter().enumerate() {
+            let sign = if i == 0 { sign } else { "" };
+            lines.push(Line::plain("  ").then(pad(sign, 3), tone).then(part, Tone::Plain).cut(width));
+        }
+    }
+    lines
 }
 
 /// What became of the writes of the new side, where the rollback carries them.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::run::RunStatus;
 use crate::snapshot::fixture::{Moment, snapshot};
 use crate::view::state::{Pane, View};
 
@@ -45,6 +46,20 @@ fn a_switch_may_be_captured_without_a_version() {
     let text = screen(&s, &state, 80, 24);
     let ends = |what: &str| text.lines().filter(|l| l.trim_end_matches([' ', '|']).ends_with(what)).count();
     assert_eq!((ends("captured at version 4"), ends("   captured"), ends("not captured")), (1, 1, 1), "{text}");
+}
+
+#[test]
+fn a_rollback_under_way_is_told_as_it_is_done() {
+    let state = ViewState { view: View::Switches, ..ViewState::default() };
+    let mut s = snapshot(Moment::RollingBack);
+    s.rollback.course[0].done = true;
+    for (status, mark) in [(RunStatus::RollingBack, "=>"), (RunStatus::Stuck, "! ")] {
+        s.status = status;
+        let text = screen(&s, &state, 80, 24);
+        assert!(text.contains("|  v  /app/orders/read_from -> old"), "{text}");
+        assert!(text.contains(&format!("|  {mark} allow writes: /app/orders/read_only -> false")), "{text}");
+        assert!(!text.contains("nothing to undo") && !text.contains("would do now"), "{text}");
+    }
 }
 
 #[test]
