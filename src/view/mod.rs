@@ -8,6 +8,7 @@ mod canvas;
 mod evidence;
 mod full;
 mod header;
+mod help;
 mod home;
 mod keys;
 pub mod layout;
@@ -28,10 +29,10 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 pub use action::{ACTIONS, Action, ActionInfo, availability};
+pub use help::palette_matches;
 pub use home::focusable;
 pub use layout::{Layout, layout_of, shows_boxes};
 pub use log::{matching, passes};
-pub use modal::palette_matches;
 pub use state::{Modal, Pane, View, ViewState};
 pub use theme::{Glyphs, Palette, Theme};
 
