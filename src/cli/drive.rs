@@ -1,6 +1,6 @@
 //! Opening or resuming a run and driving it to its end, with a screen or without. Shared by `run` and `rehearse`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
+pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
@@ -226,17 +227,4 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     };
     let clock = Arc::new(RunClock::new(machine, None, speed, longest));
     Ok((journal, Opening::New(Box::new(opened)), clock))
-}
-
-/// A line on stderr.
-#[expect(clippy::print_stderr, reason = "words for the person who left the screen")]
-pub fn say(text: &str) {
-    eprintln!("{text}");
-}
-
-/// Prints the closing block. A reader that is gone is no error.
-pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
 }

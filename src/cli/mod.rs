@@ -11,6 +11,7 @@ mod failing;
 mod failure;
 mod lines;
 mod look;
+mod out;
 mod parked;
 mod people;
 mod plan;
@@ -24,6 +25,7 @@ mod soak;
 mod verify;
 mod world;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -49,7 +51,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            drive::say(&format!("error: no runtime: {e}"));
+            out::say(&format!("error: no runtime: {e}"));
             return Exit::Unexpected.into();
         }
     };
@@ -58,10 +60,11 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {
         Ok(exit) => exit.into(),
-        Err(Failure { exit, report }) => {
-            let chain: Vec<String> = report.chain().map(ToString::to_string).collect();
-            drive::say(&if exit == Exit::Config { chain.join(": ") } else { format!("error: {}", chain.join(": ")) });
-            exit.into()
+        Err(Failure { report, .. }) if out::reader_gone(&report) => Exit::Finished.into(),
+        Err(failure) => {
+            let words = failure.words();
+            out::say(&if failure.exit == Exit::Config { words } else { format!("error: {words}") });
+            failure.exit.into()
         }
     }
 }
@@ -102,11 +105,14 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Runs { json } => look::runs(json, &state_dir()?),
         Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut std::io::stdout());
+            // The generator panics where it cannot write.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut text);
+            out::stdout().write_all(&text)?;
             Ok(Exit::Finished)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            clap_mangen::Man::new(Cli::command()).render(&mut out::stdout())?;
             Ok(Exit::Finished)
         }
     }

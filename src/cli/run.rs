@@ -7,6 +7,7 @@ use super::args::{ConfigArg, DriveArgs};
 use super::drive::{Drive, drive, print};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::out;
 use super::world::{self, Seat};
 use crate::config::{self, Config};
 use crate::snapshot::Mode;
@@ -63,7 +64,7 @@ pub async fn run(
 /// `cutover plan`.
 pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         let text = serde_json::json!({ "hash": config.plan.hash(), "plan": &*config.plan });
         serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
