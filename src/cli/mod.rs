@@ -28,6 +28,7 @@ mod world;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
 pub use exit::Exit;
@@ -43,7 +44,8 @@ pub fn main() -> ExitCode {
     let _ = color_eyre::config::HookBuilder::default().display_env_section(false).install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(mut e) => {
+            suggest(&mut e);
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Finished }.into();
         }
@@ -67,6 +69,25 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Adds the nearest subcommand where the parser names none, as for `help rollbak`.
+fn suggest(e: &mut clap::Error) {
+    if e.get(ContextKind::SuggestedSubcommand).is_some() {
+        return;
+    }
+    let Some(ContextValue::String(asked)) = e.get(ContextKind::InvalidSubcommand) else { return };
+    let command = Cli::command();
+    let near = nearest(asked, command.get_subcommands().map(clap::Command::get_name));
+    if let Some(near) = near.map(str::to_owned) {
+        e.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near]));
+    }
+}
+
+/// The name that is most like what was asked for, if one is at all like it.
+fn nearest<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let scored = names.map(|name| (strsim::jaro(name, asked), name)).filter(|(score, _)| *score > 0.7);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
@@ -115,5 +136,30 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             clap_mangen::Man::new(Cli::command()).render(&mut out::stdout())?;
             Ok(Exit::Finished)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subcommand_that_was_misspelt_is_suggested_to_the_help_too() {
+        for asked in [["cutover", "help", "rollbak"].as_slice(), &["cutover", "rollbak"]] {
+            let mut e = Cli::try_parse_from(asked).unwrap_err();
+            suggest(&mut e);
+            let text = e.to_string();
+            assert_eq!(text.matches("'rollback'").count(), 1, "{text}");
+        }
+        let mut e = Cli::try_parse_from(["cutover", "help", "xyz"]).unwrap_err();
+        suggest(&mut e);
+        assert!(!e.to_string().contains("similar"), "{e}");
+    }
+
+    #[test]
+    fn a_name_is_near_or_none_is() {
+        let names = || ["smoke-tests", "switch", "freeze"].into_iter();
+        assert_eq!(nearest("swich", names()), Some("switch"));
+        assert_eq!(nearest("qqq", names()), None);
     }
 }

@@ -37,9 +37,8 @@ pub async fn run(
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
-        let near =
-            config.plan.steps.iter().max_by(|a, b| strsim::jaro(&a.id, step).total_cmp(&strsim::jaro(&b.id, step)));
-        let near = near.map_or(String::new(), |s| format!("; did you mean {}?", s.id));
+        let near = super::nearest(step, config.plan.steps.iter().map(|s| s.id.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return Err(Failure::new(Exit::Usage, format!("--until {step}: the plan has no such step{near}")));
     }
     let driven = drive(Drive {
