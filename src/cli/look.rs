@@ -22,15 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// `cutover status`: from the live console if there is one, else from the folder.
 pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, run)?;
-    let snapshot = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
-        Some(Answer::Status(snapshot)) => *snapshot,
-        _ => offline(&folder, MachineClock::default().wall())?.snapshot,
+    let (snapshot, unattended) = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
+        Some(Answer::Status(snapshot)) => (*snapshot, None),
+        _ => {
+            let found = offline(&folder, MachineClock::default().wall())?;
+            (found.snapshot, found.unattended)
+        }
     };
     let mut out = out::stdout();
     if json {
-        status_json(&snapshot, &mut out)?;
+        status_json(&snapshot, unattended.as_ref(), &mut out)?;
     } else {
-        out.write_all(words(&snapshot).as_bytes())?;
+        out.write_all(words(&snapshot, unattended.as_ref()).as_bytes())?;
     }
     Ok(Exit::Finished)
 }
@@ -42,19 +45,19 @@ pub fn runs(json: bool, state_dir: &Path) -> Result<Exit, Failure> {
     if json {
         runs_json(&entries, &mut out)?
     } else {
-        runs_table(&entries, &mut out)?
+        runs_table(&entries, MachineClock::default().wall(), &mut out)?
     }
     Ok(Exit::Finished)
 }
 
 /// `cutover replay`.
 pub async fn replay(run: Option<&str>, speed: f64, screen: &ScreenArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = RunFolder::find(state_dir, run)?;
     // Asked before anything is written: escape codes would be noise where there is no screen.
     if !std::io::stdout().is_terminal() {
         let text = "replay draws a screen, and standard output is no terminal; `cutover audit` writes lines";
         return Err(Failure::new(Exit::Usage, text));
     }
+    let folder = RunFolder::find(state_dir, run)?;
     let (handle, player) = replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
     let result = ui::run(handle, screen_options(screen)).await;
     player.abort();
