@@ -77,8 +77,8 @@ pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config)?;
-    let ports = world::ports(&config.plan, &config.connections).await?;
-    let rows = crate::workers::check(&config.plan, &ports).await;
+    let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
+    let rows = crate::workers::check(&config.plan, &ports, &missing).await;
     let bad = rows.iter().filter(|r| r.result.is_err()).count();
     if json {
         let all: Vec<_> = rows
@@ -97,7 +97,10 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
         for row in &rows {
             match &row.result {
                 Ok(found) => print(&format!("  ok    {:<34} {found}\n", row.what)),
-                Err(found) => print(&format!("  FAIL  {:<34} {found}\n        {:<34} {}\n", row.what, "", row.advice)),
+                Err(found) => print(&format!("  FAIL  {:<34} {found}\n", row.what)),
+            }
+            if row.result.is_err() && !row.advice.is_empty() {
+                print(&format!("        {:<34} {}\n", "", row.advice));
             }
         }
         print(&format!("{} checks, {bad} failed\n", rows.len()));
