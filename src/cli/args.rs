@@ -27,8 +27,8 @@ const EXAMPLES: &str = "Examples:
   cutover check -c config.toml          configuration, connections, permissions, schema
   cutover run -c config.toml            the real thing
   cutover rollback                      take it back, from any terminal
-Exit codes: 0 finished, 2 usage, 3 rolled back, 4 gate not met, 5 verification failed,
-  6 stuck, 7 record damaged, 8 not taken, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
+Exit codes: 0 finished, 1 unexpected, 2 usage, 3 rolled back, 4 gate not met, 5 verification failed, 6 stuck,
+  7 record damaged, 8 not taken, 70 a bug, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -372,4 +372,21 @@ pub enum ColorArg {
     Always,
     /// Never.
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_documented_exit_code() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/exit-codes.md")).unwrap();
+        let cells = text.lines().filter_map(|l| l.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
+        let documented: Vec<u8> = cells.collect();
+        assert!(documented.len() > 10, "{documented:?}");
+        let (_, codes) = EXAMPLES.split_once("Exit codes: ").unwrap();
+        let codes = codes.replace("\n ", "");
+        let helped: Vec<u8> = codes.split(", ").map(|c| c.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(helped, documented);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::out;
 use crate::journal::{RunFolder, audit as check};
 use crate::report::{audit_json, audit_text};
 
@@ -12,7 +13,7 @@ pub fn audit(run: Option<&str>, json: bool, head: Option<&str>, state_dir: &Path
     let folder = RunFolder::find(state_dir, run)?;
     let found = check(&folder)?;
     let held = head.map(|hash| found.holds(hash));
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         audit_json(&folder, &found, head.zip(held), &mut out)?;
     } else {

@@ -1,6 +1,6 @@
 //! Opening or resuming a run and driving it to its end, with a screen or without. Shared by `run` and `rehearse`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
+pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
@@ -107,7 +108,10 @@ async fn front(engine: &mut Engine, plan: &Arc<Plan>, d: &Drive<'_>, screen: boo
                 if let Some(ended) = *ending.borrow() {
                     return Ok(ended);
                 }
-                say("the run goes on here; Ctrl-C pauses it, `cutover rollback` takes it back from any terminal");
+                let stop = if matches!(d.mode, Mode::Rehearsal { .. }) { "ends" } else { "pauses" };
+                say(&format!(
+                    "the run goes on here; Ctrl-C {stop} it, `cutover rollback` takes it back from any terminal"
+                ));
             }
         }
         // Whoever left the screen is not here to decide any more, but nothing is decided for them either:
@@ -203,6 +207,9 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     let first = plan.steps.first().map_or(0, |s| s.at_ms);
     let t0 = plan.t0.unwrap_or_else(|| now.plus(-first));
     let header = Header::new(folder.id(), &plan.hash(), &d.seat.operator, &d.seat.host, now);
+    if matches!(d.mode, Mode::Rehearsal { .. }) {
+        folder.mark_rehearsal().map_err(journal_io(folder.path()))?;
+    }
     let json = serde_json::to_vec_pretty(plan).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
     folder.write("plan.json", &json).map_err(journal_io(folder.path()))?;
     folder.write("config.toml", d.config_text.as_bytes()).map_err(journal_io(folder.path()))?;
@@ -226,17 +233,4 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     };
     let clock = Arc::new(RunClock::new(machine, None, speed, longest));
     Ok((journal, Opening::New(Box::new(opened)), clock))
-}
-
-/// A line on stderr.
-#[expect(clippy::print_stderr, reason = "words for the person who left the screen")]
-pub fn say(text: &str) {
-    eprintln!("{text}");
-}
-
-/// Prints the closing block. A reader that is gone is no error.
-pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
 }

@@ -26,6 +26,17 @@ impl Failure {
     pub fn new(exit: Exit, text: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
         Self { exit, report: Report::msg(text) }
     }
+
+    /// What happened and why, in one line of words. Many errors quote their cause; it is not said twice.
+    pub fn words(&self) -> String {
+        let mut said = String::new();
+        for cause in self.report.chain().map(ToString::to_string) {
+            if !said.contains(&cause) {
+                said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
+            }
+        }
+        said
+    }
 }
 
 impl From<ConfigErrors> for Failure {
@@ -96,5 +107,18 @@ impl From<std::io::Error> for Failure {
 impl From<Report> for Failure {
     fn from(report: Report) -> Self {
         Self { exit: Exit::Unexpected, report }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_quoted_is_not_said_twice() {
+        let quoting = LockError::Io { path: "/runs/1/lock".into(), source: std::io::Error::other("no space") };
+        assert_eq!(Failure::from(quoting).words(), "lock /runs/1/lock: no space");
+        let report = Report::msg("no space").wrap_err("write the lock");
+        assert_eq!(Failure { exit: Exit::Journal, report }.words(), "write the lock: no space");
     }
 }

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
 use super::failure::Failure;
+use super::out::say;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Command, Fact, RunStatus};
 use crate::engine::Ending;
@@ -86,7 +87,7 @@ pub async fn tell(
                     Err(refusal) => Err(refusal),
                 };
                 if let Err(refusal) = answer {
-                    eprint(&format!("not pausing: {refusal}; once more to leave at once"));
+                    say(&format!("not pausing: {refusal}; once more to leave at once"));
                 }
             }
             changed = ending.wait_for(Option::is_some) => {
@@ -112,9 +113,4 @@ pub async fn tell(
             }
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the answer to a signal belongs on stderr")]
-fn eprint(text: &str) {
-    eprintln!("{text}");
 }

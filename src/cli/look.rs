@@ -1,6 +1,6 @@
 //! `cutover status`, `runs` and `replay`: reading what was recorded.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use super::args::ScreenArgs;
 use super::drive::screen_options;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::out;
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::RunFolder;
@@ -21,15 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// `cutover status`: from the live console if there is one, else from the folder.
 pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, run)?;
-    let snapshot = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
-        Some(Answer::Status(snapshot)) => *snapshot,
-        _ => offline(&folder, MachineClock::default().wall())?.snapshot,
+    let (snapshot, unattended) = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
+        Some(Answer::Status(snapshot)) => (*snapshot, None),
+        _ => {
+            let found = offline(&folder, MachineClock::default().wall())?;
+            (found.snapshot, found.unattended)
+        }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if json {
-        status_json(&snapshot, &mut out)?;
+        status_json(&snapshot, unattended.as_ref(), &mut out)?;
     } else {
-        out.write_all(words(&snapshot).as_bytes())?;
+        out.write_all(words(&snapshot, unattended.as_ref()).as_bytes())?;
     }
     Ok(Exit::Finished)
 }
@@ -37,17 +41,22 @@ pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<E
 /// `cutover runs`.
 pub fn runs(json: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let entries = run_entries(state_dir)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         runs_json(&entries, &mut out)?
     } else {
-        runs_table(&entries, &mut out)?
+        runs_table(&entries, MachineClock::default().wall(), &mut out)?
     }
     Ok(Exit::Finished)
 }
 
 /// `cutover replay`.
 pub async fn replay(run: Option<&str>, speed: f64, screen: &ScreenArgs, state_dir: &Path) -> Result<Exit, Failure> {
+    // Asked before anything is written: escape codes would be noise where there is no screen.
+    if !std::io::stdout().is_terminal() {
+        let text = "replay draws a screen, and standard output is no terminal; `cutover audit` writes lines";
+        return Err(Failure::new(Exit::Usage, text));
+    }
     let folder = RunFolder::find(state_dir, run)?;
     let (handle, player) = replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
     let result = ui::run(handle, screen_options(screen)).await;

@@ -11,6 +11,7 @@ mod failing;
 mod failure;
 mod lines;
 mod look;
+mod out;
 mod parked;
 mod people;
 mod plan;
@@ -24,8 +25,10 @@ mod soak;
 mod verify;
 mod world;
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
 pub use exit::Exit;
@@ -41,7 +44,8 @@ pub fn main() -> ExitCode {
     let _ = color_eyre::config::HookBuilder::default().display_env_section(false).install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(mut e) => {
+            suggest(&mut e);
             let _ = e.print();
             return if e.use_stderr() { Exit::Usage } else { Exit::Finished }.into();
         }
@@ -49,7 +53,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            drive::say(&format!("error: no runtime: {e}"));
+            out::say(&format!("error: no runtime: {e}"));
             return Exit::Unexpected.into();
         }
     };
@@ -58,12 +62,32 @@ pub fn main() -> ExitCode {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {
         Ok(exit) => exit.into(),
-        Err(Failure { exit, report }) => {
-            let chain: Vec<String> = report.chain().map(ToString::to_string).collect();
-            drive::say(&if exit == Exit::Config { chain.join(": ") } else { format!("error: {}", chain.join(": ")) });
-            exit.into()
+        Err(Failure { report, .. }) if out::reader_gone(&report) => Exit::Finished.into(),
+        Err(failure) => {
+            let words = failure.words();
+            out::say(&if failure.exit == Exit::Config { words } else { format!("error: {words}") });
+            failure.exit.into()
         }
     }
+}
+
+/// Adds the nearest subcommand where the parser names none, as for `help rollbak`.
+fn suggest(e: &mut clap::Error) {
+    if e.get(ContextKind::SuggestedSubcommand).is_some() {
+        return;
+    }
+    let Some(ContextValue::String(asked)) = e.get(ContextKind::InvalidSubcommand) else { return };
+    let command = Cli::command();
+    let near = nearest(asked, command.get_subcommands().map(clap::Command::get_name));
+    if let Some(near) = near.map(str::to_owned) {
+        e.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near]));
+    }
+}
+
+/// The name that is most like what was asked for, if one is at all like it.
+fn nearest<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let scored = names.map(|name| (strsim::jaro(name, asked), name)).filter(|(score, _)| *score > 0.7);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
@@ -102,12 +126,40 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Runs { json } => look::runs(json, &state_dir()?),
         Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut std::io::stdout());
+            // The generator panics where it cannot write.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut text);
+            out::stdout().write_all(&text)?;
             Ok(Exit::Finished)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            clap_mangen::Man::new(Cli::command()).render(&mut out::stdout())?;
             Ok(Exit::Finished)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subcommand_that_was_misspelt_is_suggested_to_the_help_too() {
+        for asked in [["cutover", "help", "rollbak"].as_slice(), &["cutover", "rollbak"]] {
+            let mut e = Cli::try_parse_from(asked).unwrap_err();
+            suggest(&mut e);
+            let text = e.to_string();
+            assert_eq!(text.matches("'rollback'").count(), 1, "{text}");
+        }
+        let mut e = Cli::try_parse_from(["cutover", "help", "xyz"]).unwrap_err();
+        suggest(&mut e);
+        assert!(!e.to_string().contains("similar"), "{e}");
+    }
+
+    #[test]
+    fn a_name_is_near_or_none_is() {
+        let names = || ["smoke-tests", "switch", "freeze"].into_iter();
+        assert_eq!(nearest("swich", names()), Some("switch"));
+        assert_eq!(nearest("qqq", names()), None);
     }
 }

@@ -10,6 +10,7 @@ use super::args::{ParkedAction, ParkedArgs, ParkedList};
 use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::out;
 use super::record::{Desk, chosen};
 use super::run::load;
 use super::world;
@@ -105,7 +106,7 @@ async fn list(args: &ParkedList) -> Result<Exit, Failure> {
         print(&format!("{rows} rows in {}\n", path.display()));
         return Ok(Exit::Finished);
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     let rows = lines(&*ports.target, &tables, |row| {
         if args.json {
             writeln!(out, "{}", object(row))

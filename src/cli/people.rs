@@ -7,9 +7,12 @@ use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Seat;
-use crate::domain::run::Vote;
+use crate::domain::run::{RunStatus, Vote};
+use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::RunFolder;
+use crate::ports::Clock;
+use crate::report::{Offline, offline};
 
 /// How long a live console has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,11 +55,22 @@ async fn told(folder: &RunFolder, order: Ask, said: &str) -> Result<Exit, Failur
         }
         Some(Answer::Refused { why }) => Err(Failure::new(Exit::Refused, format!("not taken: {why}"))),
         Some(Answer::Status(_)) | None => {
-            let text = format!(
-                "no console answers for run {}: `cutover status {0}` shows where it stands; start it, then ask again",
-                folder.id()
-            );
-            Err(Failure::new(Exit::Unexpected, text))
+            Err(Failure::new(Exit::Refused, format!("not taken: {}", unanswered(folder))))
         }
+    }
+}
+
+/// Why no console answers, as far as the folder tells.
+fn unanswered(folder: &RunFolder) -> String {
+    let run = folder.id();
+    match offline(folder, MachineClock::default().wall()) {
+        Ok(found) if found.state.is_final() => {
+            let word = if found.state.status == RunStatus::Finished { "finished" } else { "rolled back" };
+            format!("run {run} is {word}: it is at its end, and no step of it waits")
+        }
+        Ok(Offline { unattended: Some(unattended), snapshot, .. }) => {
+            format!("no console answers for run {run}: {}", unattended.words(snapshot.wall))
+        }
+        _ => format!("no console answers for run {run}; `cutover status {run}` shows where it stands"),
     }
 }

@@ -1,5 +1,6 @@
 //! `cutover rehearse`: a whole migration day on embedded stores with a simulated shop.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Seat;
 use crate::config;
-use crate::rehearsal::fault::{Fault, FaultAt, Faults};
+use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults, names};
 use crate::rehearsal::hurry::PLAN as CONFIG;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
@@ -36,10 +37,9 @@ pub async fn rehearse(
     }
     let usage = |e: String| Failure::new(Exit::Usage, e);
     let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
-    let planned: Vec<FaultAt> =
-        faults.iter().map(|f| f.parse().map_err(|e| usage(format!("--fault {f}: {e}")))).collect::<Result<_, _>>()?;
-    let steps: Vec<String> = planned.iter().filter_map(|f| f.step.clone()).collect();
-    let faults = Faults::new(planned);
+    let ids = steps()?;
+    let planned = faults.iter().map(|f| planned(f, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));
+    let faults = Faults::new(planned.collect::<Result<_, _>>()?);
     if !(speed.is_finite() && speed >= 1.0) {
         return Err(usage(format!("--speed {speed}: a number from 1")));
     }
@@ -63,10 +63,6 @@ pub async fn rehearse(
     let mut vars = world.vars();
     vars.insert("PG_PASSWORD_FILE".to_owned(), password_file(&postgres)?);
     let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), &vars)?;
-    if let Some(step) = steps.iter().find(|s| config.plan.step(s).is_none()) {
-        let steps: Vec<&str> = config.plan.steps.iter().map(|s| s.id.as_str()).collect();
-        return Err(usage(format!("no step {step}; steps are {}", steps.join(", "))));
-    }
     let driven = drive(Drive {
         config: &config,
         config_text: &filled(CONFIG, &vars),
@@ -100,6 +96,33 @@ pub async fn rehearse(
     Ok(driven.ending.into())
 }
 
+/// The ids of the rehearsal's steps. No world is needed for them: its variables stand for addresses only.
+fn steps() -> Result<Vec<String>, Failure> {
+    let names = CONFIG.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.to_owned());
+    let mut vars: BTreeMap<String, String> = names.map(|name| (name, "http://127.0.0.1:1".to_owned())).collect();
+    vars.insert("PG_PORT".to_owned(), "5432".to_owned());
+    let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), &vars)?;
+    Ok(config.plan.steps.iter().map(|s| s.id.clone()).collect())
+}
+
+/// A fault as it was asked for; the error names what is most like it.
+fn planned(text: &str, steps: &[String]) -> Result<FaultAt, String> {
+    let near = |asked: &str, names: &[&str]| {
+        super::nearest(asked, names.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "))
+    };
+    let at: FaultAt = text.parse().map_err(|e: BadFault| match &e {
+        BadFault::Name { name } => format!("{}{e}", near(name, &names())),
+        BadFault::Step { .. } => e.to_string(),
+    })?;
+    match &at.step {
+        Some(step) if !steps.contains(step) => {
+            let ids: Vec<&str> = steps.iter().map(String::as_str).collect();
+            Err(format!("{}no step is called `{step}`; there are {}", near(step, &ids), ids.join(", ")))
+        }
+        _ => Ok(at),
+    }
+}
+
 /// The server's password, where a rollback from another terminal finds it too; gone with the server.
 fn password_file(postgres: &PrivatePostgres) -> Result<String, Failure> {
     use std::io::Write;
@@ -111,7 +134,7 @@ fn password_file(postgres: &PrivatePostgres) -> Result<String, Failure> {
 }
 
 /// The config with its variables filled in, so that a rollback from another terminal finds the same world.
-pub(super) fn filled(text: &str, vars: &std::collections::BTreeMap<String, String>) -> String {
+pub(super) fn filled(text: &str, vars: &BTreeMap<String, String>) -> String {
     // A port is a number: once it is no variable any more, it stands without quotes.
     let port = vars.get("PG_PORT").map_or("", String::as_str);
     let text = text.replace("\"${PG_PORT}\"", port);
@@ -121,6 +144,20 @@ pub(super) fn filled(text: &str, vars: &std::collections::BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_is_held_against_the_plan_before_anything_starts() {
+        let ids = steps().unwrap();
+        let at = planned("errors-new@smoke-tests", &ids).unwrap();
+        assert_eq!(at, FaultAt { fault: Fault::ErrorsNew, step: Some("smoke-tests".to_owned()) });
+        let wrong = |text: &str| planned(text, &ids).unwrap_err();
+        let said = wrong("errors-new@smoke-test");
+        assert!(said.starts_with("did you mean smoke-tests? no step is called `smoke-test`; there are "), "{said}");
+        let said = wrong("error-new@smoke-tests");
+        assert!(said.starts_with("did you mean errors-new? no fault is called `error-new`"), "{said}");
+        assert!(wrong("errors-new@").contains("names no step"));
+        assert!(!wrong("zzz").contains("did you mean"));
+    }
 
     #[test]
     fn the_saved_config_can_be_read_without_its_variables() {

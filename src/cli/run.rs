@@ -7,6 +7,7 @@ use super::args::{ConfigArg, DriveArgs};
 use super::drive::{Drive, drive, print};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::out;
 use super::world::{self, Seat};
 use crate::config::{self, Config};
 use crate::snapshot::Mode;
@@ -36,9 +37,8 @@ pub async fn run(
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
-        let near =
-            config.plan.steps.iter().max_by(|a, b| strsim::jaro(&a.id, step).total_cmp(&strsim::jaro(&b.id, step)));
-        let near = near.map_or(String::new(), |s| format!("; did you mean {}?", s.id));
+        let near = super::nearest(step, config.plan.steps.iter().map(|s| s.id.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return Err(Failure::new(Exit::Usage, format!("--until {step}: the plan has no such step{near}")));
     }
     let driven = drive(Drive {
@@ -63,7 +63,7 @@ pub async fn run(
 /// `cutover plan`.
 pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         let text = serde_json::json!({ "hash": config.plan.hash(), "plan": &*config.plan });
         serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
@@ -77,8 +77,8 @@ pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config)?;
-    let ports = world::ports(&config.plan, &config.connections).await?;
-    let rows = crate::workers::check(&config.plan, &ports).await;
+    let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
+    let rows = crate::workers::check(&config.plan, &ports, &missing).await;
     let bad = rows.iter().filter(|r| r.result.is_err()).count();
     if json {
         let all: Vec<_> = rows
@@ -97,7 +97,10 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
         for row in &rows {
             match &row.result {
                 Ok(found) => print(&format!("  ok    {:<34} {found}\n", row.what)),
-                Err(found) => print(&format!("  FAIL  {:<34} {found}\n        {:<34} {}\n", row.what, "", row.advice)),
+                Err(found) => print(&format!("  FAIL  {:<34} {found}\n", row.what)),
+            }
+            if row.result.is_err() && !row.advice.is_empty() {
+                print(&format!("        {:<34} {}\n", "", row.advice));
             }
         }
         print(&format!("{} checks, {bad} failed\n", rows.len()));

@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::exit::Exit;
 #[cfg(feature = "failpoints")]
 use super::failing::failing;
 use super::failure::Failure;
-use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, session};
+use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Connections, Credentials, Endpoints, SslMode};
-use crate::domain::plan::{Plan, SignalSource};
+use crate::domain::plan::{Plan, SignalSource, ValueRef};
+use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
 use crate::ports::{ErrorKind, PortError, ReversePorts, Switches};
-use crate::workers::Ports;
+use crate::workers::{CheckRow, Missing, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
 fn aws(connections: &Connections) -> Aws {
@@ -27,31 +29,78 @@ fn aws(connections: &Connections) -> Aws {
     })
 }
 
-async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
-    session(&AwsSettings {
+fn aws_settings(aws: &Aws) -> AwsSettings {
+    AwsSettings {
         region: (!aws.region.is_empty()).then(|| aws.region.clone()),
         profile: aws.profile.clone(),
         emulator: aws.credentials == Credentials::Emulator,
-    })
-    .await
+    }
+}
+
+async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
+    session(&aws_settings(aws)).await
 }
 
 /// Builds every port. Nothing is called yet but the password's source.
+///
+/// # Errors
+/// An address that is none, or a password that is not where the config says.
 pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Failure> {
     let aws = aws(connections);
     let session = aws_session(&aws).await;
+    let switches = switches(&session, &aws.endpoints);
+    let password = password(connections, &*switches).await;
+    assemble(plan, &aws, &session, switches, target(connections, password?)?)
+}
+
+/// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
+/// from looking at the rest.
+///
+/// # Errors
+/// An address that is none.
+pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(Ports, Missing), Failure> {
+    let aws = aws(connections);
+    let session = aws_session(&aws).await;
+    let switches = switches(&session, &aws.endpoints);
+    let found = credentials(&session, &aws_settings(&aws)).await;
+    let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
+    let mut missing = Missing { aws: found.err().map(denied), target: None };
+    let password = match (&connections.postgres.password, &missing.aws) {
+        (Some(ValueRef::Parameter(name)), Some(_)) => {
+            let wrong = format!("the password's parameter {name} cannot be read without AWS credentials");
+            Err(Trouble { what: "target", wrong, advice: String::new() })
+        }
+        _ => password(connections, &*switches).await,
+    };
+    let target = match password {
+        Ok(password) => target(connections, password)?,
+        Err(t) => {
+            missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
+            // Stands in its place and is not asked.
+            target(connections, None)?
+        }
+    };
+    Ok((assemble(plan, &aws, &session, switches, target)?, missing))
+}
+
+fn assemble(
+    plan: &Plan,
+    aws: &Aws,
+    session: &aws_config::SdkConfig,
+    switches: Arc<dyn Switches>,
+    target: PgTarget,
+) -> Result<Ports, Failure> {
     let ends = &aws.endpoints;
     let settings = DynamoSettings {
         endpoint: ends.dynamodb.clone(),
         streams_endpoint: ends.streams.clone(),
         ..DynamoSettings::new(&aws.region)
     };
-    let (source, changes) = dynamodb::connect(&session, &settings)?;
+    let (source, changes) = dynamodb::connect(session, &settings)?;
     let source = Arc::new(source);
-    let switches = switches(&session, ends);
     let watched = plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)));
-    let metrics = watched.then(|| CloudWatchMetrics::new(&session, ends.cloudwatch.as_deref()));
-    let target = Arc::new(target(connections, &*switches).await?);
+    let metrics = watched.then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
+    let target = Arc::new(target);
     Ok(Ports {
         source: failing(Arc::clone(&source) as _),
         changes: failing(Arc::new(changes) as _),
@@ -64,13 +113,51 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     })
 }
 
-/// The target database; asks for its password where the config says.
-async fn target(connections: &Connections, switches: &dyn Switches) -> Result<PgTarget, Failure> {
-    let pg = &connections.postgres;
-    let password = match &pg.password {
-        Some(reference) => Some(switches.resolve(reference).await?),
-        None => None,
+/// Something that is not where the config says.
+#[derive(Debug)]
+struct Trouble {
+    what: &'static str,
+    wrong: String,
+    advice: String,
+}
+
+impl From<Trouble> for Failure {
+    fn from(t: Trouble) -> Self {
+        let advice = if t.advice.is_empty() { String::new() } else { format!(" ({})", t.advice) };
+        Self::new(Exit::Denied, format!("{}: {}{advice}", t.what, t.wrong))
+    }
+}
+
+/// The target's password, from where the config says.
+async fn password(connections: &Connections, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
+    let Some(reference) = &connections.postgres.password else { return Ok(None) };
+    match switches.resolve(reference).await {
+        Ok(password) => Ok(Some(password)),
+        Err(e) => Err(no_password(reference, e)),
+    }
+}
+
+fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
+    let elsewhere = "or name another place under [postgres] `password`";
+    let (wrong, advice) = match reference {
+        ValueRef::Env(name) if std::env::var_os(name).is_none() => {
+            (format!("the password's variable {name} is not set"), format!("set it, {elsewhere}"))
+        }
+        ValueRef::File(path) => (
+            format!("the password's file {path} cannot be read: {}", e.came_back),
+            format!("write it before starting, {elsewhere}"),
+        ),
+        ValueRef::Parameter(name) => {
+            (format!("the password's parameter {name} cannot be read: {}", e.came_back), e.advice)
+        }
+        ValueRef::Env(_) | ValueRef::Literal(_) => (format!("the password cannot be read: {}", e.came_back), e.advice),
     };
+    Trouble { what: "target", wrong, advice }
+}
+
+/// The target database.
+fn target(connections: &Connections, password: Option<Secret>) -> Result<PgTarget, Failure> {
+    let pg = &connections.postgres;
     Ok(PgTarget::new(&PgSettings {
         host: pg.host.clone(),
         port: pg.port,
@@ -98,7 +185,8 @@ async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
         ..DynamoSettings::new(&aws.region)
     };
     let (source, _) = dynamodb::connect(&session, &settings)?;
-    let target = target(connections, &*switches(&session, ends)).await?;
+    let password = password(connections, &*switches(&session, ends)).await;
+    let target = target(connections, password?)?;
     Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
 }
 
@@ -171,7 +259,49 @@ impl Seat {
 
 /// Where run folders are kept.
 pub fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    given.or_else(crate::journal::state_dir).ok_or_else(|| {
-        Failure::new(super::exit::Exit::Journal, "no place for run folders: set HOME or pass --state-dir")
-    })
+    given
+        .or_else(crate::journal::state_dir)
+        .ok_or_else(|| Failure::new(Exit::Journal, "no place for run folders: set HOME or pass --state-dir"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Config};
+
+    /// The rehearsal's config with this password and these credentials; nobody is at its addresses.
+    fn config(password: &str, credentials: &str) -> Config {
+        let text = include_str!("../../assets/rehearsal.toml");
+        let text = text.replace("password = { file = \"${PG_PASSWORD_FILE}\" }", password);
+        let text = text.replace("credentials = \"emulator\"", credentials).replace("\"${PG_PORT}\"", "5432");
+        let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.to_owned());
+        let vars = names.map(|name| (name, "http://127.0.0.1:1".to_owned())).collect();
+        config::load_str("c.toml", &text, std::path::Path::new(""), &vars).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_that_is_not_there_is_one_row_of_a_check_and_the_end_of_a_run() {
+        let here = |p: &str| config(&format!("password = {p}"), "credentials = \"emulator\"");
+        let cases = [
+            ("{ env = \"CUTOVER_NO_SUCH_VARIABLE\" }", "the password's variable CUTOVER_NO_SUCH_VARIABLE is not set"),
+            ("{ file = \"/nowhere/password\" }", "the password's file /nowhere/password cannot be read: "),
+        ];
+        for (password, wanted) in cases {
+            let config = here(password);
+            let (_, missing) = ports_to_check(&config.plan, &config.connections).await.unwrap();
+            assert!(missing.aws.is_none(), "{:?}", missing.aws);
+            let row = missing.target.expect("a row for the target");
+            let wrong = row.result.unwrap_err();
+            assert!(wrong.starts_with(wanted) && row.denied && row.what == "target", "{wrong}");
+            assert!(row.advice.contains("[postgres] `password`"), "{}", row.advice);
+            let failure = ports(&config.plan, &config.connections).await.err().expect("no password");
+            assert_eq!(failure.exit, Exit::Denied);
+            assert!(failure.words().contains(wanted), "{}", failure.words());
+        }
+        let (_, missing) = {
+            let config = here("{ file = \"/dev/null\" }");
+            ports_to_check(&config.plan, &config.connections).await.unwrap()
+        };
+        assert!(missing.target.is_none());
+    }
 }

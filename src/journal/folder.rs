@@ -216,6 +216,20 @@ impl RunFolder {
         self.path.join("control.sock")
     }
 
+    /// Marks the run as a rehearsal's: its world ends with the process that drives it.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn mark_rehearsal(&self) -> io::Result<()> {
+        self.write(REHEARSAL, b"the world of this run ended with the process that drove it\n")
+    }
+
+    /// Whether the run is a rehearsal's.
+    #[must_use]
+    pub fn is_rehearsal(&self) -> bool {
+        self.path.join(REHEARSAL).exists()
+    }
+
     /// Writes a file of this folder whole or not at all: to a temporary name, synced, renamed, mode 0600.
     ///
     /// # Errors
@@ -234,6 +248,7 @@ impl RunFolder {
 }
 
 const JOURNAL: &str = "journal.jsonl";
+const REHEARSAL: &str = "rehearsal";
 
 /// A name in a folder is durable once the folder is.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::words::words;
+use super::words::{action_words, words};
 use crate::domain::plan::Plan;
-use crate::domain::run::{Actor, Event, Fact};
+use crate::domain::run::{Actor, Event, Fact, OutcomeResult};
 use crate::journal::{Audit, AuditedFile, Finding, RunFolder};
 
 /// One thing that was done.
@@ -148,10 +148,19 @@ fn deeds<'f>(folder: &RunFolder, audit: &'f Audit) -> Vec<Deed<'f>> {
         }
         let Some(who) = who(&fact.event, &host) else { continue };
         let said = plan.as_ref().and_then(|plan| words(plan, &fact.event)).map(|w| w.text);
-        let what = said.unwrap_or_else(|| fact.event.name().to_owned());
+        let what = said.unwrap_or_else(|| machine_words(&fact.event));
         all.push(Deed { fact, who, what });
     }
     all
+}
+
+/// What lines for people leave out, and every fact where there is no plan to name steps by.
+fn machine_words(event: &Event) -> String {
+    match event {
+        Event::Intent { action, .. } => action_words(action),
+        Event::Outcome { id, result: OutcomeResult::Done { read_back, .. } } => format!("{id} read back: {read_back}."),
+        other => other.name().replace('_', " "),
+    }
 }
 
 /// Who did it, with the host; `None` for facts that only measure.
@@ -185,4 +194,28 @@ fn who(event: &Event, host: &str) -> Option<String> {
         Actor::Auto => "auto".to_owned(),
         Actor::Operator(name) | Actor::Terminal(name) => at_host(name),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::run::Action;
+
+    #[test]
+    fn no_intent_is_left_without_words() {
+        let table = || "books".to_owned();
+        let actions = [
+            Action::SetSwitch { switch: table(), to: "new".to_owned() },
+            Action::RestoreSwitch { switch: table(), version: None },
+            Action::CreateTable { table: table() },
+            Action::EnableStream { table: table() },
+            Action::Repair { table: table(), rows: 2, keys: Vec::new() },
+            Action::WriteMarker { table: table(), nonce: "n".to_owned() },
+        ];
+        for action in actions {
+            let said = machine_words(&Event::Intent { id: "i".to_owned(), step: None, action });
+            assert!(said.contains("books") && said.contains(' ') && !said.contains("intent"), "{said}");
+        }
+        assert_eq!(machine_words(&Event::RunFinished), "run finished");
+    }
 }

@@ -11,6 +11,7 @@ mod status;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod unattended;
 mod words;
 
 pub use audit::{audit_json, audit_text};
@@ -21,4 +22,5 @@ pub use offline::{Offline, OfflineError, offline};
 pub use runs::{RunEntry, run_entries, runs_json, runs_table};
 pub use status::{status, status_json};
 pub use summary::summary;
+pub use unattended::Unattended;
 pub use words::{Words, words};

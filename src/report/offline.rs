@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::domain::at::At;
-use crate::domain::gauge::Measured;
+use super::unattended::Unattended;
+use crate::domain::at::{At, brief};
+use crate::domain::gauge::{Measured, Readiness};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Fact, IllegalTransition, RunState};
 use crate::journal::{JournalError, RunFolder, RunRecord, SampleReader, fold, read_run};
-use crate::snapshot::{Context, Mode, Snapshot, build};
+use crate::snapshot::{Context, Health, Mode, Snapshot, build};
 
 /// Facts kept for the log of a snapshot.
 const LOG: usize = 400;
@@ -55,6 +56,8 @@ pub struct Offline {
     pub measured: Measured,
     /// The moment, drawn together.
     pub snapshot: Snapshot,
+    /// Set when the run is not at its end and nobody drives it.
+    pub unattended: Option<Unattended>,
 }
 
 /// Reads a run's folder. `wall` is the time now: numbers of a run nobody drives grow old.
@@ -62,15 +65,22 @@ pub struct Offline {
 /// # Errors
 /// A journal that cannot be trusted, or a plan that is not the run's.
 pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
+    let driven = folder.is_locked();
     let record = read_run(folder)?;
     let state = fold(&record.facts)?;
     let plan = read_plan(folder, &record.header.plan_hash)?;
     let mut measured = last_sample(folder).unwrap_or_default();
     measured.at = wall;
+    if !folder.is_rehearsal() {
+        // Customers are kept out until writes are seen accepted, whoever measured it last.
+        measured.downtime_ms = None;
+    }
     let last = record.facts.last().map_or(state.opened, |f| f.at);
     let now = if state.ended.is_some() { last } else { last.max(wall) };
     let tail: &[Fact] = &record.facts[record.facts.len().saturating_sub(LOG)..];
-    let snapshot = build(&Context {
+    let unattended = Unattended::of(folder, driven, &state, last);
+    measured.journal_ok &= unattended.is_none();
+    let mut snapshot = build(&Context {
         plan: &plan,
         state: &state,
         measured: &measured,
@@ -81,7 +91,25 @@ pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
         waiting: None,
         version: state.last_seq,
     });
-    Ok(Offline { plan, record, state, measured, snapshot })
+    if unattended.is_some() {
+        doubt_the_way_back(&mut snapshot, &measured);
+    }
+    Ok(Offline { plan, record, state, measured, snapshot, unattended })
+}
+
+/// Readiness is proven by whoever drives. Without a driver it was proven once, however short ago.
+fn doubt_the_way_back(snapshot: &mut Snapshot, measured: &Measured) {
+    let Readiness::Armed { at, .. } = measured.way_back else { return };
+    if snapshot.rollback.health != Health::Ok {
+        return;
+    }
+    let text = format!("? proven {} ago, by nobody since", brief(measured.at.since(at).max(0)));
+    for lamp in snapshot.lamps.iter_mut().filter(|l| l.word == "ROLLBACK") {
+        lamp.health = Health::Unknown;
+        lamp.text.clone_from(&text);
+    }
+    snapshot.rollback.health = Health::Unknown;
+    snapshot.rollback.text = text;
 }
 
 /// Reads `plan.json` and makes sure that it is the plan the run was opened with.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
 use crate::domain::run::RunStatus;
 use crate::journal::{RunFolder, fold, read_run};
@@ -26,6 +27,9 @@ pub struct RunEntry {
     pub status: Option<RunStatus>,
     /// Whether a process drives it now.
     pub driven: bool,
+    /// Set when the run is not at its end and nobody drives it.
+    #[serde(default)]
+    pub unattended: Option<Unattended>,
     /// When it was opened.
     pub opened: Option<At>,
     /// When its last fact was recorded.
@@ -55,6 +59,7 @@ fn entry(folder: &RunFolder) -> RunEntry {
         operator: String::new(),
         status: None,
         driven: folder.is_locked(),
+        unattended: None,
         opened: None,
         last: None,
         facts: 0,
@@ -73,6 +78,8 @@ fn entry(folder: &RunFolder) -> RunEntry {
             let current = state.current().unwrap_or(state.steps.len());
             entry.steps = (current, state.steps.len());
             entry.opened = record.facts.first().map(|f| f.at);
+            let last = entry.last.unwrap_or(state.opened);
+            entry.unattended = Unattended::of(folder, entry.driven, &state, last);
             (entry.plan, entry.environment) = (state.plan, state.environment);
             entry.status = Some(state.status);
         }
@@ -81,11 +88,11 @@ fn entry(folder: &RunFolder) -> RunEntry {
     entry
 }
 
-/// Writes the runs as a table for people.
+/// Writes the runs as a table for people. `wall` is the time now.
 ///
 /// # Errors
 /// What the writer said.
-pub fn runs_table(entries: &[RunEntry], out: &mut impl Write) -> io::Result<()> {
+pub fn runs_table(entries: &[RunEntry], wall: At, out: &mut impl Write) -> io::Result<()> {
     if entries.is_empty() {
         return writeln!(out, "no runs yet");
     }
@@ -96,15 +103,20 @@ pub fn runs_table(entries: &[RunEntry], out: &mut impl Write) -> io::Result<()> 
         "RUN", "STATUS", "STEPS", "OPENED", "LASTED", "FACTS"
     )?;
     for e in entries {
-        let status = match (e.status, &e.problem) {
-            (_, Some(_)) => "unreadable",
-            (Some(status), None) => status_word(status),
-            (None, None) => "?",
+        let status = match (e.status, &e.problem, &e.unattended) {
+            (_, Some(_), _) => "unreadable",
+            (_, None, Some(unattended)) => unattended.word.as_str(),
+            (Some(status), None, None) => status_word(status),
+            (None, None, None) => "?",
         };
         let opened = e.opened.map_or_else(|| "?".to_owned(), At::date_clock);
         let lasted = e.opened.zip(e.last).map_or_else(|| "?".to_owned(), |(a, b)| brief(b.since(a)));
         let steps = format!("{}/{}", e.steps.0, e.steps.1);
-        let driver = if e.driven { format!("{} (now)", e.operator) } else { e.operator.clone() };
+        let driver = match &e.unattended {
+            Some(unattended) => unattended.words(wall),
+            None if e.driven => format!("{} (now)", e.operator),
+            None => e.operator.clone(),
+        };
         writeln!(out, "{:width$}  {status:12}  {steps:7}  {opened:20}  {lasted:>8}  {:>6}  {driver}", e.run, e.facts)?;
         if let Some(problem) = &e.problem {
             writeln!(out, "    {problem}")?;

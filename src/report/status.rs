@@ -3,20 +3,30 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use super::line::standing;
 use super::runs::status_word;
 use super::summary::{age, count};
+use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
 use crate::snapshot::Snapshot;
 
-/// A compact block for people.
+/// A compact block for people. `unattended` is what the folder says of a run that nobody drives.
 #[must_use]
-pub fn status(s: &Snapshot) -> String {
+pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
     let mut out = String::new();
     let prod = if s.production { " [PROD]" } else { "" };
     // Writing to a String cannot fail.
     let _ = writeln!(out, "run        {} {}{prod}, plan {} {}", s.run, s.environment, s.plan, s.plan_hash);
-    let _ = writeln!(out, "status     {}, T-0 {}, driven by {}", status_word(s.status), s.t0.date_clock(), s.driver);
+    let t0 = s.t0.date_clock();
+    let _ = match unattended {
+        None => writeln!(out, "status     {}, T-0 {t0}, driven by {}", status_word(s.status), s.driver),
+        Some(u) => {
+            let _ = writeln!(out, "status     {}, T-0 {t0}, last driven by {}", u.word, s.driver);
+            writeln!(out, "           {}", u.words(s.wall))
+        }
+    };
     let _ = writeln!(out, "now        {}", standing(s));
     for t in s.tables.iter().filter(|t| !t.target_name.is_empty()) {
         let difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
@@ -46,11 +56,19 @@ pub fn status(s: &Snapshot) -> String {
     out
 }
 
-/// The whole snapshot as JSON, for programs.
+/// The snapshot, and beside its fields `unattended`: null, or what to say of a run that nobody drives.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    snapshot: &'a Snapshot,
+    unattended: Option<&'a Unattended>,
+}
+
+/// The whole snapshot as JSON, for programs, with `unattended` beside its fields.
 ///
 /// # Errors
 /// What the writer said.
-pub fn status_json(s: &Snapshot, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, s)?;
+pub fn status_json(s: &Snapshot, unattended: Option<&Unattended>, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &Told { snapshot: s, unattended })?;
     out.write_all(b"\n")
 }

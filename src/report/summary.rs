@@ -8,7 +8,7 @@ use super::words::{cause_words, parked_words, who};
 use crate::domain::at::{At, brief, hms, t_offset};
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{RunState, RunStatus, StepStatus};
-use crate::snapshot::{Health, Snapshot, StepRow};
+use crate::snapshot::{Health, Mode, Snapshot, StepRow};
 
 /// The block. `state` is the fold behind `s`; `journal` is where the facts are.
 #[must_use]
@@ -43,7 +43,13 @@ fn result(s: &Snapshot, state: &RunState) -> String {
         RunStatus::Prepared | RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack => {
             let at =
                 s.current.and_then(|i| s.steps.get(i)).map_or_else(String::new, |r| format!(" at step {}", r.number));
-            format!("not ended: {}{at}; the run can be taken up again", super::runs::status_word(state.status))
+            // Written as the driver leaves. What a rehearsal was about goes with it.
+            let next = if matches!(s.mode, Mode::Rehearsal { .. }) {
+                "its world ends with it, begin a new rehearsal"
+            } else {
+                "the run can be taken up again"
+            };
+            format!("not ended: {}{at}; {next}", super::runs::status_word(state.status))
         }
     }
 }

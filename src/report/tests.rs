@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::at::At;
-use crate::domain::gauge::{Count, Measured};
+use crate::domain::gauge::{Count, Measured, Readiness};
 use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
 use crate::domain::run::{
     Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, Level, Need, RollbackState, RunState, RunStatus,
@@ -13,7 +13,7 @@ use crate::domain::run::{
 };
 use crate::journal::sample_events::event;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, SampleWriter};
-use crate::snapshot::{Health, JournalRow, Lamp, Rollback, Snapshot, StepRow, TableRow};
+use crate::snapshot::{Health, JournalRow, Lamp, Mode, Rollback, Snapshot, StepRow, TableRow};
 
 /// 2026-11-22 02:00:00 UTC.
 const T: i64 = 1_795_312_800_000;
@@ -232,11 +232,127 @@ fn a_share_is_cut_and_not_rounded_up() {
     assert!(block.contains("(99.999 % match)") && !block.contains("(100"), "{block}");
 }
 
+/// A run that stopped after these events, ten seconds apart from `T` on, as a killed driver leaves it.
+fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
+    let plan = plan();
+    let folder = RunFolder::create(dir, "shop", At(T)).unwrap();
+    folder.write("plan.json", &serde_json::to_vec(&plan).unwrap()).unwrap();
+    let header = Header::new(folder.id(), &plan.hash(), "alice", "bastion", At(T));
+    let mut writer = JournalWriter::create(&folder, &header).unwrap();
+    let opened = Event::RunOpened {
+        run: folder.id().to_owned(),
+        plan: "shop".to_owned(),
+        plan_hash: plan.hash(),
+        environment: "test".to_owned(),
+        operator: "alice".to_owned(),
+        host: "bastion".to_owned(),
+        version: "0".to_owned(),
+        t0: At(T),
+        steps: vec!["load".to_owned(), "freeze".to_owned()],
+    };
+    let facts: Vec<Fact> = std::iter::once(&opened)
+        .chain(events)
+        .zip(0..)
+        .map(|(event, i)| Fact { seq: i as u64 + 1, at: At(T + 10_000 * i), event: event.clone() })
+        .collect();
+    writer.append(&facts).unwrap();
+    // What the driver measured last: the way back was proven, and the downtime clock stood at four seconds.
+    let measured = Measured {
+        at: At(T + 30_000),
+        way_back: Readiness::Armed { read_ms: 40, at: At(T + 30_000) },
+        downtime_ms: Some(4_000),
+        journal_ok: true,
+        ..Measured::default()
+    };
+    let _ = SampleWriter::open(&folder.samples()).unwrap().offer(At(T + 30_000), &measured);
+    folder
+}
+
+fn listed(dir: &Path, wall: At) -> (Vec<RunEntry>, String) {
+    let (entries, mut out) = (run_entries(dir).unwrap(), Vec::new());
+    runs_table(&entries, wall, &mut out).unwrap();
+    (entries, text(out))
+}
+
+#[test]
+fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = Event::StepStarted { step: "load".to_owned(), attempt: 1 };
+    let refused = Event::WritesRefused { at: At(T + 20_000) };
+    let folder = left_behind(dir.path(), &[started, refused]);
+    let wall = At(T + 60_000);
+    let found = offline(&folder, wall).unwrap();
+    let said = status(&found.snapshot, found.unattended.as_ref());
+    let wanted = "nobody drives it for 40.0s; start the same command again to take it up";
+    assert!(said.contains("status     interrupted") && said.contains("last driven by alice@bastion"), "{said}");
+    assert!(said.contains(wanted) && said.contains("writes refused for 40.0s"), "{said}");
+    assert!(said.contains("rollback ? proven 30.0s ago") && !said.contains("rollback ready"), "{said}");
+    assert!(said.contains("or nobody drives") && !said.contains("running"), "{said}");
+    let mut json = Vec::new();
+    status_json(&found.snapshot, found.unattended.as_ref(), &mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["unattended"]["word"], "interrupted");
+    assert_eq!(json["run"], folder.id());
+    let (entries, table) = listed(dir.path(), wall);
+    assert_eq!(entries[0].unattended, found.unattended);
+    assert!(table.contains("interrupted") && table.contains(wanted) && !table.contains("running"), "{table}");
+
+    let lock = folder.lock(&Holder::me("alice", "bastion")).unwrap();
+    let found = offline(&folder, wall).unwrap();
+    let said = status(&found.snapshot, found.unattended.as_ref());
+    assert!(said.contains("status     running") && said.contains(", driven by alice"), "{said}");
+    assert!(said.contains("rollback ready") && said.contains("writes refused for 40.0s"), "{said}");
+    assert!(listed(dir.path(), wall).1.contains("alice (now)"));
+    drop(lock);
+
+    // A rehearsal cannot be taken up, and its clock is its own.
+    folder.mark_rehearsal().unwrap();
+    let found = offline(&folder, wall).unwrap();
+    let said = status(&found.snapshot, found.unattended.as_ref());
+    assert!(said.contains("nobody drives it; the world of a rehearsal ends") && !said.contains("take it up"), "{said}");
+    assert!(said.contains("writes refused for 4.0s"), "{said}");
+}
+
+#[test]
+fn what_to_do_with_a_run_that_nobody_drives_depends_on_where_it_stands() {
+    let by = Actor::Operator("alice".to_owned());
+    let paused = Event::RunPaused { by: by.clone(), reason: "asked for".to_owned() };
+    let back = Event::RollbackOrdered { by, cause: Cause::Asked };
+    let stuck = Event::RollbackStuck { what: vec!["writes".to_owned()] };
+    let done = Event::RolledBack { took_ms: 1, evidence: Vec::new() };
+    let cases = [
+        (vec![paused], Some(("paused", "start the same command again"))),
+        (vec![back.clone()], Some(("interrupted", "`cutover rollback` goes on"))),
+        (vec![back.clone(), stuck], None),
+        (vec![back, done], None),
+    ];
+    for (events, wanted) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let found = offline(&left_behind(dir.path(), &events), At(T + 60_000)).unwrap().unattended;
+        let found = found.as_ref().map(|u| (u.word.as_str(), u.advice.as_str()));
+        match (found, wanted) {
+            (None, None) => {}
+            (Some((word, advice)), Some((a, b))) => assert!(word == a && advice.contains(b), "{word} {advice}"),
+            other => panic!("{events:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_summary_says_whether_a_run_can_be_taken_up_again() {
+    let state = RunState { status: RunStatus::Paused, ..RunState::default() };
+    let mut s = snapshot();
+    assert!(summary(&s, &state, Path::new("j")).contains("can be taken up again"));
+    s.mode = Mode::Rehearsal { speed: 60.0 };
+    let block = summary(&s, &state, Path::new("j"));
+    assert!(block.contains("begin a new rehearsal") && !block.contains("taken up"), "{block}");
+}
+
 #[test]
 fn status_and_runs_come_from_the_folder_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut out = Vec::new();
-    runs_table(&run_entries(dir.path()).unwrap(), &mut out).unwrap();
+    runs_table(&run_entries(dir.path()).unwrap(), At(T), &mut out).unwrap();
     assert_eq!(text(out), "no runs yet\n");
 
     let plan = plan();
@@ -264,9 +380,9 @@ fn status_and_runs_come_from_the_folder_alone() {
     let found = offline(&folder, wall).unwrap();
     assert_eq!((found.record.facts.len(), found.measured.at, found.snapshot.wall), (2, wall, wall));
     assert_eq!(found.state.last_seq, 2);
-    assert!(status(&found.snapshot).contains("rollback   "));
+    assert!(status(&found.snapshot, None).contains("rollback   "));
     let mut json = Vec::new();
-    status_json(&found.snapshot, &mut json).unwrap();
+    status_json(&found.snapshot, None, &mut json).unwrap();
     assert_eq!(serde_json::from_slice::<Snapshot>(&json).unwrap(), found.snapshot);
 
     let lock = folder.lock(&Holder::me("alice", "bastion")).unwrap();
@@ -278,7 +394,7 @@ fn status_and_runs_come_from_the_folder_alone() {
     assert!(!entries[1].driven && entries[1].problem.is_some() && entries[1].status.is_none(), "{entries:?}");
     drop(lock);
     let mut out = Vec::new();
-    runs_table(&entries, &mut out).unwrap();
+    runs_table(&entries, wall, &mut out).unwrap();
     let table = text(out);
     assert!(table.contains("alice (now)") && table.contains("1m01s") && table.contains("unreadable"), "{table}");
     let mut out = Vec::new();

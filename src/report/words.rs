@@ -55,15 +55,9 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
             format!("switch {switch} captured: {value}{version}.")
         }
-        Event::Intent { action, .. } => match action {
-            Action::SetSwitch { switch, to } => format!("setting switch {switch} to {to}."),
-            Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
-            Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
-            Action::EnableStream { table } => format!("turning the stream of {table} on."),
-            Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
-            // Markers go out every few seconds; their round trip is a number, not news.
-            Action::WriteMarker { .. } => return None,
-        },
+        // Markers go out again and again; their round trip is a number, not news.
+        Event::Intent { action: Action::WriteMarker { .. }, .. } => return None,
+        Event::Intent { action, .. } => action_words(action),
         Event::Outcome { id, result } => match result {
             OutcomeResult::Done { .. } if id.starts_with("marker") => return None,
             OutcomeResult::Done { read_back, .. } => format!("{id} read back: {read_back}."),
@@ -144,6 +138,18 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
     };
     words_at(Level::Info, &text)
+}
+
+/// What is about to be done, for every action: an audit leaves none out.
+pub(super) fn action_words(action: &Action) -> String {
+    match action {
+        Action::SetSwitch { switch, to } => format!("setting switch {switch} to {to}."),
+        Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
+        Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
+        Action::EnableStream { table } => format!("turning the stream of {table} on."),
+        Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
+        Action::WriteMarker { table, .. } => format!("writing a marker to {table} at the source."),
+    }
 }
 
 /// `12 parked: no price 10, bad date 2`; `none parked`.

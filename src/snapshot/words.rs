@@ -57,7 +57,8 @@ pub fn with_unit(value: f64, unit: &str) -> String {
     }
     match unit {
         "s" if value >= 60.0 => minutes((value * 1000.0) as i64),
-        "s" => format!("{value:.1}s"),
+        // Cut, as `brief` cuts: one length never stands as two in one report.
+        "s" => format!("{:.1}s", ((value * 1000.0).round() / 100.0).trunc() / 10.0),
         "ms" => format!("{value:.0}ms"),
         "%" => format!("{}%", percent(value)),
         _ if value.fract() == 0.0 && (0.0..1e5).contains(&value) => format!("{}{unit}", grouped(value as u64)),
@@ -187,6 +188,9 @@ mod tests {
     #[test]
     fn units_are_written_as_people_say_them() {
         assert_eq!(with_unit(0.8, "s"), "0.8s");
+        assert_eq!(with_unit(11.58, "s"), crate::domain::at::brief(11_580), "one length, one text");
+        assert_eq!(with_unit(59.97, "s"), "59.9s");
+        assert_eq!(with_unit(4.1, "s"), "4.1s");
         assert_eq!(with_unit(150.0, "s"), "02:30");
         assert_eq!(with_unit(0.02, "%"), "0.02%");
         assert_eq!(with_unit(0.001, "%"), "<0.01%", "never rounds down to nothing");

@@ -38,7 +38,7 @@ mod watch;
 pub use board::Board;
 pub use crew::{Captured, Crew, KeepFindings, Ports};
 pub use parked::{Retried, key_item};
-pub use preflight::{CheckRow, check};
+pub use preflight::{CheckRow, Missing, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 

@@ -9,7 +9,7 @@ use super::trouble::evidence;
 use crate::domain::at::brief;
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::mapping::survey;
-use crate::domain::plan::{Plan, Severity, Table, lint};
+use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
 use crate::ports::{ErrorKind, PortError, SourceTable, Verdict};
 
@@ -35,53 +35,78 @@ impl CheckRow {
         Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
     }
 
+    /// Credentials or permissions are the trouble.
+    pub fn denied(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { denied: true, ..Self::bad(what, wrong, advice) }
+    }
+
     fn port(what: impl Into<String>, e: &PortError) -> Self {
-        Self {
-            what: what.into(),
-            result: Err(format!("{} {}: {}", e.tried, e.on, e.came_back)),
-            advice: e.advice.clone(),
-            denied: e.kind == ErrorKind::Denied,
-        }
+        let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
+        Self { what: what.into(), result, advice: one_line(&e.advice), denied: e.kind == ErrorKind::Denied }
     }
 }
 
+/// What comes from outside may hold line breaks; a check is a line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What is known to be missing before anything is asked. What depends on it is named, and not asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Missing {
+    /// Why AWS cannot be asked.
+    pub aws: Option<CheckRow>,
+    /// Why the target cannot be asked.
+    pub target: Option<CheckRow>,
+}
+
 /// Checks everything the plan names.
-pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
     let mut rows = Vec::new();
+    let no_aws = |what: String| CheckRow::denied(what, "not checked: no AWS credentials", "");
     let errors: Vec<_> = lint(plan).into_iter().filter(|f| f.severity == Severity::Error).collect();
     match errors.first() {
         Some(f) => rows.push(CheckRow::bad("plan", format!("{}: {}", f.path, f.message), "mend the config")),
         None => rows.push(CheckRow::ok("plan", format!("{} steps, hash {}", plan.steps.len(), &plan.hash()[..12]))),
     }
+    rows.extend(missing.aws.clone());
     for table in &plan.tables {
+        if missing.aws.is_some() {
+            rows.push(no_aws(format!("source {}", table.id)));
+            continue;
+        }
         rows.extend(source(plan, ports, table).await);
     }
     for stays in &plan.stays {
         let as_table = Table::watched(&stays.id, &stays.source);
         let what = format!("source {} (stays)", stays.id);
+        if missing.aws.is_some() {
+            rows.push(no_aws(what));
+            continue;
+        }
         rows.push(match ports.source.describe(&as_table).await {
             Ok(found) => CheckRow::ok(what, format!("{} rows, watched", shown(found.count.rows))),
             Err(e) => CheckRow::port(what, &e),
         });
     }
-    rows.extend(target(plan, ports).await);
+    match &missing.target {
+        Some(row) => rows.push(row.clone()),
+        None => rows.extend(target(plan, ports).await),
+    }
     if plan.reverse.enabled {
         rows.extend(plan.tables.iter().map(way_back));
     }
     for switch in &plan.switches {
         let what = format!("switch {}", switch.id);
-        rows.push(match ports.switches.read(switch).await {
-            Err(e) => CheckRow::port(what, &e),
-            Ok(now) if switch.expect.as_deref().is_some_and(|wanted| wanted != now.value.reveal()) => {
-                let wanted = switch.expect.as_deref().unwrap_or_default();
-                CheckRow::bad(what, format!("{} does not hold {wanted}", switch.place()), "see who changed it")
-            }
-            Ok(now) => {
-                let value = if switch.secret() { "***" } else { now.value.reveal() };
-                CheckRow::ok(what, format!("{} = {value}", switch.place()))
-            }
-        });
-        if let Err(e) = ports.switches.resolve(&switch.to).await {
+        if missing.aws.is_some() {
+            rows.push(no_aws(what));
+        } else {
+            rows.push(read(ports, switch, what).await);
+        }
+        let asks_aws = matches!(switch.to, ValueRef::Parameter(_));
+        if asks_aws && missing.aws.is_some() {
+            rows.push(no_aws(format!("new value of {}", switch.id)));
+        } else if let Err(e) = ports.switches.resolve(&switch.to).await {
             rows.push(CheckRow::port(format!("new value of {}", switch.id), &e));
         }
     }
@@ -95,6 +120,21 @@ pub async fn check(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         });
     }
     rows
+}
+
+/// Reads a switch and holds it against what the plan expects.
+async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
+    match ports.switches.read(switch).await {
+        Err(e) => CheckRow::port(what, &e),
+        Ok(now) if switch.expect.as_deref().is_some_and(|wanted| wanted != now.value.reveal()) => {
+            let wanted = switch.expect.as_deref().unwrap_or_default();
+            CheckRow::bad(what, format!("{} does not hold {wanted}", switch.place()), "see who changed it")
+        }
+        Ok(now) => {
+            let value = if switch.secret() { "***" } else { now.value.reveal() };
+            CheckRow::ok(what, format!("{} = {value}", switch.place()))
+        }
+    }
 }
 
 /// Says which tables have no way back. No reason to stay: the price of a rollback says what it would leave behind.
@@ -245,7 +285,7 @@ fn shown(rows: Option<u64>) -> String {
 
 /// The preflight step.
 pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
-    let rows = check(&crew.plan, &crew.ports).await;
+    let rows = check(&crew.plan, &crew.ports, &Missing::default()).await;
     let bad: Vec<&CheckRow> = rows.iter().filter(|r| r.result.is_err()).collect();
     if bad.is_empty() {
         let at = crew.wall();
@@ -259,4 +299,42 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
     let advice: Vec<&str> = bad.iter().map(|r| r.advice.as_str()).filter(|a| !a.is_empty()).collect();
     let class = if bad.iter().any(|r| r.denied) { ErrorClass::Permission } else { ErrorClass::World };
     Err(StepError { class, message: words.join("; "), advice: advice.join("; ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workers::tests::world::World;
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_is_named_and_the_rest_is_checked() {
+        let world = World::new();
+        let (plan, ports) = (&world.plan, world.ports());
+        let whole = check(plan, &ports, &Missing::default()).await;
+        let named = |rows: &[CheckRow], what: &str| rows.iter().filter(|r| r.what.starts_with(what)).count();
+        assert!(named(&whole, "target ") > 0 && named(&whole, "stream ") > 0, "{whole:?}");
+
+        let target = Some(CheckRow::denied("target", "no password", "set it"));
+        let rows = check(plan, &ports, &Missing { target, aws: None }).await;
+        assert_eq!(named(&rows, "target"), 1);
+        assert_eq!(named(&rows, "stream "), named(&whole, "stream "), "the source is checked all the same");
+        assert_eq!(named(&rows, "switch "), named(&whole, "switch "));
+        assert!(rows.iter().any(|r| r.denied));
+
+        let aws = Some(CheckRow::denied("AWS credentials", "none", "set them"));
+        let rows = check(plan, &ports, &Missing { target: None, aws }).await;
+        assert_eq!(named(&rows, "AWS credentials"), 1);
+        assert_eq!(named(&rows, "target"), named(&whole, "target"), "the target is checked all the same");
+        for row in rows.iter().filter(|r| r.what.starts_with("source ") || r.what.starts_with("switch ")) {
+            assert!(row.result == Err("not checked: no AWS credentials".to_owned()) && row.denied, "{row:?}");
+        }
+        assert_eq!(named(&rows, "source "), named(&whole, "source "));
+        assert_eq!(named(&rows, "switch "), named(&whole, "switch "));
+    }
+
+    #[test]
+    fn a_row_is_one_line_whatever_came_back() {
+        let row = CheckRow::port("switch reads", &PortError::new(ErrorKind::Internal, "read", "/a", "1:\n   2"));
+        assert_eq!(row.result.unwrap_err(), "read /a: 1: 2");
+    }
 }

@@ -16,6 +16,7 @@ mod parked;
 mod people;
 mod shelf;
 mod stage;
+mod words;
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

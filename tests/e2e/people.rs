@@ -100,7 +100,8 @@ fn a_day_with_votes_and_a_second_person() {
     let given = stage.state().step("freeze").expect("a step").approvals[0].clone();
     assert!(given.origin.terminal.starts_with("session "), "{given:?}");
     let late = approve("bob");
-    assert_ne!(code(&late), 0, "nobody is there to take it");
+    assert_eq!(code(&late), 8, "{}", words(&late));
+    assert!(words(&late).contains("is finished: it is at its end"), "{}", words(&late));
     stage.expect_nothing_lost(Side::New);
     audited(&stage);
 }
@@ -156,6 +157,11 @@ fn an_approval_does_not_outlive_the_process_it_was_given_to() {
     // Killed while it waits, and taken up again: it still waits, and going back asks nobody.
     console.signal(Signal::KILL);
     console.expect_killed();
+    let nobody = elsewhere(&stage, &["vote", &run, "go-no-go", "go", "--as", "bob"]);
+    assert_eq!(code(&nobody), 8, "{}", words(&nobody));
+    assert!(words(&nobody).contains("start the same command again to take it up"), "{}", words(&nobody));
+    let stands = words(&elsewhere(&stage, &["status", &run]));
+    assert!(stands.contains("interrupted") && !stands.contains("rollback ready"), "{stands}");
     let facts = stage.facts().len();
     let what = elsewhere(&stage, &["rollback", "--what-if"]);
     assert_eq!(code(&what), 0, "{}", words(&what));

@@ -33,12 +33,13 @@ where
     }
 }
 
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+/// The end of an error's chain of causes, in one line.
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut at = error;
     while let Some(next) = at.source() {
         at = next;
     }
-    at.to_string()
+    at.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn classify(code: &str) -> (ErrorKind, &'static str) {

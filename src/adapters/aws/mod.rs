@@ -7,5 +7,5 @@ mod switches;
 
 pub use error::port_error;
 pub use metrics::CloudWatchMetrics;
-pub use session::{AwsSettings, session};
+pub use session::{AwsSettings, credentials, session};
 pub use switches::AwsSwitches;

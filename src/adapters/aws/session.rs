@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+
+use super::error::root_cause;
+use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// How AWS is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +50,72 @@ pub async fn session(settings: &AwsSettings) -> SdkConfig {
     loader.load().await
 }
 
+/// Asks the session's credentials for, once. Nothing is called with them.
+///
+/// # Errors
+/// `Denied` when there are none: which were looked for, and what to set.
+pub async fn credentials(session: &SdkConfig, settings: &AwsSettings) -> PortResult<()> {
+    let refused = |why: String| {
+        PortError::new(ErrorKind::Denied, "find", "AWS credentials", why).advise(
+            "set AWS_PROFILE (or `profile` under [aws]), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; \
+             sign in again if they have ended",
+        )
+    };
+    let profile = settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
+    let looked = match profile {
+        Some(name) => format!("profile {name} of ~/.aws gives none"),
+        None => "none in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in profile default of ~/.aws, from a web \
+                 identity, a container or an instance role"
+            .to_owned(),
+    };
+    let Some(provider) = session.credentials_provider() else { return Err(refused(looked)) };
+    match provider.provide_credentials().await {
+        Ok(_) => Ok(()),
+        Err(CredentialsError::CredentialsNotLoaded(_)) => Err(refused(looked)),
+        Err(e) => Err(refused(format!("{looked}: {}", root_cause(&e)))),
+    }
+}
+
 /// The endpoint a client uses: the one given, or the session's.
 pub(super) fn endpoint(session: &SdkConfig, given: Option<&str>) -> Option<String> {
     given.or(session.endpoint_url()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::provider::{SharedCredentialsProvider, future};
+
+    use super::*;
+
+    /// A chain that ends like this.
+    #[derive(Debug)]
+    struct Ends(fn() -> CredentialsError);
+
+    impl aws_credential_types::provider::ProvideCredentials for Ends {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err((self.0)()))
+        }
+    }
+
+    async fn refusal(ends: fn() -> CredentialsError, profile: Option<&str>) -> PortError {
+        let provider = SharedCredentialsProvider::new(Ends(ends));
+        let session = SdkConfig::builder().credentials_provider(provider).build();
+        let settings = AwsSettings { profile: profile.map(str::to_owned), ..AwsSettings::default() };
+        credentials(&session, &settings).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_was_looked_for_is_said_in_one_line() {
+        let error = refusal(|| CredentialsError::not_loaded("no providers in chain"), Some("migration")).await;
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert_eq!(error.came_back, "profile migration of ~/.aws gives none");
+        assert!(error.advice.contains("AWS_PROFILE") && error.advice.contains("AWS_ACCESS_KEY_ID"), "{error}");
+        let error = refusal(|| CredentialsError::provider_error("the token\n  has expired"), Some("sso")).await;
+        assert!(error.came_back.ends_with(": the token has expired"), "{error}");
+        let fixed = session(&AwsSettings { emulator: true, ..AwsSettings::default() }).await;
+        assert_eq!(credentials(&fixed, &AwsSettings::default()).await, Ok(()));
+    }
 }

@@ -1,0 +1,82 @@
+//! Standard output and standard error, whoever reads them: a reader that has seen enough is no failure.
+
+use std::io::{self, StdoutLock, Write};
+
+/// Whoever read standard output has closed it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+struct ReaderGone;
+
+/// Standard output of a command that ends when nobody reads it any more, as in `cutover audit | head`.
+///
+/// Its error for a closed pipe is told from those of other writers, and the program ends quietly
+/// ([`reader_gone`]). What drives a run writes through [`print`] instead: it goes on without a reader.
+pub struct Out<W>(W);
+
+/// This process's standard output.
+pub fn stdout() -> Out<StdoutLock<'static>> {
+    Out(io::stdout().lock())
+}
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(named)
+    }
+}
+
+fn named(e: io::Error) -> io::Error {
+    if e.kind() == io::ErrorKind::BrokenPipe { io::Error::new(e.kind(), ReaderGone) } else { e }
+}
+
+/// Whether this failure only says that whoever read standard output has closed it.
+pub fn reader_gone(report: &color_eyre::eyre::Report) -> bool {
+    let errors = report.chain().filter_map(|e| e.downcast_ref::<io::Error>());
+    errors.filter_map(io::Error::get_ref).any(|inner| inner.is::<ReaderGone>())
+}
+
+/// A line on stderr. A reader that is gone is no error.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes text to standard output. A reader that is gone is no error.
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::failure::Failure;
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn only_a_closed_standard_output_is_no_failure() {
+        let gone = |e: io::Error| reader_gone(&Failure::from(e).report);
+        let written = |kind| writeln!(Out(Broken(kind)), "line").unwrap_err();
+        assert!(gone(written(io::ErrorKind::BrokenPipe)));
+        assert!(gone(Out(Broken(io::ErrorKind::BrokenPipe)).flush().unwrap_err()));
+        assert!(!gone(written(io::ErrorKind::StorageFull)));
+        // Another pipe than standard output.
+        assert!(!gone(io::ErrorKind::BrokenPipe.into()));
+        let json = serde_json::to_writer(Out(Broken(io::ErrorKind::BrokenPipe)), "text").unwrap_err();
+        assert!(gone(json.into()), "through the JSON writer");
+    }
+}
