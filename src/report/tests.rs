@@ -232,13 +232,13 @@ fn a_share_is_cut_and_not_rounded_up() {
     assert!(block.contains("(99.999 % match)") && !block.contains("(100"), "{block}");
 }
 
-/// A run that stopped after these events, ten seconds apart from `T` on, as a killed driver leaves it.
-fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
+/// A run's folder with its plan and an empty journal, and the fact that opens it.
+fn prepared(dir: &Path) -> (RunFolder, JournalWriter, Event) {
     let plan = plan();
     let folder = RunFolder::create(dir, "shop", At(T)).unwrap();
     folder.write("plan.json", &serde_json::to_vec(&plan).unwrap()).unwrap();
     let header = Header::new(folder.id(), &plan.hash(), "alice", "bastion", At(T));
-    let mut writer = JournalWriter::create(&folder, &header).unwrap();
+    let writer = JournalWriter::create(&folder, &header).unwrap();
     let opened = Event::RunOpened {
         run: folder.id().to_owned(),
         plan: "shop".to_owned(),
@@ -250,6 +250,12 @@ fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
         t0: At(T),
         steps: vec!["load".to_owned(), "freeze".to_owned()],
     };
+    (folder, writer, opened)
+}
+
+/// A run that stopped after these events, ten seconds apart from `T` on, as a killed driver leaves it.
+fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
+    let (folder, mut writer, opened) = prepared(dir);
     let facts: Vec<Fact> = std::iter::once(&opened)
         .chain(events)
         .zip(0..)
@@ -355,22 +361,7 @@ fn status_and_runs_come_from_the_folder_alone() {
     runs_table(&run_entries(dir.path()).unwrap(), At(T), &mut out).unwrap();
     assert_eq!(text(out), "no runs yet\n");
 
-    let plan = plan();
-    let folder = RunFolder::create(dir.path(), "shop", At(T)).unwrap();
-    folder.write("plan.json", &serde_json::to_vec(&plan).unwrap()).unwrap();
-    let header = Header::new(folder.id(), &plan.hash(), "alice", "bastion", At(T));
-    let mut writer = JournalWriter::create(&folder, &header).unwrap();
-    let opened = Event::RunOpened {
-        run: folder.id().to_owned(),
-        plan: "shop".to_owned(),
-        plan_hash: plan.hash(),
-        environment: "test".to_owned(),
-        operator: "alice".to_owned(),
-        host: "bastion".to_owned(),
-        version: "0".to_owned(),
-        t0: At(T),
-        steps: vec!["load".to_owned(), "freeze".to_owned()],
-    };
+    let (folder, mut writer, opened) = prepared(dir.path());
     let started = Event::StepStarted { step: "load".to_owned(), attempt: 1 };
     let facts = [Fact { seq: 1, at: At(T), event: opened }, Fact { seq: 2, at: At(T + 61_000), event: started }];
     writer.append(&facts).unwrap();

@@ -8,7 +8,7 @@ use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
-use crate::ports::{ErrorKind, PortResult};
+use crate::ports::PortResult;
 
 /// Where it is kept that customers were let in on the new side: a stream position of no table. Loads that start over
 /// do not clear it.
@@ -49,12 +49,7 @@ pub async fn perform(
     }
     if !again && let Some(ports) = crew.reverse_ports() {
         // What an older run captured and never carried is nowhere else, whether its triggers still stand or not.
-        let waiting: u64 = match ports.outbox.waiting(&crew.plan.tables).await {
-            Ok(waiting) => waiting.values().map(|w| w.records).sum(),
-            // There was never an outbox.
-            Err(e) if e.kind == ErrorKind::NotFound => 0,
-            Err(e) => return Err(step_error(&e)),
-        };
+        let waiting = super::reverse::uncarried(&ports, &crew.plan.tables).await.map_err(|e| step_error(&e))?;
         if waiting > 0 {
             return Err(world(
                 format!("{waiting} writes of the new side were never carried back; a new load would lose them"),

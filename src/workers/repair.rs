@@ -120,11 +120,7 @@ pub async fn source_is_the_truth(crew: &Arc<Crew>) -> Result<(), StepError> {
         ));
     }
     let Some(ports) = crew.reverse_ports() else { return Ok(()) };
-    let waiting: u64 = match ports.outbox.waiting(&crew.plan.tables).await {
-        Ok(waiting) => waiting.values().map(|w| w.records).sum(),
-        Err(e) if e.kind == ErrorKind::NotFound => 0,
-        Err(e) => return Err(step_error(&e)),
-    };
+    let waiting = super::reverse::uncarried(&ports, &crew.plan.tables).await.map_err(|e| step_error(&e))?;
     if waiting > 0 {
         return Err(world(
             format!("{waiting} writes of the new side wait to be carried back; a repair would hide them"),

@@ -1,5 +1,7 @@
 //! `cutover rollback` from another terminal: with the console alive, hanging, killed, and itself killed.
 
+use std::time::{Duration, Instant};
+
 use cutover::domain::run::{Event, RunStatus, Standing, StepStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
@@ -78,9 +80,33 @@ fn a_rollback_that_is_killed_itself_is_asked_for_again() {
 pub(super) fn let_in() -> (Stage, Console) {
     let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
     let mut console = stage.run(None);
+    let_in_by(&stage, &mut console);
+    (stage, console)
+}
+
+/// Waits until this console has let customers in, and they have written.
+pub(super) fn let_in_by(stage: &Stage, console: &mut Console) {
     console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
     console.until("writes on the new side", || stage.written_on_the_new_side() >= 60);
-    (stage, console)
+}
+
+/// Customers have written on the new side, and the console is gone: what they write waits in the outbox, this many writes
+/// at least.
+pub(super) fn left_alone(writes: u64) -> Stage {
+    let (stage, mut console) = let_in();
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    written(&stage, stage.written_on_the_new_side() + writes);
+    stage
+}
+
+/// Waits until customers have written this much on the new side.
+pub(super) fn written(stage: &Stage, writes: u64) {
+    let began = Instant::now();
+    while stage.written_on_the_new_side() < writes {
+        assert!(began.elapsed() < Duration::from_secs(60), "customers write no more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Everything came back: the old side holds what both sides acknowledged, and the facts say so table by table.
@@ -112,14 +138,7 @@ fn a_rollback_after_the_thaw_carries_every_write_back() {
 
 #[test]
 fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
-    let (stage, mut console) = let_in();
-    console.signal(Signal::KILL);
-    console.expect_killed();
-    let before = stage.written_on_the_new_side();
-    // Nobody carries now: what customers write waits in the outbox.
-    while stage.written_on_the_new_side() < before + 40 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let stage = left_alone(40);
     assert!(stage.rows("cutover.outbox") > 0);
     rolls_back(&stage);
     everything_came_back(&stage);
@@ -127,13 +146,7 @@ fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
 
 #[test]
 fn a_damaged_record_does_not_keep_writes_from_coming_back() {
-    let (stage, mut console) = let_in();
-    console.signal(Signal::KILL);
-    console.expect_killed();
-    let before = stage.written_on_the_new_side();
-    while stage.written_on_the_new_side() < before + 40 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let stage = left_alone(40);
     // A bit flips in what was recorded before the freeze: nothing after it is believed, the thaw among it.
     let path = stage.folder().unwrap().journal();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -165,13 +178,7 @@ fn a_finished_run_is_taken_back_only_when_that_is_said() {
 
 #[test]
 fn a_rollback_that_is_killed_while_it_carries_goes_on_when_it_is_asked_again() {
-    let (stage, mut console) = let_in();
-    console.signal(Signal::KILL);
-    console.expect_killed();
-    let before = stage.written_on_the_new_side();
-    while stage.written_on_the_new_side() < before + 60 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let stage = left_alone(60);
     let mut first = stage.start(&["rollback"], None);
     let waiting = stage.rows("cutover.outbox");
     first.until("some records to be carried", || stage.rows("cutover.outbox") < waiting);

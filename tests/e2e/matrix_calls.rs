@@ -7,13 +7,11 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use cutover::domain::run::{RunStatus, StepStatus};
 use cutover::rehearsal::oracle::Side;
-use rustix::process::Signal;
 
-use super::back::{everything_came_back, let_in, rolls_back};
+use super::back::{everything_came_back, left_alone, let_in_by, rolls_back, written};
 use super::console::Console;
 use super::matrix::{all, at_its_end, finished, rolled_back, row};
 use super::stage::{Day, Options, RUN, Stage};
@@ -89,35 +87,11 @@ fn after_the_thaw() -> &'static [String] {
     })
 }
 
-fn let_in_by(stage: &Stage, console: &mut Console) {
-    console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
-    console.until("writes on the new side", || stage.written_on_the_new_side() >= 60);
-}
-
-/// Customers have written on the new side, and the console is gone.
-fn left_alone() -> Stage {
-    let (stage, mut console) = let_in();
-    console.signal(Signal::KILL);
-    console.expect_killed();
-    // Nobody carries now: what customers write waits in the outbox.
-    written(&stage, stage.written_on_the_new_side() + 40);
-    stage
-}
-
-/// Waits until customers have written this much on the new side.
-fn written(stage: &Stage, writes: u64) {
-    let began = Instant::now();
-    while stage.written_on_the_new_side() < writes {
-        assert!(began.elapsed() < Duration::from_secs(60), "customers write no more");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Calls of a rollback from another terminal that has something to carry.
 fn of_a_rollback() -> &'static [Call] {
     static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
     CALLS.get_or_init(|| {
-        let stage = left_alone();
+        let stage = left_alone(40);
         stage.traced(&["rollback"], "calls").expect_code(3);
         let calls = calls(&stage.dir().join("calls"));
         assert!(calls.len() > 12, "a rollback calls more than {calls:?}");
@@ -273,7 +247,7 @@ fn matrix_calls_after_the_thaw_started_again() {
 #[test]
 fn matrix_calls_a_rollback_that_dies_around_every_call_ends_when_it_is_asked_again() {
     let places = places(of_a_rollback());
-    let mut stage = left_alone();
+    let mut stage = left_alone(40);
     let mut runs = Runs::default();
     for place in places {
         if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
@@ -282,7 +256,7 @@ fn matrix_calls_a_rollback_that_dies_around_every_call_ends_when_it_is_asked_aga
         }
         everything_came_back(&stage);
         drop(stage);
-        stage = left_alone();
+        stage = left_alone(40);
     }
     rolls_back(&stage);
     everything_came_back(&stage);
@@ -295,7 +269,7 @@ fn rollback(first: usize) {
     }
     let mut runs = Runs::default();
     for place in half([places(of_a_rollback()), halfway(of_a_rollback())].concat(), first, 1) {
-        let stage = left_alone();
+        let stage = left_alone(40);
         if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
             rolls_back(&stage);
         }

@@ -62,6 +62,18 @@ pub struct Round {
     pub trouble: Option<PortError>,
 }
 
+/// Writes of the new side that wait to be carried, over all tables; 0 where there never was an outbox.
+///
+/// # Errors
+/// The target did not say, so it is not known.
+pub async fn uncarried(ports: &ReversePorts, tables: &[Table]) -> PortResult<u64> {
+    match ports.outbox.waiting(tables).await {
+        Ok(waiting) => Ok(waiting.values().map(|w| w.records).sum()),
+        Err(e) if e.kind == ErrorKind::NotFound => Ok(0),
+        Err(e) => Err(e),
+    }
+}
+
 /// What became of one key.
 enum Done {
     Carried(Clash),
