@@ -13,7 +13,7 @@ use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
 use crate::domain::run::{Need, Standing, StepStatus};
-use crate::snapshot::{Snapshot, StepMark, StepRow, words};
+use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
 
 /// Draws the topmost box over the body.
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &ViewState) {
@@ -52,11 +52,17 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Quit { button, .. } => {
-            let text = "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as \
-                        plain lines, where Ctrl-C pauses it at a safe point. When a step waits for a person this \
-                        process ends (code 75), and the same command takes the run up again. `cutover rollback` \
-                        works from any terminal. y leaves.";
-            let lines: Vec<Line> = wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
+            // A rehearsal's stores live in this process: what leaving means is not what it means on the real day.
+            let (ctrl_c, after) = match snapshot.mode {
+                Mode::Rehearsal { .. } => ("ends it", "its stores end with it: a rehearsal is not taken up again"),
+                _ => ("pauses it at a safe point", "the same command takes the run up again"),
+            };
+            let text = format!(
+                "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as plain \
+                 lines, where Ctrl-C {ctrl_c}. When a step waits for a person this process ends (code 75), and {after}. \
+                 `cutover rollback` works from any terminal. y leaves."
+            );
+            let lines: Vec<Line> = wrap(&text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
             let ask = Line::plain("  ");
             let deaf = modal.is_deaf(state.clock_ms);
             let ask = button_span(ask, "Stay", *button == Button::Cancel, deaf).then("   ", Tone::Plain);
