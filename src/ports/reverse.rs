@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::error::PortResult;
 use crate::domain::at::At;
-use crate::domain::mapping::{Family, ItemChange};
+use crate::domain::mapping::{Clash, Family, ItemChange};
 use crate::domain::plan::Table;
 use crate::domain::value::{Item, Key, OwnedRow};
 
@@ -22,6 +22,19 @@ pub struct Captured {
     pub since: At,
     /// The states the row had, oldest first; the present one is the last.
     pub states: Vec<Option<Family>>,
+}
+
+/// An item as a carrier is about to leave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The item's key.
+    pub key: Key,
+    /// Digest of the whole item: [`image_digest`](crate::domain::mapping::image_digest).
+    pub digest: u128,
+    /// The newest record it contains.
+    pub record: i64,
+    /// How the change met what the old side had done.
+    pub clash: Clash,
 }
 
 /// What waits in the outbox of one table.
@@ -69,9 +82,13 @@ pub trait Taken: Send + Sync {
     /// Whether customers went back to the old side: what they write there is newer than anything taken here.
     fn went_back(&self) -> bool;
 
-    /// Remembers the digest of an image that is about to be written, so that it is known again in the old side's
-    /// stream. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now.
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool>;
+    /// Remembers an image that is about to be written, so that it is known again in the old side's stream and by the
+    /// next carrier. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now.
+    async fn sign(&self, image: &Image) -> PortResult<bool>;
+
+    /// Whether a carrier signed this image and its records are not cleared yet: it may have written the item and died.
+    /// Then the answer is what it had found the old side to have done.
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>>;
 
     /// Removes the records of these changes and adds to the tally, durably and together. The others stay.
     async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()>;

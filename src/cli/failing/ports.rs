@@ -10,15 +10,15 @@ use async_trait::async_trait;
 use super::{Failable, Failing, around};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Reading as MetricReading};
-use crate::domain::mapping::{ItemChange, Mapped, MisfitReason};
+use crate::domain::mapping::{Clash, ItemChange, Mapped, MisfitReason};
 use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, ItemOutcome, Items, Lease,
-    Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
-    Reading, SetAside, Source, SourceTable, Stream, Switches, Taken, Tally, Target, TargetTable, TargetVisitor,
-    Waiting,
+    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, Image, ItemOutcome, Items,
+    Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes,
+    ReadFrom, Reading, SetAside, Source, SourceTable, Stream, Switches, Taken, Tally, Target, TargetTable,
+    TargetVisitor, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -207,8 +207,12 @@ impl Taken for FailingTaken {
         self.0.went_back()
     }
 
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
-        around("taken.sign", self.0.sign(images)).await
+    async fn sign(&self, image: &Image) -> PortResult<bool> {
+        around("taken.sign", self.0.sign(image)).await
+    }
+
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+        around("taken.unfinished", self.0.unfinished(key, digest)).await
     }
 
     async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {

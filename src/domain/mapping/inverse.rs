@@ -32,8 +32,8 @@ pub enum Wins {
     Old,
 }
 
-/// What became of a key that both sides changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a key that both sides changed. Ordered by how much a person must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clash {
     /// Only the new side changed it.
     None,
@@ -143,6 +143,14 @@ impl Value {
     }
 }
 
+fn alike(one: Option<&Vec<Value>>, other: Option<&Vec<Value>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.is(b)),
+        _ => false,
+    }
+}
+
 /// What stands in for an absent attribute; `None` when such a row would have been parked.
 pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
     match &column.absent {
@@ -226,10 +234,18 @@ impl Inverse {
         Ok(Item { attrs })
     }
 
+    /// Whether an item says what this state of its row says, in everything that columns carry.
+    #[must_use]
+    pub fn says(&self, state: Option<&Family>, item: Option<&Item<'static>>) -> bool {
+        alike(state.map(|f| self.of_family(f)).as_ref(), item.map(|i| self.of_item(i)).as_ref())
+    }
+
     /// Works out what is to be done to the item of a key.
     ///
-    /// `known` are the states the row has had since it was last carried, oldest first, the present one last; an item
-    /// that equals one of them was written by nobody else. `item` is what stands there now.
+    /// `known` are the states the row has had since it was last carried, oldest first, the present one last. `item` is
+    /// what stands there now: it was written by nobody else when it is as it was last carried, or as it should be. A
+    /// state in between counts only when `begun`: a carrier wrote this item and died before its records were cleared.
+    /// Without that, a customer who deleted it would look like a row that was deleted and made anew.
     ///
     /// # Errors
     /// The column whose value no attribute can hold.
@@ -238,18 +254,16 @@ impl Inverse {
         key: &[Cell<'_>],
         known: &[Option<Family>],
         item: Option<&Item<'static>>,
+        begun: bool,
         wins: Wins,
     ) -> Result<Carry, Misfit> {
         let key = self.key(key)?;
         let now = known.last().and_then(Option::as_ref);
         let states: Vec<Option<Vec<Value>>> = known.iter().map(|s| s.as_ref().map(|f| self.of_family(f))).collect();
         let have = item.map(|item| self.of_item(item));
-        let same = |state: &Option<Vec<Value>>| match (state, &have) {
-            (None, None) => true,
-            (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.is(b)),
-            _ => false,
-        };
-        let untouched = states.iter().rposition(same);
+        let same = |state: &Option<Vec<Value>>| alike(state.as_ref(), have.as_ref());
+        let ends = |n: usize| begun || n == 0 || n + 1 == states.len();
+        let untouched = (0..states.len()).rev().find(|n| ends(*n) && same(&states[*n]));
         let old_stays = untouched.is_none() && wins == Wins::Old;
         let lost = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
         let whole = |change: ItemChange| {
@@ -265,7 +279,8 @@ impl Inverse {
                 let (Some(have), Some(Some(present))) = (&have, states.last()) else {
                     return Ok(Carry { change: ItemChange::Nothing, clash: Clash::None });
                 };
-                self.merge(key, item, family, base, have, present, (untouched.is_some(), wins))
+                let ours = if begun { &states[..] } else { &[] };
+                self.merge(key, item, family, base, (have, present), ours, (untouched.is_some(), wins))
             }
         }
     }
@@ -277,8 +292,8 @@ impl Inverse {
         item: &Item<'static>,
         family: &Family,
         base: Option<&Vec<Value>>,
-        have: &[Value],
-        now: &[Value],
+        (have, now): (&[Value], &[Value]),
+        ours: &[Option<Vec<Value>>],
         (untouched, wins): (bool, Wins),
     ) -> Result<Carry, Misfit> {
         let mut clash = if untouched { Clash::None } else { Clash::Merged };
@@ -291,10 +306,15 @@ impl Inverse {
             if stays.iter().any(|path| field.path.starts_with(path)) {
                 continue;
             }
-            if now.is(have) || before.is_some_and(|b| b.is(now)) {
+            if now.is(have) {
                 continue;
             }
-            if !before.is_some_and(|b| b.is(have)) {
+            // What the carrier that died left here is not a customer's.
+            let left = ours.iter().skip(1).flatten().any(|state| state[i].is(have));
+            if !left && before.is_some_and(|b| b.is(now)) {
+                continue;
+            }
+            if !left && !before.is_some_and(|b| b.is(have)) {
                 clash = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
                 if wins == Wins::Old {
                     stays.push(&field.path);

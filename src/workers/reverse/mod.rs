@@ -21,7 +21,7 @@ pub use live::{carry_back, watch};
 use crate::domain::mapping::{Carry, Clash, Inverse, ItemChange, Kinds, Misfit, TableMapping, Wins, image_digest};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::value::{Item, Key};
-use crate::ports::{Captured, ErrorKind, ItemOutcome, PortError, PortResult, ReversePorts, Taken, Tally};
+use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResult, ReversePorts, Taken, Tally};
 
 /// Items read and written at the same time.
 const AT_ONCE: usize = 16;
@@ -234,21 +234,30 @@ async fn one(
         Ok(key) => key,
         Err(misfit) => return unfit(&misfit),
     };
+    let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
     for _ in 0..ATTEMPTS {
         let item = ports.items.read(table, &key).await?;
-        let Carry { change: wanted, clash } =
-            match way.inverse.carry(&change.key, &change.states, item.as_ref(), rule()) {
-                Ok(carry) => carry,
-                Err(misfit) => return unfit(&misfit),
-            };
+        let first = change.states.first().and_then(Option::as_ref);
+        let begun = match way.inverse.says(first, item.as_ref()) {
+            true => None,
+            false => taken.unfinished(&named, image_digest(item.as_ref())).await?,
+        };
+        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), begun.is_some(), rule());
+        let Carry { change: wanted, clash } = match carry {
+            Ok(carry) => carry,
+            Err(misfit) => return unfit(&misfit),
+        };
+        // What the carrier that died had found is known to nobody else.
+        let clash = begun.map_or(clash, |found| found.max(clash));
         let image = match &wanted {
             ItemChange::Nothing => return Ok(Done::Carried(clash)),
             ItemChange::Write(write) => image_digest(Some(&write.after)),
             ItemChange::Delete { .. } => image_digest(None),
         };
         // Known before it is written: a crash in between must not make our own write look like a stranger's.
-        let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
-        if taken.sign(&[(named, image)]).await? && !taken.went_back() {
+        let record = change.records.last().copied().unwrap_or_default();
+        let signed = Image { key: named.clone(), digest: image, record, clash };
+        if taken.sign(&signed).await? && !taken.went_back() {
             // Decided while customers were on the new side; by now the old side's value is the newer one.
             return Err(PortError::new(
                 ErrorKind::Conflict,

@@ -49,6 +49,7 @@ pub enum Op {
     Tally,
     Signed,
     Sign,
+    Unfinished,
     Carried,
     ItemWrite,
     ItemRead,

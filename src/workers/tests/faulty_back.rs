@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use super::faults::Op;
 use super::faulty::Trouble;
-use crate::domain::mapping::ItemChange;
+use crate::domain::mapping::{Clash, ItemChange};
 use crate::domain::plan::Table;
 use crate::domain::value::{Item, Key};
-use crate::ports::{Capture, Captured, ItemOutcome, Items, Outbox, PortResult, Taken, Tally, Waiting};
+use crate::ports::{Capture, Captured, Image, ItemOutcome, Items, Outbox, PortResult, Taken, Tally, Waiting};
 
 /// An outbox with faults.
 pub struct FaultyOutbox(pub Arc<dyn Outbox>, pub Trouble);
@@ -76,8 +76,12 @@ impl Taken for FaultyTaken {
         self.0.went_back()
     }
 
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
-        self.2.call(Op::Sign, &self.1, self.0.sign(images)).await
+    async fn sign(&self, image: &Image) -> PortResult<bool> {
+        self.2.call(Op::Sign, &self.1, self.0.sign(image)).await
+    }
+
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+        self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key, digest)).await
     }
 
     async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {

@@ -61,8 +61,16 @@ fn write_new(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32
     }
 }
 
-/// One write on the old side, after the way back.
-fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32) {
+/// One write on the old side, after the way back. `there` are the keys it had then.
+fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32, there: &[String]) {
+    if rng.u8(0..4) == 0 {
+        let key = &there[rng.usize(..there.len())];
+        let books = world.table("books");
+        if !world.new.may_have_deleted(books, key) && world.old.delete(books, key, false) {
+            oracle.remove(key);
+        }
+        return;
+    }
     let key = if rng.bool() { format!("b{}", rng.u8(0..16)) } else { format!("o{}", rng.u8(0..4)) };
     world.book(&key, &format!("{n}.25"));
     let row = world.wanted("books").remove(&key).expect("it was just put");
@@ -98,6 +106,7 @@ async fn trial(seed: u64) {
         crew.stop().await;
     }
     world.faults.at_random(seed + 1, 12, 16);
+    let there: Vec<String> = world.wanted("books").into_keys().collect();
     let mut n = 100;
     loop {
         let before = world.faults.calls(Op::Take);
@@ -105,7 +114,7 @@ async fn trial(seed: u64) {
         let meanwhile = async {
             for _ in 0..rng.u8(0..6) {
                 n += 1;
-                write_old(&world, &mut rng, &mut oracle, n);
+                write_old(&world, &mut rng, &mut oracle, n, &there);
                 tokio::task::yield_now().await;
             }
             if !dies {
@@ -200,6 +209,42 @@ async fn a_conflict_while_customers_are_on_the_new_side_is_counted_and_listed_an
         assert_eq!(drained(&world).await.left, [""; 0]);
         assert_eq!(world.diary.state().reverse["books"].conflicts, 1, "{lost:?}");
     }
+}
+
+#[tokio::test]
+async fn a_conflict_is_counted_when_its_carrier_dies_before_its_records_are_cleared() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    world.customer_puts("b1", "7.00");
+    world.book("b1", "8.00");
+    let dies = world.faults.always(Op::Carried, Fault::Refuse(ErrorKind::TimedOut));
+    let before = world.faults.calls(Op::Carried);
+    world.faults.lift(off);
+    until("a carrier to have written", || world.faults.calls(Op::Carried) > before).await;
+    crew.stop().await;
+    // What it had told died with it.
+    world.faults.lift(dies);
+    go_back(&world, &crew).await;
+    assert_eq!(drained(&world).await.left, [""; 0]);
+    let tally = world.reverse().outbox.tally(&world.plan.tables).await.unwrap();
+    assert_eq!((tally["books"].carried, tally["books"].conflicts), (1, 1));
+    assert_eq!(world.wanted("books")["b1"], world.new.table(world.table("books")).rows["b1"]);
+}
+
+#[tokio::test]
+async fn a_row_made_anew_on_the_new_side_does_not_come_back_over_a_customers_delete() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    let books = world.table("books").clone();
+    assert!(world.new.foreign_delete(&books, "b1"));
+    world.customer_puts("b1", "7.00");
+    go_back(&world, &crew).await;
+    crew.stop().await;
+    assert!(world.old.delete(&books, "b1", false));
+    world.faults.lift(off);
+    assert_eq!(drained(&world).await.left, [""; 0]);
+    assert!(!world.wanted("books").contains_key("b1"), "it came back");
+    assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "old".to_owned())]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ mod trigger;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Pool, Transaction};
 use tokio_postgres::Error;
 
 use super::book::storable;
@@ -18,9 +18,10 @@ use super::names::ident;
 use super::retry::{self, Failure};
 use super::target::PgTarget;
 use super::trouble;
+use crate::domain::mapping::Clash;
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{Capture, ErrorKind, Outbox, PortError, PortResult, Taken, Tally, Waiting};
+use crate::ports::{Capture, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Waiting};
 
 pub(super) use trigger::OURS;
 
@@ -243,7 +244,8 @@ impl Outbox for PgTarget {
             return Ok(Vec::new());
         }
         let client = self.client().await?;
-        let (keys, digests) = columns(images);
+        let (keys, digests): (Vec<String>, Vec<String>) =
+            images.iter().map(|(key, digest)| (storable(&key.0).into_owned(), hex(*digest))).unzip();
         let sql = "SELECT EXISTS (SELECT FROM cutover.reverse_image i
                        WHERE i.table_id = $1 AND i.key = w.key AND i.digest = w.digest)
                    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY w(key, digest, n) ORDER BY w.n";
@@ -253,26 +255,43 @@ impl Outbox for PgTarget {
     }
 }
 
-fn columns(images: &[(Key, u128)]) -> (Vec<String>, Vec<String>) {
-    images.iter().map(|(key, digest)| (storable(&key.0).into_owned(), format!("{digest:032x}"))).unzip()
+fn hex(digest: u128) -> String {
+    format!("{digest:032x}")
 }
 
-/// Remembers images on a connection of its own.
-async fn sign(pool: &deadpool_postgres::Pool, place: &str, table: &str, images: &[(Key, u128)]) -> PortResult<()> {
-    if images.is_empty() {
-        return Ok(());
-    }
+/// Names of clashes as they are stored.
+const CLASHES: [(Clash, &str); 4] =
+    [(Clash::None, "none"), (Clash::Merged, "merged"), (Clash::NewWon, "new"), (Clash::OldWon, "old")];
+
+/// Remembers an image on a connection of its own: it stays whatever becomes of the transaction the records are in.
+async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResult<()> {
     let error = |e: Error| trouble::error(&e, "remember images of", table);
     let client = retry::client(pool, place).await?;
-    let (keys, digests) = columns(images);
-    let sql = "INSERT INTO cutover.reverse_image (table_id, key, digest)
-               SELECT DISTINCT $1, * FROM unnest($2::text[], $3::text[])
-               ON CONFLICT (table_id, key, digest) DO UPDATE SET at = now()";
+    let sql = "INSERT INTO cutover.reverse_image (table_id, key, digest, record, clash) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (table_id, key, digest)
+               DO UPDATE SET at = now(), record = EXCLUDED.record, clash = EXCLUDED.clash";
     let statement = client.prepare_cached(sql).await.map_err(error)?;
-    client.execute(&statement, &[&table, &keys, &digests]).await.map_err(error)?;
+    let (key, digest) = (storable(&image.key.0), hex(image.digest));
+    let clash = CLASHES.iter().find(|(clash, _)| *clash == image.clash).map_or("none", |(_, name)| name);
+    client.execute(&statement, &[&table, &key.as_ref(), &digest, &image.record, &clash]).await.map_err(error)?;
     if fastrand::u8(..) == 0 {
         let sql = format!("DELETE FROM cutover.reverse_image WHERE at < now() - interval '{REMEMBERED}'");
         client.batch_execute(&sql).await.map_err(error)?;
     }
     Ok(())
+}
+
+/// What a carrier found that signed this image and did not clear its records.
+async fn unfinished(pool: &Pool, place: &str, table: &str, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+    let error = |e: Error| trouble::error(&e, "look up images of", table);
+    let client = retry::client(pool, place).await?;
+    let sql = "SELECT i.clash FROM cutover.reverse_image i
+               WHERE i.table_id = $1 AND i.key = $2 AND i.digest = $3
+                 AND EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)";
+    let statement = client.prepare_cached(sql).await.map_err(error)?;
+    let (key, digest) = (storable(&key.0), hex(digest));
+    let found = client.query_opt(&statement, &[&table, &key.as_ref(), &digest]).await.map_err(error)?;
+    let Some(row) = found else { return Ok(None) };
+    let name: &str = row.try_get(0).map_err(error)?;
+    Ok(Some(CLASHES.iter().find(|(_, n)| *n == name).map_or(Clash::None, |(clash, _)| *clash)))
 }

@@ -12,10 +12,10 @@ use crate::adapters::postgres::read::numbered;
 use crate::adapters::postgres::shape::{Part, Shape};
 use crate::adapters::postgres::{retry, trouble};
 use crate::domain::at::At;
-use crate::domain::mapping::Family;
+use crate::domain::mapping::{Clash, Family};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Captured, ErrorKind, PortError, PortResult, Taken, Tally};
+use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken, Tally};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
@@ -60,8 +60,12 @@ impl Taken for PgTaken {
         self.went_back
     }
 
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
-        super::sign(&self.pool, &self.place, &self.table, images).await?;
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+        super::unfinished(&self.pool, &self.place, &self.table, key, digest).await
+    }
+
+    async fn sign(&self, image: &Image) -> PortResult<bool> {
+        super::sign(&self.pool, &self.place, &self.table, image).await?;
         let error = |e: Error| trouble::error(&e, "see who is in charge in", "cutover.reverse_back");
         let client = retry::client(&self.pool, &self.place).await?;
         let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;

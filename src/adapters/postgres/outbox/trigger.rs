@@ -19,8 +19,8 @@ CREATE INDEX IF NOT EXISTS outbox_key ON cutover.outbox (table_id, key);
 CREATE TABLE IF NOT EXISTS cutover.reverse_turn (one boolean PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cutover.reverse_back (one boolean PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cutover.reverse_image (
-    table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (table_id, key, digest));
+    table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, record bigint NOT NULL, clash text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key, digest));
 CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
     table_id text PRIMARY KEY, carried bigint NOT NULL, merged bigint NOT NULL, conflicts bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS cutover.reverse_marker (table_id text NOT NULL, nonce text NOT NULL);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::mapping::Family;
-use crate::ports::{Captured, ChangeBatch, ErrorKind, Outbox as _, Position, Tally};
+use crate::domain::mapping::{Clash, Family};
+use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position, Tally};
 
 async fn armed() -> (Place, Table) {
     let (place, table) = Place::with_books().await;
@@ -254,11 +254,35 @@ async fn markers_travel_with_the_changes_and_images_are_known_again() {
     assert_eq!(place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id].records, 0);
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
     assert_eq!((taken.changes().len(), taken.markers()), (0, &["n-1".to_owned()][..]));
-    taken.sign(&[(key_of(1), 7), (key_of(1), 7), (key_of(2), 0)]).await.unwrap();
+    let image = |n, digest, record, clash| Image { key: key_of(n), digest, record, clash };
+    for image in [image(1, 7, 0, Clash::None), image(1, 7, 0, Clash::None), image(2, 0, 0, Clash::None)] {
+        taken.sign(&image).await.unwrap();
+    }
     drop(taken);
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
     taken.carried(vec![], Tally::default()).await.unwrap();
     assert!(place.target.take(&table, 10).await.unwrap().is_none());
     let asked = [(key_of(2), 0), (key_of(1), 8), (key_of(1), 7)];
     assert_eq!(place.target.signed(&table, &asked).await.unwrap(), [true, false, true]);
+}
+
+#[tokio::test]
+async fn an_image_is_unfinished_until_its_records_are_cleared() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let records = taken.changes()[0].records.clone();
+    let image = Image { key: key_of(1), digest: 7, record: records[0], clash: Clash::NewWon };
+    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None);
+    taken.sign(&image).await.unwrap();
+    drop(taken);
+    // The next carrier meets it.
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(Clash::NewWon));
+    assert_eq!(taken.unfinished(&key_of(1), 8).await.unwrap(), None);
+    assert_eq!(taken.unfinished(&key_of(2), 7).await.unwrap(), None);
+    taken.carried(records, Tally::default()).await.unwrap();
+    place.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None, "its records are gone");
 }

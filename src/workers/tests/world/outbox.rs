@@ -6,10 +6,10 @@ use async_trait::async_trait;
 
 use super::new::{LET_IN, NewStore, text};
 use crate::domain::at::At;
-use crate::domain::mapping::Family;
+use crate::domain::mapping::{Clash, Family, image_digest};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Capture, Captured, ErrorKind, Outbox, PortError, PortResult, Taken, Tally, Waiting};
+use crate::ports::{Capture, Captured, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Waiting};
 
 /// A change of one row, or a marker.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Captures {
     /// Whether a carrier has its turn.
     turn: bool,
     back: bool,
-    images: BTreeSet<(String, Key, u128)>,
+    images: BTreeMap<(String, Key, u128), (i64, Clash)>,
     tally: BTreeMap<String, Tally>,
 }
 
@@ -58,6 +58,14 @@ impl NewStore {
     /// Somebody drops the trigger of a table.
     pub fn drop_trigger(&self, table: &Table) {
         self.locked().outbox.armed.remove(&table.id);
+    }
+
+    /// Whether a carrier was about to delete this item and its records wait still: nobody can tell that deletion from
+    /// a customer's then.
+    pub fn may_have_deleted(&self, table: &Table, key: &str) -> bool {
+        let state = self.locked();
+        let signed = state.outbox.images.get(&(table.id.clone(), Key(key.to_owned()), image_digest(None)));
+        signed.is_some_and(|(record, _)| state.outbox.records.iter().any(|r| r.id == *record))
     }
 
     /// Records that wait, markers left out.
@@ -174,7 +182,7 @@ impl Outbox for NewStore {
     async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
         let state = self.locked();
         let known = |(key, digest): &(Key, u128)| (table.id.clone(), key.clone(), *digest);
-        Ok(images.iter().map(|image| state.outbox.images.contains(&known(image))).collect())
+        Ok(images.iter().map(|image| state.outbox.images.contains_key(&known(image))).collect())
     }
 }
 
@@ -212,10 +220,18 @@ impl Taken for FakeTaken {
         self.went_back
     }
 
-    async fn sign(&self, images: &[(Key, u128)]) -> PortResult<bool> {
+    async fn sign(&self, image: &Image) -> PortResult<bool> {
         let mut state = self.store.locked();
-        state.outbox.images.extend(images.iter().map(|(key, digest)| (self.table.clone(), key.clone(), *digest)));
+        let name = (self.table.clone(), image.key.clone(), image.digest);
+        state.outbox.images.insert(name, (image.record, image.clash));
         Ok(state.outbox.back)
+    }
+
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+        let state = self.store.locked();
+        let signed = state.outbox.images.get(&(self.table.clone(), key.clone(), digest));
+        let waits = |record: i64| state.outbox.records.iter().any(|r| r.id == record);
+        Ok(signed.and_then(|(record, clash)| waits(*record).then_some(*clash)))
     }
 
     async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {
