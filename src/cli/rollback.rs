@@ -66,14 +66,11 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
         ));
     }
     if state.status == RunStatus::RolledBack {
-        say("this run is rolled back already");
-        return late(&folder, &plan, &state).await;
-    }
-    if ended_world(&folder, &plan).await {
-        say(
-            "this run was a rehearsal and its stores have ended with it: nothing stands anywhere that could be taken back",
-        );
-        return Ok(Exit::Finished);
+        if way_back(&plan, &state).actions().next().is_none() {
+            say("this run is rolled back already");
+            return late(&folder, &plan, &state).await;
+        }
+        say("this run is rolled back, but a driver that had been overtaken moved switches since");
     }
     let seat = Seat::here();
     let order = Ask::RollBack { by: seat.name() };
@@ -83,30 +80,28 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
             return Ok(exit);
         }
         say("the console took the order but does not finish; going back from here");
+    } else if ended_world(&folder).await {
+        say(
+            "this run was a rehearsal and its stores have ended with it: nothing stands anywhere that could be taken back",
+        );
+        return Ok(Exit::Finished);
     }
     by_hand(&folder, &plan, (state, damaged), &seat).await
 }
 
-/// Whether there may be writes of the new side to carry. A damaged record may have lost the thaw, so then the target is
-/// asked whether it captures.
-async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &ReverseSeat) -> bool {
+/// Whether there may be writes of the new side to carry; `None` when nobody knows. A damaged record may have lost the
+/// thaw, so then the target is asked whether it captures.
+async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &ReverseSeat) -> Option<bool> {
     if possible(plan, state) || !damaged || !plan.reverse.enabled {
-        return possible(plan, state);
+        return Some(possible(plan, state));
     }
     let armed = async { (reverse)().await.ok()?.outbox.armed(&plan.tables).await.ok() };
-    match tokio::time::timeout(PATIENCE * 10, armed).await.ok().flatten() {
-        Some(armed) => armed,
-        None => {
-            say("warning: the record is damaged and the target does not answer: whether customers wrote on the new \
-                 side is not known; run `cutover rollback` again once it does");
-            false
-        }
-    }
+    tokio::time::timeout(PATIENCE * 10, armed).await.ok().flatten()
 }
 
 /// Whether the run was a rehearsal whose world is gone: nothing listens any more where its parameters were kept.
-async fn ended_world(folder: &RunFolder, plan: &Plan) -> bool {
-    if plan.environment != "rehearsal" {
+async fn ended_world(folder: &RunFolder) -> bool {
+    if !folder.is_rehearsal() {
         return false;
     }
     let Ok(config) = saved_config(folder) else { return false };
@@ -131,8 +126,17 @@ async fn late(folder: &RunFolder, plan: &Plan, state: &RunState) -> Result<Exit,
         let waiting = ports.outbox.waiting(&plan.tables).await.ok()?;
         Some(armed && waiting.values().any(|w| w.records > 0))
     };
-    if !tokio::time::timeout(PATIENCE * 10, waits).await.ok().flatten().unwrap_or(false) {
-        return Ok(Exit::RolledBack);
+    match tokio::time::timeout(PATIENCE * 10, waits).await.ok().flatten() {
+        Some(false) => return Ok(Exit::RolledBack),
+        Some(true) => {}
+        None => {
+            print(&format!(
+                "the target does not answer: whether writes reached the new side since is not known; \
+                 run `cutover rollback {}` again once it does\n",
+                folder.id()
+            ));
+            return Ok(Exit::Stuck);
+        }
     }
     say("writes reached the new side since; carrying them back");
     let seat = Seat::here();
@@ -144,7 +148,7 @@ async fn late(folder: &RunFolder, plan: &Plan, state: &RunState) -> Result<Exit,
         None => (None, state.clone()),
     };
     let teller = Teller { journal: Mutex::new((writer, state)), machine };
-    let drained = Box::pin(drained(plan, &undo.reverse, &teller, &MachineClock::default())).await;
+    let drained = Box::pin(drained(plan, &undo.reverse, &teller, &MachineClock::default(), true)).await;
     drained.left.iter().for_each(|line| print(&format!("{line}\n")));
     drained.evidence.iter().for_each(|e| print(&format!("  {}  {}\n", e.name, e.value)));
     Ok(if drained.left.is_empty() { Exit::RolledBack } else { Exit::Stuck })
@@ -234,8 +238,9 @@ async fn by_hand(
                 let ports = (undo.reverse)().await?;
                 ports.outbox.go_back().await.map_err(|e| e.to_string())
             };
-            if let Ok(Err(e)) = tokio::time::timeout(PATIENCE * 5, told).await {
-                tracing::warn!(error = %e, "the target does not know yet that customers go back");
+            let told = tokio::time::timeout(PATIENCE * 5, told).await;
+            if let Err(e) = told.unwrap_or_else(|_| Err("it does not answer in time".to_owned())) {
+                say(&format!("warning: the target does not know yet that customers go back ({e})"));
             }
         }
     };
@@ -255,12 +260,23 @@ async fn by_hand(
     if !report.stuck.is_empty() {
         say(&format!("{} switches are NOT back; what to do is said at the end", report.stuck.len()));
     }
+    let switched = report.stuck.is_empty();
     let carried = async {
-        if !may_carry(plan, &state, damaged, &undo.reverse).await {
-            return Drained::default();
+        match may_carry(plan, &state, damaged, &undo.reverse).await {
+            Some(false) => Drained::default(),
+            Some(true) => {
+                say("carrying writes of the new side back");
+                Box::pin(drained(plan, &undo.reverse, &teller, &*clock, switched)).await
+            }
+            None => Drained {
+                left: vec![format!(
+                    "the record is damaged and the target does not answer: whether customers wrote on the new side is \
+                     not known; run `cutover rollback {}` again once it does",
+                    folder.id()
+                )],
+                ..Drained::default()
+            },
         }
-        say("carrying writes of the new side back");
-        Box::pin(drained(plan, &undo.reverse, &teller, &*clock)).await
     };
     let fenced = async {
         if lock.is_none() {

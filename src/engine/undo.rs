@@ -110,16 +110,23 @@ async fn carry_back(ports: &UndoPorts, wires: &Wires, report: &mut UndoReport) {
     let state = wires.state.borrow().clone();
     if possible(&wires.plan, &state) {
         let tell = Teller(wires.tell.clone());
-        let drained = drained(&wires.plan, &ports.reverse, &tell, &*wires.clock).await;
+        let switched = report.stuck.is_empty();
+        let drained = drained(&wires.plan, &ports.reverse, &tell, &*wires.clock, switched).await;
         report.evidence.extend(drained.evidence);
         report.stuck.extend(drained.left);
     }
 }
 
-/// Makes the clients and drains.
-pub async fn drained(plan: &Plan, seat: &ReverseSeat, tell: &dyn UndoTell, clock: &dyn Clock) -> Drained {
+/// Makes the clients and drains. `switched` says whether every switch is back.
+pub async fn drained(
+    plan: &Plan,
+    seat: &ReverseSeat,
+    tell: &dyn UndoTell,
+    clock: &dyn Clock,
+    switched: bool,
+) -> Drained {
     match seat().await {
-        Ok(ports) => drain(plan, &ports, tell, clock).await,
+        Ok(ports) => drain(plan, &ports, tell, clock, switched).await,
         Err(why) => Drained {
             left: vec![format!("writes of the new side are not carried back ({why}); run `cutover rollback` again")],
             ..Drained::default()

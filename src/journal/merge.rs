@@ -6,13 +6,14 @@
 //! facts their writer saw, and a main journal that was taken up again follows the side facts it read.
 //!
 //! A driver that was only slow goes on recording for a moment what it still does, not knowing that it was overtaken.
-//! What can no longer follow then is kept as a note in its place: the record stays readable and says what happened.
+//! What can no longer follow then is kept as a note in its place: the record stays readable and says what happened. Only
+//! a switch it was about to set is kept as it is: it may have moved, and has to be looked at.
 
 use std::path::PathBuf;
 
 use super::reader::{Recovered, TornTail, read, salvage};
 use super::{Header, JournalError, RunFolder};
-use crate::domain::run::{Event, Fact, Level, RunState, apply};
+use crate::domain::run::{Action, Event, Fact, Level, RunState, apply};
 
 /// Everything a run recorded, in one order.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +118,9 @@ fn merge(path: PathBuf, mut main: Recovered, files: Vec<(PathBuf, Recovered)>) -
 
 fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
     let mut facts: Vec<Fact> = Vec::new();
-    let mut overtaken = streams.len() > 1;
+    let mut merged = streams.len() > 1;
+    // Whether somebody went back past the driver.
+    let mut overtaken = false;
     let mut state = RunState::default();
     loop {
         let have = facts.len() as u64;
@@ -137,16 +140,27 @@ fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
         let next = streams[i].facts.next();
         if let Some((fact, _)) = std::mem::replace(&mut streams[i].head, next) {
             let mut fact = Fact { seq: have + 1, ..fact };
-            if overtaken && let Err(illegal) = apply(&mut state, &fact) {
+            if merged && let Err(illegal) = apply(&mut state, &fact) {
                 // Only the main journal's writer can have been overtaken; anything else that does not follow is damage.
-                overtaken = i == 0;
-                if overtaken {
-                    let text = format!("recorded by a driver that was overtaken, and without effect: {illegal}");
-                    fact.event = Event::Note { level: Level::Warn, source: "journal".to_owned(), text };
+                merged = i == 0 && overtaken;
+                if merged {
+                    fact.event = past(fact.event, &illegal.to_string());
                     let _ = apply(&mut state, &fact);
                 }
             }
+            overtaken |= i > 0 && matches!(fact.event, Event::RollbackOrdered { .. });
             facts.push(fact);
+        }
+    }
+}
+
+/// What is left of a fact that an overtaken driver recorded.
+fn past(event: Event, illegal: &str) -> Event {
+    match event {
+        Event::Intent { id, action: action @ Action::SetSwitch { .. }, .. } => Event::Intent { id, step: None, action },
+        _ => {
+            let text = format!("recorded by a driver that was overtaken, and without effect: {illegal}");
+            Event::Note { level: Level::Warn, source: "journal".to_owned(), text }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::reader::recover;
 use super::sample_events::{KINDS, facts, of_kind};
 use super::*;
 use crate::domain::at::At;
-use crate::domain::run::{Actor, Cause, Event, Fact, Level, RunStatus};
+use crate::domain::run::{Action, Actor, Cause, Event, Fact, Level, RunStatus, Standing};
 
 fn header() -> Header {
     Header::new("run-1", "abc123", "alice", "bastion-2", At(1))
@@ -309,9 +309,15 @@ fn what_an_overtaken_driver_still_recorded_is_a_note() {
     let state = fold(&record.facts).unwrap();
     assert_eq!(state.status, RunStatus::RolledBack);
     assert!(matches!(&record.facts[3].event, Event::Note { text, .. } if text.contains("step_started")), "{record:?}");
+    // A switch it was about to set may have moved.
+    let action = Action::SetSwitch { switch: "reads".into(), to: "x".into() };
+    let set = Event::Intent { id: "reads/1".into(), step: Some("load".into()), action };
+    main.append(&[Fact { event: set, ..note(4, 45) }]).unwrap();
+    let state = fold(&read_run(&folder).unwrap().facts).unwrap();
+    assert_eq!((state.status, state.switches["reads"].standing), (RunStatus::RolledBack, Standing::Unknown));
     // Without an overtaking there is no such excuse.
     std::fs::remove_file(&record.sides[0].path).unwrap();
-    main.append(&[Fact { event: Event::RolledBack { evidence: vec![], took_ms: 5 }, ..note(4, 50) }]).unwrap();
+    main.append(&[Fact { event: Event::RolledBack { evidence: vec![], took_ms: 5 }, ..note(5, 50) }]).unwrap();
     assert!(fold(&read_run(&folder).unwrap().facts).is_err());
 }
 

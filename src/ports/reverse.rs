@@ -57,6 +57,15 @@ pub struct Tally {
     pub conflicts: u64,
 }
 
+impl Tally {
+    /// Counts these too.
+    pub fn add(&mut self, other: Self) {
+        self.carried += other.carried;
+        self.merged += other.merged;
+        self.conflicts += other.conflicts;
+    }
+}
+
 /// How the capture of one table stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
@@ -83,15 +92,20 @@ pub trait Taken: Send + Sync {
     fn went_back(&self) -> bool;
 
     /// Remembers an image that is about to be written, so that it is known again in the old side's stream and by the
-    /// next carrier. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now.
+    /// next carrier. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now;
+    /// fails when the turn is lost.
     async fn sign(&self, image: &Image) -> PortResult<bool>;
 
     /// Whether a carrier signed this image and its records are not cleared yet: it may have written the item and died.
     /// Then the answer is what it had found the old side to have done.
     async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>>;
 
-    /// Removes the records of these changes and adds to the tally, durably and together. The others stay.
-    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()>;
+    /// Removes records of a change and adds to the tally, durably and together. Records that are gone already add
+    /// nothing, so it may be asked for again.
+    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()>;
+
+    /// Removes the markers and lets the next carrier have its turn.
+    async fn done(self: Box<Self>) -> PortResult<()>;
 }
 
 /// The target's outbox: every committed change of a moved table that is not ours, until it is carried back.
@@ -103,7 +117,7 @@ pub trait Outbox: Send + Sync {
     /// Whether every table is captured.
     async fn armed(&self, tables: &[Table]) -> PortResult<bool>;
 
-    /// Stops capturing and forgets what was captured.
+    /// Stops capturing. `Conflict` when anything that was captured, of whatever table, is not carried yet.
     async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
 
     /// Remembers, beside the data, that customers go back to the old side. Every carrier sees it from its next turn on,

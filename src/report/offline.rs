@@ -5,7 +5,7 @@ use std::io;
 
 use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
-use crate::domain::gauge::{Measured, Readiness};
+use crate::domain::gauge::{Measured, Outbox, Readiness};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Fact, IllegalTransition, RunState};
 use crate::journal::{JournalError, RunFolder, RunRecord, SampleReader, fold, read_run};
@@ -80,6 +80,11 @@ pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
     let tail: &[Fact] = &record.facts[record.facts.len().saturating_sub(LOG)..];
     let unattended = Unattended::of(folder, driven, &state, last);
     measured.journal_ok &= unattended.is_none();
+    if !driven {
+        // Customers may have gone on writing since somebody last counted.
+        measured.at_risk = None;
+        measured.outbox = measured.outbox.map(|o| Outbox { rows: None, growth: None, ..o });
+    }
     let mut snapshot = build(&Context {
         plan: &plan,
         state: &state,

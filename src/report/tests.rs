@@ -267,6 +267,7 @@ fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
         at: At(T + 30_000),
         way_back: Readiness::Armed { read_ms: 40, at: At(T + 30_000) },
         downtime_ms: Some(4_000),
+        at_risk: Some(0),
         journal_ok: true,
         ..Measured::default()
     };
@@ -288,6 +289,7 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
     let folder = left_behind(dir.path(), &[started, refused]);
     let wall = At(T + 60_000);
     let found = offline(&folder, wall).unwrap();
+    assert_eq!(found.measured.at_risk, None, "customers may have gone on writing");
     let said = status(&found.snapshot, found.unattended.as_ref());
     let wanted = "nobody drives it for 40.0s; start the same command again to take it up";
     assert!(said.contains("status     interrupted") && said.contains("last driven by alice@bastion"), "{said}");
@@ -305,6 +307,7 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
 
     let lock = folder.lock(&Holder::me("alice", "bastion")).unwrap();
     let found = offline(&folder, wall).unwrap();
+    assert_eq!(found.measured.at_risk, Some(0));
     let said = status(&found.snapshot, found.unattended.as_ref());
     assert!(said.contains("status     running") && said.contains(", driven by alice"), "{said}");
     assert!(said.contains("rollback ready") && said.contains("writes refused for 40.0s"), "{said}");

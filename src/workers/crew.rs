@@ -336,10 +336,11 @@ impl Crew {
         watching::resting(self, false);
     }
 
-    /// More (or fewer) load workers; never under one.
+    /// More (or fewer) load workers; never under one, nor more than there are segments under way.
     pub fn workers(&self, by: i32) {
         let now = self.board.put(|m| m.workers.1);
-        let wanted = now.saturating_add_signed(by).clamp(1, 64);
+        let most = self.plan.load.workers.max(super::load::UNDER_WAY as u32);
+        let wanted = now.saturating_add_signed(by).clamp(1, most);
         if wanted > now {
             self.load_permits.add_permits((wanted - now) as usize);
         } else {

@@ -23,7 +23,7 @@ const BUFFERS: usize = 48 * 1024 * 1024;
 /// eight nothing is gained.
 const FLUSH: (usize, usize) = (1024 * 1024, 8 * 1024 * 1024);
 /// Segments of a table under way at the same time, and so buffers, however many there are.
-const UNDER_WAY: usize = 16;
+pub(super) const UNDER_WAY: usize = 16;
 /// Attempts at one segment without progress before the step fails.
 const ATTEMPTS: u32 = 8;
 

@@ -66,6 +66,8 @@ pub(super) fn error(e: &Error, tried: &str, on: &str) -> PortError {
         "57014" => ErrorKind::TimedOut,
         "53300" | "53400" | "55P03" => ErrorKind::Throttled,
         "40001" | "40P01" => ErrorKind::Internal,
+        // The word of a statement sent behind one that failed: the failure itself may pass.
+        "25P02" => ErrorKind::Internal,
         "25006" => ErrorKind::Denied,
         _ if code.starts_with("08") || code.starts_with("57P") => ErrorKind::Unreachable,
         _ if code.starts_with("53") || code.starts_with("58") || code.starts_with("XX") => ErrorKind::Internal,

@@ -215,7 +215,11 @@ impl Taken for FailingTaken {
         around("taken.unfinished", self.0.unfinished(key, digest)).await
     }
 
-    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {
-        around("taken.carried", self.0.carried(records, tally)).await
+    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
+        around("taken.clear", self.0.clear(records, tally)).await
+    }
+
+    async fn done(self: Box<Self>) -> PortResult<()> {
+        around("taken.done", self.0.done()).await
     }
 }

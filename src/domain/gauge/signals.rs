@@ -81,15 +81,15 @@ fn reverse_lag(measured: &Measured) -> Reading {
     Reading { value: value.filter(|_| at.0 > 0), at }
 }
 
-/// What the journal knows and what was counted since. None seen is known only while every stream is being read: it is
-/// as old as the slowest of them.
+/// What the journal knows and what was counted since. None seen is known only while every stream is read and what it
+/// says is looked at: it is as old as the slowest of them.
 fn strays(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
     let known: u64 = state.reverse.values().map(|r| r.strays).sum();
     let known = known.max(measured.reverse.strays());
     if known > 0 {
         return Reading::new(known as f64, measured.at);
     }
-    let behind = over_tables(plan, measured, f64::max, |g| g.lag.capture);
+    let behind = over_tables(plan, measured, f64::max, |g| g.lag.apply);
     match behind.value {
         Some(ms) => Reading::new(0.0, behind.at.plus(-(ms as i64))),
         None => Reading::default(),
@@ -342,8 +342,12 @@ mod tests {
         let strays = |state: &RunState, m: &Measured| read(&["a"], state, m, SignalSource::Strays);
         m.tables.insert("a".into(), TableGauge::default());
         assert_eq!(strays(&state, &m).value, None, "nobody reads");
-        let capture = Reading::new(30_000.0, At(90_000));
-        m.tables.insert("a".into(), TableGauge { lag: Lag { capture, ..Lag::default() }, ..TableGauge::default() });
+        let read = Reading::new(30_000.0, At(90_000));
+        let mut gauge = TableGauge { lag: Lag { capture: read, ..Lag::default() }, ..TableGauge::default() };
+        m.tables.insert("a".into(), gauge.clone());
+        assert_eq!(strays(&state, &m).value, None, "read and not looked at");
+        gauge.lag.apply = read;
+        m.tables.insert("a".into(), gauge);
         assert_eq!(strays(&state, &m), Reading::new(0.0, At(60_000)), "as old as the slowest stream");
         state.reverse.entry("a".into()).or_default().strays = 2;
         assert_eq!(strays(&state, &m), Reading::new(2.0, At(90_000)), "what was seen stays seen");

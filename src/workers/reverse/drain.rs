@@ -13,15 +13,6 @@ use crate::workers::undo::UndoTell;
 
 /// How often progress is told.
 const TELL: Duration = Duration::from_secs(5);
-/// Records taken at a time. What was written and not yet cleared when a drain is killed cannot be told for certain from
-/// what customers set back since, so one key is under way at any moment,
-const AT_A_TIME: u32 = 1;
-/// unless more than this many records wait: then the time that customers' writes stay behind is the greater harm.
-const MANY: u64 = 2_000;
-/// Rounds before progress is told.
-const PASS: u32 = 100;
-/// Records taken at a time when many wait.
-const OF_MANY: u32 = 16;
 /// How often what waits is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -49,16 +40,26 @@ pub fn possible(plan: &Plan, state: &RunState) -> bool {
 /// Carries what waits until nothing has arrived for the plan's settle time, and proves by markers that nothing is on
 /// its way. What the old side's customers changed meanwhile is newer and stays.
 ///
-/// Gives up after the plan's patience and then says what is left; asked again, it goes on there.
-pub async fn drain(plan: &Plan, ports: &ReversePorts, tell: &dyn UndoTell, clock: &dyn Clock) -> Drained {
-    let began = Instant::now();
+/// Gives up when what waits does not grow less for the plan's patience, and then says what is left; asked again, it goes
+/// on there.
+///
+/// `switched` says whether every switch is back: while customers may still be let in on the new side, no later run may
+/// take it for its own.
+pub async fn drain(
+    plan: &Plan,
+    ports: &ReversePorts,
+    tell: &dyn UndoTell,
+    clock: &dyn Clock,
+    switched: bool,
+) -> Drained {
     let patience = Duration::from_millis(plan.reverse.patience_ms);
-    let mut way = Draining { plan, ports, tell, carrier: None, unfit: Vec::new(), last: None, told: began };
-    let carried = tokio::time::timeout(patience, way.until_empty()).await;
+    let mut way = Draining { plan, ports, tell, carrier: None, unfit: Vec::new(), last: None, told: Instant::now() };
+    let carried = way.until_empty(patience).await;
     let why = match carried {
-        Ok(Ok(true)) => {
-            let drained = way.report(clock, began, None).await;
-            if drained.left.is_empty()
+        Ok(Some(true)) => {
+            let drained = way.report(clock, None).await;
+            if switched
+                && drained.left.is_empty()
                 && let Err(e) = ports.outbox.settle().await
             {
                 tracing::warn!(error = %e, "a later run will ask before it loads");
@@ -66,24 +67,25 @@ pub async fn drain(plan: &Plan, ports: &ReversePorts, tell: &dyn UndoTell, clock
             return drained;
         }
         // Capture was proven by the arm step and is gone, in part or whole: what was written since is known to nobody.
-        Ok(Ok(false)) if plan.tables.iter().all(|t| survey(t).blocks.is_empty()) => {
+        Ok(Some(false)) if plan.tables.iter().all(|t| survey(t).blocks.is_empty()) => {
             let left = "writes of the new side are not captured any more: a trigger of ours is missing or switched off; \
                         compare the tables by hand (cutover.outbox holds what was captured before)";
             return Drained { evidence: Vec::new(), left: vec![left.to_owned()] };
         }
         // There never was a way back for data: what stays behind was counted and said before.
-        Ok(Ok(false)) => {
+        Ok(Some(false)) => {
             let text = "writes were not captured on the new side; what was written there stays there".to_owned();
             tell.tell(Event::Note { level: Level::Error, source: "reverse".to_owned(), text });
             return Drained::default();
         }
-        Ok(Err(e)) => e.to_string(),
-        Err(_) => {
+        Err(e) => e.to_string(),
+        Ok(None) => {
             let last = way.last.as_ref().map_or_else(|| "records keep arriving".to_owned(), ToString::to_string);
-            format!("not drained in {}: {last}", brief(i64::try_from(plan.reverse.patience_ms).unwrap_or(i64::MAX)))
+            let patience = brief(i64::try_from(plan.reverse.patience_ms).unwrap_or(i64::MAX));
+            format!("what waits did not grow less for {patience}: {last}")
         }
     };
-    way.report(clock, began, Some(why)).await
+    way.report(clock, Some(why)).await
 }
 
 /// The trouble, if it passes by itself: another carrier has its turn, or the line is down. Or the patience ends.
@@ -103,29 +105,56 @@ struct Draining<'d> {
     told: Instant,
 }
 
+/// What one look did.
+enum Step {
+    /// It is over: proven, or nothing is captured.
+    Ends(bool),
+    /// Nothing waits that could be carried.
+    Quiet,
+    /// Something was carried, or it arrived since.
+    Moved,
+}
+
 impl Draining<'_> {
-    /// `true` once empty and proven; `false` when nothing is captured at all.
-    async fn until_empty(&mut self) -> PortResult<bool> {
+    /// `true` once empty and proven; `false` when nothing is captured at all; `None` when patience has ended.
+    async fn until_empty(&mut self, patience: Duration) -> PortResult<Option<bool>> {
         let settle = Duration::from_millis(self.plan.reverse.settle_ms);
         let mut quiet = Instant::now();
-        loop {
-            match self.pass().await {
-                Ok(None) => return Ok(false),
-                Ok(Some(0)) if quiet.elapsed() < settle => self.last = None,
-                Ok(Some(0)) => match self.proven().await {
-                    Ok(true) => return Ok(true),
-                    Ok(false) => (self.last, quiet) = (None, Instant::now()),
-                    Err(e) => (self.last, quiet) = (Some(passing(e)?), Instant::now()),
-                },
-                Ok(Some(_)) => (self.last, quiet) = (None, Instant::now()),
-                Err(e) => (self.last, quiet) = (Some(passing(e)?), Instant::now()),
+        // The least that ever waited, and since when.
+        let (mut least, mut since) = (u64::MAX, Instant::now());
+        while let Some(time) = patience.checked_sub(since.elapsed()) {
+            let step = async {
+                match self.pass().await? {
+                    Some(0) if quiet.elapsed() >= settle => match self.proven().await? {
+                        true => Ok(Step::Ends(true)),
+                        false => Ok(Step::Moved),
+                    },
+                    Some(0) => Ok(Step::Quiet),
+                    Some(_) => Ok(Step::Moved),
+                    None => Ok(Step::Ends(false)),
+                }
+            };
+            match tokio::time::timeout(time, step).await {
+                Ok(Ok(Step::Ends(proven))) => return Ok(Some(proven)),
+                Ok(Ok(Step::Quiet)) => self.last = None,
+                Ok(Ok(Step::Moved)) => (self.last, quiet) = (None, Instant::now()),
+                Ok(Err(e)) => (self.last, quiet) = (Some(passing(e)?), Instant::now()),
+                Err(_) => return Ok(None),
             }
-            self.progress().await;
+            let waits = tokio::time::timeout(COUNTING, self.ports.outbox.waiting(&self.plan.tables)).await;
+            if let Ok(Ok(waits)) = waits {
+                let waits = waits.values().map(|w| w.records).sum();
+                if waits < least {
+                    (least, since) = (waits, Instant::now());
+                }
+                self.progress(waits);
+            }
             tokio::time::sleep(LOOK).await;
         }
+        Ok(None)
     }
 
-    /// One round over all tables; how many keys were carried.
+    /// Rounds over all tables until nothing moves, or somebody wants to hear of it; how many keys were carried.
     async fn pass(&mut self) -> PortResult<Option<u64>> {
         let carrier = match &mut self.carrier {
             Some(carrier) => carrier,
@@ -137,13 +166,14 @@ impl Draining<'_> {
                 none.insert(Carrier::open(self.plan, self.ports).await?)
             }
         };
-        let (mut carried, mut rounds) = (0, 0);
+        let (mut carried, began) = (0, Instant::now());
         for table in &self.plan.tables {
             loop {
-                let waiting = self.ports.outbox.waiting(std::slice::from_ref(table)).await?;
-                let many = waiting.get(&table.id).is_some_and(|w| w.records > MANY);
-                let batch = self.plan.reverse.batch.min(if many { OF_MANY } else { AT_A_TIME });
-                let Some(round) = carrier.round(table, batch, &|| Wins::Old).await? else { break };
+                let before = carrier.stuck(&table.id);
+                let Some(round) = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await? else {
+                    self.unfit.retain(|(id, ..)| *id != table.id);
+                    break;
+                };
                 conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
@@ -151,13 +181,12 @@ impl Draining<'_> {
                 if let Some(e) = round.trouble {
                     return Err(e);
                 }
-                if round.tally.carried == 0 {
+                // What the old side cannot take is passed by, as far as it goes.
+                if round.tally.carried == 0 && carrier.stuck(&table.id) <= before {
                     break;
                 }
-                rounds += 1;
-                if rounds >= PASS {
-                    // Whoever ordered this wants to hear of it now and then.
-                    return Ok(Some(carried));
+                if began.elapsed() >= TELL {
+                    return Ok(Some(carried.max(1)));
                 }
             }
         }
@@ -171,8 +200,7 @@ impl Draining<'_> {
         for table in self.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
             let nonce = uuid::Uuid::new_v4().to_string();
             self.ports.outbox.put_marker(table, &nonce).await?;
-            let round =
-                carrier.round(table, self.plan.reverse.batch.min(AT_A_TIME), &|| Wins::Old).await?.unwrap_or_default();
+            let round = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await?.unwrap_or_default();
             conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
             if let Some(e) = round.trouble {
                 return Err(e);
@@ -182,24 +210,21 @@ impl Draining<'_> {
             }
         }
         let waiting = self.ports.outbox.waiting(&self.plan.tables).await?;
-        Ok(waiting.iter().all(|(id, w)| w.records == 0 || self.unfit.iter().any(|(table, ..)| table == id)))
+        Ok(waiting.iter().all(|(id, w)| w.records <= carrier.stuck(id)))
     }
 
-    async fn progress(&mut self) {
+    fn progress(&mut self, waiting: u64) {
         if self.told.elapsed() < TELL {
             return;
         }
         self.told = Instant::now();
-        let Ok(waiting) = self.ports.outbox.waiting(&self.plan.tables).await else { return };
-        let waiting: u64 = waiting.values().map(|w| w.records).sum();
         let trouble = self.last.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
         let text = format!("carrying back, {waiting} writes wait{trouble}");
         self.tell.tell(Event::Note { level: Level::Info, source: "reverse".to_owned(), text });
     }
 
     /// Facts and evidence by table, and what is left.
-    async fn report(&self, clock: &dyn Clock, began: Instant, why: Option<String>) -> Drained {
-        let took = brief(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
+    async fn report(&self, clock: &dyn Clock, why: Option<String>) -> Drained {
         let tables = &self.plan.tables;
         let counted = async {
             loop {
@@ -216,6 +241,8 @@ impl Draining<'_> {
         let mut drained = Drained::default();
         for table in tables {
             let left = counted.as_ref().and_then(|(w, _)| w.get(&table.id)).map(|w| w.records);
+            // Counted and not proven is not none: something may be on its way.
+            let left = left.filter(|n| *n > 0 || why.is_none());
             let tally = counted.as_ref().and_then(|(_, t)| t.get(&table.id)).copied().unwrap_or_default();
             let unfit: Vec<&(String, String, String)> = self.unfit.iter().filter(|(id, ..)| *id == table.id).collect();
             self.tell.tell(Event::CarriedBack {
@@ -226,13 +253,10 @@ impl Draining<'_> {
                 left,
                 keys: unfit.iter().take(LISTED).map(|(_, key, _)| key.clone()).collect(),
             });
-            if left == Some(0) && why.is_none() {
+            if left == Some(0) {
                 let value = format!("{} keys, {} changed by both sides, none left", tally.carried, tally.conflicts);
                 let name = format!("carried back {}", table.id);
                 drained.evidence.push(evidence(name, value, clock.wall(), "cutover.outbox, marker read back"));
-                continue;
-            }
-            if left == Some(0) {
                 continue;
             }
             let left = left.map_or_else(|| "nobody knows how many".to_owned(), |n| n.to_string());
@@ -247,11 +271,6 @@ impl Draining<'_> {
                 "{}: {left} writes of the new side are not carried back ({because}); \
                  run `cutover rollback` again to go on carrying",
                 table.id
-            ));
-        }
-        if let Some(why) = why.filter(|_| drained.left.is_empty()) {
-            drained.left.push(format!(
-                "carrying back was not proven to be complete after {took}: {why}; run `cutover rollback` again"
             ));
         }
         drained

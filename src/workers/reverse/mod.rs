@@ -27,6 +27,8 @@ use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResul
 const AT_ONCE: usize = 16;
 /// Attempts at one item that moves each time it is about to be written.
 const ATTEMPTS: u32 = 8;
+/// Attempts at clearing records whose item was acknowledged.
+const CLEARED: u32 = 3;
 /// Keys listed in one fact.
 const LISTED: usize = 20;
 
@@ -109,23 +111,19 @@ impl Carrier {
         let said = rule;
         let rule = &move || if went_back { Wins::Old } else { said() };
         let ports = &self.ports;
-        let mut carried = Vec::new();
         let mut stuck = 0;
         if round.trouble.is_none() {
             let held = &*taken;
             let mut each: Vec<BoxFuture<'_, (&Captured, PortResult<Done>)>> = Vec::new();
             for change in held.changes() {
-                each.push(Box::pin(async move { (change, one(ports, table, way, held, change, rule).await) }));
+                each.push(Box::pin(async move { (change, through(ports, table, way, held, change, rule).await) }));
             }
             let mut all = futures::stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some((change, done)) = all.next().await {
                 match done {
                     Ok(Done::Carried(clash)) => {
-                        carried.extend(&change.records);
-                        round.tally.carried += 1;
-                        round.tally.merged += u64::from(clash == Clash::Merged);
+                        round.tally.add(met(clash));
                         if matches!(clash, Clash::NewWon | Clash::OldWon) {
-                            round.tally.conflicts += 1;
                             round.conflicts.push((name(way, change), clash));
                         }
                     }
@@ -138,8 +136,7 @@ impl Carrier {
                 }
             }
         }
-        // An answer that was lost leaves the round as it is: its conflicts are told either way.
-        if let Err(e) = taken.carried(carried, round.tally).await {
+        if let Err(e) = taken.done().await {
             round.trouble = Some(e);
         }
         if let Some(way) = self.tables.get_mut(&table.id) {
@@ -148,12 +145,18 @@ impl Carrier {
         Ok(Some(round))
     }
 
+    /// Records of a table that the old side could not take when they were last tried.
+    #[must_use]
+    pub fn stuck(&self, table: &str) -> u64 {
+        self.tables.get(table).map_or(0, |way| way.stuck as u64)
+    }
+
     /// Sends the markers of one table on and leaves its changes alone.
     pub async fn markers(&self, table: &Table) -> PortResult<Vec<String>> {
         let Some(taken) = self.ports.outbox.take(table, 1).await? else { return Ok(Vec::new()) };
         let mut round = Round::default();
         markers(&self.ports, table, &*taken, &mut round).await?;
-        taken.carried(Vec::new(), Tally::default()).await?;
+        taken.done().await?;
         Ok(round.markers)
     }
 }
@@ -218,6 +221,36 @@ fn carried(table: &Table, path: &str) -> bool {
 fn name(way: &Way, change: &Captured) -> Key {
     let named = way.inverse.key(&change.key).ok().and_then(|item| way.mapping.key(&item).ok());
     named.map_or_else(|| Key("?".to_owned()), |(key, _)| key)
+}
+
+/// One key with this clash.
+fn met(clash: Clash) -> Tally {
+    let conflicts = u64::from(matches!(clash, Clash::NewWon | Clash::OldWon));
+    Tally { carried: 1, merged: u64::from(clash == Clash::Merged), conflicts }
+}
+
+/// Carries one key and clears its records at once: what was written and is not cleared yet when a carrier is killed
+/// cannot be told for certain from what customers set back since.
+async fn through(
+    ports: &ReversePorts,
+    table: &Table,
+    way: &Way,
+    taken: &dyn Taken,
+    change: &Captured,
+    rule: Rule<'_>,
+) -> PortResult<Done> {
+    let done = one(ports, table, way, taken, change, rule).await?;
+    if let Done::Carried(clash) = done {
+        let mut left = CLEARED;
+        while let Err(e) = taken.clear(&change.records, met(clash)).await {
+            left -= 1;
+            // It is taken again and found to say what it should; its conflict was signed with it.
+            if left == 0 || !e.kind.transient() {
+                return Err(e);
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// Carries one key.

@@ -84,9 +84,13 @@ impl Taken for FaultyTaken {
         self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key, digest)).await
     }
 
-    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {
+    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
+        self.2.call(Op::Clear, &self.1, self.0.clear(records, tally)).await
+    }
+
+    async fn done(self: Box<Self>) -> PortResult<()> {
         let Self(taken, table, trouble) = *self;
-        trouble.call(Op::Carried, &table, taken.carried(records, tally)).await
+        trouble.call(Op::Done, &table, taken.done()).await
     }
 }
 

@@ -8,7 +8,7 @@ use super::converge::seeds;
 use super::faults::{Fault, Op};
 use super::world::{World, until};
 use crate::domain::run::Event;
-use crate::domain::value::OwnedRow;
+use crate::domain::value::{Cell, OwnedRow};
 use crate::ports::ErrorKind;
 use crate::workers::reverse::{Drained, drain};
 use crate::workers::{Captured, Crew};
@@ -35,7 +35,7 @@ async fn go_back(world: &World, crew: &Crew) {
 }
 
 async fn drained(world: &World) -> Drained {
-    drain(&world.plan, &world.reverse(), &world.diary, &*world.clock).await
+    drain(&world.plan, &world.reverse(), &world.diary, &*world.clock, true).await
 }
 
 /// Keys and who was kept, of every fact about conflicts.
@@ -45,6 +45,19 @@ fn conflicts(world: &World) -> Vec<(Vec<String>, String)> {
         _ => None,
     });
     facts.collect()
+}
+
+/// A row with more digits than any attribute of the old side holds.
+fn unfit_row(world: &World, key: &str) -> OwnedRow {
+    let mut row = world.wanted("books")["b0"].clone();
+    for cell in &mut row {
+        match cell {
+            Cell::Text(id) if *id == "b0" => *id = key.to_owned().into(),
+            Cell::Numeric(price) => *price = "9".repeat(40).into(),
+            _ => {}
+        }
+    }
+    row
 }
 
 /// What customers were told is written, by key.
@@ -154,7 +167,8 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
         Op::ItemRead,
         Op::Sign,
         Op::ItemWrite,
-        Op::Carried,
+        Op::Clear,
+        Op::Done,
         Op::PutBackMarker,
         Op::Exercise,
         Op::Tally,
@@ -190,7 +204,7 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
 #[tokio::test]
 async fn a_conflict_while_customers_are_on_the_new_side_is_counted_and_listed_and_the_new_value_stays() {
     // A lost answer must not hide it: read again, the item would look like any that was carried before.
-    for lost in [None, Some(Op::ItemWrite), Some(Op::Carried)] {
+    for lost in [None, Some(Op::ItemWrite), Some(Op::Clear)] {
         let (world, crew) = let_in().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         let mut oracle = world.wanted("books");
@@ -217,10 +231,10 @@ async fn a_conflict_is_counted_when_its_carrier_dies_before_its_records_are_clea
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     world.customer_puts("b1", "7.00");
     world.book("b1", "8.00");
-    let dies = world.faults.always(Op::Carried, Fault::Refuse(ErrorKind::TimedOut));
-    let before = world.faults.calls(Op::Carried);
+    let dies = world.faults.always(Op::Clear, Fault::Refuse(ErrorKind::TimedOut));
+    let before = world.faults.calls(Op::Clear);
     world.faults.lift(off);
-    until("a carrier to have written", || world.faults.calls(Op::Carried) > before).await;
+    until("a carrier to have written", || world.faults.calls(Op::Clear) > before).await;
     crew.stop().await;
     // What it had told died with it.
     world.faults.lift(dies);
@@ -248,8 +262,56 @@ async fn a_row_made_anew_on_the_new_side_does_not_come_back_over_a_customers_del
 }
 
 #[tokio::test]
+async fn keys_the_old_side_cannot_take_hold_up_no_other_however_many_come_first() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    let books = world.table("books").clone();
+    // More records than are taken at a time.
+    let unfit = 2 * world.plan.reverse.batch + 1;
+    for n in 0..unfit {
+        world.new.foreign_put(&books, unfit_row(&world, &format!("u{n}")));
+    }
+    let mut oracle = world.wanted("books");
+    for n in 0..9 {
+        oracle.insert(format!("g{n}"), world.customer_puts(&format!("g{n}"), "7.00"));
+    }
+    go_back(&world, &crew).await;
+    crew.stop().await;
+    world.faults.lift(off);
+    // Asked again it is no other.
+    for _ in 0..2 {
+        let ended = drained(&world).await;
+        assert_eq!(world.wanted("books"), oracle);
+        assert_eq!(world.new.captured(), unfit as usize);
+        let said = format!("books: {unfit} writes of the new side are not carried back ({unfit} keys cannot be held");
+        assert!(ended.left[0].starts_with(&said), "{:?}", ended.left);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_that_never_grows_less_ends_and_says_so() {
+    let (world, crew) = let_in().await;
+    go_back(&world, &crew).await;
+    crew.stop().await;
+    let mut plan = (*world.plan).clone();
+    plan.reverse.patience_ms = 300;
+    let stranger = async {
+        for n in 0.. {
+            world.customer_puts("b1", &format!("{n}.00"));
+            tokio::task::yield_now().await;
+        }
+    };
+    let (ports, clock) = (world.reverse(), &*world.clock);
+    let ended = tokio::select! {
+        ended = drain(&plan, &ports, &world.diary, clock, true) => ended,
+        () = stranger => unreachable!("it writes for ever"),
+    };
+    assert!(ended.left[0].contains("records keep arriving"), "{:?}", ended.left);
+}
+
+#[tokio::test]
 async fn a_conflict_after_the_way_back_is_counted_and_listed_and_the_old_value_stays() {
-    for lost in [None, Some(Op::Carried)] {
+    for lost in [None, Some(Op::Clear)] {
         let (world, crew) = let_in().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         world.customer_puts("b1", "7.00");

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use deadpool_postgres::{Pool, Transaction};
 use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
 
 use super::book::storable;
 use super::names::ident;
@@ -165,6 +166,18 @@ impl Outbox for PgTarget {
         let made = "SELECT to_regprocedure('cutover.stop_capture()') IS NOT NULL";
         let made: bool = tx.query_one(made, &[]).await.and_then(|r| r.try_get(0)).map_err(&error)?;
         if made {
+            // Whatever plan its table was in: what is forgotten here is nowhere else.
+            tx.batch_execute("LOCK TABLE cutover.outbox IN ACCESS EXCLUSIVE MODE").await.map_err(&error)?;
+            let waits = "SELECT count(*), min(table_id) FROM cutover.outbox WHERE part >= 0";
+            let row = tx.query_one(waits, &[]).await.map_err(&error)?;
+            let waits: i64 = row.try_get(0).map_err(&error)?;
+            if waits > 0 {
+                let first: String = row.try_get(1).map_err(&error)?;
+                let came_back = format!("{waits} writes were never carried back, some of them to {first}");
+                return Err(PortError::new(ErrorKind::Conflict, "stop capturing in", "the target", came_back).advise(
+                    "carry them with `cutover rollback` of the earlier run, or drop them: SELECT cutover.stop_capture()",
+                ));
+            }
             tx.batch_execute("SELECT cutover.stop_capture()").await.map_err(&error)?;
         }
         tx.commit().await.map_err(&error)
@@ -263,22 +276,41 @@ fn hex(digest: u128) -> String {
 const CLASHES: [(Clash, &str); 4] =
     [(Clash::None, "none"), (Clash::Merged, "merged"), (Clash::NewWon, "new"), (Clash::OldWon, "old")];
 
-/// Remembers an image on a connection of its own: it stays whatever becomes of the transaction the records are in.
-async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResult<()> {
+/// Remembers an image on a connection of its own: it stays whatever becomes of the transaction the records are in. Says
+/// whether customers have gone back, as seen after the image was stored.
+async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResult<bool> {
     let error = |e: Error| trouble::error(&e, "remember images of", table);
     let client = retry::client(pool, place).await?;
     let sql = "INSERT INTO cutover.reverse_image (table_id, key, digest, record, clash) VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (table_id, key, digest)
                DO UPDATE SET at = now(), record = EXCLUDED.record, clash = EXCLUDED.clash";
-    let statement = client.prepare_cached(sql).await.map_err(error)?;
+    let put = client.prepare_cached(sql).await.map_err(error)?;
+    let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;
     let (key, digest) = (storable(&image.key.0), hex(image.digest));
     let clash = CLASHES.iter().find(|(clash, _)| *clash == image.clash).map_or("none", |(_, name)| name);
-    client.execute(&statement, &[&table, &key.as_ref(), &digest, &image.record, &clash]).await.map_err(error)?;
+    // Sent together and done in this order.
+    let values: [&(dyn ToSql + Sync); 5] = [&table, &key.as_ref(), &digest, &image.record, &clash];
+    let both = futures::try_join!(client.execute(&put, &values), client.query_one(&back, &[]));
+    let (_, back) = both.map_err(error)?;
     if fastrand::u8(..) == 0 {
         let sql = format!("DELETE FROM cutover.reverse_image WHERE at < now() - interval '{REMEMBERED}'");
         client.batch_execute(&sql).await.map_err(error)?;
     }
-    Ok(())
+    back.try_get(0).map_err(error)
+}
+
+/// Removes records that were carried, and counts them if they were still there.
+async fn clear(pool: &Pool, place: &str, table: &str, records: &[i64], tally: Tally) -> PortResult<()> {
+    let error = |e: Error| trouble::error(&e, "clear carried records of", table);
+    let client = retry::client(pool, place).await?;
+    let sql = "WITH gone AS (DELETE FROM cutover.outbox WHERE id = ANY ($1) RETURNING id)
+               INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts)
+               SELECT $2, $3, $4, $5 WHERE EXISTS (SELECT FROM gone)
+               ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
+               merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
+    let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
+    let statement = client.prepare_cached(sql).await.map_err(error)?;
+    client.execute(&statement, &[&records, &table, &carried, &merged, &conflicts]).await.map(drop).map_err(error)
 }
 
 /// What a carrier found that signed this image and did not clear its records.

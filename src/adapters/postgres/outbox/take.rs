@@ -65,35 +65,35 @@ impl Taken for PgTaken {
     }
 
     async fn sign(&self, image: &Image) -> PortResult<bool> {
-        super::sign(&self.pool, &self.place, &self.table, image).await?;
-        let error = |e: Error| trouble::error(&e, "see who is in charge in", "cutover.reverse_back");
-        let client = retry::client(&self.pool, &self.place).await?;
-        let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;
-        client.query_one(&back, &[]).await.and_then(|row| row.try_get(0)).map_err(error)
+        let error = |e: Error| trouble::error(&e, "keep the turn of carrying", &self.table);
+        let Some(client) = &self.client else { return Err(self.over("remember images of")) };
+        // A carrier that lost its turn reads an old snapshot: another's write would look like a customer's.
+        let turn = async { client.batch_execute("").await.map_err(error) };
+        let signed = super::sign(&self.pool, &self.place, &self.table, image);
+        futures::try_join!(turn, signed).map(|((), back)| back)
     }
 
-    async fn carried(mut self: Box<Self>, mut records: Vec<i64>, tally: Tally) -> PortResult<()> {
+    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
+        super::clear(&self.pool, &self.place, &self.table, records, tally).await
+    }
+
+    async fn done(mut self: Box<Self>) -> PortResult<()> {
         let on = self.table.clone();
-        let error = |e: Error| trouble::error(&e, "clear carried records of", &on);
-        records.extend(self.markers.iter().map(|(id, _)| *id));
-        let Some(client) = &self.client else {
-            return Err(PortError::new(ErrorKind::Internal, "clear carried records of", &on, "no transaction is open"));
-        };
+        let error = |e: Error| trouble::error(&e, "clear markers of", &on);
+        let Some(client) = &self.client else { return Err(self.over("clear markers of")) };
+        let records: Vec<i64> = self.markers.iter().map(|(id, _)| *id).collect();
         let statement = client.prepare_cached("DELETE FROM cutover.outbox WHERE id = ANY ($1)").await.map_err(error)?;
         client.execute(&statement, &[&records]).await.map_err(error)?;
-        if tally != Tally::default() {
-            let sql =
-                "INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts) VALUES ($1, $2, $3, $4)
-                       ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
-                       merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
-            let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
-            let statement = client.prepare_cached(sql).await.map_err(error)?;
-            client.execute(&statement, &[&on, &carried, &merged, &conflicts]).await.map_err(error)?;
-        }
         client.batch_execute("COMMIT").await.map_err(error)?;
         // Only now it is an ordinary connection again.
         drop(self.client.take());
         Ok(())
+    }
+}
+
+impl PgTaken {
+    fn over(&self, tried: &'static str) -> PortError {
+        PortError::new(ErrorKind::Internal, tried, &self.table, "no transaction is open")
     }
 }
 

@@ -32,7 +32,9 @@ async fn another(place: &Place) -> tokio_postgres::Client {
 async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
     let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
-    taken.carried(changes.iter().flat_map(|c| c.records.clone()).collect(), Tally::default()).await.unwrap();
+    let records: Vec<i64> = changes.iter().flat_map(|c| c.records.clone()).collect();
+    taken.clear(&records, Tally::default()).await.unwrap();
+    taken.done().await.unwrap();
     changes
 }
 
@@ -68,6 +70,12 @@ async fn arming_proves_the_way_and_changes_nothing() {
     let mut other = table.clone();
     other.columns.pop();
     assert!(!place.target.armed(std::slice::from_ref(&other)).await.unwrap());
+    // What a customer wrote is nowhere else, whatever table the next plan speaks of.
+    place.sql.batch_execute("UPDATE books SET title = 'theirs'").await.unwrap();
+    let refused = place.target.disarm(&[]).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 1);
+    carried(&place, &table).await;
     place.target.disarm(tables).await.unwrap();
     assert!(!place.target.armed(tables).await.unwrap());
 }
@@ -200,7 +208,11 @@ async fn what_is_given_back_is_taken_again_and_only_one_carries() {
     assert!(!taken.went_back());
     place.target.go_back().await.unwrap();
     // Only one of the two is carried.
-    taken.carried(one.records, Tally { carried: 1, merged: 0, conflicts: 1 }).await.unwrap();
+    let one_more = Tally { carried: 1, merged: 0, conflicts: 1 };
+    taken.clear(&one.records, one_more).await.unwrap();
+    // An answer that was lost is asked for again, and counts once.
+    taken.clear(&one.records, one_more).await.unwrap();
+    taken.done().await.unwrap();
     let tally = place.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!((tally.carried, tally.conflicts), (1, 1));
     let waiting = place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id];
@@ -260,7 +272,7 @@ async fn markers_travel_with_the_changes_and_images_are_known_again() {
     }
     drop(taken);
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
-    taken.carried(vec![], Tally::default()).await.unwrap();
+    taken.done().await.unwrap();
     assert!(place.target.take(&table, 10).await.unwrap().is_none());
     let asked = [(key_of(2), 0), (key_of(1), 8), (key_of(1), 7)];
     assert_eq!(place.target.signed(&table, &asked).await.unwrap(), [true, false, true]);
@@ -281,7 +293,8 @@ async fn an_image_is_unfinished_until_its_records_are_cleared() {
     assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(Clash::NewWon));
     assert_eq!(taken.unfinished(&key_of(1), 8).await.unwrap(), None);
     assert_eq!(taken.unfinished(&key_of(2), 7).await.unwrap(), None);
-    taken.carried(records, Tally::default()).await.unwrap();
+    taken.clear(&records, Tally::default()).await.unwrap();
+    taken.done().await.unwrap();
     place.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
     assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None, "its records are gone");

@@ -93,6 +93,9 @@ impl Outbox for NewStore {
 
     async fn disarm(&self, _: &[Table]) -> PortResult<()> {
         let turn = self.locked().outbox.turn;
+        if self.captured() > 0 {
+            return Err(PortError::new(ErrorKind::Conflict, "stop capturing in", "the target", "records wait"));
+        }
         self.locked().outbox = Captures { turn, ..Captures::default() };
         Ok(())
     }
@@ -234,14 +237,19 @@ impl Taken for FakeTaken {
         Ok(signed.and_then(|(record, clash)| waits(*record).then_some(*clash)))
     }
 
-    async fn carried(self: Box<Self>, records: Vec<i64>, tally: Tally) -> PortResult<()> {
+    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
         let mut state = self.store.locked();
-        state.outbox.records.retain(|r| !records.contains(&r.id) && !self.markers.contains(&r.id));
-        let sum = state.outbox.tally.entry(self.table.clone()).or_default();
-        sum.carried += tally.carried;
-        sum.merged += tally.merged;
-        sum.conflicts += tally.conflicts;
-        drop(state);
+        let before = state.outbox.records.len();
+        state.outbox.records.retain(|r| !records.contains(&r.id));
+        if state.outbox.records.len() == before {
+            return Ok(());
+        }
+        state.outbox.tally.entry(self.table.clone()).or_default().add(tally);
+        Ok(())
+    }
+
+    async fn done(self: Box<Self>) -> PortResult<()> {
+        self.store.locked().outbox.records.retain(|r| !self.markers.contains(&r.id));
         Ok(())
     }
 }
