@@ -10,7 +10,7 @@ use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::trouble;
 use super::write::{self, Way};
-use super::{book, outbox};
+use super::{book, lease, outbox};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
@@ -32,6 +32,8 @@ struct Work {
     finished: Vec<String>,
     markers: Vec<String>,
     expired: u64,
+    /// The lease's epoch when this process had it.
+    epoch: Option<i64>,
 }
 
 impl Work {
@@ -55,7 +57,7 @@ impl Work {
             }
         }
         let ChangeBatch { positions, finished, markers, expired, .. } = batch;
-        Self { rows: buffer.take(), removals, parks, positions, finished, markers, expired }
+        Self { rows: buffer.take(), removals, parks, positions, finished, markers, expired, epoch: None }
     }
 }
 
@@ -66,8 +68,9 @@ pub(super) async fn apply(
     table: &Table,
     shape: &Shape,
     batch: ChangeBatch,
+    epoch: Option<i64>,
 ) -> PortResult<Applied> {
-    let work = Work::new(table, shape, batch);
+    let work = Work { epoch, ..Work::new(table, shape, batch) };
     let mut tries = Tries::default();
     loop {
         match attempt(pool, place, shape, &work, tries.piecewise).await {
@@ -112,10 +115,20 @@ async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise
     Ok(applied)
 }
 
-/// Refuses a batch from a follower that somebody else has overtaken: positions never go back.
+/// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
+/// to whoever holds the lease.
 async fn fence(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<(), Failure> {
     if work.positions.is_empty() && work.finished.is_empty() {
-        return Ok(());
+        let Some(ours) = work.epoch else { return Ok(()) };
+        let statement = tx.prepare_cached(lease::EPOCH).await?;
+        let driver = tx.query_opt(&statement, &[]).await?;
+        if driver.map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(ours) {
+            return Ok(());
+        }
+        let came_back = "another process has taken the lease since";
+        return Err(PortError::new(ErrorKind::Conflict, "write rows again in", &shape.main.name, came_back)
+            .advise("nothing was written; attach to the run that drives now")
+            .into());
     }
     let Some(stored) = book::stored_positions(tx, &shape.id).await? else {
         return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, "no start is stored")

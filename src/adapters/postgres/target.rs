@@ -1,6 +1,7 @@
 //! PostgreSQL as a target.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -30,6 +31,8 @@ pub struct PgTarget {
     place: String,
     /// Statements by table id, made once; a table that changed is made anew.
     shapes: Mutex<HashMap<String, (Table, Arc<Shape>)>>,
+    /// The lease's epoch when this process last had it; 0 while it never had.
+    epoch: AtomicI64,
 }
 
 impl PgTarget {
@@ -38,7 +41,7 @@ impl PgTarget {
     /// # Errors
     /// `Invalid` when TLS cannot be set up: an unreadable `ca_file`, no certificate authorities.
     pub fn new(settings: &PgSettings) -> PortResult<Self> {
-        Ok(Self { pool: settings.pool()?, place: settings.place(), shapes: Mutex::default() })
+        Ok(Self { pool: settings.pool()?, place: settings.place(), shapes: Mutex::default(), epoch: AtomicI64::new(0) })
     }
 
     /// Connects once and says which version the server is, for checks: `15.18`.
@@ -271,7 +274,8 @@ impl Target for PgTarget {
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
         let shape = self.shape(table);
-        apply::apply(&self.pool, &self.place, table, &shape, batch).await
+        let epoch = Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch != 0);
+        apply::apply(&self.pool, &self.place, table, &shape, batch, epoch).await
     }
 
     async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
@@ -382,11 +386,15 @@ impl Target for PgTarget {
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        lease::take(&self.pool, &self.place, run, holder, ttl_ms, false).await
+        let lease = lease::take(&self.pool, &self.place, run, holder, ttl_ms, false).await?;
+        self.epoch.store(lease.epoch, Ordering::Release);
+        Ok(lease)
     }
 
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        lease::take(&self.pool, &self.place, run, holder, ttl_ms, true).await
+        let lease = lease::take(&self.pool, &self.place, run, holder, ttl_ms, true).await?;
+        self.epoch.store(lease.epoch, Ordering::Release);
+        Ok(lease)
     }
 
     async fn release(&self, holder: &str) -> PortResult<()> {

@@ -1,7 +1,21 @@
 //! One driver at a time.
 
-use super::Place;
-use crate::ports::{ErrorKind, Target as _};
+use super::{PgTarget, Place, book, upsert};
+use crate::ports::{ChangeBatch, ErrorKind, Target as _};
+
+#[tokio::test]
+async fn rows_are_written_again_only_by_whoever_holds_the_lease() {
+    let (place, table) = Place::with_books().await;
+    let one = || ChangeBatch { rows: vec![upsert(book(1, "one", &[]))], ..ChangeBatch::default() };
+    place.target.lease("run", "a", 60_000).await.unwrap();
+    place.target.apply(&table, one()).await.unwrap();
+    let other = PgTarget::new(&place.settings).unwrap();
+    other.seize("run", "b", 60_000).await.unwrap();
+    let refused = place.target.apply(&table, one()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(refused.came_back.contains("lease"), "{refused}");
+    other.apply(&table, one()).await.unwrap();
+}
 
 #[tokio::test]
 async fn the_epoch_grows_with_every_change_of_hands() {
