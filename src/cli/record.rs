@@ -63,7 +63,7 @@ impl Desk {
         let ports = world::ports(&plan, &config.connections).await?;
         let machine = MachineClock::default();
         let holder = Holder::me(&seat.operator, &seat.host);
-        let (folder, taken) = match unfinished(state_dir, &plan)? {
+        let (folder, taken) = match unfinished(state_dir, config)? {
             Some(folder) => (folder, true),
             None => {
                 let made = RunFolder::create(&state_dir.join("verifications"), &plan.name, machine.wall());
@@ -123,8 +123,9 @@ fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
     }
 }
 
-/// The newest run of this migration, if it is not at its end and was opened with this very plan.
-fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
+/// The newest run of this migration, if it is not at its end and was opened with this very plan on these very stores.
+fn unfinished(state_dir: &Path, config: &Config) -> Result<Option<RunFolder>, Failure> {
+    let plan = &config.plan;
     for folder in RunFolder::list(state_dir).unwrap_or_default() {
         let state = fold(&read_run(&folder)?.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
         if state.plan == plan.name {
@@ -136,7 +137,17 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
                     folder.id()
                 ));
             }
-            return Ok((!state.is_final() && same).then_some(folder));
+            if !same || state.is_final() {
+                return Ok(None);
+            }
+            let stores = super::run::saved(&folder).is_ok_and(|its| its.connections.same_stores(&config.connections));
+            if !stores {
+                super::drive::say(&format!(
+                    "warning: run {} speaks of other stores, or does not say of which; this is recorded apart from it",
+                    folder.id()
+                ));
+            }
+            return Ok(stores.then_some(folder));
         }
     }
     Ok(None)

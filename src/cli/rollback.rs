@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::run::saved;
 use super::world::{self, Seat};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, way_back, way_back_in_doubt};
@@ -104,7 +105,7 @@ async fn ended_world(folder: &RunFolder) -> bool {
     if !folder.is_rehearsal() {
         return false;
     }
-    let Ok(config) = saved_config(folder) else { return false };
+    let Ok(config) = saved(folder) else { return false };
     let endpoint =
         config.connections.aws.and_then(|aws| aws.endpoints.ssm).and_then(|url| url.parse::<http::Uri>().ok());
     let Some(at) = endpoint.as_ref().and_then(http::Uri::authority) else { return false };
@@ -115,7 +116,7 @@ async fn ended_world(folder: &RunFolder) -> bool {
 /// After a rollback: writes that reached the new side later are carried too.
 async fn late(folder: &RunFolder, plan: &Plan, state: &RunState) -> Result<Exit, Failure> {
     // A run that ends at its target has no config any more, and a target that is gone has nothing to carry.
-    let Ok(config) = saved_config(folder) else { return Ok(Exit::RolledBack) };
+    let Ok(config) = saved(folder) else { return Ok(Exit::RolledBack) };
     if !possible(plan, state) {
         return Ok(Exit::RolledBack);
     }
@@ -197,7 +198,7 @@ async fn by_hand(
     (state, damaged): (RunState, bool),
     seat: &Seat,
 ) -> Result<Exit, Failure> {
-    let config = saved_config(folder)?;
+    let config = saved(folder)?;
     let lock = folder.lock(&Holder::me(&seat.operator, &seat.host)).ok();
     let machine = MachineClock::default();
     let header = Header::new(folder.id(), &state.plan_hash, &seat.operator, &seat.host, machine.wall());
@@ -350,14 +351,6 @@ fn read_plan(folder: &RunFolder) -> Result<Plan, Failure> {
     let text = std::fs::read(folder.plan())?;
     serde_json::from_slice(&text)
         .map_err(|e| Failure::new(Exit::Journal, format!("{} cannot be read: {e}", folder.plan().display())))
-}
-
-fn saved_config(folder: &RunFolder) -> Result<Config, Failure> {
-    // As it was at the start: variables are filled in, and files are beside the original.
-    let text = std::fs::read_to_string(folder.config())?;
-    let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
-    let vars = std::env::vars().collect();
-    Ok(config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars)?)
 }
 
 /// The way back in words, with its price, without acting (FEATURES C7): from the console if one lives, which knows

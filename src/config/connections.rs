@@ -15,6 +15,17 @@ pub struct Connections {
     pub postgres: Postgres,
 }
 
+impl Connections {
+    /// Whether the same stores are spoken of, however they are reached: region, account profile, endpoints, and the
+    /// target's host, port and database.
+    #[must_use]
+    pub fn same_stores(&self, other: &Self) -> bool {
+        let aws = |c: &Self| c.aws.as_ref().map(|a| (a.region.clone(), a.profile.clone(), a.endpoints.clone()));
+        let target = |c: &Self| (c.postgres.host.clone(), c.postgres.port, c.postgres.database.clone());
+        aws(self) == aws(other) && target(self) == target(other)
+    }
+}
+
 /// How AWS is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aws {

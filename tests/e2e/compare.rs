@@ -202,6 +202,22 @@ fn nothing_is_compared_or_repaired_beside_a_console_that_drives() {
     assert!(refused.err().contains("driven by"), "{}", refused.words());
 }
 
+#[test]
+fn what_is_found_in_other_stores_is_no_evidence_for_the_run() {
+    let shelf = Shelf::new("");
+    shelf.books(2);
+    shelf.load();
+    let kept = |said: &serde_json::Value, place: &str| {
+        shelf.dir().join("state").join(place).join(said["run"].as_str().unwrap()).join("journal.jsonl").exists()
+    };
+    let said = shelf.json(&["verify", "--table", "books", "--full"], 0);
+    assert!(kept(&said, "runs"), "{said:#}");
+    // The same server by another name: nobody can tell.
+    shelf.config("host = \"127.0.0.1\"", "host = \"localhost\"");
+    let said = shelf.json(&["verify", "--table", "books", "--full"], 0);
+    assert!(kept(&said, "verifications/runs") && !kept(&said, "runs"), "{said:#}");
+}
+
 /// What each full pass over a table found so far, oldest first.
 fn passes(shelf: &Shelf, table: &str) -> Vec<VerifySummary> {
     let found = shelf.facts().into_iter().filter_map(|f| match f.event {
