@@ -13,7 +13,7 @@ use cutover::rehearsal::oracle::Side;
 
 use super::back::{everything_came_back, left_alone, let_in_by, rolls_back, written};
 use super::console::Console;
-use super::matrix::{all, at_its_end, finished, rolled_back, row};
+use super::matrix::{Tally, all, at_its_end, finished, rolled_back};
 use super::stage::{Day, Options, RUN, Stage};
 
 /// A call, and how often it was made at least.
@@ -106,11 +106,12 @@ fn died(mut process: Console, code: i32) -> bool {
     status.code().is_none()
 }
 
-/// What a share of the places leads to: how often the process died there, and places it went past.
+/// Where the process died, and places it went past.
 #[derive(Default)]
 struct Runs {
     deaths: usize,
     passed: Vec<String>,
+    tally: Tally,
 }
 
 impl Runs {
@@ -123,10 +124,25 @@ impl Runs {
         died
     }
 
+    /// Does this in a world of its own; `true` when the process died there. The others go on if it fails.
+    fn hold(&mut self, place: &str, run: impl FnOnce() -> bool) {
+        let mut there = None;
+        self.tally.hold(place, || there = Some(run()));
+        if let Some(there) = there {
+            self.count(place, there);
+        }
+    }
+
     /// Places that are not reached are few: calls that are made less often than in the traced day.
-    fn row(&self, way: &str) {
+    fn row(self, way: &str) {
+        self.tally.row(way);
         assert!(self.deaths > 0 && self.passed.len() * 5 <= self.deaths, "passed {:?}", self.passed);
-        row(way, self.deaths, 0);
+    }
+
+    /// The row of days that died again and again in one world; a failure ended them.
+    fn row_of_one(mut self, way: &str) {
+        self.tally = Tally::went_well(self.deaths);
+        self.row(way);
     }
 }
 
@@ -150,7 +166,7 @@ fn matrix_calls_a_day_that_dies_around_every_call_finishes() {
         stage.run(None).expect_code(0);
         finished(&stage);
     }
-    runs.row("killed around one call after the other, finished");
+    runs.row_of_one("killed around one call after the other, finished");
 }
 
 /// One of two halves of the places: two worlds fit at a time.
@@ -164,11 +180,15 @@ fn forward(first: usize) {
     }
     let mut runs = Runs::default();
     for place in half([places(of_a_day()), halfway(of_a_day())].concat(), first, 1) {
-        let stage = Stage::new(&Options::default());
-        if runs.count(&place, died(stage.run(Some(&place)), 0)) && !at_its_end(&stage) {
-            stage.run(None).expect_code(0);
-        }
-        finished(&stage);
+        runs.hold(&place, || {
+            let stage = Stage::new(&Options::default());
+            let there = died(stage.run(Some(&place)), 0);
+            if there && !at_its_end(&stage) {
+                stage.run(None).expect_code(0);
+            }
+            finished(&stage);
+            there
+        });
     }
     runs.row("killed around a call, finished");
 }
@@ -187,16 +207,18 @@ fn backward(first: usize) {
     let mut runs = Runs::default();
     let thinned = if all() { 1 } else { 3 };
     for place in half(places(of_a_day()), first, thinned) {
-        let stage = Stage::new(&Options::default());
-        if runs.count(&place, died(stage.run(Some(&place)), 0)) {
+        runs.hold(&place, || {
+            let stage = Stage::new(&Options::default());
+            let there = died(stage.run(Some(&place)), 0);
             // Before the first fact there is nothing to go back from.
-            if stage.facts().is_empty() {
+            if there && stage.facts().is_empty() {
                 stage.expect_old_values();
                 stage.expect_nothing_lost(Side::Old);
-            } else {
+            } else if there {
                 rolled_back(&stage, &place);
             }
-        }
+            there
+        });
     }
     runs.row("killed around a call, rolled back");
 }
@@ -216,19 +238,21 @@ fn let_in_and_back(again: bool) {
     let mut runs = Runs::default();
     // An odd step: before and after in turn.
     for place in after_the_thaw().iter().step_by(if all() { 1 } else { 5 }) {
-        let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
-        stage.run(Some(place)).expect_killed();
-        runs.count(place, true);
-        let mut console = again.then(|| stage.run(None));
-        match &mut console {
-            Some(console) => let_in_by(&stage, console),
-            None => written(&stage, 60),
-        }
-        rolls_back(&stage);
-        if let Some(mut console) = console {
-            console.expect_code(3);
-        }
-        everything_came_back(&stage);
+        runs.hold(place, || {
+            let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
+            stage.run(Some(place)).expect_killed();
+            let mut console = again.then(|| stage.run(None));
+            match &mut console {
+                Some(console) => let_in_by(&stage, console),
+                None => written(&stage, 60),
+            }
+            rolls_back(&stage);
+            if let Some(mut console) = console {
+                console.expect_code(3);
+            }
+            everything_came_back(&stage);
+            true
+        });
     }
     let way = if again { "started again and rolled back" } else { "rolled back" };
     runs.row(&format!("killed around a call after the thaw, {way}"));
@@ -260,7 +284,7 @@ fn matrix_calls_a_rollback_that_dies_around_every_call_ends_when_it_is_asked_aga
     }
     rolls_back(&stage);
     everything_came_back(&stage);
-    runs.row("rollback killed around one call after the other, asked again");
+    runs.row_of_one("rollback killed around one call after the other, asked again");
 }
 
 fn rollback(first: usize) {
@@ -269,11 +293,15 @@ fn rollback(first: usize) {
     }
     let mut runs = Runs::default();
     for place in half([places(of_a_rollback()), halfway(of_a_rollback())].concat(), first, 1) {
-        let stage = left_alone(40);
-        if runs.count(&place, died(stage.start(&["rollback"], Some(&place)), 3)) {
-            rolls_back(&stage);
-        }
-        everything_came_back(&stage);
+        runs.hold(&place, || {
+            let stage = left_alone(40);
+            let there = died(stage.start(&["rollback"], Some(&place)), 3);
+            if there {
+                rolls_back(&stage);
+            }
+            everything_came_back(&stage);
+            there
+        });
     }
     runs.row("rollback killed around a call, asked again");
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::encode::{EPOCH_DAYS, EPOCH_MICROS, HEADER};
-use super::{json, numeric};
+use super::numeric;
+use crate::domain::mapping::canonical_json_text;
 use crate::domain::plan::ColumnType;
 use crate::domain::value::Cell;
 
@@ -27,7 +28,7 @@ pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unrea
         T::Timestamptz => Cell::Timestamp(i64::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_MICROS)),
         T::Date => Cell::Date(i32::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_DAYS)),
         T::Jsonb => match raw.split_first() {
-            Some((1, body)) => Cell::Json(json::canonical_json_text(text(body)?).ok_or(Unreadable)?),
+            Some((1, body)) => Cell::Json(Cow::Owned(canonical_json_text(text(body)?).ok_or(Unreadable)?)),
             _ => return Err(Unreadable),
         },
         T::TextArray => Cell::TextArray(text_array(raw)?),

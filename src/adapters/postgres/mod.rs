@@ -11,7 +11,6 @@ mod decode;
 mod describe;
 mod encode;
 mod indexes;
-mod json;
 mod keys;
 mod lease;
 mod ledger;

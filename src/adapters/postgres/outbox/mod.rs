@@ -65,12 +65,12 @@ impl PgTarget {
                        AND starts_with(tgname::text, 'cutover_capture_')";
             let there: Vec<String> =
                 tx.query(sql, &[&trigger.on]).await?.iter().map(|r| r.try_get(0)).collect::<Result<_, _>>()?;
-            for old in there.iter().filter(|n| **n != trigger.name) {
+            for old in there.iter().filter(|n| trigger.create.iter().all(|(name, _)| name != *n)) {
                 tx.batch_execute(&format!("DROP TRIGGER {} ON {}", ident(old), trigger.on)).await?;
             }
             tx.batch_execute(&trigger.function).await?;
-            if !there.contains(&trigger.name) {
-                tx.batch_execute(&trigger.create).await?;
+            for (_, create) in trigger.create.iter().filter(|(name, _)| !there.contains(name)) {
+                tx.batch_execute(create).await?;
             }
             named.push(trigger.named);
         }
@@ -149,8 +149,10 @@ impl Outbox for PgTarget {
         let client = self.client().await?;
         let (mut on, mut names) = (Vec::new(), Vec::new());
         for trigger in tables.iter().flat_map(|t| trigger::triggers(t, &self.shape(t))) {
-            on.push(trigger.on);
-            names.push(trigger.name);
+            for (name, _) in trigger.create {
+                on.push(trigger.on.clone());
+                names.push(name);
+            }
         }
         let sql = "SELECT count(*) = cardinality($1::text[]) AND to_regclass('cutover.outbox') IS NOT NULL
                    FROM unnest($1::text[], $2::text[]) w(tab, name)

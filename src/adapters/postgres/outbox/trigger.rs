@@ -48,18 +48,16 @@ BEGIN
 END $$;
 "#;
 
-/// The trigger of one table.
+/// The triggers of one table: one for each row that changes, one for all that `TRUNCATE` takes away.
 pub(super) struct Trigger {
     /// The captured table, quoted.
     pub on: String,
     /// The captured table, as the plan writes it.
     pub named: String,
-    /// Its name; it changes with the mapping.
-    pub name: String,
-    /// Makes the function it calls.
+    /// Makes the function they call.
     pub function: String,
-    /// Makes the trigger.
-    pub create: String,
+    /// Their names, which change with the mapping, and what makes each.
+    pub create: [(String, String); 2],
 }
 
 /// The triggers of a table and its children.
@@ -84,6 +82,12 @@ fn trigger(table: &Table, part: usize, shape: &Part, columns: &[Column], key: &[
     let body = format!(
         "DECLARE b jsonb; a jsonb; bk jsonb; ak jsonb;
 BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        EXECUTE $all$INSERT INTO cutover.outbox (table_id, part, key, before)
+        SELECT '{id}', {part}, (SELECT to_jsonb(r) FROM (SELECT {every_key}) r), (SELECT to_jsonb(r) FROM (SELECT {every}) r)
+        FROM $all$ || format('%I.%I t', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+        RETURN NULL;
+    END IF;
     IF TG_OP <> 'INSERT' THEN
         b := (SELECT to_jsonb(r) FROM (SELECT {old}) r);
         bk := (SELECT to_jsonb(r) FROM (SELECT {old_key}) r);
@@ -107,6 +111,8 @@ END",
         new = all("NEW"),
         old_key = keys("OLD"),
         new_key = keys("NEW"),
+        every = all("t"),
+        every_key = keys("t"),
     );
     let mut crc = crc32fast::Hasher::new();
     crc.update(shape.sql.as_bytes());
@@ -119,10 +125,12 @@ END",
         "CREATE OR REPLACE FUNCTION cutover.capture_{hash}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
          SET search_path = pg_catalog, pg_temp AS $cutover$ {body} $cutover$"
     );
-    let create = format!(
-        "CREATE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
-         WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \
+    let does = format!(
+        "WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \
          EXECUTE FUNCTION cutover.capture_{hash}()"
     );
-    Trigger { on, named: shape.name.clone(), name, function, create }
+    let rows = format!("CREATE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW {does}");
+    let whole = format!("CREATE TRIGGER {name}_all BEFORE TRUNCATE ON {on} FOR EACH STATEMENT {does}");
+    let create = [(name.clone(), rows), (format!("{name}_all"), whole)];
+    Trigger { on, named: shape.name.clone(), function, create }
 }

@@ -139,6 +139,21 @@ async fn customers_leave_records_and_our_own_changes_do_not() {
 }
 
 #[tokio::test]
+async fn a_truncate_leaves_a_record_of_every_row() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("BEGIN; SET LOCAL cutover.origin = 'forward'; TRUNCATE book_tags; COMMIT").await.unwrap();
+    assert_eq!(carried(&place, &table).await, vec![], "ours leave none");
+    place.load(&table, &[book(4, "four", &["z"])]).await;
+    place.sql.batch_execute("TRUNCATE books CASCADE").await.unwrap();
+    let changes = carried(&place, &table).await;
+    let gone: Vec<_> = changes.iter().map(|c| (title(&c.states[0]), c.states.last().unwrap().clone())).collect();
+    assert_eq!(gone.len(), 4, "{changes:?}");
+    assert!(gone.iter().all(|(title, last)| title.is_some() && last.is_none()), "{changes:?}");
+    let four = changes.iter().find(|c| title(&c.states[0]).as_deref() == Some("four")).unwrap();
+    assert_eq!(tags(&four.states[0]), ["z"]);
+}
+
+#[tokio::test]
 async fn every_state_of_a_row_and_its_children_is_known() {
     let (place, table) = armed().await;
     let one = key_of(1).0;
