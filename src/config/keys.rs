@@ -156,7 +156,11 @@ pub(super) static REVERSE: &[Key] = &[
     may("poll", Duration, "Pause between two looks into an empty outbox. Default: 250ms."),
     may("batch", Count, "Most records taken at a time. Default: 200."),
     may("settle", Duration, "How long nothing may arrive before a rollback counts as drained. Default: 3s."),
-    may("patience", Duration, "How long a rollback may carry before it says what is left. Default: 2m."),
+    may(
+        "patience",
+        Duration,
+        "How long a rollback carries without what waits growing less; then it says what is left. Default: 2m.",
+    ),
 ];
 
 pub(super) static VERIFY: &[Key] = &[

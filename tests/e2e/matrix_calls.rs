@@ -244,6 +244,11 @@ fn let_in_and_back(again: bool) {
             let mut console = again.then(|| stage.run(None));
             match &mut console {
                 Some(console) => let_in_by(&stage, console),
+                // It died on the doorstep: nobody was let in yet.
+                None if stage.frozen() => {
+                    rolled_back(&stage, place);
+                    return true;
+                }
                 None => written(&stage, 60),
             }
             rolls_back(&stage);

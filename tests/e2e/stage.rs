@@ -249,6 +249,17 @@ impl Stage {
         verdict
     }
 
+    /// Whether writes are refused, as the application reads it.
+    pub fn frozen(&self) -> bool {
+        let endpoint = &self.world().vars()["CONTROL_ENDPOINT"];
+        let read = async {
+            let ssm = Ssm::new(&session(endpoint, 3));
+            ssm.get_parameter().name("/cloudshelf/prod/writes-mode").send().await.unwrap()
+        };
+        let found = self.runtime.block_on(read);
+        found.parameter().and_then(|p| p.value()).expect("a value") != "open"
+    }
+
     /// Reads every switch's place, past the console, and fails unless all hold what they held in the beginning.
     pub fn expect_old_values(&self) {
         let vars = self.world().vars();

@@ -157,7 +157,7 @@ pub struct Reverse {
     pub batch: u32,
     /// How long nothing may arrive on the new side before a rollback counts as drained, in milliseconds.
     pub settle_ms: u64,
-    /// How long a rollback may carry before it says what is left, in milliseconds.
+    /// How long a rollback carries without what waits growing less, in milliseconds; then it says what is left.
     pub patience_ms: u64,
 }
 
