@@ -22,7 +22,7 @@ use crate::ports::Clock;
 use crate::report::offline;
 use crate::snapshot::{Context, Mode, build};
 use crate::workers::Captured;
-use crate::workers::reverse::{Drained, possible};
+use crate::workers::reverse::{Drained, possible, uncarried};
 use crate::workers::undo::{Undo, UndoTell};
 
 /// How long a live console has to take the order before this terminal acts by itself.
@@ -96,8 +96,12 @@ async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &Rever
     if possible(plan, state) || !damaged || !plan.reverse.enabled {
         return Some(possible(plan, state));
     }
-    let armed = async { (reverse)().await.ok()?.outbox.armed(&plan.tables).await.ok() };
-    tokio::time::timeout(PATIENCE * 10, armed).await.ok().flatten()
+    let asked = async {
+        let ports = (reverse)().await.ok()?;
+        let waits = uncarried(&ports, &plan.tables).await.ok()? > 0;
+        Some(waits || ports.outbox.armed(&plan.tables).await.ok()?)
+    };
+    tokio::time::timeout(PATIENCE * 10, asked).await.ok().flatten()
 }
 
 /// Whether the run was a rehearsal whose world is gone: nothing listens any more where its parameters were kept.
@@ -123,9 +127,7 @@ async fn late(folder: &RunFolder, plan: &Plan, state: &RunState) -> Result<Exit,
     let undo = world::undo_seat(&config.connections)?().await;
     let waits = async {
         let ports = (undo.reverse)().await.ok()?;
-        let armed = ports.outbox.armed(&plan.tables).await.ok()?;
-        let waiting = ports.outbox.waiting(&plan.tables).await.ok()?;
-        Some(armed && waiting.values().any(|w| w.records > 0))
+        Some(uncarried(&ports, &plan.tables).await.ok()? > 0)
     };
     match tokio::time::timeout(PATIENCE * 10, waits).await.ok().flatten() {
         Some(false) => return Ok(Exit::RolledBack),

@@ -55,6 +55,7 @@ struct Tally {
     new_side: u64,
     written: u64,
     checked: usize,
+    untold: usize,
     open: Duration,
 }
 
@@ -94,6 +95,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
     print(&format!(
         "0 lost in {} days ({} ended on the new side, {} rolled back after customers wrote there, {} cancelled by themselves)\n\
          {} kills of the console, {} faults, {} writes acknowledged ({per_second:.0} a second), {} of them on the new side, {} keys checked\n\
+         {} of these keys were written a value that stood there already while a newer one was on its way: nobody can tell\n\
          seed {}, {:.1} minutes\n",
         tally.days,
         tally.days - tally.back - tally.cancelled,
@@ -104,6 +106,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         tally.written,
         tally.new_side,
         tally.checked,
+        tally.untold,
         what.seed,
         began.elapsed().as_secs_f64() / 60.0
     ));
@@ -157,6 +160,7 @@ impl Day {
         tally.written += verdict.tally.old + verdict.tally.new;
         tally.new_side += verdict.tally.new;
         tally.checked += verdict.comparison.checked;
+        tally.untold += verdict.comparison.untold;
         Ok(format!("{how}; {}", verdict.to_string().lines().next().unwrap_or_default()))
     }
 

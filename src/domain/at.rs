@@ -44,6 +44,12 @@ impl At {
         self.civil("%Y-%m-%d %H:%M:%SZ")
     }
 
+    /// `2026-01-15` in UTC.
+    #[must_use]
+    pub fn date(self) -> String {
+        self.civil("%Y-%m-%d")
+    }
+
     /// RFC 3339 with milliseconds.
     #[must_use]
     pub fn rfc3339(self) -> String {

@@ -58,6 +58,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// One key that met the other side like this.
+    #[must_use]
+    pub fn of(clash: Clash) -> Self {
+        let conflicts = u64::from(matches!(clash, Clash::NewWon | Clash::OldWon));
+        Self { carried: 1, merged: u64::from(clash == Clash::Merged), conflicts }
+    }
+
     /// Counts these too.
     pub fn add(&mut self, other: Self) {
         self.carried += other.carried;
@@ -100,9 +107,9 @@ pub trait Taken: Send + Sync {
     /// Then the answer is what it had found the old side to have done.
     async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>>;
 
-    /// Removes records of a change and adds to the tally, durably and together. Records that are gone already add
-    /// nothing, so it may be asked for again.
-    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()>;
+    /// Removes the records of a key that was carried, counts it and keeps its name if both sides had changed it, durably
+    /// and together. Records that are gone already add nothing, so it may be asked for again; fails when the turn is lost.
+    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()>;
 
     /// Removes the markers and lets the next carrier have its turn.
     async fn done(self: Box<Self>) -> PortResult<()>;
@@ -139,6 +146,9 @@ pub trait Outbox: Send + Sync {
 
     /// What was carried back so far, by table id.
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
+
+    /// Keys of a table where both sides had changed the same field, with who won, as far as they were cleared.
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>>;
 
     /// Which of these images were signed, in their order.
     async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;

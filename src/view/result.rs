@@ -8,7 +8,7 @@ use super::runbook::now_mark;
 use super::signals::{downtime_line, standing};
 use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
-use crate::domain::at::hms;
+use crate::domain::at::{At, hms};
 use crate::domain::run::{RunStatus, Standing};
 use crate::snapshot::{Snapshot, SwitchRow, words};
 
@@ -184,7 +184,12 @@ fn staying_behind(at_risk: Option<u64>) -> Line {
 pub(super) fn forecast_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let late = snapshot.forecast_end.since(snapshot.planned_end);
     let sign = if late < 0 { '-' } else { '+' };
-    let clock = hour_minute;
+    // A day that ends after midnight says on which date.
+    let today = snapshot.now.date();
+    let clock = |at: At| match at.date() {
+        date if date == today => hour_minute(at),
+        date => format!("{} {}", date.get(5..).unwrap_or(&date), hour_minute(at)),
+    };
     let tone = if late > 60_000 { Tone::Warn } else { Tone::Plain };
     let running = snapshot.downtime_running_ms.or(snapshot.downtime.ms);
     let used = running.map_or_else(|| "none yet".to_owned(), |ms| words::with_unit(ms as f64 / 1000.0, "s"));

@@ -154,6 +154,7 @@ failing! {
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
         async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
+        async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>>;
         async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
     } beside {
         async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>> {
@@ -215,8 +216,8 @@ impl Taken for FailingTaken {
         around("taken.unfinished", self.0.unfinished(key, digest)).await
     }
 
-    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
-        around("taken.clear", self.0.clear(records, tally)).await
+    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
+        around("taken.clear", self.0.clear(key, records, clash)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {

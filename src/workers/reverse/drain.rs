@@ -1,12 +1,14 @@
 //! After the switches are back: everything customers wrote on the new side is carried over, and proven to be.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Carrier, LISTED, conflict_facts};
 use crate::domain::at::brief;
-use crate::domain::mapping::{Wins, survey};
-use crate::domain::plan::Plan;
+use crate::domain::mapping::{Clash, Wins, survey};
+use crate::domain::plan::{Plan, Table};
 use crate::domain::run::{Event, Evidence, Level, RunState};
+use crate::domain::value::Key;
 use crate::ports::{Clock, ErrorKind, PortError, PortResult, ReversePorts};
 use crate::workers::trouble::evidence;
 use crate::workers::undo::UndoTell;
@@ -53,16 +55,26 @@ pub async fn drain(
     switched: bool,
 ) -> Drained {
     let patience = Duration::from_millis(plan.reverse.patience_ms);
-    let mut way = Draining { plan, ports, tell, carrier: None, unfit: Vec::new(), last: None, told: Instant::now() };
+    let mut way = Draining {
+        plan,
+        ports,
+        tell,
+        carrier: None,
+        unfit: Vec::new(),
+        conflicts: BTreeSet::new(),
+        last: None,
+        told: Instant::now(),
+    };
     let carried = way.until_empty(patience).await;
     let why = match carried {
         Ok(Some(true)) => {
             let drained = way.report(clock, None).await;
-            if switched
-                && drained.left.is_empty()
-                && let Err(e) = ports.outbox.settle().await
-            {
-                tracing::warn!(error = %e, "a later run will ask before it loads");
+            if switched && drained.left.is_empty() {
+                match tokio::time::timeout(COUNTING, ports.outbox.settle()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => tracing::warn!(error = %e, "a later run will ask before it loads"),
+                    Err(_) => tracing::warn!("the target does not answer; a later run will ask before it loads"),
+                }
             }
             return drained;
         }
@@ -100,9 +112,17 @@ struct Draining<'d> {
     carrier: Option<Carrier>,
     /// Table, key and why the old side cannot take it.
     unfit: Vec<(String, String, String)>,
+    /// Tables and keys of conflicts that were told.
+    conflicts: BTreeSet<(String, Key)>,
     /// The last trouble.
     last: Option<PortError>,
     told: Instant,
+}
+
+/// Tells conflicts, each key once.
+fn tell_conflicts(tell: &dyn UndoTell, told: &mut BTreeSet<(String, Key)>, table: &Table, mut met: Vec<(Key, Clash)>) {
+    met.retain(|(key, _)| told.insert((table.id.clone(), key.clone())));
+    conflict_facts(table, &met).into_iter().for_each(|event| tell.tell(event));
 }
 
 /// What one look did.
@@ -174,7 +194,7 @@ impl Draining<'_> {
                     self.unfit.retain(|(id, ..)| *id != table.id);
                     break;
                 };
-                conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
+                tell_conflicts(self.tell, &mut self.conflicts, table, round.conflicts);
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
                 carried += round.tally.carried;
@@ -201,7 +221,7 @@ impl Draining<'_> {
             let nonce = uuid::Uuid::new_v4().to_string();
             self.ports.outbox.put_marker(table, &nonce).await?;
             let round = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await?.unwrap_or_default();
-            conflict_facts(table, &round.conflicts).into_iter().for_each(|event| self.tell.tell(event));
+            tell_conflicts(self.tell, &mut self.conflicts, table, round.conflicts);
             if let Some(e) = round.trouble {
                 return Err(e);
             }
@@ -224,8 +244,14 @@ impl Draining<'_> {
     }
 
     /// Facts and evidence by table, and what is left.
-    async fn report(&self, clock: &dyn Clock, why: Option<String>) -> Drained {
+    async fn report(&mut self, clock: &dyn Clock, why: Option<String>) -> Drained {
         let tables = &self.plan.tables;
+        for table in tables {
+            // Those of a carrier that died before it told.
+            if let Ok(Ok(all)) = tokio::time::timeout(COUNTING, self.ports.outbox.conflicts(table)).await {
+                tell_conflicts(self.tell, &mut self.conflicts, table, all);
+            }
+        }
         let counted = async {
             loop {
                 let both = futures::try_join!(self.ports.outbox.waiting(tables), self.ports.outbox.tally(tables));

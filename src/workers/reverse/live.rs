@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::{Carrier, conflict_facts};
 use crate::domain::gauge::{Outbox, ReverseState};
-use crate::domain::mapping::{Wins, survey};
+use crate::domain::mapping::{Clash, Wins, survey};
+use crate::domain::plan::Table;
+use crate::domain::value::Key;
 use crate::ports::{ErrorKind, PortError, ReversePorts};
 use crate::workers::crew::Crew;
 use crate::workers::pace::pause;
@@ -51,6 +53,12 @@ async fn carry(crew: &Arc<Crew>, carrier: &mut Carrier, attempt: &mut u32) -> Po
     // Once a rollback is ordered, customers may write on the old side, and what they write there is newer.
     let rule = || if crew.going_back.load(Ordering::Acquire) { Wins::Old } else { Wins::New };
     let mut speed = (crew.mono(), 0);
+    for table in &crew.plan.tables {
+        match carrier.conflicts(table).await {
+            Ok(before) => conflicts(crew, table, &before).await,
+            Err(e) => return e,
+        }
+    }
     loop {
         let mut busy = false;
         for table in &crew.plan.tables {
@@ -64,11 +72,7 @@ async fn carry(crew: &Arc<Crew>, carrier: &mut Carrier, attempt: &mut u32) -> Po
             };
             busy |= round.tally.carried > 0;
             speed.1 += round.tally.carried;
-            for event in conflict_facts(table, &round.conflicts) {
-                if let Err(e) = crew.facts.state(event).await {
-                    tracing::warn!(table = %table.id, error = %e, "a conflict was not recorded");
-                }
-            }
+            conflicts(crew, table, &round.conflicts).await;
             if let Some((key, why)) = round.unfit.first() {
                 tracing::warn!(table = %table.id, key = %key.0, why, keys = round.unfit.len(), "cannot be carried back");
             }
@@ -91,6 +95,14 @@ async fn carry(crew: &Arc<Crew>, carrier: &mut Carrier, attempt: &mut u32) -> Po
         });
         if !busy {
             tokio::time::sleep(poll).await;
+        }
+    }
+}
+
+async fn conflicts(crew: &Arc<Crew>, table: &Table, met: &[(Key, Clash)]) {
+    for event in conflict_facts(table, met) {
+        if let Err(e) = crew.facts.state(event).await {
+            tracing::warn!(table = %table.id, error = %e, "a conflict was not recorded");
         }
     }
 }

@@ -27,6 +27,8 @@ use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResul
 const AT_ONCE: usize = 16;
 /// Attempts at one item that moves each time it is about to be written.
 const ATTEMPTS: u32 = 8;
+/// Longest wait for one item to be written, with the attempts of the client. A turn lasts twice as long.
+const WRITE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Attempts at clearing records whose item was acknowledged.
 const CLEARED: u32 = 3;
 /// Keys listed in one fact.
@@ -122,7 +124,7 @@ impl Carrier {
             while let Some((change, done)) = all.next().await {
                 match done {
                     Ok(Done::Carried(clash)) => {
-                        round.tally.add(met(clash));
+                        round.tally.add(Tally::of(clash));
                         if matches!(clash, Clash::NewWon | Clash::OldWon) {
                             round.conflicts.push((name(way, change), clash));
                         }
@@ -158,6 +160,14 @@ impl Carrier {
         markers(&self.ports, table, &*taken, &mut round).await?;
         taken.done().await?;
         Ok(round.markers)
+    }
+
+    /// Conflicts that were cleared and perhaps never told, because their carrier died between the two.
+    pub async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+        match self.ports.outbox.conflicts(table).await {
+            Err(e) if e.kind == ErrorKind::NotFound => Ok(Vec::new()),
+            found => found,
+        }
     }
 }
 
@@ -223,12 +233,6 @@ fn name(way: &Way, change: &Captured) -> Key {
     named.map_or_else(|| Key("?".to_owned()), |(key, _)| key)
 }
 
-/// One key with this clash.
-fn met(clash: Clash) -> Tally {
-    let conflicts = u64::from(matches!(clash, Clash::NewWon | Clash::OldWon));
-    Tally { carried: 1, merged: u64::from(clash == Clash::Merged), conflicts }
-}
-
 /// Carries one key and clears its records at once: what was written and is not cleared yet when a carrier is killed
 /// cannot be told for certain from what customers set back since.
 async fn through(
@@ -241,8 +245,8 @@ async fn through(
 ) -> PortResult<Done> {
     let done = one(ports, table, way, taken, change, rule).await?;
     if let Done::Carried(clash) = done {
-        let mut left = CLEARED;
-        while let Err(e) = taken.clear(&change.records, met(clash)).await {
+        let (key, mut left) = (name(way, change), CLEARED);
+        while let Err(e) = taken.clear(&key, &change.records, clash).await {
             left -= 1;
             // It is taken again and found to say what it should; its conflict was signed with it.
             if left == 0 || !e.kind.transient() {
@@ -271,7 +275,8 @@ async fn one(
     for _ in 0..ATTEMPTS {
         let item = ports.items.read(table, &key).await?;
         let first = change.states.first().and_then(Option::as_ref);
-        let begun = match way.inverse.says(first, item.as_ref()) {
+        // With two states there is none in between.
+        let begun = match change.states.len() <= 2 && way.inverse.says(first, item.as_ref()) {
             true => None,
             false => taken.unfinished(&named, image_digest(item.as_ref())).await?,
         };
@@ -300,7 +305,9 @@ async fn one(
             )
             .advise("it is decided anew by itself"));
         }
-        match ports.items.write(table, &wanted).await {
+        // Given up before the turn can be lost: an attempt that is repeated later would go over newer writes.
+        let written = tokio::time::timeout(WRITE, ports.items.write(table, &wanted)).await;
+        match written.unwrap_or_else(|_| Err(late(table))) {
             Ok(ItemOutcome::Written) => return Ok(Done::Carried(clash)),
             Ok(ItemOutcome::Moved) => {}
             // The store cannot hold this item: trying again does not help, and others must not wait for it.
@@ -321,6 +328,11 @@ async fn one(
         "an item changes faster than it is written",
     )
     .advise("see who writes the old side; it is tried again by itself"))
+}
+
+fn late(table: &Table) -> PortError {
+    PortError::new(ErrorKind::TimedOut, "carry back to", &table.source, "no answer in time")
+        .advise("see whether the table is throttled; it is tried again by itself")
 }
 
 /// Conflicts as facts, by who won.

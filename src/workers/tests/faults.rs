@@ -50,6 +50,7 @@ pub enum Op {
     Signed,
     Sign,
     Unfinished,
+    Conflicts,
     Clear,
     Done,
     ItemWrite,

@@ -33,6 +33,10 @@ impl Outbox for FaultyOutbox {
         self.1.call(Op::GoBack, "", self.0.go_back()).await
     }
 
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+        self.1.call(Op::Conflicts, &table.id, self.0.conflicts(table)).await
+    }
+
     async fn settle(&self) -> PortResult<()> {
         self.1.call(Op::Settle, "", self.0.settle()).await
     }
@@ -84,8 +88,8 @@ impl Taken for FaultyTaken {
         self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key, digest)).await
     }
 
-    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
-        self.2.call(Op::Clear, &self.1, self.0.clear(records, tally)).await
+    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
+        self.2.call(Op::Clear, &self.1, self.0.clear(key, records, clash)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::converge::seeds;
-use super::faults::{Fault, Op};
+use super::faults::{Fault, Hold, Op};
 use super::world::{World, until};
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
@@ -259,6 +259,24 @@ async fn a_row_made_anew_on_the_new_side_does_not_come_back_over_a_customers_del
     assert_eq!(drained(&world).await.left, [""; 0]);
     assert!(!world.wanted("books").contains_key("b1"), "it came back");
     assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "old".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_conflict_is_named_when_its_carrier_dies_after_clearing_it() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    world.customer_puts("b1", "7.00");
+    world.book("b1", "8.00");
+    let hold = Hold::default();
+    world.faults.put(Op::Done, "books", 0, 1, Fault::Hold(hold.clone()));
+    world.faults.lift(off);
+    hold.caught().await;
+    crew.stop().await;
+    assert_eq!(conflicts(&world), [], "it died before it told");
+    go_back(&world, &crew).await;
+    assert_eq!(drained(&world).await.left, [""; 0]);
+    assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "new".to_owned())]);
+    assert_eq!(world.diary.state().reverse["books"].conflicts, 1);
 }
 
 #[tokio::test]

@@ -56,6 +56,9 @@ async fn alone(tx: &Transaction<'_>) -> Result<(), Error> {
 /// Signed images are remembered longer than a stream keeps its records.
 const REMEMBERED: &str = "30 hours";
 
+/// Conflicts named at most; the tally counts them all.
+const NAMED: u32 = 1_000;
+
 impl PgTarget {
     /// Makes the triggers of one table that are not there, and those of an older mapping away.
     async fn capture(&self, tx: &Transaction<'_>, table: &Table) -> Result<Vec<String>, Error> {
@@ -253,6 +256,19 @@ impl Outbox for PgTarget {
         Ok(found)
     }
 
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+        let error = self.error("list conflicts of", &table.id);
+        let client = self.client().await?;
+        let sql =
+            format!("SELECT key, clash FROM cutover.reverse_conflict WHERE table_id = $1 ORDER BY key LIMIT {NAMED}");
+        let statement = client.prepare_cached(&sql).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&table.id]).await.map_err(&error)?;
+        rows.iter()
+            .map(|row| Ok((Key(row.try_get(0)?), clash_of(row.try_get(1)?))))
+            .collect::<Result<_, Error>>()
+            .map_err(error)
+    }
+
     async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
         let error = self.error("look up images of", &table.id);
         if images.is_empty() {
@@ -278,6 +294,14 @@ fn hex(digest: u128) -> String {
 const CLASHES: [(Clash, &str); 4] =
     [(Clash::None, "none"), (Clash::Merged, "merged"), (Clash::NewWon, "new"), (Clash::OldWon, "old")];
 
+fn named(clash: Clash) -> &'static str {
+    CLASHES.iter().find(|(c, _)| *c == clash).map_or("none", |(_, name)| name)
+}
+
+fn clash_of(name: &str) -> Clash {
+    CLASHES.iter().find(|(_, n)| *n == name).map_or(Clash::None, |(clash, _)| *clash)
+}
+
 /// Remembers an image on a connection of its own: it stays whatever becomes of the transaction the records are in. Says
 /// whether customers have gone back, as seen after the image was stored.
 async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResult<bool> {
@@ -289,30 +313,40 @@ async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResul
     let put = client.prepare_cached(sql).await.map_err(error)?;
     let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;
     let (key, digest) = (storable(&image.key.0), hex(image.digest));
-    let clash = CLASHES.iter().find(|(clash, _)| *clash == image.clash).map_or("none", |(_, name)| name);
+    let clash = named(image.clash);
     // Sent together and done in this order.
     let values: [&(dyn ToSql + Sync); 5] = [&table, &key.as_ref(), &digest, &image.record, &clash];
     let both = futures::try_join!(client.execute(&put, &values), client.query_one(&back, &[]));
     let (_, back) = both.map_err(error)?;
     if fastrand::u8(..) == 0 {
-        let sql = format!("DELETE FROM cutover.reverse_image WHERE at < now() - interval '{REMEMBERED}'");
+        // What a carrier began and nobody has cleared is needed however old it is.
+        let sql = format!(
+            "DELETE FROM cutover.reverse_image i WHERE at < now() - interval '{REMEMBERED}'
+             AND NOT EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)"
+        );
         client.batch_execute(&sql).await.map_err(error)?;
     }
     back.try_get(0).map_err(error)
 }
 
-/// Removes records that were carried, and counts them if they were still there.
-async fn clear(pool: &Pool, place: &str, table: &str, records: &[i64], tally: Tally) -> PortResult<()> {
+/// Removes the records of a key, and counts and names it if they were still there.
+async fn clear(pool: &Pool, place: &str, table: &str, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
     let error = |e: Error| trouble::error(&e, "clear carried records of", table);
     let client = retry::client(pool, place).await?;
-    let sql = "WITH gone AS (DELETE FROM cutover.outbox WHERE id = ANY ($1) RETURNING id)
+    let sql = "WITH gone AS (DELETE FROM cutover.outbox WHERE id = ANY ($1) RETURNING id),
+                    named AS (INSERT INTO cutover.reverse_conflict (table_id, key, clash)
+                              SELECT $2, $6, $7 WHERE $5::bigint > 0 AND EXISTS (SELECT FROM gone)
+                              ON CONFLICT (table_id, key) DO UPDATE SET clash = EXCLUDED.clash)
                INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts)
                SELECT $2, $3, $4, $5 WHERE EXISTS (SELECT FROM gone)
                ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
                merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
+    let tally = Tally::of(clash);
     let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
     let statement = client.prepare_cached(sql).await.map_err(error)?;
-    client.execute(&statement, &[&records, &table, &carried, &merged, &conflicts]).await.map(drop).map_err(error)
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&records, &table, &carried, &merged, &conflicts, &storable(&key.0).into_owned(), &named(clash)];
+    client.execute(&statement, &values).await.map(drop).map_err(error)
 }
 
 /// What a carrier found that signed this image and did not clear its records.
@@ -326,6 +360,5 @@ async fn unfinished(pool: &Pool, place: &str, table: &str, key: &Key, digest: u1
     let (key, digest) = (storable(&key.0), hex(digest));
     let found = client.query_opt(&statement, &[&table, &key.as_ref(), &digest]).await.map_err(error)?;
     let Some(row) = found else { return Ok(None) };
-    let name: &str = row.try_get(0).map_err(error)?;
-    Ok(Some(CLASHES.iter().find(|(_, n)| *n == name).map_or(Clash::None, |(clash, _)| *clash)))
+    Ok(Some(clash_of(row.try_get(0).map_err(error)?)))
 }

@@ -15,15 +15,23 @@ use crate::domain::at::At;
 use crate::domain::mapping::{Clash, Family};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken, Tally};
+use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
 
-/// A snapshot is taken once every other carrier is kept away: `LOCK` takes none, the first query does. A carrier that
-/// hangs loses its turn, and its writes still count only where nothing moved meanwhile.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '2s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE cutover.reverse_turn IN EXCLUSIVE MODE";
+/// A snapshot is taken once every other carrier is kept away, and whoever empties a table: `LOCK` takes none, the first
+/// query does. A snapshot from before a `TRUNCATE` would see the table empty and not the records of it. A carrier that
+/// hangs loses its turn.
+fn begin(shape: &Shape) -> String {
+    let tables: Vec<&str> = std::iter::once(&shape.main).chain(&shape.children).map(|p| p.sql.as_str()).collect();
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '2s'; \
+         SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE cutover.reverse_turn IN EXCLUSIVE MODE; \
+         LOCK TABLE {} IN ACCESS SHARE MODE",
+        tables.join(", ")
+    )
+}
 
 /// Changes with the transaction they were read in.
 pub(super) struct PgTaken {
@@ -65,16 +73,14 @@ impl Taken for PgTaken {
     }
 
     async fn sign(&self, image: &Image) -> PortResult<bool> {
-        let error = |e: Error| trouble::error(&e, "keep the turn of carrying", &self.table);
-        let Some(client) = &self.client else { return Err(self.over("remember images of")) };
-        // A carrier that lost its turn reads an old snapshot: another's write would look like a customer's.
-        let turn = async { client.batch_execute("").await.map_err(error) };
-        let signed = super::sign(&self.pool, &self.place, &self.table, image);
-        futures::try_join!(turn, signed).map(|((), back)| back)
+        let back = super::sign(&self.pool, &self.place, &self.table, image).await?;
+        self.turn().await?;
+        Ok(back)
     }
 
-    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
-        super::clear(&self.pool, &self.place, &self.table, records, tally).await
+    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
+        self.turn().await?;
+        super::clear(&self.pool, &self.place, &self.table, key, records, clash).await
     }
 
     async fn done(mut self: Box<Self>) -> PortResult<()> {
@@ -92,6 +98,14 @@ impl Taken for PgTaken {
 }
 
 impl PgTaken {
+    /// Fails when the turn is lost, else it lasts anew: a carrier without it reads an old snapshot, in which another's
+    /// write would look like a customer's.
+    async fn turn(&self) -> PortResult<()> {
+        let Some(client) = &self.client else { return Err(self.over("keep the turn of carrying")) };
+        let error = |e: Error| trouble::error(&e, "keep the turn of carrying", &self.table);
+        client.batch_execute("").await.map_err(error)
+    }
+
     fn over(&self, tried: &'static str) -> PortError {
         PortError::new(ErrorKind::Internal, tried, &self.table, "no transaction is open")
     }
@@ -126,7 +140,7 @@ pub(super) async fn take(
         went_back: false,
     };
     let Some(client) = &taken.client else { return Ok(None) };
-    client.batch_execute(BEGIN).await.map_err(error)?;
+    client.batch_execute(&begin(shape)).await.map_err(error)?;
     let back = "SELECT EXISTS (SELECT FROM cutover.reverse_back)";
     let back: bool = client.query_one(back, &[]).await.and_then(|r| r.try_get(0)).map_err(error)?;
     let sql = "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE table_id = $1 AND part = -1 ORDER BY id";

@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS cutover.reverse_image (
     at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key, digest));
 CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
     table_id text PRIMARY KEY, carried bigint NOT NULL, merged bigint NOT NULL, conflicts bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS cutover.reverse_conflict (
+    table_id text NOT NULL, key text NOT NULL, clash text NOT NULL, PRIMARY KEY (table_id, key));
 CREATE TABLE IF NOT EXISTS cutover.reverse_marker (table_id text NOT NULL, nonce text NOT NULL);
 CREATE OR REPLACE FUNCTION cutover.capture_marker() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
@@ -44,7 +46,8 @@ BEGIN
              WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
     END LOOP;
-    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_back;
+    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_conflict,
+        cutover.reverse_back;
 END $$;
 "#;
 

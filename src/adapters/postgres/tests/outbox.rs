@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::mapping::{Clash, Family};
-use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position, Tally};
+use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position};
 
 async fn armed() -> (Place, Table) {
     let (place, table) = Place::with_books().await;
@@ -33,7 +33,7 @@ async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
     let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
     let records: Vec<i64> = changes.iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&records, Tally::default()).await.unwrap();
+    taken.clear(&key_of(0), &records, Clash::None).await.unwrap();
     taken.done().await.unwrap();
     changes
 }
@@ -154,6 +154,40 @@ async fn a_truncate_leaves_a_record_of_every_row() {
 }
 
 #[tokio::test]
+async fn a_carrier_waits_for_whoever_empties_a_table() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("UPDATE books SET title = 'r1' WHERE title = 'one'").await.unwrap();
+    let other = another(&place).await;
+    other.batch_execute("BEGIN; TRUNCATE books CASCADE").await.unwrap();
+    // A snapshot of now would see no rows and no records of their going.
+    let waits = place.target.take(&table, 10).await.err().expect("it waits");
+    assert_eq!(waits.kind, ErrorKind::Throttled, "{waits}");
+    other.batch_execute("COMMIT").await.unwrap();
+    let changes = carried(&place, &table).await;
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    assert!(changes.iter().all(|c| c.states.last() == Some(&None)), "{changes:?}");
+}
+
+#[tokio::test]
+async fn a_carrier_that_lost_its_turn_writes_and_clears_nothing_more() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let records = taken.changes()[0].records.clone();
+    let image = Image { key: key_of(1), digest: 7, record: records[0], clash: Clash::None };
+    taken.sign(&image).await.unwrap();
+    let end = "WITH idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity
+                   WHERE datname = current_database() AND state = 'idle in transaction')
+               SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM idle";
+    let ended = place.number(end).await;
+    assert_eq!(ended, 1);
+    assert!(taken.sign(&image).await.is_err());
+    assert!(taken.clear(&key_of(1), &records, Clash::None).await.is_err());
+    assert!(taken.done().await.is_err());
+    assert_eq!(carried(&place, &table).await.len(), 1, "the next one has it");
+}
+
+#[tokio::test]
 async fn every_state_of_a_row_and_its_children_is_known() {
     let (place, table) = armed().await;
     let one = key_of(1).0;
@@ -223,10 +257,9 @@ async fn what_is_given_back_is_taken_again_and_only_one_carries() {
     assert!(!taken.went_back());
     place.target.go_back().await.unwrap();
     // Only one of the two is carried.
-    let one_more = Tally { carried: 1, merged: 0, conflicts: 1 };
-    taken.clear(&one.records, one_more).await.unwrap();
+    taken.clear(&key_of(1), &one.records, Clash::NewWon).await.unwrap();
     // An answer that was lost is asked for again, and counts once.
-    taken.clear(&one.records, one_more).await.unwrap();
+    taken.clear(&key_of(1), &one.records, Clash::NewWon).await.unwrap();
     taken.done().await.unwrap();
     let tally = place.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!((tally.carried, tally.conflicts), (1, 1));
@@ -308,7 +341,7 @@ async fn an_image_is_unfinished_until_its_records_are_cleared() {
     assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(Clash::NewWon));
     assert_eq!(taken.unfinished(&key_of(1), 8).await.unwrap(), None);
     assert_eq!(taken.unfinished(&key_of(2), 7).await.unwrap(), None);
-    taken.clear(&records, Tally::default()).await.unwrap();
+    taken.clear(&key_of(1), &records, Clash::None).await.unwrap();
     taken.done().await.unwrap();
     place.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();

@@ -38,6 +38,7 @@ pub struct Captures {
     back: bool,
     images: BTreeMap<(String, Key, u128), (i64, Clash)>,
     tally: BTreeMap<String, Tally>,
+    conflicts: BTreeMap<(String, Key), Clash>,
 }
 
 impl Captures {
@@ -182,6 +183,12 @@ impl Outbox for NewStore {
         Ok(tables.iter().map(|t| (t.id.clone(), state.outbox.tally.get(&t.id).copied().unwrap_or_default())).collect())
     }
 
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+        let state = self.locked();
+        let mine = state.outbox.conflicts.iter().filter(|((id, _), _)| *id == table.id);
+        Ok(mine.map(|((_, key), clash)| (key.clone(), *clash)).collect())
+    }
+
     async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
         let state = self.locked();
         let known = |(key, digest): &(Key, u128)| (table.id.clone(), key.clone(), *digest);
@@ -237,14 +244,17 @@ impl Taken for FakeTaken {
         Ok(signed.and_then(|(record, clash)| waits(*record).then_some(*clash)))
     }
 
-    async fn clear(&self, records: &[i64], tally: Tally) -> PortResult<()> {
+    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
         let mut state = self.store.locked();
         let before = state.outbox.records.len();
         state.outbox.records.retain(|r| !records.contains(&r.id));
         if state.outbox.records.len() == before {
             return Ok(());
         }
-        state.outbox.tally.entry(self.table.clone()).or_default().add(tally);
+        state.outbox.tally.entry(self.table.clone()).or_default().add(Tally::of(clash));
+        if matches!(clash, Clash::NewWon | Clash::OldWon) {
+            state.outbox.conflicts.insert((self.table.clone(), key.clone()), clash);
+        }
         Ok(())
     }
 
