@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use super::Place;
-use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
+use crate::adapters::postgres::{PgSettings, PgTarget, SslMode, trouble};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, Target as _};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
@@ -123,4 +123,15 @@ async fn encryption_is_required_and_verified_as_asked() {
     let error = refused(settings("127.0.0.1", SslMode::VerifyFull, Some("ca.pem"))).await;
     assert_eq!(error.kind, ErrorKind::Denied, "{error}");
     assert!(error.advice.contains("ca_file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_behind_one_that_failed_says_nothing_of_the_data() {
+    let place = Place::new().await;
+    place.sql.batch_execute("BEGIN; SELECT 1 / 0").await.unwrap_err();
+    let behind = place.sql.batch_execute("SELECT 1").await.unwrap_err();
+    let error = trouble::error(&behind, "apply changes to", "books");
+    assert!(error.came_back.contains("25P02"), "{error}");
+    // `Invalid` would end following for good.
+    assert_eq!(error.kind, ErrorKind::Internal);
 }
