@@ -56,6 +56,7 @@ struct Tally {
     written: u64,
     checked: usize,
     untold: usize,
+    set_back: usize,
     open: Duration,
 }
 
@@ -95,7 +96,8 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
     print(&format!(
         "0 lost in {} days ({} ended on the new side, {} rolled back after customers wrote there, {} cancelled by themselves)\n\
          {} kills of the console, {} faults, {} writes acknowledged ({per_second:.0} a second), {} of them on the new side, {} keys checked\n\
-         {} of these keys were written a value that stood there already while a newer one was on its way: nobody can tell\n\
+         {} of these keys were written a value that stood there already (DynamoDB's own answer) while a newer one was on its way\n\
+         {} were set back after a carried change whose carrier was killed before it cleared the record\n\
          seed {}, {:.1} minutes\n",
         tally.days,
         tally.days - tally.back - tally.cancelled,
@@ -107,6 +109,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         tally.new_side,
         tally.checked,
         tally.untold,
+        tally.set_back,
         what.seed,
         began.elapsed().as_secs_f64() / 60.0
     ));
@@ -161,6 +164,7 @@ impl Day {
         tally.new_side += verdict.tally.new;
         tally.checked += verdict.comparison.checked;
         tally.untold += verdict.comparison.untold;
+        tally.set_back += verdict.comparison.set_back;
         Ok(format!("{how}; {}", verdict.to_string().lines().next().unwrap_or_default()))
     }
 

@@ -371,6 +371,13 @@ impl fmt::Display for Verdict {
                 c.untold
             )?;
         }
+        if c.set_back > 0 {
+            write!(
+                f,
+                "; {} keys were set back after a carried change that a dead carrier had not cleared",
+                c.set_back
+            )?;
+        }
         if self.frozen {
             f.write_str("; writes are still frozen")?;
         }

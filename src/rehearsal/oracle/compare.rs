@@ -6,6 +6,7 @@ use std::fmt;
 use aws_sdk_dynamodb::Client as Dynamo;
 use tokio_postgres::Client as Postgres;
 
+use super::trace::Excuse;
 use super::{Ack, Oracle, Row, Side};
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
@@ -52,9 +53,12 @@ pub struct Comparison {
     pub parked: usize,
     /// Keys with more than one allowed value, because a write's outcome is unknown.
     pub unknown: usize,
-    /// Keys where a write of the old side set a field to the value it still held there, while a change of the new
-    /// side was on its way: no store records that it was written, and the new side's value stands.
+    /// Keys where writes of the old side left a field as they had found it, by DynamoDB's own answers, while a change
+    /// of the new side was on its way: nothing shows that it was written, and the new side's value stands.
     pub untold: usize,
+    /// Keys where the old side set a field back to the value before a change of the new side that had been carried, and
+    /// the change was carried once more. It takes a carrier killed between its write and clearing the record.
+    pub set_back: usize,
     /// Items of the console's own, passed over.
     pub markers: usize,
 }
@@ -78,6 +82,13 @@ impl Comparison {
         self.findings().map(|f| u64::from(f.new_writes)).sum()
     }
 
+    const fn excuse(&mut self, excuse: Excuse) {
+        match excuse {
+            Excuse::NoTrace => self.untold += 1,
+            Excuse::SetBack => self.set_back += 1,
+        }
+    }
+
     /// All findings: lost, differing, extra.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.lost.iter().chain(&self.differing).chain(&self.extra)
@@ -92,6 +103,7 @@ impl Comparison {
         self.parked += other.parked;
         self.unknown += other.unknown;
         self.untold += other.untold;
+        self.set_back += other.set_back;
         self.markers += other.markers;
     }
 }
@@ -171,14 +183,16 @@ fn judge(
             (None, None) => return,
             (Some(want), Some(Some(have))) => {
                 let mut fields = want.differs(have);
-                if side == Side::Old && !row.on_new.is_empty() && filled_in(&want, have) {
+                if side == Side::Old && row.filled_in && filled_in(&want, have) {
                     fields.retain(|f| *f != "category");
                 }
                 if fields.is_empty() {
                     return;
                 }
-                if side == Side::Old && untold(row, &want, have, &fields) {
-                    found.untold += 1;
+                if side == Side::Old
+                    && let Some(excuse) = row.excuse(&want, have, &fields)
+                {
+                    found.excuse(excuse);
                     return;
                 }
                 if nearest.as_ref().is_none_or(|n| fields.len() < n.len()) {
@@ -186,6 +200,12 @@ fn judge(
                 }
             }
             (Some(_), Some(None)) => nearest = Some(vec!["unreadable"]),
+            (None, Some(Some(have))) if side == Side::Old => {
+                if let Some(excuse) = row.made_again(have) {
+                    found.excuse(excuse);
+                    return;
+                }
+            }
             _ => {}
         }
     }
@@ -217,16 +237,6 @@ fn as_carried(record: Record, titled: bool) -> Record {
 fn filled_in(want: &Record, have: &Record) -> bool {
     matches!((want, have), (Record::Book(w), Record::Book(h))
         if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))
-}
-
-/// Whether these fields are all such that the old side was to hold the very value it may have held already, from before
-/// the new side's last write or carried back from an earlier one, and holds what the new side wrote last.
-fn untold(row: &Row, want: &Record, have: &Record, fields: &[&'static str]) -> bool {
-    let Some((Some(last), earlier)) = row.on_new.split_last() else { return false };
-    let back_old = row.last.is_some_and(|ack| ack.side == Side::Old);
-    let foreign = have.differs(last);
-    let stood = |f: &&str| earlier.iter().flatten().any(|before| !want.differs(before).contains(f));
-    back_old && fields.iter().all(|f| stood(f) && !foreign.contains(f))
 }
 
 async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {

@@ -4,6 +4,7 @@
 //! defined. A write whose outcome nobody knows leaves two allowed values, and its key is not written again.
 
 mod compare;
+mod trace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use super::shelf::{Book, Kind, Record, RecordKey, Write};
 
 pub(super) use compare::DEFAULT_CATEGORY;
 pub use compare::{Comparison, Finding};
+use trace::Trace;
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +47,10 @@ pub enum Outcome {
     /// Nobody knows.
     Unknown,
 }
+
+/// What a store held before a write, by its own answer to it; `None` within means that there was no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stood(pub Option<Record>);
 
 /// An acknowledged write: by which side, and when (milliseconds since the epoch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,11 @@ struct Row {
     new_writes: u32,
     /// Once the new side has acknowledged a write: what stood there before its first one, and after each of them.
     on_new: Vec<Option<Record>>,
+    /// The new side wrote the record whole and had no category for it.
+    filled_in: bool,
+    /// Acknowledged by the old side since the new side's last acknowledgement, with what DynamoDB said of each. A write
+    /// of which it said nothing is not here, so nothing is excused by it.
+    traces: Vec<Trace>,
 }
 
 #[derive(Debug, Default)]
@@ -198,7 +209,7 @@ impl Oracle {
             return None;
         }
         row.busy = true;
-        Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, settled: false })
+        Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, stood: None, settled: false })
     }
 
     /// Takes a deleted book for creating it again.
@@ -209,7 +220,7 @@ impl Oracle {
         Some((claim, book))
     }
 
-    fn settle(&self, key: &RecordKey, begun: Option<(Write, Side)>, outcome: Outcome) {
+    fn settle(&self, key: &RecordKey, begun: Option<(Write, Side)>, found: Option<Stood>, outcome: Outcome) {
         let mut ledger = held(&self.0);
         let ledger = &mut *ledger;
         let Some(row) = ledger.rows.get_mut(key) else { return };
@@ -243,6 +254,12 @@ impl Oracle {
                     Side::Old => {
                         ledger.tally.old += 1;
                         row.new_writes = 0;
+                        match found {
+                            _ if row.on_new.is_empty() => {}
+                            Some(Stood(before)) => row.traces.push(Trace::of(&write, before)),
+                            // The chain is broken: what came before excuses nothing any more.
+                            None => row.traces.clear(),
+                        }
                     }
                     Side::New => {
                         ledger.tally.new += 1;
@@ -250,6 +267,8 @@ impl Oracle {
                             row.on_new = vec![stood];
                         }
                         row.on_new.push(stands);
+                        row.traces.clear();
+                        row.filled_in |= matches!(&write, Write::Put(Record::Book(b)) if b.category.is_none());
                         row.new_writes += 1;
                     }
                 }
@@ -280,6 +299,7 @@ pub struct Claim {
     oracle: Oracle,
     key: RecordKey,
     begun: Option<(Write, Side)>,
+    stood: Option<Stood>,
     settled: bool,
 }
 
@@ -296,11 +316,16 @@ impl Claim {
         self.begun = Some((write, side));
     }
 
+    /// Says what the store answered that it had held before the write.
+    pub fn over(&mut self, stood: Stood) {
+        self.stood = Some(stood);
+    }
+
     /// Says what became of it.
     pub fn settle(mut self, outcome: Outcome) {
         self.settled = true;
-        let begun = self.begun.take();
-        self.oracle.settle(&self.key, begun, outcome);
+        let (begun, stood) = (self.begun.take(), self.stood.take());
+        self.oracle.settle(&self.key, begun, stood, outcome);
     }
 }
 
@@ -309,7 +334,7 @@ impl Drop for Claim {
         // A settled key may be somebody else's by now.
         if !self.settled {
             let begun = self.begun.take();
-            self.oracle.settle(&self.key, begun, Outcome::Unknown);
+            self.oracle.settle(&self.key, begun, None, Outcome::Unknown);
         }
     }
 }

@@ -170,32 +170,149 @@ fn writes_of_the_new_side_that_a_rollback_dropped_are_counted_by_key() {
     assert!(found.differing[0].to_string().contains(&a.id));
 }
 
-#[test]
-fn a_write_of_the_value_that_stood_there_cannot_be_told_from_none() {
-    let data = data();
-    let oracle = Oracle::new(&data);
-    let mut books = shelf(&data, Kind::Book);
+/// An acknowledged write of the old side, and DynamoDB's own answer about what stood there.
+fn over(oracle: &Oracle, write: &Write, stood: &Book) -> Book {
+    let mut claim = oracle.claim(&write.key()).unwrap();
+    claim.begin(write.clone(), Side::Old);
+    claim.over(Stood(Some(Record::Book(stood.clone()))));
+    claim.settle(Outcome::Acknowledged);
+    match write.apply(Some(Record::Book(stood.clone()))) {
+        Some(Record::Book(left)) => left,
+        _ => panic!("a book"),
+    }
+}
+
+/// The account, the first book, and the shelf with that book replaced.
+fn first_book(data: &Dataset) -> (Oracle, Book, impl Fn(&Book) -> Vec<Record>) {
+    let books = shelf(data, Kind::Book);
     let Record::Book(first) = books[0].clone() else { panic!("a book") };
-    let later = |n: i64| Write::Stock { id: first.id.clone(), stock: n, at: Moment::now() };
-    let (there, back) = (later(first.stock + 2), later(first.stock));
-    write(&oracle, there.clone(), Side::New, Outcome::Acknowledged);
-    write(&oracle, back.clone(), Side::Old, Outcome::Acknowledged);
-    let record = books[0].clone();
-    books[0] = back.apply(Some(record.clone())).unwrap();
-    let found = oracle.compare_with(Side::Old, Kind::Book, books.clone());
-    assert_eq!((found.wrong(), found.untold), (0, 0), "{found:?}");
-    // The new side's stock with the old side's time: both were carried, and the stock was never changed there.
-    let Some(Record::Book(mut merged)) = back.apply(Some(record.clone())) else { panic!("a book") };
-    merged.stock = first.stock + 2;
-    books[0] = Record::Book(merged.clone());
-    let found = oracle.compare_with(Side::Old, Kind::Book, books.clone());
+    let with = move |book: &Book| {
+        let mut books = books.clone();
+        books[0] = Record::Book(book.clone());
+        books
+    };
+    (Oracle::new(data), first, with)
+}
+
+fn stock_at(book: &Book, more: i64, at: i64) -> Write {
+    Write::Stock { id: book.id.clone(), stock: book.stock + more, at: Moment(at) }
+}
+
+#[test]
+fn a_write_that_left_no_trace_is_excused_by_the_stores_answer_alone() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    let left = over(&oracle, &stock_at(&first, 0, 20), &first);
+    assert!(oracle.compare_with(Side::Old, Kind::Book, with(&left)).clean());
+    // The carrier merged: the new side's stock, which nobody had changed here, with the old side's time.
+    let merged = Book { stock: first.stock + 2, ..left.clone() };
+    let found = oracle.compare_with(Side::Old, Kind::Book, with(&merged));
+    assert_eq!((found.wrong(), found.untold, found.set_back), (0, 1, 0), "{found:?}");
+    // A third value is nobody's.
+    let third = Book { stock: first.stock + 3, ..left };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&third)).wrong(), 1);
+}
+
+#[test]
+fn the_same_values_without_the_stores_answer_are_a_loss() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    write(&oracle, stock_at(&first, 0, 20), Side::Old, Outcome::Acknowledged);
+    let merged = Book { stock: first.stock + 2, updated_at: Moment(20), ..first };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&merged)).differing[0].fields, ["stockQuantity"]);
+}
+
+#[test]
+fn a_write_that_changed_the_item_and_was_gone_over_is_a_loss() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    let left = over(&oracle, &stock_at(&first, 1, 20), &first);
+    let gone_over = Book { stock: first.stock + 2, ..left };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&gone_over)).differing[0].fields, ["stockQuantity"]);
+    // A later write of another field does not turn it into one: it met what had been written over it.
+    let price = Write::Price { id: first.id.clone(), price: Decimal::cents(77), at: Moment(30) };
+    let left = over(&oracle, &price, &gone_over);
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&left)).differing[0].fields, ["stockQuantity"]);
+}
+
+#[test]
+fn a_later_write_of_another_field_is_no_excuse_for_a_change_that_was_made() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    let left = over(&oracle, &stock_at(&first, 1, 20), &first);
+    let price = Write::Price { id: first.id.clone(), price: Decimal::cents(77), at: Moment(30) };
+    // The price's write found the stock as wanted: that says nothing about who had set it.
+    let left = over(&oracle, &price, &left);
+    let gone_over = Book { stock: first.stock + 2, ..left };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&gone_over)).differing[0].fields, ["stockQuantity"]);
+}
+
+#[test]
+fn writes_that_together_change_nothing_leave_no_trace_either() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    let left = over(&oracle, &stock_at(&first, 1, 20), &first);
+    let left = over(&oracle, &stock_at(&first, 0, 30), &left);
+    let merged = Book { stock: first.stock + 2, ..left };
+    let found = oracle.compare_with(Side::Old, Kind::Book, with(&merged));
     assert_eq!((found.wrong(), found.untold), (0, 1), "{found:?}");
-    // A third value is wrong, and so is the new side's over a value the old side really changed.
-    merged.stock = first.stock + 3;
-    books[0] = Record::Book(merged.clone());
-    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, books.clone()).wrong(), 1);
-    write(&oracle, later(first.stock + 1), Side::Old, Outcome::Acknowledged);
-    merged.stock = first.stock + 2;
-    books[0] = Record::Book(merged);
-    assert!(oracle.compare_with(Side::Old, Kind::Book, books).differing[0].fields.contains(&"stockQuantity"));
+}
+
+#[test]
+fn a_value_set_back_after_it_was_carried_is_counted_apart() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    let carried = stock_at(&first, 2, 10);
+    write(&oracle, carried.clone(), Side::New, Outcome::Acknowledged);
+    let Some(Record::Book(there)) = carried.apply(Some(Record::Book(first.clone()))) else { panic!("a book") };
+    let left = over(&oracle, &stock_at(&first, 0, 20), &there);
+    let again = Book { stock: first.stock + 2, ..left };
+    let found = oracle.compare_with(Side::Old, Kind::Book, with(&again));
+    assert_eq!((found.wrong(), found.untold, found.set_back), (0, 0, 1), "{found:?}");
+    // To any other value than the one before the carried change, it was seen: its loss is one.
+    let left = over(&oracle, &stock_at(&first, 1, 30), &again);
+    let gone_over = Book { stock: first.stock + 2, ..left };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&gone_over)).wrong(), 1);
+}
+
+#[test]
+fn a_record_of_the_new_side_that_was_removed_and_made_again_is_counted_apart() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    let books = shelf(&data, Kind::Book);
+    let key = books[0].key();
+    write(&oracle, Write::Delete(key.clone()), Side::New, Outcome::Acknowledged);
+    let made = Book { stock: 7, updated_at: Moment(10), ..first.clone() };
+    write(&oracle, Write::Put(Record::Book(made.clone())), Side::New, Outcome::Acknowledged);
+    let removed = |stood: &Book| {
+        let mut claim = oracle.claim(&key).unwrap();
+        claim.begin(Write::Delete(key.clone()), Side::Old);
+        claim.over(Stood(Some(Record::Book(stood.clone()))));
+        claim.settle(Outcome::Acknowledged);
+    };
+    removed(&made);
+    let found = oracle.compare_with(Side::Old, Kind::Book, with(&made));
+    assert_eq!((found.wrong(), found.set_back), (0, 1), "{found:?}");
+    // As it was before the new side's writes, nobody but a carrier gone wrong can have made it.
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&first)).extra.len(), 1);
+}
+
+#[test]
+fn a_category_is_filled_in_only_where_the_new_side_wrote_the_whole_record() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    let plain = Book { category: None, ..first.clone() };
+    let put = |side| write(&oracle, Write::Put(Record::Book(plain.clone())), side, Outcome::Acknowledged);
+    let filled = Book { category: Some(DEFAULT_CATEGORY.to_owned()), ..plain.clone() };
+    put(Side::Old);
+    write(&oracle, stock_at(&plain, 0, 10), Side::New, Outcome::Acknowledged);
+    let filled_in = Book { updated_at: Moment(10), ..filled.clone() };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&filled_in)).differing[0].fields, ["category"]);
+    put(Side::New);
+    assert!(oracle.compare_with(Side::Old, Kind::Book, with(&filled)).clean());
 }

@@ -213,7 +213,13 @@ impl Floor {
             return Outcome::Refused;
         }
         let outcome = match side {
-            Side::Old => self.old.write(&write).await,
+            Side::Old => {
+                let (outcome, stood) = self.old.write(&write).await;
+                if let Some(stood) = stood {
+                    claim.over(stood);
+                }
+                outcome
+            }
             Side::New => self.new.write(&settings.secret, &write).await,
         };
         claim.settle(outcome);

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::AttributeValue as Av;
+use aws_sdk_dynamodb::types::{AttributeValue as Av, ReturnValue};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::PATIENCE;
 use crate::rehearsal::clients;
-use crate::rehearsal::oracle::Outcome;
-use crate::rehearsal::shelf::{Record, RecordKey, Write, address_value, from_item, key_attribute, table_name, to_item};
+use crate::rehearsal::oracle::{Outcome, Stood};
+use crate::rehearsal::shelf::{
+    Kind, Record, RecordKey, Write, address_value, from_item, key_attribute, table_name, to_item,
+};
 
 /// Reads and writes through the official SDK. One attempt for writes: a retry could hide a late first attempt.
 #[derive(Clone, Debug)]
@@ -41,27 +43,32 @@ impl OldSide {
         }
     }
 
-    pub(super) async fn write(&self, write: &Write) -> Outcome {
+    /// The outcome, and what the item was before: DynamoDB's own answer.
+    pub(super) async fn write(&self, write: &Write) -> (Outcome, Option<Stood>) {
         match tokio::time::timeout(PATIENCE, self.send(write)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Unknown,
+            Ok(answer) => answer,
+            Err(_) => (Outcome::Unknown, None),
         }
     }
 
-    async fn send(&self, write: &Write) -> Outcome {
+    async fn send(&self, write: &Write) -> (Outcome, Option<Stood>) {
         let key = write.key();
         let table = table_name(key.kind);
         let (fields, values): (&[(&str, &str)], Vec<Av>) = match write {
             Write::Put(record) => {
-                return judge(self.writer.put_item().table_name(table).set_item(Some(to_item(record))).send().await);
+                let put = self.writer.put_item().table_name(table).set_item(Some(to_item(record)));
+                let answer = put.return_values(ReturnValue::AllOld).send().await;
+                return (judge(&answer), answer.ok().and_then(|o| stood(key.kind, o.attributes)));
             }
             Write::Delete(key) => {
                 let delete = self.writer.delete_item().table_name(table).set_key(Some(key_of(key)));
                 // Nobody deletes what is not there, on either side: the customer is told so.
                 let there = delete
                     .condition_expression("attribute_exists(#key)")
-                    .expression_attribute_names("#key", key_attribute(key.kind));
-                return judge(there.send().await);
+                    .expression_attribute_names("#key", key_attribute(key.kind))
+                    .return_values(ReturnValue::AllOld);
+                let answer = there.send().await;
+                return (judge(&answer), answer.ok().and_then(|o| stood(write.key().kind, o.attributes)));
             }
             Write::Stock { stock, at, .. } => {
                 (&[("#a", "stockQuantity"), ("#b", "updatedAt")], vec![Av::N(stock.to_string()), Av::S(at.iso())])
@@ -97,19 +104,29 @@ impl OldSide {
             .update_expression(format!("SET {}{remove}", set.join(", ")))
             // An update of nothing would create a crippled record.
             .condition_expression("attribute_exists(#key)")
-            .expression_attribute_names("#key", key_attribute(key.kind));
+            .expression_attribute_names("#key", key_attribute(key.kind))
+            .return_values(ReturnValue::AllOld);
         for (short, name) in fields {
             update = update.expression_attribute_names(*short, *name);
         }
         for (i, value) in values.into_iter().enumerate() {
             update = update.expression_attribute_values(format!(":v{i}"), value);
         }
-        judge(update.send().await)
+        let answer = update.send().await;
+        (judge(&answer), answer.ok().and_then(|o| stood(key.kind, o.attributes)))
+    }
+}
+
+/// What DynamoDB says the item was; nothing when it cannot be read as a record.
+fn stood(kind: Kind, item: Option<HashMap<String, Av>>) -> Option<Stood> {
+    match item.filter(|i| !i.is_empty()) {
+        None => Some(Stood(None)),
+        Some(item) => from_item(kind, &item).map(|record| Stood(Some(record))),
     }
 }
 
 /// What an answer means for a write. Only an answer that says no is a no.
-fn judge<T, E>(answer: Result<T, SdkError<E, HttpResponse>>) -> Outcome {
+fn judge<T, E>(answer: &Result<T, SdkError<E, HttpResponse>>) -> Outcome {
     match answer {
         Ok(_) => Outcome::Acknowledged,
         Err(SdkError::ConstructionFailure(_)) => Outcome::Refused,

@@ -1,6 +1,7 @@
 //! The shop on an embedded DynamoDB, driven through its parameters.
 
 use super::*;
+use crate::rehearsal::oracle::Stood;
 use crate::rehearsal::seed::Sizes;
 use crate::rehearsal::shelf::Kind;
 use crate::rehearsal::trial::{Postgres, SCHEMA};
@@ -165,8 +166,41 @@ async fn updates_of_nothing_are_refused_by_dynamodb_too() {
     let old = OldSide::new(&world.vars()["AWS_ENDPOINT"]);
     let id = uuid::Uuid::new_v4().to_string();
     let update = Write::Stock { id: id.clone(), stock: 1, at: Moment::now() };
-    assert_eq!(old.write(&update).await, Outcome::Refused);
+    assert_eq!(old.write(&update).await, (Outcome::Refused, None));
     assert_eq!(old.read(&RecordKey { kind: Kind::Book, id }).await, Ok(None));
-    assert_eq!(OldSide::new("http://127.0.0.1:1").write(&update).await, Outcome::Unknown);
+    assert_eq!(OldSide::new("http://127.0.0.1:1").write(&update).await, (Outcome::Unknown, None));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn dynamodb_says_what_stood_before_every_kind_of_write() {
+    let options = WorldOptions { rates: Rates { reads: 0.0, writes: 0.0 }, ..small(nowhere()) };
+    let world = World::start(options).await.unwrap();
+    let old = OldSide::new(&world.vars()["AWS_ENDPOINT"]);
+    let mut rng = fastrand::Rng::with_seed(2);
+    let at = Moment::now();
+    let id = |kind| world.shop().oracle().any(kind, &mut fastrand::Rng::with_seed(3)).unwrap().id;
+    let (book, user, order) = (id(Kind::Book), id(Kind::User), id(Kind::Order));
+    let address = crate::rehearsal::seed::address(&mut rng);
+    let writes = [
+        Write::Stock { id: book.clone(), stock: 4711, at },
+        Write::Stock { id: book.clone(), stock: 4711, at },
+        Write::Price { id: book.clone(), price: Decimal::cents(5), at },
+        Write::Status { id: order, status: "shipped".into(), at },
+        Write::Profile { id: user.clone(), name: "Zoë".into(), address, favorites: [book.clone()].into() },
+        Write::Delete(RecordKey { kind: Kind::Book, id: book }),
+    ];
+    for write in writes {
+        let stood = old.read(&write.key()).await.unwrap();
+        assert_eq!(old.write(&write).await, (Outcome::Acknowledged, Some(Stood(stood.clone()))), "{write:?}");
+        assert_eq!(old.read(&write.key()).await.unwrap(), write.apply(stood), "{write:?}");
+    }
+    let mut new = crate::rehearsal::seed::book(&mut rng, 0);
+    let put = Write::Put(Record::Book(new.clone()));
+    assert_eq!(old.write(&put).await, (Outcome::Acknowledged, Some(Stood(None))));
+    new.stock += 1;
+    let again = old.write(&Write::Put(Record::Book(new))).await;
+    let Write::Put(first) = put else { panic!("a put") };
+    assert_eq!(again, (Outcome::Acknowledged, Some(Stood(Some(first)))));
     world.stop().await;
 }

@@ -1,0 +1,87 @@
+//! Whether an old-side write left a trace: what DynamoDB itself answered to it, and nothing else, may excuse a
+//! difference.
+//!
+//! After a rollback the old side's value wins over one of the new side that is still on its way, if the store shows
+//! that somebody wrote there. The carrier sees the item as it stands, so a write (or a chain of them) that leaves a
+//! field as it found it is invisible to it. The shop asks DynamoDB for the item before each of its writes
+//! (`ReturnValues=ALL_OLD`), so the account knows which writes were such.
+
+use super::Row;
+use crate::rehearsal::shelf::{Record, Write};
+
+/// One acknowledged write of the old side.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    /// What DynamoDB held before it, by its own answer.
+    stood: Option<Record>,
+    /// What it held after it.
+    left: Option<Record>,
+}
+
+/// Why a difference is not a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Excuse {
+    /// The old side's writes left the field as they had found it, while the new side's change waited to be carried.
+    NoTrace,
+    /// The new side's change had been carried and the old side set the field back to the value before it. Only a
+    /// carrier that died between its write and clearing the record takes that for a change not carried yet.
+    SetBack,
+}
+
+impl Trace {
+    pub(super) fn of(write: &Write, stood: Option<Record>) -> Self {
+        let left = write.apply(stood.clone());
+        Self { stood, left }
+    }
+}
+
+/// Whether the two hold the same in this field.
+fn same(a: Option<&Record>, b: Option<&Record>, field: &str) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => !a.differs(b).contains(&field),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+impl Row {
+    /// Why the old side may hold the new side's last value in these fields and not `want`. `None`: it may not.
+    pub(super) fn excuse(&self, want: &Record, have: &Record, fields: &[&'static str]) -> Option<Excuse> {
+        let (Some(carried), _) = self.on_new.split_last()? else { return None };
+        let foreign = have.differs(carried);
+        let mut worst = None;
+        for field in fields {
+            if foreign.contains(field) {
+                return None;
+            }
+            worst = worst.max(Some(self.why(want, field)?));
+        }
+        worst
+    }
+
+    /// The same for a record that the old side had removed, and that stands there as the new side made it.
+    pub(super) fn made_again(&self, have: &Record) -> Option<Excuse> {
+        let (Some(carried), earlier) = self.on_new.split_last()? else { return None };
+        let removed = self.traces.last().is_some_and(|t| t.left.is_none() && t.stood.as_ref() == Some(carried));
+        (removed && have == carried && earlier.contains(&None)).then_some(Excuse::SetBack)
+    }
+
+    fn why(&self, want: &Record, field: &str) -> Option<Excuse> {
+        let wanted = |r: &Option<Record>| same(r.as_ref(), Some(want), field);
+        // The last write after which the item held the value: a later one has met something else, so somebody wrote
+        // over it in between.
+        let last = self.traces.iter().rposition(|t| wanted(&t.left))?;
+        // The writes that follow one another without anybody else's in between.
+        let mut first = last;
+        while first > 0 && same(self.traces[first].stood.as_ref(), self.traces[first - 1].left.as_ref(), field) {
+            first -= 1;
+        }
+        let found = &self.traces[first].stood;
+        let (carried, earlier) = self.on_new.split_last()?;
+        if wanted(found) {
+            return Some(Excuse::NoTrace);
+        }
+        let was_carried = same(found.as_ref(), carried.as_ref(), field);
+        (was_carried && earlier.iter().any(wanted)).then_some(Excuse::SetBack)
+    }
+}
