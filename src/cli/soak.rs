@@ -23,6 +23,7 @@ use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
 use crate::rehearsal::shop::Rates;
 use crate::rehearsal::{PgAddress, World, WorldOptions};
+use crate::workers::reverse::AT_ONCE;
 
 /// Longest a day may take to reach the thaw, kills included.
 const DAY: Duration = Duration::from_secs(600);
@@ -57,6 +58,8 @@ struct Tally {
     checked: usize,
     untold: usize,
     set_back: usize,
+    unknown: usize,
+    markers: usize,
     open: Duration,
 }
 
@@ -98,6 +101,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
          {} kills of the console, {} faults, {} writes acknowledged ({per_second:.0} a second), {} of them on the new side, {} keys checked\n\
          {} of these keys were written a value that stood there already (DynamoDB's own answer) while a newer one was on its way\n\
          {} were set back after a carried change whose carrier was killed before it cleared the record\n\
+         {} keys had a write whose outcome nobody knows; {} markers of ours were left in the old tables\n\
          seed {}, {:.1} minutes\n",
         tally.days,
         tally.days - tally.back - tally.cancelled,
@@ -110,6 +114,8 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         tally.checked,
         tally.untold,
         tally.set_back,
+        tally.unknown,
+        tally.markers,
         what.seed,
         began.elapsed().as_secs_f64() / 60.0
     ));
@@ -152,7 +158,7 @@ impl Day {
 
     /// Lives the day; the error says what was lost or what went wrong.
     async fn live(&mut self, tally: &mut Tally) -> Result<String, String> {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), tally.kills);
         let result = self.lived(tally).await;
         tally.open += began.elapsed();
         let (how, side) = result?;
@@ -160,11 +166,18 @@ impl Day {
         if !verdict.clean() || verdict.in_charge != side || verdict.frozen {
             return Err(format!("{verdict}"));
         }
+        // Each kill can leave as many keys written and not cleared as are under way at a time.
+        let most = (tally.kills - before) as usize * AT_ONCE;
+        if verdict.comparison.set_back > most {
+            return Err(format!("more keys were set back than kills explain ({most}): {verdict}"));
+        }
         tally.written += verdict.tally.old + verdict.tally.new;
         tally.new_side += verdict.tally.new;
         tally.checked += verdict.comparison.checked;
         tally.untold += verdict.comparison.untold;
         tally.set_back += verdict.comparison.set_back;
+        tally.unknown += verdict.comparison.unknown;
+        tally.markers += verdict.comparison.markers;
         Ok(format!("{how}; {}", verdict.to_string().lines().next().unwrap_or_default()))
     }
 

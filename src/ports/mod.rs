@@ -20,7 +20,9 @@ pub use error::{ErrorKind, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use metrics::Metrics;
 pub use probe::{ProbeResult, Probes, Verdict};
-pub use reverse::{Capture, Captured, Image, ItemOutcome, Items, Outbox, ReversePorts, Taken, Tally, Waiting};
+pub use reverse::{
+    Capture, Captured, Image, ItemOutcome, Items, Outbox, ReversePorts, Taken, Tally, Unfinished, Waiting,
+};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{

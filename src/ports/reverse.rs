@@ -37,6 +37,15 @@ pub struct Image {
     pub clash: Clash,
 }
 
+/// What a carrier had signed that may have died before it cleared the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The newest record the image contains.
+    pub record: i64,
+    /// What it had found the old side to have done.
+    pub clash: Clash,
+}
+
 /// What waits in the outbox of one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -104,8 +113,7 @@ pub trait Taken: Send + Sync {
     async fn sign(&self, image: &Image) -> PortResult<bool>;
 
     /// Whether a carrier signed this image and its records are not cleared yet: it may have written the item and died.
-    /// Then the answer is what it had found the old side to have done.
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>>;
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>>;
 
     /// Removes the records of a key that was carried, counts it and keeps its name if both sides had changed it, durably
     /// and together. Records that are gone already add nothing, so it may be asked for again; fails when the turn is lost.

@@ -10,7 +10,7 @@ use super::console::Console;
 use super::stage::{Day, Options, Stage};
 
 /// A console that has switched and has not thawed yet.
-fn switched(pause: u32) -> (Stage, Console) {
+pub(super) fn switched(pause: u32) -> (Stage, Console) {
     let stage = Stage::new(&Options { pause, ..Options::default() });
     let mut console = stage.run(None);
     console.until("the pause after the switch", || stage.step_is("new-side-check", StepStatus::Running));
@@ -147,13 +147,8 @@ fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
 #[test]
 fn a_damaged_record_does_not_keep_writes_from_coming_back() {
     let stage = left_alone(40);
-    // A bit flips in what was recorded before the freeze: nothing after it is believed, the thaw among it.
-    let path = stage.folder().unwrap().journal();
-    let mut bytes = std::fs::read(&path).unwrap();
-    let text = String::from_utf8(bytes.clone()).unwrap();
-    let place = text.find(r#""type":"step_started","step":"freeze""#).expect("the freeze");
-    bytes[place + 10] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    // In what was recorded before the freeze: nothing after it is believed, the thaw among it.
+    stage.damage(r#""type":"step_started","step":"freeze""#);
     let mut rollback = stage.start(&["rollback"], None);
     rollback.expect_code(3);
     assert!(rollback.words().contains("going by what stands before it"), "{}", rollback.words());

@@ -14,6 +14,8 @@ fn life() -> Duration {
     // Days of the customer's size run on slow emulators.
     Duration::from_secs(if std::env::var_os("CUTOVER_TEST_SIZES").is_some() { 1_200 } else { 150 })
 }
+/// A file beside the outputs once a process was killed.
+pub const KILLED: &str = "killed";
 /// Pause between two looks at something that is awaited.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -22,6 +24,7 @@ pub struct Console {
     child: Child,
     out: PathBuf,
     err: PathBuf,
+    killed: PathBuf,
     ended: Option<ExitStatus>,
 }
 
@@ -44,7 +47,7 @@ impl Console {
             command.env_remove(name);
         }
         command.envs(vars.iter().copied());
-        Self { child: command.spawn().unwrap(), out, err, ended: None }
+        Self { child: command.spawn().unwrap(), out, err, killed: dir.join(KILLED), ended: None }
     }
 
     /// How it ended, if it has.
@@ -77,6 +80,7 @@ impl Console {
     pub fn expect_killed(&mut self) {
         let status = self.wait();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}\n{}", self.words());
+        File::create(&self.killed).unwrap();
     }
 
     /// Sends a signal, if it still runs.

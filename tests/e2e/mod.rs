@@ -15,6 +15,7 @@ mod matrix_calls;
 mod parked;
 mod people;
 mod shelf;
+mod silence;
 mod stage;
 mod words;
 

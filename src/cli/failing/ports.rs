@@ -18,7 +18,7 @@ use crate::ports::{
     Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, Image, ItemOutcome, Items,
     Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes,
     ReadFrom, Reading, SetAside, Source, SourceTable, Stream, Switches, Taken, Tally, Target, TargetTable,
-    TargetVisitor, Waiting,
+    TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -212,7 +212,7 @@ impl Taken for FailingTaken {
         around("taken.sign", self.0.sign(image)).await
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
         around("taken.unfinished", self.0.unfinished(key, digest)).await
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use aws_sdk_dynamodb::Client as Dynamo;
 use tokio_postgres::Client as Postgres;
 
-use super::trace::Excuse;
+use super::trace::{Excuse, filled_in};
 use super::{Ack, Oracle, Row, Side};
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
@@ -231,12 +231,6 @@ fn as_carried(record: Record, titled: bool) -> Record {
         }
         other => other,
     }
-}
-
-/// The new side writes a category where there was none; carried back, it may stay.
-fn filled_in(want: &Record, have: &Record) -> bool {
-    matches!((want, have), (Record::Book(w), Record::Book(h))
-        if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))
 }
 
 async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {

@@ -209,23 +209,26 @@ impl Oracle {
             return None;
         }
         row.busy = true;
-        Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, stood: None, settled: false })
+        Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, stood: None, again: None, settled: false })
     }
 
     /// Takes a deleted book for creating it again.
     #[must_use]
     pub fn claim_deleted(&self) -> Option<(Claim, Book)> {
         let book = held(&self.0).deleted.pop()?;
-        let claim = self.claim(&RecordKey { kind: Kind::Book, id: book.id.clone() })?;
+        let mut claim = self.claim(&RecordKey { kind: Kind::Book, id: book.id.clone() })?;
+        claim.again = Some(book.clone());
         Some((claim, book))
     }
 
-    fn settle(&self, key: &RecordKey, begun: Option<(Write, Side)>, found: Option<Stood>, outcome: Outcome) {
+    fn settle(&self, claim: &mut Claim, outcome: Outcome) {
+        let (key, begun, found, again) = (&claim.key, claim.begun.take(), claim.stood.take(), claim.again.take());
         let mut ledger = held(&self.0);
         let ledger = &mut *ledger;
         let Some(row) = ledger.rows.get_mut(key) else { return };
         row.busy = false;
         let Some((write, side)) = begun else {
+            ledger.deleted.extend(again);
             if row.allowed == [None] && row.last.is_none() && !row.closed {
                 // Claimed, never written: as if it had not been looked at.
                 ledger.rows.remove(key);
@@ -254,6 +257,8 @@ impl Oracle {
                     Side::Old => {
                         ledger.tally.old += 1;
                         row.new_writes = 0;
+                        // The old side wrote it whole: its category is its own again.
+                        row.filled_in &= !matches!(&write, Write::Put(_) | Write::Delete(_));
                         match found {
                             _ if row.on_new.is_empty() => {}
                             Some(Stood(before)) => row.traces.push(Trace::of(&write, before)),
@@ -268,7 +273,7 @@ impl Oracle {
                         }
                         row.on_new.push(stands);
                         row.traces.clear();
-                        row.filled_in |= matches!(&write, Write::Put(Record::Book(b)) if b.category.is_none());
+                        row.filled_in |= fills_in(&write);
                         row.new_writes += 1;
                     }
                 }
@@ -280,6 +285,7 @@ impl Oracle {
             }
             Outcome::Unknown => {
                 ledger.tally.unknown += 1;
+                row.filled_in |= side == Side::New && fills_in(&write);
                 for before in row.allowed.clone() {
                     let after = write.apply(before);
                     if !row.allowed.contains(&after) {
@@ -293,6 +299,11 @@ impl Oracle {
     }
 }
 
+/// The new side writes a category where a book has none.
+fn fills_in(write: &Write) -> bool {
+    matches!(write, Write::Put(Record::Book(b)) if b.category.is_none())
+}
+
 /// The right to write one key. Dropped after [`Claim::begin`] without an outcome, the outcome is unknown.
 #[derive(Debug)]
 pub struct Claim {
@@ -300,6 +311,8 @@ pub struct Claim {
     key: RecordKey,
     begun: Option<(Write, Side)>,
     stood: Option<Stood>,
+    /// The deleted book this is for; given back when nothing is begun.
+    again: Option<Book>,
     settled: bool,
 }
 
@@ -324,8 +337,8 @@ impl Claim {
     /// Says what became of it.
     pub fn settle(mut self, outcome: Outcome) {
         self.settled = true;
-        let (begun, stood) = (self.begun.take(), self.stood.take());
-        self.oracle.settle(&self.key, begun, stood, outcome);
+        let oracle = self.oracle.clone();
+        oracle.settle(&mut self, outcome);
     }
 }
 
@@ -333,8 +346,8 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // A settled key may be somebody else's by now.
         if !self.settled {
-            let begun = self.begun.take();
-            self.oracle.settle(&self.key, begun, None, Outcome::Unknown);
+            let oracle = self.oracle.clone();
+            oracle.settle(self, Outcome::Unknown);
         }
     }
 }

@@ -219,6 +219,8 @@ fn the_same_values_without_the_stores_answer_are_a_loss() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
     write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    // An earlier write that left no trace says nothing of the one without an answer.
+    over(&oracle, &stock_at(&first, 0, 15), &first);
     write(&oracle, stock_at(&first, 0, 20), Side::Old, Outcome::Acknowledged);
     let merged = Book { stock: first.stock + 2, updated_at: Moment(20), ..first };
     assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&merged)).differing[0].fields, ["stockQuantity"]);
@@ -303,6 +305,71 @@ fn a_record_of_the_new_side_that_was_removed_and_made_again_is_counted_apart() {
 }
 
 #[test]
+fn a_record_that_was_removed_as_it_had_always_stood_there_is_not_made_again() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    let key = shelf(&data, Kind::Book)[0].key();
+    let removed = |stood: &Book| {
+        let mut claim = oracle.claim(&key).unwrap();
+        claim.begin(Write::Delete(key.clone()), Side::Old);
+        claim.over(Stood(Some(Record::Book(stood.clone()))));
+        claim.settle(Outcome::Acknowledged);
+    };
+    // Never away on the new side: that the old side removed it was to be seen.
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    let there = Book { stock: first.stock + 2, updated_at: Moment(10), ..first.clone() };
+    removed(&there);
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&there)).extra.len(), 1);
+}
+
+#[test]
+fn a_change_of_what_may_never_have_been_carried_is_no_set_back() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    // There and back on the new side; nothing shows that either was carried.
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    write(&oracle, stock_at(&first, 0, 20), Side::New, Outcome::Acknowledged);
+    let left = over(&oracle, &stock_at(&first, 2, 30), &first);
+    let gone_over = Book { stock: first.stock, ..left };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&gone_over)).differing[0].fields, ["stockQuantity"]);
+}
+
+#[test]
+fn a_value_set_back_after_the_first_of_two_changes_was_carried_is_counted_apart_too() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    write(&oracle, stock_at(&first, 3, 20), Side::New, Outcome::Acknowledged);
+    let there = Book { stock: first.stock + 2, updated_at: Moment(10), ..first.clone() };
+    let left = over(&oracle, &stock_at(&first, 0, 30), &there);
+    let again = Book { stock: first.stock + 3, ..left };
+    let found = oracle.compare_with(Side::Old, Kind::Book, with(&again));
+    assert_eq!((found.wrong(), found.set_back), (0, 1), "{found:?}");
+}
+
+#[test]
+fn what_was_excused_before_the_new_side_wrote_again_excuses_nothing_after() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
+    over(&oracle, &stock_at(&first, 0, 20), &first);
+    let price = Write::Price { id: first.id.clone(), price: Decimal::cents(77), at: Moment(30) };
+    write(&oracle, price, Side::New, Outcome::Acknowledged);
+    let merged = Book { stock: first.stock + 2, price: Decimal::cents(77), updated_at: Moment(30), ..first };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&merged)).differing[0].fields, ["stockQuantity"]);
+}
+
+#[test]
+fn a_deleted_book_that_nobody_began_to_make_again_can_still_be_made_again() {
+    let data = data();
+    let (oracle, _, _) = first_book(&data);
+    write(&oracle, Write::Delete(data.records[0].key()), Side::Old, Outcome::Acknowledged);
+    // Writes were frozen when it came to it.
+    drop(oracle.claim_deleted().unwrap());
+    assert!(oracle.claim_deleted().is_some());
+}
+
+#[test]
 fn a_category_is_filled_in_only_where_the_new_side_wrote_the_whole_record() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
@@ -314,5 +381,21 @@ fn a_category_is_filled_in_only_where_the_new_side_wrote_the_whole_record() {
     let filled_in = Book { updated_at: Moment(10), ..filled.clone() };
     assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&filled_in)).differing[0].fields, ["category"]);
     put(Side::New);
+    assert!(oracle.compare_with(Side::Old, Kind::Book, with(&filled)).clean());
+    // Written whole by the old side, it is as the old side wrote it.
+    put(Side::Old);
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&filled)).differing[0].fields, ["category"]);
+}
+
+#[test]
+fn a_category_may_be_filled_in_by_a_write_whose_outcome_nobody_knows() {
+    let data = data();
+    let (oracle, first, with) = first_book(&data);
+    let plain = Book { category: None, stock: first.stock + 1, ..first };
+    write(&oracle, Write::Put(Record::Book(plain.clone())), Side::New, Outcome::Unknown);
+    let filled = Book { category: Some(DEFAULT_CATEGORY.to_owned()), ..plain };
+    let before = shelf(&data, Kind::Book);
+    assert!(oracle.compare_with(Side::Old, Kind::Book, before).clean());
+    // Its fields are judged one by one from what stood before, so the new side's own default is told from a change.
     assert!(oracle.compare_with(Side::Old, Kind::Book, with(&filled)).clean());
 }

@@ -6,7 +6,7 @@
 //! field as it found it is invisible to it. The shop asks DynamoDB for the item before each of its writes
 //! (`ReturnValues=ALL_OLD`), so the account knows which writes were such.
 
-use super::Row;
+use super::{DEFAULT_CATEGORY, Row};
 use crate::rehearsal::shelf::{Record, Write};
 
 /// One acknowledged write of the old side.
@@ -47,7 +47,7 @@ fn same(a: Option<&Record>, b: Option<&Record>, field: &str) -> bool {
 impl Row {
     /// Why the old side may hold the new side's last value in these fields and not `want`. `None`: it may not.
     pub(super) fn excuse(&self, want: &Record, have: &Record, fields: &[&'static str]) -> Option<Excuse> {
-        let (Some(carried), _) = self.on_new.split_last()? else { return None };
+        let Some(Some(carried)) = self.on_new.last() else { return None };
         let foreign = have.differs(carried);
         let mut worst = None;
         for field in fields {
@@ -61,9 +61,30 @@ impl Row {
 
     /// The same for a record that the old side had removed, and that stands there as the new side made it.
     pub(super) fn made_again(&self, have: &Record) -> Option<Excuse> {
-        let (Some(carried), earlier) = self.on_new.split_last()? else { return None };
-        let removed = self.traces.last().is_some_and(|t| t.left.is_none() && t.stood.as_ref() == Some(carried));
-        (removed && have == carried && earlier.contains(&None)).then_some(Excuse::SetBack)
+        let Some(Some(carried)) = self.on_new.last() else { return None };
+        if self.traces.last()?.left.is_some() || !self.alike(have, carried) || !self.on_new.contains(&None) {
+            return None;
+        }
+        // What the old side removed, or had changed before that, was carried: it had not been there before.
+        let whole = |a: &Option<Record>, b: &Option<Record>| a == b;
+        let found = self.traces[self.chain(self.traces.len() - 1, whole)].stood.as_ref()?;
+        let was_carried = self.on_new[1..].iter().flatten().any(|s| self.alike(found, s));
+        (was_carried && self.on_new[0].as_ref() != Some(found)).then_some(Excuse::SetBack)
+    }
+
+    /// Equal, or equal but for the category that the new side fills in.
+    fn alike(&self, stored: &Record, written: &Record) -> bool {
+        let differs = written.differs(stored);
+        differs.is_empty() || (differs == ["category"] && self.filled_in && filled_in(written, stored))
+    }
+
+    /// The first of the writes up to this one that followed one another without anybody else's in between.
+    fn chain(&self, last: usize, same: impl Fn(&Option<Record>, &Option<Record>) -> bool) -> usize {
+        let mut first = last;
+        while first > 0 && same(&self.traces[first].stood, &self.traces[first - 1].left) {
+            first -= 1;
+        }
+        first
     }
 
     fn why(&self, want: &Record, field: &str) -> Option<Excuse> {
@@ -71,17 +92,21 @@ impl Row {
         // The last write after which the item held the value: a later one has met something else, so somebody wrote
         // over it in between.
         let last = self.traces.iter().rposition(|t| wanted(&t.left))?;
-        // The writes that follow one another without anybody else's in between.
-        let mut first = last;
-        while first > 0 && same(self.traces[first].stood.as_ref(), self.traces[first - 1].left.as_ref(), field) {
-            first -= 1;
-        }
-        let found = &self.traces[first].stood;
-        let (carried, earlier) = self.on_new.split_last()?;
-        if wanted(found) {
+        let first = self.chain(last, |a, b| same(a.as_ref(), b.as_ref(), field));
+        let found = self.traces[first].stood.as_ref();
+        if same(found, Some(want), field) {
             return Some(Excuse::NoTrace);
         }
-        let was_carried = same(found.as_ref(), carried.as_ref(), field);
+        // Only a value that the item cannot have held before shows that something had been carried.
+        let (before, after) = self.on_new.split_first()?;
+        let was_carried = after.iter().any(|s| same(found, s.as_ref(), field)) && !same(found, before.as_ref(), field);
+        let earlier = &self.on_new[..self.on_new.len() - 1];
         (was_carried && earlier.iter().any(wanted)).then_some(Excuse::SetBack)
     }
+}
+
+/// The new side writes a category where there was none; carried back, it may stay.
+pub(super) fn filled_in(want: &Record, have: &Record) -> bool {
+    matches!((want, have), (Record::Book(w), Record::Book(h))
+        if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))
 }

@@ -58,7 +58,12 @@ impl OldSide {
             Write::Put(record) => {
                 let put = self.writer.put_item().table_name(table).set_item(Some(to_item(record)));
                 let answer = put.return_values(ReturnValue::AllOld).send().await;
-                return (judge(&answer), answer.ok().and_then(|o| stood(key.kind, o.attributes)));
+                // Nothing said of it means that there was nothing: only this write makes an item.
+                let before = answer.as_ref().ok().and_then(|o| match &o.attributes {
+                    None => Some(Stood(None)),
+                    Some(item) => stood(key.kind, item),
+                });
+                return (judge(&answer), before);
             }
             Write::Delete(key) => {
                 let delete = self.writer.delete_item().table_name(table).set_key(Some(key_of(key)));
@@ -68,7 +73,8 @@ impl OldSide {
                     .expression_attribute_names("#key", key_attribute(key.kind))
                     .return_values(ReturnValue::AllOld);
                 let answer = there.send().await;
-                return (judge(&answer), answer.ok().and_then(|o| stood(write.key().kind, o.attributes)));
+                let before = answer.as_ref().ok().and_then(|o| stood(write.key().kind, o.attributes()?));
+                return (judge(&answer), before);
             }
             Write::Stock { stock, at, .. } => {
                 (&[("#a", "stockQuantity"), ("#b", "updatedAt")], vec![Av::N(stock.to_string()), Av::S(at.iso())])
@@ -113,16 +119,14 @@ impl OldSide {
             update = update.expression_attribute_values(format!(":v{i}"), value);
         }
         let answer = update.send().await;
-        (judge(&answer), answer.ok().and_then(|o| stood(key.kind, o.attributes)))
+        let before = answer.as_ref().ok().and_then(|o| stood(key.kind, o.attributes()?));
+        (judge(&answer), before)
     }
 }
 
 /// What DynamoDB says the item was; nothing when it cannot be read as a record.
-fn stood(kind: Kind, item: Option<HashMap<String, Av>>) -> Option<Stood> {
-    match item.filter(|i| !i.is_empty()) {
-        None => Some(Stood(None)),
-        Some(item) => from_item(kind, &item).map(|record| Stood(Some(record))),
-    }
+fn stood(kind: Kind, item: &HashMap<String, Av>) -> Option<Stood> {
+    from_item(kind, item).map(|record| Stood(Some(record)))
 }
 
 /// What an answer means for a write. Only an answer that says no is a no.

@@ -24,7 +24,7 @@ use crate::domain::value::{Item, Key};
 use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResult, ReversePorts, Taken, Tally};
 
 /// Items read and written at the same time.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 /// Attempts at one item that moves each time it is about to be written.
 const ATTEMPTS: u32 = 8;
 /// Longest wait for one item to be written, with the attempts of the client. A turn lasts twice as long.
@@ -275,25 +275,28 @@ async fn one(
     for _ in 0..ATTEMPTS {
         let item = ports.items.read(table, &key).await?;
         let first = change.states.first().and_then(Option::as_ref);
+        let record = change.records.last().copied().unwrap_or_default();
         // With two states there is none in between.
         let begun = match change.states.len() <= 2 && way.inverse.says(first, item.as_ref()) {
             true => None,
             false => taken.unfinished(&named, image_digest(item.as_ref())).await?,
         };
-        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), begun.is_some(), rule());
+        // With nothing newer to carry, what was decided is found again; to look for states in between would take a
+        // customer's value that equals an older one of ours for ours.
+        let between = begun.is_some_and(|found| found.record < record);
+        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), between, rule());
         let Carry { change: wanted, clash } = match carry {
             Ok(carry) => carry,
             Err(misfit) => return unfit(&misfit),
         };
         // What the carrier that died had found is known to nobody else.
-        let clash = begun.map_or(clash, |found| found.max(clash));
+        let clash = begun.map_or(clash, |found| found.clash.max(clash));
         let image = match &wanted {
             ItemChange::Nothing => return Ok(Done::Carried(clash)),
             ItemChange::Write(write) => image_digest(Some(&write.after)),
             ItemChange::Delete { .. } => image_digest(None),
         };
         // Known before it is written: a crash in between must not make our own write look like a stranger's.
-        let record = change.records.last().copied().unwrap_or_default();
         let signed = Image { key: named.clone(), digest: image, record, clash };
         if taken.sign(&signed).await? && !taken.went_back() {
             // Decided while customers were on the new side; by now the old side's value is the newer one.

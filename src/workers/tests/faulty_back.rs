@@ -10,7 +10,9 @@ use super::faulty::Trouble;
 use crate::domain::mapping::{Clash, ItemChange};
 use crate::domain::plan::Table;
 use crate::domain::value::{Item, Key};
-use crate::ports::{Capture, Captured, Image, ItemOutcome, Items, Outbox, PortResult, Taken, Tally, Waiting};
+use crate::ports::{
+    Capture, Captured, Image, ItemOutcome, Items, Outbox, PortResult, Taken, Tally, Unfinished, Waiting,
+};
 
 /// An outbox with faults.
 pub struct FaultyOutbox(pub Arc<dyn Outbox>, pub Trouble);
@@ -84,7 +86,7 @@ impl Taken for FaultyTaken {
         self.2.call(Op::Sign, &self.1, self.0.sign(image)).await
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
         self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key, digest)).await
     }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::converge::seeds;
 use super::faults::{Fault, Hold, Op};
 use super::world::{World, until};
+use crate::domain::mapping::Wins;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
 use crate::ports::ErrorKind;
-use crate::workers::reverse::{Drained, drain};
+use crate::workers::reverse::{Carrier, Drained, drain};
 use crate::workers::{Captured, Crew};
 
 /// Every step is done: customers write on the new side.
@@ -325,6 +326,77 @@ async fn a_drain_that_never_grows_less_ends_and_says_so() {
         () = stranger => unreachable!("it writes for ever"),
     };
     assert!(ended.left[0].contains("records keep arriving"), "{:?}", ended.left);
+}
+
+#[tokio::test]
+async fn a_later_run_may_take_the_target_only_once_the_switches_are_back() {
+    for switched in [false, true] {
+        let (world, crew) = let_in().await;
+        world.customer_puts("b1", "7.00");
+        go_back(&world, &crew).await;
+        crew.stop().await;
+        let ended = drain(&world.plan, &world.reverse(), &world.diary, &*world.clock, switched).await;
+        assert_eq!(ended.left, [""; 0]);
+        // The mark that customers were let in stays while they may still be.
+        assert_eq!(world.faults.calls(Op::Settle), u64::from(switched));
+        let again = world.next_run();
+        let crew = again.crew().await;
+        match again.perform(&crew, "capture").await {
+            Ok(_) => assert!(switched, "the target was taken while customers may still be let in"),
+            Err(e) => assert!(!switched && e.message.contains("customers have written to the new side"), "{e:?}"),
+        }
+        crew.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_customers_value_that_equals_an_older_one_of_ours_is_not_taken_for_ours() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    let books = world.table("books").clone();
+    world.customer_puts("b1", "2.00");
+    // The price is again what it was, so only the author is news.
+    world.new.foreign_put(&books, world.row_of("b1", "1.00", Some("a0")));
+    go_back(&world, &crew).await;
+    crew.stop().await;
+    world.book("b1", "2.00");
+    world.faults.lift(off);
+    let ports = world.reverse();
+    let dies = world.faults.always(Op::Clear, Fault::Refuse(ErrorKind::TimedOut));
+    let mut first = Carrier::open(&world.plan, &ports).await.unwrap();
+    let round = first.round(&books, 10, &|| Wins::Old).await.unwrap().unwrap();
+    assert!(round.trouble.is_some());
+    let both = world.row_of("b1", "2.00", Some("a0"));
+    assert_eq!(world.wanted("books")["b1"], both, "merged, and not cleared");
+    // The next carrier meets what the first one left.
+    world.faults.lift(dies);
+    assert_eq!(drained(&world).await.left, [""; 0]);
+    assert_eq!(world.wanted("books")["b1"], both);
+    assert_eq!(conflicts(&world), []);
+    assert_eq!(world.reverse().outbox.tally(&world.plan.tables).await.unwrap()["books"].merged, 1);
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_is_given_up_and_never_done_later() {
+    let (world, crew) = let_in().await;
+    let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
+    let row = world.customer_puts("b1", "7.00");
+    go_back(&world, &crew).await;
+    crew.stop().await;
+    world.faults.lift(off);
+    let (hold, before) = (Hold::default(), world.wanted("books"));
+    world.faults.put(Op::ItemWrite, "books", 0, 1, Fault::Hold(hold.clone()));
+    let ports = world.reverse();
+    let mut carrier = Carrier::open(&world.plan, &ports).await.unwrap();
+    // It takes as long as a write is given.
+    let round = carrier.round(world.table("books"), 10, &|| Wins::Old).await.unwrap().unwrap();
+    assert_eq!(round.trouble.map(|e| e.kind), Some(ErrorKind::TimedOut));
+    hold.let_go();
+    tokio::task::yield_now().await;
+    assert_eq!((world.wanted("books"), world.new.captured()), (before, 1), "it was written behind everybody's back");
+    let round = carrier.round(world.table("books"), 10, &|| Wins::Old).await.unwrap().unwrap();
+    assert_eq!((round.trouble, round.tally.carried), (None, 1));
+    assert_eq!(world.wanted("books")["b1"], row);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use super::trouble;
 use crate::domain::mapping::Clash;
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{Capture, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Waiting};
+use crate::ports::{Capture, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Unfinished, Waiting};
 
 pub(super) use trigger::OURS;
 
@@ -319,14 +319,19 @@ async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResul
     let both = futures::try_join!(client.execute(&put, &values), client.query_one(&back, &[]));
     let (_, back) = both.map_err(error)?;
     if fastrand::u8(..) == 0 {
-        // What a carrier began and nobody has cleared is needed however old it is.
-        let sql = format!(
-            "DELETE FROM cutover.reverse_image i WHERE at < now() - interval '{REMEMBERED}'
-             AND NOT EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)"
-        );
-        client.batch_execute(&sql).await.map_err(error)?;
+        forget(&client).await.map_err(error)?;
     }
     back.try_get(0).map_err(error)
+}
+
+/// Removes images too old for any stream to show again. What a carrier began and nobody has cleared is needed however
+/// old it is.
+pub(super) async fn forget(client: &tokio_postgres::Client) -> Result<(), Error> {
+    let sql = format!(
+        "DELETE FROM cutover.reverse_image i WHERE at < now() - interval '{REMEMBERED}'
+         AND NOT EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)"
+    );
+    client.batch_execute(&sql).await
 }
 
 /// Removes the records of a key, and counts and names it if they were still there.
@@ -350,15 +355,16 @@ async fn clear(pool: &Pool, place: &str, table: &str, key: &Key, records: &[i64]
 }
 
 /// What a carrier found that signed this image and did not clear its records.
-async fn unfinished(pool: &Pool, place: &str, table: &str, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+async fn unfinished(pool: &Pool, place: &str, table: &str, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
     let error = |e: Error| trouble::error(&e, "look up images of", table);
     let client = retry::client(pool, place).await?;
-    let sql = "SELECT i.clash FROM cutover.reverse_image i
+    let sql = "SELECT i.record, i.clash FROM cutover.reverse_image i
                WHERE i.table_id = $1 AND i.key = $2 AND i.digest = $3
                  AND EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)";
     let statement = client.prepare_cached(sql).await.map_err(error)?;
     let (key, digest) = (storable(&key.0), hex(digest));
     let found = client.query_opt(&statement, &[&table, &key.as_ref(), &digest]).await.map_err(error)?;
     let Some(row) = found else { return Ok(None) };
-    Ok(Some(clash_of(row.try_get(0).map_err(error)?)))
+    let (record, clash) = (row.try_get(0).map_err(error)?, clash_of(row.try_get(1).map_err(error)?));
+    Ok(Some(Unfinished { record, clash }))
 }

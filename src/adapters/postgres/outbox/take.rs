@@ -15,7 +15,7 @@ use crate::domain::at::At;
 use crate::domain::mapping::{Clash, Family};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken};
+use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken, Unfinished};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
@@ -68,7 +68,7 @@ impl Taken for PgTaken {
         self.went_back
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
         super::unfinished(&self.pool, &self.place, &self.table, key, digest).await
     }
 

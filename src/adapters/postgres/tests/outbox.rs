@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::mapping::{Clash, Family};
-use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position};
+use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position, Unfinished};
 
 async fn armed() -> (Place, Table) {
     let (place, table) = Place::with_books().await;
@@ -338,7 +338,8 @@ async fn an_image_is_unfinished_until_its_records_are_cleared() {
     drop(taken);
     // The next carrier meets it.
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
-    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(Clash::NewWon));
+    let found = Unfinished { record: records[0], clash: Clash::NewWon };
+    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(found));
     assert_eq!(taken.unfinished(&key_of(1), 8).await.unwrap(), None);
     assert_eq!(taken.unfinished(&key_of(2), 7).await.unwrap(), None);
     taken.clear(&key_of(1), &records, Clash::None).await.unwrap();
@@ -346,4 +347,30 @@ async fn an_image_is_unfinished_until_its_records_are_cleared() {
     place.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
     let taken = place.target.take(&table, 10).await.unwrap().unwrap();
     assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None, "its records are gone");
+}
+
+#[tokio::test]
+async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
+    let (place, table) = armed().await;
+    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let records = taken.changes()[0].records.clone();
+    for (n, record) in [(1, records[0]), (2, 0)] {
+        taken.sign(&Image { key: key_of(n), digest: 7, record, clash: Clash::None }).await.unwrap();
+    }
+    let asked = [(key_of(1), 7), (key_of(2), 7)];
+    let known = async || place.target.signed(&table, &asked).await.unwrap();
+    let forget = async || crate::adapters::postgres::outbox::forget(&place.sql).await.unwrap();
+    let older = "UPDATE cutover.reverse_image SET at = at - interval";
+    // A stream shows what is 24 hours old, and a clock may be wrong.
+    place.sql.batch_execute(&format!("{older} '29 hours'")).await.unwrap();
+    forget().await;
+    assert_eq!(known().await, [true, true]);
+    place.sql.batch_execute(&format!("{older} '2 hours'")).await.unwrap();
+    forget().await;
+    assert_eq!(known().await, [true, false]);
+    taken.clear(&key_of(1), &records, Clash::None).await.unwrap();
+    taken.done().await.unwrap();
+    forget().await;
+    assert_eq!(known().await, [false, false]);
 }

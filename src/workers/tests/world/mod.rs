@@ -181,13 +181,17 @@ impl World {
 
     /// A customer of the new side puts a book; gives its row.
     pub fn customer_puts(&self, id: &str, price: &str) -> OwnedRow {
-        let books = self.table("books");
-        let mut mapped = Mapped::default();
-        let (mapping, item) = (TableMapping::new(books), book_item(id, price, None, None));
-        mapping.map(&item, &mut mapped).expect("a book that fits");
-        let row: OwnedRow = mapped.row.into_iter().map(Cell::into_owned).collect();
-        self.new.foreign_put(books, row.clone());
+        let row = self.row_of(id, price, None);
+        self.new.foreign_put(self.table("books"), row.clone());
         row
+    }
+
+    /// A book's row.
+    pub fn row_of(&self, id: &str, price: &str, author: Option<&str>) -> OwnedRow {
+        let mut mapped = Mapped::default();
+        let (mapping, item) = (TableMapping::new(self.table("books")), book_item(id, price, None, author));
+        mapping.map(&item, &mut mapped).expect("a book that fits");
+        mapped.row.into_iter().map(Cell::into_owned).collect()
     }
 
     /// Puts an author.

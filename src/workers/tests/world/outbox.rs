@@ -9,7 +9,9 @@ use crate::domain::at::At;
 use crate::domain::mapping::{Clash, Family, image_digest};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Capture, Captured, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Waiting};
+use crate::ports::{
+    Capture, Captured, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Unfinished, Waiting,
+};
 
 /// A change of one row, or a marker.
 #[derive(Clone, Debug)]
@@ -237,11 +239,12 @@ impl Taken for FakeTaken {
         Ok(state.outbox.back)
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Clash>> {
+    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
         let state = self.store.locked();
         let signed = state.outbox.images.get(&(self.table.clone(), key.clone(), digest));
         let waits = |record: i64| state.outbox.records.iter().any(|r| r.id == record);
-        Ok(signed.and_then(|(record, clash)| waits(*record).then_some(*clash)))
+        let signed = signed.map(|&(record, clash)| Unfinished { record, clash });
+        Ok(signed.filter(|found| waits(found.record)))
     }
 
     async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
