@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::{Pool, Transaction};
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Statement};
 
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
@@ -80,32 +80,47 @@ pub(super) async fn apply(
     }
 }
 
+/// Statements that must be sent the moment they are asked for, because others follow without waiting for an answer.
+struct Ready {
+    let_in: Statement,
+    stream: Statement,
+    positions: Statement,
+}
+
+impl Ready {
+    async fn of(tx: &Transaction<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            let_in: tx.prepare_cached(outbox::LET_IN).await?,
+            stream: tx.prepare_cached(book::STREAM).await?,
+            positions: tx.prepare_cached(book::POSITIONS).await?,
+        })
+    }
+}
+
 async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
     let mut client = retry::client(pool, place).await?;
     let tx = client.transaction().await?;
-    // Sent together: what each statement waits for is the way there and back.
+    let ready = Ready::of(&tx).await?;
+    let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
+    let ours = outbox::ours(&tx, &ready.let_in, &shape.main.name, writes);
+    let fenced = fence(&tx, &ready, shape, work);
     let stage = async {
         match work.rows.len() {
             0 => Ok(()),
             _ => tx.batch_execute(&shape.stage).await.map_err(Failure::Statement),
         }
     };
-    let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
-    tokio::try_join!(outbox::ours(&tx, &shape.main.name, writes), fence(&tx, shape, work), stage)?;
-    let mut applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
-
-    let refused: Vec<&str> = applied.parked.iter().map(|p| p.key.0.as_str()).collect();
-    let landed: Vec<Key> = (0..work.rows.len())
-        .map(|r| work.rows.key(r).0)
-        .chain(work.removals.iter().map(|r| r.key.clone()))
-        .filter(|k| !refused.contains(&k.0.as_str()))
-        .collect();
-    let landed: Vec<&str> = landed.iter().map(|k| k.0.as_str()).collect();
-    tokio::try_join!(
-        book::unpark(&tx, &shape.id, &landed),
-        book::advance(&tx, &shape.id, &work.positions, &work.finished),
-        book::notes(&tx, &shape.id, &work.markers, work.expired),
-    )?;
+    let mut applied = if piecewise {
+        tokio::try_join!(biased; ours, fenced, stage)?;
+        let applied = pieces(&tx, shape, work).await?;
+        book(&tx, shape, work, &applied.parked).await?;
+        applied
+    } else {
+        // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is
+        // committed before all of them have said yes, and the first that says no is the one that is told.
+        let landed = whole(&tx, shape, work);
+        tokio::try_join!(biased; ours, fenced, stage, landed, book(&tx, shape, work, &[]))?.3
+    };
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
     book::park(&tx, &shape.id, &asked).await?;
     book::park(&tx, &shape.id, &applied.parked).await?;
@@ -115,9 +130,26 @@ async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise
     Ok(applied)
 }
 
+/// Takes landed rows out of the ledger and moves positions on.
+async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work, parked: &[ParkedRow]) -> Result<(), Failure> {
+    let refused: Vec<&str> = parked.iter().map(|p| p.key.0.as_str()).collect();
+    let landed: Vec<Key> = (0..work.rows.len())
+        .map(|r| work.rows.key(r).0)
+        .chain(work.removals.iter().map(|r| r.key.clone()))
+        .filter(|k| !refused.contains(&k.0.as_str()))
+        .collect();
+    let landed: Vec<&str> = landed.iter().map(|k| k.0.as_str()).collect();
+    tokio::try_join!(biased;
+        book::unpark(tx, &shape.id, &landed),
+        book::advance(tx, &shape.id, &work.positions, &work.finished),
+        book::notes(tx, &shape.id, &work.markers, work.expired),
+    )?;
+    Ok(())
+}
+
 /// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
 /// to whoever holds the lease.
-async fn fence(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<(), Failure> {
+async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, work: &Work) -> Result<(), Failure> {
     if work.positions.is_empty() && work.finished.is_empty() {
         let Some(ours) = work.epoch else { return Ok(()) };
         let statement = tx.prepare_cached(lease::EPOCH).await?;
@@ -130,11 +162,16 @@ async fn fence(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<(), F
             .advise("nothing was written; attach to the run that drives now")
             .into());
     }
-    let Some(stored) = book::stored_positions(tx, &shape.id).await? else {
+    // The second is read after the first has the lock, and before this batch's own positions are stored.
+    let (stream, stored) = tokio::try_join!(biased;
+        book::lock(tx, &ready.stream, &shape.id),
+        book::positions(tx, &ready.positions, &shape.id)
+    )?;
+    if !stream {
         return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, "no start is stored")
             .advise("store where following starts first")
             .into());
-    };
+    }
     for (shard, new) in &work.positions {
         let overtaken = match stored.get(shard) {
             None => false,
@@ -164,7 +201,7 @@ fn behind(new: &Position, old: &Position) -> bool {
 }
 
 /// Everything at once: the way it goes nearly always.
-async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Error> {
+async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Failure> {
     let keys: Vec<&[Cell<'static>]> = work.removals.iter().map(|r| r.row_key.as_slice()).collect();
     let deleted = write::delete(tx, shape, &keys).await?;
     let keys: Vec<&[Cell<'static>]> = work.parks.iter().filter_map(|(_, key)| key.as_deref()).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use deadpool_postgres::Transaction;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Statement};
 
 use crate::domain::at::At;
 use crate::domain::mapping::{Misfit, MisfitReason};
@@ -117,18 +117,24 @@ pub(super) async fn checkpoint(tx: &Transaction<'_>, table: &str, c: &Checkpoint
     Ok(())
 }
 
-/// What is stored of a table's stream, locked for this transaction.
-pub(super) async fn stored_positions(
+/// For [`lock`].
+pub(super) const STREAM: &str = "SELECT stream FROM cutover.stream WHERE table_id = $1 FOR UPDATE";
+
+/// Locks what is stored of a table's stream for this transaction; says whether anything is.
+pub(super) async fn lock(tx: &Transaction<'_>, statement: &Statement, table: &str) -> Result<bool, Error> {
+    tx.query_opt(statement, &[&table]).await.map(|row| row.is_some())
+}
+
+/// Positions of a table, for [`positions`].
+pub(super) const POSITIONS: &str = "SELECT shard, position, finished FROM cutover.stream_position WHERE table_id = $1";
+
+/// Positions by shard; `None` for one that is finished or has none.
+pub(super) async fn positions(
     tx: &Transaction<'_>,
+    statement: &Statement,
     table: &str,
-) -> Result<Option<BTreeMap<String, Option<Position>>>, Error> {
-    let stream = tx.prepare_cached("SELECT stream FROM cutover.stream WHERE table_id = $1 FOR UPDATE").await?;
-    if tx.query_opt(&stream, &[&table]).await?.is_none() {
-        return Ok(None);
-    }
-    let statement =
-        tx.prepare_cached("SELECT shard, position, finished FROM cutover.stream_position WHERE table_id = $1").await?;
-    tx.query(&statement, &[&table])
+) -> Result<BTreeMap<String, Option<Position>>, Error> {
+    tx.query(statement, &[&table])
         .await?
         .iter()
         .map(|row| {
@@ -136,8 +142,7 @@ pub(super) async fn stored_positions(
             let finished: bool = row.try_get(2)?;
             Ok((row.try_get(0)?, position.filter(|_| !finished).map(Position)))
         })
-        .collect::<Result<_, Error>>()
-        .map(Some)
+        .collect()
 }
 
 /// Moves positions on and finishes shards.

@@ -7,7 +7,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt as _;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Statement};
 
 use super::encode::{HEADER, TRAILER};
 use super::rows::Rows;
@@ -29,9 +29,8 @@ pub(super) enum Way {
 }
 
 /// Sends encoded rows into a table.
-pub(super) async fn copy(tx: &Transaction<'_>, sql: &str, mut body: Bytes) -> Result<u64, Error> {
-    let statement = tx.prepare_cached(sql).await?;
-    let mut sink = pin!(tx.copy_in::<_, Bytes>(&statement).await?);
+async fn copy(tx: &Transaction<'_>, statement: &Statement, mut body: Bytes) -> Result<u64, Error> {
+    let mut sink = pin!(tx.copy_in::<_, Bytes>(statement).await?);
     sink.feed(HEADER).await?;
     while !body.is_empty() {
         sink.send(body.split_to(body.len().min(PIECE))).await?;
@@ -50,17 +49,23 @@ pub(super) async fn land(
 ) -> Result<(), Error> {
     match way {
         Way::Plain => {
-            copy(tx, &shape.main.copy_in, rows.slice(0, &run)).await?;
+            let statement = tx.prepare_cached(&shape.main.copy_in).await?;
+            copy(tx, &statement, rows.slice(0, &run)).await?;
         }
         Way::Merge => {
-            copy(tx, &shape.stage_copy, rows.slice(0, &run)).await?;
-            tx.batch_execute(&shape.merge).await?;
+            let statement = tx.prepare_cached(&shape.stage_copy).await?;
+            // The second is sent behind the first without waiting for its answer.
+            tokio::try_join!(biased;
+                copy(tx, &statement, rows.slice(0, &run)),
+                tx.batch_execute(&shape.merge)
+            )?;
         }
     }
     for (i, child) in shape.children.iter().enumerate() {
         let body = rows.slice(i + 1, &run);
         if !body.is_empty() {
-            copy(tx, &child.copy_in, body).await?;
+            let statement = tx.prepare_cached(&child.copy_in).await?;
+            copy(tx, &statement, body).await?;
         }
     }
     Ok(())

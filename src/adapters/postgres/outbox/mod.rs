@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Pool, Transaction};
-use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Statement};
 
 use super::book::storable;
 use super::names::ident;
@@ -28,14 +28,11 @@ pub(super) use trigger::OURS;
 
 /// Marks a transaction as our own forward work, and refuses it once customers write here: a change of the old side must
 /// never overwrite one of theirs, not even from a process that was away when they were let in.
-pub(super) async fn ours(tx: &Transaction<'_>, on: &str, rows: bool) -> Result<(), Failure> {
-    tx.batch_execute(&format!("{OURS}; SELECT pg_advisory_xact_lock_shared({THAW})")).await?;
-    if !rows {
-        return Ok(());
-    }
-    let sql = "SELECT EXISTS (SELECT FROM cutover.stream WHERE table_id = 'cutover:let-in')";
-    let statement = tx.prepare_cached(sql).await?;
-    if tx.query_one(&statement, &[]).await?.try_get(0)? {
+pub(super) async fn ours(tx: &Transaction<'_>, let_in: &Statement, on: &str, rows: bool) -> Result<(), Failure> {
+    let mark = format!("{OURS}; SELECT pg_advisory_xact_lock_shared({THAW})");
+    // The second is read once the first has the lock.
+    let (_, let_in) = tokio::try_join!(biased; tx.batch_execute(&mark), tx.query_one(let_in, &[]))?;
+    if rows && let_in.try_get(0)? {
         let came_back = "customers were let in on the new side";
         return Err(PortError::new(ErrorKind::Conflict, "apply changes to", on, came_back)
             .advise("changes of the old side are only watched from now on")
@@ -43,6 +40,9 @@ pub(super) async fn ours(tx: &Transaction<'_>, on: &str, rows: bool) -> Result<(
     }
     Ok(())
 }
+
+/// Whether customers were let in, for [`ours`].
+pub(super) const LET_IN: &str = "SELECT EXISTS (SELECT FROM cutover.stream WHERE table_id = 'cutover:let-in')";
 
 /// Held shared by forward work and alone by whoever lets customers in: no forward transaction is under way then.
 pub(super) const THAW: i64 = 7_162_838_422;
