@@ -92,6 +92,12 @@ impl Estimate {
     }
 }
 
+/// Seconds a small PostgreSQL takes for these items and bytes with its indexes in place, whatever the source gives.
+#[must_use]
+pub fn target_seconds(items: f64, bytes: f64) -> f64 {
+    (items / TARGET_ROWS).max(bytes / TARGET_BYTES)
+}
+
 /// Estimates a load. `None` for a table of which nothing is known, or that is empty.
 #[must_use]
 pub fn estimate(known: &Known) -> Option<Estimate> {
@@ -103,7 +109,7 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
     let per_byte = if known.consistent { 1.0 } else { 0.5 } / UNIT;
     let partitions = (bytes / PARTITION_BYTES).ceil().max(1.0);
     let candidates = [
-        (Bound::Target, (items / TARGET_ROWS).max(bytes / TARGET_BYTES)),
+        (Bound::Target, target_seconds(items, bytes)),
         (Bound::Workers, bytes / (WORKER_BYTES * f64::from(known.workers.max(1)))),
         (Bound::Partitions, bytes * per_byte / (PARTITION_UNITS * partitions)),
         (Bound::Quota, bytes * per_byte / TABLE_UNITS),

@@ -22,6 +22,16 @@ pub struct Captured {
     pub since: At,
     /// The states the row had, oldest first; the present one is the last.
     pub states: Vec<Option<Family>>,
+    /// The record each of the states began with; 0 for the oldest.
+    pub from: Vec<i64>,
+}
+
+impl Captured {
+    /// Which of the states the row was in after this record.
+    #[must_use]
+    pub fn state_after(&self, record: i64) -> Option<usize> {
+        self.from.iter().rposition(|from| *from <= record)
+    }
 }
 
 /// An item as a carrier is about to leave it.

@@ -110,16 +110,15 @@ async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise
             _ => tx.batch_execute(&shape.stage).await.map_err(Failure::Statement),
         }
     };
+    // Done in this order and sent without waiting for answers: each would be a way there and back. A COPY is never sent
+    // behind a statement that may still fail: the driver would take the answers after it for those of the next one.
+    tokio::try_join!(biased; ours, fenced, stage)?;
     let mut applied = if piecewise {
-        tokio::try_join!(biased; ours, fenced, stage)?;
         let applied = pieces(&tx, shape, work).await?;
         book(&tx, shape, work, &applied.parked).await?;
         applied
     } else {
-        // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is
-        // committed before all of them have said yes, and the first that says no is the one that is told.
-        let landed = whole(&tx, shape, work);
-        tokio::try_join!(biased; ours, fenced, stage, landed, book(&tx, shape, work, &[]))?.3
+        whole(&tx, shape, work).await?
     };
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
     book::park(&tx, &shape.id, &asked).await?;
@@ -200,15 +199,22 @@ fn behind(new: &Position, old: &Position) -> bool {
     }
 }
 
-/// Everything at once: the way it goes nearly always.
+/// Everything at once, with its bookkeeping: the way it goes nearly always.
 async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Failure> {
     let keys: Vec<&[Cell<'static>]> = work.removals.iter().map(|r| r.row_key.as_slice()).collect();
     let deleted = write::delete(tx, shape, &keys).await?;
     let keys: Vec<&[Cell<'static>]> = work.parks.iter().filter_map(|(_, key)| key.as_deref()).collect();
     write::delete(tx, shape, &keys).await?;
     let count = work.rows.len();
-    if count > 0 {
-        write::land(tx, shape, &work.rows, 0..count, Way::Merge).await?;
+    if count > 0 && shape.children.is_empty() {
+        write::stage(tx, shape, &work.rows, 0..count).await?;
+        let merge = async { tx.batch_execute(&shape.merge).await.map_err(Failure::Statement) };
+        tokio::try_join!(biased; merge, book(tx, shape, work, &[]))?;
+    } else {
+        if count > 0 {
+            write::land(tx, shape, &work.rows, 0..count, Way::Merge).await?;
+        }
+        book(tx, shape, work, &[]).await?;
     }
     Ok(Applied { deleted, ..Applied::default() })
 }

@@ -54,7 +54,8 @@ impl Tries {
             Failure::Port(e) => return Err(e),
             Failure::Statement(e) | Failure::Commit(e) => e,
         };
-        if trouble::is_data(&error) && !self.piecewise {
+        // Piece by piece every answer is waited for, so what was behind it comes to light.
+        if (trouble::is_data(&error) || trouble::is_behind(&error)) && !self.piecewise {
             self.piecewise = true;
         } else if trouble::is_collision(&error) && self.collisions < COLLISIONS {
             // Let the other one finish; which one waits longer is left to chance.

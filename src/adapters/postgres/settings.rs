@@ -58,7 +58,8 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// What every connection is set to. Loads and scans lift the statement limit for their transaction.
 /// Durable means durable: a server that acknowledges before the disk is told not to.
-const SESSION: &str = "SET statement_timeout = '60s'; SET lock_timeout = '15s'; \
+/// A second statement must see what was committed while the first waited for a lock.
+const SESSION: &str = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '60s'; SET lock_timeout = '15s'; \
      SET idle_in_transaction_session_timeout = '120s'; SET timezone = 'UTC'; SET client_min_messages = 'warning'; \
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 

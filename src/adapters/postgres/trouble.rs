@@ -2,7 +2,7 @@
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::ports::{ErrorKind, PortError};
@@ -19,6 +19,11 @@ pub(super) fn is_data(error: &Error) -> bool {
 /// Whether the same transaction may well succeed when it is run again.
 pub(super) fn is_collision(error: &Error) -> bool {
     error.as_db_error().is_some_and(|db| matches!(db.code().code(), "40001" | "40P01"))
+}
+
+/// Whether a statement was refused because one before it had failed: the answer that says why was overtaken.
+pub(super) fn is_behind(error: &Error) -> bool {
+    error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
 }
 
 /// Whether a commit that failed this way may have happened all the same.

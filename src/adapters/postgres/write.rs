@@ -39,6 +39,12 @@ async fn copy(tx: &Transaction<'_>, statement: &Statement, mut body: Bytes) -> R
     sink.finish().await
 }
 
+/// Sends a run of rows into the staging table.
+pub(super) async fn stage(tx: &Transaction<'_>, shape: &Shape, rows: &Rows, run: Range<usize>) -> Result<u64, Error> {
+    let statement = tx.prepare_cached(&shape.stage_copy).await?;
+    copy(tx, &statement, rows.slice(0, &run)).await
+}
+
 /// Lands a run of rows with their children.
 pub(super) async fn land(
     tx: &Transaction<'_>,
@@ -53,12 +59,8 @@ pub(super) async fn land(
             copy(tx, &statement, rows.slice(0, &run)).await?;
         }
         Way::Merge => {
-            let statement = tx.prepare_cached(&shape.stage_copy).await?;
-            // The second is sent behind the first without waiting for its answer.
-            tokio::try_join!(biased;
-                copy(tx, &statement, rows.slice(0, &run)),
-                tx.batch_execute(&shape.merge)
-            )?;
+            stage(tx, shape, rows, run.clone()).await?;
+            tx.batch_execute(&shape.merge).await?;
         }
     }
     for (i, child) in shape.children.iter().enumerate() {

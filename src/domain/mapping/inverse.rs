@@ -243,9 +243,10 @@ impl Inverse {
     /// Works out what is to be done to the item of a key.
     ///
     /// `known` are the states the row has had since it was last carried, oldest first, the present one last. `item` is
-    /// what stands there now: it was written by nobody else when it is as it was last carried, or as it should be. A
-    /// state in between counts only when `begun`: a carrier wrote this item and died before its records were cleared.
-    /// Without that, a customer who deleted it would look like a row that was deleted and made anew.
+    /// what stands there now: it was written by nobody else when it is as it was last carried, or as it should be. Of
+    /// the states in between only the one that was `begun` counts: a carrier carried it into this very item and died
+    /// before its records were cleared. Without that, a customer who deleted it would look like a row that was deleted
+    /// and made anew.
     ///
     /// # Errors
     /// The column whose value no attribute can hold.
@@ -254,7 +255,7 @@ impl Inverse {
         key: &[Cell<'_>],
         known: &[Option<Family>],
         item: Option<&Item<'static>>,
-        begun: bool,
+        begun: Option<usize>,
         wins: Wins,
     ) -> Result<Carry, Misfit> {
         let key = self.key(key)?;
@@ -262,7 +263,7 @@ impl Inverse {
         let states: Vec<Option<Vec<Value>>> = known.iter().map(|s| s.as_ref().map(|f| self.of_family(f))).collect();
         let have = item.map(|item| self.of_item(item));
         let same = |state: &Option<Vec<Value>>| alike(state.as_ref(), have.as_ref());
-        let ends = |n: usize| begun || n == 0 || n + 1 == states.len();
+        let ends = |n: usize| Some(n) == begun || n == 0 || n + 1 == states.len();
         let untouched = (0..states.len()).rev().find(|n| ends(*n) && same(&states[*n]));
         let old_stays = untouched.is_none() && wins == Wins::Old;
         let lost = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
@@ -279,7 +280,7 @@ impl Inverse {
                 let (Some(have), Some(Some(present))) = (&have, states.last()) else {
                     return Ok(Carry { change: ItemChange::Nothing, clash: Clash::None });
                 };
-                let ours = if begun { &states[..] } else { &[] };
+                let ours = begun.and_then(|n| states.get(n)).and_then(Option::as_ref);
                 self.merge(key, item, family, base, (have, present), ours, (untouched.is_some(), wins))
             }
         }
@@ -293,7 +294,7 @@ impl Inverse {
         family: &Family,
         base: Option<&Vec<Value>>,
         (have, now): (&[Value], &[Value]),
-        ours: &[Option<Vec<Value>>],
+        ours: Option<&Vec<Value>>,
         (untouched, wins): (bool, Wins),
     ) -> Result<Carry, Misfit> {
         let mut clash = if untouched { Clash::None } else { Clash::Merged };
@@ -310,7 +311,7 @@ impl Inverse {
                 continue;
             }
             // What the carrier that died left here is not a customer's.
-            let left = ours.iter().skip(1).flatten().any(|state| state[i].is(have));
+            let left = ours.is_some_and(|state| state[i].is(have));
             if !left && before.is_some_and(|b| b.is(now)) {
                 continue;
             }

@@ -91,9 +91,10 @@ struct Row {
     on_new: Vec<Option<Record>>,
     /// The new side wrote the record whole and had no category for it.
     filled_in: bool,
-    /// Acknowledged by the old side since the new side's last acknowledgement, with what DynamoDB said of each. A write
-    /// of which it said nothing is not here, so nothing is excused by it.
+    /// Acknowledged by the old side since the new side's last acknowledgement, with what DynamoDB said of each.
     traces: Vec<Trace>,
+    /// Of one of them it said nothing: what is not known excuses nothing.
+    untraced: bool,
 }
 
 #[derive(Debug, Default)]
@@ -262,8 +263,7 @@ impl Oracle {
                         match found {
                             _ if row.on_new.is_empty() => {}
                             Some(Stood(before)) => row.traces.push(Trace::of(&write, before)),
-                            // The chain is broken: what came before excuses nothing any more.
-                            None => row.traces.clear(),
+                            None => row.untraced = true,
                         }
                     }
                     Side::New => {
@@ -272,7 +272,7 @@ impl Oracle {
                             row.on_new = vec![stood];
                         }
                         row.on_new.push(stands);
-                        row.traces.clear();
+                        (row.traces, row.untraced) = (Vec::new(), false);
                         row.filled_in |= fills_in(&write);
                         row.new_writes += 1;
                     }

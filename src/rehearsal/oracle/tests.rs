@@ -219,10 +219,13 @@ fn the_same_values_without_the_stores_answer_are_a_loss() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
     write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
-    // An earlier write that left no trace says nothing of the one without an answer.
+    // Writes before and after it that left no trace say nothing of the one without an answer.
     over(&oracle, &stock_at(&first, 0, 15), &first);
     write(&oracle, stock_at(&first, 0, 20), Side::Old, Outcome::Acknowledged);
-    let merged = Book { stock: first.stock + 2, updated_at: Moment(20), ..first };
+    let merged = Book { stock: first.stock + 2, updated_at: Moment(20), ..first.clone() };
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&merged)).differing[0].fields, ["stockQuantity"]);
+    let left = over(&oracle, &stock_at(&first, 0, 30), &first);
+    let merged = Book { stock: first.stock + 2, ..left };
     assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&merged)).differing[0].fields, ["stockQuantity"]);
 }
 

@@ -47,7 +47,7 @@ fn same(a: Option<&Record>, b: Option<&Record>, field: &str) -> bool {
 impl Row {
     /// Why the old side may hold the new side's last value in these fields and not `want`. `None`: it may not.
     pub(super) fn excuse(&self, want: &Record, have: &Record, fields: &[&'static str]) -> Option<Excuse> {
-        let Some(Some(carried)) = self.on_new.last() else { return None };
+        let Some(Some(carried)) = self.on_new.last().filter(|_| !self.untraced) else { return None };
         let foreign = have.differs(carried);
         let mut worst = None;
         for field in fields {
@@ -61,7 +61,7 @@ impl Row {
 
     /// The same for a record that the old side had removed, and that stands there as the new side made it.
     pub(super) fn made_again(&self, have: &Record) -> Option<Excuse> {
-        let Some(Some(carried)) = self.on_new.last() else { return None };
+        let Some(Some(carried)) = self.on_new.last().filter(|_| !self.untraced) else { return None };
         if self.traces.last()?.left.is_some() || !self.alike(have, carried) || !self.on_new.contains(&None) {
             return None;
         }

@@ -281,10 +281,9 @@ async fn one(
             true => None,
             false => taken.unfinished(&named, image_digest(item.as_ref())).await?,
         };
-        // With nothing newer to carry, what was decided is found again; to look for states in between would take a
-        // customer's value that equals an older one of ours for ours.
-        let between = begun.is_some_and(|found| found.record < record);
-        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), between, rule());
+        // Only what that carrier carried can be ours: a customer's value may well equal another state of the row.
+        let left = begun.and_then(|found| change.state_after(found.record));
+        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), left, rule());
         let Carry { change: wanted, clash } = match carry {
             Ok(carry) => carry,
             Err(misfit) => return unfit(&misfit),

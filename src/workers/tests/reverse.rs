@@ -349,8 +349,7 @@ async fn a_later_run_may_take_the_target_only_once_the_switches_are_back() {
     }
 }
 
-#[tokio::test]
-async fn a_customers_value_that_equals_an_older_one_of_ours_is_not_taken_for_ours() {
+async fn equal_to_an_older_one(late: bool) {
     let (world, crew) = let_in().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     let books = world.table("books").clone();
@@ -368,12 +367,22 @@ async fn a_customers_value_that_equals_an_older_one_of_ours_is_not_taken_for_our
     assert!(round.trouble.is_some());
     let both = world.row_of("b1", "2.00", Some("a0"));
     assert_eq!(world.wanted("books")["b1"], both, "merged, and not cleared");
-    // The next carrier meets what the first one left.
+    // The next carrier meets what the first one left, and what came late.
+    if late {
+        world.new.foreign_put(&books, world.row_of("b1", "1.00", Some("a1")));
+    }
     world.faults.lift(dies);
     assert_eq!(drained(&world).await.left, [""; 0]);
-    assert_eq!(world.wanted("books")["b1"], both);
+    assert_eq!(world.wanted("books")["b1"], world.row_of("b1", "2.00", Some(if late { "a1" } else { "a0" })));
     assert_eq!(conflicts(&world), []);
     assert_eq!(world.reverse().outbox.tally(&world.plan.tables).await.unwrap()["books"].merged, 1);
+}
+
+#[tokio::test]
+async fn a_customers_value_that_equals_an_older_one_of_ours_is_not_taken_for_ours() {
+    for late in [false, true] {
+        equal_to_an_older_one(late).await;
+    }
 }
 
 #[tokio::test]

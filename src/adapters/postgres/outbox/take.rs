@@ -256,11 +256,9 @@ pub(super) async fn read<C: GenericClient + Sync>(
 
     let all = keys.into_iter().zip(key_cells).zip(present.into_iter().zip(children));
     Ok(all
-        .map(|(((_, since, records), key), (row, children))| Captured {
-            key,
-            since,
-            states: walk_back(row, children, &records, &mut before, &mut after),
-            records: records.into_iter().map(|r| r.id).collect(),
+        .map(|(((_, since, records), key), (row, children))| {
+            let (states, from) = walk_back(row, children, &records, &mut before, &mut after);
+            Captured { key, since, states, from, records: records.into_iter().map(|r| r.id).collect() }
         })
         .collect())
 }
@@ -292,19 +290,21 @@ async fn states<C: GenericClient + Sync>(
     Ok(found)
 }
 
-/// The states a key has had, oldest first, worked out from the present one by taking the records back, newest first.
+/// The states a key has had and the record each began with, oldest first, worked out from the present one by taking the
+/// records back, newest first.
 fn walk_back(
     row: Option<OwnedRow>,
     children: Vec<Vec<OwnedRow>>,
     records: &[Record],
     before: &mut BTreeMap<i64, OwnedRow>,
     after: &mut BTreeMap<i64, OwnedRow>,
-) -> Vec<Option<Family>> {
+) -> (Vec<Option<Family>>, Vec<i64>) {
     let (mut row, mut children) = (row, children);
     let whole = |row: &Option<OwnedRow>, children: &Vec<Vec<OwnedRow>>| {
         row.as_ref().map(|row| Family { row: row.clone(), children: children.clone() })
     };
     let mut states = vec![whole(&row, &children)];
+    let mut from = vec![records.last().map_or(0, |r| r.id)];
     for (n, record) in records.iter().enumerate().rev() {
         match usize::try_from(record.part) {
             Ok(0) => row = before.remove(&record.id),
@@ -319,13 +319,17 @@ fn walk_back(
             }
             Err(_) => continue,
         }
-        if states.len() < STATES || n == 0 {
-            let state = whole(&row, &children);
-            if states.last() != Some(&state) || n == 0 {
-                states.push(state);
-            }
+        let state = whole(&row, &children);
+        let began = n.checked_sub(1).and_then(|n| records.get(n)).map_or(0, |r| r.id);
+        if n > 0 && states.last() == Some(&state) {
+            from.pop();
+            from.push(began);
+        } else if n == 0 || states.len() < STATES {
+            states.push(state);
+            from.push(began);
         }
     }
     states.reverse();
-    states
+    from.reverse();
+    (states, from)
 }

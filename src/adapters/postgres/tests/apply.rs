@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::{AUTHOR, ISBN, Place, TITLE, book, delete, key_json, key_of, text, upsert, uuid_of, with};
-use crate::domain::mapping::{Misfit, MisfitReason as R};
+use crate::domain::mapping::{Mapped, Misfit, MisfitReason as R};
+use crate::domain::plan::Table;
 use crate::domain::value::Cell;
 use crate::ports::{ChangeBatch, ErrorKind, ParkedRow, Position, RowChange, Target as _};
 
 fn rows(rows: Vec<RowChange>) -> ChangeBatch {
     ChangeBatch { rows, ..ChangeBatch::default() }
+}
+
+/// A book of a table without children.
+fn bare(n: u32, title: &str) -> Mapped<'static> {
+    Mapped { children: Vec::new(), ..book(n, title, &[]) }
 }
 
 fn at(shard: &str, position: &str) -> BTreeMap<String, Position> {
@@ -198,4 +204,52 @@ async fn a_batch_that_dies_leaves_neither_rows_nor_positions() {
     assert_eq!(place.target.positions(&table).await.unwrap().unwrap().1["s1"], Some(Position("1".into())));
     place.sql.batch_execute("DROP TRIGGER no ON cutover.marker").await.unwrap();
     assert_eq!(place.target.apply(&table, batch).await.unwrap().upserted, 1);
+}
+
+#[tokio::test]
+async fn a_batch_whose_fence_is_refused_leaves_its_connection_as_it_was() {
+    let (place, table) = Place::with_books().await;
+    // Without children the merge and the bookkeeping are sent together.
+    let table = Table { children: Vec::new(), ..table };
+    place.target.start_positions(&table, "arn:1", &at("s1", "1")).await.unwrap();
+    let batch = |n: u32| ChangeBatch {
+        rows: vec![upsert(bare(n, "x"))],
+        positions: at("s1", &n.to_string()),
+        ..ChangeBatch::default()
+    };
+    place.target.apply(&table, batch(2)).await.unwrap();
+    // Somebody holds the stream's row until the server gives up waiting for it.
+    place.sql.batch_execute("BEGIN; SELECT FROM cutover.stream FOR UPDATE").await.unwrap();
+    let cancel = async {
+        let waiting = "SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while place.number(waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (refused, ()) = tokio::join!(place.target.apply(&table, batch(3)), cancel);
+    assert!(refused.unwrap_err().came_back.contains("57014"));
+    place.sql.batch_execute("COMMIT").await.unwrap();
+    for n in 3..9 {
+        assert_eq!(place.target.apply(&table, batch(n)).await.unwrap().upserted, 1, "{n}");
+    }
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 7);
+}
+
+#[tokio::test]
+async fn a_merge_that_is_refused_parks_what_is_refused_and_nothing_else() {
+    let (place, table) = Place::with_books().await;
+    let table = Table { children: Vec::new(), ..table };
+    place.target.start_positions(&table, "arn:1", &at("s1", "1")).await.unwrap();
+    let twin = |n: u32| with(bare(n, "twin"), ISBN, text("978-0"));
+    let batch = ChangeBatch {
+        rows: vec![upsert(twin(1)), upsert(bare(2, "fine")), upsert(twin(3))],
+        positions: at("s1", "2"),
+        ..ChangeBatch::default()
+    };
+    let applied = place.target.apply(&table, batch).await.unwrap();
+    assert_eq!((applied.upserted, applied.parked.len()), (2, 1));
+    assert_eq!(applied.parked[0].misfit.reason, R::DuplicateUnique);
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 2);
+    assert_eq!(place.target.positions(&table).await.unwrap().unwrap().1["s1"], Some(Position("2".into())));
 }

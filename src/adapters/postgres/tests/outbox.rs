@@ -198,7 +198,9 @@ async fn every_state_of_a_row_and_its_children_is_known() {
     place.sql.batch_execute(&sql).await.unwrap();
     let changes = carried(&place, &table).await;
     assert_eq!(changes.len(), 1, "a change of a child is a change of its parent");
-    let states = &changes[0].states;
+    let (states, from) = (&changes[0].states, &changes[0].from);
+    assert_eq!((from.len(), from[0], from.is_sorted()), (states.len(), 0, true));
+    assert_eq!(changes[0].state_after(*changes[0].records.last().unwrap()), Some(states.len() - 1));
     let (first, last) = (&states[0], &states[states.len() - 1]);
     assert_eq!((title(first), tags(first).len()), (Some("one".to_owned()), 2));
     assert!(tags(first).contains(&"x".to_owned()) && tags(first).contains(&"y".to_owned()));
@@ -254,6 +256,8 @@ async fn what_is_given_back_is_taken_again_and_only_one_carries() {
     let taken = place.target.take(&table, 100).await.unwrap().unwrap();
     let one = taken.changes().iter().find(|c| c.key == vec![Cell::Uuid(uuid_of(1))]).unwrap().clone();
     assert_eq!(one.states.iter().map(title).collect::<Vec<_>>(), ["one", "a", "a2"].map(|t| Some(t.to_owned())));
+    assert_eq!(one.from, [0, one.records[0], one.records[1]]);
+    assert_eq!([0, 1].map(|n| one.state_after(one.records[n])), [Some(1), Some(2)]);
     assert!(!taken.went_back());
     place.target.go_back().await.unwrap();
     // Only one of the two is carried.

@@ -184,7 +184,7 @@ proptest! {
     fn an_item_that_came_there_comes_back_with_every_attribute_that_columns_carry(original in any_item()) {
         let there = family(&original);
         let inverse = inverse(std::slice::from_ref(&original));
-        let carry = inverse.carry(&key(&there), &[None, Some(there.clone())], None, false, Wins::New).unwrap();
+        let carry = inverse.carry(&key(&there), &[None, Some(there.clone())], None, None, Wins::New).unwrap();
         prop_assert_eq!(carry.clash, Clash::None);
         let back = after(&carry, None).unwrap();
         prop_assert_eq!(family(&back), there.clone());
@@ -193,7 +193,7 @@ proptest! {
             prop_assert_eq!(one(&back), one(&original), "{}", name);
         }
         // Carried once more there is nothing to do.
-        let again = inverse.carry(&key(&there), &[None, Some(there.clone())], Some(&back), false, Wins::New).unwrap();
+        let again = inverse.carry(&key(&there), &[None, Some(there.clone())], Some(&back), None, Wins::New).unwrap();
         prop_assert_eq!(again, Carry { change: ItemChange::Nothing, clash: Clash::None });
     }
 
@@ -202,7 +202,7 @@ proptest! {
         let (base, now) = (family(&before), family(&then));
         let inverse = inverse(&[before.clone(), then]);
         let known = [Some(base), Some(now.clone())];
-        let carry = inverse.carry(&key(&now), &known, Some(&before), false, Wins::New).unwrap();
+        let carry = inverse.carry(&key(&now), &known, Some(&before), None, Wins::New).unwrap();
         prop_assert_eq!(carry.clash, Clash::None);
         let back = after(&carry, Some(&before)).unwrap();
         prop_assert_eq!(back.get("unmapped"), before.get("unmapped"));
@@ -210,7 +210,7 @@ proptest! {
         // A part that disagrees with its whole cannot both be: the whole is believed.
         let blank = |f: &Family| { let mut f = f.clone(); f.row[9] = Cell::Null; f };
         prop_assert_eq!(blank(&again), blank(&now));
-        let again = inverse.carry(&key(&now), &known, Some(&back), false, Wins::Old).unwrap();
+        let again = inverse.carry(&key(&now), &known, Some(&back), None, Wins::Old).unwrap();
         prop_assert_eq!(again.clash, Clash::None);
         prop_assert_eq!(again.change, ItemChange::Nothing);
     }
@@ -221,7 +221,7 @@ fn only_what_the_new_side_changed_is_written_and_only_over_what_was_read() {
     let before = item(vec![("name", s("a")), ("price", n("1")), ("unmapped", s("x"))]);
     let then = item(vec![("name", s("a")), ("price", n("2"))]);
     let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), false, Wins::New).unwrap();
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
     let ItemChange::Write(write) = carry.change else { panic!("{carry:?}") };
     assert_eq!(write.set, [("price".to_owned(), n("2"))]);
     assert!(write.remove.is_empty() && write.exists);
@@ -233,7 +233,7 @@ fn a_default_that_was_never_written_stays_unwritten() {
     let before = item(vec![("name", s("a"))]);
     let then = item(vec![("name", s("b"))]);
     let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), false, Wins::New).unwrap();
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
     assert_eq!(after(&carry, Some(&before)).unwrap().get("category"), None);
 }
 
@@ -244,7 +244,7 @@ fn both_sides_keep_what_they_changed_in_different_fields() {
     let new = item(vec![("price", n("2")), ("stock", n("5"))]);
     for wins in [Wins::New, Wins::Old] {
         let known = [Some(family(&before)), Some(family(&new))];
-        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), false, wins).unwrap();
+        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), None, wins).unwrap();
         assert_eq!(carry.clash, Clash::Merged);
         let back = after(&carry, Some(&old)).unwrap();
         assert_eq!((back.get("price"), back.get("stock")), (Some(&n("2")), Some(&n("4"))));
@@ -258,7 +258,7 @@ fn a_field_that_both_changed_goes_by_the_rule() {
     let new = item(vec![("price", n("2"))]);
     let known = [Some(family(&before)), Some(family(&new))];
     for (wins, clash, price) in [(Wins::New, Clash::NewWon, "2"), (Wins::Old, Clash::OldWon, "3")] {
-        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), false, wins).unwrap();
+        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), None, wins).unwrap();
         assert_eq!(carry.clash, clash);
         assert_eq!(after(&carry, Some(&old)).unwrap().get("price"), Some(&n(price)));
     }
@@ -272,9 +272,9 @@ fn a_value_that_stays_takes_no_part_of_the_other() {
     let inverse = inverse(std::slice::from_ref(&base));
     let known = [Some(family(&base)), Some(family(&new))];
     // The old side's customer moved within the city, the new side's to another one.
-    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), false, Wins::Old).unwrap();
+    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), None, Wins::Old).unwrap();
     assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(old.clone()), Clash::OldWon));
-    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), false, Wins::New).unwrap();
+    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), None, Wins::New).unwrap();
     assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(new), Clash::NewWon));
 }
 
@@ -283,7 +283,7 @@ fn a_state_of_our_own_in_between_is_no_conflict() {
     let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
     let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
     // Killed after the second state was written and before it was noted.
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[1]), true, Wins::Old).unwrap();
+    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[1]), Some(1), Wins::Old).unwrap();
     assert_eq!(carry.clash, Clash::None);
     assert_eq!(after(&carry, Some(&states[1])).unwrap().get("price"), Some(&n("3")));
 }
@@ -294,13 +294,13 @@ fn a_state_in_between_that_no_carrier_wrote_is_a_customers() {
     let made_anew = [Some(family(&states[0])), None, Some(family(&states[2]))];
     let key = key(&family(&states[0]));
     // Deleted by a customer of the old side, not by us.
-    let gone = inverse(&[]).carry(&key, &made_anew, None, false, Wins::Old).unwrap();
+    let gone = inverse(&[]).carry(&key, &made_anew, None, None, Wins::Old).unwrap();
     assert_eq!(gone, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
-    let ours = inverse(&[]).carry(&key, &made_anew, None, true, Wins::Old).unwrap();
+    let ours = inverse(&[]).carry(&key, &made_anew, None, Some(1), Wins::Old).unwrap();
     let back = after(&ours, None).unwrap();
     assert_eq!((back.get("price"), ours.clash), (Some(&n("3")), Clash::None));
     let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    let kept = inverse(&[]).carry(&key, &known, Some(&states[1]), false, Wins::Old).unwrap();
+    let kept = inverse(&[]).carry(&key, &known, Some(&states[1]), None, Wins::Old).unwrap();
     assert_eq!(kept, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
 }
 
@@ -310,10 +310,27 @@ fn what_a_carrier_merged_before_it_died_is_not_taken_for_a_customers() {
     let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
     // A customer of the old side had named it; the carrier wrote the second state's price into that.
     let merged = item(vec![("name", s("theirs")), ("price", n("2")), ("stock", n("5"))]);
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&merged), true, Wins::Old).unwrap();
+    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&merged), Some(1), Wins::Old).unwrap();
     let back = after(&carry, Some(&merged)).unwrap();
     let fields = ["name", "price", "stock"].map(|name| back.get(name).cloned());
     assert_eq!((fields, carry.clash), ([Some(s("theirs")), Some(n("1")), Some(n("6"))], Clash::Merged));
+}
+
+#[test]
+fn a_customers_value_that_equals_another_state_than_the_one_carried_is_a_customers() {
+    let states = [("1", "5"), ("2", "5"), ("1", "6"), ("1", "7")];
+    let states = states.map(|(p, c)| item(vec![("price", n(p)), ("stock", n(c))]));
+    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
+    // The price is the customer's; a carrier merged the third state into it and died, and a fourth came since.
+    let merged = item(vec![("price", n("2")), ("stock", n("6"))]);
+    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&merged), Some(2), Wins::Old).unwrap();
+    let back = after(&carry, Some(&merged)).unwrap();
+    assert_eq!(["price", "stock"].map(|name| back.get(name).cloned()), [Some(n("2")), Some(n("7"))]);
+    // One that came after what the carrier took is not its either.
+    let states = ["1", "2", "3", "4"].map(|p| item(vec![("price", n(p))]));
+    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
+    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[2]), Some(1), Wins::Old).unwrap();
+    assert_eq!(carry, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
 }
 
 #[test]
@@ -322,13 +339,13 @@ fn deletes_travel_unless_the_old_side_wrote_since() {
     let old = item(vec![("price", n("3"))]);
     let known = [Some(family(&before)), None];
     let key = key(&family(&before));
-    let gone = inverse(&[]).carry(&key, &known, Some(&before), false, Wins::Old).unwrap();
+    let gone = inverse(&[]).carry(&key, &known, Some(&before), None, Wins::Old).unwrap();
     assert_eq!((after(&gone, Some(&before)), gone.clash), (None, Clash::None));
-    let gone = inverse(&[]).carry(&key, &known, Some(&old), false, Wins::New).unwrap();
+    let gone = inverse(&[]).carry(&key, &known, Some(&old), None, Wins::New).unwrap();
     assert_eq!((after(&gone, Some(&old)), gone.clash), (None, Clash::NewWon));
-    let kept = inverse(&[]).carry(&key, &known, Some(&old), false, Wins::Old).unwrap();
+    let kept = inverse(&[]).carry(&key, &known, Some(&old), None, Wins::Old).unwrap();
     assert_eq!((after(&kept, Some(&old)), kept.clash), (Some(old), Clash::OldWon));
-    let nothing = inverse(&[]).carry(&key, &known, None, false, Wins::Old).unwrap();
+    let nothing = inverse(&[]).carry(&key, &known, None, None, Wins::Old).unwrap();
     assert_eq!(nothing, Carry { change: ItemChange::Nothing, clash: Clash::None });
 }
 
@@ -340,7 +357,7 @@ fn lines_that_stay_keep_what_no_column_carries() {
     let before = item(vec![("lines", Attr::List(vec![line("b1", 1, "one"), line("b2", 2, "two")]))]);
     let then = item(vec![("lines", Attr::List(vec![line("b2", 3, ""), line("b1", 1, ""), line("b9", 9, "")]))]);
     let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), false, Wins::New).unwrap();
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
     let back = after(&carry, Some(&before)).unwrap();
     let Some(Attr::List(lines)) = back.get("lines") else { panic!("no list") };
     let title = |i: usize| match &lines[i] {
@@ -366,6 +383,6 @@ fn a_mapping_without_an_inverse_is_named() {
 fn a_value_that_no_attribute_holds_is_named_by_its_column() {
     let mut now = family(&item(vec![]));
     now.row[4] = Cell::Numeric("1".repeat(40).into());
-    let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, false, Wins::New).unwrap_err();
+    let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, None, Wins::New).unwrap_err();
     assert_eq!((refused.column.as_str(), refused.reason), ("price", MisfitReason::NumberRange));
 }

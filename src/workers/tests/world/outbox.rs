@@ -159,6 +159,7 @@ impl Outbox for NewStore {
                             records: vec![record.id],
                             since: record.at,
                             states: vec![family(before.clone())],
+                            from: Vec::new(),
                         }),
                     }
                 }
@@ -166,6 +167,7 @@ impl Outbox for NewStore {
         }
         for change in &mut taken.changes {
             change.states.push(family(rows.get(&text(&change.key)).cloned()));
+            change.from = std::iter::once(0).chain(change.records.iter().copied()).collect();
         }
         Ok(Some(Box::new(taken)))
     }
