@@ -278,7 +278,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N")]
     pub rows: Option<u64>,
     /// Runs; medians are printed.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// As JSON, every run with its figures.
     #[arg(long)]

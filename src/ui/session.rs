@@ -56,6 +56,8 @@ pub struct Session {
     /// What the run was when it was last looked at: its status, and the step that waited.
     seen: Option<(RunStatus, Option<(String, Need)>)>,
     last_bell: Option<Instant>,
+    /// The message that asks for a decision; it goes with the question.
+    asked: Option<String>,
     /// Until then the topmost box ignores keys, on the clock of the state.
     deaf_until: Option<u64>,
     boxes: u64,
@@ -82,6 +84,7 @@ impl Session {
             held: None,
             seen: None,
             last_bell: None,
+            asked: None,
             deaf_until: None,
             boxes: 0,
             panes: focusable(layout_of(Rect::new(0, 0, 80, 24))),

@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 use super::action::{Action, availability, key_label};
 use super::canvas::{Canvas, Line, fit};
 use super::layout::Layout;
+use super::modal::rollback_key;
 use super::state::ViewState;
 use super::theme::{Theme, Tone};
 use crate::domain::at::hms;
@@ -244,7 +245,9 @@ pub(super) fn banner(snapshot: &Snapshot, state: &ViewState, width: usize) -> Op
     let back = &snapshot.rollback;
     let under_way = matches!(snapshot.status, RunStatus::RollingBack | RunStatus::RolledBack);
     if let Some(ms) = state.armed_ms() {
-        let key = key_label(Action::Rollback, state);
+        // In a box that takes text the letter would be typed.
+        let (first, key) = rollback_key(state);
+        let key = format!("{first}{key}");
         let seconds = ms.div_ceil(1000);
         if let Err(why) = availability(Action::Rollback, snapshot, state) {
             return Some(fit(&format!("!! ROLLBACK NOT POSSIBLE HERE: {why}"), width));
@@ -278,6 +281,7 @@ pub(super) fn banner(snapshot: &Snapshot, state: &ViewState, width: usize) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::state::{Button, Modal};
 
     fn lamp(word: &str, text: &str, health: Health) -> Lamp {
         Lamp { word: word.into(), text: text.into(), health }
@@ -327,6 +331,15 @@ mod tests {
         assert!(banner(&snapshot, &state, 80).unwrap().contains("12 WRITES STAY BEHIND"));
         snapshot.rollback.at_risk = None;
         assert!(banner(&snapshot, &state, 80).unwrap().contains("AT RISK: ?"));
+        let word = Modal::Confirm {
+            step: "freeze".into(),
+            word: Some("orders".into()),
+            typed: String::new(),
+            button: Button::Cancel,
+            drawn_ms: None,
+        };
+        let typing = ViewState { modals: vec![word], ..state.clone() };
+        assert!(banner(&snapshot, &typing, 120).unwrap().contains("press Ctrl-R again"), "a letter would be typed");
         let late = ViewState { clock_ms: 4_000, ..state };
         assert_eq!(banner(&snapshot, &late, 80), None);
     }

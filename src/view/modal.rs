@@ -304,9 +304,17 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
 
 /// `R R at any time: `, or where a word is typed, and a letter is text, the key that works there.
 fn rollback_presses(state: &ViewState) -> String {
-    let key = if takes_text(state) { chord_label(Action::Rollback, state) } else { key_label(Action::Rollback, state) };
-    let first = if takes_text(state) && key.chars().count() == 1 { "Esc, then " } else { "" };
+    let (first, key) = rollback_key(state);
     format!("{first}{key} {key} at any time: ")
+}
+
+/// The key that rolls back where the person is now, and what must come before it.
+pub(super) fn rollback_key(state: &ViewState) -> (&'static str, String) {
+    if !takes_text(state) {
+        return ("", key_label(Action::Rollback, state));
+    }
+    let key = chord_label(Action::Rollback, state);
+    (if key.chars().count() == 1 { "Esc, then " } else { "" }, key)
 }
 
 fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons, width: usize) -> Line {

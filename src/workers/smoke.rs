@@ -17,7 +17,7 @@ const AT_MOST: u32 = 25;
 pub async fn perform(crew: &Arc<Crew>, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
         let probe = crew.plan.probe(id).ok_or_else(|| world(format!("no probe {id}"), "mend the plan"))?;
-        let (mut row, mut worst, mut last) = (0, 0, None);
+        let (mut row, mut worst, mut last) = (0, 0, String::new());
         for _ in 0..AT_MOST {
             let result = crew.ports.probes.probe(probe).await;
             if result.verdict == Verdict::Served {
@@ -29,12 +29,15 @@ pub async fn perform(crew: &Arc<Crew>, ids: &[String]) -> Result<Vec<Evidence>, 
                 }
             } else {
                 (row, worst) = (0, 0);
-                last = Some(result.verdict);
+                last = match result.verdict {
+                    Verdict::Failed(how) => how,
+                    _ => "refused".to_owned(),
+                };
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Err(too_late(
-            format!("probe {id} was not served {IN_A_ROW} times in a row: {last:?}"),
+            format!("probe {id} was not served {IN_A_ROW} times in a row, last: {last}"),
             format!("look at {} on the side that serves it", probe.url),
         ))
     });

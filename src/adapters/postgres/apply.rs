@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::{Object, Pool, Transaction};
 use tokio_postgres::{Error, Statement};
 
 use super::retry::{self, Failure, Tries};
@@ -70,10 +70,17 @@ pub(super) async fn apply(
     batch: ChangeBatch,
     epoch: Option<i64>,
 ) -> PortResult<Applied> {
-    let work = Work { epoch, ..Work::new(table, shape, batch) };
+    // Rows are encoded while the pool asks whether the connection still stands.
+    let encoded = async { Work { epoch, ..Work::new(table, shape, batch) } };
+    let (client, work) = tokio::join!(biased; retry::client(pool, place), encoded);
+    let mut first = Some(client?);
     let mut tries = Tries::default();
     loop {
-        match attempt(pool, place, shape, &work, tries.piecewise).await {
+        let client = match first.take() {
+            Some(client) => client,
+            None => retry::client(pool, place).await?,
+        };
+        match attempt(client, shape, &work, tries.piecewise).await {
             Ok(applied) => return Ok(applied),
             Err(failure) => tries.after(failure, "apply changes to", &shape.main.name).await?,
         }
@@ -97,8 +104,7 @@ impl Ready {
     }
 }
 
-async fn attempt(pool: &Pool, place: &str, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
-    let mut client = retry::client(pool, place).await?;
+async fn attempt(mut client: Object, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
     let tx = client.transaction().await?;
     let ready = Ready::of(&tx).await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;

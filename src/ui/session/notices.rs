@@ -49,6 +49,11 @@ impl Session {
         let next = key_label(Action::Next, &self.state);
         let quit = key_label(Action::Quit, &self.state);
         let mut rings = false;
+        if waits != old_waits
+            && let Some(asked) = self.asked.take()
+        {
+            self.state.toasts.retain(|t| t.text != asked);
+        }
         if let Some((_, need)) = waits.filter(|w| old_waits.as_ref() != Some(w)) {
             rings = true;
             let title = current.map_or("", |s| s.title.as_str());
@@ -56,7 +61,9 @@ impl Session {
                 Need::Decision => {
                     let failed = current.is_some_and(|s| s.status == StepStatus::Failed);
                     let how = if failed { "failed" } else { "is unknown" };
-                    self.say(Level::Error, &format!("{title} {how}: {next} to decide"), now);
+                    let text = format!("{title} {how}: {next} to decide");
+                    self.say(Level::Error, &text, now);
+                    self.asked = Some(text);
                 }
                 Need::Second => self.say(Level::Warn, &format!("{title} waits for a second person"), now),
                 Need::Key | Need::Word(_) => self.say(Level::Warn, &format!("{title} waits for you: {next}"), now),

@@ -190,6 +190,19 @@ fn a_decision_can_retry_skip_or_roll_back() {
 }
 
 #[test]
+fn a_message_that_asks_goes_when_nothing_is_asked_any_more() {
+    let mut seat = Seat::at(running());
+    seat.session.saw(&running(), seat.now);
+    seat.session.saw(&held(Need::Decision), seat.now);
+    assert!(seat.toast().ends_with("to decide"), "{}", seat.toast());
+    seat.wait(60_000);
+    assert!(seat.toast().ends_with("to decide"), "it stays as long as it is asked");
+    let back = Snapshot { status: RunStatus::RollingBack, ..running() };
+    seat.session.saw(&back, seat.now);
+    assert!(!seat.session.state.toasts.iter().any(|t| t.text.ends_with("to decide")));
+}
+
+#[test]
 fn leaving_asks_while_a_run_is_active() {
     let mut seat = Seat::at(running());
     assert_eq!(seat.tap("q"), []);
