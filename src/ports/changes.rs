@@ -1,5 +1,7 @@
 //! Where changes come from: sharded, ordered per key, with lineage.
 
+use std::cmp::Ordering;
+
 use async_trait::async_trait;
 
 use super::error::PortResult;
@@ -30,6 +32,19 @@ pub struct Shard {
 /// A place in a shard: a sequence number as the store writes it. Compared numerically, never as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position(pub String);
+
+impl Position {
+    /// Which of two comes first. `None` where one is no sequence number: other text is not compared.
+    #[must_use]
+    pub fn order(&self, other: &Self) -> Option<Ordering> {
+        let digits = |p: &'_ str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit());
+        if !digits(&self.0) || !digits(&other.0) {
+            return None;
+        }
+        let (a, b) = (self.0.trim_start_matches('0'), other.0.trim_start_matches('0'));
+        Some(a.len().cmp(&b.len()).then_with(|| a.cmp(b)))
+    }
+}
 
 /// Where to start reading a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,4 +111,21 @@ pub trait Changes: Send + Sync {
 
     /// Reads on. `Expired` when the iterator is too old: get another after the last position.
     async fn read(&self, iterator: &str) -> PortResult<Batch>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_compared_as_numbers() {
+        let order = |a: &str, b: &str| Position(a.into()).order(&Position(b.into()));
+        assert_eq!(order("99", "100"), Some(Ordering::Less));
+        assert_eq!(order("000000000000000000000099", "100"), Some(Ordering::Less));
+        assert_eq!(order("0100", "100"), Some(Ordering::Equal));
+        assert_eq!(order("101", "100"), Some(Ordering::Greater));
+        assert_eq!(order("49000000000000000000000000000000000000000001", "9"), Some(Ordering::Greater));
+        assert_eq!(order("oldest@17", "100"), None);
+        assert_eq!(order("100", ""), None);
+    }
 }

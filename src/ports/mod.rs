@@ -7,6 +7,7 @@ mod changes;
 mod clock;
 mod error;
 mod facts;
+mod lanes;
 mod metrics;
 mod probe;
 mod reverse;
@@ -18,6 +19,7 @@ pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard,
 pub use clock::Clock;
 pub use error::{ErrorKind, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
+pub use lanes::{Ahead, Hold, Standing};
 pub use metrics::Metrics;
 pub use probe::{ProbeResult, Probes, Verdict};
 pub use reverse::{

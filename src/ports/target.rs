@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::changes::Position;
 use super::error::PortResult;
+use super::lanes::{Hold, Standing};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -107,6 +108,17 @@ pub enum RowChange {
     Park(ParkedRow),
 }
 
+impl RowChange {
+    /// Whose change it is.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Upsert { key, .. } | Self::Delete { key, .. } => key,
+            Self::Park(parked) => &parked.key,
+        }
+    }
+}
+
 /// Changes applied together with the positions they reach.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChangeBatch {
@@ -120,6 +132,9 @@ pub struct ChangeBatch {
     pub markers: Vec<String>,
     /// Rows removed by TTL in this batch.
     pub expired: u64,
+    /// The follower's right to move positions, and the lanes its rows may land in. Without it nothing is known of who
+    /// else follows, and everything is one transaction.
+    pub hold: Option<Hold>,
 }
 
 /// What applying a batch did.
@@ -213,7 +228,15 @@ pub trait Target: Send + Sync {
     #[allow(clippy::type_complexity)]
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
 
-    /// Applies changes and positions in one transaction. The writer of follow, repair and retry.
+    /// Takes up following where the target says it stands: waits until everything that another process, or an earlier
+    /// try of this one, has sent is done or undone, and refuses what they send from now on. What is stored of lanes in
+    /// another number is forgotten. `None` before following began; `Conflict` when somebody else has taken the lease.
+    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>>;
+
+    /// Applies changes and positions: the writer of follow, repair and retry. In one transaction, or, when the batch
+    /// has a hold with lanes and is large, in one transaction a lane with how far the lane has come, and the positions in
+    /// one after all of them. Positions never run ahead of rows; a lane that ended before the call failed is
+    /// [`Standing::ahead`] at the next [`Target::take_up`].
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
 
     /// When a marker was applied, by our clock at apply time; `None` if it has not been.

@@ -40,7 +40,7 @@ fn plan() -> Plan {
         gates: Vec::new(),
         steps: vec![step("first", 0), step("second", 10_000)],
         load: Load { segments: Some(1), workers: 1, read_budget_rcu: None, defer_indexes: None },
-        follow: Follow { poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
+        follow: Follow { lanes: 1, poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
         verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
     }

@@ -21,8 +21,8 @@ use crate::domain::plan::Table;
 use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::domain::value::{Cell, Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Batch, Change, ChangeBatch, ChangeKind, ErrorKind, ParkedRow, PortError, Position, ReadFrom, RowChange,
-    Stream,
+    Ahead, Applied, Batch, Change, ChangeBatch, ChangeKind, ErrorKind, Hold, ParkedRow, PortError, Position, ReadFrom,
+    RowChange, Stream,
 };
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
@@ -96,6 +96,10 @@ struct Follower<'c> {
     table: &'c Table,
     mapping: Arc<TableMapping>,
     stream: String,
+    /// The right to move positions, lost when somebody else takes the table up.
+    hold: Hold,
+    /// Lanes that had landed more than the positions tell when the table was taken up.
+    ahead: Ahead,
     lineage: Lineage,
     listing: Stream,
     listed_mono: i64,
@@ -114,16 +118,17 @@ struct Follower<'c> {
 impl<'c> Follower<'c> {
     /// Takes up where the target says the last transaction ended.
     async fn open(crew: &'c Arc<Crew>, table: &'c Table) -> Result<Self, Stopped> {
-        let stored = crew.ports.target.positions(table).await?;
-        let Some((stream, applied)) = stored else {
+        let Some(standing) = crew.ports.target.take_up(table, crew.plan.follow.lanes).await? else {
             return Err(Stopped::Gap(format!("{}: no start position is recorded", table.id)));
         };
         Ok(Self {
             crew,
             table,
             mapping: crew.mapping(table),
-            stream,
-            lineage: Lineage::new(applied),
+            stream: standing.stream,
+            hold: standing.hold,
+            ahead: standing.ahead,
+            lineage: Lineage::new(standing.positions),
             listing: Stream { id: String::new(), shards: Vec::new() },
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
@@ -259,7 +264,7 @@ impl<'c> Follower<'c> {
         let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
         let watched = self.crew.let_in.load(std::sync::atomic::Ordering::Acquire);
         let images = watched.then(|| super::stray::images(&self.mapping, &gathered.changes));
-        let mut batch = build(self.table, &self.mapping, gathered);
+        let mut batch = build(self.table, &self.mapping, gathered, self.hold, &self.ahead);
         if let Some(images) = images {
             // Customers write on the new side: nothing of the old one is applied there any more.
             super::stray::tell(self.crew, self.table, &images).await?;
@@ -344,6 +349,8 @@ async fn read(
 #[derive(Default)]
 struct Gathered {
     changes: Vec<Change>,
+    /// Which shard changes came from: its id and how many, in order.
+    shards: Vec<(String, usize)>,
     reads: Vec<Read>,
     /// Nonces of markers with the shard they came through.
     markers: Vec<(String, String)>,
@@ -360,6 +367,7 @@ impl Gathered {
         if let Some(last) = read.changes.last() {
             self.positions.insert(shard.to_owned(), last.position.clone());
         }
+        self.shards.push((shard.to_owned(), read.changes.len()));
         self.changes.extend(read.changes);
         match read.next {
             Some(next) => drop(iterators.insert(shard.to_owned(), next)),
@@ -374,27 +382,31 @@ impl Gathered {
 }
 
 /// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
-/// because a child is read only after its parent.
-fn build(table: &Table, mapping: &TableMapping, gathered: Gathered) -> ChangeBatch {
+/// because a child is read only after its parent. What a lane had landed before is left out.
+fn build(table: &Table, mapping: &TableMapping, gathered: Gathered, hold: Hold, ahead: &Ahead) -> ChangeBatch {
     let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
-    let mut batch =
-        ChangeBatch { positions: gathered.positions, finished: gathered.finished, ..ChangeBatch::default() };
-    for (n, change) in gathered.changes.iter().enumerate() {
+    let mut batch = ChangeBatch {
+        positions: gathered.positions,
+        finished: gathered.finished,
+        hold: Some(hold),
+        ..ChangeBatch::default()
+    };
+    let shards = gathered.shards.iter().flat_map(|(shard, changes)| std::iter::repeat_n(shard.as_str(), *changes));
+    for (n, (change, shard)) in gathered.changes.iter().zip(shards).enumerate() {
         if let Some(nonce) = mapping.marker(&change.key) {
             if change.image.is_some() {
                 batch.markers.push(nonce.to_owned());
             }
             continue;
         }
+        // Counted with the positions, so not yet by a lane that is ahead.
         if change.kind == (ChangeKind::Remove { expired: true }) {
             batch.expired += 1;
         }
         let row = row_change(table, mapping, change);
-        let key = match &row {
-            RowChange::Upsert { key, .. } | RowChange::Delete { key, .. } => key.clone(),
-            RowChange::Park(parked) => parked.key.clone(),
-        };
-        rows.insert(key, (n, row));
+        if ahead.is_empty() || !ahead.landed(row.key(), hold.lanes, shard, &change.position) {
+            rows.insert(row.key().clone(), (n, row));
+        }
     }
     let mut rows: Vec<_> = rows.into_values().collect();
     rows.sort_by_key(|(n, _)| *n);

@@ -1,5 +1,6 @@
 //! Changes with the positions they reach, in one transaction.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use deadpool_postgres::{Object, Pool, Transaction};
@@ -10,11 +11,24 @@ use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::trouble;
 use super::write::{self, Way};
-use super::{book, lease, outbox};
+use super::{book, lanes, lease, outbox};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
-use crate::ports::{Applied, ChangeBatch, ErrorKind, ParkedRow, PortError, PortResult, Position, RowChange};
+use crate::ports::{Applied, ChangeBatch, ErrorKind, Hold, ParkedRow, PortError, PortResult, Position, RowChange};
+
+/// Which table of which database changes go to.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    /// Connections.
+    pub pool: &'a Pool,
+    /// What they connect to, for errors.
+    pub place: &'a str,
+    /// The table as the plan has it.
+    pub table: &'a Table,
+    /// Its statements.
+    pub shape: &'a Shape,
+}
 
 struct Removal {
     key: Key,
@@ -22,69 +36,98 @@ struct Removal {
     row_key: Vec<Cell<'static>>,
 }
 
+/// How far a batch brings the table's following.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reached {
+    /// New position of each shard.
+    pub positions: BTreeMap<String, Position>,
+    /// Shards read to their end.
+    pub finished: Vec<String>,
+    /// Nonces of markers that came through.
+    pub markers: Vec<String>,
+    /// Rows removed by TTL.
+    pub expired: u64,
+    /// The follower's right to say so.
+    pub hold: Option<Hold>,
+    /// The one lane whose rows these are; all of them without it.
+    pub lane: Option<u32>,
+    /// The lease's epoch when this process had it.
+    pub epoch: Option<i64>,
+}
+
+impl Reached {
+    /// What a batch says of itself, and its rows.
+    pub(super) fn of(batch: ChangeBatch, epoch: Option<i64>) -> (Self, Vec<RowChange>) {
+        let ChangeBatch { rows, positions, finished, markers, expired, hold } = batch;
+        (Self { positions, finished, markers, expired, hold, lane: None, epoch }, rows)
+    }
+}
+
 /// A batch, sorted by what is to be done.
-struct Work {
+struct Work<'r> {
     rows: Rows,
     removals: Vec<Removal>,
     /// Rows to park, each with its key cells where they can be told.
     parks: Vec<(ParkedRow, Option<Vec<Cell<'static>>>)>,
-    positions: BTreeMap<String, Position>,
-    finished: Vec<String>,
-    markers: Vec<String>,
-    expired: u64,
-    /// The lease's epoch when this process had it.
-    epoch: Option<i64>,
+    reached: &'r Reached,
 }
 
-impl Work {
-    fn new(table: &Table, shape: &Shape, batch: ChangeBatch) -> Self {
+impl<'r> Work<'r> {
+    fn new(table: &Table, shape: &Shape, changes: &[RowChange], reached: &'r Reached) -> Self {
         let mut buffer = RowBuffer::new(shape.children.len());
         let (mut removals, mut parks) = (Vec::new(), Vec::new());
-        for change in batch.rows {
+        for change in changes {
             match change {
                 RowChange::Upsert { key, key_json, row, children } => {
-                    let pushed = buffer.push(shape, &key.0, &key_json, &row, children.iter().map(Vec::as_slice));
+                    let pushed = buffer.push(shape, &key.0, key_json, row, children.iter().map(Vec::as_slice));
                     if let Err(misfit) = pushed {
-                        let cells = shape.key_of(&row).cloned().collect();
-                        parks.push((book::parked_row(&shape.id, key, &key_json, misfit), Some(cells)));
+                        let cells = shape.key_of(row).cloned().collect();
+                        parks.push((book::parked_row(&shape.id, key.clone(), key_json, misfit), Some(cells)));
                     }
                 }
-                RowChange::Delete { key, key_json, row_key } => removals.push(Removal { key, key_json, row_key }),
-                RowChange::Park(row) => {
-                    let cells = keys::from_json(table, &row.key_json);
-                    parks.push((row, cells));
+                RowChange::Delete { key, key_json, row_key } => {
+                    let (key, key_json, row_key) = (key.clone(), key_json.clone(), row_key.clone());
+                    removals.push(Removal { key, key_json, row_key });
                 }
+                RowChange::Park(row) => parks.push((row.clone(), keys::from_json(table, &row.key_json))),
             }
         }
-        let ChangeBatch { positions, finished, markers, expired, .. } = batch;
-        Self { rows: buffer.take(), removals, parks, positions, finished, markers, expired, epoch: None }
+        Self { rows: buffer.take(), removals, parks, reached }
     }
 }
 
-/// Applies a batch. See [`crate::ports::Target::apply`].
+/// Applies rows and what they reach in one transaction, again and in pieces as long as that may help.
 pub(super) async fn apply(
-    pool: &Pool,
-    place: &str,
-    table: &Table,
-    shape: &Shape,
-    batch: ChangeBatch,
-    epoch: Option<i64>,
+    to: To<'_>,
+    changes: &[RowChange],
+    reached: &Reached,
 ) -> PortResult<Applied> {
-    // Rows are encoded while the pool asks whether the connection still stands.
-    let encoded = async { Work { epoch, ..Work::new(table, shape, batch) } };
-    let (client, work) = tokio::join!(biased; retry::client(pool, place), encoded);
-    let mut first = Some(client?);
     let mut tries = Tries::default();
+    let (client, work) = ready(to, changes, reached).await?;
+    let mut first = Some(client);
     loop {
         let client = match first.take() {
             Some(client) => client,
-            None => retry::client(pool, place).await?,
+            None => retry::client(to.pool, to.place).await?,
         };
-        match attempt(client, shape, &work, tries.piecewise).await {
+        match attempt(client, to.shape, &work, tries.piecewise).await {
             Ok(applied) => return Ok(applied),
-            Err(failure) => tries.after(failure, "apply changes to", &shape.main.name).await?,
+            Err(failure) => tries.after(failure, "apply changes to", &to.shape.main.name).await?,
         }
     }
+}
+
+/// The same, tried once: what became of it is left to the caller.
+pub(super) async fn once(to: To<'_>, changes: &[RowChange], reached: &Reached) -> Result<Applied, Failure> {
+    let (client, work) = ready(to, changes, reached).await?;
+    attempt(client, to.shape, &work, false).await
+}
+
+/// Rows are encoded while the pool asks whether the connection still stands.
+async fn ready<'r>(to: To<'_>, changes: &[RowChange], reached: &'r Reached) -> PortResult<(Object, Work<'r>)> {
+    let encoded = async { Work::new(to.table, to.shape, changes, reached) };
+    let (client, work) = tokio::join!(biased; retry::client(to.pool, to.place), encoded);
+    Ok((client?, work))
 }
 
 /// Statements that must be sent the moment they are asked for, because others follow without waiting for an answer.
@@ -95,21 +138,21 @@ struct Ready {
 }
 
 impl Ready {
-    async fn of(tx: &Transaction<'_>) -> Result<Self, Error> {
+    async fn of(tx: &Transaction<'_>, lane: bool) -> Result<Self, Error> {
         Ok(Self {
             let_in: tx.prepare_cached(outbox::LET_IN).await?,
-            stream: tx.prepare_cached(book::STREAM).await?,
+            stream: tx.prepare_cached(if lane { lanes::STREAM } else { book::STREAM }).await?,
             positions: tx.prepare_cached(book::POSITIONS).await?,
         })
     }
 }
 
-async fn attempt(mut client: Object, shape: &Shape, work: &Work, piecewise: bool) -> Result<Applied, Failure> {
+async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: bool) -> Result<Applied, Failure> {
     let tx = client.transaction().await?;
-    let ready = Ready::of(&tx).await?;
+    let ready = Ready::of(&tx, work.reached.lane.is_some()).await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
     let ours = outbox::ours(&tx, &ready.let_in, &shape.main.name, writes);
-    let fenced = fence(&tx, &ready, shape, work);
+    let fenced = fence(&tx, &ready, shape, work.reached);
     let stage = async {
         match work.rows.len() {
             0 => Ok(()),
@@ -135,8 +178,8 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work, piecewise: bool
     Ok(applied)
 }
 
-/// Takes landed rows out of the ledger and moves positions on.
-async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work, parked: &[ParkedRow]) -> Result<(), Failure> {
+/// Takes landed rows out of the ledger and notes how far that is: of a lane its own way, else the common positions.
+async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[ParkedRow]) -> Result<(), Failure> {
     let refused: Vec<&str> = parked.iter().map(|p| p.key.0.as_str()).collect();
     let landed: Vec<Key> = (0..work.rows.len())
         .map(|r| work.rows.key(r).0)
@@ -144,48 +187,57 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work, parked: &[Parked
         .filter(|k| !refused.contains(&k.0.as_str()))
         .collect();
     let landed: Vec<&str> = landed.iter().map(|k| k.0.as_str()).collect();
+    let reached = work.reached;
+    let advance = async {
+        match (reached.lane, reached.hold) {
+            (Some(lane), Some(hold)) => lanes::advance(tx, &shape.id, lane, hold.lanes, reached).await,
+            _ => book::advance(tx, &shape.id, &reached.positions, &reached.finished).await,
+        }
+    };
     tokio::try_join!(biased;
         book::unpark(tx, &shape.id, &landed),
-        book::advance(tx, &shape.id, &work.positions, &work.finished),
-        book::notes(tx, &shape.id, &work.markers, work.expired),
+        advance,
+        book::notes(tx, &shape.id, &reached.markers, reached.expired),
     )?;
     Ok(())
 }
 
 /// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
 /// to whoever holds the lease.
-async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, work: &Work) -> Result<(), Failure> {
-    if work.positions.is_empty() && work.finished.is_empty() {
-        let Some(ours) = work.epoch else { return Ok(()) };
-        let statement = tx.prepare_cached(lease::EPOCH).await?;
-        let driver = tx.query_opt(&statement, &[]).await?;
-        if driver.map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(ours) {
-            return Ok(());
-        }
-        let came_back = "another process has taken the lease since";
-        return Err(PortError::new(ErrorKind::Conflict, "write rows again in", &shape.main.name, came_back)
-            .advise("nothing was written; attach to the run that drives now")
-            .into());
+async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, reached: &Reached) -> Result<(), Failure> {
+    let refused = |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
+    if reached.positions.is_empty() && reached.finished.is_empty() {
+        return match reached.epoch {
+            Some(ours) if lease::driver(tx).await? != Some(ours) => {
+                Err(refused("write rows again in", "another process has taken the lease since")
+                    .advise("nothing was written; attach to the run that drives now")
+                    .into())
+            }
+            _ => Ok(()),
+        };
     }
+    let tried = "apply changes to";
     // The second is read after the first has the lock, and before this batch's own positions are stored.
-    let (stream, stored) = tokio::try_join!(biased;
+    let (token, stored) = tokio::try_join!(biased;
         book::lock(tx, &ready.stream, &shape.id),
         book::positions(tx, &ready.positions, &shape.id)
     )?;
-    if !stream {
-        return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, "no start is stored")
-            .advise("store where following starts first")
+    let Some(token) = token else {
+        return Err(refused(tried, "no start is stored").advise("store where following starts first").into());
+    };
+    if reached.hold.is_some_and(|hold| hold.token != token) {
+        return Err(refused(tried, "this table was taken up by another follower since")
+            .advise("nothing was written; whoever took it up goes on from the stored positions")
             .into());
     }
-    for (shard, new) in &work.positions {
+    for (shard, new) in &reached.positions {
         let overtaken = match stored.get(shard) {
             None => false,
-            Some(None) => !work.finished.contains(shard),
-            Some(Some(old)) => behind(new, old),
+            Some(None) => !reached.finished.contains(shard),
+            Some(Some(old)) => new.order(old) == Some(Ordering::Less),
         };
         if overtaken {
-            let came_back = format!("shard {shard} stands further on than this batch");
-            return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &shape.main.name, came_back)
+            return Err(refused(tried, &format!("shard {shard} stands further on than this batch"))
                 .advise("another process follows this table; read the positions back and go on from there")
                 .into());
         }
@@ -193,20 +245,8 @@ async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, work: &Work) 
     Ok(())
 }
 
-/// Whether a position lies before another. Sequence numbers are long integers; other text is not compared.
-fn behind(new: &Position, old: &Position) -> bool {
-    let digits = |p: &Position| {
-        let all = !p.0.is_empty() && p.0.bytes().all(|b| b.is_ascii_digit());
-        all.then(|| p.0.trim_start_matches('0').to_owned())
-    };
-    match (digits(new), digits(old)) {
-        (Some(new), Some(old)) => (new.len(), &new) < (old.len(), &old),
-        _ => false,
-    }
-}
-
 /// Everything at once, with its bookkeeping: the way it goes nearly always.
-async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Failure> {
+async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<Applied, Failure> {
     let keys: Vec<&[Cell<'static>]> = work.removals.iter().map(|r| r.row_key.as_slice()).collect();
     let deleted = write::delete(tx, shape, &keys).await?;
     let keys: Vec<&[Cell<'static>]> = work.parks.iter().filter_map(|(_, key)| key.as_deref()).collect();
@@ -226,7 +266,7 @@ async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Appli
 }
 
 /// Piece by piece, after something was refused: only what the server refuses is parked.
-async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Applied, Error> {
+async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<Applied, Error> {
     tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
     let mut applied = Applied::default();
     // A row that others still refer to stays; the ledger says so.
@@ -257,20 +297,4 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work) -> Result<Appl
         }
     }
     Ok(applied)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_compared_as_numbers() {
-        let p = |s: &str| Position(s.into());
-        assert!(behind(&p("99"), &p("100")));
-        assert!(behind(&p("000000000000000000000099"), &p("100")));
-        assert!(!behind(&p("100"), &p("100")));
-        assert!(!behind(&p("101"), &p("100")));
-        assert!(!behind(&p("49000000000000000000000000000000000000000001"), &p("9")));
-        assert!(!behind(&p("abc"), &p("100")));
-    }
 }

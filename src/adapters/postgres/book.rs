@@ -21,9 +21,13 @@ CREATE TABLE IF NOT EXISTS cutover.load_checkpoint (
     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, part, "of"));
 CREATE TABLE IF NOT EXISTS cutover.stream (
     table_id text PRIMARY KEY, stream text NOT NULL, started_at timestamptz NOT NULL DEFAULT now());
+ALTER TABLE cutover.stream ADD COLUMN IF NOT EXISTS token bigint NOT NULL DEFAULT 0;
 CREATE TABLE IF NOT EXISTS cutover.stream_position (
     table_id text NOT NULL, shard text NOT NULL, position text, finished boolean NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, shard));
+CREATE TABLE IF NOT EXISTS cutover.lane (
+    table_id text NOT NULL, lane integer NOT NULL, "of" integer NOT NULL, shard text NOT NULL, position text,
+    finished boolean NOT NULL DEFAULT false, PRIMARY KEY (table_id, lane, shard));
 CREATE TABLE IF NOT EXISTS cutover.marker (
     table_id text NOT NULL, nonce text NOT NULL, applied_at bigint NOT NULL, PRIMARY KEY (table_id, nonce));
 CREATE TABLE IF NOT EXISTS cutover.parked (
@@ -117,12 +121,13 @@ pub(super) async fn checkpoint(tx: &Transaction<'_>, table: &str, c: &Checkpoint
     Ok(())
 }
 
-/// For [`lock`].
-pub(super) const STREAM: &str = "SELECT stream FROM cutover.stream WHERE table_id = $1 FOR UPDATE";
+/// For [`lock`]: alone.
+pub(super) const STREAM: &str = "SELECT token FROM cutover.stream WHERE table_id = $1 FOR UPDATE";
 
-/// Locks what is stored of a table's stream for this transaction; says whether anything is.
-pub(super) async fn lock(tx: &Transaction<'_>, statement: &Statement, table: &str) -> Result<bool, Error> {
-    tx.query_opt(statement, &[&table]).await.map(|row| row.is_some())
+/// Locks what is stored of a table's stream for this transaction, and says who may follow it: the token of whoever took it
+/// up last. `None` when nothing is stored.
+pub(super) async fn lock(tx: &Transaction<'_>, statement: &Statement, table: &str) -> Result<Option<i64>, Error> {
+    tx.query_opt(statement, &[&table]).await?.map(|row| row.try_get(0)).transpose()
 }
 
 /// Positions of a table, for [`positions`].

@@ -1,7 +1,7 @@
 //! Who drives: one row, held by time and told apart by its epoch. The target's clock decides.
 
-use deadpool_postgres::Pool;
-use tokio_postgres::Row;
+use deadpool_postgres::{Pool, Transaction};
+use tokio_postgres::{Error, Row};
 
 use super::retry;
 use super::trouble;
@@ -24,7 +24,13 @@ const LOOK: &str = "SELECT run, holder, epoch, (extract(epoch FROM until) * 1000
 /// The fencing number of whoever drives; no row while nobody ever did.
 pub(super) const EPOCH: &str = "SELECT epoch FROM cutover.lease";
 
-fn lease(row: &Row) -> Result<Lease, tokio_postgres::Error> {
+/// The epoch of whoever drives, within a transaction.
+pub(super) async fn driver(tx: &Transaction<'_>) -> Result<Option<i64>, Error> {
+    let statement = tx.prepare_cached(EPOCH).await?;
+    tx.query_opt(&statement, &[]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+fn lease(row: &Row) -> Result<Lease, Error> {
     Ok(Lease { run: row.try_get(0)?, holder: row.try_get(1)?, epoch: row.try_get(2)?, until: At(row.try_get(3)?) })
 }
 
@@ -38,7 +44,7 @@ pub(super) async fn take(
     seize: bool,
 ) -> PortResult<Lease> {
     let tried = if seize { "seize" } else { "take" };
-    let error = |e: tokio_postgres::Error| trouble::error(&e, tried, ON);
+    let error = |e: Error| trouble::error(&e, tried, ON);
     let client = retry::client(pool, place).await?;
     let statement = client.prepare_cached(TAKE).await.map_err(error)?;
     if let Some(row) = client.query_opt(&statement, &[&run, &holder, &ttl_ms, &seize]).await.map_err(error)? {
@@ -60,7 +66,7 @@ pub(super) async fn take(
 
 /// Gives it back. The epoch stays, so that the next holder's is higher.
 pub(super) async fn release(pool: &Pool, place: &str, holder: &str) -> PortResult<()> {
-    let error = |e: tokio_postgres::Error| trouble::error(&e, "release", ON);
+    let error = |e: Error| trouble::error(&e, "release", ON);
     let client = retry::client(pool, place).await?;
     let sql = "UPDATE cutover.lease SET holder = '', until = clock_timestamp() WHERE holder = $1";
     let statement = client.prepare_cached(sql).await.map_err(error)?;

@@ -12,6 +12,7 @@ mod describe;
 mod encode;
 mod indexes;
 mod keys;
+mod lanes;
 mod lease;
 mod ledger;
 mod names;

@@ -49,25 +49,41 @@ pub(super) struct Tries {
 impl Tries {
     /// After a failure: `Ok` when another attempt may help, else what to tell the caller.
     pub(super) async fn after(&mut self, failure: Failure, tried: &str, on: &str) -> PortResult<()> {
-        let at_commit = matches!(failure, Failure::Commit(_));
-        let error = match failure {
-            Failure::Port(e) => return Err(e),
-            Failure::Statement(e) | Failure::Commit(e) => e,
-        };
-        // Piece by piece every answer is waited for, so what was behind it comes to light.
-        if (trouble::is_data(&error) || trouble::is_behind(&error)) && !self.piecewise {
-            self.piecewise = true;
-        } else if trouble::is_collision(&error) && self.collisions < COLLISIONS {
-            // Let the other one finish; which one waits longer is left to chance.
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(5..=40 << self.collisions))).await;
-            self.collisions += 1;
-        } else if at_commit && trouble::is_unknown(&error) {
-            let came_back = format!("the connection broke at commit: {error}");
-            return Err(PortError::new(ErrorKind::TimedOut, tried, on, came_back)
-                .advise("it may be done or not: read the stored progress back, then go on from there"));
-        } else {
-            return Err(trouble::error(&error, tried, on));
+        match &failure {
+            // Piece by piece every answer is waited for, so what was behind it comes to light.
+            Failure::Statement(e) | Failure::Commit(e) if !self.piecewise && refuses_data(e) => self.piecewise = true,
+            Failure::Statement(e) | Failure::Commit(e) if self.collisions < COLLISIONS && trouble::is_collision(e) => {
+                // Let the other one finish; which one waits longer is left to chance.
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(5..=40 << self.collisions))).await;
+                self.collisions += 1;
+            }
+            _ => return Err(answer(failure, tried, on)),
         }
         Ok(())
+    }
+}
+
+fn refuses_data(e: &Error) -> bool {
+    trouble::is_data(e) || trouble::is_behind(e)
+}
+
+/// Whether another attempt, alone or in pieces, may get through.
+pub(super) fn may_pass(failure: &Failure) -> bool {
+    match failure {
+        Failure::Statement(e) | Failure::Commit(e) => refuses_data(e) || trouble::is_collision(e),
+        Failure::Port(_) => false,
+    }
+}
+
+/// What to tell the caller of a failure that ended it.
+pub(super) fn answer(failure: Failure, tried: &str, on: &str) -> PortError {
+    match failure {
+        Failure::Port(e) => e,
+        Failure::Commit(e) if trouble::is_unknown(&e) => {
+            let came_back = format!("the connection broke at commit: {e}");
+            PortError::new(ErrorKind::TimedOut, tried, on, came_back)
+                .advise("it may be done or not: read the stored progress back, then go on from there")
+        }
+        Failure::Statement(e) | Failure::Commit(e) => trouble::error(&e, tried, on),
     }
 }

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Error;
 
+use super::apply::{Reached, To};
 use super::book;
 use super::bulk::PgBulk;
 use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{apply, describe, indexes, lease, ledger, orphans, read, trouble};
+use super::{describe, indexes, lanes, lease, ledger, orphans, read, trouble};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::MisfitReason;
@@ -22,7 +23,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, SetAside, Target, TargetTable, TargetVisitor,
+    PortResult, Position, SetAside, Standing, Target, TargetTable, TargetVisitor,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -64,6 +65,11 @@ impl PgTarget {
 
     pub(super) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The lease's epoch when this process last had it; `None` while it never had.
+    fn epoch(&self) -> Option<i64> {
+        Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch != 0)
     }
 
     pub(super) fn shape(&self, table: &Table) -> Arc<Shape> {
@@ -182,7 +188,7 @@ impl Target for PgTarget {
                 Err(e) => return Err(error(e)),
             }
         }
-        for kept in ["load_checkpoint", "stream_position", "stream", "marker", "parked", "expired"] {
+        for kept in ["load_checkpoint", "stream_position", "lane", "stream", "marker", "parked", "expired"] {
             let sql = format!("DELETE FROM cutover.{kept} WHERE table_id = $1");
             tx.execute(&sql, &[&table.id]).await.map_err(&error)?;
         }
@@ -272,10 +278,14 @@ impl Target for PgTarget {
         Ok(found)
     }
 
+    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
+        lanes::take_up(&self.pool, &self.place, table, lanes, self.epoch()).await
+    }
+
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
-        let shape = self.shape(table);
-        let epoch = Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch != 0);
-        apply::apply(&self.pool, &self.place, table, &shape, batch, epoch).await
+        let to = To { pool: &self.pool, place: &self.place, table, shape: &self.shape(table) };
+        let (reached, rows) = Reached::of(batch, self.epoch());
+        lanes::apply(to, rows, &reached).await
     }
 
     async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {

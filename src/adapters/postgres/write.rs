@@ -104,11 +104,14 @@ pub(super) async fn land_piecewise(
                 still.push((row, trouble::misfit(&error, &shape.main.name)));
             }
         }
+        // The other way round next time: a chain of rows that each wait for the next one lands in one round.
+        still.reverse();
         refused = still;
         if refused.is_empty() || refused.len() == before {
             break;
         }
     }
+    refused.sort_by_key(|(row, _)| *row);
     // What is refused must not leave an older version of itself behind: it would count as carried. One that other
     // rows still refer to has to stay.
     for (row, _) in &refused {

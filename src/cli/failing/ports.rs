@@ -17,7 +17,7 @@ use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, Image, ItemOutcome, Items,
     Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes,
-    ReadFrom, Reading, SetAside, Source, SourceTable, Stream, Switches, Taken, Tally, Target, TargetTable,
+    ReadFrom, Reading, SetAside, Source, SourceTable, Standing, Stream, Switches, Taken, Tally, Target, TargetTable,
     TargetVisitor, Unfinished, Waiting,
 };
 
@@ -84,6 +84,7 @@ failing! {
             positions: &BTreeMap<String, Position>,
         ) -> PortResult<()>;
         async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
+        async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>>;
         async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
         async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>>;
         async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;

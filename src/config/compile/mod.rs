@@ -50,7 +50,8 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         },
         follow: Follow {
             poll_ms: follow.millis("poll", 250),
-            batch: follow.count("batch", 500),
+            batch: follow.count("batch", 1000),
+            lanes: follow.count("lanes", Follow::lanes()),
             marker_every_ms: follow.millis("marker_every", 5_000),
         },
         verify: Verify {

@@ -94,10 +94,21 @@ impl Load {
 pub struct Follow {
     /// Pause between two reads of a shard that had nothing, in milliseconds.
     pub poll_ms: u64,
-    /// Most changes applied in one transaction.
+    /// Most changes applied in one go.
     pub batch: u32,
+    /// Lanes a table's changes are split into by key when there are many.
+    #[serde(default = "Follow::lanes")]
+    pub lanes: u32,
     /// How often a marker is sent through each table's stream to measure the round trip, in milliseconds.
     pub marker_every_ms: u64,
+}
+
+impl Follow {
+    /// Lanes of a plan that names none.
+    #[must_use]
+    pub const fn lanes() -> u32 {
+        2
+    }
 }
 
 /// Comparison settings (FEATURES B3, B4).

@@ -67,6 +67,16 @@ impl Cell<'_> {
 #[serde(transparent)]
 pub struct Key(pub String);
 
+impl Key {
+    /// The lane of this key among so many: the same key, the same lane, today and in every later version, because how
+    /// far a lane has come is stored by its number.
+    #[must_use]
+    pub fn lane(&self, of: u32) -> u32 {
+        let lane = twox_hash::XxHash3_128::oneshot(self.0.as_bytes()) % u128::from(of.max(1));
+        u32::try_from(lane).unwrap_or(0)
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::faults::{Fault, Faults, Op};
-use super::world::{HandClock, OldStore};
+use super::world::{HandClock, NewStore, OldStore};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, MisfitReason};
@@ -17,7 +17,7 @@ use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
     Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
-    SetAside, Source, SourceTable, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
+    SetAside, Source, SourceTable, Standing, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
@@ -138,12 +138,13 @@ impl Changes for FaultyChanges {
         let fault = self.2.faults.strike(Op::Read, iterator);
         let Some(fault) = fault else { return self.0.read(iterator).await };
         let mut batch = self.2.suffer(&fault, Op::Read, iterator, self.0.read(iterator)).await?;
-        let shard = iterator.split('|').nth(1).unwrap_or_default();
+        let (stream, shard) = iterator.split_once('|').unwrap_or_default();
+        let shard = shard.split('|').next().unwrap_or_default();
         match fault {
             Fault::Duplicate => {
                 // At least once, in order: everything up to the newest record comes again.
                 if let Some(last) = batch.changes.last() {
-                    let all = self.1.delivered(shard, &last.position);
+                    let all = self.1.delivered(stream, shard, &last.position);
                     let again = self.2.faults.below(all.len() + 1);
                     batch.changes = all[again.min(all.len() - batch.changes.len())..].to_vec();
                 }
@@ -172,8 +173,8 @@ fn moved(iterator: &str, stands: Option<&str>) -> String {
     parts.join("|")
 }
 
-/// A target with faults.
-pub struct FaultyTarget(pub Arc<dyn Target>, pub Trouble);
+/// A target with faults. Knows the store, because it can die in the middle of a batch.
+pub struct FaultyTarget(pub Arc<dyn Target>, pub NewStore, pub Trouble);
 
 struct FaultyBulk(Box<dyn Bulk>, String, Trouble);
 
@@ -208,15 +209,15 @@ impl Target for FaultyTarget {
     }
 
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
-        Ok(Box::new(FaultyBulk(self.0.bulk(table, part).await?, table.id.clone(), self.1.clone())))
+        Ok(Box::new(FaultyBulk(self.0.bulk(table, part).await?, table.id.clone(), self.2.clone())))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
-        self.1.call(Op::Checkpoints, &table.id, self.0.checkpoints(table)).await
+        self.2.call(Op::Checkpoints, &table.id, self.0.checkpoints(table)).await
     }
 
     async fn reset(&self, table: &Table) -> PortResult<()> {
-        self.1.call(Op::Reset, &table.id, self.0.reset(table)).await
+        self.2.call(Op::Reset, &table.id, self.0.reset(table)).await
     }
 
     async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
@@ -228,7 +229,7 @@ impl Target for FaultyTarget {
     }
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
-        self.1.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
+        self.2.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
     }
 
     async fn start_positions(
@@ -237,27 +238,41 @@ impl Target for FaultyTarget {
         stream: &str,
         positions: &BTreeMap<String, Position>,
     ) -> PortResult<()> {
-        self.1.call(Op::StartPositions, &table.id, self.0.start_positions(table, stream, positions)).await
+        self.2.call(Op::StartPositions, &table.id, self.0.start_positions(table, stream, positions)).await
     }
 
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
-        self.1.call(Op::Positions, &table.id, self.0.positions(table)).await
+        self.2.call(Op::Positions, &table.id, self.0.positions(table)).await
+    }
+
+    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
+        self.2.call(Op::TakeUp, &table.id, self.0.take_up(table, lanes)).await
     }
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
-        self.1.call(Op::Apply, &table.id, self.0.apply(table, batch)).await
+        let fault = self.2.faults.strike(Op::Apply, &table.id);
+        match fault {
+            // Some lanes have landed, the others and the positions have not.
+            Some(Fault::Cut) => {
+                let lanes = batch.hold.map_or(1, |hold| hold.lanes);
+                let landed = u32::try_from(self.2.faults.below(lanes as usize + 1)).expect("few lanes");
+                self.1.apply_torn(table, batch, landed)
+            }
+            Some(fault) => self.2.suffer(&fault, Op::Apply, &table.id, self.0.apply(table, batch)).await,
+            None => self.0.apply(table, batch).await,
+        }
     }
 
     async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
-        self.1.call(Op::Marker, &table.id, self.0.marker(table, nonce)).await
+        self.2.call(Op::Marker, &table.id, self.0.marker(table, nonce)).await
     }
 
     async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
-        self.1.call(Op::TargetCount, &table.id, self.0.count(table, exact)).await
+        self.2.call(Op::TargetCount, &table.id, self.0.count(table, exact)).await
     }
 
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
-        self.1.call(Op::Ledger, &table.id, self.0.ledger(table)).await
+        self.2.call(Op::Ledger, &table.id, self.0.ledger(table)).await
     }
 
     async fn parked(
@@ -267,11 +282,11 @@ impl Target for FaultyTarget {
         after: Option<&Key>,
         limit: u32,
     ) -> PortResult<Vec<ParkedRow>> {
-        self.1.call(Op::Parked, &table.id, self.0.parked(table, reasons, after, limit)).await
+        self.2.call(Op::Parked, &table.id, self.0.parked(table, reasons, after, limit)).await
     }
 
     async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
-        self.1.call(Op::Parked, &table.id, self.0.parked_since(table, keys)).await
+        self.2.call(Op::Parked, &table.id, self.0.parked_since(table, keys)).await
     }
 
     async fn orphans(&self, table: &Table, tables: &[Table], limit: u32) -> PortResult<Vec<Orphans>> {
@@ -279,7 +294,7 @@ impl Target for FaultyTarget {
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
-        self.1.call(Op::Scan, &table.id, self.0.scan(table, each)).await
+        self.2.call(Op::Scan, &table.id, self.0.scan(table, each)).await
     }
 
     async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()> {
@@ -287,11 +302,11 @@ impl Target for FaultyTarget {
     }
 
     async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>> {
-        self.1.call(Op::Fetch, &table.id, self.0.fetch(table, keys)).await
+        self.2.call(Op::Fetch, &table.id, self.0.fetch(table, keys)).await
     }
 
     async fn writes(&self, tables: &[Table]) -> PortResult<u64> {
-        self.1.call(Op::Writes, "", self.0.writes(tables)).await
+        self.2.call(Op::Writes, "", self.0.writes(tables)).await
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {

@@ -106,9 +106,9 @@ async fn a_commit_whose_answer_was_lost_is_read_back_and_not_guessed() {
     for n in 0..9 {
         world.book(&format!("b{n}"), "5.00");
     }
-    let opened = world.faults.calls(Op::Positions);
+    let opened = world.faults.calls(Op::TakeUp);
     world.converged("books").await;
-    until("the follower to read its positions back", || world.faults.calls(Op::Positions) > opened).await;
+    until("the follower to read its positions back", || world.faults.calls(Op::TakeUp) > opened).await;
     crew.stop().await;
 }
 
@@ -419,8 +419,35 @@ async fn a_process_that_was_overtaken_cannot_move_positions_back() {
     world.converged("books").await;
     hold.let_go();
     let told = || first.measured().tables["books"].trouble.clone().unwrap_or_default();
-    until("the first to learn that it was overtaken", || told().contains("stands further on")).await;
+    until("the first to learn that it was overtaken", || told().contains("taken up by another follower")).await;
     assert_eq!(world.differing("books"), [""; 0], "a batch of a process that was overtaken came in");
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_lane_that_landed_before_a_death_is_not_applied_a_second_time() {
+    let (world, crew) = following().await;
+    let books = world.table("books");
+    let lanes: std::collections::BTreeSet<u32> =
+        (0..6).map(|n| crate::domain::value::Key(format!("b{n}")).lane(crew.plan.follow.lanes)).collect();
+    assert!(lanes.len() > 1, "the books stand in several lanes");
+    let before = world.new.locked().writes;
+    // Two of three lanes land, then the process dies before positions move; once more while it catches up.
+    let rule = world.faults.put(Op::Apply, "books", 0, 2, Fault::Cut);
+    for n in 0..6 {
+        world.book(&format!("b{n}"), "2.00");
+    }
+    until("both deaths", || world.faults.struck() == 2).await;
+    world.faults.lift(rule);
+    world.converged("books").await;
+    let landed = world.new.locked().writes - before;
+    assert_eq!(landed, 6, "each change landed once");
+    // The next change of the same books is past what the lanes had reached.
+    for n in 0..6 {
+        world.book(&format!("b{n}"), "3.00");
+    }
+    world.converged("books").await;
+    assert!(price(&world, "b5").is_some_and(|p| p.contains('3')), "{:?}", world.new.table(books).rows.get("b5"));
+    crew.stop().await;
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod connect;
 mod indexes;
+mod lanes;
 mod lease;
 mod load;
 mod outbox;

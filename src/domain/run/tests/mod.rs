@@ -89,7 +89,7 @@ pub(super) fn plan() -> Plan {
             step("burn-in", 30, StepKind::Gate { gate: "burn".into() }, Confirm::None),
         ],
         load: Load { segments: Some(1), workers: 1, read_budget_rcu: None, defer_indexes: None },
-        follow: Follow { poll_ms: 100, batch: 100, marker_every_ms: 1000 },
+        follow: Follow { lanes: 1, poll_ms: 100, batch: 100, marker_every_ms: 1000 },
         verify: Verify { floor: 0.999, settle_ms: 100, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
     }

@@ -85,7 +85,7 @@ impl World {
         Ports {
             source: Arc::new(FaultySource(Arc::new(self.old.clone()), t())),
             changes: Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t())),
-            target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), t())),
+            target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), self.new.clone(), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
             reverse: Some(self.reverse()),

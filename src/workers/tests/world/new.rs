@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::clock::HandClock;
 use super::outbox::Captures;
+use crate::domain::at::At;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Applied, ChangeBatch, Checkpoint, ErrorKind, Lease, ParkedRow, PortError, PortResult, Position, RowChange,
+    Ahead, Applied, ChangeBatch, Checkpoint, ErrorKind, Hold, Lease, ParkedRow, PortError, PortResult, Position,
+    RowChange, Standing,
 };
 
 /// A row on its way in: key text, key JSON, cells.
@@ -24,10 +26,14 @@ pub struct Stored {
     pub rows: BTreeMap<String, OwnedRow>,
     pub checkpoints: BTreeMap<(u32, u32), Checkpoint>,
     pub stream: Option<(String, BTreeMap<String, Option<Position>>)>,
+    /// Who may follow: the token of the last taking-up, and into how many lanes it splits.
+    pub hold: Option<Hold>,
+    /// How far lanes have come, by lane and shard.
+    pub lanes: BTreeMap<(u32, String), Option<Position>>,
     /// Parked rows by key, with the order they came in.
     pub parked: BTreeMap<String, (u64, ParkedRow)>,
     pub expired: u64,
-    pub markers: BTreeMap<String, crate::domain::at::At>,
+    pub markers: BTreeMap<String, At>,
 }
 
 /// Everything in the target.
@@ -124,62 +130,137 @@ impl NewStore {
         })
     }
 
-    /// Changes with the positions they reach.
-    pub fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
-        let at = self.clock.true_wall();
-        self.transact(|state, plan| {
-            state.fence(table, &batch)?;
-            if !batch.rows.is_empty() && state.tables.contains_key(LET_IN) {
-                let why = "customers were let in on the new side";
-                return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why));
-            }
-            let mut applied = Applied::default();
-            let (mut rows, mut removals, mut parks) = (Vec::new(), Vec::new(), Vec::new());
-            for change in batch.rows {
-                match change {
-                    RowChange::Upsert { key, key_json, row, .. } => rows.push((key, key_json, row)),
-                    RowChange::Delete { key, key_json, row_key } => removals.push((key, key_json, text(&row_key))),
-                    RowChange::Park(row) => parks.push(row),
-                }
-            }
-            for parked in &parks {
-                state.remove(plan, table, &parked.key.0);
-            }
-            removals.retain(|(key, _, row)| {
-                let gone = state.remove(plan, table, row);
-                if gone {
-                    state.unpark(table, &key.0);
-                    applied.deleted += 1;
-                }
-                !gone
-            });
-            applied.parked = state.land(plan, table, &rows);
-            applied.upserted = (rows.len() - applied.parked.len()) as u64;
-            // Rows of this batch may have let go of the ones that could not be deleted.
-            for (key, key_json, row) in removals {
-                if state.remove(plan, table, &row) {
-                    state.unpark(table, &key.0);
-                    applied.deleted += 1;
-                } else {
-                    let misfit = Misfit { column: "-".into(), reason: MisfitReason::ForeignKey };
-                    applied.parked.push(ParkedRow { table: table.id.clone(), key, misfit, key_json });
-                }
-            }
-            state.park(table, &parks);
-            state.park(table, &applied.parked.clone());
+    /// Hands the table to whoever asks last.
+    pub fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
+        self.transact(|state, _| {
             let stored = state.tables.entry(table.id.clone()).or_default();
-            if let Some((_, positions)) = &mut stored.stream {
-                positions.extend(batch.positions.into_iter().map(|(s, p)| (s, Some(p))));
-                positions.extend(batch.finished.into_iter().map(|s| (s, None)));
+            let Some((stream, positions)) = stored.stream.clone() else { return Ok(None) };
+            let token = stored.hold.map_or(1, |hold| hold.token + 1);
+            if stored.hold.is_some_and(|hold| hold.lanes != lanes) {
+                stored.lanes.clear();
             }
-            stored.markers.extend(batch.markers.into_iter().map(|n| (n, at)));
-            stored.expired += batch.expired;
-            Ok(applied)
+            let hold = Hold { token, lanes };
+            stored.hold = Some(hold);
+            let mut ahead = Ahead::default();
+            for ((lane, shard), position) in &stored.lanes {
+                if positions.get(shard) != Some(&None) {
+                    ahead.note(*lane, shard, position.clone());
+                }
+            }
+            Ok(Some(Standing { stream, positions, ahead, hold }))
         })
+    }
+
+    /// Changes with the positions they reach: lane by lane, then what no lane could land together with the positions.
+    pub fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
+        self.apply_torn(table, batch, u32::MAX)
+    }
+
+    /// The same by a process that dies when so many lanes have landed.
+    pub fn apply_torn(&self, table: &Table, mut batch: ChangeBatch, dies_after: u32) -> PortResult<Applied> {
+        let dead = || PortError::new(ErrorKind::Unreachable, "apply changes to", &table.target, "the process died");
+        let mut applied = Applied::default();
+        if let Some(hold) = batch.hold.filter(|hold| hold.lanes > 1) {
+            let (mut left, mut landed) = (Vec::new(), 0);
+            for lane in 0..hold.lanes {
+                let (mine, others) = batch.rows.into_iter().partition(|row| row.key().lane(hold.lanes) == lane);
+                batch.rows = others;
+                if landed >= dies_after {
+                    return Err(dead());
+                }
+                let of_lane = ChangeBatch { rows: mine, markers: Vec::new(), expired: 0, ..batch.clone() };
+                match self.transact(|state, plan| state.apply(plan, table, &of_lane, Some(lane), At(0))) {
+                    Ok(one) => {
+                        landed += 1;
+                        applied.upserted += one.upserted;
+                        applied.deleted += one.deleted;
+                    }
+                    // Refused in it: left for the end.
+                    Err(e) if e.kind == ErrorKind::Invalid => left.extend(of_lane.rows),
+                    Err(e) => return Err(e),
+                }
+            }
+            batch.rows = left;
+        }
+        if dies_after != u32::MAX {
+            return Err(dead());
+        }
+        let at = self.clock.true_wall();
+        let rest = self.transact(|state, plan| state.apply(plan, table, &batch, None, at))?;
+        applied.upserted += rest.upserted;
+        applied.deleted += rest.deleted;
+        applied.parked = rest.parked;
+        Ok(applied)
     }
 }
 
 impl State {
+    /// One transaction: a lane's rows with how far it has come, or all that is left with the common positions.
+    fn apply(
+        &mut self,
+        plan: &[Table],
+        table: &Table,
+        batch: &ChangeBatch,
+        lane: Option<u32>,
+        at: At,
+    ) -> PortResult<Applied> {
+        self.fence(table, batch)?;
+        if !batch.rows.is_empty() && self.tables.contains_key(LET_IN) {
+            let why = "customers were let in on the new side";
+            return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why));
+        }
+        let mut applied = Applied::default();
+        let (mut rows, mut removals, mut parks) = (Vec::new(), Vec::new(), Vec::new());
+        for change in batch.rows.iter().cloned() {
+            match change {
+                RowChange::Upsert { key, key_json, row, .. } => rows.push((key, key_json, row)),
+                RowChange::Delete { key, key_json, row_key } => removals.push((key, key_json, text(&row_key))),
+                RowChange::Park(row) => parks.push(row),
+            }
+        }
+        for parked in &parks {
+            self.remove(plan, table, &parked.key.0);
+        }
+        removals.retain(|(key, _, row)| {
+            let gone = self.remove(plan, table, row);
+            if gone {
+                self.unpark(table, &key.0);
+                applied.deleted += 1;
+            }
+            !gone
+        });
+        applied.parked = self.land(plan, table, &rows);
+        applied.upserted = (rows.len() - applied.parked.len()) as u64;
+        // Rows of this batch may have let go of the ones that could not be deleted.
+        for (key, key_json, row) in removals {
+            if self.remove(plan, table, &row) {
+                self.unpark(table, &key.0);
+                applied.deleted += 1;
+            } else {
+                let misfit = Misfit { column: "-".into(), reason: MisfitReason::ForeignKey };
+                applied.parked.push(ParkedRow { table: table.id.clone(), key, misfit, key_json });
+            }
+        }
+        self.park(table, &parks);
+        let stored = self.tables.entry(table.id.clone()).or_default();
+        let positions = batch.positions.iter().map(|(s, p)| (s.clone(), Some(p.clone())));
+        let reached = positions.chain(batch.finished.iter().map(|s| (s.clone(), None)));
+        if let Some(lane) = lane {
+            if !applied.parked.is_empty() {
+                return Err(PortError::new(ErrorKind::Invalid, "apply changes to", &table.target, "a row was refused"));
+            }
+            stored.lanes.extend(reached.map(|(shard, position)| ((lane, shard), position)));
+            return Ok(applied);
+        }
+        if let Some((_, positions)) = &mut stored.stream {
+            positions.extend(reached);
+        }
+        stored.markers.extend(batch.markers.iter().map(|n| (n.clone(), at)));
+        stored.expired += batch.expired;
+        self.park(table, &applied.parked.clone());
+        Ok(applied)
+    }
+
     /// Lands rows one by one until nothing more lands; what is left is refused, and leaves no older self behind.
     fn land(&mut self, plan: &[Table], table: &Table, rows: &[Waiting]) -> Vec<ParkedRow> {
         let mut left: Vec<&Waiting> = rows.iter().collect();
@@ -199,11 +280,16 @@ impl State {
                 break;
             }
         }
-        let mut parked = Vec::new();
-        for (key, key_json, row) in left {
-            let misfit = self.refusal(plan, table, row).expect("it was refused");
+        // All reasons first: an older version that goes may give free what another one was refused for.
+        let why = |(key, key_json, row): &&Waiting| ParkedRow {
+            table: table.id.clone(),
+            key: key.clone(),
+            misfit: self.refusal(plan, table, row).expect("it was refused"),
+            key_json: key_json.clone(),
+        };
+        let parked = left.iter().map(why).collect();
+        for (_, _, row) in left {
             self.remove(plan, table, &row_key(table, row));
-            parked.push(ParkedRow { table: table.id.clone(), key: key.clone(), misfit, key_json: key_json.clone() });
         }
         parked
     }
@@ -269,7 +355,11 @@ impl State {
             return Ok(());
         }
         let conflict = |why: &str| PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why);
-        let stored = self.tables.get(&table.id).and_then(|t| t.stream.as_ref());
+        let known = self.tables.get(&table.id);
+        if batch.hold.is_some_and(|ours| known.and_then(|t| t.hold) != Some(ours)) {
+            return Err(conflict("this table was taken up by another follower since"));
+        }
+        let stored = known.and_then(|t| t.stream.as_ref());
         let Some((_, stored)) = stored else { return Err(conflict("no start is stored")) };
         for (shard, new) in &batch.positions {
             let overtaken = match stored.get(shard) {

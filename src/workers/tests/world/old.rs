@@ -265,11 +265,11 @@ impl OldStore {
         Ok(Batch { changes, next })
     }
 
-    /// The records a shard holds up to and including a position, oldest first: what a re-delivery repeats.
-    pub fn delivered(&self, id: &str, up_to: &Position) -> Vec<Change> {
+    /// The records a shard of a stream holds up to and including a position, oldest first: what a re-delivery repeats.
+    pub fn delivered(&self, arn: &str, id: &str, up_to: &Position) -> Vec<Change> {
         let tables = self.locked();
-        let shards = tables.values().filter_map(|t| t.stream.as_ref()).flat_map(|s| &s.shards);
-        let shard = shards.filter(|s| s.shard.id == id);
+        let streams = tables.values().filter_map(|t| t.stream.as_ref()).filter(|s| s.arn == arn);
+        let shard = streams.flat_map(|s| &s.shards).filter(|s| s.shard.id == id);
         shard.flat_map(|s| &s.records).filter(|c| number(&c.position) <= number(up_to)).cloned().collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
-    Position, SetAside, Target, TargetTable, TargetVisitor,
+    Position, SetAside, Standing, Target, TargetTable, TargetVisitor,
 };
 
 struct Rows {
@@ -110,6 +110,10 @@ impl Target for NewStore {
 
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
         Ok(self.table(table).stream)
+    }
+
+    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
+        Self::take_up(self, table, lanes)
     }
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {

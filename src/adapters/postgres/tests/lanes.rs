@@ -1,0 +1,177 @@
+//! Lanes: several transactions for one batch, and nothing is lost, applied twice or let through late.
+
+use std::collections::BTreeMap;
+
+use super::super::PgTarget;
+use super::{ISBN, Place, TITLE, book, delete, key_of, text, upsert, with};
+use crate::domain::mapping::{Mapped, MisfitReason as R};
+use crate::domain::plan::Table;
+use crate::domain::value::Cell;
+use crate::ports::{ChangeBatch, ErrorKind, Hold, Position, RowChange, Standing, Target as _};
+
+const LANES: u32 = 3;
+/// Enough rows that each lane is worth a transaction.
+const MANY: u32 = 600;
+
+fn at(shard: &str, position: &str) -> BTreeMap<String, Position> {
+    BTreeMap::from([(shard.to_owned(), Position(position.to_owned()))])
+}
+
+fn batch(hold: Hold, position: &str, rows: impl IntoIterator<Item = Mapped<'static>>) -> ChangeBatch {
+    let rows = rows.into_iter().map(upsert).collect();
+    ChangeBatch { rows, positions: at("s1", position), hold: Some(hold), ..ChangeBatch::default() }
+}
+
+async fn followed() -> (Place, Table, Hold) {
+    let (place, table) = Place::with_books().await;
+    place.target.start_positions(&table, "arn:1", &at("s1", "1")).await.unwrap();
+    let standing = place.target.take_up(&table, LANES).await.unwrap().unwrap();
+    assert!(standing.ahead.is_empty());
+    (place, table, standing.hold)
+}
+
+async fn position(place: &Place, table: &Table) -> String {
+    let (_, positions) = place.target.positions(table).await.unwrap().unwrap();
+    positions["s1"].clone().unwrap().0
+}
+
+/// Rows that came with the position of a lane.
+fn landed(standing: &Standing, n: u32, position: &str) -> bool {
+    standing.ahead.landed(&key_of(n), LANES, "s1", &Position(position.into()))
+}
+
+#[tokio::test]
+async fn a_large_batch_lands_whole_with_its_children_deletes_parked_rows_and_counts() {
+    let (place, table, hold) = followed().await;
+    place.load(&table, &(0..MANY).map(|n| book(n, "old", &["a", "b"])).collect::<Vec<_>>()).await;
+    let mut changes = batch(hold, "2", (0..MANY - 100).map(|n| book(n, "new", &["z"])));
+    changes.rows.extend((MANY - 100..MANY).map(delete));
+    changes.rows.push(upsert(with(book(MANY + 1, "", &[]), TITLE, Cell::Bool(true))));
+    changes.markers = vec!["nonce".into()];
+    changes.expired = 5;
+    let applied = place.target.apply(&table, changes).await.unwrap();
+    assert_eq!((applied.upserted, applied.deleted), (u64::from(MANY) - 100, 100));
+    let transactions = "SELECT count(DISTINCT xmin::text) FROM books";
+    assert_eq!(place.number(transactions).await, i64::from(LANES), "each lane has a transaction of its own");
+    assert_eq!(place.number("SELECT count(*) FROM books WHERE title = 'new'").await, i64::from(MANY) - 100);
+    assert_eq!(place.number("SELECT count(*) FROM book_tags").await, i64::from(MANY) - 100);
+    assert_eq!(place.target.ledger(&table).await.unwrap(), (BTreeMap::from([(R::WrongType, 1)]), 5));
+    assert!(place.target.marker(&table, "nonce").await.unwrap().is_some());
+    assert_eq!(position(&place, &table).await, "2");
+    // A row that landed leaves the ledger with its lane.
+    place.target.apply(&table, batch(hold, "3", (0..MANY + 2).map(|n| book(n, "again", &[])))).await.unwrap();
+    assert_eq!(place.target.ledger(&table).await.unwrap().0, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_end() {
+    let (place, table, hold) = followed().await;
+    place.load(&table, &(0..MANY).map(|n| book(n, "old", &[])).collect::<Vec<_>>()).await;
+    // Every book takes the isbn of the next one, across all lanes; the last one's is new. Two want the same one.
+    let mut books: Vec<_> = (0..MANY)
+        .map(|n| with(book(n, "new", &[]), ISBN, text(&format!("isbn-{}", if n + 1 < MANY { n + 1 } else { MANY }))))
+        .collect();
+    let twins = [MANY, MANY + 1];
+    books.extend(twins.map(|n| with(book(n, "twin", &[]), ISBN, text("one of a kind"))));
+    let applied = place.target.apply(&table, batch(hold, "2", books)).await.unwrap();
+    assert_eq!(applied.parked.len(), 1);
+    assert!(twins.map(key_of).contains(&applied.parked[0].key) && applied.parked[0].misfit.reason == R::DuplicateUnique);
+    assert_eq!(applied.upserted, u64::from(MANY) + 1);
+    assert_eq!(place.number("SELECT count(*) FROM books WHERE title = 'new'").await, i64::from(MANY));
+    let shifted = "SELECT count(*) FROM books WHERE isbn = 'isbn-' || (('x' || right(id::text, 8))::bit(32)::int + 1)";
+    assert_eq!(place.number(shifted).await, i64::from(MANY));
+    assert_eq!(position(&place, &table).await, "2");
+}
+
+/// The server ends the connection that moves the common positions, after the lanes have landed.
+async fn die_before_positions(place: &Place) {
+    let sql = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+               CREATE TRIGGER no BEFORE INSERT ON cutover.stream_position FOR EACH ROW EXECUTE FUNCTION no()";
+    place.sql.batch_execute(sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn lanes_that_landed_before_a_death_are_known_and_positions_have_not_moved() {
+    let (place, table, hold) = followed().await;
+    die_before_positions(&place).await;
+    let mut changes = batch(hold, "20", (0..MANY).map(|n| book(n, "new", &[])));
+    changes.finished = vec!["s2".into()];
+    place.target.apply(&table, changes).await.unwrap_err();
+    assert_eq!(position(&place, &table).await, "1");
+    assert_eq!(place.number("SELECT count(*) FROM books").await, i64::from(MANY));
+    place.sql.batch_execute("DROP TRIGGER no ON cutover.stream_position").await.unwrap();
+
+    let standing = place.target.take_up(&table, LANES).await.unwrap().unwrap();
+    assert!((0..MANY).all(|n| landed(&standing, n, "20") && landed(&standing, n, "3")));
+    assert!((0..MANY).all(|n| !landed(&standing, n, "21")), "nothing past it has landed");
+    assert!(standing.ahead.landed(&key_of(1), LANES, "s2", &Position("999".into())), "a shard's end is one too");
+    assert_eq!(standing.positions["s1"], Some(Position("1".into())));
+
+    // In another number of lanes keys stand elsewhere: everything comes again, and the old lanes never count any more.
+    let other = place.target.take_up(&table, LANES + 1).await.unwrap().unwrap();
+    assert!(other.ahead.is_empty());
+    assert!(place.target.take_up(&table, LANES).await.unwrap().unwrap().ahead.is_empty());
+    place.target.reset(&table).await.unwrap();
+    assert_eq!(place.number("SELECT count(*) FROM cutover.lane").await, 0);
+}
+
+#[tokio::test]
+async fn a_follower_that_was_overtaken_lands_nothing_large_or_small() {
+    let (place, table, hold) = followed().await;
+    let other = PgTarget::new(&place.settings).unwrap();
+    let newer = other.take_up(&table, LANES).await.unwrap().unwrap().hold;
+    assert!(newer.token > hold.token);
+    for rows in [MANY, 1] {
+        // Its position is not behind anything, so only the token can tell.
+        let late = batch(hold, "9", (0..rows).map(|n| book(n, "late", &[])));
+        let error = place.target.apply(&table, late).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Conflict);
+        assert!(error.came_back.contains("taken up by another follower"), "{error}");
+    }
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
+    assert_eq!(place.number("SELECT count(*) FROM cutover.lane").await, 0);
+    assert_eq!(position(&place, &table).await, "1");
+    other.apply(&table, batch(newer, "2", [book(1, "new", &[])])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_is_not_taken_up_while_a_lane_of_another_is_under_way() {
+    let (place, table, _) = followed().await;
+    // A lane of a follower whose console is gone: its statements are done, its commit is on the wire.
+    place.sql.batch_execute("BEGIN").await.unwrap();
+    place.sql.query(super::super::lanes::STREAM, &[&table.id]).await.unwrap();
+    place.sql.batch_execute("INSERT INTO books (id, title, isbn) VALUES (gen_random_uuid(), 'late', '1')").await.unwrap();
+    let taken = place.target.take_up(&table, LANES);
+    let commit = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while place.number(waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        place.sql.batch_execute("COMMIT").await.unwrap();
+    };
+    let (taken, ()) = tokio::join!(taken, commit);
+    assert!(taken.unwrap().is_some());
+    assert_eq!(place.number("SELECT count(*) FROM books").await, 1);
+}
+
+#[tokio::test]
+async fn whoever_lost_the_lease_cannot_take_a_table_back() {
+    let (place, table, hold) = followed().await;
+    place.target.lease("run-1", "first", 60_000).await.unwrap();
+    let other = PgTarget::new(&place.settings).unwrap();
+    other.seize("run-2", "second", 60_000).await.unwrap();
+    let newer = other.take_up(&table, LANES).await.unwrap().unwrap().hold;
+    let error = place.target.take_up(&table, LANES).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict, "{error}");
+    assert_eq!(newer.token, hold.token + 1);
+    let row: Vec<RowChange> = vec![upsert(book(1, "new", &[]))];
+    let mine = ChangeBatch { rows: row, positions: at("s1", "2"), hold: Some(newer), ..ChangeBatch::default() };
+    assert_eq!(other.apply(&table, mine).await.unwrap().upserted, 1, "the refused one took nothing away");
+}
+
+#[tokio::test]
+async fn a_table_nobody_follows_is_not_taken_up() {
+    let (place, table) = Place::with_books().await;
+    assert_eq!(place.target.take_up(&table, LANES).await.unwrap(), None);
+}
