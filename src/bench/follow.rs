@@ -1,6 +1,7 @@
 //! `cutover bench follow`: how many changes a second are applied, and how long one takes to be visible.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::{
@@ -27,6 +28,13 @@ use crate::rehearsal::dynamo::EmbeddedDynamo;
 const ROWS: u64 = 100_000;
 /// Changes in one transaction.
 const BATCH: usize = 1_000;
+/// The limit and ours, in one transaction after the other and in two side by side: name, contestant, how many.
+const CONTESTS: [(&str, &str, u32); 4] = [
+    ("unnest", "unnest", 1),
+    ("apply, one lane", "apply", 1),
+    ("unnest, two connections", "unnest", 2),
+    ("apply, two lanes", "apply", 2),
+];
 /// Changes a second while latency is measured, and for how many seconds.
 const CHANGES: u64 = 1_000;
 const SECONDS: u64 = 8;
@@ -38,30 +46,32 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let rows = options.rows.unwrap_or(ROWS);
     let arena = Arena::start().await?;
     let server = PageServer::start(books::pages(rows, 7), 1).await?;
-    let brief = |name: &str| Brief {
+    let brief = |name: &str, streams: u32| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
         target: arena.url.clone(),
         rows: server.items,
-        streams: 1,
+        streams,
         extra: 0,
     };
     let mut report =
         Report::new("follow", format!("{rows} updates in transactions of {BATCH}, then {CHANGES} changes a second"));
     for run in 1..=options.runs {
         say(&format!("run {run} of {}", options.runs));
-        for name in ["unnest", "apply"] {
+        for (name, contestant, side_by_side) in CONTESTS {
             arena.fresh().await?;
-            brief("load-first").run().await?;
+            brief("load-first", 1).run().await?;
             arena.run("VACUUM ANALYZE books").await?;
             arena.run("CHECKPOINT").await?;
-            report.add(name, brief(name).run().await?);
+            report.add(name, brief(contestant, side_by_side).run().await?);
         }
         for poll in POLLS {
             latency(&arena, &mut report, poll).await?;
         }
     }
-    report.compare("apply", "unnest", 0.90);
+    for pair in CONTESTS.chunks_exact(2) {
+        report.compare(pair[1].0, pair[0].0, 0.90);
+    }
     for poll in POLLS {
         let name = format!("latency, poll {poll} ms");
         for (figure, goal) in [("p50", poll / 2 + 10), ("p99", poll + 20)] {
@@ -204,11 +214,13 @@ async fn updates(hands: &Hands) -> BenchResult<Vec<RowChange>> {
     }
 }
 
-/// As the follower applies them: with positions, in one transaction a batch.
+/// As the follower applies them: with positions, in as many lanes as there are streams.
 async fn apply(brief: &Brief) -> BenchResult<Sample> {
     let hands = Hands::new(&settings(brief, true)?)?;
     hands.prepare().await?;
     let table = hands.table()?;
+    let standing = hands.ports.target.take_up(table, brief.streams).await.tried("take up", "the table")?;
+    let hold = standing.map(|s| s.hold);
     let mut changes = updates(&hands).await?.into_iter();
     let mut batches = Vec::new();
     loop {
@@ -218,7 +230,7 @@ async fn apply(brief: &Brief) -> BenchResult<Sample> {
         }
         let position = Position(format!("{:021}", batches.len() + 1));
         let positions = BTreeMap::from([("shard".to_owned(), position)]);
-        batches.push(ChangeBatch { rows, positions, ..ChangeBatch::default() });
+        batches.push(ChangeBatch { rows, positions, hold, ..ChangeBatch::default() });
     }
     let (began, mut rows) = (Instant::now(), 0);
     for batch in batches {
@@ -238,12 +250,11 @@ enum Column {
     Times(Vec<Option<i64>>),
 }
 
-/// The plainest fast way: arrays made beforehand, one statement a batch, no bookkeeping.
+/// The plainest fast way: arrays made beforehand, one statement a batch, no bookkeeping. Connections share the batches.
 async fn unnest(brief: &Brief) -> BenchResult<Sample> {
     let hands = Hands::new(&settings(brief, true)?)?;
     let changes = updates(&hands).await?;
     let batches: Vec<Vec<Column>> = changes.chunks(BATCH).map(columns).collect();
-    let sql = session(&brief.target).await?;
     let set: Vec<String> = COLUMNS.split(", ").filter(|c| *c != "id").map(|c| format!("{c} = EXCLUDED.{c}")).collect();
     let time = |n: u32| format!("'epoch'::timestamptz + c{n} * interval '1 microsecond'");
     let statement = format!(
@@ -255,20 +266,31 @@ async fn unnest(brief: &Brief) -> BenchResult<Sample> {
         time(9),
         set.join(", ")
     );
-    let statement = sql.prepare(&statement).await.tried("prepare", "the upsert")?;
-    let (began, mut rows) = (Instant::now(), 0);
-    for batch in &batches {
-        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = batch
-            .iter()
-            .map(|column| match column {
-                Column::Ids(v) => v as _,
-                Column::Texts(v) => v as _,
-                Column::Ints(v) => v as _,
-                Column::Times(v) => v as _,
-            })
-            .collect();
-        rows += sql.execute(&statement, &params).await.tried("upsert", "a batch")?;
+    let mut sessions = Vec::new();
+    for _ in 0..brief.streams {
+        let sql = session(&brief.target).await?;
+        let statement = sql.prepare(&statement).await.tried("prepare", "the upsert")?;
+        sessions.push((sql, statement));
     }
+    let left = Mutex::new(batches.iter());
+    let began = Instant::now();
+    let each = sessions.iter().map(|(sql, statement)| async {
+        let mut rows = 0;
+        loop {
+            let Some(batch) = left.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(rows) };
+            let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = batch
+                .iter()
+                .map(|column| match column {
+                    Column::Ids(v) => v as _,
+                    Column::Texts(v) => v as _,
+                    Column::Ints(v) => v as _,
+                    Column::Times(v) => v as _,
+                })
+                .collect();
+            rows += sql.execute(statement, &params).await.tried("upsert", "a batch")?;
+        }
+    });
+    let rows = futures::future::try_join_all(each).await?.into_iter().sum();
     Ok(Sample::since(began, rows))
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Error, Statement};
 
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
-use super::shape::Shape;
+use super::shape::{Shape, Upsert};
 use super::trouble;
 use super::write::{self, Way};
 use super::{book, lanes, lease, outbox};
@@ -131,15 +131,21 @@ async fn ready<'r>(to: To<'_>, changes: &[RowChange], reached: &'r Reached) -> P
 }
 
 /// Statements that must be sent the moment they are asked for, because others follow without waiting for an answer.
-struct Ready {
+struct Ready<'s> {
     let_in: Statement,
     stream: Statement,
     positions: Statement,
+    upsert: Option<(Statement, &'s Upsert)>,
 }
 
-impl Ready {
-    async fn of(tx: &Transaction<'_>, lane: bool) -> Result<Self, Error> {
+impl<'s> Ready<'s> {
+    async fn of(tx: &Transaction<'_>, shape: &'s Shape, lane: bool) -> Result<Self, Error> {
+        let upsert = match &shape.upsert {
+            Some(upsert) => Some((tx.prepare_cached(&upsert.sql).await?, upsert)),
+            None => None,
+        };
         Ok(Self {
+            upsert,
             let_in: tx.prepare_cached(outbox::LET_IN).await?,
             stream: tx.prepare_cached(if lane { lanes::STREAM } else { book::STREAM }).await?,
             positions: tx.prepare_cached(book::POSITIONS).await?,
@@ -149,25 +155,26 @@ impl Ready {
 
 async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: bool) -> Result<Applied, Failure> {
     let tx = client.transaction().await?;
-    let ready = Ready::of(&tx, work.reached.lane.is_some()).await?;
+    let ready = Ready::of(&tx, shape, work.reached.lane.is_some()).await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
     let ours = outbox::ours(&tx, &ready.let_in, &shape.main.name, writes);
     let fenced = fence(&tx, &ready, shape, work.reached);
-    let stage = async {
-        match work.rows.len() {
-            0 => Ok(()),
-            _ => tx.batch_execute(&shape.stage).await.map_err(Failure::Statement),
+    // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is committed
+    // before every answer is there.
+    let mut applied = match &ready.upsert {
+        Some((statement, upsert)) if !piecewise => {
+            let whole = at_once(&tx, shape, work, statement, upsert);
+            tokio::try_join!(biased; ours, fenced, whole)?.2
         }
-    };
-    // Done in this order and sent without waiting for answers: each would be a way there and back. A COPY is never sent
-    // behind a statement that may still fail: the driver would take the answers after it for those of the next one.
-    tokio::try_join!(biased; ours, fenced, stage)?;
-    let mut applied = if piecewise {
-        let applied = pieces(&tx, shape, work).await?;
-        book(&tx, shape, work, &applied.parked).await?;
-        applied
-    } else {
-        whole(&tx, shape, work).await?
+        _ => {
+            let stage = async { write::make_ready(&tx, shape).await.map_err(Failure::Statement) };
+            // A COPY is never sent behind a statement that may still fail: the driver would take the answers after it
+            // for those of the next one.
+            tokio::try_join!(biased; ours, fenced, stage)?;
+            let applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
+            book(&tx, shape, work, &applied.parked).await?;
+            applied
+        }
     };
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
     book::park(&tx, &shape.id, &asked).await?;
@@ -204,7 +211,7 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
 
 /// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
 /// to whoever holds the lease.
-async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, reached: &Reached) -> Result<(), Failure> {
+async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, reached: &Reached) -> Result<(), Failure> {
     let refused = |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
     if reached.positions.is_empty() && reached.finished.is_empty() {
         return match reached.epoch {
@@ -246,23 +253,40 @@ async fn fence(tx: &Transaction<'_>, ready: &Ready, shape: &Shape, reached: &Rea
 }
 
 /// Everything at once, with its bookkeeping: the way it goes nearly always.
+async fn at_once(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    work: &Work<'_>,
+    statement: &Statement,
+    upsert: &Upsert,
+) -> Result<Applied, Failure> {
+    let deleted = make_way(tx, shape, work).await?;
+    let put = async {
+        match work.rows.len() {
+            0 => Ok(()),
+            count => write::put(tx, statement, upsert, &work.rows, &(0..count)).await.map_err(Failure::Statement),
+        }
+    };
+    tokio::try_join!(biased; put, book(tx, shape, work, &[]))?;
+    Ok(Applied { deleted, ..Applied::default() })
+}
+
+/// The same with children, or through the staging table.
 async fn whole(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<Applied, Failure> {
+    let deleted = make_way(tx, shape, work).await?;
+    if work.rows.len() > 0 {
+        write::land(tx, shape, &work.rows, 0..work.rows.len(), Way::Merge).await?;
+    }
+    Ok(Applied { deleted, ..Applied::default() })
+}
+
+/// Deletes what is deleted or parked. Says how many rows were deleted.
+async fn make_way(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<u64, Error> {
     let keys: Vec<&[Cell<'static>]> = work.removals.iter().map(|r| r.row_key.as_slice()).collect();
     let deleted = write::delete(tx, shape, &keys).await?;
     let keys: Vec<&[Cell<'static>]> = work.parks.iter().filter_map(|(_, key)| key.as_deref()).collect();
     write::delete(tx, shape, &keys).await?;
-    let count = work.rows.len();
-    if count > 0 && shape.children.is_empty() {
-        write::stage(tx, shape, &work.rows, 0..count).await?;
-        let merge = async { tx.batch_execute(&shape.merge).await.map_err(Failure::Statement) };
-        tokio::try_join!(biased; merge, book(tx, shape, work, &[]))?;
-    } else {
-        if count > 0 {
-            write::land(tx, shape, &work.rows, 0..count, Way::Merge).await?;
-        }
-        book(tx, shape, work, &[]).await?;
-    }
-    Ok(Applied { deleted, ..Applied::default() })
+    Ok(deleted)
 }
 
 /// Piece by piece, after something was refused: only what the server refuses is parked.

@@ -70,7 +70,7 @@ impl PgBulk {
                 refused = write::land_piecewise(&tx, &self.shape, rows).await?;
             } else {
                 if self.way == Way::Merge {
-                    tx.batch_execute(&self.shape.stage).await?;
+                    write::make_ready(&tx, &self.shape).await?;
                 }
                 write::land(&tx, &self.shape, rows, 0..count, self.way).await?;
             }

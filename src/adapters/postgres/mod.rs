@@ -7,6 +7,7 @@
 mod apply;
 mod book;
 mod bulk;
+mod columns;
 mod decode;
 mod describe;
 mod encode;

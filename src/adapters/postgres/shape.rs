@@ -1,5 +1,6 @@
 //! A table's statements, made once from the plan.
 
+use super::columns;
 use super::names::{ident, list, qualified};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
 use crate::domain::value::Cell;
@@ -26,6 +27,15 @@ pub(super) struct Part {
     pub parent_key: Vec<String>,
 }
 
+/// A statement that takes one array a column.
+#[derive(Clone, Debug)]
+pub(super) struct Upsert {
+    /// The statement.
+    pub sql: String,
+    /// Catalogue numbers of the arrays' elements, in column order.
+    pub elements: Vec<u32>,
+}
+
 /// A main table with its children.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
@@ -43,6 +53,9 @@ pub(super) struct Shape {
     pub stage_copy: String,
     /// Moves the staging table's rows into the main table and makes way for their children.
     pub merge: String,
+    /// Puts rows given as one array a column into the main table, without staging: where no children hang on them and
+    /// every column can be an array's element.
+    pub upsert: Option<Upsert>,
     /// Empties the staging table within a transaction.
     pub unstage: String,
     /// Deletes rows by key, children first.
@@ -116,10 +129,14 @@ impl Shape {
             let on = pairs(&child.parent_key, &key_names, |c, k| format!("t.{} = s.{}", ident(c), ident(k)));
             merge.push_str(&format!("DELETE FROM {} t USING {stage} s WHERE {on}; ", child.sql));
         }
-        merge.push_str(&format!(
-            "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {stage} {conflict}",
-            main.sql
-        ));
+        let insert = format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT", main.sql);
+        merge.push_str(&format!("{insert} {names} FROM {stage} {conflict}"));
+        let elements: Option<Vec<(&str, u32)>> = main.types.iter().map(|ty| columns::element(*ty)).collect();
+        let upsert = elements.filter(|_| children.is_empty()).map(|elements| {
+            let (names, elements): (Vec<&str>, Vec<u32>) = elements.into_iter().unzip();
+            let arrays: Vec<String> = names.iter().zip(1..).map(|(name, i)| format!("${i}::{name}[]")).collect();
+            Upsert { sql: format!("{insert} * FROM unnest({}) {conflict}", arrays.join(", ")), elements }
+        });
         let params = (1..=keys.len()).map(|i| format!("${i}::text[]")).collect::<Vec<_>>().join(", ");
         let aliases = (0..keys.len()).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", ");
         let given: Vec<String> =
@@ -149,6 +166,7 @@ impl Shape {
             main,
             children,
             merge,
+            upsert,
             delete,
             fetch,
             fetch_children,

@@ -7,11 +7,13 @@ use std::pin::pin;
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt as _;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
+use super::columns;
 use super::encode::{HEADER, TRAILER};
 use super::rows::Rows;
-use super::shape::Shape;
+use super::shape::{Shape, Upsert};
 use super::trouble;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::value::Cell;
@@ -24,7 +26,7 @@ const PIECE: usize = 256 * 1024;
 pub(super) enum Way {
     /// COPY straight into the table; a key that is there is refused.
     Plain,
-    /// Through the staging table: a key that is there is replaced, its children with it.
+    /// A key that is there is replaced, its children with it.
     Merge,
 }
 
@@ -39,10 +41,33 @@ async fn copy(tx: &Transaction<'_>, statement: &Statement, mut body: Bytes) -> R
     sink.finish().await
 }
 
-/// Sends a run of rows into the staging table.
-pub(super) async fn stage(tx: &Transaction<'_>, shape: &Shape, rows: &Rows, run: Range<usize>) -> Result<u64, Error> {
+/// Makes the staging table ready for [`Way::Merge`], where it is needed.
+pub(super) async fn make_ready(tx: &Transaction<'_>, shape: &Shape) -> Result<(), Error> {
+    if shape.upsert.is_none() { tx.batch_execute(&shape.stage).await } else { Ok(()) }
+}
+
+/// Puts a run of rows into the main table, over the ones that are there.
+async fn merge(tx: &Transaction<'_>, shape: &Shape, rows: &Rows, run: Range<usize>) -> Result<(), Error> {
+    if let Some(upsert) = &shape.upsert {
+        let statement = tx.prepare_cached(&upsert.sql).await?;
+        return put(tx, &statement, upsert, rows, &run).await;
+    }
     let statement = tx.prepare_cached(&shape.stage_copy).await?;
-    copy(tx, &statement, rows.slice(0, &run)).await
+    copy(tx, &statement, rows.slice(0, &run)).await?;
+    tx.batch_execute(&shape.merge).await
+}
+
+/// The same as one array a column: no way there and back but its own, so others may be sent behind it.
+pub(super) async fn put(
+    tx: &Transaction<'_>,
+    statement: &Statement,
+    upsert: &Upsert,
+    rows: &Rows,
+    run: &Range<usize>,
+) -> Result<(), Error> {
+    let columns = columns::turn(&upsert.elements, run.len(), rows.slice(0, run));
+    let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|c| c as _).collect();
+    tx.execute(statement, &params).await.map(drop)
 }
 
 /// Lands a run of rows with their children.
@@ -58,10 +83,7 @@ pub(super) async fn land(
             let statement = tx.prepare_cached(&shape.main.copy_in).await?;
             copy(tx, &statement, rows.slice(0, &run)).await?;
         }
-        Way::Merge => {
-            stage(tx, shape, rows, run.clone()).await?;
-            tx.batch_execute(&shape.merge).await?;
-        }
+        Way::Merge => merge(tx, shape, rows, run.clone()).await?,
     }
     for (i, child) in shape.children.iter().enumerate() {
         let body = rows.slice(i + 1, &run);
@@ -81,7 +103,7 @@ pub(super) async fn land_piecewise(
 ) -> Result<Vec<(usize, Misfit)>, Error> {
     // A constraint that waits for the commit would refuse everything at once.
     tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-    tx.batch_execute(&shape.stage).await?;
+    make_ready(tx, shape).await?;
     let (twice, mut stack) = runs(shape, rows);
     let mut refused = Vec::new();
     while let Some(run) = stack.pop() {
@@ -149,7 +171,8 @@ async fn savepoint(
     tx.batch_execute("SAVEPOINT cutover_run").await?;
     match land(tx, shape, rows, run, Way::Merge).await {
         Ok(()) => {
-            tx.batch_execute(&format!("{}; RELEASE SAVEPOINT cutover_run", shape.unstage)).await?;
+            let unstage = if shape.upsert.is_none() { shape.unstage.as_str() } else { "" };
+            tx.batch_execute(&format!("{unstage}; RELEASE SAVEPOINT cutover_run")).await?;
             Ok(None)
         }
         Err(e) if trouble::is_data(&e) => {
@@ -169,7 +192,7 @@ pub(super) async fn delete(tx: &Transaction<'_>, shape: &Shape, keys: &[&[Cell<'
     let mut gone = 0;
     for sql in &shape.delete {
         let statement = tx.prepare_cached(sql).await?;
-        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
         gone = tx.execute(&statement, &params).await?;
     }
     Ok(gone)

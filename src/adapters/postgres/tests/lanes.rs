@@ -67,10 +67,12 @@ async fn a_large_batch_lands_whole_with_its_children_deletes_parked_rows_and_cou
 async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_end() {
     let (place, table, hold) = followed().await;
     place.load(&table, &(0..MANY).map(|n| book(n, "old", &[])).collect::<Vec<_>>()).await;
-    // Every book takes the isbn of the next one, across all lanes; the last one's is new. Two want the same one.
-    let mut books: Vec<_> = (0..MANY)
-        .map(|n| with(book(n, "new", &[]), ISBN, text(&format!("isbn-{}", if n + 1 < MANY { n + 1 } else { MANY }))))
-        .collect();
+    // Each of a few books takes the isbn of the next one, across all lanes; the last one's is new. Two want the same one.
+    let chain = 40;
+    let isbn = |n: u32| if n < chain { format!("next-{}", n + 1) } else { format!("isbn-{n}") };
+    let first = (0..chain).map(|n| with(book(n, "old", &[]), ISBN, text(&format!("next-{n}"))));
+    place.target.apply(&table, ChangeBatch { rows: first.map(upsert).collect(), ..ChangeBatch::default() }).await.unwrap();
+    let mut books: Vec<_> = (0..MANY).map(|n| with(book(n, "new", &[]), ISBN, text(&isbn(n)))).collect();
     let twins = [MANY, MANY + 1];
     books.extend(twins.map(|n| with(book(n, "twin", &[]), ISBN, text("one of a kind"))));
     let applied = place.target.apply(&table, batch(hold, "2", books)).await.unwrap();
@@ -78,8 +80,8 @@ async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_en
     assert!(twins.map(key_of).contains(&applied.parked[0].key) && applied.parked[0].misfit.reason == R::DuplicateUnique);
     assert_eq!(applied.upserted, u64::from(MANY) + 1);
     assert_eq!(place.number("SELECT count(*) FROM books WHERE title = 'new'").await, i64::from(MANY));
-    let shifted = "SELECT count(*) FROM books WHERE isbn = 'isbn-' || (('x' || right(id::text, 8))::bit(32)::int + 1)";
-    assert_eq!(place.number(shifted).await, i64::from(MANY));
+    let shifted = "SELECT count(*) FROM books WHERE isbn = 'next-' || (('x' || right(id::text, 8))::bit(32)::int + 1)";
+    assert_eq!(place.number(shifted).await, i64::from(chain));
     assert_eq!(position(&place, &table).await, "2");
 }
 

@@ -1,0 +1,114 @@
+//! Encoded rows turned by columns: one binary array each, for `unnest`.
+//!
+//! A field of a binary `COPY` and an element of a binary array are the same bytes (length, value), so turning is copying.
+
+use std::error::Error;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use crate::domain::plan::ColumnType;
+
+/// A column's values, encoded as an array of its type.
+#[derive(Debug)]
+pub(super) struct Column(BytesMut);
+
+impl ToSql for Column {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    // The statement names the type of each of its arrays, from the same columns.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// The element type of an array for a column, and its number in the catalogue; `None` for a column that cannot be an
+/// element. Lengths and precisions are left to the column itself: a cast in a statement would cut what it refuses.
+pub(super) const fn element(ty: ColumnType) -> Option<(&'static str, u32)> {
+    use ColumnType as T;
+    Some(match ty {
+        T::Text | T::Varchar(_) => ("text", 25),
+        T::Uuid => ("uuid", 2950),
+        T::Numeric(_) => ("numeric", 1700),
+        T::Smallint => ("int2", 21),
+        T::Integer => ("int4", 23),
+        T::Bigint => ("int8", 20),
+        T::Double => ("float8", 701),
+        T::Boolean => ("bool", 16),
+        T::Timestamptz => ("timestamptz", 1184),
+        T::Date => ("date", 1082),
+        T::Jsonb => ("jsonb", 3802),
+        T::Bytea => ("bytea", 17),
+        T::TextArray => return None,
+    })
+}
+
+/// Turns so many encoded rows into an array for each column, whose elements have these numbers in the catalogue. Bytes
+/// that are not whole rows of these columns end in arrays that are too short, which the server refuses.
+pub(super) fn turn(elements: &[u32], rows: usize, mut encoded: Bytes) -> Vec<Column> {
+    let each = 20 + encoded.len() / elements.len().max(1);
+    let mut columns: Vec<Column> = elements.iter().map(|_| Column(BytesMut::with_capacity(each))).collect();
+    for (column, oid) in columns.iter_mut().zip(elements) {
+        let (dimensions, nulls, first) = (1, 1, 1);
+        column.0.put_i32(dimensions);
+        column.0.put_i32(nulls);
+        column.0.put_u32(*oid);
+        column.0.put_i32(i32::try_from(rows).unwrap_or(i32::MAX));
+        column.0.put_i32(first);
+    }
+    for _ in 0..rows {
+        // How many fields there are is known.
+        let mut whole = split(&mut encoded, 2).is_some();
+        for column in &mut columns {
+            let field = field(&mut encoded).filter(|_| whole);
+            whole = field.is_some();
+            column.0.put_slice(&field.unwrap_or_default());
+        }
+    }
+    columns
+}
+
+/// The next field with its length; a length of -1 is NULL and has nothing behind it.
+fn field(encoded: &mut Bytes) -> Option<Bytes> {
+    let length = i32::from_be_bytes(encoded.get(..4)?.try_into().ok()?);
+    split(encoded, 4 + usize::try_from(length).unwrap_or(0))
+}
+
+/// The first bytes, if there are so many.
+fn split(bytes: &mut Bytes, at: usize) -> Option<Bytes> {
+    (at <= bytes.len()).then(|| bytes.split_to(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode;
+    use super::*;
+    use crate::domain::value::Cell;
+
+    #[test]
+    fn rows_become_columns_and_bytes_that_are_not_rows_become_short_ones() {
+        let types = [ColumnType::Integer, ColumnType::Text];
+        let mut out = BytesMut::new();
+        encode::tuple(&mut out, &types, &[Cell::Int(7), Cell::Text("ab".into())]).unwrap();
+        encode::tuple(&mut out, &types, &[Cell::Int(8), Cell::Null]).unwrap();
+        let encoded = out.freeze();
+        let oids = types.map(|ty| element(ty).unwrap().1);
+        let columns = turn(&oids, 2, encoded.clone());
+        let head = |oid: u8| [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, oid, 0, 0, 0, 2, 0, 0, 0, 1];
+        assert_eq!(columns[0].0[..20], head(23));
+        assert_eq!(columns[0].0[20..], [0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0, 4, 0, 0, 0, 8]);
+        assert_eq!(columns[1].0[..20], head(25));
+        assert_eq!(columns[1].0[20..], [0, 0, 0, 2, b'a', b'b', 255, 255, 255, 255]);
+        let length = |columns: &[Column]| columns.iter().map(|c| c.0.len()).sum::<usize>();
+        for wrong in [0..0, 0..1, 0..encoded.len() - 1] {
+            let short = turn(&oids, 2, encoded.slice(wrong));
+            assert!(short.len() == 2 && length(&short) < length(&columns));
+        }
+        assert_eq!(element(ColumnType::TextArray), None, "an array is no element of an array");
+    }
+}
