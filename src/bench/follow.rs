@@ -224,7 +224,7 @@ async fn apply(brief: &Brief) -> BenchResult<Sample> {
     let mut changes = updates(&hands).await?.into_iter();
     let mut batches = Vec::new();
     loop {
-        let rows: Vec<RowChange> = changes.by_ref().take(BATCH).collect();
+        let rows: Vec<RowChange> = changes.by_ref().take(BATCH * brief.streams as usize).collect();
         if rows.is_empty() {
             break;
         }

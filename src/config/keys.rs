@@ -147,8 +147,12 @@ pub(super) static LOAD: &[Key] = &[
 
 pub(super) static FOLLOW: &[Key] = &[
     may("poll", Duration, "Pause between two reads of a shard that had nothing. Default: 250ms."),
-    may("batch", Count, "Most changes applied in one go. Default: 1000."),
-    may("lanes", Count, "Lanes a table's changes are split into by key when there are many, each a connection. Default: 2."),
+    may("batch", Count, "Most changes applied in one transaction. Default: 1000."),
+    may(
+        "lanes",
+        Count,
+        "Lanes a table's changes are split into by key when there are many, each a connection. Default: 2.",
+    ),
     may("marker_every", Duration, "How often a marker measures the round trip. Default: 5s."),
 ];
 

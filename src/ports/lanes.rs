@@ -1,11 +1,11 @@
 //! Following in lanes: changes of one table applied side by side, split by key.
 //!
-//! A lane lands its rows in a transaction of its own and stores there how far it has come. A shard's common position moves
-//! only when every lane has landed everything before it. So after a death some lanes may be *ahead* of the common
-//! position: their changes come again and are not applied a second time.
+//! A lane lands its rows in a transaction of its own and stores there how far it has come. A shard's common position is
+//! where every lane has landed everything before it. So after a death some lanes may be *ahead* of the common position:
+//! their changes come again and are not applied a second time.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes::Position;
 use crate::domain::value::Key;
@@ -19,14 +19,68 @@ pub struct Hold {
     pub lanes: u32,
 }
 
+/// How far one lane has come in one shard, as it is stored with the lane's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStand {
+    /// Which lane.
+    pub lane: u32,
+    /// Of how many.
+    pub of: u32,
+    /// The shard.
+    pub shard: String,
+    /// Everything up to here has landed; `None` is the shard's end.
+    pub position: Option<Position>,
+}
+
+/// The common positions: the stored ones, moved on where every lane has come further.
+#[must_use]
+pub fn common(
+    mut stored: BTreeMap<String, Option<Position>>,
+    lanes: &[LaneStand],
+) -> BTreeMap<String, Option<Position>> {
+    let groups: BTreeSet<(&str, u32)> = lanes.iter().map(|l| (l.shard.as_str(), l.of)).collect();
+    for (shard, of) in groups {
+        let group = || lanes.iter().filter(move |l| l.shard == shard && l.of == of);
+        if group().map(|l| l.lane).collect::<BTreeSet<_>>().len() != of as usize {
+            continue;
+        }
+        // The end lies behind every position, so it is common when nothing else is left.
+        let open = group().filter_map(|l| l.position.as_ref());
+        let least = open.min_by(|a, b| a.order(b).unwrap_or(Ordering::Equal));
+        let further = match (stored.get(shard), least) {
+            (Some(None), _) => false,
+            (_, None) => true,
+            (Some(Some(old)), Some(new)) => {
+                is_number(new) && (!is_number(old) || new.order(old) == Some(Ordering::Greater))
+            }
+            (None, Some(new)) => is_number(new),
+        };
+        if further && group().all(|l| l.position.as_ref().is_none_or(is_number)) {
+            stored.insert(shard.to_owned(), least.cloned());
+        }
+    }
+    stored
+}
+
+fn is_number(position: &Position) -> bool {
+    position.order(position).is_some()
+}
+
 /// Lanes that landed more than the common position tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ahead(BTreeMap<(u32, String), Option<Position>>);
 
 impl Ahead {
-    /// Notes how far a lane has come in a shard; `None` is the shard's end.
-    pub fn note(&mut self, lane: u32, shard: &str, position: Option<Position>) {
-        self.0.insert((lane, shard.to_owned()), position);
+    /// Lanes of so many that are past the common positions.
+    #[must_use]
+    pub fn of(lanes: u32, stands: &[LaneStand], common: &BTreeMap<String, Option<Position>>) -> Self {
+        let past = |stand: &&LaneStand| match (common.get(&stand.shard), &stand.position) {
+            (Some(None), _) => false,
+            (Some(Some(common)), Some(at)) => at.order(common) != Some(Ordering::Less) && at != common,
+            _ => true,
+        };
+        let ours = stands.iter().filter(|stand| stand.of == lanes).filter(past);
+        Self(ours.map(|stand| ((stand.lane, stand.shard.clone()), stand.position.clone())).collect())
     }
 
     /// Whether every lane stands at the common position.
@@ -64,21 +118,53 @@ pub struct Standing {
 mod tests {
     use super::*;
 
+    fn at(p: &str) -> Position {
+        Position(p.into())
+    }
+
+    fn stand(lane: u32, shard: &str, position: Option<&str>) -> LaneStand {
+        LaneStand { lane, of: 2, shard: shard.into(), position: position.map(at) }
+    }
+
     #[test]
     fn only_what_a_lane_has_landed_counts_as_landed() {
         let key = Key("b1".into());
-        let (lane, at) = (key.lane(4), |p: &str| Position(p.into()));
-        let mut ahead = Ahead::default();
-        assert!(!ahead.landed(&key, 4, "s1", &at("1")));
-        ahead.note(lane, "s1", Some(at("100")));
-        ahead.note(lane, "s3", None);
-        assert!(ahead.landed(&key, 4, "s1", &at("100")) && ahead.landed(&key, 4, "s1", &at("9")));
-        assert!(!ahead.landed(&key, 4, "s1", &at("101")), "past it");
-        assert!(!ahead.landed(&key, 4, "s2", &at("9")), "another shard");
-        assert!(!ahead.landed(&key, 4, "s1", &at("oldest@3")), "not a number");
-        assert!(ahead.landed(&key, 4, "s3", &at("5")), "the shard's end");
-        let other = (0..99).map(|n| Key(format!("k{n}"))).find(|k| k.lane(4) != lane).unwrap();
-        assert!(!ahead.landed(&other, 4, "s1", &at("9")), "another lane");
+        let lane = key.lane(2);
+        assert!(!Ahead::default().landed(&key, 2, "s1", &at("1")));
+        let stands = [stand(lane, "s1", Some("100")), stand(lane, "s3", None), stand(lane, "s4", Some("7"))];
+        let known = BTreeMap::from([("s1".into(), Some(at("5"))), ("s4".into(), Some(at("7")))]);
+        let ahead = Ahead::of(2, &stands, &known);
+        assert!(ahead.landed(&key, 2, "s1", &at("100")) && ahead.landed(&key, 2, "s1", &at("9")));
+        assert!(!ahead.landed(&key, 2, "s1", &at("101")), "past it");
+        assert!(!ahead.landed(&key, 2, "s2", &at("9")), "another shard");
+        assert!(!ahead.landed(&key, 2, "s1", &at("oldest@3")), "not a number");
+        assert!(ahead.landed(&key, 2, "s3", &at("5")), "the shard's end");
+        assert!(!ahead.landed(&key, 2, "s4", &at("7")), "no further than all");
+        let other = (0..99).map(|n| Key(format!("k{n}"))).find(|k| k.lane(2) != lane).unwrap();
+        assert!(!ahead.landed(&other, 2, "s1", &at("9")), "another lane");
+        assert!(Ahead::of(3, &stands, &known).is_empty(), "another number of lanes");
+    }
+
+    #[test]
+    fn common_is_where_every_lane_has_come() {
+        let one = |stored: Option<Option<&str>>, lanes: &[LaneStand]| {
+            let stored = stored.map(|p| ("s".to_owned(), p.map(at))).into_iter().collect();
+            common(stored, lanes).remove("s").map(|p| p.map(|p| p.0))
+        };
+        let some = |p: &str| Some(Some(p.to_owned()));
+        let both = |a, b| [stand(0, "s", a), stand(1, "s", b)];
+        assert_eq!(one(Some(Some("9")), &both(Some("100"), Some("99"))), some("99"));
+        assert_eq!(one(Some(Some("9")), &both(Some("100"), None)), some("100"), "one is at the end");
+        assert_eq!(one(Some(Some("9")), &both(None, None)), Some(None), "all are");
+        assert_eq!(one(Some(Some("9")), &both(Some("8"), Some("20"))), some("9"), "never back");
+        assert_eq!(one(Some(None), &both(Some("8"), Some("20"))), Some(None), "finished is finished");
+        assert_eq!(one(Some(Some("oldest@17")), &both(Some("8"), Some("20"))), some("8"));
+        assert_eq!(one(None, &both(Some("8"), Some("20"))), some("8"), "a shard that only lanes have seen");
+        assert_eq!(one(Some(Some("9")), &both(Some("odd"), Some("20"))), some("9"), "not a number");
+        assert_eq!(one(Some(Some("9")), &[stand(0, "s", Some("100"))]), some("9"), "the other has landed nothing");
+        assert_eq!(one(None, &[stand(0, "s", None)]), None);
+        let mixed = [stand(0, "s", Some("100")), LaneStand { of: 3, ..stand(1, "s", Some("100")) }];
+        assert_eq!(one(Some(Some("9")), &mixed), some("9"), "lanes of different numbers are no whole");
     }
 
     #[test]

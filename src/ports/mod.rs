@@ -19,7 +19,7 @@ pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard,
 pub use clock::Clock;
 pub use error::{ErrorKind, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
-pub use lanes::{Ahead, Hold, Standing};
+pub use lanes::{Ahead, Hold, LaneStand, Standing, common};
 pub use metrics::Metrics;
 pub use probe::{ProbeResult, Probes, Verdict};
 pub use reverse::{

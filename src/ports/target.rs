@@ -234,7 +234,7 @@ pub trait Target: Send + Sync {
     async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>>;
 
     /// Applies changes and positions: the writer of follow, repair and retry. In one transaction, or, when the batch
-    /// has a hold with lanes and is large, in one transaction a lane with how far the lane has come, and the positions in
+    /// has a hold with lanes and is large, in one transaction a lane with how far the lane has come, and what is left in
     /// one after all of them. Positions never run ahead of rows; a lane that ended before the call failed is
     /// [`Standing::ahead`] at the next [`Target::take_up`].
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;

@@ -206,9 +206,18 @@ impl<'c> Follower<'c> {
         let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
         let mut batch = Gathered::default();
         let (mut ended, mut something) = (false, false);
+        let most = self.crew.plan.follow.batch as usize * self.hold.lanes as usize;
+        let mut failed = None;
         self.busy.clear();
         while let Some(one) = reads.next().await {
-            let (mono, wall, shard, read) = one?;
+            let (mono, wall, shard, read) = match one {
+                Ok(read) => read,
+                // The other shards go on: one that is throttled must not keep their changes.
+                Err(stopped) => {
+                    failed = failed.or(Some(stopped));
+                    continue;
+                }
+            };
             ended |= read.next.is_none();
             something |= !read.changes.is_empty();
             if !read.changes.is_empty() && read.next.is_some() {
@@ -217,11 +226,14 @@ impl<'c> Follower<'c> {
             let reach = Read::new(&shard, mono, wall, read.changes.last().map(|c| c.at));
             self.reach.read(&reach);
             batch.take(&self.mapping, reach, read, &mut self.iterators);
-            if batch.changes.len() >= self.crew.plan.follow.batch as usize {
+            if batch.changes.len() >= most {
                 self.apply(&mut batch).await?;
             }
         }
         self.apply(&mut batch).await?;
+        if let Some(stopped) = failed {
+            return Err(stopped);
+        }
         if ended {
             // Children of a shard that has ended may be readable now.
             self.listed_mono = i64::MIN / 2;

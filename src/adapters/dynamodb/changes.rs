@@ -5,15 +5,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType, TableStatus};
 use aws_sdk_dynamodbstreams::Client;
-use aws_sdk_dynamodbstreams::types::{OperationType, Record, ShardIteratorType, StreamStatus};
+use aws_sdk_dynamodbstreams::types::{ShardIteratorType, StreamStatus};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::source::{describe_table, stream_of};
-use super::{attr, fault};
-use crate::domain::at::At;
+use super::wire::Wire;
+use super::{fault, records};
 use crate::domain::plan::Table;
-use crate::ports::{
-    Batch, Change, ChangeKind, Changes, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream,
-};
+use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, ReadFrom, Shard, Stream};
 
 /// How long turning a stream on may take, and how often to look.
 const ENABLING: (Duration, Duration) = (Duration::from_secs(120), Duration::from_millis(250));
@@ -23,11 +23,12 @@ const ENABLING: (Duration, Duration) = (Duration::from_secs(120), Duration::from
 pub struct DynamoChanges {
     tables: aws_sdk_dynamodb::Client,
     streams: Client,
+    reads: Wire,
 }
 
 impl DynamoChanges {
-    pub(super) const fn new(tables: aws_sdk_dynamodb::Client, streams: Client) -> Self {
-        Self { tables, streams }
+    pub(super) const fn new(tables: aws_sdk_dynamodb::Client, streams: Client, reads: Wire) -> Self {
+        Self { tables, streams, reads }
     }
 
     /// A stream's shards and whether it takes records yet.
@@ -129,22 +130,16 @@ impl Changes for DynamoChanges {
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
         const TRIED: &str = "read changes";
         let on = "stream";
-        let request = self.streams.get_records().shard_iterator(iterator);
-        let answer = request.send().await.map_err(|e| fault::sdk(e, TRIED, on))?;
-        let changes = answer
-            .records
-            .unwrap_or_default()
-            .into_iter()
-            .map(|record| change(record).map_err(|why| unreadable(TRIED, on, why)))
-            .collect::<PortResult<_>>()?;
-        Ok(Batch { changes, next: answer.next_shard_iterator.filter(|next| !next.is_empty()) })
+        let body = format!("{{\"ShardIterator\":{}}}", Value::from(iterator));
+        let answer = self.reads.post("GetRecords", body, TRIED, on).await?;
+        records::decode(&answer).map_err(|e| {
+            // Whole and not to be followed, or torn on its way: only the first will be the same again.
+            let whole = serde_json::from_slice::<&RawValue>(&answer).is_ok();
+            let kind = if whole { ErrorKind::Invalid } else { ErrorKind::Internal };
+            PortError::new(kind, TRIED, on, format!("an answer that cannot be followed: {e}"))
+                .advise("the stream must carry new and old images; look at what stands between if it does")
+        })
     }
-}
-
-/// A record that cannot be carried is never skipped: it stops the reader.
-fn unreadable(tried: &str, on: &str, why: &str) -> PortError {
-    PortError::new(ErrorKind::Invalid, tried, on, why)
-        .advise("the stream must carry new and old images; a record was read that cannot be followed")
 }
 
 fn wrong_view(table: &str, view: Option<&StreamViewType>) -> PortError {
@@ -154,76 +149,4 @@ fn wrong_view(table: &str, view: Option<&StreamViewType>) -> PortError {
             "its view cannot be changed: see who reads it, turn it off, wait for its readers to finish, and let the \
              console turn it on again with NEW_AND_OLD_IMAGES",
         )
-}
-
-fn change(record: Record) -> Result<Change, &'static str> {
-    let expired = record
-        .user_identity()
-        .is_some_and(|who| who.r#type() == Some("Service") && who.principal_id() == Some("dynamodb.amazonaws.com"));
-    let kind = match record.event_name() {
-        Some(OperationType::Insert) => ChangeKind::Insert,
-        Some(OperationType::Modify) => ChangeKind::Modify,
-        Some(OperationType::Remove) => ChangeKind::Remove { expired },
-        _ => return Err("a record that is neither INSERT, MODIFY nor REMOVE"),
-    };
-    let data = record.dynamodb.ok_or("a record without data")?;
-    let at = data.approximate_creation_date_time.ok_or("a record without a time")?;
-    let at = At(at.to_millis().map_err(|_| "a record with an impossible time")?);
-    let position = Position(data.sequence_number.ok_or("a record without a sequence number")?);
-    let unknown = |_| "an attribute of unknown type";
-    let key = attr::item_from_stream(data.keys.ok_or("a record without keys")?).map_err(unknown)?;
-    let image = match kind {
-        ChangeKind::Remove { .. } => None,
-        _ => Some(attr::item_from_stream(data.new_image.ok_or("a record without a new image")?).map_err(unknown)?),
-    };
-    Ok(Change { kind, key, image, position, at })
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_dynamodbstreams::primitives::DateTime;
-    use aws_sdk_dynamodbstreams::types::{AttributeValue, Identity, StreamRecord};
-
-    use super::*;
-
-    fn record(event: OperationType, image: bool) -> Record {
-        let key = AttributeValue::S("b1".into());
-        let mut data = StreamRecord::builder()
-            .approximate_creation_date_time(DateTime::from_secs(1_795_358_836))
-            .sequence_number("100")
-            .keys("id", key.clone());
-        if image {
-            data = data.new_image("id", key);
-        }
-        Record::builder().event_name(event).dynamodb(data.build()).build()
-    }
-
-    fn removed_by(ty: &str, principal: &str) -> ChangeKind {
-        let mut record = record(OperationType::Remove, false);
-        record.user_identity = Some(Identity::builder().r#type(ty).principal_id(principal).build());
-        change(record).unwrap().kind
-    }
-
-    #[test]
-    fn only_the_time_to_live_service_makes_a_removal_expired() {
-        let expired = |expired| ChangeKind::Remove { expired };
-        assert_eq!(removed_by("Service", "dynamodb.amazonaws.com"), expired(true));
-        assert_eq!(removed_by("Service", "replication.dynamodb.amazonaws.com"), expired(false));
-        assert_eq!(removed_by("User", "dynamodb.amazonaws.com"), expired(false));
-        assert_eq!(change(record(OperationType::Remove, false)).unwrap().kind, expired(false));
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_followed_is_refused() {
-        let good = change(record(OperationType::Insert, true)).unwrap();
-        assert_eq!((good.at, good.position), (At(1_795_358_836_000), Position("100".into())));
-        assert!(change(record(OperationType::Modify, false)).is_err(), "keys-only stream");
-        assert!(change(record(OperationType::from("REWIND"), true)).is_err());
-        let mut empty = record(OperationType::Insert, true);
-        empty.dynamodb = None;
-        assert!(change(empty).is_err());
-        let mut nowhere = record(OperationType::Insert, true);
-        nowhere.dynamodb.as_mut().unwrap().sequence_number = None;
-        assert!(change(nowhere).is_err());
-    }
 }

@@ -1,7 +1,7 @@
 //! DynamoDB and DynamoDB Streams.
 //!
-//! The scan is the hot path and is ours: a signed HTTP request, a body kept as it came, parsed once with
-//! strings borrowed from it. Everything else goes through the SDK.
+//! Scanning a table and reading its stream are the hot paths and are ours: a signed HTTP request, a body kept as it
+//! came, parsed once with strings borrowed from it. Everything else goes through the SDK.
 
 mod attr;
 mod changes;
@@ -9,6 +9,7 @@ mod fault;
 mod items;
 mod json;
 mod page;
+mod records;
 mod source;
 mod wire;
 
@@ -83,8 +84,9 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
     }
     let tables = aws_sdk_dynamodb::Client::from_conf(tables.build());
     let streams = aws_sdk_dynamodbstreams::Client::from_conf(streams.build());
-    let wire = wire::Wire::new(sdk, settings)?;
-    Ok((DynamoSource::new(tables.clone(), wire, settings), DynamoChanges::new(tables, streams)))
+    let wire = |service| wire::Wire::new(sdk, settings, service);
+    let (scans, reads) = (wire(wire::Service::Tables)?, wire(wire::Service::Streams)?);
+    Ok((DynamoSource::new(tables.clone(), scans, settings), DynamoChanges::new(tables, streams, reads)))
 }
 
 /// An item as the SDK reads it, in our form; `None` for a type that is not known here. The reference that the scan

@@ -74,7 +74,7 @@ pub(super) fn decode<'p>(body: &'p [u8], each: &mut dyn FnMut(&Item<'p>)) -> Res
 }
 
 /// Named attributes, appended.
-fn entries<'p>(json: &mut Json<'p>, out: &mut Entries<'p>) -> Result<(), Malformed> {
+pub(super) fn entries<'p>(json: &mut Json<'p>, out: &mut Entries<'p>) -> Result<(), Malformed> {
     json.object(|json, name| {
         out.push((name, attribute(json)?));
         Ok(())

@@ -23,6 +23,7 @@ use crate::domain::value::{Attr, Item};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
 mod items;
+mod records;
 mod wire;
 
 const REGION: &str = "eu-west-1";

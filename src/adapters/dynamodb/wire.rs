@@ -1,4 +1,4 @@
-//! Signed requests over our own HTTP client: what the scan goes through.
+//! Signed requests over our own HTTP client: what the scan and the reading of streams go through.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,8 +23,48 @@ use super::DynamoSettings;
 use super::fault::{answered, chain, unanswered};
 use crate::ports::{ErrorKind, PortError, PortResult};
 
-/// Attempts of one call, the first included.
-const ATTEMPTS: u32 = 10;
+/// One of the two services, which share credentials and signing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Service {
+    /// Tables.
+    Tables,
+    /// Streams.
+    Streams,
+}
+
+impl Service {
+    /// What operations are named with.
+    const fn version(self) -> &'static str {
+        match self {
+            Self::Tables => "DynamoDB_20120810",
+            Self::Streams => "DynamoDBStreams_20120810",
+        }
+    }
+
+    /// Attempts of one call, the first included. A follower has a patience of its own, and says what it waits for.
+    const fn attempts(self) -> u32 {
+        match self {
+            Self::Tables => 10,
+            Self::Streams => 4,
+        }
+    }
+
+    fn endpoint(self, settings: &DynamoSettings) -> Option<&String> {
+        match self {
+            Self::Tables => settings.endpoint.as_ref(),
+            Self::Streams => settings.streams_endpoint.as_ref().or(settings.endpoint.as_ref()),
+        }
+    }
+
+    fn own_endpoint(self, region: &str) -> String {
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        match self {
+            Self::Tables => format!("https://dynamodb.{region}.{domain}"),
+            Self::Streams => format!("https://streams.dynamodb.{region}.{domain}"),
+        }
+    }
+}
+
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Longest wait for one answer, body included.
@@ -36,6 +76,7 @@ const RENEW: (Duration, Duration) = (Duration::from_secs(120), Duration::from_se
 #[derive(Debug)]
 pub(super) struct Wire {
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    service: Service,
     endpoint: Uri,
     region: String,
     provider: SharedCredentialsProvider,
@@ -44,13 +85,13 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A client for the settings' endpoint, or the configuration's, or the region's own.
-    pub(super) fn new(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<Self> {
+    pub(super) fn new(sdk: &SdkConfig, settings: &DynamoSettings, service: Service) -> PortResult<Self> {
         let region = settings.region.clone();
-        let text = settings
-            .endpoint
-            .clone()
+        let text = service
+            .endpoint(settings)
+            .cloned()
             .or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
-            .unwrap_or_else(|| own_endpoint(&region));
+            .unwrap_or_else(|| service.own_endpoint(&region));
         let refuse = |why: String| PortError::new(ErrorKind::Invalid, "connect to DynamoDB", &text, why);
         let endpoint: Uri = text.parse().map_err(|e| refuse(format!("not a URL: {e}")))?;
         if endpoint.host().is_none() || !matches!(endpoint.scheme_str(), Some("http" | "https")) {
@@ -72,7 +113,7 @@ impl Wire {
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_timer(TokioTimer::new())
             .build(connector.wrap_connector(tcp));
-        Ok(Self { http, endpoint, region, provider, identity: Mutex::new(None) })
+        Ok(Self { http, service, endpoint, region, provider, identity: Mutex::new(None) })
     }
 
     /// Posts one operation, `Scan`, and gives the body of its answer. Throttles, torn connections, slow
@@ -87,7 +128,7 @@ impl Wire {
             };
             if error.kind == ErrorKind::Denied && error.came_back.starts_with("ExpiredToken") && attempt == 1 {
                 *self.identity.lock().await = None;
-            } else if !error.kind.transient() || attempt >= ATTEMPTS {
+            } else if !error.kind.transient() || attempt >= self.service.attempts() {
                 return Err(error);
             }
             tokio::time::sleep(pause(attempt, fastrand::f64())).await;
@@ -127,7 +168,7 @@ impl Wire {
     async fn signed(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<Request<Full<Bytes>>> {
         let broken = |why: String| unanswered(ErrorKind::Invalid, why, tried, on);
         let identity = self.identity(tried, on).await?;
-        let target = format!("DynamoDB_20120810.{operation}");
+        let target = format!("{}.{operation}", self.service.version());
         let host = self.endpoint.authority().map(|a| a.as_str()).unwrap_or_default();
         let headers =
             [("host", host), ("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
@@ -186,11 +227,6 @@ struct Refusal {
     message: String,
 }
 
-fn own_endpoint(region: &str) -> String {
-    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://dynamodb.{region}.{domain}")
-}
-
 /// The pause after the given attempt; `random` in 0..1 spreads it over its upper half.
 fn pause(attempt: u32, random: f64) -> Duration {
     let full = PAUSE.0.saturating_mul(1 << (attempt - 1).min(16)).min(PAUSE.1);
@@ -215,13 +251,15 @@ mod tests {
     fn pauses_grow_and_are_bounded() {
         assert_eq!(pause(1, 0.0), Duration::from_millis(25));
         assert_eq!(pause(3, 0.0), Duration::from_millis(100));
-        assert_eq!(pause(ATTEMPTS, 1.0), PAUSE.1);
+        assert_eq!(pause(Service::Tables.attempts(), 1.0), PAUSE.1);
         assert_eq!(pause(u32::MAX, 1.0), PAUSE.1);
     }
 
     #[test]
     fn regions_have_their_own_endpoints() {
-        assert_eq!(own_endpoint("eu-west-1"), "https://dynamodb.eu-west-1.amazonaws.com");
-        assert_eq!(own_endpoint("cn-north-1"), "https://dynamodb.cn-north-1.amazonaws.com.cn");
+        let own = |service: Service, region| service.own_endpoint(region);
+        assert_eq!(own(Service::Tables, "eu-west-1"), "https://dynamodb.eu-west-1.amazonaws.com");
+        assert_eq!(own(Service::Tables, "cn-north-1"), "https://dynamodb.cn-north-1.amazonaws.com.cn");
+        assert_eq!(own(Service::Streams, "eu-west-1"), "https://streams.dynamodb.eu-west-1.amazonaws.com");
     }
 }

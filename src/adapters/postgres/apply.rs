@@ -97,11 +97,7 @@ impl<'r> Work<'r> {
 }
 
 /// Applies rows and what they reach in one transaction, again and in pieces as long as that may help.
-pub(super) async fn apply(
-    to: To<'_>,
-    changes: &[RowChange],
-    reached: &Reached,
-) -> PortResult<Applied> {
+pub(super) async fn apply(to: To<'_>, changes: &[RowChange], reached: &Reached) -> PortResult<Applied> {
     let mut tries = Tries::default();
     let (client, work) = ready(to, changes, reached).await?;
     let mut first = Some(client);
@@ -212,7 +208,8 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
 /// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
 /// to whoever holds the lease.
 async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, reached: &Reached) -> Result<(), Failure> {
-    let refused = |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
+    let refused =
+        |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
     if reached.positions.is_empty() && reached.finished.is_empty() {
         return match reached.epoch {
             Some(ours) if lease::driver(tx).await? != Some(ours) => {
@@ -224,11 +221,14 @@ async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, reached: 
         };
     }
     let tried = "apply changes to";
-    // The second is read after the first has the lock, and before this batch's own positions are stored.
-    let (token, stored) = tokio::try_join!(biased;
-        book::lock(tx, &ready.stream, &shape.id),
-        book::positions(tx, &ready.positions, &shape.id)
-    )?;
+    // The second is read after the first has the lock, and before this batch's own positions are stored. A lane moves none.
+    let stored = async {
+        match reached.lane {
+            None => book::positions(tx, &ready.positions, &shape.id).await,
+            Some(_) => Ok(BTreeMap::new()),
+        }
+    };
+    let (token, stored) = tokio::try_join!(biased; book::lock(tx, &ready.stream, &shape.id), stored)?;
     let Some(token) = token else {
         return Err(refused(tried, "no start is stored").advise("store where following starts first").into());
     };

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Error, Statement};
 
 use crate::domain::at::At;
 use crate::domain::mapping::{Misfit, MisfitReason};
-use crate::ports::{Checkpoint, ParkedRow, Position};
+use crate::ports::{Checkpoint, LaneStand, ParkedRow, Position};
 
 /// Makes the bookkeeping. Runs under an advisory lock: `IF NOT EXISTS` alone does not stand two at once.
 pub(super) const TABLES: &str = r#"
@@ -208,4 +208,42 @@ pub(super) async fn notes(tx: &Transaction<'_>, table: &str, markers: &[String],
 /// A ledger row from a misfit.
 pub(super) fn parked_row(table: &str, key: crate::domain::value::Key, key_json: &str, misfit: Misfit) -> ParkedRow {
     ParkedRow { table: table.to_owned(), key, misfit, key_json: key_json.to_owned() }
+}
+
+/// Where a table's following stands: the stream, the stored positions by shard (`None` for a finished one), and how far
+/// lanes have come. `None` before following began. One statement, so that all of it is of one moment.
+#[allow(clippy::type_complexity)]
+pub(super) async fn standing(
+    client: &impl GenericClient,
+    table: &str,
+) -> Result<Option<(String, BTreeMap<String, Option<Position>>, Vec<LaneStand>)>, Error> {
+    let sql = r#"SELECT s.stream, x.shard, p.table_id IS NOT NULL, CASE WHEN p.finished THEN NULL ELSE p.position END,
+                        l.lane, l."of", CASE WHEN l.finished THEN NULL ELSE l.position END
+                 FROM cutover.stream s
+                 LEFT JOIN (SELECT table_id, shard FROM cutover.stream_position
+                            UNION SELECT table_id, shard FROM cutover.lane) x USING (table_id)
+                 LEFT JOIN cutover.stream_position p ON p.table_id = s.table_id AND p.shard = x.shard
+                 LEFT JOIN cutover.lane l ON l.table_id = s.table_id AND l.shard = x.shard
+                 WHERE s.table_id = $1"#;
+    let statement = client.prepare_cached(sql).await?;
+    let mut found = None;
+    for row in client.query(&statement, &[&table]).await? {
+        let (_, positions, lanes) = match &mut found {
+            Some(found) => found,
+            None => found.insert((row.try_get(0)?, BTreeMap::new(), Vec::new())),
+        };
+        let Some(shard) = row.try_get::<_, Option<String>>(1)? else { continue };
+        if let Some(lane) = row.try_get::<_, Option<i32>>(4)? {
+            lanes.push(LaneStand {
+                lane: lane.cast_unsigned(),
+                of: row.try_get::<_, i32>(5)?.cast_unsigned(),
+                shard: shard.clone(),
+                position: row.try_get::<_, Option<String>>(6)?.map(Position),
+            });
+        }
+        if row.try_get(2)? {
+            positions.insert(shard, row.try_get::<_, Option<String>>(3)?.map(Position));
+        }
+    }
+    Ok(found)
 }

@@ -14,9 +14,7 @@ use super::apply::{self, Reached, To};
 use super::retry;
 use super::{book, lease, trouble};
 use crate::domain::plan::Table;
-use crate::ports::{
-    Ahead, Applied, ErrorKind, Hold, PortError, PortResult, Position, RowChange, Standing,
-};
+use crate::ports::{Ahead, Applied, ErrorKind, Hold, PortError, PortResult, RowChange, Standing, common};
 
 /// A transaction costs what some hundred rows do: lanes with fewer are not worth one each.
 const LEAST: usize = 100;
@@ -45,34 +43,25 @@ pub(super) async fn take_up(
         return Err(PortError::new(ErrorKind::Conflict, tried, &table.id, came_back)
             .advise("attach to the run that drives now"));
     }
-    let count = lanes.max(1);
+    let lanes = lanes.max(1);
     let standing = async {
         let token = "UPDATE cutover.stream SET token = token + 1 WHERE table_id = $1 RETURNING token";
         let token = tx.query_one(token, &[&table.id]).await?.try_get(0)?;
-        let statement = tx.prepare_cached(book::POSITIONS).await?;
-        let positions = book::positions(&tx, &statement, &table.id).await?;
+        let (_, stored, stands) = book::standing(&tx, &table.id).await?.unwrap_or_default();
+        let positions = common(stored, &stands);
+        let (open, ended): (Vec<_>, Vec<_>) = positions.iter().partition(|(_, position)| position.is_some());
+        let open = open.into_iter().filter_map(|(shard, p)| Some((shard.clone(), p.clone()?))).collect();
+        let ended: Vec<String> = ended.into_iter().map(|(shard, _)| shard.clone()).collect();
+        book::advance(&tx, &table.id, &open, &ended).await?;
         // Rows of other lanes may be written over from here on, so what those had reached would no longer be true.
         let forget = "DELETE FROM cutover.lane WHERE table_id = $1 AND \"of\" <> $2";
-        tx.execute(forget, &[&table.id, &count.cast_signed()]).await?;
-        let ahead = ahead(&tx, &table.id).await?;
-        Ok(Standing { stream: stream.try_get(0)?, positions, ahead, hold: Hold { token, lanes: count } })
+        tx.execute(forget, &[&table.id, &lanes.cast_signed()]).await?;
+        let ahead = Ahead::of(lanes, &stands, &positions);
+        Ok(Standing { stream: stream.try_get(0)?, positions, ahead, hold: Hold { token, lanes } })
     };
     let standing = standing.await.map_err(error)?;
     tx.commit().await.map_err(error)?;
     Ok(Some(standing))
-}
-
-/// Lanes that are further on than the common positions.
-async fn ahead(tx: &Transaction<'_>, table: &str) -> Result<Ahead, Error> {
-    let sql = "SELECT l.lane, l.shard, CASE WHEN l.finished THEN NULL ELSE l.position END FROM cutover.lane l
-               LEFT JOIN cutover.stream_position p USING (table_id, shard)
-               WHERE table_id = $1 AND NOT coalesce(p.finished, false)";
-    let mut ahead = Ahead::default();
-    for row in tx.query(sql, &[&table]).await? {
-        let (lane, shard): (i32, &str) = (row.try_get(0)?, row.try_get(1)?);
-        ahead.note(lane.cast_unsigned(), shard, row.try_get::<_, Option<String>>(2)?.map(Position));
-    }
-    Ok(ahead)
 }
 
 /// Notes how far a lane has come.
@@ -110,6 +99,11 @@ pub(super) async fn apply(to: To<'_>, changes: Vec<RowChange>, reached: &Reached
         }
     }
     let (mut applied, left) = side_by_side(to, lanes, reached).await?;
+    // What lanes have stored is where following stands; there is more to tell only when something else came.
+    let told = reached.markers.is_empty() && reached.finished.is_empty() && reached.expired == 0;
+    if left.is_empty() && told {
+        return Ok(applied);
+    }
     // Nothing of ours is under way any more: positions may move, with what lanes could not land by themselves.
     let rest = apply::apply(to, &left, reached).await?;
     applied.upserted += rest.upserted;

@@ -23,7 +23,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, SetAside, Standing, Target, TargetTable, TargetVisitor,
+    PortResult, Position, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -258,24 +258,9 @@ impl Target for PgTarget {
     }
 
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
-        let error = self.error("read positions of", &table.id);
         let client = self.client().await?;
-        // One statement, so that stream and positions are of one moment.
-        let sql = "SELECT s.stream, p.shard, CASE WHEN p.finished THEN NULL ELSE p.position END FROM cutover.stream s
-                   LEFT JOIN cutover.stream_position p USING (table_id) WHERE s.table_id = $1";
-        let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let rows = client.query(&statement, &[&table.id]).await.map_err(&error)?;
-        let mut found = None;
-        for row in &rows {
-            let (_, positions) = match &mut found {
-                Some(found) => found,
-                None => found.insert((row.try_get(0).map_err(&error)?, BTreeMap::new())),
-            };
-            if let Some(shard) = row.try_get::<_, Option<String>>(1).map_err(&error)? {
-                positions.insert(shard, row.try_get::<_, Option<String>>(2).map_err(&error)?.map(Position));
-            }
-        }
-        Ok(found)
+        let stored = book::standing(&client, &table.id).await.map_err(self.error("read positions of", &table.id))?;
+        Ok(stored.map(|(stream, positions, lanes)| (stream, common(positions, &lanes))))
     }
 
     async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {

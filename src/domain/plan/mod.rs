@@ -94,7 +94,7 @@ impl Load {
 pub struct Follow {
     /// Pause between two reads of a shard that had nothing, in milliseconds.
     pub poll_ms: u64,
-    /// Most changes applied in one go.
+    /// Most changes applied in one transaction.
     pub batch: u32,
     /// Lanes a table's changes are split into by key when there are many.
     #[serde(default = "Follow::lanes")]

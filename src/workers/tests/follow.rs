@@ -288,7 +288,6 @@ async fn lag_grows_while_reads_are_throttled_refused_or_held() {
 #[tokio::test]
 async fn a_shard_that_is_throttled_is_not_hidden_by_a_busy_one() {
     let mut world = World::new();
-    // One read of the busy shard fills a batch, so it is applied before the other shard is asked.
     world.old.page = 8;
     world.book("b1", "1.00");
     world.old.enable(world.table("books")).unwrap();

@@ -17,17 +17,17 @@ use serde_json::Value;
 use super::*;
 
 /// One scripted answer: status, body, checksum header.
-type Answer = (u16, String, Option<u32>);
+pub(super) type Answer = (u16, String, Option<u32>);
 
 /// A server that answers as told, the last answer for ever, and keeps the requests.
 #[derive(Clone, Default)]
-struct Script {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    requests: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
+pub(super) struct Script {
+    pub(super) answers: Arc<Mutex<VecDeque<Answer>>>,
+    pub(super) requests: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
 }
 
 impl Script {
-    async fn serve(answers: Vec<Answer>) -> (Self, Server) {
+    pub(super) async fn serve(answers: Vec<Answer>) -> (Self, Server) {
         let script = Self { answers: Arc::new(Mutex::new(answers.into())), ..Self::default() };
         let state = script.clone();
         let answer = move |headers: HeaderMap, body: Bytes| async move {
@@ -56,7 +56,7 @@ impl Script {
 }
 
 /// Text of the kinds that break parsers: quotes, escapes, controls, astral characters, nothing.
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a-z]{1,12}", ".{0,12}", "[\\\\\"/\u{0}-\u{1f}é😀\u{2028}]{0,8}"]
 }
 
@@ -64,7 +64,7 @@ fn number() -> impl Strategy<Value = String> {
     prop_oneof!["-?[1-9][0-9]{0,37}", "0\\.[0-9]{1,37}", "-?[1-9]\\.[0-9]{1,36}E[-+]?[0-9]{1,2}"]
 }
 
-fn attribute() -> impl Strategy<Value = Attr<'static>> {
+pub(super) fn attribute() -> impl Strategy<Value = Attr<'static>> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..9);
     let texts = prop::collection::vec(text(), 1..4);
     let leaf = prop_oneof![
@@ -87,7 +87,7 @@ fn attribute() -> impl Strategy<Value = Attr<'static>> {
 }
 
 /// A JSON string; `escape` writes every character as `\u`.
-fn json_text(out: &mut String, text: &str, escape: bool) {
+pub(super) fn json_text(out: &mut String, text: &str, escape: bool) {
     if escape {
         out.push('"');
         text.encode_utf16().for_each(|unit| write!(out, "\\u{unit:04X}").unwrap());
@@ -130,7 +130,7 @@ fn wire_form(out: &mut String, attr: &Attr<'_>, escape: bool) {
     out.push('}');
 }
 
-fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, str>, Attr<'_>)], escape: bool) {
+pub(super) fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, str>, Attr<'_>)], escape: bool) {
     out.push('{');
     for (i, (name, value)) in entries.iter().enumerate() {
         if i > 0 {
@@ -143,7 +143,7 @@ fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, str>, Attr<'_
     out.push('}');
 }
 
-fn by_name(attr: Attr<'static>) -> Attr<'static> {
+pub(super) fn by_name(attr: Attr<'static>) -> Attr<'static> {
     match attr {
         Attr::Map(mut m) => {
             m.sort_by(|a, b| a.0.cmp(&b.0));

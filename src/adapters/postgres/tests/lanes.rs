@@ -71,13 +71,19 @@ async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_en
     let chain = 40;
     let isbn = |n: u32| if n < chain { format!("next-{}", n + 1) } else { format!("isbn-{n}") };
     let first = (0..chain).map(|n| with(book(n, "old", &[]), ISBN, text(&format!("next-{n}"))));
-    place.target.apply(&table, ChangeBatch { rows: first.map(upsert).collect(), ..ChangeBatch::default() }).await.unwrap();
+    place
+        .target
+        .apply(&table, ChangeBatch { rows: first.map(upsert).collect(), ..ChangeBatch::default() })
+        .await
+        .unwrap();
     let mut books: Vec<_> = (0..MANY).map(|n| with(book(n, "new", &[]), ISBN, text(&isbn(n)))).collect();
     let twins = [MANY, MANY + 1];
     books.extend(twins.map(|n| with(book(n, "twin", &[]), ISBN, text("one of a kind"))));
     let applied = place.target.apply(&table, batch(hold, "2", books)).await.unwrap();
     assert_eq!(applied.parked.len(), 1);
-    assert!(twins.map(key_of).contains(&applied.parked[0].key) && applied.parked[0].misfit.reason == R::DuplicateUnique);
+    assert!(
+        twins.map(key_of).contains(&applied.parked[0].key) && applied.parked[0].misfit.reason == R::DuplicateUnique
+    );
     assert_eq!(applied.upserted, u64::from(MANY) + 1);
     assert_eq!(place.number("SELECT count(*) FROM books WHERE title = 'new'").await, i64::from(MANY));
     let shifted = "SELECT count(*) FROM books WHERE isbn = 'next-' || (('x' || right(id::text, 8))::bit(32)::int + 1)";
@@ -85,37 +91,62 @@ async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_en
     assert_eq!(position(&place, &table).await, "2");
 }
 
-/// The server ends the connection that moves the common positions, after the lanes have landed.
-async fn die_before_positions(place: &Place) {
-    let sql = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                   PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-               CREATE TRIGGER no BEFORE INSERT ON cutover.stream_position FOR EACH ROW EXECUTE FUNCTION no()";
-    place.sql.batch_execute(sql).await.unwrap();
+/// The server ends the connection of one lane before it commits.
+async fn lane_dies(place: &Place, lane: u32) {
+    let sql = format!(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.lane = {lane} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$;
+         CREATE TRIGGER no BEFORE INSERT ON cutover.lane FOR EACH ROW EXECUTE FUNCTION no()"
+    );
+    place.sql.batch_execute(&sql).await.unwrap();
 }
 
 #[tokio::test]
 async fn lanes_that_landed_before_a_death_are_known_and_positions_have_not_moved() {
     let (place, table, hold) = followed().await;
-    die_before_positions(&place).await;
+    lane_dies(&place, 1).await;
     let mut changes = batch(hold, "20", (0..MANY).map(|n| book(n, "new", &[])));
     changes.finished = vec!["s2".into()];
+    changes.markers = vec!["nonce".into()];
     place.target.apply(&table, changes).await.unwrap_err();
+    place.sql.batch_execute("DROP TRIGGER no ON cutover.lane").await.unwrap();
     assert_eq!(position(&place, &table).await, "1");
-    assert_eq!(place.number("SELECT count(*) FROM books").await, i64::from(MANY));
-    place.sql.batch_execute("DROP TRIGGER no ON cutover.stream_position").await.unwrap();
+    assert_eq!(place.target.marker(&table, "nonce").await.unwrap(), None, "not everything before it has landed");
+    let there = |n: u32| key_of(n).lane(LANES) != 1;
+    assert_eq!(place.number("SELECT count(*) FROM books").await, (0..MANY).filter(|n| there(*n)).count() as i64);
 
     let standing = place.target.take_up(&table, LANES).await.unwrap().unwrap();
-    assert!((0..MANY).all(|n| landed(&standing, n, "20") && landed(&standing, n, "3")));
+    assert!((0..MANY).all(|n| landed(&standing, n, "20") == there(n) && landed(&standing, n, "3") == there(n)));
     assert!((0..MANY).all(|n| !landed(&standing, n, "21")), "nothing past it has landed");
-    assert!(standing.ahead.landed(&key_of(1), LANES, "s2", &Position("999".into())), "a shard's end is one too");
+    let ended = (0..MANY).all(|n| standing.ahead.landed(&key_of(n), LANES, "s2", &Position("9".into())) == there(n));
+    assert!(ended, "a shard's end is a place in it too");
     assert_eq!(standing.positions["s1"], Some(Position("1".into())));
 
     // In another number of lanes keys stand elsewhere: everything comes again, and the old lanes never count any more.
     let other = place.target.take_up(&table, LANES + 1).await.unwrap().unwrap();
     assert!(other.ahead.is_empty());
     assert!(place.target.take_up(&table, LANES).await.unwrap().unwrap().ahead.is_empty());
-    place.target.reset(&table).await.unwrap();
     assert_eq!(place.number("SELECT count(*) FROM cutover.lane").await, 0);
+}
+
+#[tokio::test]
+async fn what_all_lanes_have_landed_is_the_common_position_whoever_reads_it() {
+    let (place, table, hold) = followed().await;
+    place.target.apply(&table, batch(hold, "20", (0..MANY).map(|n| book(n, "new", &[])))).await.unwrap();
+    let stored = "SELECT position::bigint FROM cutover.stream_position WHERE shard = 's1'";
+    assert_eq!(place.number(stored).await, 1, "nothing but the lanes had to be written");
+    assert_eq!(position(&place, &table).await, "20");
+    // It outlives the lanes: in another number, they are forgotten.
+    let other = place.target.take_up(&table, LANES + 1).await.unwrap().unwrap();
+    assert_eq!(other.positions["s1"], Some(Position("20".into())));
+    assert!(other.ahead.is_empty());
+    assert_eq!(place.number(stored).await, 20);
+    assert_eq!(place.number("SELECT count(*) FROM cutover.lane").await, 0);
+    let small = batch(other.hold, "21", [book(1, "newer", &[])]);
+    place.target.apply(&table, small).await.unwrap();
+    assert_eq!(position(&place, &table).await, "21");
+    place.target.reset(&table).await.unwrap();
+    assert_eq!(place.target.positions(&table).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -143,10 +174,15 @@ async fn a_table_is_not_taken_up_while_a_lane_of_another_is_under_way() {
     // A lane of a follower whose console is gone: its statements are done, its commit is on the wire.
     place.sql.batch_execute("BEGIN").await.unwrap();
     place.sql.query(super::super::lanes::STREAM, &[&table.id]).await.unwrap();
-    place.sql.batch_execute("INSERT INTO books (id, title, isbn) VALUES (gen_random_uuid(), 'late', '1')").await.unwrap();
+    place
+        .sql
+        .batch_execute("INSERT INTO books (id, title, isbn) VALUES (gen_random_uuid(), 'late', '1')")
+        .await
+        .unwrap();
     let taken = place.target.take_up(&table, LANES);
     let commit = async {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while place.number(waits).await == 0 {
             tokio::task::yield_now().await;
         }

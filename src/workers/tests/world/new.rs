@@ -10,8 +10,8 @@ use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Ahead, Applied, ChangeBatch, Checkpoint, ErrorKind, Hold, Lease, ParkedRow, PortError, PortResult, Position,
-    RowChange, Standing,
+    Ahead, Applied, ChangeBatch, Checkpoint, ErrorKind, Hold, LaneStand, Lease, ParkedRow, PortError, PortResult,
+    Position, RowChange, Standing, common,
 };
 
 /// A row on its way in: key text, key JSON, cells.
@@ -28,8 +28,8 @@ pub struct Stored {
     pub stream: Option<(String, BTreeMap<String, Option<Position>>)>,
     /// Who may follow: the token of the last taking-up, and into how many lanes it splits.
     pub hold: Option<Hold>,
-    /// How far lanes have come, by lane and shard.
-    pub lanes: BTreeMap<(u32, String), Option<Position>>,
+    /// How far lanes have come.
+    pub lanes: Vec<LaneStand>,
     /// Parked rows by key, with the order they came in.
     pub parked: BTreeMap<String, (u64, ParkedRow)>,
     pub expired: u64,
@@ -135,18 +135,12 @@ impl NewStore {
         self.transact(|state, _| {
             let stored = state.tables.entry(table.id.clone()).or_default();
             let Some((stream, positions)) = stored.stream.clone() else { return Ok(None) };
-            let token = stored.hold.map_or(1, |hold| hold.token + 1);
-            if stored.hold.is_some_and(|hold| hold.lanes != lanes) {
-                stored.lanes.clear();
-            }
-            let hold = Hold { token, lanes };
+            let hold = Hold { token: stored.hold.map_or(1, |hold| hold.token + 1), lanes };
             stored.hold = Some(hold);
-            let mut ahead = Ahead::default();
-            for ((lane, shard), position) in &stored.lanes {
-                if positions.get(shard) != Some(&None) {
-                    ahead.note(*lane, shard, position.clone());
-                }
-            }
+            let positions = common(positions, &stored.lanes);
+            stored.stream = Some((stream.clone(), positions.clone()));
+            stored.lanes.retain(|stand| stand.of == lanes);
+            let ahead = Ahead::of(lanes, &stored.lanes, &positions);
             Ok(Some(Standing { stream, positions, ahead, hold }))
         })
     }
@@ -180,9 +174,15 @@ impl NewStore {
                     Err(e) => return Err(e),
                 }
             }
+            if dies_after != u32::MAX {
+                return Err(dead());
+            }
+            let told = batch.markers.is_empty() && batch.finished.is_empty() && batch.expired == 0;
+            if left.is_empty() && told {
+                return Ok(applied);
+            }
             batch.rows = left;
-        }
-        if dies_after != u32::MAX {
+        } else if dies_after != u32::MAX {
             return Err(dead());
         }
         let at = self.clock.true_wall();
@@ -249,7 +249,11 @@ impl State {
             if !applied.parked.is_empty() {
                 return Err(PortError::new(ErrorKind::Invalid, "apply changes to", &table.target, "a row was refused"));
             }
-            stored.lanes.extend(reached.map(|(shard, position)| ((lane, shard), position)));
+            let of = stored.hold.map_or(1, |hold| hold.lanes);
+            for (shard, position) in reached {
+                stored.lanes.retain(|stand| (stand.lane, &stand.shard) != (lane, &shard));
+                stored.lanes.push(LaneStand { lane, of, shard, position });
+            }
             return Ok(applied);
         }
         if let Some((_, positions)) = &mut stored.stream {

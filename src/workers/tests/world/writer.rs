@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
-    Position, SetAside, Standing, Target, TargetTable, TargetVisitor,
+    Position, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
 };
 
 struct Rows {
@@ -109,7 +109,8 @@ impl Target for NewStore {
     }
 
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
-        Ok(self.table(table).stream)
+        let stored = self.table(table);
+        Ok(stored.stream.map(|(stream, positions)| (stream, common(positions, &stored.lanes))))
     }
 
     async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {

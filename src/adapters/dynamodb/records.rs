@@ -1,0 +1,121 @@
+//! What one read of a stream shard answers, parsed once: the hot path of catching up.
+
+use super::json::{Json, Malformed};
+use super::page;
+use crate::domain::at::At;
+use crate::domain::value::Item;
+use crate::ports::{Batch, Change, ChangeKind, Position};
+
+/// Parses the answer of `GetRecords`. A record that cannot be followed is refused, never skipped.
+pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
+    let mut json = Json::new(body)?;
+    let mut batch = Batch::default();
+    json.object(|json, name| {
+        match name.as_ref() {
+            "Records" if json.null()? => {}
+            "Records" => json.list(|json| {
+                batch.changes.push(record(json)?);
+                Ok(())
+            })?,
+            "NextShardIterator" if json.null()? => {}
+            "NextShardIterator" => batch.next = Some(json.string()?.into_owned()).filter(|next| !next.is_empty()),
+            _ => drop(json.raw()?),
+        }
+        Ok(())
+    })?;
+    json.end()?;
+    Ok(batch)
+}
+
+/// The parts of a record, as they come.
+#[derive(Default)]
+struct Parts {
+    event: Option<ChangeKind>,
+    expired: bool,
+    at: Option<At>,
+    position: Option<Position>,
+    key: Option<Item<'static>>,
+    image: Option<Item<'static>>,
+}
+
+fn record(json: &mut Json<'_>) -> Result<Change, Malformed> {
+    let mut parts = Parts::default();
+    json.object(|json, name| {
+        match name.as_ref() {
+            "eventName" => {
+                parts.event = Some(match json.string()?.as_ref() {
+                    "INSERT" => ChangeKind::Insert,
+                    "MODIFY" => ChangeKind::Modify,
+                    "REMOVE" => ChangeKind::Remove { expired: false },
+                    _ => return Err(json.wrong("a record that is neither INSERT, MODIFY nor REMOVE")),
+                });
+            }
+            "dynamodb" => data(json, &mut parts)?,
+            "userIdentity" if !json.null()? => parts.expired = by_time_to_live(json)?,
+            "userIdentity" => {}
+            _ => drop(json.raw()?),
+        }
+        Ok(())
+    })?;
+    let kind = match parts.event.ok_or_else(|| json.wrong("a record without an event"))? {
+        ChangeKind::Remove { .. } => ChangeKind::Remove { expired: parts.expired },
+        kind => kind,
+    };
+    let image = match kind {
+        ChangeKind::Remove { .. } => None,
+        _ => Some(parts.image.ok_or_else(|| json.wrong("a record without a new image"))?),
+    };
+    Ok(Change {
+        kind,
+        key: parts.key.ok_or_else(|| json.wrong("a record without keys"))?,
+        image,
+        position: parts.position.ok_or_else(|| json.wrong("a record without a sequence number"))?,
+        at: parts.at.ok_or_else(|| json.wrong("a record without a time"))?,
+    })
+}
+
+fn data(json: &mut Json<'_>, parts: &mut Parts) -> Result<(), Malformed> {
+    json.object(|json, name| {
+        match name.as_ref() {
+            "ApproximateCreationDateTime" => {
+                let seconds: f64 = json.number()?.parse().map_err(|_| json.wrong("an impossible time"))?;
+                let ms = (seconds * 1000.0).round();
+                // Years 1970 to 9999; whatever is past that is no time of a record.
+                if !(0.0..=253_402_300_799_999.0).contains(&ms) {
+                    return Err(json.wrong("an impossible time"));
+                }
+                parts.at = Some(At(ms as i64));
+            }
+            "SequenceNumber" => parts.position = Some(Position(json.string()?.into_owned())),
+            "Keys" => parts.key = item(json)?,
+            "NewImage" => parts.image = item(json)?,
+            // The old image and what only describes the record.
+            _ => drop(json.raw()?),
+        }
+        Ok(())
+    })
+}
+
+fn item(json: &mut Json<'_>) -> Result<Option<Item<'static>>, Malformed> {
+    if json.null()? {
+        return Ok(None);
+    }
+    let mut attrs = Vec::with_capacity(16);
+    page::entries(json, &mut attrs)?;
+    Ok(Some(Item { attrs }.into_owned()))
+}
+
+/// Only the time-to-live service makes a removal an expiry.
+fn by_time_to_live(json: &mut Json<'_>) -> Result<bool, Malformed> {
+    let (mut service, mut dynamodb) = (false, false);
+    json.object(|json, name| {
+        match name.as_ref() {
+            "Type" | "type" if !json.null()? => service = json.string()? == "Service",
+            "PrincipalId" | "principalId" if !json.null()? => dynamodb = json.string()? == "dynamodb.amazonaws.com",
+            "Type" | "type" | "PrincipalId" | "principalId" => {}
+            _ => drop(json.raw()?),
+        }
+        Ok(())
+    })?;
+    Ok(service && dynamodb)
+}
