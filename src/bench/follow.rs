@@ -16,11 +16,12 @@ use super::error::{BenchError, BenchResult, Tried as _};
 use super::load::settings;
 use super::measure::{Report, Sample};
 use super::pages::PageServer;
+use super::records::ARN;
 use super::{Options, say};
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::StepKind;
 use crate::domain::value::{Cell, Key};
-use crate::ports::{ChangeBatch, Partition, Position, RowChange};
+use crate::ports::{ChangeBatch, Partition, Position, ReadFrom, RowChange};
 use crate::rehearsal::clients;
 use crate::rehearsal::dynamo::EmbeddedDynamo;
 
@@ -35,6 +36,8 @@ const CONTESTS: [(&str, &str, u32); 4] = [
     ("unnest, two connections", "unnest", 2),
     ("apply, two lanes", "apply", 2),
 ];
+/// The whole way: a stream full of changes, read, mapped and applied as a run does it.
+const BACKLOG: &str = "follow a backlog";
 /// Changes a second while latency is measured, and for how many seconds.
 const CHANGES: u64 = 1_000;
 const SECONDS: u64 = 8;
@@ -45,7 +48,7 @@ const POLLS: [u64; 2] = [50, 200];
 pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let rows = options.rows.unwrap_or(ROWS);
     let arena = Arena::start().await?;
-    let server = PageServer::start(books::pages(rows, 7), 1).await?;
+    let server = PageServer::with_stream(books::pages(rows, 7)).await?;
     let brief = |name: &str, streams: u32| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
@@ -65,10 +68,17 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
             arena.run("CHECKPOINT").await?;
             report.add(name, brief(contestant, side_by_side).run().await?);
         }
+        arena.fresh().await?;
+        report.add(BACKLOG, brief("backlog", 1).run().await?);
+        for name in ["records", "records, SDK"] {
+            report.add(name, brief(name, 1).run().await?);
+        }
         for poll in POLLS {
             latency(&arena, &mut report, poll).await?;
         }
     }
+    report.compare(BACKLOG, CONTESTS[3].0, 0.80);
+    report.compare_cpu("records", "records, SDK", 5.0);
     for pair in CONTESTS.chunks_exact(2) {
         report.compare(pair[1].0, pair[0].0, 0.90);
     }
@@ -184,6 +194,9 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
         "apply" => apply(brief).await?,
         "unnest" => unnest(brief).await?,
         "follow" => follow(brief).await?,
+        "backlog" => backlog(brief).await?,
+        "records" => records(brief).await?,
+        "records, SDK" => records_by_sdk(brief).await?,
         _ => return Ok(None),
     }))
 }
@@ -355,4 +368,56 @@ async fn follow(brief: &Brief) -> BenchResult<Sample> {
             return Err(BenchError::new("follow", "the emulator", format!("{rows} changes of {} arrived", brief.rows)));
         }
     }
+}
+
+/// Captures and loads, then follows until every change of the stream has been applied.
+async fn backlog(brief: &Brief) -> BenchResult<Sample> {
+    let hands = Hands::new(&settings(brief, true)?)?;
+    hands.ports.target.prepare().await.tried("prepare", "the target")?;
+    hands.perform(|kind| matches!(kind, StepKind::Capture)).await?;
+    hands.perform(|kind| matches!(kind, StepKind::Load)).await?;
+    let table = hands.table()?.id.clone();
+    let began = Instant::now();
+    hands.crew.ensure_following();
+    let until = began + Duration::from_secs(300);
+    loop {
+        let applied = hands.crew.measured().tables.get(&table).map_or(0, |gauge| gauge.applied);
+        if applied >= brief.rows {
+            let sample = Sample::since(began, applied);
+            hands.crew.stop().await;
+            return Ok(sample);
+        }
+        if Instant::now() > until {
+            return Err(BenchError::new("follow", "a backlog", format!("{applied} changes of {}", brief.rows)));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads every record of the stream, as the follower does.
+async fn records(brief: &Brief) -> BenchResult<Sample> {
+    let hands = Hands::new(&settings(brief, true)?)?;
+    let changes = &hands.ports.changes;
+    let mut iterator = changes.iterator(ARN, "shard", &ReadFrom::Oldest).await.tried("read", "the stream")?;
+    let (began, mut rows) = (Instant::now(), 0);
+    while rows < brief.rows {
+        let batch = changes.read(&iterator).await.tried("read", "the stream")?;
+        rows += batch.changes.iter().filter(|c| c.image.is_some()).count() as u64;
+        iterator = batch.next.ok_or_else(|| BenchError::new("read", "the stream", "it ended"))?;
+    }
+    Ok(Sample::since(began, rows))
+}
+
+/// The same through the official SDK.
+async fn records_by_sdk(brief: &Brief) -> BenchResult<Sample> {
+    let config = aws_sdk_dynamodbstreams::config::Builder::from(&clients::session(&brief.source, 3));
+    let client = aws_sdk_dynamodbstreams::Client::from_conf(config.endpoint_url(&brief.source).build());
+    let (began, mut rows, mut iterator) = (Instant::now(), 0, Some("0".to_owned()));
+    while rows < brief.rows {
+        let read = client.get_records().set_shard_iterator(iterator).send().await.tried("read", "the stream")?;
+        let images = read.records().iter().filter(|r| r.dynamodb().is_some_and(|data| data.new_image().is_some()));
+        rows += images.count() as u64;
+        iterator = read.next_shard_iterator;
+    }
+    Ok(Sample::since(began, rows))
 }

@@ -12,6 +12,7 @@ mod follow;
 mod load;
 mod measure;
 mod pages;
+mod records;
 mod rollback;
 mod screen;
 mod verify;

@@ -1,4 +1,5 @@
-//! A DynamoDB that only knows Scan, GetItem and what a table is: pre-rendered pages from memory, through the real protocol.
+//! A DynamoDB that only knows Scan, GetItem, what a table is and one stream shard: pre-rendered answers from memory,
+//! through the real protocol.
 //!
 //! Emulators take far longer to make a page than a client takes to read it, so they measure themselves. Here a page
 //! costs the server a copy into the socket and a checksum over its last bytes.
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::books::RawPage;
 use super::error::{BenchError, BenchResult};
+use super::records::{self, ARN};
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -29,10 +31,6 @@ pub(super) struct PageServer {
     _stop: oneshot::Sender<()>,
 }
 
-/// The first bytes of every rendered item: its key follows.
-const BEFORE_KEY: usize = "{\"bookId\":{\"S\":\"".len();
-const UUID: usize = 36;
-
 struct Pages {
     /// Page and item by key, made when the first single item is asked for.
     keys: OnceLock<HashMap<String, (usize, usize)>>,
@@ -40,6 +38,8 @@ struct Pages {
     pages: Vec<(RawPage, u32)>,
     /// How often the pages are given out, each time with fresh keys.
     rounds: u64,
+    /// What the stream's one shard answers, each with its checksum; without any there is no stream.
+    records: Vec<(Bytes, u32)>,
 }
 
 #[derive(Deserialize)]
@@ -52,11 +52,27 @@ struct Scan {
     after: Option<serde_json::Value>,
     #[serde(rename = "Key")]
     key: Option<serde_json::Value>,
+    #[serde(rename = "ShardIterator")]
+    iterator: Option<String>,
 }
 
 impl PageServer {
     /// Serves the pages `rounds` times over.
     pub(super) async fn start(pages: Vec<RawPage>, rounds: u64) -> BenchResult<Self> {
+        Self::serve(pages, rounds, Vec::new()).await
+    }
+
+    /// Serves the pages once, and a stream in which each of their items was changed once more.
+    pub(super) async fn with_stream(pages: Vec<RawPage>) -> BenchResult<Self> {
+        let summed = |(body, _): (Bytes, u64)| {
+            let sum = crc32fast::hash(&body);
+            (body, sum)
+        };
+        let records = records::answers(&pages).into_iter().map(summed).collect();
+        Self::serve(pages, 1, records).await
+    }
+
+    async fn serve(pages: Vec<RawPage>, rounds: u64, records: Vec<(Bytes, u32)>) -> BenchResult<Self> {
         let failed = |e: std::io::Error| BenchError::new("start", "the page server", e);
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(failed)?);
@@ -68,8 +84,8 @@ impl PageServer {
                 (p, sum)
             })
             .collect();
-        let router =
-            Router::new().fallback(answer).with_state(Arc::new(Pages { keys: OnceLock::new(), pages, rounds }));
+        let state = Pages { keys: OnceLock::new(), pages, rounds, records };
+        let router = Router::new().fallback(answer).with_state(Arc::new(state));
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = listener.tap_io(|io| {
             let _ = io.set_nodelay(true);
@@ -92,6 +108,17 @@ async fn answer(State(pages): State<Arc<Pages>>, headers: HeaderMap, body: Bytes
         ("DynamoDB_20120810.Scan", Ok(scan)) => pages.page(&scan),
         ("DynamoDB_20120810.GetItem", Ok(get)) => pages.item(&get),
         ("DynamoDB_20120810.DescribeTable", _) => pages.described(),
+        ("DynamoDBStreams_20120810.DescribeStream", _) => {
+            let stream = format!(
+                "{{\"StreamDescription\":{{\"StreamArn\":\"{ARN}\",\"StreamStatus\":\"ENABLED\",\"Shards\":[{{\
+                 \"ShardId\":\"shardId-bench\",\"SequenceNumberRange\":{{\"StartingSequenceNumber\":\"1\"}}}}]}}"
+            );
+            respond(Bytes::from(stream), 0, true, "}".to_owned())
+        }
+        ("DynamoDBStreams_20120810.GetShardIterator", _) => {
+            respond(Bytes::from_static(b"{\"ShardIterator\":\"0\""), 0, true, "}".to_owned())
+        }
+        ("DynamoDBStreams_20120810.GetRecords", Ok(read)) => pages.changes(&read),
         ("DynamoDB_20120810.DescribeTimeToLive", _) => {
             let none = Bytes::from_static(br#"{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}"#);
             respond(none, 0, true, "}".to_owned())
@@ -112,35 +139,45 @@ impl Pages {
     fn described(&self) -> Response {
         let items: u64 = self.pages.iter().map(|(p, _)| u64::from(p.items)).sum::<u64>() * self.rounds;
         let bytes: u64 = self.pages.iter().map(|(p, _)| p.head.len() as u64).sum::<u64>() * self.rounds;
+        let stream = match self.records.is_empty() {
+            true => String::new(),
+            false => format!(
+                r#","LatestStreamArn":"{ARN}","StreamSpecification":{{"StreamEnabled":true,"StreamViewType":"NEW_AND_OLD_IMAGES"}}"#
+            ),
+        };
         let table = format!(
-            r#"{{"Table":{{"TableName":"{}","TableStatus":"ACTIVE","ItemCount":{items},"TableSizeBytes":{bytes},"KeySchema":[{{"AttributeName":"bookId","KeyType":"HASH"}}],"AttributeDefinitions":[{{"AttributeName":"bookId","AttributeType":"S"}}]}}"#,
+            r#"{{"Table":{{"TableName":"{}","TableStatus":"ACTIVE","ItemCount":{items},"TableSizeBytes":{bytes},"KeySchema":[{{"AttributeName":"bookId","KeyType":"HASH"}}],"AttributeDefinitions":[{{"AttributeName":"bookId","AttributeType":"S"}}]{stream}}}"#,
             super::books::SOURCE
         );
         respond(Bytes::from(table), 0, true, "}".to_owned())
     }
 
+    /// An iterator is the number of the answer it stands before; past the last one there is nothing yet.
+    fn changes(&self, read: &Scan) -> Response {
+        let at: usize = read.iterator.as_deref().and_then(|n| n.parse().ok()).unwrap_or(0);
+        match self.records.get(at) {
+            Some((body, sum)) => respond(body.clone(), *sum, false, format!(",\"NextShardIterator\":\"{}\"}}", at + 1)),
+            None => {
+                respond(Bytes::from_static(b"{\"Records\":[]"), 0, true, format!(",\"NextShardIterator\":\"{at}\"}}"))
+            }
+        }
+    }
+
     /// One item of the first round.
     fn item(&self, get: &Scan) -> Response {
-        let start = |page: &RawPage, n: usize| Some(page.fresh.get(n)?.0 as usize + 4 - UUID - BEFORE_KEY);
         let keys = self.keys.get_or_init(|| {
             let mut keys = HashMap::new();
             for (p, (page, _)) in self.pages.iter().enumerate() {
-                for n in 0..page.fresh.len() {
-                    let key = start(page, n).and_then(|at| page.head.get(at + BEFORE_KEY..at + BEFORE_KEY + UUID));
-                    keys.insert(String::from_utf8_lossy(key.unwrap_or_default()).into_owned(), (p, n));
+                for (n, item) in records::items(page).enumerate() {
+                    keys.insert(String::from_utf8_lossy(records::key(item)).into_owned(), (p, n));
                 }
             }
             keys
         });
-        let found = key_text(get.key.as_ref()).and_then(|key| keys.get(key)).and_then(|(p, n)| {
-            let (page, _) = self.pages.get(*p)?;
-            // An item ends before the comma of the next one, the last one before the bracket.
-            let end = start(page, n + 1).unwrap_or(page.head.len()) - 1;
-            Some(page.head.slice(start(page, *n)?..end))
-        });
-        match found {
+        let found = key_text(get.key.as_ref()).and_then(|key| keys.get(key));
+        match found.and_then(|(p, n)| records::items(&self.pages.get(*p)?.0).nth(*n)) {
             Some(item) => {
-                let head = [&b"{\"Item\":"[..], &item].concat();
+                let head = [b"{\"Item\":", item].concat();
                 respond(Bytes::from(head), 0, true, "}".to_owned())
             }
             None => respond(Bytes::from_static(b"{"), 0, true, "}".to_owned()),

@@ -17,6 +17,7 @@ use super::trouble::cancelled;
 use super::{
     arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
 };
+use super::{catch_up, marker};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
@@ -239,7 +240,7 @@ impl Crew {
         }
         for table in &self.plan.tables {
             self.spawn(follow::follow(Arc::clone(self), table.clone()));
-            self.spawn(follow::markers(Arc::clone(self), table.clone()));
+            self.spawn(marker::markers(Arc::clone(self), table.clone()));
         }
         if self.plan.verify.continuous {
             self.spawn(continuous::run(Arc::clone(self)));
@@ -262,7 +263,7 @@ impl Crew {
                 StepKind::SetUp => set_up::perform(self, step, attempt).await,
                 StepKind::Capture => capture::perform(self, step, attempt, state).await,
                 StepKind::Load => load::perform(self, &cancel).await,
-                StepKind::CatchUp { max_lag_ms } => follow::catch_up(self, *max_lag_ms).await,
+                StepKind::CatchUp { max_lag_ms } => catch_up::catch_up(self, *max_lag_ms).await,
                 StepKind::Verify => verify::perform(self).await,
                 StepKind::Arm => arm::perform(self).await,
                 StepKind::Freeze => freeze::freeze(self, step, attempt, state).await,

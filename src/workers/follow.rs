@@ -1,29 +1,26 @@
 //! Following changes: shard by shard, parents before children, in per-key order, with positions in the same
 //! transaction as the rows (FEATURES A2, B2).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::changes::{Gathered, build};
 use super::crew::Crew;
 use super::pace::pause;
 use super::parked;
 use super::reach::{Reach, Read};
 use super::shards::Lineage;
-use super::trouble::{evidence, step_error};
 use crate::domain::at::At;
-use crate::domain::gauge::{Phase, Reading};
-use crate::domain::mapping::{Mapped, Misfit, TableMapping};
+use crate::domain::gauge::Phase;
+use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
-use crate::domain::run::{Event, Evidence, Level, StepError};
-use crate::domain::value::{Cell, Item, Key, OwnedRow};
-use crate::ports::{
-    Ahead, Applied, Batch, Change, ChangeBatch, ChangeKind, ErrorKind, Hold, ParkedRow, PortError, Position, ReadFrom,
-    RowChange, Stream,
-};
+use crate::domain::run::{Event, Level};
+use crate::ports::{Ahead, Applied, Batch, ErrorKind, Hold, PortError, Position, ReadFrom, Stream};
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;
@@ -106,6 +103,8 @@ struct Follower<'c> {
     iterators: HashMap<String, String>,
     /// Shards that gave something when they were last read.
     busy: BTreeSet<String>,
+    /// Reads of busy shards that began while what they had given was being applied.
+    under_way: HashMap<String, AbortOnDropHandle<Result<OneRead, Stopped>>>,
     /// When the last sweep began; without it one is due.
     swept: Option<Instant>,
     sweeps: u64,
@@ -133,6 +132,7 @@ impl<'c> Follower<'c> {
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
             busy: BTreeSet::new(),
+            under_way: HashMap::new(),
             swept: None,
             sweeps: 0,
             reach: crew.reach(&table.id),
@@ -165,6 +165,11 @@ impl<'c> Follower<'c> {
 
     /// Lists shards when it is time, reads each readable one once, applies.
     async fn sweep(&mut self) -> Result<(), Stopped> {
+        // A read that began before the sweep is none of it.
+        let before: Vec<String> = self.under_way.keys().cloned().collect();
+        if !before.is_empty() {
+            self.round(before, false).await?;
+        }
         if self.crew.mono() - self.listed_mono >= self.list_every() {
             self.list().await?;
         }
@@ -173,7 +178,7 @@ impl<'c> Follower<'c> {
         let shards: Vec<String> = self.lineage.readable(&self.listing).map(|s| s.id.clone()).collect();
         let whole = self.lineage.all_within_reach(&self.listing);
         self.swept = Some(began);
-        let something = self.round(shards).await?;
+        let something = self.round(shards, true).await?;
         self.retry_parked().await?;
         self.sweeps += 1;
         let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
@@ -190,19 +195,29 @@ impl<'c> Follower<'c> {
     /// Reads the shards that gave something the last time, applies. No sweep: it says nothing of the others.
     async fn read_on(&mut self) -> Result<(), Stopped> {
         let shards: Vec<String> = std::mem::take(&mut self.busy).into_iter().collect();
-        self.round(shards).await.map(drop)
+        self.round(shards, true).await.map(drop)
     }
 
-    /// Reads each of these shards once and applies what they give. `true` when there was something.
-    async fn round(&mut self, shards: Vec<String>) -> Result<bool, Stopped> {
+    /// Reads each of these shards once and applies what they give. `true` when there was something. With `go_on`, shards
+    /// that gave something are being read on meanwhile.
+    async fn round(&mut self, shards: Vec<String>, go_on: bool) -> Result<bool, Stopped> {
         let (crew, table, stream) = (Arc::clone(self.crew), self.table, self.stream.clone());
         let mut asked = Vec::with_capacity(shards.len());
         for shard in shards {
             let from = self.lineage.read_from(&shard, crew.wall());
             let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", table.source)));
-            asked.push((self.iterators.get(&shard).cloned(), from, shard));
+            let begun = self.under_way.remove(&shard);
+            asked.push((begun, self.iterators.get(&shard).cloned(), from, shard));
         }
-        let reads = asked.into_iter().map(|(iterator, from, shard)| read(&crew, table, &stream, shard, iterator, from));
+        let reads = asked.into_iter().map(|(begun, iterator, from, shard)| {
+            let (crew, stream) = (&crew, &stream);
+            async move {
+                match begun {
+                    Some(begun) => begun.await.unwrap_or_else(|e| Err(Stopped::Port(broken(&shard, &e)))),
+                    None => read(crew, &table.source, stream, shard, iterator, from).await,
+                }
+            }
+        });
         let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
         let mut batch = Gathered::default();
         let (mut ended, mut something) = (false, false);
@@ -220,8 +235,11 @@ impl<'c> Follower<'c> {
             };
             ended |= read.next.is_none();
             something |= !read.changes.is_empty();
-            if !read.changes.is_empty() && read.next.is_some() {
+            if let (Some(last), Some(next)) = (read.changes.last(), &read.next) {
                 self.busy.insert(shard.clone());
+                if go_on && self.under_way.len() < AT_ONCE {
+                    self.read_on_ahead(&shard, next, &last.position);
+                }
             }
             let reach = Read::new(&shard, mono, wall, read.changes.last().map(|c| c.at));
             self.reach.read(&reach);
@@ -240,6 +258,15 @@ impl<'c> Follower<'c> {
             self.swept = None;
         }
         Ok(something || ended)
+    }
+
+    /// Begins a shard's next read: most of its time is spent waiting for the store, as an apply's is for the target.
+    fn read_on_ahead(&mut self, shard: &str, next: &str, last: &Position) {
+        let (crew, source, stream) = (Arc::clone(self.crew), self.table.source.clone(), self.stream.clone());
+        let (next, from) = (next.to_owned(), ReadFrom::After(last.clone()));
+        let name = shard.to_owned();
+        let begun = async move { read(&crew, &source, &stream, name, Some(next), Ok(from)).await };
+        self.under_way.insert(shard.to_owned(), AbortOnDropHandle::new(tokio::spawn(begun)));
     }
 
     /// A drain wants fresh listings; otherwise they are spared.
@@ -328,18 +355,24 @@ impl<'c> Follower<'c> {
     }
 }
 
-/// Reads a shard once: on where its iterator stands, or from the stored position. Gives the monotonic time and the
-/// wall time before the read.
+/// One read of a shard: the monotonic time and the wall time before it, the shard, what it gave.
+type OneRead = (i64, At, String, Batch);
+
+fn broken(shard: &str, e: &tokio::task::JoinError) -> PortError {
+    PortError::new(ErrorKind::Internal, "read on in", shard, format!("the reading task ended: {e}"))
+}
+
+/// Reads a shard once: on where its iterator stands, or from the stored position.
 async fn read(
     crew: &Crew,
-    table: &Table,
+    source: &str,
     stream: &str,
     shard: String,
     iterator: Option<String>,
     from: Result<ReadFrom, Stopped>,
-) -> Result<(i64, At, String, Batch), Stopped> {
+) -> Result<OneRead, Stopped> {
     let gap = |e: PortError| match e.kind {
-        ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", table.source)),
+        ErrorKind::Trimmed => Stopped::Gap(format!("{source}: {e}")),
         _ => Stopped::Port(e),
     };
     let (mono, wall) = (crew.mono(), crew.wall());
@@ -355,170 +388,4 @@ async fn read(
     let fresh = crew.ports.changes.iterator(stream, &shard, &from?).await.map_err(gap)?;
     let batch = crew.ports.changes.read(&fresh).await.map_err(gap)?;
     Ok((mono, wall, shard, batch))
-}
-
-/// Changes of one round, before they become rows.
-#[derive(Default)]
-struct Gathered {
-    changes: Vec<Change>,
-    /// Which shard changes came from: its id and how many, in order.
-    shards: Vec<(String, usize)>,
-    reads: Vec<Read>,
-    /// Nonces of markers with the shard they came through.
-    markers: Vec<(String, String)>,
-    positions: BTreeMap<String, Position>,
-    finished: Vec<String>,
-}
-
-impl Gathered {
-    fn take(&mut self, mapping: &TableMapping, reach: Read, read: Batch, iterators: &mut HashMap<String, String>) {
-        let shard = reach.shard.as_str();
-        let inserted = read.changes.iter().filter(|c| c.image.is_some());
-        let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));
-        self.markers.extend(nonces);
-        if let Some(last) = read.changes.last() {
-            self.positions.insert(shard.to_owned(), last.position.clone());
-        }
-        self.shards.push((shard.to_owned(), read.changes.len()));
-        self.changes.extend(read.changes);
-        match read.next {
-            Some(next) => drop(iterators.insert(shard.to_owned(), next)),
-            None => {
-                // The end of a shard is a position of its own.
-                self.positions.remove(shard);
-                self.finished.push(shard.to_owned());
-            }
-        }
-        self.reads.push(reach);
-    }
-}
-
-/// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
-/// because a child is read only after its parent. What a lane had landed before is left out.
-fn build(table: &Table, mapping: &TableMapping, gathered: Gathered, hold: Hold, ahead: &Ahead) -> ChangeBatch {
-    let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
-    let mut batch = ChangeBatch {
-        positions: gathered.positions,
-        finished: gathered.finished,
-        hold: Some(hold),
-        ..ChangeBatch::default()
-    };
-    let shards = gathered.shards.iter().flat_map(|(shard, changes)| std::iter::repeat_n(shard.as_str(), *changes));
-    for (n, (change, shard)) in gathered.changes.iter().zip(shards).enumerate() {
-        if let Some(nonce) = mapping.marker(&change.key) {
-            if change.image.is_some() {
-                batch.markers.push(nonce.to_owned());
-            }
-            continue;
-        }
-        // Counted with the positions, so not yet by a lane that is ahead.
-        if change.kind == (ChangeKind::Remove { expired: true }) {
-            batch.expired += 1;
-        }
-        let row = row_change(table, mapping, change);
-        if ahead.is_empty() || !ahead.landed(row.key(), hold.lanes, shard, &change.position) {
-            rows.insert(row.key().clone(), (n, row));
-        }
-    }
-    let mut rows: Vec<_> = rows.into_values().collect();
-    rows.sort_by_key(|(n, _)| *n);
-    batch.rows = rows.into_iter().map(|(_, row)| row).collect();
-    batch
-}
-
-/// One change as a row.
-fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChange {
-    let park = |misfit| {
-        let (key, key_json) = mapping.key(&change.key).unwrap_or_else(|_| (Key("?".to_owned()), "{}".to_owned()));
-        RowChange::Park(ParkedRow { table: table.id.clone(), key, misfit, key_json })
-    };
-    match &change.image {
-        None => match (mapping.key(&change.key), mapping.row_key(&change.key)) {
-            (Ok((key, key_json)), Ok(row_key)) => RowChange::Delete { key, key_json, row_key },
-            (Err(misfit), _) | (_, Err(misfit)) => park(misfit),
-        },
-        Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),
-    }
-}
-
-/// Measures the way of a marker through the whole path, again and again.
-pub async fn markers(crew: Arc<Crew>, table: Table) {
-    let every = Duration::from_millis(crew.plan.follow.marker_every_ms.max(200));
-    loop {
-        tokio::time::sleep(every).await;
-        if *crew.paused.borrow() {
-            continue;
-        }
-        let nonce = uuid::Uuid::new_v4().to_string();
-        let began = crew.mono();
-        if let Err(e) = crew.ports.source.put_marker(&table, &nonce).await {
-            tracing::warn!(table = %table.id, error = %e, "marker not written");
-            continue;
-        }
-        let mut seen = false;
-        while crew.mono() - began < 60_000 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if matches!(crew.ports.target.marker(&table, &nonce).await, Ok(Some(_))) {
-                seen = true;
-                break;
-            }
-        }
-        let wall = crew.wall();
-        let took = seen.then(|| (crew.mono() - began) as f64);
-        crew.board.table(&table.id, |g| g.lag.marker = Reading { value: took, at: wall });
-        if let Err(e) = crew.ports.source.delete_marker(&table, &nonce).await {
-            tracing::warn!(table = %table.id, error = %e, "marker not removed");
-        }
-    }
-}
-
-/// Waits until every table's apply lag is under the limit, on fresh numbers.
-pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>, StepError> {
-    for table in &crew.plan.tables {
-        let stored = crew.ports.target.checkpoints(table).await.map_err(|e| step_error(&e))?;
-        if stored.is_empty() || stored.iter().any(|c| !c.done) {
-            return Err(super::trouble::world(
-                format!("{}: the load has not ended, changes cannot be applied yet", table.id),
-                "run the load step first",
-            ));
-        }
-    }
-    crew.ensure_following();
-    loop {
-        if let Some(why) = crew.dead.any() {
-            return Err(super::trouble::world(why, "continuity is lost; open a new run, which loads again"));
-        }
-        let now = crew.wall();
-        let board = crew.measured();
-        let mut found = Vec::new();
-        for table in &crew.plan.tables {
-            let Some(gauge) = board.tables.get(&table.id) else { continue };
-            let lag = gauge.lag.apply.fresh(now, 5_000).filter(|ms| *ms <= max_lag_ms as f64);
-            let swept = crew.sweeps.get(&table.id).is_some_and(|s| s.borrow().number > 0);
-            if let Some(ms) = lag.filter(|_| swept) {
-                let value = format!("{ms:.0}ms, {} changes applied", gauge.applied);
-                found.push(evidence(format!("lag {}", table.id), value, gauge.lag.apply.at, "stream sweep"));
-            }
-        }
-        if found.len() == crew.plan.tables.len() {
-            return Ok(found);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A mapped image that owns everything: key, key as JSON, the row, and rows by child table.
-pub(super) type OwnedImage = (Key, String, OwnedRow, Vec<Vec<OwnedRow>>);
-
-/// One image as a row, shared with retries.
-pub(super) fn map_image(mapping: &TableMapping, image: &Item<'_>) -> Result<OwnedImage, Misfit> {
-    let mut mapped = Mapped::default();
-    mapping.map(image, &mut mapped)?;
-    let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect();
-    Ok((
-        Key(mapped.key),
-        mapped.key_json,
-        own(mapped.row),
-        mapped.children.into_iter().map(|rows| rows.into_iter().map(own).collect()).collect(),
-    ))
 }

@@ -12,12 +12,15 @@
 mod arm;
 mod board;
 mod capture;
+mod catch_up;
+mod changes;
 mod continuous;
 mod crew;
 mod drain;
 mod follow;
 mod freeze;
 mod load;
+mod marker;
 mod pace;
 mod parked;
 mod preflight;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::changes::map_image;
 use super::crew::Crew;
-use super::follow::map_image;
 use super::repair::put;
 use super::verify::Candidate;
 use crate::domain::mapping::{Misfit, MisfitReason, TableMapping};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::capture;
+use super::changes::map_image;
 use super::crew::Crew;
-use super::follow::map_image;
 use super::parked::{self, Retried, upsert};
 use super::trouble::{not_recorded, step_error, world};
 use super::verify::{Candidate, Verdict, differing};

@@ -10,7 +10,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::domain::verify::{Digest, Ttl, compare, misfit_cause};
 use crate::ports::PortResult;
-use crate::workers::follow::map_image;
+use crate::workers::changes::map_image;
 
 /// Rounds in which a key that keeps changing may be caught equal.
 const ROUNDS: u32 = 8;

@@ -1,0 +1,127 @@
+//! What shards gave, gathered, and the rows it becomes (FEATURES A2).
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::parked;
+use super::reach::Read;
+use crate::domain::mapping::{Mapped, Misfit, TableMapping};
+use crate::domain::plan::Table;
+use crate::domain::value::{Cell, Item, Key, OwnedRow};
+use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, Hold, ParkedRow, Position, RowChange};
+
+/// Changes of one round, before they become rows.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// In the order they came.
+    pub changes: Vec<Change>,
+    /// Which shard changes came from: its id and how many, in order.
+    pub shards: Vec<(String, usize)>,
+    /// The reads they came with.
+    pub reads: Vec<Read>,
+    /// Nonces of markers with the shard they came through.
+    pub markers: Vec<(String, String)>,
+    /// How far that is, by shard.
+    pub positions: BTreeMap<String, Position>,
+    /// Shards read to their end.
+    pub finished: Vec<String>,
+}
+
+impl Gathered {
+    /// Takes in what a read gave. The shard's next iterator goes to the others.
+    pub(super) fn take(
+        &mut self,
+        mapping: &TableMapping,
+        reach: Read,
+        read: Batch,
+        iterators: &mut HashMap<String, String>,
+    ) {
+        let shard = reach.shard.as_str();
+        let inserted = read.changes.iter().filter(|c| c.image.is_some());
+        let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));
+        self.markers.extend(nonces);
+        if let Some(last) = read.changes.last() {
+            self.positions.insert(shard.to_owned(), last.position.clone());
+        }
+        self.shards.push((shard.to_owned(), read.changes.len()));
+        self.changes.extend(read.changes);
+        match read.next {
+            Some(next) => drop(iterators.insert(shard.to_owned(), next)),
+            None => {
+                // The end of a shard is a position of its own.
+                self.positions.remove(shard);
+                self.finished.push(shard.to_owned());
+            }
+        }
+        self.reads.push(reach);
+    }
+}
+
+/// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
+/// because a child is read only after its parent. What a lane had landed before is left out.
+pub(super) fn build(
+    table: &Table,
+    mapping: &TableMapping,
+    gathered: Gathered,
+    hold: Hold,
+    ahead: &Ahead,
+) -> ChangeBatch {
+    let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
+    let mut batch = ChangeBatch {
+        positions: gathered.positions,
+        finished: gathered.finished,
+        hold: Some(hold),
+        ..ChangeBatch::default()
+    };
+    let shards = gathered.shards.iter().flat_map(|(shard, changes)| std::iter::repeat_n(shard.as_str(), *changes));
+    for (n, (change, shard)) in gathered.changes.iter().zip(shards).enumerate() {
+        if let Some(nonce) = mapping.marker(&change.key) {
+            if change.image.is_some() {
+                batch.markers.push(nonce.to_owned());
+            }
+            continue;
+        }
+        // Counted with the positions, so not yet by a lane that is ahead.
+        if change.kind == (ChangeKind::Remove { expired: true }) {
+            batch.expired += 1;
+        }
+        let row = row_change(table, mapping, change);
+        if ahead.is_empty() || !ahead.landed(row.key(), hold.lanes, shard, &change.position) {
+            rows.insert(row.key().clone(), (n, row));
+        }
+    }
+    let mut rows: Vec<_> = rows.into_values().collect();
+    rows.sort_by_key(|(n, _)| *n);
+    batch.rows = rows.into_iter().map(|(_, row)| row).collect();
+    batch
+}
+
+/// One change as a row.
+fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChange {
+    let park = |misfit| {
+        let (key, key_json) = mapping.key(&change.key).unwrap_or_else(|_| (Key("?".to_owned()), "{}".to_owned()));
+        RowChange::Park(ParkedRow { table: table.id.clone(), key, misfit, key_json })
+    };
+    match &change.image {
+        None => match (mapping.key(&change.key), mapping.row_key(&change.key)) {
+            (Ok((key, key_json)), Ok(row_key)) => RowChange::Delete { key, key_json, row_key },
+            (Err(misfit), _) | (_, Err(misfit)) => park(misfit),
+        },
+        Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),
+    }
+}
+
+/// A mapped image that owns everything: key, key as JSON, the row, and rows by child table.
+pub(super) type OwnedImage = (Key, String, OwnedRow, Vec<Vec<OwnedRow>>);
+
+/// One image as a row, shared with retries.
+pub(super) fn map_image(mapping: &TableMapping, image: &Item<'_>) -> Result<OwnedImage, Misfit> {
+    let mut mapped = Mapped::default();
+    mapping.map(image, &mut mapped)?;
+    let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect();
+    Ok((
+        Key(mapped.key),
+        mapped.key_json,
+        own(mapped.row),
+        mapped.children.into_iter().map(|rows| rows.into_iter().map(own).collect()).collect(),
+    ))
+}
