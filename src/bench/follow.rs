@@ -19,7 +19,7 @@ use super::pages::PageServer;
 use super::records::ARN;
 use super::{Options, say};
 use crate::domain::mapping::{Mapped, TableMapping};
-use crate::domain::plan::StepKind;
+use crate::domain::plan::{Follow, StepKind};
 use crate::domain::value::{Cell, Key};
 use crate::ports::{ChangeBatch, Partition, Position, ReadFrom, RowChange};
 use crate::rehearsal::clients;
@@ -29,13 +29,6 @@ use crate::rehearsal::dynamo::EmbeddedDynamo;
 const ROWS: u64 = 100_000;
 /// Changes in one transaction.
 const BATCH: usize = 1_000;
-/// The limit and ours, in one transaction after the other and in two side by side: name, contestant, how many.
-const CONTESTS: [(&str, &str, u32); 4] = [
-    ("unnest", "unnest", 1),
-    ("apply, one lane", "apply", 1),
-    ("unnest, two connections", "unnest", 2),
-    ("apply, two lanes", "apply", 2),
-];
 /// The whole way: a stream full of changes, read, mapped and applied as a run does it.
 const BACKLOG: &str = "follow a backlog";
 /// Changes a second while latency is measured, and for how many seconds.
@@ -57,16 +50,20 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
         streams,
         extra: 0,
     };
+    let lanes = options.streams.unwrap_or(Follow::lanes()).max(2);
+    let names = [1, lanes].map(|n| (n, format!("unnest, connections: {n}"), format!("apply, lanes: {n}")));
     let mut report =
         Report::new("follow", format!("{rows} updates in transactions of {BATCH}, then {CHANGES} changes a second"));
     for run in 1..=options.runs {
         say(&format!("run {run} of {}", options.runs));
-        for (name, contestant, side_by_side) in CONTESTS {
-            arena.fresh().await?;
-            brief("load-first", 1).run().await?;
-            arena.run("VACUUM ANALYZE books").await?;
-            arena.run("CHECKPOINT").await?;
-            report.add(name, brief(contestant, side_by_side).run().await?);
+        for (n, limit, ours) in &names {
+            for (contestant, name) in [("unnest", limit), ("apply", ours)] {
+                arena.fresh().await?;
+                brief("load-first", 1).run().await?;
+                arena.run("VACUUM ANALYZE books").await?;
+                arena.run("CHECKPOINT").await?;
+                report.add(name, brief(contestant, *n).run().await?);
+            }
         }
         arena.fresh().await?;
         report.add(BACKLOG, brief("backlog", 1).run().await?);
@@ -77,11 +74,12 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
             latency(&arena, &mut report, poll).await?;
         }
     }
-    report.compare(BACKLOG, CONTESTS[3].0, 0.80);
+    let [(_, limit, one), (_, limits, many)] = &names;
+    report.compare(one, limit, 0.90);
+    report.compare(many, limit, 0.90);
+    report.compare(many, limits, 0.90);
+    report.compare(BACKLOG, limit, 0.90);
     report.compare_cpu("records", "records, SDK", 5.0);
-    for pair in CONTESTS.chunks_exact(2) {
-        report.compare(pair[1].0, pair[0].0, 0.90);
-    }
     for poll in POLLS {
         let name = format!("latency, poll {poll} ms");
         for (figure, goal) in [("p50", poll / 2 + 10), ("p99", poll + 20)] {

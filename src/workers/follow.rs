@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::changes::{Gathered, build};
 use super::crew::Crew;
 use super::pace::pause;
 use super::parked;
 use super::reach::{Reach, Read};
+use super::reader::{Answer, Place, Reader, read};
 use super::shards::Lineage;
-use crate::domain::at::At;
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Level};
-use crate::ports::{Ahead, Applied, Batch, ErrorKind, Hold, PortError, Position, ReadFrom, Stream};
+use crate::ports::{Ahead, Applied, ErrorKind, Hold, PortError, ReadFrom, Stream};
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;
@@ -46,7 +45,7 @@ pub struct Sweep {
 
 /// Why following ended for good.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+pub(super) enum Stopped {
     #[error("{0}")]
     Port(#[from] PortError),
     #[error("{0}; only a new load closes the gap")]
@@ -103,8 +102,8 @@ struct Follower<'c> {
     iterators: HashMap<String, String>,
     /// Shards that gave something when they were last read.
     busy: BTreeSet<String>,
-    /// Reads of busy shards that began while what they had given was being applied.
-    under_way: HashMap<String, AbortOnDropHandle<Result<OneRead, Stopped>>>,
+    /// Shards that are read on while what they gave is being applied.
+    readers: HashMap<String, Reader>,
     /// When the last sweep began; without it one is due.
     swept: Option<Instant>,
     sweeps: u64,
@@ -132,7 +131,7 @@ impl<'c> Follower<'c> {
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
             busy: BTreeSet::new(),
-            under_way: HashMap::new(),
+            readers: HashMap::new(),
             swept: None,
             sweeps: 0,
             reach: crew.reach(&table.id),
@@ -165,11 +164,6 @@ impl<'c> Follower<'c> {
 
     /// Lists shards when it is time, reads each readable one once, applies.
     async fn sweep(&mut self) -> Result<(), Stopped> {
-        // A read that began before the sweep is none of it.
-        let before: Vec<String> = self.under_way.keys().cloned().collect();
-        if !before.is_empty() {
-            self.round(before, false).await?;
-        }
         if self.crew.mono() - self.listed_mono >= self.list_every() {
             self.list().await?;
         }
@@ -178,7 +172,7 @@ impl<'c> Follower<'c> {
         let shards: Vec<String> = self.lineage.readable(&self.listing).map(|s| s.id.clone()).collect();
         let whole = self.lineage.all_within_reach(&self.listing);
         self.swept = Some(began);
-        let something = self.round(shards, true).await?;
+        let something = self.round(shards, Some(began_mono)).await?;
         self.retry_parked().await?;
         self.sweeps += 1;
         let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
@@ -195,57 +189,58 @@ impl<'c> Follower<'c> {
     /// Reads the shards that gave something the last time, applies. No sweep: it says nothing of the others.
     async fn read_on(&mut self) -> Result<(), Stopped> {
         let shards: Vec<String> = std::mem::take(&mut self.busy).into_iter().collect();
-        self.round(shards, true).await.map(drop)
+        self.round(shards, None).await.map(drop)
     }
 
-    /// Reads each of these shards once and applies what they give. `true` when there was something. With `go_on`, shards
-    /// that gave something are being read on meanwhile.
-    async fn round(&mut self, shards: Vec<String>, go_on: bool) -> Result<bool, Stopped> {
-        let (crew, table, stream) = (Arc::clone(self.crew), self.table, self.stream.clone());
+    /// Reads each of these shards and applies what they give; with `since`, each by a read that began no earlier. `true`
+    /// when there was something.
+    async fn round(&mut self, shards: Vec<String>, since: Option<i64>) -> Result<bool, Stopped> {
+        let crew = Arc::clone(self.crew);
         let mut asked = Vec::with_capacity(shards.len());
         for shard in shards {
             let from = self.lineage.read_from(&shard, crew.wall());
-            let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", table.source)));
-            let begun = self.under_way.remove(&shard);
-            asked.push((begun, self.iterators.get(&shard).cloned(), from, shard));
+            let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", self.table.source)));
+            let (reader, iterator) = (self.readers.remove(&shard), self.iterators.get(&shard).cloned());
+            asked.push((self.place(&shard), reader, iterator, from));
         }
-        let reads = asked.into_iter().map(|(begun, iterator, from, shard)| {
-            let (crew, stream) = (&crew, &stream);
+        let reads = asked.into_iter().map(|(place, reader, iterator, from)| {
+            let crew = &crew;
             async move {
-                match begun {
-                    Some(begun) => begun.await.unwrap_or_else(|e| Err(Stopped::Port(broken(&shard, &e)))),
-                    None => read(crew, &table.source, stream, shard, iterator, from).await,
-                }
+                let mut answers = Vec::new();
+                let read = gather(crew, &place, reader, iterator, from, since, &mut answers).await;
+                (place, answers, read)
             }
         });
         let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
         let mut batch = Gathered::default();
-        let (mut ended, mut something) = (false, false);
-        let most = self.crew.plan.follow.batch as usize * self.hold.lanes as usize;
-        let mut failed = None;
+        let (mut ended, mut something, mut failed) = (false, false, None);
+        let most = crew.plan.follow.batch as usize * self.hold.lanes as usize;
         self.busy.clear();
-        while let Some(one) = reads.next().await {
-            let (mono, wall, shard, read) = match one {
-                Ok(read) => read,
+        while let Some((place, answers, read)) = reads.next().await {
+            let goes_on = answers.last().and_then(Answer::goes_on);
+            match (read, goes_on) {
+                (Ok(Some(reader)), Some(_)) => drop(self.readers.insert(place.shard.clone(), reader)),
+                (Ok(None), Some((last, next))) if self.readers.len() < AT_ONCE => {
+                    let reader = Reader::start(&crew, place.clone(), last, next);
+                    self.readers.insert(place.shard.clone(), reader);
+                }
+                // A reader ends with an answer behind which nothing is known to be.
+                (Ok(_), _) => {}
                 // The other shards go on: one that is throttled must not keep their changes.
-                Err(stopped) => {
-                    failed = failed.or(Some(stopped));
-                    continue;
-                }
-            };
-            ended |= read.next.is_none();
-            something |= !read.changes.is_empty();
-            if let (Some(last), Some(next)) = (read.changes.last(), &read.next) {
-                self.busy.insert(shard.clone());
-                if go_on && self.under_way.len() < AT_ONCE {
-                    self.read_on_ahead(&shard, next, &last.position);
-                }
+                (Err(stopped), _) => failed = failed.or(Some(stopped)),
             }
-            let reach = Read::new(&shard, mono, wall, read.changes.last().map(|c| c.at));
-            self.reach.read(&reach);
-            batch.take(&self.mapping, reach, read, &mut self.iterators);
-            if batch.changes.len() >= most {
-                self.apply(&mut batch).await?;
+            if goes_on.is_some() {
+                self.busy.insert(place.shard.clone());
+            }
+            for Answer { mono, wall, batch: read } in answers {
+                ended |= read.next.is_none();
+                something |= !read.changes.is_empty();
+                let reach = Read::new(&place.shard, mono, wall, read.changes.last().map(|c| c.at));
+                self.reach.read(&reach);
+                batch.take(&self.mapping, reach, read, &mut self.iterators);
+                if batch.changes.len() >= most {
+                    self.apply(&mut batch).await?;
+                }
             }
         }
         self.apply(&mut batch).await?;
@@ -260,13 +255,9 @@ impl<'c> Follower<'c> {
         Ok(something || ended)
     }
 
-    /// Begins a shard's next read: most of its time is spent waiting for the store, as an apply's is for the target.
-    fn read_on_ahead(&mut self, shard: &str, next: &str, last: &Position) {
-        let (crew, source, stream) = (Arc::clone(self.crew), self.table.source.clone(), self.stream.clone());
-        let (next, from) = (next.to_owned(), ReadFrom::After(last.clone()));
-        let name = shard.to_owned();
-        let begun = async move { read(&crew, &source, &stream, name, Some(next), Ok(from)).await };
-        self.under_way.insert(shard.to_owned(), AbortOnDropHandle::new(tokio::spawn(begun)));
+    /// Where a shard stands, for reading it.
+    fn place(&self, shard: &str) -> Place {
+        Place { source: self.table.source.clone(), stream: self.stream.clone(), shard: shard.to_owned() }
     }
 
     /// A drain wants fresh listings; otherwise they are spared.
@@ -355,37 +346,29 @@ impl<'c> Follower<'c> {
     }
 }
 
-/// One read of a shard: the monotonic time and the wall time before it, the shard, what it gave.
-type OneRead = (i64, At, String, Batch);
-
-fn broken(shard: &str, e: &tokio::task::JoinError) -> PortError {
-    PortError::new(ErrorKind::Internal, "read on in", shard, format!("the reading task ended: {e}"))
-}
-
-/// Reads a shard once: on where its iterator stands, or from the stored position.
-async fn read(
-    crew: &Crew,
-    source: &str,
-    stream: &str,
-    shard: String,
-    iterator: Option<String>,
-    from: Result<ReadFrom, Stopped>,
-) -> Result<OneRead, Stopped> {
-    let gap = |e: PortError| match e.kind {
-        ErrorKind::Trimmed => Stopped::Gap(format!("{source}: {e}")),
-        _ => Stopped::Port(e),
-    };
-    let (mono, wall) = (crew.mono(), crew.wall());
-    if let Some(iterator) = iterator {
-        match crew.ports.changes.read(&iterator).await {
-            Ok(batch) => return Ok((mono, wall, shard, batch)),
-            // An iterator lives a quarter of an hour; positions live in the target.
-            Err(e) if e.kind == ErrorKind::Expired => {}
-            Err(e) => return Err(gap(e)),
+/// Answers of one shard: what its reader has, or one read. Gives the reader back while it goes on.
+async fn gather(
+    crew: &Arc<Crew>,
+    place: &Place,
+    reader: Option<Reader>,
+    mut iterator: Option<String>,
+    mut from: Result<ReadFrom, Stopped>,
+    since: Option<i64>,
+    answers: &mut Vec<Answer>,
+) -> Result<Option<Reader>, Stopped> {
+    if let Some(mut reader) = reader {
+        if reader.take(since, answers).await? {
+            return Ok(Some(reader));
+        }
+        // It has ended with an answer that gave nothing, or with the shard.
+        if let Some(last) = answers.last() {
+            let Some(next) = last.batch.next.clone() else { return Ok(None) };
+            iterator = Some(next);
+            if let Some(change) = last.batch.changes.last() {
+                from = Ok(ReadFrom::After(change.position.clone()));
+            }
         }
     }
-    let (mono, wall) = (crew.mono(), crew.wall());
-    let fresh = crew.ports.changes.iterator(stream, &shard, &from?).await.map_err(gap)?;
-    let batch = crew.ports.changes.read(&fresh).await.map_err(gap)?;
-    Ok((mono, wall, shard, batch))
+    answers.push(read(crew, place, iterator.as_deref(), from).await?);
+    Ok(None)
 }

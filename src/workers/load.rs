@@ -261,7 +261,10 @@ impl Segment {
             waiting.extend(decoded.parked);
             let done = decoded.end.next.is_none();
             at.cursor = decoded.end.next;
-            if !done && bulk.buffered() < self.flush_bytes {
+            // While nothing is on its way the target waits for us; otherwise larger is cheaper.
+            let idle = landing.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+            let enough = if idle { FLUSH.0 } else { self.flush_bytes };
+            if !done && bulk.buffered() < enough {
                 continue;
             }
             if let Some(before) = landing.take() {

@@ -25,6 +25,7 @@ mod pace;
 mod parked;
 mod preflight;
 mod reach;
+mod reader;
 mod repair;
 pub mod reverse;
 mod schema;

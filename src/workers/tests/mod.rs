@@ -14,5 +14,6 @@ mod follow;
 mod ledger;
 mod load;
 mod plan;
+mod reader;
 mod reverse;
 pub mod world;
