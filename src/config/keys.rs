@@ -151,7 +151,7 @@ pub(super) static FOLLOW: &[Key] = &[
     may(
         "lanes",
         Count,
-        "Lanes a table's changes are split into by key when there are many, each a connection. Default: 2.",
+        "Lanes a table's changes are split into by key when there are many, each a connection. Default: 4.",
     ),
     may("marker_every", Duration, "How often a marker measures the round trip. Default: 5s."),
 ];

@@ -357,10 +357,12 @@ async fn gather(
     answers: &mut Vec<Answer>,
 ) -> Result<Option<Reader>, Stopped> {
     if let Some(mut reader) = reader {
-        if reader.take(since, answers).await? {
+        let fresh = reader.take(since, answers).await?;
+        if fresh && answers.iter().any(|answer| !answer.batch.changes.is_empty()) {
             return Ok(Some(reader));
         }
-        // It has ended with an answer that gave nothing, or with the shard.
+        // It has ended with the shard, or with an answer that gave nothing: that one began before the last changes were
+        // applied, and says little of now.
         if let Some(last) = answers.last() {
             let Some(next) = last.batch.next.clone() else { return Ok(None) };
             iterator = Some(next);

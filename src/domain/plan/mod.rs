@@ -107,7 +107,7 @@ impl Follow {
     /// Lanes of a plan that names none.
     #[must_use]
     pub const fn lanes() -> u32 {
-        2
+        4
     }
 }
 
