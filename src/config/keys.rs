@@ -146,7 +146,7 @@ pub(super) static LOAD: &[Key] = &[
 ];
 
 pub(super) static FOLLOW: &[Key] = &[
-    may("poll", Duration, "Pause between two reads of a shard that had nothing. Default: 250ms."),
+    may("poll", Duration, "Pause between two reads of an idle shard; a busy one is read at once or soon. Default: 250ms."),
     may("batch", Count, "Most changes applied in one transaction. Default: 1000."),
     may(
         "lanes",

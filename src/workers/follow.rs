@@ -1,7 +1,7 @@
 //! Following changes: shard by shard, parents before children, in per-key order, with positions in the same
 //! transaction as the rows (FEATURES A2, B2).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::ports::{Ahead, Applied, ErrorKind, Hold, PortError, ReadFrom, Stream}
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;
+/// Reads in an interval of a shard that gave something in the last one, while it gives nothing.
+const BUSY_READS: u32 = 10;
 /// How often shards are listed while nothing asks for it.
 const LIST_EVERY_MS: i64 = 5_000;
 /// How often rows that wait for their parent are tried again.
@@ -100,8 +102,10 @@ struct Follower<'c> {
     listing: Stream,
     listed_mono: i64,
     iterators: HashMap<String, String>,
-    /// Shards that gave something when they were last read.
-    busy: BTreeSet<String>,
+    /// Shards that gave something within the last interval, each with when it did so last.
+    busy: HashMap<String, Instant>,
+    /// Whether the last round gave nothing.
+    quiet: bool,
     /// Shards that are read on while what they gave is being applied.
     readers: HashMap<String, Reader>,
     /// When the last sweep began; without it one is due.
@@ -130,7 +134,8 @@ impl<'c> Follower<'c> {
             listing: Stream { id: String::new(), shards: Vec::new() },
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
-            busy: BTreeSet::new(),
+            busy: HashMap::new(),
+            quiet: true,
             readers: HashMap::new(),
             swept: None,
             sweeps: 0,
@@ -142,12 +147,15 @@ impl<'c> Follower<'c> {
     }
 
     async fn run(&mut self) -> Stopped {
-        let poll = Duration::from_millis(self.crew.plan.follow.poll_ms.max(5));
+        let poll = self.poll();
         loop {
-            // A shard that gave something is read on at once; the others only once an interval, for reads are counted.
+            // Reads are counted. A shard that gave something is read on at once, one that did so not long ago after a
+            // short pause, the others only once an interval.
             let rest = self.swept.map_or(Duration::ZERO, |at| poll.saturating_sub(at.elapsed()));
-            if self.busy.is_empty() {
-                tokio::time::sleep(rest).await;
+            match (self.busy.is_empty(), self.quiet) {
+                (true, _) => tokio::time::sleep(rest).await,
+                (false, true) => tokio::time::sleep(rest.min(poll / BUSY_READS)).await,
+                (false, false) => {}
             }
             // The old side is watched through a pause: a stray write must not go unseen.
             while *self.crew.paused.borrow() && !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
@@ -186,9 +194,9 @@ impl<'c> Follower<'c> {
         Ok(())
     }
 
-    /// Reads the shards that gave something the last time, applies. No sweep: it says nothing of the others.
+    /// Reads the shards that gave something not long ago, applies. No sweep: it says nothing of the others.
     async fn read_on(&mut self) -> Result<(), Stopped> {
-        let shards: Vec<String> = std::mem::take(&mut self.busy).into_iter().collect();
+        let shards: Vec<String> = self.busy.keys().cloned().collect();
         self.round(shards, None).await.map(drop)
     }
 
@@ -215,7 +223,6 @@ impl<'c> Follower<'c> {
         let mut batch = Gathered::default();
         let (mut ended, mut something, mut failed) = (false, false, None);
         let most = crew.plan.follow.batch as usize * self.hold.lanes as usize;
-        self.busy.clear();
         while let Some((place, answers, read)) = reads.next().await {
             let goes_on = answers.last().and_then(Answer::goes_on);
             match (read, goes_on) {
@@ -229,8 +236,8 @@ impl<'c> Follower<'c> {
                 // The other shards go on: one that is throttled must not keep their changes.
                 (Err(stopped), _) => failed = failed.or(Some(stopped)),
             }
-            if goes_on.is_some() {
-                self.busy.insert(place.shard.clone());
+            if answers.iter().any(|answer| answer.goes_on().is_some()) {
+                self.busy.insert(place.shard.clone(), Instant::now());
             }
             for Answer { mono, wall, batch: read } in answers {
                 ended |= read.next.is_none();
@@ -244,6 +251,9 @@ impl<'c> Follower<'c> {
             }
         }
         self.apply(&mut batch).await?;
+        let poll = self.poll();
+        self.busy.retain(|shard, gave| gave.elapsed() < poll && !self.lineage.finished(shard));
+        self.quiet = !something;
         if let Some(stopped) = failed {
             return Err(stopped);
         }
@@ -253,6 +263,11 @@ impl<'c> Follower<'c> {
             self.swept = None;
         }
         Ok(something || ended)
+    }
+
+    /// How often a shard that gives nothing is read.
+    fn poll(&self) -> Duration {
+        Duration::from_millis(self.crew.plan.follow.poll_ms.max(5))
     }
 
     /// Where a shard stands, for reading it.

@@ -92,7 +92,7 @@ impl Load {
 /// Change-following settings (FEATURES A2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Follow {
-    /// Pause between two reads of a shard that had nothing, in milliseconds.
+    /// Pause between two reads of an idle shard, in milliseconds.
     pub poll_ms: u64,
     /// Most changes applied in one transaction.
     pub batch: u32,
