@@ -146,8 +146,12 @@ pub(super) static LOAD: &[Key] = &[
 ];
 
 pub(super) static FOLLOW: &[Key] = &[
-    may("poll", Duration, "Pause between two reads of an idle shard; a busy one is read at once or soon. Default: 250ms."),
-    may("batch", Count, "Most changes applied in one transaction. Default: 1000."),
+    may(
+        "poll",
+        Duration,
+        "Pause between two reads of an idle shard; a busy one is read at once or soon. Default: 250ms.",
+    ),
+    may("batch", Count, "Most changes gathered for one transaction; with lanes, for each. Default: 1000."),
     may(
         "lanes",
         Count,

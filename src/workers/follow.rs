@@ -50,6 +50,9 @@ pub struct Sweep {
 pub(super) enum Stopped {
     #[error("{0}")]
     Port(#[from] PortError),
+    /// A shard could not be read.
+    #[error("{0}")]
+    Read(PortError),
     #[error("{0}; only a new load closes the gap")]
     Gap(String),
 }
@@ -65,7 +68,9 @@ pub async fn follow(crew: Arc<Crew>, table: Table) {
         };
         let fatal = match &stopped {
             Stopped::Gap(_) => true,
-            Stopped::Port(e) => matches!(e.kind, ErrorKind::Trimmed | ErrorKind::NotFound | ErrorKind::Invalid),
+            Stopped::Port(e) | Stopped::Read(e) => {
+                matches!(e.kind, ErrorKind::Trimmed | ErrorKind::NotFound | ErrorKind::Invalid)
+            }
         };
         tracing::warn!(table = %table.id, error = %stopped, fatal, "following stopped");
         crew.board.table(&table.id, |g| {
@@ -106,6 +111,8 @@ struct Follower<'c> {
     busy: HashMap<String, Instant>,
     /// Whether the last round gave nothing.
     quiet: bool,
+    /// Why a shard could not be read since the last sweep.
+    unread: Option<ErrorKind>,
     /// Shards that are read on while what they gave is being applied.
     readers: HashMap<String, Reader>,
     /// When the last sweep began; without it one is due.
@@ -136,6 +143,7 @@ impl<'c> Follower<'c> {
             iterators: HashMap::new(),
             busy: HashMap::new(),
             quiet: true,
+            unread: None,
             readers: HashMap::new(),
             swept: None,
             sweeps: 0,
@@ -164,8 +172,11 @@ impl<'c> Follower<'c> {
             }
             let went_on =
                 if self.busy.is_empty() || rest.is_zero() { self.sweep().await } else { self.read_on().await };
-            if let Err(stopped) = went_on {
-                return stopped;
+            match went_on {
+                Ok(()) => {}
+                // What was read of the others is applied, and they go on; there is no whole sweep until this one answers.
+                Err(Stopped::Read(e)) if e.kind.transient() => self.unread(&e),
+                Err(stopped) => return stopped,
             }
         }
     }
@@ -183,6 +194,7 @@ impl<'c> Follower<'c> {
         let something = self.round(shards, Some(began_mono)).await?;
         self.retry_parked().await?;
         self.sweeps += 1;
+        self.unread = None;
         let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
         if let Some(told) = self.crew.sweeps.get(&self.table.id) {
             told.send_replace(sweep);
@@ -219,7 +231,7 @@ impl<'c> Follower<'c> {
                 (place, answers, read)
             }
         });
-        let mut reads = futures::stream::iter(reads).buffered(AT_ONCE);
+        let mut reads = futures::stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut batch = Gathered::default();
         let (mut ended, mut something, mut failed) = (false, false, None);
         let most = crew.plan.follow.batch as usize * self.hold.lanes as usize;
@@ -263,6 +275,19 @@ impl<'c> Follower<'c> {
             self.swept = None;
         }
         Ok(something || ended)
+    }
+
+    /// Says what could not be read. The lag of that shard grows by itself.
+    fn unread(&mut self, e: &PortError) {
+        // Once for as long as it lasts: it is tried again several times a second.
+        if self.unread.replace(e.kind) != Some(e.kind) {
+            tracing::warn!(table = %self.table.id, error = %e, "a shard is not read");
+        }
+        self.crew.board.table(&self.table.id, |g| {
+            g.phase = Phase::Retrying;
+            g.trouble = Some(e.to_string());
+            g.retries += 1;
+        });
     }
 
     /// How often a shard that gives nothing is read.
@@ -381,7 +406,7 @@ async fn gather(
         if let Some(last) = answers.last() {
             let Some(next) = last.batch.next.clone() else { return Ok(None) };
             iterator = Some(next);
-            if let Some(change) = last.batch.changes.last() {
+            if let Some(change) = answers.iter().rev().find_map(|answer| answer.batch.changes.last()) {
                 from = Ok(ReadFrom::After(change.position.clone()));
             }
         }

@@ -51,7 +51,7 @@ pub(super) async fn read(
 ) -> Result<Answer, Stopped> {
     let gap = |e: PortError| match e.kind {
         ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", place.source)),
-        _ => Stopped::Port(e),
+        _ => Stopped::Read(e),
     };
     let (mono, wall) = (crew.mono(), crew.wall());
     if let Some(iterator) = iterator {

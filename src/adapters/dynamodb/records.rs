@@ -9,14 +9,16 @@ use crate::ports::{Batch, Change, ChangeKind, Position};
 /// Parses the answer of `GetRecords`. A record that cannot be followed is refused, never skipped.
 pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
     let mut json = Json::new(body)?;
-    let mut batch = Batch::default();
+    let (mut batch, mut there) = (Batch::default(), false);
     json.object(|json, name| {
         match name.as_ref() {
-            "Records" if json.null()? => {}
-            "Records" => json.list(|json| {
-                batch.changes.push(record(json)?);
-                Ok(())
-            })?,
+            "Records" => {
+                there = true;
+                json.list(|json| {
+                    batch.changes.push(record(json)?);
+                    Ok(())
+                })?;
+            }
             "NextShardIterator" if json.null()? => {}
             "NextShardIterator" => batch.next = Some(json.string()?.into_owned()).filter(|next| !next.is_empty()),
             _ => drop(json.raw()?),
@@ -24,7 +26,8 @@ pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
         Ok(())
     })?;
     json.end()?;
-    Ok(batch)
+    // Without an iterator the shard has ended, and nobody looks at it again: not on the word of an answer that is none.
+    if there { Ok(batch) } else { Err(json.wrong("no Records")) }
 }
 
 /// The parts of a record, as they come.

@@ -154,7 +154,7 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: 
     let ready = Ready::of(&tx, shape, work.reached.lane.is_some()).await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
     let ours = outbox::ours(&tx, &ready.let_in, &shape.main.name, writes);
-    let fenced = fence(&tx, &ready, shape, work.reached);
+    let fenced = fence(&tx, &ready, shape, work.reached, writes);
     // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is committed
     // before every answer is there.
     let mut applied = match &ready.upsert {
@@ -163,7 +163,12 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: 
             tokio::try_join!(biased; ours, fenced, whole)?.2
         }
         _ => {
-            let stage = async { write::make_ready(&tx, shape).await.map_err(Failure::Statement) };
+            let stage = async {
+                match work.rows.len() {
+                    0 => Ok(()),
+                    _ => write::make_ready(&tx, shape).await.map_err(Failure::Statement),
+                }
+            };
             // A COPY is never sent behind a statement that may still fail: the driver would take the answers after it
             // for those of the next one.
             tokio::try_join!(biased; ours, fenced, stage)?;
@@ -207,18 +212,27 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
 
 /// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
 /// to whoever holds the lease.
-async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, reached: &Reached) -> Result<(), Failure> {
+async fn fence(
+    tx: &Transaction<'_>,
+    ready: &Ready<'_>,
+    shape: &Shape,
+    reached: &Reached,
+    writes: bool,
+) -> Result<(), Failure> {
     let refused =
         |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
+    let overtaken = |tried: &str| {
+        let error = refused(tried, "another process has taken the lease since");
+        Failure::from(error.advise("nothing was written; attach to the run that drives now"))
+    };
+    let driver = async {
+        match reached.epoch.filter(|_| writes) {
+            Some(ours) => Ok(lease::driver(tx).await? == Some(ours)),
+            None => Ok(true),
+        }
+    };
     if reached.positions.is_empty() && reached.finished.is_empty() {
-        return match reached.epoch {
-            Some(ours) if lease::driver(tx).await? != Some(ours) => {
-                Err(refused("write rows again in", "another process has taken the lease since")
-                    .advise("nothing was written; attach to the run that drives now")
-                    .into())
-            }
-            _ => Ok(()),
-        };
+        return if driver.await? { Ok(()) } else { Err(overtaken("write rows again in")) };
     }
     let tried = "apply changes to";
     // The second is read after the first has the lock, and before this batch's own positions are stored. A lane moves none.
@@ -228,7 +242,10 @@ async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, reached: 
             Some(_) => Ok(BTreeMap::new()),
         }
     };
-    let (token, stored) = tokio::try_join!(biased; book::lock(tx, &ready.stream, &shape.id), stored)?;
+    let (token, stored, driver) = tokio::try_join!(biased; book::lock(tx, &ready.stream, &shape.id), stored, driver)?;
+    if !driver {
+        return Err(overtaken(tried));
+    }
     let Some(token) = token else {
         return Err(refused(tried, "no start is stored").advise("store where following starts first").into());
     };

@@ -20,8 +20,14 @@ CREATE TABLE IF NOT EXISTS cutover.load_checkpoint (
     rows bigint NOT NULL, parked bigint NOT NULL, done boolean NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, part, "of"));
 CREATE TABLE IF NOT EXISTS cutover.stream (
-    table_id text PRIMARY KEY, stream text NOT NULL, started_at timestamptz NOT NULL DEFAULT now());
-ALTER TABLE cutover.stream ADD COLUMN IF NOT EXISTS token bigint NOT NULL DEFAULT 0;
+    table_id text PRIMARY KEY, stream text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(),
+    token bigint NOT NULL DEFAULT 0);
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'cutover.stream'::regclass AND attname = 'token') THEN
+        ALTER TABLE cutover.stream ADD COLUMN token bigint NOT NULL DEFAULT 0;
+    END IF;
+END $$;
+CREATE SEQUENCE IF NOT EXISTS cutover.token;
 CREATE TABLE IF NOT EXISTS cutover.stream_position (
     table_id text NOT NULL, shard text NOT NULL, position text, finished boolean NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, shard));

@@ -3,6 +3,7 @@
 //! A field of a binary `COPY` and an element of a binary array are the same bytes (length, value), so turning is copying.
 
 use std::error::Error;
+use std::fmt;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
@@ -10,8 +11,14 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use crate::domain::plan::ColumnType;
 
 /// A column's values, encoded as an array of its type.
-#[derive(Debug)]
 pub(super) struct Column(BytesMut);
+
+// The driver may log parameters; these are customers' values.
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Column({} bytes)", self.0.len())
+    }
+}
 
 impl ToSql for Column {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

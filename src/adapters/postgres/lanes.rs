@@ -45,7 +45,8 @@ pub(super) async fn take_up(
     }
     let lanes = lanes.max(1);
     let standing = async {
-        let token = "UPDATE cutover.stream SET token = token + 1 WHERE table_id = $1 RETURNING token";
+        // From a sequence: a table that is reset and followed anew must not give a token out a second time.
+        let token = "UPDATE cutover.stream SET token = nextval('cutover.token') WHERE table_id = $1 RETURNING token";
         let token = tx.query_one(token, &[&table.id]).await?.try_get(0)?;
         let (_, stored, stands) = book::standing(&tx, &table.id).await?.unwrap_or_default();
         let positions = common(stored, &stands);
@@ -64,7 +65,7 @@ pub(super) async fn take_up(
     Ok(Some(standing))
 }
 
-/// Notes how far a lane has come.
+/// Notes how far a lane has come. One that is ahead already stays there: what comes again has landed.
 pub(super) async fn advance(
     tx: &Transaction<'_>,
     table: &str,
@@ -77,10 +78,13 @@ pub(super) async fn advance(
     let (shards, positions): (Vec<&str>, Vec<Option<&str>>) = open.chain(ended).unzip();
     let statement = tx
         .prepare_cached(
-            "INSERT INTO cutover.lane (table_id, lane, \"of\", shard, position, finished)
+            "INSERT INTO cutover.lane AS l (table_id, lane, \"of\", shard, position, finished)
              SELECT $1, $2, $3, s, p, p IS NULL FROM unnest($4::text[], $5::text[]) t(s, p)
              ON CONFLICT (table_id, lane, shard) DO UPDATE
-             SET \"of\" = EXCLUDED.\"of\", position = EXCLUDED.position, finished = EXCLUDED.finished",
+             SET \"of\" = EXCLUDED.\"of\", position = EXCLUDED.position, finished = EXCLUDED.finished
+             WHERE l.\"of\" <> EXCLUDED.\"of\" OR EXCLUDED.finished OR NOT l.finished AND
+                   (length(ltrim(l.position, '0')), ltrim(l.position, '0') COLLATE \"C\")
+                   <= (length(ltrim(EXCLUDED.position, '0')), ltrim(EXCLUDED.position, '0') COLLATE \"C\")",
         )
         .await?;
     tx.execute(&statement, &[&table, &lane.cast_signed(), &of.cast_signed(), &shards, &positions]).await.map(drop)
@@ -98,12 +102,15 @@ pub(super) async fn apply(to: To<'_>, changes: Vec<RowChange>, reached: &Reached
             lane.push(change);
         }
     }
-    let (mut applied, left) = side_by_side(to, lanes, reached).await?;
-    // What lanes have stored is where following stands; there is more to tell only when something else came.
+    // What lanes have stored is where following stands. When there is more to tell, one lane is held back and lands with
+    // it: otherwise a death in between would leave positions behind which nobody would ever be told of it.
     let told = reached.markers.is_empty() && reached.finished.is_empty() && reached.expired == 0;
+    let held = if told { Vec::new() } else { lanes.pop().unwrap_or_default() };
+    let (mut applied, mut left) = side_by_side(to, lanes, reached).await?;
     if left.is_empty() && told {
         return Ok(applied);
     }
+    left.extend(held);
     // Nothing of ours is under way any more: positions may move, with what lanes could not land by themselves.
     let rest = apply::apply(to, &left, reached).await?;
     applied.upserted += rest.upserted;

@@ -25,6 +25,12 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
     let follow = root.table("follow", keys::FOLLOW);
     let reverse = root.table("reverse", keys::REVERSE);
     let verify = root.table("verify", keys::VERIFY);
+    let lanes = follow.count("lanes", Follow::lanes());
+    let pool = root.table("postgres", keys::POSTGRES).count("pool", 12);
+    if lanes > pool && !sink.reported("follow") {
+        let message = format!("{lanes} lanes, but [postgres] pool is {pool}: each lane holds a connection");
+        sink.error(follow.offset_of("lanes"), "follow.lanes", message);
+    }
     Plan {
         environment: root.text("environment").unwrap_or_else(|| if production { "production" } else { "test" }.into()),
         production,
@@ -51,7 +57,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         follow: Follow {
             poll_ms: follow.millis("poll", 250),
             batch: follow.count("batch", 1000),
-            lanes: follow.count("lanes", Follow::lanes()),
+            lanes,
             marker_every_ms: follow.millis("marker_every", 5_000),
         },
         verify: Verify {

@@ -46,6 +46,8 @@ pub struct State {
     /// What customers' writes leave for the way back.
     pub outbox: Captures,
     parked: u64,
+    /// Tokens given out; none comes twice.
+    tokens: i64,
 }
 
 /// The target. Cloning shares.
@@ -133,9 +135,11 @@ impl NewStore {
     /// Hands the table to whoever asks last.
     pub fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
         self.transact(|state, _| {
+            state.tokens += 1;
+            let token = state.tokens;
             let stored = state.tables.entry(table.id.clone()).or_default();
             let Some((stream, positions)) = stored.stream.clone() else { return Ok(None) };
-            let hold = Hold { token: stored.hold.map_or(1, |hold| hold.token + 1), lanes };
+            let hold = Hold { token, lanes };
             stored.hold = Some(hold);
             let positions = common(positions, &stored.lanes);
             stored.stream = Some((stream.clone(), positions.clone()));
@@ -156,7 +160,10 @@ impl NewStore {
         let mut applied = Applied::default();
         if let Some(hold) = batch.hold.filter(|hold| hold.lanes > 1) {
             let (mut left, mut landed) = (Vec::new(), 0);
-            for lane in 0..hold.lanes {
+            let told = batch.markers.is_empty() && batch.finished.is_empty() && batch.expired == 0;
+            // With something else to tell, one lane lands with it.
+            let lanes = if told { hold.lanes } else { hold.lanes - 1 };
+            for lane in 0..lanes {
                 let (mine, others) = batch.rows.into_iter().partition(|row| row.key().lane(hold.lanes) == lane);
                 batch.rows = others;
                 if landed >= dies_after {
@@ -177,11 +184,10 @@ impl NewStore {
             if dies_after != u32::MAX {
                 return Err(dead());
             }
-            let told = batch.markers.is_empty() && batch.finished.is_empty() && batch.expired == 0;
             if left.is_empty() && told {
                 return Ok(applied);
             }
-            batch.rows = left;
+            batch.rows.extend(left);
         } else if dies_after != u32::MAX {
             return Err(dead());
         }
@@ -251,8 +257,17 @@ impl State {
             }
             let of = stored.hold.map_or(1, |hold| hold.lanes);
             for (shard, position) in reached {
-                stored.lanes.retain(|stand| (stand.lane, &stand.shard) != (lane, &shard));
-                stored.lanes.push(LaneStand { lane, of, shard, position });
+                let known = stored.lanes.iter().position(|stand| (stand.lane, &stand.shard) == (lane, &shard));
+                let further =
+                    known.and_then(|n| stored.lanes.get(n)).is_some_and(|stand| match (&stand.position, &position) {
+                        (None, _) => true,
+                        (Some(_), None) => false,
+                        (Some(old), Some(new)) => old.order(new) == Some(std::cmp::Ordering::Greater),
+                    });
+                if !further {
+                    known.map(|n| stored.lanes.swap_remove(n));
+                    stored.lanes.push(LaneStand { lane, of, shard, position });
+                }
             }
             return Ok(applied);
         }
