@@ -184,15 +184,7 @@ async fn a_batch_that_dies_leaves_neither_rows_nor_positions() {
     let (place, table) = Place::with_books().await;
     place.target.start_positions(&table, "arn:1", &at("s1", "1")).await.unwrap();
     // The server refuses the very last statement of the transaction for a reason that is not the data's.
-    place
-        .sql
-        .batch_execute(
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-             CREATE TRIGGER no BEFORE INSERT ON cutover.marker FOR EACH ROW EXECUTE FUNCTION no()",
-        )
-        .await
-        .unwrap();
+    place.dies_at("marker", "true").await;
     let batch = ChangeBatch {
         rows: vec![upsert(book(1, "x", &[]))],
         positions: at("s1", "2"),

@@ -92,20 +92,10 @@ async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_en
     assert_eq!(position(&place, &table).await, "2");
 }
 
-/// The server ends the connection of one lane before it commits.
-async fn lane_dies(place: &Place, lane: u32) {
-    let sql = format!(
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF NEW.lane = {lane} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$;
-         CREATE TRIGGER no BEFORE INSERT ON cutover.lane FOR EACH ROW EXECUTE FUNCTION no()"
-    );
-    place.sql.batch_execute(&sql).await.unwrap();
-}
-
 #[tokio::test]
 async fn lanes_that_landed_before_a_death_are_known_and_positions_have_not_moved() {
     let (place, table, hold) = followed().await;
-    lane_dies(&place, 1).await;
+    place.dies_at("lane", "NEW.lane = 1").await;
     let mut changes = batch(hold, "20", (0..MANY).map(|n| book(n, "new", &[])));
     changes.finished = vec!["s2".into()];
     changes.markers = vec!["nonce".into()];
@@ -254,15 +244,7 @@ async fn rows_of_a_process_that_lost_the_lease_are_refused_though_its_token_is_r
 async fn markers_and_expiry_are_told_once_although_the_end_of_a_batch_died() {
     let (place, table, hold) = followed().await;
     // The server ends the connection that tells of the marker, after lanes have landed.
-    place
-        .sql
-        .batch_execute(
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                 PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-             CREATE TRIGGER no BEFORE INSERT ON cutover.marker FOR EACH ROW EXECUTE FUNCTION no()",
-        )
-        .await
-        .unwrap();
+    place.dies_at("marker", "true").await;
     let changes = |hold: Hold| ChangeBatch {
         markers: vec!["nonce".into()],
         expired: 3,
@@ -287,7 +269,7 @@ async fn markers_and_expiry_are_told_once_although_the_end_of_a_batch_died() {
 #[tokio::test]
 async fn a_lane_that_is_ahead_is_never_set_back() {
     let (place, table, hold) = followed().await;
-    lane_dies(&place, 1).await;
+    place.dies_at("lane", "NEW.lane = 1").await;
     let first = batch(hold, "100", (0..MANY).map(|n| book(n, "new", &[])));
     place.target.apply(&table, first).await.unwrap_err();
     place.sql.batch_execute("DROP TRIGGER no ON cutover.lane").await.unwrap();

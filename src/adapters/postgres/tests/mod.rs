@@ -91,6 +91,16 @@ impl Place {
         rows
     }
 
+    /// From now on the server ends every connection that inserts such a row into a table of ours.
+    pub(super) async fn dies_at(&self, table: &str, row: &str) {
+        let sql = format!(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF {row} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER no BEFORE INSERT ON cutover.{table} FOR EACH ROW EXECUTE FUNCTION no()"
+        );
+        self.sql.batch_execute(&sql).await.unwrap();
+    }
+
     /// Loads rows in one flush.
     pub(super) async fn load(&self, table: &Table, rows: &[Mapped<'_>]) -> crate::ports::Applied {
         let mut bulk = self.target.bulk(table, Partition { index: 0, of: 1 }).await.unwrap();
