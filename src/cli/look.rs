@@ -8,6 +8,7 @@ use super::args::ScreenArgs;
 use super::drive::screen_options;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::meant::meant;
 use super::out;
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `cutover status`: from the live console if there is one, else from the folder.
 pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = RunFolder::find(state_dir, run)?;
+    let folder = meant(run, "status", state_dir)?;
     let (snapshot, unattended) = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
         Some(Answer::Status(snapshot)) => (*snapshot, None),
         _ => {

@@ -11,6 +11,7 @@ mod failing;
 mod failure;
 mod lines;
 mod look;
+mod meant;
 mod out;
 mod parked;
 mod people;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::meant::meant;
 use super::run::saved;
 use super::world::{self, Seat};
 use crate::config::Config;
@@ -33,11 +34,15 @@ const FINISH: Duration = Duration::from_secs(30);
 /// How long a console that hung is kept from going forward.
 const FENCE_MS: i64 = 120_000;
 
+/// What there is to say of a rehearsal that is over.
+const ENDED_WORLD: &str =
+    "this run was a rehearsal and its stores have ended with it: nothing stands anywhere that could be taken back\n";
+
 /// `cutover rollback`.
 ///
 /// A finished run is taken back only when it is asked for by that word: customers have been on the new side for good.
 pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = RunFolder::find(state_dir, run)?;
+    let folder = meant(run, "rollback", state_dir)?;
     // A damaged journal is believed up to the damage: going back must stay possible.
     let (record, damage) = match read_run(&folder) {
         Ok(record) => (record, Vec::new()),
@@ -52,8 +57,13 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
     }
     let damaged = illegal.is_some() || !damage.is_empty();
     let plan = read_plan(&folder)?;
+    say(&format!("run {}, {} of plan {}", folder.id(), plan.environment, plan.name));
     if what_if {
-        describe(&folder, &plan, &state).await;
+        if state.is_final() && ended_world(&folder).await {
+            print(ENDED_WORLD);
+        } else {
+            describe(&folder, &plan, &state).await;
+        }
         return Ok(Exit::Finished);
     }
     if state.status == RunStatus::Finished && !finished {
@@ -82,9 +92,7 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
         }
         say("the console took the order but does not finish; going back from here");
     } else if ended_world(&folder).await {
-        say(
-            "this run was a rehearsal and its stores have ended with it: nothing stands anywhere that could be taken back",
-        );
+        say(ENDED_WORLD.trim_end());
         return Ok(Exit::Finished);
     }
     by_hand(&folder, &plan, (state, damaged), &seat).await

@@ -19,7 +19,7 @@ pub use json::event_line;
 pub use line::LineReport;
 pub(crate) use offline::read_plan;
 pub use offline::{Offline, OfflineError, offline};
-pub use runs::{RunEntry, run_entries, runs_json, runs_table};
+pub use runs::{AtHand, RunEntry, at_hand, run_entries, runs_json, runs_table};
 pub use status::{status, status_json};
 pub use summary::summary;
 pub use unattended::Unattended;

@@ -42,12 +42,57 @@ pub struct RunEntry {
     pub problem: Option<String>,
 }
 
+impl RunEntry {
+    /// Where it stands, in one or two words.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match (self.status, &self.problem, &self.unattended) {
+            (_, Some(_), _) => "unreadable",
+            (_, None, Some(unattended)) => unattended.word.as_str(),
+            (Some(status), None, None) => status_word(status),
+            (None, None, None) => "?",
+        }
+    }
+}
+
 /// Every run of a state folder, newest first. A run whose journal is damaged is listed with its problem.
 ///
 /// # Errors
 /// What the disk said about the folder of runs.
 pub fn run_entries(state_dir: &Path) -> io::Result<Vec<RunEntry>> {
     Ok(RunFolder::list(state_dir)?.iter().map(entry).collect())
+}
+
+/// Which run is meant when none is named.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AtHand {
+    /// No folder holds a run that could still move anything.
+    None,
+    /// This one.
+    One(Box<RunEntry>),
+    /// Several could be meant.
+    Several(Vec<RunEntry>),
+}
+
+/// Which run is meant when none is named: the only one that is not at its end, or the only real one of these that is
+/// driven now. A rehearsal that nobody drives has ended with its process. One that cannot be read may stand anywhere.
+///
+/// # Errors
+/// What the disk said about the folder of runs.
+pub fn at_hand(state_dir: &Path) -> io::Result<AtHand> {
+    let ended = |f: &RunFolder| f.is_rehearsal() && !f.is_locked();
+    let folders = RunFolder::list(state_dir)?;
+    let mut open: Vec<RunEntry> = folders.iter().filter(|f| !ended(f)).map(entry).collect();
+    open.retain(|e| !matches!(e.status, Some(RunStatus::Finished | RunStatus::RolledBack)));
+    let live = |e: &RunEntry| e.driven && !RunFolder::at(&e.folder).is_rehearsal();
+    if open.iter().filter(|e| live(e)).count() == 1 {
+        open.retain(live);
+    }
+    Ok(match open.len() {
+        0 => AtHand::None,
+        1 => AtHand::One(Box::new(open.remove(0))),
+        _ => AtHand::Several(open),
+    })
 }
 
 fn entry(folder: &RunFolder) -> RunEntry {
@@ -103,12 +148,7 @@ pub fn runs_table(entries: &[RunEntry], wall: At, out: &mut impl Write) -> io::R
         "RUN", "STATUS", "STEPS", "OPENED", "LASTED", "FACTS"
     )?;
     for e in entries {
-        let status = match (e.status, &e.problem, &e.unattended) {
-            (_, Some(_), _) => "unreadable",
-            (_, None, Some(unattended)) => unattended.word.as_str(),
-            (Some(status), None, None) => status_word(status),
-            (None, None, None) => "?",
-        };
+        let status = e.word();
         let opened = e.opened.map_or_else(|| "?".to_owned(), At::date_clock);
         let lasted = e.opened.zip(e.last).map_or_else(|| "?".to_owned(), |(a, b)| brief(b.since(a)));
         let steps = format!("{}/{}", e.steps.0, e.steps.1);

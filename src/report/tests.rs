@@ -323,6 +323,43 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
 }
 
 #[test]
+fn the_run_at_hand_is_the_only_one_that_could_still_move_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |found: AtHand| match found {
+        AtHand::None => vec![],
+        AtHand::One(one) => vec![one.run],
+        AtHand::Several(all) => {
+            all.into_iter().map(|e| e.run).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        }
+    };
+    let both = |a: &RunFolder, b: &RunFolder| {
+        let mut both = vec![a.id().to_owned(), b.id().to_owned()];
+        both.sort();
+        both
+    };
+    assert_eq!(at_hand(dir.path()).unwrap(), AtHand::None);
+    let open = left_behind(dir.path(), &[Event::StepStarted { step: "load".to_owned(), attempt: 1 }]);
+    let back = Event::RollbackOrdered { by: Actor::Operator("alice".to_owned()), cause: Cause::Asked };
+    let ended = left_behind(dir.path(), &[back, Event::RolledBack { took_ms: 1, evidence: vec![] }]);
+    assert_ne!(open.id(), ended.id());
+    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()], "not the newest, which is at its end");
+
+    // A rehearsal that nobody drives has no world any more; one that is driven could be meant.
+    let rehearsal = left_behind(dir.path(), &[]);
+    rehearsal.mark_rehearsal().unwrap();
+    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()]);
+    let held = rehearsal.lock(&Holder::me("bob", "bastion")).unwrap();
+    assert_eq!(at(at_hand(dir.path()).unwrap()), both(&rehearsal, &open), "an old run is not passed over for it");
+    let driven = open.lock(&Holder::me("alice", "bastion")).unwrap();
+    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()], "the real run that is driven");
+    drop((held, driven));
+
+    let damaged = left_behind(dir.path(), &[]);
+    std::fs::write(damaged.journal(), "nonsense\n").unwrap();
+    assert_eq!(at(at_hand(dir.path()).unwrap()), both(&damaged, &open), "it may stand anywhere");
+}
+
+#[test]
 fn what_to_do_with_a_run_that_nobody_drives_depends_on_where_it_stands() {
     let by = Actor::Operator("alice".to_owned());
     let paused = Event::RunPaused { by: by.clone(), reason: "asked for".to_owned() };

@@ -68,7 +68,8 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         },
         Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.name()),
         Event::CaptureStarted { table, positions, .. } => {
-            format!("capture of {table} started, {} shards.", positions.len())
+            let s = if positions.len() == 1 { "" } else { "s" };
+            format!("capture of {table} started, {} shard{s}.", positions.len())
         }
         Event::TableLoaded { table, rows, parked, took_ms } => {
             format!("{table} loaded. {rows} rows in {}, {}.", brief(*took_ms), parked_words(parked))

@@ -47,7 +47,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
 }
 
 /// Whether customers may have written on the new side.
-fn open(cx: &Context<'_>) -> bool {
+pub(super) fn open(cx: &Context<'_>) -> bool {
     let thaw = cx.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| cx.state.step(&s.id));
     // From the moment the thaw begins, not from the first write that was seen.
     let thawing = thaw.is_some_and(|s| s.attempts > 0) && cx.state.decided.is_some();

@@ -202,12 +202,23 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     assert_eq!(texts(&state, &m), says("8 LEFT", false));
     state.reverse.values_mut().for_each(|t| t.left = None);
     assert_eq!(texts(&state, &m), says("? LEFT", false));
+    // Afterwards the price is what it was, and nobody knows of what came later.
+    let what_if = |state: &RunState| {
+        let s = built(&plan, &RunState { status: RunStatus::RolledBack, ..state.clone() }, &m, &[]);
+        (s.rollback.what_if.carried.join("; "), s.rollback.what_if.lost.join("; "))
+    };
+    assert!(what_if(&state).1.starts_with("? writes of the new side"), "{:?}", what_if(&state));
+    state.reverse.values_mut().for_each(|t| t.left = Some(0));
+    let (carried, lost) = what_if(&state);
+    assert_eq!(carried, "400 keys were carried back");
+    assert!(lost.starts_with("no write up to then; ? writes that reached the new side since"), "{lost}");
     // Frozen and never thawed: the freeze is lifted by the rollback, and nobody wrote on the new side.
     state.switches.insert(ids[0].clone(), stands(Standing::New, -80_000));
     (state.downtime.accepted, state.decided) = (None, None);
     let list = texts(&state, &m);
     assert_eq!(list.len(), 3);
     assert!(list[2].0.starts_with("allow writes: "), "{list:?}");
+    assert_eq!(what_if(&state).1, "no write");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::build::Context;
-use super::rollback::REVERSE_LASTS_MS;
+use super::rollback::{REVERSE_LASTS_MS, open};
 use super::words::{age, human, with_unit};
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
@@ -101,14 +101,18 @@ pub(super) fn what_if(
     match cx.state.status {
         RunStatus::RollingBack => blocks.push("it is under way already".to_owned()),
         RunStatus::RolledBack => blocks.push("it is done already".to_owned()),
+        RunStatus::Finished => {
+            blocks.push("the run is finished: only `cutover rollback --finished` takes it back".to_owned());
+        }
         _ => {}
     }
     let cost = match (way.is_empty(), estimate_ms) {
+        (true, _) if cx.state.status == RunStatus::RolledBack => "none: every switch is back".to_owned(),
         (true, _) => "no time: customers notice nothing".to_owned(),
         (false, Some(ms)) => format!("about {}", with_unit(ms as f64 / 1000.0, "s")),
         (false, None) => "?".to_owned(),
     };
-    let (carried, lost) = goods(cx, at_risk);
+    let (carried, lost) = if cx.state.status == RunStatus::RolledBack { was_carried(cx) } else { goods(cx, at_risk) };
     WhatIf { waves, read, cost, carried, lost, blocks, health }
 }
 
@@ -149,4 +153,24 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
         None => "? writes made on the new side: nobody knows how many would stay behind".to_owned(),
     };
     (carried, vec![lost])
+}
+
+/// After a rollback: what it had carried by its own count. What reached the new side later, nobody counts.
+fn was_carried(cx: &Context<'_>) -> (Vec<String>, Vec<String>) {
+    if !open(cx) {
+        return (vec!["nothing: customers never were on the new side".to_owned()], vec!["no write".to_owned()]);
+    }
+    if cx.state.reverse.values().all(|t| t.carried.is_none()) {
+        return goods(cx, None);
+    }
+    let keys: u64 = cx.state.reverse.values().filter_map(|t| t.carried).sum();
+    let left = cx.state.reverse.values().map(|t| t.left).sum::<Option<u64>>();
+    let carried = vec![format!("{} keys were carried back", human(keys))];
+    let lost = match left {
+        Some(0) => "no write up to then".to_owned(),
+        Some(n) => format!("{} writes of the new side stayed behind", human(n)),
+        None => "? writes of the new side: nobody could count them".to_owned(),
+    };
+    let later = "? writes that reached the new side since; the same order carries them too".to_owned();
+    (carried, vec![lost, later])
 }

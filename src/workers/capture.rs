@@ -129,7 +129,10 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &T
         .map_err(|e| not_recorded(&e))?;
     Ok(evidence(
         format!("stream of {}", table.id),
-        format!("{} shards from their oldest record", shards.len()),
+        match shards.len() {
+            1 => "1 shard from its oldest record".to_owned(),
+            n => format!("{n} shards from their oldest record"),
+        },
         crew.wall(),
         "cutover.stream_position",
     ))

@@ -57,17 +57,17 @@ impl Session {
         if let Some((_, need)) = waits.filter(|w| old_waits.as_ref() != Some(w)) {
             rings = true;
             let title = current.map_or("", |s| s.title.as_str());
-            match need {
+            let (level, text) = match need {
                 Need::Decision => {
                     let failed = current.is_some_and(|s| s.status == StepStatus::Failed);
                     let how = if failed { "failed" } else { "is unknown" };
-                    let text = format!("{title} {how}: {next} to decide");
-                    self.say(Level::Error, &text, now);
-                    self.asked = Some(text);
+                    (Level::Error, format!("{title} {how}: {next} to decide"))
                 }
-                Need::Second => self.say(Level::Warn, &format!("{title} waits for a second person"), now),
-                Need::Key | Need::Word(_) => self.say(Level::Warn, &format!("{title} waits for you: {next}"), now),
-            }
+                Need::Second => (Level::Warn, format!("{title} waits for a second person")),
+                Need::Key | Need::Word(_) => (Level::Warn, format!("{title} waits for you: {next}")),
+            };
+            self.say(level, &text, now);
+            self.asked = Some(text);
         }
         if changed {
             let said = match snapshot.status {

@@ -200,6 +200,11 @@ fn a_message_that_asks_goes_when_nothing_is_asked_any_more() {
     let back = Snapshot { status: RunStatus::RollingBack, ..running() };
     seat.session.saw(&back, seat.now);
     assert!(!seat.session.state.toasts.iter().any(|t| t.text.ends_with("to decide")));
+
+    seat.session.saw(&held(Need::Key), seat.now);
+    assert_eq!(seat.toast(), "switch waits for you: n");
+    seat.session.saw(&running(), seat.now);
+    assert!(!seat.session.state.toasts.iter().any(|t| t.text.contains("waits for you")), "the key was pressed");
 }
 
 #[test]

@@ -1,0 +1,31 @@
+//! Which run a command means when none is named.
+
+use std::path::Path;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use crate::journal::RunFolder;
+use crate::report::{AtHand, RunEntry, at_hand};
+
+/// The run that is named; without a name the one at hand, or else the newest. `command` is asked again with a name when
+/// several could be meant: the wrong one must not be taken back.
+pub fn meant(run: Option<&str>, command: &str, state_dir: &Path) -> Result<RunFolder, Failure> {
+    if run.is_some() {
+        return Ok(RunFolder::find(state_dir, run)?);
+    }
+    match at_hand(state_dir)? {
+        AtHand::None => Ok(RunFolder::find(state_dir, None)?),
+        AtHand::One(entry) => Ok(RunFolder::at(&entry.folder)),
+        AtHand::Several(entries) => {
+            let list: String =
+                entries.iter().map(|e| format!("\n  cutover {command} {}   {}", e.run, standing(e))).collect();
+            Err(Failure::new(Exit::Usage, format!("{} runs are not at their end; say which:{list}", entries.len())))
+        }
+    }
+}
+
+fn standing(e: &RunEntry) -> String {
+    let of = if e.plan.is_empty() { String::new() } else { format!(", {} of plan {}", e.environment, e.plan) };
+    let by = if e.driven { format!(", driven by {}", e.operator) } else { String::new() };
+    format!("{}{of}{by}", e.word())
+}
