@@ -10,7 +10,8 @@ use super::runs::status_word;
 use super::summary::{age, count};
 use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
-use crate::snapshot::Snapshot;
+use crate::domain::run::Standing;
+use crate::snapshot::{Snapshot, SwitchRow};
 
 /// A compact block for people. `unattended` is what the folder says of a run that nobody drives.
 #[must_use]
@@ -42,7 +43,7 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
     }
     for w in &s.switches {
         let read = w.read_at.map_or_else(|| "never read".to_owned(), |at| format!("read {}", at.clock()));
-        let _ = writeln!(out, "switch     {}: {:?}, {} -> {}, {read}", w.id, w.standing, w.old, w.new);
+        let _ = writeln!(out, "switch     {}: {}, {read}", w.id, stands(w));
     }
     let rollback = if s.rollback.text.is_empty() { "?" } else { &s.rollback.text };
     let _ = writeln!(out, "rollback   {rollback}");
@@ -54,6 +55,16 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
     let measured = s.tables.iter().flat_map(|t| [t.source.at, t.target.at]).max().unwrap_or(At(0));
     let _ = writeln!(out, "measured   {}", age(measured, s.wall));
     out
+}
+
+/// `on the new side (postgresql; old is dynamodb)`.
+fn stands(w: &SwitchRow) -> String {
+    match w.standing {
+        Standing::Old => format!("on the old side, not touched by this run; new is {}", w.new),
+        Standing::Unknown => format!("? on the old side ({}) or the new one ({})", w.old, w.new),
+        Standing::New => format!("on the new side ({}); old is {}", w.new, w.old),
+        Standing::Restored => format!("back on the old side ({}); new is {}", w.old, w.new),
+    }
 }
 
 /// The snapshot, and beside its fields `unattended`: null, or what to say of a run that nobody drives.

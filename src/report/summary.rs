@@ -103,7 +103,10 @@ fn rows(out: &mut String, s: &Snapshot) {
             let _ = writeln!(out, "ROWS        {}: {}, stays", t.id, count(&t.source, s.wall));
             continue;
         }
-        let difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
+        let mut difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
+        if s.status == RunStatus::Finished && t.difference != Some(0) {
+            difference.push_str(" (customers write on the new side, and nothing is carried back any more)");
+        }
         let _ = writeln!(
             out,
             "ROWS        {}: source {}, target {}, difference {difference}, {}, {} expired",

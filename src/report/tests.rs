@@ -9,11 +9,11 @@ use crate::domain::gauge::{Count, Measured, Readiness};
 use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
 use crate::domain::run::{
     Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, Level, Need, RollbackState, RunState, RunStatus,
-    StepError, StepStatus, VerifySummary,
+    Standing, StepError, StepStatus, VerifySummary,
 };
 use crate::journal::sample_events::event;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, SampleWriter};
-use crate::snapshot::{Health, JournalRow, Lamp, Mode, Rollback, Snapshot, StepRow, TableRow};
+use crate::snapshot::{Health, JournalRow, Lamp, Mode, Rollback, Snapshot, StepRow, SwitchRow, TableRow};
 
 /// 2026-11-22 02:00:00 UTC.
 const T: i64 = 1_795_312_800_000;
@@ -230,6 +230,34 @@ fn a_share_is_cut_and_not_rounded_up() {
     s.tables[0].verified = Some((At(T), v));
     let block = summary(&s, &RunState::default(), Path::new("j"));
     assert!(block.contains("(99.999 % match)") && !block.contains("(100"), "{block}");
+}
+
+#[test]
+fn a_difference_after_the_end_says_why_and_one_before_it_does_not() {
+    let mut s = snapshot();
+    s.tables[0].difference = Some(-2);
+    let told = |s: &Snapshot| summary(s, &RunState::default(), Path::new("j"));
+    assert!(told(&s).contains("difference -2, "), "{}", told(&s));
+    s.status = RunStatus::Finished;
+    assert!(told(&s).contains("difference -2 (customers write on the new side"), "{}", told(&s));
+    s.tables[0].difference = Some(0);
+    assert!(told(&s).contains("difference 0, "), "{}", told(&s));
+}
+
+#[test]
+fn status_says_which_side_a_switch_stands_on() {
+    let mut s = snapshot();
+    let mut stands = |standing| {
+        let (old, new) = ("dynamodb".to_owned(), "postgresql".to_owned());
+        s.switches = vec![SwitchRow { id: "reads".to_owned(), old, new, standing, ..SwitchRow::default() }];
+        let said = status(&s, None);
+        let line = said.lines().find_map(|l| l.strip_prefix("switch     reads: ")).unwrap().to_owned();
+        line.rsplit_once(", ").unwrap().0.to_owned()
+    };
+    assert_eq!(stands(Standing::Old), "on the old side, not touched by this run; new is postgresql");
+    assert_eq!(stands(Standing::Unknown), "? on the old side (dynamodb) or the new one (postgresql)");
+    assert_eq!(stands(Standing::New), "on the new side (postgresql); old is dynamodb");
+    assert_eq!(stands(Standing::Restored), "back on the old side (dynamodb); new is postgresql");
 }
 
 /// A run's folder with its plan and an empty journal, and the fact that opens it.
