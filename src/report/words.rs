@@ -194,8 +194,7 @@ fn named(plan: &Plan, step: &str) -> String {
 }
 
 fn shown(evidence: &[Evidence]) -> String {
-    let all: Vec<String> = evidence.iter().map(|e| format!("{} {}", e.name, e.value)).collect();
-    if all.is_empty() { String::new() } else { format!(" {}.", all.join(", ")) }
+    if evidence.is_empty() { String::new() } else { format!(" {}.", Evidence::line(evidence)) }
 }
 
 fn closed(sentence: &str) -> String {

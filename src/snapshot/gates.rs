@@ -93,8 +93,8 @@ fn kept(cx: &Context<'_>, gate: &Gate) -> Option<Evidence> {
     })
 }
 
-/// Fills the row of a gate.
-pub(super) fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, row: &mut StepRow) {
+/// Fills the row of a gate. While a switch is `ahead` of it, what is measured speaks of the old side: it says nothing yet.
+pub(super) fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, ahead: bool, row: &mut StepRow) {
     let found = criteria(cx, gate);
     let all = gate.criteria.len();
     let now = match (all, found.evidence.first()) {
@@ -112,6 +112,7 @@ pub(super) fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, row: &mut 
             row.eta = Some(cx.now.plus(gate.hold_ms - held));
             format!("{now:<10} held {}   {}", minutes(held), bar(done, hold, HOLD_BAR))
         }
+        _ if met && ahead => format!("{now:<10} before the switch"),
         _ if met => format!("{now:<10} holds"),
         _ => format!("{now:<10} BLOCKING"),
     };

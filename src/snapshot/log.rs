@@ -61,14 +61,6 @@ fn who(by: &Actor) -> String {
     }
 }
 
-fn good_and_bad(evidence: &[Evidence]) -> String {
-    let each: Vec<String> = evidence
-        .iter()
-        .map(|e| if e.good { format!("{} {}", e.name, e.value) } else { format!("{} {} NOT MET", e.name, e.value) })
-        .collect();
-    each.join(", ")
-}
-
 fn action_words(action: &Action) -> String {
     match action {
         Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
@@ -113,7 +105,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         Event::StepStarted { step: id, attempt: 1 } => step(id, "started"),
         Event::StepStarted { step: id, attempt } => step(id, format!("started, attempt {attempt}")),
         Event::StepDone { step: id, evidence } if evidence.is_empty() => step(id, "done"),
-        Event::StepDone { step: id, evidence } => step(id, format!("done: {}", good_and_bad(evidence))),
+        Event::StepDone { step: id, evidence } => step(id, format!("done: {}", Evidence::line(evidence))),
         Event::StepFailed { step, error: e } => error("step", format!("{step}: {}. {}", e.message, e.advice)),
         Event::StepSkipped { step, by } => warn("operator", format!("{} skipped {step}", who(by))),
         Event::Captured { switch, version, value } => {
@@ -157,9 +149,9 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 format!("{text}: {} missing, {} extra, {} mismatched{causes}", s.missing, s.extra, s.mismatched),
             )
         }
-        Event::GateMet { gate, evidence } => info("gate", format!("{gate} holds: {}", good_and_bad(evidence))),
+        Event::GateMet { gate, evidence } => info("gate", format!("{gate} holds: {}", Evidence::line(evidence))),
         Event::GateHeld { gate, held_ms } => info("gate", format!("{gate} held {}", minutes(*held_ms))),
-        Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", good_and_bad(evidence))),
+        Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", Evidence::line(evidence))),
         Event::WritesRefused { .. } => warn("probe", "first write refused: downtime begins".to_owned()),
         Event::WritesAccepted { downtime_ms, .. } => {
             let length = downtime_ms.map_or_else(
@@ -179,7 +171,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             warn("undo", format!("ordered by {}: {why}", who(by)))
         }
         Event::RolledBack { took_ms, evidence } => {
-            let read = if evidence.is_empty() { String::new() } else { format!(": {}", good_and_bad(evidence)) };
+            let read = if evidence.is_empty() { String::new() } else { format!(": {}", Evidence::line(evidence)) };
             info("undo", format!("done in {}{read}", brief(*took_ms)))
         }
         Event::RollbackStuck { what } => error("undo", format!("STUCK: {}", what.join("; "))),

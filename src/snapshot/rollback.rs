@@ -135,7 +135,7 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
 }
 
 /// At the rate of the last seconds, never under one second.
-fn seconds_to_carry(waiting: u64, rate: f64) -> u64 {
+pub(super) fn seconds_to_carry(waiting: u64, rate: f64) -> u64 {
     let rate = if rate >= 1.0 { rate } else { 50.0 };
     ((waiting as f64 / rate).ceil() as u64).max(1)
 }

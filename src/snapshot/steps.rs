@@ -21,6 +21,13 @@ pub(super) fn step_rows(cx: &Context<'_>) -> Vec<StepRow> {
     cx.plan.steps.iter().enumerate().map(|(i, step)| step_row(cx, i, step, current == Some(i))).collect()
 }
 
+/// Whether a switch has to move before the step at `i` is reached: what is measured now is of the old side.
+fn switch_ahead(cx: &Context<'_>, i: usize) -> bool {
+    let switch = |s: &&Step| matches!(s.kind, StepKind::Switch { .. });
+    let mut before = cx.plan.steps.iter().take(i).filter(switch);
+    before.any(|s| !matches!(status(cx.state.step(&s.id)), StepStatus::Done | StepStatus::Skipped))
+}
+
 fn status(found: Option<&StepState>) -> StepStatus {
     found.map_or(StepStatus::Todo, |s| s.status)
 }
@@ -45,7 +52,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         ended,
         slip_ms: slip(cx, found, planned, current),
         need: need(cx.state, step, found),
-        reason: reason(found),
+        reason: reason(cx.state, found),
         advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
         does: does(cx.plan, step),
         undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
@@ -61,7 +68,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         StepKind::Verify if going_on => verify(cx, &mut row),
         StepKind::Gate { gate } if !over && !stopped => {
             if let Some(gate) = cx.plan.gate(gate) {
-                gate_live(cx, gate, current, &mut row);
+                gate_live(cx, gate, current, switch_ahead(cx, index), &mut row);
             }
         }
         StepKind::GoNoGo { .. } if !over && !stopped => go_no_go_live(cx, step, current, &mut row),
@@ -131,7 +138,15 @@ fn slip(cx: &Context<'_>, found: &StepState, planned: At, current: bool) -> Opti
     }
 }
 
+/// Whether the run went back or is at its end: no step of it asks for anything any more.
+const fn over(state: &RunState) -> bool {
+    matches!(state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck | RunStatus::Finished)
+}
+
 fn need(state: &RunState, step: &Step, found: &StepState) -> Option<Need> {
+    if over(state) {
+        return None;
+    }
     let confirmed = found.confirmed.is_some() || step.confirm == Confirm::None;
     if found.status == StepStatus::Held && confirmed && lacks_second(state, step) {
         return Some(Need::Second);
@@ -144,8 +159,9 @@ fn need(state: &RunState, step: &Step, found: &StepState) -> Option<Need> {
     }
 }
 
-fn reason(found: &StepState) -> Option<String> {
+fn reason(state: &RunState, found: &StepState) -> Option<String> {
     match found.status {
+        StepStatus::Held if over(state) => Some("never started: the run went back while it waited".to_owned()),
         StepStatus::Held => found.held.clone(),
         StepStatus::Failed => found.error.as_ref().map(|e| e.message.clone()),
         StepStatus::Unknown => Some(

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::fixture::{Moment, T0, plan, snapshot};
 use super::*;
 use crate::domain::gauge::{Measured, Readiness, Reading};
-use crate::domain::plan::Plan;
-use crate::domain::run::{Action, Event, Fact, OutcomeResult, RunState, SwitchState, VerifySummary};
+use crate::domain::plan::{Plan, StepKind};
+use crate::domain::run::{Action, Event, Fact, OutcomeResult, RunState, StepState, SwitchState, VerifySummary};
 
 fn lamp(s: &Snapshot, word: &str) -> (String, Health) {
     let found = s.lamps.iter().find(|l| l.word == word).unwrap();
@@ -219,6 +219,34 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     assert_eq!(list.len(), 3);
     assert!(list[2].0.starts_with("allow writes: "), "{list:?}");
     assert_eq!(what_if(&state).1, "no write");
+}
+
+#[test]
+fn nothing_waits_for_anybody_once_the_run_went_back() {
+    let plan = plan();
+    let freeze = plan.steps.iter().find(|s| s.kind == StepKind::Freeze).unwrap().id.clone();
+    let held = StepState {
+        id: freeze.clone(),
+        status: StepStatus::Held,
+        held: Some("type freeze".into()),
+        ..StepState::default()
+    };
+    let asked = |status| {
+        let state = RunState { status, steps: vec![held.clone()], ..RunState::default() };
+        let row = built(&plan, &state, &Measured::default(), &[]).steps.into_iter().find(|s| s.id == freeze).unwrap();
+        (row.need.is_some(), row.reason.unwrap())
+    };
+    assert_eq!(asked(RunStatus::Running), (true, "type freeze".to_owned()));
+    for over in [RunStatus::RollingBack, RunStatus::RolledBack, RunStatus::Stuck] {
+        assert_eq!(asked(over), (false, "never started: the run went back while it waited".to_owned()), "{over:?}");
+    }
+}
+
+#[test]
+fn what_is_measured_before_a_switch_does_not_hold_for_a_gate_behind_it() {
+    let gate = |s: &Snapshot| s.steps.iter().rfind(|s| s.kind == "gate").unwrap().detail.clone();
+    assert_eq!(gate(&snapshot(Moment::Gate)), "2 of 2     before the switch");
+    assert!(!gate(&snapshot(Moment::Switched)).contains("before"), "{}", gate(&snapshot(Moment::Switched)));
 }
 
 #[test]

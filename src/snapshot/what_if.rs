@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::build::Context;
-use super::rollback::{REVERSE_LASTS_MS, open};
-use super::words::{age, human, with_unit};
+use super::rollback::{REVERSE_LASTS_MS, open, seconds_to_carry};
+use super::words::{age, human};
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
 use crate::domain::run::{RunStatus, Standing, UndoAction, WayBack};
@@ -63,7 +63,7 @@ impl WhatIf {
             }
         }
         if self.waves.is_empty() {
-            say("", "nothing to undo: no switch stands on the new value; workers would stop".to_owned());
+            say("", "nothing to undo: no switch stands on the new value".to_owned());
         }
         let read = match self.read {
             Some((ms, at)) => format!("; every place read in {ms} ms, {} ago", age(wall.since(at))),
@@ -108,8 +108,13 @@ pub(super) fn what_if(
     }
     let cost = match (way.is_empty(), estimate_ms) {
         (true, _) if cx.state.status == RunStatus::RolledBack => "none: every switch is back".to_owned(),
-        (true, _) => "no time: customers notice nothing".to_owned(),
-        (false, Some(ms)) => format!("about {}", with_unit(ms as f64 / 1000.0, "s")),
+        (true, _) => "no time: workers stop, and customers notice nothing".to_owned(),
+        (false, Some(ms)) if carries(cx) => {
+            let reverse = &cx.measured.reverse;
+            let carry = seconds_to_carry(reverse.waiting(), reverse.rate) + cx.plan.reverse.settle_ms.div_ceil(1_000);
+            format!("{} until customers are back, then about {carry}s to carry what waits", seconds(ms))
+        }
+        (false, Some(ms)) => seconds(ms),
         (false, None) => "?".to_owned(),
     };
     let (carried, lost) = if cx.state.status == RunStatus::RolledBack { was_carried(cx) } else { goods(cx, at_risk) };
@@ -132,6 +137,16 @@ fn undo(cx: &Context<'_>, action: &UndoAction) -> Undo {
     }
 }
 
+/// Whether writes of the new side are being carried back.
+fn carries(cx: &Context<'_>) -> bool {
+    open(cx) && cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS)
+}
+
+/// In whole seconds, as the rest of the screen prices it: `under 1s`, `about 3s`.
+fn seconds(ms: i64) -> String {
+    if ms < 1_000 { "under 1s".to_owned() } else { format!("about {}s", (ms + 999) / 1000) }
+}
+
 /// What was written on the new side: what goes back with it, and what does not.
 fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     let mut carried = Vec::new();
@@ -148,7 +163,7 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     }
     let lost = match at_risk {
         Some(0) => "no write".to_owned(),
-        Some(_) if cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS) => "no write".to_owned(),
+        Some(_) if carries(cx) => "no write".to_owned(),
         Some(n) => format!("{} writes made on the new side would stay behind", human(n)),
         None => "? writes made on the new side: nobody knows how many would stay behind".to_owned(),
     };

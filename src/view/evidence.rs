@@ -63,6 +63,8 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
     let before = step.number.checked_sub(2).and_then(|i| snapshot.steps.get(i));
     let status = status_words(step.status);
     let why = match (&step.reason, before) {
+        // It does not wait any more: the reason says all.
+        (Some(reason), _) if step.status == StepStatus::Held && step.need.is_none() => reason.clone(),
         (Some(reason), _) => format!("{status}: {reason}"),
         (None, Some(b)) if b.status == StepStatus::Done => {
             format!("{:02} {} done {}", b.number, b.title, b.ended.map_or_else(|| "?".to_owned(), At::clock))

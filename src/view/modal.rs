@@ -12,7 +12,7 @@ use super::result::names;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
-use crate::domain::run::{Need, Standing, StepStatus};
+use crate::domain::run::{Evidence, Need, Standing, StepStatus};
 use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
 
 /// Draws the topmost box over the body.
@@ -275,7 +275,7 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
         let (sign, tone) = evidence::good_mark(good, theme);
         let values: Vec<String> = match s.evidence.as_slice() {
             [only] => vec![only.value.clone()],
-            many => many.iter().map(|e| format!("{} {}", e.name, e.value)).collect(),
+            many => many.iter().map(Evidence::words).collect(),
         };
         let at = s.ended.map_or_else(|| evidence::status_words(s.status).to_owned(), |at| at.clock());
         lines.push(

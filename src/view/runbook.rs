@@ -184,7 +184,8 @@ fn detail(step: &StepRow, current: bool) -> String {
         StepStatus::Held => match &step.need {
             Some(Need::Word(word)) => format!("WAITS FOR YOU: type {word}"),
             Some(Need::Second) => "WAITS FOR A SECOND PERSON".to_owned(),
-            _ => "WAITS FOR YOU".to_owned(),
+            Some(Need::Key | Need::Decision) => "WAITS FOR YOU".to_owned(),
+            None => "never started".to_owned(),
         },
         _ => {
             let mut text = step.detail.clone();

@@ -388,6 +388,21 @@ pub struct Evidence {
     pub good: bool,
 }
 
+impl Evidence {
+    /// `lag < 5s: 0.2s`; what speaks against going on says `NOT MET`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let verdict = if self.good { "" } else { " NOT MET" };
+        format!("{}: {}{verdict}", self.name, self.value)
+    }
+
+    /// The words of each, in a line.
+    #[must_use]
+    pub fn line(all: &[Self]) -> String {
+        all.iter().map(Self::words).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepError {
