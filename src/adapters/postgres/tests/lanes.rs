@@ -93,6 +93,37 @@ async fn rows_that_are_refused_or_wait_for_another_lane_are_sorted_out_at_the_en
 }
 
 #[tokio::test]
+async fn lanes_that_wait_for_each_other_are_sorted_out_too() {
+    let (place, table, hold) = followed().await;
+    // Each of two lanes writes one isbn, waits until the other has written its own, and then wants that one.
+    place
+        .sql
+        .batch_execute(
+            "CREATE SEQUENCE met;
+             CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.title = 'first' THEN PERFORM nextval('met'); END IF;
+                 WHILE NEW.title = 'second' AND (SELECT last_value FROM met) < 2 LOOP PERFORM pg_sleep(0.005); END LOOP;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER meet BEFORE INSERT ON books FOR EACH ROW EXECUTE FUNCTION meet()",
+        )
+        .await
+        .unwrap();
+    let of = |lane: u32| (MANY..).filter(move |n| key_of(*n).lane(LANES) == lane);
+    let special = |n: u32, title: &str, isbn: &str| with(book(n, title, &[]), ISBN, text(isbn));
+    let mut books: Vec<_> = (0..MANY).map(|n| book(n, "new", &[])).collect();
+    for (lane, own, other) in [(0, "x", "y"), (1, "y", "x")] {
+        let keys: Vec<u32> = of(lane).take(2).collect();
+        books.extend([special(keys[0], "first", own), special(keys[1], "second", other)]);
+    }
+    let applied = place.target.apply(&table, batch(hold, "2", books)).await.unwrap();
+    assert!(place.number("SELECT last_value FROM met").await > 2, "nothing of them was tried again: they never met");
+    assert_eq!((applied.upserted, applied.parked.len()), (u64::from(MANY) + 2, 2));
+    assert_eq!(place.number("SELECT count(*) FROM books").await, i64::from(MANY) + 2);
+    assert_eq!(place.target.ledger(&table).await.unwrap().0, BTreeMap::from([(R::DuplicateUnique, 2)]));
+    assert_eq!(position(&place, &table).await, "2");
+}
+
+#[tokio::test]
 async fn lanes_that_landed_before_a_death_are_known_and_positions_have_not_moved() {
     let (place, table, hold) = followed().await;
     place.dies_at("lane", "NEW.lane = 1").await;
