@@ -153,8 +153,9 @@ fn number(kind: Kind, found: &Value, node: &Node, path: &str, sink: &mut Sink<'_
     };
     match number {
         None => wrong(node, path, wanted(kind), sink),
-        Some(n) if !n.is_finite() || n < f64::from(least) || n > f64::from(u32::MAX) => {
-            sink.error(node.span.start, path, format!("this must be from {least} to {}", u32::MAX));
+        Some(n) if n < f64::from(least) => sink.error(node.span.start, path, format!("this must be {least} or more")),
+        Some(n) if !n.is_finite() || n > f64::from(u32::MAX) => {
+            sink.error(node.span.start, path, format!("this must be {} or less", u32::MAX));
         }
         Some(_) => {}
     }

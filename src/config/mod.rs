@@ -40,7 +40,8 @@ pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Config, Conf
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| {
         let sink = Sink::new(&name, "");
-        ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}"), None)])
+        let next = "name another with -c FILE, or begin with a copy of config.toml.example";
+        ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}; {next}"), None)])
     })?;
     let base = path.parent().unwrap_or_else(|| Path::new(""));
     load_str(&name, &text, base, vars)

@@ -370,9 +370,23 @@ fn syntax_errors_are_located_and_the_rest_is_read() {
 }
 
 #[test]
+fn numbers_say_what_they_may_be() {
+    let lanes =
+        |n: &str| problems("lanes = 4 ", &format!("lanes = {n} ")).into_iter().map(|(path, text, _)| (path, text));
+    let found = |n: &str| lanes(n).collect::<Vec<_>>();
+    let says = |text: &str| vec![("follow.lanes".to_owned(), text.to_owned())];
+    assert_eq!(found("12"), []);
+    assert_eq!(found("13"), says("13 lanes, but [postgres] pool is 12: each lane holds a connection"));
+    assert_eq!(found("0"), says("this must be 1 or more"));
+    assert_eq!(found("-3"), says("this must be 1 or more"));
+    assert_eq!(found("5000000000"), says("this must be 4294967295 or less"));
+}
+
+#[test]
 fn a_missing_file_says_so() {
     let Err(e) = load(Path::new("/nowhere/c.toml"), &BTreeMap::new()) else { panic!("read") };
     assert!(e.to_string().starts_with("/nowhere/c.toml:1:1: cannot read the file"), "{e}");
+    assert!(e.to_string().contains("config.toml.example"), "what to do next: {e}");
 }
 
 #[test]
