@@ -17,16 +17,24 @@ use crate::ports::Clock;
 use crate::report::{offline, run_entries, runs_json, runs_table, status as words, status_json};
 use crate::{replay, ui};
 
+/// What there is to say of a run whose process ended before its first fact.
+pub(super) const NEVER_BEGAN: &str =
+    "never began: its process ended before the first fact was written, and nothing was done";
 /// How long a live console has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `cutover status`: from the live console if there is one, else from the folder.
 pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = meant(run, "status", state_dir)?;
+    let folder = meant(run, ("status", if json { " --json" } else { "" }), state_dir)?;
     let (snapshot, unattended) = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
         Some(Answer::Status(snapshot)) => (*snapshot, None),
         _ => {
             let found = offline(&folder, MachineClock::default().wall())?;
+            if found.record.facts.is_empty() && !json && !folder.is_locked() {
+                out::stdout()
+                    .write_all(format!("run        {}\nstatus     {NEVER_BEGAN}\n", folder.id()).as_bytes())?;
+                return Ok(Exit::Finished);
+            }
             (found.snapshot, found.unattended)
         }
     };

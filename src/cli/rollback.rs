@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::look::NEVER_BEGAN;
 use super::meant::meant;
 use super::run::saved;
 use super::world::{self, Seat};
@@ -42,7 +43,12 @@ const ENDED_WORLD: &str =
 ///
 /// A finished run is taken back only when it is asked for by that word: customers have been on the new side for good.
 pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = meant(run, "rollback", state_dir)?;
+    let flags = match (what_if, finished) {
+        (true, _) => " --what-if",
+        (false, true) => " --finished",
+        (false, false) => "",
+    };
+    let folder = meant(run, ("rollback", flags), state_dir)?;
     // A damaged journal is believed up to the damage: going back must stay possible.
     let (record, damage) = match read_run(&folder) {
         Ok(record) => (record, Vec::new()),
@@ -50,6 +56,10 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
     };
     for d in &damage {
         say(&format!("warning: {d}; going by what stands before it"));
+    }
+    if record.facts.is_empty() && damage.is_empty() && !folder.is_locked() {
+        print(&format!("run {} {NEVER_BEGAN}\n", folder.id()));
+        return Ok(Exit::Finished);
     }
     let (state, illegal) = fold_believable(&record.facts);
     if let Some(e) = &illegal {
@@ -59,11 +69,15 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
     let plan = read_plan(&folder)?;
     say(&format!("run {}, {} of plan {}", folder.id(), plan.environment, plan.name));
     if what_if {
-        if state.is_final() && ended_world(&folder).await {
+        if ended_world(&folder).await {
             print(ENDED_WORLD);
         } else {
             describe(&folder, &plan, &state).await;
         }
+        return Ok(Exit::Finished);
+    }
+    if state.status == RunStatus::Finished && ended_world(&folder).await {
+        print(ENDED_WORLD);
         return Ok(Exit::Finished);
     }
     if state.status == RunStatus::Finished && !finished {
@@ -265,7 +279,9 @@ async fn by_hand(
         pass: format!("{}-{}", state.last_seq, std::process::id()),
     };
     let (mut report, ()) = tokio::join!(way_back.go(&way), marked);
-    if report.stuck.is_empty() {
+    if way.actions().next().is_none() {
+        say("no switch had moved: there was nothing to put back");
+    } else if report.stuck.is_empty() {
         say(&format!("every switch is back and read back, in {}", crate::domain::at::brief(report.took_ms)));
     }
     if !report.stuck.is_empty() {

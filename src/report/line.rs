@@ -104,6 +104,9 @@ pub(super) fn standing(s: &Snapshot) -> String {
             said.push(format!("{} {text}", lamp.word.to_lowercase()));
         }
     }
+    if matches!(s.status, RunStatus::RolledBack | RunStatus::Finished) {
+        return said.join(". ") + ".";
+    }
     said.push(match s.rollback.health {
         Health::Ok => "rollback ready".to_owned(),
         Health::Idle => "nothing to roll back".to_owned(),

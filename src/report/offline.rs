@@ -96,7 +96,9 @@ pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
         waiting: None,
         version: state.last_seq,
     });
-    if unattended.is_some() {
+    if folder.is_rehearsal() && !driven {
+        tell_of_the_way_back(&mut snapshot, Health::Idle, "its world has ended: nothing can be taken back");
+    } else if unattended.is_some() {
         doubt_the_way_back(&mut snapshot, &measured);
     }
     Ok(Offline { plan, record, state, measured, snapshot, unattended })
@@ -109,12 +111,16 @@ fn doubt_the_way_back(snapshot: &mut Snapshot, measured: &Measured) {
         return;
     }
     let text = format!("? proven {} ago, by nobody since", brief(measured.at.since(at).max(0)));
+    tell_of_the_way_back(snapshot, Health::Unknown, &text);
+}
+
+fn tell_of_the_way_back(snapshot: &mut Snapshot, health: Health, text: &str) {
     for lamp in snapshot.lamps.iter_mut().filter(|l| l.word == "ROLLBACK") {
-        lamp.health = Health::Unknown;
-        lamp.text.clone_from(&text);
+        lamp.health = health;
+        lamp.text = text.to_owned();
     }
-    snapshot.rollback.health = Health::Unknown;
-    snapshot.rollback.text = text;
+    snapshot.rollback.health = health;
+    snapshot.rollback.text = text.to_owned();
 }
 
 /// Reads `plan.json` and makes sure that it is the plan the run was opened with.

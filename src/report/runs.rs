@@ -23,7 +23,7 @@ pub struct RunEntry {
     pub environment: String,
     /// Who drives or drove.
     pub operator: String,
-    /// Where it stands; absent when the journal cannot be read.
+    /// Where it stands; absent when the journal cannot be read, or holds no fact.
     pub status: Option<RunStatus>,
     /// Whether a process drives it now.
     pub driven: bool,
@@ -50,7 +50,8 @@ impl RunEntry {
             (_, Some(_), _) => "unreadable",
             (_, None, Some(unattended)) => unattended.word.as_str(),
             (Some(status), None, None) => status_word(status),
-            (None, None, None) => "?",
+            (None, None, None) if self.driven => "opening",
+            (None, None, None) => "never began",
         }
     }
 }
@@ -75,7 +76,8 @@ pub enum AtHand {
 }
 
 /// Which run is meant when none is named: the only one that is not at its end, or the only real one of these that is
-/// driven now. A rehearsal that nobody drives has ended with its process. One that cannot be read may stand anywhere.
+/// driven now. A rehearsal that nobody drives has ended with its process, and a run without a fact never began. One that
+/// cannot be read may stand anywhere.
 ///
 /// # Errors
 /// What the disk said about the folder of runs.
@@ -83,7 +85,8 @@ pub fn at_hand(state_dir: &Path) -> io::Result<AtHand> {
     let ended = |f: &RunFolder| f.is_rehearsal() && !f.is_locked();
     let folders = RunFolder::list(state_dir)?;
     let mut open: Vec<RunEntry> = folders.iter().filter(|f| !ended(f)).map(entry).collect();
-    open.retain(|e| !matches!(e.status, Some(RunStatus::Finished | RunStatus::RolledBack)));
+    let never_began = |e: &RunEntry| e.status.is_none() && e.problem.is_none() && !e.driven;
+    open.retain(|e| !never_began(e) && !matches!(e.status, Some(RunStatus::Finished | RunStatus::RolledBack)));
     let live = |e: &RunEntry| e.driven && !RunFolder::at(&e.folder).is_rehearsal();
     if open.iter().filter(|e| live(e)).count() == 1 {
         open.retain(live);
@@ -118,6 +121,9 @@ fn entry(folder: &RunFolder) -> RunEntry {
     entry.facts = record.facts.len() as u64;
     entry.last = record.facts.last().map(|f| f.at);
     entry.operator = record.header.operator;
+    if record.facts.is_empty() {
+        return entry;
+    }
     match fold(&record.facts) {
         Ok(state) => {
             let current = state.current().unwrap_or(state.steps.len());

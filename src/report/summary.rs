@@ -74,15 +74,17 @@ fn timeline(out: &mut String, s: &Snapshot) {
             clock(row.started),
             clock(row.ended),
             hms(row.takes_ms),
-            mark(row)
+            mark(row, s.status)
         );
     }
 }
 
-fn mark(row: &StepRow) -> String {
+fn mark(row: &StepRow, run: RunStatus) -> String {
+    let back = matches!(run, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
     let said = match row.status {
         StepStatus::Done => return String::new(),
         StepStatus::Todo | StepStatus::Ready => "not reached",
+        StepStatus::Running if back => "stopped",
         StepStatus::Running => "running",
         StepStatus::Held => "held",
         StepStatus::Skipped => "left out",
@@ -105,7 +107,7 @@ fn rows(out: &mut String, s: &Snapshot) {
         }
         let mut difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
         if s.status == RunStatus::Finished && t.difference != Some(0) {
-            difference.push_str(" (customers write on the new side, and nothing is carried back any more)");
+            difference.push_str(" (customers write on the new side, and carrying back ends here)");
         }
         let _ = writeln!(
             out,

@@ -348,6 +348,7 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
     let said = status(&found.snapshot, found.unattended.as_ref());
     assert!(said.contains("nobody drives it; the world of a rehearsal ends") && !said.contains("take it up"), "{said}");
     assert!(said.contains("writes refused for 4.0s"), "{said}");
+    assert!(said.contains("rollback   its world has ended") && !said.contains("rollback ready"), "{said}");
 }
 
 #[test]
@@ -382,6 +383,12 @@ fn the_run_at_hand_is_the_only_one_that_could_still_move_anything() {
     assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()], "the real run that is driven");
     drop((held, driven));
 
+    // A process that ended before its first fact moved nothing.
+    let (empty, _, _) = prepared(dir.path());
+    let (entries, table) = listed(dir.path(), At(T));
+    let entry = entries.iter().find(|e| e.run == empty.id()).unwrap();
+    assert!(entry.word() == "never began" && entry.unattended.is_none() && table.contains("never began"), "{table}");
+    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()]);
     let damaged = left_behind(dir.path(), &[]);
     std::fs::write(damaged.journal(), "nonsense\n").unwrap();
     assert_eq!(at(at_hand(dir.path()).unwrap()), both(&damaged, &open), "it may stand anywhere");

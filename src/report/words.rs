@@ -96,8 +96,8 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         }
         Event::WritesRefused { .. } => "writes are refused. the downtime clock runs.".to_owned(),
         Event::WritesAccepted { downtime_ms, .. } => {
-            let length = downtime_ms.map_or_else(|| "?".to_owned(), brief);
-            format!("writes are accepted again. downtime {length}.")
+            let length = downtime_ms.map_or_else(String::new, |ms| format!(" downtime {}.", brief(ms)));
+            format!("writes are accepted again.{length}")
         }
         Event::RollbackOrdered { by, cause } => {
             return words_at(Level::Warn, &format!("rollback ordered by {}. {}", who(by), cause_words(cause)));

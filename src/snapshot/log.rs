@@ -154,13 +154,11 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", Evidence::line(evidence))),
         Event::WritesRefused { .. } => warn("probe", "first write refused: downtime begins".to_owned()),
         Event::WritesAccepted { downtime_ms, .. } => {
-            let length = downtime_ms.map_or_else(
-                || "length not measured by one process".to_owned(),
-                |ms| {
-                    if ms < 60_000 { with_unit(ms as f64 / 1000.0, "s") } else { minutes(ms) }
-                },
-            );
-            info("probe", format!("first write accepted: downtime ends, {length}"))
+            let length = downtime_ms.map_or_else(String::new, |ms| {
+                let length = if ms < 60_000 { with_unit(ms as f64 / 1000.0, "s") } else { minutes(ms) };
+                format!(", {length}")
+            });
+            info("probe", format!("first write accepted: downtime ends{length}"))
         }
         Event::RollbackOrdered { by, cause } => {
             let why = match cause {

@@ -51,7 +51,10 @@ pub(super) fn open(cx: &Context<'_>) -> bool {
     let thaw = cx.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| cx.state.step(&s.id));
     // From the moment the thaw begins, not from the first write that was seen.
     let thawing = thaw.is_some_and(|s| s.attempts > 0) && cx.state.decided.is_some();
-    let accepted = cx.state.downtime.accepted.is_some() && cx.state.decided.is_some();
+    // What is accepted from the order to go back on is the old side's.
+    let ordered = cx.state.rollback.as_ref().map(|r| r.ordered);
+    let accepted =
+        cx.state.downtime.accepted.is_some_and(|at| ordered.is_none_or(|o| at < o)) && cx.state.decided.is_some();
     // Without a freeze writes may land on the new side from the first switch on.
     thawing || accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some())
 }
@@ -124,7 +127,7 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
             // What waits is carried after the switches are back; it costs time, and nothing is lost.
             let waits = reverse.waiting();
             let seconds = seconds_to_carry(waits, reverse.rate);
-            (waits > 0).then(|| (Health::Ok, format!("READY {} at risk ~{seconds}s", human(waits))))
+            (waits > 0).then(|| (Health::Ok, format!("READY ~{seconds}s {} to carry", human(waits))))
         }
         ReverseState::Running { at } | ReverseState::Down { since: at, .. } => {
             Some((Health::Fail, format!("REVERSE DOWN {}: {risk} at risk", age(cx.measured.at.since(*at)))))

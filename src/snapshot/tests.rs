@@ -219,6 +219,11 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     assert_eq!(list.len(), 3);
     assert!(list[2].0.starts_with("allow writes: "), "{list:?}");
     assert_eq!(what_if(&state).1, "no write");
+    // Switched and never thawed: what is accepted after the order is the old side's.
+    (state.downtime.accepted, state.decided) = (Some(T0.plus(1_500)), Some(T0.plus(-50_000)));
+    state.reverse.clear();
+    assert_eq!(what_if(&state), ("nothing: customers never were on the new side".into(), "no write".into()));
+    assert_eq!(texts(&state, &m).len(), 3, "so nothing is said to be carried");
 }
 
 #[test]

@@ -88,6 +88,9 @@ pub fn press(modal: &mut Modal, key: &KeyEvent, action: Option<Action>, at_ms: u
             }
             if key.code == KeyCode::Enter {
                 return match (*button, word.as_deref()) {
+                    (_, Some(word)) if !typed.is_empty() && typed != word => {
+                        Outcome::Refused(format!("type {word} exactly; nothing was changed"))
+                    }
                     // A word that was typed means forward, the focus means back: neither is done.
                     (Button::Cancel, Some(_)) if !typed.is_empty() => Outcome::Refused(
                         "the focus is on Cancel: Tab to the button, then Enter; Esc cancels".to_owned(),

@@ -334,7 +334,9 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
     if acts {
         match snapshot.status {
             S::RolledBack => return Err("the run has ended: it was rolled back"),
-            S::Finished => return Err("the run has ended: it is finished"),
+            S::Finished => {
+                return Err("the run is finished: `cutover rollback --finished` in another terminal takes it back");
+            }
             _ => {}
         }
     }

@@ -57,7 +57,7 @@ fn switches(snapshot: &Snapshot, theme: &super::theme::Theme, width: usize) -> V
     let mut lines = vec![Line::new(" What stands where", Tone::Strong)];
     lines.extend(switch_lines(snapshot, width));
     lines.push(Line::default());
-    lines.push(Line::new(" What each would become", Tone::Strong));
+    lines.push(Line::new(" What each was, and becomes by its switch", Tone::Strong));
     for s in &snapshot.switches {
         let captured = match (s.captured, s.version) {
             (false, _) => "not captured".to_owned(),

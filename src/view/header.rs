@@ -171,7 +171,8 @@ pub(super) fn lamp_text(lamp: &Lamp, at_risk: Option<u64>, width: usize) -> Stri
             return plain;
         }
         match at_risk {
-            Some(n) if n > 0 && text.starts_with("READY") => {
+            // What is carried back costs seconds, and is no risk.
+            Some(n) if n > 0 && text.starts_with("READY") && lamp.health != Health::Ok => {
                 return fit(&format!("{word} RISK {}", words::human(n)), width);
             }
             None if text.starts_with("READY") => return fit(&format!("{word} RISK ?"), width),
@@ -301,6 +302,8 @@ mod tests {
         assert_eq!(t(&lamp("ROLLBACK", "NOT READY: values not captured", Health::Look), 18), "ROLLBACK NOT READY");
         let risky = lamp("ROLLBACK", "READY 12 writes stay behind", Health::Look);
         assert_eq!(lamp_text(&risky, Some(12), 18), "ROLLBACK RISK 12");
+        let carried = lamp("ROLLBACK", "READY ~1s 12 to carry", Health::Ok);
+        assert_eq!(lamp_text(&carried, Some(12), 18), "ROLLBACK READY ~1s");
         assert_eq!(lamp_text(&lamp("ROLLBACK", "READY ~1s ? at risk", Health::Unknown), None, 18), "ROLLBACK RISK ?");
         assert_eq!(t(&lamp("ROLLBACK", "?", Health::Unknown), 18), "ROLLBACK ?");
     }
