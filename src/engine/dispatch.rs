@@ -13,6 +13,7 @@ use super::facts::{FactChannel, Stated};
 use super::handle::{Handle, Request, RollbackOrder};
 use super::keeper::Keeper;
 use super::lease::DriverLease;
+use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
 use super::retention::Retention;
@@ -178,7 +179,7 @@ impl Engine {
         dispatch.keep(vec![first]).await.map_err(journal_error)?;
         dispatch.take_up().await;
         dispatch.crew.watch();
-        let inputs = Inputs { orders, told, stated, requests, performed };
+        let inputs = Inputs { back: Orders { given: orders, told }, stated, requests, performed };
         let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
         Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
     }
@@ -219,8 +220,7 @@ fn keep_findings(folder: &RunFolder, table: &str, findings: &[Finding]) {
 }
 
 struct Inputs {
-    orders: watch::Receiver<Option<RollbackOrder>>,
-    told: mpsc::UnboundedReceiver<Event>,
+    back: Orders,
     stated: mpsc::Receiver<Stated>,
     requests: mpsc::Receiver<Request>,
     performed: mpsc::Receiver<Performed>,
@@ -266,17 +266,7 @@ impl Dispatch {
             tokio::select! {
                 // Rollback first, then what the way back tells, then everything else.
                 biased;
-                changed = inputs.orders.changed() => {
-                    let order = inputs.orders.borrow_and_update().clone();
-                    if changed.is_ok() && let Some(order) = order {
-                        let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
-                    }
-                }
-                Some(event) = inputs.told.recv() => {
-                    if let Err(why) = self.take(&Input::Stated(event)).await {
-                        tracing::warn!(%why, "a fact of the way back was not taken");
-                    }
-                }
+                back = inputs.back.next() => self.back(back).await,
                 () = stop.cancelled() => break,
                 Some(done) = inputs.performed.recv() => {
                     self.performing.send_replace(false);
@@ -298,6 +288,18 @@ impl Dispatch {
         self.lease.release().await;
         self.publish();
         self.state
+    }
+
+    /// Takes an order to go back, and what the way back tells.
+    async fn back(&mut self, Back { order, told }: Back) {
+        if let Some(order) = order {
+            let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
+        }
+        if let Some(event) = told
+            && let Err(why) = self.take(&Input::Stated(event)).await
+        {
+            tracing::warn!(%why, "a fact of the way back was not taken");
+        }
     }
 
     /// After opening: a rollback that was under way goes on, captured values come back into memory, changes are

@@ -19,6 +19,7 @@ pub mod failpoint;
 pub mod handle;
 mod keeper;
 mod lease;
+mod orders;
 mod outcome;
 mod peer;
 mod publish;
