@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `cutover status`: from the live console if there is one, else from the folder.
 pub async fn status(run: Option<&str>, json: bool, state_dir: &Path) -> Result<Exit, Failure> {
-    let folder = meant(run, ("status", if json { " --json" } else { "" }), state_dir)?;
+    let folder = meant(run, ("status", if json { "--json" } else { "" }), state_dir)?;
     let (snapshot, unattended) = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
         Some(Answer::Status(snapshot)) => (*snapshot, None),
         _ => {

@@ -7,19 +7,18 @@ use super::failure::Failure;
 use crate::journal::RunFolder;
 use crate::report::{AtHand, RunEntry, at_hand};
 
-/// The run that is named; without a name the one at hand, or else the one that was written last. When several could be
-/// meant, `command` and `flags` are said with each name: the wrong one must not be taken back.
+/// The run that is named; without a name the one at hand. When several could be meant, `command` and `flags` are said with each name: the wrong one must not be taken back.
 pub fn meant(run: Option<&str>, (command, flags): (&str, &str), state_dir: &Path) -> Result<RunFolder, Failure> {
     if run.is_some() {
         return Ok(RunFolder::find(state_dir, run)?);
     }
-    match at_hand(state_dir)? {
-        AtHand::None => Ok(RunFolder::last_written(state_dir)?),
+    match at_hand(state_dir, flags.contains("--finished"))? {
+        AtHand::None => Ok(RunFolder::find(state_dir, None)?),
         AtHand::One(entry) => Ok(RunFolder::at(&entry.folder)),
         AtHand::Several(entries) => {
             let list: String =
-                entries.iter().map(|e| format!("\n  cutover {command} {}{flags}   {}", e.run, standing(e))).collect();
-            Err(Failure::new(Exit::Usage, format!("{} runs are not at their end; say which:{list}", entries.len())))
+                entries.iter().map(|e| format!("\n  cutover {command} {} {flags}   {}", e.run, standing(e))).collect();
+            Err(Failure::new(Exit::Usage, format!("more than one run could be meant; say which:{list}")))
         }
     }
 }

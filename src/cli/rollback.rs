@@ -19,7 +19,9 @@ use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply, 
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::engine::undo::{ReverseSeat, drained};
-use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold, fold_believable, read_run, salvage_run};
+use crate::journal::{
+    Header, Holder, JournalError, JournalWriter, RunFolder, fold, fold_believable, read_run, salvage_run,
+};
 use crate::ports::Clock;
 use crate::report::offline;
 use crate::snapshot::{Context, Mode, build};
@@ -44,14 +46,19 @@ const ENDED_WORLD: &str =
 /// A finished run is taken back only when it is asked for by that word: customers have been on the new side for good.
 pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_dir: &Path) -> Result<Exit, Failure> {
     let flags = match (what_if, finished) {
-        (true, _) => " --what-if",
-        (false, true) => " --finished",
+        (true, true) => "--what-if --finished",
+        (true, false) => "--what-if",
+        (false, true) => "--finished",
         (false, false) => "",
     };
     let folder = meant(run, ("rollback", flags), state_dir)?;
     // A damaged journal is believed up to the damage: going back must stay possible.
     let (record, damage) = match read_run(&folder) {
         Ok(record) => (record, Vec::new()),
+        Err(JournalError::NoHeader { .. }) if !folder.is_locked() && folder.side_journals()?.is_empty() => {
+            print(&format!("run {} {NEVER_BEGAN}\n", folder.id()));
+            return Ok(Exit::Finished);
+        }
         Err(_) => salvage_run(&folder)?,
     };
     for d in &damage {
@@ -67,17 +74,13 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
     }
     let damaged = illegal.is_some() || !damage.is_empty();
     let plan = read_plan(&folder)?;
-    say(&format!("run {}, {} of plan {}", folder.id(), plan.environment, plan.name));
-    if what_if {
-        if ended_world(&folder).await {
-            print(ENDED_WORLD);
-        } else {
-            describe(&folder, &plan, &state).await;
-        }
+    if ended_world(&folder).await {
+        print(ENDED_WORLD);
         return Ok(Exit::Finished);
     }
-    if state.status == RunStatus::Finished && ended_world(&folder).await {
-        print(ENDED_WORLD);
+    say(&format!("run {}, {} of plan {}", folder.id(), plan.environment, plan.name));
+    if what_if {
+        describe(&folder, &plan, &state, damaged).await;
         return Ok(Exit::Finished);
     }
     if state.status == RunStatus::Finished && !finished {
@@ -280,7 +283,7 @@ async fn by_hand(
     };
     let (mut report, ()) = tokio::join!(way_back.go(&way), marked);
     if way.actions().next().is_none() {
-        say("no switch had moved: there was nothing to put back");
+        say("no switch was left to put back");
     } else if report.stuck.is_empty() {
         say(&format!("every switch is back and read back, in {}", crate::domain::at::brief(report.took_ms)));
     }
@@ -381,10 +384,23 @@ fn read_plan(folder: &RunFolder) -> Result<Plan, Failure> {
 
 /// The way back in words, with its price, without acting (FEATURES C7): from the console if one lives, which knows
 /// what was measured just now, else from the folder.
-async fn describe(folder: &RunFolder, plan: &Plan, state: &RunState) {
+async fn describe(folder: &RunFolder, plan: &Plan, state: &RunState, damaged: bool) {
     let wall = MachineClock::default().wall();
     let snapshot = match ask(&folder.socket(), &Ask::Status, PATIENCE).await {
         Some(Answer::Status(snapshot)) => *snapshot,
+        // Nothing of a damaged record says that a switch did not move, or that nobody wrote.
+        _ if damaged => {
+            print("rollback ? the record is damaged: every switch is restored, whatever it says\n");
+            for undo in way_back_in_doubt(plan, state).actions() {
+                let place =
+                    plan.switch(&undo.switch).map_or_else(|| "?".to_owned(), crate::domain::plan::Switch::place);
+                let to =
+                    if undo.captured { undo.value.as_deref().unwrap_or("***") } else { "? by hand, never captured" };
+                print(&format!("         {}: {place} -> {to}\n", undo.switch));
+            }
+            print("cost     ?\ncarries  ? the target is asked what waits\nloses    ?\n");
+            return;
+        }
         _ => match offline(folder, wall) {
             Ok(found) => found.snapshot,
             // A damaged folder: the captured values are what counts, nothing is known of the rest.

@@ -111,18 +111,6 @@ impl RunFolder {
         }
     }
 
-    /// The run whose journal was written last.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn last_written(state_dir: &Path) -> Result<Self, FindError> {
-        let runs = || state_dir.join("runs");
-        let all = Self::list(state_dir).map_err(|source| FindError::Io { path: runs(), source })?;
-        let written = |f: &Self| std::fs::metadata(f.journal()).and_then(|m| m.modified()).ok();
-        // Newest first, so the first of several that were written at one moment.
-        all.into_iter().rev().max_by_key(written).ok_or_else(|| FindError::None(runs()))
-    }
-
     /// Every run that has a journal, newest first; none when there is no state folder yet.
     ///
     /// # Errors

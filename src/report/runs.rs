@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
 use crate::domain::run::RunStatus;
-use crate::journal::{RunFolder, fold, read_run};
+use crate::journal::{JournalError, RunFolder, fold, read_run};
 
 /// One run of the list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,34 +67,53 @@ pub fn run_entries(state_dir: &Path) -> io::Result<Vec<RunEntry>> {
 /// Which run is meant when none is named.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AtHand {
-    /// No folder holds a run that could still move anything.
+    /// No run has begun yet.
     None,
     /// This one.
     One(Box<RunEntry>),
-    /// Several could be meant.
+    /// It could be any of these; one of them may be the only one that is not at its end.
     Several(Vec<RunEntry>),
 }
 
-/// Which run is meant when none is named: the only one that is not at its end, or the only real one of these that is
-/// driven now. A rehearsal that nobody drives has ended with its process, and a run without a fact never began. One that
-/// cannot be read may stand anywhere.
+/// Which run is meant when none is named: the only one that is not at its end, or for going back on a `finished` one the
+/// only one of these. A real run that is driven is meant before rehearsals. When all are at their end, it is the one that
+/// was recorded in last. Rehearsals that nobody drives have ended with their world, and runs without a fact never began.
+///
+/// A run that nobody drives is not taken for the one that is meant when a real run is newer, and one that cannot be read
+/// not while there is any other: it may have been over for long.
 ///
 /// # Errors
 /// What the disk said about the folder of runs.
-pub fn at_hand(state_dir: &Path) -> io::Result<AtHand> {
+pub fn at_hand(state_dir: &Path, finished: bool) -> io::Result<AtHand> {
     let ended = |f: &RunFolder| f.is_rehearsal() && !f.is_locked();
-    let folders = RunFolder::list(state_dir)?;
-    let mut open: Vec<RunEntry> = folders.iter().filter(|f| !ended(f)).map(entry).collect();
     let never_began = |e: &RunEntry| e.status.is_none() && e.problem.is_none() && !e.driven;
-    open.retain(|e| !never_began(e) && !matches!(e.status, Some(RunStatus::Finished | RunStatus::RolledBack)));
-    let live = |e: &RunEntry| e.driven && !RunFolder::at(&e.folder).is_rehearsal();
-    if open.iter().filter(|e| live(e)).count() == 1 {
-        open.retain(live);
+    let real = |e: &RunEntry| !RunFolder::at(&e.folder).is_rehearsal();
+    let folders = RunFolder::list(state_dir)?;
+    let all: Vec<RunEntry> = folders.iter().filter(|f| !ended(f)).map(entry).filter(|e| !never_began(e)).collect();
+    let meant = |e: &&RunEntry| match e.status {
+        Some(RunStatus::Finished) => finished,
+        Some(RunStatus::RolledBack) => false,
+        _ => !finished,
+    };
+    let mut open: Vec<&RunEntry> = all.iter().filter(meant).collect();
+    let reals: Vec<&RunEntry> = open.iter().copied().filter(|e| real(e)).collect();
+    if let [only] = reals[..]
+        && only.driven
+    {
+        open = vec![only];
     }
-    Ok(match open.len() {
-        0 => AtHand::None,
-        1 => AtHand::One(Box::new(open.remove(0))),
-        _ => AtHand::Several(open),
+    let one = |e: &RunEntry| AtHand::One(Box::new(e.clone()));
+    Ok(match open[..] {
+        [] => all.iter().max_by_key(|e| e.last).map_or(AtHand::None, one),
+        [only] => {
+            let newest = all.iter().find(|e| real(e) && e.run != only.run);
+            let in_doubt = |other: &&RunEntry| only.problem.is_some() || other.opened > only.opened;
+            match newest.filter(in_doubt).filter(|_| !only.driven && !finished) {
+                Some(other) => AtHand::Several(vec![other.clone(), only.clone()]),
+                None => one(only),
+            }
+        }
+        _ => AtHand::Several(open.into_iter().cloned().collect()),
     })
 }
 
@@ -116,6 +135,10 @@ fn entry(folder: &RunFolder) -> RunEntry {
     };
     let record = match read_run(folder) {
         Ok(record) => record,
+        // Its process ended while the file was made.
+        Err(JournalError::NoHeader { .. }) if !entry.driven && folder.side_journals().is_ok_and(|s| s.is_empty()) => {
+            return entry;
+        }
         Err(e) => return RunEntry { problem: Some(e.to_string()), ..entry },
     };
     entry.facts = record.facts.len() as u64;

@@ -57,13 +57,13 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
     out
 }
 
-/// `on the new side (postgresql; old is dynamodb)`.
+/// `on postgresql, set by this run; was dynamodb`. A freeze is such a switch too, so no side is named.
 fn stands(w: &SwitchRow) -> String {
     match w.standing {
-        Standing::Old => format!("on the old side, not touched by this run; new is {}", w.new),
-        Standing::Unknown => format!("? on the old side ({}) or the new one ({})", w.old, w.new),
-        Standing::New => format!("on the new side ({}); old is {}", w.new, w.old),
-        Standing::Restored => format!("back on the old side ({}); new is {}", w.old, w.new),
+        Standing::Old => format!("? not touched by this run, which found {}; would set {}", w.old, w.new),
+        Standing::Unknown => format!("? on {} or {}", w.old, w.new),
+        Standing::New => format!("on {}, set by this run; was {}", w.new, w.old),
+        Standing::Restored => format!("back on {}; was set to {}", w.old, w.new),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::words::{cause_words, parked_words, who};
 use crate::domain::at::{At, brief, hms, t_offset};
 use crate::domain::gauge::{Count, CountKind};
-use crate::domain::run::{RunState, RunStatus, StepStatus};
+use crate::domain::run::{RunState, RunStatus, Standing, StepStatus};
 use crate::snapshot::{Health, Mode, Snapshot, StepRow};
 
 /// The block. `state` is the fold behind `s`; `journal` is where the facts are.
@@ -18,7 +18,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     let _ = writeln!(out, "RESULT      {}", result(s, state));
     let _ = writeln!(out, "RUN         {}, plan {} {}, {}", s.run, s.plan, s.plan_hash, s.environment);
     timeline(&mut out, s);
-    rows(&mut out, s);
+    rows(&mut out, s, state.decided.is_some());
     downtime(&mut out, s);
     for c in &s.criteria {
         let ok = match c.health {
@@ -38,6 +38,9 @@ fn result(s: &Snapshot, state: &RunState) -> String {
     let lasted = |end: Option<At>| end.map_or_else(|| "?".to_owned(), |e| brief(e.since(state.opened)));
     match state.status {
         RunStatus::Finished => format!("finished: every step done, in {}", lasted(state.ended)),
+        RunStatus::RolledBack if s.switches.iter().any(|w| matches!(w.standing, Standing::New | Standing::Unknown)) => {
+            "rolled back, but NOT every switch is known to be back: `cutover rollback` looks again".to_owned()
+        }
         RunStatus::RolledBack => "rolled back: everything stands on the old side, read back".to_owned(),
         RunStatus::Stuck => "STUCK: an undo failed, a person is needed".to_owned(),
         RunStatus::Prepared | RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack => {
@@ -99,15 +102,15 @@ fn signed(ms: i64) -> String {
     if ms < 0 { hms(ms) } else { format!("+{}", hms(ms)) }
 }
 
-fn rows(out: &mut String, s: &Snapshot) {
+fn rows(out: &mut String, s: &Snapshot, decided: bool) {
     for t in &s.tables {
         if t.target_name.is_empty() {
             let _ = writeln!(out, "ROWS        {}: {}, stays", t.id, count(&t.source, s.wall));
             continue;
         }
         let mut difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
-        if s.status == RunStatus::Finished && t.difference != Some(0) {
-            difference.push_str(" (customers write on the new side, and carrying back ends here)");
+        if decided && t.difference != Some(0) {
+            difference.push_str(" (counted while customers write; what was compared is the proof)");
         }
         let _ = writeln!(
             out,

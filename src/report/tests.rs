@@ -233,19 +233,36 @@ fn a_share_is_cut_and_not_rounded_up() {
 }
 
 #[test]
-fn a_difference_after_the_end_says_why_and_one_before_it_does_not() {
-    let mut s = snapshot();
-    s.tables[0].difference = Some(-2);
-    let told = |s: &Snapshot| summary(s, &RunState::default(), Path::new("j"));
-    assert!(told(&s).contains("difference -2, "), "{}", told(&s));
-    s.status = RunStatus::Finished;
-    assert!(told(&s).contains("difference -2 (customers write on the new side"), "{}", told(&s));
-    s.tables[0].difference = Some(0);
-    assert!(told(&s).contains("difference 0, "), "{}", told(&s));
+fn a_rollback_that_left_a_switch_does_not_read_as_one_that_did_not() {
+    let mut s = Snapshot { status: RunStatus::RolledBack, ..snapshot() };
+    let state = RunState { status: RunStatus::RolledBack, ..RunState::default() };
+    let mut told = |standing| {
+        s.switches = vec![SwitchRow { standing, ..SwitchRow::default() }];
+        summary(&s, &state, Path::new("j")).lines().next().unwrap().to_owned()
+    };
+    assert!(told(Standing::Restored).contains("everything stands on the old side"));
+    for standing in [Standing::New, Standing::Unknown] {
+        assert!(told(standing).contains("NOT every switch is known to be back"), "{}", told(standing));
+    }
 }
 
 #[test]
-fn status_says_which_side_a_switch_stands_on() {
+fn a_difference_after_the_switch_says_how_it_was_counted() {
+    let mut s = snapshot();
+    s.tables[0].difference = Some(-2);
+    let told = |s: &Snapshot, decided| {
+        let state = RunState { decided, ..RunState::default() };
+        summary(s, &state, Path::new("j"))
+    };
+    assert!(told(&s, None).contains("difference -2, "), "nobody writes there yet: {}", told(&s, None));
+    let after = told(&s, Some(At(T)));
+    assert!(after.contains("difference -2 (counted while customers write"), "{after}");
+    s.tables[0].difference = Some(0);
+    assert!(told(&s, Some(At(T))).contains("difference 0, "));
+}
+
+#[test]
+fn status_says_where_a_switch_stands() {
     let mut s = snapshot();
     let mut stands = |standing| {
         let (old, new) = ("dynamodb".to_owned(), "postgresql".to_owned());
@@ -254,10 +271,10 @@ fn status_says_which_side_a_switch_stands_on() {
         let line = said.lines().find_map(|l| l.strip_prefix("switch     reads: ")).unwrap().to_owned();
         line.rsplit_once(", ").unwrap().0.to_owned()
     };
-    assert_eq!(stands(Standing::Old), "on the old side, not touched by this run; new is postgresql");
-    assert_eq!(stands(Standing::Unknown), "? on the old side (dynamodb) or the new one (postgresql)");
-    assert_eq!(stands(Standing::New), "on the new side (postgresql); old is dynamodb");
-    assert_eq!(stands(Standing::Restored), "back on the old side (dynamodb); new is postgresql");
+    assert_eq!(stands(Standing::Old), "? not touched by this run, which found dynamodb; would set postgresql");
+    assert_eq!(stands(Standing::Unknown), "? on dynamodb or postgresql");
+    assert_eq!(stands(Standing::New), "on postgresql, set by this run; was dynamodb");
+    assert_eq!(stands(Standing::Restored), "back on dynamodb; was set to postgresql");
 }
 
 /// A run's folder with its plan and an empty journal, and the fact that opens it.
@@ -351,47 +368,100 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
     assert!(said.contains("rollback   its world has ended") && !said.contains("rollback ready"), "{said}");
 }
 
+/// What cannot be read as a journal, and is too long for one whose process ended while it was made.
+fn nonsense() -> String {
+    "nonsense ".repeat(100) + "\n"
+}
+
+/// The runs that could be meant when none is named.
+fn meant(dir: &Path, finished: bool) -> Vec<String> {
+    let mut runs = match at_hand(dir, finished).unwrap() {
+        AtHand::None => vec![],
+        AtHand::One(one) => vec![one.run],
+        AtHand::Several(all) => all.into_iter().map(|e| e.run).collect(),
+    };
+    runs.sort();
+    runs
+}
+
+fn ids(folders: &[&RunFolder]) -> Vec<String> {
+    let mut ids: Vec<String> = folders.iter().map(|f| f.id().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+/// Events that bring a run to its end.
+fn gone_back() -> [Event; 2] {
+    let back = Event::RollbackOrdered { by: Actor::Operator("alice".to_owned()), cause: Cause::Asked };
+    [back, Event::RolledBack { took_ms: 1, evidence: vec![] }]
+}
+
 #[test]
 fn the_run_at_hand_is_the_only_one_that_could_still_move_anything() {
     let dir = tempfile::tempdir().unwrap();
-    let at = |found: AtHand| match found {
-        AtHand::None => vec![],
-        AtHand::One(one) => vec![one.run],
-        AtHand::Several(all) => {
-            all.into_iter().map(|e| e.run).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
-        }
-    };
-    let both = |a: &RunFolder, b: &RunFolder| {
-        let mut both = vec![a.id().to_owned(), b.id().to_owned()];
-        both.sort();
-        both
-    };
-    assert_eq!(at_hand(dir.path()).unwrap(), AtHand::None);
-    let open = left_behind(dir.path(), &[Event::StepStarted { step: "load".to_owned(), attempt: 1 }]);
-    let back = Event::RollbackOrdered { by: Actor::Operator("alice".to_owned()), cause: Cause::Asked };
-    let ended = left_behind(dir.path(), &[back, Event::RolledBack { took_ms: 1, evidence: vec![] }]);
+    let dir = dir.path();
+    assert_eq!(at_hand(dir, false).unwrap(), AtHand::None);
+    let open = left_behind(dir, &[Event::StepStarted { step: "load".to_owned(), attempt: 1 }]);
+    let ended = left_behind(dir, &gone_back());
     assert_ne!(open.id(), ended.id());
-    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()], "not the newest, which is at its end");
+    assert_eq!(meant(dir, false), ids(&[&open]), "not the one that is at its end");
 
     // A rehearsal that nobody drives has no world any more; one that is driven could be meant.
-    let rehearsal = left_behind(dir.path(), &[]);
+    let rehearsal = left_behind(dir, &[]);
     rehearsal.mark_rehearsal().unwrap();
-    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()]);
+    assert_eq!(meant(dir, false), ids(&[&open]));
     let held = rehearsal.lock(&Holder::me("bob", "bastion")).unwrap();
-    assert_eq!(at(at_hand(dir.path()).unwrap()), both(&rehearsal, &open), "an old run is not passed over for it");
+    assert_eq!(meant(dir, false), ids(&[&rehearsal, &open]), "an old run is not passed over for it");
     let driven = open.lock(&Holder::me("alice", "bastion")).unwrap();
-    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()], "the real run that is driven");
+    assert_eq!(meant(dir, false), ids(&[&open]), "the real run that is driven");
+    let other = left_behind(dir, &[]);
+    assert_eq!(
+        meant(dir, false),
+        ids(&[&rehearsal, &open, &other]),
+        "its console is dead, and its switches may have moved"
+    );
     drop((held, driven));
+}
 
-    // A process that ended before its first fact moved nothing.
-    let (empty, _, _) = prepared(dir.path());
-    let (entries, table) = listed(dir.path(), At(T));
-    let entry = entries.iter().find(|e| e.run == empty.id()).unwrap();
-    assert!(entry.word() == "never began" && entry.unattended.is_none() && table.contains("never began"), "{table}");
-    assert_eq!(at(at_hand(dir.path()).unwrap()), [open.id()]);
-    let damaged = left_behind(dir.path(), &[]);
-    std::fs::write(damaged.journal(), "nonsense\n").unwrap();
-    assert_eq!(at(at_hand(dir.path()).unwrap()), both(&damaged, &open), "it may stand anywhere");
+#[test]
+fn a_run_that_never_began_stands_in_nobody_s_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let open = left_behind(dir, &[]);
+    let (empty, _, _) = prepared(dir);
+    let (torn, _, _) = prepared(dir);
+    std::fs::write(torn.journal(), "").unwrap();
+    let (entries, table) = listed(dir, At(T));
+    for run in [empty.id(), torn.id()] {
+        let entry = entries.iter().find(|e| e.run == run).unwrap();
+        assert!(entry.word() == "never began" && entry.unattended.is_none(), "{table}");
+    }
+    assert_eq!(meant(dir, false), ids(&[&open]));
+}
+
+#[test]
+fn an_old_run_is_not_taken_for_the_one_that_is_meant_when_another_came_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let damaged = left_behind(dir, &[]);
+    std::fs::write(damaged.journal(), nonsense()).unwrap();
+    assert_eq!(meant(dir, false), ids(&[&damaged]), "there is no other");
+    let ended = left_behind(dir, &gone_back());
+    assert_eq!(meant(dir, false), ids(&[&damaged, &ended]), "it may stand anywhere");
+    std::fs::remove_dir_all(damaged.path()).unwrap();
+    assert_eq!(meant(dir, false), ids(&[&ended]), "it is looked at again");
+
+    let old = RunFolder::create(dir, "shop", At(T - 90_000_000)).unwrap();
+    let header = Header::new(old.id(), &plan().hash(), "alice", "bastion", At(T - 90_000_000));
+    let (like, _, opened) = prepared(dir);
+    std::fs::remove_dir_all(like.path()).unwrap();
+    let first = Fact { seq: 1, at: At(T - 90_000_000), event: opened };
+    JournalWriter::create(&old, &header).unwrap().append(&[first]).unwrap();
+    assert_eq!(meant(dir, false), ids(&[&old, &ended]), "forgotten for a day");
+    let driven = old.lock(&Holder::me("alice", "bastion")).unwrap();
+    assert_eq!(meant(dir, false), ids(&[&old]));
+    drop(driven);
+    assert_eq!(meant(dir, true), ids(&[&ended]), "none is finished: the one recorded in last");
 }
 
 #[test]
@@ -453,7 +523,7 @@ fn status_and_runs_come_from_the_folder_alone() {
 
     let lock = folder.lock(&Holder::me("alice", "bastion")).unwrap();
     let broken = RunFolder::create(dir.path(), "other", At(T - 1_000)).unwrap();
-    std::fs::write(broken.journal(), "nonsense\n").unwrap();
+    std::fs::write(broken.journal(), nonsense()).unwrap();
     let entries = run_entries(dir.path()).unwrap();
     assert_eq!(entries.len(), 2);
     assert!(entries[0].driven && entries[0].facts == 2 && entries[0].problem.is_none(), "{entries:?}");

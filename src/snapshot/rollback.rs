@@ -46,24 +46,11 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
     }
 }
 
-/// Whether customers may have written on the new side.
-pub(super) fn open(cx: &Context<'_>) -> bool {
-    let thaw = cx.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| cx.state.step(&s.id));
-    // From the moment the thaw begins, not from the first write that was seen.
-    let thawing = thaw.is_some_and(|s| s.attempts > 0) && cx.state.decided.is_some();
-    // What is accepted from the order to go back on is the old side's.
-    let ordered = cx.state.rollback.as_ref().map(|r| r.ordered);
-    let accepted =
-        cx.state.downtime.accepted.is_some_and(|at| ordered.is_none_or(|o| at < o)) && cx.state.decided.is_some();
-    // Without a freeze writes may land on the new side from the first switch on.
-    thawing || accepted || (cx.plan.freeze.is_none() && cx.state.decided.is_some())
-}
-
 /// Writes that would stay behind. Before anything was accepted on the new side that is none.
 fn at_risk(cx: &Context<'_>) -> Option<u64> {
     match cx.measured.at_risk {
         Some(n) => Some(n),
-        None if open(cx) => None,
+        None if cx.state.let_in(cx.plan) => None,
         None => Some(0),
     }
 }
@@ -93,7 +80,7 @@ fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Opt
                 return (Health::Unknown, format!("? last proven {} ago", age(old)));
             }
             let about = estimate_ms.map_or_else(|| "?".to_owned(), |ms| format!("~{}s", (ms + 999) / 1000));
-            if open(cx)
+            if cx.state.let_in(cx.plan)
                 && let Some((health, text)) = reverse(cx, at_risk)
             {
                 return (health, text);
@@ -171,7 +158,7 @@ fn course(cx: &Context<'_>) -> Vec<Deed> {
         deeds.push(deed);
     }
     if deeds.is_empty() {
-        deeds.push(Deed { text: "no switch had moved: nothing to put back".to_owned(), done: true, writes: false });
+        deeds.push(Deed { text: "no switch was left to put back".to_owned(), done: true, writes: false });
     }
     deeds.extend(writes(cx));
     deeds
@@ -183,7 +170,7 @@ fn writes(cx: &Context<'_>) -> Option<Deed> {
     let counted = |id: &str| cx.state.reverse.get(id).filter(|t| t.carried.is_some());
     let any = cx.plan.tables.iter().any(|t| counted(&t.id).is_some());
     let carries = !matches!(reverse.state, ReverseState::Off | ReverseState::NotReady { .. });
-    if !open(cx) || !(any || carries) {
+    if !cx.state.let_in(cx.plan) || !(any || carries) {
         return None;
     }
     let fresh = cx.measured.at.since(reverse.at) <= REVERSE_LASTS_MS;
@@ -231,7 +218,9 @@ fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
         list.push("nothing to undo: no switch has moved".to_owned());
     } else {
         list.push("read every switch back".to_owned());
-        if open(cx) && !matches!(cx.measured.reverse.state, ReverseState::Off | ReverseState::NotReady { .. }) {
+        if cx.state.let_in(cx.plan)
+            && !matches!(cx.measured.reverse.state, ReverseState::Off | ReverseState::NotReady { .. })
+        {
             list.push(format!("carry {} writes of the new side back", human(cx.measured.reverse.waiting())));
         }
     }

@@ -52,7 +52,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         ended,
         slip_ms: slip(cx, found, planned, current),
         need: need(cx.state, step, found),
-        reason: reason(cx.state, found),
+        reason: reason(cx.state, step, found),
         advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
         does: does(cx.plan, step),
         undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
@@ -159,9 +159,16 @@ fn need(state: &RunState, step: &Step, found: &StepState) -> Option<Need> {
     }
 }
 
-fn reason(state: &RunState, found: &StepState) -> Option<String> {
+fn reason(state: &RunState, step: &Step, found: &StepState) -> Option<String> {
     match found.status {
-        StepStatus::Held if over(state) => Some("never started: the run went back while it waited".to_owned()),
+        StepStatus::Held if over(state) => {
+            let what = match step.kind {
+                StepKind::Manual { .. } => "not confirmed, see whether it was begun by hand",
+                _ if found.attempts > 0 => "not started again",
+                _ => "never started",
+            };
+            Some(format!("{what}: the run went back while it waited"))
+        }
         StepStatus::Held => found.held.clone(),
         StepStatus::Failed => found.error.as_ref().map(|e| e.message.clone()),
         StepStatus::Unknown => Some(

@@ -153,6 +153,8 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     let plan = plan();
     let mut state = RunState { t0: T0, decided: Some(T0.plus(-50_000)), ..RunState::default() };
     (state.downtime.refused, state.downtime.accepted) = (Some(T0.plus(-90_000)), Some(T0.plus(-40_000)));
+    let thaw = plan.steps.iter().find(|s| s.kind == StepKind::Thaw).unwrap().id.clone();
+    state.steps.push(StepState { id: thaw, attempts: 1, ..StepState::default() });
     let mut m = Measured { at: T0.plus(2_000), ..Measured::default() };
     m.reverse = Reverse { state: ReverseState::Running { at: T0 }, at: T0, ..Reverse::default() };
     for t in &plan.tables {
@@ -212,6 +214,7 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     let (carried, lost) = what_if(&state);
     assert_eq!(carried, "400 keys were carried back");
     assert!(lost.starts_with("no write up to then; ? writes that reached the new side since"), "{lost}");
+    state.steps[0].attempts = 0;
     // Frozen and never thawed: the freeze is lifted by the rollback, and nobody wrote on the new side.
     state.switches.insert(ids[0].clone(), stands(Standing::New, -80_000));
     (state.downtime.accepted, state.decided) = (None, None);

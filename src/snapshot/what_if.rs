@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Health;
 use super::build::Context;
-use super::rollback::{REVERSE_LASTS_MS, open, seconds_to_carry};
+use super::rollback::{REVERSE_LASTS_MS, seconds_to_carry};
 use super::words::{age, human};
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
@@ -102,12 +102,16 @@ pub(super) fn what_if(
         RunStatus::RollingBack => blocks.push("it is under way already".to_owned()),
         RunStatus::RolledBack => blocks.push("it is done already".to_owned()),
         RunStatus::Finished => {
-            blocks.push("the run is finished: only `cutover rollback --finished` takes it back".to_owned());
+            let run = &cx.state.run;
+            blocks.push(format!("the run is finished: only `cutover rollback {run} --finished` takes it back"));
         }
         _ => {}
     }
     let cost = match (way.is_empty(), estimate_ms) {
         (true, _) if cx.state.status == RunStatus::RolledBack => "none: every switch is back".to_owned(),
+        (true, _) if cx.state.let_in(cx.plan) => {
+            "?, until what waits is carried; no switch is left to put back".to_owned()
+        }
         (true, _) => "no time: workers stop, and customers notice nothing".to_owned(),
         (false, Some(ms)) if carries(cx) => {
             let reverse = &cx.measured.reverse;
@@ -139,7 +143,7 @@ fn undo(cx: &Context<'_>, action: &UndoAction) -> Undo {
 
 /// Whether writes of the new side are being carried back.
 fn carries(cx: &Context<'_>) -> bool {
-    open(cx) && cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS)
+    cx.state.let_in(cx.plan) && cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS)
 }
 
 /// In whole seconds, as the rest of the screen prices it: `under 1s`, `about 3s`.
@@ -158,6 +162,8 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
             Some(rows) => format!("{} changes wait to be carried back{old}", human(rows)),
             None => "? changes wait to be carried back".to_owned(),
         });
+    } else if cx.state.let_in(cx.plan) && cx.plan.reverse.enabled {
+        carried.push("? changes of the new side: nobody has counted what waits".to_owned());
     } else {
         carried.push("nothing: no changes of the new side are captured".to_owned());
     }
@@ -172,20 +178,22 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
 
 /// After a rollback: what it had carried by its own count. What reached the new side later, nobody counts.
 fn was_carried(cx: &Context<'_>) -> (Vec<String>, Vec<String>) {
-    if !open(cx) {
+    if !cx.state.let_in(cx.plan) {
         return (vec!["nothing: customers never were on the new side".to_owned()], vec!["no write".to_owned()]);
     }
-    if cx.state.reverse.values().all(|t| t.carried.is_none()) {
+    let counted = || cx.plan.tables.iter().map(|t| cx.state.reverse.get(&t.id));
+    if counted().flatten().all(|t| t.carried.is_none()) {
         return goods(cx, None);
     }
-    let keys: u64 = cx.state.reverse.values().filter_map(|t| t.carried).sum();
-    let left = cx.state.reverse.values().map(|t| t.left).sum::<Option<u64>>();
+    let keys: u64 = counted().flatten().filter_map(|t| t.carried).sum();
+    let left = counted().map(|t| t.and_then(|t| t.left)).sum::<Option<u64>>();
     let carried = vec![format!("{} keys were carried back", human(keys))];
     let lost = match left {
         Some(0) => "no write up to then".to_owned(),
         Some(n) => format!("{} writes of the new side stayed behind", human(n)),
         None => "? writes of the new side: nobody could count them".to_owned(),
     };
-    let later = "? writes that reached the new side since; the same order carries them too".to_owned();
+    let run = &cx.state.run;
+    let later = format!("? writes that reached the new side since; `cutover rollback {run}` carries them too");
     (carried, vec![lost, later])
 }

@@ -335,7 +335,7 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         match snapshot.status {
             S::RolledBack => return Err("the run has ended: it was rolled back"),
             S::Finished => {
-                return Err("the run is finished: `cutover rollback --finished` in another terminal takes it back");
+                return Err("the run is finished: `cutover rollback RUN --finished` in another terminal takes it back");
             }
             _ => {}
         }

@@ -185,7 +185,7 @@ fn detail(step: &StepRow, current: bool) -> String {
             Some(Need::Word(word)) => format!("WAITS FOR YOU: type {word}"),
             Some(Need::Second) => "WAITS FOR A SECOND PERSON".to_owned(),
             Some(Need::Key | Need::Decision) => "WAITS FOR YOU".to_owned(),
-            None => "never started".to_owned(),
+            None => "not done".to_owned(),
         },
         _ => {
             let mut text = step.detail.clone();

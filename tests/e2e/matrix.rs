@@ -75,6 +75,7 @@ fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
     for place in places() {
         let status = stage.run(Some(&place)).wait();
         let died = status.code().is_none();
+        assert!(died || status.success(), "{place}: it ended with {status}");
         deaths += u32::from(died);
         if died && !at_its_end(&stage) {
             continue;

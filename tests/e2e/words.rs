@@ -48,16 +48,21 @@ fn a_fault_that_does_not_fit_is_refused_before_a_world_is_started() {
     }
 }
 
-/// Neither the password nor credentials are there: each is said once, and everything has a line.
-#[test]
-fn a_check_without_password_and_credentials_goes_through_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
+/// Writes a config whose password and credentials are nowhere.
+fn without_password(dir: &Path) {
     let text = include_str!("../../assets/rehearsal.toml");
     let text = text.replace("{ file = \"${PG_PASSWORD_FILE}\" }", "{ env = \"PGPASSWORD\" }");
     let text = text.replace("credentials = \"emulator\"\n", "").replace("\"${PG_PORT}\"", "5432");
     let names: Vec<&str> = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect();
     let filled = names.iter().fold(text.clone(), |t, name| t.replace(&format!("${{{name}}}"), "http://127.0.0.1:1"));
-    std::fs::write(dir.path().join("config.toml"), filled).unwrap();
+    std::fs::write(dir.join("config.toml"), filled).unwrap();
+}
+
+/// Neither the password nor credentials are there: each is said once, and everything has a line.
+#[test]
+fn a_check_without_password_and_credentials_goes_through_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    without_password(dir.path());
     let (code, out, err) = said(&cutover(dir.path(), &["check"]).output().unwrap());
     assert_eq!(code, Some(77), "{out}{err}");
     let failed = |what: &str| out.lines().filter(|l| l.starts_with(&format!("  FAIL  {what}"))).count();
@@ -66,4 +71,23 @@ fn a_check_without_password_and_credentials_goes_through_all_the_same() {
     assert_eq!(out.matches("AWS_ACCESS_KEY_ID").count(), 2, "looked for, and what to set, once\n{out}");
     assert!(failed("AWS credentials ") == 1 && failed("source ") > 2 && failed("switch ") > 2, "{out}");
     assert!(failed("probe ") > 0 && out.contains("  ok    plan "), "the rest is checked\n{out}");
+}
+
+/// A run that was refused before its first fact has a folder, and nothing in it to take back.
+#[test]
+fn a_run_that_never_began_is_not_rolled_back_and_does_not_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    without_password(dir.path());
+    let ended = |args: &[&str]| said(&cutover(dir.path(), args).output().unwrap());
+    for _ in 0..2 {
+        let (code, out, err) = ended(&["run", "--headless", "--yes"]);
+        assert_eq!(code, Some(77), "{out}{err}");
+    }
+    let folders = std::fs::read_dir(dir.path().join("state/runs")).unwrap().count();
+    assert_eq!(folders, 1, "the same folder is taken up");
+    for args in [["rollback"].as_slice(), &["rollback", "--what-if"], &["status"], &["runs"]] {
+        let (code, out, err) = ended(args);
+        assert_eq!(code, Some(0), "{args:?}: {out}{err}");
+        assert!(out.contains("never began") && !out.contains("rolled back") && !err.contains("back"), "{out}{err}");
+    }
 }

@@ -158,9 +158,7 @@ const fn undo(kind: &StepKind) -> &'static str {
     match kind {
         StepKind::Freeze => "set the freeze switch back to its captured value",
         StepKind::Switch { .. } => "set every switch back to its captured value and read it back",
-        StepKind::Thaw => {
-            "switches back, then writes on the old side; what was written on the new side is carried back"
-        }
+        StepKind::Thaw => "switches back, then writes on the old side again",
         _ => "",
     }
 }

@@ -303,6 +303,14 @@ impl RunState {
         of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0) && !thawed && self.status != RunStatus::RolledBack
     }
 
+    /// Whether customers can have written on the new side: from the moment the thaw begins, not from the first write that
+    /// was seen. Without a thaw, writes may land there from the first switch on.
+    #[must_use]
+    pub fn let_in(&self, plan: &Plan) -> bool {
+        let thaw = plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| self.step(&s.id));
+        thaw.map_or(self.decided.is_some(), |s| s.attempts > 0)
+    }
+
     /// Whether the run can change no more (short of a new rollback order).
     #[must_use]
     pub const fn is_final(&self) -> bool {

@@ -33,10 +33,7 @@ pub struct Drained {
 /// Whether customers can have written on the new side in this run.
 #[must_use]
 pub fn possible(plan: &Plan, state: &RunState) -> bool {
-    use crate::domain::plan::StepKind;
-    let thaw = plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
-    let let_in = thaw.map_or(state.decided.is_some(), |s| s.attempts > 0);
-    plan.reverse.enabled && let_in
+    plan.reverse.enabled && state.let_in(plan)
 }
 
 /// Carries what waits until nothing has arrived for the plan's settle time, and proves by markers that nothing is on
