@@ -102,7 +102,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Roll a run back, whether its console lives or not.
     Rollback {
-        /// Run id or a beginning of it; absent means the only run that is not at its end, or else the newest.
+        /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
         run: Option<String>,
         /// Show what it would do, and change nothing.
         #[arg(long)]
@@ -160,7 +160,7 @@ pub enum Command {
     Parked(ParkedArgs),
     /// Show where a run stands.
     Status {
-        /// Run id or a beginning of it; absent means the only run that is not at its end, or else the newest.
+        /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
         run: Option<String>,
         /// As JSON.
         #[arg(long)]
