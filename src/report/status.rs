@@ -42,8 +42,8 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
         );
     }
     for w in &s.switches {
-        let read = w.read_at.map_or_else(|| "never read".to_owned(), |at| format!("read {}", at.clock()));
-        let _ = writeln!(out, "switch     {}: {}, {read}", w.id, stands(w));
+        let read = w.read_at.map_or_else(String::new, |at| format!(", read {}", at.clock()));
+        let _ = writeln!(out, "switch     {}: {}{read}", w.id, stands(w));
     }
     let rollback = if s.rollback.text.is_empty() { "?" } else { &s.rollback.text };
     let _ = writeln!(out, "rollback   {rollback}");
@@ -60,7 +60,8 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
 /// `on postgresql, set by this run; was dynamodb`. A freeze is such a switch too, so no side is named.
 fn stands(w: &SwitchRow) -> String {
     match w.standing {
-        Standing::Old => format!("? not touched by this run, which found {}; would set {}", w.old, w.new),
+        Standing::Old if w.read_at.is_none() => format!("? not touched and not read yet; would be set to {}", w.new),
+        Standing::Old => format!("found on {}, not touched; would be set to {}", w.old, w.new),
         Standing::Unknown => format!("? on {} or {}", w.old, w.new),
         Standing::New => format!("on {}, set by this run; was {}", w.new, w.old),
         Standing::Restored => format!("back on {}; was set to {}", w.old, w.new),

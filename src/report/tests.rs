@@ -264,17 +264,21 @@ fn a_difference_after_the_switch_says_how_it_was_counted() {
 #[test]
 fn status_says_where_a_switch_stands() {
     let mut s = snapshot();
-    let mut stands = |standing| {
+    let mut stands = |standing, read_at| {
         let (old, new) = ("dynamodb".to_owned(), "postgresql".to_owned());
-        s.switches = vec![SwitchRow { id: "reads".to_owned(), old, new, standing, ..SwitchRow::default() }];
+        s.switches = vec![SwitchRow { id: "reads".to_owned(), old, new, standing, read_at, ..SwitchRow::default() }];
         let said = status(&s, None);
-        let line = said.lines().find_map(|l| l.strip_prefix("switch     reads: ")).unwrap().to_owned();
-        line.rsplit_once(", ").unwrap().0.to_owned()
+        said.lines().find_map(|l| l.strip_prefix("switch     reads: ")).unwrap().to_owned()
     };
-    assert_eq!(stands(Standing::Old), "? not touched by this run, which found dynamodb; would set postgresql");
-    assert_eq!(stands(Standing::Unknown), "? on dynamodb or postgresql");
-    assert_eq!(stands(Standing::New), "on postgresql, set by this run; was dynamodb");
-    assert_eq!(stands(Standing::Restored), "back on dynamodb; was set to postgresql");
+    let read = Some(At(T));
+    assert_eq!(stands(Standing::Old, None), "? not touched and not read yet; would be set to postgresql");
+    assert_eq!(
+        stands(Standing::Old, read),
+        "found on dynamodb, not touched; would be set to postgresql, read 02:00:00"
+    );
+    assert_eq!(stands(Standing::Unknown, read), "? on dynamodb or postgresql, read 02:00:00");
+    assert_eq!(stands(Standing::New, read), "on postgresql, set by this run; was dynamodb, read 02:00:00");
+    assert_eq!(stands(Standing::Restored, read), "back on dynamodb; was set to postgresql, read 02:00:00");
 }
 
 /// A run's folder with its plan and an empty journal, and the fact that opens it.
