@@ -19,7 +19,7 @@ use crate::{replay, ui};
 
 /// What there is to say of a run whose process ended before its first fact.
 pub(super) const NEVER_BEGAN: &str =
-    "never began: its process ended before the first fact was written, and nothing was done";
+    "never began: its process ended before the first fact was written, and no step was started";
 /// How long a live console has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,8 @@ use super::failure::Failure;
 use crate::journal::RunFolder;
 use crate::report::{AtHand, RunEntry, at_hand};
 
-/// The run that is named; without a name the one at hand. When several could be meant, `command` and `flags` are said with each name: the wrong one must not be taken back.
+/// The run that is named; without a name the one at hand. When several could be meant, `command` and `flags` are said
+/// with each name: the wrong one must not be taken back.
 pub fn meant(run: Option<&str>, (command, flags): (&str, &str), state_dir: &Path) -> Result<RunFolder, Failure> {
     if run.is_some() {
         return Ok(RunFolder::find(state_dir, run)?);

@@ -108,9 +108,6 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
             return Ok(exit);
         }
         say("the console took the order but does not finish; going back from here");
-    } else if ended_world(&folder).await {
-        say(ENDED_WORLD.trim_end());
-        return Ok(Exit::Finished);
     }
     by_hand(&folder, &plan, (state, damaged), &seat).await
 }
