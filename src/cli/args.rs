@@ -334,9 +334,14 @@ pub struct DriveArgs {
     /// Headless, one JSON event per line.
     #[arg(long)]
     pub json: bool,
-    /// Confirm every step by itself, typed words too.
+    /// Confirm what the console performs by itself, typed words too. Never a manual step, a go/no-go or a vote: those
+    /// are answered by people. In a rehearsal stand-ins answer for them.
     #[arg(long)]
     pub yes: bool,
+    /// Answer a step in somebody's name; may be given several times, also for each voter of a go/no-go. The record
+    /// says that the answer was given beforehand.
+    #[arg(long, value_name = "STEP=NAME")]
+    pub answer: Vec<String>,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }

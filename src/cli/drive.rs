@@ -70,7 +70,13 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
     let setup = Setup {
         plan: Arc::clone(&plan),
-        policy: Policy { auto_confirm: d.args.yes, unattended: !screen, until: d.until.clone() },
+        policy: Policy {
+            auto_confirm: d.args.yes,
+            answers: super::answers::parse(&d.args.answer, &plan)?,
+            stand_ins: d.args.yes && matches!(d.mode, Mode::Rehearsal { .. }),
+            unattended: !screen,
+            until: d.until.clone(),
+        },
         ports: world::ports(&plan, &d.config.connections).await?,
         undo_seat: world::undo_seat(&d.config.connections)?,
         clock,

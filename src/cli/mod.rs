@@ -1,5 +1,6 @@
 //! Arguments and subcommands: the one composition root.
 
+mod answers;
 mod args;
 mod audit;
 #[cfg(feature = "rehearsal")]

@@ -227,7 +227,7 @@ impl Day {
     async fn until_thawed(&mut self, tally: &mut Tally) -> Result<Option<Child>, String> {
         let began = Instant::now();
         let mut kills = self.rng.u32(1..6);
-        let mut console = self.start(&["run", "--headless", "--yes", "-c", "config.toml"])?;
+        let mut console = self.run()?;
         let mut until = Instant::now() + Duration::from_millis(self.rng.u64(300..9_000));
         loop {
             if began.elapsed() > DAY {
@@ -240,7 +240,7 @@ impl Day {
             if let Some(status) = console.try_wait().map_err(|e| e.to_string())? {
                 match status.code() {
                     Some(3) => return Ok(None),
-                    Some(75) => console = self.start(&["run", "--headless", "--yes", "-c", "config.toml"])?,
+                    Some(75) => console = self.run()?,
                     _ => return Err(format!("the console ended with {status}: {}", self.last_words())),
                 }
             }
@@ -248,7 +248,7 @@ impl Day {
                 kills -= 1;
                 tally.kills += 1;
                 kill(&mut console)?;
-                console = self.start(&["run", "--headless", "--yes", "-c", "config.toml"])?;
+                console = self.run()?;
                 until = Instant::now() + Duration::from_millis(self.rng.u64(300..9_000));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -280,6 +280,14 @@ impl Day {
             }
         }
         Err(format!("not rolled back after {} s: {}", BACK.as_secs(), self.last_words()))
+    }
+
+    /// Starts the migration, or takes it up again. What it asks of people is answered beforehand.
+    fn run(&mut self) -> Result<Child, String> {
+        let text = std::fs::read_to_string(self.dir.join("config.toml")).map_err(|e| e.to_string())?;
+        let answers = crate::rehearsal::hurry::answers(&text);
+        let asked = ["run", "--headless", "--yes", "-c", "config.toml"].into_iter();
+        self.start(&asked.chain(answers.iter().map(String::as_str)).collect::<Vec<_>>())
     }
 
     fn start(&mut self, args: &[&str]) -> Result<Child, String> {

@@ -163,7 +163,13 @@ fn at() -> impl Strategy<Value = At> {
 }
 
 fn actor() -> impl Strategy<Value = Actor> {
-    prop_oneof![Just(Actor::Auto), text().prop_map(Actor::Operator), text().prop_map(Actor::Terminal)]
+    prop_oneof![
+        Just(Actor::Auto),
+        text().prop_map(Actor::Operator),
+        text().prop_map(Actor::Terminal),
+        text().prop_map(Actor::Answered),
+        text().prop_map(Actor::StandIn),
+    ]
 }
 
 fn origin() -> impl Strategy<Value = Origin> {

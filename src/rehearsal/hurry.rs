@@ -63,6 +63,18 @@ pub fn hurried(how: Hurry) -> String {
     text
 }
 
+/// `--answer` for everything that a plan asks of people, votes excepted: what a process needs besides `--yes`.
+#[must_use]
+pub fn answers(config: &str) -> Vec<String> {
+    let steps = config.split("[[steps]]").skip(1);
+    let asks = |step: &&str| {
+        step.contains("\nkind = \"manual\"")
+            || (step.contains("\nkind = \"go-no-go\"") && !step.contains("\nvoters = "))
+    };
+    let id = |step: &str| step.split("\nid = \"").nth(1)?.split('"').next().map(|id| format!("{id}=stand-in"));
+    steps.filter(asks).filter_map(id).flat_map(|answer| ["--answer".to_owned(), answer]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +86,13 @@ mod tests {
             to_thaw.contains("hold = \"7s\"\ngive_up = \"67s\"") && !to_thaw.contains("[[steps]]\nid = \"burn-in\"")
         );
         assert!(!to_thaw.contains("at_planned\"\n") && !to_thaw.contains("hold = \"10m\""));
+        assert_eq!(
+            answers(&to_thaw),
+            ["team-assembly", "communication", "go-no-go"]
+                .into_iter()
+                .flat_map(|id| ["--answer".to_owned(), format!("{id}=stand-in")])
+                .collect::<Vec<_>>()
+        );
         let to_burn_in = hurried(Hurry { switched: 0, last: Last::BurnIn(90), lenient: true });
         assert!(to_burn_in.contains("hold = \"90s\"\ngive_up = \"2h\""));
         assert!(!to_burn_in.contains("[[steps]]\nid = \"functional-tests\""));

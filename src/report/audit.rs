@@ -193,6 +193,8 @@ fn who(event: &Event, host: &str) -> Option<String> {
     Some(match by {
         Actor::Auto => "auto".to_owned(),
         Actor::Operator(name) | Actor::Terminal(name) => at_host(name),
+        // Named by whoever started the console, or by nobody at all: no host saw them.
+        Actor::Answered(_) | Actor::StandIn(_) => by.words(),
     })
 }
 

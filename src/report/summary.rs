@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::words::{cause_words, parked_words, who};
+use super::words::{cause_words, parked_words};
 use crate::domain::at::{At, brief, hms, t_offset};
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{RunState, RunStatus, Standing, StepStatus};
@@ -171,8 +171,13 @@ fn downtime(out: &mut String, s: &Snapshot) {
 fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
     let Some(r) = &state.rollback else { return };
     let took = r.took_ms.map_or_else(|| "not ended".to_owned(), |ms| format!("took {}", brief(ms)));
-    let _ =
-        writeln!(out, "ROLLBACK    ordered {} by {}: {} {took}", r.ordered.clock(), who(&r.by), cause_words(&r.cause));
+    let _ = writeln!(
+        out,
+        "ROLLBACK    ordered {} by {}: {} {took}",
+        r.ordered.clock(),
+        r.by.words(),
+        cause_words(&r.cause)
+    );
     for e in &r.evidence {
         let good = if e.good { "ok" } else { "NOT OK" };
         let _ = writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, e.at.clock());

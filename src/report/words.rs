@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Level, OutcomeResult, Vote};
+use crate::domain::run::{Action, Cause, Event, Evidence, Level, OutcomeResult, Vote};
 
 /// A fact in words, and how serious it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,18 +26,18 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             t0.date_clock()
         ),
         Event::RunResumed { operator, host } => format!("run taken up again. {operator} on {host}."),
-        Event::RunPaused { by, reason } => format!("paused by {}. {reason}", by.name()),
-        Event::RunContinued { by } => format!("going on, asked by {}.", by.name()),
+        Event::RunPaused { by, reason } => format!("paused by {}. {reason}", by.words()),
+        Event::RunContinued { by } => format!("going on, asked by {}.", by.words()),
         Event::StepHeld { step, reason } => format!("{} waits. {reason}", named(plan, step)),
-        Event::Confirmed { step, by } => format!("{} confirmed by {}.", named(plan, step), by.name()),
+        Event::Confirmed { step, by } => format!("{} confirmed by {}.", named(plan, step), by.words()),
         Event::Approved { step, by, origin, note, .. } => {
             let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
-            format!("{} approved by {}, from {}.{note}", named(plan, step), by.name(), origin.words())
+            format!("{} approved by {}, from {}.{note}", named(plan, step), by.words(), origin.words())
         }
         Event::Voted { step, by, vote, origin, note, .. } => {
             let level = if *vote == Vote::NoGo { Level::Warn } else { Level::Info };
             let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
-            let votes = format!("{} votes {}, from {}.{note}", by.name(), vote.name(), origin.words());
+            let votes = format!("{} votes {}, from {}.{note}", by.words(), vote.name(), origin.words());
             return words_at(level, &format!("{} {votes}", named(plan, step)));
         }
         Event::StepStarted { step, attempt: 1 } => format!("{} started.", named(plan, step)),
@@ -48,7 +48,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             return words_at(Level::Error, &text);
         }
         Event::StepSkipped { step, by } => {
-            return words_at(Level::Warn, &format!("{} left out by {}.", named(plan, step), by.name()));
+            return words_at(Level::Warn, &format!("{} left out by {}.", named(plan, step), by.words()));
         }
         Event::Captured { switch, version, value } => {
             let value = value.as_deref().unwrap_or("***");
@@ -66,7 +66,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 return words_at(Level::Warn, &format!("{id}: nobody knows. {error}"));
             }
         },
-        Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.name()),
+        Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.words()),
         Event::CaptureStarted { table, positions, .. } => {
             let s = if positions.len() == 1 { "" } else { "s" };
             format!("capture of {table} started, {} shard{s}.", positions.len())
@@ -100,7 +100,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             format!("writes are accepted again.{length}")
         }
         Event::RollbackOrdered { by, cause } => {
-            return words_at(Level::Warn, &format!("rollback ordered by {}. {}", who(by), cause_words(cause)));
+            return words_at(Level::Warn, &format!("rollback ordered by {}. {}", by.words(), cause_words(cause)));
         }
         Event::RolledBack { took_ms, evidence } => {
             format!("rolled back in {}.{}", brief(*took_ms), shown(evidence))
@@ -169,14 +169,6 @@ pub(super) fn cause_words(cause: &Cause) -> String {
         Cause::Asked => "asked for.".to_owned(),
         Cause::Cancel { step } => format!("step {step} failed before the decision."),
         Cause::Automatic { step } => format!("step {step} gave up."),
-    }
-}
-
-/// Who, with the terminal when it was another one.
-pub(super) fn who(by: &Actor) -> String {
-    match by {
-        Actor::Terminal(name) => format!("{name} at another terminal"),
-        Actor::Auto | Actor::Operator(_) => by.name().to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::LogRow;
 use super::words::{brief_list, grouped, minutes, with_unit};
 use crate::domain::at::brief;
-use crate::domain::run::{Action, Actor, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
+use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
 
 /// Most rows a snapshot carries.
 const MOST: usize = 300;
@@ -53,14 +53,6 @@ fn row(fact: &Fact, intent: Option<(&str, &Action)>) -> LogRow {
     LogRow { at: fact.at, level, source, text, seq: fact.seq }
 }
 
-fn who(by: &Actor) -> String {
-    match by {
-        Actor::Auto => "auto".to_owned(),
-        Actor::Operator(name) => name.clone(),
-        Actor::Terminal(name) => format!("{name} (other terminal)"),
-    }
-}
-
 fn action_words(action: &Action) -> String {
     match action {
         Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
@@ -86,13 +78,13 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             info("run", format!("{plan} opened on {environment} by {operator}@{host}, run {run}"))
         }
         Event::RunResumed { operator, host } => warn("run", format!("taken up again by {operator}@{host}")),
-        Event::RunPaused { by, reason } => warn("run", format!("{} paused: {reason}", who(by))),
-        Event::RunContinued { by } => info("run", format!("{} continued", who(by))),
+        Event::RunPaused { by, reason } => warn("run", format!("{} paused: {reason}", by.words())),
+        Event::RunContinued { by } => info("run", format!("{} continued", by.words())),
         Event::StepHeld { step: id, reason } => {
             let (_, source, text) = step(id, format!("waits: {reason}"));
             (Level::Warn, source, text)
         }
-        Event::Confirmed { step, by } => info("operator", format!("{} confirmed {step}", who(by))),
+        Event::Confirmed { step, by } => info("operator", format!("{} confirmed {step}", by.words())),
         Event::Approved { step, by, origin, note, .. } => {
             let note = note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
             info("operator", format!("{} approved {step} from {}{note}", by.name(), origin.words()))
@@ -107,7 +99,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         Event::StepDone { step: id, evidence } if evidence.is_empty() => step(id, "done"),
         Event::StepDone { step: id, evidence } => step(id, format!("done: {}", Evidence::line(evidence))),
         Event::StepFailed { step, error: e } => error("step", format!("{step}: {}. {}", e.message, e.advice)),
-        Event::StepSkipped { step, by } => warn("operator", format!("{} skipped {step}", who(by))),
+        Event::StepSkipped { step, by } => warn("operator", format!("{} skipped {step}", by.words())),
         Event::Captured { switch, version, value } => {
             let value = value.as_deref().unwrap_or("***");
             let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
@@ -128,7 +120,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 OutcomeResult::Unknown { error: e } => error("world", format!("{what}: UNKNOWN, {e}")),
             }
         }
-        Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", who(by))),
+        Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", by.words())),
         Event::CaptureStarted { table, positions, .. } => {
             info("capture", format!("{table} captured from {} shard positions", positions.len()))
         }
@@ -166,7 +158,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 Cause::Cancel { step } => format!("{step} failed before the decision"),
                 Cause::Automatic { step } => format!("{step} gave up"),
             };
-            warn("undo", format!("ordered by {}: {why}", who(by)))
+            warn("undo", format!("ordered by {}: {why}", by.words()))
         }
         Event::RolledBack { took_ms, evidence } => {
             let read = if evidence.is_empty() { String::new() } else { format!(": {}", Evidence::line(evidence)) };

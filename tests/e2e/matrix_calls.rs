@@ -14,7 +14,7 @@ use cutover::rehearsal::oracle::Side;
 use super::back::{everything_came_back, left_alone, let_in_by, rolls_back, written};
 use super::console::Console;
 use super::matrix::{Tally, all, at_its_end, finished, rolled_back};
-use super::stage::{Day, Options, RUN, Stage};
+use super::stage::{Day, Options, Stage};
 
 /// A call, and how often it was made at least.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ fn of_a_day() -> &'static [Call] {
     static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
     CALLS.get_or_init(|| {
         let stage = Stage::new(&Options::default());
-        stage.traced(&RUN, "calls").expect_code(0);
+        stage.traced(&stage.answered(), "calls").expect_code(0);
         let calls = calls(&stage.dir().join("calls"));
         assert!(calls.len() > 35, "a day calls more than {calls:?}");
         calls
@@ -69,7 +69,7 @@ fn after_the_thaw() -> &'static [String] {
     static PLACES: OnceLock<Vec<String>> = OnceLock::new();
     PLACES.get_or_init(|| {
         let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
-        let mut console = stage.traced(&RUN, "calls");
+        let mut console = stage.traced(&stage.answered(), "calls");
         let trace = stage.dir().join("calls");
         console.until("the thaw", || stage.step_is("thaw", StepStatus::Running));
         let before = calls(&trace);
@@ -92,7 +92,7 @@ fn of_a_rollback() -> &'static [Call] {
     static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
     CALLS.get_or_init(|| {
         let stage = left_alone(40);
-        stage.traced(&["rollback"], "calls").expect_code(3);
+        stage.traced(&["rollback".to_owned()], "calls").expect_code(3);
         let calls = calls(&stage.dir().join("calls"));
         assert!(calls.len() > 12, "a rollback calls more than {calls:?}");
         calls

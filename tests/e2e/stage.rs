@@ -30,8 +30,8 @@ const PARAMETERS: [(&str, &str); 4] = [
     ("/cloudshelf/prod/writes-mode", "open"),
 ];
 
-/// What starts the migration.
-pub const RUN: [&str; 5] = ["run", "--headless", "--yes", "-c", "config.toml"];
+/// What starts the migration, but for the answers to what it asks of people ([`Stage::answered`]).
+const RUN: [&str; 5] = ["run", "--headless", "--yes", "-c", "config.toml"];
 
 /// Bigger or smaller days: `CUTOVER_TEST_SIZES=100000,20000,50000,1000`.
 pub fn sizes() -> Sizes {
@@ -156,14 +156,20 @@ impl Stage {
 
     /// Starts the migration, or takes it up again.
     pub fn run(&self, failpoint: Option<&str>) -> Console {
-        self.start(&RUN, failpoint)
+        self.start(&self.answered().iter().map(String::as_str).collect::<Vec<_>>(), failpoint)
+    }
+
+    /// [`RUN`], with an answer for everything that the plan asks of people.
+    pub fn answered(&self) -> Vec<String> {
+        RUN.iter().map(|arg| (*arg).to_owned()).chain(hurry::answers(&self.config())).collect()
     }
 
     /// Starts the binary with these arguments; the port calls it makes are traced in the file of this name.
     #[cfg(feature = "failpoints")]
-    pub fn traced(&self, args: &[&str], file: &str) -> Console {
+    pub fn traced(&self, args: &[String], file: &str) -> Console {
         let state = self.state_dir();
-        let all = [&["--state-dir", state.to_str().unwrap()], args].concat();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let all = [&["--state-dir", state.to_str().unwrap()], &args[..]].concat();
         let path = self.dir().join(file);
         Console::start_with(self.dir(), file, &all, &[("CUTOVER_FAILPOINT_TRACE", path.as_os_str())])
     }

@@ -1,5 +1,7 @@
 //! What follows from an input. Pure: same plan, state, input and time give the same answer.
 
+use std::collections::BTreeMap;
+
 use super::apply::apply;
 use super::approval::{confirmed, lacks_second, second_person_words};
 use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
@@ -14,8 +16,12 @@ mod people;
 /// How this process was asked to drive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Confirm everything by itself (`--yes`).
+    /// Confirm what the console performs by itself, typed words too (`--yes`). Never what a person does or decides.
     pub auto_confirm: bool,
+    /// Who answers for a step that a person does or decides, by step (`--answer STEP=NAME`).
+    pub answers: BTreeMap<String, Vec<String>>,
+    /// A rehearsal that goes on in the names of the people its steps ask for.
+    pub stand_ins: bool,
     /// Nobody is there to decide: failures while frozen roll back, others end the process.
     pub unattended: bool,
     /// Pause once this step is done (`--until`).
@@ -129,14 +135,14 @@ impl Draft<'_> {
                 self.out.waiting = Some((format!("planned start of {}", step.title), planned));
                 return;
             }
-            if !confirmed && let Some(reason) = asks(step) {
-                if !self.policy.auto_confirm {
+            if !confirmed && let Some(reason) = self.asks(step) {
+                let Some(by) = self.answer(step) else {
                     if !held {
                         self.emit(Event::StepHeld { step: step.id.clone(), reason });
                     }
                     return;
-                }
-                self.emit(Event::Confirmed { step: step.id.clone(), by: Actor::Auto });
+                };
+                self.emit(Event::Confirmed { step: step.id.clone(), by });
             }
             let step = step.clone();
             if !self.has_second(&step) || !self.start(step) {
@@ -155,10 +161,11 @@ impl Draft<'_> {
                 let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
                 let evidence = Evidence {
                     name: "confirmed by".to_owned(),
-                    value: by.name().to_owned(),
+                    value: by.words(),
                     at: self.now,
                     source: "operator".to_owned(),
-                    good: true,
+                    // Without a name nobody says that it was done.
+                    good: !matches!(by, Actor::Auto),
                 };
                 self.done(&step.id, vec![evidence]);
                 self.state.status == RunStatus::Running
@@ -312,17 +319,6 @@ impl Draft<'_> {
         self.emit(Event::Confirmed { step: id.to_owned(), by: by.clone() });
         self.advance();
         Ok(())
-    }
-}
-
-/// What a step asks of a person before it starts.
-fn asks(step: &Step) -> Option<String> {
-    match (&step.confirm, &step.kind) {
-        (Confirm::Word(word), _) => Some(format!("type {word} to go on")),
-        // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the screen's.
-        (_, StepKind::Manual { .. }) => Some("somebody must do it and then say so".to_owned()),
-        (Confirm::Key, _) => Some("somebody must start it".to_owned()),
-        (Confirm::None, _) => None,
     }
 }
 

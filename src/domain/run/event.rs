@@ -31,6 +31,10 @@ pub enum Actor {
     Operator(String),
     /// A person at another terminal.
     Terminal(String),
+    /// A person who was named on the command line beforehand (`--answer STEP=NAME`); nobody was asked at the time.
+    Answered(String),
+    /// Nobody: a rehearsal goes on in the name of whoever owns the step.
+    StandIn(String),
 }
 
 /// What happened.
@@ -530,12 +534,23 @@ impl VerifySummary {
 }
 
 impl Actor {
+    /// The name, with how it came to stand here unless the person was at the console: `bob (by --answer)`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Auto | Self::Operator(_) => self.name().to_owned(),
+            Self::Terminal(name) => format!("{name} at another terminal"),
+            Self::Answered(name) => format!("{name} (by --answer)"),
+            Self::StandIn(name) => format!("stand-in for {name}"),
+        }
+    }
+
     /// The name for a log line.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::Auto => "auto",
-            Self::Operator(name) | Self::Terminal(name) => name,
+            Self::Operator(name) | Self::Terminal(name) | Self::Answered(name) | Self::StandIn(name) => name,
         }
     }
 }

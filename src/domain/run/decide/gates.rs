@@ -49,6 +49,8 @@ impl Draft<'_> {
             let go = tally.is_go();
             evidence.extend(vote_evidence(&tally, measured.at));
             if met && !go {
+                let missing: Vec<String> = tally.missing.iter().map(|v| (*v).to_owned()).collect();
+                self.vote_as_answered(&step.id, &missing);
                 // Waiting for people is waiting on the wall clock.
                 return;
             }

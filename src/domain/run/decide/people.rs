@@ -1,13 +1,61 @@
 //! Second persons and voters.
 
 use super::Draft;
-use crate::domain::plan::{Step, StepKind};
+use crate::domain::plan::{Confirm, Step, StepKind};
 use crate::domain::run::approval::{Origin, Vote, basis, lacks_second, same_person, second_person_words};
 use crate::domain::run::event::{Actor, Event};
 use crate::domain::run::input::Refusal;
 use crate::domain::run::state::StepStatus;
 
 impl Draft<'_> {
+    /// What a step asks of a person before it starts; without a screen, with the flag that answers it.
+    pub(super) fn asks(&self, step: &Step) -> Option<String> {
+        let words = match (&step.confirm, &step.kind) {
+            (Confirm::Word(word), _) => format!("type {word} to go on"),
+            // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the screen's.
+            (_, StepKind::Manual { .. }) => "somebody must do it and then say so".to_owned(),
+            (Confirm::Key, _) => "somebody must start it".to_owned(),
+            (Confirm::None, _) => return None,
+        };
+        let flag = if answered_by_people(&step.kind) { "--answer" } else { "--yes, or --answer" };
+        Some(match self.policy.unattended {
+            true => format!("{words}; without a screen: {flag} {}=NAME", step.id),
+            false => words,
+        })
+    }
+
+    /// Who answers for a step by a flag: a person by name, a machine for what a machine does. `None` leaves it to
+    /// somebody at a screen.
+    pub(super) fn answer(&self, step: &Step) -> Option<Actor> {
+        if let Some(name) = self.policy.answers.get(&step.id).and_then(|names| names.first()) {
+            return Some(Actor::Answered(name.clone()));
+        }
+        if answered_by_people(&step.kind) {
+            return self.policy.stand_ins.then(|| Actor::StandIn(step.owner.clone()));
+        }
+        self.policy.auto_confirm.then_some(Actor::Auto)
+    }
+
+    /// Casts the votes that were given beforehand, each once in a run: a vote that lapsed is for its voter to give again.
+    pub(super) fn vote_as_answered(&mut self, step: &str, missing: &[String]) {
+        for voter in missing {
+            let named = self.policy.answers.get(step).is_some_and(|names| names.iter().any(|n| same_person(n, voter)));
+            let (by, from) = match (named, self.policy.stand_ins) {
+                (true, _) => (Actor::Answered(voter.clone()), "--answer"),
+                (false, true) => (Actor::StandIn(voter.clone()), "rehearsal"),
+                (false, false) => continue,
+            };
+            let votes = self.state.step(step).map_or(&[][..], |s| s.votes.as_slice());
+            if votes.iter().any(|b| b.by == by) {
+                continue;
+            }
+            let (user, host) = (self.state.operator.clone(), self.state.host.clone());
+            let origin = Origin { user, host, terminal: from.to_owned() };
+            let basis = basis(&self.state, step);
+            self.emit(Event::Voted { step: step.to_owned(), by, vote: Vote::Go, origin, basis, note: None });
+        }
+    }
+
     /// Holds a step that lacks its second person; `true` when it may start.
     pub(super) fn has_second(&mut self, step: &Step) -> bool {
         if !lacks_second(&self.state, step) {
@@ -82,4 +130,26 @@ impl Draft<'_> {
 fn named(by: &Actor) -> Result<(), Refusal> {
     let nobody = same_person(by.name(), "") || by.name().chars().any(char::is_control);
     if nobody { Err(Refusal("an approval needs a name: --as NAME".to_owned())) } else { Ok(()) }
+}
+
+/// Whether whoever confirms the step does or decides what it is for: no flag does that in nobody's name. Where votes
+/// decide, starting to collect them decides nothing.
+const fn answered_by_people(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Manual { .. } => true,
+        StepKind::GoNoGo { voters, .. } => voters.is_empty(),
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Freeze
+        | StepKind::Drain
+        | StepKind::Switch { .. }
+        | StepKind::Smoke { .. }
+        | StepKind::Thaw
+        | StepKind::Gate { .. } => false,
+    }
 }

@@ -93,7 +93,7 @@ fn nobody_is_two_people() {
 
 #[test]
 fn confirming_everything_by_itself_does_not_make_a_second_person() {
-    let mut run = self::run(Policy { auto_confirm: true, unattended: true, ..Policy::default() }, &[], 0);
+    let mut run = self::run(answered(&[("team", "dora")]), &[], 0);
     for _ in 0..60 {
         run.tick(1_000, Some(0.5));
         if let Some((step, attempt)) = run.asked() {
@@ -103,6 +103,76 @@ fn confirming_everything_by_itself_does_not_make_a_second_person() {
     assert!(waits(&run));
     assert_eq!(approve(&mut run, "freeze", "bob", false), None);
     assert_eq!(run.status("freeze"), StepStatus::Running);
+}
+
+/// Nobody at a screen, everything a machine does confirmed, and these answers given beforehand.
+fn answered(answers: &[(&str, &str)]) -> Policy {
+    let mut policy = Policy { auto_confirm: true, unattended: true, ..Policy::default() };
+    for (step, name) in answers {
+        policy.answers.entry((*step).to_owned()).or_default().push((*name).to_owned());
+    }
+    policy
+}
+
+/// Goes as far as the policy alone carries the run, everything measured well.
+fn alone(run: &mut Run) {
+    for _ in 0..60 {
+        run.tick(1_000, Some(0.5));
+        if let Some((step, attempt)) = run.asked() {
+            run.performed(&step, attempt, true);
+        }
+    }
+}
+
+#[test]
+fn a_flag_confirms_machines_and_never_people() {
+    let mut run = self::run(answered(&[]), &[], 0);
+    alone(&mut run);
+    assert_eq!(run.status("team"), StepStatus::Held, "nobody assembled the team");
+    let reason = run.state.step("team").and_then(|s| s.held.clone()).expect("a reason");
+    assert_eq!(reason, "somebody must do it and then say so; without a screen: --answer team=NAME");
+    let mut plan = run.plan.clone();
+    let board = plan.step_index("board").expect("a step");
+    plan.steps[board].confirm = Confirm::Key;
+    let mut run = Run::open_with(plan, answered(&[("team", "dora")]));
+    alone(&mut run);
+    assert_eq!(run.status("board"), StepStatus::Held, "where nobody votes, the key is the go");
+}
+
+#[test]
+fn an_answer_stands_on_record_as_given_beforehand_and_a_stand_in_as_nobody() {
+    for (policy, wanted) in [
+        (answered(&[("team", "dora")]), Actor::Answered("dora".into())),
+        (Policy { stand_ins: true, ..answered(&[]) }, Actor::StandIn("lead".into())),
+    ] {
+        let mut run = self::run(policy, &[], 0);
+        alone(&mut run);
+        let team = run.state.step("team").expect("a step");
+        assert_eq!((team.status, team.confirmed.as_ref()), (StepStatus::Done, Some(&wanted)));
+        assert_eq!(team.evidence[0].value, wanted.words());
+    }
+    assert_eq!(Actor::Answered("dora".into()).words(), "dora (by --answer)");
+    assert_eq!(Actor::StandIn("lead".into()).words(), "stand-in for lead");
+}
+
+#[test]
+fn a_vote_given_beforehand_counts_once_and_only_on_evidence_that_holds() {
+    let mut run = self::run(answered(&[("team", "dora"), ("board", "Bob")]), &["bob", "carol"], 2);
+    alone(&mut run);
+    assert_eq!(run.status("board"), StepStatus::Running, "nobody answered for carol");
+    let cast = |run: &Run| run.facts.iter().filter(|f| f.event.name() == "voted").count();
+    assert_eq!(cast(&run), 1);
+    run.tick(100, Some(9.0));
+    for _ in 0..20 {
+        run.tick(1_000, Some(0.5));
+    }
+    assert_eq!(cast(&run), 1, "what was seen has changed: bob votes himself or not at all");
+    vote(&mut run, "carol", Vote::Go);
+    run.tick(1_000, Some(0.5));
+    assert_eq!(run.status("board"), StepStatus::Running);
+    vote(&mut run, "bob", Vote::Go);
+    run.tick(1_000, Some(0.5));
+    assert_eq!(run.status("board"), StepStatus::Done);
 }
 
 #[test]
