@@ -18,8 +18,8 @@ pub struct Cli {
     #[arg(long, global = true, env = "CUTOVER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// What goes into cutover.log: `info`, `debug`, `cutover::workers=trace`, ...
-    #[arg(long, global = true, env = "CUTOVER_LOG", default_value = "info", value_name = "FILTER", hide = true)]
-    pub log: String,
+    #[arg(long, global = true, env = "CUTOVER_LOG", value_name = "FILTER", hide = true)]
+    pub log: Option<String>,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -1,7 +1,7 @@
 //! Opening or resuming a run and driving it to its end, with a screen or without. Shared by `run` and `rehearse`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -14,9 +14,11 @@ pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Policy};
-use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket};
-use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, fold};
+use crate::domain::run::{Event, Policy, Seen};
+use crate::engine::{
+    Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket, stepped_since,
+};
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, boot_id, fold};
 use crate::ports::Clock;
 use crate::report::summary;
 use crate::snapshot::Mode;
@@ -63,9 +65,9 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         Some(folder) => folder,
         None => RunFolder::create(d.state_dir, &plan.name, machine.wall()).map_err(journal_io(d.state_dir))?,
     };
-    let _log = crate::telemetry::init(&folder.log(), std::env::var("CUTOVER_LOG").ok().as_deref()).ok();
     let lock = folder.lock(&Holder::me(&d.seat.operator, &d.seat.host))?;
-    let (journal, opening, clock) = open(&d, &folder, &plan, &machine)?;
+    super::logging::into(&folder);
+    let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine)?;
     let samples = SampleWriter::open(&folder.samples()).ok();
     let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
     let setup = Setup {
@@ -83,6 +85,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         journal,
         samples,
         mode: d.mode,
+        stepped,
         operator: d.seat.operator.clone(),
         host: d.seat.host.clone(),
         step_started: d.step_started.clone(),
@@ -90,23 +93,33 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
     let stop = CancellationToken::new();
     socket::serve(&folder.socket(), engine.handle(), stop.clone())?;
-    let told = front(&mut engine, &plan, &d, screen).await;
+    let told = front(&mut engine, &plan, &d, folder.journal(), screen).await;
     let mut handle = engine.handle();
     stop.cancel();
-    let state = engine.close().await;
+    let Closed { state, unsaved } = engine.close().await;
     drop(lock);
     let ended = told?;
-    let ended = ending(&plan, &state).unwrap_or(ended);
+    let ended = match ending(&plan, &state) {
+        // Its record ends before the rollback: whoever reads it must not go on from there.
+        Some(Ending::RolledBack) if unsaved > 0 => Ending::Journal,
+        now => now.unwrap_or(ended),
+    };
     let snapshot = handle.snapshots.borrow_and_update().clone();
     Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()) })
 }
 
 /// The front end: a screen while there is one, lines after it or instead.
-async fn front(engine: &mut Engine, plan: &Arc<Plan>, d: &Drive<'_>, screen: bool) -> Result<Ending, Failure> {
+async fn front(
+    engine: &mut Engine,
+    plan: &Arc<Plan>,
+    d: &Drive<'_>,
+    journal: PathBuf,
+    screen: bool,
+) -> Result<Ending, Failure> {
     let facts = engine.facts();
     let ending = engine.ending();
     let mut handle = engine.handle();
-    let mut lines = Lines { json: d.args.json, silent: false, plan: Arc::clone(plan) };
+    let mut lines = Lines { json: d.args.json, silent: false, plan: Arc::clone(plan), journal, seen: 0 };
     if screen {
         match ui::run(handle.clone(), screen_options(&d.args.screen)).await.map_err(color_eyre::eyre::Report::from)? {
             UiExit::TerminalGone => lines.silent = true,
@@ -122,6 +135,7 @@ async fn front(engine: &mut Engine, plan: &Arc<Plan>, d: &Drive<'_>, screen: boo
         }
         // Whoever left the screen is not here to decide any more, but nothing is decided for them either:
         // the policy stays attended, and a held step ends this process resumable.
+        lines.seen = handle.snapshot().journal.last_seq;
         let fresh = facts.resubscribe();
         return lines::tell(lines, &mut handle, fresh, ending).await;
     }
@@ -191,21 +205,36 @@ fn journal_io(dir: &Path) -> impl Fn(std::io::Error) -> Failure {
     move |e| Failure::new(Exit::Journal, format!("run folders in {dir} cannot be written: {e}"))
 }
 
-type Opened = (JournalWriter, Opening, Arc<RunClock>);
+/// A run's journal and clock, and what the engine begins with.
+struct Opened {
+    journal: JournalWriter,
+    opening: Opening,
+    clock: Arc<RunClock>,
+    /// By how much the wall clock was stepped since the last fact.
+    stepped: Option<(i64, Seen)>,
+}
 
 fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) -> Result<Opened, Failure> {
     let (speed, longest) = d.pace;
     let mut unopened = None;
     if folder.journal().exists() {
-        let (journal, RunRecord { facts, torn, .. }) = JournalWriter::reopen(folder)?;
+        let (journal, RunRecord { facts, torn, last_time, .. }) = JournalWriter::reopen(folder)?;
         for (file, tail) in torn {
             tracing::warn!(file = %file.display(), ?tail, "a torn last line was left out");
         }
         if let Some(last) = facts.last() {
             let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-            let start = (speed > 1.0).then_some(last.at);
-            let clock = Arc::new(RunClock::new(machine, start, speed, longest));
-            return Ok((journal, Opening::Resume { state: Box::new(state), facts }, clock));
+            // A rehearsal's clock goes on where it stood; a real one never runs backwards.
+            let real = speed <= 1.0;
+            let boot = boot_id();
+            let stepped = last_time
+                .filter(|last| real && Some(last.at) == facts.last().map(|f| f.at))
+                .and_then(|last| stepped_since(&last, machine, boot.as_deref()));
+            let known = matches!(stepped, Some((_, Seen::AtStart)));
+            let start = if real && (known || machine.wall() > last.at) { machine.wall() } else { last.at };
+            let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
+            let opening = Opening::Resume { state: Box::new(state), facts };
+            return Ok(Opened { journal, opening, clock, stepped });
         }
         unopened = Some(journal);
     }
@@ -238,5 +267,5 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
         steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
     };
     let clock = Arc::new(RunClock::new(machine, None, speed, longest));
-    Ok((journal, Opening::New(Box::new(opened)), clock))
+    Ok(Opened { journal, opening: Opening::New(Box::new(opened)), clock, stepped: None })
 }

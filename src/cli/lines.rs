@@ -1,6 +1,7 @@
 //! A run without a screen: append-only lines, or one JSON event per line.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +14,7 @@ use crate::domain::run::{Command, Fact, RunStatus};
 use crate::engine::Ending;
 use crate::engine::handle::Handle;
 use crate::report::{LineReport, event_line};
+use crate::snapshot::Snapshot;
 
 /// How lines are written, and when they end.
 pub struct Lines {
@@ -22,6 +24,91 @@ pub struct Lines {
     pub silent: bool,
     /// The plan, for words.
     pub plan: Arc<Plan>,
+    /// The run's main journal: what was told too fast to be heard is read again there.
+    pub journal: PathBuf,
+    /// The last fact that somebody saw already: a screen that was left.
+    pub seen: u64,
+}
+
+/// Lines on their way out. A writer that is gone (a closed pipe, a dead terminal) must not stop the run, so its errors
+/// are dropped.
+struct Telling<O: Write> {
+    lines: Lines,
+    report: LineReport,
+    out: O,
+    /// The last fact that was told.
+    last: u64,
+}
+
+impl<O: Write> Telling<O> {
+    fn new(lines: Lines, out: O) -> Self {
+        let report = LineReport::new(Arc::clone(&lines.plan));
+        let last = lines.seen;
+        Self { lines, report, out, last }
+    }
+
+    /// Tells a fact, unless it was told before.
+    fn fact(&mut self, fact: &Fact) {
+        if fact.seq <= self.last {
+            return;
+        }
+        self.last = fact.seq;
+        if !self.lines.silent {
+            let (json, out) = (self.lines.json, &mut self.out);
+            let _ = if json { event_line(fact, out) } else { self.report.fact(fact, out) };
+            let _ = self.out.flush();
+        }
+    }
+
+    /// Tells what stands in the journal and was not heard. What is missing there as well is said to be missing.
+    fn missed(&mut self) {
+        match crate::journal::salvage(&self.lines.journal) {
+            Ok((found, _)) => {
+                let seen = self.lines.seen;
+                for fact in found.facts.iter().filter(|f| f.seq > seen) {
+                    self.in_turn(fact);
+                }
+            }
+            Err(e) => say(&format!("warning: facts after fact {} are not told here: {e}", self.last)),
+        }
+    }
+
+    /// Tells a fact that was heard. Whatever was missed before it comes first.
+    fn heard(&mut self, fact: &Fact) {
+        if fact.seq > self.last + 1 {
+            self.missed();
+        }
+        self.in_turn(fact);
+    }
+
+    fn in_turn(&mut self, fact: &Fact) {
+        if fact.seq > self.last + 1 && !self.lines.silent {
+            let (from, to) = (self.last + 1, fact.seq - 1);
+            say(&format!("warning: facts {from} to {to} are not told here: they are not on disk"));
+        }
+        self.fact(fact);
+    }
+
+    /// Says that the journal cannot be written. It is no fact, so with facts as JSON it goes where errors go.
+    fn trouble(&mut self, snapshot: &Snapshot) {
+        let Some(text) = self.report.trouble(snapshot).filter(|_| !self.lines.silent) else { return };
+        if self.lines.json {
+            say(&format!("error: {text}"));
+        } else {
+            let _ = self.report.error(snapshot.now, &text, &mut self.out);
+        }
+    }
+
+    /// Everything that is on its way.
+    fn rest(&mut self, facts: &mut broadcast::Receiver<Fact>) {
+        loop {
+            match facts.try_recv() {
+                Ok(fact) => self.heard(&fact),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.missed(),
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => return,
+            }
+        }
+    }
 }
 
 /// SIGINT and SIGTERM, which ask for a pause, and SIGHUP, which asks for nothing: the run outlives the terminal.
@@ -59,24 +146,17 @@ pub async fn tell(
     mut ending: watch::Receiver<Option<Ending>>,
 ) -> Result<Ending, Failure> {
     let mut signals = Signals::listen()?;
-    let mut report = LineReport::new(Arc::clone(&lines.plan));
+    let mut telling = Telling::new(lines, std::io::stdout());
     let mut asked = false;
     let mut open = true;
     loop {
-        // A writer that is gone (a closed pipe, a dead terminal) must not stop the run, so its errors are dropped.
         tokio::select! {
             biased;
-            fact = facts.recv(), if open => {
-                match fact {
-                    Ok(fact) if !lines.silent => {
-                        let mut out = std::io::stdout().lock();
-                        let _ = if lines.json { event_line(&fact, &mut out) } else { report.fact(&fact, &mut out) };
-                        let _ = out.flush();
-                    }
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => open = false,
-                }
-            }
+            fact = facts.recv(), if open => match fact {
+                Ok(fact) => telling.heard(&fact),
+                Err(broadcast::error::RecvError::Lagged(_)) => telling.missed(),
+                Err(broadcast::error::RecvError::Closed) => open = false,
+            },
             () = signals.asked_to_stop() => {
                 if asked {
                     return Ok(Ending::Paused);
@@ -93,13 +173,8 @@ pub async fn tell(
             changed = ending.wait_for(Option::is_some) => {
                 let ending = changed.map_or(Ending::Failed, |e| e.unwrap_or(Ending::Failed));
                 // Facts that were on their way are told before the end.
-                let mut out = std::io::stdout().lock();
-                while let Ok(fact) = facts.try_recv() {
-                    if !lines.silent {
-                        let _ = if lines.json { event_line(&fact, &mut out) } else { report.fact(&fact, &mut out) };
-                    }
-                }
-                let _ = out.flush();
+                telling.rest(&mut facts);
+                telling.trouble(&handle.snapshot());
                 return Ok(ending);
             }
             changed = handle.snapshots.changed() => {
@@ -107,10 +182,54 @@ pub async fn tell(
                     return Ok(Ending::Failed);
                 }
                 let snapshot = handle.snapshot();
-                if !lines.json && !lines.silent && snapshot.status != RunStatus::Prepared {
-                    let _ = report.now(&snapshot, &mut std::io::stdout().lock());
+                telling.trouble(&snapshot);
+                if !telling.lines.json && !telling.lines.silent && snapshot.status != RunStatus::Prepared {
+                    let _ = telling.report.now(&snapshot, &mut telling.out);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::at::At;
+    use crate::domain::run::{Event, Level};
+    use crate::journal::{Header, JournalWriter, RunFolder};
+
+    #[test]
+    fn a_reader_that_is_slow_loses_no_fact() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(dir.path(), "trial", At(0)).unwrap();
+        let mut journal = JournalWriter::create(&folder, &Header::new("trial", "h", "alice", "b1", At(0))).unwrap();
+        let note = |seq: u64| {
+            let event = Event::Note { level: Level::Info, source: "load".to_owned(), text: format!("fact {seq}") };
+            Fact { seq, at: At(0), event }
+        };
+        let (told, mut facts) = broadcast::channel(4);
+        let mut out = Vec::new();
+        let plan = Arc::new(crate::snapshot::fixture::plan());
+        let lines = Lines { json: true, silent: false, plan, journal: folder.journal(), seen: 0 };
+        let mut telling = Telling::new(lines, &mut out);
+        let mut state = |from: u64, to: u64| {
+            for seq in from..=to {
+                journal.append(&[note(seq)]).unwrap();
+                let _ = told.send(note(seq));
+            }
+        };
+        state(1, 3);
+        telling.rest(&mut facts);
+        // Far more than the channel holds, while nobody reads.
+        state(4, 40);
+        telling.rest(&mut facts);
+        state(41, 42);
+        telling.rest(&mut facts);
+        let text = String::from_utf8(out).unwrap();
+        let seqs: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap())
+            .collect();
+        assert_eq!(seqs, (1..=42).collect::<Vec<_>>());
     }
 }

@@ -11,6 +11,7 @@ mod exit;
 mod failing;
 mod failure;
 mod lines;
+mod logging;
 mod look;
 mod meant;
 mod out;
@@ -62,13 +63,20 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(dispatch(cli));
     // Blocking reads of a vanished terminal must not hold the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    let exit = ended(result);
+    logging::end();
+    exit.into()
+}
+
+/// Says why a command failed, and gives its exit code.
+fn ended(result: Result<Exit, Failure>) -> Exit {
     match result {
-        Ok(exit) => exit.into(),
-        Err(Failure { report, .. }) if out::reader_gone(&report) => Exit::Finished.into(),
+        Ok(exit) => exit,
+        Err(Failure { report, .. }) if out::reader_gone(&report) => Exit::Finished,
         Err(failure) => {
             let words = failure.words();
             out::say(&if failure.exit == Exit::Config { words } else { format!("error: {words}") });
-            failure.exit.into()
+            failure.exit
         }
     }
 }
@@ -93,6 +101,7 @@ fn nearest<'n>(asked: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n 
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    logging::choose(cli.log)?;
     let state_dir = || world::state_dir(cli.state_dir.clone());
     match cli.command {
         Command::Check { config, json } => run::check(&config, json).await,

@@ -38,8 +38,9 @@ pub fn reader_gone(report: &color_eyre::eyre::Report) -> bool {
     errors.filter_map(io::Error::get_ref).any(|inner| inner.is::<ReaderGone>())
 }
 
-/// A line on stderr. A reader that is gone is no error.
+/// A line on stderr, and in the log where there is one. A reader that is gone is no error.
 pub fn say(text: &str) {
+    tracing::info!(target: "cutover::said", "{text}");
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

@@ -71,6 +71,8 @@ impl Desk {
             }
         };
         let lock = folder.lock(&holder)?;
+        super::logging::into(&folder);
+        tracing::info!(%what, operator = seat.operator, "asked for");
         ports.target.prepare().await?;
         let lease = DriverLease::take(Arc::clone(&ports.target), folder.id(), &seat.host, taken).await?;
         let header = Header::new(folder.id(), &plan.hash(), &seat.operator, &seat.host, machine.wall());

@@ -83,6 +83,7 @@ pub async fn rollback(run: Option<&str>, what_if: bool, finished: bool, state_di
         describe(&folder, &plan, &state, damaged).await;
         return Ok(Exit::Finished);
     }
+    super::logging::into(&folder);
     if state.status == RunStatus::Finished && !finished {
         let (plan, id) = (&state.plan, folder.id());
         return Err(Failure::new(

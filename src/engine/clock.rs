@@ -1,37 +1,71 @@
 //! The run's clock, and this machine's.
 
-use std::sync::Mutex;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::at::At;
+use crate::domain::run::Seen;
+use crate::journal::{LastTime, since_boot_ms};
 use crate::ports::Clock;
 
 /// Wall and monotonic time of this machine. The one place that asks the operating system.
-#[derive(Debug)]
+///
+/// Its wall clock is the operating system's as this process first saw it, carried on by the clock that counts since the
+/// machine started: a step of the wall clock moves nothing that is being measured.
+#[derive(Clone, Copy, Debug)]
 pub struct MachineClock {
-    started: Instant,
+    /// Where the wall clock stood, against the time since the machine started; one for the process.
+    anchor: i64,
 }
 
 impl Default for MachineClock {
     fn default() -> Self {
-        Self { started: Instant::now() }
+        static ANCHOR: OnceLock<i64> = OnceLock::new();
+        Self { anchor: *ANCHOR.get_or_init(|| system_wall().0 - since_boot_ms()) }
     }
 }
 
 impl Clock for MachineClock {
     fn wall(&self) -> At {
-        let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        At(i64::try_from(ms).unwrap_or(i64::MAX))
+        At(self.anchor + since_boot_ms())
     }
 
     fn mono_ms(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+        since_boot_ms()
     }
+
+    fn witness(&self) -> At {
+        system_wall()
+    }
+}
+
+fn system_wall() -> At {
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    At(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// By how much a wall clock may differ from what was expected before that is called a step, in milliseconds.
+pub const STEP_MS: i64 = 2_000;
+
+/// How the wall clock went since the last fact of a run that is taken up again. `None` when nothing is wrong with it.
+///
+/// On the same boot the time since then is known without the wall clock. After a reboot it is not: only a wall clock
+/// that stands before the last fact is known to be wrong.
+#[must_use]
+pub fn stepped_since(last: &LastTime, machine: &dyn Clock, boot: Option<&str>) -> Option<(i64, Seen)> {
+    let wall = machine.wall();
+    if boot == Some(last.boot.as_str()) {
+        let by_ms = wall.since(last.at.plus(machine.mono_ms() - last.since_boot_ms));
+        return (by_ms.abs() >= STEP_MS).then_some((by_ms, Seen::AtStart));
+    }
+    let by_ms = wall.since(last.at);
+    (by_ms <= -STEP_MS).then_some((by_ms, Seen::AfterReboot))
 }
 
 /// The clock facts and planned times are on.
 ///
-/// A real run's clock is the wall clock. A rehearsal's runs `speed` times faster while the console only
+/// A real run's clock stands where the wall clock stood when this process began, and runs on the monotonic one: a step
+/// of the wall clock is noticed ([`RunClock::step`]), not followed. A rehearsal's runs `speed` times faster while the console only
 /// waits for a planned time or a gate's hold, and at wall speed while there is work: work is never
 /// compressed, waits are. It never runs backwards.
 #[derive(Debug)]
@@ -45,8 +79,11 @@ pub struct RunClock {
 #[derive(Debug)]
 struct Inner {
     now: At,
-    last_wall: At,
     last_mono: i64,
+    /// What the wall clock witnesses, against the monotonic one.
+    witness: i64,
+    /// A step of the wall clock nobody was told of yet, in milliseconds.
+    step: i64,
     /// The wait under way and how fast it runs, fixed when it began.
     wait: Option<(At, f64)>,
 }
@@ -55,14 +92,15 @@ impl RunClock {
     /// A clock that stands at `start` (or at the wall clock). `speed` 1 is real time.
     #[must_use]
     pub fn new(machine: &dyn Clock, start: Option<At>, speed: f64, longest_wait_ms: Option<i64>) -> Self {
-        let wall = machine.wall();
+        let (wall, mono) = (machine.wall(), machine.mono_ms());
         Self {
             speed: speed.max(1.0),
             longest_wait_ms: longest_wait_ms.map_or(f64::INFINITY, |ms| ms as f64),
             inner: Mutex::new(Inner {
                 now: start.unwrap_or(wall),
-                last_wall: wall,
-                last_mono: machine.mono_ms(),
+                last_mono: mono,
+                witness: machine.witness().0 - mono,
+                step: 0,
                 wait: None,
             }),
         }
@@ -81,10 +119,13 @@ impl RunClock {
         let mono = machine.mono_ms();
         let passed = (mono - c.last_mono).max(0);
         c.last_mono = mono;
-        c.last_wall = machine.wall();
+        let witness = machine.witness().0 - mono;
+        if (witness - c.witness).abs() >= STEP_MS {
+            c.step += witness - c.witness;
+            c.witness = witness;
+        }
         if self.speed <= 1.0 {
-            // A real run follows the wall, whatever a correction of it does, but never runs backwards.
-            c.now = c.now.max(c.last_wall);
+            c.now = c.now.plus(passed);
             return c.now;
         }
         let plain = c.now.plus(passed);
@@ -106,6 +147,12 @@ impl RunClock {
         c.now
     }
 
+    /// By how much the wall clock was stepped since this was last asked, in milliseconds: forward, or (negative) back.
+    pub fn step(&self) -> Option<i64> {
+        let step = self.inner.lock().map_or(0, |mut c| std::mem::take(&mut c.step));
+        (step != 0).then_some(step)
+    }
+
     /// The time as of the last tick.
     #[must_use]
     pub fn now(&self) -> At {
@@ -118,14 +165,18 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicI64, Ordering};
 
+    /// A monotonic clock by hand, and how far the wall clock was stepped.
     #[derive(Default)]
-    struct Hand(AtomicI64);
+    struct Hand(AtomicI64, AtomicI64);
     impl Clock for Hand {
         fn wall(&self) -> At {
-            At(1_000_000 + self.0.load(Ordering::Relaxed))
+            At(1_000_000 + self.mono_ms())
         }
         fn mono_ms(&self) -> i64 {
             self.0.load(Ordering::Relaxed)
+        }
+        fn witness(&self) -> At {
+            self.wall().plus(self.1.load(Ordering::Relaxed))
         }
     }
 
@@ -157,11 +208,44 @@ mod tests {
     }
 
     #[test]
-    fn a_real_run_never_runs_backwards() {
+    fn a_step_of_the_wall_clock_is_told_once_and_moves_nothing() {
+        for by in [3_600_000, -3_600_000] {
+            let hand = Hand::default();
+            let clock = RunClock::new(&hand, None, 1.0, None);
+            hand.0.store(5_000, Ordering::Relaxed);
+            assert_eq!((clock.tick(&hand, None), clock.step()), (At(1_005_000), None));
+            hand.1.store(by, Ordering::Relaxed);
+            hand.0.store(6_000, Ordering::Relaxed);
+            assert_eq!((clock.tick(&hand, None), clock.step()), (At(1_006_000), Some(by)));
+            hand.0.store(7_000, Ordering::Relaxed);
+            assert_eq!((clock.tick(&hand, None), clock.step()), (At(1_007_000), None));
+            // A correction too small to be a step, and one that together with it is.
+            hand.1.store(by + 1_500, Ordering::Relaxed);
+            clock.tick(&hand, None);
+            assert_eq!(clock.step(), None);
+            hand.1.store(by + 2_500, Ordering::Relaxed);
+            clock.tick(&hand, None);
+            assert_eq!(clock.step(), Some(2_500));
+        }
+    }
+
+    #[test]
+    fn a_step_between_two_processes_is_found_where_anything_can_tell() {
+        let last = LastTime { at: At(1_000_000), boot: "a".to_owned(), since_boot_ms: 500 };
         let hand = Hand::default();
-        hand.0.store(500, Ordering::Relaxed);
-        let clock = RunClock::new(&hand, None, 1.0, None);
-        hand.0.store(100, Ordering::Relaxed);
-        assert_eq!(clock.tick(&hand, None), At(1_000_500));
+        let since = |mono: i64, boot: &str| {
+            hand.0.store(mono, Ordering::Relaxed);
+            stepped_since(&last, &hand, Some(boot))
+        };
+        // The wall stands at 1,000,000 + mono: half a second more than the journal expects.
+        assert_eq!(since(60_000, "a"), None);
+        let shifted = LastTime { at: At(1_000_000 - 3_600_000), ..last.clone() };
+        assert_eq!(stepped_since(&shifted, &hand, Some("a")), Some((3_600_500, Seen::AtStart)));
+        // After a reboot a gap may be anything, but time does not go back.
+        assert_eq!(since(60_000, "b"), None);
+        let later = LastTime { at: At(5_000_000), ..last.clone() };
+        hand.0.store(0, Ordering::Relaxed);
+        assert_eq!(stepped_since(&later, &hand, Some("b")), Some((-4_000_000, Seen::AfterReboot)));
+        assert_eq!(stepped_since(&last, &hand, None), None);
     }
 }

@@ -16,15 +16,15 @@ use super::lease::DriverLease;
 use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
+use super::recorder::Recorder;
 use super::retention::Retention;
 use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
-    Actor, Cause, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Policy, RunState, RunStatus,
-    StepError, StepStatus, apply, decide,
+    Actor, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus,
+    Seen, StepError, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
-use crate::domain::verify::Finding;
 use crate::journal::{JournalWriter, RunFolder, SampleWriter};
 use crate::ports::{NotRecorded, PortError};
 use crate::snapshot::Mode;
@@ -35,6 +35,8 @@ pub type StepStarted = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How often measurements are looked at, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a journal that cannot be written is tried again, in milliseconds.
+const TRY_AGAIN_MS: i64 = 1_000;
 
 /// Why an engine could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,8 @@ pub struct Setup {
     pub samples: Option<SampleWriter>,
     /// How the run is shown.
     pub mode: Mode,
+    /// By how much the wall clock was stepped since the last fact of a run that is taken up.
+    pub stepped: Option<(i64, Seen)>,
     /// Who drives.
     pub operator: String,
     /// On which host.
@@ -91,7 +95,7 @@ pub struct Setup {
 
 /// A running engine.
 pub struct Engine {
-    task: tokio::task::JoinHandle<RunState>,
+    task: tokio::task::JoinHandle<Closed>,
     stop: CancellationToken,
     handle: Handle,
     ending: watch::Receiver<Option<Ending>>,
@@ -103,8 +107,20 @@ impl Engine {
     ///
     /// Facts before the first subscription to [`Engine::facts`] are kept for it.
     pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
-        let Setup { plan, policy, ports, undo_seat, clock, journal, samples, mode, operator, host, step_started } =
-            setup;
+        let Setup {
+            plan,
+            policy,
+            ports,
+            undo_seat,
+            clock,
+            journal,
+            samples,
+            mode,
+            stepped,
+            operator,
+            host,
+            step_started,
+        } = setup;
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
         let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
         ports.target.prepare().await.map_err(EngineError::Lease)?;
@@ -114,9 +130,10 @@ impl Engine {
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
         let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
-        let kept = RunFolder::at(folder);
-        crew.keep_findings_with(Box::new(move |table, findings| keep_findings(&kept, table, findings)));
-        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, samples);
+        let recorder = Recorder::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
+        let findings = recorder.clone();
+        crew.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
+        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, recorder.clone().samples());
         let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
         let (order_tx, orders) = watch::channel(None);
@@ -154,6 +171,7 @@ impl Engine {
             clock,
             machine,
             publisher,
+            recorder,
             retention: Retention::default(),
             order_tx,
             performed_tx,
@@ -163,7 +181,8 @@ impl Engine {
             journal_broken: None,
             last_durable_mono: None,
             last_durable_seq: None,
-            unkept: Vec::new(),
+            unrecorded: Vec::new(),
+            tried_mono: 0,
             step_started,
         };
         let first = match opening {
@@ -176,7 +195,8 @@ impl Engine {
                 Event::RunResumed { operator, host }
             }
         };
-        dispatch.keep(vec![first]).await.map_err(journal_error)?;
+        let stepped = stepped.map(|(by_ms, seen)| Event::ClockStepped { by_ms, seen });
+        dispatch.keep([first].into_iter().chain(stepped).collect()).await.map_err(journal_error)?;
         dispatch.take_up().await;
         dispatch.crew.watch();
         let inputs = Inputs { back: Orders { given: orders, told }, stated, requests, performed };
@@ -204,19 +224,23 @@ impl Engine {
     }
 
     /// Stops workers at safe points, gives the lease back and returns the last state. The run stays resumable.
-    pub async fn close(self) -> RunState {
+    pub async fn close(self) -> Closed {
         self.stop.cancel();
         self.task.await.unwrap_or_default()
     }
 }
 
-/// Keys that differ, with their fields and causes, for the owner of the run folder only. The newest pass counts.
-fn keep_findings(folder: &RunFolder, table: &str, findings: &[Finding]) {
-    let plain: String = table.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let text = serde_json::to_vec_pretty(findings).unwrap_or_default();
-    if let Err(e) = folder.write(&format!("findings-{plain}.json"), &text) {
-        tracing::warn!(%table, error = %e, "differences not written");
-    }
+/// What an engine leaves behind.
+#[derive(Default)]
+pub struct Closed {
+    /// The last state.
+    pub state: RunState,
+    /// Facts of a rollback that are in the state and not on disk.
+    pub unsaved: usize,
+}
+
+const fn going_back(status: RunStatus) -> bool {
+    matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
 }
 
 struct Inputs {
@@ -226,6 +250,7 @@ struct Inputs {
     performed: mpsc::Receiver<Performed>,
 }
 
+#[derive(Clone)]
 struct Performed {
     step: String,
     attempt: u32,
@@ -243,6 +268,7 @@ struct Dispatch {
     clock: Arc<RunClock>,
     machine: Arc<dyn crate::ports::Clock>,
     publisher: Publisher,
+    recorder: Recorder,
     retention: Retention,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
@@ -253,13 +279,15 @@ struct Dispatch {
     last_durable_mono: Option<i64>,
     /// Position of the last fact that was waited for until it was on disk.
     last_durable_seq: Option<u64>,
-    /// Facts of a rollback the disk did not take in time.
-    unkept: Vec<Fact>,
+    /// Ends of steps that the journal did not take: offered again once it can be written.
+    unrecorded: Vec<Performed>,
+    /// When the journal was last tried while it could not be written.
+    tried_mono: i64,
     step_started: Option<StepStarted>,
 }
 
 impl Dispatch {
-    async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> RunState {
+    async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Closed {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -270,8 +298,7 @@ impl Dispatch {
                 () = stop.cancelled() => break,
                 Some(done) = inputs.performed.recv() => {
                     self.performing.send_replace(false);
-                    let Performed { step, attempt, result } = done;
-                    let _ = self.take(&Input::Performed { step, attempt, result }).await;
+                    self.performed(done).await;
                 }
                 Some(stated) = inputs.stated.recv() => {
                     let result = self.take(&Input::Stated(stated.event)).await;
@@ -285,15 +312,58 @@ impl Dispatch {
             }
         }
         self.crew.stop().await;
+        if self.keeper.unsaved() > 0 {
+            let _ = self.keeper.keep_briefly(Vec::new()).await;
+        }
         self.lease.release().await;
         self.publish();
-        self.state
+        self.recorder.written().await;
+        Closed { state: self.state, unsaved: self.keeper.unsaved() }
+    }
+
+    /// A step came to its end. What cannot be recorded has not happened yet: it is offered again.
+    async fn performed(&mut self, done: Performed) {
+        let Performed { step, attempt, result } = done.clone();
+        let taken = self.take(&Input::Performed { step, attempt, result }).await;
+        if taken.is_err() && self.journal_broken.is_some() {
+            self.unrecorded.push(done);
+        }
+    }
+
+    /// Tries the journal again while it cannot be written, and goes on where it stopped once it can.
+    async fn mend(&mut self) {
+        let now = self.machine.mono_ms();
+        let broken = self.journal_broken.is_some() || self.keeper.unsaved() > 0;
+        if !broken || now - self.tried_mono < TRY_AGAIN_MS {
+            return;
+        }
+        self.tried_mono = now;
+        if going_back(self.state.status) {
+            if self.keeper.unsaved() > 0 && self.keeper.keep_briefly(Vec::new()).await.is_ok() {
+                self.journal_broken = None;
+            }
+            return;
+        }
+        let Some(why) = self.journal_broken.take() else { return };
+        let text = format!("it can be written again; it could not be for a time: {why}");
+        let note = Event::Note { level: Level::Warn, source: "journal".to_owned(), text };
+        if self.keep(vec![note]).await.is_ok() {
+            for done in std::mem::take(&mut self.unrecorded) {
+                self.performed(done).await;
+            }
+        }
     }
 
     /// Takes an order to go back, and what the way back tells.
     async fn back(&mut self, Back { order, told }: Back) {
         if let Some(order) = order {
+            let broken = self.journal_broken.clone();
             let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
+            if let Some(why) = broken {
+                let text = format!("the journal cannot be written ({why}): going back, which does not wait for it");
+                let note = Event::Note { level: Level::Error, source: "journal".to_owned(), text };
+                let _ = self.take(&Input::Stated(note)).await;
+            }
         }
         if let Some(event) = told
             && let Err(why) = self.take(&Input::Stated(event)).await
@@ -340,6 +410,10 @@ impl Dispatch {
     async fn tick(&mut self) {
         let until = self.waiting.as_ref().map(|(_, at)| *at);
         self.clock.tick(&*self.machine, until);
+        if let Some(by_ms) = self.clock.step() {
+            let _ = self.take(&Input::Stated(Event::ClockStepped { by_ms, seen: Seen::Live })).await;
+        }
+        self.mend().await;
         let measured = self.measured();
         let decision = decide(&self.plan, &self.state, &self.policy, &Input::Tick(&measured), self.clock.now());
         self.waiting.clone_from(&decision.waiting);
@@ -351,6 +425,7 @@ impl Dispatch {
         let mut m = self.crew.measured();
         self.retention.fill(&self.plan, &self.state, &mut m);
         m.journal_ok = self.journal_broken.is_none();
+        m.journal_error.clone_from(&self.journal_broken);
         m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
         m
@@ -359,9 +434,15 @@ impl Dispatch {
     fn publish(&mut self) {
         let measured = self.measured();
         self.publisher.publish(&self.state, &measured, self.clock.now(), self.waiting.clone());
-        let broken = self.journal_broken.is_some() && self.state.status != RunStatus::RollingBack;
         let now = match ending(&self.plan, &self.state) {
-            None if broken => Some(Ending::Journal),
+            // Whoever reads the record later would take the run for one that goes forward.
+            Some(Ending::RolledBack) if self.keeper.unsaved() > 0 => Some(Ending::Journal),
+            None if self.journal_broken.is_some() && !going_back(self.state.status) => {
+                match unrecorded(&self.plan, &self.state, &self.policy) {
+                    Unrecorded::Leave => Some(Ending::Journal),
+                    Unrecorded::GoBack(_) | Unrecorded::Stay => None,
+                }
+            }
             now => now,
         };
         self.ending_tx.send_if_modified(|e| std::mem::replace(e, now) != now);
@@ -399,15 +480,9 @@ impl Dispatch {
             apply(&mut next, &fact).map_err(|e| e.to_string())?;
             facts.push(fact);
         }
-        let back = matches!(next.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
+        let back = going_back(next.status);
         let kept = if back {
-            let mut all = std::mem::take(&mut self.unkept);
-            all.extend(facts.iter().cloned());
-            let kept = self.keeper.keep_briefly(all.clone()).await;
-            if kept.is_err() {
-                self.unkept = all;
-            }
-            kept
+            self.keeper.keep_briefly(facts.clone()).await
         } else {
             match &self.journal_broken {
                 Some(why) => Err(why.clone()),
@@ -417,7 +492,12 @@ impl Dispatch {
         match kept {
             Ok(()) => {
                 self.last_durable_mono = Some(self.machine.mono_ms());
-                if !back {
+                if back {
+                    // What was set aside for the way back was enough.
+                    if self.keeper.unsaved() == 0 {
+                        self.journal_broken = None;
+                    }
+                } else {
                     self.last_durable_seq = facts.last().map(|f| f.seq).or(self.last_durable_seq);
                 }
                 #[cfg(feature = "failpoints")]
@@ -428,8 +508,7 @@ impl Dispatch {
                 self.journal_broken = Some(why.clone());
                 if !back {
                     // Customers do not stay locked out because a disk is full.
-                    if self.state.frozen(&self.plan) && self.state.decided.is_none() {
-                        let cause = Cause::Cancel { step: "journal".to_owned() };
+                    if let Unrecorded::GoBack(cause) = unrecorded(&self.plan, &self.state, &self.policy) {
                         self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
                     }
                     return Err(format!("the journal cannot be written: {why}"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::run::{ErrorClass, StepError};
-use crate::ports::{ErrorKind, PortError, Target};
+use crate::ports::{ErrorKind, LeaseHolder, PortError, Target};
 
 /// How long a lease lasts without renewal.
 const TTL_MS: i64 = 15_000;
@@ -20,12 +20,12 @@ pub fn holder(host: &str) -> String {
     format!("{host}:{}", std::process::id())
 }
 
-/// Whether the holder a conflict names is a process of this host that is gone, driving this very run. Anybody else
-/// keeps the lease until it ends by itself.
-fn left_behind(conflict: &str, host: &str, run: &str) -> bool {
-    let pid = conflict.split_whitespace().next().and_then(|holder| holder.strip_prefix(host)?.strip_prefix(':'));
+/// Whether the lease is held by a process of this host that is gone, which drove this very run. Anybody else keeps the
+/// lease until it ends by itself.
+fn left_behind(held: &LeaseHolder, host: &str, run: &str) -> bool {
+    let pid = held.holder.strip_prefix(host).and_then(|rest| rest.strip_prefix(':'));
     let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?));
-    conflict.contains(run) && pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err())
+    held.run == run && pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// The lease of one run.
@@ -44,7 +44,7 @@ impl DriverLease {
         let holder = holder(host);
         match target.lease(run, &holder, TTL_MS).await {
             Ok(_) => {}
-            Err(e) if e.kind == ErrorKind::Conflict && inherit && left_behind(&e.came_back, host, run) => {
+            Err(e) if inherit && e.held_by.as_ref().is_some_and(|held| left_behind(held, host, run)) => {
                 target.seize(run, &holder, TTL_MS).await?;
             }
             Err(e) => return Err(e),
@@ -124,14 +124,21 @@ impl Drop for DriverLease {
 #[cfg(test)]
 mod tests {
     use super::left_behind;
+    use crate::ports::LeaseHolder;
 
     #[test]
     fn only_a_dead_driver_of_the_same_run_is_succeeded() {
-        let said = |pid: u32| format!("db1:{pid} holds it for run r-1, for another 9 s");
-        let dead = 4_000_000;
-        assert!(left_behind(&said(dead), "db1", "r-1"));
-        assert!(!left_behind(&said(std::process::id()), "db1", "r-1"), "alive");
-        assert!(!left_behind(&said(dead), "db1", "r-2"), "another run");
-        assert!(!left_behind(&format!("web-{}", said(dead)), "db1", "r-1"), "another host");
+        let held = |holder: String, run: &str| LeaseHolder { run: run.to_owned(), holder };
+        let (dead, alive) = (4_000_000, std::process::id());
+        assert!(left_behind(&held(format!("db1:{dead}"), "r-1"), "db1", "r-1"));
+        assert!(!left_behind(&held(format!("db1:{alive}"), "r-1"), "db1", "r-1"), "alive");
+        assert!(!left_behind(&held("db1:1".to_owned(), "r-1"), "db1", "r-1"), "alive, of another user");
+        assert!(!left_behind(&held(format!("db1:{dead}"), "r-2"), "db1", "r-1"), "another run");
+        assert!(
+            !left_behind(&held(format!("db1:{dead}"), "r-1-again"), "db1", "r-1"),
+            "a run whose name begins the same"
+        );
+        assert!(!left_behind(&held(format!("web-db1:{dead}"), "r-1"), "db1", "r-1"), "another host");
+        assert!(!left_behind(&held(format!("db12:{dead}"), "r-1"), "db1", "r-1"), "a host whose name begins the same");
     }
 }

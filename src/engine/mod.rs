@@ -4,7 +4,8 @@
 //! - `dispatch`: the loop. One input at a time, in one place.
 //! - `keeper`: the journal's thread; facts are durable before their effects.
 //! - `facts`: how workers reach the loop.
-//! - `publish`: snapshots for screens, samples for replay.
+//! - `publish`: snapshots for screens.
+//! - `recorder`: the thread that writes samples and findings, which may be lost.
 //! - `failpoint`: where tests kill the process (feature `failpoints`).
 //! - `undo`: rollback on a thread and runtime of its own.
 //! - `lease`: one driver.
@@ -23,11 +24,14 @@ mod orders;
 mod outcome;
 mod peer;
 mod publish;
+mod recorder;
 mod retention;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod undo;
 
-pub use clock::{MachineClock, RunClock};
-pub use dispatch::{Engine, EngineError, Opening, Setup, StepStarted};
+pub use clock::{MachineClock, RunClock, stepped_since};
+pub use dispatch::{Closed, Engine, EngineError, Opening, Setup, StepStarted};
 pub use lease::{DriverLease, holder};
 pub use outcome::{Ending, ending};

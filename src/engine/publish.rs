@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
+use super::recorder::Samples;
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series, signal_value};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Fact, RunState};
-use crate::journal::{Offered, SampleWriter};
 use crate::snapshot::{Context, Mode, Snapshot, build};
 
 /// Width of one slot of a signal's history, wall clock.
@@ -27,14 +27,14 @@ pub struct Publisher {
     series: BTreeMap<String, Series>,
     facts: VecDeque<Fact>,
     told: broadcast::Sender<Fact>,
-    samples: Option<SampleWriter>,
+    samples: Samples,
     version: u64,
 }
 
 impl Publisher {
     /// A publisher and the receiving end screens clone.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, mode: Mode, samples: Option<SampleWriter>) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub fn new(plan: Arc<Plan>, mode: Mode, samples: Samples) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (out, screens) = watch::channel(Arc::new(Snapshot::default()));
         let series = BTreeMap::new();
         (
@@ -88,10 +88,39 @@ impl Publisher {
             version: self.version,
         });
         self.out.send_replace(Arc::new(snapshot));
-        if let Some(samples) = &mut self.samples
-            && let Offered::Lost(why) = samples.offer(now, measured)
-        {
-            tracing::warn!(%why, "a sample was lost");
+        self.samples.offer(now, measured);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorder::Recorder;
+    use super::*;
+    use crate::domain::run::{Event, Level};
+    use crate::journal::RunFolder;
+    use crate::snapshot::fixture;
+
+    #[test]
+    fn what_is_kept_for_screens_does_not_grow_with_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(None, RunFolder::at(dir.path())).unwrap();
+        let plan = Arc::new(fixture::plan());
+        let (mut publisher, screens) = Publisher::new(Arc::clone(&plan), Mode::Live, recorder.samples());
+        let state = RunState::default();
+        let mut sizes = Vec::new();
+        for i in 1..=6_000_u64 {
+            let at = At(i.cast_signed() * SLOT_MS);
+            let text = format!("line {i:06}");
+            let event = Event::Note { level: Level::Info, source: "load".to_owned(), text };
+            publisher.fact(Fact { seq: 1_000_000 + i, at, event });
+            let measured = Measured { at, journal_ok: true, ..Measured::default() };
+            publisher.publish(&state, &measured, at, None);
+            if i.is_multiple_of(1_000) {
+                sizes.push(serde_json::to_vec(&**screens.borrow()).unwrap().len());
+            }
         }
+        // Numbers get longer by a digit now and then, and that is all.
+        assert!(sizes.windows(2).all(|w| w[1] < w[0] + 2_000), "{sizes:?}");
+        assert!(publisher.facts.len() <= LOG && publisher.series.values().all(|s| s.values().len() <= SLOTS));
     }
 }

@@ -1,10 +1,12 @@
 //! Orders from other terminals: a Unix socket in the run folder, one JSON line each way.
 
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
@@ -66,29 +68,63 @@ pub fn serve(path: &Path, handle: Handle, stop: CancellationToken) -> std::io::R
     let path = path.to_owned();
     // A socket file left by a dead process would make bind fail; the folder's lock says we are alone.
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)?;
+    let listener = near(&path)?.bind()?;
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = listener.accept() => {
-                    if let Ok((stream, _)) = accepted {
-                        tokio::spawn(answer(stream, handle.clone()));
-                    }
-                }
-            }
+        let (listener, handle) = (&listener, &handle);
+        let accept = move || async move { listener.accept().await.map(|(stream, _)| stream) };
+        let answered = move |stream| {
+            tokio::spawn(answer(stream, handle.clone()));
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accepting(accept, answered, tokio::time::sleep) => {}
         }
         let _ = std::fs::remove_file(&path);
     });
     Ok(())
 }
 
+/// How long the next try waits after `accept` failed: the first time, doubled each time after it.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest of these waits.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Takes connections for ever. When the kernel has none to give (too many open files), it is asked again later and
+/// later, and the log says so once.
+async fn accepting<S, A, W>(mut accept: impl FnMut() -> A, answered: impl Fn(S), wait: impl Fn(Duration) -> W)
+where
+    A: Future<Output = std::io::Result<S>>,
+    W: Future<Output = ()>,
+{
+    let mut pause = LEAST_PAUSE;
+    loop {
+        match accept().await {
+            Ok(stream) => {
+                if pause > LEAST_PAUSE {
+                    tracing::info!("the control socket takes orders again");
+                }
+                pause = LEAST_PAUSE;
+                answered(stream);
+            }
+            Err(error) => {
+                if pause == LEAST_PAUSE {
+                    tracing::warn!(%error, "the control socket takes no orders: accept failed; it is tried again");
+                }
+                wait(pause).await;
+                pause = (pause * 2).min(MOST_PAUSE);
+            }
+        }
+    }
+}
+
 async fn answer(stream: UnixStream, handle: Handle) {
     let peer = peer(&stream);
     let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let answer = match serde_json::from_str(&line) {
+    let mut read = BufReader::new(read);
+    while let Ok(Some(line)) = line(&mut read, LONGEST_ASK).await {
+        let asked =
+            line.as_deref().map_err(|TooLong| serde::de::Error::custom(format!("longer than {LONGEST_ASK} bytes")));
+        let answer = match asked.and_then(serde_json::from_slice) {
             Ok(Ask::RollBack { by }) => {
                 handle.order(RollbackOrder { by: Actor::Terminal(by), cause: Cause::Asked });
                 Answer::Taken
@@ -111,8 +147,43 @@ async fn answer(stream: UnixStream, handle: Handle) {
         };
         let Ok(mut text) = serde_json::to_vec(&answer) else { return };
         text.push(b'\n');
-        if write.write_all(&text).await.is_err() {
+        if write.write_all(&text).await.is_err() || line.is_err() {
             return;
+        }
+    }
+}
+
+/// The longest order that is read: a note of a screenful is far below it.
+const LONGEST_ASK: usize = 64 << 10;
+/// The longest answer that is read: a snapshot of a thousand tables is far below it.
+const LONGEST_ANSWER: usize = 64 << 20;
+
+/// A line was longer than anybody of ours writes.
+#[derive(Debug, PartialEq, Eq)]
+struct TooLong;
+
+/// The next line without its end, or `TooLong` as soon as that is known; `None` at the end of the stream. No more than
+/// `longest` bytes and one buffer are ever held.
+async fn line(
+    read: &mut (impl AsyncBufRead + Unpin),
+    longest: usize,
+) -> std::io::Result<Option<Result<Vec<u8>, TooLong>>> {
+    let mut line = Vec::new();
+    loop {
+        let some = read.fill_buf().await?;
+        if some.is_empty() {
+            return Ok((!line.is_empty()).then_some(Ok(line)));
+        }
+        let end = some.iter().position(|b| *b == b'\n');
+        let part = &some[..end.unwrap_or(some.len())];
+        if line.len() + part.len() > longest {
+            return Ok(Some(Err(TooLong)));
+        }
+        line.extend_from_slice(part);
+        let used = part.len() + usize::from(end.is_some());
+        read.consume(used);
+        if end.is_some() {
+            return Ok(Some(Ok(line)));
         }
     }
 }
@@ -129,13 +200,52 @@ async fn taken(handle: &Handle, command: Command, by: String) -> Answer {
 /// Asks a live engine. `None` when nobody answers in `patience`: the process is gone or hangs.
 pub async fn ask(path: &Path, ask: &Ask, patience: Duration) -> Option<Answer> {
     let exchange = async {
-        let stream = UnixStream::connect(path).await.ok()?;
+        let place = near(path).ok()?;
+        let stream = UnixStream::connect(place.path()).await.ok()?;
         let (read, mut write) = stream.into_split();
         let mut text = serde_json::to_vec(ask).ok()?;
         text.push(b'\n');
         write.write_all(&text).await.ok()?;
-        let line = BufReader::new(read).lines().next_line().await.ok()??;
-        serde_json::from_str(&line).ok()
+        let line = line(&mut BufReader::new(read), LONGEST_ANSWER).await.ok()??.ok()?;
+        serde_json::from_slice(&line).ok()
     };
     tokio::time::timeout(patience, exchange).await.ok().flatten()
 }
+
+/// The longest path that the kernel takes for a socket, in bytes (`sun_path` with its final nought).
+const LONGEST_PATH: usize = 107;
+
+/// Where a socket is bound or connected to: its own path, or, when that is too long for a socket, its name in its
+/// folder as this process has it open.
+struct Near {
+    path: PathBuf,
+    /// Keeps the short path good.
+    _folder: Option<OwnedFd>,
+}
+
+/// Finds it.
+fn near(path: &Path) -> std::io::Result<Near> {
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return Ok(Near { path: path.to_owned(), _folder: None });
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("{}: no socket", path.display())));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok(Near { path, _folder: Some(folder) })
+}
+
+impl Near {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn bind(&self) -> std::io::Result<UnixListener> {
+        UnixListener::bind(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

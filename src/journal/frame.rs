@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::boot::Boot;
 use crate::domain::at::At;
 use crate::domain::run::{Event, Fact, Level};
 
 /// Readers refuse another major version.
 pub const FORMAT_MAJOR: u32 = 1;
-/// A newer minor version may be read, not continued. 1 added approvals, votes and kept hold times.
-pub const FORMAT_MINOR: u32 = 1;
+/// A newer minor version may be read, not continued. 1 added approvals, votes and kept hold times, 2 steps of
+/// the wall clock.
+pub const FORMAT_MINOR: u32 = 2;
 
 const CRC_OPEN: &str = "{\"crc\":\"";
 const HASH_OPEN: &str = "\",\"h\":\"";
@@ -92,6 +94,21 @@ pub struct Entry {
     pub fact: Fact,
     /// Set where this file goes on after facts that other files hold: their whole number so far.
     pub after: Option<u64>,
+    /// Milliseconds since its process opened the file.
+    pub mono: i64,
+    /// In the first frame of a process: where `mono` counts from.
+    pub boot: Option<Boot>,
+}
+
+/// What a frame says beside its fact.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Facts of other files come before it: their whole number so far.
+    pub after: Option<u64>,
+    /// Milliseconds since this process opened the file, on a clock that never jumps.
+    pub mono: u64,
+    /// In the first frame of a process: where `mono` counts from.
+    pub boot: Option<&'a Boot>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +116,8 @@ struct FrameOut<'a> {
     n: u64,
     at: At,
     mono: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<&'a Boot>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<u64>,
     e: &'a Event,
@@ -108,6 +127,9 @@ struct FrameOut<'a> {
 struct FrameIn<'a> {
     n: u64,
     at: At,
+    #[serde(default)]
+    mono: i64,
+    boot: Option<Boot>,
     after: Option<u64>,
     #[serde(borrow)]
     e: &'a RawValue,
@@ -153,9 +175,10 @@ pub fn seal_header(header: &Header, chain: &mut String) -> serde_json::Result<St
     Ok(seal(&serde_json::to_string(header)?, chain))
 }
 
-/// One fact's line. `mono` is milliseconds since this process opened the file.
-pub fn seal_fact(fact: &Fact, after: Option<u64>, mono: u64, chain: &mut String) -> serde_json::Result<String> {
-    let frame = FrameOut { n: fact.seq, at: fact.at, mono, after, e: &fact.event };
+/// One fact's line.
+pub fn seal_fact(fact: &Fact, beside: Beside<'_>, chain: &mut String) -> serde_json::Result<String> {
+    let Beside { after, mono, boot } = beside;
+    let frame = FrameOut { n: fact.seq, at: fact.at, mono, boot, after, e: &fact.event };
     Ok(seal(&serde_json::to_string(&frame)?, chain))
 }
 
@@ -172,7 +195,8 @@ pub fn parse_fact(object: &str, newer: bool) -> Result<Entry, String> {
         },
         Err(e) => return Err(format!("fact #{}: {e}", frame.n)),
     };
-    Ok(Entry { fact: Fact { seq: frame.n, at: frame.at, event }, after: frame.after })
+    let fact = Fact { seq: frame.n, at: frame.at, event };
+    Ok(Entry { fact, after: frame.after, mono: frame.mono, boot: frame.boot })
 }
 
 /// The format named by a line, whether or not the rest of it is known.
@@ -207,7 +231,7 @@ mod tests {
     fn a_line_is_json_and_starts_with_its_checks() {
         let mut chain = String::new();
         let fact = Fact { seq: 1, at: At(5), event: Event::RunFinished };
-        let line = seal_fact(&fact, None, 7, &mut chain).unwrap();
+        let line = seal_fact(&fact, Beside { mono: 7, ..Beside::default() }, &mut chain).unwrap();
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(json["n"], 1);
         assert_eq!(json["mono"], 7);
@@ -221,7 +245,7 @@ mod tests {
     #[test]
     fn a_line_from_another_chain_does_not_fit() {
         let fact = Fact { seq: 1, at: At(5), event: Event::RunFinished };
-        let line = seal_fact(&fact, None, 7, &mut "aa".to_owned()).unwrap();
+        let line = seal_fact(&fact, Beside { mono: 7, ..Beside::default() }, &mut "aa".to_owned()).unwrap();
         let why = open(line.trim_end().as_bytes(), &mut "bb".to_owned()).unwrap_err();
         assert!(why.contains("chain"), "{why}");
     }

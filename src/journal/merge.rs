@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+use super::boot::LastTime;
 use super::reader::{Recovered, TornTail, read, salvage};
 use super::{Header, JournalError, RunFolder};
 use crate::domain::run::{Action, Event, Fact, Level, RunState, apply};
@@ -22,6 +23,8 @@ pub struct RunRecord {
     pub header: Header,
     /// Facts from 1 without gaps, over all files.
     pub facts: Vec<Fact>,
+    /// When the last fact of the main journal was written, where that is known.
+    pub last_time: Option<LastTime>,
     /// Torn last lines that were left out, with their file.
     pub torn: Vec<(PathBuf, TornTail)>,
     /// Side journals found.
@@ -113,7 +116,7 @@ fn merge(path: PathBuf, mut main: Recovered, files: Vec<(PathBuf, Recovered)>) -
         streams.push(Stream::new(path, &mut side));
     }
     let (facts, gap) = order(&mut streams);
-    (RunRecord { header: main.header, facts, torn, sides }, gap)
+    (RunRecord { header: main.header, facts, last_time: main.last_time, torn, sides }, gap)
 }
 
 fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {

@@ -4,6 +4,7 @@
 //! async and nothing here knows the engine.
 
 mod audit;
+mod boot;
 mod error;
 mod folder;
 mod frame;
@@ -18,6 +19,7 @@ mod torture;
 mod writer;
 
 pub use audit::{Audit, AuditedFile, Finding, audit};
+pub use boot::{LastTime, boot_id, since_boot_ms};
 pub use error::JournalError;
 pub use folder::{FindError, RunFolder, state_dir};
 pub use frame::{FORMAT_MAJOR, FORMAT_MINOR, Format, Header};
@@ -26,6 +28,8 @@ pub use merge::{RunRecord, Side, read_run, salvage_run};
 pub use reader::{Recovered, TornTail, read, salvage};
 pub use samples::{Offered, Sample, SampleReader, SampleWriter};
 pub use writer::JournalWriter;
+#[cfg(test)]
+pub(crate) use writer::TestDisk;
 
 use crate::domain::run::{Fact, IllegalTransition, RunState, apply};
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::JournalError;
+use super::boot::{Boot, LastTime};
 use super::frame::{Entry, FORMAT_MAJOR, Format, Header, format_of, least_line, open, parse_fact};
 use crate::domain::run::Fact;
 
@@ -15,10 +16,13 @@ pub struct Recovered {
     pub facts: Vec<Fact>,
     /// The last line, if it was torn and left out.
     pub torn_tail: Option<TornTail>,
+    /// When the last of them was written, where that is known.
+    pub last_time: Option<LastTime>,
     pub(super) after: Vec<Option<u64>>,
     pub(super) whole: u64,
     pub(super) chain: String,
     pub(super) ends_open: bool,
+    last_mono: Option<i64>,
 }
 
 /// A last line that was not wholly written: its fact was never acknowledged, so it never happened.
@@ -74,14 +78,26 @@ pub(super) fn recover(path: &Path, bytes: &[u8]) -> Result<(Recovered, Option<Jo
         header,
         facts: Vec::new(),
         torn_tail: None,
+        last_time: None,
         after: Vec::new(),
         whole: first.end as u64,
         chain,
         ends_open: !first.closed,
+        last_mono: None,
     };
+    let mut boot: Option<Boot> = None;
     for (number, line) in (2..).zip(lines) {
         match check(&found, line.text, newer) {
             Ok((entry, chain)) => {
+                // A process that does not say in which boot it writes leaves that unknown: its `mono` begins anew.
+                let anew = found.last_mono.is_some_and(|last| entry.mono < last);
+                found.last_mono = Some(entry.mono);
+                boot = entry.boot.or(boot.filter(|_| !anew));
+                found.last_time = boot.as_ref().map(|boot| LastTime {
+                    at: entry.fact.at,
+                    boot: boot.id.clone(),
+                    since_boot_ms: boot.ms.saturating_add(entry.mono),
+                });
                 found.facts.push(entry.fact);
                 found.after.push(entry.after);
                 found.chain = chain;

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError, VerifySummary,
-    Vote,
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, Seen, StepError,
+    VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 32;
+pub const KINDS: usize = 33;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -51,6 +51,7 @@ pub const fn kind(event: &Event) -> usize {
         Event::CarriedBack { .. } => 29,
         Event::ReverseConflicts { .. } => 30,
         Event::StrayWrites { .. } => 31,
+        Event::ClockStepped { .. } => 32,
     }
 }
 
@@ -144,6 +145,12 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             .boxed(),
         31 => (id(), rows(), vec(text(), 0..3))
             .prop_map(|(table, count, keys)| Event::StrayWrites { table, count, keys })
+            .boxed(),
+        32 => (any::<i64>(), 0..3)
+            .prop_map(|(by_ms, seen)| {
+                let seen = [Seen::Live, Seen::AtStart, Seen::AfterReboot][usize::try_from(seen).unwrap_or_default()];
+                Event::ClockStepped { by_ms, seen }
+            })
             .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }

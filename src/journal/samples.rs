@@ -1,19 +1,22 @@
 //! A thinned recording of what was measured. Losing it is a warning, never a reason to stop.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IntoInnerError, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::at::At;
 use crate::domain::gauge::Measured;
 
-/// Up to this size one sample a second is kept.
-const FINE_BYTES: u64 = 64 << 20;
-/// Up to this size one every ten seconds, beyond it one a minute.
-const COARSE_BYTES: u64 = 256 << 20;
+/// How dense a recording is by the age of its samples: up to this age, one sample in this time. What is older than all
+/// of them keeps the last. A watch of four weeks holds some ten thousand samples.
+const DENSITY: [(i64, i64); 4] =
+    [(30 * MINUTE, 1_000), (6 * 60 * MINUTE, 10_000), (3 * 24 * 60 * MINUTE, MINUTE), (i64::MAX, 10 * MINUTE)];
+const MINUTE: i64 = 60_000;
+/// The file is thinned when it has grown by this much since it was thinned last.
+const GROWN: u64 = 8 << 20;
 
 /// One recorded moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,8 +42,11 @@ pub enum Offered {
 /// Appends samples to `samples.jsonl`.
 #[derive(Debug)]
 pub struct SampleWriter {
+    path: PathBuf,
     file: File,
     bytes: u64,
+    /// Size at which old samples are thinned.
+    thin_at: u64,
     last: Option<At>,
     lost: u64,
 }
@@ -62,22 +68,23 @@ impl SampleWriter {
                 bytes += 1;
             }
         }
-        Ok(Self { file, bytes, last: None, lost: 0 })
+        Ok(Self { path: path.to_owned(), file, bytes, thin_at: GROWN, last: None, lost: 0 })
+    }
+
+    /// A recording on a file that is open.
+    #[cfg(test)]
+    pub(crate) fn on(file: File, path: &Path) -> Self {
+        Self { path: path.to_owned(), file, bytes: 0, thin_at: GROWN, last: None, lost: 0 }
     }
 
     /// Records a sample taken at `now` on the run's clock, unless the last one is too recent on the wall clock.
     pub fn offer(&mut self, now: At, measured: &Measured) -> Offered {
-        let gap = match self.bytes {
-            0..FINE_BYTES => 1_000,
-            FINE_BYTES..COARSE_BYTES => 10_000,
-            _ => 60_000,
-        };
         // A clock that went back must not silence the recording.
-        if self.last.is_some_and(|last| (0..gap).contains(&measured.at.since(last))) {
+        if self.last.is_some_and(|last| (0..DENSITY[0].1).contains(&measured.at.since(last))) {
             return Offered::Thinned;
         }
         self.last = Some(measured.at);
-        match self.write(now, measured) {
+        match self.write(now, measured).and_then(|()| self.thin_if_grown(measured.at)) {
             Ok(()) => Offered::Kept,
             Err(e) => {
                 self.lost += 1;
@@ -104,6 +111,61 @@ impl SampleWriter {
         self.bytes += line.len() as u64;
         Ok(())
     }
+
+    fn thin_if_grown(&mut self, now: At) -> io::Result<()> {
+        if self.bytes < self.thin_at {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not tried again at each sample.
+        self.thin_at = self.bytes + GROWN;
+        self.thin(now)
+    }
+
+    /// Leaves out old samples as they come to lie closer together than their age is worth. The file is replaced whole;
+    /// whoever reads it now reads on in the old one.
+    fn thin(&mut self, now: At) -> io::Result<()> {
+        let draft = self.path.with_extension("jsonl.new");
+        let options = || {
+            let mut options = OpenOptions::new();
+            options.read(true).create(true).mode(0o600);
+            options
+        };
+        let mut out = BufWriter::new(options().write(true).truncate(true).open(&draft)?);
+        let mut lines = BufReader::new(File::open(&self.path)?);
+        let (mut line, mut kept, mut bytes) = (Vec::new(), None::<At>, 0);
+        loop {
+            line.clear();
+            if lines.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            let Ok(Moment { measured: Measurement { at } }) = serde_json::from_slice(&line) else { continue };
+            let age = now.since(at);
+            let gap = DENSITY.iter().find(|(up_to, _)| age <= *up_to).map_or(0, |(_, gap)| *gap);
+            // A clock that was wrong once must not cost what was recorded after it.
+            if kept.is_none_or(|kept| !(0..gap).contains(&at.since(kept))) {
+                kept = Some(at);
+                out.write_all(&line)?;
+                bytes += line.len() as u64;
+            }
+        }
+        out.into_inner().map_err(IntoInnerError::into_error)?;
+        std::fs::rename(&draft, &self.path)?;
+        self.file = options().append(true).open(&self.path)?;
+        self.bytes = bytes;
+        self.thin_at = bytes + GROWN;
+        Ok(())
+    }
+}
+
+/// As much of a sample as its age needs.
+#[derive(Deserialize)]
+struct Moment {
+    measured: Measurement,
+}
+
+#[derive(Deserialize)]
+struct Measurement {
+    at: At,
 }
 
 /// Reads a recording: times at once, samples when asked for.
@@ -220,6 +282,40 @@ mod tests {
         let mut reader = SampleReader::open(&path).unwrap();
         assert_eq!((reader.len(), reader.skipped()), (2, 1));
         assert_eq!(reader.get(1).unwrap().at, At(3));
+    }
+
+    /// Four weeks at one sample a second, each as large as a real one of a few tables.
+    #[test]
+    fn a_watch_of_four_weeks_stays_small_and_keeps_its_newest_as_fine_as_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("samples.jsonl");
+        let mut writer = SampleWriter::open(&path).unwrap();
+        // Weeks go by in minutes, the last hour in seconds: what is thinned later is thinned the same.
+        let (weeks, hour) = (4 * 7 * 24 * 60 * MINUTE, 60 * MINUTE);
+        let coarse = (0..weeks - hour).step_by(15_000);
+        let mut largest = 0;
+        for at in coarse.chain((weeks - hour..=weeks).step_by(1_000)) {
+            assert_eq!(writer.offer(At(at), &big(at)), Offered::Kept);
+            largest = largest.max(writer.bytes);
+        }
+        assert!(largest < 64 << 20, "{largest} bytes at its largest");
+        writer.thin(At(weeks)).unwrap();
+        let mut reader = SampleReader::open(&path).unwrap();
+        assert_eq!(reader.skipped(), 0);
+        assert!(reader.len() < 12_000, "{} samples", reader.len());
+        let times: Vec<i64> = (0..reader.len()).map(|i| reader.at(i).unwrap().0).collect();
+        for (back, up_to, gap) in [(weeks, 3 * 24 * hour, 600_000), (3 * 24 * hour, 6 * hour, MINUTE)] {
+            let of_it: Vec<i64> = times.iter().copied().filter(|t| (weeks - back..weeks - up_to).contains(t)).collect();
+            assert!(of_it.windows(2).all(|w| (gap..2 * gap).contains(&(w[1] - w[0]))), "up to {up_to}");
+        }
+        assert!(times.ends_with(&[weeks - 2_000, weeks - 1_000, weeks]), "the newest are as fine as ever");
+        assert_eq!(reader.get(reader.len() - 1).unwrap().measured.at, At(weeks));
+        assert!(!path.with_extension("jsonl.new").exists());
+    }
+
+    fn big(at: i64) -> Measured {
+        let table = |i: i64| (format!("table-{i}"), TableGauge { loaded: 7, ..TableGauge::default() });
+        Measured { at: At(at), tables: (0..3).map(table).collect(), ..Measured::default() }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::frame::{Format, seal_fact, seal_header};
+use super::frame::{Beside, Format, seal_fact, seal_header};
 use super::reader::recover;
 use super::sample_events::{KINDS, facts, of_kind};
 use super::*;
@@ -46,7 +46,7 @@ fn bytes_of(facts: &[Fact]) -> Vec<u8> {
     let mut chain = String::new();
     let mut text = seal_header(&header(), &mut chain).unwrap();
     for fact in facts {
-        text += &seal_fact(fact, None, 0, &mut chain).unwrap();
+        text += &seal_fact(fact, Beside::default(), &mut chain).unwrap();
     }
     text.into_bytes()
 }
@@ -63,7 +63,7 @@ fn file_with(header: &Header, facts: &[Fact]) -> (tempfile::TempDir, RunFolder) 
     let mut chain = String::new();
     let mut text = seal_header(header, &mut chain).unwrap();
     for fact in facts {
-        text += &seal_fact(fact, None, 0, &mut chain).unwrap();
+        text += &seal_fact(fact, Beside::default(), &mut chain).unwrap();
     }
     std::fs::write(folder.journal(), text).unwrap();
     (dir, folder)
@@ -242,6 +242,66 @@ fn a_full_disk_is_an_error_and_not_a_panic() {
     let error = writer.append(&[note(2, 2)]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(writer.next_seq(), 2, "nothing was acknowledged");
+}
+
+#[test]
+fn a_full_disk_has_room_for_the_way_back() {
+    use std::os::unix::fs::MetadataExt;
+    let (_dir, folder) = folder();
+    let mut writer = JournalWriter::create(&folder, &header()).unwrap();
+    writer.append(&[opened()]).unwrap();
+    writer.make_room().unwrap();
+    let on_disk = std::fs::metadata(folder.journal()).unwrap();
+    assert!(on_disk.len() < 4096, "nothing is written that a reader would find");
+    assert!(on_disk.blocks() * 512 > 1 << 20, "this file system sets no space aside");
+    // What comes from now on fits into it, and no more is to be had.
+    let disk = writer.disk();
+    disk.full.store(true, std::sync::atomic::Ordering::Release);
+    assert_eq!(writer.make_room().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    for seq in 2..200 {
+        writer.append(&[note(seq, 1)]).unwrap();
+    }
+    drop(writer);
+    // Another process, and the space is still there.
+    let (_, record) = JournalWriter::reopen(&folder).unwrap();
+    assert_eq!(record.facts.len(), 199);
+    assert!(std::fs::metadata(folder.journal()).unwrap().blocks() * 512 > 1 << 20);
+}
+
+#[test]
+fn the_last_fact_is_placed_in_the_time_since_the_machine_started() {
+    let (_dir, folder) = folder();
+    let Some(boot) = crate::journal::boot_id() else { return };
+    let before = crate::journal::since_boot_ms();
+    let mut writer = JournalWriter::create(&folder, &header()).unwrap();
+    writer.append(&[opened()]).unwrap();
+    writer.append(&[note(2, 77)]).unwrap();
+    drop(writer);
+    let placed = |at: i64| {
+        let last = read_run(&folder).unwrap().last_time.expect("it is known");
+        assert_eq!((last.at, last.boot.as_str()), (At(at), boot.as_str()));
+        assert!((before..=crate::journal::since_boot_ms()).contains(&last.since_boot_ms), "{last:?}");
+    };
+    placed(77);
+    // Another process says anew where it counts from.
+    let (mut writer, _) = JournalWriter::reopen(&folder).unwrap();
+    writer.append(&[note(3, 99)]).unwrap();
+    placed(99);
+}
+
+#[test]
+fn a_process_that_did_not_say_where_it_counts_from_leaves_that_unknown() {
+    let mut chain = String::new();
+    let boot = super::boot::Boot { id: "b".to_owned(), ms: 1_000 };
+    let mut text = seal_header(&header(), &mut chain).unwrap();
+    let frames = [(opened(), 5, Some(&boot)), (note(2, 2), 9, None), (note(3, 3), 0, None)];
+    let mut known = Vec::new();
+    for (fact, mono, boot) in frames {
+        text += &seal_fact(&fact, Beside { mono, boot, ..Beside::default() }, &mut chain).unwrap();
+        let (found, _) = super::reader::recover(Path::new("x"), text.as_bytes()).unwrap();
+        known.push(found.last_time.map(|t| t.since_boot_ms));
+    }
+    assert_eq!(known, [Some(1_005), Some(1_009), None]);
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use super::boot::{Boot, since_boot_ms};
 use super::folder::sync_dir;
-use super::frame::{Header, seal_fact, seal_header};
+use super::frame::{Beside, Header, seal_fact, seal_header};
 use super::merge::{RunRecord, read_run};
 use super::reader::{Recovered, read};
 use super::{JournalError, RunFolder};
@@ -27,8 +27,18 @@ pub struct JournalWriter {
     whole: u64,
     /// A write failed: the file may be longer than `whole`.
     dirty: bool,
-    opened: Instant,
+    /// The file's blocks are set aside up to here.
+    reserved: u64,
+    /// Milliseconds since the machine started when this process opened the file.
+    opened: i64,
+    /// Written into the next frame: the first of this process.
+    boot: Option<Boot>,
+    #[cfg(test)]
+    disk: TestDisk,
 }
+
+/// What a rollback needs on disk, with much to spare: forward facts leave at least this much to it.
+const ROOM: u64 = 1 << 20;
 
 impl JournalWriter {
     /// Makes the main journal of a new run.
@@ -57,13 +67,18 @@ impl JournalWriter {
             });
         }
         let file = OpenOptions::new().append(true).open(&path).map_err(JournalError::io("open", &path))?;
-        file.set_len(main.whole).map_err(JournalError::io("truncate", &path))?;
+        // Cutting a file gives back what was set aside for it, so only a torn one is cut.
+        if file.metadata().map_err(JournalError::io("look at", &path))?.len() != main.whole {
+            file.set_len(main.whole).map_err(JournalError::io("truncate", &path))?;
+        }
         let mut writer = Self::continued(file, path, &mut main);
         let all = record.facts.len() as u64;
         writer.after = (all + 1 != writer.next).then_some(all);
         writer.next = all + 1;
         let end: &[u8] = if main.ends_open { b"\n" } else { b"" };
-        writer.put(end).map_err(JournalError::io("write", &writer.path))?;
+        if !end.is_empty() {
+            writer.put(end).map_err(JournalError::io("write", &writer.path))?;
+        }
         Ok((writer, record))
     }
 
@@ -95,7 +110,20 @@ impl JournalWriter {
         };
         let whole = { write }().map_err(JournalError::io("write", path))?;
         let path = path.to_owned();
-        Ok(Self { file, path, chain, next: after + 1, after: None, whole, dirty: false, opened: Instant::now() })
+        Ok(Self {
+            file,
+            path,
+            chain,
+            next: after + 1,
+            after: None,
+            whole,
+            dirty: false,
+            reserved: 0,
+            opened: since_boot_ms(),
+            boot: Boot::now(),
+            #[cfg(test)]
+            disk: TestDisk::default(),
+        })
     }
 
     fn continued(file: File, path: PathBuf, main: &mut Recovered) -> Self {
@@ -107,8 +135,37 @@ impl JournalWriter {
             after: None,
             whole: main.whole,
             dirty: false,
-            opened: Instant::now(),
+            reserved: 0,
+            opened: since_boot_ms(),
+            boot: Boot::now(),
+            #[cfg(test)]
+            disk: TestDisk::default(),
         }
+    }
+
+    /// Sets disk space aside for a rollback's facts behind the next one. Going forward asks for it before each fact, so
+    /// that a full disk stops the run while the way back can still be recorded. File systems that cannot set space
+    /// aside are not asked twice.
+    ///
+    /// # Errors
+    /// There is no such space, or the disk refused.
+    pub fn make_room(&mut self) -> io::Result<()> {
+        // What a test fills has no more to set aside.
+        #[cfg(test)]
+        self.disk.takes(u64::MAX, self.reserved)?;
+        if self.reserved >= self.whole + ROOM {
+            return Ok(());
+        }
+        let (from, length) = (self.whole, 2 * ROOM);
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, from, length) {
+            Ok(()) => self.reserved = from + length,
+            // Not every file system can.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
+                self.reserved = u64::MAX;
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
     }
 
     /// Appends facts and returns once they are on disk (`fdatasync`). All of them or none: after an error the file
@@ -119,14 +176,18 @@ impl JournalWriter {
     pub fn append(&mut self, facts: &[Fact]) -> io::Result<()> {
         let mut chain = self.chain.clone();
         let (mut next, mut after) = (self.next, self.after);
-        let mono = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mono = u64::try_from(since_boot_ms() - self.opened).unwrap_or(0);
+        let mut boot = self.boot.as_ref();
         let mut text = String::new();
         for fact in facts {
             if fact.seq != next {
                 let why = format!("{}: fact #{} offered, #{next} is next", self.path.display(), fact.seq);
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
-            text.push_str(&seal_fact(fact, after.take(), mono, &mut chain).map_err(io::Error::other)?);
+            text.push_str(
+                &seal_fact(fact, Beside { after: after.take(), mono, boot: boot.take() }, &mut chain)
+                    .map_err(io::Error::other)?,
+            );
             next += 1;
         }
         if text.is_empty() {
@@ -134,6 +195,7 @@ impl JournalWriter {
         }
         self.put(text.as_bytes())?;
         (self.chain, self.next, self.after) = (chain, next, after);
+        self.boot = None;
         Ok(())
     }
 
@@ -156,10 +218,19 @@ impl JournalWriter {
         Ok(())
     }
 
+    /// The disk under this journal, in a test's hands.
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> TestDisk {
+        self.disk.clone()
+    }
+
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.takes(self.whole + bytes.len() as u64, self.reserved)?;
         if self.dirty {
             // What a failed write left behind was never acknowledged.
             self.file.set_len(self.whole)?;
+            self.reserved = self.reserved.min(self.whole);
         }
         self.dirty = true;
         self.file.write_all(bytes)?;
@@ -167,5 +238,26 @@ impl JournalWriter {
         self.dirty = false;
         self.whole += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// A disk that a test fills or breaks under a journal.
+#[cfg(test)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestDisk {
+    /// What was set aside can be written, nothing else.
+    pub full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Nothing can be written.
+    pub broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(test)]
+impl TestDisk {
+    fn takes(&self, end: u64, reserved: u64) -> io::Result<()> {
+        let set = |flag: &std::sync::atomic::AtomicBool| flag.load(std::sync::atomic::Ordering::Acquire);
+        if set(&self.broken) {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        if set(&self.full) && end > reserved { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) }
     }
 }

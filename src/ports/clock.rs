@@ -4,9 +4,15 @@ use crate::domain::at::At;
 
 /// Wall and monotonic time of this machine.
 pub trait Clock: Send + Sync {
-    /// Wall clock now.
+    /// Wall clock now, as of this process's start and without any step it made since: only lengths that lie between two
+    /// of these are ever measured.
     fn wall(&self) -> At;
 
-    /// Milliseconds on a clock that never jumps; only differences mean anything.
+    /// Milliseconds on a clock that never jumps and goes on while the machine sleeps; only differences mean anything.
     fn mono_ms(&self) -> i64;
+
+    /// What the operating system calls the time, steps included: a witness, never a measure.
+    fn witness(&self) -> At {
+        self.wall()
+    }
 }

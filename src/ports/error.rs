@@ -48,6 +48,17 @@ pub struct PortError {
     pub came_back: String,
     /// What to do next.
     pub advice: String,
+    /// Who has the lease that was asked for, when somebody else has.
+    pub held_by: Option<Box<LeaseHolder>>,
+}
+
+/// Who has a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseHolder {
+    /// The run it is held for.
+    pub run: String,
+    /// The process that holds it: `host:process id`.
+    pub holder: String,
 }
 
 /// A port's result.
@@ -56,7 +67,21 @@ pub type PortResult<T> = Result<T, PortError>;
 impl PortError {
     /// An error without advice; [`PortError::advise`] adds it.
     pub fn new(kind: ErrorKind, tried: impl Into<String>, on: impl Into<String>, came_back: impl Into<String>) -> Self {
-        Self { kind, tried: tried.into(), on: on.into(), came_back: came_back.into(), advice: String::new() }
+        Self {
+            kind,
+            tried: tried.into(),
+            on: on.into(),
+            came_back: came_back.into(),
+            advice: String::new(),
+            held_by: None,
+        }
+    }
+
+    /// The same error with who has the lease.
+    #[must_use]
+    pub fn held_by(mut self, run: &str, holder: &str) -> Self {
+        self.held_by = Some(Box::new(LeaseHolder { run: run.to_owned(), holder: holder.to_owned() }));
+        self
     }
 
     /// The same error with what to do next.

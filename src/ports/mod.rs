@@ -17,7 +17,7 @@ mod target;
 
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
-pub use error::{ErrorKind, PortError, PortResult};
+pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use lanes::{Ahead, Hold, LaneStand, Standing, common};
 pub use metrics::Metrics;

@@ -18,13 +18,14 @@ pub struct LineReport {
     plan: Arc<Plan>,
     last_seq: u64,
     last_now: Option<At>,
+    in_trouble: bool,
 }
 
 impl LineReport {
     /// A report that has said nothing yet.
     #[must_use]
     pub const fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, last_seq: 0, last_now: None }
+        Self { plan, last_seq: 0, last_now: None, in_trouble: false }
     }
 
     /// Tells a fact, unless it was told before.
@@ -52,6 +53,21 @@ impl LineReport {
             }
         }
         Ok(())
+    }
+
+    /// Why the run cannot be recorded, what stands where and what to do: once for each time it begins.
+    pub fn trouble(&mut self, snapshot: &Snapshot) -> Option<String> {
+        let trouble = snapshot.journal.trouble.as_ref();
+        let begins = trouble.is_some() && !std::mem::replace(&mut self.in_trouble, trouble.is_some());
+        trouble.filter(|_| begins).map(|t| format!("{}. {}. {}.", t.why, t.stands, t.advice))
+    }
+
+    /// Tells an error that is no fact.
+    ///
+    /// # Errors
+    /// What the writer said.
+    pub fn error(&self, at: At, text: &str, out: &mut impl Write) -> io::Result<()> {
+        line(at, Level::Error, text, out)
     }
 
     /// Says where things stand, if it was not said in the last thirty seconds.

@@ -31,6 +31,11 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     rollback(&mut out, s, state);
     reverse(&mut out, state);
     let _ = writeln!(out, "JOURNAL     {} ({} facts)", journal.display(), state.last_seq);
+    if let Some(trouble) = &s.journal.trouble {
+        let _ = writeln!(out, "NOT WRITTEN {}", trouble.why);
+        let _ = writeln!(out, "            {}", trouble.stands);
+        let _ = writeln!(out, "            {}", trouble.advice);
+    }
     out
 }
 

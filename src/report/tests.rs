@@ -99,7 +99,7 @@ fn snapshot() -> Snapshot {
         ],
         rollback: Rollback { health: Health::Ok, text: "ARMED ~1s".to_owned(), ..Rollback::default() },
         downtime_budget_ms: 60_000,
-        journal: JournalRow { last_seq: 9, age_ms: Some(1), ok: true },
+        journal: JournalRow { last_seq: 9, age_ms: Some(1), ok: true, trouble: None },
         ..Snapshot::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Action, Cause, Event, Evidence, Level, OutcomeResult, Vote};
+use crate::snapshot::words::step_words;
 
 /// A fact in words, and how serious it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +135,9 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 keys.join(", ")
             );
             return words_at(Level::Error, &text);
+        }
+        Event::ClockStepped { by_ms, seen } => {
+            return words_at(Level::Warn, &format!("{}.", step_words(*by_ms, *seen)));
         }
         Event::RunFinished => "run finished.".to_owned(),
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
-use super::{lamps, log, rollback, rows, steps, words};
+use super::{lamps, log, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
-use crate::domain::run::{Fact, RunState, StepStatus};
+use crate::domain::run::{Fact, RunState, RunStatus, StepStatus};
 
 /// Everything a snapshot is built from.
 pub struct Context<'a> {
@@ -35,8 +35,13 @@ pub struct Context<'a> {
 #[must_use]
 pub fn build(cx: &Context<'_>) -> Snapshot {
     let (plan, state, measured) = (cx.plan, cx.state, cx.measured);
-    let steps = steps::step_rows(cx);
+    let mut steps = steps::step_rows(cx);
+    let trouble = unrecorded::trouble(cx);
     let current = steps.iter().position(|s| !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
+    let going = matches!(state.status, RunStatus::Prepared | RunStatus::Running | RunStatus::Paused);
+    if let (true, Some(trouble), Some(row)) = (going, &trouble, current.and_then(|i| steps.get_mut(i))) {
+        unrecorded::hold(trouble, row);
+    }
     let tables: Vec<TableRow> = rows::table_rows(cx);
     let signals: Vec<SignalRow> = plan.signals.iter().map(|s| rows::signal_row(cx, s)).collect();
     let switches: Vec<SwitchRow> = plan.switches.iter().map(|s| rows::switch_row(state, s)).collect();
@@ -77,9 +82,15 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         downtime_running_ms: downtime_running(cx),
         downtime_budget_ms: plan.downtime_budget_ms,
         log: log::log_rows(cx.facts),
-        journal: JournalRow { last_seq: state.last_seq, age_ms: measured.journal_age_ms, ok: measured.journal_ok },
+        journal: JournalRow {
+            last_seq: state.last_seq,
+            age_ms: measured.journal_age_ms,
+            ok: measured.journal_ok,
+            trouble,
+        },
         workers: measured.workers,
         waiting: cx.waiting.clone(),
+        clock_stepped_ms: state.clock.stepped.map(|s| s.by_ms),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Log rows from facts: each event in words, routine ones folded.
 
 use super::LogRow;
-use super::words::{brief_list, grouped, minutes, with_unit};
+use super::words::{brief_list, grouped, minutes, step_words, with_unit};
 use crate::domain::at::brief;
 use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
 
@@ -183,6 +183,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             "stray",
             format!("{table} on the old side written {count} times by somebody else: {}", brief_list(keys)),
         ),
+        Event::ClockStepped { by_ms, seen } => warn("clock", step_words(*by_ms, *seen)),
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

@@ -14,6 +14,7 @@ mod rows;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 mod what_if;
 pub mod words;
 
@@ -115,6 +116,9 @@ pub struct Snapshot {
     pub forecast_end: At,
     /// What the console waits for until when, if it only waits.
     pub waiting: Option<(String, At)>,
+    /// By how much the wall clock was stepped under the console, in milliseconds; planned times are not known since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_stepped_ms: Option<i64>,
 }
 
 /// What a step looks like in the runbook.
@@ -435,4 +439,18 @@ pub struct JournalRow {
     pub age_ms: Option<i64>,
     /// Whether it can be written.
     pub ok: bool,
+    /// While it cannot: why, what stands where, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<JournalTrouble>,
+}
+
+/// A run that cannot be recorded any more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JournalTrouble {
+    /// What the disk said, and what that stops.
+    pub why: String,
+    /// Where customers and switches stand.
+    pub stands: String,
+    /// What to do.
+    pub advice: String,
 }

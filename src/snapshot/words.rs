@@ -1,6 +1,8 @@
 //! How numbers and lengths of time are written for people. One place, so that every screen and report agrees.
 
+use crate::domain::at::brief;
 use crate::domain::gauge::CountKind;
+use crate::domain::run::Seen;
 
 /// `940`, `18.8k`, `27.7M`, `1.2G`: at most five characters.
 #[must_use]
@@ -27,6 +29,31 @@ fn scaled(n: f64) -> String {
         }
     }
     format!("{:.1}T", n / 1e12)
+}
+
+/// What a step of the wall clock means, in words.
+#[must_use]
+pub fn step_words(by_ms: i64, seen: Seen) -> String {
+    let step = stepped(by_ms);
+    match seen {
+        Seen::Live => format!(
+            "the wall clock was stepped {step}: lengths are measured without it; whether a planned time has come is not \
+             known, so such steps wait for a key"
+        ),
+        Seen::AtStart => {
+            format!("the wall clock was stepped {step} since the last fact: what was being measured goes on without it")
+        }
+        Seen::AfterReboot => format!(
+            "the wall clock stands {step} since before the machine was started anew: how long that took is not known"
+        ),
+    }
+}
+
+/// `forward by 1h00m`, `back by 5.0s`.
+#[must_use]
+pub fn stepped(by_ms: i64) -> String {
+    let way = if by_ms < 0 { "back" } else { "forward" };
+    format!("{way} by {}", brief(by_ms.saturating_abs()))
 }
 
 /// `44,012,334`.

@@ -39,7 +39,8 @@ pub(super) fn mode_words(mode: Mode) -> Option<String> {
 
 /// `T-01:06:44`, `T+00:15:02`.
 pub(super) fn t_clock(snapshot: &Snapshot) -> String {
-    if snapshot.t0.0 == 0 {
+    // Of a clock that was stepped nobody knows how far it is from the planned time.
+    if snapshot.t0.0 == 0 || snapshot.clock_stepped_ms.is_some() {
         return "T ?".to_owned();
     }
     let ms = snapshot.now.since(snapshot.t0);
@@ -62,6 +63,9 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     }
     if !snapshot.journal.ok && snapshot.version > 0 && !matches!(snapshot.mode, Mode::Replay { .. }) {
         marks.push(("JOURNAL FAIL".to_owned(), Tone::Bad));
+    }
+    if let Some(ms) = snapshot.clock_stepped_ms {
+        marks.push((format!("CLOCK STEPPED {}", words::stepped(ms)), Tone::Bad));
     }
     if snapshot.downtime.accepted.is_none()
         && let Some(ms) = snapshot.downtime_running_ms

@@ -61,6 +61,25 @@ fn a_killed_console_does_not_keep_anybody_from_going_back() {
     console.expect_killed();
     rolls_back(&stage);
     stage.expect_nothing_lost(Side::Old);
+    let log = std::fs::read_to_string(stage.folder().unwrap().log()).unwrap();
+    assert!(log.contains("every switch is back and read back"), "what it said is logged in the run's folder: {log}");
+}
+
+#[test]
+fn a_log_filter_is_obeyed_and_one_that_is_none_is_refused() {
+    let stage = Stage::new(&Options::default());
+    let mut refused = stage.start(&["run", "--log", "cutover=loud", "--headless", "-c", "config.toml"], None);
+    refused.expect_code(2);
+    assert!(refused.err().contains("cutover=loud"), "{}", refused.words());
+    assert!(stage.folder().is_none(), "nothing was begun");
+    let until = |log: &str| {
+        let args = ["run", "--log", log, "--headless", "--yes", "--until", "capture", "-c", "config.toml"];
+        stage.start(&args, None).expect_code(75);
+        std::fs::read_to_string(stage.folder().unwrap().log()).unwrap().len()
+    };
+    let silent = until("off");
+    assert_eq!(silent, 0);
+    assert!(until("trace") > 10_000);
 }
 
 #[test]

@@ -51,17 +51,20 @@ pub(super) async fn take(
         return lease(&row).map_err(error);
     }
     let statement = client.prepare_cached(LOOK).await.map_err(error)?;
-    let came_back = match client.query_opt(&statement, &[]).await.map_err(error)? {
+    let conflict = |came_back: String| {
+        PortError::new(ErrorKind::Conflict, tried, ON, came_back)
+            .advise("attach to that run, or wait until its lease is over")
+    };
+    Err(match client.query_opt(&statement, &[]).await.map_err(error)? {
         Some(row) => {
             let other = lease(&row).map_err(error)?;
             let left: i64 = row.try_get(4).map_err(error)?;
             let left = crate::domain::at::brief(left.max(0));
-            format!("{} holds it for run {}, for another {left}", other.holder, other.run)
+            conflict(format!("{} holds it for run {}, for another {left}", other.holder, other.run))
+                .held_by(&other.run, &other.holder)
         }
-        None => "it changed hands just now".to_owned(),
-    };
-    Err(PortError::new(ErrorKind::Conflict, tried, ON, came_back)
-        .advise("attach to that run, or wait until its lease is over"))
+        None => conflict("it changed hands just now".to_owned()),
+    })
 }
 
 /// Gives it back. The epoch stays, so that the next holder's is higher.

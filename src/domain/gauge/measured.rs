@@ -261,6 +261,9 @@ pub struct Measured {
     pub journal_age_ms: Option<i64>,
     /// Whether the journal can be written.
     pub journal_ok: bool,
+    /// Why it cannot, as the disk said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_error: Option<String>,
     /// Position of the last fact known to be on disk: a sample is a second witness of how long the journal was.
     #[serde(default)]
     pub journal_seq: Option<u64>,

@@ -1,8 +1,8 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
 use super::approval::{Approval, Ballot};
-use super::event::{Action, Event, Fact, OutcomeResult};
-use super::state::{GateState, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState};
+use super::event::{Action, Event, Fact, OutcomeResult, Seen};
+use super::state::{GateState, RollbackState, RunState, RunStatus, Standing, Step, StepState, StepStatus, SwitchState};
 use crate::domain::at::At;
 
 /// A fact that cannot follow the state it met.
@@ -66,6 +66,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::CarriedBack { .. }
         | Event::ReverseConflicts { .. }
         | Event::StrayWrites { .. }
+        | Event::ClockStepped { .. }
         | Event::GateBroken { .. }
         | Event::GateHeld { .. }
         | Event::GateMet { .. } => Ok(()),
@@ -170,7 +171,10 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 ..RunState::default()
             };
         }
+        Event::ClockStepped { by_ms, seen } => fold_clock(state, *by_ms, *seen, at),
         Event::RunResumed { operator, host } => {
+            // This process's clock stands where the wall clock stands now.
+            state.clock.stepped = None;
             state.operator.clone_from(operator);
             state.host.clone_from(host);
             state.resumes += 1;
@@ -240,7 +244,8 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             let refused = state.downtime.refused;
             if state.downtime.accepted.is_none() {
                 state.downtime.accepted = Some(*seen);
-                state.downtime.ms = downtime_ms.or(refused.map(|r| seen.since(r)));
+                let between = refused.map(|r| seen.since(r)).filter(|_| !state.clock.gap);
+                state.downtime.ms = downtime_ms.or(between);
             }
         }
         Event::CarriedBack { table, carried, merged, conflicts, left, keys } => {
@@ -287,6 +292,27 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 r.stuck.clone_from(what);
             }
         }
+    }
+}
+
+/// What is being measured goes on as if the wall clock had not moved.
+fn fold_clock(state: &mut RunState, by_ms: i64, seen: Seen, at: At) {
+    match seen {
+        // The run's clock did not follow. Only what is planned on the wall clock is not known any more.
+        Seen::Live => {
+            let before = state.clock.stepped.map_or(0, |s| s.by_ms);
+            state.clock.stepped = Some(Step { at, by_ms: before + by_ms });
+        }
+        // The run's clock starts anew behind the step: moments before it are moved to where they would stand now.
+        Seen::AtStart => {
+            if state.downtime.accepted.is_none() {
+                state.downtime.refused = state.downtime.refused.map(|at| at.plus(by_ms));
+            }
+            for gate in state.gates.values_mut() {
+                gate.left = gate.left.map(|at| at.plus(by_ms));
+            }
+        }
+        Seen::AfterReboot => state.clock.gap |= state.downtime.refused.is_some() && state.downtime.accepted.is_none(),
     }
 }
 
@@ -486,6 +512,7 @@ impl Event {
             Self::CarriedBack { .. } => "carried_back",
             Self::ReverseConflicts { .. } => "reverse_conflicts",
             Self::StrayWrites { .. } => "stray_writes",
+            Self::ClockStepped { .. } => "clock_stepped",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

@@ -7,6 +7,7 @@ use super::approval::{confirmed, lacks_second, second_person_words};
 use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
 use super::input::{Command, Input, Refusal};
 use super::state::{RunState, RunStatus, StepStatus};
+use super::unrecorded::goes_back_by_itself;
 use crate::domain::at::At;
 use crate::domain::plan::{Confirm, Plan, Start, Step, StepKind};
 
@@ -131,6 +132,10 @@ impl Draft<'_> {
             let confirmed = s.confirmed.is_some() || s.status == StepStatus::Unknown;
             let held = s.status == StepStatus::Held;
             let planned = self.state.t0.plus(step.at_ms);
+            if step.start == Start::AtPlanned && !confirmed && self.state.clock.stepped.is_some() {
+                self.hold_for_the_clock(step.id.clone(), held);
+                return;
+            }
             if step.start == Start::AtPlanned && !confirmed && self.now < planned {
                 self.out.waiting = Some((format!("planned start of {}", step.title), planned));
                 return;
@@ -148,6 +153,14 @@ impl Draft<'_> {
             if !self.has_second(&step) || !self.start(step) {
                 return;
             }
+        }
+    }
+
+    /// Whether a planned time has come is not known once the wall clock was stepped: somebody has to say it.
+    fn hold_for_the_clock(&mut self, step: String, held: bool) {
+        if !held {
+            let reason = "the wall clock was stepped: whether its planned time has come is not known, start it by hand";
+            self.emit(Event::StepHeld { step, reason: reason.to_owned() });
         }
     }
 
@@ -212,18 +225,10 @@ impl Draft<'_> {
         }
     }
 
-    /// A failure while customers cannot write goes back by itself, unless the decision was made and
-    /// somebody is there to choose between finishing and rolling back.
     fn failed(&mut self, step: &str, error: StepError) {
         self.emit(Event::StepFailed { step: step.to_owned(), error });
-        if !matches!(self.state.status, RunStatus::Running | RunStatus::Paused) || !self.state.frozen(self.plan) {
-            return;
-        }
-        let step = step.to_owned();
-        if self.state.decided.is_none() {
-            self.roll_back(Actor::Auto, Cause::Cancel { step });
-        } else if self.policy.unattended {
-            self.roll_back(Actor::Auto, Cause::Automatic { step });
+        if let Some(cause) = goes_back_by_itself(self.plan, &self.state, self.policy, step) {
+            self.roll_back(Actor::Auto, cause);
         }
     }
 

@@ -241,6 +241,13 @@ pub enum Event {
         /// Interruption measured on the monotonic clock of one process; absent after a restart in between.
         downtime_ms: Option<i64>,
     },
+    /// The machine's wall clock jumped against the clock that counts since the machine started.
+    ClockStepped {
+        /// By how much, in milliseconds: forward, or (negative) back.
+        by_ms: i64,
+        /// Who saw it.
+        seen: Seen,
+    },
     /// Rollback was ordered.
     RollbackOrdered {
         /// Who.
@@ -438,6 +445,18 @@ pub enum ErrorClass {
     Cancelled,
     /// A bug: a panic, an illegal transition.
     Bug,
+}
+
+/// When a step of the wall clock was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// By the process that drives the run, whose own time does not follow it.
+    Live,
+    /// By a process that took the run up: it was stepped since the last fact, and the run's clock with it.
+    AtStart,
+    /// By a process that took the run up after the machine was started anew: how long that took is not known.
+    AfterReboot,
 }
 
 /// Why a rollback was ordered.

@@ -11,6 +11,7 @@ mod gate;
 mod input;
 mod rollback;
 mod state;
+mod unrecorded;
 
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
@@ -19,15 +20,16 @@ pub use approval::{
 };
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, VerifySummary,
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, Seen, StepError, VerifySummary,
 };
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
 pub use state::{
-    Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus,
-    SwitchState, TableState,
+    ClockState, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
+    Step as ClockStep, StepState, StepStatus, SwitchState, TableState,
 };
+pub use unrecorded::{Unrecorded, between, unrecorded};
 
 #[cfg(test)]
 mod tests;

@@ -130,6 +130,31 @@ pub struct Downtime {
     pub ms: Option<i64>,
 }
 
+/// What is known against the wall clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockState {
+    /// It was stepped under the process that drives: whether a planned time has come is not known until the run is
+    /// taken up again.
+    pub stepped: Option<Step>,
+    /// How long writes were refused is not known: the machine was started anew meanwhile, with a clock that was wrong.
+    pub gap: bool,
+}
+
+/// A step of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When it was seen, on the run's clock.
+    pub at: At,
+    /// By how much altogether, in milliseconds: forward, or (negative) back.
+    pub by_ms: i64,
+}
+
+impl ClockState {
+    const fn is_well(&self) -> bool {
+        self.stepped.is_none() && !self.gap
+    }
+}
+
 /// What the journal knows of one table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TableState {
@@ -276,6 +301,9 @@ pub struct RunState {
     pub last_seq: u64,
     /// Times a process took the run up again.
     pub resumes: u32,
+    /// What is known against the wall clock.
+    #[serde(default, skip_serializing_if = "ClockState::is_well")]
+    pub clock: ClockState,
 }
 
 impl RunState {

@@ -122,7 +122,7 @@ impl RunRecord {
     fn nothing(files: &[AuditedFile]) -> Self {
         let header = files.iter().find_map(|f| f.header.clone());
         let header = header.unwrap_or_else(|| Header::new("?", "?", "?", "?", crate::domain::at::At::default()));
-        Self { header, facts: Vec::new(), torn: Vec::new(), sides: Vec::new() }
+        Self { header, facts: Vec::new(), last_time: None, torn: Vec::new(), sides: Vec::new() }
     }
 }
 

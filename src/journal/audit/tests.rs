@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::super::frame::{Format, seal_fact, seal_header};
+use super::super::frame::{Beside, Format, seal_fact, seal_header};
 use super::super::sample_events::facts;
 use super::super::*;
 use super::{Finding, audit, inspect};
@@ -36,7 +36,7 @@ fn bytes_of(facts: &[Fact]) -> Vec<u8> {
     let mut chain = String::new();
     let mut text = seal_header(&header(), &mut chain).unwrap();
     for fact in facts {
-        text += &seal_fact(fact, None, 0, &mut chain).unwrap();
+        text += &seal_fact(fact, Beside::default(), &mut chain).unwrap();
     }
     text.into_bytes()
 }
@@ -138,7 +138,7 @@ fn a_fact_that_was_sealed_again_is_found_by_the_chain() {
     let mut lines = lines_of(&good);
     let lie = Fact { event: Event::Decided { by: Actor::Auto }, ..note(2) };
     let mut wrong_chain = "0".repeat(32);
-    lines[2] = seal_fact(&lie, None, 0, &mut wrong_chain).unwrap().into_bytes();
+    lines[2] = seal_fact(&lie, Beside::default(), &mut wrong_chain).unwrap().into_bytes();
     let found = found(&lines.concat());
     assert!(found[0].what.contains("checksum made again"), "{found:?}");
     assert_eq!((found[0].fact, found[0].line), (Some(2), Some(3)));
@@ -232,7 +232,7 @@ fn other_versions_are_read_or_refused_by_name() {
         let header = Header { format: Format { major, minor }, tool: "9.9".to_owned(), ..header() };
         let mut chain = String::new();
         let mut text = seal_header(&header, &mut chain).unwrap();
-        text += &seal_fact(&opened(), None, 0, &mut chain).unwrap();
+        text += &seal_fact(&opened(), Beside::default(), &mut chain).unwrap();
         std::fs::write(folder.journal(), text).unwrap();
         (dir, audit(&folder))
     };

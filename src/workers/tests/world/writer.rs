@@ -210,7 +210,8 @@ impl Target for NewStore {
                     "take the lease",
                     run,
                     format!("{} drives", taken.holder),
-                ));
+                )
+                .held_by(&taken.run, &taken.holder));
             }
             let epoch = state.lease.as_ref().map_or(1, |l| l.epoch + i64::from(l.holder != holder));
             let lease = Lease { run: run.to_owned(), holder: holder.to_owned(), epoch, until: now.plus(ttl_ms) };

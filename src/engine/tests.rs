@@ -1,0 +1,200 @@
+//! The engine over a world in memory, with a real journal on a disk in the test's hands.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::dispatch::{Engine, Opening, Setup};
+use super::outcome::Ending;
+use super::undo::{UndoPorts, UndoSeat};
+use super::{Closed, RunClock};
+use crate::domain::at::At;
+use crate::domain::run::{Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
+use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
+use crate::snapshot::Mode;
+use crate::workers::tests::faults::{Fault, Hold, Op};
+use crate::workers::tests::world::{World, until};
+
+/// A run under way.
+struct Running {
+    world: World,
+    engine: Engine,
+    disk: TestDisk,
+    folder: RunFolder,
+    _dir: tempfile::TempDir,
+}
+
+async fn running(world: World, policy: Policy) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path(), "trial", At(0)).unwrap();
+    let journal =
+        JournalWriter::create(&folder, &Header::new("trial", &world.plan.hash(), "alice", "bastion", At(0))).unwrap();
+    let disk = journal.disk();
+    let ports = world.ports();
+    let (switches, probes, back) = (Arc::clone(&ports.switches), Arc::clone(&ports.probes), world.reverse());
+    let undo_seat: UndoSeat = Box::new(move || {
+        Box::pin(async move {
+            let reverse = Box::new(move || {
+                let back = back.clone();
+                Box::pin(async move { Ok(back) }) as _
+            });
+            UndoPorts { switches, probes, reverse }
+        })
+    });
+    let clock = Arc::new(RunClock::new(&*world.clock, None, 1.0, None));
+    let opened = Event::RunOpened {
+        run: "trial".into(),
+        plan: world.plan.name.clone(),
+        plan_hash: world.plan.hash(),
+        environment: "test".into(),
+        operator: "alice".into(),
+        host: "bastion".into(),
+        version: "0".into(),
+        t0: At(0),
+        steps: world.plan.steps.iter().map(|s| s.id.clone()).collect(),
+    };
+    let setup = Setup {
+        plan: Arc::clone(&world.plan),
+        policy,
+        ports,
+        undo_seat,
+        clock,
+        journal,
+        samples: None,
+        mode: Mode::Live,
+        stepped: None,
+        operator: "alice".into(),
+        host: "bastion".into(),
+        step_started: None,
+    };
+    let engine = Engine::open(setup, Opening::New(Box::new(opened)), "trial", folder.path()).await.unwrap();
+    Running { world, engine, disk, folder, _dir: dir }
+}
+
+impl Running {
+    fn facts(&self) -> Vec<Fact> {
+        read_run(&self.folder).unwrap().facts
+    }
+
+    /// Waits until the run has ended in this way.
+    async fn ends(&self, wanted: Ending) {
+        let mut ending = self.engine.ending();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), ending.wait_for(Option::is_some)).await;
+        assert_eq!(*ended.expect("it ends").unwrap(), Some(wanted));
+    }
+
+    /// Waits until the run has come to this end, whatever it stood at before.
+    async fn comes_to(&self, wanted: Ending) {
+        let mut ending = self.engine.ending();
+        let came = ending.wait_for(|e| *e == Some(wanted));
+        tokio::time::timeout(std::time::Duration::from_secs(60), came).await.expect("it comes to it").unwrap();
+    }
+
+    fn stand(&self) -> (String, String, String) {
+        let now = |place| self.world.places.now(place);
+        (now("/mode"), now("/reads"), now("/writes"))
+    }
+}
+
+/// A run whose second switch is on the wire when the disk fills: one switch is on record, one is not.
+async fn full_between_two_switches(policy: Policy, broken: bool) -> Running {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let hold = Hold::default();
+    world.faults.put(Op::SwitchSet, "writes", 0, 1, Fault::Hold(hold.clone()));
+    let run = running(world, policy).await;
+    hold.caught().await;
+    let reads_recorded = |f: &Fact| matches!(&f.event, Event::Outcome { id, result: OutcomeResult::Done { .. } } if id == "switch/reads/1");
+    until("the first switch to be on record", || run.facts().iter().any(reads_recorded)).await;
+    if broken { &run.disk.broken } else { &run.disk.full }.store(true, SeqCst);
+    hold.let_go();
+    run
+}
+
+fn old() -> (String, String, String) {
+    ("open".into(), "old".into(), "old".into())
+}
+
+#[tokio::test]
+async fn a_full_disk_between_two_switches_goes_back_where_nobody_is_there_to_choose() {
+    let run = full_between_two_switches(Policy { unattended: true, ..Policy::default() }, false).await;
+    run.ends(Ending::RolledBack).await;
+    assert_eq!(run.stand(), old());
+    let why = run.engine.handle().snapshot().log.iter().any(|l| l.text.contains("No space left on device"));
+    assert!(why, "the lines say why");
+    let facts = run.facts();
+    assert_eq!(fold(&facts).unwrap().status, RunStatus::RolledBack, "what was set aside for it holds its record");
+    let Closed { state, unsaved } = run.engine.close().await;
+    assert_eq!((state.status, unsaved), (RunStatus::RolledBack, 0));
+}
+
+#[tokio::test]
+async fn a_broken_disk_between_two_switches_goes_back_and_says_that_this_is_on_no_record() {
+    let run = full_between_two_switches(Policy { unattended: true, ..Policy::default() }, true).await;
+    run.ends(Ending::Journal).await;
+    assert_eq!(run.stand(), old());
+    let trouble = run.engine.handle().snapshot().journal.trouble.clone().expect("it is said");
+    assert!(trouble.advice.contains("do not start the run again"), "{trouble:?}");
+    let Closed { state, unsaved } = run.engine.close().await;
+    assert_eq!(state.status, RunStatus::RolledBack);
+    assert!(unsaved > 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_between_two_switches_leaves_the_choice_to_whoever_is_there() {
+    let run = full_between_two_switches(Policy::default(), false).await;
+    let handle = run.engine.handle();
+    until("it is said", || handle.snapshot().journal.trouble.is_some()).await;
+    let snapshot = handle.snapshot();
+    let row = &snapshot.steps[snapshot.current.unwrap()];
+    assert_eq!((row.id.as_str(), &row.need), ("switch", &Some(Need::Decision)));
+    let said = format!("{row:?}");
+    for words in
+        ["No space left on device", "customers cannot write", "reads stands on the new side", "writes was being"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(*run.engine.ending().borrow(), None, "leaving it half-way would be worse");
+    // One key away.
+    handle.roll_back();
+    run.ends(Ending::RolledBack).await;
+    assert_eq!(run.stand(), old());
+    assert_eq!(fold(&run.facts()).unwrap().status, RunStatus::RolledBack);
+    run.engine.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_has_space_again_lets_the_run_go_on() {
+    let run = full_between_two_switches(Policy::default(), false).await;
+    let handle = run.engine.handle();
+    until("it is said", || handle.snapshot().journal.trouble.is_some()).await;
+    run.disk.full.store(false, SeqCst);
+    until("the end of the step to be on record", || {
+        run.world.clock.advance(1_000);
+        handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Failed)
+    })
+    .await;
+    assert_eq!(handle.snapshot().journal.trouble, None);
+    let answer = handle.command(Command::Retry { step: "switch".into() }).unwrap();
+    answer.await.unwrap().unwrap();
+    run.comes_to(Ending::Finished).await;
+    assert_eq!(run.stand(), ("open".into(), "new".into(), "new".into()));
+    assert_eq!(run.world.places.writes("/reads"), 1, "nothing is done twice");
+    run.engine.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_while_both_sides_stand_as_they_did_ends_the_process_and_says_why() {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let hold = Hold::default();
+    world.faults.put(Op::Page, "books", 0, 1, Fault::Hold(hold.clone()));
+    let run = running(world, Policy { unattended: true, ..Policy::default() }).await;
+    hold.caught().await;
+    run.disk.full.store(true, SeqCst);
+    hold.let_go();
+    run.ends(Ending::Journal).await;
+    let trouble = run.engine.handle().snapshot().journal.trouble.clone().expect("it is said");
+    assert!(trouble.why.contains("No space left on device"), "{trouble:?}");
+    assert_eq!(run.stand(), old());
+    run.engine.close().await;
+}

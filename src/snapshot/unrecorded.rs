@@ -1,0 +1,51 @@
+//! What is said while the journal cannot be written.
+
+use super::build::Context;
+use super::{JournalTrouble, StepRow};
+use crate::domain::run::{Need, RunStatus, Standing, between};
+
+/// Why, what stands where, and what to do; absent while all is well.
+pub(super) fn trouble(cx: &Context<'_>) -> Option<JournalTrouble> {
+    let error = cx.measured.journal_error.as_ref().filter(|_| !cx.measured.journal_ok)?;
+    let back = matches!(cx.state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
+    let why = if back {
+        format!("the journal cannot be written ({error}): the way back goes on without it")
+    } else {
+        format!("the journal cannot be written ({error}): nothing goes forward")
+    };
+    let run = &cx.state.run;
+    let advice = if back {
+        format!("free space; while the rollback is not on disk, do not start the run again: `cutover rollback {run}`")
+    } else if between(cx.plan, cx.state) {
+        format!("free space and the run goes on by itself, or go back: RR, or `cutover rollback {run}`")
+    } else {
+        "free space: it is tried again every second".to_owned()
+    };
+    Some(JournalTrouble { why, stands: stands(cx), advice })
+}
+
+/// `writes are frozen; reads stands on the new side; secret stands on the old side; writes is not known`.
+fn stands(cx: &Context<'_>) -> String {
+    let mut said = Vec::new();
+    if cx.state.frozen(cx.plan) {
+        said.push("customers cannot write".to_owned());
+    }
+    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
+    for switch in cx.plan.switches.iter().filter(|s| Some(s.id.as_str()) != freeze) {
+        let words = match cx.state.switches.get(&switch.id).map_or(Standing::Old, |s| s.standing) {
+            Standing::Old | Standing::Restored => "stands on the old side",
+            Standing::New => "stands on the new side",
+            Standing::Unknown => "was being moved, where it stands is not known",
+        };
+        said.push(format!("{} {words}", switch.id));
+    }
+    said.join("; ")
+}
+
+/// The current step waits for a person, whatever it was doing: its end cannot be recorded.
+pub(super) fn hold(trouble: &JournalTrouble, row: &mut StepRow) {
+    row.need = Some(Need::Decision);
+    row.reason = Some(format!("{}; {}", trouble.why, trouble.stands));
+    row.advice = Some(trouble.advice.clone());
+    row.eta = None;
+}
