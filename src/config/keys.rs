@@ -143,6 +143,11 @@ pub(super) static LOAD: &[Key] = &[
         Bool,
         "Build secondary indexes of empty tables after their rows are in. Default: only for tables made from `ddl`.",
     ),
+    may(
+        "sequences_by_hand",
+        Texts,
+        "Sequences, with their schema, that you advance yourself before the switch: `public.orders_number_seq`.",
+    ),
 ];
 
 pub(super) static FOLLOW: &[Key] = &[
@@ -195,6 +200,11 @@ pub(super) static TABLES: &[Key] = &[
     may("marker_prefix", Text, "Key of marker items: this text and a nonce. Default: `cutover-marker-`."),
     may("ddl", Text, "File that creates the target table, relative to this file."),
     may("ddl_sql", Text, "Statements that create the target table."),
+    may(
+        "triggers",
+        Texts,
+        "Triggers of the target table and its child tables that may fire on loaded and followed rows; any other is refused.",
+    ),
     must("columns", Map(&Table(COLUMN)), "Target columns in insert order."),
     may("children", List(CHILDREN), "Lists that become rows of their own."),
     may("foreign_keys", List(FOREIGN_KEYS), "References to other target tables; parents load first."),

@@ -215,6 +215,7 @@ fn action() -> impl Strategy<Value = Action> {
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
+        Just(Action::AdvanceSequences),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),
     ]
 }

@@ -11,6 +11,7 @@ mod lanes;
 mod metrics;
 mod probe;
 mod reverse;
+mod sequence;
 mod source;
 mod switch;
 mod target;
@@ -25,6 +26,7 @@ pub use probe::{ProbeResult, Probes, Verdict};
 pub use reverse::{
     Capture, Captured, Image, ItemOutcome, Items, Outbox, ReversePorts, Taken, Tally, Unfinished, Waiting,
 };
+pub use sequence::{Sequence, SequenceLook};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{

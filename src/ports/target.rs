@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::changes::Position;
 use super::error::PortResult;
 use super::lanes::{Hold, Standing};
+use super::sequence::{Sequence, SequenceLook};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -214,6 +215,18 @@ pub trait Target: Send + Sync {
     /// After every partition is loaded: indexes that were set aside are built again, then statistics are taken.
     /// Can be called again after it was interrupted anywhere.
     async fn finish_load(&self, table: &Table) -> PortResult<()>;
+
+    /// Sequences that give columns of these tables and of their child tables their values. Reads the catalogue only.
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+
+    /// Moves each of these sequences past every value its columns hold, with a margin and never back, and reads it back;
+    /// those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceLook,
+        by_hand: &[String],
+    ) -> PortResult<Vec<Sequence>>;
 
     /// Stores where following starts. Keeps positions that are there already. In one transaction.
     async fn start_positions(

@@ -214,6 +214,8 @@ mod tests {
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },
             Action::WriteMarker { table: table(), nonce: "n".to_owned() },
         ];
+        let sequences = Event::Intent { id: "i".to_owned(), step: None, action: Action::AdvanceSequences };
+        assert_eq!(machine_words(&sequences), "moving the target's sequences past the rows.");
         for action in actions {
             let said = machine_words(&Event::Intent { id: "i".to_owned(), step: None, action });
             assert!(said.contains("books") && said.contains(' ') && !said.contains("intent"), "{said}");

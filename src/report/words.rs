@@ -153,6 +153,7 @@ pub(super) fn action_words(action: &Action) -> String {
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
         Action::EnableStream { table } => format!("turning the stream of {table} on."),
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
+        Action::AdvanceSequences => "moving the target's sequences past the rows.".to_owned(),
         Action::WriteMarker { table, .. } => format!("writing a marker to {table} at the source."),
     }
 }

@@ -139,6 +139,7 @@ fn table(id: &str) -> Table {
         ttl: None,
         marker_prefix: "~".into(),
         ddl: None,
+        triggers: vec![],
     }
 }
 
@@ -266,7 +267,13 @@ pub(crate) fn plan() -> Plan {
             step("burn-in", "burn-in", 3, 900, K::Gate { gate: "burn-in".into() }, none(), ""),
             step("verify-2", "verify pass 2", 20, 840, K::Verify, none(), ""),
         ],
-        load: Load { segments: Some(8), workers: 6, read_budget_rcu: None, defer_indexes: None },
+        load: Load {
+            segments: Some(8),
+            workers: 6,
+            read_budget_rcu: None,
+            defer_indexes: None,
+            sequences_by_hand: vec![],
+        },
         follow: Follow { lanes: 1, poll_ms: 200, batch: 100, marker_every_ms: 5_000 },
         verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),

@@ -61,6 +61,7 @@ fn action_words(action: &Action) -> String {
         Action::CreateTable { table } => format!("create table {table}"),
         Action::EnableStream { table } => format!("turn on the stream of {table}"),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
+        Action::AdvanceSequences => "move the target's sequences past the rows".to_owned(),
         Action::WriteMarker { table, .. } => format!("write a marker to {table}"),
     }
 }

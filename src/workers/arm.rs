@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use super::crew::Crew;
+use super::sequences;
 use super::trouble::{evidence, not_recorded, step_error, world};
+use crate::domain::plan::Step;
 use crate::domain::run::{Event, Evidence, StepError};
+use crate::ports::SequenceLook;
 
 /// Captures every switch, checks what must stand there, and makes sure that every new value can be had.
-pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
+pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
     let reads = crew.plan.switches.iter().map(|switch| async move {
         let reading = crew.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
@@ -41,6 +44,8 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
         crew.facts.state(captured).await.map_err(|e| not_recorded(&e))?;
         found.push(evidence(format!("captured {}", switch.id), shown, crew.wall(), switch.place()));
     }
+    // First the cheapest to mend: nothing is captured yet.
+    found.extend(sequences::advance(crew, step, attempt, SequenceLook::Whole).await?);
     found.extend(super::reverse::arm(crew).await?);
     super::watch::read_way_back(crew).await;
     Ok(found)

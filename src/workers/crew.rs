@@ -265,7 +265,7 @@ impl Crew {
                 StepKind::Load => load::perform(self, &cancel).await,
                 StepKind::CatchUp { max_lag_ms } => catch_up::catch_up(self, *max_lag_ms).await,
                 StepKind::Verify => verify::perform(self).await,
-                StepKind::Arm => arm::perform(self).await,
+                StepKind::Arm => arm::perform(self, step, attempt).await,
                 StepKind::Freeze => freeze::freeze(self, step, attempt, state).await,
                 StepKind::Drain => drain::perform(self, step, attempt).await,
                 StepKind::Switch { switches } => switch::perform(self, step, attempt, switches).await,

@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::crew::Crew;
 use super::pace::pause;
 use super::parked;
+use super::sequences;
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::PortResult;
+use crate::ports::{PortResult, SequenceLook};
 
 /// How long a drain may take before customers are let back in on the old side.
 const PATIENCE_MS: i64 = 60_000;
@@ -26,7 +27,10 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
     crew.ensure_following();
     let proofs = crew.plan.tables.iter().map(|table| one(crew, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
-    Ok(found.into_iter().flatten().collect())
+    let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
+    // Every id of the old side has arrived; from the switch on the target gives out its own.
+    found.extend(sequences::advance(crew, step, attempt, SequenceLook::Indexed).await?);
+    Ok(found)
 }
 
 async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, table: &Table) -> Result<Vec<Evidence>, StepError> {

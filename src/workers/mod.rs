@@ -29,6 +29,7 @@ mod reader;
 mod repair;
 pub mod reverse;
 mod schema;
+mod sequences;
 mod set_up;
 mod shards;
 mod smoke;

@@ -20,8 +20,9 @@ pub(super) const PAGE: u32 = 500;
 const TURN: u64 = 5_000;
 /// How often the ledger is counted while watching.
 const COUNT: Duration = Duration::from_secs(2);
-/// What may fit later by itself: a parent comes, a unique value moves.
-const WAITING: &[MisfitReason] = &[MisfitReason::ForeignKey, MisfitReason::DuplicateUnique];
+/// What may fit later by itself: a parent comes, a unique value moves, the last row that refers to a deleted one goes.
+const WAITING: &[MisfitReason] =
+    &[MisfitReason::ForeignKey, MisfitReason::DuplicateUnique, MisfitReason::StillReferenced];
 
 /// Puts the ledger's counts on the board, with the time they were read.
 pub async fn count(crew: &Arc<Crew>, table: &Table) -> PortResult<()> {

@@ -221,7 +221,29 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
         rows.extend(indexes(ports, table).await);
     }
+    rows.extend(sequences(plan, ports).await);
     rows
+}
+
+/// Sequences that feed moved columns: which the arm step will move, and which it will not be able to.
+async fn sequences(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+    let found = match ports.target.sequences(&plan.tables).await {
+        Ok(found) => found,
+        Err(e) => return vec![CheckRow::port("sequences", &e)],
+    };
+    let by_hand = |name: &String| plan.load.sequences_by_hand.contains(name);
+    let each = found.into_iter().map(|s| {
+        let (what, columns) = (format!("sequence {}", s.name), s.columns.join(", "));
+        match s.problem {
+            _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
+            Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
+            None => {
+                let notes: String = s.notes.iter().map(|n| format!("; {n}")).collect();
+                CheckRow::ok(what, format!("feeds {columns}; moved past its rows before the switch{notes}"))
+            }
+        }
+    });
+    each.collect()
 }
 
 /// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.

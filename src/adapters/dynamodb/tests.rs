@@ -83,6 +83,7 @@ fn table(name: &str, key: &[&str]) -> Table {
         ttl: None,
         marker_prefix: "~cutover~".into(),
         ddl: None,
+        triggers: vec![],
     }
 }
 

@@ -281,7 +281,9 @@ async fn at_once(
     let put = async {
         match work.rows.len() {
             0 => Ok(()),
-            count => write::put(tx, statement, upsert, &work.rows, &(0..count)).await.map_err(Failure::Statement),
+            count => {
+                write::put(tx, shape, (statement, upsert), &work.rows, &(0..count)).await.map_err(Failure::Statement)
+            }
         }
     };
     tokio::try_join!(biased; put, book(tx, shape, work, &[]))?;
@@ -332,7 +334,7 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<
         match write::remove(tx, shape, &removal.row_key).await? {
             Ok(gone) => applied.deleted += gone,
             Err(e) => {
-                let misfit = trouble::misfit(&e, &shape.main.name);
+                let misfit = trouble::kept(&e, &shape.main.name);
                 applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, misfit));
             }
         }

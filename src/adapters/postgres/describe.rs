@@ -84,8 +84,9 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
     }
     for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
         indexes(client, name, &mut problems).await?;
-        triggers(client, name, &mut notices).await?;
+        triggers(client, table, name, &mut problems, &mut notices).await?;
     }
+    super::references::describe(client, table, &mut problems, &mut notices).await?;
     references(client, table, &mut notices).await?;
     Ok(match main {
         None => TargetTable { problems, ..TargetTable::default() },
@@ -122,8 +123,15 @@ async fn indexes(client: &Object, name: &str, problems: &mut Vec<String>) -> Res
     Ok(())
 }
 
-/// Triggers of the target's own that fire on rows we write.
-async fn triggers(client: &Object, name: &str, notices: &mut Vec<String>) -> Result<(), Error> {
+/// Triggers of the target's own that fire on rows we write: they may change, refuse or swallow rows and write others, and
+/// nobody can tell from outside. Refused unless the plan says that they may.
+async fn triggers(
+    client: &Object,
+    table: &Table,
+    name: &str,
+    problems: &mut Vec<String>,
+    notices: &mut Vec<String>,
+) -> Result<(), Error> {
     let statement = client
         .prepare_cached(
             "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
@@ -132,9 +140,15 @@ async fn triggers(client: &Object, name: &str, notices: &mut Vec<String>) -> Res
         .await?;
     for row in client.query(&statement, &[&qualified(name)]).await? {
         let trigger: String = row.try_get(0)?;
-        notices.push(format!(
-            "{name}: the trigger {trigger} fires on every row that is loaded or followed; disable it until the thaw \
-             if it changes rows or tells others"
+        if table.triggers.contains(&trigger) {
+            notices.push(format!(
+                "{name}: the trigger {trigger} fires on rows that are loaded or followed, as the plan says"
+            ));
+            continue;
+        }
+        problems.push(format!(
+            "{name}: the trigger {trigger} would fire on every row that is loaded or followed, and may change rows here or \
+             elsewhere; disable it until the thaw, or name it in the table's `triggers` if it may"
         ));
     }
     Ok(())

@@ -60,6 +60,10 @@ pub(super) struct Shape {
     pub unstage: String,
     /// Deletes rows by key, children first.
     pub delete: Vec<String>,
+    /// Main rows `t` by key, for `FROM`.
+    pub keyed: String,
+    /// Whose keys are among those given: `SELECT` without columns, with `{}` for the row's name.
+    among: String,
     /// Reads main rows by key.
     pub fetch: String,
     /// Reads child rows by the parent's key.
@@ -148,6 +152,9 @@ impl Shape {
             .map(|c| format!("DELETE FROM {} t USING unnest({params}) AS k({aliases}) WHERE {}", c.sql, on_child(c)))
             .collect();
         delete.push(format!("DELETE FROM {} t USING unnest({params}) AS k({aliases}) WHERE {on_main}", main.sql));
+        let keyed = format!("unnest({params}) AS k({aliases}) JOIN {} t ON {on_main}", main.sql);
+        let on_other = pairs(&key_names, &given, |c, g| format!("{{}}.{} = {g}", ident(c)));
+        let among = format!("SELECT FROM unnest({params}) AS k({aliases}) WHERE {on_other}");
         let numbered = format!("unnest({params}) WITH ORDINALITY AS k({aliases}, n)");
         let fetch = format!("SELECT k.n, {} FROM {numbered} JOIN {} t ON {on_main}", main.select, main.sql);
         let fetch_children = children
@@ -168,9 +175,16 @@ impl Shape {
             merge,
             upsert,
             delete,
+            keyed,
+            among,
             fetch,
             fetch_children,
         }
+    }
+
+    /// Whether the main row by this name is one of those whose keys are given: for `EXISTS`.
+    pub(super) fn among(&self, row: &str) -> String {
+        self.among.replace("{}", row)
     }
 
     /// Names of the key columns.

@@ -15,7 +15,7 @@ use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{describe, indexes, lanes, lease, ledger, orphans, read, trouble};
+use super::{describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, trouble};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::MisfitReason;
@@ -23,7 +23,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
+    PortResult, Position, Sequence, SequenceLook, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -101,6 +101,7 @@ impl Target for PgTarget {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(book::TABLES).await.map_err(&error)?;
+        tx.batch_execute(references::REFUSE).await.map_err(&error)?;
         tx.commit().await.map_err(&error)
     }
 
@@ -181,9 +182,15 @@ impl Target for PgTarget {
                 Ok(()) => {}
                 // Tables outside this one refer to it. CASCADE would empty them, so row by row it is.
                 Err(e) if e.code().is_some_and(|c| c.code() == "0A000") => {
+                    tx.batch_execute("ROLLBACK TO SAVEPOINT quick").await.map_err(&error)?;
+                    let acting = references::in_the_way(&tx, &there).await.map_err(&error)?;
+                    if !acting.is_empty() {
+                        let came_back = format!("rows of {} refer to it and would go or change too", acting.join(", "));
+                        return Err(PortError::new(ErrorKind::Conflict, "reset", &table.target, came_back)
+                            .advise("empty or detach them yourself first, if they may go, then try again"));
+                    }
                     let deletes: Vec<String> = there.iter().map(|t| format!("DELETE FROM {t}")).collect();
-                    let sql = format!("ROLLBACK TO SAVEPOINT quick; {}", deletes.join("; "));
-                    tx.batch_execute(&sql).await.map_err(&error)?;
+                    tx.batch_execute(&deletes.join("; ")).await.map_err(&error)?;
                 }
                 Err(e) => return Err(error(e)),
             }
@@ -218,6 +225,20 @@ impl Target for PgTarget {
             tx.batch_execute(&format!("ANALYZE {}", qualified(name))).await.map_err(&error)?;
         }
         tx.commit().await.map_err(&error)
+    }
+
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        sequences::list(&self.client().await?, tables).await.map_err(self.error("look for", "sequences"))
+    }
+
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceLook,
+        by_hand: &[String],
+    ) -> PortResult<Vec<Sequence>> {
+        let mut client = self.client().await?;
+        sequences::advance(&mut client, tables, look, by_hand).await.map_err(self.error("advance", "sequences"))
     }
 
     async fn start_positions(

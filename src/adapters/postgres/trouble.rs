@@ -53,6 +53,16 @@ pub(super) fn misfit(error: &Error, table: &str) -> Misfit {
     }
 }
 
+/// Why one row could not be deleted: named is the table whose rows refer to it.
+pub(super) fn kept(error: &Error, table: &str) -> Misfit {
+    match error.as_db_error() {
+        Some(db) if db.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
+            Misfit { column: db.table().unwrap_or("-").to_owned(), reason: MisfitReason::StillReferenced }
+        }
+        _ => misfit(error, table),
+    }
+}
+
 /// The column names in `Key (a, b)=(…) already exists.`, without the values that follow.
 fn detail_columns(db: &DbError) -> Option<String> {
     let rest = db.detail()?.strip_prefix("Key (")?;

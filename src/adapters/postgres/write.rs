@@ -8,10 +8,11 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt as _;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Statement};
+use tokio_postgres::{Error, SimpleQueryMessage, Statement};
 
 use super::columns;
 use super::encode::{HEADER, TRAILER};
+use super::references::Guard;
 use super::rows::Rows;
 use super::shape::{Shape, Upsert};
 use super::trouble;
@@ -50,24 +51,43 @@ pub(super) async fn make_ready(tx: &Transaction<'_>, shape: &Shape) -> Result<()
 async fn merge(tx: &Transaction<'_>, shape: &Shape, rows: &Rows, run: Range<usize>) -> Result<(), Error> {
     if let Some(upsert) = &shape.upsert {
         let statement = tx.prepare_cached(&upsert.sql).await?;
-        return put(tx, &statement, upsert, rows, &run).await;
+        return put(tx, shape, (&statement, upsert), rows, &run).await;
     }
     let statement = tx.prepare_cached(&shape.stage_copy).await?;
     copy(tx, &statement, rows.slice(0, &run)).await?;
-    tx.batch_execute(&shape.merge).await
+    let done = tx.simple_query(&shape.merge).await?;
+    // The last statement puts the rows in; those before it make way for children.
+    let landed = done.iter().rev().find_map(|m| match m {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    all_landed(tx, shape, landed.unwrap_or(0), run.len()).await
+}
+
+/// Refuses the rows when fewer landed than were sent: a trigger of the table kept one out without an error.
+async fn all_landed(tx: &Transaction<'_>, shape: &Shape, landed: u64, sent: usize) -> Result<(), Error> {
+    // Where the key is all there is, a row that is there already stays and does not count.
+    if landed == sent as u64 || shape.key.len() == shape.main.types.len() {
+        return Ok(());
+    }
+    let says = "a trigger of the table keeps rows out";
+    let sql = "SELECT cutover.refuse('P0001', $1, '', $2)";
+    let statement = tx.prepare_cached(sql).await?;
+    tx.query(&statement, &[&shape.main.name, &says]).await.map(drop)
 }
 
 /// The same as one array a column: no way there and back but its own, so others may be sent behind it.
 pub(super) async fn put(
     tx: &Transaction<'_>,
-    statement: &Statement,
-    upsert: &Upsert,
+    shape: &Shape,
+    (statement, upsert): (&Statement, &Upsert),
     rows: &Rows,
     run: &Range<usize>,
 ) -> Result<(), Error> {
     let columns = columns::turn(&upsert.elements, run.len(), rows.slice(0, run));
     let params: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|c| c as _).collect();
-    tx.execute(statement, &params).await.map(drop)
+    let landed = tx.execute(statement, &params).await?;
+    all_landed(tx, shape, landed, run.len()).await
 }
 
 /// Lands a run of rows with their children.
@@ -81,7 +101,8 @@ pub(super) async fn land(
     match way {
         Way::Plain => {
             let statement = tx.prepare_cached(&shape.main.copy_in).await?;
-            copy(tx, &statement, rows.slice(0, &run)).await?;
+            let landed = copy(tx, &statement, rows.slice(0, &run)).await?;
+            all_landed(tx, shape, landed, run.len()).await?;
         }
         Way::Merge => merge(tx, shape, rows, run.clone()).await?,
     }
@@ -183,16 +204,22 @@ async fn savepoint(
     }
 }
 
-/// Deletes rows by key, children first. Says how many main rows went.
+/// Deletes rows by key, children first. Says how many main rows went. Refused as a whole when a foreign key would act on
+/// rows that stay.
 pub(super) async fn delete(tx: &Transaction<'_>, shape: &Shape, keys: &[&[Cell<'static>]]) -> Result<u64, Error> {
     if keys.is_empty() || shape.key.is_empty() {
         return Ok(0);
     }
     let arrays = shape.key_arrays(keys.iter().copied());
+    let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
+    let guard = Guard::lock(tx, shape, &params).await?;
     let mut gone = 0;
-    for sql in &shape.delete {
+    for (n, sql) in shape.delete.iter().enumerate() {
+        // The last one is the main table's; its children are gone by then.
+        if n + 1 == shape.delete.len() {
+            guard.check(tx, shape, &params).await?;
+        }
         let statement = tx.prepare_cached(sql).await?;
-        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a as _).collect();
         gone = tx.execute(&statement, &params).await?;
     }
     Ok(gone)

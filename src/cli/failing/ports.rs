@@ -17,8 +17,8 @@ use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, Image, ItemOutcome, Items,
     Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes,
-    ReadFrom, Reading, SetAside, Source, SourceTable, Standing, Stream, Switches, Taken, Tally, Target, TargetTable,
-    TargetVisitor, Unfinished, Waiting,
+    ReadFrom, Reading, Sequence, SequenceLook, SetAside, Source, SourceTable, Standing, Stream, Switches, Taken, Tally,
+    Target, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -77,6 +77,13 @@ failing! {
         async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
+        async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+        async fn advance_sequences(
+            &self,
+            tables: &[Table],
+            look: SequenceLook,
+            by_hand: &[String],
+        ) -> PortResult<Vec<Sequence>>;
         async fn start_positions(
             &self,
             table: &Table,

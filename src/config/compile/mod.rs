@@ -53,6 +53,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
             workers: load.count("workers", 4),
             read_budget_rcu: load.number("read_budget_rcu"),
             defer_indexes: load.has("defer_indexes").then(|| load.flag("defer_indexes")),
+            sequences_by_hand: load.texts("sequences_by_hand"),
         },
         follow: Follow {
             poll_ms: follow.millis("poll", 250),

@@ -32,6 +32,7 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
         ttl: s.text("ttl"),
         marker_prefix: s.text("marker_prefix").unwrap_or_else(|| "cutover-marker-".to_owned()),
         ddl: ddl(s, base, sink),
+        triggers: s.texts("triggers"),
         id,
     }
 }

@@ -201,6 +201,7 @@ mod tests {
             ttl: None,
             marker_prefix: String::new(),
             ddl: None,
+            triggers: vec![],
         };
         Plan {
             name: "p".into(),
@@ -216,7 +217,13 @@ mod tests {
             signals: vec![],
             gates: vec![],
             steps: vec![],
-            load: Load { segments: Some(1), workers: 1, read_budget_rcu: None, defer_indexes: None },
+            load: Load {
+                segments: Some(1),
+                workers: 1,
+                read_budget_rcu: None,
+                defer_indexes: None,
+                sequences_by_hand: vec![],
+            },
             follow: Follow { lanes: 1, poll_ms: 1, batch: 1, marker_every_ms: 1 },
             verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
             reverse: crate::domain::plan::Reverse::default(),

@@ -61,6 +61,9 @@ pub enum MisfitReason {
     /// The row points at a parent that is not there (yet). Found by the target.
     #[error("refers to a parent row that is not in the target")]
     ForeignKey,
+    /// The source has deleted the row, and rows of the target still refer to it. Found by the target.
+    #[error("still refers to the row, which the source has deleted")]
+    StillReferenced,
     /// The target refused the row for another reason, named in the detail.
     #[error("the target refused the row")]
     Refused,
@@ -68,7 +71,7 @@ pub enum MisfitReason {
 
 impl MisfitReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Nul,
         Self::NumberRange,
         Self::TooLong,
@@ -77,6 +80,7 @@ impl MisfitReason {
         Self::Unparsable,
         Self::DuplicateUnique,
         Self::ForeignKey,
+        Self::StillReferenced,
         Self::Refused,
     ];
 
@@ -92,6 +96,7 @@ impl MisfitReason {
             Self::Unparsable => "unparsable",
             Self::DuplicateUnique => "duplicate_unique",
             Self::ForeignKey => "foreign_key",
+            Self::StillReferenced => "still_referenced",
             Self::Refused => "refused",
         }
     }

@@ -428,6 +428,7 @@ mod tests {
             ttl: None,
             marker_prefix: "~cutover~".into(),
             ddl: None,
+            triggers: vec![],
         }
     }
 

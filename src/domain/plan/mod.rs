@@ -75,6 +75,9 @@ pub struct Load {
     /// for tables this program created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defer_indexes: Option<bool>,
+    /// Sequences of the target, with their schema, that somebody advances by hand before the switch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sequences_by_hand: Vec<String>,
 }
 
 impl Load {

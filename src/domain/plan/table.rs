@@ -26,6 +26,9 @@ pub struct Table {
     pub marker_prefix: String,
     /// DDL file or statements that create the target table; absent when it must exist already (FEATURES A9).
     pub ddl: Option<String>,
+    /// Triggers of the target table and its child tables that may fire on rows we write; any other one stops the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<String>,
 }
 
 /// One target column.
@@ -151,6 +154,7 @@ impl Table {
             ttl: None,
             marker_prefix: String::new(),
             ddl: None,
+            triggers: vec![],
         }
     }
 

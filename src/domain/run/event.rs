@@ -352,6 +352,8 @@ pub enum Action {
         /// Keys of the first of them.
         keys: Vec<String>,
     },
+    /// Move the target's sequences past what was loaded.
+    AdvanceSequences,
     /// Write a marker through the fenced path.
     WriteMarker {
         /// Table id.

@@ -40,7 +40,10 @@ pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
         MisfitReason::TooLong => "truncated",
         MisfitReason::WrongType | MisfitReason::Unparsable => "type",
         MisfitReason::Missing => "null vs empty",
-        MisfitReason::DuplicateUnique | MisfitReason::ForeignKey | MisfitReason::Refused => "refused",
+        MisfitReason::DuplicateUnique
+        | MisfitReason::ForeignKey
+        | MisfitReason::StillReferenced
+        | MisfitReason::Refused => "refused",
     }
 }
 

@@ -6,7 +6,7 @@ use super::faults::{Fault, Hold, Op};
 use super::world::{World, until};
 use crate::domain::run::{ErrorClass, Event, OutcomeResult, RunStatus, Standing};
 use crate::domain::value::Cell;
-use crate::ports::ErrorKind;
+use crate::ports::{ErrorKind, Sequence, SequenceLook};
 use crate::workers::{Captured, Crew};
 
 /// Everything up to `last` is done.
@@ -302,5 +302,35 @@ async fn a_way_back_is_not_armed_in_a_world_the_plan_was_not_made_for() {
     let error = world.perform(&crew, "arm").await.expect_err("it would go back to the new side");
     assert!(error.message.contains("/reads holds the new value already"), "{error:?}");
     assert!(!world.diary.state().switches.contains_key("reads"), "it was captured all the same");
+    crew.stop().await;
+}
+
+fn sequence(problem: Option<(&str, &str)>) -> Sequence {
+    Sequence {
+        name: "public.orders_id_seq".into(),
+        columns: vec!["orders.id".into()],
+        held: Some(5),
+        next: Some(1_006),
+        problem: problem.map(|(what, advice)| (what.into(), advice.into())),
+        notes: vec![],
+    }
+}
+
+#[tokio::test]
+async fn arming_waits_until_every_sequence_stands_past_its_rows() {
+    let (world, crew) = up_to("verify").await;
+    world.new.locked().sequences = vec![sequence(Some(("the role may not move it", "GRANT UPDATE")))];
+    let error = world.perform(&crew, "arm").await.expect_err("the first customer would get an id that is taken");
+    assert!(error.message.contains("sequence public.orders_id_seq: the role may not"), "{error:?}");
+    assert!(error.advice.contains("GRANT UPDATE"), "{error:?}");
+    assert_eq!(world.diary.effects_without_intent(), [""; 0]);
+    world.new.locked().sequences = vec![sequence(None)];
+    let found = world.perform(&crew, "arm").await.expect("it stands past its rows");
+    let said = found.iter().find(|e| e.name == "sequence public.orders_id_seq").expect("evidence of it");
+    assert_eq!(said.value, "gives 1006 next; orders.id holds up to 5");
+    // What was followed since has ids of its own: looked at once more, as quickly as can be, before the switch.
+    world.well(&crew, &["freeze", "drain"]).await;
+    let advanced = world.new.locked().advanced.clone();
+    assert_eq!(advanced, [SequenceLook::Whole, SequenceLook::Whole, SequenceLook::Indexed]);
     crew.stop().await;
 }

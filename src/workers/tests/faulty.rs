@@ -17,7 +17,8 @@ use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
     Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
-    SetAside, Source, SourceTable, Standing, Stream, Switches, Target, TargetTable, TargetVisitor, Verdict,
+    Sequence, SequenceLook, SetAside, Source, SourceTable, Standing, Stream, Switches, Target, TargetTable,
+    TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
@@ -230,6 +231,19 @@ impl Target for FaultyTarget {
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
         self.2.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
+    }
+
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.0.sequences(tables).await
+    }
+
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceLook,
+        by_hand: &[String],
+    ) -> PortResult<Vec<Sequence>> {
+        self.0.advance_sequences(tables, look, by_hand).await
     }
 
     async fn start_positions(

@@ -19,6 +19,7 @@ fn table(id: &str, columns: Vec<Column>) -> Table {
         ttl: Some("expires".into()),
         marker_prefix: "marker#".into(),
         ddl: None,
+        triggers: vec![],
     }
 }
 
@@ -109,7 +110,13 @@ pub fn plan() -> Plan {
             step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }),
             step("thaw", StepKind::Thaw),
         ],
-        load: Load { segments: Some(3), workers: 2, read_budget_rcu: None, defer_indexes: None },
+        load: Load {
+            segments: Some(3),
+            workers: 2,
+            read_budget_rcu: None,
+            defer_indexes: None,
+            sequences_by_hand: vec![],
+        },
         follow: Follow { poll_ms: 5, batch: 6, lanes: 3, marker_every_ms: 3_600_000 },
         verify: Verify { floor: 1.0, settle_ms: 2_000, segments: 2, list_limit: 50, ..Verify::default() },
         reverse: Reverse { poll_ms: 5, settle_ms: 20, patience_ms: 30_000, ..Reverse::default() },

@@ -119,7 +119,7 @@ async fn a_delete_that_is_refused_waits_in_the_ledger() {
         .unwrap();
     let applied = place.target.apply(&table, rows(vec![delete(1), delete(2)])).await.unwrap();
     assert_eq!((applied.deleted, applied.upserted), (1, 0));
-    assert_eq!(applied.parked[0].misfit.reason, R::ForeignKey);
+    assert_eq!(applied.parked[0].misfit.reason, R::StillReferenced);
     assert_eq!(applied.parked[0].key_json, key_json(1));
     // The refused row is whole: its children were not taken away.
     assert_eq!(place.number("SELECT count(*) FROM book_tags").await, 1);

@@ -8,6 +8,8 @@ mod lease;
 mod load;
 mod outbox;
 mod place;
+mod references;
+mod sequences;
 mod values;
 
 use std::sync::OnceLock;
@@ -136,6 +138,7 @@ pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
         ttl: None,
         marker_prefix: "cutover-marker-".into(),
         ddl: Some(ddl.to_owned()),
+        triggers: vec![],
     }
 }
 

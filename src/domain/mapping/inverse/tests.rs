@@ -65,6 +65,7 @@ fn table() -> Table {
         ttl: None,
         marker_prefix: "~".into(),
         ddl: None,
+        triggers: vec![],
     }
 }
 

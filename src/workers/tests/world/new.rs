@@ -11,7 +11,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Ahead, Applied, ChangeBatch, Checkpoint, ErrorKind, Hold, LaneStand, Lease, ParkedRow, PortError, PortResult,
-    Position, RowChange, Standing, common,
+    Position, RowChange, Sequence, SequenceLook, Standing, common,
 };
 
 /// A row on its way in: key text, key JSON, cells.
@@ -43,6 +43,10 @@ pub struct State {
     pub lease: Option<Lease>,
     /// Row changes by anybody.
     pub writes: u64,
+    /// Sequences that feed moved columns, as they are found.
+    pub sequences: Vec<Sequence>,
+    /// How closely they were looked at, each time they were advanced.
+    pub advanced: Vec<SequenceLook>,
     /// What customers' writes leave for the way back.
     pub outbox: Captures,
     parked: u64,

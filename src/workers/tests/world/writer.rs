@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
-    Position, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
+    Position, Sequence, SequenceLook, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
 };
 
 struct Rows {
@@ -86,6 +86,23 @@ impl Target for NewStore {
 
     async fn finish_load(&self, _table: &Table) -> PortResult<()> {
         Ok(())
+    }
+
+    async fn sequences(&self, _tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(self.locked().sequences.clone())
+    }
+
+    async fn advance_sequences(
+        &self,
+        _tables: &[Table],
+        look: SequenceLook,
+        by_hand: &[String],
+    ) -> PortResult<Vec<Sequence>> {
+        let mut state = self.locked();
+        state.advanced.push(look);
+        let mut stand = state.sequences.clone();
+        stand.iter_mut().filter(|s| by_hand.contains(&s.name)).for_each(|s| s.problem = None);
+        Ok(stand)
     }
 
     async fn start_positions(

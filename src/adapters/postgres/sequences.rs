@@ -1,0 +1,316 @@
+//! Sequences that feed moved columns: found in the catalogue, moved past what was loaded, read back.
+//!
+//! Rows come with their ids, so nothing of a load or of following moves a sequence, and the first customer to insert a
+//! row would be given an id that is taken. `setval` is not undone by a rollback and never moves a sequence back here:
+//! each move starts from where the sequence stands.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Object;
+use tokio_postgres::{Error, Row};
+
+use super::names::{ident, qualified};
+use crate::domain::plan::Table;
+use crate::ports::{Sequence, SequenceLook};
+
+/// Values that are left free between the furthest value held and the next one given, where the range has room for them:
+/// rows that are parked now may come in later with their ids.
+const MARGIN: i128 = 1_000;
+
+/// Sequences by column of the tables `$1` (quoted), which the plan calls `$2`: identity and `OWNED BY`; named by a
+/// default or by the default of the column's domain; named as text within a default, which leaves no dependency.
+const FEEDS: &str = r"
+WITH moved AS (
+    SELECT c.oid, n.name, n.sql FROM unnest($1::text[], $2::text[]) n(sql, name) JOIN pg_class c ON c.oid = to_regclass(n.sql)),
+cols AS (
+    SELECT m.oid AS rel, m.name, m.sql, a.attnum, a.attname, a.attidentity, d.oid AS def, t.oid AS typ,
+           CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END AS base,
+           coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0)) AS expr
+    FROM moved m JOIN pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum),
+feeds AS (
+    SELECT p.objid AS seq, c.* FROM cols c JOIN pg_depend p ON p.classid = 'pg_class'::regclass
+        AND p.refclassid = 'pg_class'::regclass AND p.refobjid = c.rel AND p.refobjsubid = c.attnum AND p.deptype IN ('a', 'i')
+    UNION
+    SELECT p.refobjid, c.* FROM cols c JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = c.def
+        AND p.refclassid = 'pg_class'::regclass
+    UNION
+    SELECT p.refobjid, c.* FROM cols c JOIN pg_depend p ON p.classid = 'pg_type'::regclass AND p.objid = c.typ
+        AND p.refclassid = 'pg_class'::regclass WHERE c.def IS NULL
+    UNION
+    SELECT to_regclass((regexp_match(c.expr, 'nextval\(\(?''([^'']+)''::text'))[1])::oid, c.* FROM cols c
+    WHERE c.expr LIKE '%nextval(%::text%')
+SELECT quote_ident(n.nspname) || '.' || quote_ident(s.relname), f.name, f.sql, f.attname::text, format_type(f.base, NULL),
+       f.attidentity <> '', f.expr, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle, s.relpersistence = 'u',
+       has_sequence_privilege(s.oid, 'SELECT') AND has_sequence_privilege(s.oid, 'UPDATE'),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = f.rel AND i.indkey[0] = f.attnum AND i.indisvalid
+               AND i.indpred IS NULL)
+FROM feeds f JOIN pg_class s ON s.oid = f.seq AND s.relkind = 'S'
+JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
+ORDER BY 1, 2, 4";
+
+/// A column that a sequence feeds.
+struct Fed {
+    /// The table, quoted.
+    table: String,
+    column: String,
+    /// The greatest and the least value its type holds.
+    range: Option<(i64, i64)>,
+    indexed: bool,
+}
+
+/// A sequence as the catalogue has it.
+struct Found {
+    sequence: Sequence,
+    increment: i64,
+    min: i64,
+    max: i64,
+    cycles: bool,
+    fed: Vec<Fed>,
+}
+
+/// All sequences of these tables and their child tables. Nothing is changed and no row is read.
+pub(super) async fn list(client: &Object, tables: &[Table]) -> Result<Vec<Sequence>, Error> {
+    Ok(find(client, tables).await?.into_iter().map(|found| found.sequence).collect())
+}
+
+async fn find(client: &Object, tables: &[Table]) -> Result<Vec<Found>, Error> {
+    let names: Vec<&String> =
+        tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target))).collect();
+    let quoted: Vec<String> = names.iter().map(|n| qualified(n)).collect();
+    let statement = client.prepare_cached(FEEDS).await?;
+    let mut all: BTreeMap<String, Found> = BTreeMap::new();
+    for row in client.query(&statement, &[&quoted, &names]).await? {
+        take(&row, &mut all)?;
+    }
+    Ok(all.into_values().collect())
+}
+
+/// Takes one column of one sequence in.
+fn take(row: &Row, all: &mut BTreeMap<String, Found>) -> Result<(), Error> {
+    let (name, table, sql): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (column, ty): (String, String) = (row.try_get(3)?, row.try_get(4)?);
+    let (identity, default): (bool, Option<String>) = (row.try_get(5)?, row.try_get(6)?);
+    let range = match ty.as_str() {
+        "smallint" => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
+        "integer" => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        "bigint" | "numeric" => Some((i64::MIN, i64::MAX)),
+        // What has no default and cannot hold a number is only owned, not fed.
+        _ if default.is_none() => return Ok(()),
+        _ => None,
+    };
+    let place = format!("{table}.{column}");
+    let found = match all.get_mut(&name) {
+        Some(found) => found,
+        None => all.entry(name.clone()).or_insert(Found {
+            sequence: Sequence { name: name.clone(), ..Sequence::default() },
+            increment: row.try_get(7)?,
+            min: row.try_get(8)?,
+            max: row.try_get(9)?,
+            cycles: row.try_get(11)?,
+            fed: Vec::new(),
+        }),
+    };
+    let cache: i64 = row.try_get(10)?;
+    let (unlogged, may): (bool, bool) = (row.try_get(12)?, row.try_get(13)?);
+    let sequence = &mut found.sequence;
+    let first = sequence.columns.is_empty();
+    sequence.columns.push(place.clone());
+    if first && cache > 1 {
+        sequence.notes.push(format!(
+            "each session keeps {cache} values of its own: restart what has used it in the target before the switch"
+        ));
+    }
+    if let Some(default) = default.filter(|d| !identity && !plain(d) || range.is_none()) {
+        sequence.problem.get_or_insert((
+            format!("{place} takes {default} from it, so what it must stand past cannot be told from the rows"),
+            format!("advance it yourself and name \"{name}\" in `sequences_by_hand` under [load]"),
+        ));
+    }
+    if unlogged {
+        sequence.problem.get_or_insert((
+            "it is unlogged and starts over after a crash".to_owned(),
+            format!("ALTER SEQUENCE {name} SET LOGGED, or make its table logged"),
+        ));
+    }
+    if !may {
+        sequence.problem.get_or_insert((
+            "the role may not read or move it".to_owned(),
+            format!("GRANT SELECT, UPDATE ON SEQUENCE {name} to the role in [postgres]"),
+        ));
+    }
+    found.fed.push(Fed { table: sql, column, range, indexed: row.try_get(14)? });
+    Ok(())
+}
+
+/// Whether a default is the sequence's next value and nothing else: `nextval('s'::regclass)`, cast or not.
+fn plain(default: &str) -> bool {
+    let mut inner = default.trim();
+    while let Some((before, ty)) = inner.rsplit_once("::") {
+        let cast = matches!(ty, "integer" | "bigint" | "smallint" | "numeric");
+        match cast.then(|| before.strip_prefix('(').and_then(|b| b.strip_suffix(')')).unwrap_or(before)) {
+            Some(before) => inner = before,
+            None => break,
+        }
+    }
+    let Some(argument) = inner.strip_prefix("nextval(").and_then(|i| i.strip_suffix(')')) else { return false };
+    // The name is one literal, in which a quote is doubled; nothing stands beside it.
+    argument.starts_with(['\'', '(']) && argument.replace("''", "").matches('\'').count() == 2
+}
+
+/// Moves every sequence but those in `by_hand` past what its columns hold and reads it back.
+pub(super) async fn advance(
+    client: &mut Object,
+    tables: &[Table],
+    look: SequenceLook,
+    by_hand: &[String],
+) -> Result<Vec<Sequence>, Error> {
+    let mut done = Vec::new();
+    for mut found in find(client, tables).await? {
+        if by_hand.contains(&found.sequence.name) {
+            found.sequence.problem = None;
+            found.sequence.notes.push("advanced by hand, as the plan says; not looked at".to_owned());
+        } else if found.sequence.problem.is_none() {
+            one(client, &mut found, look).await?;
+        }
+        done.push(found.sequence);
+    }
+    Ok(done)
+}
+
+async fn one(client: &mut Object, found: &mut Found, look: SequenceLook) -> Result<(), Error> {
+    let name = found.sequence.name.clone();
+    let ascending = found.increment > 0;
+    let mut furthest: Option<i64> = None;
+    // It may give no value that a column cannot hold, and meets none that it cannot give.
+    let (mut least, mut greatest) = (found.min, found.max);
+    for fed in &found.fed {
+        if let Some((low, high)) = fed.range {
+            (least, greatest) = (least.max(low), greatest.min(high));
+        }
+    }
+    for fed in &found.fed {
+        if look == SequenceLook::Indexed && !fed.indexed {
+            let note = format!("{} was not read again: no index begins with it", fed.column);
+            found.sequence.notes.push(note);
+            continue;
+        }
+        let (column, table) = (ident(&fed.column), &fed.table);
+        let last = if ascending { format!("ceil(max({column}))") } else { format!("floor(min({column}))") };
+        let sql = format!(
+            "SELECT ({last})::bigint FROM {table} WHERE {column} BETWEEN '{least}'::bigint AND '{greatest}'::bigint"
+        );
+        let tx = client.transaction().await?;
+        if look == SequenceLook::Whole {
+            tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
+        }
+        let held: Option<i64> = tx.query_one(&sql, &[]).await?.try_get(0)?;
+        tx.commit().await?;
+        furthest = match (furthest, held) {
+            (Some(a), Some(b)) => Some(if ascending { a.max(b) } else { a.min(b) }),
+            (a, b) => a.or(b),
+        };
+    }
+    found.sequence.held = furthest;
+    let end = if ascending { greatest } else { least };
+    if let Some(held) = furthest {
+        let stands = stands(client, &name, found.increment).await?;
+        match goal(stands, found.increment, held, end) {
+            Goal::Stands => {}
+            Goal::Move(to) => {
+                client.execute(&format!("SELECT setval('{}', $1)", name.replace('\'', "''")), &[&to]).await?;
+            }
+            Goal::Over => found.sequence.problem = Some(over(&name, held, end, found.cycles)),
+        }
+        if found.cycles {
+            found.sequence.notes.push(format!("it starts over after {end} and then meets rows that are there"));
+        }
+    }
+    // What counts is what stands there now, not what was sent.
+    let stands = stands(client, &name, found.increment).await?;
+    let next = stands + i128::from(found.increment);
+    found.sequence.next = i64::try_from(next).ok();
+    let sign = i128::from(found.increment.signum());
+    if let Some(held) = furthest.filter(|held| next * sign <= i128::from(*held) * sign) {
+        let what = format!("it was moved past {held} and gives {next} next all the same");
+        let advice = "see who moves it back, then try again".to_owned();
+        found.sequence.problem.get_or_insert((what, advice));
+    }
+    Ok(())
+}
+
+fn over(name: &str, held: i64, end: i64, cycles: bool) -> (String, String) {
+    let then = if cycles { "it would start over and meet rows that are there" } else { "it has no value left" };
+    (
+        format!("the rows hold {held} of at most {end}: {then}"),
+        format!("widen the column and the sequence (ALTER SEQUENCE {name} AS bigint MAXVALUE …), then try again"),
+    )
+}
+
+/// The value given last: the next one lies one step further.
+async fn stands(client: &Object, name: &str, increment: i64) -> Result<i128, Error> {
+    let row = client.query_one(&format!("SELECT last_value, is_called FROM {name}"), &[]).await?;
+    let (last, called): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(i128::from(last) - if called { 0 } else { i128::from(increment) })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Goal {
+    /// Far enough already.
+    Stands,
+    /// Where to.
+    Move(i64),
+    /// No value would be left.
+    Over,
+}
+
+/// Whole steps from where a sequence stands, so that one that counts in fives goes on counting in the same fives.
+fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
+    let (sign, step) = (i128::from(increment.signum()), i128::from(increment).abs());
+    let (stands, held, end) = (stands * sign, i128::from(held) * sign, i128::from(end) * sign);
+    let steps = |to: i128| if to > stands { (to - stands + step - 1) / step } else { 0 };
+    let (least, most) = (steps(held), (end - stands) / step);
+    if least >= most {
+        return Goal::Over;
+    }
+    // A range that is nearly used up is not given away as a margin.
+    let wanted = steps(held + MARGIN * step).min(least + (most - least) / 2);
+    if wanted == 0 {
+        return Goal::Stands;
+    }
+    i64::try_from((stands + wanted * step) * sign).map_or(Goal::Over, Goal::Move)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_is_moved_by_whole_steps_and_never_back() {
+        assert_eq!(goal(0, 1, 5, i64::MAX), Goal::Move(1005));
+        assert_eq!(goal(1005, 1, 5, i64::MAX), Goal::Stands);
+        assert_eq!(goal(9_000, 1, 5, i64::MAX), Goal::Stands);
+        // 3, 8, 13, … goes on as 3, 8, 13, …
+        assert_eq!(goal(3, 5, 21, i64::MAX), Goal::Move(3 + 5 * 1004));
+        assert_eq!(goal(0, -1, -7, i64::MIN), Goal::Move(-1007));
+        assert_eq!(goal(-1007, -1, -7, i64::MIN), Goal::Stands);
+        assert_eq!(goal(0, 1, 32_700, 32_767), Goal::Move(32_700 + 33));
+        assert_eq!(goal(0, 1, 32_767, 32_767), Goal::Over);
+        assert_eq!(goal(0, 1, i64::MAX - 1, i64::MAX), Goal::Move(i64::MAX - 1));
+    }
+
+    #[test]
+    fn only_a_default_that_is_the_next_value_is_understood() {
+        for plainly in [
+            "nextval('orders_id_seq'::regclass)",
+            "(nextval('s'::regclass))::integer",
+            "nextval(('s'::text)::regclass)",
+        ] {
+            assert!(plain(plainly), "{plainly}");
+        }
+        for not in ["('ORD-'::text || nextval('s'::regclass))", "(nextval('s'::regclass) * 10)", "next_id('s')", "5"] {
+            assert!(!plain(not), "{not}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Sequences left behind: the target's sequences stand past what was loaded before customers write there.
+
+use std::sync::Arc;
+
+use super::crew::Crew;
+use super::trouble::{evidence, not_recorded, step_error, world};
+use crate::domain::plan::Step;
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::ports::{Sequence, SequenceLook};
+
+/// Moves every sequence that feeds a moved column past what its columns hold, with a margin, and reads it back. Fails
+/// when one of them is not known to stand past it.
+pub async fn advance(
+    crew: &Arc<Crew>,
+    step: &Step,
+    attempt: u32,
+    look: SequenceLook,
+) -> Result<Vec<Evidence>, StepError> {
+    let (target, tables) = (&crew.ports.target, &crew.plan.tables);
+    if target.sequences(tables).await.map_err(|e| step_error(&e))?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let id = format!("{}/sequences/{attempt}", step.id);
+    let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action: Action::AdvanceSequences };
+    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let stand = target.advance_sequences(tables, look, &crew.plan.load.sequences_by_hand).await;
+    let result = match &stand {
+        Ok(stand) => OutcomeResult::Done { read_back: read_back(stand), version: None },
+        Err(e) => OutcomeResult::Unknown { error: e.to_string() },
+    };
+    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    let stand = stand.map_err(|e| step_error(&e))?;
+    let trouble: Vec<(&str, &(String, String))> =
+        stand.iter().filter_map(|s| s.problem.as_ref().map(|p| (s.name.as_str(), p))).collect();
+    if !trouble.is_empty() {
+        let wrong: Vec<String> = trouble.iter().map(|(name, (what, _))| format!("sequence {name}: {what}")).collect();
+        let advice: Vec<&str> = trouble.iter().map(|(_, (_, advice))| advice.as_str()).collect();
+        return Err(world(wrong.join("; "), advice.join("; ")));
+    }
+    let at = crew.wall();
+    Ok(stand.iter().map(|s| evidence(format!("sequence {}", s.name), words(s), at, "pg_sequence")).collect())
+}
+
+fn read_back(stand: &[Sequence]) -> String {
+    let each = stand.iter().map(|s| format!("{} gives {} next", s.name, shown(s.next)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+fn words(s: &Sequence) -> String {
+    let columns = s.columns.join(", ");
+    let mut said = match (s.next, s.held) {
+        (Some(next), Some(held)) => format!("gives {next} next; {columns} holds up to {held}"),
+        (Some(next), None) => format!("gives {next} next; {columns} holds no value of it"),
+        (None, _) => format!("feeds {columns}"),
+    };
+    for note in &s.notes {
+        said.push_str("; ");
+        said.push_str(note);
+    }
+    said
+}
+
+fn shown(value: Option<i64>) -> String {
+    value.map_or_else(|| "?".to_owned(), |v| v.to_string())
+}
