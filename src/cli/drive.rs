@@ -15,7 +15,7 @@ use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Policy};
-use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket};
+use crate::engine::{Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, fold};
 use crate::ports::Clock;
 use crate::report::summary;
@@ -41,7 +41,7 @@ pub struct Drive<'a> {
     /// Speed of planned waits, and the longest a wait may really take.
     pub pace: (f64, Option<i64>),
     /// Told each step as it starts.
-    pub step_started: Option<StepStarted>,
+    pub step_began: Option<StepBegan>,
     /// Who drives.
     pub seat: Seat,
 }
@@ -79,7 +79,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         mode: d.mode,
         operator: d.seat.operator.clone(),
         host: d.seat.host.clone(),
-        step_started: d.step_started.clone(),
+        step_began: d.step_began.clone(),
     };
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
     let stop = CancellationToken::new();

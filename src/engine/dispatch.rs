@@ -31,7 +31,7 @@ use crate::snapshot::Mode;
 use crate::workers::{Crew, Ports};
 
 /// Told the id of each step as it starts.
-pub type StepStarted = Arc<dyn Fn(&str) + Send + Sync>;
+pub type StepBegan = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How often measurements are looked at, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ pub struct Setup {
     /// On which host.
     pub host: String,
     /// Told the id of each step as it starts; the rehearsal injects faults by it.
-    pub step_started: Option<StepStarted>,
+    pub step_began: Option<StepBegan>,
 }
 
 /// A running engine.
@@ -103,8 +103,7 @@ impl Engine {
     ///
     /// Facts before the first subscription to [`Engine::facts`] are kept for it.
     pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
-        let Setup { plan, policy, ports, undo_seat, clock, journal, samples, mode, operator, host, step_started } =
-            setup;
+        let Setup { plan, policy, ports, undo_seat, clock, journal, samples, mode, operator, host, step_began } = setup;
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
         let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
         ports.target.prepare().await.map_err(EngineError::Lease)?;
@@ -164,7 +163,7 @@ impl Engine {
             last_durable_mono: None,
             last_durable_seq: None,
             unkept: Vec::new(),
-            step_started,
+            step_began,
         };
         let first = match opening {
             Opening::New(event) => *event,
@@ -255,7 +254,7 @@ struct Dispatch {
     last_durable_seq: Option<u64>,
     /// Facts of a rollback the disk did not take in time.
     unkept: Vec<Fact>,
-    step_started: Option<StepStarted>,
+    step_began: Option<StepBegan>,
 }
 
 impl Dispatch {
@@ -342,8 +341,9 @@ impl Dispatch {
         self.clock.tick(&*self.machine, until);
         let measured = self.measured();
         let decision = decide(&self.plan, &self.state, &self.policy, &Input::Tick(&measured), self.clock.now());
-        self.waiting.clone_from(&decision.waiting);
+        let waiting = decision.waiting.clone();
         let _ = self.act(decision).await;
+        self.waiting = waiting;
         self.publish();
     }
 
@@ -437,6 +437,11 @@ impl Dispatch {
             }
         }
         self.state = next;
+        // Something happened, so nobody only waits: until the next look no time is run through.
+        self.waiting = None;
+        if let Some(tell) = &self.step_began {
+            facts.iter().filter_map(|f| f.event.begins(&self.plan)).for_each(|step| tell(step));
+        }
         for fact in facts {
             self.publisher.fact(fact);
         }
@@ -465,9 +470,6 @@ impl Dispatch {
 
     fn perform(&mut self, id: &str, attempt: u32) {
         let Some(step) = self.plan.step(id).cloned() else { return };
-        if let Some(tell) = &self.step_started {
-            tell(id);
-        }
         let crew = Arc::clone(&self.crew);
         let lease = Arc::clone(&self.lease);
         let state = self.state.clone();

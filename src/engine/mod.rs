@@ -28,6 +28,6 @@ pub mod socket;
 pub mod undo;
 
 pub use clock::{MachineClock, RunClock};
-pub use dispatch::{Engine, EngineError, Opening, Setup, StepStarted};
+pub use dispatch::{Engine, EngineError, Opening, Setup, StepBegan};
 pub use lease::{DriverLease, holder};
 pub use outcome::{Ending, ending};

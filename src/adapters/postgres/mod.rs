@@ -25,6 +25,7 @@ mod retry;
 mod rows;
 mod settings;
 mod shape;
+mod source_count;
 mod target;
 mod trouble;
 mod write;
