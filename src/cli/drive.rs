@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Policy, Seen};
 use crate::engine::{
-    Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepStarted, ending, socket, stepped_since,
+    Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket, stepped_since,
 };
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, boot_id, fold};
 use crate::ports::Clock;
@@ -43,7 +43,7 @@ pub struct Drive<'a> {
     /// Speed of planned waits, and the longest a wait may really take.
     pub pace: (f64, Option<i64>),
     /// Told each step as it starts.
-    pub step_started: Option<StepStarted>,
+    pub step_began: Option<StepBegan>,
     /// Who drives.
     pub seat: Seat,
 }
@@ -88,7 +88,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         stepped,
         operator: d.seat.operator.clone(),
         host: d.seat.host.clone(),
-        step_started: d.step_started.clone(),
+        step_began: d.step_began.clone(),
     };
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
     let stop = CancellationToken::new();

@@ -25,6 +25,8 @@ pub enum Exit {
     Damaged = 7,
     /// An approval or a vote was not taken.
     Refused = 8,
+    /// A rehearsal ended and a fault it was asked for never struck.
+    FaultNeverStruck = 9,
     /// A bug.
     Bug = 70,
     /// The journal cannot be written or read.

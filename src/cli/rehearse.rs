@@ -72,12 +72,22 @@ pub async fn rehearse(
         until: None,
         mode: Mode::Rehearsal { speed },
         pace: (speed, Some(LONGEST_WAIT_MS)),
-        step_started: Some(Arc::new(move |step: &str| faults.step_started(step))),
+        step_began: Some(Arc::new({
+            let faults = faults.clone();
+            move |step: &str| faults.step_began(step)
+        })),
         seat: Seat::here(),
     })
     .await?;
     let verdict = world.verdict().await.map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
+    let unstruck = faults.unstruck();
     if args.json {
+        for missed in &unstruck {
+            let (fault, step) = (missed.at.fault.name(), &missed.at.step);
+            let said = serde_json::json!({ "type": "fault_never_struck", "fault": fault, "step": step,
+                "began": missed.began, "words": missed.to_string() });
+            print(&format!("{said}\n"));
+        }
         print(&format!(
             "{}\n",
             serde_json::json!({ "type": "verdict", "side": verdict.in_charge.name(), "clean": verdict.clean(),
@@ -85,6 +95,9 @@ pub async fn rehearse(
         ));
     } else {
         print(&driven.summary);
+        for missed in &unstruck {
+            print(&format!("FAULT       {missed}\n"));
+        }
         print(&format!("{verdict}\n"));
     }
     world.stop().await;
@@ -92,6 +105,9 @@ pub async fn rehearse(
     use crate::engine::Ending::{Finished, RolledBack};
     if !verdict.clean() && matches!(driven.ending, Finished | RolledBack) {
         return Ok(Exit::VerificationFailed);
+    }
+    if !unstruck.is_empty() && matches!(driven.ending, Finished | RolledBack) {
+        return Ok(Exit::FaultNeverStruck);
     }
     Ok(driven.ending.into())
 }

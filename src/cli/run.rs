@@ -63,7 +63,7 @@ pub async fn run(
         until,
         mode: Mode::Live,
         pace: (1.0, None),
-        step_started: None,
+        step_began: None,
         seat: Seat::here(),
     })
     .await?;

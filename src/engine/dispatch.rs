@@ -31,7 +31,7 @@ use crate::snapshot::Mode;
 use crate::workers::{Crew, Ports};
 
 /// Told the id of each step as it starts.
-pub type StepStarted = Arc<dyn Fn(&str) + Send + Sync>;
+pub type StepBegan = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How often measurements are looked at, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
@@ -90,7 +90,7 @@ pub struct Setup {
     /// On which host.
     pub host: String,
     /// Told the id of each step as it starts; the rehearsal injects faults by it.
-    pub step_started: Option<StepStarted>,
+    pub step_began: Option<StepBegan>,
 }
 
 /// A running engine.
@@ -119,7 +119,7 @@ impl Engine {
             stepped,
             operator,
             host,
-            step_started,
+            step_began,
         } = setup;
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
         let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
@@ -183,7 +183,7 @@ impl Engine {
             last_durable_seq: None,
             unrecorded: Vec::new(),
             tried_mono: 0,
-            step_started,
+            step_began,
         };
         let first = match opening {
             Opening::New(event) => *event,
@@ -283,7 +283,7 @@ struct Dispatch {
     unrecorded: Vec<Performed>,
     /// When the journal was last tried while it could not be written.
     tried_mono: i64,
-    step_started: Option<StepStarted>,
+    step_began: Option<StepBegan>,
 }
 
 impl Dispatch {
@@ -416,8 +416,9 @@ impl Dispatch {
         self.mend().await;
         let measured = self.measured();
         let decision = decide(&self.plan, &self.state, &self.policy, &Input::Tick(&measured), self.clock.now());
-        self.waiting.clone_from(&decision.waiting);
+        let waiting = decision.waiting.clone();
         let _ = self.act(decision).await;
+        self.waiting = waiting;
         self.publish();
     }
 
@@ -516,6 +517,11 @@ impl Dispatch {
             }
         }
         self.state = next;
+        // Something happened, so nobody only waits: until the next look no time is run through.
+        self.waiting = None;
+        if let Some(tell) = &self.step_began {
+            facts.iter().filter_map(|f| f.event.begins(&self.plan)).for_each(|step| tell(step));
+        }
         for fact in facts {
             self.publisher.fact(fact);
         }
@@ -544,9 +550,6 @@ impl Dispatch {
 
     fn perform(&mut self, id: &str, attempt: u32) {
         let Some(step) = self.plan.step(id).cloned() else { return };
-        if let Some(tell) = &self.step_started {
-            tell(id);
-        }
         let crew = Arc::clone(&self.crew);
         let lease = Arc::clone(&self.lease);
         let state = self.state.clone();

@@ -32,6 +32,6 @@ mod tests;
 pub mod undo;
 
 pub use clock::{MachineClock, RunClock, stepped_since};
-pub use dispatch::{Closed, Engine, EngineError, Opening, Setup, StepStarted};
+pub use dispatch::{Closed, Engine, EngineError, Opening, Setup, StepBegan};
 pub use lease::{DriverLease, holder};
 pub use outcome::{Ending, ending};

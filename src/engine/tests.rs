@@ -64,7 +64,7 @@ async fn running(world: World, policy: Policy) -> Running {
         stepped: None,
         operator: "alice".into(),
         host: "bastion".into(),
-        step_started: None,
+        step_began: None,
     };
     let engine = Engine::open(setup, Opening::New(Box::new(opened)), "trial", folder.path()).await.unwrap();
     Running { world, engine, disk, folder, _dir: dir }

@@ -246,7 +246,13 @@ fn reasons() -> impl Strategy<Value = BTreeMap<String, u64>> {
 fn count() -> impl Strategy<Value = Count> {
     let kind =
         proptest::sample::select(vec![CountKind::Unknown, CountKind::Exact, CountKind::Derived, CountKind::Estimated]);
-    (option::of(rows()), kind, at()).prop_map(|(rows, kind, at)| Count { rows, kind, at })
+    (option::of(rows()), kind, at(), option::of(at()), rows()).prop_map(|(rows, kind, at, read_at, unsure)| Count {
+        rows,
+        kind,
+        at,
+        read_at,
+        unsure,
+    })
 }
 
 /// Row counts whose sums still fit: sums are taken of them.

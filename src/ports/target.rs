@@ -120,6 +120,41 @@ impl RowChange {
     }
 }
 
+/// Items that came and went at the source within one second, of the keys of one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountChange {
+    /// The lane of their keys.
+    pub lane: u32,
+    /// The second they carry, since 1970.
+    pub second: i64,
+    /// Items that were not there before.
+    pub inserted: u64,
+    /// Items that are gone.
+    pub deleted: u64,
+}
+
+/// A reading of every item of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullRead {
+    /// Items read.
+    pub items: u64,
+    /// When it began; absent for the load, whose beginning is stored.
+    pub began: Option<At>,
+    /// When it ended.
+    pub ended: At,
+}
+
+/// A source's items, worked out from the last full reading and what its change log told since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCount {
+    /// Items; absent when more were deleted than there can have been.
+    pub items: Option<u64>,
+    /// When the full reading ended.
+    pub read_at: At,
+    /// What it may be off by: items that came or went while it was read may have been read or not.
+    pub unsure: u64,
+}
+
 /// Changes applied together with the positions they reach.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChangeBatch {
@@ -133,6 +168,8 @@ pub struct ChangeBatch {
     pub markers: Vec<String>,
     /// Rows removed by TTL in this batch.
     pub expired: u64,
+    /// Items that came and went in this batch; each stored in the transaction that moves its position.
+    pub counts: Vec<CountChange>,
     /// The follower's right to move positions, and the lanes its rows may land in. Without it nothing is known of who
     /// else follows, and everything is one transaction.
     pub hold: Option<Hold>,
@@ -257,6 +294,15 @@ pub trait Target: Send + Sync {
 
     /// Rows of the table. Exact counts read every row; otherwise the store's estimate is good enough.
     async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;
+
+    /// Notes when the load began to read the source. What is noted stays until the table is reset.
+    async fn load_reads(&self, table: &Table, at: At) -> PortResult<()>;
+
+    /// Notes a full reading of the source; it takes the place of the one before.
+    async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()>;
+
+    /// The source's items by the last full reading and the changes applied since; `None` before there was one.
+    async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>>;
 
     /// Counts of parked rows by reason, and rows expired, from the ledger.
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;

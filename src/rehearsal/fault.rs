@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::held;
 
 /// Something that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,9 +112,32 @@ impl FromStr for FaultAt {
     }
 }
 
+/// A fault that was asked for and never did anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstruck {
+    /// What was asked for.
+    pub at: FaultAt,
+    /// Whether its step began.
+    pub began: bool,
+}
+
+impl fmt::Display for Unstruck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.at.step, self.began) {
+            (Some(step), false) => write!(f, "{}@{step} never struck: the run did not get to {step}", self.at.fault),
+            (Some(step), true) => {
+                write!(f, "{}@{step} never struck: nothing it hits was asked for since {step}", self.at.fault)
+            }
+            (None, _) => write!(f, "{} never struck: nothing it hits was asked for", self.at.fault),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     planned: Vec<FaultAt>,
+    /// Of each planned one, how often its fault had struck when it came.
+    came: Mutex<Vec<Option<u64>>>,
     active: AtomicU64,
     hits: [AtomicU64; Fault::ALL.len()],
 }
@@ -125,7 +150,8 @@ impl Faults {
     /// Faults that come with their steps. Those without a step are active at once.
     #[must_use]
     pub fn new(planned: Vec<FaultAt>) -> Self {
-        let faults = Self(Arc::new(Inner { planned, ..Inner::default() }));
+        let came = planned.iter().map(|p| p.step.is_none().then_some(0)).collect();
+        let faults = Self(Arc::new(Inner { planned, came: Mutex::new(came), ..Inner::default() }));
         for at in faults.0.planned.iter().filter(|p| p.step.is_none()) {
             faults.bring(at.fault);
         }
@@ -144,11 +170,22 @@ impl Faults {
         &self.0.planned
     }
 
-    /// A step has started: its faults become active and stay so.
-    pub fn step_started(&self, step: &str) {
-        for at in self.0.planned.iter().filter(|p| p.step.as_deref() == Some(step)) {
+    /// A step has begun, of whatever kind: its faults become active and stay so.
+    pub fn step_began(&self, step: &str) {
+        let mut came = held(&self.0.came);
+        for (at, came) in self.0.planned.iter().zip(came.iter_mut()).filter(|(p, _)| p.step.as_deref() == Some(step)) {
+            came.get_or_insert(self.hits(at.fault));
             self.bring(at.fault);
         }
+    }
+
+    /// What was asked for and never struck.
+    #[must_use]
+    pub fn unstruck(&self) -> Vec<Unstruck> {
+        let came = held(&self.0.came);
+        let all = self.0.planned.iter().zip(came.iter());
+        let missed = all.filter(|(at, came)| came.is_none_or(|before| self.hits(at.fault) <= before));
+        missed.map(|(at, came)| Unstruck { at: at.clone(), began: came.is_some() }).collect()
     }
 
     /// Makes a fault active now.
@@ -200,14 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn what_never_struck_is_told_with_the_reason() {
+        let asked = ["slow-new@smoke", "errors-new@burn-in", "ssm-slow", "slow-new@thaw"];
+        let faults = Faults::new(asked.iter().map(|f| f.parse().unwrap()).collect());
+        let said = |faults: &Faults| faults.unstruck().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(said(&faults).len(), 4);
+        faults.step_began("smoke");
+        faults.struck(Fault::SlowNew);
+        faults.struck(Fault::SsmSlow);
+        faults.step_began("thaw");
+        let missed = said(&faults);
+        assert_eq!(missed[0], "errors-new@burn-in never struck: the run did not get to burn-in");
+        assert_eq!(missed[1], "slow-new@thaw never struck: nothing it hits was asked for since thaw");
+        assert_eq!(missed.len(), 2);
+        faults.struck(Fault::SlowNew);
+        assert_eq!(said(&faults).len(), 1, "its own step's hits count, earlier ones do not");
+    }
+
+    #[test]
     fn a_fault_comes_with_its_step_and_stays() {
         let faults = Faults::new(vec!["slow-new@smoke".parse().unwrap(), "ssm-slow".parse().unwrap()]);
         assert!(!faults.active(Fault::SlowNew));
         assert!(faults.active(Fault::SsmSlow));
-        faults.step_started("load");
+        faults.step_began("load");
         assert!(!faults.active(Fault::SlowNew));
-        faults.step_started("smoke");
-        faults.step_started("thaw");
+        faults.step_began("smoke");
+        faults.step_began("thaw");
         assert!(faults.clone().active(Fault::SlowNew));
         faults.lift(Fault::SlowNew);
         assert!(!faults.active(Fault::SlowNew));

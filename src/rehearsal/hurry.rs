@@ -53,7 +53,7 @@ pub fn hurried(how: Hurry) -> String {
         Last::Thaw => "burn-in",
         Last::BurnIn(seconds) => {
             let held = format!("hold = \"{}s\"\ngive_up = \"2h\"", seconds.max(1));
-            text = swap(text, "hold = \"1s\"\ngive_up = \"2h\"", &held);
+            text = swap(text, "hold = \"1s\"\ngive_up = \"12m\"", &held);
             "functional-tests"
         }
     };

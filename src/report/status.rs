@@ -41,6 +41,7 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
             t.trouble.as_deref().unwrap_or("no trouble")
         );
     }
+    let _ = writeln!(out, "account    {}", s.account.text);
     for w in &s.switches {
         let read = w.read_at.map_or_else(String::new, |at| format!(", read {}", at.clock()));
         let _ = writeln!(out, "switch     {}: {}{read}", w.id, stands(w));

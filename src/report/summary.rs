@@ -17,9 +17,17 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "RESULT      {}", result(s, state));
     let _ = writeln!(out, "RUN         {}, plan {} {}, {}", s.run, s.plan, s.plan_hash, s.environment);
+    if matches!(s.mode, Mode::Rehearsal { .. }) {
+        let _ = writeln!(
+            out,
+            "CLOCK       times and lengths of the day are of the rehearsed clock, which runs ahead while only a planned time \
+             is waited for; downtime, the rollback and every age are real"
+        );
+    }
     timeline(&mut out, s);
     rows(&mut out, s, state.decided.is_some());
     downtime(&mut out, s);
+    let _ = writeln!(out, "ACCOUNT     {}", s.account.text);
     for c in &s.criteria {
         let ok = match c.health {
             Health::Ok => "ok",
@@ -168,7 +176,7 @@ fn downtime(out: &mut String, s: &Snapshot) {
             writeln!(out, "DOWNTIME    {} measured, {verdict} the budget of {budget}", brief(ms))
         }
         (Some(from), None) => {
-            writeln!(out, "DOWNTIME    ? refused since {}, not seen accepted (budget {budget})", from.clock())
+            writeln!(out, "DOWNTIME    ? refused {}, not seen accepted (budget {budget})", age(from, s.wall))
         }
     };
 }
@@ -185,7 +193,7 @@ fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
     );
     for e in &r.evidence {
         let good = if e.good { "ok" } else { "NOT OK" };
-        let _ = writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, e.at.clock());
+        let _ = writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, age(e.at, s.wall));
     }
     for line in r.stuck.iter().filter(|_| s.status == RunStatus::Stuck) {
         let _ = writeln!(out, "BY HAND     {line}");
@@ -230,8 +238,15 @@ pub(super) fn count(c: &Count, wall: At) -> String {
         CountKind::Derived => "derived",
         CountKind::Estimated => "estimated",
     };
-    let old = if wall.since(c.at) > 60_000 { format!(" {}", age(c.at, wall)) } else { String::new() };
-    format!("{} {kind}{old}", grouped(rows))
+    let old = match (c.kind, wall.since(c.at)) {
+        _ if c.at.0 == 0 => " at an unknown time".to_owned(),
+        // The oldest it may be.
+        (CountKind::Estimated, _) => format!(" up to {}", age(c.at, wall)),
+        (_, old) if old > 60_000 => format!(" {}", age(c.at, wall)),
+        _ => String::new(),
+    };
+    let unsure = if c.unsure > 0 { format!(" (+-{})", grouped(c.unsure)) } else { String::new() };
+    format!("{} {kind}{unsure}{old}", grouped(rows))
 }
 
 /// `4.2s ago`.

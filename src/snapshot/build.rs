@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
-use super::{lamps, log, rollback, rows, steps, unrecorded, words};
+use super::{account, lamps, log, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
@@ -70,6 +70,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         planned_end,
         forecast_end: forecast_end(cx, &steps),
         criteria: criteria(cx, &signals),
+        account: account::account(cx),
         steps,
         tables,
         outbox: rows::outbox_row(measured),
@@ -164,12 +165,16 @@ fn data_loss(cx: &Context<'_>, signals: &[SignalRow]) -> Criterion {
         (Some(gap), Some(missing)) => Some(gap.max(missing as f64)),
         _ => None,
     };
+    // A row that is parked is kept and counted, and all the same no customer finds it on the new side.
+    let parked = by_source(&SignalSource::Parked).value.map_or(0, |n| n as u64);
     let health = match rows {
         None => Health::Unknown,
         Some(n) if n > 0.0 => Health::Fail,
+        Some(_) if parked > 0 => Health::Look,
         Some(_) => Health::Ok,
     };
     let measured = rows.map_or_else(|| "?".to_owned(), |n| words::with_unit(n, ""));
+    let measured = if parked > 0 { format!("{measured}, {} parked", words::grouped(parked)) } else { measured };
     Criterion { name: "data loss".to_owned(), wanted: "0 rows".to_owned(), measured, health }
 }
 

@@ -282,7 +282,7 @@ pub(crate) fn plan() -> Plan {
 
 const ROWS: [(&str, u64); 4] = [("orders", 24_600_000), ("items", 19_200_000), ("books", 204_000), ("users", 12_334)];
 
-fn measured(moment: Moment) -> Measured {
+pub(super) fn measured(moment: Moment) -> Measured {
     let wall = moment.now();
     let mut m = Measured { at: wall, journal_ok: true, journal_age_ms: Some(200), ..Measured::default() };
     if moment == Moment::Empty {
@@ -312,7 +312,9 @@ fn measured(moment: Moment) -> Measured {
                 Count::exact(rows, wall.plus(-4_000))
             },
             loaded,
-            segments: if loading { (share as u32 * 8 / 100, 8) } else { (8, 8) },
+            segments: if loading && !done { (0, 8) } else { (8, 8) },
+            reading: if loading && !done { 8 } else { 0 },
+            moved_at: if loading { wall.plus(-300) } else { At::default() },
             rate: if loading && !done {
                 [11_000.0, 7_800.0, 0.0, 0.0][i]
             } else if loading {
@@ -384,7 +386,7 @@ fn proof(name: &str, value: &str, at: At, good: bool) -> Evidence {
     Evidence { name: name.into(), value: value.into(), at, source: "GetParameter".into(), good }
 }
 
-fn state(plan: &Plan, moment: Moment) -> RunState {
+pub(super) fn state(plan: &Plan, moment: Moment) -> RunState {
     let now = moment.now();
     if moment == Moment::Empty {
         return RunState { t0: T0, ..RunState::default() };

@@ -2,11 +2,14 @@
 
 use super::build::{Context, downtime_running};
 use super::rows::{own_signal, proof, signal_row};
-use super::words::{human, rate, whole_percent, with_unit};
+use super::words::{age, human, rate, whole_percent, with_unit};
 use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Signal, SignalSource};
 use crate::domain::run::{RunStatus, Standing, StepStatus};
+
+/// A load that moves no row, or a target that does not answer, for longer than this is not well, in milliseconds.
+const SILENT_MS: i64 = 15_000;
 
 /// How long the refusals of a freeze stay in the window of the write probe, in milliseconds.
 const PROBE_WINDOW_MS: i64 = 60_000;
@@ -50,18 +53,23 @@ fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
     match step.status {
         StepStatus::Todo | StepStatus::Ready | StepStatus::Held => idle(),
         StepStatus::Skipped => ("skipped".to_owned(), Health::Idle),
-        StepStatus::Done => ("done".to_owned(), Health::Ok),
+        StepStatus::Done => copied(cx),
         StepStatus::Failed => ("failed".to_owned(), Health::Fail),
         StepStatus::Unknown => unknown(),
         StepStatus::Running => {
             let gauges = || cx.plan.tables.iter().filter_map(|t| cx.measured.tables.get(&t.id));
             let retrying = gauges().filter(|g| g.phase == Phase::Retrying).count();
             let per_s: f64 = gauges().filter(|g| g.phase == Phase::Loading).map(|g| g.rate).sum();
+            let still = gauges().filter(|g| g.phase == Phase::Loading && g.doing.is_none() && g.moved_at.0 > 0);
+            let still = still.map(|g| g.moved_at).max();
+            let still = still.map_or(0, |at| cx.measured.at.since(at));
             let share = step.progress.map_or_else(|| "?%".to_owned(), |(d, a)| format!("{}%", whole_percent(d, a)));
             if cx.state.status == RunStatus::Paused {
                 (format!("{share} paused"), Health::Watch)
             } else if retrying > 0 {
                 (format!("{share} retrying"), Health::Look)
+            } else if still > SILENT_MS {
+                (format!("{share} no row for {}", age(still)), Health::Look)
             } else if step.progress.is_none() {
                 (share, Health::Unknown)
             } else {
@@ -69,6 +77,17 @@ fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
             }
         }
     }
+}
+
+/// The rows are in, and the database that holds them answers.
+fn copied(cx: &Context<'_>) -> (String, Health) {
+    let going = matches!(cx.state.status, RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack);
+    let heard = cx.plan.tables.iter().map(|t| cx.measured.tables.get(&t.id).map(|g| g.parked_at).unwrap_or_default());
+    let silent = heard.min().map_or(0, |at| if at.0 == 0 { 0 } else { cx.measured.at.since(at) });
+    if going && silent > SILENT_MS {
+        return (format!("? done, no answer for {}", age(silent)), Health::Unknown);
+    }
+    ("done".to_owned(), Health::Ok)
 }
 
 /// The plan's own signal of this source, or one with the limits of the guides.

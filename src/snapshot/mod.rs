@@ -3,6 +3,7 @@
 //! Built by [`build`] from the plan, the folded state and what was last measured. Live, replay and
 //! `status --json` build it the same way. Holds no secret and no row value.
 
+mod account;
 mod build;
 #[cfg(any(test, feature = "rehearsal"))]
 pub(crate) mod fixture;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::Account;
 pub use build::{Context, build};
 pub use what_if::{Undo, WhatIf};
 
@@ -104,6 +106,9 @@ pub struct Snapshot {
     pub downtime_budget_ms: i64,
     /// Success criteria (FEATURES D5).
     pub criteria: Vec<Criterion>,
+    /// What became of every row.
+    #[serde(default)]
+    pub account: Account,
     /// Newest last; at most a few hundred.
     pub log: Vec<LogRow>,
     /// The journal.
@@ -212,6 +217,9 @@ pub struct TableRow {
     pub loaded: u64,
     /// Segments done and in all.
     pub segments: (u32, u32),
+    /// Segments being read at this moment.
+    #[serde(default)]
+    pub reading: u32,
     /// Changes applied so far.
     pub applied: u64,
     /// Parked rows by reason.

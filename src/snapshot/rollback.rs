@@ -47,7 +47,7 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
 }
 
 /// Writes that would stay behind. Before anything was accepted on the new side that is none.
-fn at_risk(cx: &Context<'_>) -> Option<u64> {
+pub(super) fn at_risk(cx: &Context<'_>) -> Option<u64> {
     match cx.measured.at_risk {
         Some(n) => Some(n),
         None if cx.state.let_in(cx.plan) => None,

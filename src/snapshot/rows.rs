@@ -41,6 +41,7 @@ fn table_row(cx: &Context<'_>, id: &str, source_name: &str, target_name: &str) -
         rate: gauge.rate,
         loaded: gauge.loaded.max(journaled.and_then(|t| t.loaded).unwrap_or(0)),
         segments: gauge.segments,
+        reading: gauge.reading,
         applied: gauge.applied,
         parked,
         expired: gauge.expired,

@@ -3,11 +3,13 @@
 use super::build::Context;
 use super::gates::{gate_live, go_no_go_live};
 use super::words::{age, bar, brief_list, human, length, limit, minutes, rate, whole_percent, with_unit};
-use super::{StepMark, StepRow};
+use super::{StepMark, StepRow, SwitchRow};
 use crate::domain::at::At;
 use crate::domain::gauge::{Phase, TableGauge};
 use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
-use crate::domain::run::{Evidence, Need, RunState, RunStatus, StepState, StepStatus, approval, lacks_second};
+use crate::domain::run::{
+    Evidence, Need, RunState, RunStatus, Standing, StepState, StepStatus, approval, lacks_second,
+};
 
 /// Cells of the bar of one table.
 const TABLE_BAR: usize = 20;
@@ -306,7 +308,9 @@ fn load(cx: &Context<'_>, row: &mut StepRow) {
         let rows = gauge.source.rows;
         let finished = journaled.is_some()
             || !matches!(gauge.phase, Phase::Waiting | Phase::Loading | Phase::Paused | Phase::Retrying);
-        let have = gauge.loaded.max(journaled.unwrap_or(0));
+        // A row that was parked is read and done with, like one that was written.
+        let parked: u64 = gauge.parked.values().sum();
+        let have = (gauge.loaded + parked).max(journaled.unwrap_or(0));
         loaded += have;
         // What a finished table did not write, it parked: it is whole.
         all = all.zip(if finished { Some(have) } else { rows.map(|r| r.max(have)) }).map(|(a, b)| a + b);
@@ -324,11 +328,16 @@ fn load(cx: &Context<'_>, row: &mut StepRow) {
     if let Some((have, all)) = row.progress {
         row.eta = eta(cx, all.saturating_sub(have), per_s).map(|(_, at)| at);
     }
+    // Building indexes moves no row: what is done is said instead of a rate of nothing.
+    let mut building = gauges(cx).filter_map(|(id, g)| Some(format!("{id} {}", doing(cx, g?)?)));
+    let now = match building.next() {
+        Some(what) if per_s == 0.0 => what,
+        _ if row.eta.is_none() => format!("{}  ETA ?", rate(per_s)),
+        _ => rate(per_s),
+    };
     row.detail = match row.progress {
-        Some((have, all)) => {
-            format!("{}%  {}/{}  {}", whole_percent(have, all), human(have), human(all), rate(per_s))
-        }
-        None => format!("?%  {}/?  {}", human(loaded), rate(per_s)),
+        Some((have, all)) => format!("{}%  {}/{}  {now}", whole_percent(have, all), human(have), human(all)),
+        None => format!("?%  {}/?  {now}", human(loaded)),
     };
     let waiting = cx.plan.tables.len() - done - row.lines.len();
     let mut rest = Vec::new();
@@ -349,6 +358,12 @@ fn load(cx: &Context<'_>, row: &mut StepRow) {
     }
 }
 
+/// What is done to a whole table right now, and for how long already.
+fn doing(cx: &Context<'_>, gauge: &TableGauge) -> Option<String> {
+    let (what, since) = gauge.doing.as_ref()?;
+    Some(format!("{what} {}", age(cx.measured.at.since(*since).max(0))))
+}
+
 const fn tables(n: usize) -> &'static str {
     if n == 1 { "table" } else { "tables" }
 }
@@ -359,15 +374,24 @@ fn table_line(cx: &Context<'_>, id: &str, have: u64, rows: Option<u64>, gauge: &
         Some(all) => (bar(have, all, TABLE_BAR), format!("{}%", whole_percent(have, all))),
         None => (bar(0, 0, TABLE_BAR), "?%".to_owned()),
     };
+    if let Some(doing) = doing(cx, gauge) {
+        return format!("{name:<10} {shape} {share:>4}  {doing}");
+    }
     let left = rows
         .and_then(|all| eta(cx, all.saturating_sub(have), gauge.rate))
-        .map_or_else(String::new, |(ms, _)| minutes(ms));
+        .map_or_else(|| "?".to_owned(), |(ms, _)| minutes(ms));
+    let left = format!("{left} left, {}", segments(gauge));
     let state = match gauge.phase {
         Phase::Paused => "paused",
         Phase::Retrying => "retrying",
         _ => left.as_str(),
     };
     format!("{name:<10} {shape} {share:>4}  {:>8}  {state}", rate(gauge.rate)).trim_end().to_owned()
+}
+
+/// Segments are read side by side and end together: how many are being read says more than how many ended.
+fn segments(gauge: &TableGauge) -> String {
+    format!("segments {} done {} reading of {}", gauge.segments.0, gauge.reading, gauge.segments.1)
 }
 
 fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
@@ -436,7 +460,8 @@ fn verify(cx: &Context<'_>, row: &mut StepRow) {
                 Some(r) => (bar(have, r, TABLE_BAR), format!("{}%", whole_percent(have, r))),
                 None => (bar(0, 0, TABLE_BAR), "?%".to_owned()),
             };
-            row.lines.push(format!("{name:<10} {shape} {share:>4}  {} compared", human(have)));
+            let now = gauge.and_then(|g| doing(cx, g)).unwrap_or_else(|| format!("{} compared", human(have)));
+            row.lines.push(format!("{name:<10} {shape} {share:>4}  {now}"));
         }
     }
     row.progress = all.filter(|a| *a > 0).map(|a| (compared.min(a), a));
@@ -477,22 +502,39 @@ fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {
 }
 
 fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepRow) {
-    let each: Vec<(String, String)> = ids
-        .iter()
-        .filter_map(|id| cx.plan.switch(id))
-        .map(|s| {
-            let r = super::rows::switch_row(cx.state, s);
-            (s.place(), format!("{} -> {}", r.old, r.new))
-        })
-        .collect();
+    let each: Vec<SwitchRow> =
+        ids.iter().filter_map(|id| cx.plan.switch(id)).map(|s| super::rows::switch_row(cx.state, s)).collect();
+    let change = |s: &SwitchRow| format!("{}  {} -> {}", s.place, s.old, s.new);
+    let count = |standing| each.iter().filter(|s| s.standing == standing).count();
+    let touched = each.iter().any(|s| s.standing != Standing::Old);
     match each.as_slice() {
-        [(place, change)] => row.detail = format!("{place}  {change}"),
+        [only] if !touched => row.detail = change(only),
+        [only] => row.detail = format!("{}  {}", stands(only), change(only)),
         [] => {}
-        _ => {
-            row.detail = format!("{} switches", each.len());
-            if current {
-                row.lines = each.into_iter().map(|(place, change)| format!("{place}  {change}")).collect();
+        all if !touched => row.detail = format!("{} switches", all.len()),
+        all => {
+            let (new, unknown, back) = (count(Standing::New), count(Standing::Unknown), count(Standing::Restored));
+            row.detail = format!("{new} of {} new", all.len());
+            for (n, word) in [(unknown, "?"), (back, "restored")].into_iter().filter(|(n, _)| *n > 0) {
+                row.detail.push_str(&format!(", {n} {word}"));
             }
         }
     }
+    if current && (touched || each.len() > 1) {
+        row.lines = each.iter().map(|s| format!("{:<8} {}{}", stands(s), change(s), read(s))).collect();
+    }
+}
+
+/// Where a switch stands, from what was read of it.
+const fn stands(switch: &SwitchRow) -> &'static str {
+    match switch.standing {
+        Standing::Old => "old",
+        Standing::New => "NEW",
+        Standing::Unknown => "?",
+        Standing::Restored => "restored",
+    }
+}
+
+fn read(switch: &SwitchRow) -> String {
+    switch.read_at.map_or_else(String::new, |at| format!("  read {}", at.clock()))
 }

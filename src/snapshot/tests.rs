@@ -353,6 +353,101 @@ fn missing_rows_are_data_loss_even_when_the_counts_agree() {
 }
 
 #[test]
+fn a_parked_row_did_not_arrive_and_the_account_says_where_every_row_is() {
+    let plan = plan();
+    let mut state = RunState { status: RunStatus::Finished, ..RunState::default() };
+    let v = VerifySummary {
+        source: Count::exact(10, T0),
+        target: Count::exact(9, T0),
+        equal: 9,
+        parked: 1,
+        ..VerifySummary::default()
+    };
+    let mut measured = Measured { at: T0, ..Measured::default() };
+    for (n, t) in plan.tables.iter().enumerate() {
+        let v = if n == 0 { v.clone() } else { VerifySummary { equal: 10, parked: 0, target: v.source, ..v.clone() } };
+        let parked: BTreeMap<String, u64> =
+            (v.parked > 0).then(|| ("too long".to_owned(), v.parked)).into_iter().collect();
+        state.tables.entry(t.id.clone()).or_default().verified = Some((T0, v));
+        let gauge = measured.tables.entry(t.id.clone()).or_default();
+        (gauge.parked, gauge.parked_at) = (parked, T0);
+    }
+    let s = built(&plan, &state, &measured, &[]);
+    assert_eq!((s.criteria[0].measured.as_str(), s.criteria[0].health), ("0, 1 parked", Health::Look));
+    let said = "40 rows: 39 arrived, 1 parked, 0 expired, 0 left behind";
+    assert_eq!((s.account.text.as_str(), s.account.health), (said, Health::Look));
+    measured.tables.values_mut().for_each(|g| g.parked = BTreeMap::from([("too long".to_owned(), 2)]));
+    let s = built(&plan, &state, &measured, &[]);
+    assert!(s.account.text.ends_with("0 left behind; 8 parked now"), "{}", s.account.text);
+    state.tables.clear();
+    let s = built(&plan, &state, &measured, &[]);
+    assert_eq!(s.account.health, Health::Unknown, "{}", s.account.text);
+}
+
+#[test]
+fn a_step_says_where_each_of_its_switches_stands() {
+    let mut plan = plan();
+    let at = plan.steps.iter().position(|s| matches!(s.kind, StepKind::Switch { .. })).unwrap();
+    let ids: Vec<String> = plan.switches.iter().map(|s| s.id.clone()).collect();
+    plan.steps[at].kind = StepKind::Switch { switches: ids.clone() };
+    let mut state = RunState { status: RunStatus::Running, ..RunState::default() };
+    let done = |n| if n < at { StepStatus::Done } else { StepStatus::Failed };
+    let step = |(n, s): (usize, &crate::domain::plan::Step)| StepState {
+        id: s.id.clone(),
+        status: if n > at { StepStatus::Todo } else { done(n) },
+        ..StepState::default()
+    };
+    state.steps = plan.steps.iter().enumerate().map(step).collect();
+    let standings = [Standing::New, Standing::Unknown, Standing::Old];
+    for (id, standing) in ids.iter().zip(standings) {
+        let read_at = (standing == Standing::New).then_some(T0);
+        state.switches.insert(id.clone(), SwitchState { standing, read_at, ..SwitchState::default() });
+    }
+    let s = built(&plan, &state, &Measured { at: T0, ..Measured::default() }, &[]);
+    let row = &s.steps[at];
+    assert!(row.detail.starts_with(&format!("1 of {} new, 1 ?", ids.len())), "{}", row.detail);
+    assert!(row.lines[0].starts_with("NEW ") && row.lines[0].contains("  read "), "{}", row.lines[0]);
+    assert!(row.lines[1].starts_with("? ") && !row.lines[1].contains("  read "), "{}", row.lines[1]);
+}
+
+#[test]
+fn a_load_says_what_is_going_on_when_no_row_moves() {
+    let plan = plan();
+    let mut measured = super::fixture::measured(Moment::Loading);
+    let (state, at) = (super::fixture::state(&plan, Moment::Loading), measured.at);
+    let load = |m: &Measured| {
+        let s = built(&plan, &state, m, &[]);
+        let row = s.steps.iter().find(|s| s.kind == "load").cloned().unwrap();
+        (row, lamp(&s, "COPY"))
+    };
+    let (row, _) = load(&measured);
+    assert!(row.eta.is_some() && row.lines[0].contains("left, segments 0 done 8 reading of 8"), "{row:?}");
+    measured.tables.values_mut().for_each(|g| g.rate = 0.0);
+    let (row, _) = load(&measured);
+    assert!(row.eta.is_none() && row.detail.ends_with("ETA ?"), "{}", row.detail);
+    measured.tables.values_mut().for_each(|g| g.moved_at = at.plus(-40_000));
+    let (_, copy) = load(&measured);
+    assert!(copy.0.ends_with("no row for 40s") && copy.1 == Health::Look, "{copy:?}");
+    let building = Some(("builds 3 indexes, takes statistics".to_owned(), at.plus(-12_000)));
+    measured.tables.values_mut().filter(|g| g.phase == Phase::Loading).for_each(|g| g.doing.clone_from(&building));
+    let (row, copy) = load(&measured);
+    assert!(row.detail.contains("builds 3 indexes, takes statistics 12s"), "{}", row.detail);
+    assert_eq!(copy.1, Health::Ok, "{copy:?}");
+}
+
+#[test]
+fn what_was_copied_into_a_database_that_does_not_answer_is_not_ok() {
+    let plan = plan();
+    let mut measured = super::fixture::measured(Moment::Gate);
+    let state = super::fixture::state(&plan, Moment::Gate);
+    assert_eq!(lamp(&built(&plan, &state, &measured, &[]), "COPY"), says("done", Health::Ok));
+    measured.at = measured.at.plus(40_000);
+    let s = built(&plan, &state, &measured, &[]);
+    assert_eq!(lamp(&s, "COPY").1, Health::Unknown);
+    assert!(lamp(&s, "COPY").0.starts_with("? done, no answer for "), "{:?}", lamp(&s, "COPY"));
+}
+
+#[test]
 fn routine_facts_are_folded_and_nothing_else() {
     let fact = |seq, event| Fact { seq, at: T0.plus(seq as i64), event };
     let note = |text: &str| Event::Note { level: Level::Info, source: "aws".into(), text: text.into() };

@@ -1,7 +1,7 @@
 //! How numbers and lengths of time are written for people. One place, so that every screen and report agrees.
 
 use crate::domain::at::brief;
-use crate::domain::gauge::CountKind;
+use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::Seen;
 
 /// `940`, `18.8k`, `27.7M`, `1.2G`: at most five characters.
@@ -182,10 +182,12 @@ pub fn whole_percent(done: u64, all: u64) -> u64 {
     if all == 0 { 0 } else { u64::try_from(u128::from(done.min(all)) * 100 / u128::from(all)).unwrap_or(100) }
 }
 
-/// The mark behind a count that says how it was come by: none for exact, `~` estimated, `^` derived.
+/// The mark behind a count that says how it was come by: none for exact, `^` derived, `~` near it: estimated, or derived
+/// from a reading during which rows came and went.
 #[must_use]
-pub const fn provenance(kind: CountKind) -> &'static str {
-    match kind {
+pub const fn provenance(count: &Count) -> &'static str {
+    match count.kind {
+        CountKind::Derived if count.unsure > 0 => "~",
         CountKind::Exact => "",
         CountKind::Derived => "^",
         CountKind::Estimated => "~",

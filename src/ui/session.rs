@@ -113,6 +113,7 @@ impl Session {
         if self.leaving.press(at) == Press::Fire {
             return vec![self.way_out(snapshot)];
         }
+        self.boxes += 1;
         let what = if self.is_active(snapshot) { "; the run goes on" } else { "" };
         self.toast(Level::Warn, format!("press Ctrl-C again within 2 s to leave{what}"), LEAVE_WITHIN, at);
         Vec::new()
@@ -148,7 +149,7 @@ impl Session {
         self.held.as_deref().unwrap_or(newest)
     }
 
-    /// Grows whenever a box opens or closes: says whether a frame still shows the boxes of now.
+    /// Grows whenever a box opens or closes or a key arms: says whether a frame still shows the boxes of now.
     #[must_use]
     pub const fn boxes(&self) -> u64 {
         self.boxes
@@ -176,6 +177,10 @@ impl Session {
     /// A frame with the boxes of `boxes` stood on the screen at `at`.
     pub fn drawn(&mut self, boxes: u64, at: Instant) {
         let ms = self.ms(at);
+        if boxes == self.boxes {
+            self.rollback.shown(at);
+            self.leaving.shown(at);
+        }
         if boxes == self.boxes && self.shows_boxes {
             self.state.modals.iter_mut().for_each(|m| m.mark_drawn(ms));
             // The buttons are drawn anew when they begin to listen.
@@ -256,6 +261,7 @@ impl Session {
         self.say(Level::Warn, &text, at);
     }
 
+    /// `at` is when the press was read.
     fn roll_back(&mut self, at: Instant, snapshot: &Snapshot) -> Vec<Do> {
         if let Err(why) = availability(Action::Rollback, snapshot, &self.state) {
             self.rollback.disarm(at);
@@ -265,6 +271,7 @@ impl Session {
         }
         match self.rollback.press(at) {
             Press::Armed => {
+                self.boxes += u64::from(self.state.armed_until_ms.is_none());
                 self.state.armed_until_ms = self.rollback.until().map(|until| self.ms(until));
                 vec![Do::Bell]
             }
@@ -356,7 +363,7 @@ impl Session {
             Action::Zoom => self.state.zoom = !self.state.zoom,
             Action::Freeze if self.held.is_some() => self.thaw(),
             Action::Freeze => {
-                self.state.frozen = Some(snapshot.wall);
+                self.state.frozen = Some(snapshot.now);
                 self.held = Some(Arc::clone(snapshot));
             }
             Action::FocusNext | Action::FocusPrevious => {

@@ -133,7 +133,9 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
         let more = key_label(Action::MoreWorkers, state);
         let less = key_label(Action::FewerWorkers, state);
         labelled(&mut lines, "workers", &format!("{running} of {wanted} wanted   {more} / {less}"), Tone::Plain, width);
-        labelled(&mut lines, "segments", &format!("{done} / {all}   retried {retries}"), Tone::Plain, width);
+        let reading: u32 = snapshot.tables.iter().map(|t| t.reading).sum();
+        let text = format!("{done} of {all} done, {reading} being read   retried {retries}");
+        labelled(&mut lines, "segments", &text, Tone::Plain, width);
     }
     lines.push(Line::default());
     let j = &snapshot.journal;

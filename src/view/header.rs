@@ -37,6 +37,15 @@ pub(super) fn mode_words(mode: Mode) -> Option<String> {
     }
 }
 
+/// Whose time a screen shows. A rehearsal's runs ahead while only a planned time is waited for, and every time of day on
+/// its screens is of that clock; ages are real.
+pub(super) const fn clock_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Live | Mode::Replay { .. } => "UTC",
+        Mode::Rehearsal { .. } => "rehearsed",
+    }
+}
+
 /// `T-01:06:44`, `T+00:15:02`.
 pub(super) fn t_clock(snapshot: &Snapshot) -> String {
     // Of a clock that was stepped nobody knows how far it is from the planned time.
@@ -99,7 +108,7 @@ fn environment(snapshot: &Snapshot) -> String {
 
 /// Line 1: what, where, which marks, time to go, clock.
 pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &Snapshot, state: &ViewState) {
-    let clock = format!("{}  {} UTC", t_clock(snapshot), snapshot.now.clock());
+    let clock = format!("{}  {} {}", t_clock(snapshot), snapshot.now.clock(), clock_name(snapshot.mode));
     let width = usize::from(row.width);
     let room = width.saturating_sub(clock.width() + 2);
     let mut marks = marks(snapshot, state);

@@ -286,9 +286,9 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
                 .cut(width),
         );
     }
-    if let (Some(refused), Some(ms)) = (snapshot.downtime.refused, snapshot.downtime_running_ms) {
+    if let (Some(_), Some(ms)) = (snapshot.downtime.refused, snapshot.downtime_running_ms) {
         let (sign, tone) = evidence::good_mark(true, theme);
-        let text = format!("{}  refused for {}", refused.clock(), words::with_unit(ms as f64 / 1000.0, "s"));
+        let text = format!("refused for {}", words::with_unit(ms as f64 / 1000.0, "s"));
         lines.push(
             Line::new(format!("  {sign} "), tone)
                 .then(pad("freeze", 34), Tone::Plain)

@@ -98,7 +98,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
             lines.extend(carried_line(snapshot).map(|l| l.cut(width)));
-            lines.push(staying_behind(back.at_risk));
+            lines.extend(account_lines(snapshot, width));
             lines.extend(downtime_line(snapshot).map(|l| l.cut(width)));
             lines.push(heading("What now"));
             let text = format!(
@@ -135,6 +135,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             let rest = if fail { " Not every success criterion is met:" } else { " Every success criterion is met." };
             lines.push(Line::new(text, Tone::Strong).then(rest, if fail { Tone::Warn } else { Tone::Good }).cut(width));
             lines.extend(criteria_lines(snapshot, width));
+            lines.extend(account_lines(snapshot, width));
             lines.push(heading("What stands where"));
             lines.extend(switch_lines(snapshot, width));
             lines.push(
@@ -147,6 +148,13 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
     }
     lines.extend(back.evidence.iter().map(|e| evidence_line(e, snapshot.wall, theme, width)));
     lines
+}
+
+/// What became of every row.
+fn account_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let account = &snapshot.account;
+    let parts = wrap(&account.text, width.saturating_sub(1));
+    parts.into_iter().map(|part| Line::plain(" ").then(part, Theme::tone(account.health)).cut(width)).collect()
 }
 
 /// What a rollback that was ordered has done and is still doing.

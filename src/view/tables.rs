@@ -4,13 +4,13 @@ use super::canvas::{Line, pad, pad_left, wrap};
 use super::signals::age_text;
 use super::theme::{Theme, Tone};
 use crate::domain::at::At;
-use crate::domain::gauge::{Count, Phase, Reading};
+use crate::domain::gauge::{Count, CountKind, Phase, Reading};
 use crate::snapshot::{Proof, Snapshot, TableRow, words};
 
 /// How a count is written, with the mark of its provenance.
 pub(super) fn count(count: Count, width: usize) -> String {
     let Some(rows) = count.rows else { return "?".to_owned() };
-    let mark = words::provenance(count.kind);
+    let mark = words::provenance(&count);
     let long = format!("{}{mark}", words::grouped(rows));
     if long.len() <= width { long } else { format!("{}{mark}", words::human(rows)) }
 }
@@ -75,19 +75,54 @@ fn difference(t: &TableRow, width: usize) -> (String, Tone) {
     match t.difference {
         _ if t.phase == Phase::Stays => ("-".to_owned(), Tone::Dim),
         None => ("?".to_owned(), Tone::Warn),
-        Some(0) => ("0".to_owned(), Tone::Good),
+        Some(0) if sure(t) => ("0".to_owned(), Tone::Good),
         Some(n) => {
-            let long = words::signed(n);
+            // A difference of numbers that are near the truth is itself only near it.
+            let mark = if sure(t) { "" } else { "~" };
+            let long = format!("{}{mark}", words::signed(n));
             let sign = if n < 0 { "-" } else { "" };
-            let short = format!("{sign}{}", words::human(n.unsigned_abs()));
+            let short = format!("{sign}{}{mark}", words::human(n.unsigned_abs()));
             (if long.len() <= width { long } else { short }, Tone::Plain)
         }
     }
 }
 
+/// Whether both sides are known to the row.
+const fn sure(t: &TableRow) -> bool {
+    t.source.is_sure() && t.target.is_sure()
+}
+
+/// Both counts of a table in words: how each was come by, and how old it is.
+fn provenances(t: &TableRow, wall: At) -> String {
+    let side = |count: Count| {
+        let Some(rows) = count.rows else { return "?".to_owned() };
+        let (rows, mark) = (words::grouped(rows), words::provenance(&count));
+        let age = if count.at == At::default() { "?".to_owned() } else { age_text(count.at, wall) };
+        match (count.kind, count.read_at) {
+            (CountKind::Unknown, _) => "?".to_owned(),
+            (CountKind::Exact, _) => format!("{rows} counted {age} ago"),
+            (CountKind::Estimated, _) => format!("{rows}{mark} the store's own, up to {age} old"),
+            (CountKind::Derived, None) => format!("{rows}{mark} written, {age} ago"),
+            (CountKind::Derived, Some(read)) => {
+                let unsure =
+                    if count.unsure > 0 { format!(" (+-{})", words::human(count.unsure)) } else { String::new() };
+                format!("{rows}{mark}{unsure} as of {age} ago, all read {} ago", age_text(read, wall))
+            }
+        }
+    };
+    match t.phase {
+        Phase::Stays => format!("{} source {}", pad(&t.id, 10), side(t.source)),
+        _ => format!("{} source {}; target {}", pad(&t.id, 10), side(t.source), side(t.target)),
+    }
+}
+
 fn counted(t: &TableRow, wall: At) -> String {
     let oldest = [t.source, t.target].into_iter().filter(|c| c.rows.is_some()).map(|c| c.at).min();
-    oldest.map_or_else(|| "-".to_owned(), |at| age_text(at, wall))
+    match oldest {
+        None => "-".to_owned(),
+        Some(at) if at == At::default() => "?".to_owned(),
+        Some(at) => age_text(at, wall),
+    }
 }
 
 fn rate(t: &TableRow) -> String {
@@ -165,7 +200,7 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
     let mut lines = vec![heading(&columns, width)];
     // Scrolled beyond the end, the last screenful is shown; heading and sum are lines too.
     let first = from.min((snapshot.tables.len() + 2).saturating_sub(height));
-    let (mut source, mut target, mut parked) = (Some(0_u64), Some(0_u64), 0_u64);
+    let (mut source, mut target, mut parked, mut rough) = (Some(0_u64), Some(0_u64), 0_u64, "");
     for t in &snapshot.tables {
         let stays = t.phase == Phase::Stays;
         let parked_here: u64 = t.parked.values().sum();
@@ -173,6 +208,9 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
             source = source.zip(t.source.rows).map(|(a, b)| a + b);
             target = target.zip(t.target.rows).map(|(a, b)| a + b);
             parked += parked_here;
+            if !sure(t) {
+                rough = "~";
+            }
         }
         if lines.len() < first || lines.len() >= from.saturating_add(height) {
             lines.push(Line::default());
@@ -195,7 +233,8 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
         if wide {
             let (proof, tone) = proof(t, snapshot.wall);
             cells.push((dash(proof), tone));
-            cells.push((dash(format!("{}/{}", t.segments.0, t.segments.1)), Tone::Dim));
+            let reading = if t.reading > 0 { format!(" +{}", t.reading) } else { String::new() };
+            cells.push((dash(format!("{}/{}{reading}", t.segments.0, t.segments.1)), Tone::Dim));
             cells.push((dash(words::human(t.applied)), Tone::Dim));
             cells.push((t.trouble.clone().unwrap_or_default(), Tone::Warn));
         }
@@ -214,7 +253,7 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
         sum(source),
         sum(target),
         words::grouped(parked),
-        left.map_or_else(|| "?".to_owned(), words::signed)
+        left.map_or_else(|| "?".to_owned(), |n| format!("{}{rough}", words::signed(n)))
     );
     lines.push(Line::new(text, Tone::Strong).cut(width));
     lines
@@ -224,6 +263,12 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
 pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::default()];
     lines.extend(accounts(snapshot, width));
+    lines.push(Line::default());
+    for t in &snapshot.tables {
+        for part in wrap(&provenances(t, snapshot.wall), width.saturating_sub(2)) {
+            lines.push(Line::new(format!(" {part}"), Tone::Dim));
+        }
+    }
     lines.push(Line::default());
     for t in &snapshot.tables {
         if let Some(trouble) = &t.trouble {
@@ -239,8 +284,11 @@ pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         }
     }
     lines.push(
-        Line::new(" no mark exact   ~ estimated by the store   ^ derived from writes   ? unknown", Tone::Dim)
-            .cut(width),
+        Line::new(
+            " no mark exact   ^ last full reading and changes since   ~ near it, not exact   ? unknown",
+            Tone::Dim,
+        )
+        .cut(width),
     );
     lines
 }

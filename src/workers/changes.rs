@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::parked;
 use super::reach::Read;
+use super::shards::Lineage;
 use crate::domain::mapping::{Mapped, Misfit, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Item, Key, OwnedRow};
-use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, Hold, ParkedRow, Position, RowChange};
+use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, CountChange, Hold, ParkedRow, Position, RowChange};
 
 /// Changes of one round, before they become rows.
 #[derive(Default)]
@@ -57,13 +58,15 @@ impl Gathered {
 }
 
 /// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
-/// because a child is read only after its parent. What a lane had landed before is left out.
+/// because a child is read only after its parent. What a lane had landed before is left out, and a change that came before
+/// is not counted again.
 pub(super) fn build(
     table: &Table,
     mapping: &TableMapping,
     gathered: Gathered,
     hold: Hold,
     ahead: &Ahead,
+    lineage: &Lineage,
 ) -> ChangeBatch {
     let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
     let mut batch = ChangeBatch {
@@ -73,7 +76,12 @@ pub(super) fn build(
         ..ChangeBatch::default()
     };
     let shards = gathered.shards.iter().flat_map(|(shard, changes)| std::iter::repeat_n(shard.as_str(), *changes));
+    let (mut counts, mut reached) = (Counts::default(), HashMap::new());
     for (n, (change, shard)) in gathered.changes.iter().zip(shards).enumerate() {
+        let again = is_again(reached.get(shard).copied().or_else(|| lineage.position(shard)), &change.position);
+        if !again {
+            reached.insert(shard, &change.position);
+        }
         if let Some(nonce) = mapping.marker(&change.key) {
             if change.image.is_some() {
                 batch.markers.push(nonce.to_owned());
@@ -81,18 +89,48 @@ pub(super) fn build(
             continue;
         }
         // Counted with the positions, so not yet by a lane that is ahead.
-        if change.kind == (ChangeKind::Remove { expired: true }) {
+        if !again && change.kind == (ChangeKind::Remove { expired: true }) {
             batch.expired += 1;
         }
         let row = row_change(table, mapping, change);
         if ahead.is_empty() || !ahead.landed(row.key(), hold.lanes, shard, &change.position) {
+            if !again {
+                counts.take(change, row.key().lane(hold.lanes));
+            }
             rows.insert(row.key().clone(), (n, row));
         }
     }
+    batch.counts = counts.0.into_values().collect();
     let mut rows: Vec<_> = rows.into_values().collect();
     rows.sort_by_key(|(n, _)| *n);
     batch.rows = rows.into_iter().map(|(_, row)| row).collect();
     batch
+}
+
+/// Whether a change came before: positions of a shard only grow. Where they cannot be compared, only the same one did.
+fn is_again(reached: Option<&Position>, position: &Position) -> bool {
+    reached.is_some_and(|reached| match position.order(reached) {
+        Some(order) => order.is_le(),
+        None => position == reached,
+    })
+}
+
+/// Items that came and went, by lane and second.
+#[derive(Default)]
+struct Counts(BTreeMap<(u32, i64), CountChange>);
+
+impl Counts {
+    fn take(&mut self, change: &Change, lane: u32) {
+        let (inserted, deleted) = match change.kind {
+            ChangeKind::Insert => (1, 0),
+            ChangeKind::Modify => return,
+            ChangeKind::Remove { .. } => (0, 1),
+        };
+        let second = change.at.0.div_euclid(1_000);
+        let of = self.0.entry((lane, second)).or_insert(CountChange { lane, second, ..CountChange::default() });
+        of.inserted += inserted;
+        of.deleted += deleted;
+    }
 }
 
 /// One change as a row.

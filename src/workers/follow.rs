@@ -334,7 +334,7 @@ impl<'c> Follower<'c> {
         let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
         let watched = self.crew.let_in.load(std::sync::atomic::Ordering::Acquire);
         let images = watched.then(|| super::stray::images(&self.mapping, &gathered.changes));
-        let mut batch = build(self.table, &self.mapping, gathered, self.hold, &self.ahead);
+        let mut batch = build(self.table, &self.mapping, gathered, self.hold, &self.ahead, &self.lineage);
         if let Some(images) = images {
             // Customers write on the new side: nothing of the old one is applied there any more.
             super::stray::tell(self.crew, self.table, &images).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -9,13 +10,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::crew::Crew;
 use super::pace::{ReadBudget, pause};
+use super::rate::{self, Doing};
 use super::trouble::{cancelled, evidence, not_recorded, step_error, world};
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::Mapped;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Evidence, StepError};
 use crate::domain::value::Key;
-use crate::ports::{Bulk, Checkpoint, ErrorKind, PageEnd, ParkedRow, Partition, PortError};
+use crate::ports::{Bulk, Checkpoint, ErrorKind, FullRead, PageEnd, ParkedRow, Partition, PortError};
 
 /// Bytes of encoded rows that all segments of a table together may hold.
 const BUFFERS: usize = 48 * 1024 * 1024;
@@ -71,6 +73,7 @@ async fn one(
         tracing::info!(table = %table.id, indexes = ?names, "set aside until the rows are in");
     }
     let known = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
+    target.load_reads(table, crew.wall()).await.map_err(|e| step_error(&e))?;
     // A table is read in as many segments as it was begun with: cursors belong to their segment.
     let of = match (known.first(), crew.plan.load.segments) {
         (Some(begun), _) => begun.part.of,
@@ -83,9 +86,12 @@ async fn one(
     crew.board.table(&table.id, |g| {
         g.phase = Phase::Loading;
         g.loaded = known.iter().map(|c| c.rows).sum();
+        g.moved_at = crew.wall();
+        g.reading = 0;
         g.segments = (known.iter().filter(|c| c.done).count() as u32, of);
     });
     let shared = Arc::new(table.clone());
+    let read = Arc::new(AtomicU64::new(0));
     let under_way = (of as usize).min(UNDER_WAY.max(crew.plan.load.workers as usize));
     let to_do = (0..of).map(|index| Partition { index, of });
     let to_do = to_do.filter(|part| !known.iter().any(|c| c.part == *part && c.done));
@@ -94,10 +100,12 @@ async fn one(
         table: Arc::clone(&shared),
         part,
         budget: Arc::clone(budget),
+        read_rows: Arc::clone(&read),
         // Each segment has one buffer that fills and one on its way.
         flush_bytes: (BUFFERS / (2 * under_way)).clamp(FLUSH.0, FLUSH.1),
     });
     let mut segments = JoinSet::new();
+    let rate = rate::watch(crew, table, Arc::clone(&read));
     loop {
         while segments.len() < under_way
             && let Some(segment) = to_do.next()
@@ -115,12 +123,19 @@ async fn one(
         }
         crew.board.table(&table.id, |g| g.segments.0 += 1);
     }
+    drop(rate);
     let aside = target.set_aside(table).await.map_err(|e| step_error(&e))?.len();
     // A table is not loaded before its indexes are back: what follows finds rows by them.
+    let doing = match aside {
+        0 => "takes statistics".to_owned(),
+        n => format!("builds {n} indexes, takes statistics"),
+    };
+    let doing = Doing::start(crew, table, doing);
     tokio::select! {
         () = cancel.cancelled() => return Err(cancelled()),
         done = target.finish_load(table) => done.map_err(|e| step_error(&e))?,
     }
+    drop(doing);
     let checkpoints = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
     if checkpoints.len() != of as usize || checkpoints.iter().any(|c| !c.done) {
         return Err(world(format!("{}: not every segment is at its end", table.id), "start the step again"));
@@ -129,10 +144,12 @@ async fn one(
     let (parked, _) = target.ledger(table).await.map_err(|e| step_error(&e))?;
     let parked: BTreeMap<String, u64> = parked.into_iter().map(|(r, n)| (r.name().to_owned(), n)).collect();
     let total: u64 = parked.values().sum();
+    note_read(crew, table, &checkpoints).await.map_err(|e| step_error(&e))?;
     crew.board.table(&table.id, |g| {
         g.phase = Phase::Loaded;
         g.loaded = rows;
         g.rate = 0.0;
+        g.reading = 0;
         g.parked.clone_from(&parked);
         g.parked_at = crew.wall();
     });
@@ -148,12 +165,23 @@ async fn one(
     ))
 }
 
+/// What the load read of the source is its first count; a load that had ended before has noted it.
+async fn note_read(crew: &Arc<Crew>, table: &Table, checkpoints: &[Checkpoint]) -> Result<(), PortError> {
+    if crew.ports.target.source_count(table).await?.is_some() {
+        return Ok(());
+    }
+    let items = checkpoints.iter().map(|c| c.rows + c.parked).sum();
+    crew.ports.target.full_read(table, FullRead { items, began: None, ended: crew.wall() }).await
+}
+
 /// One segment's way through.
 struct Segment {
     crew: Arc<Crew>,
     table: Arc<Table>,
     part: Partition,
     budget: Arc<ReadBudget>,
+    /// Rows of the table read so far, for the rate.
+    read_rows: Arc<AtomicU64>,
     flush_bytes: usize,
 }
 
@@ -244,14 +272,21 @@ impl Segment {
         loop {
             crew.unpaused().await;
             let permit = crew.load_permits.acquire().await;
-            crew.board.put(|m| m.workers.0 += 1);
+            crew.board.put(|m| {
+                m.workers.0 += 1;
+                m.tables.entry(self.table.id.clone()).or_default().reading += 1;
+            });
             let page = async {
                 self.budget.wait().await;
                 crew.ports.source.page(&self.table, self.part, at.cursor.as_ref()).await
             };
             let page = page.await;
             let decoded = page.and_then(|page| self.decode(&page, bulk.as_mut()));
-            crew.board.put(|m| m.workers.0 -= 1);
+            crew.board.put(|m| {
+                m.workers.0 -= 1;
+                let gauge = m.tables.entry(self.table.id.clone()).or_default();
+                gauge.reading = gauge.reading.saturating_sub(1);
+            });
             drop(permit);
             let decoded = decoded?;
             if let Some(units) = decoded.end.capacity {
@@ -297,6 +332,7 @@ impl Segment {
             let refused = applied.parked.len() as u64;
             crew.board.table(&table.id, |g| {
                 g.loaded += rows - refused;
+                g.moved_at = crew.wall();
                 g.trouble = None;
                 for row in &applied.parked {
                     *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
@@ -335,7 +371,9 @@ impl Segment {
                 }
             })?;
         }
+        self.read_rows.fetch_add(out.rows + out.parked.len() as u64, Ordering::Relaxed);
         self.crew.board.table(&self.table.id, |g| {
+            g.moved_at = self.crew.wall();
             for row in &out.parked {
                 *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
             }

@@ -24,6 +24,7 @@ mod marker;
 mod pace;
 mod parked;
 mod preflight;
+mod rate;
 mod reach;
 mod reader;
 mod repair;

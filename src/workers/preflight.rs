@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::crew::{Crew, Ports};
 use super::schema;
 use super::trouble::evidence;
-use crate::domain::at::brief;
+use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
+use crate::domain::gauge::Count;
 use crate::domain::mapping::survey;
 use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
@@ -85,7 +86,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
             continue;
         }
         rows.push(match ports.source.describe(&as_table).await {
-            Ok(found) => CheckRow::ok(what, format!("{} rows, watched", shown(found.count.rows))),
+            Ok(found) => CheckRow::ok(what, format!("{}, watched", shown(&found.count, ports.clock.wall()))),
             Err(e) => CheckRow::port(what, &e),
         });
     }
@@ -170,7 +171,10 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     }
     if rows.is_empty() {
         let ttl = found.ttl.as_ref().map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
-        rows.push(CheckRow::ok(what, format!("{} rows, key {}{ttl}", shown(found.count.rows), names.join(", "))));
+        rows.push(CheckRow::ok(
+            what,
+            format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
+        ));
     }
     rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, &found)));
     let what = format!("stream {}", table.id);
@@ -301,8 +305,14 @@ fn estimated(plan: &Plan, found: &SourceTable) -> String {
     }
 }
 
-fn shown(rows: Option<u64>) -> String {
-    rows.map_or_else(|| "?".to_owned(), |n| format!("~{n}"))
+/// What the store says of its own, which may be hours old.
+fn shown(count: &Count, wall: At) -> String {
+    let hours = wall.since(count.at) / 3_600_000;
+    match count.rows {
+        None => "? rows".to_owned(),
+        Some(rows) if count.is_sure() => format!("{rows} rows"),
+        Some(rows) => format!("~{rows} rows (the store's own count, up to {hours}h old)"),
+    }
 }
 
 /// The preflight step.

@@ -97,6 +97,12 @@ impl Lineage {
         }
     }
 
+    /// The last applied position of a shard; `None` where there is none that a change could have.
+    #[must_use]
+    pub fn position(&self, shard: &str) -> Option<&Position> {
+        self.applied.get(shard)?.as_ref().filter(|p| !p.0.starts_with(OLDEST))
+    }
+
     /// Takes up what was just made durable.
     pub fn applied(&mut self, positions: &BTreeMap<String, Position>, finished: &[String]) {
         for (shard, position) in positions {

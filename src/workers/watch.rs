@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::crew::Crew;
 use crate::domain::gauge::{Count, LatencyWindow, Phase, Readiness, ReverseState};
 use crate::domain::plan::{Metric, Probe, SignalSource, Table};
-use crate::ports::Verdict;
+use crate::ports::{PortResult, Verdict};
 
 /// Tables up to this many rows are counted exactly while watching.
 const EXACT_UP_TO: u64 = 1_000_000;
 /// Counting pauses.
 const COUNT: Duration = Duration::from_secs(2);
+/// A larger table is counted exactly too, and after that rests so many times as long as it took.
+const RESTS: u32 = 20;
 /// Metrics are read this often; CloudWatch itself is slower.
 const METRICS: Duration = Duration::from_secs(5);
 /// The way back is read this often.
@@ -28,7 +32,7 @@ pub fn start(crew: &Arc<Crew>) {
         crew.spawn(watch_target(Arc::clone(crew), table));
     }
     for stays in &crew.plan.stays {
-        crew.spawn(watch_source(Arc::clone(crew), Table::watched(&stays.id, &stays.source)));
+        crew.spawn(watch_estimate(Arc::clone(crew), Table::watched(&stays.id, &stays.source)));
     }
     crew.spawn(watch_metrics(Arc::clone(crew)));
     crew.spawn(watch_way_back(Arc::clone(crew)));
@@ -77,27 +81,80 @@ async fn watch_probe(crew: Arc<Crew>, probe: Probe) {
     }
 }
 
+/// The source's count: from the last full reading and what its change log told since; the store's estimate before that.
 async fn watch_source(crew: Arc<Crew>, table: Table) {
     loop {
-        if let Ok(found) = crew.ports.source.describe(&table).await {
-            crew.board.table(&table.id, |g| {
-                if found.count.rows.is_some() {
-                    g.source = Count { at: crew.ports.clock.wall(), ..found.count };
-                }
-            });
+        match source_count(&crew, &table).await {
+            Ok(Some(count)) => crew.board.table(&table.id, |g| g.source = count),
+            Ok(None) => estimate(&crew, &table).await,
+            // The old count stays and grows old, which is what it is.
+            Err(e) => tracing::debug!(table = %table.id, error = %e, "the source's count was not read"),
         }
         tokio::time::sleep(COUNT).await;
     }
 }
 
+/// The derived count, as of the oldest change that is not applied yet.
+async fn source_count(crew: &Arc<Crew>, table: &Table) -> PortResult<Option<Count>> {
+    // Before the count: it then holds at least what was applied up to here.
+    let lag = crew.reach(&table.id).lags(crew.mono()).apply;
+    let up_to = lag.map(|ms| crew.wall().plus(-ms));
+    let Some(found) = crew.ports.target.source_count(table).await? else { return Ok(None) };
+    let before = crew.board.table(&table.id, |g| g.source.read_at.map(|_| g.source.at));
+    // While nobody knows how far changes are applied, it is as old as it last was known to be.
+    let at = up_to.or(before).unwrap_or(found.read_at).max(found.read_at);
+    Ok(Some(match found.items {
+        Some(items) => Count::since(items, at, found.read_at, found.unsure),
+        None => Count { at, ..Count::default() },
+    }))
+}
+
+/// The store's own count, with the store's age.
+async fn estimate(crew: &Arc<Crew>, table: &Table) {
+    if let Ok(found) = crew.ports.source.describe(table).await {
+        crew.board.table(&table.id, |g| {
+            if found.count.rows.is_some() {
+                g.source = found.count;
+            }
+        });
+    }
+}
+
+async fn watch_estimate(crew: Arc<Crew>, table: Table) {
+    loop {
+        estimate(&crew, &table).await;
+        tokio::time::sleep(COUNT).await;
+    }
+}
+
+/// The target's count: exact in one reading, as often as its size allows. While a large table is loaded, what the load
+/// has written.
 async fn watch_target(crew: Arc<Crew>, table: Table) {
     loop {
-        let small = crew.board.table(&table.id, |g| g.target.rows.unwrap_or(0).max(g.loaded) <= EXACT_UP_TO);
-        // Counting a table that does not exist yet is no news.
-        if let Ok(count) = crew.ports.target.count(&table, small).await {
-            crew.board.table(&table.id, |g| g.target = count);
+        let (loading, loaded, known) = crew.board.table(&table.id, |g| {
+            let loading = matches!(g.phase, Phase::Loading | Phase::Paused | Phase::Retrying) && g.segments.1 > 0;
+            (loading, g.loaded, g.target)
+        });
+        let large = known.rows.unwrap_or(0).max(loaded) > EXACT_UP_TO;
+        if large && loading {
+            crew.board.table(&table.id, |g| g.target = Count::derived(loaded, crew.ports.clock.wall()));
+            tokio::time::sleep(COUNT).await;
+            continue;
         }
-        tokio::time::sleep(COUNT).await;
+        if large && !known.is_sure() {
+            count_target(&crew, &table, false).await;
+        }
+        let began = Instant::now();
+        count_target(&crew, &table, true).await;
+        let rest = if large { began.elapsed() * RESTS } else { Duration::ZERO };
+        tokio::time::sleep(rest.max(COUNT)).await;
+    }
+}
+
+async fn count_target(crew: &Arc<Crew>, table: &Table, exact: bool) {
+    // Counting a table that does not exist yet is no news.
+    if let Ok(count) = crew.ports.target.count(table, exact).await {
+        crew.board.table(&table.id, |g| g.target = count);
     }
 }
 

@@ -27,6 +27,8 @@ use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortR
 const BATCH: usize = 100;
 /// Answers in a row without any item before a batch is given up.
 const EMPTY_ANSWERS: u32 = 8;
+/// DynamoDB brings `ItemCount` up to date about every six hours: so old it may be.
+const ITEM_COUNT_MS: i64 = 6 * 3_600_000;
 /// Segments of a count.
 const COUNTERS: u32 = 4;
 
@@ -189,7 +191,7 @@ impl Source for DynamoSource {
         let count = described
             .item_count()
             .and_then(|n| u64::try_from(n).ok())
-            .map_or_else(Count::default, |n| Count::estimated(n, now()));
+            .map_or_else(Count::default, |n| Count::estimated(n, now().plus(-ITEM_COUNT_MS)));
         Ok(SourceTable {
             key: key_of(&described),
             count,

@@ -11,11 +11,13 @@ use super::rows::{RowBuffer, Rows};
 use super::shape::{Shape, Upsert};
 use super::trouble;
 use super::write::{self, Way};
-use super::{book, lanes, lease, outbox};
+use super::{book, lanes, lease, outbox, source_count};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
-use crate::ports::{Applied, ChangeBatch, ErrorKind, Hold, ParkedRow, PortError, PortResult, Position, RowChange};
+use crate::ports::{
+    Applied, ChangeBatch, CountChange, ErrorKind, Hold, ParkedRow, PortError, PortResult, Position, RowChange,
+};
 
 /// Which table of which database changes go to.
 #[derive(Clone, Copy)]
@@ -47,6 +49,8 @@ pub(super) struct Reached {
     pub markers: Vec<String>,
     /// Rows removed by TTL.
     pub expired: u64,
+    /// Items that came and went.
+    pub counts: Vec<CountChange>,
     /// The follower's right to say so.
     pub hold: Option<Hold>,
     /// The one lane whose rows these are; all of them without it.
@@ -58,8 +62,8 @@ pub(super) struct Reached {
 impl Reached {
     /// What a batch says of itself, and its rows.
     pub(super) fn of(batch: ChangeBatch, epoch: Option<i64>) -> (Self, Vec<RowChange>) {
-        let ChangeBatch { rows, positions, finished, markers, expired, hold } = batch;
-        (Self { positions, finished, markers, expired, hold, lane: None, epoch }, rows)
+        let ChangeBatch { rows, positions, finished, markers, expired, counts, hold } = batch;
+        (Self { positions, finished, markers, expired, counts, hold, lane: None, epoch }, rows)
     }
 }
 
@@ -206,6 +210,7 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
         book::unpark(tx, &shape.id, &landed),
         advance,
         book::notes(tx, &shape.id, &reached.markers, reached.expired),
+        source_count::note(tx, &shape.id, reached),
     )?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio_postgres::Error;
 
 use super::apply::{self, Reached, To};
 use super::retry;
-use super::{book, lease, trouble};
+use super::{book, lease, source_count, trouble};
 use crate::domain::plan::Table;
 use crate::ports::{Ahead, Applied, ErrorKind, Hold, PortError, PortResult, RowChange, Standing, common};
 
@@ -56,7 +56,10 @@ pub(super) async fn take_up(
         book::advance(&tx, &table.id, &open, &ended).await?;
         // Rows of other lanes may be written over from here on, so what those had reached would no longer be true.
         let forget = "DELETE FROM cutover.lane WHERE table_id = $1 AND \"of\" <> $2";
-        tx.execute(forget, &[&table.id, &lanes.cast_signed()]).await?;
+        if tx.execute(forget, &[&table.id, &lanes.cast_signed()]).await? > 0 {
+            // What those had counted will come again.
+            source_count::forget(&tx, &table.id).await?;
+        }
         let ahead = Ahead::of(lanes, &stands, &positions);
         Ok(Standing { stream: stream.try_get(0)?, positions, ahead, hold: Hold { token, lanes } })
     };
@@ -106,13 +109,15 @@ pub(super) async fn apply(to: To<'_>, changes: Vec<RowChange>, reached: &Reached
     // it: otherwise a death in between would leave positions behind which nobody would ever be told of it.
     let told = reached.markers.is_empty() && reached.finished.is_empty() && reached.expired == 0;
     let held = if told { Vec::new() } else { lanes.pop().unwrap_or_default() };
-    let (mut applied, mut left) = side_by_side(to, lanes, reached).await?;
+    let (mut applied, mut left, landed) = side_by_side(to, lanes, reached).await?;
     if left.is_empty() && told {
         return Ok(applied);
     }
     left.extend(held);
     // Nothing of ours is under way any more: positions may move, with what lanes could not land by themselves.
-    let rest = apply::apply(to, &left, reached).await?;
+    let mut counts = reached.counts.clone();
+    counts.retain(|c| !landed.contains(&c.lane));
+    let rest = apply::apply(to, &left, &Reached { counts, ..reached.clone() }).await?;
     applied.upserted += rest.upserted;
     applied.deleted += rest.deleted;
     applied.parked.extend(rest.parked);
@@ -120,23 +125,24 @@ pub(super) async fn apply(to: To<'_>, changes: Vec<RowChange>, reached: &Reached
 }
 
 /// Lands each lane in a transaction of its own and waits for all of them. Gives back the rows of lanes in which something
-/// was refused: what they wait for may stand in another lane.
+/// was refused: what they wait for may stand in another lane. And the lanes that landed.
 async fn side_by_side(
     to: To<'_>,
     lanes: Vec<Vec<RowChange>>,
     reached: &Reached,
-) -> PortResult<(Applied, Vec<RowChange>)> {
+) -> PortResult<(Applied, Vec<RowChange>, Vec<u32>)> {
     let lands = lanes.into_iter().enumerate().map(|(n, changes)| async move {
         let lane = u32::try_from(n).ok();
         // Markers and expired rows are told once, with the positions.
         let reached = Reached { lane, markers: Vec::new(), expired: 0, ..reached.clone() };
         let ended = apply::once(to, &changes, &reached).await;
-        (ended, changes)
+        (ended, changes, lane)
     });
-    let (mut applied, mut left, mut failed) = (Applied::default(), Vec::new(), None);
-    for (ended, changes) in join_all(lands).await {
+    let (mut applied, mut left, mut landed, mut failed) = (Applied::default(), Vec::new(), Vec::new(), None);
+    for (ended, changes, lane) in join_all(lands).await {
         match ended {
             Ok(one) => {
+                landed.extend(lane);
                 applied.upserted += one.upserted;
                 applied.deleted += one.deleted;
             }
@@ -145,7 +151,7 @@ async fn side_by_side(
         }
     }
     match failed {
-        None => Ok((applied, left)),
+        None => Ok((applied, left, landed)),
         Some(failure) => Err(retry::answer(failure, "apply changes to", &to.shape.main.name)),
     }
 }

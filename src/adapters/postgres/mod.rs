@@ -27,6 +27,7 @@ mod rows;
 mod sequences;
 mod settings;
 mod shape;
+mod source_count;
 mod target;
 mod trouble;
 mod write;

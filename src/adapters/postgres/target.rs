@@ -15,15 +15,16 @@ use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, trouble};
+use super::{describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, source_count, trouble};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::MisfitReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, Sequence, SequenceLook, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
+    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition,
+    PortError, PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetTable,
+    TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -102,6 +103,7 @@ impl Target for PgTarget {
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(book::TABLES).await.map_err(&error)?;
         tx.batch_execute(references::REFUSE).await.map_err(&error)?;
+        tx.batch_execute(source_count::TABLES).await.map_err(&error)?;
         tx.commit().await.map_err(&error)
     }
 
@@ -199,6 +201,7 @@ impl Target for PgTarget {
             let sql = format!("DELETE FROM cutover.{kept} WHERE table_id = $1");
             tx.execute(&sql, &[&table.id]).await.map_err(&error)?;
         }
+        source_count::forget(&tx, &table.id).await.map_err(&error)?;
         tx.commit().await.map_err(&error)?;
         drop(client);
         // A load that was given up may have left indexes aside; on an empty table they cost nothing.
@@ -313,16 +316,37 @@ impl Target for PgTarget {
             let row = tx.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.map_err(&error)?;
             return Ok(Count::exact(unsigned(row.try_get(0).map_err(&error)?), book::wall()));
         }
-        let sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)";
+        // The server's estimate is as old as whatever looked at the whole table last.
+        let sql = "SELECT c.reltuples::bigint, (extract(epoch FROM greatest(
+                       s.last_analyze, s.last_autoanalyze, s.last_vacuum, s.last_autovacuum)) * 1000)::bigint
+                   FROM pg_class c LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.oid = to_regclass($1)";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
         let row = client.query_opt(&statement, &[&name]).await.map_err(&error)?;
-        let rows: Option<i64> = row.map(|r| r.try_get(0)).transpose().map_err(&error)?;
+        let Some(row) = row else {
+            return Err(PortError::new(ErrorKind::NotFound, "count", &table.target, "no such table"));
+        };
+        let rows: i64 = row.try_get(0).map_err(&error)?;
+        let looked: Option<i64> = row.try_get(1).map_err(&error)?;
         match rows {
-            None => Err(PortError::new(ErrorKind::NotFound, "count", &table.target, "no such table")),
             // The server has not looked yet: nobody knows.
-            Some(n) if n < 0 => Ok(Count { at: book::wall(), ..Count::default() }),
-            Some(n) => Ok(Count::estimated(unsigned(n), book::wall())),
+            n if n < 0 => Ok(Count { at: book::wall(), ..Count::default() }),
+            n => Ok(Count::estimated(unsigned(n), looked.map_or_else(At::default, At))),
         }
+    }
+
+    async fn load_reads(&self, table: &Table, at: At) -> PortResult<()> {
+        let noted = source_count::load_reads(&self.client().await?, &table.id, at).await;
+        noted.map_err(self.error("note the reading of", &table.id))
+    }
+
+    async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()> {
+        let noted = source_count::full_read(&mut self.client().await?, &table.id, read).await;
+        noted.map_err(self.error("note the reading of", &table.id))
+    }
+
+    async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>> {
+        let counted = source_count::source_count(&self.client().await?, &table.id).await;
+        counted.map_err(self.error("read the source's count of", &table.id))
     }
 
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {

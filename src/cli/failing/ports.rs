@@ -15,10 +15,10 @@ use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, Image, ItemOutcome, Items,
-    Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes,
-    ReadFrom, Reading, Sequence, SequenceLook, SetAside, Source, SourceTable, Standing, Stream, Switches, Taken, Tally,
-    Target, TargetTable, TargetVisitor, Unfinished, Waiting,
+    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, FullRead, Image, ItemOutcome,
+    Items, Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult,
+    Probes, ReadFrom, Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream,
+    Switches, Taken, Tally, Target, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -95,6 +95,9 @@ failing! {
         async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
         async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>>;
         async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;
+        async fn load_reads(&self, table: &Table, at: At) -> PortResult<()>;
+        async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()>;
+        async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>>;
         async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
         async fn parked(
             &self,

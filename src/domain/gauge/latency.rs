@@ -26,7 +26,8 @@ pub struct ProbeStats {
     pub count: u32,
     /// Of these, not served.
     pub failed: u32,
-    /// 95th percentile of the served ones, in milliseconds; absent while they are fewer than [`ENOUGH`].
+    /// Milliseconds within which 95 % of the requests were served; absent while they are fewer than [`ENOUGH`], and when
+    /// more than one in twenty failed: of a failure there is no latency.
     pub p95_ms: Option<f64>,
     /// When the last result came.
     pub at: At,
@@ -59,15 +60,14 @@ impl LatencyWindow {
     /// Count, failures and p95 over the window.
     #[must_use]
     pub fn stats(&self) -> (u32, u32, Option<f64>) {
+        let all = self.results.len();
         let failed = self.results.iter().filter(|(.., served)| !served).count();
         let mut served: Vec<u32> = self.results.iter().filter(|(.., s)| *s).map(|(_, ms, _)| *ms).collect();
         served.sort_unstable();
-        // Nearest rank: the smallest value that 95 % of the results do not exceed.
-        let p95 = (served.len() >= ENOUGH as usize).then(|| {
-            let rank = (served.len() * 95).div_ceil(100).max(1);
-            f64::from(served[rank - 1])
-        });
-        (self.results.len() as u32, failed as u32, p95)
+        // Nearest rank over all requests; one that failed was not served within any time.
+        let rank = (all * 95).div_ceil(100).max(1);
+        let p95 = served.get(rank - 1).filter(|_| served.len() >= ENOUGH as usize).map(|ms| f64::from(*ms));
+        (all as u32, failed as u32, p95)
     }
 }
 
@@ -76,13 +76,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p95_is_the_nearest_rank_of_the_served() {
+    fn p95_is_the_nearest_rank_and_a_failure_is_slower_than_everything() {
         let mut w = LatencyWindow::default();
         for ms in 1..=100 {
             w.push(At(i64::from(ms)), ms, true);
         }
-        w.push(At(101), 9_999, false);
-        assert_eq!(w.stats(), (101, 1, Some(95.0)));
+        w.push(At(101), 1, false);
+        assert_eq!(w.stats(), (101, 1, Some(96.0)));
+        for n in 0..4 {
+            w.push(At(102 + n), 1, false);
+        }
+        assert_eq!(w.stats(), (105, 5, Some(100.0)));
+        w.push(At(106), 1, false);
+        assert_eq!(w.stats(), (106, 6, None), "not even the slowest is one of 95 in a hundred");
     }
 
     #[test]

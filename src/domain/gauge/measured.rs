@@ -30,8 +30,29 @@ pub struct Count {
     pub rows: Option<u64>,
     /// How it was come by.
     pub kind: CountKind,
-    /// When.
+    /// As of when. For an estimate the oldest moment it may be of; 0 when nobody knows.
     pub at: At,
+    /// Of a derived count: when every row was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<At>,
+    /// Of a derived count: rows it may be off by, because they came or went while every row was read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsure: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_none_u32(n: &u32) -> bool {
+    *n == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_never(at: &At) -> bool {
+    at.0 == 0
 }
 
 /// A number, or honestly nothing.
@@ -96,6 +117,15 @@ pub struct TableGauge {
     pub segments: (u32, u32),
     /// Rows or changes a second over the last seconds.
     pub rate: f64,
+    /// Segments being read at this moment.
+    #[serde(default, skip_serializing_if = "is_none_u32")]
+    pub reading: u32,
+    /// When the load last read or wrote a row; 0 before its first.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub moved_at: At,
+    /// What a worker does to the whole table right now, and since when: `builds 3 indexes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<(String, At)>,
     /// Changes applied so far.
     pub applied: u64,
     /// Rows parked now, by reason.
@@ -273,19 +303,35 @@ impl Count {
     /// An exact count.
     #[must_use]
     pub const fn exact(rows: u64, at: At) -> Self {
-        Self { rows: Some(rows), kind: CountKind::Exact, at }
+        Self { rows: Some(rows), kind: CountKind::Exact, at, read_at: None, unsure: 0 }
     }
 
     /// A derived count.
     #[must_use]
     pub const fn derived(rows: u64, at: At) -> Self {
-        Self { rows: Some(rows), kind: CountKind::Derived, at }
+        Self { rows: Some(rows), kind: CountKind::Derived, at, read_at: None, unsure: 0 }
+    }
+
+    /// The same, worked out from a full reading at `read_at` and what came and went since.
+    #[must_use]
+    pub const fn since(rows: u64, at: At, read_at: At, unsure: u64) -> Self {
+        Self { rows: Some(rows), kind: CountKind::Derived, at, read_at: Some(read_at), unsure }
+    }
+
+    /// Whether the number is the number of rows at its time, and not just near it.
+    #[must_use]
+    pub const fn is_sure(&self) -> bool {
+        match self.kind {
+            CountKind::Exact => true,
+            CountKind::Derived => self.unsure == 0,
+            CountKind::Estimated | CountKind::Unknown => false,
+        }
     }
 
     /// The store's own estimate.
     #[must_use]
     pub const fn estimated(rows: u64, at: At) -> Self {
-        Self { rows: Some(rows), kind: CountKind::Estimated, at }
+        Self { rows: Some(rows), kind: CountKind::Estimated, at, read_at: None, unsure: 0 }
     }
 }
 

@@ -4,6 +4,7 @@ use super::approval::{Approval, Ballot};
 use super::event::{Action, Event, Fact, OutcomeResult, Seen};
 use super::state::{GateState, RollbackState, RunState, RunStatus, Standing, Step, StepState, StepStatus, SwitchState};
 use crate::domain::at::At;
+use crate::domain::plan::{Plan, StepKind};
 
 /// A fact that cannot follow the state it met.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -478,6 +479,17 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
 }
 
 impl Event {
+    /// The step that begins with this fact, whatever its kind. One that is done by hand begins when it is asked for.
+    #[must_use]
+    pub fn begins(&self, plan: &Plan) -> Option<&str> {
+        let by_hand = |id: &str| plan.step(id).is_some_and(|s| matches!(s.kind, StepKind::Manual { .. }));
+        match self {
+            Self::StepStarted { step, .. } => Some(step),
+            Self::StepHeld { step, .. } if by_hand(step) => Some(step),
+            _ => None,
+        }
+    }
+
     /// The event's type as in the journal: `step_started`.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -40,7 +40,10 @@ impl Gauges {
 
     pub(super) fn note(&self, side: Side, took: Duration, good: bool) {
         let mut path = held(self.of(side));
-        path.second.latencies.push(took.as_secs_f64() * 1000.0);
+        if good {
+            // How long a failure took is no latency.
+            path.second.latencies.push(took.as_secs_f64() * 1000.0);
+        }
         path.served += u64::from(good);
         path.failed += u64::from(!good);
         path.second.failed += u64::from(!good);
@@ -51,21 +54,23 @@ impl Gauges {
         (path.served, path.failed)
     }
 
-    /// The second that ended: 95th percentile and errors in per cent. `None` when nothing was asked.
-    fn take(&self, side: Side) -> Option<(f64, f64)> {
+    /// The second that ended: 95th percentile of what was served, if anything was, and errors in per cent. `None` when
+    /// nothing was asked.
+    fn take(&self, side: Side) -> Option<(Option<f64>, f64)> {
         let second = std::mem::take(&mut held(self.of(side)).second);
         summary(second)
     }
 }
 
-fn summary(mut second: Second) -> Option<(f64, f64)> {
-    let count = second.latencies.len();
-    if count == 0 {
+fn summary(mut second: Second) -> Option<(Option<f64>, f64)> {
+    let served = second.latencies.len();
+    let asked = served as u64 + second.failed;
+    if asked == 0 {
         return None;
     }
     second.latencies.sort_by(f64::total_cmp);
-    let rank = (count * 95).div_ceil(100).clamp(1, count);
-    Some((second.latencies[rank - 1], 100.0 * second.failed as f64 / count as f64))
+    let rank = (served * 95).div_ceil(100).max(1);
+    Some((second.latencies.get(rank - 1).copied(), 100.0 * second.failed as f64 / asked as f64))
 }
 
 fn datum(name: &str, side: Side, unit: StandardUnit, at: DateTime, value: f64) -> MetricDatum {
@@ -93,7 +98,7 @@ pub(super) fn publish(floor: Arc<Floor>, session: &SdkConfig, stop: Cancellation
             let mut data = Vec::new();
             for side in [Side::Old, Side::New] {
                 if let Some((latency, errors)) = floor.gauges.take(side) {
-                    data.push(datum("Latency", side, StandardUnit::Milliseconds, at, latency));
+                    data.extend(latency.map(|ms| datum("Latency", side, StandardUnit::Milliseconds, at, ms)));
                     data.push(datum("Errors", side, StandardUnit::Percent, at, errors));
                 }
             }
@@ -115,8 +120,9 @@ mod tests {
     #[test]
     fn a_second_is_summed_up() {
         let second = Second { latencies: (1..=100).rev().map(f64::from).collect(), failed: 25 };
-        assert_eq!(summary(second), Some((95.0, 25.0)));
-        assert_eq!(summary(Second { latencies: vec![4.0], failed: 0 }), Some((4.0, 0.0)));
+        assert_eq!(summary(second), Some((Some(95.0), 20.0)));
+        assert_eq!(summary(Second { latencies: vec![4.0], failed: 0 }), Some((Some(4.0), 0.0)));
+        assert_eq!(summary(Second { latencies: vec![], failed: 2 }), Some((None, 100.0)));
         assert_eq!(summary(Second::default()), None);
     }
 
@@ -126,7 +132,7 @@ mod tests {
         gauges.note(Side::Old, Duration::from_millis(5), true);
         gauges.note(Side::New, Duration::from_millis(7), false);
         assert_eq!((gauges.totals(Side::Old), gauges.totals(Side::New)), ((1, 0), (0, 1)));
-        assert_eq!(gauges.take(Side::New), Some((7.0, 100.0)));
+        assert_eq!(gauges.take(Side::New), Some((None, 100.0)));
         assert_eq!(gauges.take(Side::New), None);
     }
 }

@@ -92,6 +92,26 @@ fn rollback_takes_two_presses_within_four_seconds() {
     assert_eq!(seat.tap("R"), [Do::Bell]);
 }
 
+/// Text pasted without brackets comes as keys of one read.
+#[test]
+fn a_paste_without_brackets_orders_nothing() {
+    let mut seat = Seat::at(running());
+    for c in "MIRROR".chars() {
+        assert!(!seat.tap(&c.to_string()).contains(&Do::RollBack));
+    }
+    assert!(seat.session.state.armed_ms().is_some(), "the screen says what the next press would do");
+    // The frame stands before the rest of the same read is handled.
+    seat.paint();
+    assert_eq!(seat.tap("R"), [Do::Bell]);
+    seat.wait(1);
+    assert_eq!(seat.tap("R"), [Do::RollBack], "a person who saw it");
+    // Nor does Ctrl-C in it leave.
+    let mut seat = Seat::at(running());
+    assert_eq!((seat.tap("ctrl-c"), seat.tap("ctrl-c")), (vec![], vec![]));
+    seat.paint().wait(1);
+    assert_ne!(seat.tap("ctrl-c"), []);
+}
+
 #[test]
 fn escape_disarms_and_closes_nothing_else() {
     let mut seat = Seat::at(running());
@@ -110,13 +130,16 @@ fn rollback_passes_through_every_box() {
         seat.tap(open);
         seat.paint().wait(1_000);
         assert_eq!(seat.tap("ctrl-r"), [Do::Bell], "{open}");
+        seat.paint().wait(1);
         assert_eq!(seat.tap("ctrl-r"), [Do::RollBack], "{open}");
         assert!(seat.session.state.modals.is_empty());
     }
     // Where nothing is typed the letter does too, also while the box is deaf.
     let mut seat = Seat::at(held(Need::Key));
     seat.tap("n");
-    assert_eq!((seat.tap("R"), seat.tap("R")), (vec![Do::Bell], vec![Do::RollBack]));
+    assert_eq!(seat.tap("R"), [Do::Bell]);
+    seat.paint().wait(1);
+    assert_eq!(seat.tap("R"), [Do::RollBack]);
     // Where a word is typed, it is a letter of the word.
     let mut seat = Seat::at(held(Need::Word("Rx".into())));
     seat.tap("n");
@@ -186,7 +209,9 @@ fn a_decision_can_retry_skip_or_roll_back() {
     seat.tap("s");
     assert_eq!(seat.tap("enter"), [Do::Command(Command::Skip { step: "switch".into() })]);
     let mut seat = open("n");
-    assert_eq!((seat.tap("R"), seat.tap("R")), (vec![Do::Bell], vec![Do::RollBack]));
+    assert_eq!(seat.tap("R"), [Do::Bell]);
+    seat.paint().wait(1);
+    assert_eq!(seat.tap("R"), [Do::RollBack]);
 }
 
 #[test]
@@ -229,6 +254,7 @@ fn control_c_twice_leaves_and_once_changes_nothing() {
     seat.wait(2_000);
     assert_eq!(seat.toast(), "");
     assert_eq!(seat.tap("ctrl-c"), []);
+    seat.paint().wait(1);
     assert_eq!(seat.tap("ctrl-c"), [Do::Leave]);
 }
 

@@ -15,10 +15,10 @@ use crate::domain::run::Event;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
-    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, Lease, NotRecorded, Orphans,
-    Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom, Reading,
-    Sequence, SequenceLook, SetAside, Source, SourceTable, Standing, Stream, Switches, Target, TargetTable,
-    TargetVisitor, Verdict,
+    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FullRead, Lease, NotRecorded,
+    Orphans, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom,
+    Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream, Switches, Target,
+    TargetTable, TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
@@ -283,6 +283,18 @@ impl Target for FaultyTarget {
 
     async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
         self.2.call(Op::TargetCount, &table.id, self.0.count(table, exact)).await
+    }
+
+    async fn load_reads(&self, table: &Table, at: At) -> PortResult<()> {
+        self.0.load_reads(table, at).await
+    }
+
+    async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()> {
+        self.0.full_read(table, read).await
+    }
+
+    async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>> {
+        self.0.source_count(table).await
     }
 
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {

@@ -6,7 +6,7 @@ use super::faults::{Fault, Hold, Op};
 use super::world::{World, until};
 use crate::domain::gauge::Phase;
 use crate::domain::run::ErrorClass;
-use crate::ports::ErrorKind;
+use crate::ports::{ErrorKind, Target as _};
 use crate::workers::Crew;
 
 /// Loaded and followed, with a few books.
@@ -149,6 +149,41 @@ async fn rows_that_expired_are_gone_and_counted_as_expired() {
     let stored = world.new.table(world.table("books"));
     assert_eq!(stored.expired, 1, "deleted by TTL, and only that one");
     assert!(!stored.rows.contains_key("b1") && !stored.rows.contains_key("b2"));
+    crew.stop().await;
+}
+
+/// Whatever comes again, is applied and not answered, or is read by another process: each insert and each delete counts
+/// once, and what came while the load read is unsure and said to be.
+#[tokio::test]
+async fn the_sources_count_is_right_over_delivery_again_lost_answers_and_restarts() {
+    let (world, crew) = following().await;
+    let books = world.table("books").clone();
+    // Past the seconds the load read in.
+    world.clock.advance(60_000);
+    let live = || world.wanted("books").len();
+    let counted = async || {
+        let found = world.new.source_count(&books).await.unwrap().unwrap();
+        (found.items, found.unsure)
+    };
+    assert_eq!(counted().await, (Some(6), 0));
+    world.faults.put(Op::Apply, "books", 0, 3, Fault::FailAfter(ErrorKind::TimedOut));
+    world.faults.put(Op::Read, "books", 0, 6, Fault::Duplicate);
+    for n in 0..20 {
+        world.book(&format!("new{n}"), "4.00");
+    }
+    for n in 0..4 {
+        world.book(&format!("b{n}"), "5.00");
+        world.old.delete(&books, &format!("b{n}"), n % 2 == 0);
+    }
+    world.converged("books").await;
+    assert_eq!(live(), 22);
+    assert_eq!(counted().await, (Some(22), 0));
+    assert_eq!(world.new.table(&books).expired, 2, "counted once too");
+    let crew = world.restart(crew).await;
+    crew.ensure_following();
+    world.book("late", "1.00");
+    world.converged("books").await;
+    assert_eq!(counted().await, (Some(23), 0));
     crew.stop().await;
 }
 

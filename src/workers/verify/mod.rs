@@ -23,7 +23,7 @@ use super::trouble::{evidence, not_recorded, step_error};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::Table;
 use crate::domain::run::{ErrorClass, Event, Evidence, StepError, VerifySummary};
-use crate::ports::{ErrorKind, PortError, PortResult};
+use crate::ports::{ErrorKind, FullRead, PortError, PortResult};
 
 /// Compares every table; fails when one is under the floor.
 pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
@@ -67,7 +67,15 @@ pub(super) async fn one(crew: &Arc<Crew>, table: &Table, shown: bool) -> Result<
 /// # Errors
 /// What either side said, or that the fact could not be recorded.
 pub async fn full_pass(crew: &Arc<Crew>, table: &Table) -> Result<Compared, StepError> {
+    let began = crew.wall();
     let compared = compare(crew, table).await.map_err(|e| step_error(&e))?;
+    if let Some(items) = compared.summary.source.rows {
+        let read = FullRead { items, began: Some(began), ended: crew.wall() };
+        // Without it the count goes on from the full reading before.
+        if let Err(e) = crew.ports.target.full_read(table, read).await {
+            tracing::warn!(table = %table.id, error = %e, "the source's count was not noted");
+        }
+    }
     crew.keep_findings(&table.id, &compared.findings);
     let verified = Event::Verified { table: table.id.clone(), summary: compared.summary.clone() };
     crew.facts.state(verified).await.map_err(|e| not_recorded(&e))?;

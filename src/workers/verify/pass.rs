@@ -15,6 +15,7 @@ use crate::domain::verify::{Digest, Finding, FindingKind, Ttl, digest_cells};
 use crate::ports::{Orphans, PortResult};
 use crate::workers::crew::Crew;
 use crate::workers::parked::{PAGE, key_item};
+use crate::workers::rate::Doing;
 
 /// Rows of differing buckets that are in memory at a time.
 const GROUP: u64 = 200_000;
@@ -102,13 +103,16 @@ pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
     out.summary.parked = rest.explained;
     out.summary.missing = rest.unexplained;
     let mut named = HashSet::new();
-    let candidates = rest.candidates.into_iter().filter(|c| named.insert(c.text.clone())).collect();
+    let candidates: Vec<Candidate> = rest.candidates.into_iter().filter(|c| named.insert(c.text.clone())).collect();
+    let keys = candidates.len() as u64 + differing.iter().map(|(_, rows)| rows).sum::<u64>();
+    let doing = Doing::start(crew, table, format!("looks again at up to {keys} rows that differ"));
     for (candidate, verdict) in settle(&subject, ttl.as_ref(), candidates).await? {
         out.count(&subject, candidate, verdict);
     }
     for group in groups(differing) {
         buckets(&subject, ttl.as_ref(), group, &mut out).await?;
     }
+    drop(doing);
     // Both sides as of the moment each key was last looked at: while both change, two plain counts taken one after
     // the other would differ by what was written in between.
     let s = &mut out.summary;
@@ -119,7 +123,9 @@ pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
         Count::derived(both + s.extra + s.expired_extra, wall),
     );
     (s.source, s.target) = if still { counted } else { derived };
+    let doing = Doing::start(crew, table, "looks for rows without a parent".to_owned());
     orphans(&subject, &mut out).await?;
+    drop(doing);
     out.summary.repairs = crew.repaired(&table.id) - repaired;
     out.summary.took_ms = crew.mono() - began;
     Ok(out)

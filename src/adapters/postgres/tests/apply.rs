@@ -153,6 +153,7 @@ async fn positions_markers_and_expiry_go_with_the_rows() {
         finished: vec!["s2".into()],
         markers: vec!["n1".into(), "n1".into()],
         expired: 3,
+        counts: Vec::new(),
         hold: None,
     };
     let before = super::super::book::wall();

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::super::PgTarget;
 use super::{ISBN, Place, TITLE, book, delete, key_of, text, upsert, with};
+use crate::domain::at::At;
 use crate::domain::mapping::{Mapped, MisfitReason as R};
 use crate::domain::plan::Table;
 use crate::domain::value::Cell;
-use crate::ports::{ChangeBatch, ErrorKind, Hold, Position, RowChange, Standing, Target as _};
+use crate::ports::{ChangeBatch, CountChange, ErrorKind, FullRead, Hold, Position, RowChange, Standing, Target as _};
 
 const LANES: u32 = 3;
 /// Enough rows that each lane is worth a transaction.
@@ -311,4 +312,48 @@ async fn a_lane_that_is_ahead_is_never_set_back() {
     let again = place.target.take_up(&table, LANES).await.unwrap().unwrap();
     assert_eq!(again.positions["s1"], Some(Position("99".into())));
     assert!((0..MANY).all(|n| landed(&again, n, "100") == (key_of(n).lane(LANES) != 1)));
+}
+
+/// A reading at 100 to 200 s, then changes: before it, during it and after it.
+#[tokio::test]
+async fn the_sources_count_is_told_with_the_positions_whichever_lanes_had_landed() {
+    let (place, table, hold) = followed().await;
+    place.target.load_reads(&table, At(100_000)).await.unwrap();
+    place.target.load_reads(&table, At(500_000)).await.unwrap();
+    assert_eq!(place.target.source_count(&table).await.unwrap(), None, "not read to the end");
+    let read = FullRead { items: 1_000, began: None, ended: At(200_000) };
+    place.target.full_read(&table, read).await.unwrap();
+    let counted = async |place: &Place| {
+        let found = place.target.source_count(&table).await.unwrap().unwrap();
+        (found.items, found.read_at, found.unsure)
+    };
+    assert_eq!(counted(&place).await, (Some(1_000), At(200_000), 0));
+    // Each lane tells of its own keys.
+    let seconds = [(90, 7, 0), (150, 3, 1), (300, 20, 4)];
+    let each = |lane| seconds.map(|(second, inserted, deleted)| CountChange { lane, second, inserted, deleted });
+    let changes = |hold: Hold| ChangeBatch {
+        counts: (0..LANES).flat_map(each).collect(),
+        ..batch(hold, "20", (0..MANY).map(|n| book(n, "new", &[])))
+    };
+    place.dies_at("lane", "NEW.lane = 1").await;
+    place.target.apply(&table, changes(hold)).await.unwrap_err();
+    place.sql.batch_execute("DROP TRIGGER no ON cutover.lane").await.unwrap();
+    let standing = place.target.take_up(&table, LANES).await.unwrap().unwrap();
+    // As the follower does it: what has landed is neither applied nor counted again.
+    let mut again = changes(standing.hold);
+    let has_landed = |row: &RowChange| standing.ahead.landed(row.key(), LANES, "s1", &Position("20".into()));
+    let ahead: Vec<u32> = again.rows.iter().filter(|r| has_landed(r)).map(|r| r.key().lane(LANES)).collect();
+    again.rows.retain(|row| !has_landed(row));
+    again.counts.retain(|c| !ahead.contains(&c.lane));
+    assert!(!ahead.is_empty() && !again.counts.is_empty());
+    place.target.apply(&table, again).await.unwrap();
+    assert_eq!(counted(&place).await, (Some(1_000 + 3 * 16), At(200_000), 9), "once each, those during it unsure");
+    // A later reading takes its place, and what lies before it is forgotten.
+    let later = FullRead { items: 1_050, began: Some(At(400_000)), ended: At(410_000) };
+    place.target.full_read(&table, later).await.unwrap();
+    assert_eq!(counted(&place).await, (Some(1_050), At(410_000), 0));
+    assert_eq!(place.number("SELECT count(*) FROM cutover.source_change").await, 0);
+    // In another number of lanes changes come again that were counted: then nobody knows.
+    place.target.take_up(&table, LANES + 1).await.unwrap().unwrap();
+    assert_eq!(place.target.source_count(&table).await.unwrap(), None);
 }

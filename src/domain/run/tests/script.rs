@@ -21,6 +21,25 @@ fn everything_well_ends_finished() {
     );
 }
 
+/// What is told of a step's beginning is told of every kind: of gates, votes and what is done by hand too.
+#[test]
+fn every_step_of_every_kind_begins_with_a_fact() {
+    let mut by_hand = plan();
+    let mut last = by_hand.steps[0].clone();
+    last.id = "by-hand".into();
+    last.kind = StepKind::Manual { what: "look".into() };
+    by_hand.steps.push(last);
+    let mut run = Run::open_with(by_hand, Policy::default());
+    run.drive_past("by-hand");
+    let began: Vec<&str> = run.facts.iter().filter_map(|f| f.event.begins(&run.plan)).collect();
+    for step in &run.plan.steps {
+        assert!(began.contains(&step.id.as_str()), "{} ({})", step.id, step.kind.name());
+    }
+    let asked = |f: &Fact| matches!(&f.event, Event::StepHeld { step, .. } if step == "by-hand");
+    let asked = run.facts.iter().find(|f| asked(f)).expect("it was asked for");
+    assert_eq!(asked.event.begins(&run.plan), Some("by-hand"), "what is done by hand begins when it is asked for");
+}
+
 #[test]
 fn a_gate_needs_fresh_evidence_for_its_whole_hold() {
     let mut run = Run::open(Policy::default());

@@ -10,8 +10,8 @@ use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Ahead, Applied, ChangeBatch, Checkpoint, ErrorKind, Hold, LaneStand, Lease, ParkedRow, PortError, PortResult,
-    Position, RowChange, Sequence, SequenceLook, Standing, common,
+    Ahead, Applied, ChangeBatch, Checkpoint, CountChange, ErrorKind, Hold, LaneStand, Lease, ParkedRow, PortError,
+    PortResult, Position, RowChange, Sequence, SequenceLook, Standing, common,
 };
 
 /// A row on its way in: key text, key JSON, cells.
@@ -34,6 +34,10 @@ pub struct Stored {
     pub parked: BTreeMap<String, (u64, ParkedRow)>,
     pub expired: u64,
     pub markers: BTreeMap<String, At>,
+    /// The full reading: when it began, and once it ended what it read and when.
+    pub read: Option<(At, Option<(u64, At)>)>,
+    /// Items that came and went.
+    pub counts: Vec<CountChange>,
 }
 
 /// Everything in the target.
@@ -147,7 +151,11 @@ impl NewStore {
             stored.hold = Some(hold);
             let positions = common(positions, &stored.lanes);
             stored.stream = Some((stream.clone(), positions.clone()));
+            let before = stored.lanes.len();
             stored.lanes.retain(|stand| stand.of == lanes);
+            if stored.lanes.len() < before {
+                (stored.read, stored.counts) = (None, Vec::new());
+            }
             let ahead = Ahead::of(lanes, &stored.lanes, &positions);
             Ok(Some(Standing { stream, positions, ahead, hold }))
         })
@@ -167,6 +175,8 @@ impl NewStore {
             let told = batch.markers.is_empty() && batch.finished.is_empty() && batch.expired == 0;
             // With something else to tell, one lane lands with it.
             let lanes = if told { hold.lanes } else { hold.lanes - 1 };
+            let all = batch.counts.clone();
+            let counts_of = |lane| all.iter().filter(|c| c.lane == lane).copied().collect::<Vec<_>>();
             for lane in 0..lanes {
                 let (mine, others) = batch.rows.into_iter().partition(|row| row.key().lane(hold.lanes) == lane);
                 batch.rows = others;
@@ -174,9 +184,11 @@ impl NewStore {
                     return Err(dead());
                 }
                 let of_lane = ChangeBatch { rows: mine, markers: Vec::new(), expired: 0, ..batch.clone() };
+                let of_lane = ChangeBatch { counts: counts_of(lane), ..of_lane };
                 match self.transact(|state, plan| state.apply(plan, table, &of_lane, Some(lane), At(0))) {
                     Ok(one) => {
                         landed += 1;
+                        batch.counts.retain(|c| c.lane != lane);
                         applied.upserted += one.upserted;
                         applied.deleted += one.deleted;
                     }
@@ -273,6 +285,7 @@ impl State {
                     stored.lanes.push(LaneStand { lane, of, shard, position });
                 }
             }
+            stored.counts.extend(&batch.counts);
             return Ok(applied);
         }
         if let Some((_, positions)) = &mut stored.stream {
@@ -280,6 +293,7 @@ impl State {
         }
         stored.markers.extend(batch.markers.iter().map(|n| (n.clone(), at)));
         stored.expired += batch.expired;
+        stored.counts.extend(&batch.counts);
         self.park(table, &applied.parked.clone());
         Ok(applied)
     }

@@ -11,8 +11,9 @@ use crate::domain::mapping::{Mapped, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, Lease, Orphans, ParkedRow, Partition, PortError, PortResult,
-    Position, Sequence, SequenceLook, SetAside, Standing, Target, TargetTable, TargetVisitor, common,
+    Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition, PortError,
+    PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetTable, TargetVisitor,
+    common,
 };
 
 struct Rows {
@@ -145,6 +146,35 @@ impl Target for NewStore {
     async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
         let (rows, at) = (self.table(table).rows.len() as u64, self.clock.true_wall());
         Ok(if exact { Count::exact(rows, at) } else { Count::estimated(rows, at) })
+    }
+
+    async fn load_reads(&self, table: &Table, at: At) -> PortResult<()> {
+        let mut state = self.locked();
+        state.tables.entry(table.id.clone()).or_default().read.get_or_insert((at, None));
+        Ok(())
+    }
+
+    async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()> {
+        let mut state = self.locked();
+        let stored = state.tables.entry(table.id.clone()).or_default();
+        let began = read.began.or(stored.read.map(|(began, _)| began)).unwrap_or_default();
+        stored.read = Some((began, Some((read.items, read.ended))));
+        Ok(())
+    }
+
+    async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>> {
+        let stored = self.table(table);
+        let Some((began, Some((items, ended)))) = stored.read else { return Ok(None) };
+        let (mut items, mut inserted, mut deleted) = (i64::try_from(items).expect("few"), 0, 0);
+        for c in stored.counts.iter().filter(|c| c.second >= began.0 / 1_000) {
+            if c.second > ended.0 / 1_000 {
+                items += i64::try_from(c.inserted).expect("few") - i64::try_from(c.deleted).expect("few");
+            } else {
+                inserted += c.inserted;
+                deleted += c.deleted;
+            }
+        }
+        Ok(Some(SourceCount { items: u64::try_from(items).ok(), read_at: ended, unsure: inserted.max(deleted) }))
     }
 
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
