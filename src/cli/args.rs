@@ -101,16 +101,7 @@ pub enum Command {
     #[cfg(feature = "rehearsal")]
     Bench(BenchArgs),
     /// Roll a run back, whether its console lives or not.
-    Rollback {
-        /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
-        run: Option<String>,
-        /// Show what it would do, and change nothing.
-        #[arg(long)]
-        what_if: bool,
-        /// Take back a run that is finished, too.
-        #[arg(long)]
-        finished: bool,
-    },
+    Rollback(RollbackArgs),
     /// Approve a step that needs a second person; from another terminal than the console's, under another name.
     Approve {
         /// Run id or a beginning of it.
@@ -191,11 +182,28 @@ pub enum Command {
     Man,
 }
 
+/// What to take back, and whether to ask first.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
+    pub run: Option<String>,
+    /// Show what it would do, and change nothing.
+    #[arg(long)]
+    pub what_if: bool,
+    /// Take back a run that is finished, too.
+    #[arg(long)]
+    pub finished: bool,
+    /// Act at once. Without it somebody at a terminal is shown what it would do, and asked for one more key; where
+    /// standard input or output is no terminal it acts at once anyway.
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// What to compare.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
-    pub config: ConfigArg,
+    pub of: OfArg,
     /// Only this table; may be given several times.
     #[arg(long, value_name = "TABLE")]
     pub table: Vec<String>,
@@ -228,7 +236,7 @@ pub struct ParkedArgs {
 #[derive(Debug, Args)]
 pub struct ParkedList {
     #[command(flatten)]
-    pub config: ConfigArg,
+    pub of: OfArg,
     /// Only this table; may be given several times.
     #[arg(long, value_name = "TABLE")]
     pub table: Vec<String>,
@@ -246,7 +254,7 @@ pub enum ParkedAction {
     /// Read parked rows again from the source and write those that fit now. Refused while a run is driven.
     Retry {
         #[command(flatten)]
-        config: ConfigArg,
+        of: OfArg,
         /// Only this table; may be given several times.
         #[arg(long, value_name = "TABLE")]
         table: Vec<String>,
@@ -265,6 +273,16 @@ pub struct ConfigArg {
     /// The config file.
     #[arg(short, long, env = "CUTOVER_CONFIG", default_value = "config.toml", value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Which plan and which stores: as a config says, or as a run was opened with.
+#[derive(Debug, Args)]
+pub struct OfArg {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The plan and the stores this run was opened with, whatever the config file says by now.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
 }
 
 /// What to measure.

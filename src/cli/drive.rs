@@ -10,6 +10,7 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
+use super::opened::{keep, keep_connections, refusal};
 pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
@@ -80,7 +81,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
             until: d.until.clone(),
         },
         ports: world::ports(&plan, &d.config.connections).await?,
-        undo_seat: world::undo_seat(&d.config.connections)?,
+        undo_seat: world::undo_seat((&d.config.connections).into()),
         clock,
         journal,
         samples,
@@ -183,19 +184,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
         if state.is_final() {
             break;
         }
-        if state.plan_hash != plan.hash() {
-            return Err(Failure::new(
-                Exit::Config,
-                format!(
-                    "run {} is not finished and was opened with another plan ({}.., now {}..); restore the config \
-                     to take it up, roll it back with `cutover rollback`, or pass --new",
-                    folder.id(),
-                    &state.plan_hash[..12.min(state.plan_hash.len())],
-                    &plan.hash()[..12],
-                ),
-            ));
-        }
-        return Ok(Some(folder));
+        return refusal(&folder, &state.plan_hash, plan).map_or(Ok(Some(folder)), Err);
     }
     Ok(unopened)
 }
@@ -233,6 +222,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
             let known = matches!(stepped, Some((_, Seen::AtStart)));
             let start = if real && (known || machine.wall() > last.at) { machine.wall() } else { last.at };
             let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
+            keep_connections(folder, &d.config.connections).map_err(journal_io(folder.path()))?;
             let opening = Opening::Resume { state: Box::new(state), facts };
             return Ok(Opened { journal, opening, clock, stepped });
         }
@@ -245,12 +235,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
     if matches!(d.mode, Mode::Rehearsal { .. }) {
         folder.mark_rehearsal().map_err(journal_io(folder.path()))?;
     }
-    let json = serde_json::to_vec_pretty(plan).map_err(|e| Failure::new(Exit::Bug, e.to_string()))?;
-    folder.write("plan.json", &json).map_err(journal_io(folder.path()))?;
-    folder.write("config.toml", d.config_text.as_bytes()).map_err(journal_io(folder.path()))?;
-    let base = std::path::absolute(&d.config.path).unwrap_or_default();
-    let base = base.parent().map(|p| p.display().to_string()).unwrap_or_default();
-    folder.write("config.base", base.as_bytes()).map_err(journal_io(folder.path()))?;
+    keep(folder, d.config, d.config_text).map_err(journal_io(folder.path()))?;
     let journal = match unopened {
         Some(journal) => journal,
         None => JournalWriter::create(folder, &header)?,

@@ -14,7 +14,9 @@ mod lines;
 mod logging;
 mod look;
 mod meant;
+mod opened;
 mod out;
+mod out_of_reach;
 mod parked;
 mod people;
 mod plan;
@@ -119,9 +121,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
-        Command::Rollback { run, what_if, finished } => {
-            rollback::rollback(run.as_deref(), what_if, finished, &state_dir()?).await
-        }
+        Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {
             let vote = match vote {

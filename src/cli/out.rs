@@ -1,6 +1,8 @@
 //! Standard output and standard error, whoever reads them: a reader that has seen enough is no failure.
 
 use std::io::{self, StdoutLock, Write};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Whoever read standard output has closed it.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +40,79 @@ pub fn reader_gone(report: &color_eyre::eyre::Report) -> bool {
     errors.filter_map(io::Error::get_ref).any(|inner| inner.is::<ReaderGone>())
 }
 
+/// Where words go while a [`Voice`] is there.
+static QUEUE: Mutex<Option<mpsc::Sender<Words>>> = Mutex::new(None);
+
+/// Words on their way to somebody.
+enum Words {
+    Out(String),
+    Err(String),
+}
+
+impl Words {
+    /// Writes them. A reader that is gone is no error.
+    fn write(&self) {
+        match self {
+            Self::Out(text) => {
+                let mut out = io::stdout().lock();
+                let _ = out.write_all(text.as_bytes());
+                let _ = out.flush();
+            }
+            Self::Err(text) => {
+                let _ = io::stderr().lock().write_all(text.as_bytes());
+            }
+        }
+    }
+
+    /// Writes them, or leaves that to the thread of a [`Voice`].
+    fn tell(self) {
+        let queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let left = match queue {
+            Some(queue) => queue.send(self).err().map(|e| e.0),
+            None => Some(self),
+        };
+        if let Some(words) = left {
+            words.write();
+        }
+    }
+}
+
+/// How long the end of a command waits for a reader of what is not written yet.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Writes what is said and printed on a thread of its own for as long as it is there: a terminal that was stopped with
+/// Ctrl-S, a pipe nobody reads or a file on a disk that hangs holds nothing up.
+pub struct Voice(mpsc::Receiver<()>);
+
+/// Starts a [`Voice`]. Without a thread for it, words are written as ever.
+pub fn voice() -> Option<Voice> {
+    let (queue, words) = mpsc::channel::<Words>();
+    let (ended, end) = mpsc::channel();
+    let writing = move || {
+        words.iter().for_each(|words| words.write());
+        drop(ended);
+    };
+    std::thread::Builder::new().name("voice".to_owned()).spawn(writing).ok()?;
+    *QUEUE.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
+    Some(Voice(end))
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        *QUEUE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let _ = self.0.recv_timeout(LAST_WORDS);
+    }
+}
+
 /// A line on stderr, and in the log where there is one. A reader that is gone is no error.
 pub fn say(text: &str) {
     tracing::info!(target: "cutover::said", "{text}");
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    Words::Err(format!("{text}\n")).tell();
 }
 
 /// Writes text to standard output. A reader that is gone is no error.
 pub fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    Words::Out(text.to_owned()).tell();
 }
 
 #[cfg(test)]

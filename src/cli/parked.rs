@@ -10,9 +10,9 @@ use super::args::{ParkedAction, ParkedArgs, ParkedList};
 use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::opened::subject;
 use super::out;
 use super::record::{Desk, chosen};
-use super::run::load;
 use super::world;
 use crate::domain::at::At;
 use crate::domain::mapping::MisfitReason;
@@ -26,9 +26,9 @@ const PAGE: u32 = 1_000;
 /// `cutover parked`, with or without `retry`.
 pub async fn parked(args: &ParkedArgs, state_dir: &Path) -> Result<Exit, Failure> {
     match &args.action {
-        None => list(&args.list).await,
-        Some(ParkedAction::Retry { config, table, reason, json }) => {
-            let (config, _) = load(config)?;
+        None => list(&args.list, state_dir).await,
+        Some(ParkedAction::Retry { of, table, reason, json }) => {
+            let config = subject(of, state_dir)?;
             let tables = chosen(&config.plan, table)?;
             let reasons = reasons(reason)?;
             let desk = Desk::open(&config, state_dir, "parked retry").await?;
@@ -92,8 +92,8 @@ fn parents_first<'t>(tables: &[&'t Table]) -> Vec<&'t Table> {
     ordered
 }
 
-async fn list(args: &ParkedList) -> Result<Exit, Failure> {
-    let (config, _) = load(&args.config)?;
+async fn list(args: &ParkedList, state_dir: &Path) -> Result<Exit, Failure> {
+    let config = subject(&args.of, state_dir)?;
     let ports = world::ports(&config.plan, &config.connections).await?;
     let tables = chosen(&config.plan, &args.table)?;
     if let Some(path) = &args.export {

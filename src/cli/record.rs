@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::opened::{Fit, fit};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::at::At;
@@ -63,7 +64,7 @@ impl Desk {
         let ports = world::ports(&plan, &config.connections).await?;
         let machine = MachineClock::default();
         let holder = Holder::me(&seat.operator, &seat.host);
-        let (folder, taken) = match unfinished(state_dir, config)? {
+        let (folder, taken) = match unfinished(state_dir, &plan)? {
             Some(folder) => (folder, true),
             None => {
                 let made = RunFolder::create(&state_dir.join("verifications"), &plan.name, machine.wall());
@@ -126,30 +127,21 @@ fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
 }
 
 /// The newest run of this migration, if it is not at its end and was opened with this very plan on these very stores.
-fn unfinished(state_dir: &Path, config: &Config) -> Result<Option<RunFolder>, Failure> {
-    let plan = &config.plan;
+fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
     for folder in RunFolder::list(state_dir).unwrap_or_default() {
         let state = fold(&read_run(&folder)?.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
         if state.plan == plan.name {
-            // What is found under another mapping is no evidence for the run's own.
-            let same = state.plan_hash == plan.hash();
-            if !same && !state.is_final() {
-                super::drive::say(&format!(
-                    "warning: run {} was opened with another plan and goes on with it; this is recorded apart from it",
-                    folder.id()
-                ));
-            }
-            if !same || state.is_final() {
+            if state.is_final() {
                 return Ok(None);
             }
-            let stores = super::run::saved(&folder).is_ok_and(|its| its.connections.same_stores(&config.connections));
-            if !stores {
-                super::drive::say(&format!(
-                    "warning: run {} speaks of other stores, or does not say of which; this is recorded apart from it",
-                    folder.id()
-                ));
-            }
-            return Ok(stores.then_some(folder));
+            // What is found under another mapping, or in other stores, is no evidence for the run's own.
+            let other = match fit(&folder, &state.plan_hash, plan) {
+                Fit::Same => return Ok(Some(folder)),
+                Fit::OtherPlan => "was opened with another plan and goes on with it".to_owned(),
+                Fit::OtherStores(changes) => format!("was opened on other stores: {}", changes.join("; ")),
+            };
+            super::drive::say(&format!("warning: run {} {other}; this is recorded apart from it", folder.id()));
+            return Ok(None);
         }
     }
     Ok(None)

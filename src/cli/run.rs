@@ -10,7 +10,6 @@ use super::failure::Failure;
 use super::out;
 use super::world::{self, Seat};
 use crate::config::{self, Config};
-use crate::journal::RunFolder;
 use crate::snapshot::Mode;
 
 /// Reads the config; `${NAME}` is filled from the environment.
@@ -21,21 +20,7 @@ pub fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
         super::drive::say(&format!("warning: {warning}"));
     }
     let text = std::fs::read_to_string(&arg.config)?;
-    // Kept with the run as it is meant now: a rollback from another terminal has another environment.
-    let text = vars.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
     Ok((config, text))
-}
-
-/// The config a run was started with.
-///
-/// # Errors
-/// The folder has none, or it cannot be read any more.
-pub fn saved(folder: &RunFolder) -> Result<Config, Failure> {
-    // As it was at the start: variables are filled in, and files are beside the original.
-    let text = std::fs::read_to_string(folder.config())?;
-    let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
-    let vars = std::env::vars().collect();
-    Ok(config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars)?)
 }
 
 /// `cutover run`.

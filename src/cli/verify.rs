@@ -9,8 +9,8 @@ use super::args::VerifyArgs;
 use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::opened::subject;
 use super::record::{Desk, chosen};
-use super::run::load;
 use crate::domain::plan::Table;
 use crate::domain::verify::{Finding, FindingKind};
 use crate::workers::{Compared, Crew, Repaired, candidate, compare_keys, full_pass, repair, sample, verify_words};
@@ -26,7 +26,7 @@ struct Report {
 
 /// `cutover verify`.
 pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let (config, _) = load(&args.config)?;
+    let config = subject(&args.of, state_dir)?;
     let tables: Vec<Table> = chosen(&config.plan, &args.table)?.into_iter().cloned().collect();
     if args.repair.as_deref().is_some_and(|key| key != "all") && tables.len() != 1 {
         return Err(Failure::new(Exit::Usage, "--repair KEY: say with --table whose key it is"));

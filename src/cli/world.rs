@@ -7,21 +7,22 @@ use super::exit::Exit;
 #[cfg(feature = "failpoints")]
 use super::failing::failing;
 use super::failure::Failure;
+use super::out_of_reach::OutOfReach;
 use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Aws, Connections, Credentials, Endpoints, SslMode};
+use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
 use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
-use crate::ports::{ErrorKind, PortError, ReversePorts, Switches};
+use crate::ports::{ErrorKind, PortError, ReversePorts, Switches, Target};
 use crate::workers::{CheckRow, Missing, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
-fn aws(connections: &Connections) -> Aws {
-    connections.aws.clone().unwrap_or_else(|| Aws {
+fn aws(named: Option<&Aws>) -> Aws {
+    named.cloned().unwrap_or_else(|| Aws {
         region: String::new(),
         profile: None,
         credentials: Credentials::Chain,
@@ -46,11 +47,11 @@ async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
 /// # Errors
 /// An address that is none, or a password that is not where the config says.
 pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Failure> {
-    let aws = aws(connections);
+    let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let password = password(connections, &*switches).await;
-    assemble(plan, &aws, &session, switches, target(connections, password?)?)
+    let password = password(&connections.postgres, &*switches).await;
+    assemble(plan, &aws, &session, switches, target(&connections.postgres, password?)?)
 }
 
 /// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
@@ -59,7 +60,7 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
 /// # Errors
 /// An address that is none.
 pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(Ports, Missing), Failure> {
-    let aws = aws(connections);
+    let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
     let found = credentials(&session, &aws_settings(&aws)).await;
@@ -70,14 +71,14 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
             let wrong = format!("the password's parameter {name} cannot be read without AWS credentials");
             Err(Trouble { what: "target", wrong, advice: String::new() })
         }
-        _ => password(connections, &*switches).await,
+        _ => password(&connections.postgres, &*switches).await,
     };
     let target = match password {
-        Ok(password) => target(connections, password)?,
+        Ok(password) => target(&connections.postgres, password)?,
         Err(t) => {
             missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
             // Stands in its place and is not asked.
-            target(connections, None)?
+            target(&connections.postgres, None)?
         }
     };
     Ok((assemble(plan, &aws, &session, switches, target)?, missing))
@@ -129,8 +130,8 @@ impl From<Trouble> for Failure {
 }
 
 /// The target's password, from where the config says.
-async fn password(connections: &Connections, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
-    let Some(reference) = &connections.postgres.password else { return Ok(None) };
+async fn password(postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
+    let Some(reference) = &postgres.password else { return Ok(None) };
     match switches.resolve(reference).await {
         Ok(password) => Ok(Some(password)),
         Err(e) => Err(no_password(reference, e)),
@@ -156,8 +157,7 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
 }
 
 /// The target database.
-fn target(connections: &Connections, password: Option<Secret>) -> Result<PgTarget, Failure> {
-    let pg = &connections.postgres;
+fn target(pg: &Postgres, password: Option<Secret>) -> Result<PgTarget, Failure> {
     Ok(PgTarget::new(&PgSettings {
         host: pg.host.clone(),
         port: pg.port,
@@ -174,9 +174,9 @@ fn target(connections: &Connections, password: Option<Secret>) -> Result<PgTarge
     })?)
 }
 
-/// Both ends of the way back for data, with clients of their own.
-async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
-    let aws = aws(connections);
+/// Both ends of the way back for data, with clients of their own; or what of them cannot be reached.
+async fn reverse(saved: &SavedConnections) -> Result<ReversePorts, String> {
+    let aws = aws(saved.aws.as_ref().map_err(|why| unread("AWS", why))?.as_ref());
     let session = aws_session(&aws).await;
     let ends = &aws.endpoints;
     let settings = DynamoSettings {
@@ -184,10 +184,32 @@ async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
         streams_endpoint: ends.streams.clone(),
         ..DynamoSettings::new(&aws.region)
     };
-    let (source, _) = dynamodb::connect(&session, &settings)?;
-    let password = password(connections, &*switches(&session, ends)).await;
-    let target = target(connections, password?)?;
+    let (source, _) = dynamodb::connect(&session, &settings).map_err(|e| e.to_string())?;
+    let target = saved_target(saved, &*switches(&session, ends)).await?;
     Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
+}
+
+/// The target a run was opened on.
+async fn saved_target(saved: &SavedConnections, switches: &dyn Switches) -> Result<PgTarget, String> {
+    let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
+    let found = match password(postgres, switches).await {
+        Ok(password) => target(postgres, password),
+        Err(trouble) => Err(trouble.into()),
+    };
+    found.map_err(|f| f.words())
+}
+
+/// The target of a run, for its lease.
+///
+/// # Errors
+/// In words: how it is reached cannot be read, or its password is not where it was.
+pub async fn target_of(saved: &SavedConnections) -> Result<Arc<dyn Target>, String> {
+    let undo = undo_seat(saved.clone())().await;
+    Ok(failing(Arc::new(saved_target(saved, &*undo.switches).await?) as _))
+}
+
+fn unread(what: &str, why: &str) -> String {
+    format!("how {what} is reached cannot be read: {why}")
 }
 
 fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
@@ -206,26 +228,33 @@ fn probes() -> Result<HttpProbes, PortError> {
     Ok(HttpProbes::new(client))
 }
 
-/// The way back's own clients. They are made on its runtime, so that no connection is shared with forward work.
-pub fn undo_seat(connections: &Connections) -> Result<UndoSeat, Failure> {
-    let aws = aws(connections);
-    let probes = probes()?;
-    let connections = connections.clone();
-    Ok(Box::new(move || {
+/// The way back's own clients. They are made on its runtime, so that no connection is shared with forward work. What
+/// cannot be reached stands there as something that refuses each call with the reason, so that the rest goes on.
+pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
+    Box::new(move || {
         Box::pin(async move {
-            let session = aws_session(&aws).await;
-            let ends = &aws.endpoints;
+            let switches = match &saved.aws {
+                Ok(named) => {
+                    let aws = aws(named.as_ref());
+                    switches(&aws_session(&aws).await, &aws.endpoints)
+                }
+                Err(why) => Arc::new(OutOfReach(unread("AWS", why))) as _,
+            };
+            let probes = match probes() {
+                Ok(probes) => failing(Arc::new(probes) as _),
+                Err(e) => Arc::new(OutOfReach(e.to_string())) as _,
+            };
             UndoPorts {
-                switches: switches(&session, ends),
-                probes: failing(Arc::new(probes) as _),
+                switches,
+                probes,
                 // Made only once the switches are back: nothing of it may keep them waiting.
                 reverse: Box::new(move || {
-                    let connections = connections.clone();
-                    Box::pin(async move { reverse(&connections).await.map_err(|f| f.report.to_string()) })
+                    let saved = saved.clone();
+                    Box::pin(async move { reverse(&saved).await })
                 }),
             }
         })
-    }))
+    })
 }
 
 /// Who sits here and where: for facts, locks and leases.

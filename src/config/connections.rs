@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::ValueRef;
+use crate::domain::plan::{CONTROL, NEW, OLD, Store, StoreKind, Stores, ValueRef};
 
-/// Where everything is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where everything is. Kept with every run ([`super::SavedConnections`]), so a field that is added later needs
+/// `#[serde(default)]`; secrets are references.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// AWS; absent when the file has no `[aws]`.
     pub aws: Option<Aws>,
@@ -16,18 +19,39 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Whether the same stores are spoken of, however they are reached: region, account profile, endpoints, and the
-    /// target's host, port and database.
+    /// Who the stores and the control plane are, however they are reached.
     #[must_use]
-    pub fn same_stores(&self, other: &Self) -> bool {
-        let aws = |c: &Self| c.aws.as_ref().map(|a| (a.region.clone(), a.profile.clone(), a.endpoints.clone()));
-        let target = |c: &Self| (c.postgres.host.clone(), c.postgres.port, c.postgres.database.clone());
-        aws(self) == aws(other) && target(self) == target(other)
+    pub fn stores(&self) -> Stores {
+        let mut stores = Stores::new();
+        if let Some(aws) = &self.aws {
+            let ends = &aws.endpoints;
+            let of = |kind, services: &[(&str, &Option<String>)]| Store {
+                region: Some(aws.region.clone()),
+                profile: aws.profile.clone(),
+                endpoints: services
+                    .iter()
+                    .filter_map(|(name, at)| Some(((*name).to_owned(), at.as_ref()?.clone())))
+                    .collect(),
+                ..Store::new(kind)
+            };
+            let tables = [("dynamodb", &ends.dynamodb), ("streams", &ends.streams)];
+            let control = [("ssm", &ends.ssm), ("apigateway", &ends.apigateway), ("cloudwatch", &ends.cloudwatch)];
+            stores.insert(OLD.to_owned(), of(StoreKind::Dynamodb, &tables));
+            stores.insert(CONTROL.to_owned(), of(StoreKind::Aws, &control));
+        }
+        let target = Store {
+            host: Some(self.postgres.host.clone()),
+            port: Some(self.postgres.port),
+            database: Some(self.postgres.database.clone()),
+            ..Store::new(StoreKind::Postgresql)
+        };
+        stores.insert(NEW.to_owned(), target);
+        stores
     }
 }
 
 /// How AWS is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aws {
     /// Region.
     pub region: String,
@@ -40,7 +64,8 @@ pub struct Aws {
 }
 
 /// Where AWS credentials come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Credentials {
     /// The usual chain: environment, profile, role.
     Chain,
@@ -49,7 +74,7 @@ pub enum Credentials {
 }
 
 /// Endpoint by service; `None` is AWS's own. `endpoint` for all is already filled in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// DynamoDB.
     pub dynamodb: Option<String>,
@@ -64,7 +89,7 @@ pub struct Endpoints {
 }
 
 /// How the target database is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postgres {
     /// Host name, or the folder of a Unix socket.
     pub host: String,
@@ -85,7 +110,8 @@ pub struct Postgres {
 }
 
 /// TLS to the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SslMode {
     /// None.
     Disable,

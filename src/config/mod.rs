@@ -6,6 +6,7 @@ mod connections;
 mod error;
 mod keys;
 mod node;
+mod saved;
 mod schema;
 mod section;
 mod words;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode};
 pub use error::{ConfigErrors, Located};
+pub use saved::SavedConnections;
 pub use schema::schema;
 
 use crate::domain::plan::{Plan, Severity, lint};
@@ -43,8 +45,9 @@ pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Config, Conf
         let next = "name another with -c FILE, or begin with a copy of config.toml.example";
         ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}; {next}"), None)])
     })?;
-    let base = path.parent().unwrap_or_else(|| Path::new(""));
-    load_str(&name, &text, base, vars)
+    // Whole paths: a run is taken up and taken back from other folders than this one.
+    let base = std::env::current_dir().unwrap_or_default().join(path.parent().unwrap_or_else(|| Path::new("")));
+    load_str(&name, &text, &base, vars)
 }
 
 /// Reads a config from text. `name` stands in messages; files it names are relative to `base_dir`.
@@ -60,7 +63,8 @@ pub fn load_str(
     let root = Section::new(&document, keys::ROOT, "");
     let connections = connections::read(&root, base_dir);
     connected(&connections, &root, &mut sink);
-    let plan = compile::plan(&root, base_dir, &mut sink);
+    let mut plan = compile::plan(&root, base_dir, &mut sink);
+    plan.stores = connections.stores();
 
     // What was reported already is not reported again as a consequence.
     let unknown_kind = sink.items.iter().any(|i| i.path.starts_with("steps[") && i.path.ends_with(".kind"));

@@ -55,6 +55,7 @@ fn plan() -> Plan {
         follow: Follow { lanes: 1, poll_ms: 100, batch: 10, marker_every_ms: 1_000 },
         verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
+        stores: crate::domain::plan::Stores::new(),
     }
 }
 

@@ -277,6 +277,7 @@ pub(crate) fn plan() -> Plan {
         follow: Follow { lanes: 1, poll_ms: 200, batch: 100, marker_every_ms: 5_000 },
         verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
+        stores: crate::domain::plan::Stores::new(),
     }
 }
 

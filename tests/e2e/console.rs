@@ -50,6 +50,12 @@ impl Console {
         Self { child: command.spawn().unwrap(), out, err, killed: dir.join(KILLED), ended: None }
     }
 
+    /// Starts a command whose words go where it says.
+    pub fn watch(dir: &Path, name: &str, mut command: Command) -> Self {
+        let (out, err) = (dir.join(format!("{name}.out")), dir.join(format!("{name}.err")));
+        Self { child: command.spawn().unwrap(), out, err, killed: dir.join(KILLED), ended: None }
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {

@@ -2,11 +2,13 @@
 //!
 //! Two worlds at a time: a machine with two cores has no room for more, and time limits must mean something.
 
+mod asked;
 mod back;
 mod check;
 mod compare;
 mod console;
 mod day;
+mod hung_disk;
 mod kills;
 #[cfg(feature = "failpoints")]
 mod matrix;
@@ -14,6 +16,7 @@ mod matrix;
 mod matrix_calls;
 mod parked;
 mod people;
+mod resolved;
 mod shelf;
 mod silence;
 mod stage;

@@ -19,11 +19,10 @@ fn silent() -> (TcpListener, u16) {
 /// Asks for the way back while the target says nothing; gives what the terminal was told.
 fn asked_while_the_target_is_silent(stage: &Stage) -> String {
     let (_listener, port) = silent();
-    let answers = stage.target_line();
-    stage.redirect(&answers, &format!("port = {port}"));
+    let answers = stage.redirect(|c| c["postgres"]["port"] = port.into());
     let mut rollback = stage.start(&["rollback"], None);
     rollback.expect_code(6);
-    stage.redirect(&format!("port = {port}"), &answers);
+    std::fs::write(stage.connections(), answers).unwrap();
     rollback.words()
 }
 
@@ -61,14 +60,13 @@ fn a_run_whose_environment_is_called_rehearsal_is_taken_back_all_the_same() {
     console.signal(Signal::KILL);
     console.expect_killed();
     // Where the parameters are kept, nothing listens for a while.
-    let nowhere = format!("ssm = \"http://127.0.0.1:{}\"", silent().1);
-    let answers = stage.parameters_line();
-    stage.redirect(&answers, &nowhere);
+    let nowhere = format!("http://127.0.0.1:{}", silent().1);
+    let answers = stage.redirect(|c| c["aws"]["endpoints"]["ssm"] = nowhere.into());
     let mut rollback = stage.start(&["rollback"], None);
     rollback.until("the way back to begin", || stage.count(|e| matches!(e, Event::RollbackOrdered { .. })) > 0);
     rollback.signal(Signal::KILL);
     rollback.expect_killed();
-    stage.redirect(&nowhere, &answers);
+    std::fs::write(stage.connections(), answers).unwrap();
     rolls_back(&stage);
     stage.expect_nothing_lost(Side::Old);
 }

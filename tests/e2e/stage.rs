@@ -154,6 +154,14 @@ impl Stage {
         Console::start(self.dir(), &format!("{number}-{}", args[0]), &all, failpoint)
     }
 
+    /// Starts the binary with these arguments and these variables besides.
+    pub fn start_with(&self, args: &[&str], vars: &[(&str, &std::ffi::OsStr)]) -> Console {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let state = self.state_dir();
+        let all = [&["--state-dir", state.to_str().unwrap()], args].concat();
+        Console::start_with(self.dir(), &format!("{number}-{}", args[0]), &all, vars)
+    }
+
     /// Starts the migration, or takes it up again.
     pub fn run(&self, failpoint: Option<&str>) -> Console {
         self.start(&self.answered().iter().map(String::as_str).collect::<Vec<_>>(), failpoint)
@@ -200,17 +208,18 @@ impl Stage {
         format!("port = {}", self.pg.port)
     }
 
-    /// The line of the config that says where parameters are kept.
-    pub fn parameters_line(&self) -> String {
-        format!("ssm = \"{}\"", self.world().vars()["CONTROL_ENDPOINT"])
+    /// Where the run keeps how its stores are reached.
+    pub fn connections(&self) -> PathBuf {
+        self.folder().unwrap().path().join("connections.json")
     }
 
-    /// Changes a line of the config that the run was started with.
-    pub fn redirect(&self, from: &str, to: &str) {
-        let path = self.folder().unwrap().config();
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.matches(from).count(), 1, "{from} in {}", path.display());
-        fs::write(&path, text.replace(from, to)).unwrap();
+    /// Changes how the run's stores are reached; gives what stood there.
+    pub fn redirect(&self, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        let kept = fs::read(self.connections()).unwrap();
+        let mut document = serde_json::from_slice(&kept).unwrap();
+        change(&mut document);
+        fs::write(self.connections(), document.to_string()).unwrap();
+        kept
     }
 
     /// Where the run stands by its facts. Panics when they do not follow each other.

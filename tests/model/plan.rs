@@ -60,6 +60,7 @@ pub fn plan() -> Plan {
         follow: Follow { lanes: 1, poll_ms: 1, batch: 1, marker_every_ms: 1 },
         verify: Verify { floor: 1.0, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
         reverse: cutover::domain::plan::Reverse::default(),
+        stores: cutover::domain::plan::Stores::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::{Follow, Load, Plan, Reverse, StaysTable, Verify};
+use crate::domain::plan::{Follow, Load, Plan, Reverse, StaysTable, Stores, Verify};
 
 /// Compiles the plan. Every list keeps its length and order, so that `steps[3]` means the same in both.
 pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan {
@@ -77,6 +77,8 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
             settle_ms: reverse.millis("settle", 3_000),
             patience_ms: reverse.millis("patience", 120_000),
         },
+        // Known once the connections are.
+        stores: Stores::new(),
         name,
     }
 }

@@ -227,6 +227,7 @@ mod tests {
             follow: Follow { lanes: 1, poll_ms: 1, batch: 1, marker_every_ms: 1 },
             verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
             reverse: crate::domain::plan::Reverse::default(),
+            stores: crate::domain::plan::Stores::new(),
         }
     }
 

@@ -6,6 +6,7 @@ mod hash;
 mod lint;
 mod probe;
 mod step;
+mod store;
 mod switch;
 mod table;
 
@@ -16,6 +17,7 @@ pub use gate::{Criterion, Gate, OnFail, Op};
 pub use lint::{Finding, Severity, lint, nearest};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use step::{Confirm, Start, Step, StepKind};
+pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{ChildTable, Column, ColumnSource, ColumnType, Fallback, ForeignKey, StaysTable, Table};
 
@@ -59,6 +61,10 @@ pub struct Plan {
     /// How writes of the new side are carried back.
     #[serde(default)]
     pub reverse: Reverse,
+    /// Which stores and which control plane this is for, by name. Part of the hash: a run is never taken up on others.
+    /// Empty in plans that were saved before stores were part of them.
+    #[serde(default, skip_serializing_if = "Stores::is_empty")]
+    pub stores: Stores,
 }
 
 /// Bulk load settings (FEATURES A1, A12).

@@ -120,5 +120,6 @@ pub fn plan() -> Plan {
         follow: Follow { poll_ms: 5, batch: 6, lanes: 3, marker_every_ms: 3_600_000 },
         verify: Verify { floor: 1.0, settle_ms: 2_000, segments: 2, list_limit: 50, ..Verify::default() },
         reverse: Reverse { poll_ms: 5, settle_ms: 20, patience_ms: 30_000, ..Reverse::default() },
+        stores: crate::domain::plan::Stores::new(),
     }
 }

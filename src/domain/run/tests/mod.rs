@@ -100,6 +100,7 @@ pub(super) fn plan() -> Plan {
         follow: Follow { lanes: 1, poll_ms: 100, batch: 100, marker_every_ms: 1000 },
         verify: Verify { floor: 0.999, settle_ms: 100, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
+        stores: crate::domain::plan::Stores::new(),
     }
 }
 

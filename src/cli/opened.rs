@@ -1,0 +1,209 @@
+//! What a run was opened with, kept in its folder. Commands of the way back read this and nothing else: no config file,
+//! no environment variable, no lint of a newer program can make them refuse.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::OfArg;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::out::say;
+use crate::config::{self, Config, Connections, SavedConnections};
+use crate::domain::plan::{Plan, Stores, store_changes};
+use crate::journal::{RunFolder, salvage_run};
+use crate::report::read_plan;
+
+/// The file with the connections.
+const CONNECTIONS: &str = "connections.json";
+
+/// Keeps the plan, the connections and, for people to read, the config's text.
+///
+/// # Errors
+/// What the disk said.
+pub fn keep(folder: &RunFolder, config: &Config, config_text: &str) -> io::Result<()> {
+    folder.write("plan.json", &serde_json::to_vec_pretty(&*config.plan)?)?;
+    folder.write("config.toml", config_text.as_bytes())?;
+    keep_connections(folder, &config.connections)
+}
+
+/// Keeps the connections: at the start, and again whenever a run is taken up with a new user, password reference, TLS or
+/// pool. The stores themselves cannot have changed: they are part of the plan.
+///
+/// # Errors
+/// What the disk said.
+pub fn keep_connections(folder: &RunFolder, connections: &Connections) -> io::Result<()> {
+    folder.write(CONNECTIONS, &SavedConnections::text(connections)?)
+}
+
+/// What could be read of a run's plan and connections, and what a person should know about it.
+pub struct Opened {
+    /// The plan.
+    pub plan: Plan,
+    /// The connections.
+    pub connections: SavedConnections,
+    /// What could not be read, and what is used instead.
+    pub warnings: Vec<String>,
+}
+
+/// Reads what a run was opened with. `plan_hash` is the one in its journal.
+///
+/// # Errors
+/// There is no plan that can be read: nothing says which switches there are.
+pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
+    let mut warnings = Vec::new();
+    let plan = match read_plan(folder, plan_hash) {
+        Ok(plan) => plan,
+        Err(wrong) => {
+            let Some((plan, from)) = another_plan(folder, plan_hash) else { return Err(wrong.into()) };
+            warnings.push(format!("{wrong}; going by {from}"));
+            plan
+        }
+    };
+    let connections = connections(folder, &plan, &mut warnings);
+    Ok(Opened { plan, connections, warnings })
+}
+
+/// What a command is to look at: what a run was opened with when one is named, else what the config says.
+///
+/// # Errors
+/// A config with mistakes, a run that is not there, or one whose plan or connections cannot be read.
+pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
+    let Some(run) = &of.run else { return Ok(super::run::load(&of.config)?.0) };
+    let folder = RunFolder::find(state_dir, Some(run))?;
+    let (record, _) = salvage_run(&folder)?;
+    let Opened { plan, connections, warnings } = opened(&folder, &record.header.plan_hash)?;
+    warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+    let unread = |what: &str, why: String| {
+        Failure::new(Exit::Journal, format!("run {}: how {what} is reached cannot be read: {why}", folder.id()))
+    };
+    let aws = connections.aws.map_err(|why| unread("AWS", why))?;
+    let postgres = connections.postgres.map_err(|why| unread("the target", why))?;
+    let path = folder.path().join(CONNECTIONS);
+    Ok(Config { plan: Arc::new(plan), connections: Connections { aws, postgres }, path, warnings: Vec::new() })
+}
+
+/// A plan that is not known to be the run's very own, when that cannot be read: the copy of the config if it still means
+/// the same plan, else a plan file whose hash is another.
+fn another_plan(folder: &RunFolder, plan_hash: &str) -> Option<(Plan, &'static str)> {
+    let from_config = saved_config(folder).ok().map(|c| Plan::clone(&c.plan));
+    if let Some(plan) = from_config.filter(|plan| plan.hash() == plan_hash || stores_left_out(plan) == plan_hash) {
+        return Some((plan, "the copy of the config"));
+    }
+    let text = std::fs::read(folder.plan()).ok()?;
+    serde_json::from_slice(&text).ok().map(|plan| (plan, "what stands in it all the same"))
+}
+
+/// The connections, as far as they can be read; what cannot is taken from the copy of the config, and where AWS is
+/// reached from the plan.
+fn connections(folder: &RunFolder, plan: &Plan, warnings: &mut Vec<String>) -> SavedConnections {
+    let path = folder.path().join(CONNECTIONS);
+    let kept = match std::fs::read(&path) {
+        Ok(text) => SavedConnections::read(&text),
+        Err(e) => SavedConnections::unreadable(&e.to_string()),
+    };
+    let whole = kept.aws.is_ok() && kept.postgres.is_ok();
+    let found = if whole {
+        kept
+    } else {
+        // Runs of older programs have the copy only. One that names other stores now is not the run's any more.
+        let copy = match saved_config(folder) {
+            Ok(copy) if plan.stores.is_empty() || copy.connections.stores() == plan.stores => {
+                (&copy.connections).into()
+            }
+            Ok(_) => SavedConnections::unreadable("the copy of the config names other stores by now"),
+            Err(why) => SavedConnections::unreadable(&why),
+        };
+        if path.exists() || copy.aws.is_err() || copy.postgres.is_err() {
+            let parts = [("AWS", kept.aws.as_ref().err()), ("the target", kept.postgres.as_ref().err())];
+            for (what, why) in parts.iter().filter_map(|(what, why)| why.map(|why| (what, why))) {
+                warnings.push(format!("how {what} is reached cannot be read from {}: {why}", path.display()));
+            }
+        }
+        kept.or(&copy).or(&SavedConnections::from_stores(&plan.stores))
+    };
+    if let Some(stores) = stores_of(&found).filter(|_| !plan.stores.is_empty()) {
+        let changes = store_changes(&plan.stores, &stores).join("; ");
+        if !changes.is_empty() {
+            warnings.push(format!("{} was changed since the run was opened: {changes}", path.display()));
+        }
+    }
+    found
+}
+
+/// The stores that connections lead to, when all of them could be read.
+fn stores_of(found: &SavedConnections) -> Option<Stores> {
+    let (aws, postgres) = (found.aws.as_ref().ok()?, found.postgres.as_ref().ok()?);
+    Some(Connections { aws: aws.clone(), postgres: postgres.clone() }.stores())
+}
+
+/// The copy of the config a run was started with, read as a config; runs of older programs need it.
+fn saved_config(folder: &RunFolder) -> Result<Config, String> {
+    let text = std::fs::read_to_string(folder.config()).map_err(|e| format!("{}: {e}", folder.config().display()))?;
+    let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
+    let vars = std::env::vars().collect();
+    let read = config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars);
+    read.map_err(|e| e.items.first().map_or_else(|| e.to_string(), ToString::to_string))
+}
+
+/// The hash of a plan as programs computed it that did not know of stores.
+fn stores_left_out(plan: &Plan) -> String {
+    Plan { stores: Stores::new(), ..plan.clone() }.hash()
+}
+
+/// How a run stands to a config.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It was opened with this very plan, on these very stores.
+    Same,
+    /// It was opened on other stores: each by name, with what it was and what it is now.
+    OtherStores(Vec<String>),
+    /// It was opened with another plan for these stores.
+    OtherPlan,
+}
+
+/// Whether a run was opened with this plan on these stores. `plan_hash` is the one in its journal.
+pub fn fit(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Fit {
+    if now.hash() == plan_hash {
+        return Fit::Same;
+    }
+    let Ok(was) = read_plan(folder, plan_hash) else { return Fit::OtherPlan };
+    let stores = if was.stores.is_empty() {
+        stores_of(&connections(folder, &was, &mut Vec::new()))
+    } else {
+        Some(was.stores.clone())
+    };
+    let Some(stores) = stores else {
+        return Fit::OtherStores(vec!["its folder does not say which stores it was opened on".to_owned()]);
+    };
+    match store_changes(&stores, &now.stores) {
+        changes if !changes.is_empty() => Fit::OtherStores(changes),
+        _ if was.stores.is_empty() && stores_left_out(now) == plan_hash => Fit::Same,
+        _ => Fit::OtherPlan,
+    }
+}
+
+/// Why a run that is not at its end is not taken up with a config that does not fit; `None` when it does.
+pub fn refusal(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Option<Failure> {
+    let run = folder.id();
+    let back = format!(
+        "take it back where it was opened with `cutover rollback {run}`, or open another run beside it with --new"
+    );
+    let text = match fit(folder, plan_hash, now) {
+        Fit::Same => return None,
+        Fit::OtherStores(changes) => format!(
+            "run {run} is not finished and was opened on other stores: {}. Put the config back to take it up, {back}",
+            changes.join("; ")
+        ),
+        Fit::OtherPlan => format!(
+            "run {run} is not finished and was opened with another plan ({}.., now {}..); restore the config to take \
+             it up, {back}",
+            &plan_hash[..12.min(plan_hash.len())],
+            &now.hash()[..12],
+        ),
+    };
+    Some(Failure::new(Exit::Config, text))
+}
+
+#[cfg(test)]
+mod tests;

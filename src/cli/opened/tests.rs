@@ -1,0 +1,191 @@
+//! What a run was opened with is read back whatever became of the config, and told apart from another config.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::{Credentials, load_str};
+use crate::domain::at::At;
+use crate::domain::plan::{NEW, OLD};
+
+const EXAMPLE: &str = include_str!("../../../config.toml.example");
+
+/// A folder for runs, and one for the config with a file that it names.
+struct Place {
+    dir: tempfile::TempDir,
+    vars: BTreeMap<String, String>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("users.sql"), "CREATE TABLE users (id uuid PRIMARY KEY)").unwrap();
+        Self { dir, vars: [("PG_PORT".to_owned(), "6543".to_owned())].into() }
+    }
+
+    /// The example, taking a port from the environment, statements from a file, and a title that TOML must escape.
+    fn text(&self) -> String {
+        let mut text = EXAMPLE.to_owned();
+        let port = text.lines().find(|l| l.starts_with("port = ")).unwrap().to_owned();
+        text = text.replace(&port, "port = \"${PG_PORT}\"");
+        text = text.replace("title = \"reads come from\"", "title = 'reads of \"$${SHOP}\" come from'");
+        let from = text.find("ddl_sql = \"\"\"\nCREATE TABLE IF NOT EXISTS users").unwrap();
+        let body = from + "ddl_sql = \"\"\"".len();
+        let end = body + text[body..].find("\"\"\"").unwrap() + 3;
+        format!("{}ddl = \"users.sql\"{}", &text[..from], &text[end..])
+    }
+
+    fn config(&self, text: &str) -> Config {
+        load_str("config.toml", text, self.dir.path(), &self.vars).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn folder(&self, config: &Config, text: &str) -> RunFolder {
+        let folder = RunFolder::create(self.dir.path(), "shop", At(0)).unwrap();
+        keep(&folder, config, text).unwrap();
+        folder
+    }
+}
+
+#[test]
+fn what_was_resolved_at_the_start_is_not_resolved_again() {
+    let spoilings: [(&str, fn(&Place, &RunFolder)); 6] = [
+        ("nothing", |_, _| {}),
+        ("the file with statements has moved", |p, _| std::fs::remove_file(p.dir.path().join("users.sql")).unwrap()),
+        ("the copy of the config is gone", |_, f| std::fs::remove_file(f.config()).unwrap()),
+        ("a newer lint refuses the copy", |_, f| std::fs::write(f.config(), "unknown_key = 1").unwrap()),
+        ("the copy is no TOML", |_, f| std::fs::write(f.config(), "port = \"\"\"").unwrap()),
+        ("the copy names other stores", |_, f| {
+            let text = std::fs::read_to_string(f.config()).unwrap().replace("\"${PG_PORT}\"", "1");
+            std::fs::write(f.config(), text).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoilings {
+        let place = Place::new();
+        let text = place.text();
+        let config = place.config(&text);
+        let folder = place.folder(&config, &text);
+        spoil(&place, &folder);
+        // This process has no PG_PORT.
+        let found = opened(&folder, &config.plan.hash()).unwrap_or_else(|f| panic!("{what}: {}", f.words()));
+        assert_eq!(found.plan, *config.plan, "{what}");
+        assert_eq!(found.connections, (&config.connections).into(), "{what}");
+        assert_eq!(found.warnings, [""; 0], "{what}");
+        assert_eq!(found.connections.postgres.unwrap().port, 6543, "{what}");
+    }
+}
+
+#[test]
+fn only_references_to_secrets_are_kept() {
+    let place = Place::new();
+    let config = place.config(&place.text());
+    let folder = place.folder(&config, "");
+    let kept = std::fs::read_to_string(folder.path().join(CONNECTIONS)).unwrap();
+    assert!(kept.contains("\"env\": \"PGPASSWORD\""), "{kept}");
+}
+
+#[test]
+fn relative_files_are_kept_as_whole_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    let text = EXAMPLE.replace("password = { env = \"PGPASSWORD\" }", "password = { file = \"secret\" }");
+    assert_ne!(text, EXAMPLE);
+    std::fs::write(inside.join("c.toml"), text).unwrap();
+    // A path with a way round, as one that is relative to where this process was started.
+    let config = config::load(&inside.join("../inside/c.toml"), &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
+    let Some(crate::domain::plan::ValueRef::File(path)) = config.connections.postgres.password else { panic!() };
+    assert!(PathBuf::from(&path).is_absolute() && path.ends_with("/secret"), "{path}");
+}
+
+#[test]
+fn a_part_that_cannot_be_read_keeps_nobody_from_the_other() {
+    let place = Place::new();
+    let config = place.config(&place.text());
+    let folder = place.folder(&config, "no config");
+    let path = folder.path().join(CONNECTIONS);
+    let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+
+    let mut spoilt = whole.clone();
+    spoilt["postgres"]["port"] = "many".into();
+    std::fs::write(&path, spoilt.to_string()).unwrap();
+    let found = opened(&folder, &config.plan.hash()).unwrap();
+    assert_eq!(found.connections.aws, Ok(config.connections.aws.clone()));
+    assert!(found.connections.postgres.unwrap_err().contains("`postgres`"));
+    assert!(
+        found.warnings.len() == 1 && found.warnings[0].contains("how the target is reached"),
+        "{:?}",
+        found.warnings
+    );
+
+    // Where AWS is reached stands in the plan as well.
+    let mut spoilt = whole;
+    spoilt["aws"]["credentials"] = "from_the_future".into();
+    std::fs::write(&path, spoilt.to_string()).unwrap();
+    let found = opened(&folder, &config.plan.hash()).unwrap();
+    let (aws, was) = (found.connections.aws.unwrap().unwrap(), config.connections.aws.clone().unwrap());
+    assert_eq!((aws.region, aws.profile, aws.endpoints), (was.region, was.profile, was.endpoints));
+    assert_eq!(aws.credentials, Credentials::Chain);
+    assert_eq!(found.connections.postgres, Ok(config.connections.postgres));
+}
+
+#[test]
+fn a_run_of_a_program_that_kept_no_connections_is_read_from_its_copy() {
+    let place = Place::new();
+    // Older programs filled variables in and noted where relative paths begin.
+    let text = place.text().replace("\"${PG_PORT}\"", "6543");
+    let config = place.config(&text);
+    let folder = RunFolder::create(place.dir.path(), "shop", At(0)).unwrap();
+    let old = Plan { stores: Stores::new(), ..Plan::clone(&config.plan) };
+    folder.write("plan.json", &serde_json::to_vec(&old).unwrap()).unwrap();
+    folder.write("config.toml", text.as_bytes()).unwrap();
+    folder.write("config.base", place.dir.path().to_str().unwrap().as_bytes()).unwrap();
+    let found = opened(&folder, &old.hash()).unwrap();
+    assert_eq!(found.connections, (&config.connections).into());
+    assert_eq!(found.warnings, [""; 0]);
+
+    // It is taken up where it was opened, and nowhere else.
+    assert_eq!(fit(&folder, &old.hash(), &config.plan), Fit::Same);
+    let elsewhere = place.config(&text.replace("6543", "6544"));
+    assert!(matches!(fit(&folder, &old.hash(), &elsewhere.plan), Fit::OtherStores(c) if c[0].contains("port 6543")));
+
+    std::fs::remove_file(folder.config()).unwrap();
+    let found = opened(&folder, &old.hash()).unwrap();
+    assert!(found.connections.aws.is_err() && found.connections.postgres.is_err());
+    assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+    assert!(matches!(fit(&folder, &old.hash(), &config.plan), Fit::OtherStores(_)), "nobody knows where it was opened");
+}
+
+#[test]
+fn a_run_belongs_to_its_stores() {
+    let place = Place::new();
+    let text = place.text();
+    let config = place.config(&text);
+    let folder = place.folder(&config, &text);
+    let hash = config.plan.hash();
+    let fits = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        fit(&folder, &hash, &place.config(&text.replacen(from, to, 1)).plan)
+    };
+    assert_eq!(fits("name", "name"), Fit::Same);
+    // How a store is reached is not who it is.
+    assert_eq!(fits("pool = ", "pool = 1"), Fit::Same);
+    let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap();
+    assert_eq!(fits(line("user = "), "user = \"somebody_else\""), Fit::Same);
+    let others = [
+        (line("region = "), "region = \"eu-north-1\"", OLD),
+        (line("region = "), "region = \"us-east-1\"\nprofile = \"somebody\"", "control"),
+        (line("region = "), "region = \"us-east-1\"\nendpoint = \"http://127.0.0.1:1\"", OLD),
+        (line("database = "), "database = \"elsewhere\"", NEW),
+        (line("host = "), "host = \"elsewhere\"", NEW),
+        (line("port = "), "port = 1", NEW),
+    ];
+    for (from, to, store) in others {
+        let Fit::OtherStores(changes) = fits(from, to) else { panic!("{to}: taken for the same") };
+        assert!(changes.iter().any(|c| c.contains(&format!("the `{store}` store was"))), "{to}: {changes:?}");
+    }
+    assert_eq!(fits("max_lag = \"2s\"", "max_lag = \"3s\""), Fit::OtherPlan);
+    let refused = refusal(&folder, &hash, &place.config(&text.replace(line("database = "), "database = \"x\"")).plan);
+    let words = refused.unwrap().words();
+    assert!(words.contains("was opened on other stores: the `new` store was PostgreSQL, database"), "{words}");
+    assert!(words.contains("cutover rollback ") && words.contains("--new"), "{words}");
+}

@@ -1,0 +1,43 @@
+//! What stands in for ports that cannot be made: each call is refused with the reason, so that the way back names what it
+//! could not do and goes on with the rest.
+
+use async_trait::async_trait;
+
+use crate::domain::plan::{Probe, Switch, ValueRef};
+use crate::domain::secret::Secret;
+use crate::ports::{ErrorKind, PortError, PortResult, ProbeResult, Probes, Reading, Switches, Verdict};
+
+/// Ports that cannot be made, for this reason.
+pub struct OutOfReach(pub String);
+
+impl OutOfReach {
+    fn refused<T>(&self, tried: &str, on: String) -> PortResult<T> {
+        Err(PortError::new(ErrorKind::Invalid, tried, on, self.0.clone()))
+    }
+}
+
+#[async_trait]
+impl Switches for OutOfReach {
+    async fn read(&self, switch: &Switch) -> PortResult<Reading> {
+        self.refused("read", switch.place())
+    }
+
+    async fn read_version(&self, switch: &Switch, _: i64) -> PortResult<Secret> {
+        self.refused("read the history of", switch.place())
+    }
+
+    async fn set(&self, switch: &Switch, _: &Secret) -> PortResult<()> {
+        self.refused("set", switch.place())
+    }
+
+    async fn resolve(&self, _: &ValueRef) -> PortResult<Secret> {
+        self.refused("resolve", "a reference".to_owned())
+    }
+}
+
+#[async_trait]
+impl Probes for OutOfReach {
+    async fn probe(&self, _: &Probe) -> ProbeResult {
+        ProbeResult { verdict: Verdict::Failed(self.0.clone()), status: None, latency_ms: 0 }
+    }
+}

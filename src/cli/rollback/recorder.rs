@@ -1,0 +1,169 @@
+//! The record of a rollback from another terminal, kept on a thread of its own: facts are told, never waited for.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::cli::world::Seat;
+use crate::domain::at::At;
+use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply};
+use crate::engine::MachineClock;
+use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold};
+use crate::ports::Clock;
+use crate::workers::undo::UndoTell;
+
+/// How long the end of a rollback waits for facts that are not on disk yet.
+const LAST_FACTS: Duration = Duration::from_secs(5);
+
+/// How far the record is.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// Whether this process holds the run's lock; `None` until it is known.
+    ours: Option<bool>,
+    /// Where the run stood when the record was opened.
+    opened: Option<Arc<RunState>>,
+    /// Why nothing is recorded any more.
+    failed: Option<String>,
+    /// Facts that are not on disk and will not be.
+    lost: u64,
+    /// Whether everything told is written or lost.
+    done: bool,
+}
+
+/// Tells facts to the thread that writes them.
+pub(super) struct Recorder {
+    tell: Sender<(At, Event)>,
+    kept: watch::Receiver<Kept>,
+    machine: MachineClock,
+}
+
+impl UndoTell for Recorder {
+    fn tell(&self, event: Event) {
+        // A thread that has ended said why.
+        let _ = self.tell.send((self.machine.wall(), event));
+    }
+}
+
+impl Recorder {
+    /// Opens the record on a thread of its own: the run's journal if nobody drives it, else a side journal. `order` says
+    /// that its first fact is the order to go back, unless the run is going back already.
+    pub fn start(folder: &RunFolder, seat: &Seat, state: &RunState, order: bool) -> Self {
+        let (tell, told) = channel();
+        let (keep, kept) = watch::channel(Kept::default());
+        let keeping = Keeping {
+            folder: folder.clone(),
+            seat: seat.clone(),
+            state: state.clone(),
+            order: order.then(|| Event::RollbackOrdered { by: Actor::Terminal(seat.name()), cause: Cause::Asked }),
+            kept: keep,
+        };
+        let machine = MachineClock::default();
+        let began = machine.wall();
+        // Without a thread the receiver is dropped: everything told is lost, and said to be.
+        let _ = std::thread::Builder::new().name("record".to_owned()).spawn(move || keeping.run(began, &told));
+        Self { tell, kept, machine }
+    }
+
+    /// Where the run stood when the record was opened, once it is; waits no longer than this.
+    pub async fn opened(&mut self, time: Duration) -> Option<Arc<RunState>> {
+        let opened = self.kept.wait_for(|k| k.opened.is_some() || k.failed.is_some());
+        tokio::time::timeout(time, opened).await.ok()?.ok()?.opened.clone()
+    }
+
+    /// Whether this process is known to hold the run's lock.
+    pub fn holds_the_lock(&self) -> bool {
+        self.kept.borrow().ours == Some(true)
+    }
+
+    /// Waits a moment for the last facts. `Some` says what is not on record, and why.
+    pub async fn end(self) -> Option<String> {
+        let Self { tell, mut kept, .. } = self;
+        drop(tell);
+        let _ = tokio::time::timeout(LAST_FACTS, kept.wait_for(|k| k.done)).await;
+        let now = kept.borrow().clone();
+        match (now.failed, now.done) {
+            (Some(why), _) => Some(why),
+            (None, true) if now.lost == 0 => None,
+            (None, true) => Some(format!("{} facts do not follow what is recorded", now.lost)),
+            (None, false) => Some("the disk does not answer".to_owned()),
+        }
+    }
+}
+
+/// What the thread works with.
+struct Keeping {
+    folder: RunFolder,
+    seat: Seat,
+    state: RunState,
+    order: Option<Event>,
+    kept: watch::Sender<Kept>,
+}
+
+impl Keeping {
+    fn run(mut self, began: At, told: &Receiver<(At, Event)>) {
+        let lock = self.folder.lock(&Holder::me(&self.seat.operator, &self.seat.host));
+        self.kept.send_modify(|k| k.ours = Some(lock.is_ok()));
+        let opened = if lock.is_ok() { JournalWriter::reopen(&self.folder) } else { self.side_journal(began) };
+        let mut writer = match opened {
+            Ok((writer, record)) => {
+                // What was journaled since the order was asked for counts too.
+                if let Ok(now) = fold(&record.facts) {
+                    self.state = now;
+                }
+                let now = Arc::new(self.state.clone());
+                self.kept.send_modify(|k| k.opened = Some(now));
+                Some(writer)
+            }
+            Err(e) => {
+                self.kept.send_modify(|k| k.failed = Some(e.to_string()));
+                None
+            }
+        };
+        if let Some(order) = self.order.take()
+            && self.state.status != RunStatus::RollingBack
+        {
+            self.keep(&mut writer, began, order);
+        }
+        while let Ok((at, event)) = told.recv() {
+            self.keep(&mut writer, at, event);
+        }
+        self.kept.send_modify(|k| k.done = true);
+    }
+
+    fn side_journal(
+        &self,
+        now: At,
+    ) -> Result<(JournalWriter, crate::journal::RunRecord), crate::journal::JournalError> {
+        let header = Header::new(self.folder.id(), &self.state.plan_hash, &self.seat.operator, &self.seat.host, now);
+        let holder = format!("{}-{}", self.seat.host, std::process::id());
+        JournalWriter::create_side(&self.folder, &header, &holder)
+    }
+
+    /// Writes a fact, or counts it as lost.
+    fn keep(&mut self, writer: &mut Option<JournalWriter>, at: At, event: Event) {
+        let fact = Fact { seq: self.state.last_seq + 1, at: at.max(self.state.opened), event };
+        let Some(journal) = writer else {
+            self.kept.send_modify(|k| k.lost += 1);
+            return;
+        };
+        if apply(&mut self.state, &fact).is_err() {
+            self.kept.send_modify(|k| k.lost += 1);
+            return;
+        }
+        match journal.append(std::slice::from_ref(&fact)) {
+            Ok(()) => {
+                #[cfg(feature = "failpoints")]
+                crate::engine::failpoint::after(&[fact]);
+            }
+            Err(e) => {
+                self.kept.send_modify(|k| {
+                    k.failed = Some(e.to_string());
+                    k.lost += 1;
+                });
+                *writer = None;
+            }
+        }
+    }
+}
