@@ -132,7 +132,7 @@ impl From<Trouble> for Failure {
 async fn password(connections: &Connections, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
     let Some(reference) = &connections.postgres.password else { return Ok(None) };
     match switches.resolve(reference).await {
-        Ok(password) => Ok(Some(password)),
+        Ok(password) => Ok(Some(password.value)),
         Err(e) => Err(no_password(reference, e)),
     }
 }

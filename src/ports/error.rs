@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::domain::secret::Secret;
+
 /// What kind of trouble; decides whether to try again and what to tell the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -57,6 +59,15 @@ impl PortError {
     /// An error without advice; [`PortError::advise`] adds it.
     pub fn new(kind: ErrorKind, tried: impl Into<String>, on: impl Into<String>, came_back: impl Into<String>) -> Self {
         Self { kind, tried: tried.into(), on: on.into(), came_back: came_back.into(), advice: String::new() }
+    }
+
+    /// The same error without this value, should the store's own words quote it.
+    #[must_use]
+    pub fn without(mut self, value: &Secret) -> Self {
+        if !value.reveal().is_empty() {
+            self.came_back = self.came_back.replace(value.reveal(), "***");
+        }
+        self
     }
 
     /// The same error with what to do next.

@@ -14,6 +14,7 @@ mod matrix;
 mod matrix_calls;
 mod parked;
 mod people;
+mod secrets;
 mod shelf;
 mod silence;
 mod stage;
