@@ -15,15 +15,15 @@ use super::{Options, say};
 use crate::adapters::aws::AwsSwitches;
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, UndoAction, WayBack};
+use crate::domain::run::{Attributes, Event, UndoAction, WayBack};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::Switches as _;
 use crate::rehearsal::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
-use crate::workers::Captured;
 use crate::workers::undo::{Undo, UndoTell};
+use crate::workers::{Captured, Kept};
 
 /// Rollbacks in one run of ours, of which the middle one counts.
 const TIMES: u64 = 15;
@@ -110,19 +110,21 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
     let mut wave = Vec::new();
     for switch in &plan.switches {
         let old = Secret::new(format!("old value of {}", switch.id));
-        switches.set(switch, &old).await.tried("set", &switch.id)?;
+        switches.set(switch, &old, &Attributes::default()).await.tried("set", &switch.id)?;
         let read = switches.read(switch).await.tried("read", &switch.id)?;
-        captured.keep(&switch.id, read.value.clone());
+        let attributes = switches.attributes(switch, read.version).await.tried("read", &switch.id)?;
+        captured.keep(&switch.id, Kept { value: read.value.clone(), attributes: attributes.clone() });
         let value = (!switch.secret()).then(|| read.value.reveal().to_owned());
         let (switch, version) = (switch.id.clone(), read.version);
-        wave.push(UndoAction { switch, version, value, thaw: false, captured: true });
+        wave.push(UndoAction { switch, version, value, attributes, thaw: false, captured: true });
     }
     let way = WayBack { waves: vec![wave] };
     let mut took = Vec::new();
     for time in 0..times.max(1) {
         for switch in &plan.switches {
             let new = switches.resolve(&switch.to).await.tried("resolve", &switch.id)?;
-            switches.set(switch, &new).await.tried("set", &switch.id)?;
+            let attributes = captured.get(&switch.id).map(|kept| kept.attributes).unwrap_or_default();
+            switches.set(switch, &new.value, &attributes).await.tried("set", &switch.id)?;
         }
         let undo = Undo {
             plan,

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 
 use crate::domain::plan::{Probe, Switch, ValueRef};
+use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, ProbeResult, Probes, Reading, Switches, Verdict};
 
@@ -22,15 +23,19 @@ impl Switches for OutOfReach {
         self.refused("read", switch.place())
     }
 
-    async fn read_version(&self, switch: &Switch, _: i64) -> PortResult<Secret> {
+    async fn read_version(&self, switch: &Switch, _: i64) -> PortResult<Reading> {
         self.refused("read the history of", switch.place())
     }
 
-    async fn set(&self, switch: &Switch, _: &Secret) -> PortResult<()> {
+    async fn attributes(&self, switch: &Switch, _: Option<i64>) -> PortResult<Attributes> {
+        self.refused("read what belongs to", switch.place())
+    }
+
+    async fn set(&self, switch: &Switch, _: &Secret, _: &Attributes) -> PortResult<()> {
         self.refused("set", switch.place())
     }
 
-    async fn resolve(&self, _: &ValueRef) -> PortResult<Secret> {
+    async fn resolve(&self, _: &ValueRef) -> PortResult<Reading> {
         self.refused("resolve", "a reference".to_owned())
     }
 }

@@ -133,7 +133,7 @@ impl From<Trouble> for Failure {
 async fn password(postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
     let Some(reference) = &postgres.password else { return Ok(None) };
     match switches.resolve(reference).await {
-        Ok(password) => Ok(Some(password)),
+        Ok(password) => Ok(Some(password.value)),
         Err(e) => Err(no_password(reference, e)),
     }
 }

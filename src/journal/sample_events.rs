@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, Seen, StepError,
+    Action, Actor, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, Seen, StepError,
     VerifySummary, Vote,
 };
 
@@ -93,8 +93,11 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             })
             .boxed(),
         9 => (id(), actor()).prop_map(|(step, by)| Event::StepSkipped { step, by }).boxed(),
-        10 => (id(), option::of(any::<i64>()), option::of(text()))
-            .prop_map(|(switch, version, value)| Event::Captured { switch, version, value })
+        10 => (id(), option::of(any::<i64>()), option::of(text()), option::of(text()))
+            .prop_map(|(switch, version, value, key)| {
+                let attributes = Attributes { key, ..Attributes::default() };
+                Event::Captured { switch, version, value, attributes }
+            })
             .boxed(),
         11 => {
             (id(), option::of(id()), action()).prop_map(|(id, step, action)| Event::Intent { id, step, action }).boxed()

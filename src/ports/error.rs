@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::domain::secret::Secret;
+
 /// What kind of trouble; decides whether to try again and what to tell the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -81,6 +83,15 @@ impl PortError {
     #[must_use]
     pub fn held_by(mut self, run: &str, holder: &str) -> Self {
         self.held_by = Some(Box::new(LeaseHolder { run: run.to_owned(), holder: holder.to_owned() }));
+        self
+    }
+
+    /// The same error without this value, should the store's own words quote it.
+    #[must_use]
+    pub fn without(mut self, value: &Secret) -> Self {
+        if !value.reveal().is_empty() {
+            self.came_back = self.came_back.replace(value.reveal(), "***");
+        }
         self
     }
 

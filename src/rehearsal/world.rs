@@ -21,6 +21,8 @@ use crate::domain::secret::Secret;
 pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
 /// What the secret says before the migration: the old code needs no database.
 const OLD_SECRET: &str = "none";
+/// The key that SecureStrings of the day are encrypted with, as most companies have one of their own.
+pub const SECRETS_KEY: &str = "alias/cloudshelf";
 /// Most keys that a verdict lists.
 const LISTED: usize = 20;
 
@@ -185,7 +187,8 @@ impl World {
             (&names.secret, OLD_SECRET, ParameterType::SecureString),
             (NEW_SECRET, new_secret.reveal(), ParameterType::SecureString),
         ] {
-            let put = ssm.put_parameter().name(name).value(value).r#type(kind).overwrite(true);
+            let key = (kind == ParameterType::SecureString).then(|| SECRETS_KEY.to_owned());
+            let put = ssm.put_parameter().name(name).value(value).r#type(kind).set_key_id(key).overwrite(true);
             put.send().await.map_err(|e| RehearsalError::caused("seed parameter", name, &e))?;
         }
         Ok((control, endpoint, names))
@@ -272,7 +275,7 @@ impl World {
 }
 
 /// An API with a stage in a control plane that is not ours. Gives the API's id.
-async fn create_api(endpoint: &str, stage: &str) -> RehearsalResult<String> {
+pub(crate) async fn create_api(endpoint: &str, stage: &str) -> RehearsalResult<String> {
     let failed = |e: &(dyn std::error::Error + 'static)| RehearsalError::caused("create", "the shop's API", e);
     let gateway = aws_sdk_apigateway::Client::new(&session(endpoint, 3));
     let api = gateway.create_rest_api().name("cloudshelf").send().await.map_err(|e| failed(&e))?;

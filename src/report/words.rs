@@ -51,7 +51,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::StepSkipped { step, by } => {
             return words_at(Level::Warn, &format!("{} left out by {}.", named(plan, step), by.words()));
         }
-        Event::Captured { switch, version, value } => {
+        Event::Captured { switch, version, value, .. } => {
             let value = value.as_deref().unwrap_or("***");
             let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
             format!("switch {switch} captured: {value}{version}.")

@@ -498,6 +498,7 @@ pub(super) fn state(plan: &Plan, moment: Moment) -> RunState {
                     read_at: Some(now.plus(-6_000)),
                     read_back: None,
                     changed_seq: 2_000 + i as u64,
+                    ..SwitchState::default()
                 },
             );
         }

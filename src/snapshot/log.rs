@@ -101,7 +101,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         Event::StepDone { step: id, evidence } => step(id, format!("done: {}", Evidence::line(evidence))),
         Event::StepFailed { step, error: e } => error("step", format!("{step}: {}. {}", e.message, e.advice)),
         Event::StepSkipped { step, by } => warn("operator", format!("{} skipped {step}", by.words())),
-        Event::Captured { switch, version, value } => {
+        Event::Captured { switch, version, value, .. } => {
             let value = value.as_deref().unwrap_or("***");
             let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
             info("switch", format!("{switch} captured: {value}{version}"))

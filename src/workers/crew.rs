@@ -22,7 +22,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
-use crate::domain::run::{Evidence, RunState, StepError};
+use crate::domain::run::{Attributes, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::value::Key;
 use crate::domain::verify::Finding;
@@ -52,19 +52,28 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What stood at a place before anything was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The value.
+    pub value: Secret,
+    /// What the place kept beside it; empty when an older version of this program captured it.
+    pub attributes: Attributes,
+}
+
 /// Captured values by switch id. In memory only.
 #[derive(Clone, Debug, Default)]
-pub struct Captured(Arc<Mutex<BTreeMap<String, Secret>>>);
+pub struct Captured(Arc<Mutex<BTreeMap<String, Kept>>>);
 
 impl Captured {
     /// Keeps a value.
-    pub fn keep(&self, switch: &str, value: Secret) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(switch.to_owned(), value);
+    pub fn keep(&self, switch: &str, kept: Kept) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(switch.to_owned(), kept);
     }
 
     /// A kept value.
     #[must_use]
-    pub fn get(&self, switch: &str) -> Option<Secret> {
+    pub fn get(&self, switch: &str) -> Option<Kept> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(switch).cloned()
     }
 
@@ -376,11 +385,13 @@ impl Crew {
             let Some(s) = state.switches.get(&switch.id).filter(|s| s.captured) else { continue };
             let value = match (s.captured_value.as_deref(), s.captured_version) {
                 (Some(value), _) => Ok(Secret::new(value)),
-                (None, Some(version)) => self.ports.switches.read_version(switch, version).await,
+                (None, Some(version)) => self.ports.switches.read_version(switch, version).await.map(|r| r.value),
                 (None, None) => continue,
             };
             match value {
-                Ok(value) => self.captured.keep(&switch.id, value),
+                Ok(value) => {
+                    self.captured.keep(&switch.id, Kept { value, attributes: s.captured_attributes.clone() });
+                }
                 Err(e) => tracing::error!(switch = %switch.id, error = %e, "captured value could not be read again"),
             }
         }

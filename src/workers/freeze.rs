@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::crew::{Crew, Kept};
 use super::switch::set;
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
@@ -31,7 +31,7 @@ fn parts(crew: &Crew) -> Result<Parts<'_>, StepError> {
 /// Sets the freeze parameter and waits until the write probe has been refused without a break.
 pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
-    let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+    let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?.value;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     crew.frozen.store(true, Ordering::Release);
     let read_back = set(crew, step, attempt, switch, &value, action).await?;
@@ -75,7 +75,7 @@ pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunStat
 /// Lifts the freeze and waits until the write probe is served. The downtime clock stops there.
 pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
-    let Some(value) = crew.captured.get(&switch.id) else {
+    let Some(Kept { value, .. }) = crew.captured.get(&switch.id) else {
         return Err(world(
             format!("the value of {} from before the freeze is not known here", switch.place()),
             "set it by hand so that writes are allowed, then try again",

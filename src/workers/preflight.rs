@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
 use super::schema;
+use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
@@ -107,8 +108,8 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         let asks_aws = matches!(switch.to, ValueRef::Parameter(_));
         if asks_aws && missing.aws.is_some() {
             rows.push(no_aws(format!("new value of {}", switch.id)));
-        } else if let Err(e) = ports.switches.resolve(&switch.to).await {
-            rows.push(CheckRow::port(format!("new value of {}", switch.id), &e));
+        } else {
+            rows.extend(new_value(ports, switch).await);
         }
     }
     for probe in &plan.probes {
@@ -127,14 +128,31 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
 async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
     match ports.switches.read(switch).await {
         Err(e) => CheckRow::port(what, &e),
+        Ok(now) if another_type(switch, &now).is_some() => {
+            CheckRow::bad(what, another_type(switch, &now).unwrap_or_default(), TYPE_ADVICE)
+        }
         Ok(now) if switch.expect.as_deref().is_some_and(|wanted| wanted != now.value.reveal()) => {
             let wanted = switch.expect.as_deref().unwrap_or_default();
             CheckRow::bad(what, format!("{} does not hold {wanted}", switch.place()), "see who changed it")
         }
         Ok(now) => {
-            let value = if switch.secret() { "***" } else { now.value.reveal() };
-            CheckRow::ok(what, format!("{} = {value}", switch.place()))
+            let value = if switch.secret() || now.secret { "***" } else { now.value.reveal() };
+            let kept = match ports.switches.attributes(switch, now.version).await {
+                Err(e) => return CheckRow::port(what, &e),
+                Ok(kept) => kept.words(),
+            };
+            let kept = if kept.is_empty() { kept } else { format!(" ({kept})") };
+            CheckRow::ok(what, format!("{} = {value}{kept}", switch.place()))
         }
+    }
+}
+
+/// Finds the new value, and says what is wrong with it.
+async fn new_value(ports: &Ports, switch: &Switch) -> Option<CheckRow> {
+    let what = format!("new value of {}", switch.id);
+    match ports.switches.resolve(&switch.to).await {
+        Err(e) => Some(CheckRow::port(what, &e)),
+        Ok(value) => exposed(switch, &value).map(|wrong| CheckRow::bad(what, wrong, EXPOSED_ADVICE)),
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::crew::Crew;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Switch, ValueRef};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, StepError};
 use crate::domain::secret::Secret;
-use crate::ports::{ErrorKind, PortError, PortResult};
+use crate::ports::{ErrorKind, PortError, PortResult, Reading};
 
 /// Longest a change may be on the wire.
 const ON_THE_WIRE: Duration = Duration::from_secs(8);
@@ -20,7 +20,7 @@ const READ_BACKS: u32 = 10;
 pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
         let switch = crew.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
-        let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+        let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?.value;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
         set(crew, step, attempt, switch, &value, action).await
     });
@@ -64,12 +64,12 @@ pub async fn set(
 
 /// Sets a value without being called back by a cancelled step: the way back waits for what is on the wire, so that
 /// a late write cannot have the last word.
-async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> PortResult<()> {
-    let (crew, switch, value) = (Arc::clone(crew), switch.clone(), value.clone());
+pub(super) async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret, with: &Attributes) -> PortResult<()> {
+    let (crew, switch, value, with) = (Arc::clone(crew), switch.clone(), value.clone(), with.clone());
     let place = switch.place();
     crew.in_flight.fetch_add(1, Ordering::AcqRel);
     let sent = tokio::spawn(async move {
-        let sent = tokio::time::timeout(ON_THE_WIRE, crew.ports.switches.set(&switch, &value)).await;
+        let sent = tokio::time::timeout(ON_THE_WIRE, crew.ports.switches.set(&switch, &value, &with)).await;
         crew.in_flight.fetch_sub(1, Ordering::AcqRel);
         sent
     });
@@ -83,23 +83,79 @@ async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> PortResu
 async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
     let ports = &crew.ports.switches;
     let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
+    if let Some(wrong) = another_type(switch, &before) {
+        return Err(world(wrong, TYPE_ADVICE));
+    }
+    // What was captured goes with every value; a place that was never captured keeps what it has now.
+    let with = match crew.captured.get(&switch.id) {
+        Some(kept) if !kept.attributes.is_empty() => kept.attributes,
+        _ => ports.attributes(switch, before.version).await.map_err(|e| step_error(&e))?,
+    };
     if before.value == *value {
-        return Ok(before.version);
+        return beside(crew, switch, before.version, &with).await;
     }
     // An error here says nothing about the effect: only the read-back does.
-    let put = shielded(crew, switch, value).await;
+    let put = shielded(crew, switch, value, &with).await;
+    let mut unread = None;
     for _ in 0..READ_BACKS {
         match ports.read(switch).await {
-            Ok(now) if now.value == *value => return Ok(now.version),
+            Ok(now) if now.value == *value => return beside(crew, switch, now.version, &with).await,
             Ok(_) if put.is_err() => break,
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(_) => unread = None,
+            Err(e) => unread = Some(e),
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    match put {
-        Err(e) => Err(step_error(&e)),
-        Ok(()) => Err(world(
+    match put.err().or(unread) {
+        Some(e) => Err(step_error(&e)),
+        None => Err(world(
             format!("{} was set but does not read back as set", switch.place()),
             "see whether somebody else writes it, then try again or roll back",
         )),
     }
+}
+
+/// What the place keeps beside the value it holds now: it must be what was captured.
+async fn beside(
+    crew: &Arc<Crew>,
+    switch: &Switch,
+    version: Option<i64>,
+    wanted: &Attributes,
+) -> Result<Option<i64>, StepError> {
+    if wanted.is_empty() {
+        return Ok(version);
+    }
+    let now = crew.ports.switches.attributes(switch, version).await.map_err(|e| step_error(&e))?;
+    let wrong = wanted.differences(&now);
+    if wrong.is_empty() {
+        return Ok(version);
+    }
+    Err(world(
+        format!("{} holds the value, but {}", switch.place(), wrong.join(", ")),
+        "see who writes it; a rollback puts back what was captured",
+    ))
+}
+
+/// What to do about a place whose type is not the plan's.
+pub(super) const TYPE_ADVICE: &str = "make `secure` of the switch in the config say what the store says";
+
+/// What to do about a secret that would be written where everybody reads it.
+pub(super) const EXPOSED_ADVICE: &str =
+    "make the switch's parameter a SecureString, or take the new value from elsewhere";
+
+/// Says that the new value is a secret and its place shows what it holds.
+pub(super) fn exposed(switch: &Switch, new: &Reading) -> Option<String> {
+    (new.secret && !switch.secret()).then(|| {
+        format!("the new value of {} is a SecureString, {} would hold it in plain text", switch.id, switch.place())
+    })
+}
+
+/// Says that the store holds another type of value than the plan names.
+pub(super) fn another_type(switch: &Switch, now: &Reading) -> Option<String> {
+    let (store, plan) = match (now.secret, switch.secret()) {
+        (true, false) => ("a SecureString", "has no `secure = true`"),
+        (false, true) => ("no SecureString", "has `secure = true`"),
+        (true, true) | (false, false) => return None,
+    };
+    Some(format!("{} is {store}, but the switch {} {plan}", switch.place(), switch.id))
 }

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crew::Captured;
+use super::crew::{Captured, Kept};
 use super::trouble::evidence;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Switch};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, UndoAction, WayBack};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, UndoAction, WayBack};
 use crate::domain::secret::Secret;
-use crate::ports::{Clock, ErrorKind, PortError, PortResult, Probes, Switches, Verdict};
+use crate::ports::{Clock, ErrorKind, PortError, PortResult, Probes, Reading, Switches, Verdict};
 
 /// Attempts at one action before a person is needed.
 const ATTEMPTS: u32 = 5;
@@ -37,6 +37,27 @@ pub struct UndoReport {
     pub evidence: Vec<Evidence>,
     /// What could not be undone, with what to do by hand. Empty when all is well.
     pub stuck: Vec<String>,
+}
+
+/// What stands at a place that is back.
+struct Stands {
+    version: Option<i64>,
+    /// The store calls it a secret.
+    secret: bool,
+    /// Why what the place keeps beside the value could not be read.
+    unread: Option<String>,
+}
+
+/// Judges a place whose value is back: another key or type is not back, but what cannot be read keeps nobody waiting.
+fn stands(now: &Reading, wanted: &Attributes, found: PortResult<Attributes>) -> Result<Stands, String> {
+    let stands = Stands { version: now.version, secret: now.secret, unread: None };
+    match found {
+        Err(e) => Ok(Stands { unread: Some(e.came_back), ..stands }),
+        Ok(found) => match wanted.differences(&found) {
+            wrong if wrong.is_empty() => Ok(stands),
+            wrong => Err(format!("its value is back, but {}", wrong.join(", "))),
+        },
+    }
 }
 
 /// What the way back works with.
@@ -110,13 +131,16 @@ impl Undo<'_> {
                 break;
             }
             match self.attempt(switch, action).await {
-                Ok(version) => {
-                    let shown = match (&action.value, version, action.version) {
-                        (Some(value), ..) if !switch.secret() => value.clone(),
+                Ok(Stands { version, secret, unread }) => {
+                    let mut shown = match (&action.value, version, action.version) {
+                        (Some(value), ..) if !switch.secret() && !secret => value.clone(),
                         (_, Some(now), Some(captured)) => format!("version {now}, same as version {captured}"),
                         (_, Some(now), None) => format!("version {now}"),
                         _ => "***".to_owned(),
                     };
+                    if let Some(why) = unread {
+                        shown.push_str(&format!("; type and key were not read back: {why}"));
+                    }
                     return Ok((shown, version));
                 }
                 Err((text, again)) => {
@@ -131,35 +155,56 @@ impl Undo<'_> {
         Err(last)
     }
 
-    async fn attempt(&self, switch: &Switch, action: &UndoAction) -> Result<Option<i64>, (String, bool)> {
+    async fn attempt(&self, switch: &Switch, action: &UndoAction) -> Result<Stands, (String, bool)> {
         let port = |e: PortError| (e.to_string(), e.kind.transient());
         let value = self.value(switch, action).await.map_err(port)?;
-        let Some(value) = value else {
+        let Some(Kept { value, attributes }) = value else {
             return Err(("nothing was captured for it".to_owned(), false));
         };
         // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
         if let Ok(now) = limited("read", switch, self.switches.read(switch)).await
             && now.value == value
+            && let Ok(stands) = stands(&now, &attributes, self.beside(switch, &attributes).await)
         {
-            return Ok(now.version);
+            return Ok(stands);
         }
-        limited("set", switch, self.switches.set(switch, &value)).await.map_err(port)?;
-        let now = limited("read back", switch, self.switches.read(switch)).await.map_err(port)?;
-        if now.value == value { Ok(now.version) } else { Err(("it does not read back as set".to_owned(), true)) }
+        limited("set", switch, self.switches.set(switch, &value, &attributes)).await.map_err(port)?;
+        let read = limited("read back", switch, self.switches.read(switch));
+        let (now, beside) = futures::future::join(read, self.beside(switch, &attributes)).await;
+        let now = now.map_err(port)?;
+        if now.value != value {
+            return Err(("it does not read back as set".to_owned(), true));
+        }
+        stands(&now, &attributes, beside).map_err(|wrong| (wrong, true))
+    }
+
+    /// What the place keeps beside its value now, if anything was captured of it.
+    async fn beside(&self, switch: &Switch, wanted: &Attributes) -> PortResult<Attributes> {
+        if wanted.is_empty() {
+            return Ok(Attributes::default());
+        }
+        limited("read type and key of", switch, self.switches.attributes(switch, None)).await
     }
 
     /// From memory, from the journal when it is no secret, or from the place's history.
-    async fn value(&self, switch: &Switch, action: &UndoAction) -> Result<Option<Secret>, PortError> {
-        if let Some(value) = self.captured.get(&switch.id) {
-            return Ok(Some(value));
-        }
-        match (&action.value, action.version) {
-            (Some(value), _) => Ok(Some(Secret::new(value))),
-            (None, Some(version)) => {
-                limited("read the history of", switch, self.switches.read_version(switch, version)).await.map(Some)
+    async fn value(&self, switch: &Switch, action: &UndoAction) -> Result<Option<Kept>, PortError> {
+        let kept = match (self.captured.get(&switch.id), &action.value, action.version) {
+            (Some(kept), ..) => kept,
+            (None, Some(value), _) => Kept { value: Secret::new(value), attributes: action.attributes.clone() },
+            (None, None, Some(version)) => {
+                let read = self.switches.read_version(switch, version);
+                let value = limited("read the history of", switch, read).await?.value;
+                Kept { value, attributes: action.attributes.clone() }
             }
-            (None, None) => Ok(None),
+            (None, None, None) => return Ok(None),
+        };
+        if !kept.attributes.is_empty() || action.version.is_none() {
+            return Ok(Some(kept));
         }
+        // A run that an older version of this program opened: the history may still tell it.
+        let asked = self.switches.attributes(switch, action.version);
+        let attributes = limited("read the history of", switch, asked).await.unwrap_or_default();
+        Ok(Some(Kept { attributes, ..kept }))
     }
 
     /// Tells when writes are accepted again.
@@ -191,10 +236,13 @@ async fn limited<T>(tried: &str, switch: &Switch, call: impl Future<Output = Por
 }
 
 fn by_hand(switch: &Switch, action: &UndoAction, error: &str) -> String {
-    let to = match (&action.value, action.version) {
+    let mut to = match (&action.value, action.version) {
         (Some(value), _) if !switch.secret() => format!("to {value}"),
         (_, Some(version)) => format!("to the value of version {version}"),
         _ => "to what it was before the freeze".to_owned(),
     };
+    if !action.attributes.is_empty() {
+        to.push_str(&format!(" ({})", action.attributes.words()));
+    }
     format!("{} was not restored ({error}); set {} {to} by hand, then run rollback again", switch.id, switch.place())
 }

@@ -17,6 +17,7 @@ mod matrix_calls;
 mod parked;
 mod people;
 mod resolved;
+mod secrets;
 mod shelf;
 mod silence;
 mod stage;

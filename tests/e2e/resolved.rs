@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::back::{left_alone, let_in, rolls_back, switched};
 use super::console::Console;
-use super::stage::{Options, RUN, Stage};
+use super::stage::{Options, Stage};
 
 const PORT: &str = "CUTOVER_TEST_PG_PORT";
 const PASSWORD: &str = "CUTOVER_TEST_PG_PASSWORD";
@@ -36,7 +36,9 @@ fn switched_and_bereft() -> Stage {
     let password = std::fs::read_to_string(stage.dir().join("password")).unwrap();
     let number = port.rsplit(' ').next().unwrap().to_owned();
     let vars = [(PORT, OsStr::new(&number)), (PASSWORD, OsStr::new(&password))];
-    let mut console: Console = stage.start_with(&RUN, &vars);
+    let answered = stage.answered();
+    let args: Vec<&str> = answered.iter().map(String::as_str).collect();
+    let mut console: Console = stage.start_with(&args, &vars);
     console.until("the pause after the switch", || stage.step_is("new-side-check", StepStatus::Running));
     console.signal(Signal::KILL);
     console.expect_killed();

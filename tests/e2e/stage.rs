@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ssm::Client as Ssm;
+use aws_sdk_ssm::types::ParameterType;
 use cutover::domain::run::{Event, Fact, RunState, StepStatus};
 use cutover::journal::{RunFolder, fold, read_run};
 use cutover::rehearsal::clients::session;
@@ -16,6 +17,7 @@ use cutover::rehearsal::hurry::{self, Hurry, Last};
 use cutover::rehearsal::oracle::Side;
 use cutover::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use cutover::rehearsal::seed::Sizes;
+use cutover::rehearsal::world::SECRETS_KEY;
 use cutover::rehearsal::{PgAddress, Verdict, World, WorldOptions};
 use tokio::runtime::Runtime;
 
@@ -29,6 +31,9 @@ const PARAMETERS: [(&str, &str); 4] = [
     ("/cloudshelf/prod/db/secret", "none"),
     ("/cloudshelf/prod/writes-mode", "open"),
 ];
+
+/// The one of them that is a SecureString.
+const SECRET: &str = "/cloudshelf/prod/db/secret";
 
 /// What starts the migration, but for the answers to what it asks of people ([`Stage::answered`]).
 const RUN: [&str; 5] = ["run", "--headless", "--yes", "-c", "config.toml"];
@@ -326,6 +331,32 @@ impl Stage {
             // The secret's value stays out of a failing test's words.
             assert!(value == wanted, "{name} does not hold what it held in the beginning");
         }
+        self.expect_own_key();
+    }
+
+    /// Fails unless the secret is encrypted with the key it had in the beginning, in each of its versions.
+    pub fn expect_own_key(&self) {
+        let endpoint = &self.world().vars()["CONTROL_ENDPOINT"];
+        let keys: Vec<Option<String>> = self.runtime.block_on(async {
+            let ssm = Ssm::new(&session(endpoint, 3));
+            let told = ssm.get_parameter_history().name(SECRET).max_results(50).send().await.unwrap();
+            told.parameters().iter().map(|p| p.key_id().map(str::to_owned)).collect()
+        });
+        assert!(!keys.is_empty() && keys.iter().all(|k| k.as_deref() == Some(SECRETS_KEY)), "{keys:?}");
+    }
+
+    /// Puts this value where the secret of the old side is, as its owners would have before the day.
+    pub fn plant(&self, value: &str) {
+        let endpoint = &self.world().vars()["CONTROL_ENDPOINT"];
+        self.runtime.block_on(async {
+            let put = Ssm::new(&session(endpoint, 3)).put_parameter().name(SECRET).value(value);
+            put.r#type(ParameterType::SecureString).key_id(SECRETS_KEY).overwrite(true).send().await.unwrap();
+        });
+    }
+
+    /// What the new side's secret holds: it is planted as well.
+    pub fn new_secret(&self) -> String {
+        self.pg.connection().reveal().to_owned()
     }
 
     fn world(&self) -> &World {

@@ -4,8 +4,8 @@ use cutover::domain::at::At;
 use cutover::domain::gauge::Measured;
 use cutover::domain::plan::Plan;
 use cutover::domain::run::{
-    Action, Actor, Cause, Effect, ErrorClass, Event, Fact, Input, OutcomeResult, Policy, RunState, RunStatus,
-    StepError, StepStatus, apply, decide, way_back,
+    Action, Actor, Attributes, Cause, Effect, ErrorClass, Event, Fact, Input, OutcomeResult, Policy, RunState,
+    RunStatus, StepError, StepStatus, apply, decide, way_back,
 };
 
 use super::plan::{opened, plan};
@@ -182,6 +182,7 @@ impl Model {
                     switch: switch.into(),
                     version: Some(1),
                     value: Some("old".into()),
+                    attributes: Attributes::default(),
                 });
                 d.trigger = self.keeps(Broken::TriggerBeforeThaw);
                 for captured in captures {

@@ -6,8 +6,8 @@ use cutover::domain::at::At;
 use cutover::domain::gauge::Measured;
 use cutover::domain::plan::{Plan, StepKind};
 use cutover::domain::run::{
-    Action, Actor, Cause, Decision, Effect, Event, Fact, Input, OutcomeResult, Policy, RunState, RunStatus, apply,
-    decide, way_back,
+    Action, Actor, Attributes, Cause, Decision, Effect, Event, Fact, Input, OutcomeResult, Policy, RunState, RunStatus,
+    apply, decide, way_back,
 };
 use cutover::journal::{Header, JournalError, JournalWriter, RunFolder, fold, read};
 
@@ -48,7 +48,12 @@ impl Day {
         let to = |switch: &str| Action::SetSwitch { switch: switch.into(), to: "new".into() };
         let stated: Vec<Event> = match self.plan.step(step).map(|s| s.kind.clone()) {
             Some(StepKind::Arm) => ["mode", "writes"]
-                .map(|s| Event::Captured { switch: s.into(), version: Some(1), value: Some("old".into()) })
+                .map(|s| Event::Captured {
+                    switch: s.into(),
+                    version: Some(1),
+                    value: Some("old".into()),
+                    attributes: Attributes::default(),
+                })
                 .into(),
             Some(StepKind::Freeze) => set("mode", to("mode")).into(),
             Some(StepKind::Switch { .. }) => set("writes", to("writes")).into(),

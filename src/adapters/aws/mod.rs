@@ -4,6 +4,8 @@ mod error;
 mod metrics;
 mod session;
 mod switches;
+#[cfg(all(test, feature = "rehearsal"))]
+mod tests;
 
 pub use error::port_error;
 pub use metrics::CloudWatchMetrics;

@@ -3,13 +3,17 @@
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_apigateway::types::{Op, PatchOperation};
-use aws_sdk_ssm::types::ParameterType;
+use aws_sdk_ssm::types::{ParameterHistory, ParameterTier, ParameterType};
 
 use super::error::port_error;
 use super::session::endpoint;
 use crate::domain::plan::{Switch, SwitchKind, ValueRef};
+use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, Reading, Switches};
+
+/// Versions asked for at a time; the store keeps 100.
+const HISTORY_PAGE: i32 = 50;
 
 /// Reads and writes switches through the official SDKs.
 #[derive(Clone, Debug)]
@@ -42,11 +46,67 @@ impl AwsSwitches {
             .send()
             .await
             .map_err(|e| port_error("read parameter", selector, &e))?;
-        let parameter = answer.parameter().and_then(|p| p.value().map(|v| (v, p.version())));
-        let (value, version) = parameter.ok_or_else(|| {
+        let parameter = answer.parameter().and_then(|p| p.value().map(|v| (v, p)));
+        let (value, parameter) = parameter.ok_or_else(|| {
             PortError::new(ErrorKind::Invalid, "read parameter", selector, "the answer holds no value")
         })?;
-        Ok(Reading { value: Secret::new(value), version: (version > 0).then_some(version) })
+        let version = parameter.version();
+        let secret = parameter.r#type() == Some(&ParameterType::SecureString);
+        Ok(Reading { value: Secret::new(value), version: (version > 0).then_some(version), secret })
+    }
+
+    /// A parameter's version as its history tells it, values left encrypted; without a version the newest.
+    async fn in_history(&self, name: &str, version: Option<i64>) -> PortResult<ParameterHistory> {
+        let tried = "read the history of parameter";
+        let mut newest: Option<ParameterHistory> = None;
+        let mut next = None;
+        loop {
+            let page = self
+                .ssm
+                .get_parameter_history()
+                .name(name)
+                .with_decryption(false)
+                .max_results(HISTORY_PAGE)
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|e| port_error(tried, name, &e))?;
+            next = page.next_token().map(str::to_owned);
+            for found in page.parameters.unwrap_or_default() {
+                if version == Some(found.version()) {
+                    return Ok(found);
+                }
+                if newest.as_ref().is_none_or(|n| n.version() < found.version()) {
+                    newest = Some(found);
+                }
+            }
+            if next.is_none() {
+                break;
+            }
+        }
+        newest.filter(|_| version.is_none()).ok_or_else(|| {
+            let which = version.map_or_else(|| "no version".to_owned(), |v| format!("no version {v} any more"));
+            PortError::new(ErrorKind::NotFound, tried, name, format!("it holds {which}"))
+                .advise("the store keeps the last 100 versions; see who writes this parameter so often")
+        })
+    }
+
+    async fn put(&self, name: &str, secure: bool, value: &Secret, with: &Attributes) -> PortResult<()> {
+        let as_planned = if secure { ParameterType::SecureString } else { ParameterType::String };
+        let put = self
+            .ssm
+            .put_parameter()
+            .name(name)
+            .value(value.reveal())
+            .r#type(with.kind.as_deref().map_or(as_planned, ParameterType::from))
+            .overwrite(true)
+            .set_key_id(with.key.clone())
+            .set_tier(with.tier.as_deref().map(ParameterTier::from))
+            .set_data_type(with.data_type.clone())
+            .set_allowed_pattern(with.pattern.clone())
+            .set_description(with.description.clone())
+            .set_policies((!with.policies.is_empty()).then(|| format!("[{}]", with.policies.join(","))));
+        put.send().await.map(|_| ()).map_err(|e| port_error("set parameter", name, &e).without(value))
     }
 
     async fn stage_variable(&self, api: &str, stage: &str, variable: &str) -> PortResult<Reading> {
@@ -63,8 +123,37 @@ impl AwsSwitches {
             PortError::new(ErrorKind::NotFound, "read stage variable", &on, "the stage has no such variable")
                 .advise("create the variable before the migration day; only existing values can be restored")
         })?;
-        Ok(Reading { value: Secret::new(value), version: None })
+        let canary = answer.canary_settings();
+        if let Some(other) = canary.and_then(|c| c.stage_variable_overrides()).and_then(|o| o.get(variable)) {
+            let share = canary.map_or(0.0, |c| c.percent_traffic());
+            let why = format!(
+                "the stage holds {value}, but its canary overrides the variable with {other} for {share} % of requests"
+            );
+            return Err(PortError::new(ErrorKind::Conflict, "read stage variable", &on, why)
+                .advise("promote or delete the stage's canary (canarySettings), then try again"));
+        }
+        Ok(Reading { value: Secret::new(value), version: None, secret: false })
     }
+}
+
+/// What the store keeps beside a version's value. Empty texts are none.
+fn attributes(found: &ParameterHistory) -> Attributes {
+    let text = |v: Option<&str>| v.filter(|v| !v.is_empty()).map(str::to_owned);
+    let kind = found.r#type().map(|t| t.as_str().to_owned());
+    Attributes {
+        key: text(found.key_id()).filter(|_| kind.as_deref() == Some(ParameterType::SecureString.as_str())),
+        kind,
+        tier: found.tier().map(|t| t.as_str().to_owned()),
+        data_type: text(found.data_type()),
+        pattern: text(found.allowed_pattern()),
+        description: text(found.description()),
+        policies: found.policies().iter().filter_map(|p| p.policy_text()).map(one_form).collect(),
+    }
+}
+
+/// A policy's JSON in one form, so that spaces and the order of its members say nothing.
+fn one_form(policy: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(policy).map_or_else(|_| policy.to_owned(), |v| v.to_string())
 }
 
 #[async_trait]
@@ -76,9 +165,9 @@ impl Switches for AwsSwitches {
         }
     }
 
-    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Secret> {
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading> {
         match &switch.kind {
-            SwitchKind::Parameter { name, .. } => Ok(self.parameter(&format!("{name}:{version}")).await?.value),
+            SwitchKind::Parameter { name, .. } => self.parameter(&format!("{name}:{version}")).await,
             SwitchKind::StageVariable { .. } => {
                 Err(PortError::new(ErrorKind::Invalid, "read version of", switch.place(), "stage variables have none")
                     .advise("the captured value is in the journal"))
@@ -86,21 +175,16 @@ impl Switches for AwsSwitches {
         }
     }
 
-    async fn set(&self, switch: &Switch, value: &Secret) -> PortResult<()> {
+    async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes> {
         match &switch.kind {
-            SwitchKind::Parameter { name, secure } => {
-                let kind = if *secure { ParameterType::SecureString } else { ParameterType::String };
-                self.ssm
-                    .put_parameter()
-                    .name(name)
-                    .value(value.reveal())
-                    .r#type(kind)
-                    .overwrite(true)
-                    .send()
-                    .await
-                    .map(|_| ())
-                    .map_err(|e| port_error("set parameter", name, &e))
-            }
+            SwitchKind::Parameter { name, .. } => self.in_history(name, version).await.map(|p| attributes(&p)),
+            SwitchKind::StageVariable { .. } => Ok(Attributes::default()),
+        }
+    }
+
+    async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()> {
+        match &switch.kind {
+            SwitchKind::Parameter { name, secure } => self.put(name, *secure, value, attributes).await,
             SwitchKind::StageVariable { api, stage, variable } => {
                 let patch = PatchOperation::builder()
                     .op(Op::Replace)
@@ -115,26 +199,27 @@ impl Switches for AwsSwitches {
                     .send()
                     .await
                     .map(|_| ())
-                    .map_err(|e| port_error("set stage variable", &switch.place(), &e))
+                    .map_err(|e| port_error("set stage variable", &switch.place(), &e).without(value))
             }
         }
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<Secret> {
+    async fn resolve(&self, value: &ValueRef) -> PortResult<Reading> {
+        let plain = |text: &str| Ok(Reading { value: Secret::new(text), version: None, secret: false });
         let missing = |on: &str, why: String, advice: &str| {
             Err(PortError::new(ErrorKind::NotFound, "resolve value", on, why).advise(advice))
         };
         match value {
-            ValueRef::Literal(text) => Ok(Secret::new(text)),
+            ValueRef::Literal(text) => plain(text),
             ValueRef::Env(name) => match std::env::var(name) {
-                Ok(text) => Ok(Secret::new(text)),
+                Ok(text) => plain(&text),
                 Err(e) => missing(name, e.to_string(), "set the environment variable before starting"),
             },
             ValueRef::File(path) => match tokio::fs::read_to_string(path).await {
-                Ok(text) => Ok(Secret::new(text.trim_end_matches(['\n', '\r']))),
+                Ok(text) => plain(text.trim_end_matches(['\n', '\r'])),
                 Err(e) => missing(path, e.to_string(), "write the file before starting"),
             },
-            ValueRef::Parameter(name) => Ok(self.parameter(name).await?.value),
+            ValueRef::Parameter(name) => self.parameter(name).await,
         }
     }
 }

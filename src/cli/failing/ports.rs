@@ -12,6 +12,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::{Count, Reading as MetricReading};
 use crate::domain::mapping::{Clash, ItemChange, Mapped, MisfitReason};
 use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
+use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
@@ -137,9 +138,10 @@ failing! {
 failing! {
     Switches as "switches" {
         async fn read(&self, switch: &Switch) -> PortResult<Reading>;
-        async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Secret>;
-        async fn set(&self, switch: &Switch, value: &Secret) -> PortResult<()>;
-        async fn resolve(&self, value: &ValueRef) -> PortResult<Secret>;
+        async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading>;
+        async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
+        async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
+        async fn resolve(&self, value: &ValueRef) -> PortResult<Reading>;
     }
 }
 

@@ -206,11 +206,12 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         | Event::StepDone { .. }
         | Event::StepFailed { .. }
         | Event::StepSkipped { .. } => fold_step(state, event, at, seq),
-        Event::Captured { switch, version, value } => {
+        Event::Captured { switch, version, value, attributes } => {
             let s = state.switches.entry(switch.clone()).or_default();
             s.captured = true;
             s.captured_version = *version;
             s.captured_value.clone_from(value);
+            s.captured_attributes.clone_from(attributes);
             s.read_at = Some(at);
         }
         Event::Intent { id, action, .. } => {

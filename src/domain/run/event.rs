@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::approval::{Origin, Vote};
+use super::attributes::Attributes;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 
@@ -159,6 +160,9 @@ pub enum Event {
         version: Option<i64>,
         /// The value, unless it is secret.
         value: Option<String>,
+        /// What the place keeps beside the value: goes back with it.
+        #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+        attributes: Attributes,
     },
     /// Something is about to be changed in the world. Durable before the effect.
     Intent {

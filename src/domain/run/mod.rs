@@ -5,6 +5,7 @@
 
 mod apply;
 mod approval;
+mod attributes;
 mod decide;
 mod event;
 mod gate;
@@ -18,6 +19,7 @@ pub use approval::{
     Approval, Ballot, Origin, Tally, Vote, approval, basis, lacks_second, same_person, second_person_words, tally,
     vote_evidence, waits_for_second,
 };
+pub use attributes::Attributes;
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, Seen, StepError, VerifySummary,

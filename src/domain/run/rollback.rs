@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::Attributes;
 use super::state::{RunState, Standing, SwitchState};
 use crate::domain::plan::Plan;
 
@@ -14,6 +15,9 @@ pub struct UndoAction {
     pub version: Option<i64>,
     /// The captured value, unless it is secret.
     pub value: Option<String>,
+    /// What the place kept beside it; empty in journals of older versions.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
     /// Whether this restores the freeze parameter, which thaws the old side.
     pub thaw: bool,
     /// Whether anything was captured; without it the action can only be done by hand.
@@ -73,6 +77,7 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> WayBack {
             switch: switch.id.clone(),
             version: s.captured_version,
             value: s.captured_value.clone(),
+            attributes: s.captured_attributes.clone(),
             thaw: is_freeze,
             captured: s.captured,
         };

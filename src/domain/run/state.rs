@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::approval::{Approval, Ballot};
+use super::attributes::Attributes;
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -107,6 +108,9 @@ pub struct SwitchState {
     pub captured_version: Option<i64>,
     /// The captured value, unless it is secret.
     pub captured_value: Option<String>,
+    /// What the place kept beside it.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub captured_attributes: Attributes,
     /// Whether anything was captured at all.
     pub captured: bool,
     /// Where it stands.

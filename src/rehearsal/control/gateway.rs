@@ -21,9 +21,17 @@ pub struct Stage {
     pub variables: BTreeMap<String, String>,
     /// The values the variables had first.
     first: BTreeMap<String, String>,
+    canary: Option<Canary>,
     description: Option<String>,
     created: f64,
     updated: f64,
+}
+
+/// A share of requests that is served from elsewhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Canary {
+    percent: f64,
+    overrides: BTreeMap<String, String>,
 }
 
 /// Stages by API and name.
@@ -35,7 +43,8 @@ impl Stages {
         let variables: BTreeMap<String, String> =
             variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let now = now();
-        let new = Stage { first: variables.clone(), variables, description: None, created: now, updated: now };
+        let new =
+            Stage { first: variables.clone(), variables, canary: None, description: None, created: now, updated: now };
         held(&self.0).insert((api.to_owned(), stage.to_owned()), new);
     }
 }
@@ -56,6 +65,14 @@ fn shown(name: &str, stage: &Stage) -> Response {
         "createdDate": stage.created,
         "lastUpdatedDate": stage.updated,
     });
+    if let Some(canary) = &stage.canary {
+        value["canarySettings"] = json!({
+            "percentTraffic": canary.percent,
+            "deploymentId": "rehearsal",
+            "stageVariableOverrides": canary.overrides,
+            "useStageCache": false,
+        });
+    }
     if let Some(description) = &stage.description {
         value["description"] = json!(description);
     }
@@ -116,6 +133,7 @@ pub(super) async fn patch_stage(
 fn apply(stage: &mut Stage, patch: &Patch) -> Result<(), String> {
     let value = || patch.value.clone().ok_or_else(|| format!("Patch operation on {} needs a value", patch.path));
     let variable = patch.path.strip_prefix("/variables/").filter(|v| !v.is_empty() && !v.contains('/'));
+    let overridden = patch.path.strip_prefix("/canarySettings/stageVariableOverrides/").filter(|v| !v.is_empty());
     match (patch.op.as_str(), variable) {
         ("replace" | "add", Some(variable)) => {
             let value = value()?;
@@ -129,6 +147,15 @@ fn apply(stage: &mut Stage, patch: &Patch) -> Result<(), String> {
                 return Err(format!("Invalid patch path {}: there is no such variable", patch.path));
             }
         }
+        ("replace" | "add", None) if patch.path == "/canarySettings/percentTraffic" => {
+            let percent = value()?.parse().map_err(|_| "percentTraffic is no number".to_owned())?;
+            stage.canary.get_or_insert_default().percent = percent;
+        }
+        ("replace" | "add", None) if overridden.is_some() => {
+            let overrides = &mut stage.canary.get_or_insert_default().overrides;
+            overrides.insert(overridden.unwrap_or_default().to_owned(), value()?);
+        }
+        ("remove", None) if patch.path == "/canarySettings" => stage.canary = None,
         ("replace", None) if patch.path == "/description" => stage.description = Some(value()?),
         ("replace" | "add" | "remove", None) => return Err(format!("Invalid patch path {}", patch.path)),
         (op, _) => return Err(format!("Invalid patch operation {op}")),

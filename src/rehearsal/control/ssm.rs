@@ -16,6 +16,10 @@ use crate::rehearsal::held;
 
 /// Versions that are kept of one parameter.
 const HISTORY: usize = 100;
+/// The tier of parameters that cost nothing.
+const PLAIN: &str = "Standard";
+/// Longest value of that tier.
+const STANDARD_BYTES: usize = 4096;
 
 /// The types of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,14 @@ struct Version {
     number: i64,
     kind: ParameterKind,
     value: String,
+    /// Of a SecureString: the key it is encrypted with.
+    key: Option<String>,
+    tier: String,
+    data_type: String,
+    /// What is lost when a value is written without it.
+    description: Option<String>,
+    pattern: Option<String>,
+    policies: Vec<Value>,
     labels: Vec<String>,
     modified: f64,
 }
@@ -112,7 +124,7 @@ fn shown(name: &str, version: &Version, decrypt: bool) -> Value {
         "Version": version.number,
         "LastModifiedDate": version.modified,
         "ARN": format!("arn:aws:ssm:{REGION}:000000000000:parameter/{}", name.trim_start_matches('/')),
-        "DataType": "text",
+        "DataType": version.data_type,
     })
 }
 
@@ -216,8 +228,12 @@ fn history(plane: &Plane, input: &Value) -> Answer {
             let mut value = shown(name, v, decrypt);
             value["Labels"] = json!(v.labels);
             value["LastModifiedUser"] = json!("arn:aws:iam::000000000000:user/rehearsal");
+            value["Tier"] = json!(v.tier);
+            value["Policies"] = json!(v.policies);
             if let Some(fields) = value.as_object_mut() {
                 fields.remove("ARN");
+                let known = [("KeyId", &v.key), ("Description", &v.description), ("AllowedPattern", &v.pattern)];
+                fields.extend(known.into_iter().filter_map(|(k, v)| Some((k.to_owned(), json!(v.as_ref()?)))));
             }
             value
         })
@@ -306,6 +322,22 @@ fn write(plane: &Plane, name: &str, value: &str, input: &Value) -> Answer {
     let kind = kind
         .or(last.map(|v| v.kind))
         .ok_or_else(|| Refusal::new("ValidationException", "A parameter type is required when you create one."))?;
+    let given = |field: &str| input.get(field).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+    let tier = given("Tier").or_else(|| last.map(|v| v.tier.clone())).unwrap_or_else(|| PLAIN.to_owned());
+    if tier == PLAIN && last.is_some_and(|v| v.tier != PLAIN) {
+        return Err(Refusal::new("ValidationException", "An advanced parameter cannot become a standard one."));
+    }
+    if tier == PLAIN && value.len() > STANDARD_BYTES {
+        let message =
+            format!("Standard tier parameters support a maximum parameter value of {STANDARD_BYTES} characters.");
+        return Err(Refusal::new("ValidationException", message));
+    }
+    let policies = policies(input.get("Policies").and_then(Value::as_str), &tier)?;
+    // Without a key the account's own is taken, whichever the version before had.
+    let key =
+        (kind == ParameterKind::SecureString).then(|| given("KeyId").unwrap_or_else(|| "alias/aws/ssm".to_owned()));
+    let data_type = given("DataType").unwrap_or_else(|| "text".to_owned());
+    let (description, pattern) = (given("Description"), given("AllowedPattern"));
     let number = last.map_or(1, |v| v.number + 1);
     let versions = all.entry(name.to_owned()).or_default();
     if versions.len() == HISTORY {
@@ -315,6 +347,25 @@ fn write(plane: &Plane, name: &str, value: &str, input: &Value) -> Answer {
         }
         versions.remove(0);
     }
-    versions.push(Version { number, kind, value: value.to_owned(), labels: Vec::new(), modified: now() });
-    Ok(json!({ "Version": number, "Tier": "Standard" }))
+    let answer = json!({ "Version": number, "Tier": tier });
+    let (value, labels, modified) = (value.to_owned(), Vec::new(), now());
+    let new = Version { number, kind, value, key, tier, data_type, description, pattern, policies, labels, modified };
+    versions.push(new);
+    Ok(answer)
+}
+
+/// Policies as the history tells them.
+fn policies(given: Option<&str>, tier: &str) -> Result<Vec<Value>, Refusal> {
+    let Some(text) = given else { return Ok(Vec::new()) };
+    let invalid = || Refusal::new("InvalidPolicyAttributeException", "The policies are not a list of policies.");
+    let all = serde_json::from_str::<Vec<Value>>(text).map_err(|_| invalid())?;
+    if tier == PLAIN && !all.is_empty() {
+        return Err(Refusal::new("ValidationException", "Policies need the Advanced tier."));
+    }
+    all.into_iter()
+        .map(|policy| {
+            let kind = policy.get("Type").and_then(Value::as_str).ok_or_else(invalid)?.to_owned();
+            Ok(json!({ "PolicyText": policy.to_string(), "PolicyType": kind, "PolicyStatus": "Pending" }))
+        })
+        .collect()
 }

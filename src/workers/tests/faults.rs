@@ -36,6 +36,7 @@ pub enum Op {
     Writes,
     SwitchRead,
     SwitchVersion,
+    SwitchAttributes,
     SwitchSet,
     Probe,
     State,

@@ -11,7 +11,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, MisfitReason};
 use crate::domain::plan::{Probe, Switch, Table, ValueRef};
-use crate::domain::run::Event;
+use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Item, Key, OwnedRow};
 use crate::ports::{
@@ -357,15 +357,19 @@ impl Switches for FaultySwitches {
         self.1.call(Op::SwitchRead, &switch.id, self.0.read(switch)).await
     }
 
-    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Secret> {
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading> {
         self.1.call(Op::SwitchVersion, &switch.id, self.0.read_version(switch, version)).await
     }
 
-    async fn set(&self, switch: &Switch, value: &Secret) -> PortResult<()> {
-        self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value)).await
+    async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes> {
+        self.1.call(Op::SwitchAttributes, &switch.id, self.0.attributes(switch, version)).await
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<Secret> {
+    async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()> {
+        self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value, attributes)).await
+    }
+
+    async fn resolve(&self, value: &ValueRef) -> PortResult<Reading> {
         self.0.resolve(value).await
     }
 }

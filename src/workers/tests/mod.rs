@@ -3,6 +3,7 @@
 //! The stores in [`world`] keep the contracts of the real ones (lineage, retention, expiring iterators, one
 //! transaction for rows and their progress); [`faults`] says what goes wrong at which call, or at random under a seed.
 
+mod attributes;
 mod compare;
 mod converge;
 mod cutover;

@@ -231,7 +231,9 @@ impl Run {
                     "arm" => {
                         for switch in ["mode", "reads", "writes"] {
                             let value = Some("old".to_owned());
-                            let captured = Event::Captured { switch: switch.into(), version: Some(1), value };
+                            let attributes = crate::domain::run::Attributes::default();
+                            let captured =
+                                Event::Captured { switch: switch.into(), version: Some(1), value, attributes };
                             self.input(&Input::Stated(captured));
                         }
                     }

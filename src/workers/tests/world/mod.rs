@@ -18,7 +18,7 @@ pub use clock::HandClock;
 pub use diary::{Diary, Entry};
 pub use new::NewStore;
 pub use old::OldStore;
-pub use places::Places;
+pub use places::{Places, under_key};
 
 use super::faults::Faults;
 use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble};
@@ -26,7 +26,7 @@ use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{Plan, Table};
-use crate::domain::run::{Actor, Cause, Event, Evidence, StepError, way_back};
+use crate::domain::run::{Actor, Cause, Event, Evidence, RunState, StepError, way_back};
 use crate::domain::value::{Attr, Cell, Item, OwnedRow};
 use crate::ports::ReversePorts;
 use crate::workers::undo::{Undo, UndoReport};
@@ -155,7 +155,11 @@ impl World {
     pub async fn roll_back(&self, captured: &Captured) -> UndoReport {
         let ordered = Event::RollbackOrdered { by: Actor::Operator("alice".into()), cause: Cause::Asked };
         self.diary.fact(ordered).unwrap();
-        let state = self.diary.state();
+        self.roll_back_from(captured, &self.diary.state()).await
+    }
+
+    /// Goes back from this state.
+    pub async fn roll_back_from(&self, captured: &Captured, state: &RunState) -> UndoReport {
         let ports = self.ports();
         let undo = Undo {
             plan: &self.plan,
@@ -166,7 +170,7 @@ impl World {
             tell: &self.diary,
             pass: state.last_seq.to_string(),
         };
-        undo.go(&way_back(&self.plan, &state)).await
+        undo.go(&way_back(&self.plan, state)).await
     }
 
     /// Puts a book.

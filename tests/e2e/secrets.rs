@@ -1,0 +1,121 @@
+//! Nothing secret is written anywhere: every file and every line of whole runs, searched for values planted before them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::back::rolls_back;
+use super::stage::{Day, Options, Stage, independent};
+use cutover::domain::run::StepStatus;
+
+/// The old side's secret. Quotes and spaces, so that an escaped form is another text.
+const OLD: &str = "planted old secret 5c1e";
+
+/// Every file under a folder.
+fn files(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, out);
+        } else if path.is_file() {
+            out.push(path);
+        }
+    }
+}
+
+/// Fails when any file of the stage holds one of these, but those that secrets are meant to be read from.
+fn expect_nowhere(stage: &Stage, planted: &[(&str, String)], meant: &[&str]) {
+    let mut all = Vec::new();
+    files(stage.dir(), &mut all);
+    let mut searched = 0;
+    for path in &all {
+        if meant.iter().any(|name| *path == stage.dir().join(name)) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        for (what, value) in planted {
+            assert!(value.len() > 6, "{what} is too short to be looked for");
+            let escaped = serde_json::to_string(value).unwrap();
+            let held = text.contains(value.as_str()) || text.contains(escaped.trim_matches('"'));
+            assert!(!held, "{} holds {what}", path.display());
+        }
+        searched += 1;
+    }
+    assert!(searched > 10, "only {searched} files were searched");
+}
+
+fn planted(stage: &Stage) -> Vec<(&'static str, String)> {
+    vec![
+        ("the old side's SecureString", OLD.to_owned()),
+        ("the new side's SecureString", stage.new_secret()),
+        ("the database password", fs::read_to_string(stage.dir().join("password")).unwrap()),
+    ]
+}
+
+/// Asks for everything that can be asked of a run; each answer is a file that is searched.
+fn ask_everything(stage: &Stage) {
+    let run = stage.state().run;
+    for args in [
+        &["check", "-c", "config.toml"][..],
+        &["check", "-c", "config.toml", "--json"],
+        &["plan", "-c", "config.toml", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["runs", "--json"],
+        &["audit", &run],
+        &["report", &run, "--format", "md"],
+        &["report", &run, "--format", "json"],
+        &["report", &run, "--format", "html"],
+        &["rollback", &run, "--what-if"],
+        &["parked", &run],
+    ] {
+        stage.start(args, None).wait();
+    }
+}
+
+#[test]
+fn a_whole_day_writes_no_secret_anywhere_and_leaves_it_under_its_key() {
+    let stage = Stage::new(&Options { day: Day::Whole, ..Options::default() });
+    stage.plant(OLD);
+    stage.run(None).expect_code(0);
+    stage.expect_own_key();
+    ask_everything(&stage);
+    expect_nowhere(&stage, &planted(&stage), &["password"]);
+}
+
+fn a_day_that_goes_back(options: &Options) {
+    let stage = Stage::new(options);
+    let mut console = stage.run(None);
+    console.until("the pause after the switch", || stage.step_is("new-side-check", StepStatus::Running));
+    // From a process that knows what the journal says, and nothing else.
+    console.signal(rustix::process::Signal::KILL);
+    console.expect_killed();
+    rolls_back(&stage);
+    ask_everything(&stage);
+    expect_nowhere(&stage, &planted(&stage)[1..], &["password"]);
+}
+
+#[test]
+fn a_rollback_from_another_process_writes_no_secret_anywhere_and_leaves_it_under_its_key() {
+    a_day_that_goes_back(&Options { pause: 60, ..Options::default() });
+}
+
+#[test]
+fn so_it_does_on_independent_emulators() {
+    if let Some((endpoint, _one)) = independent() {
+        a_day_that_goes_back(&Options { pause: 60, endpoint: Some(endpoint), ..Options::default() });
+    }
+}
+
+#[test]
+fn a_secret_the_config_does_not_know_of_stops_the_check_and_is_not_printed() {
+    let stage = Stage::new(&Options::default());
+    stage.plant(OLD);
+    let text = stage.config();
+    assert_eq!(text.matches("secure = true ").count(), 1);
+    fs::write(stage.dir().join("config.toml"), text.replace("secure = true ", "")).unwrap();
+    let mut check = stage.start(&["check", "-c", "config.toml"], None);
+    check.expect_code(1);
+    assert!(check.out().contains("is a SecureString"), "{}", check.words());
+    stage.run(None).wait();
+    expect_nowhere(&stage, &planted(&stage), &["password"]);
+}
