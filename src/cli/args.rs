@@ -28,8 +28,8 @@ const EXAMPLES: &str = "Examples:
   cutover run -c config.toml            the real thing
   cutover rollback                      take it back, from any terminal
 Exit codes: 0 finished, 1 unexpected, 2 usage, 3 rolled back, 4 gate not met,
-  5 verification failed, 6 stuck, 7 record damaged, 8 not taken, 70 a bug, 74 journal,
-  75 paused and resumable, 77 permissions, 78 config.";
+  5 verification failed, 6 stuck, 7 record damaged, 8 not taken, 9 fault never struck,
+  70 a bug, 74 journal, 75 paused and resumable, 77 permissions, 78 config.";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]

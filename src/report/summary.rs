@@ -176,7 +176,7 @@ fn downtime(out: &mut String, s: &Snapshot) {
             writeln!(out, "DOWNTIME    {} measured, {verdict} the budget of {budget}", brief(ms))
         }
         (Some(from), None) => {
-            writeln!(out, "DOWNTIME    ? refused {}, not seen accepted (budget {budget})", age(from, s.wall))
+            writeln!(out, "DOWNTIME    ? refused {}, not seen accepted (budget {budget})", moment("since ", from, s))
         }
     };
 }
@@ -193,7 +193,8 @@ fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
     );
     for e in &r.evidence {
         let good = if e.good { "ok" } else { "NOT OK" };
-        let _ = writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, age(e.at, s.wall));
+        let _ =
+            writeln!(out, "            {} = {} ({}, read {}) {good}", e.name, e.value, e.source, moment("", e.at, s));
     }
     for line in r.stuck.iter().filter(|_| s.status == RunStatus::Stuck) {
         let _ = writeln!(out, "BY HAND     {line}");
@@ -247,6 +248,14 @@ pub(super) fn count(c: &Count, wall: At) -> String {
     };
     let unsure = if c.unsure > 0 { format!(" (+-{})", grouped(c.unsure)) } else { String::new() };
     format!("{} {kind}{unsure}{old}", grouped(rows))
+}
+
+/// A moment of the wall clock: in a rehearsal, whose times of day are of another clock, its age.
+fn moment(since: &str, at: At, s: &Snapshot) -> String {
+    match s.mode {
+        Mode::Rehearsal { .. } => age(at, s.wall),
+        Mode::Live | Mode::Replay { .. } => format!("{since}{}", at.clock()),
+    }
 }
 
 /// `4.2s ago`.

@@ -380,7 +380,7 @@ fn table_line(cx: &Context<'_>, id: &str, have: u64, rows: Option<u64>, gauge: &
     let left = rows
         .and_then(|all| eta(cx, all.saturating_sub(have), gauge.rate))
         .map_or_else(|| "?".to_owned(), |(ms, _)| minutes(ms));
-    let left = format!("{left} left, {}", segments(gauge));
+    let left = format!("{left}  {}", segments(gauge));
     let state = match gauge.phase {
         Phase::Paused => "paused",
         Phase::Retrying => "retrying",
@@ -391,7 +391,7 @@ fn table_line(cx: &Context<'_>, id: &str, have: u64, rows: Option<u64>, gauge: &
 
 /// Segments are read side by side and end together: how many are being read says more than how many ended.
 fn segments(gauge: &TableGauge) -> String {
-    format!("segments {} done {} reading of {}", gauge.segments.0, gauge.reading, gauge.segments.1)
+    format!("{} of {} reading", gauge.reading, gauge.segments.1)
 }
 
 fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {

@@ -67,9 +67,9 @@ pub(super) async fn full_read(client: &mut Object, table: &str, read: FullRead) 
     // Of a load whose beginning nobody noted nothing is known: what came since the stream began is unsure.
     let began: i64 = tx
         .query_one(
-            "INSERT INTO cutover.source_read AS r (table_id, items, began, ended) VALUES ($1, $2, coalesce($3, 0), $4)
+            "INSERT INTO cutover.source_read AS r (table_id, items, began, ended) VALUES ($1, $2, coalesce($3::bigint, 0), $4)
              ON CONFLICT (table_id) DO UPDATE
-             SET items = EXCLUDED.items, began = coalesce($3, r.began), ended = EXCLUDED.ended
+             SET items = EXCLUDED.items, began = coalesce($3::bigint, r.began), ended = EXCLUDED.ended
              RETURNING began",
             &[&table, &items, &began, &read.ended.0],
         )
