@@ -43,7 +43,7 @@ pub struct PgAddress {
 
 impl PgAddress {
     /// The connection text of this address.
-    fn connection(&self) -> Secret {
+    pub fn connection(&self) -> Secret {
         let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
         let mut text = format!(
             "host={} port={} user={} dbname={} connect_timeout=3 application_name=cloudshelf",
