@@ -72,14 +72,14 @@ fn a_log_filter_is_obeyed_and_one_that_is_none_is_refused() {
     refused.expect_code(2);
     assert!(refused.err().contains("cutover=loud"), "{}", refused.words());
     assert!(stage.folder().is_none(), "nothing was begun");
-    let until = |log: &str| {
-        let args = ["run", "--log", log, "--headless", "--yes", "--until", "capture", "-c", "config.toml"];
+    let until = |step: &str, log: &str| {
+        let args = ["run", "--log", log, "--headless", "--yes", "--until", step, "-c", "config.toml"];
         stage.start(&args, None).expect_code(75);
         std::fs::read_to_string(stage.folder().unwrap().log()).unwrap().len()
     };
-    let silent = until("off");
+    let silent = until("capture", "off");
     assert_eq!(silent, 0);
-    assert!(until("trace") > 10_000);
+    assert!(until("load", "trace") > 10_000);
 }
 
 #[test]
