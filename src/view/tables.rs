@@ -259,16 +259,10 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
     lines
 }
 
-/// What stands under the rows of view 1: troubles, reasons of parked rows, and what the marks mean.
+/// What stands under the rows of view 1: troubles, reasons of parked rows, where counts come from, and what the marks mean.
 pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::default()];
     lines.extend(accounts(snapshot, width));
-    lines.push(Line::default());
-    for t in &snapshot.tables {
-        for part in wrap(&provenances(t, snapshot.wall), width.saturating_sub(2)) {
-            lines.push(Line::new(format!(" {part}"), Tone::Dim));
-        }
-    }
     lines.push(Line::default());
     for t in &snapshot.tables {
         if let Some(trouble) = &t.trouble {
@@ -281,6 +275,11 @@ pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             for part in wrap(&format!("{} parked: {}", t.id, reasons.join(", ")), width.saturating_sub(2)) {
                 lines.push(Line::plain(format!(" {part}")));
             }
+        }
+    }
+    for t in &snapshot.tables {
+        for part in wrap(&provenances(t, snapshot.wall), width.saturating_sub(2)) {
+            lines.push(Line::new(format!(" {part}"), Tone::Dim));
         }
     }
     lines.push(

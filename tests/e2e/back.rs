@@ -79,7 +79,7 @@ fn a_log_filter_is_obeyed_and_one_that_is_none_is_refused() {
     };
     let silent = until("capture", "off");
     assert_eq!(silent, 0);
-    assert!(until("load", "trace") > 10_000);
+    assert!(until("load", "trace") > 0);
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) async fn by_hand(found: &Found, seat: &Seat) -> Exit {
     report.stuck.extend(carried.left);
     report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
     let exit = told(&report, &recorder);
-    recorded(folder, exit, recorder.end().await)
+    recorded(found, exit, recorder.end().await)
 }
 
 /// Restores every switch, and then what a driver moved between the reading of the record and its opening here.
@@ -117,7 +117,7 @@ fn undo_of<'u>(found: &'u Found, undo: &'u UndoPorts, recorder: &'u Recorder, pa
 /// A console that hangs or sleeps must hear of it before it decides which side's value is the newer one; the switches do
 /// not wait for it.
 async fn marked(found: &Found, undo: &UndoPorts) {
-    if !possible(&found.plan, &found.state) && !(found.damaged && found.plan.reverse.enabled) {
+    if !(possible(&found.plan, &found.state) || (found.damaged && found.plan.reverse.enabled)) {
         return;
     }
     let told = async {

@@ -41,5 +41,5 @@ pub(super) async fn late(found: &Found) -> Exit {
     drained.left.iter().for_each(|line| print(&format!("{line}\n")));
     drained.evidence.iter().for_each(|e| print(&format!("  {}  {}\n", e.name, e.value)));
     let exit = if drained.left.is_empty() { Exit::RolledBack } else { Exit::Stuck };
-    recorded(folder, exit, recorder.end().await)
+    recorded(found, exit, recorder.end().await)
 }

@@ -147,9 +147,15 @@ async fn follow(folder: &RunFolder) -> Option<Exit> {
 }
 
 /// How a rollback ends whose record is as this says: what is not on record is done all the same, but whoever reads the
-/// record later would take the run for one that goes forward.
-fn recorded(folder: &RunFolder, exit: Exit, unrecorded: Option<String>) -> Exit {
+/// record later would take the run for one that goes forward. A damaged record is taken up by nobody: there is nothing to
+/// keep anybody from.
+fn recorded(found: &Found, exit: Exit, unrecorded: Option<String>) -> Exit {
     let Some(why) = unrecorded else { return exit };
+    let folder = &found.folder;
+    if found.damaged {
+        say(&format!("warning: what is said above is done; it is on no record, for the record is damaged ({why})"));
+        return exit;
+    }
     say(&format!(
         "warning: what is said above is done, but it is not on record in {} ({why}); do not start the run again, and run \
          `cutover rollback {}` once more when the disk is well",

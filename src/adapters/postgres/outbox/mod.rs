@@ -80,6 +80,27 @@ impl PgTarget {
         Ok(named)
     }
 
+    /// [`PgTarget::capture`] in a transaction of its own, run again when it collides: a trigger waits for whoever writes
+    /// the table, and a writer that holds one of its child tables may wait for the trigger.
+    async fn capture_alone(&self, table: &Table) -> PortResult<Vec<String>> {
+        let (tried, on) = ("capture changes of", table.target.as_str());
+        let mut client = self.client().await?;
+        let mut tries = retry::Tries::default();
+        loop {
+            let attempt = async {
+                let tx = client.transaction().await?;
+                alone(&tx).await?;
+                let named = self.capture(&tx, table).await?;
+                tx.commit().await.map_err(Failure::Commit)?;
+                Ok::<_, Failure>(named)
+            };
+            match attempt.await {
+                Ok(named) => return Ok(named),
+                Err(failure) => tries.after(failure, tried, on).await?,
+            }
+        }
+    }
+
     /// Touches one row of every captured table, reads the record that left, and rolls back. `false` when every table
     /// is empty.
     async fn exercise(&self, table: &Table) -> PortResult<bool> {
@@ -136,11 +157,7 @@ impl Outbox for PgTarget {
         tx.commit().await.map_err(&error)?;
         let mut found = Vec::new();
         for table in tables {
-            let error = self.error("capture changes of", &table.target);
-            let tx = client.transaction().await.map_err(&error)?;
-            alone(&tx).await.map_err(&error)?;
-            let named = self.capture(&tx, table).await.map_err(&error)?;
-            tx.commit().await.map_err(&error)?;
+            let named = self.capture_alone(table).await?;
             let exercised = self.exercise(table).await?;
             found.push(Capture { table: table.id.clone(), exercised, tables: named });
         }
