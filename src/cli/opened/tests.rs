@@ -46,9 +46,12 @@ impl Place {
     }
 }
 
+/// What becomes of a run folder.
+type Spoiling = fn(&Place, &RunFolder);
+
 #[test]
 fn what_was_resolved_at_the_start_is_not_resolved_again() {
-    let spoilings: [(&str, fn(&Place, &RunFolder)); 6] = [
+    let spoilings: [(&str, Spoiling); 6] = [
         ("nothing", |_, _| {}),
         ("the file with statements has moved", |p, _| std::fs::remove_file(p.dir.path().join("users.sql")).unwrap()),
         ("the copy of the config is gone", |_, f| std::fs::remove_file(f.config()).unwrap()),

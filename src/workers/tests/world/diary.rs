@@ -12,6 +12,7 @@ use crate::workers::undo::UndoTell;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a few hundred of them in a test")]
 pub enum Entry {
     /// A fact that was folded and is on disk.
     Fact(Event),
