@@ -33,12 +33,12 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::Confirmed { step, by } => format!("{} confirmed by {}.", named(plan, step), by.words()),
         Event::Approved { step, by, origin, note, .. } => {
             let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
-            format!("{} approved by {}, from {}.{note}", named(plan, step), by.words(), origin.words())
+            format!("{} approved by {}, from {}.{note}", named(plan, step), by.name(), origin.words())
         }
         Event::Voted { step, by, vote, origin, note, .. } => {
             let level = if *vote == Vote::NoGo { Level::Warn } else { Level::Info };
             let note = note.as_ref().map(|n| format!(" {}", closed(n))).unwrap_or_default();
-            let votes = format!("{} votes {}, from {}.{note}", by.words(), vote.name(), origin.words());
+            let votes = format!("{} votes {}, from {}.{note}", by.name(), vote.name(), origin.words());
             return words_at(level, &format!("{} {votes}", named(plan, step)));
         }
         Event::StepStarted { step, attempt: 1 } => format!("{} started.", named(plan, step)),
