@@ -32,12 +32,13 @@ fn answer<'t, 'p>(text: &'t str, plan: &'p Plan) -> Result<(&'p Step, &'t str), 
     if same_person(name, "") || name.chars().any(char::is_control) {
         return Err("it needs the name of a person".to_owned());
     }
-    match &step.kind {
-        StepKind::GoNoGo { voters, .. } if !voters.is_empty() && !voters.iter().any(|v| same_person(v, name)) => {
-            Err(format!("{name} has no vote on {id}; voters: {}", voters.join(", ")))
-        }
-        _ => Ok((step, name)),
+    if let StepKind::GoNoGo { voters, .. } = &step.kind
+        && !voters.is_empty()
+        && !voters.iter().any(|v| same_person(v, name))
+    {
+        return Err(format!("{name} has no vote on {id}; voters: {}", voters.join(", ")));
     }
+    Ok((step, name))
 }
 
 #[cfg(test)]

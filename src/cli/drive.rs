@@ -15,7 +15,7 @@ pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Policy, Seen};
+use crate::domain::run::{Event, Policy, StepSeen};
 use crate::engine::{
     Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket, stepped_since,
 };
@@ -60,6 +60,7 @@ pub struct Driven {
 /// Drives a run until it ends, pauses, or everybody has left.
 pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let plan = Arc::clone(&d.config.plan);
+    let answers = super::answers::parse(&d.args.answer, &plan)?;
     let machine = MachineClock::default();
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
     let folder = match taken {
@@ -75,7 +76,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         plan: Arc::clone(&plan),
         policy: Policy {
             auto_confirm: d.args.yes,
-            answers: super::answers::parse(&d.args.answer, &plan)?,
+            answers,
             stand_ins: d.args.yes && matches!(d.mode, Mode::Rehearsal { .. }),
             unattended: !screen,
             until: d.until.clone(),
@@ -200,7 +201,7 @@ struct Opened {
     opening: Opening,
     clock: Arc<RunClock>,
     /// By how much the wall clock was stepped since the last fact.
-    stepped: Option<(i64, Seen)>,
+    stepped: Option<(i64, StepSeen)>,
 }
 
 fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) -> Result<Opened, Failure> {
@@ -219,7 +220,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
             let stepped = last_time
                 .filter(|last| real && Some(last.at) == facts.last().map(|f| f.at))
                 .and_then(|last| stepped_since(&last, machine, boot.as_deref()));
-            let known = matches!(stepped, Some((_, Seen::AtStart)));
+            let known = matches!(stepped, Some((_, StepSeen::AtStart)));
             let start = if real && (known || machine.wall() > last.at) { machine.wall() } else { last.at };
             let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
             keep_connections(folder, &d.config.connections).map_err(journal_io(folder.path()))?;

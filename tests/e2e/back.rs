@@ -71,6 +71,9 @@ fn a_log_filter_is_obeyed_and_one_that_is_none_is_refused() {
     let mut refused = stage.start(&["run", "--log", "cutover=loud", "--headless", "-c", "config.toml"], None);
     refused.expect_code(2);
     assert!(refused.err().contains("cutover=loud"), "{}", refused.words());
+    let mut nobody = stage.start(&["run", "--headless", "--answer", "no-such-step=bob", "-c", "config.toml"], None);
+    nobody.expect_code(2);
+    assert!(nobody.err().contains("the plan has no such step"), "{}", nobody.words());
     assert!(stage.folder().is_none(), "nothing was begun");
     let until = |step: &str, log: &str| {
         let args = ["run", "--log", log, "--headless", "--yes", "--until", step, "-c", "config.toml"];

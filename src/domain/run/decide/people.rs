@@ -36,7 +36,8 @@ impl Draft<'_> {
         self.policy.auto_confirm.then_some(Actor::Auto)
     }
 
-    /// Casts the votes that were given beforehand, each once in a run: a vote that lapsed is for its voter to give again.
+    /// Casts the votes that were given beforehand, for whom has not voted yet: a vote that lapsed, however it was given, is
+    /// for its voter to give again.
     pub(super) fn vote_as_answered(&mut self, step: &str, missing: &[String]) {
         for voter in missing {
             let named = self.policy.answers.get(step).is_some_and(|names| names.iter().any(|n| same_person(n, voter)));
@@ -46,7 +47,7 @@ impl Draft<'_> {
                 (false, false) => continue,
             };
             let votes = self.state.step(step).map_or(&[][..], |s| s.votes.as_slice());
-            if votes.iter().any(|b| b.by == by) {
+            if votes.iter().any(|b| same_person(b.by.name(), voter)) {
                 continue;
             }
             let (user, host) = (self.state.operator.clone(), self.state.host.clone());

@@ -176,6 +176,27 @@ fn a_vote_given_beforehand_counts_once_and_only_on_evidence_that_holds() {
 }
 
 #[test]
+fn who_voted_by_hand_is_not_voted_for_when_that_lapses() {
+    let mut run = self::run(answered(&[("team", "dora"), ("board", "bob")]), &["bob", "carol"], 2);
+    // Bob is quicker than the criteria: his own vote stands before the one given beforehand would be cast.
+    run.drive_past("team");
+    run.tick(100, Some(9.0));
+    assert_eq!(run.status("board"), StepStatus::Running);
+    assert_eq!(vote(&mut run, "Bob", Vote::Go), None);
+    for lag in [0.5, 9.0, 0.5] {
+        for _ in 0..20 {
+            run.tick(1_000, Some(lag));
+        }
+    }
+    assert_eq!(
+        run.facts.iter().filter(|f| f.event.name() == "voted").count(),
+        1,
+        "his vote lapsed, and is his to give"
+    );
+    assert_eq!(run.status("board"), StepStatus::Running);
+}
+
+#[test]
 fn an_approval_is_void_for_another_attempt() {
     let mut run = at_freeze(Policy::default());
     run.confirm("freeze", Some("GO"));
