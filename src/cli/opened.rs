@@ -64,15 +64,19 @@ pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
     Ok(Opened { plan, connections, warnings })
 }
 
-/// What a command is to look at: what a run was opened with when one is named, else what the config says.
+/// What a command is to look at: what a run was opened with when one is named, else what the config says. Unlike the way
+/// back, a comparison or a repair goes by nothing that is not known to be the run's own.
 ///
 /// # Errors
-/// A config with mistakes, a run that is not there, or one whose plan or connections cannot be read.
+/// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or stores
+/// are not those it was opened with.
 pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
     let Some(run) = &of.run else { return Ok(super::run::load(&of.config)?.0) };
     let folder = RunFolder::find(state_dir, Some(run))?;
     let (record, _) = salvage_run(&folder)?;
-    let Opened { plan, connections, warnings } = opened(&folder, &record.header.plan_hash)?;
+    let plan = read_plan(&folder, &record.header.plan_hash)?;
+    let mut warnings = Vec::new();
+    let connections = connections(&folder, &plan, &mut warnings);
     warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let unread = |what: &str, why: String| {
         Failure::new(Exit::Journal, format!("run {}: how {what} is reached cannot be read: {why}", folder.id()))
@@ -80,7 +84,19 @@ pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
     let aws = connections.aws.map_err(|why| unread("AWS", why))?;
     let postgres = connections.postgres.map_err(|why| unread("the target", why))?;
     let path = folder.path().join(CONNECTIONS);
-    Ok(Config { plan: Arc::new(plan), connections: Connections { aws, postgres }, path, warnings: Vec::new() })
+    let connections = Connections { aws, postgres };
+    let changes = if plan.stores.is_empty() { Vec::new() } else { store_changes(&plan.stores, &connections.stores()) };
+    if !changes.is_empty() {
+        let text = format!(
+            "run {}: {} leads to other stores than it was opened on: {}; put back what stood there, or name a config \
+             with -c instead of the run",
+            folder.id(),
+            path.display(),
+            changes.join("; ")
+        );
+        return Err(Failure::new(Exit::Config, text));
+    }
+    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new() })
 }
 
 /// A plan that is not known to be the run's very own, when that cannot be read: the copy of the config if it still means
