@@ -23,7 +23,7 @@ use crate::rehearsal::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
 use crate::workers::undo::{Undo, UndoTell};
-use crate::workers::{Captured, Kept};
+use crate::workers::{Captured, CapturedValue};
 
 /// Rollbacks in one run of ours, of which the middle one counts.
 const TIMES: u64 = 15;
@@ -113,7 +113,7 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
         switches.set(switch, &old, &Attributes::default()).await.tried("set", &switch.id)?;
         let read = switches.read(switch).await.tried("read", &switch.id)?;
         let attributes = switches.attributes(switch, read.version).await.tried("read", &switch.id)?;
-        captured.keep(&switch.id, Kept { value: read.value.clone(), attributes: attributes.clone() });
+        captured.keep(&switch.id, CapturedValue { value: read.value.clone(), attributes: attributes.clone() });
         let value = (!switch.secret()).then(|| read.value.reveal().to_owned());
         let (switch, version) = (switch.id.clone(), read.version);
         wave.push(UndoAction { switch, version, value, attributes, thaw: false, captured: true });

@@ -40,7 +40,7 @@ pub fn reader_gone(report: &color_eyre::eyre::Report) -> bool {
     errors.filter_map(io::Error::get_ref).any(|inner| inner.is::<ReaderGone>())
 }
 
-/// Where words go while a [`Voice`] is there.
+/// Where words go while an [`OutputThread`] is there.
 static QUEUE: Mutex<Option<mpsc::Sender<Words>>> = Mutex::new(None);
 
 /// Words on their way to somebody.
@@ -64,7 +64,7 @@ impl Words {
         }
     }
 
-    /// Writes them, or leaves that to the thread of a [`Voice`].
+    /// Writes them, or leaves that to the thread of an [`OutputThread`].
     fn tell(self) {
         let queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let left = match queue {
@@ -82,22 +82,22 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Writes what is said and printed on a thread of its own for as long as it is there: a terminal that was stopped with
 /// Ctrl-S, a pipe nobody reads or a file on a disk that hangs holds nothing up.
-pub struct Voice(mpsc::Receiver<()>);
+pub struct OutputThread(mpsc::Receiver<()>);
 
-/// Starts a [`Voice`]. Without a thread for it, words are written as ever.
-pub fn voice() -> Option<Voice> {
+/// Starts an [`OutputThread`]. Without a thread for it, words are written as ever.
+pub fn output_thread() -> Option<OutputThread> {
     let (queue, words) = mpsc::channel::<Words>();
     let (ended, end) = mpsc::channel();
     let writing = move || {
         words.iter().for_each(|words| words.write());
         drop(ended);
     };
-    std::thread::Builder::new().name("voice".to_owned()).spawn(writing).ok()?;
+    std::thread::Builder::new().name("output".to_owned()).spawn(writing).ok()?;
     *QUEUE.lock().unwrap_or_else(PoisonError::into_inner) = Some(queue);
-    Some(Voice(end))
+    Some(OutputThread(end))
 }
 
-impl Drop for Voice {
+impl Drop for OutputThread {
     fn drop(&mut self) {
         *QUEUE.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let _ = self.0.recv_timeout(LAST_WORDS);

@@ -28,18 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handle on the thread, which ends with its last handle.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct BestEffortWriter {
     queue: SyncSender<Record>,
 }
 
-impl Recorder {
+impl BestEffortWriter {
     /// Takes the recording, if there is one, and the run's folder to a thread of its own.
     ///
     /// # Errors
     /// The thread could not be started.
     pub fn start(samples: Option<SampleWriter>, folder: RunFolder) -> std::io::Result<Self> {
         let (queue, inbox) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("recorder".to_owned()).spawn(move || record(&inbox, samples, &folder))?;
+        std::thread::Builder::new().name("best_effort".to_owned()).spawn(move || record(&inbox, samples, &folder))?;
         Ok(Self { queue })
     }
 
@@ -63,13 +63,13 @@ impl Recorder {
     /// A pen for samples.
     #[must_use]
     pub const fn samples(self) -> Samples {
-        Samples { recorder: self, last: None, lost: false }
+        Samples { best_effort: self, last: None, lost: false }
     }
 }
 
 /// Offers samples, and says once when they begin to be lost.
 pub struct Samples {
-    recorder: Recorder,
+    best_effort: BestEffortWriter,
     last: Option<At>,
     lost: bool,
 }
@@ -81,7 +81,7 @@ impl Samples {
             return;
         }
         self.last = Some(measured.at);
-        let sent = self.recorder.queue.try_send(Record::Sample(now, Box::new(measured.clone())));
+        let sent = self.best_effort.queue.try_send(Record::Sample(now, Box::new(measured.clone())));
         let lost = matches!(sent, Err(TrySendError::Full(_)));
         if lost && !self.lost {
             tracing::warn!("samples are lost: the disk does not answer");
@@ -140,13 +140,14 @@ mod tests {
         let folder = RunFolder::create(dir.path(), "trial", At(0)).unwrap();
         let reader = hanging(&folder.samples());
         let pen = std::fs::OpenOptions::new().write(true).open(folder.samples()).unwrap();
-        let recorder = Recorder::start(Some(SampleWriter::on(pen, &folder.samples())), folder.clone()).unwrap();
-        let mut samples = recorder.clone().samples();
+        let best_effort =
+            BestEffortWriter::start(Some(SampleWriter::on(pen, &folder.samples())), folder.clone()).unwrap();
+        let mut samples = best_effort.clone().samples();
         let measured = |at: i64| Measured { at: At(at), ..Measured::default() };
         // More than the queue holds: each of these returns although no byte can be written.
         for i in 0..200 {
             samples.offer(At(i), &measured(i * 1_000));
-            recorder.findings("books", &[]);
+            best_effort.findings("books", &[]);
         }
         assert!(samples.lost);
         // The disk answers again: what waited is written, and the findings with it.

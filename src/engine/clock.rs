@@ -4,7 +4,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::at::At;
-use crate::domain::run::Seen;
+use crate::domain::run::StepSeen;
 use crate::journal::{LastTime, since_boot_ms};
 use crate::ports::Clock;
 
@@ -52,14 +52,14 @@ pub const STEP_MS: i64 = 2_000;
 /// On the same boot the time since then is known without the wall clock. After a reboot it is not: only a wall clock
 /// that stands before the last fact is known to be wrong.
 #[must_use]
-pub fn stepped_since(last: &LastTime, machine: &dyn Clock, boot: Option<&str>) -> Option<(i64, Seen)> {
+pub fn stepped_since(last: &LastTime, machine: &dyn Clock, boot: Option<&str>) -> Option<(i64, StepSeen)> {
     let wall = machine.wall();
     if boot == Some(last.boot.as_str()) {
         let by_ms = wall.since(last.at.plus(machine.mono_ms() - last.since_boot_ms));
-        return (by_ms.abs() >= STEP_MS).then_some((by_ms, Seen::AtStart));
+        return (by_ms.abs() >= STEP_MS).then_some((by_ms, StepSeen::AtStart));
     }
     let by_ms = wall.since(last.at);
-    (by_ms <= -STEP_MS).then_some((by_ms, Seen::AfterReboot))
+    (by_ms <= -STEP_MS).then_some((by_ms, StepSeen::AfterReboot))
 }
 
 /// The clock facts and planned times are on.
@@ -240,12 +240,12 @@ mod tests {
         // The wall stands at 1,000,000 + mono: half a second more than the journal expects.
         assert_eq!(since(60_000, "a"), None);
         let shifted = LastTime { at: At(1_000_000 - 3_600_000), ..last.clone() };
-        assert_eq!(stepped_since(&shifted, &hand, Some("a")), Some((3_600_500, Seen::AtStart)));
+        assert_eq!(stepped_since(&shifted, &hand, Some("a")), Some((3_600_500, StepSeen::AtStart)));
         // After a reboot a gap may be anything, but time does not go back.
         assert_eq!(since(60_000, "b"), None);
         let later = LastTime { at: At(5_000_000), ..last.clone() };
         hand.0.store(0, Ordering::Relaxed);
-        assert_eq!(stepped_since(&later, &hand, Some("b")), Some((-4_000_000, Seen::AfterReboot)));
+        assert_eq!(stepped_since(&later, &hand, Some("b")), Some((-4_000_000, StepSeen::AfterReboot)));
         assert_eq!(stepped_since(&last, &hand, None), None);
     }
 }

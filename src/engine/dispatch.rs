@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::facts::{FactChannel, Stated};
 use super::handle::{Handle, Request, RollbackOrder};
@@ -16,14 +17,13 @@ use super::lease::DriverLease;
 use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
-use super::recorder::Recorder;
 use super::retention::Retention;
 use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
     Actor, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus,
-    Seen, StepError, StepStatus, Unrecorded, apply, decide, unrecorded,
+    StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
 use crate::journal::{JournalWriter, RunFolder, SampleWriter};
 use crate::ports::{NotRecorded, PortError};
@@ -84,7 +84,7 @@ pub struct Setup {
     /// How the run is shown.
     pub mode: Mode,
     /// By how much the wall clock was stepped since the last fact of a run that is taken up.
-    pub stepped: Option<(i64, Seen)>,
+    pub stepped: Option<(i64, StepSeen)>,
     /// Who drives.
     pub operator: String,
     /// On which host.
@@ -130,10 +130,11 @@ impl Engine {
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
         let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
-        let recorder = Recorder::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
-        let findings = recorder.clone();
+        let best_effort =
+            BestEffortWriter::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
+        let findings = best_effort.clone();
         crew.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
-        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, recorder.clone().samples());
+        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, best_effort.clone().samples());
         let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
         let (order_tx, orders) = watch::channel(None);
@@ -171,7 +172,7 @@ impl Engine {
             clock,
             machine,
             publisher,
-            recorder,
+            best_effort,
             retention: Retention::default(),
             order_tx,
             performed_tx,
@@ -268,7 +269,7 @@ struct Dispatch {
     clock: Arc<RunClock>,
     machine: Arc<dyn crate::ports::Clock>,
     publisher: Publisher,
-    recorder: Recorder,
+    best_effort: BestEffortWriter,
     retention: Retention,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
@@ -317,7 +318,7 @@ impl Dispatch {
         }
         self.lease.release().await;
         self.publish();
-        self.recorder.written().await;
+        self.best_effort.written().await;
         Closed { state: self.state, unsaved: self.keeper.unsaved() }
     }
 
@@ -411,7 +412,7 @@ impl Dispatch {
         let until = self.waiting.as_ref().map(|(_, at)| *at);
         self.clock.tick(&*self.machine, until);
         if let Some(by_ms) = self.clock.step() {
-            let _ = self.take(&Input::Stated(Event::ClockStepped { by_ms, seen: Seen::Live })).await;
+            let _ = self.take(&Input::Stated(Event::ClockStepped { by_ms, seen: StepSeen::Live })).await;
         }
         self.mend().await;
         let measured = self.measured();

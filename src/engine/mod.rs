@@ -5,13 +5,14 @@
 //! - `keeper`: the journal's thread; facts are durable before their effects.
 //! - `facts`: how workers reach the loop.
 //! - `publish`: snapshots for screens.
-//! - `recorder`: the thread that writes samples and findings, which may be lost.
+//! - `best_effort`: the thread that writes samples and findings, which may be lost.
 //! - `failpoint`: where tests kill the process (feature `failpoints`).
 //! - `undo`: rollback on a thread and runtime of its own.
 //! - `lease`: one driver.
 //! - `socket`: orders from other terminals.
 //! - `outcome`: how a process ends.
 
+mod best_effort;
 mod clock;
 mod dispatch;
 mod facts;
@@ -24,7 +25,6 @@ mod orders;
 mod outcome;
 mod peer;
 mod publish;
-mod recorder;
 mod retention;
 pub mod socket;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
-use super::recorder::Samples;
+use super::best_effort::Samples;
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series, signal_value};
 use crate::domain::plan::Plan;
@@ -94,7 +94,7 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorder::Recorder;
+    use super::super::best_effort::BestEffortWriter;
     use super::*;
     use crate::domain::run::{Event, Level};
     use crate::journal::RunFolder;
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn what_is_kept_for_screens_does_not_grow_with_the_run() {
         let dir = tempfile::tempdir().unwrap();
-        let recorder = Recorder::start(None, RunFolder::at(dir.path())).unwrap();
+        let best_effort = BestEffortWriter::start(None, RunFolder::at(dir.path())).unwrap();
         let plan = Arc::new(fixture::plan());
-        let (mut publisher, screens) = Publisher::new(Arc::clone(&plan), Mode::Live, recorder.samples());
+        let (mut publisher, screens) = Publisher::new(Arc::clone(&plan), Mode::Live, best_effort.samples());
         let state = RunState::default();
         let mut sizes = Vec::new();
         for i in 1..=6_000_u64 {

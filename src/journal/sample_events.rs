@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, Seen, StepError,
-    VerifySummary, Vote,
+    Action, Actor, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError,
+    StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
@@ -151,7 +151,8 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             .boxed(),
         32 => (any::<i64>(), 0..3)
             .prop_map(|(by_ms, seen)| {
-                let seen = [Seen::Live, Seen::AtStart, Seen::AfterReboot][usize::try_from(seen).unwrap_or_default()];
+                let seen = [StepSeen::Live, StepSeen::AtStart, StepSeen::AfterReboot]
+                    [usize::try_from(seen).unwrap_or_default()];
                 Event::ClockStepped { by_ms, seen }
             })
             .boxed(),

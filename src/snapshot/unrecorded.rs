@@ -24,7 +24,7 @@ pub(super) fn trouble(cx: &Context<'_>) -> Option<JournalTrouble> {
     Some(JournalTrouble { why, stands: stands(cx), advice })
 }
 
-/// `writes are frozen; reads stands on the new side; secret stands on the old side; writes is not known`.
+/// `customers cannot write; reads stands on the new side; writes was being moved, where it stands is not known`.
 fn stands(cx: &Context<'_>) -> String {
     let mut said = Vec::new();
     if cx.state.frozen(cx.plan) {

@@ -2,7 +2,7 @@
 
 use crate::domain::at::brief;
 use crate::domain::gauge::{Count, CountKind};
-use crate::domain::run::Seen;
+use crate::domain::run::StepSeen;
 
 /// `940`, `18.8k`, `27.7M`, `1.2G`: at most five characters.
 #[must_use]
@@ -33,17 +33,17 @@ fn scaled(n: f64) -> String {
 
 /// What a step of the wall clock means, in words.
 #[must_use]
-pub fn step_words(by_ms: i64, seen: Seen) -> String {
+pub fn step_words(by_ms: i64, seen: StepSeen) -> String {
     let step = stepped(by_ms);
     match seen {
-        Seen::Live => format!(
+        StepSeen::Live => format!(
             "the wall clock was stepped {step}: lengths are measured without it; whether a planned time has come is not \
              known, so such steps wait for a key"
         ),
-        Seen::AtStart => {
+        StepSeen::AtStart => {
             format!("the wall clock was stepped {step} since the last fact: what was being measured goes on without it")
         }
-        Seen::AfterReboot => format!(
+        StepSeen::AfterReboot => format!(
             "the wall clock stands {step} since before the machine was started anew: how long that took is not known"
         ),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::crew::{Crew, Kept};
+use super::crew::{CapturedValue, Crew};
 use super::sequences;
 use super::switch::{another_type, exposed};
 use super::trouble::{evidence, not_recorded, step_error, world};
@@ -25,7 +25,7 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
     }
     let mut found = Vec::new();
     for (switch, reading, attributes, _) in all {
-        crew.captured.keep(&switch.id, Kept { value: reading.value.clone(), attributes: attributes.clone() });
+        crew.captured.keep(&switch.id, CapturedValue { value: reading.value.clone(), attributes: attributes.clone() });
         let value = (!switch.secret() && !reading.secret).then(|| reading.value.reveal().to_owned());
         let mut shown = match (&value, reading.version) {
             (Some(value), Some(version)) => format!("{value} (version {version})"),

@@ -54,7 +54,7 @@ pub struct Ports {
 
 /// What stood at a place before anything was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct CapturedValue {
     /// The value.
     pub value: Secret,
     /// What the place kept beside it; empty when an older version of this program captured it.
@@ -63,17 +63,17 @@ pub struct Kept {
 
 /// Captured values by switch id. In memory only.
 #[derive(Clone, Debug, Default)]
-pub struct Captured(Arc<Mutex<BTreeMap<String, Kept>>>);
+pub struct Captured(Arc<Mutex<BTreeMap<String, CapturedValue>>>);
 
 impl Captured {
     /// Keeps a value.
-    pub fn keep(&self, switch: &str, kept: Kept) {
+    pub fn keep(&self, switch: &str, kept: CapturedValue) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(switch.to_owned(), kept);
     }
 
     /// A kept value.
     #[must_use]
-    pub fn get(&self, switch: &str) -> Option<Kept> {
+    pub fn get(&self, switch: &str) -> Option<CapturedValue> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(switch).cloned()
     }
 
@@ -390,7 +390,7 @@ impl Crew {
             };
             match value {
                 Ok(value) => {
-                    self.captured.keep(&switch.id, Kept { value, attributes: s.captured_attributes.clone() });
+                    self.captured.keep(&switch.id, CapturedValue { value, attributes: s.captured_attributes.clone() });
                 }
                 Err(e) => tracing::error!(switch = %switch.id, error = %e, "captured value could not be read again"),
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::crew::{Crew, Kept};
+use super::crew::{CapturedValue, Crew};
 use super::switch::set;
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
@@ -75,7 +75,7 @@ pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunStat
 /// Lifts the freeze and waits until the write probe is served. The downtime clock stops there.
 pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
-    let Some(Kept { value, .. }) = crew.captured.get(&switch.id) else {
+    let Some(CapturedValue { value, .. }) = crew.captured.get(&switch.id) else {
         return Err(world(
             format!("the value of {} from before the freeze is not known here", switch.place()),
             "set it by hand so that writes are allowed, then try again",

@@ -42,7 +42,7 @@ mod verify;
 mod watch;
 
 pub use board::Board;
-pub use crew::{Captured, Crew, KeepFindings, Kept, Ports};
+pub use crew::{Captured, CapturedValue, Crew, KeepFindings, Ports};
 pub use parked::{Retried, key_item};
 pub use preflight::{CheckRow, Missing, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crew::{Captured, Kept};
+use super::crew::{Captured, CapturedValue};
 use super::trouble::evidence;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Switch};
@@ -158,7 +158,7 @@ impl Undo<'_> {
     async fn attempt(&self, switch: &Switch, action: &UndoAction) -> Result<Stands, (String, bool)> {
         let port = |e: PortError| (e.to_string(), e.kind.transient());
         let value = self.value(switch, action).await.map_err(port)?;
-        let Some(Kept { value, attributes }) = value else {
+        let Some(CapturedValue { value, attributes }) = value else {
             return Err(("nothing was captured for it".to_owned(), false));
         };
         // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
@@ -187,14 +187,16 @@ impl Undo<'_> {
     }
 
     /// From memory, from the journal when it is no secret, or from the place's history.
-    async fn value(&self, switch: &Switch, action: &UndoAction) -> Result<Option<Kept>, PortError> {
+    async fn value(&self, switch: &Switch, action: &UndoAction) -> Result<Option<CapturedValue>, PortError> {
         let kept = match (self.captured.get(&switch.id), &action.value, action.version) {
             (Some(kept), ..) => kept,
-            (None, Some(value), _) => Kept { value: Secret::new(value), attributes: action.attributes.clone() },
+            (None, Some(value), _) => {
+                CapturedValue { value: Secret::new(value), attributes: action.attributes.clone() }
+            }
             (None, None, Some(version)) => {
                 let read = self.switches.read_version(switch, version);
                 let value = limited("read the history of", switch, read).await?.value;
-                Kept { value, attributes: action.attributes.clone() }
+                CapturedValue { value, attributes: action.attributes.clone() }
             }
             (None, None, None) => return Ok(None),
         };
@@ -204,7 +206,7 @@ impl Undo<'_> {
         // A run that an older version of this program opened: the history may still tell it.
         let asked = self.switches.attributes(switch, action.version);
         let attributes = limited("read the history of", switch, asked).await.unwrap_or_default();
-        Ok(Some(Kept { attributes, ..kept }))
+        Ok(Some(CapturedValue { attributes, ..kept }))
     }
 
     /// Tells when writes are accepted again.

@@ -339,7 +339,7 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<
         match write::remove(tx, shape, &removal.row_key).await? {
             Ok(gone) => applied.deleted += gone,
             Err(e) => {
-                let misfit = trouble::kept(&e, &shape.main.name);
+                let misfit = trouble::refused_delete(&e, &shape.main.name);
                 applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, misfit));
             }
         }

@@ -54,7 +54,7 @@ pub(super) fn misfit(error: &Error, table: &str) -> Misfit {
 }
 
 /// Why one row could not be deleted: named is the table whose rows refer to it.
-pub(super) fn kept(error: &Error, table: &str) -> Misfit {
+pub(super) fn refused_delete(error: &Error, table: &str) -> Misfit {
     match error.as_db_error() {
         Some(db) if db.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
             Misfit { column: db.table().unwrap_or("-").to_owned(), reason: MisfitReason::StillReferenced }

@@ -40,7 +40,7 @@ const ENDED_WORLD: &str =
 /// Somebody at a terminal is asked for one more key; without a terminal, or with `--yes`, it acts at once.
 pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Failure> {
     // A terminal that was stopped, or a reader that does not read, holds no switch.
-    let _voice = out::voice();
+    let _output = out::output_thread();
     let flags = [("--what-if", args.what_if), ("--finished", args.finished), ("--yes", args.yes)];
     let flags: Vec<&str> = flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
     let (flags, asked, dir) = (flags.join(" "), args.run.clone(), state_dir.to_owned());

@@ -19,7 +19,7 @@ const LAST_FACTS: Duration = Duration::from_secs(5);
 
 /// How far the record is.
 #[derive(Clone, Debug, Default)]
-struct Kept {
+struct Progress {
     /// Whether this process holds the run's lock; `None` until it is known.
     ours: Option<bool>,
     /// Where the run stood when the record was opened.
@@ -35,7 +35,7 @@ struct Kept {
 /// Tells facts to the thread that writes them.
 pub(super) struct Recorder {
     tell: Sender<(At, Event)>,
-    kept: watch::Receiver<Kept>,
+    kept: watch::Receiver<Progress>,
     machine: MachineClock,
 }
 
@@ -51,8 +51,8 @@ impl Recorder {
     /// that its first fact is the order to go back, unless the run is going back already.
     pub fn start(folder: &RunFolder, seat: &Seat, state: &RunState, order: bool) -> Self {
         let (tell, told) = channel();
-        let (keep, kept) = watch::channel(Kept::default());
-        let keeping = Keeping {
+        let (keep, kept) = watch::channel(Progress::default());
+        let thread = RecordThread {
             folder: folder.clone(),
             seat: seat.clone(),
             state: state.clone(),
@@ -62,7 +62,7 @@ impl Recorder {
         let machine = MachineClock::default();
         let began = machine.wall();
         // Without a thread the receiver is dropped: everything told is lost, and said to be.
-        let _ = std::thread::Builder::new().name("record".to_owned()).spawn(move || keeping.run(began, &told));
+        let _ = std::thread::Builder::new().name("record".to_owned()).spawn(move || thread.run(began, &told));
         Self { tell, kept, machine }
     }
 
@@ -93,15 +93,15 @@ impl Recorder {
 }
 
 /// What the thread works with.
-struct Keeping {
+struct RecordThread {
     folder: RunFolder,
     seat: Seat,
     state: RunState,
     order: Option<Event>,
-    kept: watch::Sender<Kept>,
+    kept: watch::Sender<Progress>,
 }
 
-impl Keeping {
+impl RecordThread {
     fn run(mut self, began: At, told: &Receiver<(At, Event)>) {
         let lock = self.folder.lock(&Holder::me(&self.seat.operator, &self.seat.host));
         self.kept.send_modify(|k| k.ours = Some(lock.is_ok()));

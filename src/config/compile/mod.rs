@@ -50,7 +50,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         steps: day::steps(&root.list("steps", keys::STEPS), &name, sink),
         load: Load {
             segments: load.has("segments").then(|| load.count("segments", 8)),
-            workers: load.count("workers", 4),
+            workers: load.count("workers", Load::default().workers),
             read_budget_rcu: load.number("read_budget_rcu"),
             defer_indexes: load.has("defer_indexes").then(|| load.flag("defer_indexes")),
             sequences_by_hand: load.texts("sequences_by_hand"),

@@ -36,23 +36,13 @@ pub struct Count {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_at: Option<At>,
     /// Of a derived count: rows it may be off by, because they came or went while every row was read.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unsure: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
-const fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-const fn is_none_u32(n: &u32) -> bool {
-    *n == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-const fn is_never(at: &At) -> bool {
-    at.0 == 0
+/// Whether a field says nothing, and is left out of what is written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A number, or honestly nothing.
@@ -118,10 +108,10 @@ pub struct TableGauge {
     /// Rows or changes a second over the last seconds.
     pub rate: f64,
     /// Segments being read at this moment.
-    #[serde(default, skip_serializing_if = "is_none_u32")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reading: u32,
     /// When the load last read or wrote a row; 0 before its first.
-    #[serde(default, skip_serializing_if = "is_never")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub moved_at: At,
     /// What a worker does to the whole table right now, and since when: `builds 3 indexes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -86,6 +86,12 @@ pub struct Load {
     pub sequences_by_hand: Vec<String>,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self { segments: None, workers: 4, read_budget_rcu: None, defer_indexes: None, sequences_by_hand: Vec::new() }
+    }
+}
+
 impl Load {
     /// Segments for a table of so many bytes: one for each 128 MB, so that none is long enough to be waited for alone at
     /// the end; at least two a worker, so that there is work for more; at most 256, for each is a request or more.

@@ -1,8 +1,10 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
 use super::approval::{Approval, Ballot};
-use super::event::{Action, Event, Fact, OutcomeResult, Seen};
-use super::state::{GateState, RollbackState, RunState, RunStatus, Standing, Step, StepState, StepStatus, SwitchState};
+use super::event::{Action, Event, Fact, OutcomeResult, StepSeen};
+use super::state::{
+    ClockStep, GateState, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
+};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
 
@@ -298,15 +300,15 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
 }
 
 /// What is being measured goes on as if the wall clock had not moved.
-fn fold_clock(state: &mut RunState, by_ms: i64, seen: Seen, at: At) {
+fn fold_clock(state: &mut RunState, by_ms: i64, seen: StepSeen, at: At) {
     match seen {
         // The run's clock did not follow. Only what is planned on the wall clock is not known any more.
-        Seen::Live => {
+        StepSeen::Live => {
             let before = state.clock.stepped.map_or(0, |s| s.by_ms);
-            state.clock.stepped = Some(Step { at, by_ms: before + by_ms });
+            state.clock.stepped = Some(ClockStep { at, by_ms: before + by_ms });
         }
         // The run's clock starts anew behind the step: moments before it are moved to where they would stand now.
-        Seen::AtStart => {
+        StepSeen::AtStart => {
             if state.downtime.accepted.is_none() {
                 state.downtime.refused = state.downtime.refused.map(|at| at.plus(by_ms));
             }
@@ -314,7 +316,9 @@ fn fold_clock(state: &mut RunState, by_ms: i64, seen: Seen, at: At) {
                 gate.left = gate.left.map(|at| at.plus(by_ms));
             }
         }
-        Seen::AfterReboot => state.clock.gap |= state.downtime.refused.is_some() && state.downtime.accepted.is_none(),
+        StepSeen::AfterReboot => {
+            state.clock.gap |= state.downtime.refused.is_some() && state.downtime.accepted.is_none()
+        }
     }
 }
 

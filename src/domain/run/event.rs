@@ -250,7 +250,7 @@ pub enum Event {
         /// By how much, in milliseconds: forward, or (negative) back.
         by_ms: i64,
         /// Who saw it.
-        seen: Seen,
+        seen: StepSeen,
     },
     /// Rollback was ordered.
     RollbackOrdered {
@@ -456,7 +456,7 @@ pub enum ErrorClass {
 /// When a step of the wall clock was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
+pub enum StepSeen {
     /// By the process that drives the run, whose own time does not follow it.
     Live,
     /// By a process that took the run up: it was stepped since the last fact, and the run's clock with it.

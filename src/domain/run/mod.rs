@@ -22,14 +22,14 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, Seen, StepError, VerifySummary,
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen, VerifySummary,
 };
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
 pub use state::{
-    ClockState, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
-    Step as ClockStep, StepState, StepStatus, SwitchState, TableState,
+    ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
+    StepState, StepStatus, SwitchState, TableState,
 };
 pub use unrecorded::{Unrecorded, between, unrecorded};
 

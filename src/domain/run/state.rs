@@ -139,14 +139,14 @@ pub struct Downtime {
 pub struct ClockState {
     /// It was stepped under the process that drives: whether a planned time has come is not known until the run is
     /// taken up again.
-    pub stepped: Option<Step>,
+    pub stepped: Option<ClockStep>,
     /// How long writes were refused is not known: the machine was started anew meanwhile, with a clock that was wrong.
     pub gap: bool,
 }
 
 /// A step of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct ClockStep {
     /// When it was seen, on the run's clock.
     pub at: At,
     /// By how much altogether, in milliseconds: forward, or (negative) back.

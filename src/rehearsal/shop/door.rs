@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Floor, Seen, Written};
+use super::{Floor, StepSeen, Written};
 use crate::rehearsal::shelf::{Kind, Record, RecordKey};
 
 pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationToken) {
@@ -58,7 +58,7 @@ async fn book(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Respon
     let absent = || (StatusCode::NOT_FOUND, Json(json!({ "error": "no such book" }))).into_response();
     let Some(key) = asked else { return absent() };
     match floor.read(&key).await {
-        Seen::Found(record, side) => match *record {
+        StepSeen::Found(record, side) => match *record {
             Record::Book(b) => Json(json!({
                 "id": b.id,
                 "title": b.title,
@@ -72,8 +72,8 @@ async fn book(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Respon
         },
         // A book that was drawn from those that exist was deleted meanwhile, or is lost. Customers see 404 either
         // way; the oracle's comparison tells which.
-        Seen::Absent(_) => absent(),
-        Seen::Failed => failed(),
+        StepSeen::Absent(_) => absent(),
+        StepSeen::Failed => failed(),
     }
 }
 

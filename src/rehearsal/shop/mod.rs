@@ -70,7 +70,7 @@ pub enum Written {
 
 /// What became of a read request.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub enum StepSeen {
     /// The record, read from this side.
     Found(Box<Record>, Side),
     /// This side has no such record.
@@ -227,7 +227,7 @@ impl Floor {
     }
 
     /// One read request.
-    async fn read(&self, key: &RecordKey) -> Seen {
+    async fn read(&self, key: &RecordKey) -> StepSeen {
         let settings = self.settings.now();
         let began = Instant::now();
         let side = settings.reads_from();
@@ -237,17 +237,17 @@ impl Floor {
                 Side::New => self.new.read(&settings.secret, key).await,
             };
             match found {
-                Ok(Some(record)) => Seen::Found(Box::new(record), side),
-                Ok(None) => Seen::Absent(side),
+                Ok(Some(record)) => StepSeen::Found(Box::new(record), side),
+                Ok(None) => StepSeen::Absent(side),
                 Err(why) => {
                     tracing::debug!(%key, side = side.name(), why, "read failed");
-                    Seen::Failed
+                    StepSeen::Failed
                 }
             }
         } else {
-            Seen::Failed
+            StepSeen::Failed
         };
-        self.gauges.note(settings.path(), began.elapsed(), !matches!(seen, Seen::Failed));
+        self.gauges.note(settings.path(), began.elapsed(), !matches!(seen, StepSeen::Failed));
         seen
     }
 

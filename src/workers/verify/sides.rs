@@ -45,7 +45,7 @@ pub struct Candidate {
 }
 
 /// An item as it was read.
-struct Seen<'s, 'p> {
+struct StepSeen<'s, 'p> {
     mapped: &'s Mapped<'p>,
     /// Digests of the key and of the row with its children; absent when the mapping refuses the item.
     digests: Option<(Digest, Digest)>,
@@ -182,7 +182,7 @@ async fn page(
     subject: &Subject,
     part: Partition,
     cursor: Option<crate::ports::Cursor>,
-    each: &mut (dyn FnMut(Seen<'_, '_>) + Send),
+    each: &mut (dyn FnMut(StepSeen<'_, '_>) + Send),
 ) -> PortResult<Option<crate::ports::Cursor>> {
     let crew = &subject.crew;
     crew.unpaused().await;
@@ -204,7 +204,7 @@ async fn page(
                 let row = children.fold(digest_cells(&mapped.row), Digest::wrapping_add);
                 (subject.keys.digest(&mapped.row), row)
             });
-            each(Seen { mapped: &mapped, digests });
+            each(StepSeen { mapped: &mapped, digests });
         })?
     };
     if let Some(units) = end.capacity {

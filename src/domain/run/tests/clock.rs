@@ -4,7 +4,7 @@ use super::*;
 
 const HOUR: i64 = 3_600_000;
 
-fn stepped(run: &mut Run, by_ms: i64, seen: Seen) {
+fn stepped(run: &mut Run, by_ms: i64, seen: StepSeen) {
     run.fold(vec![Event::ClockStepped { by_ms, seen }]);
 }
 
@@ -24,7 +24,7 @@ fn planned() -> Run {
 fn a_planned_start_is_not_believed_once_the_clock_was_stepped() {
     for by in [HOUR, -HOUR] {
         let mut run = planned();
-        stepped(&mut run, by, Seen::Live);
+        stepped(&mut run, by, StepSeen::Live);
         run.now = run.now.plus(100 * HOUR);
         run.tick(0, None);
         assert_eq!((run.asked(), run.status("load")), (None, StepStatus::Held), "whatever the clock says");
@@ -38,11 +38,11 @@ fn a_planned_start_is_not_believed_once_the_clock_was_stepped() {
 #[test]
 fn taken_up_again_the_clock_is_believed_anew() {
     let mut run = planned();
-    stepped(&mut run, HOUR, Seen::Live);
+    stepped(&mut run, HOUR, StepSeen::Live);
     run.tick(0, None);
     assert_eq!(run.status("load"), StepStatus::Held);
     restart(&mut run);
-    stepped(&mut run, HOUR, Seen::AtStart);
+    stepped(&mut run, HOUR, StepSeen::AtStart);
     run.now = run.state.t0.plus(-HOUR);
     run.tick(0, None);
     assert_eq!(run.asked().map(|(step, _)| step), Some("load".to_owned()));
@@ -51,10 +51,10 @@ fn taken_up_again_the_clock_is_believed_anew() {
 #[test]
 fn downtime_over_a_restart_is_measured_past_a_step() {
     for (by, seen, measured) in [
-        (HOUR, Seen::AtStart, Some(20_000)),
-        (-HOUR, Seen::AtStart, Some(20_000)),
-        (0, Seen::Live, Some(20_000)),
-        (-HOUR, Seen::AfterReboot, None),
+        (HOUR, StepSeen::AtStart, Some(20_000)),
+        (-HOUR, StepSeen::AtStart, Some(20_000)),
+        (0, StepSeen::Live, Some(20_000)),
+        (-HOUR, StepSeen::AfterReboot, None),
     ] {
         let mut run = Run::open(Policy::default());
         let refused = run.now;
@@ -76,7 +76,7 @@ fn a_gap_that_nobody_watched_is_no_longer_for_a_step() {
     run.tick(100, Some(0.5));
     run.tick(5_000, Some(0.5));
     restart(&mut run);
-    stepped(&mut run, HOUR, Seen::AtStart);
+    stepped(&mut run, HOUR, StepSeen::AtStart);
     run.now = run.now.plus(HOUR + 2_000);
     run.tick(0, Some(0.5));
     let gate = &run.state.gates["sync"];
