@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
+use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Connections, Credentials, Endpoints, SslMode};
 use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::secret::Secret;
@@ -49,8 +49,9 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections);
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let password = password(connections, &*switches).await;
-    assemble(plan, &aws, &session, switches, target(connections, password?)?)
+    let password = password(connections, &*switches).await?;
+    let target = target(connections, password, &switches)?;
+    assemble(plan, &aws, &session, switches, target)
 }
 
 /// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
@@ -73,11 +74,11 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
         _ => password(connections, &*switches).await,
     };
     let target = match password {
-        Ok(password) => target(connections, password)?,
+        Ok(password) => target(connections, password, &switches)?,
         Err(t) => {
             missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
             // Stands in its place and is not asked.
-            target(connections, None)?
+            target(connections, None, &switches)?
         }
     };
     Ok((assemble(plan, &aws, &session, switches, target)?, missing))
@@ -155,8 +156,27 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: "target", wrong, advice }
 }
 
+/// The password's place, to be read again whenever the server refuses what was read before.
+fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> PasswordSource {
+    let name = match reference {
+        ValueRef::Env(name) => format!("the variable {name}"),
+        ValueRef::File(path) => format!("the file {path}"),
+        ValueRef::Parameter(name) => format!("the parameter {name}"),
+        ValueRef::Literal(_) => "the password".to_owned(),
+    };
+    let (reference, switches) = (reference.clone(), Arc::clone(switches));
+    PasswordSource::new(name, move || {
+        let (reference, switches) = (reference.clone(), Arc::clone(&switches));
+        Box::pin(async move { switches.resolve(&reference).await })
+    })
+}
+
 /// The target database.
-fn target(connections: &Connections, password: Option<Secret>) -> Result<PgTarget, Failure> {
+fn target(
+    connections: &Connections,
+    password: Option<Secret>,
+    switches: &Arc<dyn Switches>,
+) -> Result<PgTarget, Failure> {
     let pg = &connections.postgres;
     Ok(PgTarget::new(&PgSettings {
         host: pg.host.clone(),
@@ -164,6 +184,7 @@ fn target(connections: &Connections, password: Option<Secret>) -> Result<PgTarge
         database: pg.database.clone(),
         user: pg.user.clone(),
         password,
+        password_source: pg.password.as_ref().map(|reference| password_source(reference, switches)),
         sslmode: match pg.sslmode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Require => PgSslMode::Require,
@@ -185,8 +206,9 @@ async fn reverse(connections: &Connections) -> Result<ReversePorts, Failure> {
         ..DynamoSettings::new(&aws.region)
     };
     let (source, _) = dynamodb::connect(&session, &settings)?;
-    let password = password(connections, &*switches(&session, ends)).await;
-    let target = target(connections, password?)?;
+    let switches = switches(&session, ends);
+    let password = password(connections, &*switches).await?;
+    let target = target(connections, password, &switches)?;
     Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
 }
 

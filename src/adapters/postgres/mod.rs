@@ -8,6 +8,8 @@ mod apply;
 mod book;
 mod bulk;
 mod columns;
+mod connect;
+mod ddl;
 mod decode;
 mod describe;
 mod encode;
@@ -20,15 +22,18 @@ mod names;
 mod numeric;
 mod orphans;
 mod outbox;
+mod password;
 mod read;
 mod retry;
 mod rows;
 mod settings;
 mod shape;
 mod target;
+mod tls;
 mod trouble;
 mod write;
 
+pub use password::PasswordSource;
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
 

@@ -2,12 +2,18 @@
 
 mod apply;
 mod connect;
+mod dump;
+mod failover;
 mod indexes;
 mod lanes;
 mod lease;
 mod load;
+mod neighbours;
 mod outbox;
+mod password;
 mod place;
+mod pooler;
+mod tls;
 mod values;
 
 use std::sync::OnceLock;
@@ -54,6 +60,7 @@ impl Place {
             user: server.user.clone(),
             password: Some(server.password.clone()),
             sslmode: SslMode::Disable,
+            password_source: None,
             ca_file: None,
             pool: 4,
         };
