@@ -23,6 +23,12 @@ if ! postgres_here && command -v apt-get >/dev/null; then
     echo "no postgresql package; the tests unpack a wheel instead"
 fi
 
+# What people have in front of it.
+if ! command -v pgbouncer >/dev/null && [ ! -x /usr/sbin/pgbouncer ] && command -v apt-get >/dev/null; then
+  echo "installing pgbouncer"
+  as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null
+fi
+
 # The independent opinion on DynamoDB, SSM, CloudWatch and API Gateway. cbor2 is what its CloudWatch needs.
 if [ ! -x "$venv/bin/ministack" ]; then
   echo "installing ministack"

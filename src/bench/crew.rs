@@ -50,6 +50,7 @@ pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> Ben
         user: config.get_user().unwrap_or("postgres").to_owned(),
         password: config.get_password().map(|p| Secret::new(String::from_utf8_lossy(p).into_owned())),
         sslmode: SslMode::Disable,
+        password_source: None,
         ca_file: None,
         pool: connections,
     })

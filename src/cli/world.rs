@@ -11,7 +11,7 @@ use super::out_of_reach::OutOfReach;
 use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
+use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
 use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::secret::Secret;
@@ -50,8 +50,9 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let password = password(&connections.postgres, &*switches).await;
-    assemble(plan, &aws, &session, switches, target(&connections.postgres, password?)?)
+    let password = password(&connections.postgres, &*switches).await?;
+    let target = target(&connections.postgres, password, &switches)?;
+    assemble(plan, &aws, &session, switches, target)
 }
 
 /// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
@@ -74,11 +75,11 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
         _ => password(&connections.postgres, &*switches).await,
     };
     let target = match password {
-        Ok(password) => target(&connections.postgres, password)?,
+        Ok(password) => target(&connections.postgres, password, &switches)?,
         Err(t) => {
             missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
             // Stands in its place and is not asked.
-            target(&connections.postgres, None)?
+            target(&connections.postgres, None, &switches)?
         }
     };
     Ok((assemble(plan, &aws, &session, switches, target)?, missing))
@@ -156,14 +157,30 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: "target", wrong, advice }
 }
 
+/// The password's place, to be read again whenever the server refuses what was read before.
+fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> PasswordSource {
+    let name = match reference {
+        ValueRef::Env(name) => format!("the variable {name}"),
+        ValueRef::File(path) => format!("the file {path}"),
+        ValueRef::Parameter(name) => format!("the parameter {name}"),
+        ValueRef::Literal(_) => "the password".to_owned(),
+    };
+    let (reference, switches) = (reference.clone(), Arc::clone(switches));
+    PasswordSource::new(name, move || {
+        let (reference, switches) = (reference.clone(), Arc::clone(&switches));
+        Box::pin(async move { Ok(switches.resolve(&reference).await?.value) })
+    })
+}
+
 /// The target database.
-fn target(pg: &Postgres, password: Option<Secret>) -> Result<PgTarget, Failure> {
+fn target(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>) -> Result<PgTarget, Failure> {
     Ok(PgTarget::new(&PgSettings {
         host: pg.host.clone(),
         port: pg.port,
         database: pg.database.clone(),
         user: pg.user.clone(),
         password,
+        password_source: pg.password.as_ref().map(|reference| password_source(reference, switches)),
         sslmode: match pg.sslmode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Require => PgSslMode::Require,
@@ -185,15 +202,15 @@ async fn reverse(saved: &SavedConnections) -> Result<ReversePorts, String> {
         ..DynamoSettings::new(&aws.region)
     };
     let (source, _) = dynamodb::connect(&session, &settings).map_err(|e| e.to_string())?;
-    let target = saved_target(saved, &*switches(&session, ends)).await?;
+    let target = saved_target(saved, &switches(&session, ends)).await?;
     Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
 }
 
 /// The target a run was opened on.
-async fn saved_target(saved: &SavedConnections, switches: &dyn Switches) -> Result<PgTarget, String> {
+async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>) -> Result<PgTarget, String> {
     let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
-    let found = match password(postgres, switches).await {
-        Ok(password) => target(postgres, password),
+    let found = match password(postgres, &**switches).await {
+        Ok(password) => target(postgres, password, switches),
         Err(trouble) => Err(trouble.into()),
     };
     found.map_err(|f| f.words())
@@ -205,7 +222,7 @@ async fn saved_target(saved: &SavedConnections, switches: &dyn Switches) -> Resu
 /// In words: how it is reached cannot be read, or its password is not where it was.
 pub async fn target_of(saved: &SavedConnections) -> Result<Arc<dyn Target>, String> {
     let undo = undo_seat(saved.clone())().await;
-    Ok(failing(Arc::new(saved_target(saved, &*undo.switches).await?) as _))
+    Ok(failing(Arc::new(saved_target(saved, &undo.switches).await?) as _))
 }
 
 fn unread(what: &str, why: &str) -> String {

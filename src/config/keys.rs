@@ -117,7 +117,7 @@ pub(super) static ENDPOINTS: &[Key] = &[
 ];
 
 pub(super) static POSTGRES: &[Key] = &[
-    must("host", Text, "Host name, or the folder of a Unix socket."),
+    must("host", Text, "Host name of the server itself, not of a pooler; or the folder of a Unix socket."),
     may("port", Count, "Port. Default: 5432."),
     must("database", Text, "Database."),
     must("user", Text, "User."),

@@ -64,6 +64,7 @@ fn rows(c: &mut Criterion) {
         database: "none".to_owned(),
         user: "none".to_owned(),
         password: None,
+        password_source: None,
         sslmode: SslMode::Disable,
         ca_file: None,
         pool: 2,

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use deadpool_postgres::{GenericClient, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Statement};
 
+use super::connect::Ask;
 use crate::domain::at::At;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::ports::{Checkpoint, LaneStand, ParkedRow, Position};
@@ -216,7 +217,7 @@ pub(super) fn parked_row(table: &str, key: crate::domain::value::Key, key_json: 
 /// lanes have come. `None` before following began. One statement, so that all of it is of one moment.
 #[allow(clippy::type_complexity)]
 pub(super) async fn standing(
-    client: &impl GenericClient,
+    client: &impl Ask,
     table: &str,
 ) -> Result<Option<(String, BTreeMap<String, Option<Position>>, Vec<LaneStand>)>, Error> {
     let sql = r#"SELECT s.stream, x.shard, p.table_id IS NOT NULL, CASE WHEN p.finished THEN NULL ELSE p.position END,
@@ -227,9 +228,8 @@ pub(super) async fn standing(
                  LEFT JOIN cutover.stream_position p ON p.table_id = s.table_id AND p.shard = x.shard
                  LEFT JOIN cutover.lane l ON l.table_id = s.table_id AND l.shard = x.shard
                  WHERE s.table_id = $1"#;
-    let statement = client.prepare_cached(sql).await?;
     let mut found = None;
-    for row in client.query(&statement, &[&table]).await? {
+    for row in client.ask(sql, &[&table]).await? {
         let (_, positions, lanes) = match &mut found {
             Some(found) => found,
             None => found.insert((row.try_get(0)?, BTreeMap::new(), Vec::new())),

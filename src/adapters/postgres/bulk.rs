@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 
 use super::book;
+use super::connect::Pool;
 use super::lease;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};

@@ -1,8 +1,8 @@
 //! A table as it stands in the target, compared with the plan.
 
-use deadpool_postgres::Object;
 use tokio_postgres::Error;
 
+use super::connect::Object;
 use super::names::qualified;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::ports::TargetTable;

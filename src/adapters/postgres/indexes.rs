@@ -5,11 +5,11 @@
 //! index is either there or written down. Only indexes that can refuse no row are touched: what a unique index or a
 //! constraint refuses is parked while loading and must be found then.
 
-use deadpool_postgres::{Object, Pool};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use super::connect::{Object, Pool};
 use super::names::qualified;
 use super::{retry, trouble};
 use crate::domain::plan::Table;

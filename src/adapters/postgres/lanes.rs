@@ -6,11 +6,12 @@
 
 use std::collections::HashSet;
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 use futures::future::join_all;
 use tokio_postgres::Error;
 
 use super::apply::{self, Reached, To};
+use super::connect::Pool;
 use super::retry;
 use super::{book, lease, source_count, trouble};
 use crate::domain::plan::Table;

@@ -1,8 +1,9 @@
 //! Who drives: one row, held by time and told apart by its epoch. The target's clock decides.
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Row};
 
+use super::connect::Pool;
 use super::retry;
 use super::trouble;
 use crate::domain::at::At;

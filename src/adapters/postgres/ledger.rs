@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use deadpool_postgres::Object;
 use tokio_postgres::{Error, Row};
 
 use super::book;
+use super::connect::Object;
 use crate::domain::at::At;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::plan::Table;

@@ -8,6 +8,8 @@ mod apply;
 mod book;
 mod bulk;
 mod columns;
+mod connect;
+mod ddl;
 mod decode;
 mod describe;
 mod encode;
@@ -20,6 +22,7 @@ mod names;
 mod numeric;
 mod orphans;
 mod outbox;
+mod password;
 mod read;
 mod references;
 mod retry;
@@ -29,9 +32,11 @@ mod settings;
 mod shape;
 mod source_count;
 mod target;
+mod tls;
 mod trouble;
 mod write;
 
+pub use password::PasswordSource;
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
 

@@ -1,8 +1,9 @@
 //! Rows whose parent is not there. Asked of the data itself: a reference may be unenforced, deferred or not valid.
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 
+use super::connect::Object;
 use super::names::{ident, qualified};
 use crate::domain::plan::Table;
 use crate::domain::value::Key;

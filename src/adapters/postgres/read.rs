@@ -2,11 +2,11 @@
 
 use std::pin::pin;
 
-use deadpool_postgres::{Object, Pool};
 use futures::TryStreamExt as _;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
+use super::connect::{Object, Pool};
 use super::decode::{self, RowReader};
 use super::retry;
 use super::shape::{Part, Shape};

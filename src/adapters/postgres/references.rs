@@ -5,10 +5,11 @@
 //! meets `NO ACTION` when any row outside the delete still refers to them. Turning the actions off for a session
 //! (`session_replication_role`) would need a right few roles have, and would turn the keys themselves off with them.
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
+use super::connect::Object;
 use super::names::qualified;
 use super::shape::Shape;
 use crate::domain::plan::{ColumnSource, Table};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Error;
 
+use super::connect::{Object, Pool};
 use super::trouble;
 use crate::ports::{ErrorKind, PortError, PortResult};
 
@@ -35,7 +35,7 @@ const COLLISIONS: u32 = 6;
 
 /// A connection from the pool.
 pub(super) async fn client(pool: &Pool, place: &str) -> PortResult<Object> {
-    pool.get().await.map_err(|e| trouble::pool(&e, place))
+    pool.get().await.map_err(|e| trouble::pool(e, place))
 }
 
 /// What has been tried so far.

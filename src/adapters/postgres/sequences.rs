@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Object;
 use tokio_postgres::{Error, Row};
 
+use super::connect::Object;
 use super::names::{ident, qualified};
 use crate::domain::plan::Table;
 use crate::ports::{Sequence, SequenceLook};

@@ -1,10 +1,11 @@
 //! What the source held at the last full reading, and what came and went since: kept beside the positions, so that a
 //! change that comes again is not counted again.
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 
 use super::apply::Reached;
+use super::connect::Object;
 use crate::domain::at::At;
 use crate::ports::{FullRead, SourceCount};
 

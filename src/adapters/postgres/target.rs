@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Error;
 
 use super::apply::{Reached, To};
 use super::book;
 use super::bulk::PgBulk;
+use super::connect::{Object, Pool};
 use super::names::qualified;
 use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
-use super::{describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, source_count, trouble};
+use super::{
+    ddl, describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, source_count, trouble,
+};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::MisfitReason;
@@ -109,12 +111,16 @@ impl Target for PgTarget {
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
         let client = self.client().await?;
-        describe::describe(&client, table).await.map_err(self.error("describe", &table.target))
+        let found = describe::describe(&client, table).await.map_err(self.error("describe", &table.target))?;
+        match table.ddl.as_deref().map(ddl::sql) {
+            Some(Err(not_sql)) if !found.exists => Err(ddl::refused(&not_sql, &table.target)),
+            _ => Ok(found),
+        }
     }
 
     async fn create(&self, table: &Table) -> PortResult<bool> {
         let error = self.error("create", &table.target);
-        let mut client = self.client().await?;
+        let client = self.client().await?;
         if describe::exists(&client, &table.target).await.map_err(&error)? {
             return Ok(false);
         }
@@ -122,12 +128,16 @@ impl Target for PgTarget {
             return Err(PortError::new(ErrorKind::NotFound, "create", &table.target, "the plan has no DDL for it")
                 .advise("create the table, or give its DDL in the table's section"));
         };
-        let tx = client.transaction().await.map_err(&error)?;
+        let ddl = ddl::sql(ddl).map_err(|e| ddl::refused(&e, &table.target))?;
+        // What a dump sets for its session must not come to anybody else: the connection leaves the pool and is closed.
+        let mut own = Object::take(self.client().await?);
+        let tx = own.transaction().await.map_err(&error)?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-        tx.batch_execute(ddl).await.map_err(&error)?;
+        tx.batch_execute(&ddl).await.map_err(|e| ddl::failed(&e, &ddl, &table.target))?;
         let sql = "INSERT INTO cutover.created (table_id) VALUES ($1) ON CONFLICT DO NOTHING";
         tx.execute(sql, &[&table.id]).await.map_err(&error)?;
         tx.commit().await.map_err(&error)?;
+        drop(own);
         if describe::exists(&client, &table.target).await.map_err(&error)? {
             return Ok(true);
         }

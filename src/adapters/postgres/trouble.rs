@@ -1,9 +1,10 @@
 //! What the server or the driver says, as port errors and as reasons to park a row.
 
-use deadpool_postgres::PoolError;
+use deadpool::managed::{PoolError, TimeoutType};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::{connect, tls};
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::ports::{ErrorKind, PortError};
 
@@ -29,6 +30,21 @@ pub(super) fn is_behind(error: &Error) -> bool {
 /// Whether a commit that failed this way may have happened all the same.
 pub(super) fn is_unknown(error: &Error) -> bool {
     error.as_db_error().is_none_or(|db| db.code().code().starts_with("57P") || db.code().code().starts_with("08"))
+}
+
+/// Whether the server did not let us in, as it does with a password that was changed. A service that keeps accounts
+/// elsewhere (LDAP, IAM) says it in another code.
+pub(super) fn refuses_login(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|db| matches!(db.code().code(), "28P01" | "28000"))
+}
+
+/// Whether what answers does not take settings with the request to connect, as only poolers do: PgBouncer calls it a
+/// breach of the protocol, RDS Proxy a feature that is missing.
+pub(super) fn refuses_options(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|db| {
+        let of_options = db.message().contains("startup parameter") || db.message().contains("command-line options");
+        matches!(db.code().code(), "08P01" | "0A000") && of_options
+    })
 }
 
 /// Why one row was refused. `table` is the main table's name; a child's column is named with its table.
@@ -83,23 +99,29 @@ pub(super) fn error(e: &Error, tried: &str, on: &str) -> PortError {
         "40001" | "40P01" => ErrorKind::Internal,
         // The word of a statement sent behind one that failed: the failure itself may pass.
         "25P02" => ErrorKind::Internal,
-        "25006" => ErrorKind::Denied,
+        // Demoted under us, or a time limit ended the session: another connection may do.
+        "25006" | "25P03" | "25P04" => ErrorKind::Unreachable,
         _ if code.starts_with("08") || code.starts_with("57P") => ErrorKind::Unreachable,
         _ if code.starts_with("53") || code.starts_with("58") || code.starts_with("XX") => ErrorKind::Internal,
         _ => ErrorKind::Invalid,
     };
     let advice = match code {
-        "28P01" => "check the user and the password in [target]",
-        "28000" => "check pg_hba.conf, the user and the sslmode",
+        "28P01" => "check `user` and `password` in [postgres]",
+        "28000" => "check pg_hba.conf at the server, and `user` and `sslmode` in [postgres]",
         "42501" => "grant the user what it needs; `cutover check` lists it",
-        "3D000" => "create the database or correct its name in [target]",
+        "3D000" => "create the database, or correct `database` in [postgres]",
         "42P01" | "3F000" | "42703" => "create the table first, or correct the name in the mapping",
         "57014" => "the statement ran into its time limit; look for locks in pg_stat_activity",
         "53300" => "raise max_connections or lower the pool",
         "55P03" => "another session holds a lock; see pg_locks",
-        "25006" => "this is a read-only server (a replica?); use the writer's address",
+        "25006" => READ_ONLY,
         _ => "",
     };
+    if matches!(code, "26000" | "42P05") {
+        // Ours are known to one connection and have names of their own there: somebody else's are in the way.
+        let said = format!("prepared statements do not stay with their connection: {} (SQLSTATE {code})", db.message());
+        return PortError { tried: tried.to_owned(), ..connect::between(on, &said, None) };
+    }
     let mut came_back = format!("{} (SQLSTATE {code})", wording(db));
     if let Some(constraint) = db.constraint() {
         came_back.push_str(&format!(", constraint {constraint}"));
@@ -117,7 +139,12 @@ fn wording(db: &DbError) -> String {
     }
 }
 
-fn connection(e: &Error, tried: &str, on: &str) -> PortError {
+/// What to do about a server that takes no writes.
+const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, or one whose disk is full; each \
+     attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in [postgres]";
+
+/// The driver's words, with what is behind them.
+pub(super) fn words(e: &Error) -> String {
     let mut words = e.to_string();
     let mut cause = std::error::Error::source(e);
     while let Some(inner) = cause {
@@ -127,8 +154,26 @@ fn connection(e: &Error, tried: &str, on: &str) -> PortError {
         }
         cause = inner.source();
     }
+    words
+}
+
+fn connection(e: &Error, tried: &str, on: &str) -> PortError {
+    if let Some(why) = tls::not_believed(e) {
+        return PortError::new(ErrorKind::Denied, tried, on, &why.came_back).advise(&why.advice);
+    }
+    let words = words(e);
     if words.contains("password missing") {
-        return PortError::new(ErrorKind::Denied, tried, on, words).advise("set the password in [target]");
+        return PortError::new(ErrorKind::Denied, tried, on, words).advise("set `password` in [postgres]");
+    }
+    // The driver's word for `transaction_read_only`, see `target_session_attrs`.
+    if words.contains("does not allow writes") {
+        return PortError::new(ErrorKind::Unreachable, tried, on, "it is a read-only server").advise(READ_ONLY);
+    }
+    if words.contains("server does not support TLS") {
+        return PortError::new(ErrorKind::Denied, tried, on, "the server does not speak TLS").advise(
+            "turn `ssl` on at the server; sslmode = \"disable\" sends everything in plain text, which only a private \
+             line allows",
+        );
     }
     if words.contains("certificate") || words.contains("TLS") || words.contains("tls") {
         return PortError::new(ErrorKind::Denied, tried, on, words)
@@ -155,14 +200,19 @@ fn cause_is_io(e: &Error) -> bool {
 }
 
 /// An error of the pool: usually of the connection it tried to make.
-pub(super) fn pool(e: &PoolError, place: &str) -> PortError {
+pub(super) fn pool(e: PoolError<PortError>, place: &str) -> PortError {
+    let late =
+        |what: &str, advice: &str| PortError::new(ErrorKind::Unreachable, "connect to", place, what).advise(advice);
     match e {
-        PoolError::Backend(inner) => error(inner, "connect to", place),
-        PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(inner)) => error(inner, "connect to", place),
-        PoolError::Timeout(kind) => {
-            PortError::new(ErrorKind::Unreachable, "connect to", place, format!("no connection in time ({kind:?})"))
-                .advise("check host and port; or raise the pool when all connections are busy")
+        PoolError::Backend(e) => e,
+        PoolError::Timeout(TimeoutType::Wait) => {
+            late("every connection is busy", "raise `pool` in [postgres], or look for locks in pg_stat_activity")
         }
-        other => PortError::new(ErrorKind::Internal, "connect to", place, other.to_string()),
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
+            late("no connection in time", "check `host` and `port` in [postgres], and the network")
+        }
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            PortError::new(ErrorKind::Internal, "connect to", place, e.to_string())
+        }
     }
 }

@@ -10,11 +10,12 @@ mod trigger;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
 use super::book::storable;
+use super::connect::Pool;
 use super::names::ident;
 use super::retry::{self, Failure};
 use super::target::PgTarget;

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use deadpool_postgres::{GenericClient, Object, Pool};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Error;
 
+use crate::adapters::postgres::connect::{Ask, Object, Pool};
 use crate::adapters::postgres::names::ident;
 use crate::adapters::postgres::read::numbered;
 use crate::adapters::postgres::shape::{Part, Shape};
@@ -156,16 +155,6 @@ pub(super) async fn take(
     Ok(Some(taken))
 }
 
-/// A query whose statement is kept with the connection.
-async fn ask<C: GenericClient + Sync>(
-    client: &C,
-    sql: &str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, Error> {
-    let statement = client.prepare_cached(sql).await?;
-    client.query(&statement, values).await
-}
-
 /// One record.
 struct Record {
     id: i64,
@@ -173,12 +162,7 @@ struct Record {
 }
 
 /// Reads records and rows in the client's transaction.
-pub(super) async fn read<C: GenericClient + Sync>(
-    client: &C,
-    shape: &Shape,
-    table: &str,
-    limit: u32,
-) -> PortResult<Vec<Captured>> {
+pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, table: &str, limit: u32) -> PortResult<Vec<Captured>> {
     let error = |e: Error| trouble::error(&e, "read the outbox of", table);
     let unreadable = || {
         PortError::new(ErrorKind::Invalid, "read the outbox of", table, "a value is not in the form its type promises")
@@ -190,7 +174,7 @@ pub(super) async fn read<C: GenericClient + Sync>(
                SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
                FROM keys k JOIN cutover.outbox o ON o.table_id = $1 AND o.part >= 0 AND o.key = k.key
                ORDER BY k.first, o.id";
-    let rows = ask(client, sql, &[&table, &i64::from(limit)]).await.map_err(error)?;
+    let rows = client.ask(sql, &[&table, &i64::from(limit)]).await.map_err(error)?;
     let mut keys: Vec<(i64, At, Vec<Record>)> = Vec::new();
     for row in &rows {
         let (id, first): (i64, i64) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
@@ -215,7 +199,7 @@ pub(super) async fn read<C: GenericClient + Sync>(
     let select_key = shape.key_select();
     let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", as_row.replace(") p", ") t"));
     let mut key_cells: Vec<OwnedRow> = vec![Vec::new(); keys.len()];
-    for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+    for row in client.ask(&sql, &[&firsts]).await.map_err(error)? {
         let (place, cells) = numbered(&row, &shape.key_types()).ok_or_else(unreadable)?;
         key_cells[place] = cells;
     }
@@ -228,7 +212,7 @@ pub(super) async fn read<C: GenericClient + Sync>(
         if on_main.is_empty() { "false".to_owned() } else { on_main.join(" AND ") }
     );
     let mut present: Vec<Option<OwnedRow>> = vec![None; keys.len()];
-    for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+    for row in client.ask(&sql, &[&firsts]).await.map_err(error)? {
         let (place, cells) = numbered(&row, &main.types).ok_or_else(unreadable)?;
         present[place] = Some(cells);
     }
@@ -245,7 +229,7 @@ pub(super) async fn read<C: GenericClient + Sync>(
             if on.is_empty() { "false".to_owned() } else { on.join(" AND ") },
             child.order
         );
-        for row in ask(client, &sql, &[&firsts]).await.map_err(error)? {
+        for row in client.ask(&sql, &[&firsts]).await.map_err(error)? {
             let (place, cells) = numbered(&row, &child.types).ok_or_else(unreadable)?;
             children[place][n].push(cells);
         }
@@ -264,7 +248,7 @@ pub(super) async fn read<C: GenericClient + Sync>(
 }
 
 /// States of one part by record. `side` is a column of ours.
-async fn states<C: GenericClient + Sync>(
+async fn states<C: Ask>(
     client: &C,
     part: &Part,
     number: i16,
@@ -279,7 +263,7 @@ async fn states<C: GenericClient + Sync>(
         part.select, part.sql
     );
     let mut found = BTreeMap::new();
-    for row in ask(client, &sql, &[&ids, &number]).await.map_err(error)? {
+    for row in client.ask(&sql, &[&ids, &number]).await.map_err(error)? {
         let Some((id, cells)) = numbered(&row, &part.types) else {
             let came_back = "a captured value is not in the form its type promises";
             return Err(PortError::new(ErrorKind::Invalid, "read the outbox of", &part.name, came_back)

@@ -6,7 +6,6 @@ use super::Place;
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode, trouble};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, Target as _};
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 
 async fn refused(settings: PgSettings) -> PortError {
     PgTarget::new(&settings).unwrap().version().await.unwrap_err()
@@ -58,71 +57,6 @@ async fn missing_rights_are_denied() {
     let settings = PgSettings { user: role, password: Some(Secret::new("pw")), ..place.settings.clone() };
     let error = PgTarget::new(&settings).unwrap().prepare().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Denied, "{error}");
-}
-
-fn openssl(dir: &std::path::Path, args: &str) {
-    let ran = std::process::Command::new("openssl").args(args.split(' ')).current_dir(dir).output().unwrap();
-    assert!(ran.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&ran.stderr));
-}
-
-#[tokio::test]
-async fn encryption_is_required_and_verified_as_asked() {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-
-    let dir = tempfile::tempdir().unwrap();
-    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(dir.path(), &format!("req -x509 {ec} -keyout ca.key -out ca.pem -subj /CN=ca -days 2"));
-    openssl(dir.path(), &format!("req -x509 {ec} -keyout o.key -out other.pem -subj /CN=other -days 2"));
-    openssl(dir.path(), &format!("req {ec} -keyout server.key -out server.csr -subj /CN=localhost"));
-    std::fs::write(dir.path().join("san"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE").unwrap();
-    openssl(
-        dir.path(),
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile san",
-    );
-
-    let server = tokio::task::spawn_blocking(|| PrivatePostgres::start(&PostgresOptions::default(), |_| {}).unwrap())
-        .await
-        .unwrap();
-    let data = server.directory().join("data");
-    let owner = std::fs::metadata(&data).unwrap();
-    for file in ["server.key", "server.crt"] {
-        let to = data.join(file);
-        std::fs::copy(dir.path().join(file), &to).unwrap();
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
-        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
-    let sql = super::connect(&server.url()).await;
-    sql.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
-    sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while sql.query_one("SHOW ssl", &[]).await.unwrap().get::<_, String>(0) != "on" {
-        assert!(tokio::time::Instant::now() < limit, "the server never turned TLS on");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-
-    let settings = |host: &str, sslmode, ca: Option<&str>| PgSettings {
-        host: host.into(),
-        port: server.port,
-        database: server.database.clone(),
-        user: server.user.clone(),
-        password: Some(server.password.clone()),
-        sslmode,
-        ca_file: ca.map(|f| dir.path().join(f)),
-        pool: 2,
-    };
-    // Required is not verified: neither the name nor the authority matters.
-    let required = PgTarget::new(&settings("127.0.0.1", SslMode::Require, None)).unwrap();
-    required.version().await.unwrap();
-    let encrypted = "SELECT count(*) FROM pg_stat_ssl WHERE ssl";
-    assert_eq!(sql.query_one(encrypted, &[]).await.unwrap().get::<_, i64>(0), 1);
-
-    let good = PgTarget::new(&settings("localhost", SslMode::VerifyFull, Some("ca.pem"))).unwrap();
-    good.version().await.unwrap();
-    let error = refused(settings("localhost", SslMode::VerifyFull, Some("other.pem"))).await;
-    assert_eq!(error.kind, ErrorKind::Denied, "{error}");
-    let error = refused(settings("127.0.0.1", SslMode::VerifyFull, Some("ca.pem"))).await;
-    assert_eq!(error.kind, ErrorKind::Denied, "{error}");
-    assert!(error.advice.contains("ca_file"), "{error}");
 }
 
 #[tokio::test]

@@ -2,14 +2,20 @@
 
 mod apply;
 mod connect;
+mod dump;
+mod failover;
 mod indexes;
 mod lanes;
 mod lease;
 mod load;
+mod neighbours;
 mod outbox;
+mod password;
 mod place;
+mod pooler;
 mod references;
 mod sequences;
+mod tls;
 mod values;
 
 use std::sync::OnceLock;
@@ -56,6 +62,7 @@ impl Place {
             user: server.user.clone(),
             password: Some(server.password.clone()),
             sslmode: SslMode::Disable,
+            password_source: None,
             ca_file: None,
             pool: 4,
         };

@@ -1,0 +1,74 @@
+//! A pooler between us and the server: told apart before anything is done through it.
+
+use super::connect;
+use super::neighbours::{PgBouncer, own_server};
+use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
+use crate::ports::{ErrorKind, Target as _};
+
+#[tokio::test]
+async fn a_pooler_is_refused_and_nothing_of_ours_is_left_in_its_sessions() {
+    let server = own_server().await;
+    let direct = PgSettings {
+        host: "127.0.0.1".into(),
+        port: server.port,
+        database: server.database.clone(),
+        user: server.user.clone(),
+        password: Some(server.password.clone()),
+        sslmode: SslMode::Disable,
+        password_source: None,
+        ca_file: None,
+        pool: 4,
+    };
+    let where_it_is = format!("127.0.0.1:{}", server.port);
+    // One that refuses what it does not know, and one that was told to swallow it, as many are.
+    for (mode, ignored) in
+        [("transaction", ""), ("transaction", "extra_float_digits, options"), ("session", ""), ("statement", "options")]
+    {
+        let pooler = PgBouncer::before(&server, mode, ignored).await;
+        let url = server.url().replace(&format!(":{}/", server.port), &format!(":{}/", pooler.port));
+        let other = connect(&url).await;
+        let target = PgTarget::new(&PgSettings { port: pooler.port, ..direct.clone() }).unwrap();
+        for error in [
+            target.version().await.unwrap_err(),
+            target.prepare().await.unwrap_err(),
+            target.lease("run", "me", 60_000).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind, ErrorKind::Invalid, "{mode}: {error}");
+            assert!(error.came_back.contains("pooler"), "{mode}: {error}");
+            if mode != "session" {
+                assert!(error.advice.contains(&where_it_is), "{mode}: {error}");
+            }
+        }
+        // The pool has one session: the one we would have used is the one that the next customer gets.
+        let sql = "SELECT name || '=' || setting FROM pg_settings WHERE source = 'session'";
+        let left = other.simple_query(sql).await.unwrap();
+        let left: Vec<_> = left
+            .iter()
+            .filter_map(|m| match m {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            })
+            .filter(|s| !s.starts_with("client_encoding") && !s.starts_with("application_name"))
+            .collect();
+        assert!(left.is_empty(), "{mode}: {left:?}");
+        let sql = connect(&server.url()).await;
+        let made = sql.query_one("SELECT to_regnamespace('cutover') IS NOT NULL", &[]).await.unwrap();
+        assert!(!made.get::<_, bool>(0), "{mode}: something was done through the pooler");
+    }
+    // The server itself is taken, and its sessions keep what was asked for, whatever is done in them.
+    let target = PgTarget::new(&direct).unwrap();
+    let client = target.client().await.unwrap();
+    for (name, value) in [
+        ("statement_timeout", "1min"),
+        ("lock_timeout", "15s"),
+        ("idle_in_transaction_session_timeout", "2min"),
+        ("TimeZone", "UTC"),
+        ("default_transaction_isolation", "read committed"),
+    ] {
+        let row = client.query_one("SELECT current_setting($1)", &[&name]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), value, "{name}");
+    }
+    client.batch_execute("DISCARD ALL").await.unwrap();
+    let row = client.query_one("SHOW statement_timeout", &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "1min");
+}
