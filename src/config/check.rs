@@ -4,7 +4,7 @@ use super::error::Sink;
 use super::keys::{Key, Kind, REFERENCE, WORD};
 use super::node::{Entry, Node, Value, join};
 use super::words;
-use crate::domain::plan::nearest;
+use crate::domain::lint::nearest;
 
 /// Reports everything in `node` that is not as `keys` says.
 pub(super) fn check(node: &Node, keys: &[Key], path: &str, sink: &mut Sink<'_>) {

@@ -10,8 +10,9 @@ use super::trouble::evidence;
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
+use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::survey;
-use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
+use crate::domain::plan::{Plan, Switch, Table, ValueRef};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
 use crate::ports::{ErrorKind, PortError, SourceTable, Verdict};
 

@@ -3,7 +3,6 @@
 
 mod gate;
 mod hash;
-mod lint;
 mod probe;
 mod step;
 mod store;
@@ -14,7 +13,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gate::{Criterion, Gate, OnFail, Op};
-pub use lint::{Finding, Severity, lint, nearest};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use step::{Confirm, Start, Step, StepKind};
 pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
