@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(helped, documented);
     }
 
-    /// What stands in backquotes or begins a line as `cutover …`, in source and documents, with where it stands.
+    /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it stands.
     fn commands_that_are_named() -> Vec<(String, String)> {
         fn walk(path: &std::path::Path, out: &mut Vec<(String, String)>) {
             if path.is_dir() {
@@ -429,7 +429,8 @@ mod tests {
                 let quoted = line.split('`').skip(1).step_by(2).filter(|q| q.starts_with("cutover "));
                 out.extend(quoted.map(|q| (place.clone(), q.to_owned())));
                 if document && line.starts_with("cutover ") && !line.contains('`') {
-                    out.extend(line.split("; ").map(|c| (place.clone(), c.to_owned())));
+                    let code = line.split(" #").next().unwrap_or_default();
+                    out.extend(code.split("; ").map(|c| (place.clone(), c.to_owned())));
                 }
             }
         }
