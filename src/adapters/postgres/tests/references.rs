@@ -32,7 +32,7 @@ fn gone(id: &str) -> RowChange {
 }
 
 fn unfit(id: &str) -> RowChange {
-    let misfit = Misfit { column: "email".into(), reason: R::TooLong };
+    let misfit = Misfit::new("email", R::TooLong);
     RowChange::Park(ParkedRow { table: "customers".into(), key: Key(id.into()), misfit, key_json: json(id) })
 }
 
