@@ -7,7 +7,7 @@ use crate::domain::mapping::MisfitReason;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Attr, Cell, Item};
 use crate::workers::reverse::drain;
-use crate::workers::{Captured, Crew, retry_parked};
+use crate::workers::{Captured, Crew, candidate, repair, retry_parked};
 
 const LOWER: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 
@@ -64,6 +64,10 @@ async fn two_spellings_of_one_uuid_stay_two_keys_in_load_and_follow() {
     // Tried again by hand it stays where it is, and still touches nothing.
     let tried = retry_parked(&crew, books, None).await.unwrap();
     assert_eq!((tried.tried, tried.stayed), (1, 1));
+    assert_eq!(price(&world), Cell::Numeric("1".into()));
+    let key = candidate(&crew, books, &upper).await.unwrap();
+    let again = repair(&crew, books, &[key]).await.unwrap();
+    assert_eq!((again.parked, again.left), (1, 0));
     assert_eq!(price(&world), Cell::Numeric("1".into()));
     world.old.delete(books, &upper, false);
     last(2);
