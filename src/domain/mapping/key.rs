@@ -33,7 +33,8 @@ pub(super) const fn may_fold(ty: ColumnType) -> bool {
 /// Whether the way back of this cell gives the attribute it was made of.
 pub(super) fn comes_back(ty: ColumnType, attr: &Attr<'_>, cell: &Cell<'_>) -> bool {
     if !may_fold(ty) {
-        return true;
+        // Bytes become JSON text, which stands for text.
+        return ty != ColumnType::Jsonb || !matches!(attr, Attr::Bin(_));
     }
     match (attr, cell) {
         (Attr::Str(text), Cell::Uuid(bytes)) => {

@@ -116,7 +116,7 @@ async fn a_key_too_long_for_the_tables_own_index_is_parked_and_the_load_goes_on(
     let seen = |parked: &[ParkedRow]| {
         parked.iter().map(|p| (p.key.0.clone(), p.misfit.reason, p.misfit.detail.clone())).collect::<Vec<_>>()
     };
-    let wanted = vec![(long.clone(), R::Refused, "SQLSTATE 54000".to_owned())];
+    let wanted = vec![(long.clone(), R::Refused, "SQLSTATE 54000, constraint notes_pkey".to_owned())];
     assert_eq!((applied.upserted, seen(&applied.parked)), (29, wanted.clone()));
     assert_eq!(seen(&place.target.parked(&table, None, None, 9).await.unwrap()), wanted);
     place.target.reset(&table).await.unwrap();
