@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
+use super::key_form;
 use super::schema;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
@@ -30,11 +31,11 @@ pub struct CheckRow {
 }
 
 impl CheckRow {
-    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false }
     }
 
-    fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
     }
 
@@ -43,7 +44,7 @@ impl CheckRow {
         Self { denied: true, ..Self::bad(what, wrong, advice) }
     }
 
-    fn port(what: impl Into<String>, e: &PortError) -> Self {
+    pub(super) fn port(what: impl Into<String>, e: &PortError) -> Self {
         let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
         Self { what: what.into(), result, advice: one_line(&e.advice), denied: e.kind == ErrorKind::Denied }
     }
@@ -206,6 +207,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
+    rows.extend(key_form::row(&*ports.source, table).await);
     rows
 }
 

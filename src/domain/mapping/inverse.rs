@@ -224,7 +224,7 @@ impl Inverse {
             .keys
             .iter()
             .map(|part| {
-                let refuse = |reason| Misfit { column: part.attribute.clone(), reason };
+                let refuse = |reason| Misfit::new(&part.attribute, reason);
                 let cell = cells.get(part.place).ok_or_else(|| refuse(MisfitReason::Missing))?;
                 let kind = self.kinds.usual(&part.attribute);
                 let attr = attribute(cell, kind, &part.attribute, &self.kinds).map_err(refuse)?;
@@ -373,7 +373,7 @@ impl Inverse {
     ) -> Result<Option<Attr<'static>>, Misfit> {
         let path = field.path.join(".");
         let kind = old.and_then(Kind::of).or_else(|| self.kinds.usual(&path));
-        let refuse = |reason| Misfit { column: field.name.clone(), reason };
+        let refuse = |reason| Misfit::new(&field.name, reason);
         match &field.what {
             What::Column { place, .. } => {
                 let cell = family.row.get(*place).ok_or_else(|| refuse(MisfitReason::Missing))?;

@@ -40,6 +40,7 @@ pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
         MisfitReason::TooLong => "truncated",
         MisfitReason::WrongType | MisfitReason::Unparsable => "type",
         MisfitReason::Missing => "null vs empty",
+        MisfitReason::KeyForm => "id transform",
         MisfitReason::DuplicateUnique
         | MisfitReason::ForeignKey
         | MisfitReason::StillReferenced

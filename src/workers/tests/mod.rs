@@ -12,6 +12,7 @@ pub mod faults;
 mod faulty;
 mod faulty_back;
 mod follow;
+mod keys;
 mod ledger;
 mod load;
 pub mod plan;

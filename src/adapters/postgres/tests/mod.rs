@@ -3,12 +3,14 @@
 mod apply;
 mod connect;
 mod indexes;
+mod keys;
 mod lanes;
 mod lease;
 mod load;
 mod outbox;
 mod place;
 mod references;
+mod refusals;
 mod sequences;
 mod values;
 
