@@ -70,16 +70,19 @@ async fn look(source: &dyn Source, table: &Table, mapping: &TableMapping) -> Por
 mod tests {
     use super::*;
     use crate::domain::plan::ColumnType;
+    use crate::workers::preflight::{Missing, check};
     use crate::workers::tests::world::World;
 
     const LOWER: &str = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
 
+    /// What the whole check says of the books' keys.
     async fn row_with(ty: ColumnType, ids: &[&str]) -> Option<CheckRow> {
         let mut plan = (*World::new().plan).clone();
         plan.tables[0].columns[0].ty = ty;
         let world = World::with(plan);
         ids.iter().for_each(|id| world.book(id, "1.00"));
-        row(&*world.ports().source, world.table("books")).await
+        let rows = check(&world.plan, &world.ports(), &Missing::default()).await;
+        rows.into_iter().find(|row| row.what == "keys books")
     }
 
     #[tokio::test]

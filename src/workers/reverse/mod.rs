@@ -190,7 +190,8 @@ async fn learn(
 ) -> PortResult<(Kinds, BTreeSet<String>, Option<Key>)> {
     let mut kinds = Kinds::default();
     let items = ports.items.sample(table).await?;
-    let items: Vec<Item<'static>> = items.into_iter().filter(|i| mapping.marker(i).is_none()).collect();
+    let has_row = |item: &Item<'static>| mapping.marker(item).is_none() && mapping.row_key(item).is_ok();
+    let items: Vec<Item<'static>> = items.into_iter().filter(has_row).collect();
     items.iter().for_each(|item| kinds.learn(item));
     let inverse = Inverse::new(table, kinds.clone());
     let strange = items.iter().find(|item| {

@@ -150,6 +150,27 @@ async fn a_customers_key_that_the_table_takes_is_captured_and_carried() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_version_keeps_for_the_way_back_is_taken_over() {
+    let place = Place::new().await;
+    let table = notes();
+    place.target.create(&table).await.unwrap();
+    let older = "CREATE TABLE cutover.reverse_image (
+            table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, record bigint NOT NULL, clash text NOT NULL,
+            at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key, digest));
+        CREATE TABLE cutover.reverse_conflict (
+            table_id text NOT NULL, key text NOT NULL, clash text NOT NULL, PRIMARY KEY (table_id, key));
+        INSERT INTO cutover.reverse_image VALUES ('notes', 'a', lpad('7', 32, '0'), 1, 'none');
+        INSERT INTO cutover.reverse_conflict VALUES ('notes', 'a', 'new')";
+    place.sql.batch_execute(older).await.unwrap();
+    for _ in 0..2 {
+        place.target.arm(std::slice::from_ref(&table)).await.unwrap();
+    }
+    let key = || Key("a".into());
+    assert_eq!(place.target.signed(&table, &[(key(), 7), (Key("b".into()), 7)]).await.unwrap(), [true, false]);
+    assert_eq!(place.target.conflicts(&table).await.unwrap(), [(key(), Clash::NewWon)]);
+}
+
+#[tokio::test]
 async fn a_key_that_is_parked_or_deleted_takes_no_other_keys_row_along() {
     let (place, table) = Place::with_books().await;
     // Letters, so that there is another spelling.
