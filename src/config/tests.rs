@@ -443,3 +443,22 @@ fn the_schema_file_is_up_to_date() {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == text, "assets/config.schema.json is out of date: run this test with UPDATE_SCHEMA=1");
 }
+
+#[test]
+fn an_attribute_path_finds_what_it_names_or_is_refused() {
+    let path = |from: &str| {
+        let text = changed(r#"isbn = { from = "isbn""#, &format!("isbn = {{ from = {from}"));
+        let config = read(&text).map_err(|e| e.items[0].message.clone())?;
+        Ok::<_, String>(config.plan.tables[0].columns.iter().find(|c| c.name == "isbn").unwrap().from.clone())
+    };
+    let names = |names: &[&str]| Ok(ColumnSource::Attribute(names.iter().map(|n| (*n).to_owned()).collect()));
+    assert_eq!(path(r#""a.b""#), names(&["a", "b"]));
+    assert_eq!(path(r#"'"a.b"'"#), names(&["a.b"]), "a dotted name");
+    assert_eq!(path(r#"'x."a.b".y'"#), names(&["x", "a.b", "y"]));
+    assert_eq!(path(r#"'"tags[0]"'"#), names(&["tags[0]"]));
+    assert_eq!(path(r#"["a.b"]"#), names(&["a.b"]));
+    for wrong in [r#""tags[0]""#, r#""a..b""#, r#"".a""#, r#""a.""#, r#"'"a'"#, r#"'"a"b'"#, r#"'a"b'"#, r#"'""'"#] {
+        assert!(path(wrong).is_err(), "{wrong} was taken for a name that no item has");
+    }
+    assert!(path(r#""tags[0]""#).unwrap_err().contains("children"), "it says what to do instead");
+}

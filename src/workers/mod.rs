@@ -28,6 +28,7 @@ mod reach;
 mod reader;
 mod repair;
 pub mod reverse;
+mod sampled;
 mod schema;
 mod set_up;
 mod shards;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
-use super::schema;
 use super::trouble::evidence;
+use super::{sampled, schema};
 use crate::domain::at::brief;
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::mapping::survey;
@@ -27,11 +27,11 @@ pub struct CheckRow {
 }
 
 impl CheckRow {
-    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false }
     }
 
-    fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
     }
 
@@ -40,7 +40,7 @@ impl CheckRow {
         Self { denied: true, ..Self::bad(what, wrong, advice) }
     }
 
-    fn port(what: impl Into<String>, e: &PortError) -> Self {
+    pub(super) fn port(what: impl Into<String>, e: &PortError) -> Self {
         let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
         Self { what: what.into(), result, advice: one_line(&e.advice), denied: e.kind == ErrorKind::Denied }
     }
@@ -183,6 +183,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
+    rows.extend(sampled::rows(&*ports.source, table).await);
     rows
 }
 
@@ -304,6 +305,7 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::plan::ColumnSource;
     use crate::workers::tests::world::World;
 
     #[tokio::test]
@@ -330,6 +332,24 @@ mod tests {
         }
         assert_eq!(named(&rows, "source "), named(&whole, "source "));
         assert_eq!(named(&rows, "switch "), named(&whole, "switch "));
+    }
+
+    #[tokio::test]
+    async fn an_attribute_that_no_item_has_is_an_error_with_the_name_that_is_meant() {
+        let mut plan = crate::workers::tests::plan::plan();
+        plan.tables[0].columns[2].from = ColumnSource::Attribute(vec!["ISBN".into()]);
+        let world = World::with(plan);
+        world.author("ann");
+        for n in 0..40 {
+            world.book_of(&format!("b{n}"), "1.50", Some("978"), Some("ann"));
+        }
+        let rows = check(&world.plan, &world.ports(), &Missing::default()).await;
+        let told = rows.iter().filter(|r| r.what == "mapping books");
+        let mut wrong = told.filter_map(|r| r.result.as_ref().err().map(|why| (r.what.as_str(), why, &r.advice)));
+        let (what, why, advice) = wrong.next().expect("a column that nothing fills is an error");
+        assert!(what.contains("books") && why.contains("isbn") && why.contains("ISBN"), "{what}: {why}");
+        assert!(why.contains("40"), "it says how many were looked at: {why}");
+        assert!(advice.contains("`isbn`"), "{advice}");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Values that other tools cut, round or drop: here they arrive whole, or the row is parked with its reason.
 
 use cutover::domain::mapping::{Mapped, MisfitReason, TableMapping};
-use cutover::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use cutover::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
 use cutover::domain::value::{Attr, Cell, Item};
 
 fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.into()]);
-    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id" }
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id", declared: Declared::default() }
 }
 
 fn mapping(key: ColumnType, value: ColumnType) -> TableMapping {

@@ -13,7 +13,7 @@ mod faulty_back;
 mod follow;
 mod ledger;
 mod load;
-mod plan;
+pub mod plan;
 mod reader;
 mod reverse;
 pub mod world;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Column, ColumnSource, ColumnType, Fallback, Plan, Table};
+use super::super::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 use super::Found;
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
@@ -68,6 +68,16 @@ fn own(table: &Table, path: &str, found: &mut Found) {
             found.error(&at, message);
         }
         literal(column, &at, found);
+        let expires = |ttl: &String| column.from == ColumnSource::Attribute(vec![ttl.clone()]);
+        if column.ty == ColumnType::Timestamptz
+            && column.declared.unit != Some(Unit::Seconds)
+            && table.ttl.as_ref().is_some_and(expires)
+        {
+            found.error(
+                &at,
+                format!("column `{}` takes the time an item expires, which counts seconds: unit = \"s\"", column.name),
+            );
+        }
     }
     for attribute in &table.key {
         let carried =
@@ -163,9 +173,15 @@ fn literal(column: &Column, path: &str, found: &mut Found) {
             ColumnType::Jsonb => serde_json::from_str::<serde_json::Value>(text).is_ok(),
             _ => !text.contains('\0'),
         };
-        if !fits {
-            let message = format!("`{text}` does not fit column `{}` of type {}", column.name, column.ty.sql());
-            found.error(format!("{path}.{key}"), message);
-        }
+        let ty = column.ty.sql();
+        let why = match crate::domain::mapping::literal_fits(column, text) {
+            Ok(()) if fits => continue,
+            Ok(()) => String::new(),
+            Err(reason) => format!(": {reason}"),
+        };
+        found.error(
+            format!("{path}.{key}"),
+            format!("`{text}` does not fit column `{}` of type {ty}{why}", column.name),
+        );
     }
 }
