@@ -53,8 +53,8 @@ fn thirty_eight_digits_arrive_and_a_rounded_number_never_does() {
     assert_eq!(mapped(ColumnType::Numeric(None), number(&small)), Ok(Cell::Numeric(small.clone().into())));
     assert_eq!(mapped(ColumnType::Numeric(None), number("6.94E-101")), Ok(Cell::Numeric(small.clone().into())));
     let two = ColumnType::Numeric(Some((10, 2)));
-    assert_eq!(mapped(two, number("0.694")), Err(MisfitReason::NumberRange), "rounded to 0.69");
-    assert_eq!(mapped(two, number(&small)), Err(MisfitReason::NumberRange), "rounded to 0.00");
+    assert_eq!(mapped(two, number("0.694")), Err(MisfitReason::Lossy), "rounded to 0.69");
+    assert_eq!(mapped(two, number(&small)), Err(MisfitReason::Lossy), "rounded to 0.00");
     assert!(mapped(ColumnType::Integer, number("1.5")).is_err(), "cut to 1");
     assert_eq!(mapped(ColumnType::Bigint, number("9223372036854775808")), Err(MisfitReason::NumberRange));
 }

@@ -61,11 +61,7 @@ pub(super) fn storable(text: &str) -> Cow<'_, str> {
 
 /// The reason a stored name stands for.
 pub(super) fn reason(name: &str) -> MisfitReason {
-    use MisfitReason as R;
-    [R::Nul, R::NumberRange, R::TooLong, R::WrongType, R::Missing, R::Unparsable, R::DuplicateUnique, R::ForeignKey]
-        .into_iter()
-        .find(|r| r.name() == name)
-        .unwrap_or(R::Refused)
+    MisfitReason::ALL.into_iter().find(|r| r.name() == name).unwrap_or(MisfitReason::Refused)
 }
 
 /// Puts rows into the ledger. A row that is there keeps the moment it was first seen.

@@ -274,6 +274,10 @@ mod tests {
             (R::TooLong, "truncated"),
             (R::WrongType, "type"),
             (R::Unparsable, "type"),
+            (R::NoUnit, "type"),
+            (R::Implausible, "type"),
+            (R::NoOffset, "time zone"),
+            (R::Lossy, "number precision"),
             (R::Missing, "null vs empty"),
             (R::ForeignKey, "refused"),
         ] {
