@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
-use super::schema;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
+use super::{sampled, schema};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
@@ -26,15 +26,17 @@ pub struct CheckRow {
     pub advice: String,
     /// Whether credentials or permissions are the trouble.
     pub denied: bool,
+    /// Path of what the config says about it: `tables[0].columns.added`. Empty when nothing does.
+    pub path: String,
 }
 
 impl CheckRow {
-    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false }
+    pub(super) fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false, path: String::new() }
     }
 
-    fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
+    pub(super) fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false, path: String::new() }
     }
 
     /// Credentials or permissions are the trouble.
@@ -42,9 +44,15 @@ impl CheckRow {
         Self { denied: true, ..Self::bad(what, wrong, advice) }
     }
 
-    fn port(what: impl Into<String>, e: &PortError) -> Self {
+    pub(super) fn port(what: impl Into<String>, e: &PortError) -> Self {
         let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
-        Self { what: what.into(), result, advice: one_line(&e.advice), denied: e.kind == ErrorKind::Denied }
+        let denied = e.kind == ErrorKind::Denied;
+        Self { what: what.into(), result, advice: one_line(&e.advice), denied, path: String::new() }
+    }
+
+    /// The same, about what stands at this path of the config.
+    pub(super) fn about(self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..self }
     }
 }
 
@@ -205,6 +213,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
+    rows.extend(sampled::rows(plan, &*ports.source, table).await);
     rows
 }
 

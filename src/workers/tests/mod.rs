@@ -17,4 +17,5 @@ mod load;
 mod plan;
 mod reader;
 mod reverse;
+mod sampled;
 pub mod world;
