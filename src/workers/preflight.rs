@@ -1,5 +1,4 @@
-//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing at the
-//! source and nothing but our own bookkeeping in the target.
+//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing, anywhere.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::domain::gauge::Count;
 use crate::domain::mapping::survey;
 use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
-use crate::ports::{ErrorKind, PortError, SourceTable, Verdict};
+use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, SourceTable, Verdict};
 
 /// One thing that was checked.
 #[derive(Clone, Debug)]
@@ -218,11 +217,16 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
 }
 
 async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
-    let mut rows = Vec::new();
-    if let Err(e) = ports.target.prepare().await {
-        return vec![CheckRow::port("target", &e)];
+    let server = match ports.target.inspect().await {
+        Ok(server) => server,
+        Err(e) => return vec![CheckRow::port("target", &e)],
+    };
+    let kept = server.bookkeeping;
+    let wrong = |o: Obstacle| CheckRow { denied: o.rights, ..CheckRow::bad("target", o.wrong, o.advice) };
+    let mut rows: Vec<CheckRow> = server.obstacles.into_iter().map(wrong).collect();
+    if rows.is_empty() {
+        rows.push(CheckRow::ok("target", bookkeeping(kept)));
     }
-    rows.push(CheckRow::ok("target", "reachable, bookkeeping in schema cutover"));
     for table in &plan.tables {
         let what = format!("target {}", table.target);
         let mut notices = Vec::new();
@@ -236,7 +240,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             }
             Ok(found) if found.problems.is_empty() => {
                 notices = found.notices;
-                match foreign_rows(ports, table).await {
+                match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
                     Ok(0) => CheckRow::ok(what, format!("{} columns fit", found.columns.len())),
                     Ok(n) => CheckRow::bad(
@@ -250,10 +254,20 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         };
         rows.push(row);
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
-        rows.extend(indexes(ports, table).await);
+        if kept == Bookkeeping::Ready {
+            rows.extend(indexes(ports, table).await);
+        }
     }
     rows.extend(sequences(plan, ports).await);
     rows
+}
+
+const fn bookkeeping(kept: Bookkeeping) -> &'static str {
+    match kept {
+        Bookkeeping::Absent => "reachable; a run makes the schema cutover for its bookkeeping",
+        Bookkeeping::Older => "reachable; the bookkeeping in schema cutover is of an older version, a run completes it",
+        Bookkeeping::Ready => "reachable, bookkeeping in schema cutover",
+    }
 }
 
 /// Sequences that feed moved columns: which the arm step will move, and which it will not be able to.
@@ -278,8 +292,15 @@ async fn sequences(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
 }
 
 /// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.
-async fn foreign_rows(ports: &Ports, table: &Table) -> Result<u64, PortError> {
-    let ours = ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty();
+async fn foreign_rows(ports: &Ports, table: &Table, kept: Bookkeeping) -> Result<u64, PortError> {
+    let ours = match kept {
+        Bookkeeping::Absent => false,
+        // What is recorded there cannot be read whole, so nothing is concluded from it; the capture step asks again.
+        Bookkeeping::Older => true,
+        Bookkeeping::Ready => {
+            ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty()
+        }
+    };
     if ours {
         return Ok(0);
     }

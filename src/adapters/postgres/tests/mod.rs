@@ -3,6 +3,7 @@
 mod apply;
 mod connect;
 mod indexes;
+mod kinds;
 mod lanes;
 mod lease;
 mod load;
@@ -11,6 +12,7 @@ mod outbox;
 mod place;
 mod references;
 mod sequences;
+mod server;
 mod values;
 
 use std::sync::OnceLock;
