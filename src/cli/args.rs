@@ -413,4 +413,61 @@ mod tests {
         let helped: Vec<u8> = codes.split(", ").map(|c| c.split(' ').next().unwrap().parse().unwrap()).collect();
         assert_eq!(helped, documented);
     }
+
+    /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it stands.
+    fn commands_that_are_named() -> Vec<(String, String)> {
+        fn walk(path: &std::path::Path, out: &mut Vec<(String, String)>) {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).unwrap();
+                entries.for_each(|entry| walk(&entry.unwrap().path(), out));
+                return;
+            }
+            let Ok(text) = std::fs::read_to_string(path) else { return };
+            let document = path.extension().is_some_and(|e| e == "md");
+            for (n, line) in text.lines().enumerate() {
+                let place = format!("{}:{}", path.display(), n + 1);
+                let quoted = line.split('`').skip(1).step_by(2).filter(|q| q.starts_with("cutover "));
+                out.extend(quoted.map(|q| (place.clone(), q.to_owned())));
+                if document && line.starts_with("cutover ") && !line.contains('`') {
+                    let code = line.split(" #").next().unwrap_or_default();
+                    out.extend(code.split("; ").map(|c| (place.clone(), c.to_owned())));
+                }
+            }
+        }
+        let mut out = Vec::new();
+        for path in ["src", "docs", "README.md", "config.toml.example"] {
+            walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path), &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn every_command_that_is_advised_exists() {
+        use clap::CommandFactory as _;
+        let named = commands_that_are_named();
+        assert!(named.len() > 60, "{named:?}");
+        let mut wrong = Vec::new();
+        for (place, line) in named {
+            // A window's title is no command.
+            if line.contains("[PROD]") {
+                continue;
+            }
+            let mut at = Cli::command();
+            at.build();
+            for (n, word) in line.split_whitespace().skip(1).take_while(|w| !["|", "#"].contains(w)).enumerate() {
+                let bare = word.trim_matches(['[', ']', '(', ')', ',']);
+                if let Some(below) = at.find_subcommand(bare) {
+                    at = below.clone();
+                } else if let Some(flag) = bare.strip_prefix("--") {
+                    let flag = flag.split('=').next().unwrap_or_default();
+                    if !at.get_arguments().any(|a| a.get_long() == Some(flag)) {
+                        wrong.push(format!("{place}: `{line}`: no option --{flag}"));
+                    }
+                } else if n == 0 && bare != "help" {
+                    wrong.push(format!("{place}: `{line}`: no command {bare}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
 }

@@ -112,8 +112,8 @@ async fn list(args: &ParkedList, state_dir: &Path) -> Result<Exit, Failure> {
             writeln!(out, "{}", object(row))
         } else {
             let (parked, since) = row;
-            let why = format!("{}: {}", parked.misfit.column, parked.misfit.reason);
-            writeln!(out, "  {:<12} {:<40} {}  {why}", parked.table, parked.key.0, since.clock())
+            let (table, key, why) = (&parked.table, &parked.key.0, &parked.misfit);
+            writeln!(out, "  {table:<12} {key:<40} {}  {why}", since.clock())
         }
     })
     .await?;
@@ -138,6 +138,7 @@ fn object((row, since): &Row) -> Value {
         "key_attributes": serde_json::from_str::<Value>(&row.key_json).unwrap_or_default(),
         "column": row.misfit.column,
         "reason": row.misfit.reason.name(),
+        "detail": row.misfit.detail,
         "since": since,
     })
 }

@@ -4,7 +4,8 @@ use super::error::Sink;
 use super::keys::{Key, Kind, REFERENCE, WORD};
 use super::node::{Entry, Node, Value, join};
 use super::words;
-use crate::domain::plan::{nearest, path_of};
+use crate::domain::lint::nearest;
+use crate::domain::plan::path_of;
 
 /// Reports everything in `node` that is not as `keys` says.
 pub(super) fn check(node: &Node, keys: &[Key], path: &str, sink: &mut Sink<'_>) {

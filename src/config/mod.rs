@@ -20,7 +20,8 @@ pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
 
-use crate::domain::plan::{Plan, Severity, lint};
+use crate::domain::lint::{Severity, lint};
+use crate::domain::plan::Plan;
 use error::Sink;
 use node::Node;
 use section::Section;

@@ -12,7 +12,7 @@ use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::facts::{FactChannel, Stated};
 use super::handle::{Handle, Request, RollbackOrder};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Kept};
 use super::lease::DriverLease;
 use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
@@ -174,6 +174,7 @@ impl Engine {
             publisher,
             best_effort,
             retention: Retention::default(),
+            orders: orders.clone(),
             order_tx,
             performed_tx,
             performing,
@@ -244,6 +245,13 @@ const fn going_back(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
 }
 
+/// Comes when an order is there that the loop has not taken.
+async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
+    if orders.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 struct Inputs {
     back: Orders,
     stated: mpsc::Receiver<Stated>,
@@ -271,6 +279,8 @@ struct Dispatch {
     publisher: Publisher,
     best_effort: BestEffortWriter,
     retention: Retention,
+    /// Orders this loop has not taken yet: they end its waiting for the disk.
+    orders: watch::Receiver<Option<RollbackOrder>>,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
     performing: Arc<watch::Sender<bool>>,
@@ -340,7 +350,10 @@ impl Dispatch {
         }
         self.tried_mono = now;
         if going_back(self.state.status) {
-            if self.keeper.unsaved() > 0 && self.keeper.keep_briefly(Vec::new()).await.is_ok() {
+            if self.keeper.unsaved() > 0
+                && self.keeper.keep_briefly(Vec::new()).await.is_ok()
+                && self.keeper.unsaved() == 0
+            {
                 self.journal_broken = None;
             }
             return;
@@ -359,6 +372,7 @@ impl Dispatch {
     async fn back(&mut self, Back { order, told }: Back) {
         if let Some(order) = order {
             let broken = self.journal_broken.clone();
+            self.orders.mark_unchanged();
             let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
             if let Some(why) = broken {
                 let text = format!("the journal cannot be written ({why}): going back, which does not wait for it");
@@ -483,16 +497,19 @@ impl Dispatch {
             facts.push(fact);
         }
         let back = going_back(next.status);
-        let kept = if back {
-            self.keeper.keep_briefly(facts.clone()).await
-        } else {
-            match &self.journal_broken {
-                Some(why) => Err(why.clone()),
-                None => self.keeper.keep(facts.clone()).await,
-            }
+        let kept = match &self.journal_broken {
+            _ if back => self.keeper.keep_briefly(facts.clone()).await.map(|()| Kept::Durable),
+            Some(why) => Err(why.clone()),
+            None => self.keeper.keep(facts.clone(), ordered(self.orders.clone())).await,
         };
+        let mut overtaken = Ok(());
         match kept {
-            Ok(()) => {
+            Ok(Kept::Overtaken) => {
+                let why = "the disk does not answer".to_owned();
+                overtaken = Err(format!("{why}, and going back was ordered meanwhile"));
+                self.journal_broken = Some(why);
+            }
+            Ok(Kept::Durable) => {
                 self.last_durable_mono = Some(self.machine.mono_ms());
                 if back {
                     // What was set aside for the way back was enough.
@@ -527,7 +544,7 @@ impl Dispatch {
             self.publisher.fact(fact);
         }
         self.state_tx.send_replace(Arc::new(self.state.clone()));
-        Ok(())
+        overtaken
     }
 
     fn effect(&mut self, effect: Effect) {

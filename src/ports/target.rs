@@ -134,7 +134,8 @@ pub enum RowChange {
         key: Key,
         /// Key attributes as JSON, for the ledger: a delete is refused while other rows refer to the row.
         key_json: String,
-        /// Cells of the primary key columns, in column order.
+        /// Cells of the primary key columns, in column order; empty when no row can have the key, and only the ledger
+        /// has to forget it.
         row_key: OwnedRow,
     },
     /// The row does not fit: remove it from the table if it is there, and park it.
@@ -342,8 +343,8 @@ pub trait Target: Send + Sync {
     /// Counts of parked rows by reason, and rows expired, from the ledger.
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
 
-    /// Parked rows in the order of their keys, at most `limit`: of these reasons only if any are given, and only keys
-    /// past `after`. An answer shorter than `limit` is the end.
+    /// Parked rows in an order that stays the same, by the beginning of their keys, at most `limit`: of these reasons only
+    /// if any are given, and only those past `after`. An answer shorter than `limit` is the end.
     async fn parked(
         &self,
         table: &Table,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::recording::Recording;
 use crate::domain::at::{At, brief};
-use crate::domain::gauge::{Measured, Series, signal_value};
+use crate::domain::gauge::{Measured, Series};
+use crate::domain::run::signal_value;
 use crate::domain::run::{RunState, apply};
 use crate::journal::Sample;
 use crate::snapshot::{Context, Mode, Snapshot, build};

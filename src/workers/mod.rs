@@ -19,6 +19,7 @@ mod crew;
 mod drain;
 mod follow;
 mod freeze;
+mod key_form;
 mod load;
 mod marker;
 mod pace;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
+use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
 use super::{sampled, schema};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
+use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::survey;
-use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
+use crate::domain::plan::{Plan, Switch, Table, ValueRef};
 use crate::domain::run::{ErrorClass, Evidence, StepError};
 use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, SourceTable, Verdict};
 
@@ -213,6 +215,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
     rows.extend(sampled::rows(plan, &*ports.source, table).await);
+    rows.extend(key_form::row(&*ports.source, table).await);
     rows
 }
 

@@ -2,6 +2,7 @@
 //! finds fit? A column that nothing fills is NULL in every row and equal on both sides, so no comparison shows it.
 
 use super::preflight::CheckRow;
+use crate::domain::lint::nearest;
 use crate::domain::mapping::{Asked, MisfitReason, Sampled, TableMapping};
 use crate::domain::plan::{Plan, Table, Unit};
 use crate::ports::{Partition, PortResult, Source};
@@ -86,7 +87,7 @@ fn wrong(what: &str, table: &Table, sampled: &Sampled, asked: &Asked) -> Option<
         if asked.sparse {
             return None;
         }
-        let advice = match sampled.meant(asked) {
+        let advice = match nearest(&asked.path, sampled.beside(asked).into_iter()) {
             Some(meant) => format!("did you mean `{meant}`? If not: `sparse = true` says that few have it"),
             None => "mend `from`, or say `sparse = true` if few have it".to_owned(),
         };

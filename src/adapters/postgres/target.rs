@@ -108,6 +108,7 @@ impl Target for PgTarget {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(book::TABLES).await.map_err(&error)?;
+        tx.batch_execute(ledger::TABLES).await.map_err(&error)?;
         tx.batch_execute(references::REFUSE).await.map_err(&error)?;
         tx.batch_execute(source_count::TABLES).await.map_err(&error)?;
         tx.commit().await.map_err(&error)

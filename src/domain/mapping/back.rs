@@ -94,7 +94,7 @@ fn number(canonical: String) -> Result<Attr<'static>, MisfitReason> {
 }
 
 /// Microseconds as a decimal number of units, `digits` of them behind the point.
-fn scaled(micros: i64, digits: u8) -> String {
+pub(super) fn scaled(micros: i64, digits: u8) -> String {
     let unit = 10_i64.pow(u32::from(digits));
     let (sign, abs) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
     let (whole, rest) = (abs / unit.unsigned_abs(), abs % unit.unsigned_abs());
@@ -102,7 +102,7 @@ fn scaled(micros: i64, digits: u8) -> String {
 }
 
 /// ISO 8601 in UTC with three decimals, six when the moment has them.
-fn moment(micros: i64) -> Result<String, MisfitReason> {
+pub(super) fn moment(micros: i64) -> Result<String, MisfitReason> {
     let at = Timestamp::from_microsecond(micros).map_err(|_| MisfitReason::Unparsable)?;
     let text = if micros % 1_000 == 0 { format!("{at:.3}") } else { format!("{at:.6}") };
     // Years beyond four digits are written with a sign, which the way there does not read.

@@ -226,7 +226,7 @@ impl Inverse {
             .keys
             .iter()
             .map(|part| {
-                let refuse = |reason| Misfit { column: part.attribute.clone(), reason };
+                let refuse = |reason| Misfit::new(&part.attribute, reason);
                 let cell = cells.get(part.place).ok_or_else(|| refuse(MisfitReason::Missing))?;
                 let path = quoted(&part.attribute);
                 let attr = attribute(cell, self.kinds.usual(&path), part.unit, &path, &self.kinds).map_err(refuse)?;
@@ -375,7 +375,7 @@ impl Inverse {
     ) -> Result<Option<Attr<'static>>, Misfit> {
         let path = path_text(&field.path);
         let kind = old.and_then(Kind::of).or_else(|| self.kinds.usual(&path));
-        let refuse = |reason| Misfit { column: field.name.clone(), reason };
+        let refuse = |reason| Misfit::new(&field.name, reason);
         match &field.what {
             What::Column { place, format, .. } => {
                 let cell = family.row.get(*place).ok_or_else(|| refuse(MisfitReason::Missing))?;

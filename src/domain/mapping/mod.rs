@@ -11,6 +11,7 @@ mod elements;
 mod image;
 mod inverse;
 mod json;
+mod key;
 mod kinds;
 mod numeric;
 mod sampled;
@@ -30,12 +31,26 @@ pub use table::{ChildRows, Mapped, TableMapping};
 
 /// Why a row could not be carried. Holds the column and the kind of trouble, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{column}: {reason}")]
+#[error("{column}: {reason}{}", parenthesised(.detail))]
 pub struct Misfit {
     /// The target column (or `-` when the whole row is refused).
     pub column: String,
     /// What is wrong.
     pub reason: MisfitReason,
+    /// What the target named: `SQLSTATE 23514, constraint books_price_check`. Empty when it was not the target's word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl Misfit {
+    /// A misfit of a column that the target has not been asked about.
+    pub fn new(column: impl Into<String>, reason: MisfitReason) -> Self {
+        Self { column: column.into(), reason, detail: String::new() }
+    }
+}
+
+fn parenthesised(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(" ({detail})") }
 }
 
 /// The kinds of misfit, each with what a person can do about it.
@@ -72,6 +87,9 @@ pub enum MisfitReason {
     /// More digits than the type holds.
     #[error("the column's type would lose digits of the value; `lossy = true` in the column accepts that")]
     Lossy,
+    /// The key is written in a way that another key may share in the target.
+    #[error("the key would not come back from the target as it is written, and another key could become the same one")]
+    KeyForm,
     /// Another row already holds a unique value. Found by the target.
     #[error("a unique column already holds this value in another row")]
     DuplicateUnique,
@@ -88,7 +106,7 @@ pub enum MisfitReason {
 
 impl MisfitReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Nul,
         Self::NumberRange,
         Self::TooLong,
@@ -99,6 +117,7 @@ impl MisfitReason {
         Self::Implausible,
         Self::NoOffset,
         Self::Lossy,
+        Self::KeyForm,
         Self::DuplicateUnique,
         Self::ForeignKey,
         Self::StillReferenced,
@@ -119,6 +138,7 @@ impl MisfitReason {
             Self::Implausible => "implausible",
             Self::NoOffset => "no_offset",
             Self::Lossy => "lossy",
+            Self::KeyForm => "key_form",
             Self::DuplicateUnique => "duplicate_unique",
             Self::ForeignKey => "foreign_key",
             Self::StillReferenced => "still_referenced",

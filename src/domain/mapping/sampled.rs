@@ -10,7 +10,7 @@ use super::kinds::Kinds;
 use super::numeric::canonical;
 use super::table::walk;
 use super::time::plausible_unit;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Table, Unit, nearest, path_text};
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Table, Unit, path_text};
 use crate::domain::value::{Attr, Item};
 
 /// What was seen of a table's items so far.
@@ -168,13 +168,13 @@ impl Sampled {
         self.columns.iter().chain(self.lists.iter().flat_map(|l| std::iter::once(&l.whole).chain(&l.columns)))
     }
 
-    /// The attribute that was seen and is named most like the one asked for, as it is written in the config.
+    /// Attributes that were seen beside the one asked for, written as in the config: one of them may be meant.
     #[must_use]
-    pub fn meant(&self, asked: &Asked) -> Option<String> {
+    pub fn beside(&self, asked: &Asked) -> Vec<&str> {
         let list = self.lists.iter().find(|l| l.columns.iter().any(|c| c.column == asked.column));
         let within = list.map_or_else(String::new, |l| format!("{}[].", l.whole.path));
         let there = self.kinds.paths().filter_map(|path| path.strip_prefix(&within));
-        nearest(&asked.path, there.filter(|path| !path.contains("[]") && *path != asked.path))
+        there.filter(|path| !path.contains("[]") && *path != asked.path).collect()
     }
 
     /// Attributes that no column carries, each with the number of items or elements that have it.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
+use super::key;
 use super::numeric::{by_value, canonical};
 use super::{Misfit, MisfitReason};
 use crate::domain::plan::{Column, ColumnSource, Fallback, Table};
@@ -44,6 +45,8 @@ struct Compiled {
     from: From,
     absent: Absent,
     key: bool,
+    /// Whether this column tells one key of the source from all others: then its values must come back as they are.
+    tells_keys_apart: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,16 +84,30 @@ impl TableMapping {
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
+        let mut columns: Vec<Compiled> = compile(&table.columns);
+        // The first one of each attribute, which is the one the way back reads.
+        for attribute in &table.key {
+            let whole =
+                |from: &From| matches!(from, From::Path { first, rest, .. } if first == attribute && rest.is_empty());
+            if let Some(column) = columns.iter_mut().find(|c| c.key && whole(&c.from)) {
+                column.tells_keys_apart = true;
+            }
+        }
         Self {
             key: table.key.clone(),
             marker_prefix: table.marker_prefix.clone(),
-            columns: compile(&table.columns),
+            columns,
             children: table
                 .children
                 .iter()
                 .map(|c| Child { target: c.target.clone(), list: c.list.clone(), columns: compile(&c.columns) })
                 .collect(),
         }
+    }
+
+    /// Key columns of which some source values cannot come back as they are written.
+    pub fn may_fold(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|c| c.tells_keys_apart && key::may_fold(c.format.ty)).map(|c| c.name.as_str())
     }
 
     /// Whether this is one of our own marker items; gives the nonce.
@@ -113,6 +130,8 @@ impl TableMapping {
     }
 
     /// Cells of the target's primary key columns, in column order, from an item that holds at least the key.
+    ///
+    /// A key that does not come back as it is written has no row: the one its cells would find is another key's.
     ///
     /// A key column that is not made of source key attributes cannot be told from a key alone: when its
     /// attribute is absent that is a misfit even if the plan has a fallback, because the fallback may be
@@ -227,7 +246,7 @@ impl Compiled {
             Fallback::Literal(text) => literal(format, text).map_or_else(Absent::Misfit, Absent::Cell),
             Fallback::Required => Absent::Misfit(MisfitReason::Missing),
         };
-        Self { name: column.name.clone(), format, from, absent, key: column.key }
+        Self { name: column.name.clone(), format, from, absent, key: column.key, tells_keys_apart: false }
     }
 
     fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, MisfitReason> {
@@ -249,7 +268,14 @@ impl Compiled {
                 Absent::Cell(cell) => Ok(borrow(cell)),
                 Absent::Misfit(reason) => Err(*reason),
             },
-            Some(attr) => convert(self.format, attr),
+            Some(attr) => {
+                let cell = convert(self.format, attr)?;
+                // Every way a key takes goes through here: load, follow, comparison, repair and what is tried again.
+                if self.tells_keys_apart && !key::comes_back(self.format, attr, &cell) {
+                    return Err(MisfitReason::KeyForm);
+                }
+                Ok(cell)
+            }
         }
     }
 }
@@ -348,7 +374,7 @@ fn column_name(child: Option<&Child>, column: &str) -> String {
 }
 
 fn misfit(child: Option<&Child>, column: &str, reason: MisfitReason) -> Misfit {
-    Misfit { column: column_name(child, column), reason }
+    Misfit::new(column_name(child, column), reason)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 mod gate;
 mod hash;
-mod lint;
 mod path;
 mod probe;
 mod step;
@@ -15,7 +14,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gate::{Criterion, Gate, OnFail, Op};
-pub use lint::{Finding, Severity, lint, nearest};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use step::{Confirm, Start, Step, StepKind};

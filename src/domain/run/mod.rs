@@ -11,7 +11,9 @@ mod event;
 mod gate;
 mod input;
 mod rollback;
+mod signals;
 mod state;
+mod trim;
 mod unrecorded;
 
 pub use apply::{IllegalTransition, apply, legal};
@@ -27,10 +29,12 @@ pub use event::{
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
+pub use signals::{signal_value, unaccounted_rows};
 pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
     StepState, StepStatus, SwitchState, TableState,
 };
+pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
         MisfitReason::WrongType | MisfitReason::Unparsable | MisfitReason::NoUnit | MisfitReason::Implausible => "type",
         MisfitReason::NoOffset => "time zone",
         MisfitReason::Missing => "null vs empty",
+        MisfitReason::KeyForm => "id transform",
         MisfitReason::DuplicateUnique
         | MisfitReason::ForeignKey
         | MisfitReason::StillReferenced

@@ -19,7 +19,7 @@ pub use drain::{Drained, drain, possible};
 pub use live::{carry_back, watch};
 
 use crate::domain::mapping::{
-    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, TableMapping, Wins, carried, image_digest,
+    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, MisfitReason, TableMapping, Wins, carried, image_digest,
 };
 use crate::domain::plan::{Plan, Table};
 use crate::domain::value::{Item, Key};
@@ -182,7 +182,7 @@ async fn markers(ports: &ReversePorts, table: &Table, taken: &dyn Taken, round: 
 }
 
 /// What the first items of a table show: how attributes are written, attributes no column carries, and the first item
-/// that would not come back under its own key.
+/// that would not come back under its own key. Those that cannot have a row are in the ledger and stay where they are.
 async fn learn(
     ports: &ReversePorts,
     table: &Table,
@@ -247,6 +247,12 @@ async fn one(
         Ok(key) => key,
         Err(misfit) => return unfit(&misfit),
     };
+    // An item whose key does not lead to this very row belongs to another one, or was never carried here and is parked.
+    match way.mapping.row_key(&key) {
+        Ok(cells) if cells == change.key => {}
+        Ok(_) => return unfit(&Misfit::new("-", MisfitReason::KeyForm)),
+        Err(misfit) => return unfit(&misfit),
+    }
     let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
     for _ in 0..ATTEMPTS {
         let item = ports.items.read(table, &key).await?;

@@ -3,6 +3,7 @@
 mod apply;
 mod connect;
 mod indexes;
+mod keys;
 mod kinds;
 mod lanes;
 mod lease;
@@ -11,6 +12,7 @@ mod lossy;
 mod outbox;
 mod place;
 mod references;
+mod refusals;
 mod sequences;
 mod server;
 mod values;

@@ -2,9 +2,9 @@
 //!
 //! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
-use super::measured::{CountKind, Measured, Reading, ReverseState, TableGauge};
 use super::trim::trim_clock;
 use crate::domain::at::At;
+use crate::domain::gauge::{CountKind, Measured, Reading, ReverseState, TableGauge};
 use crate::domain::plan::{Plan, Signal, SignalSource};
 use crate::domain::run::{RunState, VerifySummary};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 use super::Found;
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
