@@ -1,6 +1,7 @@
 //! What a run was opened with, kept in its folder. Commands of the way back read this and nothing else: no config file,
 //! no environment variable, no lint of a newer program can make them refuse.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
         );
         return Err(Failure::new(Exit::Config, text));
     }
-    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new() })
+    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new() })
 }
 
 /// A plan that is not known to be the run's very own, when that cannot be read: the copy of the config if it still means

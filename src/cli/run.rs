@@ -87,6 +87,7 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                     "ok": r.result.is_ok(),
                     "found": match &r.result { Ok(found) | Err(found) => found },
                     "advice": r.advice,
+                    "place": config.place(&r.path),
                 })
             })
             .collect();
@@ -98,7 +99,8 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                 Err(found) => print(&format!("  FAIL  {:<34} {found}\n", row.what)),
             }
             if row.result.is_err() && !row.advice.is_empty() {
-                print(&format!("        {:<34} {}\n", "", row.advice));
+                let place = config.place(&row.path).map_or_else(String::new, |place| format!("{place}: "));
+                print(&format!("        {:<34} {place}{}\n", "", row.advice));
             }
         }
         print(&format!("{} checks, {bad} failed\n", rows.len()));

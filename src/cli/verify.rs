@@ -49,8 +49,8 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
         }
     }
     let floor = config.plan.verify.floor;
-    let under =
-        reports.iter().any(|r| r.compared.summary.rate() < floor || r.repaired.is_some_and(|done| done.left > 0));
+    let low = |rate: Option<f64>| rate.is_some_and(|rate| rate < floor);
+    let under = reports.iter().any(|r| low(r.compared.summary.rate()) || r.repaired.is_some_and(|done| done.left > 0));
     let shown = show(&desk, &reports, args.json);
     desk.close().await;
     shown?;

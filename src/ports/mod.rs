@@ -30,6 +30,6 @@ pub use sequence::{Sequence, SequenceLook};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{
-    Applied, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Orphans, ParkedRow, RowChange, SetAside,
-    SourceCount, Target, TargetTable, TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, Orphans, ParkedRow,
+    RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };

@@ -30,6 +30,38 @@ pub struct TargetTable {
     pub notices: Vec<String>,
 }
 
+/// The server and the database as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetServer {
+    /// How our bookkeeping stands.
+    pub bookkeeping: Bookkeeping,
+    /// What stands in the way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Our own bookkeeping in the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bookkeeping {
+    /// Not there: no run has ever begun here.
+    #[default]
+    Absent,
+    /// There in part, or not ours to read: nothing is concluded from it.
+    Older,
+    /// There.
+    Ready,
+}
+
+/// Something that stands in the way of every table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What is wrong.
+    pub wrong: String,
+    /// What to do about it.
+    pub advice: String,
+    /// Whether it is a right that is missing.
+    pub rights: bool,
+}
+
 /// How far a partition of a table's load has come, as stored beside the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -224,6 +256,9 @@ pub type TargetVisitor<'v> = dyn FnMut(&[Cell<'_>]) + Send + 'v;
 /// A store that takes rows.
 #[async_trait]
 pub trait Target: Send + Sync {
+    /// Looks at the server and the database as a whole. Writes nothing.
+    async fn inspect(&self) -> PortResult<TargetServer>;
+
     /// Creates our own bookkeeping (schema `cutover`) if it is not there. Idempotent.
     async fn prepare(&self) -> PortResult<()>;
 

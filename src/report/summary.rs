@@ -141,14 +141,14 @@ fn rows(out: &mut String, s: &Snapshot, decided: bool) {
             Some((at, v)) => {
                 let _ = writeln!(
                     out,
-                    "VERIFIED    {}: {} equal, {} missing, {} extra, {} mismatched ({:.3} % match), in {}, {}",
+                    "VERIFIED    {}: {} equal, {} missing, {} extra, {} mismatched ({} % match), in {}, {}",
                     t.id,
                     v.equal,
                     v.missing,
                     v.extra,
                     v.mismatched,
                     // Cut, not rounded: 99.9996 must not read as all.
-                    (v.rate() * 100_000.0).floor() / 1_000.0,
+                    v.rate().map_or_else(|| "?".into(), |r| format!("{:.3}", (r * 100_000.0).floor() / 1_000.0)),
                     brief(v.took_ms),
                     age(*at, s.now)
                 );

@@ -30,6 +30,7 @@ mod reach;
 mod reader;
 mod repair;
 pub mod reverse;
+mod sampled;
 mod schema;
 mod sequences;
 mod set_up;

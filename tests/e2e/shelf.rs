@@ -77,10 +77,10 @@ title = { type = "varchar(@TITLE@)", required = true }
 price = { type = "numeric(12,4)" }
 added = { type = "timestamptz" }
 note = { type = "text" }
-old_id = { from = "oldId", type = "text" }
+old_id = { from = "oldId", type = "text", sparse = true }
 pages = { type = "integer" }
 author = { type = "text" }
-extra = { type = "jsonb" }
+extra = { type = "jsonb", sparse = true }
 words = { type = "text[]" }
 [[tables.foreign_keys]]
 columns = ["author"]
@@ -103,7 +103,7 @@ ddl_sql = "CREATE TABLE reviews (id text PRIMARY KEY, author text NOT NULL REFER
 [tables.columns]
 id = { from = "reviewId", type = "text", key = true }
 author = { type = "text", required = true }
-stars = { type = "integer" }
+stars = { type = "integer", sparse = true }
 [[tables.foreign_keys]]
 columns = ["author"]
 references = "authors"
@@ -118,7 +118,7 @@ ddl_sql = "CREATE TABLE carts (user_id text, item_no bigint, expires_at bigint, 
 [tables.columns]
 user_id = { from = "userId", type = "text", key = true }
 item_no = { from = "itemNo", type = "bigint", key = true }
-expires_at = { from = "expiresAt", type = "bigint" }
+expires_at = { from = "expiresAt", type = "bigint", sparse = true }
 
 [[steps]]
 id = "preflight"

@@ -14,14 +14,19 @@ mod json;
 mod key;
 mod kinds;
 mod numeric;
+mod sampled;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 
+pub use convert::literal_fits;
 pub use image::image_digest;
 pub use inverse::{Carry, Clash, Family, Inverse, ItemChange, ItemWrite, Survey, Wins, survey};
 pub use json::{canonical_json, canonical_json_text};
 pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
+pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
 
 /// Why a row could not be carried. Holds the column and the kind of trouble, never the value.
@@ -70,6 +75,18 @@ pub enum MisfitReason {
     /// A uuid, timestamp or date that does not parse.
     #[error("text does not parse as the column's type")]
     Unparsable,
+    /// A number for a moment, and the column does not say what it counts.
+    #[error("a number stands for the moment and the column does not say its unit; add unit = \"s\", \"ms\" or \"us\"")]
+    NoUnit,
+    /// A number that is no plausible moment in the column's unit.
+    #[error("in the column's unit the number is no plausible moment; does it count another unit?")]
+    Implausible,
+    /// A time that may be anywhere on earth.
+    #[error("the time does not say its offset from UTC, as `Z` or `+01:00`")]
+    NoOffset,
+    /// More digits than the type holds.
+    #[error("the column's type would lose digits of the value; `lossy = true` in the column accepts that")]
+    Lossy,
     /// The key is written in a way that another key may share in the target.
     #[error("the key would not come back from the target as it is written, and another key could become the same one")]
     KeyForm,
@@ -89,13 +106,17 @@ pub enum MisfitReason {
 
 impl MisfitReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Nul,
         Self::NumberRange,
         Self::TooLong,
         Self::WrongType,
         Self::Missing,
         Self::Unparsable,
+        Self::NoUnit,
+        Self::Implausible,
+        Self::NoOffset,
+        Self::Lossy,
         Self::KeyForm,
         Self::DuplicateUnique,
         Self::ForeignKey,
@@ -113,6 +134,10 @@ impl MisfitReason {
             Self::WrongType => "wrong_type",
             Self::Missing => "missing",
             Self::Unparsable => "unparsable",
+            Self::NoUnit => "no_unit",
+            Self::Implausible => "implausible",
+            Self::NoOffset => "no_offset",
+            Self::Lossy => "lossy",
             Self::KeyForm => "key_form",
             Self::DuplicateUnique => "duplicate_unique",
             Self::ForeignKey => "foreign_key",

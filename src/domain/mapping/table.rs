@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::convert::{convert, literal};
+use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
 use super::key;
 use super::numeric::{by_value, canonical};
 use super::{Misfit, MisfitReason};
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::plan::{Column, ColumnSource, Fallback, Table};
 use crate::domain::value::{Attr, Cell, Item, Key};
 
 /// One item, mapped: the main row and its child rows, borrowing from the page the item came in.
@@ -41,7 +41,7 @@ pub struct TableMapping {
 #[derive(Clone, Debug)]
 struct Compiled {
     name: String,
-    ty: ColumnType,
+    format: Format,
     from: From,
     absent: Absent,
     key: bool,
@@ -80,7 +80,7 @@ struct Scope<'s, 'p> {
 
 impl TableMapping {
     /// Compiles the mapping of a linted table. A literal that does not convert becomes a misfit of the rows
-    /// that need it; [`TableMapping::problems`] lists such literals beforehand.
+    /// that need it; the plan's lint refuses such literals.
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
@@ -105,28 +105,9 @@ impl TableMapping {
         }
     }
 
-    /// Literals and constants that do not convert to their column's type, for the plan's lint.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Misfit> {
-        let children = self.children.iter().flat_map(|c| c.columns.iter().map(move |col| (Some(c), col)));
-        self.columns
-            .iter()
-            .map(|col| (None, col))
-            .chain(children)
-            .filter_map(|(child, col)| {
-                let reason = match (&col.from, &col.absent) {
-                    (From::Constant(Err(reason)), _) => *reason,
-                    (_, Absent::Misfit(reason)) if *reason != MisfitReason::Missing => *reason,
-                    _ => return None,
-                };
-                Some(Misfit::new(column_name(child, &col.name), reason))
-            })
-            .collect()
-    }
-
     /// Key columns of which some source values cannot come back as they are written.
     pub fn may_fold(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().filter(|c| c.tells_keys_apart && key::may_fold(c.ty)).map(|c| c.name.as_str())
+        self.columns.iter().filter(|c| c.tells_keys_apart && key::may_fold(c.format.ty)).map(|c| c.name.as_str())
     }
 
     /// Whether this is one of our own marker items; gives the nonce.
@@ -248,23 +229,24 @@ fn push_key_part(out: &mut String, part: &str, composite: bool) {
 
 impl Compiled {
     fn new(column: &Column, key: &[String]) -> Self {
+        let format = Format::of(column);
         let from = match &column.from {
             ColumnSource::Attribute(path) => {
                 let (first, rest) = path.split_first().map_or((String::new(), &[][..]), |(f, r)| (f.clone(), r));
                 let in_key = key.contains(&first);
                 From::Path { first, rest: rest.to_vec(), in_key }
             }
-            ColumnSource::Constant(text) => From::Constant(literal(column.ty, text)),
+            ColumnSource::Constant(text) => From::Constant(literal(format, text)),
             ColumnSource::Parent(name) => From::Parent(name.clone()),
             ColumnSource::Ordinal => From::Ordinal,
             ColumnSource::Element => From::Element,
         };
         let absent = match &column.absent {
             Fallback::Null => Absent::Cell(Cell::Null),
-            Fallback::Literal(text) => literal(column.ty, text).map_or_else(Absent::Misfit, Absent::Cell),
+            Fallback::Literal(text) => literal(format, text).map_or_else(Absent::Misfit, Absent::Cell),
             Fallback::Required => Absent::Misfit(MisfitReason::Missing),
         };
-        Self { name: column.name.clone(), ty: column.ty, from, absent, key: column.key, tells_keys_apart: false }
+        Self { name: column.name.clone(), format, from, absent, key: column.key, tells_keys_apart: false }
     }
 
     fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, MisfitReason> {
@@ -277,7 +259,7 @@ impl Compiled {
             From::Parent(name) => scope.item.get(name),
             From::Ordinal => {
                 let place = scope.element.map_or(0, |(_, place)| place).to_string();
-                return convert(self.ty, &Attr::Num(Cow::Owned(place)));
+                return convert(self.format, &Attr::Num(Cow::Owned(place)));
             }
             From::Element => scope.element.map(|(element, _)| element),
         };
@@ -287,9 +269,9 @@ impl Compiled {
                 Absent::Misfit(reason) => Err(*reason),
             },
             Some(attr) => {
-                let cell = convert(self.ty, attr)?;
+                let cell = convert(self.format, attr)?;
                 // Every way a key takes goes through here: load, follow, comparison, repair and what is tried again.
-                if self.tells_keys_apart && !key::comes_back(self.ty, attr, &cell) {
+                if self.tells_keys_apart && !key::comes_back(self.format, attr, &cell) {
                     return Err(MisfitReason::KeyForm);
                 }
                 Ok(cell)
@@ -357,7 +339,7 @@ impl Child {
 }
 
 /// The attribute at the end of a path; a step through something that is not a map does not convert.
-fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+pub(super) fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
     let mut here = start;
     for name in rest {
         match here {

@@ -550,11 +550,11 @@ impl VerifySummary {
         self.missing + self.extra
     }
 
-    /// Share of rows that match, 0..=1; 1 for an empty table.
+    /// Share of rows that match, 0..=1. Absent when no row was compared: that proves nothing.
     #[must_use]
-    pub fn rate(&self) -> f64 {
+    pub fn rate(&self) -> Option<f64> {
         let all = self.equal + self.differing();
-        if all == 0 { 1.0 } else { self.equal as f64 / all as f64 }
+        (all > 0).then(|| self.equal as f64 / all as f64)
     }
 }
 

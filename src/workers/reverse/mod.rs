@@ -19,7 +19,7 @@ pub use drain::{Drained, drain, possible};
 pub use live::{carry_back, watch};
 
 use crate::domain::mapping::{
-    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, MisfitReason, TableMapping, Wins, image_digest,
+    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, MisfitReason, TableMapping, Wins, carried, image_digest,
 };
 use crate::domain::plan::{Plan, Table};
 use crate::domain::value::{Item, Key};
@@ -202,32 +202,6 @@ async fn learn(
     let strange = strange.and_then(|item| mapping.key(item).ok()).map(|(key, _)| key);
     let paths = kinds.paths().filter(|path| !carried(table, path)).map(str::to_owned).collect();
     Ok((kinds, paths, strange))
-}
-
-/// Whether some column carries the attribute at this path, alone or within its whole.
-fn carried(table: &Table, path: &str) -> bool {
-    use crate::domain::plan::ColumnSource::{Attribute, Element};
-    let within = |whole: &str| {
-        path == whole || path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
-    };
-    // The way to a carried part is not itself news.
-    let leads =
-        |part: &str| part.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
-    let fits = |name: &str| within(name) || leads(name);
-    let columns = table.columns.iter().filter_map(|c| match &c.from {
-        Attribute(path) => Some(path.join(".")),
-        _ => None,
-    });
-    let children = table.children.iter().flat_map(|child| {
-        let list = child.list.join(".");
-        child.columns.iter().filter_map(move |c| match &c.from {
-            Attribute(path) => Some(format!("{list}[].{}", path.join("."))),
-            Element => Some(list.clone()),
-            _ => None,
-        })
-    });
-    let lists = table.children.iter().map(|c| c.list.join("."));
-    columns.chain(children).any(|name| fits(&name)) || lists.into_iter().any(|l| path == l || path == format!("{l}[]"))
 }
 
 /// The key in words, for facts.

@@ -18,4 +18,5 @@ mod load;
 pub mod plan;
 mod reader;
 mod reverse;
+mod sampled;
 pub mod world;

@@ -4,7 +4,7 @@ use crate::domain::plan::*;
 
 fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.into()]);
-    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id" }
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id", declared: Declared::default() }
 }
 
 fn table(id: &str, columns: Vec<Column>) -> Table {

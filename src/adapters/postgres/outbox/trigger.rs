@@ -59,7 +59,7 @@ CREATE OR REPLACE FUNCTION cutover.stop_capture() RETURNS void LANGUAGE plpgsql 
 DECLARE t record;
 BEGIN
     FOR t IN SELECT tgname, tgrelid::regclass AS owner FROM pg_trigger
-             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
+             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal AND tgparentid = 0 LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
     END LOOP;
     TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_conflict,

@@ -4,14 +4,17 @@ mod apply;
 mod connect;
 mod indexes;
 mod keys;
+mod kinds;
 mod lanes;
 mod lease;
 mod load;
+mod lossy;
 mod outbox;
 mod place;
 mod references;
 mod refusals;
 mod sequences;
+mod server;
 mod values;
 
 use std::sync::OnceLock;
@@ -21,7 +24,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{PgSettings, PgTarget, SslMode};
 use crate::domain::mapping::Mapped;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{Checkpoint, Cursor, Partition, RowChange, Target as _};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
@@ -121,7 +124,7 @@ pub(super) fn owned(row: &[Cell<'_>]) -> OwnedRow {
 
 pub(super) fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.to_owned()]);
-    Column { name: name.to_owned(), ty, from, absent: Fallback::Null, key: false }
+    Column { name: name.to_owned(), ty, from, absent: Fallback::Null, key: false, declared: Declared::default() }
 }
 
 pub(super) fn key(name: &str, ty: ColumnType) -> Column {
@@ -174,6 +177,7 @@ pub(super) fn books() -> Table {
             child("tag", ColumnType::Text, ColumnSource::Element),
         ],
         parent_key: vec!["book_id".into()],
+        sparse: false,
     }];
     books
 }

@@ -1,13 +1,13 @@
 use super::*;
-use crate::domain::plan::ChildTable;
+use crate::domain::plan::{ChildTable, ColumnType, Declared};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();
-    Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key }
+    Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key, declared: Declared::default() }
 }
 
 fn child(name: &str, ty: ColumnType, from: ColumnSource) -> Column {
-    Column { name: name.into(), ty, from, absent: Fallback::Required, key: false }
+    Column { name: name.into(), ty, from, absent: Fallback::Required, key: false, declared: Declared::default() }
 }
 
 fn orders() -> Table {
@@ -28,6 +28,7 @@ fn orders() -> Table {
                 from: ColumnSource::Constant("v1".into()),
                 absent: Fallback::Null,
                 key: false,
+                declared: Declared::default(),
             },
         ],
         children: vec![
@@ -40,6 +41,7 @@ fn orders() -> Table {
                     child("book", Text, ColumnSource::Attribute(vec!["book".into(), "id".into()])),
                 ],
                 parent_key: vec!["user_id".into()],
+                sparse: false,
             },
             ChildTable {
                 target: "order_tags".into(),
@@ -49,6 +51,7 @@ fn orders() -> Table {
                     child("tag", Varchar(4), ColumnSource::Element),
                 ],
                 parent_key: vec![],
+                sparse: false,
             },
         ],
         foreign_keys: vec![],
@@ -181,22 +184,6 @@ fn markers_are_told_by_their_prefix() {
     assert_eq!(mapping.marker(&Item::default()), None);
     let none = TableMapping::new(&Table { marker_prefix: String::new(), ..orders() });
     assert_eq!(none.marker(&with("ann")), None);
-}
-
-#[test]
-fn literals_that_do_not_convert_are_listed() {
-    let mut table = orders();
-    assert_eq!(TableMapping::new(&table).problems(), vec![]);
-    table.columns[3].absent = Fallback::Literal("longer than ten".into());
-    table.children[1].columns[1].from = ColumnSource::Constant("a\0".into());
-    let found: Vec<_> = TableMapping::new(&table).problems().iter().map(ToString::to_string).collect();
-    assert_eq!(
-        found,
-        [
-            "status: text is longer than the column allows",
-            "order_tags.tag: holds a NUL character, which PostgreSQL text cannot store"
-        ]
-    );
 }
 
 #[test]
