@@ -16,10 +16,15 @@ const TITLE: &str = "title = { type = \"varchar(20)\"";
 /// A run that rests after its load; one of its books is parked, for its title is longer than the column.
 fn loaded() -> Shelf {
     let shelf = Shelf::new("");
+    rests(&shelf);
+    shelf
+}
+
+/// Loads the shelf, and rests.
+fn rests(shelf: &Shelf) {
     shelf.books(6);
     shelf.book(2, &[("title", s("a title that is far too long"))]);
     shelf.load();
-    shelf
 }
 
 fn amended(shelf: &Shelf) -> usize {
@@ -35,14 +40,20 @@ fn said(shelf: &Shelf, args: &[&str], code: i32) -> String {
 
 #[test]
 fn a_mapping_mended_under_a_run_is_taken_up_and_the_parked_row_arrives() {
-    let shelf = loaded();
+    let shelf = Shelf::new("");
+    // The last step waits for its time, half an hour ahead: a console lives until then.
+    let planned = format!("{STAY}\nstart = \"at_planned\"");
+    shelf.config(STAY, &planned);
+    rests(&shelf);
     shelf.config(TITLE, "title = { type = \"varchar(40)\"");
     let refused = said(&shelf, &TO_STAY, 78);
     assert!(refused.contains("was opened with another plan") && refused.contains("`cutover amend`"), "{refused}");
 
     // The table is not altered yet: every row from here on would be refused.
     let unfit = said(&shelf, &["amend", "--yes"], 8);
-    assert!(unfit.contains("the target does not fit the new mapping: books: column title"), "{unfit}");
+    let why =
+        "the target does not fit the new mapping: books.title is character varying(20), the plan says varchar(40)";
+    assert!(unfit.contains(why), "{unfit}");
     shelf.sql("ALTER TABLE books ALTER title TYPE varchar(40)");
     // Without somebody to ask the difference is shown, and that is all.
     let facts = shelf.facts().len();
@@ -81,9 +92,18 @@ fn a_mapping_mended_under_a_run_is_taken_up_and_the_parked_row_arrives() {
     shelf.config(TITLE, "title = { type = \"varchar(40)\"");
 
     // Followed under the new mapping too.
+    let mut console = shelf.start(&["run", "--headless"]);
     shelf.book(3, &[("title", s("another title that is too long"))]);
+    let followed = "SELECT count(*) FROM books WHERE title LIKE 'another title%'";
+    console.until("the change to arrive", || shelf.number(followed) == 1);
+    console.signal(Signal::INT);
+    console.expect_code(75);
+    // Nobody wants to wait for that time any more.
+    shelf.config(&planned, STAY);
+    let done = said(&shelf, &["amend", "--yes"], 0);
+    assert!(done.contains("steps.stay.start: at_planned -> when_ready"), "{done}");
     shelf.cutover(&["run", "--headless", "--answer", "stay=dora"], 0);
-    assert_eq!(shelf.number("SELECT count(*) FROM books WHERE title LIKE 'another title%'"), 1);
+    assert_eq!(amended(&shelf), 2);
     for command in [&["status"][..], &["audit"]] {
         let text = said(&shelf, command, 0);
         assert!(!text.contains("NOT INTACT"), "{text}");
@@ -99,6 +119,7 @@ fn what_rests_on_the_old_plan_is_refused_by_name_and_nothing_is_written() {
     let shelf = loaded();
     shelf.config("note = { type = \"text\" }", "note = { type = \"text\", from = \"remark\" }");
     shelf.config("key = [\"reviewId\"]", "key = [\"id\"]");
+    shelf.config("id = { from = \"reviewId\"", "id = { from = \"id\"");
     shelf.config(STAY, "what = \"Stay.\"");
     let before = std::fs::read_dir(shelf.folder().path()).unwrap().count();
     let facts = shelf.facts().len();
@@ -106,8 +127,9 @@ fn what_rests_on_the_old_plan_is_refused_by_name_and_nothing_is_written() {
     for line in [
         "REFUSED     tables.books.columns.note.from: note -> remark",
         "REFUSED     tables.reviews.key: reviewId -> id",
+        "REFUSED     tables.reviews.columns.id.from: reviewId -> id",
         "may change  steps.stay.what: \"Stay here.\" -> \"Stay.\"",
-        "2 of 3 changes may not be made now",
+        "3 of 4 changes may not be made now",
         "load anew with `cutover run --new`",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
