@@ -102,6 +102,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Roll a run back, whether its console lives or not.
     Rollback(RollbackArgs),
+    /// Change the plan of a run that is under way to what the config says now, as far as that is safe at this moment.
+    ///
+    /// Shows every field that differs and whether it may change now. Refused while somebody drives the run, and as a
+    /// whole when one field may not change. Nothing is written before it is confirmed.
+    Amend(AmendArgs),
     /// Approve a step that needs a second person; from another terminal than the console's, under another name.
     Approve {
         /// Run id or a beginning of it.
@@ -195,6 +200,20 @@ pub struct RollbackArgs {
     pub finished: bool,
     /// Act at once. Without it somebody at a terminal is shown what it would do, and asked for one more key; where
     /// standard input or output is no terminal it acts at once anyway.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What to amend, and to what.
+#[derive(Debug, Args)]
+pub struct AmendArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Run id or a beginning of it; absent means the newest run of this config that is not at its end.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Amend without asking. Without it somebody at a terminal is asked for a key; where standard input or output is no
+    /// terminal the difference is shown and nothing is changed.
     #[arg(long)]
     pub yes: bool,
 }

@@ -10,7 +10,7 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
-use super::opened::{keep, keep_connections, refusal};
+use super::opened::{keep, keep_connections, refusal, settle_plan};
 pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
@@ -185,7 +185,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
         if state.is_final() {
             break;
         }
-        return refusal(&folder, &state.plan_hash, plan).map_or(Ok(Some(folder)), Err);
+        return refusal(&folder, &state, plan).map_or(Ok(Some(folder)), Err);
     }
     Ok(unopened)
 }
@@ -214,6 +214,10 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
         }
         if let Some(last) = facts.last() {
             let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            // It may have been amended between the look at it and the lock on it.
+            if let Some(failure) = refusal(folder, &state, plan) {
+                return Err(failure);
+            }
             // A rehearsal's clock goes on where it stood; a real one never runs backwards.
             let real = speed <= 1.0;
             let boot = boot_id();
@@ -223,6 +227,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
             let known = matches!(stepped, Some((_, StepSeen::AtStart)));
             let start = if real && (known || machine.wall() > last.at) { machine.wall() } else { last.at };
             let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
+            settle_plan(folder, &state.plan_hash, plan).map_err(journal_io(folder.path()))?;
             keep_connections(folder, &d.config.connections).map_err(journal_io(folder.path()))?;
             let opening = Opening::Resume { state: Box::new(state), facts };
             return Ok(Opened { journal, opening, clock, stepped });

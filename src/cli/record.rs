@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::opened::{Fit, fit};
+use super::opened::{Fit, fit, refusal};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::at::At;
@@ -81,6 +81,10 @@ impl Desk {
         let journal_of_run = if taken {
             let (writer, record) = JournalWriter::reopen(&folder)?;
             let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            // It may have been amended between the look at it and the lock on it.
+            if let Some(failure) = refusal(&folder, &state, &plan) {
+                return Err(failure);
+            }
             let last = record.facts.last().map_or(now, |f| f.at);
             (writer, state, last)
         } else {

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError,
-    StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult,
+    PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 33;
+pub const KINDS: usize = 34;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -52,6 +52,7 @@ pub const fn kind(event: &Event) -> usize {
         Event::ReverseConflicts { .. } => 30,
         Event::StrayWrites { .. } => 31,
         Event::ClockStepped { .. } => 32,
+        Event::PlanAmended(_) => 33,
     }
 }
 
@@ -154,6 +155,12 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
                 let seen = [StepSeen::Live, StepSeen::AtStart, StepSeen::AfterReboot]
                     [usize::try_from(seen).unwrap_or_default()];
                 Event::ClockStepped { by_ms, seen }
+            })
+            .boxed(),
+        33 => (text(), text(), actor(), text(), (at(), vec(id(), 0..3), vec((text(), text(), text()), 0..3)))
+            .prop_map(|(from, to, by, host, (t0, gates, changes))| {
+                let changes = changes.into_iter().map(|(what, old, new)| PlanChange { what, old, new }).collect();
+                Event::PlanAmended(Amended { from, to, by, host, t0, gates, changes })
             })
             .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),

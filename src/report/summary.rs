@@ -17,6 +17,11 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "RESULT      {}", result(s, state));
     let _ = writeln!(out, "RUN         {}, plan {} {}, {}", s.run, s.plan, s.plan_hash, s.environment);
+    for a in &state.amended {
+        let (from, to) = (a.from.get(..12).unwrap_or(&a.from), a.to.get(..12).unwrap_or(&a.to));
+        let by = a.by.name();
+        let _ = writeln!(out, "AMENDED     {} by {by}: plan {from} -> {to}, {} changes", a.at.date_clock(), a.changes);
+    }
     if matches!(s.mode, Mode::Rehearsal { .. }) {
         let _ = writeln!(
             out,

@@ -139,6 +139,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::ClockStepped { by_ms, seen } => {
             return words_at(Level::Warn, &format!("{}.", step_words(*by_ms, *seen)));
         }
+        Event::PlanAmended(amended) => return words_at(Level::Warn, &format!("plan amended, {}.", amended.words())),
         Event::RunFinished => "run finished.".to_owned(),
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
     };

@@ -185,6 +185,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             format!("{table} on the old side written {count} times by somebody else: {}", brief_list(keys)),
         ),
         Event::ClockStepped { by_ms, seen } => warn("clock", step_words(*by_ms, *seen)),
+        Event::PlanAmended(amended) => warn("plan", format!("amended, {}", amended.words())),
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

@@ -299,9 +299,14 @@ impl Shelf {
 
     /// Starts the binary.
     pub fn start(&self, args: &[&str]) -> Console {
+        self.start_failing(args, None)
+    }
+
+    /// Starts the binary, to be killed at a place.
+    pub fn start_failing(&self, args: &[&str], failpoint: Option<&str>) -> Console {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let all = [&["--state-dir", "state"], args].concat();
-        Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, None)
+        Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, failpoint)
     }
 
     /// Runs the binary to its end; what it wrote to standard output.
@@ -320,6 +325,11 @@ impl Shelf {
     /// Loads every table and catches up; the run rests then.
     pub fn load(&self) {
         self.cutover(&["run", "--headless", "--until", "catch-up"], 75);
+    }
+
+    /// The folder of the newest run.
+    pub fn folder(&self) -> RunFolder {
+        RunFolder::list(&self.dir.path().join("state")).unwrap().into_iter().next().expect("a run")
     }
 
     /// The journal of the newest run; empty while there is none.

@@ -1,6 +1,5 @@
 //! `cutover rollback`: from any terminal, whether the console lives, hangs or is gone.
 
-mod asked;
 mod by_hand;
 mod disk;
 mod late;
@@ -15,6 +14,7 @@ use self::disk::Found;
 use self::late::late;
 use self::what_if::describe;
 use super::args::RollbackArgs;
+use super::asked;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::meant::meant;
@@ -29,6 +29,9 @@ use crate::journal::{RunFolder, fold, read_run};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a live console may tell nothing before this terminal acts by itself.
 const FINISH: Duration = Duration::from_secs(30);
+
+/// What somebody at a terminal is asked.
+const QUESTION: &str = "press R to go back now, any other key leaves everything as it is: ";
 
 /// What there is to say of a rehearsal that is over.
 const ENDED_WORLD: &str =
@@ -72,7 +75,7 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
         |found: &Found| found.state.status == RunStatus::RolledBack && way_back(&found.plan, &found.state).is_empty();
     if !args.yes && !rolled_back(&found) && asked::somebody_is_there() {
         describe(&found).await;
-        if !asked::confirmed().await {
+        if !asked::confirmed(QUESTION, b"Rr").await {
             print("nothing was changed\n");
             return Ok(Exit::Refused);
         }

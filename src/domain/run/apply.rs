@@ -1,5 +1,6 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
+use super::amend;
 use super::approval::{Approval, Ballot};
 use super::event::{Action, Event, Fact, OutcomeResult, StepSeen};
 use super::state::{
@@ -59,6 +60,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                 None => went_back(state),
             }
         }
+        Event::PlanAmended(amended) => amend::may_follow(state, amended),
         // What was seen stays true whatever the run does now.
         Event::Captured { .. }
         | Event::CaptureStarted { .. }
@@ -266,6 +268,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             r.strays += count;
             keep_some(&mut r.stray_keys, keys);
         }
+        Event::PlanAmended(amended) => amend::fold(state, amended, at, seq),
         // The first order stands while it is carried out.
         Event::RollbackOrdered { .. } if state.status == RunStatus::RollingBack => {}
         Event::RollbackOrdered { by, cause } => {
@@ -530,6 +533,7 @@ impl Event {
             Self::ReverseConflicts { .. } => "reverse_conflicts",
             Self::StrayWrites { .. } => "stray_writes",
             Self::ClockStepped { .. } => "clock_stepped",
+            Self::PlanAmended(_) => "plan_amended",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::amend::Amended;
 use super::approval::{Origin, Vote};
 use super::attributes::Attributes;
 use crate::domain::at::At;
@@ -252,6 +253,8 @@ pub enum Event {
         /// Who saw it.
         seen: StepSeen,
     },
+    /// The run goes by another plan from here on.
+    PlanAmended(Amended),
     /// Rollback was ordered.
     RollbackOrdered {
         /// Who.

@@ -3,6 +3,7 @@
 //! [`decide`] says which facts follow from an input, [`apply`] folds a fact into the state. Neither knows
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
+mod amend;
 mod apply;
 mod approval;
 mod attributes;
@@ -16,6 +17,7 @@ mod state;
 mod trim;
 mod unrecorded;
 
+pub use amend::{Amended, Amendment, Change, Difference, PlanChange, Verdict, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
     Approval, Ballot, Origin, Tally, Vote, approval, basis, lacks_second, same_person, second_person_words, tally,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
@@ -264,7 +265,7 @@ pub struct RunState {
     pub run: String,
     /// Plan name.
     pub plan: String,
-    /// Hash of the plan this run was opened with.
+    /// Hash of the plan this run goes by: the one it was opened with, or the last amendment's.
     pub plan_hash: String,
     /// Environment name.
     pub environment: String,
@@ -308,6 +309,9 @@ pub struct RunState {
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,
+    /// Amendments of the plan, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amended: Vec<Amendment>,
 }
 
 impl RunState {

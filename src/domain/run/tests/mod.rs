@@ -1,5 +1,6 @@
 //! The run, driven by hand: a small plan, scripted performers, and random walks.
 
+mod amend;
 mod clock;
 mod holds;
 mod people;
