@@ -187,7 +187,14 @@ mod tests {
         let folder = RunFolder::create(dir.path(), "shop", At(0)).unwrap();
         let writer = JournalWriter::create(&folder, &Header::new("run", "hash", "me", "here", At(0))).unwrap();
         let disk = writer.disk();
-        let hangs = disk.hung.lock().unwrap();
+        let (held, holds) = channel();
+        let hangs = std::thread::spawn(move || {
+            let disk = disk.hung.lock().unwrap();
+            held.send(()).unwrap();
+            std::thread::park();
+            drop(disk);
+        });
+        holds.recv().unwrap();
         let keeper = Keeper::start(writer).unwrap();
         let (order, ordered) = oneshot::channel::<()>();
         let mut forward = Box::pin(keeper.keep(vec![note(1)], async { ordered.await.unwrap_or(()) }));
@@ -201,7 +208,8 @@ mod tests {
         assert_eq!(keeper.unsaved(), 600);
         // The disk comes back: everything is there, in order.
         let unsaved = Arc::clone(&keeper.unsaved);
-        drop(hangs);
+        hangs.thread().unpark();
+        hangs.join().unwrap();
         drop(keeper);
         assert_eq!(unsaved.load(Ordering::Acquire), 0);
         assert_eq!(read_run(&folder).unwrap().facts.len(), 600);

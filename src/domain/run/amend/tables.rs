@@ -34,26 +34,6 @@ fn table(found: &mut Found<'_>, what: &str, old: &Table, new: &Table) {
     let never = "a run keeps it: load anew with `cutover run --new`";
     found.field(format!("{what}.source"), (source, &new.source), text, |_| refused(never));
     found.field(format!("{what}.target"), (target, &new.target), text, |_| refused(never));
-    let now = &new.declared;
-    found.field(
-        format!("{what}.unit"),
-        (unit, &now.unit),
-        |u: &Option<Unit>| option(u.as_ref(), |u| u.name().to_owned()),
-        rule(unit.is_none(), "numbers that arrived were read in it"),
-    );
-    found.field(
-        format!("{what}.between"),
-        (between, &now.between),
-        |b: &Option<Between>| option(b.as_ref(), |Between(from, to)| format!("day {from} to {to} from 1970-01-01 on")),
-        rule(reaches(*between, now.between), "moments that arrived may be outside of it"),
-    );
-    found.field(
-        format!("{what}.lossy"),
-        (lossy, &now.lossy),
-        |b| super::on(*b),
-        rule(now.lossy, "values that arrived were rounded or cut"),
-    );
-    found.field(format!("{what}.sparse"), (sparse, &now.sparse), |b| super::on(*b), |_| allowed(LOOKED_AT));
     found.field(format!("{what}.key"), (key, &new.key), |all| listed(all), |_| refused(never));
     mapping(found, &format!("{what}.columns"), columns, &new.columns);
     let member = |phase: &Phase<'_>, _: Member<'_, ChildTable>| as_long_as(!phase.load_begun(), NOT_LOADED, NEW_LOAD);

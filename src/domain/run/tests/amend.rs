@@ -35,6 +35,7 @@ fn whole() -> Plan {
         from: ColumnSource::Attribute(vec![name.into()]),
         absent: Fallback::Required,
         key,
+        declared: Declared::default(),
     };
     let mut whole = plan();
     let books = &mut whole.tables[0];
@@ -49,7 +50,12 @@ fn whole() -> Plan {
         list: vec!["tags".into()],
         columns: vec![column("id", ColumnType::Text, true), column("tag", ColumnType::Varchar(5), false)],
         parent_key: vec!["id".into()],
+        sparse: false,
     }];
+    books.columns.push(Column {
+        declared: Declared { unit: Some(Unit::Seconds), lossy: true, ..Declared::default() },
+        ..column("sold_at", ColumnType::Timestamptz, false)
+    });
     whole.stays = vec![StaysTable { id: "logs".into(), source: "Logs".into() }];
     whole.probes = vec![probe("w"), probe("home")];
     whole.signals.push(signal("p95", SignalSource::ProbeP95("home".into())));
@@ -182,6 +188,22 @@ fn turns() -> Vec<Turn> {
         ("tables.books.columns.title.type", Begun("thaw"), |p| p.tables[0].columns[1].ty = ColumnType::Text),
         ("tables.books.columns.price.type", Begun("thaw"), |p| p.tables[0].columns[2].ty = ColumnType::Numeric(None)),
         ("tables.books.columns.title.default", Begun("thaw"), |p| p.tables[0].columns[1].absent = Fallback::Null),
+        ("tables.books.columns.price.lossy", Begun("thaw"), |p| p.tables[0].columns[2].declared.lossy = true),
+        ("tables.books.columns.price.unit", Begun("thaw"), |p| {
+            p.tables[0].columns[2].declared.unit = Some(Unit::Millis)
+        }),
+        ("tables.books.columns.sold_at.between", Begun("thaw"), |p| {
+            p.tables[0].columns[3].declared.between = Some(Between(-99_999, 99_999));
+        }),
+        ("tables.books.columns.sold_at.between", Begun("load"), |p| {
+            p.tables[0].columns[3].declared.between = Some(Between(0, 99_999));
+        }),
+        ("tables.books.columns.sold_at.unit", Begun("load"), |p| {
+            p.tables[0].columns[3].declared.unit = Some(Unit::Micros);
+        }),
+        ("tables.books.columns.sold_at.lossy", Begun("load"), |p| p.tables[0].columns[3].declared.lossy = false),
+        ("tables.books.columns.sold_at.sparse", Always, |p| p.tables[0].columns[3].declared.sparse = true),
+        ("tables.books.children.tags.sparse", Always, |p| p.tables[0].children[0].sparse = true),
         ("tables.books.columns.title.default", Begun("thaw"), |p| {
             p.tables[0].columns[1].absent = Fallback::Literal("?".into());
         }),
@@ -202,7 +224,7 @@ fn turns() -> Vec<Turn> {
             let note = Column { name: "note".into(), ..p.tables[0].columns[2].clone() };
             p.tables[0].columns.push(note);
         }),
-        ("tables.books.columns.price", Begun("load"), |p| drop(p.tables[0].columns.pop())),
+        ("tables.books.columns.sold_at", Begun("load"), |p| drop(p.tables[0].columns.pop())),
         ("tables.books.columns", Begun("load"), |p| p.tables[0].columns.swap(1, 2)),
         ("tables.books.columns.id", Never, |p| drop(p.tables[0].columns.remove(0))),
         ("tables.books.children.tags", Begun("load"), |p| p.tables[0].children.clear()),
