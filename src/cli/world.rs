@@ -8,23 +8,27 @@ use super::exit::Exit;
 use super::failing::failing;
 use super::failure::Failure;
 use super::out_of_reach::OutOfReach;
-use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
+use crate::adapters::aws::{
+    AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, session,
+};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
-use crate::domain::plan::{Plan, SignalSource, ValueRef};
+use crate::domain::plan::{CONTROL, OLD, Plan, SignalSource, SwitchKind, ValueRef};
+use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
-use crate::ports::{ErrorKind, PortError, ReversePorts, Switches, Target};
-use crate::workers::{CheckRow, Missing, Ports};
+use crate::ports::{ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target};
+use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
 fn aws(named: Option<&Aws>) -> Aws {
     named.cloned().unwrap_or_else(|| Aws {
         region: String::new(),
         profile: None,
+        account: None,
         credentials: Credentials::Chain,
         endpoints: Endpoints::default(),
     })
@@ -50,8 +54,63 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
+    let identity = identity(plan, &aws, &session);
+    if plan.stores.values().any(|store| store.account.is_some()) {
+        signed_for(plan, &identity.callers().await)?;
+    }
     let password = password(&connections.postgres, &*switches).await;
     assemble(plan, &aws, &session, switches, target(&connections.postgres, password?)?)
+}
+
+/// Who the calls to each store are signed as.
+///
+/// # Errors
+/// A store is in another account than the plan pins, or in one that is not known.
+pub async fn callers(plan: &Plan, ports: &Ports) -> Result<Callers, Failure> {
+    let Some(identity) = &ports.identity else { return Ok(Callers::new()) };
+    let callers = identity.callers().await;
+    signed_for(plan, &callers)?;
+    Ok(callers)
+}
+
+fn signed_for(plan: &Plan, callers: &Callers) -> Result<(), Failure> {
+    let wrong = other_accounts(plan, callers);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{}; nothing was begun ({OTHER_ACCOUNT_ADVICE})", wrong.join("; "));
+    Err(Failure::new(Exit::Denied, text))
+}
+
+/// Asks whose calls these are, for the stores of a plan that AWS holds.
+fn identity(plan: &Plan, aws: &Aws, session: &aws_config::SdkConfig) -> AwsIdentity {
+    let ends = &aws.endpoints;
+    let parameters = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
+    let stages = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
+    let of = |service: Service, used: bool| {
+        let given = match service {
+            Service::Dynamodb => &ends.dynamodb,
+            Service::Streams => &ends.streams,
+            Service::Ssm => &ends.ssm,
+            Service::Apigateway => &ends.apigateway,
+            Service::Cloudwatch => &ends.cloudwatch,
+            Service::Sts => &ends.sts,
+        };
+        used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
+    };
+    let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
+    let control =
+        [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, watched(plan))];
+    let named = |name: &str, all: Vec<_>| plan.stores.contains_key(name).then(|| (name.to_owned(), all));
+    let stores =
+        [named(OLD, tables.into_iter().flatten().collect()), named(CONTROL, control.into_iter().flatten().collect())];
+    let emulator = aws.credentials == Credentials::Emulator;
+    AwsIdentity::new(session, ends.sts.as_deref(), emulator, stores.into_iter().flatten().collect())
+}
+
+/// Whether any signal is a metric of CloudWatch.
+fn watched(plan: &Plan) -> bool {
+    plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)))
 }
 
 /// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
@@ -99,8 +158,7 @@ fn assemble(
     };
     let (source, changes) = dynamodb::connect(session, &settings)?;
     let source = Arc::new(source);
-    let watched = plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)));
-    let metrics = watched.then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
+    let metrics = watched(plan).then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
     let target = Arc::new(target);
     Ok(Ports {
         source: failing(Arc::clone(&source) as _),
@@ -109,6 +167,7 @@ fn assemble(
         reverse: Some(ReversePorts { outbox: failing(target as _), items: failing(source as _) }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
+        identity: Some(Arc::new(identity(plan, aws, session))),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -24,7 +26,8 @@ pub struct AwsSettings {
     pub emulator: bool,
 }
 
-/// Loads the usual credential chain. Nothing is called yet; wrong credentials show at the first call.
+/// Loads credentials: those of the named profile and no others, or else the usual chain. Nothing is called yet; wrong
+/// credentials show at the first call.
 ///
 /// Attempts are bounded and short: a switch that hangs for a minute is worse than one that says so.
 pub async fn session(settings: &AwsSettings) -> SdkConfig {
@@ -34,10 +37,11 @@ pub async fn session(settings: &AwsSettings) -> SdkConfig {
         .operation_attempt_timeout(Duration::from_secs(10))
         .operation_timeout(Duration::from_secs(30))
         .build();
+    let retries = RetryConfig::standard().with_max_attempts(4);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .retry_config(RetryConfig::standard().with_max_attempts(4))
-        .timeout_config(timeouts);
+        .http_client(http.clone())
+        .retry_config(retries.clone())
+        .timeout_config(timeouts.clone());
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
@@ -46,8 +50,22 @@ pub async fn session(settings: &AwsSettings) -> SdkConfig {
     }
     if settings.emulator {
         loader = loader.credentials_provider(Credentials::new("emulator", "emulator", None, None, "emulator"));
+        return loader.load().await;
     }
-    loader.load().await
+    let Some(profile) = &settings.profile else { return loader.load().await };
+    // The usual chain looks at the environment first, and behind the profile at containers and instances: whoever names
+    // a profile wants none of these.
+    let session = loader.no_credentials().load().await;
+    let around = ProviderConfig::without_region()
+        .with_behavior_version(Some(BehaviorVersion::latest()))
+        .with_http_client(http)
+        .with_region(session.region().cloned())
+        .with_use_fips(session.use_fips())
+        .with_use_dual_stack(session.use_dual_stack())
+        .with_retry_config(retries)
+        .with_timeout_config(timeouts);
+    let own = ProfileFileCredentialsProvider::builder().configure(&around).profile_name(profile).build();
+    session.into_builder().credentials_provider(SharedCredentialsProvider::new(own)).build()
 }
 
 /// Asks the session's credentials for, once. Nothing is called with them.
@@ -74,11 +92,6 @@ pub async fn credentials(session: &SdkConfig, settings: &AwsSettings) -> PortRes
         Err(CredentialsError::CredentialsNotLoaded(_)) => Err(refused(looked)),
         Err(e) => Err(refused(format!("{looked}: {}", root_cause(&e)))),
     }
-}
-
-/// The endpoint a client uses: the one given, or the session's.
-pub(super) fn endpoint(session: &SdkConfig, given: Option<&str>) -> Option<String> {
-    given.or(session.endpoint_url()).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
+use super::caller::Callers;
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -272,6 +273,9 @@ pub struct RunState {
     pub operator: String,
     /// On which host.
     pub host: String,
+    /// Who the calls to each store were signed as when it was opened.
+    #[serde(default, skip_serializing_if = "Callers::is_empty")]
+    pub callers: Callers,
     /// T-0.
     pub t0: At,
     /// When it was opened.
