@@ -65,7 +65,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
     // Whose stores these are is known before anything is written.
     let ports = world::ports(&plan, &d.config.connections).await?;
-    let callers = world::callers(&plan, &ports).await?;
+    let callers = world::callers(&plan, &d.config.connections, &ports).await?;
     let folder = match taken {
         Some(folder) => folder,
         None => RunFolder::create(d.state_dir, &plan.name, machine.wall()).map_err(journal_io(d.state_dir))?,

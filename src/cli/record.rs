@@ -62,6 +62,7 @@ impl Desk {
         let plan = Arc::clone(&config.plan);
         let seat = Seat::here();
         let ports = world::ports(&plan, &config.connections).await?;
+        let callers = world::callers(&plan, &config.connections, &ports).await?;
         let machine = MachineClock::default();
         let holder = Holder::me(&seat.operator, &seat.host);
         let (folder, taken) = match unfinished(state_dir, &plan)? {
@@ -88,7 +89,6 @@ impl Desk {
         };
         let facts = Arc::new(Writer { journal: Mutex::new(journal_of_run), machine });
         if !taken {
-            let callers = world::callers(&plan, &ports).await?;
             facts.state(opened(&folder, &plan, &seat, now, callers)).await.map_err(|e| journal(folder.path(), &e))?;
         }
         let text = format!("{}@{} asked for: cutover {what}", seat.operator, seat.host);

@@ -121,7 +121,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         rows.push(match result.verdict {
             Verdict::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
             Verdict::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
-            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.url)),
+            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.place())),
         });
     }
     rows

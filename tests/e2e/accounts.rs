@@ -273,3 +273,86 @@ fn a_run_keeps_whose_account_it_was_opened_with_and_is_not_taken_up_with_another
     assert!(again.err().contains("111122223333") && again.err().contains("999988887777"), "{}", again.words());
     assert_eq!(stage.facts().len(), facts, "a fact was written");
 }
+
+#[test]
+fn endpoints_of_the_environment_are_one_for_all_clients_are_shown_and_are_part_of_the_plan() {
+    let [tables, others] = [Cloud::start(), Cloud::start()];
+    let dir = folder(REGION, &[]);
+    let [at_tables, at_others] = [&tables, &others].map(|cloud| format!("http://{}", cloud.address));
+    let named = [("AWS_ENDPOINT_URL_DYNAMODB", at_tables.as_str()), ("AWS_ENDPOINT_URL", at_others.as_str())];
+    let mut check = start(dir.path(), "check", &["check", "-c", "config.toml"], &named);
+    check.wait();
+    let services = |cloud: &Cloud| {
+        let all: std::collections::BTreeSet<String> = cloud.calls().into_iter().map(|(service, _)| service).collect();
+        all.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(services(&tables), ["dynamodb"], "{}", check.words());
+    assert_eq!(services(&others), ["apigateway", "ssm", "sts"], "{}", check.words());
+    let old = row(&check, "store old");
+    assert!(old.contains(&format!("dynamodb at {at_tables}, streams at {at_others}")), "{old}");
+    assert!(row(&check, "store control").contains(&format!("ssm at {at_others}")), "{}", check.words());
+    // Another endpoint is another store.
+    let hash = |name: &str, vars: &[(&str, &str)]| {
+        let mut plan = start(dir.path(), name, &["plan", "-c", "config.toml", "--json"], vars);
+        plan.expect_code(0);
+        let plan: serde_json::Value = serde_json::from_str(&plan.out()).unwrap();
+        plan["hash"].clone()
+    };
+    let with = hash("with", &named);
+    assert_eq!(with, hash("again", &named));
+    assert_ne!(with, hash("without", &[]));
+    let profile = format!(
+        "[default]\nendpoint_url = {at_others}\nservices = own\n[services own]\ndynamodb =\n  endpoint_url = {at_tables}\n"
+    );
+    std::fs::write(dir.path().join("profiles"), profile).unwrap();
+    assert_eq!(with, hash("profile", &[]), "the profile says it as well as the environment");
+    std::fs::write(dir.path().join("profiles"), "").unwrap();
+    let ignored = [&named[..], &[("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]].concat();
+    assert_eq!(hash("without", &[]), hash("ignored", &ignored));
+}
+
+#[test]
+fn calls_go_through_the_proxy_that_the_environment_names() {
+    let proxy = Cloud::start();
+    let dir = folder(&format!("{REGION}profile = \"move\"\nendpoint = \"http://aws.invalid\"\n"), &[]);
+    let at = format!("http://{}", proxy.address);
+    let vars = [("HTTP_PROXY", at.as_str()), ("http_proxy", at.as_str()), ("NO_PROXY", "127.0.0.1")];
+    let mut check = start(dir.path(), "check", &["check", "-c", "config.toml"], &vars);
+    check.wait();
+    assert!(row(&check, "store old").contains("account 111122223333"), "{}", check.words());
+    assert!(proxy.calls().iter().any(|(service, _)| service == "dynamodb"), "{}", check.words());
+}
+
+#[test]
+fn a_way_to_sign_in_that_is_left_to_the_cli_is_named_with_what_to_do() {
+    let cloud = Cloud::start();
+    let dir = folder(&format!("{REGION}profile = \"people\"\nendpoint = \"http://{}\"\n", cloud.address), &[]);
+    let sso = "[profile people]\nsso_session = corp\nsso_account_id = 111122223333\nsso_role_name = mover\n\
+               [sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.awsapps.com/start\n";
+    let login = "[profile people]\nlogin_session = arn:aws:iam::111122223333:user/alice\n";
+    let process = "[profile people]\ncredential_process = echo no such vault >&2; false\n";
+    let token = "[profile people]\nrole_arn = arn:aws:iam::111122223333:role/mover\n\
+                 web_identity_token_file = /nowhere/token\n";
+    let cases = [
+        ("sso", sso, "signs in through IAM Identity Center", "aws configure export-credentials --profile people"),
+        ("login", login, "signs in through `aws login`", "aws configure export-credentials --profile people"),
+        ("process", process, "no such vault", "AWS_PROFILE"),
+        ("token", token, "web identity", "AWS_PROFILE"),
+    ];
+    for (name, text, says, advice) in cases {
+        std::fs::write(dir.path().join("profiles"), text).unwrap();
+        let mut check = start(dir.path(), name, &["check", "-c", "config.toml"], &[]);
+        check.expect_code(77);
+        let found = row(&check, "AWS credentials");
+        if name == "sso" && cfg!(feature = "sso") {
+            continue;
+        }
+        assert!(found.to_lowercase().contains(&says.to_lowercase()), "{name}: {found}");
+        assert!(check.out().contains(advice) && !check.out().contains("cargo feature"), "{name}: {}", check.words());
+        let mut run =
+            start(dir.path(), &format!("run-{name}"), &["run", "--headless", "--yes", "-c", "config.toml"], &[]);
+        run.expect_code(77);
+        assert!(run.err().contains(advice), "{name}: {}", run.words());
+        assert!(!dir.path().join("state").exists(), "{name}: something was written\n{}", run.words());
+    }
+}

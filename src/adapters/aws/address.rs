@@ -85,3 +85,53 @@ pub fn address(session: &SdkConfig, service: Service, given: Option<&str>) -> Re
         Service::Sts => resolved!(aws_sdk_sts),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_types::region::Region;
+    use aws_types::service_config::LoadServiceConfig;
+
+    use super::*;
+
+    /// What the environment names for one service.
+    #[derive(Debug)]
+    struct Named(&'static str, &'static str);
+
+    impl LoadServiceConfig for Named {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            (key.service_id() == self.0 && key.env() == "AWS_ENDPOINT_URL").then(|| self.1.to_owned())
+        }
+    }
+
+    fn session() -> aws_types::sdk_config::Builder {
+        SdkConfig::builder().region(Region::new("eu-west-1"))
+    }
+
+    #[test]
+    fn the_config_wins_over_the_service_over_all_over_aws() {
+        let at = |session: &SdkConfig, service| address(session, service, None).unwrap();
+        let plain = session().build();
+        assert_eq!(at(&plain, Service::Dynamodb), "https://dynamodb.eu-west-1.amazonaws.com");
+        assert_eq!(at(&plain, Service::Streams), "https://streams.dynamodb.eu-west-1.amazonaws.com");
+        for service in [Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts] {
+            let at = at(&plain, service);
+            assert!(at.starts_with("https://") && at.contains("eu-west-1"), "{at}");
+        }
+        let streams =
+            session().service_config(Named("DynamoDB Streams", "http://own")).endpoint_url("http://all").build();
+        assert_eq!(at(&streams, Service::Streams), "http://own");
+        assert_eq!(at(&streams, Service::Dynamodb), "http://all");
+        assert_eq!(address(&streams, Service::Streams, Some("http://given")).as_deref(), Ok("http://given"));
+        let gateway = session().service_config(Named("API Gateway", "http://own")).build();
+        assert_eq!(at(&gateway, Service::Apigateway), "http://own");
+        assert_eq!(
+            at(&session().use_fips(true).build(), Service::Dynamodb),
+            "https://dynamodb-fips.eu-west-1.amazonaws.com"
+        );
+        assert_eq!(
+            at(&session().use_dual_stack(true).build(), Service::Dynamodb),
+            "https://dynamodb.eu-west-1.api.aws"
+        );
+        assert!(address(&SdkConfig::builder().build(), Service::Ssm, None).is_err(), "no region");
+    }
+}

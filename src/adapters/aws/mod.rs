@@ -3,6 +3,7 @@
 mod address;
 mod clock;
 mod error;
+mod http;
 mod identity;
 mod metrics;
 mod session;
@@ -13,7 +14,8 @@ mod tests;
 pub use address::{Service, address, configured};
 pub use clock::Clock;
 pub use error::port_error;
+pub use http::connector;
 pub use identity::AwsIdentity;
 pub use metrics::CloudWatchMetrics;
-pub use session::{AwsSettings, credentials, session};
+pub use session::{AwsSettings, credentials, named_endpoints, session};
 pub use switches::AwsSwitches;
