@@ -76,12 +76,11 @@ fn ask_everything(stage: &Stage) {
 }
 
 /// What a probe carries and is answered: none of it is for the record.
-const PROBED: [&str; 6] =
-    ["planted-user", "planted-word", "planted-query", "planted-body", "planted-header", "planted-answer"];
+const PROBED: [&str; 5] = ["planted-user", "planted-query", "planted-body", "planted-header", "planted-answer"];
 
 /// Adds a probe with all of that, answered by a server of its own, and a query to the others.
 fn probed(stage: &Stage) {
-    let [user, word, query, body, header, answer] = PROBED;
+    let [user, query, body, header, answer] = PROBED;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -101,7 +100,7 @@ fn probed(stage: &Stage) {
     let text = stage.config();
     let first = "[[probes]]\n";
     let probe = format!(
-        "{first}id = \"planted\"\nmethod = \"POST\"\nurl = \"http://{user}:{word}@{at}/seen?token={query}\"\nbody = \
+        "{first}id = \"planted\"\nmethod = \"POST\"\nurl = \"http://{user}@{at}/seen?token={query}\"\nbody = \
          '{{\"key\":\"{body}\"}}'\nevery = \"100ms\"\n\n"
     );
     let smoke = "probes = [\"health\", \"read\"]";

@@ -161,7 +161,8 @@ fn causes(error: &CredentialsError) -> String {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        if !said.iter().any(|s| s.contains(&text)) {
+        let says_nothing = cause.is::<CredentialsError>();
+        if !says_nothing && !said.iter().any(|s| s.contains(&text)) {
             said.push(text);
         }
         next = cause.source();
