@@ -64,7 +64,11 @@ pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     let mut out = out::stdout();
     if json {
         let mut shown = crate::domain::plan::Plan::clone(&config.plan);
-        shown.probes.iter_mut().for_each(|probe| probe.url = probe.place());
+        // A query or a body may hold a token; the hash is of the plan as it is.
+        for probe in &mut shown.probes {
+            probe.url = probe.place();
+            probe.body = probe.body.take().map(|_| "***".to_owned());
+        }
         let text = serde_json::json!({ "hash": config.plan.hash(), "plan": shown });
         serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
         std::io::Write::write_all(&mut out, b"\n")?;
