@@ -109,7 +109,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let state_dir = || world::state_dir(cli.state_dir.clone());
     match cli.command {
         Command::Check { config, json } => run::check(&config, json).await,
-        Command::Plan { config, json } => run::plan(&config, json),
+        Command::Plan { config, json } => run::plan(&config, json).await,
         Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { drive, speed, seed, fault, sizes } => {

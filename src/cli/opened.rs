@@ -72,8 +72,8 @@ pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
 /// # Errors
 /// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or stores
 /// are not those it was opened with.
-pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
-    let Some(run) = &of.run else { return Ok(super::run::load(&of.config)?.0) };
+pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
+    let Some(run) = &of.run else { return Ok(super::run::load(&of.config).await?.0) };
     let folder = RunFolder::find(state_dir, Some(run))?;
     let (record, _) = salvage_run(&folder)?;
     let (state, _) = fold_believable(&record.facts);

@@ -12,15 +12,15 @@ use super::world::{self, Seat};
 use crate::config::{self, Config};
 use crate::snapshot::Mode;
 
-/// Reads the config; `${NAME}` is filled from the environment.
-pub fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
+/// Reads the config; `${NAME}` is filled from the environment, and so is what AWS's own variables name.
+pub async fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let config = config::load(&arg.config, &vars)?;
     for warning in &config.warnings {
         super::drive::say(&format!("warning: {warning}"));
     }
     let text = std::fs::read_to_string(&arg.config)?;
-    Ok((config, text))
+    Ok((world::with_named_endpoints(config).await, text))
 }
 
 /// `cutover run`.
@@ -31,7 +31,7 @@ pub async fn run(
     until: Option<String>,
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
-    let (config, text) = load(config)?;
+    let (config, text) = load(config).await?;
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
@@ -59,11 +59,17 @@ pub async fn run(
 }
 
 /// `cutover plan`.
-pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config)?;
+pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
+    let (config, _) = load(config).await?;
     let mut out = out::stdout();
     if json {
-        let text = serde_json::json!({ "hash": config.plan.hash(), "plan": &*config.plan });
+        let mut shown = crate::domain::plan::Plan::clone(&config.plan);
+        // A query or a body may hold a token; the hash is of the plan as it is.
+        for probe in &mut shown.probes {
+            probe.url = probe.place();
+            probe.body = probe.body.take().map(|_| "***".to_owned());
+        }
+        let text = serde_json::json!({ "hash": config.plan.hash(), "plan": shown });
         serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
         std::io::Write::write_all(&mut out, b"\n")?;
     } else {
@@ -74,7 +80,7 @@ pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config)?;
+    let (config, _) = load(config).await?;
     let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
     let rows = crate::workers::check(&config.plan, &ports, &missing).await;
     let bad = rows.iter().filter(|r| r.result.is_err()).count();

@@ -26,7 +26,7 @@ struct Report {
 
 /// `cutover verify`.
 pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let config = subject(&args.of, state_dir)?;
+    let config = subject(&args.of, state_dir).await?;
     let tables: Vec<Table> = chosen(&config.plan, &args.table)?.into_iter().cloned().collect();
     if args.repair.as_deref().is_some_and(|key| key != "all") && tables.len() != 1 {
         return Err(Failure::new(Exit::Usage, "--repair KEY: say with --table whose key it is"));

@@ -97,7 +97,12 @@ pub(super) static ROOT: &[Key] = &[
 
 pub(super) static AWS: &[Key] = &[
     must("region", Text, "AWS region."),
-    may("profile", Text, "Named profile. Default: the usual credential chain."),
+    may(
+        "profile",
+        Text,
+        "Named profile: its credentials and no others, whatever stands in the environment. Default: the usual chain.",
+    ),
+    may("account", Text, "The account id that calls must be signed for, 12 digits; with another one nothing is begun."),
     may(
         "credentials",
         OneOf(CREDENTIALS),
@@ -114,6 +119,7 @@ pub(super) static ENDPOINTS: &[Key] = &[
     may("ssm", Url, "Systems Manager Parameter Store."),
     may("apigateway", Url, "API Gateway."),
     may("cloudwatch", Url, "CloudWatch."),
+    may("sts", Url, "Security Token Service, which says whose account calls are signed for."),
 ];
 
 pub(super) static POSTGRES: &[Key] = &[
@@ -263,6 +269,11 @@ pub(super) static SWITCHES: &[Key] = &[
     may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
     may("expect", Text, "The value that must stand there before the switch."),
     must("to", ValueRef, "The value to set: text, or a reference for secrets."),
+    may(
+        "exercise",
+        Bool,
+        "Write the value over itself at the arm step, to know before the freeze that it can be set. Default: true.",
+    ),
 ];
 
 pub(super) static STAGE_VARIABLE: &[Key] = &[

@@ -145,6 +145,11 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         }
         _ => {}
     }
+    let account = connections.aws.as_ref().and_then(|aws| aws.account.as_deref());
+    if account.is_some_and(|a| a.len() != 12 || !a.bytes().all(|b| b.is_ascii_digit())) {
+        let section = root.table("aws", keys::AWS);
+        sink.error(section.offset_of("account"), "aws.account", "an account id is 12 digits, in quotes");
+    }
 }
 
 #[cfg(test)]

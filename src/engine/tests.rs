@@ -52,6 +52,7 @@ async fn running(world: World, policy: Policy) -> Running {
         version: "0".into(),
         t0: At(0),
         steps: world.plan.steps.iter().map(|s| s.id.clone()).collect(),
+        callers: Default::default(),
     };
     let setup = Setup {
         plan: Arc::clone(&world.plan),
@@ -101,7 +102,8 @@ async fn full_between_two_switches(policy: Policy, broken: bool) -> Running {
     let world = World::new();
     world.book("b1", "1.00");
     let hold = Hold::default();
-    world.faults.put(Op::SwitchSet, "writes", 0, 1, Fault::Hold(hold.clone()));
+    // The first one is the arm step's.
+    world.faults.put(Op::SwitchSet, "writes", 1, 1, Fault::Hold(hold.clone()));
     let run = running(world, policy).await;
     hold.caught().await;
     let reads_recorded = |f: &Fact| matches!(&f.event, Event::Outcome { id, result: OutcomeResult::Done { .. } } if id == "switch/reads/1");
@@ -179,7 +181,7 @@ async fn a_disk_that_has_space_again_lets_the_run_go_on() {
     answer.await.unwrap().unwrap();
     run.comes_to(Ending::Finished).await;
     assert_eq!(run.stand(), ("open".into(), "new".into(), "new".into()));
-    assert_eq!(run.world.places.writes("/reads"), 1, "nothing is done twice");
+    assert_eq!(run.world.places.writes("/reads"), 2, "nothing is done twice");
     run.engine.close().await;
 }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Amended, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult,
-    PlanChange, StepError, StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin,
+    OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
@@ -73,13 +73,13 @@ pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
 pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
     let id = || "[a-z/_-]{0,8}";
     match kind {
-        0 => {
-            (text(), text(), text(), text(), (text(), text(), text(), at(), vec(id(), 0..4)))
-                .prop_map(|(run, plan, plan_hash, environment, (operator, host, version, t0, steps))| {
-                    Event::RunOpened { run, plan, plan_hash, environment, operator, host, version, t0, steps }
-                })
-                .boxed()
-        }
+        0 => (text(), text(), text(), text(), (text(), text(), text(), at(), vec(id(), 0..4)))
+            .prop_map(|(run, plan, plan_hash, environment, (operator, host, version, t0, steps))| {
+                let caller = Caller { account: Some(host.clone()), ..Caller::default() };
+                let callers = Callers::from([(plan.clone(), caller)]);
+                Event::RunOpened { run, plan, plan_hash, environment, operator, host, version, t0, steps, callers }
+            })
+            .boxed(),
         1 => (text(), text()).prop_map(|(operator, host)| Event::RunResumed { operator, host }).boxed(),
         2 => (actor(), text()).prop_map(|(by, reason)| Event::RunPaused { by, reason }).boxed(),
         3 => actor().prop_map(|by| Event::RunContinued { by }).boxed(),
@@ -223,6 +223,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         (text(), text()).prop_map(|(switch, to)| Action::SetSwitch { switch, to }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
+        (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),

@@ -7,6 +7,7 @@ mod changes;
 mod clock;
 mod error;
 mod facts;
+mod identity;
 mod lanes;
 mod metrics;
 mod probe;
@@ -20,6 +21,7 @@ pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard,
 pub use clock::Clock;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
+pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Hold, LaneStand, Standing, common};
 pub use metrics::Metrics;
 pub use probe::{ProbeResult, Probes, Verdict};

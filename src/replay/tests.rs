@@ -68,6 +68,7 @@ fn folder() -> (tempfile::TempDir, RunFolder) {
         version: "0".to_owned(),
         t0: At(T),
         steps: vec!["first".to_owned(), "second".to_owned()],
+        callers: Default::default(),
     };
     let started = Event::StepStarted { step: "first".to_owned(), attempt: 1 };
     let done = Event::StepDone { step: "first".to_owned(), evidence: Vec::new() };

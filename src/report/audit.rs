@@ -213,6 +213,7 @@ mod tests {
         let actions = [
             Action::SetSwitch { switch: table(), to: "new".to_owned() },
             Action::RestoreSwitch { switch: table(), version: None },
+            Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },
             Action::EnableStream { table: table() },
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },

@@ -54,7 +54,7 @@ pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunStat
                 }
                 if sent - since >= settle {
                     let value = format!("refused for {}ms without a break", sent - since);
-                    return Ok(vec![read_back, evidence("write probe", value, crew.wall(), &probe.url)]);
+                    return Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())]);
                 }
             }
             Verdict::Served => refused_since = None,
@@ -118,5 +118,5 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
     let accepted = Event::WritesAccepted { at: crew.wall(), downtime_ms };
     crew.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));
-    Ok(vec![read_back, evidence("write probe", value, crew.wall(), &probe.url)])
+    Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())])
 }

@@ -17,6 +17,7 @@ mod changes;
 mod continuous;
 mod crew;
 mod drain;
+mod exercise;
 mod follow;
 mod freeze;
 mod key_form;
@@ -46,7 +47,7 @@ mod watch;
 pub use board::Board;
 pub use crew::{Captured, CapturedValue, Crew, KeepFindings, Ports};
 pub use parked::{Retried, key_item};
-pub use preflight::{CheckRow, Missing, check};
+pub use preflight::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 

@@ -13,7 +13,7 @@ use crate::domain::gauge::Count;
 use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::survey;
 use crate::domain::plan::{Plan, Switch, Table, ValueRef};
-use crate::domain::run::{ErrorClass, Evidence, StepError};
+use crate::domain::run::{ErrorClass, Evidence, StepError, another_account};
 use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, SourceTable, Verdict};
 
 /// One thing that was checked.
@@ -81,6 +81,9 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         None => rows.push(CheckRow::ok("plan", format!("{} steps, hash {}", plan.steps.len(), &plan.hash()[..12]))),
     }
     rows.extend(missing.aws.clone());
+    if missing.aws.is_none() {
+        rows.extend(accounts(plan, ports).await);
+    }
     for table in &plan.tables {
         if missing.aws.is_some() {
             rows.push(no_aws(format!("source {}", table.id)));
@@ -127,10 +130,52 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         rows.push(match result.verdict {
             Verdict::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
             Verdict::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
-            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.url)),
+            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.place())),
         });
     }
     rows
+}
+
+/// What to do about calls that are signed for another account than the plan's.
+pub const OTHER_ACCOUNT_ADVICE: &str =
+    "name the right `profile` under [aws] or sign in there; if the plan is for another account, change `account`";
+
+/// Whose account the calls to each store are signed for, and where they go.
+async fn accounts(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+    let Some(identity) = &ports.identity else { return Vec::new() };
+    let callers = identity.callers().await;
+    let rows = callers.iter().map(|(name, caller)| {
+        let what = format!("store {name}");
+        let addresses = identity.addresses(name);
+        let pinned = plan.stores.get(name).and_then(|s| s.account.as_deref());
+        if let Some(wrong) = another_account(pinned, caller) {
+            return CheckRow::denied(what, one_line(&wrong), OTHER_ACCOUNT_ADVICE);
+        }
+        if let Some((service, Err(why))) = addresses.iter().find(|(_, at)| at.is_err()) {
+            let advice = "see `region` and `endpoints` under [aws], and AWS_USE_FIPS_ENDPOINT and \
+                          AWS_USE_DUALSTACK_ENDPOINT in the environment";
+            return CheckRow::bad(what, format!("no endpoint of {service}: {}", one_line(why)), advice);
+        }
+        let at: String = addresses
+            .iter()
+            .filter_map(|(service, at)| Some(format!(", {service} at {}", at.as_ref().ok()?)))
+            .collect();
+        CheckRow::ok(what, format!("{}{at}", one_line(&caller.to_string())))
+    });
+    let mut rows: Vec<CheckRow> = rows.collect();
+    rows.extend(identity.clock_ahead_ms().and_then(clock));
+    rows
+}
+
+/// A clock that is so far off is said: signatures are corrected for it, but times on screens and in reports are not.
+fn clock(ahead_ms: i64) -> Option<CheckRow> {
+    const WORTH_SAYING: u64 = 5_000;
+    if ahead_ms.unsigned_abs() < WORTH_SAYING {
+        return None;
+    }
+    let (seconds, way) = (ahead_ms.unsigned_abs() / 1000, if ahead_ms > 0 { "behind" } else { "ahead of" });
+    let found = format!("your clock is {seconds} s {way} AWS's; requests are signed with the time AWS has");
+    Some(CheckRow::ok("clock", found))
 }
 
 /// Reads a switch and holds it against what the plan expects.

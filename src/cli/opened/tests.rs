@@ -197,8 +197,8 @@ fn a_run_belongs_to_its_stores() {
     assert!(words.contains("cutover rollback ") && words.contains("--new"), "{words}");
 }
 
-#[test]
-fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
+#[tokio::test]
+async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     let place = Place::new();
     let text = place.text();
     let config = place.config(&text);
@@ -208,21 +208,21 @@ fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     let header = Header::new(folder.id(), &config.plan.hash(), "alice", "b1", At(0));
     drop(JournalWriter::create(&folder, &header).unwrap());
     let named = OfArg { config: ConfigArg { config: "nowhere.toml".into() }, run: Some(folder.id().to_owned()) };
-    let found = subject(&named, &state_dir).unwrap_or_else(|f| panic!("{}", f.words()));
+    let found = subject(&named, &state_dir).await.unwrap_or_else(|f| panic!("{}", f.words()));
     assert_eq!((&found.plan, &found.connections), (&config.plan, &config.connections));
 
     // The way back goes on with either of these and says so.
     let path = folder.path().join(CONNECTIONS);
     let kept = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, kept.replace("6543", "6544")).unwrap();
-    let refused = subject(&named, &state_dir).expect_err("other stores");
+    let refused = subject(&named, &state_dir).await.expect_err("other stores");
     assert!(refused.exit == Exit::Config && refused.words().contains("port 6544"), "{}", refused.words());
     assert!(opened(&folder, &config.plan.hash()).is_ok_and(|o| o.warnings.iter().any(|w| w.contains("port 6544"))));
     std::fs::write(&path, kept).unwrap();
     let plan = std::fs::read_to_string(folder.plan()).unwrap();
     std::fs::write(folder.plan(), plan.replacen("cloudshelf", "another", 1)).unwrap();
     std::fs::remove_file(folder.config()).unwrap();
-    assert!(subject(&named, &state_dir).is_err(), "another plan");
+    assert!(subject(&named, &state_dir).await.is_err(), "another plan");
     assert!(opened(&folder, &config.plan.hash()).is_ok_and(|o| !o.warnings.is_empty()));
 }
 

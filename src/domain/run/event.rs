@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::amend::Amended;
 use super::approval::{Origin, Vote};
 use super::attributes::Attributes;
+use super::caller::Callers;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 
@@ -63,6 +64,9 @@ pub enum Event {
         t0: At,
         /// Step ids in order, so that a journal can be folded without the plan.
         steps: Vec<String>,
+        /// Who the calls to each store are signed as.
+        #[serde(default, skip_serializing_if = "Callers::is_empty")]
+        callers: Callers,
     },
     /// A process took the run up again after another one ended. Steps that were running become unknown.
     RunResumed {
@@ -338,6 +342,13 @@ pub enum Action {
         /// Switch id.
         switch: String,
         /// The captured version, where there is one.
+        version: Option<i64>,
+    },
+    /// Write a switch's value over itself.
+    ExerciseSwitch {
+        /// Switch id.
+        switch: String,
+        /// The version that stands there, where there is one.
         version: Option<i64>,
     },
     /// Create a target table and what belongs to it.

@@ -7,6 +7,7 @@ mod amend;
 mod apply;
 mod approval;
 mod attributes;
+mod caller;
 mod decide;
 mod event;
 mod gate;
@@ -24,6 +25,7 @@ pub use approval::{
     vote_evidence, waits_for_second,
 };
 pub use attributes::Attributes;
+pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen, VerifySummary,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
+use super::caller::Callers;
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -273,6 +274,9 @@ pub struct RunState {
     pub operator: String,
     /// On which host.
     pub host: String,
+    /// Who the calls to each store were signed as when it was opened.
+    #[serde(default, skip_serializing_if = "Callers::is_empty")]
+    pub callers: Callers,
     /// T-0.
     pub t0: At,
     /// When it was opened.

@@ -8,6 +8,7 @@ mod compare;
 mod converge;
 mod cutover;
 mod drain;
+mod exercise;
 pub mod faults;
 mod faulty;
 mod faulty_back;

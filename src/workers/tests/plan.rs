@@ -30,6 +30,7 @@ fn switch(id: &str, to: &str) -> Switch {
         kind: SwitchKind::Parameter { name: format!("/{id}"), secure: id == "writes" },
         expect: None,
         to: ValueRef::Literal(to.into()),
+        exercise: true,
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn switches(found: &mut Found<'_>, old: &[Switch], new: &[Switch]) {
         |s| &s.id,
         |_, _| refused(PLACES),
         |found, what, old, new| {
-            let Switch { id, title, kind, expect, to } = old;
+            let Switch { id, title, kind, expect, to, exercise } = old;
             let captured = |phase: &Phase<'_>| {
                 as_long_as(
                     !phase.captured(id),
@@ -34,6 +34,7 @@ pub(super) fn switches(found: &mut Found<'_>, old: &[Switch], new: &[Switch]) {
             found.field(what, (kind, &new.kind), place, |_| refused(PLACES));
             found.field(format!("{what}.expect"), (expect, &new.expect), shown, captured);
             found.field(format!("{what}.to"), (to, &new.to), |to: &ValueRef| value(to, secret), captured);
+            found.field(format!("{what}.exercise"), (exercise, &new.exercise), |b| on(*b), captured);
         },
     );
 }
