@@ -245,6 +245,12 @@ const fn going_back(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
 }
 
+/// What is said of a disk that neither takes a write nor refuses it.
+const DISK_HANGS: &str = "the disk does not answer";
+/// How long a disk may take for one write before a run that nobody sits at, and that a full disk would send back, goes
+/// back.
+const DISK_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
+
 /// Comes when an order is there that the loop has not taken.
 async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
     if orders.changed().await.is_err() {
@@ -440,8 +446,9 @@ impl Dispatch {
     fn measured(&mut self) -> crate::domain::gauge::Measured {
         let mut m = self.crew.measured();
         self.retention.fill(&self.plan, &self.state, &mut m);
-        m.journal_ok = self.journal_broken.is_none();
-        m.journal_error.clone_from(&self.journal_broken);
+        let hangs = (self.keeper.unsaved() > 0).then(|| DISK_HANGS.to_owned());
+        m.journal_error = self.journal_broken.clone().or(hangs);
+        m.journal_ok = m.journal_error.is_none();
         m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
         m
@@ -500,20 +507,27 @@ impl Dispatch {
         let kept = match &self.journal_broken {
             _ if back => self.keeper.keep_briefly(facts.clone()).await.map(|()| Kept::Durable),
             Some(why) => Err(why.clone()),
-            None => self.keeper.keep(facts.clone(), ordered(self.orders.clone())).await,
+            None => self.keeper.keep(facts.clone(), self.overtaken()).await,
         };
         let mut overtaken = Ok(());
         match kept {
             Ok(Kept::Overtaken) => {
-                let why = "the disk does not answer".to_owned();
-                overtaken = Err(format!("{why}, and going back was ordered meanwhile"));
-                self.journal_broken = Some(why);
+                overtaken = Err(format!("{DISK_HANGS}, and going back was ordered meanwhile"));
+                self.journal_broken = Some(DISK_HANGS.to_owned());
+                if self.orders.borrow().is_none()
+                    && let Unrecorded::GoBack(cause) = unrecorded(&self.plan, &self.state, &self.policy)
+                {
+                    self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
+                }
             }
             Ok(Kept::Durable) => {
-                self.last_durable_mono = Some(self.machine.mono_ms());
+                let all = self.keeper.unsaved() == 0;
+                if !back || all {
+                    self.last_durable_mono = Some(self.machine.mono_ms());
+                }
                 if back {
                     // What was set aside for the way back was enough.
-                    if self.keeper.unsaved() == 0 {
+                    if all {
                         self.journal_broken = None;
                     }
                 } else {
@@ -545,6 +559,19 @@ impl Dispatch {
         }
         self.state_tx.send_replace(Arc::new(self.state.clone()));
         overtaken
+    }
+
+    /// Ends the waiting for a disk: an order the loop has not taken, or, where a write that is refused takes the run back,
+    /// one that is not answered for long.
+    fn overtaken(&self) -> impl Future<Output = ()> + use<> {
+        let orders = self.orders.clone();
+        let goes_back = matches!(unrecorded(&self.plan, &self.state, &self.policy), Unrecorded::GoBack(_));
+        async move {
+            tokio::select! {
+                () = ordered(orders) => {}
+                () = tokio::time::sleep(DISK_PATIENCE), if goes_back => {}
+            }
+        }
     }
 
     fn effect(&mut self, effect: Effect) {

@@ -202,6 +202,20 @@ async fn a_full_disk_while_both_sides_stand_as_they_did_ends_the_process_and_say
     run.engine.close().await;
 }
 
+/// From its return on nothing that is written comes back, until the thread is unparked.
+fn hung(disk: &TestDisk) -> std::thread::JoinHandle<()> {
+    let disk = Arc::clone(&disk.hung);
+    let (held, holds) = std::sync::mpsc::channel();
+    let hangs = std::thread::spawn(move || {
+        let disk = disk.lock().unwrap();
+        held.send(()).unwrap();
+        std::thread::park();
+        drop(disk);
+    });
+    holds.recv().unwrap();
+    hangs
+}
+
 #[tokio::test]
 async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
     let mut plan = crate::workers::tests::plan::plan();
@@ -216,21 +230,44 @@ async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
     let before = run.facts().len();
 
     // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
-    let disk = Arc::clone(&run.disk.hung);
-    let (held, holds) = std::sync::mpsc::channel();
-    let hangs = std::thread::spawn(move || {
-        let disk = disk.lock().unwrap();
-        held.send(()).unwrap();
-        std::thread::park();
-        drop(disk);
-    });
-    holds.recv().unwrap();
+    let hangs = hung(&run.disk);
     let answer = handle.command(Command::Confirm { step: "thaw".into(), word: None }).unwrap();
     // This runtime has one thread: the loop takes the command, and waits for the disk.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     handle.roll_back();
+    run.comes_to(Ending::Journal).await;
+    assert!(answer.await.unwrap().is_err(), "nothing goes forward without its record");
+    assert_eq!(run.stand(), old());
+    assert_eq!(run.facts().len(), before, "the disk hangs");
+    let Running { engine, folder, _dir, .. } = run;
+    let Closed { state, unsaved } = engine.close().await;
+    assert_eq!(state.status, RunStatus::RolledBack);
+    assert!(unsaved > 0, "it says that the disk has not taken it all");
+
+    // The disk comes back: all of it is on record, in order.
+    hangs.thread().unpark();
+    hangs.join().unwrap();
+    until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_itself() {
+    let mut plan = crate::workers::tests::plan::plan();
+    plan.steps.iter_mut().filter(|s| s.id == "switch").for_each(|s| s.confirm = Confirm::Key);
+    let world = World::with(plan);
+    world.book("b1", "1.00");
+    let run = running(world, Policy::default()).await;
+    let handle = run.engine.handle();
+    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Held);
+    until("the switch to wait for a key", waits).await;
+    assert_eq!(run.stand(), ("frozen".into(), "old".into(), "old".into()));
+    let before = run.facts().len();
+
+    // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
+    let hangs = hung(&run.disk);
+    let answer = handle.command(Command::Confirm { step: "switch".into(), word: None }).unwrap();
     run.comes_to(Ending::Journal).await;
     assert!(answer.await.unwrap().is_err(), "nothing goes forward without its record");
     assert_eq!(run.stand(), old());

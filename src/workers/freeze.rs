@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::crew::{CapturedValue, Crew};
-use super::switch::set;
+use super::switch::{new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
@@ -31,7 +31,7 @@ fn parts(crew: &Crew) -> Result<Parts<'_>, StepError> {
 /// Sets the freeze parameter and waits until the write probe has been refused without a break.
 pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
-    let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?.value;
+    let value = new_value(crew, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     crew.frozen.store(true, Ordering::Release);
     let read_back = set(crew, step, attempt, switch, &value, action).await?;

@@ -311,6 +311,7 @@ fn sequence(problem: Option<(&str, &str)>) -> Sequence {
         name: "public.orders_id_seq".into(),
         columns: vec!["orders.id".into()],
         held: Some(5),
+        looked: true,
         next: Some(1_006),
         problem: problem.map(|(what, advice)| (what.into(), advice.into())),
         notes: vec![],
