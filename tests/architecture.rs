@@ -1,6 +1,6 @@
 //! Folders are layers: who may import whom, and how long a file may be (`docs/architecture.md`).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Like a command line of its own: it composes everything that is measured.
     ("bench", &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"]),
     ("telemetry", &[]),
+];
+
+/// The same inside `domain`, whose folders are many: what each may use besides itself.
+const INSIDE_DOMAIN: &[(&str, &[&str])] = &[
+    ("at", &[]),
+    ("estimate", &[]),
+    ("secret", &[]),
+    ("value", &[]),
+    ("plan", &["at", "secret"]),
+    ("mapping", &["at", "plan", "value"]),
+    ("verify", &["at", "mapping", "plan", "value"]),
+    ("gauge", &["at", "plan"]),
+    ("run", &["at", "gauge", "plan", "secret"]),
+    // Judges a whole plan, so it sees all that the plan speaks of.
+    ("lint", &["at", "gauge", "mapping", "plan", "run"]),
 ];
 
 /// Crates a layer must not name.
@@ -80,59 +95,161 @@ fn is_test(path: &Path) -> bool {
     path.components().any(|c| c.as_os_str() == "tests") || path.file_name().is_some_and(|n| n == "tests.rs")
 }
 
-/// The layers a line names: `crate::x::…` and `use crate::{x::…, y}`.
-fn named(line: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = line;
-    while let Some(at) = rest.find("crate::") {
-        rest = &rest[at + "crate::".len()..];
-        let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let mut fresh = true;
-            for (i, c) in group.char_indices() {
-                match c {
-                    '{' => depth += 1,
-                    '}' if depth == 0 => break,
-                    '}' => depth -= 1,
-                    ',' if depth == 0 => fresh = true,
-                    c if fresh && depth == 0 && c.is_alphabetic() => {
-                        found.push(word(&group[i..]));
-                        fresh = false;
-                    }
-                    _ => {}
-                }
+/// Lines that are shipped, with their numbers: an item behind `#[cfg(test)]` is left out, what follows it is not.
+fn shipped(text: &str) -> Vec<(usize, &str)> {
+    let mut out = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((n, line)) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            out.push((n + 1, line));
+            continue;
+        }
+        // An item ends where its braces close on a line that ends it, as rustfmt writes it.
+        let indent = line.len() - line.trim_start().len();
+        for (_, line) in lines.by_ref() {
+            let own = line.len() - line.trim_start().len() == indent;
+            if own && (line.ends_with(['}', ';'])) {
+                break;
             }
-        } else {
-            found.push(word(rest));
+        }
+    }
+    out
+}
+
+/// The module a file is, from the crate's root: `["domain", "run", "decide"]`.
+fn module(path: &Path) -> Vec<String> {
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("under src");
+    let mut parts: Vec<String> = inside.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+    let last = parts.pop().unwrap_or_default();
+    let stem = last.trim_end_matches(".rs");
+    if stem != "mod" {
+        parts.push(stem.to_owned());
+    }
+    parts
+}
+
+/// The paths a line names from the crate's root, two names deep: `crate::x::y`, `use crate::{x::y, z}` and `super::…`
+/// in the module `here`.
+fn named(line: &str, here: &[String]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        if !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            found.extend(paths(&line[at + "crate::".len()..], 2));
+        }
+    }
+    let mut rest = line;
+    while let Some(at) = rest.find("super::") {
+        let mut up = 0;
+        rest = &rest[at..];
+        while let Some(further) = rest.strip_prefix("super::") {
+            rest = further;
+            up += 1;
+        }
+        let base = &here[..here.len().saturating_sub(up)];
+        if base.len() < 2 {
+            let below = paths(rest, 2 - base.len()).into_iter();
+            found.extend(below.map(|p| base.iter().cloned().chain(p).collect()));
         }
     }
     found
 }
 
+/// The paths at the head of `text`, `depth` names deep, groups taken apart.
+fn paths(text: &str, depth: usize) -> Vec<Vec<String>> {
+    if depth == 0 {
+        return vec![Vec::new()];
+    }
+    if let Some(group) = text.strip_prefix('{') {
+        let mut out = Vec::new();
+        let (mut level, mut from) = (0, 0);
+        for (i, c) in group.char_indices() {
+            match c {
+                '{' => level += 1,
+                '}' if level == 0 => {
+                    out.extend(paths(group[from..i].trim(), depth));
+                    break;
+                }
+                '}' => level -= 1,
+                ',' if level == 0 => {
+                    out.extend(paths(group[from..i].trim(), depth));
+                    from = i + 1;
+                }
+                _ => {}
+            }
+        }
+        return out;
+    }
+    let word: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    if word.is_empty() {
+        return Vec::new();
+    }
+    match text[word.len()..].strip_prefix("::") {
+        Some(below) => {
+            let below = paths(below, depth - 1);
+            if below.is_empty() {
+                return vec![vec![word]];
+            }
+            below.into_iter().map(|p| [vec![word.clone()], p].concat()).collect()
+        }
+        None => vec![vec![word]],
+    }
+}
+
+/// Whether module `from` may name path `to`; what is in no table is free.
+fn may_name(from: &[String], to: &[String]) -> bool {
+    let ask = |table: &[(&str, &[&str])], from: &str, to: &str| {
+        let of = |name: &str| table.iter().find(|(n, _)| *n == name).map(|(_, may)| *may);
+        from == to || of(to).is_none() || of(from).is_none_or(|may| may.contains(&to))
+    };
+    let (Some(from_layer), Some(to_layer)) = (from.first(), to.first()) else { return true };
+    let inside = match (from.get(1), to.get(1)) {
+        (Some(a), Some(b)) if from_layer == "domain" && to_layer == "domain" => ask(INSIDE_DOMAIN, a, b),
+        _ => true,
+    };
+    ask(LAYERS, from_layer, to_layer) && inside
+}
+
 #[test]
 fn layers_import_only_what_the_map_allows() {
-    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     let mut wrong = Vec::new();
     for path in sources().iter().filter(|p| !is_test(p)) {
-        let from = layer(path);
-        let Some(may) = allowed.get(from.as_str()) else { continue };
+        let (from, here) = (layer(path), module(path));
         let forbidden = FORBIDDEN.iter().find(|(l, _)| *l == from).map_or(&[][..], |(_, f)| *f);
         let text = fs::read_to_string(path).expect("a readable file");
-        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (n, line) in shipped.lines().enumerate() {
+        for (n, line) in shipped(&text) {
             let code = line.split("//").next().unwrap_or_default();
-            for to in named(code) {
-                if to != from && allowed.contains_key(to.as_str()) && !may.contains(&to.as_str()) {
-                    wrong.push(format!("{}:{} {from} -> {to} (not allowed)", path.display(), n + 1));
-                }
+            for to in named(code, &here).iter().filter(|to| !may_name(&here, to)) {
+                wrong.push(format!("{}:{n} {} -> {} (not allowed)", path.display(), here.join("::"), to.join("::")));
             }
             for name in forbidden.iter().filter(|name| code.contains(*name)) {
-                wrong.push(format!("{}:{} {from} names {name}", path.display(), n + 1));
+                wrong.push(format!("{}:{n} {from} names {name}", path.display()));
             }
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_folder_stands_in_a_table_and_none_depends_on_itself() {
+    for (table, top) in [(LAYERS, &[][..]), (INSIDE_DOMAIN, &["domain".to_owned()][..])] {
+        let names: BTreeSet<String> = sources()
+            .iter()
+            .map(|p| module(p))
+            .filter(|m| m.len() > top.len() && m.starts_with(top))
+            .map(|m| m[top.len()].clone())
+            .filter(|n| !["lib", "main", "cli"].contains(&n.as_str()))
+            .collect();
+        let known: BTreeSet<String> = table.iter().map(|(n, _)| (*n).to_owned()).collect();
+        assert_eq!(names, known, "folders and table differ");
+        // Take away what depends on nothing that is left, until nothing is left.
+        let mut left: Vec<_> = table.to_vec();
+        while !left.is_empty() {
+            let before = left.len();
+            let open: BTreeSet<&str> = left.iter().map(|(n, _)| *n).collect();
+            left.retain(|(_, may)| may.iter().any(|m| open.contains(m)));
+            assert!(left.len() < before, "these go round: {left:?}");
+        }
+    }
 }
 
 #[test]
@@ -149,7 +266,22 @@ fn no_file_outgrows_one_idea() {
 
 #[test]
 fn the_reader_of_imports_reads_imports() {
-    assert_eq!(named("use crate::domain::at::At;"), ["domain"]);
-    assert_eq!(named("use crate::{domain::{at::At, plan}, ports, view::Theme};"), ["domain", "ports", "view"]);
-    assert_eq!(named("let x = crate::engine::handle::Handle::new();"), ["engine"]);
+    let here: Vec<String> = ["domain", "run", "gate"].map(str::to_owned).to_vec();
+    let read = |line: &str| -> Vec<String> { named(line, &here).iter().map(|p| p.join("::")).collect() };
+    assert_eq!(read("use crate::domain::at::At;"), ["domain::at"]);
+    assert_eq!(
+        read("use crate::{domain::{at::At, plan}, ports, view::Theme};"),
+        ["domain::at", "domain::plan", "ports", "view::Theme"]
+    );
+    assert_eq!(read("let x = crate::engine::handle::Handle::new();"), ["engine::handle"]);
+    assert_eq!(read("use super::super::gauge::{Count, Lag};"), ["domain::gauge"]);
+    assert_eq!(read("use super::super::super::view;"), ["view"]);
+    assert_eq!(read("use super::state::RunState;"), [""; 0]);
+}
+
+#[test]
+fn only_the_test_item_is_left_out_of_what_is_shipped() {
+    let text = "use a;\n#[cfg(test)]\nuse b;\nfn c() {}\n#[cfg(test)]\nmod tests {\n    fn d() {\n    }\n}\nfn e() {}";
+    let lines: Vec<&str> = shipped(text).into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, ["use a;", "fn c() {}", "fn e() {}"]);
 }

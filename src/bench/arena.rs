@@ -40,7 +40,7 @@ pub(super) async fn session(url: &str) -> BenchResult<Client> {
 impl Arena {
     /// Starts a server.
     pub(super) async fn start() -> BenchResult<Self> {
-        let options = PostgresOptions { fsync: true, settings: SERVER.map(ToOwned::to_owned).to_vec() };
+        let options = PostgresOptions { fsync: true, settings: SERVER.map(ToOwned::to_owned).to_vec(), standby: false };
         let started = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options, |_| {})).await;
         let server = started.tried("start", "PostgreSQL")?.tried("start", "PostgreSQL")?;
         let url = server.url();

@@ -72,7 +72,7 @@ category = { from = "category", type = "varchar(100)", default = "General" }
 isbn = { from = "isbn", type = "varchar(20)" }
 stock_quantity = { from = "stockQuantity", type = "integer", default = 0 }
 created_at = { from = "createdAt", type = "timestamptz" }
-updated_at = { from = "updatedAt", type = "timestamptz" }
+updated_at = { from = "updatedAt", type = "timestamptz", unit = "ms" }
 [[switches]]
 id = "db"
 parameter = "/cloudshelf/db"

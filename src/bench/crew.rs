@@ -77,6 +77,7 @@ impl Hands {
             changes: Arc::new(changes),
             target: Arc::new(target(&settings.target, settings.segments as usize * 2 + 4)?),
             reverse: None,
+            identity: None,
             switches: Arc::new(AwsSwitches::new(&session, None, None)),
             probes: Arc::new(HttpProbes::new(client)),
             metrics: None,

@@ -102,6 +102,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Roll a run back, whether its console lives or not.
     Rollback(RollbackArgs),
+    /// Change the plan of a run that is under way to what the config says now, as far as that is safe at this moment.
+    ///
+    /// Shows every field that differs and whether it may change now. Refused while somebody drives the run, and as a
+    /// whole when one field may not change. Nothing is written before it is confirmed.
+    Amend(AmendArgs),
     /// Approve a step that needs a second person; from another terminal than the console's, under another name.
     Approve {
         /// Run id or a beginning of it.
@@ -195,6 +200,20 @@ pub struct RollbackArgs {
     pub finished: bool,
     /// Act at once. Without it somebody at a terminal is shown what it would do, and asked for one more key; where
     /// standard input or output is no terminal it acts at once anyway.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What to amend, and to what.
+#[derive(Debug, Args)]
+pub struct AmendArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Run id or a beginning of it; absent means the newest run of this config that is not at its end.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Amend without asking. Without it somebody at a terminal is asked for a key; where standard input or output is no
+    /// terminal the difference is shown and nothing is changed.
     #[arg(long)]
     pub yes: bool,
 }
@@ -412,5 +431,62 @@ mod tests {
         let codes = codes.replace("\n ", "");
         let helped: Vec<u8> = codes.split(", ").map(|c| c.split(' ').next().unwrap().parse().unwrap()).collect();
         assert_eq!(helped, documented);
+    }
+
+    /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it stands.
+    fn commands_that_are_named() -> Vec<(String, String)> {
+        fn walk(path: &std::path::Path, out: &mut Vec<(String, String)>) {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).unwrap();
+                entries.for_each(|entry| walk(&entry.unwrap().path(), out));
+                return;
+            }
+            let Ok(text) = std::fs::read_to_string(path) else { return };
+            let document = path.extension().is_some_and(|e| e == "md");
+            for (n, line) in text.lines().enumerate() {
+                let place = format!("{}:{}", path.display(), n + 1);
+                let quoted = line.split('`').skip(1).step_by(2).filter(|q| q.starts_with("cutover "));
+                out.extend(quoted.map(|q| (place.clone(), q.to_owned())));
+                if document && line.starts_with("cutover ") && !line.contains('`') {
+                    let code = line.split(" #").next().unwrap_or_default();
+                    out.extend(code.split("; ").map(|c| (place.clone(), c.to_owned())));
+                }
+            }
+        }
+        let mut out = Vec::new();
+        for path in ["src", "docs", "README.md", "config.toml.example"] {
+            walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path), &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn every_command_that_is_advised_exists() {
+        use clap::CommandFactory as _;
+        let named = commands_that_are_named();
+        assert!(named.len() > 60, "{named:?}");
+        let mut wrong = Vec::new();
+        for (place, line) in named {
+            // A window's title is no command.
+            if line.contains("[PROD]") {
+                continue;
+            }
+            let mut at = Cli::command();
+            at.build();
+            for (n, word) in line.split_whitespace().skip(1).take_while(|w| !["|", "#"].contains(w)).enumerate() {
+                let bare = word.trim_matches(['[', ']', '(', ')', ',']);
+                if let Some(below) = at.find_subcommand(bare) {
+                    at = below.clone();
+                } else if let Some(flag) = bare.strip_prefix("--") {
+                    let flag = flag.split('=').next().unwrap_or_default();
+                    if !at.get_arguments().any(|a| a.get_long() == Some(flag)) {
+                        wrong.push(format!("{place}: `{line}`: no option --{flag}"));
+                    }
+                } else if n == 0 && bare != "help" {
+                    wrong.push(format!("{place}: `{line}`: no command {bare}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     }
 }

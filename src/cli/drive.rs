@@ -10,12 +10,12 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
-use super::opened::{keep, keep_connections, refusal};
+use super::opened::{keep, keep_connections, refusal, settle_plan};
 pub use super::out::{print, say};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Policy, StepSeen};
+use crate::domain::run::{Callers, Event, Policy, StepSeen, changed_accounts};
 use crate::engine::{
     Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket, stepped_since,
 };
@@ -63,13 +63,16 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let answers = super::answers::parse(&d.args.answer, &plan)?;
     let machine = MachineClock::default();
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
+    // Whose stores these are is known before anything is written.
+    let ports = world::ports(&plan, &d.config.connections).await?;
+    let callers = world::callers(&plan, &d.config.connections, &ports).await?;
     let folder = match taken {
         Some(folder) => folder,
         None => RunFolder::create(d.state_dir, &plan.name, machine.wall()).map_err(journal_io(d.state_dir))?,
     };
     let lock = folder.lock(&Holder::me(&d.seat.operator, &d.seat.host))?;
     super::logging::into(&folder);
-    let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine)?;
+    let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine, callers)?;
     let samples = SampleWriter::open(&folder.samples()).ok();
     let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
     let setup = Setup {
@@ -81,7 +84,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
             unattended: !screen,
             until: d.until.clone(),
         },
-        ports: world::ports(&plan, &d.config.connections).await?,
+        ports,
         undo_seat: world::undo_seat((&d.config.connections).into()),
         clock,
         journal,
@@ -185,7 +188,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
         if state.is_final() {
             break;
         }
-        return refusal(&folder, &state.plan_hash, plan).map_or(Ok(Some(folder)), Err);
+        return refusal(&folder, &state, plan).map_or(Ok(Some(folder)), Err);
     }
     Ok(unopened)
 }
@@ -204,7 +207,13 @@ struct Opened {
     stepped: Option<(i64, StepSeen)>,
 }
 
-fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) -> Result<Opened, Failure> {
+fn open(
+    d: &Drive<'_>,
+    folder: &RunFolder,
+    plan: &Plan,
+    machine: &MachineClock,
+    callers: Callers,
+) -> Result<Opened, Failure> {
     let (speed, longest) = d.pace;
     let mut unopened = None;
     if folder.journal().exists() {
@@ -214,6 +223,19 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
         }
         if let Some(last) = facts.last() {
             let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            // It may have been amended between the look at it and the lock on it.
+            if let Some(failure) = refusal(folder, &state, plan) {
+                return Err(failure);
+            }
+            let changed = changed_accounts(&state.callers, &callers);
+            if !changed.is_empty() {
+                let text = format!(
+                    "run {}: {}; it is not taken up with another account: use the credentials it was opened with",
+                    folder.id(),
+                    changed.join("; ")
+                );
+                return Err(Failure::new(Exit::Denied, text));
+            }
             // A rehearsal's clock goes on where it stood; a real one never runs backwards.
             let real = speed <= 1.0;
             let boot = boot_id();
@@ -223,6 +245,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
             let known = matches!(stepped, Some((_, StepSeen::AtStart)));
             let start = if real && (known || machine.wall() > last.at) { machine.wall() } else { last.at };
             let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
+            settle_plan(folder, &state.plan_hash, plan).map_err(journal_io(folder.path()))?;
             keep_connections(folder, &d.config.connections).map_err(journal_io(folder.path()))?;
             let opening = Opening::Resume { state: Box::new(state), facts };
             return Ok(Opened { journal, opening, clock, stepped });
@@ -251,6 +274,7 @@ fn open(d: &Drive<'_>, folder: &RunFolder, plan: &Plan, machine: &MachineClock) 
         version: env!("CARGO_PKG_VERSION").to_owned(),
         t0,
         steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
+        callers,
     };
     let clock = Arc::new(RunClock::new(machine, None, speed, longest));
     Ok(Opened { journal, opening: Opening::New(Box::new(opened)), clock, stepped: None })

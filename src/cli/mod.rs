@@ -1,7 +1,9 @@
 //! Arguments and subcommands: the one composition root.
 
+mod amend;
 mod answers;
 mod args;
+mod asked;
 mod audit;
 #[cfg(feature = "rehearsal")]
 mod bench;
@@ -107,7 +109,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let state_dir = || world::state_dir(cli.state_dir.clone());
     match cli.command {
         Command::Check { config, json } => run::check(&config, json).await,
-        Command::Plan { config, json } => run::plan(&config, json),
+        Command::Plan { config, json } => run::plan(&config, json).await,
         Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { drive, speed, seed, fault, sizes } => {
@@ -122,6 +124,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
         Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
+        Command::Amend(args) => amend::amend(&args, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {
             let vote = match vote {

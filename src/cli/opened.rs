@@ -1,6 +1,7 @@
 //! What a run was opened with, kept in its folder. Commands of the way back read this and nothing else: no config file,
 //! no environment variable, no lint of a newer program can make them refuse.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use super::failure::Failure;
 use super::out::say;
 use crate::config::{self, Config, Connections, SavedConnections};
 use crate::domain::plan::{Plan, Stores, store_changes};
-use crate::journal::{RunFolder, salvage_run};
-use crate::report::read_plan;
+use crate::domain::run::RunState;
+use crate::journal::{RunFolder, fold_believable, salvage_run};
+use crate::report::{plan_in_force, read_plan};
 
 /// The file with the connections.
 const CONNECTIONS: &str = "connections.json";
@@ -46,7 +48,7 @@ pub struct Opened {
     pub warnings: Vec<String>,
 }
 
-/// Reads what a run was opened with. `plan_hash` is the one in its journal.
+/// Reads what a run was opened with, or amended to. `plan_hash` is the one its journal says.
 ///
 /// # Errors
 /// There is no plan that can be read: nothing says which switches there are.
@@ -70,11 +72,12 @@ pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
 /// # Errors
 /// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or stores
 /// are not those it was opened with.
-pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
-    let Some(run) = &of.run else { return Ok(super::run::load(&of.config)?.0) };
+pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
+    let Some(run) = &of.run else { return Ok(super::run::load(&of.config).await?.0) };
     let folder = RunFolder::find(state_dir, Some(run))?;
     let (record, _) = salvage_run(&folder)?;
-    let plan = read_plan(&folder, &record.header.plan_hash)?;
+    let (state, _) = fold_believable(&record.facts);
+    let plan = read_plan(&folder, plan_in_force(&record, &state))?;
     let mut warnings = Vec::new();
     let connections = connections(&folder, &plan, &mut warnings);
     warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
@@ -96,7 +99,7 @@ pub fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
         );
         return Err(Failure::new(Exit::Config, text));
     }
-    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new() })
+    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new() })
 }
 
 /// A plan that is not known to be the run's very own, when that cannot be read: the copy of the config if it still means
@@ -106,8 +109,13 @@ fn another_plan(folder: &RunFolder, plan_hash: &str) -> Option<(Plan, &'static s
     if let Some(plan) = from_config.filter(|plan| plan.hash() == plan_hash || stores_left_out(plan) == plan_hash) {
         return Some((plan, "the copy of the config"));
     }
-    let text = std::fs::read(folder.plan()).ok()?;
-    serde_json::from_slice(&text).ok().map(|plan| (plan, "what stands in it all the same"))
+    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    if let Some(plan) = read(&folder.plan()) {
+        return Some((plan, "what stands in it all the same"));
+    }
+    // No amendment changes what is switched, and where: each plan of a run says where to put it back.
+    let kept = folder.kept_plans();
+    kept.iter().find_map(|path| read(path)).map(|plan| (plan, "a plan the run went by before or after an amendment"))
 }
 
 /// The connections, as far as they can be read; what cannot is taken from the copy of the config, and where AWS is
@@ -200,25 +208,62 @@ pub fn fit(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Fit {
 }
 
 /// Why a run that is not at its end is not taken up with a config that does not fit; `None` when it does.
-pub fn refusal(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Option<Failure> {
+pub fn refusal(folder: &RunFolder, state: &RunState, now: &Plan) -> Option<Failure> {
     let run = folder.id();
     let back = format!(
         "take it back where it was opened with `cutover rollback {run}`, or open another run beside it with --new"
     );
-    let text = match fit(folder, plan_hash, now) {
+    let text = match fit(folder, &state.plan_hash, now) {
         Fit::Same => return None,
         Fit::OtherStores(changes) => format!(
             "run {run} is not finished and was opened on other stores: {}. Put the config back to take it up, {back}",
             changes.join("; ")
         ),
-        Fit::OtherPlan => format!(
-            "run {run} is not finished and was opened with another plan ({}.., now {}..); restore the config to take \
-             it up, {back}",
-            &plan_hash[..12.min(plan_hash.len())],
-            &now.hash()[..12],
-        ),
+        Fit::OtherPlan => format!("run {run} is not finished and {}, {back}", other_plan(folder, state, &now.hash())),
     };
     Some(Failure::new(Exit::Config, text))
+}
+
+/// How the plan of a run differs from the one with this hash, and what to do to take the run up.
+fn other_plan(folder: &RunFolder, state: &RunState, now: &str) -> String {
+    let short = |hash: &str| format!("{}..", &hash[..12.min(hash.len())]);
+    let (is, now_is) = (short(&state.plan_hash), short(now));
+    if let Some(a) = state.amended.iter().rev().find(|a| a.from == now) {
+        return format!(
+            "goes by plan {is} since {} amended it on {}; this config is the plan before that amendment ({now_is}). Use \
+             the config it was amended to, a copy is {}",
+            a.by.name(),
+            a.at.date_clock(),
+            folder.config().display()
+        );
+    }
+    let goes_by = if state.amended.is_empty() { "was opened with another plan" } else { "was amended to another plan" };
+    format!(
+        "{goes_by} ({is}, now {now_is}); `cutover amend` with this config shows what differs and takes up what may \
+         change by now. Restore the config to take the run up as it is"
+    )
+}
+
+/// The plan a run goes by, with its stores: programs before them saved none, and they are known by its connections.
+pub fn with_stores(folder: &RunFolder, plan: Plan) -> Plan {
+    if !plan.stores.is_empty() {
+        return plan;
+    }
+    let stores = stores_of(&connections(folder, &plan, &mut Vec::new())).unwrap_or_default();
+    Plan { stores, ..plan }
+}
+
+/// Makes `plan.json` the plan the run goes by: an amendment that was cut off left the one before it there. `plan_hash` is
+/// the one in its journal.
+///
+/// # Errors
+/// What the disk said.
+pub fn settle_plan(folder: &RunFolder, plan_hash: &str, plan: &Plan) -> io::Result<()> {
+    let stands = std::fs::read(folder.plan()).ok().and_then(|text| serde_json::from_slice::<Plan>(&text).ok());
+    if plan.hash() != plan_hash || stands.is_some_and(|stands| stands.hash() == plan_hash) {
+        return Ok(());
+    }
+    folder.write("plan.json", &serde_json::to_vec_pretty(plan)?)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub async fn parked(args: &ParkedArgs, state_dir: &Path) -> Result<Exit, Failure
     match &args.action {
         None => list(&args.list, state_dir).await,
         Some(ParkedAction::Retry { of, table, reason, json }) => {
-            let config = subject(of, state_dir)?;
+            let config = subject(of, state_dir).await?;
             let tables = chosen(&config.plan, table)?;
             let reasons = reasons(reason)?;
             let desk = Desk::open(&config, state_dir, "parked retry").await?;
@@ -93,7 +93,7 @@ fn parents_first<'t>(tables: &[&'t Table]) -> Vec<&'t Table> {
 }
 
 async fn list(args: &ParkedList, state_dir: &Path) -> Result<Exit, Failure> {
-    let config = subject(&args.of, state_dir)?;
+    let config = subject(&args.of, state_dir).await?;
     let ports = world::ports(&config.plan, &config.connections).await?;
     let tables = chosen(&config.plan, &args.table)?;
     if let Some(path) = &args.export {
@@ -112,8 +112,8 @@ async fn list(args: &ParkedList, state_dir: &Path) -> Result<Exit, Failure> {
             writeln!(out, "{}", object(row))
         } else {
             let (parked, since) = row;
-            let why = format!("{}: {}", parked.misfit.column, parked.misfit.reason);
-            writeln!(out, "  {:<12} {:<40} {}  {why}", parked.table, parked.key.0, since.clock())
+            let (table, key, why) = (&parked.table, &parked.key.0, &parked.misfit);
+            writeln!(out, "  {table:<12} {key:<40} {}  {why}", since.clock())
         }
     })
     .await?;
@@ -138,6 +138,7 @@ fn object((row, since): &Row) -> Value {
         "key_attributes": serde_json::from_str::<Value>(&row.key_json).unwrap_or_default(),
         "column": row.misfit.column,
         "reason": row.misfit.reason.name(),
+        "detail": row.misfit.detail,
         "since": since,
     })
 }

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use crate::domain::at::{brief, t_offset};
-use crate::domain::plan::{Confirm, Plan, Severity, Start, StepKind, lint};
+use crate::domain::lint::{Severity, lint};
+use crate::domain::plan::{Confirm, Plan, Start, StepKind};
 
 /// Writes the plan for people. Warnings of the linter come first.
 pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::opened::{Fit, fit};
+use super::opened::{Fit, fit, refusal};
 use super::world::{self, Seat};
 use crate::config::Config;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Table};
-use crate::domain::run::{Event, Fact, Level, RunState, apply};
+use crate::domain::run::{Callers, Event, Fact, Level, RunState, apply};
 use crate::engine::{DriverLease, MachineClock};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunLock, fold, read_run};
 use crate::ports::{Clock, Facts, NotRecorded};
@@ -62,6 +62,7 @@ impl Desk {
         let plan = Arc::clone(&config.plan);
         let seat = Seat::here();
         let ports = world::ports(&plan, &config.connections).await?;
+        let callers = world::callers(&plan, &config.connections, &ports).await?;
         let machine = MachineClock::default();
         let holder = Holder::me(&seat.operator, &seat.host);
         let (folder, taken) = match unfinished(state_dir, &plan)? {
@@ -81,6 +82,10 @@ impl Desk {
         let journal_of_run = if taken {
             let (writer, record) = JournalWriter::reopen(&folder)?;
             let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
+            // It may have been amended between the look at it and the lock on it.
+            if let Some(failure) = refusal(&folder, &state, &plan) {
+                return Err(failure);
+            }
             let last = record.facts.last().map_or(now, |f| f.at);
             (writer, state, last)
         } else {
@@ -88,7 +93,7 @@ impl Desk {
         };
         let facts = Arc::new(Writer { journal: Mutex::new(journal_of_run), machine });
         if !taken {
-            facts.state(opened(&folder, &plan, &seat, now)).await.map_err(|e| journal(folder.path(), &e))?;
+            facts.state(opened(&folder, &plan, &seat, now, callers)).await.map_err(|e| journal(folder.path(), &e))?;
         }
         let text = format!("{}@{} asked for: cutover {what}", seat.operator, seat.host);
         let note = Event::Note { level: Level::Info, source: "operator".to_owned(), text };
@@ -112,7 +117,7 @@ impl Desk {
     }
 }
 
-fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
+fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At, callers: Callers) -> Event {
     Event::RunOpened {
         run: folder.id().to_owned(),
         plan: plan.name.clone(),
@@ -123,6 +128,7 @@ fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At) -> Event {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         t0: plan.t0.unwrap_or(now),
         steps: Vec::new(),
+        callers,
     }
 }
 

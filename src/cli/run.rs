@@ -12,15 +12,15 @@ use super::world::{self, Seat};
 use crate::config::{self, Config};
 use crate::snapshot::Mode;
 
-/// Reads the config; `${NAME}` is filled from the environment.
-pub fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
+/// Reads the config; `${NAME}` is filled from the environment, and so is what AWS's own variables name.
+pub async fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let config = config::load(&arg.config, &vars)?;
     for warning in &config.warnings {
         super::drive::say(&format!("warning: {warning}"));
     }
     let text = std::fs::read_to_string(&arg.config)?;
-    Ok((config, text))
+    Ok((world::with_named_endpoints(config).await, text))
 }
 
 /// `cutover run`.
@@ -31,7 +31,7 @@ pub async fn run(
     until: Option<String>,
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
-    let (config, text) = load(config)?;
+    let (config, text) = load(config).await?;
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
@@ -59,11 +59,17 @@ pub async fn run(
 }
 
 /// `cutover plan`.
-pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config)?;
+pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
+    let (config, _) = load(config).await?;
     let mut out = out::stdout();
     if json {
-        let text = serde_json::json!({ "hash": config.plan.hash(), "plan": &*config.plan });
+        let mut shown = crate::domain::plan::Plan::clone(&config.plan);
+        // A query or a body may hold a token; the hash is of the plan as it is.
+        for probe in &mut shown.probes {
+            probe.url = probe.place();
+            probe.body = probe.body.take().map(|_| "***".to_owned());
+        }
+        let text = serde_json::json!({ "hash": config.plan.hash(), "plan": shown });
         serde_json::to_writer_pretty(&mut out, &text).map_err(std::io::Error::from)?;
         std::io::Write::write_all(&mut out, b"\n")?;
     } else {
@@ -74,7 +80,7 @@ pub fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config)?;
+    let (config, _) = load(config).await?;
     let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
     let rows = crate::workers::check(&config.plan, &ports, &missing).await;
     let bad = rows.iter().filter(|r| r.result.is_err()).count();
@@ -87,6 +93,7 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                     "ok": r.result.is_ok(),
                     "found": match &r.result { Ok(found) | Err(found) => found },
                     "advice": r.advice,
+                    "place": config.place(&r.path),
                 })
             })
             .collect();
@@ -98,7 +105,8 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                 Err(found) => print(&format!("  FAIL  {:<34} {found}\n", row.what)),
             }
             if row.result.is_err() && !row.advice.is_empty() {
-                print(&format!("        {:<34} {}\n", "", row.advice));
+                let place = config.place(&row.path).map_or_else(String::new, |place| format!("{place}: "));
+                print(&format!("        {:<34} {place}{}\n", "", row.advice));
             }
         }
         print(&format!("{} checks, {bad} failed\n", rows.len()));

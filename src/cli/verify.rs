@@ -26,7 +26,7 @@ struct Report {
 
 /// `cutover verify`.
 pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let config = subject(&args.of, state_dir)?;
+    let config = subject(&args.of, state_dir).await?;
     let tables: Vec<Table> = chosen(&config.plan, &args.table)?.into_iter().cloned().collect();
     if args.repair.as_deref().is_some_and(|key| key != "all") && tables.len() != 1 {
         return Err(Failure::new(Exit::Usage, "--repair KEY: say with --table whose key it is"));
@@ -49,8 +49,8 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
         }
     }
     let floor = config.plan.verify.floor;
-    let under =
-        reports.iter().any(|r| r.compared.summary.rate() < floor || r.repaired.is_some_and(|done| done.left > 0));
+    let low = |rate: Option<f64>| rate.is_some_and(|rate| rate < floor);
+    let under = reports.iter().any(|r| low(r.compared.summary.rate()) || r.repaired.is_some_and(|done| done.left > 0));
     let shown = show(&desk, &reports, args.json);
     desk.close().await;
     shown?;

@@ -2,29 +2,34 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::Exit;
 #[cfg(feature = "failpoints")]
 use super::failing::failing;
 use super::failure::Failure;
 use super::out_of_reach::OutOfReach;
-use crate::adapters::aws::{AwsSettings, AwsSwitches, CloudWatchMetrics, credentials, session};
+use crate::adapters::aws::{
+    AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, named_endpoints, session,
+};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
-use crate::domain::plan::{Plan, SignalSource, ValueRef};
+use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
+use crate::domain::plan::{CONTROL, OLD, Plan, SignalSource, SwitchKind, ValueRef};
+use crate::domain::run::{Callers, another_account, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::engine::undo::{UndoPorts, UndoSeat};
-use crate::ports::{ErrorKind, PortError, ReversePorts, Switches, Target};
-use crate::workers::{CheckRow, Missing, Ports};
+use crate::ports::{ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target};
+use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
 fn aws(named: Option<&Aws>) -> Aws {
     named.cloned().unwrap_or_else(|| Aws {
         region: String::new(),
         profile: None,
+        account: None,
         credentials: Credentials::Chain,
         endpoints: Endpoints::default(),
     })
@@ -42,6 +47,30 @@ async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
     session(&aws_settings(aws)).await
 }
 
+/// Fills in the endpoints that the environment or the profile names and the config does not: they say which stores these
+/// are as much as the config does, and are kept with a run.
+pub async fn with_named_endpoints(mut config: Config) -> Config {
+    let Some(aws) = &mut config.connections.aws else { return config };
+    let [dynamodb, streams, ssm, apigateway, cloudwatch, sts] = named_endpoints(
+        &aws_settings(aws),
+        [Service::Dynamodb, Service::Streams, Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts],
+    )
+    .await;
+    let named = Endpoints { dynamodb, streams, ssm, apigateway, cloudwatch, sts };
+    let Endpoints { dynamodb, streams, ssm, apigateway, cloudwatch, sts } = std::mem::take(&mut aws.endpoints);
+    aws.endpoints = Endpoints {
+        dynamodb: dynamodb.or(named.dynamodb),
+        streams: streams.or(named.streams),
+        ssm: ssm.or(named.ssm),
+        apigateway: apigateway.or(named.apigateway),
+        cloudwatch: cloudwatch.or(named.cloudwatch),
+        // Fixed keys of an emulator are sent nowhere but where the config says.
+        sts: sts.or(named.sts.filter(|_| aws.credentials == Credentials::Chain)),
+    };
+    Arc::make_mut(&mut config.plan).stores = config.connections.stores();
+    config
+}
+
 /// Builds every port. Nothing is called yet but the password's source.
 ///
 /// # Errors
@@ -53,6 +82,56 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let password = password(&connections.postgres, &*switches).await?;
     let target = target(&connections.postgres, password, &switches)?;
     assemble(plan, &aws, &session, switches, target)
+}
+
+/// Who the calls to each store are signed as: asked before anything is written.
+///
+/// # Errors
+/// There are no credentials, or a store is in another account than the plan pins or in one that is not known.
+pub async fn callers(plan: &Plan, connections: &Connections, ports: &Ports) -> Result<Callers, Failure> {
+    let Some(identity) = ports.identity.as_ref().filter(|_| connections.aws.is_some()) else {
+        return Ok(Callers::new());
+    };
+    let aws = aws(connections.aws.as_ref());
+    credentials(&aws_session(&aws).await, &aws_settings(&aws)).await?;
+    let callers = identity.callers().await;
+    let wrong = other_accounts(plan, &callers);
+    if wrong.is_empty() {
+        return Ok(callers);
+    }
+    let text = format!("{}; nothing was begun ({OTHER_ACCOUNT_ADVICE})", wrong.join("; "));
+    Err(Failure::new(Exit::Denied, text))
+}
+
+/// Asks whose calls these are, for the stores of a plan that AWS holds.
+fn identity(plan: &Plan, aws: &Aws, session: &aws_config::SdkConfig) -> AwsIdentity {
+    let ends = &aws.endpoints;
+    let parameters = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
+    let stages = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
+    let of = |service: Service, used: bool| {
+        let given = match service {
+            Service::Dynamodb => &ends.dynamodb,
+            Service::Streams => &ends.streams,
+            Service::Ssm => &ends.ssm,
+            Service::Apigateway => &ends.apigateway,
+            Service::Cloudwatch => &ends.cloudwatch,
+            Service::Sts => &ends.sts,
+        };
+        used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
+    };
+    let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
+    let control =
+        [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, watched(plan))];
+    let named = |name: &str, all: Vec<_>| plan.stores.contains_key(name).then(|| (name.to_owned(), all));
+    let stores =
+        [named(OLD, tables.into_iter().flatten().collect()), named(CONTROL, control.into_iter().flatten().collect())];
+    let emulator = aws.credentials == Credentials::Emulator;
+    AwsIdentity::new(session, ends.sts.as_deref(), emulator, stores.into_iter().flatten().collect())
+}
+
+/// Whether any signal is a metric of CloudWatch.
+fn watched(plan: &Plan) -> bool {
+    plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)))
 }
 
 /// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
@@ -100,8 +179,7 @@ fn assemble(
     };
     let (source, changes) = dynamodb::connect(session, &settings)?;
     let source = Arc::new(source);
-    let watched = plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)));
-    let metrics = watched.then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
+    let metrics = watched(plan).then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
     let target = Arc::new(target);
     Ok(Ports {
         source: failing(Arc::clone(&source) as _),
@@ -110,6 +188,7 @@ fn assemble(
         reverse: Some(ReversePorts { outbox: failing(target as _), items: failing(source as _) }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
+        identity: Some(Arc::new(identity(plan, aws, session))),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })
@@ -245,6 +324,20 @@ fn probes() -> Result<HttpProbes, PortError> {
     Ok(HttpProbes::new(client))
 }
 
+/// Longest wait of the way back for whose account its calls are signed for.
+const WHOSE: Duration = Duration::from_secs(2);
+
+/// That a run's switches would be put back in another account than it pins. What is not known keeps nobody from going back.
+async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
+    let pinned = aws.account.as_deref()?;
+    let emulator = aws.credentials == Credentials::Emulator;
+    let all = vec![(CONTROL.to_owned(), Vec::new())];
+    let identity = AwsIdentity::new(session, aws.endpoints.sts.as_deref(), emulator, all);
+    let callers = tokio::time::timeout(WHOSE, identity.callers()).await.ok()?;
+    let caller = callers.get(CONTROL).filter(|caller| caller.account.is_some())?;
+    another_account(Some(pinned), caller)
+}
+
 /// The way back's own clients. They are made on its runtime, so that no connection is shared with forward work. What
 /// cannot be reached stands there as something that refuses each call with the reason, so that the rest goes on.
 pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
@@ -253,7 +346,11 @@ pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
             let switches = match &saved.aws {
                 Ok(named) => {
                     let aws = aws(named.as_ref());
-                    switches(&aws_session(&aws).await, &aws.endpoints)
+                    let session = aws_session(&aws).await;
+                    match elsewhere(&aws, &session).await {
+                        None => switches(&session, &aws.endpoints),
+                        Some(wrong) => Arc::new(OutOfReach(wrong)) as _,
+                    }
                 }
                 Err(why) => Arc::new(OutOfReach(unread("AWS", why))) as _,
             };
@@ -349,5 +446,41 @@ mod tests {
             ports_to_check(&config.plan, &config.connections).await.unwrap()
         };
         assert!(missing.target.is_none());
+    }
+
+    /// Says of every caller that it is this account; says nothing without one.
+    async fn sts(account: Option<&'static str>) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.read(&mut [0; 8192]).await;
+                let Some(account) = account else { continue };
+                let body = format!(
+                    "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::{account}:user/a</Arn>\
+                     <Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+                );
+                let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = socket.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        at
+    }
+
+    #[tokio::test]
+    async fn the_way_back_writes_to_no_other_account_and_waits_for_nobody_who_does_not_say() {
+        let config =
+            config("password = { file = \"/dev/null\" }", "credentials = \"emulator\"\naccount = \"111122223333\"");
+        let switch = &config.plan.switches[0];
+        for (account, kept_away) in [(Some("444455556666"), true), (Some("111122223333"), false), (None, false)] {
+            let mut saved = SavedConnections::from(&config.connections);
+            let aws = saved.aws.as_mut().unwrap().as_mut().unwrap();
+            aws.endpoints.sts = Some(sts(account).await);
+            let seat = undo_seat(saved)().await;
+            let error = seat.switches.read(switch).await.unwrap_err().to_string();
+            let named = error.contains("444455556666") && error.contains("111122223333");
+            assert_eq!(named, kept_away, "{account:?}: {error}");
+        }
     }
 }

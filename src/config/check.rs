@@ -4,7 +4,8 @@ use super::error::Sink;
 use super::keys::{Key, Kind, REFERENCE, WORD};
 use super::node::{Entry, Node, Value, join};
 use super::words;
-use crate::domain::plan::nearest;
+use crate::domain::lint::nearest;
+use crate::domain::plan::path_of;
 
 /// Reports everything in `node` that is not as `keys` says.
 pub(super) fn check(node: &Node, keys: &[Key], path: &str, sink: &mut Sink<'_>) {
@@ -53,8 +54,8 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
             }
         }
         (Kind::Path, Value::Text { text, .. }) => {
-            if text.split('.').any(str::is_empty) {
-                sink.error(start, path, "this must be a path of attribute names like `address.city`");
+            if let Err(why) = path_of(text) {
+                sink.error(start, path, why);
             }
         }
         (Kind::OneOf(words), Value::Text { text, .. }) => {

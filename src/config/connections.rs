@@ -27,7 +27,9 @@ impl Connections {
             let ends = &aws.endpoints;
             let of = |kind, services: &[(&str, &Option<String>)]| Store {
                 region: Some(aws.region.clone()),
-                profile: aws.profile.clone(),
+                account: aws.account.clone(),
+                // An account says whose store it is, whatever its profile is called.
+                profile: aws.profile.clone().filter(|_| aws.account.is_none()),
                 endpoints: services
                     .iter()
                     .filter_map(|(name, at)| Some(((*name).to_owned(), at.as_ref()?.clone())))
@@ -57,6 +59,9 @@ pub struct Aws {
     pub region: String,
     /// Named profile, if any.
     pub profile: Option<String>,
+    /// The account that calls must be signed for, if the plan pins one.
+    #[serde(default)]
+    pub account: Option<String>,
     /// Where credentials come from.
     pub credentials: Credentials,
     /// Endpoints that differ from AWS's own.
@@ -86,6 +91,9 @@ pub struct Endpoints {
     pub apigateway: Option<String>,
     /// CloudWatch.
     pub cloudwatch: Option<String>,
+    /// The Security Token Service, which is asked whose calls these are.
+    #[serde(default)]
+    pub sts: Option<String>,
 }
 
 /// How the target database is reached.
@@ -149,6 +157,7 @@ fn aws(aws: &Section<'_>) -> Aws {
     Aws {
         region: aws.must("region"),
         profile: aws.text("profile"),
+        account: aws.text("account"),
         credentials: match aws.text("credentials").as_deref() {
             Some("emulator") => Credentials::Emulator,
             _ => Credentials::Chain,
@@ -159,6 +168,7 @@ fn aws(aws: &Section<'_>) -> Aws {
             ssm: of("ssm"),
             apigateway: of("apigateway"),
             cloudwatch: of("cloudwatch"),
+            sts: of("sts"),
         },
     }
 }

@@ -97,7 +97,12 @@ pub(super) static ROOT: &[Key] = &[
 
 pub(super) static AWS: &[Key] = &[
     must("region", Text, "AWS region."),
-    may("profile", Text, "Named profile. Default: the usual credential chain."),
+    may(
+        "profile",
+        Text,
+        "Named profile: its credentials and no others, whatever stands in the environment. Default: the usual chain.",
+    ),
+    may("account", Text, "The account id that calls must be signed for, 12 digits; with another one nothing is begun."),
     may(
         "credentials",
         OneOf(CREDENTIALS),
@@ -114,6 +119,7 @@ pub(super) static ENDPOINTS: &[Key] = &[
     may("ssm", Url, "Systems Manager Parameter Store."),
     may("apigateway", Url, "API Gateway."),
     may("cloudwatch", Url, "CloudWatch."),
+    may("sts", Url, "Security Token Service, which says whose account calls are signed for."),
 ];
 
 pub(super) static POSTGRES: &[Key] = &[
@@ -212,7 +218,12 @@ pub(super) static TABLES: &[Key] = &[
 
 pub(super) static COLUMN: &[Key] = &[
     must("type", ColumnType, "The column's PostgreSQL type."),
-    may("from", Path, "Source attribute, dots for nested ones. Default: the column's own name."),
+    may(
+        "from",
+        Path,
+        "Source attribute, dots for nested ones; a name that holds a dot or a bracket in double quotes. Default: the \
+         column's own name.",
+    ),
     may("constant", Scalar, "The same value in every row."),
     may("parent", Text, "In a child table: the parent's key attribute."),
     may("ordinal", Bool, "In a child table: the position in the list, from 0."),
@@ -220,13 +231,28 @@ pub(super) static COLUMN: &[Key] = &[
     may("default", Scalar, "What stands in when the attribute is absent or null. Default: NULL."),
     may("required", Bool, "Park the row when the attribute is absent or null."),
     may("key", Bool, "Part of the target's primary key."),
+    may(
+        "unit",
+        OneOf(UNITS),
+        "For `timestamptz`: what numbers count from 1970 on, `s`, `ms` or `us`. Default: numbers are parked.",
+    ),
+    may(
+        "between",
+        Texts,
+        "Two days: numbers that mean a moment outside are parked. Default: 1900 to 2199, and what the next coarser unit \
+         explains as well.",
+    ),
+    may("lossy", Bool, "Values may be rounded or cut to what the type holds. Default: false, their rows are parked."),
+    may("sparse", Bool, "So few items have the attribute that a sample may show none. Default: false."),
 ];
+pub(super) static UNITS: &[&str] = &["s", "ms", "us"];
 
 pub(super) static CHILDREN: &[Key] = &[
     must("target", Text, "The child table's name in the target."),
     must("list", Path, "The list attribute."),
     must("parent_key", Texts, "Child columns that hold the parent's key, in the parent's key order."),
     must("columns", Map(&Table(COLUMN)), "Child columns in insert order."),
+    may("sparse", Bool, "So few items have the list that a sample may show none. Default: false."),
 ];
 
 pub(super) static FOREIGN_KEYS: &[Key] =
@@ -243,6 +269,11 @@ pub(super) static SWITCHES: &[Key] = &[
     may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
     may("expect", Text, "The value that must stand there before the switch."),
     must("to", ValueRef, "The value to set: text, or a reference for secrets."),
+    may(
+        "exercise",
+        Bool,
+        "Write the value over itself at the arm step, to know before the freeze that it can be set. Default: true.",
+    ),
 ];
 
 pub(super) static STAGE_VARIABLE: &[Key] = &[

@@ -20,8 +20,10 @@ pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
 
-use crate::domain::plan::{Plan, Severity, lint};
+use crate::domain::lint::{Severity, lint};
+use crate::domain::plan::Plan;
 use error::Sink;
+use node::Node;
 use section::Section;
 
 /// The migration as the file says it, checked.
@@ -35,6 +37,23 @@ pub struct Config {
     pub path: PathBuf,
     /// What a person should know though the plan may run.
     pub warnings: Vec<Located>,
+    /// Where the file says what a check may find wrong, `FILE:LINE:COLUMN` by path: tables, their columns and children.
+    pub places: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// Where the file says what stands at this path, or at the nearest one around it; `None` for what no file says.
+    #[must_use]
+    pub fn place(&self, path: &str) -> Option<&str> {
+        let mut around = Some(path).filter(|path| !path.is_empty());
+        while let Some(path) = around {
+            if let Some(place) = self.places.get(path) {
+                return Some(place);
+            }
+            around = path.rfind(['.', '[']).map(|end| &path[..end]);
+        }
+        None
+    }
 }
 
 /// Reads a config file. `vars` fill `${NAME}`. Every problem is reported at once; exit code 78.
@@ -82,10 +101,31 @@ pub fn load_str(
     }
     sink.items.append(&mut errors);
     if sink.items.is_empty() {
-        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings })
+        let places = places(&plan, &document, &sink);
+        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings, places })
     } else {
         Err(ConfigErrors::new(sink.items))
     }
+}
+
+/// Where the file speaks of each table, each of its columns and child tables.
+fn places(plan: &Plan, document: &Node, sink: &Sink<'_>) -> BTreeMap<String, String> {
+    let mut paths = Vec::new();
+    for (n, table) in plan.tables.iter().enumerate() {
+        let of_table = format!("tables[{n}]");
+        paths.extend(table.columns.iter().map(|c| format!("{of_table}.columns.{}", c.name)));
+        for (c, child) in table.children.iter().enumerate() {
+            let of_child = format!("{of_table}.children[{c}]");
+            paths.extend(child.columns.iter().map(|c| format!("{of_child}.columns.{}", c.name)));
+            paths.push(of_child);
+        }
+        paths.push(of_table);
+    }
+    let place = |path: &String| {
+        let Located { file, line, column, .. } = sink.at(document.locate(path), path, String::new(), None);
+        format!("{file}:{line}:{column}")
+    };
+    paths.into_iter().map(|path| (path.clone(), place(&path))).collect()
 }
 
 /// What connections must have beyond what each key must be.
@@ -104,6 +144,11 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
             sink.error(section.offset_of("credentials"), "aws.credentials", message);
         }
         _ => {}
+    }
+    let account = connections.aws.as_ref().and_then(|aws| aws.account.as_deref());
+    if account.is_some_and(|a| a.len() != 12 || !a.bytes().all(|b| b.is_ascii_digit())) {
+        let section = root.table("aws", keys::AWS);
+        sink.error(section.offset_of("account"), "aws.account", "an account id is 12 digits, in quotes");
     }
 }
 

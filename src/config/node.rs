@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Sink;
-use crate::domain::plan::nearest;
+use crate::domain::lint::nearest;
 
 /// One value and where it stands.
 #[derive(Clone, Debug)]

@@ -72,6 +72,7 @@ impl SavedConnections {
             Some(Aws {
                 region: control.region.clone().unwrap_or_default(),
                 profile: control.profile.clone(),
+                account: control.account.clone(),
                 credentials: Credentials::Chain,
                 endpoints: Endpoints {
                     dynamodb: at(OLD, "dynamodb"),
@@ -79,6 +80,7 @@ impl SavedConnections {
                     ssm: at(CONTROL, "ssm"),
                     apigateway: at(CONTROL, "apigateway"),
                     cloudwatch: at(CONTROL, "cloudwatch"),
+                    sts: None,
                 },
             })
         });

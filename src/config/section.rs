@@ -4,7 +4,7 @@ use super::keys::Key;
 use super::node::{Entry, Node, Value, join};
 use super::words;
 use crate::domain::at::At;
-use crate::domain::plan::{ColumnType, Confirm, ValueRef};
+use crate::domain::plan::{ColumnType, Confirm, ValueRef, path_of};
 
 /// A table with the keys it may have.
 #[derive(Clone, Debug)]
@@ -137,10 +137,10 @@ impl<'n> Section<'n> {
         }
     }
 
-    /// A path of attribute names: text with dots, or a list.
+    /// A path of attribute names: text with dots, or a list of names as they are.
     pub(super) fn attribute(&self, name: &str) -> Option<Vec<String>> {
         match &self.get(name)?.value {
-            Value::Text { text, .. } => Some(text.split('.').map(str::to_owned).collect()),
+            Value::Text { text, .. } => path_of(text).ok(),
             Value::List(_) => Some(self.texts(name)),
             _ => None,
         }

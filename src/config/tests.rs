@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::domain::plan::{ColumnSource, Confirm, Fallback, SignalSource, StepKind, SwitchKind, ValueRef};
+use crate::domain::plan::{
+    Between, ColumnSource, Confirm, Declared, Fallback, SignalSource, StepKind, SwitchKind, Unit, ValueRef,
+};
 
 const EXAMPLE: &str = include_str!("../../config.toml.example");
 const REHEARSAL: &str = include_str!("../../assets/rehearsal.toml");
@@ -442,4 +444,84 @@ fn the_schema_file_is_up_to_date() {
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == text, "assets/config.schema.json is out of date: run this test with UPDATE_SCHEMA=1");
+}
+
+#[test]
+fn an_attribute_path_finds_what_it_names_or_is_refused() {
+    let path = |from: &str| {
+        let text = changed(r#"isbn = { from = "isbn""#, &format!("isbn = {{ from = {from}"));
+        let config = read(&text).map_err(|e| e.items[0].message.clone())?;
+        Ok::<_, String>(config.plan.tables[0].columns.iter().find(|c| c.name == "isbn").unwrap().from.clone())
+    };
+    let names = |names: &[&str]| Ok(ColumnSource::Attribute(names.iter().map(|n| (*n).to_owned()).collect()));
+    assert_eq!(path(r#""a.b""#), names(&["a", "b"]));
+    assert_eq!(path(r#"'"a.b"'"#), names(&["a.b"]), "a dotted name");
+    assert_eq!(path(r#"'x."a.b".y'"#), names(&["x", "a.b", "y"]));
+    assert_eq!(path(r#"'"tags[0]"'"#), names(&["tags[0]"]));
+    assert_eq!(path(r#"["a.b"]"#), names(&["a.b"]));
+    for wrong in [r#""tags[0]""#, r#""a..b""#, r#"".a""#, r#""a.""#, r#"'"a'"#, r#"'"a"b'"#, r#"'a"b'"#, r#"'""'"#] {
+        assert!(path(wrong).is_err(), "{wrong} was taken for a name that no item has");
+    }
+    assert!(path(r#""tags[0]""#).unwrap_err().contains("children"), "it says what to do instead");
+}
+
+#[test]
+fn what_is_declared_of_a_column_is_read_or_refused_where_it_stands() {
+    let of = |more: &str| {
+        let text = changed(
+            r#"created_at = { from = "createdAt", type = "timestamptz""#,
+            &format!(r#"created_at = {{ from = "createdAt", type = "timestamptz"{more}"#),
+        );
+        let line = text.lines().position(|l| l.starts_with("created_at")).unwrap() + 1;
+        let column = |config: Config| config.plan.tables[0].columns.iter().find(|c| c.name == "created_at").cloned();
+        (read(&text).map(|config| column(config).unwrap().declared).map_err(|e| e.items[0].clone()), line)
+    };
+    assert_eq!(of("").0, Ok(Declared::default()), "a config from before means: text only, numbers are parked");
+    let whole = of(r#", unit = "ms", between = ["1970-01-01", "1970-01-03"], lossy = true, sparse = true"#).0;
+    let declared = Declared { unit: Some(Unit::Millis), between: Some(Between(0, 2)), lossy: true, sparse: true };
+    assert_eq!(whole, Ok(declared));
+    for (wrong, says) in [
+        (r#", unit = "min""#, "one of s, ms, us"),
+        (r#", between = ["1970-01-01", "1970-01-03"]"#, "add `unit`"),
+        (r#", unit = "s", between = ["1970-01-03", "1970-01-01"]"#, "the earlier first"),
+        (r#", unit = "s", between = ["1970-01-03"]"#, "two days"),
+        (r#", unit = "s", between = ["yesterday", "1970-01-03"]"#, "two days"),
+    ] {
+        let (found, line) = of(wrong);
+        let error = found.unwrap_err();
+        assert_eq!((error.file.as_str(), error.line), ("c.toml", line), "{wrong}: {error}");
+        assert!(error.message.contains(says), "{wrong}: {error}");
+    }
+    let [(path, message, _)] = &problems(r#"isbn = { from = "isbn","#, r#"isbn = { from = "isbn", unit = "s","#)[..]
+    else {
+        panic!("not one problem")
+    };
+    assert_eq!(path, "tables[0].columns.isbn.unit");
+    assert!(message.contains("only a timestamptz column"), "{message}");
+    let key = "type = \"uuid\", key = true";
+    let [(path, message, _)] = &problems(key, &format!("{key}, lossy = true"))[..] else { panic!("not one problem") };
+    assert_eq!(path, "tables[0].columns.id.lossy");
+    assert!(message.contains("two rows would become one"), "{message}");
+}
+
+#[test]
+fn the_time_an_item_expires_counts_seconds_and_lint_says_so_where_the_column_stands() {
+    let text = changed("target = \"books\" ", "ttl = \"createdAt\"\ntarget = \"books\" ");
+    let line = text.lines().position(|l| l.starts_with("created_at")).unwrap() + 1;
+    let found = errors(&text);
+    assert!(found.iter().any(|e| e.starts_with(&format!("c.toml:{line}:")) && e.contains("unit = \"s\"")), "{found:?}");
+    let unit = "created_at = { from = \"createdAt\", type = \"timestamptz\", unit = \"s\"";
+    let text = text.replacen("created_at = { from = \"createdAt\", type = \"timestamptz\"", unit, 1);
+    assert_eq!(errors(&text), Vec::<String>::new());
+}
+
+#[test]
+fn a_check_can_say_where_the_file_speaks_of_a_column() {
+    let config = read(EXAMPLE).unwrap();
+    let line = EXAMPLE.lines().position(|l| l.starts_with("isbn = ")).unwrap() + 1;
+    let place = config.place("tables[0].columns.isbn").unwrap();
+    assert!(place.starts_with(&format!("c.toml:{line}:")), "{place}");
+    assert_eq!(config.place("tables[0].columns.isbn.from"), Some(place), "the nearest around it");
+    assert!(config.place("tables[0]").is_some());
+    assert_eq!((config.place(""), config.place("switches[0]")), (None, None));
 }

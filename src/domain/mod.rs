@@ -3,6 +3,7 @@
 pub mod at;
 pub mod estimate;
 pub mod gauge;
+pub mod lint;
 pub mod mapping;
 pub mod plan;
 pub mod run;

@@ -12,7 +12,7 @@ use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::facts::{FactChannel, Stated};
 use super::handle::{Handle, Request, RollbackOrder};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Kept};
 use super::lease::DriverLease;
 use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
@@ -174,6 +174,7 @@ impl Engine {
             publisher,
             best_effort,
             retention: Retention::default(),
+            orders: orders.clone(),
             order_tx,
             performed_tx,
             performing,
@@ -244,6 +245,19 @@ const fn going_back(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
 }
 
+/// What is said of a disk that neither takes a write nor refuses it.
+const DISK_HANGS: &str = "the disk does not answer";
+/// How long a disk may take for one write before a run that nobody sits at, and that a full disk would send back, goes
+/// back.
+const DISK_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
+
+/// Comes when an order is there that the loop has not taken.
+async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
+    if orders.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 struct Inputs {
     back: Orders,
     stated: mpsc::Receiver<Stated>,
@@ -271,6 +285,8 @@ struct Dispatch {
     publisher: Publisher,
     best_effort: BestEffortWriter,
     retention: Retention,
+    /// Orders this loop has not taken yet: they end its waiting for the disk.
+    orders: watch::Receiver<Option<RollbackOrder>>,
     order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     performed_tx: mpsc::Sender<Performed>,
     performing: Arc<watch::Sender<bool>>,
@@ -340,7 +356,10 @@ impl Dispatch {
         }
         self.tried_mono = now;
         if going_back(self.state.status) {
-            if self.keeper.unsaved() > 0 && self.keeper.keep_briefly(Vec::new()).await.is_ok() {
+            if self.keeper.unsaved() > 0
+                && self.keeper.keep_briefly(Vec::new()).await.is_ok()
+                && self.keeper.unsaved() == 0
+            {
                 self.journal_broken = None;
             }
             return;
@@ -359,6 +378,7 @@ impl Dispatch {
     async fn back(&mut self, Back { order, told }: Back) {
         if let Some(order) = order {
             let broken = self.journal_broken.clone();
+            self.orders.mark_unchanged();
             let _ = self.take(&Input::Rollback(order.by, order.cause)).await;
             if let Some(why) = broken {
                 let text = format!("the journal cannot be written ({why}): going back, which does not wait for it");
@@ -426,8 +446,9 @@ impl Dispatch {
     fn measured(&mut self) -> crate::domain::gauge::Measured {
         let mut m = self.crew.measured();
         self.retention.fill(&self.plan, &self.state, &mut m);
-        m.journal_ok = self.journal_broken.is_none();
-        m.journal_error.clone_from(&self.journal_broken);
+        let hangs = (self.keeper.unsaved() > 0).then(|| DISK_HANGS.to_owned());
+        m.journal_error = self.journal_broken.clone().or(hangs);
+        m.journal_ok = m.journal_error.is_none();
         m.journal_seq = self.last_durable_seq;
         m.journal_age_ms = self.last_durable_mono.map(|then| self.machine.mono_ms() - then);
         m
@@ -483,20 +504,30 @@ impl Dispatch {
             facts.push(fact);
         }
         let back = going_back(next.status);
-        let kept = if back {
-            self.keeper.keep_briefly(facts.clone()).await
-        } else {
-            match &self.journal_broken {
-                Some(why) => Err(why.clone()),
-                None => self.keeper.keep(facts.clone()).await,
-            }
+        let kept = match &self.journal_broken {
+            _ if back => self.keeper.keep_briefly(facts.clone()).await.map(|()| Kept::Durable),
+            Some(why) => Err(why.clone()),
+            None => self.keeper.keep(facts.clone(), self.overtaken()).await,
         };
+        let mut overtaken = Ok(());
         match kept {
-            Ok(()) => {
-                self.last_durable_mono = Some(self.machine.mono_ms());
+            Ok(Kept::Overtaken) => {
+                overtaken = Err(format!("{DISK_HANGS}, and going back was ordered meanwhile"));
+                self.journal_broken = Some(DISK_HANGS.to_owned());
+                if self.orders.borrow().is_none()
+                    && let Unrecorded::GoBack(cause) = unrecorded(&self.plan, &self.state, &self.policy)
+                {
+                    self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
+                }
+            }
+            Ok(Kept::Durable) => {
+                let all = self.keeper.unsaved() == 0;
+                if !back || all {
+                    self.last_durable_mono = Some(self.machine.mono_ms());
+                }
                 if back {
                     // What was set aside for the way back was enough.
-                    if self.keeper.unsaved() == 0 {
+                    if all {
                         self.journal_broken = None;
                     }
                 } else {
@@ -527,7 +558,20 @@ impl Dispatch {
             self.publisher.fact(fact);
         }
         self.state_tx.send_replace(Arc::new(self.state.clone()));
-        Ok(())
+        overtaken
+    }
+
+    /// Ends the waiting for a disk: an order the loop has not taken, or, where a write that is refused takes the run back,
+    /// one that is not answered for long.
+    fn overtaken(&self) -> impl Future<Output = ()> + use<> {
+        let orders = self.orders.clone();
+        let goes_back = matches!(unrecorded(&self.plan, &self.state, &self.policy), Unrecorded::GoBack(_));
+        async move {
+            tokio::select! {
+                () = ordered(orders) => {}
+                () = tokio::time::sleep(DISK_PATIENCE), if goes_back => {}
+            }
+        }
     }
 
     fn effect(&mut self, effect: Effect) {

@@ -2,7 +2,8 @@
 //!
 //! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... A star at
 //! the end stands for any rest: `intent:undo/*`. The process ends as `kill -9` ends it: nothing is flushed, dropped
-//! or said. Places around calls of the ports have names of their own: `before:target.apply` (`cli::failing`).
+//! or said. Places around calls of the ports have names of their own: `before:target.apply` (`cli::failing`), and so have
+//! places between files that are written one after the other: `amend:kept`.
 
 use crate::domain::run::{Event, Fact};
 
@@ -10,6 +11,13 @@ use crate::domain::run::{Event, Fact};
 pub fn after(facts: &[Fact]) {
     let Ok(wanted) = std::env::var("CUTOVER_FAILPOINT") else { return };
     if facts.iter().any(|fact| matches(&wanted, &name(&fact.event))) {
+        die();
+    }
+}
+
+/// Dies if this is the place the environment names.
+pub fn at(place: &str) {
+    if std::env::var("CUTOVER_FAILPOINT").is_ok_and(|wanted| wanted == place) {
         die();
     }
 }

@@ -7,8 +7,9 @@ use tokio::sync::{broadcast, watch};
 
 use super::best_effort::Samples;
 use crate::domain::at::At;
-use crate::domain::gauge::{Measured, Series, signal_value};
+use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::Plan;
+use crate::domain::run::signal_value;
 use crate::domain::run::{Fact, RunState};
 use crate::snapshot::{Context, Mode, Snapshot, build};
 

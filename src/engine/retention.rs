@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::gauge::{Measured, Pace, Unread, oldest_unread};
+use crate::domain::gauge::{Measured, Pace, Unread};
 use crate::domain::plan::Plan;
 use crate::domain::run::RunState;
+use crate::domain::run::oldest_unread;
 
 /// The pace of every table.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use super::outcome::Ending;
 use super::undo::{UndoPorts, UndoSeat};
 use super::{Closed, RunClock};
 use crate::domain::at::At;
+use crate::domain::plan::Confirm;
 use crate::domain::run::{Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
 use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
 use crate::snapshot::Mode;
@@ -51,6 +52,7 @@ async fn running(world: World, policy: Policy) -> Running {
         version: "0".into(),
         t0: At(0),
         steps: world.plan.steps.iter().map(|s| s.id.clone()).collect(),
+        callers: Default::default(),
     };
     let setup = Setup {
         plan: Arc::clone(&world.plan),
@@ -100,7 +102,8 @@ async fn full_between_two_switches(policy: Policy, broken: bool) -> Running {
     let world = World::new();
     world.book("b1", "1.00");
     let hold = Hold::default();
-    world.faults.put(Op::SwitchSet, "writes", 0, 1, Fault::Hold(hold.clone()));
+    // The first one is the arm step's.
+    world.faults.put(Op::SwitchSet, "writes", 1, 1, Fault::Hold(hold.clone()));
     let run = running(world, policy).await;
     hold.caught().await;
     let reads_recorded = |f: &Fact| matches!(&f.event, Event::Outcome { id, result: OutcomeResult::Done { .. } } if id == "switch/reads/1");
@@ -178,7 +181,7 @@ async fn a_disk_that_has_space_again_lets_the_run_go_on() {
     answer.await.unwrap().unwrap();
     run.comes_to(Ending::Finished).await;
     assert_eq!(run.stand(), ("open".into(), "new".into(), "new".into()));
-    assert_eq!(run.world.places.writes("/reads"), 1, "nothing is done twice");
+    assert_eq!(run.world.places.writes("/reads"), 2, "nothing is done twice");
     run.engine.close().await;
 }
 
@@ -197,4 +200,85 @@ async fn a_full_disk_while_both_sides_stand_as_they_did_ends_the_process_and_say
     assert!(trouble.why.contains("No space left on device"), "{trouble:?}");
     assert_eq!(run.stand(), old());
     run.engine.close().await;
+}
+
+/// From its return on nothing that is written comes back, until the thread is unparked.
+fn hung(disk: &TestDisk) -> std::thread::JoinHandle<()> {
+    let disk = Arc::clone(&disk.hung);
+    let (held, holds) = std::sync::mpsc::channel();
+    let hangs = std::thread::spawn(move || {
+        let disk = disk.lock().unwrap();
+        held.send(()).unwrap();
+        std::thread::park();
+        drop(disk);
+    });
+    holds.recv().unwrap();
+    hangs
+}
+
+#[tokio::test]
+async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
+    let mut plan = crate::workers::tests::plan::plan();
+    plan.steps.iter_mut().filter(|s| s.id == "thaw").for_each(|s| s.confirm = Confirm::Key);
+    let world = World::with(plan);
+    world.book("b1", "1.00");
+    let run = running(world, Policy::default()).await;
+    let handle = run.engine.handle();
+    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "thaw" && s.status == StepStatus::Held);
+    until("the thaw to wait for a key", waits).await;
+    assert_eq!(run.stand(), ("frozen".into(), "new".into(), "new".into()));
+    let before = run.facts().len();
+
+    // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
+    let hangs = hung(&run.disk);
+    let answer = handle.command(Command::Confirm { step: "thaw".into(), word: None }).unwrap();
+    // This runtime has one thread: the loop takes the command, and waits for the disk.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    handle.roll_back();
+    run.comes_to(Ending::Journal).await;
+    assert!(answer.await.unwrap().is_err(), "nothing goes forward without its record");
+    assert_eq!(run.stand(), old());
+    assert_eq!(run.facts().len(), before, "the disk hangs");
+    let Running { engine, folder, _dir, .. } = run;
+    let Closed { state, unsaved } = engine.close().await;
+    assert_eq!(state.status, RunStatus::RolledBack);
+    assert!(unsaved > 0, "it says that the disk has not taken it all");
+
+    // The disk comes back: all of it is on record, in order.
+    hangs.thread().unpark();
+    hangs.join().unwrap();
+    until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_itself() {
+    let mut plan = crate::workers::tests::plan::plan();
+    plan.steps.iter_mut().filter(|s| s.id == "switch").for_each(|s| s.confirm = Confirm::Key);
+    let world = World::with(plan);
+    world.book("b1", "1.00");
+    let run = running(world, Policy::default()).await;
+    let handle = run.engine.handle();
+    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Held);
+    until("the switch to wait for a key", waits).await;
+    assert_eq!(run.stand(), ("frozen".into(), "old".into(), "old".into()));
+    let before = run.facts().len();
+
+    // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
+    let hangs = hung(&run.disk);
+    let answer = handle.command(Command::Confirm { step: "switch".into(), word: None }).unwrap();
+    run.comes_to(Ending::Journal).await;
+    assert!(answer.await.unwrap().is_err(), "nothing goes forward without its record");
+    assert_eq!(run.stand(), old());
+    assert_eq!(run.facts().len(), before, "the disk hangs");
+    let Running { engine, folder, _dir, .. } = run;
+    let Closed { state, unsaved } = engine.close().await;
+    assert_eq!(state.status, RunStatus::RolledBack);
+    assert!(unsaved > 0, "it says that the disk has not taken it all");
+
+    // The disk comes back: all of it is on record, in order.
+    hangs.thread().unpark();
+    hangs.join().unwrap();
+    until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;
 }

@@ -186,10 +186,34 @@ impl RunFolder {
         self.path.join("samples.jsonl")
     }
 
-    /// The plan this run was opened with.
+    /// The plan this run goes by.
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join("plan.json")
+    }
+
+    /// The name under which the plan with this hash is kept once the run was amended.
+    #[must_use]
+    pub fn plan_name(hash: &str) -> String {
+        let hash: String = hash.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        format!("plan-{hash}.json")
+    }
+
+    /// The file that keeps the plan with this hash once the run was amended.
+    #[must_use]
+    pub fn plan_of(&self, hash: &str) -> PathBuf {
+        self.path.join(Self::plan_name(hash))
+    }
+
+    /// Plans that are kept by their hash, in name order; none when the folder cannot be listed.
+    #[must_use]
+    pub fn kept_plans(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let kept = |name: &str| name.starts_with("plan-") && name.ends_with(".json");
+        let mut found: Vec<PathBuf> =
+            entries.filter(|e| e.file_name().to_str().is_some_and(kept)).map(|e| e.path()).collect();
+        found.sort();
+        found
     }
 
     /// A copy of the configuration.

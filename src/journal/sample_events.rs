@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Attributes, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin, OutcomeResult, StepError,
-    StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin,
+    OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 33;
+pub const KINDS: usize = 34;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -52,6 +52,7 @@ pub const fn kind(event: &Event) -> usize {
         Event::ReverseConflicts { .. } => 30,
         Event::StrayWrites { .. } => 31,
         Event::ClockStepped { .. } => 32,
+        Event::PlanAmended(_) => 33,
     }
 }
 
@@ -72,13 +73,13 @@ pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
 pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
     let id = || "[a-z/_-]{0,8}";
     match kind {
-        0 => {
-            (text(), text(), text(), text(), (text(), text(), text(), at(), vec(id(), 0..4)))
-                .prop_map(|(run, plan, plan_hash, environment, (operator, host, version, t0, steps))| {
-                    Event::RunOpened { run, plan, plan_hash, environment, operator, host, version, t0, steps }
-                })
-                .boxed()
-        }
+        0 => (text(), text(), text(), text(), (text(), text(), text(), at(), vec(id(), 0..4)))
+            .prop_map(|(run, plan, plan_hash, environment, (operator, host, version, t0, steps))| {
+                let caller = Caller { account: Some(host.clone()), ..Caller::default() };
+                let callers = Callers::from([(plan.clone(), caller)]);
+                Event::RunOpened { run, plan, plan_hash, environment, operator, host, version, t0, steps, callers }
+            })
+            .boxed(),
         1 => (text(), text()).prop_map(|(operator, host)| Event::RunResumed { operator, host }).boxed(),
         2 => (actor(), text()).prop_map(|(by, reason)| Event::RunPaused { by, reason }).boxed(),
         3 => actor().prop_map(|by| Event::RunContinued { by }).boxed(),
@@ -156,6 +157,12 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
                 Event::ClockStepped { by_ms, seen }
             })
             .boxed(),
+        33 => (text(), text(), actor(), text(), (at(), vec(id(), 0..3), vec((text(), text(), text()), 0..3)))
+            .prop_map(|(from, to, by, host, (t0, gates, changes))| {
+                let changes = changes.into_iter().map(|(what, old, new)| PlanChange { what, old, new }).collect();
+                Event::PlanAmended(Amended { from, to, by, host, t0, gates, changes })
+            })
+            .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }
 }
@@ -216,6 +223,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         (text(), text()).prop_map(|(switch, to)| Action::SetSwitch { switch, to }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
+        (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),

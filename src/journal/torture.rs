@@ -31,6 +31,7 @@ fn opened() -> Fact {
         version: "0".to_owned(),
         t0: At(9),
         steps: vec!["load".to_owned()],
+        callers: Default::default(),
     };
     Fact { seq: 1, at: At(1), event }
 }

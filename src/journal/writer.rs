@@ -226,6 +226,8 @@ impl JournalWriter {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
+        drop(self.disk.hung.lock());
+        #[cfg(test)]
         self.disk.takes(self.whole + bytes.len() as u64, self.reserved)?;
         if self.dirty {
             // What a failed write left behind was never acknowledged.
@@ -249,6 +251,8 @@ pub(crate) struct TestDisk {
     pub full: std::sync::Arc<std::sync::atomic::AtomicBool>,
     /// Nothing can be written.
     pub broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Whoever holds this hangs the disk.
+    pub hung: std::sync::Arc<std::sync::Mutex<()>>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod changes;
 mod clock;
 mod error;
 mod facts;
+mod identity;
 mod lanes;
 mod metrics;
 mod probe;
@@ -20,6 +21,7 @@ pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard,
 pub use clock::Clock;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
+pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Hold, LaneStand, Standing, common};
 pub use metrics::Metrics;
 pub use probe::{ProbeResult, Probes, Verdict};
@@ -30,6 +32,6 @@ pub use sequence::{Sequence, SequenceLook};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
 pub use switch::{Reading, Switches};
 pub use target::{
-    Applied, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Orphans, ParkedRow, RowChange, SetAside,
-    SourceCount, Target, TargetTable, TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, Orphans, ParkedRow,
+    RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };

@@ -19,6 +19,8 @@ pub struct Sequence {
     /// The value in those columns that lies furthest in its direction, of those it could ever give; `None` when there is
     /// none, or nobody looked.
     pub held: Option<i64>,
+    /// Whether any of its columns was read; `notes` names those that were not.
+    pub looked: bool,
     /// The value it gives next; `None` when nobody looked.
     pub next: Option<i64>,
     /// Why it does not stand past `held`, or why that cannot be known, and what to do about it.

@@ -30,6 +30,38 @@ pub struct TargetTable {
     pub notices: Vec<String>,
 }
 
+/// The server and the database as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetServer {
+    /// How our bookkeeping stands.
+    pub bookkeeping: Bookkeeping,
+    /// What stands in the way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Our own bookkeeping in the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bookkeeping {
+    /// Not there: no run has ever begun here.
+    #[default]
+    Absent,
+    /// There in part, or not ours to read: nothing is concluded from it.
+    Older,
+    /// There.
+    Ready,
+}
+
+/// Something that stands in the way of every table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What is wrong.
+    pub wrong: String,
+    /// What to do about it.
+    pub advice: String,
+    /// Whether it is a right that is missing.
+    pub rights: bool,
+}
+
 /// How far a partition of a table's load has come, as stored beside the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -102,7 +134,8 @@ pub enum RowChange {
         key: Key,
         /// Key attributes as JSON, for the ledger: a delete is refused while other rows refer to the row.
         key_json: String,
-        /// Cells of the primary key columns, in column order.
+        /// Cells of the primary key columns, in column order; empty when no row can have the key, and only the ledger
+        /// has to forget it.
         row_key: OwnedRow,
     },
     /// The row does not fit: remove it from the table if it is there, and park it.
@@ -223,6 +256,9 @@ pub type TargetVisitor<'v> = dyn FnMut(&[Cell<'_>]) + Send + 'v;
 /// A store that takes rows.
 #[async_trait]
 pub trait Target: Send + Sync {
+    /// Looks at the server and the database as a whole. Writes nothing.
+    async fn inspect(&self) -> PortResult<TargetServer>;
+
     /// Creates our own bookkeeping (schema `cutover`) if it is not there. Idempotent.
     async fn prepare(&self) -> PortResult<()>;
 
@@ -307,8 +343,8 @@ pub trait Target: Send + Sync {
     /// Counts of parked rows by reason, and rows expired, from the ledger.
     async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
 
-    /// Parked rows in the order of their keys, at most `limit`: of these reasons only if any are given, and only keys
-    /// past `after`. An answer shorter than `limit` is the end.
+    /// Parked rows in an order that stays the same, by the beginning of their keys, at most `limit`: of these reasons only
+    /// if any are given, and only those past `after`. An answer shorter than `limit` is the end.
     async fn parked(
         &self,
         table: &Table,

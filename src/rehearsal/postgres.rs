@@ -21,6 +21,8 @@ pub struct PostgresOptions {
     pub fsync: bool,
     /// More lines for `postgresql.conf`: `max_connections = 50`.
     pub settings: Vec<String>,
+    /// Whether the server stays a standby, which takes no writes.
+    pub standby: bool,
 }
 
 /// Why there is no private server.
@@ -193,6 +195,9 @@ impl Nest {
         }
         // Read after postgresql.conf, so what is said here stands.
         fs::write(self.base.join("data/postgresql.auto.conf"), conf)?;
+        if options.standby {
+            fs::write(self.base.join("data/standby.signal"), "")?;
+        }
         let _ = fs::remove_file(self.base.join("log"));
         self.guardian
             .stdin
@@ -204,7 +209,7 @@ impl Nest {
         loop {
             // The server writes its state into this file's eighth line.
             let state = fs::read_to_string(self.base.join("data/postmaster.pid")).unwrap_or_default();
-            if state.lines().nth(7).is_some_and(|l| l.trim() == "ready") {
+            if state.lines().nth(7).is_some_and(|l| matches!(l.trim(), "ready" | "standby")) {
                 return Ok(port);
             }
             let log = tail(&fs::read_to_string(self.base.join("log")).unwrap_or_default());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::recording::Recording;
 use crate::domain::at::{At, brief};
-use crate::domain::gauge::{Measured, Series, signal_value};
+use crate::domain::gauge::{Measured, Series};
+use crate::domain::run::signal_value;
 use crate::domain::run::{RunState, apply};
 use crate::journal::Sample;
 use crate::snapshot::{Context, Mode, Snapshot, build};
@@ -130,7 +131,7 @@ impl Player {
         let measured = self.measured();
         let told = &self.recording.facts[..self.folded];
         build(&Context {
-            plan: &self.recording.plan,
+            plan: self.recording.plans.at(self.state.last_seq),
             state: &self.state,
             measured: &measured,
             series: &self.series,
@@ -197,8 +198,9 @@ impl Player {
         // Only the end of a long stretch is still in a history.
         for i in from.max(last.saturating_sub(2 * SLOTS))..=last {
             let Some(sample) = samples.get(i) else { continue };
-            for signal in &self.recording.plan.signals {
-                let reading = signal_value(&self.recording.plan, &self.state, &sample.measured, signal);
+            let plan = self.recording.plans.at(self.state.last_seq);
+            for signal in &plan.signals {
+                let reading = signal_value(plan, &self.state, &sample.measured, signal);
                 let value = reading.fresh(sample.measured.at, signal.stale_ms);
                 let series = self.series.entry(signal.id.clone()).or_insert_with(|| Series::new(SLOT_MS, SLOTS));
                 series.push(sample.measured.at, value);

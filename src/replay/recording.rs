@@ -1,10 +1,9 @@
 //! What is played: facts, measurements and the plan of one run.
 
 use crate::domain::at::At;
-use crate::domain::plan::Plan;
 use crate::domain::run::Fact;
 use crate::journal::{RunFolder, SampleReader, fold, read_run};
-use crate::report::{OfflineError, read_plan};
+use crate::report::{OfflineError, Plans};
 
 /// Why a run cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +23,8 @@ pub enum ReplayError {
 /// A run read into memory; samples stay on disk until they are needed.
 #[derive(Debug)]
 pub struct Recording {
-    pub(super) plan: Plan,
+    /// Each plan the run has gone by.
+    pub(super) plans: Plans,
     pub(super) operator: String,
     pub(super) facts: Vec<Fact>,
     /// When each fact is played: its `at`, but never before the one in front of it.
@@ -44,7 +44,7 @@ impl Recording {
         if record.facts.is_empty() {
             return Err(ReplayError::Empty { run: folder.id().to_owned() });
         }
-        let plan = read_plan(folder, &record.header.plan_hash)?;
+        let plans = Plans::read(folder, &record)?;
         let samples = SampleReader::open(&folder.samples()).ok().filter(|s| !s.is_empty());
         let mut latest = At(i64::MIN);
         let times = record
@@ -55,7 +55,7 @@ impl Recording {
                 latest
             })
             .collect();
-        Ok(Self { plan, operator: record.header.operator, facts: record.facts, times, samples })
+        Ok(Self { plans, operator: record.header.operator, facts: record.facts, times, samples })
     }
 
     /// When the first fact was recorded.

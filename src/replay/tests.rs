@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, TableGauge};
 use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
-use crate::domain::run::{Command, Event, Fact, Level};
+use crate::domain::run::{Actor, Amended, Command, Event, Fact, Level};
 use crate::journal::{Header, JournalWriter, SampleWriter};
 use crate::snapshot::Mode;
 
@@ -68,6 +68,7 @@ fn folder() -> (tempfile::TempDir, RunFolder) {
         version: "0".to_owned(),
         t0: At(T),
         steps: vec!["first".to_owned(), "second".to_owned()],
+        callers: Default::default(),
     };
     let started = Event::StepStarted { step: "first".to_owned(), attempt: 1 };
     let done = Event::StepDone { step: "first".to_owned(), evidence: Vec::new() };
@@ -205,4 +206,40 @@ async fn a_screen_sees_the_whole_run_and_can_change_nothing() {
     tokio::time::timeout(Duration::from_secs(20), back).await.unwrap().unwrap();
     drop(handle);
     tokio::time::timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
+}
+
+#[test]
+fn each_moment_is_shown_by_the_plan_of_its_time() {
+    let (_dir, folder) = folder();
+    let old = plan();
+    let mut new = plan();
+    new.steps[1].owner = "dora".to_owned();
+    for plan in [&old, &new] {
+        folder.write(&RunFolder::plan_name(&plan.hash()), &serde_json::to_vec(plan).unwrap()).unwrap();
+    }
+    folder.write("plan.json", &serde_json::to_vec(&new).unwrap()).unwrap();
+    let amended = Event::PlanAmended(Amended {
+        from: old.hash(),
+        to: new.hash(),
+        by: Actor::Terminal("alice".to_owned()),
+        host: "host".to_owned(),
+        t0: At(T),
+        gates: vec![],
+        changes: vec![],
+    });
+    let (mut writer, _) = JournalWriter::reopen(&folder).unwrap();
+    writer.append(&[Fact { seq: 6, at: At(T + 3_631_000), event: amended }]).unwrap();
+    let mut p = player(&folder, 1.0);
+    let shown = |p: &mut Player| {
+        let snapshot = p.snapshot();
+        (snapshot.steps[1].owner.clone(), snapshot.plan_hash)
+    };
+    let short = |plan: &Plan| plan.hash()[..12].to_owned();
+    assert_eq!(shown(&mut p), ("lead".to_owned(), short(&old)));
+    p.seek(i64::MAX);
+    assert_eq!(shown(&mut p), ("dora".to_owned(), short(&new)));
+    p.seek(-5_000);
+    assert_eq!(shown(&mut p), ("lead".to_owned(), short(&old)));
+    std::fs::remove_file(folder.plan_of(&old.hash())).unwrap();
+    assert!(Recording::load(&folder).unwrap_err().to_string().contains("hash"));
 }

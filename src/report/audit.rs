@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::offline::Plans;
 use super::words::{action_words, words};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Actor, Event, Fact, OutcomeResult};
@@ -139,7 +140,9 @@ fn verdict(audit: &Audit, head: Option<(&str, bool)>) -> String {
 
 /// Every fact that says that somebody did something or that something was done, with who did it.
 fn deeds<'f>(folder: &RunFolder, audit: &'f Audit) -> Vec<Deed<'f>> {
-    let plan = std::fs::read(folder.plan()).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
+    // Steps are named as the plan of their time does; without it, as the one that can be read.
+    let last = std::fs::read(folder.plan()).ok().and_then(|t| serde_json::from_slice::<Plan>(&t).ok());
+    let plans = Plans::read(folder, &audit.record).ok().or_else(|| last.map(Plans::one));
     let mut host = String::new();
     let mut all = Vec::new();
     for fact in &audit.record.facts {
@@ -147,7 +150,7 @@ fn deeds<'f>(folder: &RunFolder, audit: &'f Audit) -> Vec<Deed<'f>> {
             host.clone_from(h);
         }
         let Some(who) = who(&fact.event, &host) else { continue };
-        let said = plan.as_ref().and_then(|plan| words(plan, &fact.event)).map(|w| w.text);
+        let said = plans.as_ref().and_then(|plans| words(plans.at(fact.seq), &fact.event)).map(|w| w.text);
         let what = said.unwrap_or_else(|| machine_words(&fact.event));
         all.push(Deed { fact, who, what });
     }
@@ -170,6 +173,7 @@ fn who(event: &Event, host: &str) -> Option<String> {
         Event::RunOpened { operator, host, .. } | Event::RunResumed { operator, host } => {
             return Some(format!("{operator}@{host}"));
         }
+        Event::PlanAmended(amended) => return Some(format!("{}@{}", amended.by.name(), amended.host)),
         Event::RunPaused { by, .. }
         | Event::RunContinued { by }
         | Event::Confirmed { by, .. }
@@ -209,6 +213,7 @@ mod tests {
         let actions = [
             Action::SetSwitch { switch: table(), to: "new".to_owned() },
             Action::RestoreSwitch { switch: table(), version: None },
+            Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },
             Action::EnableStream { table: table() },
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },

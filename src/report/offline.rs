@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
 use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
 use crate::domain::gauge::{Measured, Outbox, Readiness};
 use crate::domain::plan::Plan;
-use crate::domain::run::{Fact, IllegalTransition, RunState};
+use crate::domain::run::{Event, Fact, IllegalTransition, RunState};
 use crate::journal::{JournalError, RunFolder, RunRecord, SampleReader, fold, read_run};
 use crate::snapshot::{Context, Health, Mode, Snapshot, build};
 
@@ -32,8 +33,8 @@ pub enum OfflineError {
         /// What is wrong with it.
         why: String,
     },
-    /// The plan is not the one the run was opened with.
-    #[error("plan {path} has hash {found}, the run was opened with {wanted}; restore the file")]
+    /// The plan is not the one the run goes by.
+    #[error("plan {path} has hash {found}, the run goes by {wanted}; restore the file")]
     OtherPlan {
         /// The file.
         path: String,
@@ -68,7 +69,7 @@ pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
     let driven = folder.is_locked();
     let record = read_run(folder)?;
     let state = fold(&record.facts)?;
-    let plan = read_plan(folder, &record.header.plan_hash)?;
+    let plan = read_plan(folder, plan_in_force(&record, &state))?;
     let mut measured = last_sample(folder).unwrap_or_default();
     measured.at = wall;
     if !folder.is_rehearsal() {
@@ -123,11 +124,54 @@ fn tell_of_the_way_back(snapshot: &mut Snapshot, health: Health, text: &str) {
     snapshot.rollback.text = text.to_owned();
 }
 
-/// Reads `plan.json` and makes sure that it is the plan the run was opened with.
+/// The hash of the plan a run goes by: that of its last amendment, else the one it was opened with.
+pub(crate) fn plan_in_force<'r>(record: &'r RunRecord, state: &'r RunState) -> &'r str {
+    if state.plan_hash.is_empty() { &record.header.plan_hash } else { &state.plan_hash }
+}
+
+/// Reads the plan with this hash: `plan.json`, or after an amendment the file that keeps it by its hash. An amendment that
+/// was cut off leaves `plan.json` one plan behind its journal.
 pub(crate) fn read_plan(folder: &RunFolder, wanted: &str) -> Result<Plan, OfflineError> {
-    let path = folder.plan();
+    plan_at(&folder.plan(), wanted).or_else(|why| plan_at(&folder.plan_of(wanted), wanted).map_err(|_| why))
+}
+
+/// Every plan a run has gone by.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    first: Plan,
+    /// Each with the position of the fact that amended it.
+    amended: Vec<(u64, Plan)>,
+}
+
+impl Plans {
+    /// One plan from the first fact to the last.
+    pub(crate) const fn one(plan: Plan) -> Self {
+        Self { first: plan, amended: Vec::new() }
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or is another plan.
+    pub(crate) fn read(folder: &RunFolder, record: &RunRecord) -> Result<Self, OfflineError> {
+        let mut plans = Self::one(read_plan(folder, &record.header.plan_hash)?);
+        for fact in &record.facts {
+            if let Event::PlanAmended(amended) = &fact.event {
+                plans.amended.push((fact.seq, read_plan(folder, &amended.to)?));
+            }
+        }
+        Ok(plans)
+    }
+
+    /// The plan in force once this fact was recorded.
+    pub(crate) fn at(&self, seq: u64) -> &Plan {
+        self.amended.iter().rev().find(|(from, _)| *from <= seq).map_or(&self.first, |(_, plan)| plan)
+    }
+}
+
+fn plan_at(path: &Path, wanted: &str) -> Result<Plan, OfflineError> {
     let named = || path.display().to_string();
-    let text = std::fs::read(&path).map_err(|e: io::Error| OfflineError::Plan { path: named(), why: e.to_string() })?;
+    let text = std::fs::read(path).map_err(|e: io::Error| OfflineError::Plan { path: named(), why: e.to_string() })?;
     let plan: Plan =
         serde_json::from_slice(&text).map_err(|e| OfflineError::Plan { path: named(), why: e.to_string() })?;
     let found = plan.hash();

@@ -17,6 +17,11 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "RESULT      {}", result(s, state));
     let _ = writeln!(out, "RUN         {}, plan {} {}, {}", s.run, s.plan, s.plan_hash, s.environment);
+    for a in &state.amended {
+        let (from, to) = (a.from.get(..12).unwrap_or(&a.from), a.to.get(..12).unwrap_or(&a.to));
+        let by = a.by.name();
+        let _ = writeln!(out, "AMENDED     {} by {by}: plan {from} -> {to}, {} changes", a.at.date_clock(), a.changes);
+    }
     if matches!(s.mode, Mode::Rehearsal { .. }) {
         let _ = writeln!(
             out,
@@ -141,14 +146,14 @@ fn rows(out: &mut String, s: &Snapshot, decided: bool) {
             Some((at, v)) => {
                 let _ = writeln!(
                     out,
-                    "VERIFIED    {}: {} equal, {} missing, {} extra, {} mismatched ({:.3} % match), in {}, {}",
+                    "VERIFIED    {}: {} equal, {} missing, {} extra, {} mismatched ({} % match), in {}, {}",
                     t.id,
                     v.equal,
                     v.missing,
                     v.extra,
                     v.mismatched,
                     // Cut, not rounded: 99.9996 must not read as all.
-                    (v.rate() * 100_000.0).floor() / 1_000.0,
+                    v.rate().map_or_else(|| "?".into(), |r| format!("{:.3}", (r * 100_000.0).floor() / 1_000.0)),
                     brief(v.took_ms),
                     age(*at, s.now)
                 );

@@ -299,6 +299,7 @@ fn prepared(dir: &Path) -> (RunFolder, JournalWriter, Event) {
         version: "0".to_owned(),
         t0: At(T),
         steps: vec!["load".to_owned(), "freeze".to_owned()],
+        callers: Default::default(),
     };
     (folder, writer, opened)
 }

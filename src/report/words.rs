@@ -20,12 +20,16 @@ pub struct Words {
 #[must_use]
 pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
     let text = match event {
-        Event::RunOpened { run, plan: name, plan_hash, environment, operator, host, t0, steps, .. } => format!(
-            "run {run} opened. plan {name} {}, environment {environment}, {} steps, T-0 {}. {operator} on {host}.",
-            plan_hash.get(..12).unwrap_or(plan_hash),
-            steps.len(),
-            t0.date_clock()
-        ),
+        Event::RunOpened { run, plan: name, plan_hash, environment, operator, host, t0, steps, callers, .. } => {
+            let signed: String = callers.iter().map(|(store, caller)| format!(" {store}: {caller}.")).collect();
+            format!(
+                "run {run} opened. plan {name} {}, environment {environment}, {} steps, T-0 {}. {operator} on \
+                 {host}.{signed}",
+                plan_hash.get(..12).unwrap_or(plan_hash),
+                steps.len(),
+                t0.date_clock()
+            )
+        }
         Event::RunResumed { operator, host } => format!("run taken up again. {operator} on {host}."),
         Event::RunPaused { by, reason } => format!("paused by {}. {reason}", by.words()),
         Event::RunContinued { by } => format!("going on, asked by {}.", by.words()),
@@ -139,6 +143,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::ClockStepped { by_ms, seen } => {
             return words_at(Level::Warn, &format!("{}.", step_words(*by_ms, *seen)));
         }
+        Event::PlanAmended(amended) => return words_at(Level::Warn, &format!("plan amended, {}.", amended.words())),
         Event::RunFinished => "run finished.".to_owned(),
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
     };
@@ -150,6 +155,7 @@ pub(super) fn action_words(action: &Action) -> String {
     match action {
         Action::SetSwitch { switch, to } => format!("setting switch {switch} to {to}."),
         Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
+        Action::ExerciseSwitch { switch, .. } => format!("writing the value of switch {switch} over itself."),
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
         Action::EnableStream { table } => format!("turning the stream of {table} on."),
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),

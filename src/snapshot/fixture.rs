@@ -181,6 +181,7 @@ fn switch(id: &str, title: &str, name: &str, to: &str) -> Switch {
         kind: SwitchKind::Parameter { name: name.into(), secure: false },
         expect: None,
         to: ValueRef::Literal(to.into()),
+        exercise: true,
     }
 }
 

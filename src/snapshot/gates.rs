@@ -4,8 +4,9 @@ use super::StepRow;
 use super::build::Context;
 use super::words::{bar, limit, minutes, with_unit};
 use crate::domain::at::At;
-use crate::domain::gauge::{signal_value, source_words};
+use crate::domain::gauge::source_words;
 use crate::domain::plan::{Gate, Signal, Step, StepKind};
+use crate::domain::run::signal_value;
 use crate::domain::run::{Evidence, StepStatus, tally, vote_evidence};
 
 /// Cells of the bar of a gate that holds.

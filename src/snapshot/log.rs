@@ -58,6 +58,7 @@ fn action_words(action: &Action) -> String {
         Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
         Action::RestoreSwitch { switch, version: Some(v) } => format!("restore {switch} to version {v}"),
         Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
+        Action::ExerciseSwitch { switch, .. } => format!("write {switch} over itself"),
         Action::CreateTable { table } => format!("create table {table}"),
         Action::EnableStream { table } => format!("turn on the stream of {table}"),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
@@ -75,8 +76,9 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
     let warn = |source: &str, text: String| (Level::Warn, source.to_owned(), text);
     let error = |source: &str, text: String| (Level::Error, source.to_owned(), text);
     match event {
-        Event::RunOpened { run, plan, environment, operator, host, .. } => {
-            info("run", format!("{plan} opened on {environment} by {operator}@{host}, run {run}"))
+        Event::RunOpened { run, plan, environment, operator, host, callers, .. } => {
+            let signed: String = callers.iter().map(|(store, caller)| format!("; {store}: {caller}")).collect();
+            info("run", format!("{plan} opened on {environment} by {operator}@{host}, run {run}{signed}"))
         }
         Event::RunResumed { operator, host } => warn("run", format!("taken up again by {operator}@{host}")),
         Event::RunPaused { by, reason } => warn("run", format!("{} paused: {reason}", by.words())),
@@ -185,6 +187,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             format!("{table} on the old side written {count} times by somebody else: {}", brief_list(keys)),
         ),
         Event::ClockStepped { by_ms, seen } => warn("clock", step_words(*by_ms, *seen)),
+        Event::PlanAmended(amended) => warn("plan", format!("amended, {}", amended.words())),
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

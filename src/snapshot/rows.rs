@@ -3,9 +3,10 @@
 use super::build::Context;
 use super::words::{age, human, length, minutes, rate};
 use super::{Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
-use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock, signal_value, trim_clock};
+use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock};
 use crate::domain::plan::{Side, Signal, SignalSource, Switch};
 use crate::domain::run::{RunState, Standing};
+use crate::domain::run::{signal_value, trim_clock};
 
 /// Slots and their length for a signal nobody keeps a history of.
 const NO_HISTORY: Series = Series::new(5_000, 0);

@@ -492,7 +492,7 @@ fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {
             name: format!("probe {id}"),
             value: stats.map_or_else(|| "?".to_owned(), |s| s.last.clone()),
             at: stats.map(|s| s.at).unwrap_or_default(),
-            source: cx.plan.probe(id).map(|p| format!("{} {}", p.method, p.url)).unwrap_or_default(),
+            source: cx.plan.probe(id).map(|p| format!("{} {}", p.method, p.place())).unwrap_or_default(),
             good,
         });
         if row.detail.is_empty() {

@@ -31,7 +31,6 @@ pub enum Heard {
 pub struct Listener {
     heard: mpsc::Receiver<Heard>,
     wake: UnixStream,
-    keyboard: OwnedFd,
 }
 
 impl Listener {
@@ -50,23 +49,15 @@ impl Listener {
     pub fn on(keyboard: OwnedFd) -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
         let (tell, heard) = mpsc::channel(WAITING);
-        let source = keyboard.try_clone()?;
         std::thread::Builder::new()
             .name("keyboard".to_owned())
-            .spawn(move || listen(File::from(source), &woken, &tell))?;
-        Ok(Self { heard, wake, keyboard })
+            .spawn(move || listen(File::from(keyboard), &woken, &tell))?;
+        Ok(Self { heard, wake })
     }
 
     /// The next thing heard. After [`Heard::Gone`] it is always [`Heard::Gone`]. Cancel-safe.
     pub async fn next(&mut self) -> Heard {
         self.heard.recv().await.unwrap_or(Heard::Gone)
-    }
-
-    /// Drops what was typed and not yet read or handled: a dialog must not be answered by keys meant for
-    /// something else. A terminal that went away meanwhile says so again on the next read.
-    pub fn drop_typed(&mut self) {
-        let _ = rustix::termios::tcflush(&self.keyboard, rustix::termios::QueueSelector::IFlush);
-        while self.heard.try_recv().is_ok() {}
     }
 }
 

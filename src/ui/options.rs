@@ -1,7 +1,5 @@
 //! How a screen is to look and behave.
 
-use std::collections::BTreeMap;
-
 use super::capabilities::{self, Colours, Environment, Wish};
 use crate::view::theme::{Glyphs, Palette, Theme};
 
@@ -12,10 +10,6 @@ pub struct UiOptions {
     pub theme: Theme,
     /// Most frames a second for data; keys draw at once.
     pub fps: u16,
-    /// The person's own keys: action name to keys.
-    pub keys: BTreeMap<String, Vec<String>>,
-    /// Why nothing may be changed from here, if so: another terminal drives the run.
-    pub read_only: Option<String>,
 }
 
 impl UiOptions {
@@ -44,21 +38,7 @@ impl UiOptions {
             Colours::Rgb => Palette::Rgb,
         };
         let glyphs = if ascii || !capabilities::unicode(env) { Glyphs::Ascii } else { Glyphs::Unicode };
-        Self { theme: Theme::new(palette, glyphs), fps, keys: BTreeMap::new(), read_only: None }
-    }
-
-    /// With the person's own keys.
-    #[must_use]
-    pub fn with_keys(mut self, keys: BTreeMap<String, Vec<String>>) -> Self {
-        self.keys = keys;
-        self
-    }
-
-    /// For watching only; `why` is shown.
-    #[must_use]
-    pub fn read_only(mut self, why: impl Into<String>) -> Self {
-        self.read_only = Some(why.into());
-        self
+        Self { theme: Theme::new(palette, glyphs), fps }
     }
 }
 

@@ -100,15 +100,6 @@ impl Terminal {
         out.write_all(b"\x07")?;
         io::Write::flush(out)
     }
-
-    /// Gives the terminal back and takes it again when `away` returns.
-    pub fn step_out(&mut self, away: impl FnOnce()) -> Result<(), TermError> {
-        restore();
-        away();
-        TAKEN.store(true, Ordering::SeqCst);
-        take()?;
-        self.inner.clear().map_err(failed("clear the screen"))
-    }
 }
 
 impl Drop for Terminal {

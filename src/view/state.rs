@@ -13,9 +13,6 @@ use crate::snapshot::{Snapshot, StepRow};
 /// How long a dangerous dialog ignores keys after it was first drawn, in milliseconds.
 pub const DIALOG_DEAF_MS: u64 = 400;
 
-/// How long the first press of the rollback key lasts, in milliseconds.
-pub const ARMED_FOR_MS: u64 = 4_000;
-
 /// The full-width views, in the order of their digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum View {

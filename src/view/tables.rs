@@ -374,7 +374,12 @@ pub(super) fn verify_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             bad(v.mismatched),
             (words::human(v.parked), if v.parked > 0 { Tone::Warn } else { Tone::Dim }),
             (words::human(v.expired + v.expired_extra), Tone::Dim),
-            (words::with_unit(v.rate() * 100.0, "%"), if v.differing() == 0 { Tone::Good } else { Tone::Warn }),
+            match v.rate() {
+                None => ("?".to_owned(), Tone::Warn),
+                Some(rate) => {
+                    (words::with_unit(rate * 100.0, "%"), if v.differing() == 0 { Tone::Good } else { Tone::Warn })
+                }
+            },
             (at.clock(), Tone::Dim),
         ];
         lines.push(row(&columns, cells, width));

@@ -1,16 +1,18 @@
-//! Arming the way back: previous values are captured before anything is changed.
+//! Arming the way back: previous values are captured, and every right that is needed from here on is exercised, before
+//! anything is changed.
 
 use std::sync::Arc;
 
 use super::crew::{CapturedValue, Crew};
-use super::sequences;
 use super::switch::{another_type, exposed};
 use super::trouble::{evidence, not_recorded, step_error, world};
+use super::{exercise, sequences};
 use crate::domain::plan::{Step, Switch};
-use crate::domain::run::{Event, Evidence, StepError};
+use crate::domain::run::{Attributes, Event, Evidence, StepError};
 use crate::ports::{Reading, SequenceLook};
 
-/// Captures every switch, checks what must stand there, and makes sure that every new value can be had.
+/// Captures every switch, checks what must stand there, makes sure that every new value can be had, and exercises each
+/// right.
 pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
     let reads = crew.plan.switches.iter().map(|switch| async move {
         let reading = crew.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
@@ -25,8 +27,19 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
     }
     let mut found = Vec::new();
     for (switch, reading, attributes, _) in all {
-        crew.captured.keep(&switch.id, CapturedValue { value: reading.value.clone(), attributes: attributes.clone() });
-        let value = (!switch.secret() && !reading.secret).then(|| reading.value.reveal().to_owned());
+        let kept = CapturedValue { value: reading.value.clone(), attributes: attributes.clone() };
+        crew.captured.keep(&switch.id, kept.clone());
+        captured(crew, switch, &reading, &attributes).await?;
+        let exercised = exercise::switch(crew, step, attempt, switch, &kept, &reading).await?;
+        // The version that was written over may be gone from the history before the way back asks for it.
+        let reading = match exercised.now {
+            Some(now) => {
+                captured(crew, switch, &now, &attributes).await?;
+                now
+            }
+            None => reading,
+        };
+        let value = shown_value(switch, &reading);
         let mut shown = match (&value, reading.version) {
             (Some(value), Some(version)) => format!("{value} (version {version})"),
             (Some(value), None) => value.clone(),
@@ -36,15 +49,33 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
         if !attributes.is_empty() {
             shown.push_str(&format!(", {}", attributes.words()));
         }
-        let captured = Event::Captured { switch: switch.id.clone(), version: reading.version, value, attributes };
-        crew.facts.state(captured).await.map_err(|e| not_recorded(&e))?;
         found.push(evidence(format!("captured {}", switch.id), shown, crew.wall(), switch.place()));
+        found.push(exercised.evidence);
+    }
+    for table in &crew.plan.tables {
+        found.extend(exercise::markers(crew, step, attempt, table).await?);
     }
     // First the cheapest to mend: nothing is captured yet.
     found.extend(sequences::advance(crew, step, attempt, SequenceLook::Whole).await?);
     found.extend(super::reverse::arm(crew).await?);
     super::watch::read_way_back(crew).await;
     Ok(found)
+}
+
+/// The value, where it may be shown.
+fn shown_value(switch: &Switch, now: &Reading) -> Option<String> {
+    (!switch.secret() && !now.secret).then(|| now.value.reveal().to_owned())
+}
+
+/// Keeps on record what stands at a place.
+async fn captured(crew: &Arc<Crew>, switch: &Switch, now: &Reading, attributes: &Attributes) -> Result<(), StepError> {
+    let captured = Event::Captured {
+        switch: switch.id.clone(),
+        version: now.version,
+        value: shown_value(switch, now),
+        attributes: attributes.clone(),
+    };
+    crew.facts.state(captured).await.map_err(|e| not_recorded(&e))
 }
 
 /// What is wrong with a place before anything is changed. Never says a value that is secret by the plan or the store.

@@ -140,9 +140,12 @@ fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChan
         RowChange::Park(ParkedRow { table: table.id.clone(), key, misfit, key_json })
     };
     match &change.image {
-        None => match (mapping.key(&change.key), mapping.row_key(&change.key)) {
-            (Ok((key, key_json)), Ok(row_key)) => RowChange::Delete { key, key_json, row_key },
-            (Err(misfit), _) | (_, Err(misfit)) => park(misfit),
+        // A key that no row can have is in no row: only the ledger has to forget it. What its cells would find is another's.
+        None => match mapping.key(&change.key) {
+            Ok((key, key_json)) => {
+                RowChange::Delete { key, key_json, row_key: mapping.row_key(&change.key).unwrap_or_default() }
+            }
+            Err(misfit) => park(misfit),
         },
         Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),
     }

@@ -26,7 +26,7 @@ use crate::domain::run::{Attributes, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::value::Key;
 use crate::domain::verify::Finding;
-use crate::ports::{Changes, Clock, Facts, Metrics, Probes, ReversePorts, Source, Switches, Target};
+use crate::ports::{Changes, Clock, Facts, Identity, Metrics, Probes, ReversePorts, Source, Switches, Target};
 
 /// Keeps the differences one pass over a table found.
 pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
@@ -46,6 +46,8 @@ pub struct Ports {
     pub probes: Arc<dyn Probes>,
     /// The way back for data, if the plan wants one.
     pub reverse: Option<ReversePorts>,
+    /// Who calls are signed as, if any store is asked for that.
+    pub identity: Option<Arc<dyn Identity>>,
     /// Metrics, if any are read.
     pub metrics: Option<Arc<dyn Metrics>>,
     /// This machine's time.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::crew::{CapturedValue, Crew};
-use super::switch::set;
+use super::switch::{new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
@@ -31,7 +31,7 @@ fn parts(crew: &Crew) -> Result<Parts<'_>, StepError> {
 /// Sets the freeze parameter and waits until the write probe has been refused without a break.
 pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(crew)?;
-    let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?.value;
+    let value = new_value(crew, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     crew.frozen.store(true, Ordering::Release);
     let read_back = set(crew, step, attempt, switch, &value, action).await?;
@@ -54,7 +54,7 @@ pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunStat
                 }
                 if sent - since >= settle {
                     let value = format!("refused for {}ms without a break", sent - since);
-                    return Ok(vec![read_back, evidence("write probe", value, crew.wall(), &probe.url)]);
+                    return Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())]);
                 }
             }
             Verdict::Served => refused_since = None,
@@ -118,5 +118,5 @@ pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState)
     let accepted = Event::WritesAccepted { at: crew.wall(), downtime_ms };
     crew.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));
-    Ok(vec![read_back, evidence("write probe", value, crew.wall(), &probe.url)])
+    Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())])
 }

@@ -28,6 +28,8 @@ const FLUSH: (usize, usize) = (1024 * 1024, 8 * 1024 * 1024);
 pub(super) const UNDER_WAY: usize = 16;
 /// Attempts at one segment without progress before the step fails.
 const ATTEMPTS: u32 = 8;
+/// Parked rows that wait for the rows beside them before both are sent.
+const MOST_WAITING: usize = 10_000;
 
 /// Tables with the ones they refer to first. References that go round in a circle keep the plan's order.
 pub fn in_order(tables: &[Table]) -> Vec<&Table> {
@@ -299,7 +301,7 @@ impl Segment {
             // While nothing is on its way the target waits for us; otherwise larger is cheaper.
             let idle = landing.as_ref().is_none_or(AbortOnDropHandle::is_finished);
             let enough = if idle { FLUSH.0 } else { self.flush_bytes };
-            if !done && bulk.buffered() < enough {
+            if !done && bulk.buffered() < enough && waiting.len() < MOST_WAITING {
                 continue;
             }
             if let Some(before) = landing.take() {

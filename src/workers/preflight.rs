@@ -1,19 +1,20 @@
-//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing at the
-//! source and nothing but our own bookkeeping in the target.
+//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing, anywhere.
 
 use std::sync::Arc;
 
 use super::crew::{Crew, Ports};
-use super::schema;
+use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
+use super::{sampled, schema};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
+use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::survey;
-use crate::domain::plan::{Plan, Severity, Switch, Table, ValueRef, lint};
-use crate::domain::run::{ErrorClass, Evidence, StepError};
-use crate::ports::{ErrorKind, PortError, SourceTable, Verdict};
+use crate::domain::plan::{Plan, Switch, Table, ValueRef};
+use crate::domain::run::{ErrorClass, Evidence, StepError, another_account};
+use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, SourceTable, Verdict};
 
 /// One thing that was checked.
 #[derive(Clone, Debug)]
@@ -26,15 +27,17 @@ pub struct CheckRow {
     pub advice: String,
     /// Whether credentials or permissions are the trouble.
     pub denied: bool,
+    /// Path of what the config says about it: `tables[0].columns.added`. Empty when nothing does.
+    pub path: String,
 }
 
 impl CheckRow {
-    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false }
+    pub(super) fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false, path: String::new() }
     }
 
-    fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false }
+    pub(super) fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false, path: String::new() }
     }
 
     /// Credentials or permissions are the trouble.
@@ -42,9 +45,15 @@ impl CheckRow {
         Self { denied: true, ..Self::bad(what, wrong, advice) }
     }
 
-    fn port(what: impl Into<String>, e: &PortError) -> Self {
+    pub(super) fn port(what: impl Into<String>, e: &PortError) -> Self {
         let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
-        Self { what: what.into(), result, advice: one_line(&e.advice), denied: e.kind == ErrorKind::Denied }
+        let denied = e.kind == ErrorKind::Denied;
+        Self { what: what.into(), result, advice: one_line(&e.advice), denied, path: String::new() }
+    }
+
+    /// The same, about what stands at this path of the config.
+    pub(super) fn about(self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..self }
     }
 }
 
@@ -72,6 +81,9 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         None => rows.push(CheckRow::ok("plan", format!("{} steps, hash {}", plan.steps.len(), &plan.hash()[..12]))),
     }
     rows.extend(missing.aws.clone());
+    if missing.aws.is_none() {
+        rows.extend(accounts(plan, ports).await);
+    }
     for table in &plan.tables {
         if missing.aws.is_some() {
             rows.push(no_aws(format!("source {}", table.id)));
@@ -118,10 +130,52 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         rows.push(match result.verdict {
             Verdict::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
             Verdict::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
-            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.url)),
+            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.place())),
         });
     }
     rows
+}
+
+/// What to do about calls that are signed for another account than the plan's.
+pub const OTHER_ACCOUNT_ADVICE: &str =
+    "name the right `profile` under [aws] or sign in there; if the plan is for another account, change `account`";
+
+/// Whose account the calls to each store are signed for, and where they go.
+async fn accounts(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+    let Some(identity) = &ports.identity else { return Vec::new() };
+    let callers = identity.callers().await;
+    let rows = callers.iter().map(|(name, caller)| {
+        let what = format!("store {name}");
+        let addresses = identity.addresses(name);
+        let pinned = plan.stores.get(name).and_then(|s| s.account.as_deref());
+        if let Some(wrong) = another_account(pinned, caller) {
+            return CheckRow::denied(what, one_line(&wrong), OTHER_ACCOUNT_ADVICE);
+        }
+        if let Some((service, Err(why))) = addresses.iter().find(|(_, at)| at.is_err()) {
+            let advice = "see `region` and `endpoints` under [aws], and AWS_USE_FIPS_ENDPOINT and \
+                          AWS_USE_DUALSTACK_ENDPOINT in the environment";
+            return CheckRow::bad(what, format!("no endpoint of {service}: {}", one_line(why)), advice);
+        }
+        let at: String = addresses
+            .iter()
+            .filter_map(|(service, at)| Some(format!(", {service} at {}", at.as_ref().ok()?)))
+            .collect();
+        CheckRow::ok(what, format!("{}{at}", one_line(&caller.to_string())))
+    });
+    let mut rows: Vec<CheckRow> = rows.collect();
+    rows.extend(identity.clock_ahead_ms().and_then(clock));
+    rows
+}
+
+/// A clock that is so far off is said: signatures are corrected for it, but times on screens and in reports are not.
+fn clock(ahead_ms: i64) -> Option<CheckRow> {
+    const WORTH_SAYING: u64 = 5_000;
+    if ahead_ms.unsigned_abs() < WORTH_SAYING {
+        return None;
+    }
+    let (seconds, way) = (ahead_ms.unsigned_abs() / 1000, if ahead_ms > 0 { "behind" } else { "ahead of" });
+    let found = format!("your clock is {seconds} s {way} AWS's; requests are signed with the time AWS has");
+    Some(CheckRow::ok("clock", found))
 }
 
 /// Reads a switch and holds it against what the plan expects.
@@ -205,15 +259,22 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
+    rows.extend(sampled::rows(plan, &*ports.source, table).await);
+    rows.extend(key_form::row(&*ports.source, table).await);
     rows
 }
 
 async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
-    let mut rows = Vec::new();
-    if let Err(e) = ports.target.prepare().await {
-        return vec![CheckRow::port("target", &e)];
+    let server = match ports.target.inspect().await {
+        Ok(server) => server,
+        Err(e) => return vec![CheckRow::port("target", &e)],
+    };
+    let kept = server.bookkeeping;
+    let wrong = |o: Obstacle| CheckRow { denied: o.rights, ..CheckRow::bad("target", o.wrong, o.advice) };
+    let mut rows: Vec<CheckRow> = server.obstacles.into_iter().map(wrong).collect();
+    if rows.is_empty() {
+        rows.push(CheckRow::ok("target", bookkeeping(kept)));
     }
-    rows.push(CheckRow::ok("target", "reachable, bookkeeping in schema cutover"));
     for table in &plan.tables {
         let what = format!("target {}", table.target);
         let mut notices = Vec::new();
@@ -227,7 +288,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             }
             Ok(found) if found.problems.is_empty() => {
                 notices = found.notices;
-                match foreign_rows(ports, table).await {
+                match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
                     Ok(0) => CheckRow::ok(what, format!("{} columns fit", found.columns.len())),
                     Ok(n) => CheckRow::bad(
@@ -241,10 +302,20 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
         };
         rows.push(row);
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
-        rows.extend(indexes(ports, table).await);
+        if kept == Bookkeeping::Ready {
+            rows.extend(indexes(ports, table).await);
+        }
     }
     rows.extend(sequences(plan, ports).await);
     rows
+}
+
+const fn bookkeeping(kept: Bookkeeping) -> &'static str {
+    match kept {
+        Bookkeeping::Absent => "reachable; a run makes the schema cutover for its bookkeeping",
+        Bookkeeping::Older => "reachable; the bookkeeping in schema cutover is of an older version, a run completes it",
+        Bookkeeping::Ready => "reachable, bookkeeping in schema cutover",
+    }
 }
 
 /// Sequences that feed moved columns: which the arm step will move, and which it will not be able to.
@@ -269,8 +340,15 @@ async fn sequences(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
 }
 
 /// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.
-async fn foreign_rows(ports: &Ports, table: &Table) -> Result<u64, PortError> {
-    let ours = ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty();
+async fn foreign_rows(ports: &Ports, table: &Table, kept: Bookkeeping) -> Result<u64, PortError> {
+    let ours = match kept {
+        Bookkeeping::Absent => false,
+        // What is recorded there cannot be read whole, so nothing is concluded from it; the capture step asks again.
+        Bookkeeping::Older => true,
+        Bookkeeping::Ready => {
+            ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty()
+        }
+    };
     if ours {
         return Ok(0);
     }

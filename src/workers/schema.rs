@@ -79,11 +79,18 @@ const fn suited(key: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::{Column, Fallback};
+    use crate::domain::plan::{Column, Declared, Fallback};
 
     fn table(ty: ColumnType) -> Table {
         let from = ColumnSource::Attribute(vec!["id".into()]);
-        let id = Column { name: "id".into(), ty, from, absent: Fallback::Required, key: true };
+        let id = Column {
+            name: "id".into(),
+            ty,
+            from,
+            absent: Fallback::Required,
+            key: true,
+            declared: Declared::default(),
+        };
         Table { columns: vec![id], key: vec!["id".into()], target: "carts".into(), ..Table::watched("carts", "Carts") }
     }
 

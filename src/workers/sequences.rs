@@ -50,7 +50,8 @@ fn words(s: &Sequence) -> String {
     let columns = s.columns.join(", ");
     let mut said = match (s.next, s.held) {
         (Some(next), Some(held)) => format!("gives {next} next; {columns} holds up to {held}"),
-        (Some(next), None) => format!("gives {next} next; {columns} holds no value of it"),
+        (Some(next), None) if s.looked => format!("gives {next} next; {columns} holds no value of it"),
+        (Some(next), None) => format!("gives {next} next; {columns} is fed by it"),
         (None, _) => format!("feeds {columns}"),
     };
     for note in &s.notes {
@@ -62,4 +63,17 @@ fn words(s: &Sequence) -> String {
 
 fn shown(value: Option<i64>) -> String {
     value.map_or_else(|| "?".to_owned(), |v| v.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_read_is_not_called_empty() {
+        let found = Sequence { columns: vec!["t.id".into()], next: Some(7), ..Sequence::default() };
+        assert_eq!(words(&found), "gives 7 next; t.id is fed by it");
+        assert_eq!(words(&Sequence { looked: true, ..found.clone() }), "gives 7 next; t.id holds no value of it");
+        assert_eq!(words(&Sequence { looked: true, held: Some(5), ..found }), "gives 7 next; t.id holds up to 5");
+    }
 }

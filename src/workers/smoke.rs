@@ -25,7 +25,7 @@ pub async fn perform(crew: &Arc<Crew>, ids: &[String]) -> Result<Vec<Evidence>, 
                 worst = worst.max(result.latency_ms);
                 if row == IN_A_ROW {
                     let value = format!("served {row} times in a row, slowest {worst}ms");
-                    return Ok(evidence(format!("probe {id}"), value, crew.wall(), &probe.url));
+                    return Ok(evidence(format!("probe {id}"), value, crew.wall(), probe.place()));
                 }
             } else {
                 (row, worst) = (0, 0);
@@ -38,7 +38,7 @@ pub async fn perform(crew: &Arc<Crew>, ids: &[String]) -> Result<Vec<Evidence>, 
         }
         Err(too_late(
             format!("probe {id} was not served {IN_A_ROW} times in a row, last: {last}"),
-            format!("look at {} on the side that serves it", probe.url),
+            format!("look at {} on the side that serves it", probe.place()),
         ))
     });
     futures::future::try_join_all(all).await

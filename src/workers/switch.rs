@@ -20,13 +20,22 @@ const READ_BACKS: u32 = 10;
 pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
         let switch = crew.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
-        let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?.value;
+        let value = new_value(crew, switch).await?;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
         set(crew, step, attempt, switch, &value, action).await
     });
     let done = futures::future::join_all(all).await.into_iter().collect();
     crew.sides.send_modify(|n| *n += 1);
     done
+}
+
+/// What a switch goes to, as it is now: it may have become a secret since the arm step read it.
+pub(super) async fn new_value(crew: &Crew, switch: &Switch) -> Result<Secret, StepError> {
+    let new = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+    match exposed(switch, &new) {
+        Some(wrong) => Err(world(wrong, EXPOSED_ADVICE)),
+        None => Ok(new.value),
+    }
 }
 
 /// Sets one switch. Looks first: a value that stands there already is not written again, so that a restart between

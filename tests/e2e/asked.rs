@@ -1,6 +1,7 @@
 //! `cutover rollback` typed at a terminal: it shows what it would do, and asks for one more key.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cutover::domain::run::{Event, RunStatus};
@@ -10,16 +11,20 @@ use rustix::process::Signal;
 use super::back::switched;
 use super::stage::Stage;
 
-/// Types `cutover rollback` with these flags at a terminal, presses this once it is asked, and gives the exit code and
-/// what the terminal showed. `early` is typed before anything is asked.
+/// Types `cutover rollback` with these flags at a terminal: see [`typed`].
 fn at_a_terminal(stage: &Stage, flags: &[&str], early: &[u8], press: Option<&[u8]>) -> (u32, String) {
+    typed(stage.dir(), &[&["rollback"], flags].concat(), early, press.map(|keys| ("press R", keys)))
+}
+
+/// Types a command at a terminal in a folder of tests, presses keys once the terminal shows the question, and gives the
+/// exit code and what the terminal showed. `early` is typed before anything is asked.
+pub fn typed(dir: &Path, args: &[&str], early: &[u8], press: Option<(&str, &[u8])>) -> (u32, String) {
     let pair = native_pty_system().openpty(PtySize { rows: 40, cols: 120, ..PtySize::default() }).unwrap();
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cutover"));
     command.arg("--state-dir");
-    command.arg(stage.dir().join("state"));
-    command.arg("rollback");
-    command.args(flags);
-    command.cwd(stage.dir());
+    command.arg(dir.join("state"));
+    command.args(args);
+    command.cwd(dir);
     let mut writer = pair.master.take_writer().unwrap();
     writer.write_all(early).unwrap();
     let mut child = pair.slave.spawn_command(command).unwrap();
@@ -39,7 +44,9 @@ fn at_a_terminal(stage: &Stage, flags: &[&str], early: &[u8], press: Option<&[u8
         if let Ok(more) = shown.recv_timeout(Duration::from_millis(20)) {
             text.push_str(&more);
         }
-        if let (Some(keys), false, true) = (press, pressed, text.contains("press R")) {
+        if let (Some((question, keys)), false) = (press, pressed)
+            && text.contains(question)
+        {
             writer.write_all(keys).unwrap();
             pressed = true;
         }

@@ -69,6 +69,29 @@ fn check_names_what_is_wrong_with_the_world() {
 }
 
 #[test]
+fn a_check_writes_nothing_into_the_target() {
+    let stage = Stage::new(&Options::default());
+    let before = stage.catalogues();
+    let mut check = stage.start(&["check", "-c", "config.toml"], None);
+    check.expect_code(0);
+    assert!(check.out().contains("a run makes the schema cutover"), "{}", check.words());
+    assert_eq!(stage.catalogues(), before, "{}", check.words());
+}
+
+#[test]
+fn a_mapping_that_finds_nothing_is_named_with_its_place_in_the_file() {
+    let stage = Stage::new(&Options::default());
+    let (right, wrong) = ("title = { from = \"title\"", "title = { from = \"Title\"");
+    let line = stage.config().lines().position(|l| l.starts_with(right)).expect("the column") + 1;
+    let place = format!("name.toml:{line}:");
+    checked(&stage, "name.toml", (right, wrong), 1, &[("mapping books", &place), ("books.title", "`title`")]);
+    // A price in a column of moments: numbers, and nothing says what they count.
+    let (right, wrong) = ("created_at = { from = \"createdAt\"", "created_at = { from = \"price\"");
+    let line = stage.config().lines().position(|l| l.starts_with(right)).expect("the column") + 1;
+    checked(&stage, "unit.toml", (right, wrong), 1, &[("without a unit", &format!("unit.toml:{line}:"))]);
+}
+
+#[test]
 fn ten_mistakes_are_ten_located_lines_and_nothing_is_begun() {
     const MISTAKES: [(&str, &str, &str); 10] = [
         ("production = false", "prodution = false", "did you mean `production`?"),

@@ -2,6 +2,8 @@
 //!
 //! Two worlds at a time: a machine with two cores has no room for more, and time limits must mean something.
 
+mod accounts;
+mod amend;
 mod asked;
 mod back;
 mod check;

@@ -95,3 +95,33 @@ fn a_ledger_of_many_pages_is_worked_off_whole() {
     assert_eq!(said["tables"][0], json!({ "table": "reviews", "tried": 1_202, "went_in": 1_202, "stayed": 0 }));
     assert_eq!(shelf.number("SELECT count(*) FROM reviews"), 1_203);
 }
+
+#[test]
+fn one_row_that_a_trigger_objects_to_stops_no_load_and_is_named_with_what_was_raised() {
+    let shelf = Shelf::new("");
+    let objects = r#"PRIMARY KEY (book_id, place));
+CREATE FUNCTION objects() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
+    IF NEW.title = 'bad' THEN
+        RAISE EXCEPTION USING ERRCODE = '45000', CONSTRAINT = 'no_bad', MESSAGE = 'a secret: ' || NEW.note;
+    END IF;
+    RETURN NEW;
+END $f$;
+CREATE TRIGGER objects BEFORE INSERT OR UPDATE ON books FOR EACH ROW EXECUTE FUNCTION objects();
+"""
+triggers = ["objects"]"#;
+    shelf.config("PRIMARY KEY (book_id, place));\n\"\"\"", objects);
+    shelf.books(30);
+    shelf.book(17, &[("title", s("bad"))]);
+    shelf.load();
+    assert_eq!(shelf.number("SELECT count(*) FROM books"), 29);
+    let listed = rows(&shelf.cutover(&["parked", "--json"], 0));
+    let [row] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((&row["key"], &row["reason"]), (&json!(book_id(17)), &json!("refused")));
+    assert_eq!(row["detail"], "SQLSTATE 45000, constraint no_bad");
+    let said = shelf.cutover(&["parked"], 0);
+    assert!(said.contains("the target refused the row (SQLSTATE 45000, constraint no_bad)"), "{said}");
+    assert!(!said.contains("a note") && !shelf.journal().contains("a note"), "a value was shown");
+    assert!(shelf.journal().contains(r#""rows":29,"parked":{"refused":1}"#), "{}", shelf.journal());
+    let books = shelf.verify("books", &["--full"], 0);
+    assert_eq!((&books["summary"]["equal"], &books["summary"]["parked"]), (&json!(29), &json!(1)), "{books:#}");
+}

@@ -1,6 +1,8 @@
 //! Nothing secret is written anywhere: every file and every line of whole runs, searched for values planted before them.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use super::back::rolls_back;
@@ -73,14 +75,58 @@ fn ask_everything(stage: &Stage) {
     }
 }
 
+/// What a probe carries and is answered: none of it is for the record.
+const PROBED: [&str; 5] = ["planted-user", "planted-query", "planted-body", "planted-header", "planted-answer"];
+
+/// Adds a probe with all of that, answered by a server of its own, and a query to the others.
+fn probed(stage: &Stage) {
+    let [user, query, body, header, answer] = PROBED;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).is_err() {
+                continue;
+            }
+            let length = answer.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nx-token: {header}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}"
+            );
+        }
+    });
+    let text = stage.config();
+    let first = "[[probes]]\n";
+    let probe = format!(
+        "{first}id = \"planted\"\nmethod = \"POST\"\nurl = \"http://{user}@{at}/seen?token={query}\"\nbody = \
+         '{{\"key\":\"{body}\"}}'\nevery = \"100ms\"\n\n"
+    );
+    let smoke = "probes = [\"health\", \"read\"]";
+    assert!(text.contains(first) && text.contains(smoke) && text.contains("/probe\"\n"));
+    let text = text.replacen(first, &format!("{probe}{first}"), 1).replace(smoke, "probes = [\"health\", \"planted\"]");
+    let text = text.replace("/probe\"\n", &format!("/probe?token={query}\"\n"));
+    fs::write(stage.dir().join("config.toml"), text).unwrap();
+}
+
 #[test]
 fn a_whole_day_writes_no_secret_anywhere_and_leaves_it_under_its_key() {
     let stage = Stage::new(&Options { day: Day::Whole, ..Options::default() });
     stage.plant(OLD);
+    probed(&stage);
     stage.run(None).expect_code(0);
     stage.expect_own_key();
     ask_everything(&stage);
     expect_nowhere(&stage, &planted(&stage), &["password"]);
+    // What the config says of a probe stands in the config, and in what a run keeps of it for its owner's eyes.
+    let run = stage.folder().unwrap();
+    let kept = [run.plan(), run.config()].map(|p| p.strip_prefix(stage.dir()).unwrap().display().to_string());
+    let probed: Vec<(&str, String)> = PROBED.iter().map(|p| (*p, (*p).to_owned())).collect();
+    expect_nowhere(&stage, &probed, &["config.toml", &kept[0], &kept[1]]);
+    let journal =
+        fs::read_to_string(run.journal()).unwrap() + &fs::read_to_string(stage.dir().join("0-run.out")).unwrap();
+    assert!(journal.contains("planted"), "the probe was never spoken of");
 }
 
 fn a_day_that_goes_back(options: &Options) {

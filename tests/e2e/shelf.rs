@@ -77,10 +77,10 @@ title = { type = "varchar(@TITLE@)", required = true }
 price = { type = "numeric(12,4)" }
 added = { type = "timestamptz" }
 note = { type = "text" }
-old_id = { from = "oldId", type = "text" }
+old_id = { from = "oldId", type = "text", sparse = true }
 pages = { type = "integer" }
 author = { type = "text" }
-extra = { type = "jsonb" }
+extra = { type = "jsonb", sparse = true }
 words = { type = "text[]" }
 [[tables.foreign_keys]]
 columns = ["author"]
@@ -103,7 +103,7 @@ ddl_sql = "CREATE TABLE reviews (id text PRIMARY KEY, author text NOT NULL REFER
 [tables.columns]
 id = { from = "reviewId", type = "text", key = true }
 author = { type = "text", required = true }
-stars = { type = "integer" }
+stars = { type = "integer", sparse = true }
 [[tables.foreign_keys]]
 columns = ["author"]
 references = "authors"
@@ -118,7 +118,7 @@ ddl_sql = "CREATE TABLE carts (user_id text, item_no bigint, expires_at bigint, 
 [tables.columns]
 user_id = { from = "userId", type = "text", key = true }
 item_no = { from = "itemNo", type = "bigint", key = true }
-expires_at = { from = "expiresAt", type = "bigint" }
+expires_at = { from = "expiresAt", type = "bigint", sparse = true }
 
 [[steps]]
 id = "preflight"
@@ -299,9 +299,14 @@ impl Shelf {
 
     /// Starts the binary.
     pub fn start(&self, args: &[&str]) -> Console {
+        self.start_failing(args, None)
+    }
+
+    /// Starts the binary, to be killed at a place.
+    pub fn start_failing(&self, args: &[&str], failpoint: Option<&str>) -> Console {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let all = [&["--state-dir", "state"], args].concat();
-        Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, None)
+        Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, failpoint)
     }
 
     /// Runs the binary to its end; what it wrote to standard output.
@@ -320,6 +325,11 @@ impl Shelf {
     /// Loads every table and catches up; the run rests then.
     pub fn load(&self) {
         self.cutover(&["run", "--headless", "--until", "catch-up"], 75);
+    }
+
+    /// The folder of the newest run.
+    pub fn folder(&self) -> RunFolder {
+        RunFolder::list(&self.dir.path().join("state")).unwrap().into_iter().next().expect("a run")
     }
 
     /// The journal of the newest run; empty while there is none.

@@ -251,6 +251,22 @@ impl Stage {
         })
     }
 
+    /// Rows of every catalogue of the target's database, but for the server's own statistics.
+    pub fn catalogues(&self) -> Vec<(String, i64)> {
+        self.runtime.block_on(async {
+            let client = client(&self.pg, &self.pg.database).await;
+            let names = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
+                         AND relkind = 'r' AND NOT relisshared AND relname NOT LIKE 'pg_statistic%' ORDER BY 1";
+            let mut found = Vec::new();
+            for name in client.query(names, &[]).await.unwrap() {
+                let name: String = name.get(0);
+                let row = client.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.unwrap();
+                found.push((name, row.get(0)));
+            }
+            found
+        })
+    }
+
     /// Writes that the new side has acknowledged to customers so far.
     pub fn written_on_the_new_side(&self) -> u64 {
         self.world().shop().oracle().tally().new
@@ -407,7 +423,8 @@ pub fn database(runtime: &Runtime) -> PgAddress {
     static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let server = SERVER.get_or_init(|| {
-        let options = PostgresOptions { fsync: false, settings: vec!["max_connections = 200".to_owned()] };
+        let options =
+            PostgresOptions { fsync: false, settings: vec!["max_connections = 200".to_owned()], standby: false };
         PrivatePostgres::start(&options, |said| eprintln!("{said}")).unwrap()
     });
     let name = format!("e2e_{}", NEXT.fetch_add(1, Ordering::Relaxed));

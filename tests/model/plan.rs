@@ -23,7 +23,7 @@ fn step(id: &str, kind: StepKind) -> Step {
 
 fn switch(id: &str, to: &str) -> Switch {
     let kind = SwitchKind::Parameter { name: format!("/{id}"), secure: false };
-    Switch { id: id.into(), title: id.into(), kind, expect: None, to: ValueRef::Literal(to.into()) }
+    Switch { id: id.into(), title: id.into(), kind, expect: None, to: ValueRef::Literal(to.into()), exercise: true }
 }
 
 /// Every step that moves data or changes a switch, in the shipped plan's order.
@@ -70,5 +70,6 @@ pub fn opened(plan: &Plan) -> Event {
         version: "0".into(),
         t0: At(0),
         steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
+        callers: Default::default(),
     }
 }

@@ -101,6 +101,13 @@ fn breaks(plan: &Plan, gate: &Gate) -> Vec<(String, Break)> {
                     };
                     add(format!("{id}: measured by a clock that ran ahead"), Box::new(future));
                 }
+                if matches!(source, SignalSource::MatchRate) {
+                    let nothing = |_: &mut Measured, s: &mut RunState| {
+                        let verified = s.tables.values_mut().filter_map(|t| t.verified.as_mut());
+                        verified.for_each(|(_, v)| v.equal = 0);
+                    };
+                    add(format!("{id}: no row was compared"), Box::new(nothing));
+                }
                 for table in plan.tables.iter().map(|t| t.id.clone()) {
                     all.extend(of_table(source, &id, &table));
                 }

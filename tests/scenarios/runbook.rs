@@ -1,6 +1,7 @@
 //! Plans that would switch without proof, and runs that would go on without an answer.
 
-use cutover::domain::plan::{ColumnSource, Plan, Severity, Step, StepKind, lint};
+use cutover::domain::lint::{Severity, lint};
+use cutover::domain::plan::{ColumnSource, Plan, Step, StepKind};
 
 use super::shipped;
 

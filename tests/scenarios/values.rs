@@ -1,12 +1,12 @@
 //! Values that other tools cut, round or drop: here they arrive whole, or the row is parked with its reason.
 
 use cutover::domain::mapping::{Mapped, MisfitReason, TableMapping};
-use cutover::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use cutover::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
 use cutover::domain::value::{Attr, Cell, Item};
 
 fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.into()]);
-    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id" }
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id", declared: Declared::default() }
 }
 
 fn mapping(key: ColumnType, value: ColumnType) -> TableMapping {
@@ -53,8 +53,8 @@ fn thirty_eight_digits_arrive_and_a_rounded_number_never_does() {
     assert_eq!(mapped(ColumnType::Numeric(None), number(&small)), Ok(Cell::Numeric(small.clone().into())));
     assert_eq!(mapped(ColumnType::Numeric(None), number("6.94E-101")), Ok(Cell::Numeric(small.clone().into())));
     let two = ColumnType::Numeric(Some((10, 2)));
-    assert_eq!(mapped(two, number("0.694")), Err(MisfitReason::NumberRange), "rounded to 0.69");
-    assert_eq!(mapped(two, number(&small)), Err(MisfitReason::NumberRange), "rounded to 0.00");
+    assert_eq!(mapped(two, number("0.694")), Err(MisfitReason::Lossy), "rounded to 0.69");
+    assert_eq!(mapped(two, number(&small)), Err(MisfitReason::Lossy), "rounded to 0.00");
     assert!(mapped(ColumnType::Integer, number("1.5")).is_err(), "cut to 1");
     assert_eq!(mapped(ColumnType::Bigint, number("9223372036854775808")), Err(MisfitReason::NumberRange));
 }

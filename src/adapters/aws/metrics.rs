@@ -6,7 +6,6 @@ use aws_sdk_cloudwatch::types::{Dimension, Metric as SdkMetric, MetricDataQuery,
 use aws_smithy_types::DateTime;
 
 use super::error::port_error;
-use super::session::endpoint;
 use crate::domain::at::At;
 use crate::domain::gauge::Reading;
 use crate::domain::plan::Metric;
@@ -28,7 +27,9 @@ impl CloudWatchMetrics {
     #[must_use]
     pub fn new(session: &SdkConfig, at: Option<&str>) -> Self {
         let mut config = aws_sdk_cloudwatch::config::Builder::from(session);
-        config.set_endpoint_url(endpoint(session, at));
+        if let Some(endpoint) = at {
+            config = config.endpoint_url(endpoint);
+        }
         Self { client: aws_sdk_cloudwatch::Client::from_conf(config.build()) }
     }
 

@@ -1,13 +1,21 @@
 //! SSM parameters, API Gateway stage variables and CloudWatch metrics.
 
+mod address;
+mod clock;
 mod error;
+mod http;
+mod identity;
 mod metrics;
 mod session;
 mod switches;
 #[cfg(all(test, feature = "rehearsal"))]
 mod tests;
 
+pub use address::{Service, address, configured};
+pub use clock::Clock;
 pub use error::port_error;
+pub use http::connector;
+pub use identity::AwsIdentity;
 pub use metrics::CloudWatchMetrics;
-pub use session::{AwsSettings, credentials, session};
+pub use session::{AwsSettings, credentials, named_endpoints, session};
 pub use switches::AwsSwitches;

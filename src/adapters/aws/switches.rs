@@ -6,7 +6,6 @@ use aws_sdk_apigateway::types::{Op, PatchOperation};
 use aws_sdk_ssm::types::{ParameterHistory, ParameterTier, ParameterType};
 
 use super::error::port_error;
-use super::session::endpoint;
 use crate::domain::plan::{Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
@@ -27,9 +26,14 @@ impl AwsSwitches {
     #[must_use]
     pub fn new(session: &SdkConfig, ssm: Option<&str>, gateway: Option<&str>) -> Self {
         let mut for_ssm = aws_sdk_ssm::config::Builder::from(session);
-        for_ssm.set_endpoint_url(endpoint(session, ssm));
         let mut for_gateway = aws_sdk_apigateway::config::Builder::from(session);
-        for_gateway.set_endpoint_url(endpoint(session, gateway));
+        // Without one given, what the environment or the profile names for the service alone still stands.
+        if let Some(endpoint) = ssm {
+            for_ssm = for_ssm.endpoint_url(endpoint);
+        }
+        if let Some(endpoint) = gateway {
+            for_gateway = for_gateway.endpoint_url(endpoint);
+        }
         Self {
             ssm: aws_sdk_ssm::Client::from_conf(for_ssm.build()),
             gateway: aws_sdk_apigateway::Client::from_conf(for_gateway.build()),

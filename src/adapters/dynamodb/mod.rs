@@ -19,6 +19,7 @@ mod tests;
 use std::time::Duration;
 
 use aws_types::SdkConfig;
+use aws_types::endpoint_config::AccountIdEndpointMode;
 use aws_types::region::Region;
 
 pub use changes::DynamoChanges;
@@ -65,9 +66,9 @@ impl DynamoSettings {
 /// Makes both ports over one configuration, which brings the credentials and the SDK's HTTP client.
 /// Does not connect yet: the first call does.
 pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(DynamoSource, DynamoChanges)> {
-    let region = Region::new(settings.region.clone());
-    let mut tables = aws_sdk_dynamodb::config::Builder::from(sdk).region(region.clone());
-    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(sdk).region(region);
+    let sdk = &of_the_region(sdk, settings);
+    let mut tables = aws_sdk_dynamodb::config::Builder::from(sdk);
+    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(sdk);
     if sdk.timeout_config().is_none() {
         let timeouts = aws_sdk_dynamodb::config::timeout::TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -87,6 +88,15 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
     let wire = |service| wire::Wire::new(sdk, settings, service);
     let (scans, reads) = (wire(wire::Service::Tables)?, wire(wire::Service::Streams)?);
     Ok((DynamoSource::new(tables.clone(), scans, settings), DynamoChanges::new(tables, streams, reads)))
+}
+
+/// The configuration for the settings' region, and no account's own endpoint: the SDK would go to one once it knows the
+/// account, while our client signs for whatever credentials there are at the time.
+fn of_the_region(sdk: &SdkConfig, settings: &DynamoSettings) -> SdkConfig {
+    sdk.to_builder()
+        .region(Region::new(settings.region.clone()))
+        .account_id_endpoint_mode(AccountIdEndpointMode::Disabled)
+        .build()
 }
 
 /// An item as the SDK reads it, in our form; `None` for a type that is not known here. The reference that the scan

@@ -239,8 +239,18 @@ impl Source for DynamoSource {
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
         let key = self.marker_key(table, nonce).await?;
+        let partition = self.key_schema(&table.source).await?.into_iter().next().map(|(name, _)| name);
         let put = self.sdk.put_item().table_name(&table.source).set_item(Some(key));
-        put.send().await.map(drop).map_err(|e| fault::sdk(e, "write a marker", &table.source))
+        // Nothing of anybody's is ever written over, whatever the key is called.
+        let put = put
+            .condition_expression("attribute_not_exists(#k)")
+            .set_expression_attribute_names(partition.map(|name| HashMap::from([("#k".to_owned(), name)])));
+        match put.send().await {
+            Ok(_) => Ok(()),
+            // No nonce is used twice: an attempt whose answer was lost has written it.
+            Err(e) if e.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Err(e) => Err(fault::sdk(e, "write a marker", &table.source)),
+        }
     }
 
     async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

@@ -1,26 +1,26 @@
 //! Signed requests over our own HTTP client: what the scan and the reading of streams go through.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use aws_smithy_http_client::Connector;
+use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::DynamoSettings;
 use super::fault::{answered, chain, unanswered};
+use crate::adapters::aws::{self, Clock, address};
 use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// One of the two services, which share credentials and signing.
@@ -49,18 +49,18 @@ impl Service {
         }
     }
 
+    /// The same, for those who know where it is.
+    const fn at(self) -> aws::Service {
+        match self {
+            Self::Tables => aws::Service::Dynamodb,
+            Self::Streams => aws::Service::Streams,
+        }
+    }
+
     fn endpoint(self, settings: &DynamoSettings) -> Option<&String> {
         match self {
             Self::Tables => settings.endpoint.as_ref(),
             Self::Streams => settings.streams_endpoint.as_ref().or(settings.endpoint.as_ref()),
-        }
-    }
-
-    fn own_endpoint(self, region: &str) -> String {
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        match self {
-            Self::Tables => format!("https://dynamodb.{region}.{domain}"),
-            Self::Streams => format!("https://streams.dynamodb.{region}.{domain}"),
         }
     }
 }
@@ -71,49 +71,43 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const ANSWER: Duration = Duration::from_secs(20);
 /// Credentials are renewed this long before they end, and without an end after the second time.
 const RENEW: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(900));
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A signature that is refused, with a clock that turns out to be further off than this, is refused for the clock.
+const SKEW_MS: u64 = 4 * 60_000;
 
 /// A signing HTTP client for one endpoint.
 #[derive(Debug)]
 pub(super) struct Wire {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Connector,
     service: Service,
     endpoint: Uri,
     region: String,
     provider: SharedCredentialsProvider,
     identity: Mutex<Option<(Identity, SystemTime)>>,
+    /// The service's clock: requests are signed with its time.
+    clock: Clock,
 }
 
 impl Wire {
-    /// A client for the settings' endpoint, or the configuration's, or the region's own.
+    /// A client for where the SDK's own client goes with these settings.
     pub(super) fn new(sdk: &SdkConfig, settings: &DynamoSettings, service: Service) -> PortResult<Self> {
         let region = settings.region.clone();
-        let text = service
-            .endpoint(settings)
-            .cloned()
-            .or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
-            .unwrap_or_else(|| service.own_endpoint(&region));
-        let refuse = |why: String| PortError::new(ErrorKind::Invalid, "connect to DynamoDB", &text, why);
-        let endpoint: Uri = text.parse().map_err(|e| refuse(format!("not a URL: {e}")))?;
+        let given = service.endpoint(settings).map(String::as_str);
+        let on = given.map_or_else(|| format!("region {region}"), str::to_owned);
+        let refuse = |why: String| PortError::new(ErrorKind::Invalid, "connect to DynamoDB", &on, why);
+        let text = address(sdk, service.at(), given).map_err(refuse)?;
+        let endpoint: Uri = text.parse().map_err(|e| refuse(format!("{text} is not a URL: {e}")))?;
         if endpoint.host().is_none() || !matches!(endpoint.scheme_str(), Some("http" | "https")) {
-            return Err(
-                refuse("not an http or https URL".into()).advise("write it as https://host or http://host:port")
-            );
+            return Err(refuse(format!("{text} is not an http or https URL"))
+                .advise("write it as https://host or http://host:port"));
         }
         let provider = sdk.credentials_provider().ok_or_else(|| {
             PortError::new(ErrorKind::Denied, "connect to DynamoDB", &text, "no credentials are configured")
                 .advise("set a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         })?;
-        let tls = tls().map_err(|e| refuse(format!("TLS: {e}")))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(Duration::from_secs(5)));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let http = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_timer(TokioTimer::new())
-            .build(connector.wrap_connector(tcp));
-        Ok(Self { http, service, endpoint, region, provider, identity: Mutex::new(None) })
+        let (http, clock) = (aws::connector(CONNECT), Clock::default());
+        Ok(Self { http, service, endpoint, region, provider, identity: Mutex::new(None), clock })
     }
 
     /// Posts one operation, `Scan`, and gives the body of its answer. Throttles, torn connections, slow
@@ -122,12 +116,19 @@ impl Wire {
         let body = Bytes::from(body);
         let mut attempt = 1;
         loop {
+            let signed_at = self.clock.ahead_ms().unwrap_or(0);
             let error = match self.once(operation, body.clone(), tried, on).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let off = self.clock.ahead_ms().unwrap_or(0).abs_diff(signed_at);
             if error.kind == ErrorKind::Denied && error.came_back.starts_with("ExpiredToken") && attempt == 1 {
                 *self.identity.lock().await = None;
+            } else if refused_for_clock(&error) && off > SKEW_MS && attempt < self.service.attempts() {
+                tracing::warn!(
+                    ms = self.clock.ahead_ms(),
+                    "this machine's clock is off; signing with the service's time"
+                );
             } else if !error.kind.transient() || attempt >= self.service.attempts() {
                 return Err(error);
             }
@@ -138,15 +139,15 @@ impl Wire {
 
     async fn once(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<Bytes> {
         let request = self.signed(operation, body, tried, on).await?;
+        let torn = |why: String| unanswered(ErrorKind::Unreachable, why, tried, on);
+        let sent = SystemTime::now();
         let fetch = async {
-            let answer = self
-                .http
-                .request(request)
-                .await
-                .map_err(|e| unanswered(ErrorKind::Unreachable, chain(&e), tried, on))?;
+            let answer = self.http.call(request).await.map_err(|e| torn(chain(&e)))?;
+            let answer = answer.try_into_http1x().map_err(|e| torn(chain(&e)))?;
             let (head, body) = answer.into_parts();
-            let body =
-                body.collect().await.map_err(|e| unanswered(ErrorKind::Unreachable, chain(&e), tried, on))?.to_bytes();
+            let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok());
+            self.clock.saw(header("date"), header("age").is_some(), sent, SystemTime::now());
+            let body = body.collect().await.map_err(|e| torn(chain(&*e)))?.to_bytes();
             Ok((head, body))
         };
         let (head, body) = tokio::time::timeout(ANSWER, fetch).await.map_err(|_| {
@@ -165,7 +166,7 @@ impl Wire {
         Err(answered(code, &refusal.message, status, tried, on))
     }
 
-    async fn signed(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<Request<Full<Bytes>>> {
+    async fn signed(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<HttpRequest> {
         let broken = |why: String| unanswered(ErrorKind::Invalid, why, tried, on);
         let identity = self.identity(tried, on).await?;
         let target = format!("{}.{operation}", self.service.version());
@@ -176,7 +177,7 @@ impl Wire {
             .identity(&identity)
             .region(&self.region)
             .name("dynamodb")
-            .time(SystemTime::now())
+            .time(self.clock.now())
             .settings(SigningSettings::default())
             .build()
             .map_err(|e| broken(e.to_string()))?
@@ -191,10 +192,10 @@ impl Wire {
         }
         let mut request = request
             .header(header::ACCEPT_ENCODING, "identity")
-            .body(Full::new(body))
+            .body(SdkBody::from(body))
             .map_err(|e| broken(e.to_string()))?;
         instructions.apply_to_request_http1x(&mut request);
-        Ok(request)
+        HttpRequest::try_from(request).map_err(|e| broken(chain(&e)))
     }
 
     /// The credentials, asked for once and kept until shortly before they end. Providers do not cache.
@@ -233,14 +234,11 @@ fn pause(attempt: u32, random: f64) -> Duration {
     full.mul_f64(0.5 + random / 2.0)
 }
 
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    // A machine without certificates can still talk plain http; https then fails with its own reason.
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+/// Whether a wrong time may be why: these are what services say of a signature that is too old or too new.
+fn refused_for_clock(error: &PortError) -> bool {
+    ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired"]
+        .iter()
+        .any(|code| error.came_back.starts_with(code))
 }
 
 #[cfg(test)]
@@ -255,11 +253,96 @@ mod tests {
         assert_eq!(pause(u32::MAX, 1.0), PAUSE.1);
     }
 
-    #[test]
-    fn regions_have_their_own_endpoints() {
-        let own = |service: Service, region| service.own_endpoint(region);
-        assert_eq!(own(Service::Tables, "eu-west-1"), "https://dynamodb.eu-west-1.amazonaws.com");
-        assert_eq!(own(Service::Tables, "cn-north-1"), "https://dynamodb.cn-north-1.amazonaws.com.cn");
-        assert_eq!(own(Service::Streams, "eu-west-1"), "https://streams.dynamodb.eu-west-1.amazonaws.com");
+    #[derive(Clone, Debug, Default)]
+    struct Noted(std::sync::Arc<std::sync::Mutex<Option<String>>>);
+
+    impl aws_smithy_runtime_api::client::http::HttpConnector for Noted {
+        fn call(&self, request: HttpRequest) -> aws_smithy_runtime_api::client::http::HttpConnectorFuture {
+            *self.0.lock().unwrap() = Some(request.uri().to_owned());
+            let nowhere = aws_smithy_runtime_api::client::result::ConnectorError::user("noted".into());
+            aws_smithy_runtime_api::client::http::HttpConnectorFuture::ready(Err(nowhere))
+        }
+    }
+
+    impl aws_smithy_runtime_api::client::http::HttpClient for Noted {
+        fn http_connector(
+            &self,
+            _: &aws_smithy_runtime_api::client::http::HttpConnectorSettings,
+            _: &aws_smithy_runtime_api::client::runtime_components::RuntimeComponents,
+        ) -> aws_smithy_runtime_api::client::http::SharedHttpConnector {
+            aws_smithy_runtime_api::client::http::SharedHttpConnector::new(self.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn our_client_goes_where_the_sdks_goes() {
+        // An account in the credentials, as roles have it: the SDK knows endpoints of an account's own.
+        let account = Credentials::builder().access_key_id("a").secret_access_key("s").account_id("111122223333");
+        let provider = SharedCredentialsProvider::new(account.provider_name("t").build());
+        let settings = DynamoSettings::new("us-west-2");
+        for (fips, dual, all, given) in [
+            (false, false, None, None),
+            (true, false, None, None),
+            (false, true, None, None),
+            (false, false, Some("http://all:8000"), None),
+            (false, false, Some("http://all:8000"), Some("http://given:8000")),
+        ] {
+            let noted = Noted::default();
+            let mut session = SdkConfig::builder()
+                .behavior_version(aws_config::BehaviorVersion::latest())
+                .region(aws_types::region::Region::new("eu-west-1"))
+                .credentials_provider(provider.clone())
+                .http_client(noted.clone())
+                .use_fips(fips)
+                .use_dual_stack(dual);
+            session.set_endpoint_url(all.map(str::to_owned));
+            let settings = given.map_or_else(|| settings.clone(), |given| settings.clone().at(given));
+            let sdk = super::super::of_the_region(&session.build(), &settings);
+            let mut theirs = aws_sdk_dynamodb::config::Builder::from(&sdk);
+            if let Some(given) = given {
+                theirs = theirs.endpoint_url(given);
+            }
+            let theirs = aws_sdk_dynamodb::Client::from_conf(theirs.build());
+            let _ = theirs.describe_table().table_name("t").send().await;
+            let theirs: Uri = noted.0.lock().unwrap().take().expect("a call").parse().unwrap();
+            let ours = Wire::new(&sdk, &settings, Service::Tables).unwrap().endpoint;
+            assert_eq!(ours.authority(), theirs.authority(), "{fips} {dual} {all:?} {given:?}");
+        }
+    }
+
+    #[cfg(feature = "rehearsal")]
+    #[tokio::test]
+    async fn a_clock_that_is_off_is_found_out_and_made_up_for() {
+        use axum::http::{HeaderMap, StatusCode};
+        // A service that is ten minutes ahead, and takes only what was signed within five.
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let answer = move |headers: HeaderMap| async move {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let now = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10);
+            let signed = headers["x-amz-date"].to_str().unwrap().to_owned();
+            let signed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &signed).unwrap();
+            let signed = signed.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+            let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let stale = now.duration_since(signed).abs() > jiff::SignedDuration::from_mins(5);
+            let (status, body) = match stale {
+                true => (
+                    StatusCode::BAD_REQUEST,
+                    "{\"__type\":\"x#InvalidSignatureException\",\"message\":\"Signature expired\"}",
+                ),
+                false => (StatusCode::OK, "{}"),
+            };
+            (status, [("date", date)], body)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+        let session = crate::rehearsal::clients::session(&at, 1);
+        let wire = Wire::new(&session, &DynamoSettings::new("us-east-1"), Service::Tables).unwrap();
+        let asked = || asked.load(std::sync::atomic::Ordering::SeqCst);
+        wire.post("Scan", "{}".into(), "scan", "t").await.unwrap();
+        assert_eq!(asked(), 2, "once with this machine's time, once with the service's");
+        wire.post("Scan", "{}".into(), "scan", "t").await.unwrap();
+        assert_eq!(asked(), 3, "what was learned is kept");
     }
 }

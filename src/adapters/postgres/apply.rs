@@ -7,10 +7,10 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::{Error, Statement};
 
 use super::connect::{Object, Pool};
+use super::refusal;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::{Shape, Upsert};
-use super::trouble;
 use super::write::{self, Way};
 use super::{book, lanes, lease, outbox, source_count};
 use crate::adapters::postgres::keys;
@@ -340,7 +340,7 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<
         match write::remove(tx, shape, &removal.row_key).await? {
             Ok(gone) => applied.deleted += gone,
             Err(e) => {
-                let misfit = trouble::refused_delete(&e, &shape.main.name);
+                let misfit = refusal::refused_delete(&e, &shape.main.name);
                 applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, misfit));
             }
         }

@@ -37,9 +37,6 @@ CREATE TABLE IF NOT EXISTS cutover.lane (
     finished boolean NOT NULL DEFAULT false, PRIMARY KEY (table_id, lane, shard));
 CREATE TABLE IF NOT EXISTS cutover.marker (
     table_id text NOT NULL, nonce text NOT NULL, applied_at bigint NOT NULL, PRIMARY KEY (table_id, nonce));
-CREATE TABLE IF NOT EXISTS cutover.parked (
-    table_id text NOT NULL, key text NOT NULL, "column" text NOT NULL, reason text NOT NULL, key_json text NOT NULL,
-    first_seen timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key));
 CREATE TABLE IF NOT EXISTS cutover.created (table_id text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE IF NOT EXISTS cutover.set_aside (
     name text PRIMARY KEY, table_id text NOT NULL, definition text NOT NULL, at timestamptz NOT NULL DEFAULT now());
@@ -75,17 +72,20 @@ pub(super) async fn park(tx: &Transaction<'_>, table: &str, parked: &[ParkedRow]
     let keys: Vec<&str> = last.keys().map(AsRef::as_ref).collect();
     let columns: Vec<&str> = last.values().map(|p| p.misfit.column.as_str()).collect();
     let reasons: Vec<&str> = last.values().map(|p| p.misfit.reason.name()).collect();
+    let details: Vec<&str> = last.values().map(|p| p.misfit.detail.as_str()).collect();
     let json: Vec<Cow<'_, str>> = last.values().map(|p| storable(&p.key_json)).collect();
     let json: Vec<&str> = json.iter().map(AsRef::as_ref).collect();
     let statement = tx
         .prepare_cached(
-            r#"INSERT INTO cutover.parked (table_id, key, "column", reason, key_json)
-               SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
-               ON CONFLICT (table_id, key) DO UPDATE
-               SET "column" = EXCLUDED."column", reason = EXCLUDED.reason, key_json = EXCLUDED.key_json"#,
+            r#"INSERT INTO cutover.parked (table_id, digest, key, "column", reason, detail, key_json)
+               SELECT $1, sha256(convert_to(k, 'UTF8')), k, c, r, d, j
+               FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) p(k, c, r, d, j)
+               ON CONFLICT (table_id, digest) DO UPDATE
+               SET "column" = EXCLUDED."column", reason = EXCLUDED.reason, detail = EXCLUDED.detail,
+                   key_json = EXCLUDED.key_json"#,
         )
         .await?;
-    tx.execute(&statement, &[&table, &keys, &columns, &reasons, &json]).await?;
+    tx.execute(&statement, &[&table, &keys, &columns, &reasons, &details, &json]).await?;
     Ok(())
 }
 
@@ -102,7 +102,9 @@ pub(super) async fn unpark(tx: &Transaction<'_>, table: &str, keys: &[&str]) -> 
     }
     let keys: Vec<Cow<'_, str>> = keys.iter().map(|k| storable(k)).collect();
     let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-    let statement = tx.prepare_cached("DELETE FROM cutover.parked WHERE table_id = $1 AND key = ANY ($2)").await?;
+    let sql = "DELETE FROM cutover.parked WHERE table_id = $1
+               AND digest = ANY (ARRAY(SELECT sha256(convert_to(k, 'UTF8')) FROM unnest($2::text[]) k))";
+    let statement = tx.prepare_cached(sql).await?;
     tx.execute(&statement, &[&table, &keys]).await?;
     Ok(())
 }

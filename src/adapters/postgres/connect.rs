@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Manager, Metrics, RecycleError, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Transaction};
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Connection, Error, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -63,6 +64,17 @@ impl Ask for Transaction<'_> {
     }
 }
 
+/// What is asked of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Terms {
+    /// Our settings, on a server that takes writes.
+    Ours,
+    /// Our settings, on whatever server there is.
+    AnyServer,
+    /// Nothing: whoever answers.
+    NoSettings,
+}
+
 /// Makes connections to one server and looks after them.
 pub(super) struct Connector {
     /// Without password and options.
@@ -84,10 +96,13 @@ impl Connector {
         Self { config, tls, place, password, mark, ended: Mutex::default() }
     }
 
-    async fn open(&self, password: Option<&Secret>, options: bool) -> Result<ClientWrapper, Error> {
+    async fn open(&self, password: Option<&Secret>, terms: Terms) -> Result<ClientWrapper, Error> {
         let mut config = self.config.clone();
-        if options {
+        if terms != Terms::NoSettings {
             config.options(format!("{OPTIONS} -c cutover.session={}", self.mark));
+        }
+        if terms == Terms::AnyServer {
+            config.target_session_attrs(TargetSessionAttrs::Any);
         }
         if let Some(password) = password {
             config.password(password.reveal());
@@ -99,11 +114,11 @@ impl Connector {
     }
 
     /// Connects; a password that is refused is read again, once.
-    async fn admitted(&self, options: bool) -> Result<ClientWrapper, Refusal> {
+    async fn admitted(&self, terms: Terms) -> Result<ClientWrapper, Refusal> {
         let tried = self.password.now();
-        match self.open(tried.password.as_ref(), options).await {
+        match self.open(tried.password.as_ref(), terms).await {
             Err(e) if trouble::refuses_login(&e) => match self.password.again(&tried).await {
-                Ok(Some(password)) => self.open(Some(&password), options).await.map_err(Refusal::Server),
+                Ok(Some(password)) => self.open(Some(&password), terms).await.map_err(Refusal::Server),
                 Ok(None) => Err(Refusal::Server(e)),
                 Err(why) => Err(self.stale(&e, &why)),
             },
@@ -121,16 +136,21 @@ impl Connector {
 
     /// What to say when the options were refused or swallowed: where the server itself is, if it can be asked.
     async fn between(&self, said: &str) -> PortError {
-        let server = match self.admitted(false).await {
+        let server = match self.admitted(Terms::NoSettings).await {
             Ok(client) => first_row(&client, WHO).await.ok().flatten().and_then(|row| text(&row, 2)),
             Err(_) => None,
         };
         between(&self.place, said, server.as_deref())
     }
 
+    /// A connection to a server that takes no writes, to ask it why; closed when it is dropped.
+    pub(super) async fn look(&self) -> PortResult<ClientWrapper> {
+        self.connect(Terms::AnyServer).await
+    }
+
     /// A new connection, if it may be used.
-    async fn connect(&self) -> PortResult<ClientWrapper> {
-        let client = match self.admitted(true).await {
+    async fn connect(&self, terms: Terms) -> PortResult<ClientWrapper> {
+        let client = match self.admitted(terms).await {
             Ok(client) => client,
             Err(Refusal::Said(said)) => return Err(said),
             Err(Refusal::Server(e)) if trouble::refuses_options(&e) => {
@@ -172,7 +192,7 @@ impl Manager for Connector {
     type Error = PortError;
 
     async fn create(&self) -> PortResult<ClientWrapper> {
-        self.connect().await
+        self.connect(Terms::Ours).await
     }
 
     async fn recycle(&self, client: &mut ClientWrapper, metrics: &Metrics) -> RecycleResult<PortError> {

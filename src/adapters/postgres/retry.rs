@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Error;
 
 use super::connect::{Object, Pool};
-use super::trouble;
+use super::{refusal, trouble};
 use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// Why a transaction did not get through.
@@ -64,7 +64,7 @@ impl Tries {
 }
 
 fn refuses_data(e: &Error) -> bool {
-    trouble::is_data(e) || trouble::is_behind(e)
+    refusal::is_data(e) || trouble::is_behind(e)
 }
 
 /// Whether another attempt, alone or in pieces, may get through.

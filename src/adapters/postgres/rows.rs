@@ -68,7 +68,7 @@ impl RowBuffer {
         row: &[Cell<'c>],
         children: impl ExactSizeIterator<Item = &'r [Vec<Cell<'c>>]>,
     ) -> Result<(), Misfit> {
-        let misfit = |column: String| Misfit { column, reason: MisfitReason::WrongType };
+        let misfit = |column: String| Misfit::new(column, MisfitReason::WrongType);
         let Some((main, rest)) = self.tables.split_first_mut() else { return Err(misfit("-".into())) };
         encode::tuple(main, &shape.main.types, row).map_err(|i| misfit(shape.main.column(i)))?;
         if children.len() > shape.children.len() {

@@ -207,6 +207,7 @@ async fn one(client: &mut Object, found: &mut Found, look: SequenceLook) -> Resu
         }
         let held: Option<i64> = tx.query_one(&sql, &[]).await?.try_get(0)?;
         tx.commit().await?;
+        found.sequence.looked = true;
         furthest = match (furthest, held) {
             (Some(a), Some(b)) => Some(if ascending { a.max(b) } else { a.min(b) }),
             (a, b) => a.or(b),

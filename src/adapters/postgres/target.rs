@@ -16,7 +16,7 @@ use super::retry;
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
-    ddl, describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, source_count, trouble,
+    ddl, describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, server, source_count, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -25,8 +25,8 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition,
-    PortError, PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetTable,
-    TargetVisitor, common,
+    PortError, PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetServer,
+    TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -99,11 +99,24 @@ fn unsigned(n: i64) -> u64 {
 
 #[async_trait]
 impl Target for PgTarget {
+    async fn inspect(&self) -> PortResult<TargetServer> {
+        let error = self.error("inspect", "the server");
+        match self.client().await {
+            Ok(client) => server::inspect(&client).await.map_err(error),
+            // Only the server itself can tell where that is set.
+            Err(e) if trouble::takes_no_writes(&e) => {
+                server::inspect(&self.pool.manager().look().await?).await.map_err(error)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     async fn prepare(&self) -> PortResult<()> {
         let error = self.error("prepare", "schema cutover");
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(book::TABLES).await.map_err(&error)?;
+        tx.batch_execute(ledger::TABLES).await.map_err(&error)?;
         tx.batch_execute(references::REFUSE).await.map_err(&error)?;
         tx.batch_execute(source_count::TABLES).await.map_err(&error)?;
         tx.commit().await.map_err(&error)
@@ -428,8 +441,10 @@ impl Target for PgTarget {
             .map(|n| qualified(n))
             .collect();
         let client = self.client().await?;
+        // Rows of a partitioned table are counted where they are.
         let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
-                   WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n)";
+                   WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n UNION
+                                   SELECT p.relid FROM unnest($1::text[]) n, pg_partition_tree(to_regclass(n)) p)";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
         let row = client.query_one(&statement, &[&names]).await.map_err(&error)?;
         row.try_get(0).map(unsigned).map_err(error)

@@ -1,21 +1,11 @@
-//! What the server or the driver says, as port errors and as reasons to park a row.
+//! What the server or the driver says, as port errors.
 
 use deadpool::managed::{PoolError, TimeoutType};
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
-use super::{connect, tls};
-use crate::domain::mapping::{Misfit, MisfitReason};
+use super::{connect, refusal, tls};
 use crate::ports::{ErrorKind, PortError};
-
-/// Whether the data is at fault rather than the server: trying fewer rows may find the ones it refuses.
-pub(super) fn is_data(error: &Error) -> bool {
-    let Some(db) = error.as_db_error() else { return false };
-    let code = db.code().code();
-    // 22 invalid data, 23 constraints, 21000 the same key twice, P0001 a trigger's objection,
-    // 54 a row or index entry too large.
-    code.starts_with("22") || code.starts_with("23") || code == "21000" || code == "P0001" || code.starts_with("54")
-}
 
 /// Whether the same transaction may well succeed when it is run again.
 pub(super) fn is_collision(error: &Error) -> bool {
@@ -45,44 +35,6 @@ pub(super) fn refuses_options(error: &Error) -> bool {
         let of_options = db.message().contains("startup parameter") || db.message().contains("command-line options");
         matches!(db.code().code(), "08P01" | "0A000") && of_options
     })
-}
-
-/// Why one row was refused. `table` is the main table's name; a child's column is named with its table.
-pub(super) fn misfit(error: &Error, table: &str) -> Misfit {
-    let Some(db) = error.as_db_error() else { return Misfit { column: "-".into(), reason: MisfitReason::Refused } };
-    let reason = match db.code().code() {
-        "23505" => MisfitReason::DuplicateUnique,
-        "23503" => MisfitReason::ForeignKey,
-        "22001" => MisfitReason::TooLong,
-        "22003" => MisfitReason::NumberRange,
-        "22021" => MisfitReason::Nul,
-        _ => MisfitReason::Refused,
-    };
-    let column = db.column().map(str::to_owned).or_else(|| detail_columns(db)).unwrap_or_else(|| "-".into());
-    let bare = table.rsplit('.').next().unwrap_or(table).trim_matches('"');
-    match db.table() {
-        // Staging tables stand for the main table.
-        Some(other) if other != bare && !other.starts_with("cutover_stage_") => {
-            Misfit { column: format!("{other}.{column}"), reason }
-        }
-        _ => Misfit { column, reason },
-    }
-}
-
-/// Why one row could not be deleted: named is the table whose rows refer to it.
-pub(super) fn refused_delete(error: &Error, table: &str) -> Misfit {
-    match error.as_db_error() {
-        Some(db) if db.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
-            Misfit { column: db.table().unwrap_or("-").to_owned(), reason: MisfitReason::StillReferenced }
-        }
-        _ => misfit(error, table),
-    }
-}
-
-/// The column names in `Key (a, b)=(…) already exists.`, without the values that follow.
-fn detail_columns(db: &DbError) -> Option<String> {
-    let rest = db.detail()?.strip_prefix("Key (")?;
-    Some(rest.split_once(")=(")?.0.to_owned())
 }
 
 /// An error of a statement.
@@ -117,31 +69,23 @@ pub(super) fn error(e: &Error, tried: &str, on: &str) -> PortError {
         "25006" => READ_ONLY,
         _ => "",
     };
+    let came_back = format!("{} ({})", refusal::words(db), refusal::facts(db, true));
     if matches!(code, "26000" | "42P05") {
         // Ours are known to one connection and have names of their own there: somebody else's are in the way.
-        let said = format!("prepared statements do not stay with their connection: {} (SQLSTATE {code})", db.message());
+        let said = format!("prepared statements do not stay with their connection: {came_back}");
         return PortError { tried: tried.to_owned(), ..connect::between(on, &said, None) };
     }
-    let mut came_back = format!("{} (SQLSTATE {code})", wording(db));
-    if let Some(constraint) = db.constraint() {
-        came_back.push_str(&format!(", constraint {constraint}"));
-    }
     PortError::new(kind, tried, on, came_back).advise(advice)
-}
-
-/// The server's words, unless they may hold a row's values: data errors quote what they refuse.
-fn wording(db: &DbError) -> String {
-    let code = db.code().code();
-    if code.starts_with("22") || code == "P0001" || code.starts_with("54") {
-        format!("the data was refused in column {}", db.column().unwrap_or("?"))
-    } else {
-        db.message().to_owned()
-    }
 }
 
 /// What to do about a server that takes no writes.
 const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, or one whose disk is full; each \
      attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in [postgres]";
+
+/// Whether an error says that the server takes no writes.
+pub(super) fn takes_no_writes(e: &PortError) -> bool {
+    e.advice == READ_ONLY
+}
 
 /// The driver's words, with what is behind them.
 pub(super) fn words(e: &Error) -> String {

@@ -13,9 +13,9 @@ use tokio_postgres::{Error, SimpleQueryMessage, Statement};
 use super::columns;
 use super::encode::{HEADER, TRAILER};
 use super::references::Guard;
+use super::refusal;
 use super::rows::Rows;
 use super::shape::{Shape, Upsert};
-use super::trouble;
 use crate::domain::mapping::{Misfit, MisfitReason};
 use crate::domain::value::Cell;
 
@@ -130,7 +130,7 @@ pub(super) async fn land_piecewise(
     while let Some(run) = stack.pop() {
         if let Some(error) = savepoint(tx, shape, rows, run.clone()).await? {
             if run.len() == 1 {
-                refused.push((run.start, trouble::misfit(&error, &shape.main.name)));
+                refused.push((run.start, refusal::misfit(&error, &shape.main.name)));
             } else {
                 let middle = run.start + run.len() / 2;
                 stack.push(middle..run.end);
@@ -144,7 +144,7 @@ pub(super) async fn land_piecewise(
         let mut still = Vec::new();
         for (row, _) in refused {
             if let Some(error) = savepoint(tx, shape, rows, row..row + 1).await? {
-                still.push((row, trouble::misfit(&error, &shape.main.name)));
+                still.push((row, refusal::misfit(&error, &shape.main.name)));
             }
         }
         // The other way round next time: a chain of rows that each wait for the next one lands in one round.
@@ -171,7 +171,7 @@ fn runs(shape: &Shape, rows: &Rows) -> (Vec<(usize, Misfit)>, Vec<Range<usize>>)
     for row in 0..rows.len() {
         let key = shape.key_arrays(std::iter::once(rows.key_cells(shape, row).as_slice()));
         if !seen.insert(key) {
-            twice.push((row, Misfit { column: "-".into(), reason: MisfitReason::DuplicateUnique }));
+            twice.push((row, Misfit::new("-", MisfitReason::DuplicateUnique)));
             runs.push(start..row);
             start = row + 1;
         }
@@ -196,7 +196,7 @@ async fn savepoint(
             tx.batch_execute(&format!("{unstage}; RELEASE SAVEPOINT cutover_run")).await?;
             Ok(None)
         }
-        Err(e) if trouble::is_data(&e) => {
+        Err(e) if refusal::is_data(&e) => {
             tx.batch_execute("ROLLBACK TO SAVEPOINT cutover_run; RELEASE SAVEPOINT cutover_run").await?;
             Ok(Some(e))
         }
@@ -237,7 +237,7 @@ pub(super) async fn remove(
             tx.batch_execute("RELEASE SAVEPOINT cutover_row").await?;
             Ok(Ok(gone))
         }
-        Err(e) if trouble::is_data(&e) => {
+        Err(e) if refusal::is_data(&e) => {
             tx.batch_execute("ROLLBACK TO SAVEPOINT cutover_row; RELEASE SAVEPOINT cutover_row").await?;
             Ok(Err(e))
         }

@@ -19,7 +19,7 @@ use crate::ports::{
     Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, FullRead, Image, ItemOutcome,
     Items, Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult,
     Probes, ReadFrom, Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream,
-    Switches, Taken, Tally, Target, TargetTable, TargetVisitor, Unfinished, Waiting,
+    Switches, Taken, Tally, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -70,6 +70,7 @@ failing! {
 
 failing! {
     Target as "target" {
+        async fn inspect(&self) -> PortResult<TargetServer>;
         async fn prepare(&self) -> PortResult<()>;
         async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
         async fn create(&self, table: &Table) -> PortResult<bool>;

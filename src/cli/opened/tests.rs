@@ -8,6 +8,7 @@ use crate::cli::args::ConfigArg;
 use crate::config::{Credentials, load_str};
 use crate::domain::at::At;
 use crate::domain::plan::{NEW, OLD};
+use crate::domain::run::{Actor, Amendment};
 use crate::journal::{Header, JournalWriter};
 
 const EXAMPLE: &str = include_str!("../../../config.toml.example");
@@ -189,14 +190,15 @@ fn a_run_belongs_to_its_stores() {
         assert!(changes.iter().any(|c| c.contains(&format!("the `{store}` store was"))), "{to}: {changes:?}");
     }
     assert_eq!(fits("max_lag = \"2s\"", "max_lag = \"3s\""), Fit::OtherPlan);
-    let refused = refusal(&folder, &hash, &place.config(&text.replace(line("database = "), "database = \"x\"")).plan);
+    let state = RunState { plan_hash: hash.clone(), ..RunState::default() };
+    let refused = refusal(&folder, &state, &place.config(&text.replace(line("database = "), "database = \"x\"")).plan);
     let words = refused.unwrap().words();
     assert!(words.contains("was opened on other stores: the `new` store was PostgreSQL, database"), "{words}");
     assert!(words.contains("cutover rollback ") && words.contains("--new"), "{words}");
 }
 
-#[test]
-fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
+#[tokio::test]
+async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     let place = Place::new();
     let text = place.text();
     let config = place.config(&text);
@@ -206,20 +208,84 @@ fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     let header = Header::new(folder.id(), &config.plan.hash(), "alice", "b1", At(0));
     drop(JournalWriter::create(&folder, &header).unwrap());
     let named = OfArg { config: ConfigArg { config: "nowhere.toml".into() }, run: Some(folder.id().to_owned()) };
-    let found = subject(&named, &state_dir).unwrap_or_else(|f| panic!("{}", f.words()));
+    let found = subject(&named, &state_dir).await.unwrap_or_else(|f| panic!("{}", f.words()));
     assert_eq!((&found.plan, &found.connections), (&config.plan, &config.connections));
 
     // The way back goes on with either of these and says so.
     let path = folder.path().join(CONNECTIONS);
     let kept = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, kept.replace("6543", "6544")).unwrap();
-    let refused = subject(&named, &state_dir).expect_err("other stores");
+    let refused = subject(&named, &state_dir).await.expect_err("other stores");
     assert!(refused.exit == Exit::Config && refused.words().contains("port 6544"), "{}", refused.words());
     assert!(opened(&folder, &config.plan.hash()).is_ok_and(|o| o.warnings.iter().any(|w| w.contains("port 6544"))));
     std::fs::write(&path, kept).unwrap();
     let plan = std::fs::read_to_string(folder.plan()).unwrap();
     std::fs::write(folder.plan(), plan.replacen("cloudshelf", "another", 1)).unwrap();
     std::fs::remove_file(folder.config()).unwrap();
-    assert!(subject(&named, &state_dir).is_err(), "another plan");
+    assert!(subject(&named, &state_dir).await.is_err(), "another plan");
     assert!(opened(&folder, &config.plan.hash()).is_ok_and(|o| !o.warnings.is_empty()));
+}
+
+/// Both plans of an amendment, by their hash in the run's folder; `plan.json` is the one before it.
+fn half_amended(place: &Place) -> (RunFolder, Config, Config) {
+    let text = place.text();
+    let (old, new) = (place.config(&text), place.config(&text.replace("max_lag = \"2s\"", "max_lag = \"3s\"")));
+    let folder = place.folder(&old, &text);
+    for config in [&old, &new] {
+        let plan = serde_json::to_vec_pretty(&*config.plan).unwrap();
+        folder.write(&RunFolder::plan_name(&config.plan.hash()), &plan).unwrap();
+    }
+    (folder, old, new)
+}
+
+#[test]
+fn the_journal_says_which_plan_of_an_amendment_counts() {
+    let place = Place::new();
+    let (folder, old, new) = half_amended(&place);
+    for config in [&old, &new] {
+        let found = opened(&folder, &config.plan.hash()).unwrap();
+        assert_eq!((&found.plan, found.warnings), (&*config.plan, vec![]));
+        assert_eq!(fit(&folder, &config.plan.hash(), &config.plan), Fit::Same);
+    }
+    settle_plan(&folder, &new.plan.hash(), &old.plan).unwrap();
+    assert_eq!(read_plan(&folder, &old.plan.hash()).unwrap(), *old.plan);
+    settle_plan(&folder, &new.plan.hash(), &new.plan).unwrap();
+    let stands: Plan = serde_json::from_slice(&std::fs::read(folder.plan()).unwrap()).unwrap();
+    assert_eq!(stands, *new.plan);
+}
+
+#[test]
+fn any_plan_of_a_run_is_good_enough_to_go_back_by() {
+    let place = Place::new();
+    let (folder, old, new) = half_amended(&place);
+    std::fs::remove_file(folder.config()).unwrap();
+    std::fs::remove_file(folder.plan_of(&new.plan.hash())).unwrap();
+    let found = opened(&folder, &new.plan.hash()).unwrap();
+    assert!(found.plan == *old.plan && found.warnings.len() == 1, "{:?}", found.warnings);
+    std::fs::write(folder.plan(), "torn").unwrap();
+    let found = opened(&folder, &new.plan.hash()).unwrap();
+    assert!(found.plan == *old.plan && found.warnings[0].contains("a plan the run went by"), "{:?}", found.warnings);
+    std::fs::remove_file(folder.plan_of(&old.plan.hash())).unwrap();
+    assert!(opened(&folder, &new.plan.hash()).is_err(), "nothing says what there is to put back");
+}
+
+#[test]
+fn the_config_before_an_amendment_is_refused_by_name() {
+    let place = Place::new();
+    let (folder, old, new) = half_amended(&place);
+    let amendment = Amendment {
+        at: At(0),
+        seq: 9,
+        from: old.plan.hash(),
+        to: new.plan.hash(),
+        by: Actor::Terminal("dora".into()),
+        changes: 1,
+    };
+    let amended = RunState { plan_hash: new.plan.hash(), amended: vec![amendment], ..RunState::default() };
+    assert!(refusal(&folder, &amended, &new.plan).is_none());
+    let words = refusal(&folder, &amended, &old.plan).unwrap().words();
+    assert!(words.contains("since dora amended it on 1970-01-01"), "{words}");
+    let other = place.config(&place.text().replace("max_lag = \"2s\"", "max_lag = \"4s\""));
+    let words = refusal(&folder, &amended, &other.plan).unwrap().words();
+    assert!(words.contains("was amended to another plan") && words.contains("`cutover amend`"), "{words}");
 }

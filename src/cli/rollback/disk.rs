@@ -11,6 +11,7 @@ use crate::config::SavedConnections;
 use crate::domain::plan::Plan;
 use crate::domain::run::RunState;
 use crate::journal::{JournalError, RunFolder, fold_believable, read_run, salvage_run};
+use crate::report::plan_in_force;
 
 /// How long the disk has to give what is kept of a run.
 const READ: Duration = Duration::from_secs(20);
@@ -82,7 +83,7 @@ impl Found {
             say(&format!("warning: {e}; going by what stands before it"));
         }
         let damaged = illegal.is_some() || !damage.is_empty();
-        let Opened { plan, connections, warnings } = opened(&folder, &record.header.plan_hash)?;
+        let Opened { plan, connections, warnings } = opened(&folder, plan_in_force(&record, &state))?;
         for warning in warnings {
             say(&format!("warning: {warning}"));
         }

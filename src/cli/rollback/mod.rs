@@ -1,6 +1,5 @@
 //! `cutover rollback`: from any terminal, whether the console lives, hangs or is gone.
 
-mod asked;
 mod by_hand;
 mod disk;
 mod late;
@@ -15,13 +14,14 @@ use self::disk::Found;
 use self::late::late;
 use self::what_if::describe;
 use super::args::RollbackArgs;
+use super::asked;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::meant::meant;
 use super::out::{self, print, say};
 use super::world::Seat;
-use crate::domain::at::brief;
-use crate::domain::run::{RunStatus, way_back};
+use crate::domain::at::{At, brief};
+use crate::domain::run::{RunState, RunStatus, way_back};
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{RunFolder, fold, read_run};
 
@@ -29,6 +29,9 @@ use crate::journal::{RunFolder, fold, read_run};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a live console may tell nothing before this terminal acts by itself.
 const FINISH: Duration = Duration::from_secs(30);
+
+/// What somebody at a terminal is asked.
+const QUESTION: &str = "press R to go back now, any other key leaves everything as it is: ";
 
 /// What there is to say of a rehearsal that is over.
 const ENDED_WORLD: &str =
@@ -72,7 +75,7 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
         |found: &Found| found.state.status == RunStatus::RolledBack && way_back(&found.plan, &found.state).is_empty();
     if !args.yes && !rolled_back(&found) && asked::somebody_is_there() {
         describe(&found).await;
-        if !asked::confirmed().await {
+        if !asked::confirmed(QUESTION, b"Rr").await {
             print("nothing was changed\n");
             return Ok(Exit::Refused);
         }
@@ -90,7 +93,7 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
     let order = Ask::RollBack { by: seat.name() };
     if let Some(Answer::Taken) = ask(&found.folder.socket(), &order, PATIENCE).await {
         say("the console took the order");
-        if let Some(exit) = follow(&found.folder).await {
+        if let Some(exit) = follow(&found.folder, ended_order(&found.state)).await {
             return Ok(exit);
         }
         say("the console took the order but does not finish; going back from here");
@@ -111,8 +114,15 @@ async fn ended_world(found: &Found) -> bool {
     matches!(answer, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// Watches the journal until the rollback has ended; `None` when nothing new was recorded for a while.
-async fn follow(folder: &RunFolder) -> Option<Exit> {
+/// When the rollback was ordered whose end stands in the record.
+fn ended_order(state: &RunState) -> Option<At> {
+    let ended = matches!(state.status, RunStatus::RolledBack | RunStatus::Stuck);
+    state.rollback.as_ref().filter(|_| ended).map(|r| r.ordered)
+}
+
+/// Watches the journal until the rollback has ended; `None` when nothing new was recorded for a while. The end of an
+/// `earlier` order is not the end of this one.
+async fn follow(folder: &RunFolder, earlier: Option<At>) -> Option<Exit> {
     let mut every = tokio::time::interval(Duration::from_millis(100));
     let mut newest = (0, Instant::now());
     loop {
@@ -124,6 +134,9 @@ async fn follow(folder: &RunFolder) -> Option<Exit> {
         let Some(state) = read.flatten() else { continue };
         if state.last_seq != newest.0 {
             newest = (state.last_seq, Instant::now());
+        }
+        if earlier.is_some() && ended_order(&state) == earlier {
+            continue;
         }
         match state.status {
             RunStatus::RolledBack => {

@@ -32,6 +32,7 @@ pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switc
         kind,
         expect: s.text("expect"),
         to: resolve(s.value_ref("to"), base).unwrap_or_else(|| ValueRef::Literal(String::new())),
+        exercise: s.flag_or("exercise", true),
         id,
     }
 }

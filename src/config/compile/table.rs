@@ -5,7 +5,9 @@ use std::path::Path;
 use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, ForeignKey, Table};
+use crate::domain::plan::{
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Table, Unit,
+};
 
 pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table {
     let id = s.must("id");
@@ -22,6 +24,7 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
                 list: c.attribute("list").unwrap_or_default(),
                 columns: columns(c, sink),
                 parent_key: c.texts("parent_key"),
+                sparse: c.flag("sparse"),
             })
             .collect(),
         foreign_keys: s
@@ -87,5 +90,36 @@ fn column(name: &str, c: &Section<'_>, sink: &mut Sink<'_>) -> Column {
             None => Fallback::Null,
         },
         key,
+        declared: declared(c, sink),
+    }
+}
+
+fn declared(c: &Section<'_>, sink: &mut Sink<'_>) -> Declared {
+    let unit = c.text("unit").and_then(|name| Unit::ALL.into_iter().find(|u| u.name() == name));
+    let moments = c.column_type("type") == Some(ColumnType::Timestamptz);
+    if c.has("type") && !moments && c.has("unit") {
+        sink.error(c.offset_of("unit"), &c.path_of("unit"), "only a timestamptz column has a unit");
+    }
+    if c.has("between") && !c.has("unit") {
+        sink.error(c.offset_of("between"), &c.path_of("between"), "only numbers are held against it: add `unit`");
+    }
+    Declared { unit, between: between(c, sink), lossy: c.flag("lossy"), sparse: c.flag("sparse") }
+}
+
+/// Two days, the second not before the first.
+fn between(c: &Section<'_>, sink: &mut Sink<'_>) -> Option<Between> {
+    let days = c.has("between").then(|| c.texts("between"))?;
+    let number = |text: &String| {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        jiff::civil::date(1970, 1, 1).until(day).ok().map(|span| span.get_days())
+    };
+    let numbers: Option<Vec<i32>> = days.iter().map(number).collect();
+    match numbers.as_deref() {
+        Some(&[first, last]) if first <= last => Some(Between(first, last)),
+        _ => {
+            let message = "this must be two days, the earlier first: [\"1900-01-01\", \"9999-12-31\"]";
+            sink.error(c.offset_of("between"), &c.path_of("between"), message);
+            None
+        }
     }
 }

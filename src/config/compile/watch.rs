@@ -58,7 +58,7 @@ fn signal(s: &Section<'_>, downtime_budget_ms: i64, sink: &mut Sink<'_>) -> Sign
     };
     if base.is_none() && given.is_empty() && !id.is_empty() {
         let message = format!("signal `{id}` has no source: give it source, probe_p95, probe_errors or cloudwatch");
-        let near = crate::domain::plan::nearest(&id, keys::SOURCES.iter().copied());
+        let near = crate::domain::lint::nearest(&id, keys::SOURCES.iter().copied());
         sink.error_near(s.offset_of("id"), &s.path_of("id"), message, near);
     }
     let mut signal = base.unwrap_or_else(|| Signal {

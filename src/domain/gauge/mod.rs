@@ -3,7 +3,6 @@
 mod latency;
 mod measured;
 mod series;
-mod signals;
 mod source;
 mod trim;
 
@@ -12,6 +11,5 @@ pub use measured::{
     Count, CountKind, Lag, Measured, Phase, Readiness, Reading, Reverse, ReverseGauge, ReverseState, TableGauge,
 };
 pub use series::Series;
-pub use signals::{signal_value, unaccounted_rows};
 pub use source::source_words;
-pub use trim::{Course, Outbox, Pace, RETENTION_MS, TrimClock, Unread, oldest_unread, trim_clock};
+pub use trim::{Course, Outbox, Pace, RETENTION_MS, TrimClock, Unread};

@@ -6,7 +6,7 @@ use crate::domain::plan::{Plan, Signal, SignalSource};
 #[must_use]
 pub fn source_words(plan: &Plan, signal: &Signal) -> String {
     let probe = |id: &str| {
-        plan.probe(id).map_or_else(|| format!("no probe {id}"), |p| format!("probe {id}: {} {}", p.method, p.url))
+        plan.probe(id).map_or_else(|| format!("no probe {id}"), |p| format!("probe {id}: {} {}", p.method, p.place()))
     };
     match &signal.source {
         SignalSource::Lag => "GetRecords: age of the oldest change not committed in the target, worst table".to_owned(),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::MisfitReason;
 use super::kinds::{Kind, Kinds};
 use super::numeric::canonical_numeric;
+use crate::domain::plan::{Unit, quoted};
 use crate::domain::value::{Attr, Cell};
 
 /// Digits a DynamoDB number may have.
@@ -19,10 +20,12 @@ const DIGITS: usize = 38;
 /// Seconds and microseconds.
 const SECOND: i64 = 1_000_000;
 
-/// The attribute a cell stands for, written as `kind` where the cell leaves a choice. `None` is an absent attribute.
+/// The attribute a cell stands for, written as `kind` where the cell leaves a choice, and a moment as a number of
+/// `unit` where the column declares one. `None` is an absent attribute.
 pub(super) fn attribute(
     cell: &Cell<'_>,
     kind: Option<Kind>,
+    unit: Option<Unit>,
     path: &str,
     kinds: &Kinds,
 ) -> Result<Option<Attr<'static>>, MisfitReason> {
@@ -30,7 +33,7 @@ pub(super) fn attribute(
     Ok(Some(match cell {
         Cell::Null => return Ok(None),
         Cell::Text(s) => match (kind, canonical_numeric(s)) {
-            (Some(Kind::Number | Kind::Millis), Some(n)) if n == **s => number(n)?,
+            (Some(Kind::Number), Some(n)) if n == **s => number(n)?,
             _ => text(s),
         },
         Cell::Uuid(u) => text(&Uuid::from_bytes(*u).hyphenated().to_string()),
@@ -40,10 +43,10 @@ pub(super) fn attribute(
         Cell::Float(_) => return Err(MisfitReason::NumberRange),
         Cell::Bool(b) if kind == Some(Kind::Text) => text(if *b { "true" } else { "false" }),
         Cell::Bool(b) => Attr::Bool(*b),
-        Cell::Timestamp(micros) => match kind {
-            Some(Kind::Number) => number(scaled(*micros, 6))?,
-            Some(Kind::Millis) => number(scaled(*micros, 3))?,
-            _ => Attr::Str(Cow::Owned(moment(*micros)?)),
+        // Without a unit no number was ever read as a moment, so none is written.
+        Cell::Timestamp(micros) => match unit.filter(|_| kind != Some(Kind::Text)) {
+            Some(unit) => number(scaled(*micros, unit.decimals()))?,
+            None => Attr::Str(Cow::Owned(moment(*micros)?)),
         },
         Cell::Date(days) => {
             let at = i64::from(*days).checked_mul(86_400 * SECOND).ok_or(MisfitReason::Unparsable)?;
@@ -61,7 +64,7 @@ pub(super) fn attribute(
         },
         Cell::TextArray(items) => {
             let element = kinds.usual(&format!("{path}[]"));
-            let each = |s: &Cow<'_, str>| attribute(&Cell::Text(Cow::Borrowed(s.as_ref())), element, path, kinds);
+            let each = |s: &Cow<'_, str>| attribute(&Cell::Text(Cow::Borrowed(s.as_ref())), element, None, path, kinds);
             Attr::List(items.iter().filter_map(|s| each(s).transpose()).collect::<Result<_, _>>()?)
         }
         Cell::Bytes(b) => Attr::Bin(Cow::Owned(b.to_vec())),
@@ -91,15 +94,15 @@ fn number(canonical: String) -> Result<Attr<'static>, MisfitReason> {
 }
 
 /// Microseconds as a decimal number of units, `digits` of them behind the point.
-fn scaled(micros: i64, digits: u32) -> String {
-    let unit = 10_i64.pow(digits);
+pub(super) fn scaled(micros: i64, digits: u8) -> String {
+    let unit = 10_i64.pow(u32::from(digits));
     let (sign, abs) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
     let (whole, rest) = (abs / unit.unsigned_abs(), abs % unit.unsigned_abs());
-    format!("{sign}{whole}.{rest:0width$}", width = digits as usize)
+    format!("{sign}{whole}.{rest:0width$}", width = usize::from(digits))
 }
 
 /// ISO 8601 in UTC with three decimals, six when the moment has them.
-fn moment(micros: i64) -> Result<String, MisfitReason> {
+pub(super) fn moment(micros: i64) -> Result<String, MisfitReason> {
     let at = Timestamp::from_microsecond(micros).map_err(|_| MisfitReason::Unparsable)?;
     let text = if micros % 1_000 == 0 { format!("{at:.3}") } else { format!("{at:.6}") };
     // Years beyond four digits are written with a sign, which the way there does not read.
@@ -118,7 +121,7 @@ fn json_value(raw: &RawValue, path: &str, kinds: &Kinds) -> Result<Attr<'static>
                 entries
                     .into_iter()
                     .map(|(name, value)| {
-                        let value = json_value(value, &format!("{path}.{name}"), kinds)?;
+                        let value = json_value(value, &format!("{path}.{}", quoted(&name)), kinds)?;
                         Ok((Cow::Owned(name), value))
                     })
                     .collect::<Result<_, MisfitReason>>()?,
@@ -167,14 +170,20 @@ mod tests {
     #[test]
     fn cells_become_attributes_of_the_usual_kind() {
         let kinds = Kinds::default();
-        let back = |cell: Cell<'static>, kind| attribute(&cell, kind, "a", &kinds);
+        let back = |cell: Cell<'static>, kind| attribute(&cell, kind, None, "a", &kinds);
+        let counted = |micros, kind, unit| attribute(&Cell::Timestamp(micros), kind, Some(unit), "a", &kinds);
         let s = |t: &'static str| Ok(Some(Attr::Str(t.into())));
         let n = |t: &'static str| Ok(Some(Attr::Num(t.into())));
         assert_eq!(back(Cell::Timestamp(1_795_358_836_220_000), None), s("2026-11-22T14:47:16.220Z"));
         assert_eq!(back(Cell::Timestamp(1_795_358_836_220_001), None), s("2026-11-22T14:47:16.220001Z"));
-        assert_eq!(back(Cell::Timestamp(1_795_358_836_220_000), Some(Kind::Number)), n("1795358836.22"));
-        assert_eq!(back(Cell::Timestamp(1_795_358_836_220_000), Some(Kind::Millis)), n("1795358836220"));
-        assert_eq!(back(Cell::Timestamp(-1), Some(Kind::Number)), n("-0.000001"));
+        let number = Some(Kind::Number);
+        assert_eq!(back(Cell::Timestamp(1_795_358_836_220_000), number), s("2026-11-22T14:47:16.220Z"));
+        assert_eq!(counted(1_795_358_836_220_000, number, Unit::Seconds), n("1795358836.22"));
+        assert_eq!(counted(1_795_358_836_220_000, None, Unit::Millis), n("1795358836220"));
+        assert_eq!(counted(1_795_358_836_220_001, number, Unit::Micros), n("1795358836220001"));
+        assert_eq!(counted(1_000_000, number, Unit::Millis), n("1000"));
+        assert_eq!(counted(0, Some(Kind::Text), Unit::Millis), s("1970-01-01T00:00:00.000Z"), "text stays text");
+        assert_eq!(counted(-1, number, Unit::Seconds), n("-0.000001"));
         assert_eq!(back(Cell::Timestamp(i64::MAX), None), Err(MisfitReason::Unparsable));
         assert_eq!(back(Cell::Date(-1), None), s("1969-12-31"));
         assert_eq!(back(Cell::Text("12".into()), Some(Kind::Number)), n("12"));
@@ -193,7 +202,7 @@ mod tests {
         let seen = Attr::Map(vec![("tags".into(), Attr::StrSet(vec!["x".into()]))]);
         kinds.learn(&crate::domain::value::Item { attrs: vec![("a".into(), seen)] });
         let json = r#"{"n":12345678901234567890123456789.5,"tags":["b","a","b"],"z":[null,true,"t"]}"#;
-        let attr = attribute(&Cell::Json(json.into()), None, "a", &kinds).unwrap().unwrap();
+        let attr = attribute(&Cell::Json(json.into()), None, None, "a", &kinds).unwrap().unwrap();
         let Attr::Map(entries) = attr else { panic!("no map") };
         assert_eq!(entries[0].1, Attr::Num("12345678901234567890123456789.5".into()));
         assert_eq!(entries[1].1, Attr::StrSet(vec!["a".into(), "b".into()]));

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use super::MisfitReason;
 use super::back::attribute;
-use super::convert::convert;
+use super::convert::{Format, convert};
 use super::inverse::{absent, put, set_of, settled};
 use super::kinds::{Kind, Kinds};
 use super::numeric::{by_value, canonical_numeric};
-use crate::domain::plan::{ChildTable, ColumnSource, ColumnType};
+use crate::domain::plan::{ChildTable, ColumnSource, path_text};
 use crate::domain::value::{Attr, Cell, OwnedRow};
 
 /// How a child table's rows become the elements of a list.
@@ -22,7 +22,7 @@ pub(super) struct Elements {
 #[derive(Clone, Debug)]
 struct Part {
     place: usize,
-    ty: ColumnType,
+    format: Format,
     absent: Option<Cell<'static>>,
     /// Path inside the element; empty for the element itself.
     path: Vec<String>,
@@ -37,7 +37,7 @@ impl Elements {
                 ColumnSource::Element => Vec::new(),
                 _ => return None,
             };
-            Some(Part { place, ty: column.ty, absent: absent(column), path })
+            Some(Part { place, format: Format::of(column), absent: absent(column), path })
         });
         let mut parts: Vec<Part> = parts.collect();
         parts.sort_by_key(|p| p.path.len());
@@ -97,7 +97,7 @@ impl Elements {
             }
             match here.filter(|a| **a != Attr::Null) {
                 None => p.absent.clone(),
-                Some(attr) => convert(p.ty, attr).ok().map(Cell::into_owned),
+                Some(attr) => convert(p.format, attr).ok().map(Cell::into_owned),
             }
         };
         self.parts.iter().map(part).collect()
@@ -132,13 +132,14 @@ impl Elements {
             let mut element = like[n].map(|i| old[i].clone());
             for part in &self.parts {
                 let path =
-                    if part.path.is_empty() { inner.clone() } else { format!("{inner}.{}", part.path.join(".")) };
+                    if part.path.is_empty() { inner.clone() } else { format!("{inner}.{}", path_text(&part.path)) };
                 let cell = row.get(part.place).unwrap_or(&Cell::Null);
                 let before = element.as_ref().and_then(|e| self.part_of(e, part));
                 if before.as_ref() == Some(&settled(cell.clone(), false, part.absent.as_ref())) {
                     continue;
                 }
-                put(&mut element, &part.path, attribute(cell, kinds.usual(&path), &path, kinds)?);
+                let unit = part.format.declared.unit;
+                put(&mut element, &part.path, attribute(cell, kinds.usual(&path), unit, &path, kinds)?);
             }
             Ok(element.unwrap_or_else(|| if plain.is_some() { Attr::Null } else { Attr::Map(Vec::new()) }))
         };

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::back::{attribute, text_set};
-use super::convert::{convert, literal};
+use super::convert::{Format, convert, literal};
 use super::elements::{Elements, number_set};
 use super::kinds::{Kind, Kinds};
 use super::{Misfit, MisfitReason};
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table, Unit, path_text, quoted};
 use crate::domain::value::{Attr, Cell, Item, OwnedRow};
 
 /// A row with its child rows, by child table in the plan's order.
@@ -109,6 +109,8 @@ struct KeyPart {
     attribute: String,
     /// Place among the key cells.
     place: usize,
+    /// What a number counts that stands for a moment.
+    unit: Option<Unit>,
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +122,7 @@ struct Field {
 
 #[derive(Clone, Debug)]
 enum What {
-    Column { place: usize, ty: ColumnType, absent: Option<Cell<'static>> },
+    Column { place: usize, format: Format, absent: Option<Cell<'static>> },
     List { place: usize, elements: Elements },
 }
 
@@ -155,7 +157,7 @@ fn alike(one: Option<&Vec<Value>>, other: Option<&Vec<Value>>) -> bool {
 pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
     match &column.absent {
         Fallback::Null => Some(Cell::Null),
-        Fallback::Literal(text) => literal(column.ty, text).ok(),
+        Fallback::Literal(text) => literal(Format::of(column), text).ok(),
         Fallback::Required => None,
     }
 }
@@ -198,13 +200,13 @@ impl Inverse {
             .iter()
             .filter_map(|name| {
                 let place = key_columns.iter().position(|c| comes_from(c, name))?;
-                Some(KeyPart { attribute: name.clone(), place })
+                Some(KeyPart { attribute: name.clone(), place, unit: key_columns[place].declared.unit })
             })
             .collect();
         let mut fields: Vec<Field> = Vec::new();
         for (place, column) in table.columns.iter().enumerate() {
             let ColumnSource::Attribute(path) = &column.from else { continue };
-            let what = What::Column { place, ty: column.ty, absent: absent(column) };
+            let what = What::Column { place, format: Format::of(column), absent: absent(column) };
             fields.push(Field { path: path.clone(), name: column.name.clone(), what });
         }
         for (place, child) in table.children.iter().enumerate() {
@@ -224,10 +226,10 @@ impl Inverse {
             .keys
             .iter()
             .map(|part| {
-                let refuse = |reason| Misfit { column: part.attribute.clone(), reason };
+                let refuse = |reason| Misfit::new(&part.attribute, reason);
                 let cell = cells.get(part.place).ok_or_else(|| refuse(MisfitReason::Missing))?;
-                let kind = self.kinds.usual(&part.attribute);
-                let attr = attribute(cell, kind, &part.attribute, &self.kinds).map_err(refuse)?;
+                let path = quoted(&part.attribute);
+                let attr = attribute(cell, self.kinds.usual(&path), part.unit, &path, &self.kinds).map_err(refuse)?;
                 Ok((part.attribute.clone().into(), attr.ok_or_else(|| refuse(MisfitReason::Missing))?))
             })
             .collect::<Result<_, Misfit>>()?;
@@ -371,13 +373,13 @@ impl Inverse {
         family: &Family,
         old: Option<&Attr<'static>>,
     ) -> Result<Option<Attr<'static>>, Misfit> {
-        let path = field.path.join(".");
+        let path = path_text(&field.path);
         let kind = old.and_then(Kind::of).or_else(|| self.kinds.usual(&path));
-        let refuse = |reason| Misfit { column: field.name.clone(), reason };
+        let refuse = |reason| Misfit::new(&field.name, reason);
         match &field.what {
-            What::Column { place, .. } => {
+            What::Column { place, format, .. } => {
                 let cell = family.row.get(*place).ok_or_else(|| refuse(MisfitReason::Missing))?;
-                attribute(cell, kind, &path, &self.kinds).map_err(refuse)
+                attribute(cell, kind, format.declared.unit, &path, &self.kinds).map_err(refuse)
             }
             What::List { place, elements } => {
                 let rows = family.children.get(*place).map_or(&[][..], Vec::as_slice);
@@ -397,9 +399,9 @@ impl Inverse {
                 None => None,
             };
             match &field.what {
-                What::Column { ty, absent, .. } => match found.filter(|a| **a != Attr::Null) {
+                What::Column { format, absent, .. } => match found.filter(|a| **a != Attr::Null) {
                     None => absent.clone().map_or(Value::Unfit, Value::Cell),
-                    Some(attr) => convert(*ty, attr).map_or(Value::Unfit, |c| Value::Cell(c.into_owned())),
+                    Some(attr) => convert(*format, attr).map_or(Value::Unfit, |c| Value::Cell(c.into_owned())),
                 },
                 What::List { elements, .. } => elements.of_attr(found).map_or(Value::Unfit, Value::Rows),
             }
@@ -411,7 +413,7 @@ impl Inverse {
         let each = |field: &Field| match &field.what {
             What::Column { place, absent, .. } => {
                 let cell = family.row.get(*place).cloned().unwrap_or(Cell::Null);
-                let set = self.kinds.usual(&field.path.join(".")) == Some(Kind::TextSet);
+                let set = self.kinds.usual(&path_text(&field.path)) == Some(Kind::TextSet);
                 Value::Cell(settled(cell, set, absent.as_ref()))
             }
             What::List { place, elements } => {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::plan::quoted;
 use crate::domain::value::{Attr, Item};
 
 /// Paths that are remembered at most: maps with free keys have no end of them.
@@ -18,8 +19,6 @@ pub enum Kind {
     Text,
     /// `N`.
     Number,
-    /// `N` that counts milliseconds since 1970, when it stands for a moment.
-    Millis,
     /// `B`.
     Binary,
     /// `BOOL`.
@@ -42,7 +41,6 @@ impl Kind {
     pub fn of(attr: &Attr<'_>) -> Option<Self> {
         Some(match attr {
             Attr::Str(_) => Self::Text,
-            Attr::Num(n) if n.parse::<f64>().is_ok_and(|x| x.abs() >= super::time::MILLIS_FROM) => Self::Millis,
             Attr::Num(_) => Self::Number,
             Attr::Bin(_) => Self::Binary,
             Attr::Bool(_) => Self::Bool,
@@ -68,7 +66,7 @@ impl Kinds {
     pub fn learn(&mut self, item: &Item<'_>) {
         self.items += 1;
         for (name, attr) in &item.attrs {
-            self.at(name, attr);
+            self.at(&quoted(name), attr);
         }
     }
 
@@ -84,7 +82,13 @@ impl Kinds {
         self.seen.get(path)?.iter().max_by_key(|(_, n)| **n).map(|(kind, _)| *kind)
     }
 
-    /// Every path that was seen.
+    /// How often something stood at a path.
+    #[must_use]
+    pub fn times(&self, path: &str) -> u64 {
+        self.seen.get(path).map_or(0, |kinds| kinds.values().sum())
+    }
+
+    /// Every path that was seen, written as in the config.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.seen.keys().map(String::as_str)
     }
@@ -97,7 +101,9 @@ impl Kinds {
             *self.seen.entry(path.to_owned()).or_default().entry(kind).or_default() += 1;
         }
         match attr {
-            Attr::Map(entries) => entries.iter().for_each(|(name, inner)| self.at(&format!("{path}.{name}"), inner)),
+            Attr::Map(entries) => {
+                entries.iter().for_each(|(name, inner)| self.at(&format!("{path}.{}", quoted(name)), inner))
+            }
             Attr::List(items) => items.iter().for_each(|inner| self.at(&format!("{path}[]"), inner)),
             _ => {}
         }
@@ -117,7 +123,7 @@ mod tests {
         kinds.learn(&item(Attr::List(vec![Attr::Num("1700000000000".into())])));
         kinds.learn(&item(Attr::Null));
         assert_eq!(kinds.usual("tags"), Some(Kind::TextSet));
-        assert_eq!(kinds.usual("tags[]"), Some(Kind::Millis));
+        assert_eq!(kinds.usual("tags[]"), Some(Kind::Number));
         assert_eq!(kinds.usual("other"), None);
         assert_eq!(kinds.items(), 4);
     }

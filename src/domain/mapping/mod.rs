@@ -11,26 +11,46 @@ mod elements;
 mod image;
 mod inverse;
 mod json;
+mod key;
 mod kinds;
 mod numeric;
+mod sampled;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 
+pub use convert::literal_fits;
 pub use image::image_digest;
 pub use inverse::{Carry, Clash, Family, Inverse, ItemChange, ItemWrite, Survey, Wins, survey};
 pub use json::{canonical_json, canonical_json_text};
 pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
+pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
 
 /// Why a row could not be carried. Holds the column and the kind of trouble, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{column}: {reason}")]
+#[error("{column}: {reason}{}", parenthesised(.detail))]
 pub struct Misfit {
     /// The target column (or `-` when the whole row is refused).
     pub column: String,
     /// What is wrong.
     pub reason: MisfitReason,
+    /// What the target named: `SQLSTATE 23514, constraint books_price_check`. Empty when it was not the target's word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl Misfit {
+    /// A misfit of a column that the target has not been asked about.
+    pub fn new(column: impl Into<String>, reason: MisfitReason) -> Self {
+        Self { column: column.into(), reason, detail: String::new() }
+    }
+}
+
+fn parenthesised(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(" ({detail})") }
 }
 
 /// The kinds of misfit, each with what a person can do about it.
@@ -55,6 +75,21 @@ pub enum MisfitReason {
     /// A uuid, timestamp or date that does not parse.
     #[error("text does not parse as the column's type")]
     Unparsable,
+    /// A number for a moment, and the column does not say what it counts.
+    #[error("a number stands for the moment and the column does not say its unit; add unit = \"s\", \"ms\" or \"us\"")]
+    NoUnit,
+    /// A number that is no plausible moment in the column's unit.
+    #[error("in the column's unit the number is no plausible moment; does it count another unit?")]
+    Implausible,
+    /// A time that may be anywhere on earth.
+    #[error("the time does not say its offset from UTC, as `Z` or `+01:00`")]
+    NoOffset,
+    /// More digits than the type holds.
+    #[error("the column's type would lose digits of the value; `lossy = true` in the column accepts that")]
+    Lossy,
+    /// The key is written in a way that another key may share in the target.
+    #[error("the key would not come back from the target as it is written, and another key could become the same one")]
+    KeyForm,
     /// Another row already holds a unique value. Found by the target.
     #[error("a unique column already holds this value in another row")]
     DuplicateUnique,
@@ -71,13 +106,18 @@ pub enum MisfitReason {
 
 impl MisfitReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Nul,
         Self::NumberRange,
         Self::TooLong,
         Self::WrongType,
         Self::Missing,
         Self::Unparsable,
+        Self::NoUnit,
+        Self::Implausible,
+        Self::NoOffset,
+        Self::Lossy,
+        Self::KeyForm,
         Self::DuplicateUnique,
         Self::ForeignKey,
         Self::StillReferenced,
@@ -94,6 +134,11 @@ impl MisfitReason {
             Self::WrongType => "wrong_type",
             Self::Missing => "missing",
             Self::Unparsable => "unparsable",
+            Self::NoUnit => "no_unit",
+            Self::Implausible => "implausible",
+            Self::NoOffset => "no_offset",
+            Self::Lossy => "lossy",
+            Self::KeyForm => "key_form",
             Self::DuplicateUnique => "duplicate_unique",
             Self::ForeignKey => "foreign_key",
             Self::StillReferenced => "still_referenced",

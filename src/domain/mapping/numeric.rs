@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt::{self, Write as _};
 
 use super::MisfitReason;
 
@@ -118,6 +119,47 @@ pub(super) fn fits(canonical: &str, precision: u16, scale: u16) -> bool {
     }
 }
 
+/// A canonical number rounded to so many decimals, halves away from zero, as PostgreSQL rounds `numeric`.
+pub(super) fn rounded(canonical: &str, decimals: usize) -> Option<String> {
+    let (sign, digits) = canonical.strip_prefix('-').map_or(("", canonical), |digits| ("-", digits));
+    let (int, frac) = digits.split_once('.').unwrap_or((digits, ""));
+    let Some(next) = frac.as_bytes().get(decimals) else { return Some(canonical.to_owned()) };
+    let mut kept = format!("0{int}{}", &frac[..decimals]).into_bytes();
+    if *next >= b'5' {
+        for digit in kept.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                break;
+            }
+            *digit = b'0';
+        }
+    }
+    let kept = String::from_utf8(kept).ok()?;
+    let (int, frac) = kept.split_at(kept.len() - decimals);
+    canonical_numeric(&format!("{sign}{int}.{frac}"))
+}
+
+/// Whether a number that was stored as this float reads back as it was written: its shortest decimal form is the
+/// number. Without an allocation.
+pub(super) fn reads_back(x: f64, canonical: &str) -> bool {
+    // So many digits always survive.
+    if canonical.len() <= f64::DIGITS as usize {
+        return true;
+    }
+    let mut rest = Rest(canonical);
+    write!(rest, "{x}").is_ok() && rest.0.is_empty()
+}
+
+/// What is left of a text while another one is written over it.
+struct Rest<'t>(&'t str);
+
+impl fmt::Write for Rest<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(piece).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
+
 /// A canonical whole number as `i64`; a fraction or an overflow does not fit.
 pub(super) fn whole(canonical: &str) -> Result<i64, MisfitReason> {
     canonical.parse().map_err(|_| MisfitReason::NumberRange)
@@ -127,7 +169,7 @@ pub(super) fn whole(canonical: &str) -> Result<i64, MisfitReason> {
 pub(super) fn scaled(canonical: &str, shift: usize) -> Result<i64, MisfitReason> {
     let (int, frac) = canonical.split_once('.').unwrap_or((canonical, ""));
     if frac.len() > shift {
-        return Err(MisfitReason::NumberRange);
+        return Err(MisfitReason::Lossy);
     }
     whole(&format!("{int}{frac:0<shift$}"))
 }
@@ -241,8 +283,26 @@ mod tests {
     fn shifting_is_exact() {
         assert_eq!(scaled("1.5", 6), Ok(1_500_000));
         assert_eq!(scaled("-0.000001", 6), Ok(-1));
-        assert_eq!(scaled("0.0000001", 6), Err(MisfitReason::NumberRange));
+        assert_eq!(scaled("0.0000001", 6), Err(MisfitReason::Lossy));
         assert_eq!(scaled("99999999999999999999", 6), Err(MisfitReason::NumberRange));
+    }
+
+    #[test]
+    fn halves_are_rounded_away_from_zero() {
+        for (text, decimals, want) in [
+            ("19.999", 2, "20"),
+            ("19.994", 2, "19.99"),
+            ("0.005", 2, "0.01"),
+            ("-0.005", 2, "-0.01"),
+            ("-0.004", 2, "0"),
+            ("999.5", 0, "1000"),
+            ("1.5", 0, "2"),
+            ("2.5", 0, "3"),
+            ("7", 2, "7"),
+            ("1.25", 2, "1.25"),
+        ] {
+            assert_eq!(rounded(text, decimals).as_deref(), Some(want), "{text} to {decimals}");
+        }
     }
 
     /// Digits and the place of the last one: the value of a decimal, whatever its spelling.
@@ -271,6 +331,13 @@ mod tests {
             prop_assert!(is_canonical(&once), "{}", once);
             let twice = canonical_numeric(&once).unwrap();
             prop_assert_eq!(twice, once);
+        }
+
+        #[test]
+        fn a_float_reads_back_exactly_when_its_shortest_form_is_the_number(text in "-?[0-9]{1,20}(\\.[0-9]{1,18})?") {
+            let number = canonical_numeric(&text).unwrap();
+            let x: f64 = number.parse().unwrap();
+            prop_assert_eq!(reads_back(x, &number), canonical_numeric(&format!("{x}")).unwrap() == number);
         }
 
         #[test]

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::convert::{convert, literal};
+use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
+use super::key;
 use super::numeric::{by_value, canonical};
 use super::{Misfit, MisfitReason};
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::plan::{Column, ColumnSource, Fallback, Table};
 use crate::domain::value::{Attr, Cell, Item, Key};
 
 /// One item, mapped: the main row and its child rows, borrowing from the page the item came in.
@@ -40,10 +41,12 @@ pub struct TableMapping {
 #[derive(Clone, Debug)]
 struct Compiled {
     name: String,
-    ty: ColumnType,
+    format: Format,
     from: From,
     absent: Absent,
     key: bool,
+    /// Whether this column tells one key of the source from all others: then its values must come back as they are.
+    tells_keys_apart: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,14 +80,23 @@ struct Scope<'s, 'p> {
 
 impl TableMapping {
     /// Compiles the mapping of a linted table. A literal that does not convert becomes a misfit of the rows
-    /// that need it; [`TableMapping::problems`] lists such literals beforehand.
+    /// that need it; the plan's lint refuses such literals.
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
+        let mut columns: Vec<Compiled> = compile(&table.columns);
+        // The first one of each attribute, which is the one the way back reads.
+        for attribute in &table.key {
+            let whole =
+                |from: &From| matches!(from, From::Path { first, rest, .. } if first == attribute && rest.is_empty());
+            if let Some(column) = columns.iter_mut().find(|c| c.key && whole(&c.from)) {
+                column.tells_keys_apart = true;
+            }
+        }
         Self {
             key: table.key.clone(),
             marker_prefix: table.marker_prefix.clone(),
-            columns: compile(&table.columns),
+            columns,
             children: table
                 .children
                 .iter()
@@ -93,23 +105,9 @@ impl TableMapping {
         }
     }
 
-    /// Literals and constants that do not convert to their column's type, for the plan's lint.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Misfit> {
-        let children = self.children.iter().flat_map(|c| c.columns.iter().map(move |col| (Some(c), col)));
-        self.columns
-            .iter()
-            .map(|col| (None, col))
-            .chain(children)
-            .filter_map(|(child, col)| {
-                let reason = match (&col.from, &col.absent) {
-                    (From::Constant(Err(reason)), _) => *reason,
-                    (_, Absent::Misfit(reason)) if *reason != MisfitReason::Missing => *reason,
-                    _ => return None,
-                };
-                Some(Misfit { column: column_name(child, &col.name), reason })
-            })
-            .collect()
+    /// Key columns of which some source values cannot come back as they are written.
+    pub fn may_fold(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|c| c.tells_keys_apart && key::may_fold(c.format.ty)).map(|c| c.name.as_str())
     }
 
     /// Whether this is one of our own marker items; gives the nonce.
@@ -132,6 +130,8 @@ impl TableMapping {
     }
 
     /// Cells of the target's primary key columns, in column order, from an item that holds at least the key.
+    ///
+    /// A key that does not come back as it is written has no row: the one its cells would find is another key's.
     ///
     /// A key column that is not made of source key attributes cannot be told from a key alone: when its
     /// attribute is absent that is a misfit even if the plan has a fallback, because the fallback may be
@@ -229,23 +229,24 @@ fn push_key_part(out: &mut String, part: &str, composite: bool) {
 
 impl Compiled {
     fn new(column: &Column, key: &[String]) -> Self {
+        let format = Format::of(column);
         let from = match &column.from {
             ColumnSource::Attribute(path) => {
                 let (first, rest) = path.split_first().map_or((String::new(), &[][..]), |(f, r)| (f.clone(), r));
                 let in_key = key.contains(&first);
                 From::Path { first, rest: rest.to_vec(), in_key }
             }
-            ColumnSource::Constant(text) => From::Constant(literal(column.ty, text)),
+            ColumnSource::Constant(text) => From::Constant(literal(format, text)),
             ColumnSource::Parent(name) => From::Parent(name.clone()),
             ColumnSource::Ordinal => From::Ordinal,
             ColumnSource::Element => From::Element,
         };
         let absent = match &column.absent {
             Fallback::Null => Absent::Cell(Cell::Null),
-            Fallback::Literal(text) => literal(column.ty, text).map_or_else(Absent::Misfit, Absent::Cell),
+            Fallback::Literal(text) => literal(format, text).map_or_else(Absent::Misfit, Absent::Cell),
             Fallback::Required => Absent::Misfit(MisfitReason::Missing),
         };
-        Self { name: column.name.clone(), ty: column.ty, from, absent, key: column.key }
+        Self { name: column.name.clone(), format, from, absent, key: column.key, tells_keys_apart: false }
     }
 
     fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, MisfitReason> {
@@ -258,7 +259,7 @@ impl Compiled {
             From::Parent(name) => scope.item.get(name),
             From::Ordinal => {
                 let place = scope.element.map_or(0, |(_, place)| place).to_string();
-                return convert(self.ty, &Attr::Num(Cow::Owned(place)));
+                return convert(self.format, &Attr::Num(Cow::Owned(place)));
             }
             From::Element => scope.element.map(|(element, _)| element),
         };
@@ -267,7 +268,14 @@ impl Compiled {
                 Absent::Cell(cell) => Ok(borrow(cell)),
                 Absent::Misfit(reason) => Err(*reason),
             },
-            Some(attr) => convert(self.ty, attr),
+            Some(attr) => {
+                let cell = convert(self.format, attr)?;
+                // Every way a key takes goes through here: load, follow, comparison, repair and what is tried again.
+                if self.tells_keys_apart && !key::comes_back(self.format, attr, &cell) {
+                    return Err(MisfitReason::KeyForm);
+                }
+                Ok(cell)
+            }
         }
     }
 }
@@ -331,7 +339,7 @@ impl Child {
 }
 
 /// The attribute at the end of a path; a step through something that is not a map does not convert.
-fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+pub(super) fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
     let mut here = start;
     for name in rest {
         match here {
@@ -366,224 +374,8 @@ fn column_name(child: Option<&Child>, column: &str) -> String {
 }
 
 fn misfit(child: Option<&Child>, column: &str, reason: MisfitReason) -> Misfit {
-    Misfit { column: column_name(child, column), reason }
+    Misfit::new(column_name(child, column), reason)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::plan::ChildTable;
-
-    fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
-        let path = path.iter().map(|s| (*s).to_owned()).collect();
-        Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key }
-    }
-
-    fn child(name: &str, ty: ColumnType, from: ColumnSource) -> Column {
-        Column { name: name.into(), ty, from, absent: Fallback::Required, key: false }
-    }
-
-    fn orders() -> Table {
-        use ColumnType::*;
-        Table {
-            id: "orders".into(),
-            source: "CloudShelf-Orders".into(),
-            target: "orders".into(),
-            key: vec!["userId".into(), "orderNo".into()],
-            columns: vec![
-                column("user_id", Text, &["userId"], Fallback::Required, true),
-                column("order_no", Bigint, &["orderNo"], Fallback::Required, true),
-                column("city", Varchar(10), &["address", "city"], Fallback::Null, false),
-                column("status", Varchar(10), &["status"], Fallback::Literal("new".into()), false),
-                Column {
-                    name: "origin".into(),
-                    ty: Text,
-                    from: ColumnSource::Constant("v1".into()),
-                    absent: Fallback::Null,
-                    key: false,
-                },
-            ],
-            children: vec![
-                ChildTable {
-                    target: "order_items".into(),
-                    list: vec!["items".into()],
-                    columns: vec![
-                        child("user_id", Text, ColumnSource::Parent("userId".into())),
-                        child("place", Integer, ColumnSource::Ordinal),
-                        child("book", Text, ColumnSource::Attribute(vec!["book".into(), "id".into()])),
-                    ],
-                    parent_key: vec!["user_id".into()],
-                },
-                ChildTable {
-                    target: "order_tags".into(),
-                    list: vec!["meta".into(), "tags".into()],
-                    columns: vec![
-                        child("place", Text, ColumnSource::Ordinal),
-                        child("tag", Varchar(4), ColumnSource::Element),
-                    ],
-                    parent_key: vec![],
-                },
-            ],
-            foreign_keys: vec![],
-            ttl: None,
-            marker_prefix: "~cutover~".into(),
-            ddl: None,
-            triggers: vec![],
-        }
-    }
-
-    fn map(entries: &[(&'static str, Attr<'static>)]) -> Attr<'static> {
-        Attr::Map(entries.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())).collect())
-    }
-
-    fn s(text: &'static str) -> Attr<'static> {
-        Attr::Str(text.into())
-    }
-
-    fn item(extra: &[(&'static str, Attr<'static>)]) -> Item<'static> {
-        let mut attrs = vec![("userId".into(), s("ann")), ("orderNo".into(), Attr::Num("7.0".into()))];
-        attrs.extend(extra.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())));
-        Item { attrs }
-    }
-
-    fn refused(item: &Item<'static>) -> (String, MisfitReason) {
-        let mapping = TableMapping::new(&orders());
-        let misfit = mapping.map(item, &mut Mapped::default()).unwrap_err();
-        (misfit.column, misfit.reason)
-    }
-
-    #[test]
-    fn a_row_and_its_children_come_out_in_plan_order() {
-        let mapping = TableMapping::new(&orders());
-        let mut out = Mapped::default();
-        let full = item(&[
-            ("address", map(&[("city", s("Köln"))])),
-            ("status", s("paid")),
-            (
-                "items",
-                Attr::List(vec![map(&[("book", map(&[("id", s("b1"))]))]), map(&[("book", map(&[("id", s("b2"))]))])]),
-            ),
-            ("meta", map(&[("tags", Attr::StrSet(vec!["z".into(), "a".into()]))])),
-        ]);
-        mapping.map(&full, &mut out).unwrap();
-        assert_eq!(out.key, "ann|7");
-        assert_eq!(out.key_json, r#"{"userId":{"S":"ann"},"orderNo":{"N":"7.0"}}"#);
-        let t = |text: &'static str| Cell::Text(text.into());
-        assert_eq!(out.row, vec![t("ann"), Cell::Int(7), t("Köln"), t("paid"), t("v1")]);
-        assert_eq!(
-            out.children,
-            vec![
-                vec![vec![t("ann"), Cell::Int(0), t("b1")], vec![t("ann"), Cell::Int(1), t("b2")]],
-                vec![vec![t("0"), t("a")], vec![t("1"), t("z")]],
-            ]
-        );
-        // The same buffer takes the next item and keeps nothing of the last one.
-        mapping.map(&item(&[("status", Attr::Null)]), &mut out).unwrap();
-        assert_eq!(out.row[2..4], [Cell::Null, t("new")]);
-        assert_eq!(out.children, vec![Vec::<Vec<Cell<'_>>>::new(), vec![]]);
-        assert_eq!(out.key, "ann|7");
-    }
-
-    #[test]
-    fn rows_that_do_not_fit_name_the_column() {
-        use MisfitReason::*;
-        let tags = |attr| item(&[("meta", map(&[("tags", attr)]))]);
-        for (item, column, reason) in [
-            (Item { attrs: vec![("userId".into(), s("ann"))] }, "orderNo", Missing),
-            (Item { attrs: vec![("userId".into(), Attr::Bool(true))] }, "userId", WrongType),
-            (Item { attrs: vec![("userId".into(), Attr::Null)] }, "userId", Missing),
-            (item(&[("address", s("Köln"))]), "city", WrongType),
-            (item(&[("status", s("a\0"))]), "status", Nul),
-            (item(&[("status", s("far too long"))]), "status", TooLong),
-            (item(&[("items", s("x"))]), "order_items.-", WrongType),
-            (item(&[("items", Attr::List(vec![s("x")]))]), "order_items.book", WrongType),
-            (item(&[("items", Attr::List(vec![map(&[])]))]), "order_items.book", Missing),
-            (item(&[("items", Attr::List(vec![Attr::Null]))]), "order_items.book", Missing),
-            (tags(Attr::List(vec![s("abcde")])), "order_tags.tag", TooLong),
-            (tags(Attr::List(vec![Attr::Null])), "order_tags.tag", Missing),
-            (item(&[("meta", s("x"))]), "order_tags.-", WrongType),
-        ] {
-            assert_eq!(refused(&item), (column.to_owned(), reason), "{item:?}");
-        }
-    }
-
-    #[test]
-    fn a_misfit_leaves_the_key_to_park_it_by() {
-        let mapping = TableMapping::new(&orders());
-        let mut out = Mapped::default();
-        mapping.map(&item(&[("status", s("a\0"))]), &mut out).unwrap_err();
-        assert_eq!(out.key, "ann|7");
-        assert_eq!(out.key_json, r#"{"userId":{"S":"ann"},"orderNo":{"N":"7.0"}}"#);
-    }
-
-    #[test]
-    fn different_keys_never_read_the_same() {
-        let mapping = TableMapping::new(&Table { key: vec!["a".into(), "b".into()], ..orders() });
-        let key = |a: &'static str, b: &'static str| {
-            mapping.key(&Item { attrs: vec![("b".into(), s(b)), ("a".into(), s(a))] }).unwrap().0.0
-        };
-        assert_eq!(key("x", "y"), "x|y");
-        assert_eq!(key("x|", "y"), "x\\||y");
-        assert_ne!(key("x|", "y"), key("x", "|y"));
-        assert_ne!(key("x\\|", "y"), key("x\\", "|y"));
-        assert_eq!(key("x\0", "y"), "x\\0|y");
-        let single = TableMapping::new(&Table { key: vec!["a".into()], ..orders() });
-        let item = Item { attrs: vec![("a".into(), s("x|y"))] };
-        assert_eq!(single.key(&item).unwrap().0.0, "x|y");
-        let item = Item { attrs: vec![("a".into(), Attr::Bin(vec![255u8, 0].into()))] };
-        assert_eq!(single.key(&item).unwrap(), (Key("/wA=".into()), r#"{"a":{"B":"/wA="}}"#.into()));
-    }
-
-    #[test]
-    fn a_delete_finds_its_row_by_key_alone() {
-        let mapping = TableMapping::new(&orders());
-        assert_eq!(mapping.row_key(&item(&[])).unwrap(), vec![Cell::Text("ann".into()), Cell::Int(7)]);
-        let mut table = orders();
-        table.columns[3].key = true;
-        let mapping = TableMapping::new(&table);
-        assert_eq!(mapping.row_key(&item(&[])).unwrap_err().reason, MisfitReason::Missing);
-        assert_eq!(mapping.row_key(&item(&[("status", s("paid"))])).unwrap().len(), 3);
-    }
-
-    #[test]
-    fn markers_are_told_by_their_prefix() {
-        let mapping = TableMapping::new(&orders());
-        let with = |key: &'static str| Item { attrs: vec![("userId".into(), s(key))] };
-        assert_eq!(mapping.marker(&with("~cutover~n-1")), Some("n-1"));
-        assert_eq!(mapping.marker(&with("ann")), None);
-        assert_eq!(mapping.marker(&Item::default()), None);
-        let none = TableMapping::new(&Table { marker_prefix: String::new(), ..orders() });
-        assert_eq!(none.marker(&with("ann")), None);
-    }
-
-    #[test]
-    fn literals_that_do_not_convert_are_listed() {
-        let mut table = orders();
-        assert_eq!(TableMapping::new(&table).problems(), vec![]);
-        table.columns[3].absent = Fallback::Literal("longer than ten".into());
-        table.children[1].columns[1].from = ColumnSource::Constant("a\0".into());
-        let found: Vec<_> = TableMapping::new(&table).problems().iter().map(ToString::to_string).collect();
-        assert_eq!(
-            found,
-            [
-                "status: text is longer than the column allows",
-                "order_tags.tag: holds a NUL character, which PostgreSQL text cannot store"
-            ]
-        );
-    }
-
-    #[test]
-    fn rows_borrow_from_the_page_not_from_the_item() {
-        let page = String::from("ann");
-        let mapping = TableMapping::new(&orders());
-        let mut out = Mapped::default();
-        let mut item = Item::default();
-        for _ in 0..2 {
-            item.attrs.clear();
-            item.attrs.push(("userId".into(), Attr::Str(Cow::Borrowed(&page))));
-            item.attrs.push(("orderNo".into(), Attr::Num(Cow::Borrowed("1"))));
-            mapping.map(&item, &mut out).unwrap();
-        }
-        assert!(matches!(&out.row[0], Cell::Text(Cow::Borrowed("ann"))));
-    }
-}
+mod tests;

@@ -1,23 +1,26 @@
 //! ISO 8601 text to microseconds and days, exactly and without a time zone database.
 
 use super::MisfitReason;
-use super::numeric::scaled;
+use super::numeric::{rounded, scaled};
+use crate::domain::plan::{Between, Unit};
 
 const DAY_MICROS: i64 = 86_400_000_000;
 /// PostgreSQL's earliest `timestamptz`, in Unix microseconds. Its latest is beyond what fits here.
 const EARLIEST: i64 = -210_866_803_200_000_000;
-/// From here on a number counts milliseconds: as seconds it would be the year 5138.
-pub(super) const MILLIS_FROM: f64 = 1e11;
 
-/// `2026-11-22T14:47:16.220Z`, with `T`, `t` or a space, seconds and fraction optional, an offset required.
-pub(super) fn timestamp(text: &str) -> Result<i64, MisfitReason> {
+/// `2026-11-22T14:47:16.220Z`, with `T`, `t` or a space, seconds and fraction optional, an offset required. Digits
+/// beyond the microsecond are rounded where that is allowed.
+pub(super) fn timestamp(text: &str, lossy: bool) -> Result<i64, MisfitReason> {
     let bytes = text.as_bytes();
     let date = bytes.get(..10).ok_or(MisfitReason::Unparsable)?;
     let days = days(date).ok_or(MisfitReason::Unparsable)?;
     if !matches!(bytes.get(10), Some(b'T' | b't' | b' ')) {
         return Err(MisfitReason::Unparsable);
     }
-    let (of_day, rest) = time_of_day(&bytes[11..])?;
+    let (of_day, rest) = time_of_day(&bytes[11..], lossy)?;
+    if rest.is_empty() {
+        return Err(MisfitReason::NoOffset);
+    }
     let offset = offset_seconds(rest).ok_or(MisfitReason::Unparsable)?;
     Ok(i64::from(days) * DAY_MICROS + of_day - offset * 1_000_000)
 }
@@ -27,11 +30,49 @@ pub(super) fn date(text: &str) -> Result<i32, MisfitReason> {
     days(text.as_bytes()).ok_or(MisfitReason::Unparsable)
 }
 
-/// Epoch seconds, or milliseconds from 1e11 on, as canonical decimal text.
-pub(super) fn epoch(canonical: &str) -> Result<i64, MisfitReason> {
-    let size = canonical.parse::<f64>().map_err(|_| MisfitReason::Unparsable)?.abs();
-    let micros = scaled(canonical, if size >= MILLIS_FROM { 3 } else { 6 })?;
-    if micros < EARLIEST { Err(MisfitReason::NumberRange) } else { Ok(micros) }
+/// So many units since 1970, as canonical decimal text. What is no plausible moment is refused: one value alone never
+/// shows in which unit it was counted, but a moment in another century does.
+pub(super) fn epoch(canonical: &str, unit: Unit, between: Option<Between>, lossy: bool) -> Result<i64, MisfitReason> {
+    let decimals = usize::from(unit.decimals());
+    let micros = match scaled(canonical, decimals) {
+        Err(MisfitReason::Lossy) if lossy => {
+            scaled(&rounded(canonical, decimals).ok_or(MisfitReason::Unparsable)?, decimals)?
+        }
+        other => other?,
+    };
+    if micros < EARLIEST {
+        return Err(MisfitReason::NumberRange);
+    }
+    let plausible = match between {
+        Some(between) => within(micros, between, 1),
+        None => plausible(micros, unit),
+    };
+    if plausible { Ok(micros) } else { Err(MisfitReason::Implausible) }
+}
+
+/// The one unit in which a number is a plausible moment; none for zero, which is the same moment in each.
+pub(super) fn plausible_unit(canonical: &str) -> Option<Unit> {
+    let moment = |unit: Unit| {
+        let decimals = usize::from(unit.decimals());
+        scaled(&rounded(canonical, decimals)?, decimals).ok()
+    };
+    let fits = |unit: &Unit| moment(*unit).is_some_and(|micros| micros != 0 && plausible(micros, *unit));
+    Unit::ALL.into_iter().find(fits)
+}
+
+/// Whether a moment lies within the usual span, and the number that stands for it would not do so as well had it
+/// counted the next coarser unit: seconds taken for milliseconds lie in the first months of 1970.
+fn plausible(micros: i64, unit: Unit) -> bool {
+    let coarser = match unit {
+        Unit::Seconds => false,
+        Unit::Millis | Unit::Micros => micros != 0 && within(micros, Between::USUAL, 1_000),
+    };
+    within(micros, Between::USUAL, 1) && !coarser
+}
+
+/// Whether a moment lies within a span of days whose ends are divided by so much.
+const fn within(micros: i64, Between(first, last): Between, by: i64) -> bool {
+    micros >= first as i64 * DAY_MICROS / by && micros < (last as i64 + 1) * DAY_MICROS / by
 }
 
 fn two(bytes: &[u8]) -> Option<i64> {
@@ -64,7 +105,7 @@ fn days(bytes: &[u8]) -> Option<i32> {
 }
 
 /// Microseconds of the day, and what follows.
-fn time_of_day(bytes: &[u8]) -> Result<(i64, &[u8]), MisfitReason> {
+fn time_of_day(bytes: &[u8], lossy: bool) -> Result<(i64, &[u8]), MisfitReason> {
     const BAD: MisfitReason = MisfitReason::Unparsable;
     let hour = two(bytes).ok_or(BAD)?;
     let minute = match bytes.get(2) {
@@ -82,11 +123,12 @@ fn time_of_day(bytes: &[u8]) -> Result<(i64, &[u8]), MisfitReason> {
                 return Err(BAD);
             }
             let (kept, beyond) = after[..digits].split_at(digits.min(6));
-            if beyond.iter().any(|b| *b != b'0') {
-                return Err(MisfitReason::NumberRange);
+            if !lossy && beyond.iter().any(|b| *b != b'0') {
+                return Err(MisfitReason::Lossy);
             }
             micros = kept.iter().fold(0, |sum, b| sum * 10 + i64::from(b - b'0'));
             (kept.len()..6).for_each(|_| micros *= 10);
+            micros += i64::from(beyond.first().is_some_and(|b| *b >= b'5'));
             rest = &after[digits..];
         }
     }
@@ -132,17 +174,17 @@ mod tests {
             ("2024-02-29T00:00:00Z", 1_709_164_800_000_000),
             ("0001-01-01T00:00:00Z", -62_135_596_800_000_000),
         ] {
-            assert_eq!(timestamp(text), Ok(want), "{text}");
+            assert_eq!(timestamp(text, false), Ok(want), "{text}");
         }
     }
 
     #[test]
     fn what_is_not_exact_is_refused() {
-        use MisfitReason::{NumberRange, Unparsable};
+        use MisfitReason::{Lossy, NoOffset, Unparsable};
         for (text, want) in [
             ("", Unparsable),
             ("2026-11-22", Unparsable),
-            ("2026-11-22T14:47:16", Unparsable),
+            ("2026-11-22T14:47:16", NoOffset),
             ("2026-11-22T14:47:16.Z", Unparsable),
             ("2026-02-29T00:00:00Z", Unparsable),
             ("2026-13-01T00:00:00Z", Unparsable),
@@ -155,24 +197,42 @@ mod tests {
             ("2026-11-22T14:47:16+01:0", Unparsable),
             ("yesterday at noon", Unparsable),
             ("２０２６-11-22T14:47:16Z", Unparsable),
-            ("2026-11-22T14:47:16.1234567Z", NumberRange),
+            ("2026-11-22T14:47:16.1234567Z", Lossy),
         ] {
-            assert_eq!(timestamp(text), Err(want), "{text:?}");
+            assert_eq!(timestamp(text, false), Err(want), "{text:?}");
         }
     }
 
     #[test]
-    fn numbers_are_seconds_or_milliseconds() {
-        assert_eq!(epoch("1795358836"), Ok(1_795_358_836_000_000));
-        assert_eq!(epoch("1795358836220"), Ok(1_795_358_836_220_000));
-        assert_eq!(epoch("1795358836.22"), Ok(1_795_358_836_220_000));
-        assert_eq!(epoch("1795358836220.5"), Ok(1_795_358_836_220_500));
-        assert_eq!(epoch("-1"), Ok(-1_000_000));
-        assert_eq!(epoch("99999999999"), Ok(99_999_999_999_000_000));
-        assert_eq!(epoch("100000000000"), Ok(100_000_000_000_000));
-        assert_eq!(epoch("0.0000001"), Err(MisfitReason::NumberRange));
-        assert_eq!(epoch("99999999999999999999"), Err(MisfitReason::NumberRange));
-        assert_eq!(epoch("-999999999999999999"), Err(MisfitReason::NumberRange));
+    fn numbers_count_the_declared_unit() {
+        use MisfitReason::{Implausible, Lossy, NumberRange};
+        use Unit::{Micros, Millis, Seconds};
+        for (number, unit, want) in [
+            ("1795358836", Seconds, Ok(1_795_358_836_000_000)),
+            ("1795358836.22", Seconds, Ok(1_795_358_836_220_000)),
+            ("1795358836220.5", Millis, Ok(1_795_358_836_220_500)),
+            ("-1", Seconds, Ok(-1_000_000)),
+            ("-1", Millis, Err(Implausible)),
+            ("0", Micros, Ok(0)),
+            ("1795358836.0000001", Seconds, Err(Lossy)),
+            ("1795358836220000.5", Micros, Err(Lossy)),
+            ("253402300799", Seconds, Err(Implausible)),
+            ("99999999999999999999", Seconds, Err(NumberRange)),
+            ("-999999999999999999", Micros, Err(NumberRange)),
+        ] {
+            assert_eq!(epoch(number, unit, None, false), want, "{number} {unit:?}");
+        }
+        let whenever = Some(Between(0, 2_932_896));
+        assert_eq!(epoch("253402300799", Seconds, whenever, false), Ok(253_402_300_799_000_000), "31 December 9999");
+        assert_eq!(epoch("1", Millis, whenever, false), Ok(1_000), "the declared span alone counts");
+        assert_eq!(epoch("-1", Seconds, whenever, false), Err(Implausible));
+        assert_eq!(epoch("1795358836.0000009", Seconds, None, true), Ok(1_795_358_836_000_001));
+    }
+
+    #[test]
+    fn the_usual_span_is_from_1900_to_2199() {
+        let Between(first, last) = Between::USUAL;
+        assert_eq!((date("1900-01-01"), date("2199-12-31")), (Ok(first), Ok(last)));
     }
 
     #[test]
@@ -187,16 +247,25 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_number_is_plausible_in_two_units(number in -9_000_000_000_000_000i64..9_000_000_000_000_000) {
+            let text = number.to_string();
+            let fits = |unit: &Unit| epoch(&text, *unit, None, false).is_ok();
+            let units: Vec<Unit> = Unit::ALL.into_iter().filter(fits).collect();
+            prop_assert!(units.len() <= 1 || number == 0, "{:?}", units);
+            prop_assert_eq!(plausible_unit(&text), units.first().copied().filter(|_| number != 0));
+        }
+
+        #[test]
         fn agrees_with_a_calendar_library(micros in -62_135_596_800_000_000i64..253_402_207_200_000_000) {
             let there = jiff::Timestamp::from_microsecond(micros).unwrap();
-            prop_assert_eq!(timestamp(&there.to_string()), Ok(micros));
+            prop_assert_eq!(timestamp(&there.to_string(), false), Ok(micros));
             let day = there.strftime("%Y-%m-%d").to_string();
             prop_assert_eq!(date(&day), Ok(micros.div_euclid(DAY_MICROS) as i32));
         }
 
         #[test]
         fn any_text_is_parsed_or_refused(text in ".{0,40}") {
-            let _ = (timestamp(&text), date(&text));
+            let _ = (timestamp(&text, false), timestamp(&text, true), date(&text));
         }
     }
 }

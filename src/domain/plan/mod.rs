@@ -3,7 +3,7 @@
 
 mod gate;
 mod hash;
-mod lint;
+mod path;
 mod probe;
 mod step;
 mod store;
@@ -14,12 +14,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gate::{Criterion, Gate, OnFail, Op};
-pub use lint::{Finding, Severity, lint, nearest};
+pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use step::{Confirm, Start, Step, StepKind};
 pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
-pub use table::{ChildTable, Column, ColumnSource, ColumnType, Fallback, ForeignKey, StaysTable, Table};
+pub use table::{
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,
+};
 
 use super::at::At;
 

@@ -26,6 +26,18 @@ pub struct Probe {
     pub timeout_ms: u64,
 }
 
+impl Probe {
+    /// Where it goes, for people: scheme, host and path. What may be a secret (a user, a query) is left out.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let (scheme, rest) = self.url.split_once("://").unwrap_or(("", &self.url));
+        let end = rest.find(['?', '#']).unwrap_or(rest.len());
+        let (host, path) = rest[..end].split_at(rest[..end].find('/').unwrap_or(end));
+        let host = host.rsplit('@').next().unwrap_or_default();
+        if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
+    }
+}
+
 /// Which side a number speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -100,4 +112,31 @@ pub struct Metric {
     pub statistic: String,
     /// Period in seconds.
     pub period_s: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_holds_neither_user_nor_query() {
+        let place = |url: &str| {
+            let probe = Probe {
+                id: "p".into(),
+                method: "GET".into(),
+                url: url.into(),
+                body: None,
+                accept: vec![],
+                refused: vec![],
+                contains: None,
+                every_ms: 1,
+                timeout_ms: 1,
+            };
+            probe.place()
+        };
+        assert_eq!(place("https://shop.example/books/1"), "https://shop.example/books/1");
+        assert_eq!(place("https://me:hunter2@shop.example:8443/a/b?token=t#f"), "https://shop.example:8443/a/b");
+        assert_eq!(place("http://u:p@x?token=a/b"), "http://x");
+        assert_eq!(place("http://u:p%40@x"), "http://x");
+    }
 }

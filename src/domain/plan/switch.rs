@@ -15,6 +15,18 @@ pub struct Switch {
     pub expect: Option<String>,
     /// The value to set.
     pub to: ValueRef,
+    /// Whether its value is written over itself before the freeze, to know that it can be set.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub exercise: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_yes(v: &bool) -> bool {
+    *v
 }
 
 /// Where a switch's value lives.

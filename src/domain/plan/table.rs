@@ -44,6 +44,74 @@ pub struct Column {
     pub absent: Fallback,
     /// Whether the column is part of the target's primary key.
     pub key: bool,
+    /// What is declared of its values besides.
+    #[serde(flatten)]
+    pub declared: Declared,
+}
+
+/// What the config declares of a column's values, because it cannot be told from one value alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// What a number counts that stands for a moment. Without it a number is no moment and its row is parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+    /// Moments that a number may stand for. Without it, those of [`Between::USUAL`] that no coarser unit explains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<Between>,
+    /// Whether values may be rounded or cut to what the type holds. Otherwise such a row is parked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lossy: bool,
+    /// Whether so few items have the attribute that a sample may show none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+}
+
+/// What a number counts that stands for a moment, from 1970-01-01T00:00:00Z on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Unit {
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Millis,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    Micros,
+}
+
+impl Unit {
+    /// Every unit, coarsest first.
+    pub const ALL: [Self; 3] = [Self::Seconds, Self::Millis, Self::Micros];
+
+    /// The unit as the config writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+            Self::Micros => "us",
+        }
+    }
+
+    /// Decimals that a number of this unit may have: down to the microsecond, which is what the target holds.
+    #[must_use]
+    pub const fn decimals(self) -> u8 {
+        match self {
+            Self::Seconds => 6,
+            Self::Millis => 3,
+            Self::Micros => 0,
+        }
+    }
+}
+
+/// A span of days, both included, counted from 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Between(pub i32, pub i32);
+
+impl Between {
+    /// From 1900-01-01 to 2199-12-31.
+    pub const USUAL: Self = Self(-25_567, 84_005);
 }
 
 /// Where a column's value comes from.
@@ -96,7 +164,7 @@ pub enum ColumnType {
     Double,
     /// `boolean`.
     Boolean,
-    /// `timestamptz`, from ISO 8601 text or epoch seconds/milliseconds.
+    /// `timestamptz`, from ISO 8601 text, or from numbers that count the column's declared unit.
     Timestamptz,
     /// `date`.
     Date,
@@ -119,6 +187,9 @@ pub struct ChildTable {
     pub columns: Vec<Column>,
     /// Child columns that hold the parent's key, in the parent's key order.
     pub parent_key: Vec<String>,
+    /// Whether so few items have the list that a sample may show none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
 }
 
 /// A reference from this table to another one in the target.

@@ -1,5 +1,6 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
+use super::amend;
 use super::approval::{Approval, Ballot};
 use super::event::{Action, Event, Fact, OutcomeResult, StepSeen};
 use super::state::{
@@ -59,6 +60,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                 None => went_back(state),
             }
         }
+        Event::PlanAmended(amended) => amend::may_follow(state, amended),
         // What was seen stays true whatever the run does now.
         Event::Captured { .. }
         | Event::CaptureStarted { .. }
@@ -160,7 +162,7 @@ fn is_current(state: &RunState, step: &str) -> Result<(), String> {
 
 fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
     match event {
-        Event::RunOpened { run, plan, plan_hash, environment, operator, host, t0, steps, version: _ } => {
+        Event::RunOpened { run, plan, plan_hash, environment, operator, host, t0, steps, callers, version: _ } => {
             *state = RunState {
                 run: run.clone(),
                 plan: plan.clone(),
@@ -168,6 +170,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 environment: environment.clone(),
                 operator: operator.clone(),
                 host: host.clone(),
+                callers: callers.clone(),
                 t0: *t0,
                 opened: at,
                 steps: steps.iter().map(|id| StepState { id: id.clone(), ..StepState::default() }).collect(),
@@ -266,6 +269,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             r.strays += count;
             keep_some(&mut r.stray_keys, keys);
         }
+        Event::PlanAmended(amended) => amend::fold(state, amended, at, seq),
         // The first order stands while it is carried out.
         Event::RollbackOrdered { .. } if state.status == RunStatus::RollingBack => {}
         Event::RollbackOrdered { by, cause } => {
@@ -443,9 +447,9 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
 
 fn switch_of<'s>(state: &'s mut RunState, action: &Action) -> Option<&'s mut SwitchState> {
     match action {
-        Action::SetSwitch { switch, .. } | Action::RestoreSwitch { switch, .. } => {
-            Some(state.switches.entry(switch.clone()).or_default())
-        }
+        Action::SetSwitch { switch, .. }
+        | Action::RestoreSwitch { switch, .. }
+        | Action::ExerciseSwitch { switch, .. } => Some(state.switches.entry(switch.clone()).or_default()),
         _ => None,
     }
 }
@@ -453,7 +457,9 @@ fn switch_of<'s>(state: &'s mut RunState, action: &Action) -> Option<&'s mut Swi
 /// The switch an action is about.
 fn place(action: &Action) -> Option<&str> {
     match action {
-        Action::SetSwitch { switch, .. } | Action::RestoreSwitch { switch, .. } => Some(switch),
+        Action::SetSwitch { switch, .. }
+        | Action::RestoreSwitch { switch, .. }
+        | Action::ExerciseSwitch { switch, .. } => Some(switch),
         _ => None,
     }
 }
@@ -463,6 +469,7 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     let reached = match action {
         Action::SetSwitch { .. } => Standing::New,
         Action::RestoreSwitch { .. } => Standing::Restored,
+        Action::ExerciseSwitch { .. } => Standing::Old,
         _ => return,
     };
     let mut closes = false;
@@ -473,6 +480,11 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
             closes = true;
             s.read_back = Some(read_back.clone());
             s.read_at = Some(at);
+        }
+        // A value that was to be written over itself and still stands there is what it was.
+        OutcomeResult::Failed { .. } if reached == Standing::Old => {
+            s.standing = reached;
+            closes = true;
         }
         // Read and found not to hold what was meant: it may hold anything, so it stays unknown.
         OutcomeResult::Failed { .. } | OutcomeResult::Unknown { .. } => s.standing = Standing::Unknown,
@@ -530,6 +542,7 @@ impl Event {
             Self::ReverseConflicts { .. } => "reverse_conflicts",
             Self::StrayWrites { .. } => "stray_writes",
             Self::ClockStepped { .. } => "clock_stepped",
+            Self::PlanAmended(_) => "plan_amended",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::amend::Amended;
 use super::approval::{Origin, Vote};
 use super::attributes::Attributes;
+use super::caller::Callers;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 
@@ -62,6 +64,9 @@ pub enum Event {
         t0: At,
         /// Step ids in order, so that a journal can be folded without the plan.
         steps: Vec<String>,
+        /// Who the calls to each store are signed as.
+        #[serde(default, skip_serializing_if = "Callers::is_empty")]
+        callers: Callers,
     },
     /// A process took the run up again after another one ended. Steps that were running become unknown.
     RunResumed {
@@ -252,6 +257,8 @@ pub enum Event {
         /// Who saw it.
         seen: StepSeen,
     },
+    /// The run goes by another plan from here on.
+    PlanAmended(Amended),
     /// Rollback was ordered.
     RollbackOrdered {
         /// Who.
@@ -335,6 +342,13 @@ pub enum Action {
         /// Switch id.
         switch: String,
         /// The captured version, where there is one.
+        version: Option<i64>,
+    },
+    /// Write a switch's value over itself.
+    ExerciseSwitch {
+        /// Switch id.
+        switch: String,
+        /// The version that stands there, where there is one.
         version: Option<i64>,
     },
     /// Create a target table and what belongs to it.
@@ -550,11 +564,11 @@ impl VerifySummary {
         self.missing + self.extra
     }
 
-    /// Share of rows that match, 0..=1; 1 for an empty table.
+    /// Share of rows that match, 0..=1. Absent when no row was compared: that proves nothing.
     #[must_use]
-    pub fn rate(&self) -> f64 {
+    pub fn rate(&self) -> Option<f64> {
         let all = self.equal + self.differing();
-        if all == 0 { 1.0 } else { self.equal as f64 / all as f64 }
+        (all > 0).then(|| self.equal as f64 / all as f64)
     }
 }
 

@@ -3,8 +3,9 @@
 use super::event::Evidence;
 use super::state::RunState;
 use crate::domain::at::At;
-use crate::domain::gauge::{Measured, signal_value, source_words};
+use crate::domain::gauge::{Measured, source_words};
 use crate::domain::plan::{Criterion, Gate, Plan};
+use crate::domain::run::signal_value;
 
 /// What a gate's criteria say now.
 #[derive(Clone, Debug, PartialEq)]

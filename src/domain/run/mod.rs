@@ -3,23 +3,29 @@
 //! [`decide`] says which facts follow from an input, [`apply`] folds a fact into the state. Neither knows
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
+mod amend;
 mod apply;
 mod approval;
 mod attributes;
+mod caller;
 mod decide;
 mod event;
 mod gate;
 mod input;
 mod rollback;
+mod signals;
 mod state;
+mod trim;
 mod unrecorded;
 
+pub use amend::{Amended, Amendment, Change, Difference, PlanChange, Verdict, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
     Approval, Ballot, Origin, Tally, Vote, approval, basis, lacks_second, same_person, second_person_words, tally,
     vote_evidence, waits_for_second,
 };
 pub use attributes::Attributes;
+pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen, VerifySummary,
@@ -27,10 +33,12 @@ pub use event::{
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
+pub use signals::{signal_value, unaccounted_rows};
 pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
     StepState, StepStatus, SwitchState, TableState,
 };
+pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 
 #[cfg(test)]

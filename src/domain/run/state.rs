@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
+use super::caller::Callers;
 use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -264,7 +266,7 @@ pub struct RunState {
     pub run: String,
     /// Plan name.
     pub plan: String,
-    /// Hash of the plan this run was opened with.
+    /// Hash of the plan this run goes by: the one it was opened with, or the last amendment's.
     pub plan_hash: String,
     /// Environment name.
     pub environment: String,
@@ -272,6 +274,9 @@ pub struct RunState {
     pub operator: String,
     /// On which host.
     pub host: String,
+    /// Who the calls to each store were signed as when it was opened.
+    #[serde(default, skip_serializing_if = "Callers::is_empty")]
+    pub callers: Callers,
     /// T-0.
     pub t0: At,
     /// When it was opened.
@@ -308,6 +313,9 @@ pub struct RunState {
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,
+    /// Amendments of the plan, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amended: Vec<Amendment>,
 }
 
 impl RunState {

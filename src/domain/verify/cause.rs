@@ -36,10 +36,12 @@ pub fn compare(source: &[Cell<'_>], target: &[Cell<'_>]) -> Vec<Difference> {
 pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
     match reason {
         MisfitReason::Nul => "NUL",
-        MisfitReason::NumberRange => "number precision",
+        MisfitReason::NumberRange | MisfitReason::Lossy => "number precision",
         MisfitReason::TooLong => "truncated",
-        MisfitReason::WrongType | MisfitReason::Unparsable => "type",
+        MisfitReason::WrongType | MisfitReason::Unparsable | MisfitReason::NoUnit | MisfitReason::Implausible => "type",
+        MisfitReason::NoOffset => "time zone",
         MisfitReason::Missing => "null vs empty",
+        MisfitReason::KeyForm => "id transform",
         MisfitReason::DuplicateUnique
         | MisfitReason::ForeignKey
         | MisfitReason::StillReferenced
@@ -276,6 +278,10 @@ mod tests {
             (R::TooLong, "truncated"),
             (R::WrongType, "type"),
             (R::Unparsable, "type"),
+            (R::NoUnit, "type"),
+            (R::Implausible, "type"),
+            (R::NoOffset, "time zone"),
+            (R::Lossy, "number precision"),
             (R::Missing, "null vs empty"),
             (R::ForeignKey, "refused"),
         ] {

@@ -54,13 +54,20 @@ const fn past(seconds: i64, now: At) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::{Column, ColumnType, Fallback};
+    use crate::domain::plan::{Column, ColumnType, Declared, Fallback};
 
     const NOW: At = At(1_800_000_000_000);
 
     fn table(ty: ColumnType) -> Table {
         let from = ColumnSource::Attribute(vec!["expiresAt".into()]);
-        let column = Column { name: "expires_at".into(), ty, from, absent: Fallback::Null, key: false };
+        let column = Column {
+            name: "expires_at".into(),
+            ty,
+            from,
+            absent: Fallback::Null,
+            key: false,
+            declared: Declared::default(),
+        };
         let id = Column { name: "id".into(), from: ColumnSource::Attribute(vec!["id".into()]), ..column.clone() };
         Table { columns: vec![id, column], ..Table::watched("carts", "Carts") }
     }

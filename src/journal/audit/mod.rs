@@ -107,7 +107,11 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
         findings.extend(follows(&main, &record));
         findings.extend(seen_elsewhere(folder, &main, &record));
     }
-    findings.extend(belongs(folder, &files));
+    // An amendment may stand behind the damage: then the plan it was amended to is no finding.
+    let amended_unseen = !findings.is_empty() && !folder.kept_plans().is_empty();
+    if !amended_unseen {
+        findings.extend(belongs(folder, &files, &record));
+    }
     let ended = record.facts.last().is_some_and(|f| matches!(f.event, Event::RunFinished | Event::RolledBack { .. }));
     Ok(Audit { files, findings, record, ended })
 }
@@ -126,29 +130,52 @@ impl RunRecord {
     }
 }
 
-/// Files of another run or plan, and a plan that is not the one that was reviewed.
-fn belongs(folder: &RunFolder, files: &[AuditedFile]) -> Vec<Finding> {
+/// Files of another run or plan, and plans that are not those that were reviewed.
+fn belongs(folder: &RunFolder, files: &[AuditedFile], record: &RunRecord) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut headers = files.iter().filter_map(|f| f.header.as_ref().map(|h| (&f.path, h)));
     let Some((_, first)) = headers.next() else { return found };
+    // The plan it was opened with, and those it was amended to.
+    let mut hashes = vec![first.plan_hash.as_str()];
+    hashes.extend(record.facts.iter().filter_map(|fact| match &fact.event {
+        Event::PlanAmended(amended) => Some(amended.to.as_str()),
+        _ => None,
+    }));
     for (path, header) in headers {
-        if (&header.run, &header.plan_hash) != (&first.run, &first.plan_hash) {
+        if header.run != first.run || !hashes.contains(&header.plan_hash.as_str()) {
             let what = format!("belongs to run {} and plan {}, not to this run", header.run, header.plan_hash);
             found.push(Finding::whole(path.clone(), what));
         }
     }
     let path = folder.plan();
-    let plan = std::fs::read(&path).map_err(|e| e.to_string());
-    let plan = plan.and_then(|t| serde_json::from_slice(&t).map_err(|e| e.to_string()));
-    match plan.map(|plan: crate::domain::plan::Plan| plan.hash()) {
-        Ok(hash) if hash == first.plan_hash => {}
+    let stands = plan_hash(&path);
+    match &stands {
+        Ok(hash) if hashes.contains(&hash.as_str()) => {}
         Ok(hash) => {
-            let what = format!("is another plan: its hash is {hash}, the run was opened with {}", first.plan_hash);
+            let what = format!(
+                "is another plan: its hash is {hash}, the run was opened with {}",
+                hashes.join(" and amended to ")
+            );
             found.push(Finding::whole(path, what));
         }
         Err(why) => found.push(Finding::whole(path, format!("cannot be read: {why}"))),
     }
+    // The one that stands in plan.json need not be kept a second time.
+    for hash in hashes.iter().filter(|hash| stands.as_deref() != Ok(hash) && hashes.len() > 1) {
+        let path = folder.plan_of(hash);
+        match plan_hash(&path) {
+            Ok(is) if is == *hash => {}
+            Ok(is) => found.push(Finding::whole(path, format!("is another plan: its hash is {is}, not {hash}"))),
+            Err(why) => found.push(Finding::whole(path, format!("the plan {hash} cannot be read: {why}"))),
+        }
+    }
     found
+}
+
+fn plan_hash(path: &std::path::Path) -> Result<String, String> {
+    let text = std::fs::read(path).map_err(|e| e.to_string())?;
+    let plan: crate::domain::plan::Plan = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    Ok(plan.hash())
 }
 
 /// Facts whose checks fit but that cannot have happened in this order.

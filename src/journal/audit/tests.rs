@@ -11,7 +11,7 @@ use super::{Finding, audit, inspect};
 use crate::domain::at::At;
 use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Actor, Cause, Event, Fact, Level};
+use crate::domain::run::{Actor, Amended, Cause, Event, Fact, Level};
 
 fn header() -> Header {
     Header::new("run-1", &plan().hash(), "alice", "bastion-2", At(1))
@@ -176,6 +176,7 @@ fn opened() -> Fact {
         version: "0".to_owned(),
         t0: At(9),
         steps,
+        callers: Default::default(),
     };
     Fact { seq: 1, at: At(1), event }
 }
@@ -249,4 +250,60 @@ fn facts_that_fit_and_cannot_have_happened_are_found() {
     JournalWriter::create(&folder, &header()).unwrap().append(&[opened(), impossible]).unwrap();
     let found = audit(&folder).unwrap().findings;
     assert_eq!(found[0].fact, Some(2), "{found:?}");
+}
+
+fn amended(seq: u64, from: &Plan, to: &Plan) -> Fact {
+    let event = Event::PlanAmended(Amended {
+        from: from.hash(),
+        to: to.hash(),
+        by: Actor::Terminal("bob".to_owned()),
+        host: "bastion-1".to_owned(),
+        t0: At(9),
+        gates: vec![],
+        changes: vec![],
+    });
+    Fact { event, ..note(seq) }
+}
+
+#[test]
+fn every_plan_a_run_went_by_is_part_of_its_record() {
+    let (_dir, folder) = folder();
+    let (old, new) = (plan(), Plan { downtime_budget_ms: 2, ..plan() });
+    let keep = |plan: &Plan| folder.write(&RunFolder::plan_name(&plan.hash()), &serde_json::to_vec(plan).unwrap());
+    // Begun by a program that knew of no amendments, and taken up by this one.
+    let begun = Header { format: Format { major: FORMAT_MAJOR, minor: 2 }, ..header() };
+    JournalWriter::create(&folder, &begun).unwrap().append(&[opened(), note(2)]).unwrap();
+    keep(&old).unwrap();
+    keep(&new).unwrap();
+    assert_eq!(audit(&folder).unwrap().findings, vec![], "cut off before the fact");
+    let (mut main, _) = JournalWriter::reopen(&folder).unwrap();
+    main.append(&[amended(3, &old, &new)]).unwrap();
+    assert_eq!(audit(&folder).unwrap().findings, vec![], "cut off after the fact");
+    folder.write("plan.json", &serde_json::to_vec(&new).unwrap()).unwrap();
+    let header = Header { plan_hash: new.hash(), ..header() };
+    let (mut side, _) = JournalWriter::create_side(&folder, &header, "bastion-1.4711").unwrap();
+    let ordered = Event::RollbackOrdered { by: Actor::Terminal("bob".to_owned()), cause: Cause::Asked };
+    side.append(&[Fact { event: ordered, ..note(4) }]).unwrap();
+    let whole = audit(&folder).unwrap();
+    assert_eq!(whole.findings, vec![]);
+    assert_eq!(fold(&whole.record.facts).unwrap().plan_hash, new.hash());
+
+    // The plan before is gone, then another one than it was, then plan.json is none of them.
+    std::fs::remove_file(folder.plan_of(&old.hash())).unwrap();
+    let gone = audit(&folder).unwrap().findings;
+    assert_eq!((gone.len(), &gone[0].path), (1, &folder.plan_of(&old.hash())), "{gone:?}");
+    folder.write(&RunFolder::plan_name(&old.hash()), &serde_json::to_vec(&new).unwrap()).unwrap();
+    assert!(audit(&folder).unwrap().findings[0].what.contains("is another plan"));
+    keep(&old).unwrap();
+    let other = Plan { downtime_budget_ms: 3, ..plan() };
+    folder.write("plan.json", &serde_json::to_vec(&other).unwrap()).unwrap();
+    assert_eq!(audit(&folder).unwrap().findings[0].path, folder.plan());
+    folder.write("plan.json", &serde_json::to_vec(&new).unwrap()).unwrap();
+    // Damage before the amendment hides it, and is the only finding.
+    let mut bytes = std::fs::read(folder.journal()).unwrap();
+    let place = String::from_utf8(bytes.clone()).unwrap().find("note 2").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(folder.journal(), bytes).unwrap();
+    let damaged = audit(&folder).unwrap().findings;
+    assert!(damaged.len() == 1 && damaged[0].path == folder.journal(), "{damaged:?}");
 }

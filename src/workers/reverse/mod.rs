@@ -18,7 +18,9 @@ pub use arm::arm;
 pub use drain::{Drained, drain, possible};
 pub use live::{carry_back, watch};
 
-use crate::domain::mapping::{Carry, Clash, Inverse, ItemChange, Kinds, Misfit, TableMapping, Wins, image_digest};
+use crate::domain::mapping::{
+    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, MisfitReason, TableMapping, Wins, carried, image_digest,
+};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::value::{Item, Key};
 use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResult, ReversePorts, Taken, Tally};
@@ -180,7 +182,7 @@ async fn markers(ports: &ReversePorts, table: &Table, taken: &dyn Taken, round: 
 }
 
 /// What the first items of a table show: how attributes are written, attributes no column carries, and the first item
-/// that would not come back under its own key.
+/// that would not come back under its own key. Those that cannot have a row are in the ledger and stay where they are.
 async fn learn(
     ports: &ReversePorts,
     table: &Table,
@@ -188,7 +190,8 @@ async fn learn(
 ) -> PortResult<(Kinds, BTreeSet<String>, Option<Key>)> {
     let mut kinds = Kinds::default();
     let items = ports.items.sample(table).await?;
-    let items: Vec<Item<'static>> = items.into_iter().filter(|i| mapping.marker(i).is_none()).collect();
+    let has_row = |item: &Item<'static>| mapping.marker(item).is_none() && mapping.row_key(item).is_ok();
+    let items: Vec<Item<'static>> = items.into_iter().filter(has_row).collect();
     items.iter().for_each(|item| kinds.learn(item));
     let inverse = Inverse::new(table, kinds.clone());
     let strange = items.iter().find(|item| {
@@ -199,32 +202,6 @@ async fn learn(
     let strange = strange.and_then(|item| mapping.key(item).ok()).map(|(key, _)| key);
     let paths = kinds.paths().filter(|path| !carried(table, path)).map(str::to_owned).collect();
     Ok((kinds, paths, strange))
-}
-
-/// Whether some column carries the attribute at this path, alone or within its whole.
-fn carried(table: &Table, path: &str) -> bool {
-    use crate::domain::plan::ColumnSource::{Attribute, Element};
-    let within = |whole: &str| {
-        path == whole || path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
-    };
-    // The way to a carried part is not itself news.
-    let leads =
-        |part: &str| part.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
-    let fits = |name: &str| within(name) || leads(name);
-    let columns = table.columns.iter().filter_map(|c| match &c.from {
-        Attribute(path) => Some(path.join(".")),
-        _ => None,
-    });
-    let children = table.children.iter().flat_map(|child| {
-        let list = child.list.join(".");
-        child.columns.iter().filter_map(move |c| match &c.from {
-            Attribute(path) => Some(format!("{list}[].{}", path.join("."))),
-            Element => Some(list.clone()),
-            _ => None,
-        })
-    });
-    let lists = table.children.iter().map(|c| c.list.join("."));
-    columns.chain(children).any(|name| fits(&name)) || lists.into_iter().any(|l| path == l || path == format!("{l}[]"))
 }
 
 /// The key in words, for facts.
@@ -271,6 +248,12 @@ async fn one(
         Ok(key) => key,
         Err(misfit) => return unfit(&misfit),
     };
+    // An item whose key does not lead to this very row belongs to another one, or was never carried here and is parked.
+    match way.mapping.row_key(&key) {
+        Ok(cells) if cells == change.key => {}
+        Ok(_) => return unfit(&Misfit::new("-", MisfitReason::KeyForm)),
+        Err(misfit) => return unfit(&misfit),
+    }
     let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
     for _ in 0..ATTEMPTS {
         let item = ports.items.read(table, &key).await?;

@@ -151,3 +151,17 @@ async fn a_secret_new_value_is_not_written_where_everybody_reads_it() {
     assert!(!world.diary.entries().iter().any(captured));
     crew.stop().await;
 }
+
+#[tokio::test]
+async fn a_new_value_that_becomes_secret_after_the_arm_step_is_not_written_in_plain_text() {
+    let mut plan = super::plan::plan();
+    plan.switches[1].to = ValueRef::Parameter("/mode".into());
+    let world = World::with(plan);
+    let crew = up_to(&world, "drain").await;
+    world.places.foreign_put("/mode", PLANTED, under_key("alias/orders"));
+    let error = world.perform(&crew, "switch").await.expect_err("a secret in plain text");
+    assert!(error.message.contains("in plain text"), "{error:?}");
+    assert_eq!(world.places.now("/reads"), "old");
+    assert!(!format!("{} {error:?}", journal(&world)).contains(PLANTED));
+    crew.stop().await;
+}

@@ -18,7 +18,7 @@ use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FullRead, Lease, NotRecorded,
     Orphans, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom,
     Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream, Switches, Target,
-    TargetTable, TargetVisitor, Verdict,
+    TargetServer, TargetTable, TargetVisitor, Verdict,
 };
 
 /// What every wrapper needs.
@@ -197,6 +197,10 @@ impl Bulk for FaultyBulk {
 
 #[async_trait]
 impl Target for FaultyTarget {
+    async fn inspect(&self) -> PortResult<TargetServer> {
+        self.0.inspect().await
+    }
+
     async fn prepare(&self) -> PortResult<()> {
         self.0.prepare().await
     }

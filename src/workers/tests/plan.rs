@@ -4,7 +4,7 @@ use crate::domain::plan::*;
 
 fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.into()]);
-    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id" }
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: name == "id", declared: Declared::default() }
 }
 
 fn table(id: &str, columns: Vec<Column>) -> Table {
@@ -30,6 +30,7 @@ fn switch(id: &str, to: &str) -> Switch {
         kind: SwitchKind::Parameter { name: format!("/{id}"), secure: id == "writes" },
         expect: None,
         to: ValueRef::Literal(to.into()),
+        exercise: true,
     }
 }
 

@@ -53,8 +53,8 @@ impl KeyColumns {
         pick(row, self.children.get(child).map_or(&[][..], Vec::as_slice))
     }
 
-    /// The source's key attributes, from the cells of a target row's key. Text keys that the target keeps in
-    /// another form (an upper-case uuid) do not lead back; such keys are found from the source's side.
+    /// The source's key attributes, from the cells of a target row's key. Rows that are there lead back: a key that
+    /// does not come back as it was written is never carried.
     pub fn item(&self, key: &[Cell<'_>]) -> Option<Item<'static>> {
         let attrs = self
             .attributes

@@ -34,7 +34,7 @@ pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
     for table in &crew.plan.tables {
         let summary = one(crew, table, true).await?;
         let value = words(&summary);
-        if summary.rate() < crew.plan.verify.floor {
+        if summary.rate().is_some_and(|rate| rate < crew.plan.verify.floor) {
             under.push(format!("{}: {value}", table.id));
         }
         found.push(evidence(format!("compared {}", table.id), value, crew.wall(), "full read of both sides"));
@@ -106,15 +106,16 @@ pub async fn candidate(crew: &Arc<Crew>, table: &Table, text: &str) -> PortResul
 /// A summary in one line.
 #[must_use]
 pub fn words(s: &VerifySummary) -> String {
+    // Cut, not rounded: 99.9996 must not read as all.
+    let rate = s.rate().map_or_else(|| "?".to_owned(), |r| format!("{:.3}%", (r * 100_000.0).floor() / 1_000.0));
     let mut text = format!(
-        "{} equal, {} missing, {} extra, {} mismatched, {} parked, {} expired ({:.3}%)",
+        "{} equal, {} missing, {} extra, {} mismatched, {} parked, {} expired ({rate})",
         s.equal,
         s.missing,
         s.extra,
         s.mismatched,
         s.parked,
         s.expired + s.expired_extra,
-        s.rate() * 100.0
     );
     if s.orphans > 0 {
         text.push_str(&format!(", {} orphans", s.orphans));

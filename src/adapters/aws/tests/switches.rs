@@ -11,7 +11,14 @@ use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, Switches as _};
 
 fn switch(kind: SwitchKind) -> Switch {
-    Switch { id: "s".into(), title: "s".into(), kind, expect: None, to: ValueRef::Literal("new".into()) }
+    Switch {
+        id: "s".into(),
+        title: "s".into(),
+        kind,
+        expect: None,
+        to: ValueRef::Literal("new".into()),
+        exercise: true,
+    }
 }
 
 fn parameter(name: &str, secure: bool) -> Switch {

@@ -94,3 +94,16 @@ async fn the_exercise_leaves_nothing_behind() {
     let missing = super::table("cutover-not-there", &["id"]);
     assert_eq!(source.exercise(&missing, "n-1").await.unwrap_err().kind, ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_marker_writes_over_nothing_that_is_there() {
+    let (server, source, table) = place().await;
+    let key = source.marker_key(&table, "n-2").await.unwrap();
+    let mut theirs = key.clone();
+    theirs.insert("title".to_owned(), AttributeValue::S("theirs".to_owned()));
+    source.sdk().put_item().table_name(&table.source).set_item(Some(theirs.clone())).send().await.unwrap();
+    source.put_marker(&table, "n-2").await.unwrap();
+    let stands = source.sdk().get_item().table_name(&table.source).set_key(Some(key)).send().await.unwrap();
+    assert_eq!(stands.item, Some(theirs));
+    drop(server);
+}

@@ -295,8 +295,8 @@ impl Outbox for PgTarget {
         let client = self.client().await?;
         let (keys, digests): (Vec<String>, Vec<String>) =
             images.iter().map(|(key, digest)| (storable(&key.0).into_owned(), hex(*digest))).unzip();
-        let sql = "SELECT EXISTS (SELECT FROM cutover.reverse_image i
-                       WHERE i.table_id = $1 AND i.key = w.key AND i.digest = w.digest)
+        let sql = "SELECT EXISTS (SELECT FROM cutover.reverse_image i WHERE i.table_id = $1
+                       AND i.key_digest = sha256(convert_to(w.key, 'UTF8')) AND i.digest = w.digest)
                    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY w(key, digest, n) ORDER BY w.n";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
         let rows = client.query(&statement, &[&table.id, &keys, &digests]).await.map_err(&error)?;
@@ -325,8 +325,9 @@ fn clash_of(name: &str) -> Clash {
 async fn sign(pool: &Pool, place: &str, table: &str, image: &Image) -> PortResult<bool> {
     let error = |e: Error| trouble::error(&e, "remember images of", table);
     let client = retry::client(pool, place).await?;
-    let sql = "INSERT INTO cutover.reverse_image (table_id, key, digest, record, clash) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (table_id, key, digest)
+    let sql = "INSERT INTO cutover.reverse_image (table_id, key_digest, key, digest, record, clash)
+               VALUES ($1, sha256(convert_to($2::text, 'UTF8')), $2, $3, $4, $5)
+               ON CONFLICT (table_id, key_digest, digest)
                DO UPDATE SET at = now(), record = EXCLUDED.record, clash = EXCLUDED.clash";
     let put = client.prepare_cached(sql).await.map_err(error)?;
     let back = client.prepare_cached("SELECT EXISTS (SELECT FROM cutover.reverse_back)").await.map_err(error)?;
@@ -357,9 +358,10 @@ async fn clear(pool: &Pool, place: &str, table: &str, key: &Key, records: &[i64]
     let error = |e: Error| trouble::error(&e, "clear carried records of", table);
     let client = retry::client(pool, place).await?;
     let sql = "WITH gone AS (DELETE FROM cutover.outbox WHERE id = ANY ($1) RETURNING id),
-                    named AS (INSERT INTO cutover.reverse_conflict (table_id, key, clash)
-                              SELECT $2, $6, $7 WHERE $5::bigint > 0 AND EXISTS (SELECT FROM gone)
-                              ON CONFLICT (table_id, key) DO UPDATE SET clash = EXCLUDED.clash)
+                    named AS (INSERT INTO cutover.reverse_conflict (table_id, key_digest, key, clash)
+                              SELECT $2, sha256(convert_to($6::text, 'UTF8')), $6, $7
+                              WHERE $5::bigint > 0 AND EXISTS (SELECT FROM gone)
+                              ON CONFLICT (table_id, key_digest) DO UPDATE SET clash = EXCLUDED.clash)
                INSERT INTO cutover.reverse_tally AS t (table_id, carried, merged, conflicts)
                SELECT $2, $3, $4, $5 WHERE EXISTS (SELECT FROM gone)
                ON CONFLICT (table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
@@ -377,7 +379,7 @@ async fn unfinished(pool: &Pool, place: &str, table: &str, key: &Key, digest: u1
     let error = |e: Error| trouble::error(&e, "look up images of", table);
     let client = retry::client(pool, place).await?;
     let sql = "SELECT i.record, i.clash FROM cutover.reverse_image i
-               WHERE i.table_id = $1 AND i.key = $2 AND i.digest = $3
+               WHERE i.table_id = $1 AND i.key_digest = sha256(convert_to($2::text, 'UTF8')) AND i.digest = $3
                  AND EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)";
     let statement = client.prepare_cached(sql).await.map_err(error)?;
     let (key, digest) = (storable(&key.0), hex(digest));

@@ -8,23 +8,39 @@ use crate::domain::plan::{Column, Table};
 /// Transactions that set this are ours and leave no records: `SET LOCAL cutover.origin = 'forward'`.
 pub(in crate::adapters::postgres) const OURS: &str = "SELECT set_config('cutover.origin', 'forward', true)";
 
-/// The outbox and what belongs to it. `part` is 0 for the main table, n for the n-th child, -1 for markers.
+/// The outbox and what belongs to it. No index holds a key itself: one that the table takes may be too long for ours, and
+/// then the customer's own write would fail. `part` is 0 for the main table, n for the n-th child, -1 for markers.
 pub(super) const TABLES: &str = r#"
 SELECT pg_advisory_xact_lock(7162838421);
 CREATE TABLE IF NOT EXISTS cutover.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, table_id text NOT NULL, part smallint NOT NULL,
     key jsonb NOT NULL, before jsonb, after jsonb, at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE INDEX IF NOT EXISTS outbox_order ON cutover.outbox (table_id, id);
-CREATE INDEX IF NOT EXISTS outbox_key ON cutover.outbox (table_id, key);
+DROP INDEX IF EXISTS cutover.outbox_key;
+CREATE INDEX IF NOT EXISTS outbox_by_key ON cutover.outbox USING hash (key);
 CREATE TABLE IF NOT EXISTS cutover.reverse_turn (one boolean PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cutover.reverse_back (one boolean PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS cutover.reverse_image (
-    table_id text NOT NULL, key text NOT NULL, digest text NOT NULL, record bigint NOT NULL, clash text NOT NULL,
-    at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key, digest));
+    table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, digest text NOT NULL, record bigint NOT NULL,
+    clash text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key_digest, digest));
 CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
     table_id text PRIMARY KEY, carried bigint NOT NULL, merged bigint NOT NULL, conflicts bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS cutover.reverse_conflict (
-    table_id text NOT NULL, key text NOT NULL, clash text NOT NULL, PRIMARY KEY (table_id, key));
+    table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, clash text NOT NULL,
+    PRIMARY KEY (table_id, key_digest));
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'cutover.reverse_image'::regclass AND attname = 'key_digest') THEN
+        ALTER TABLE cutover.reverse_image ADD COLUMN key_digest bytea;
+        ALTER TABLE cutover.reverse_conflict ADD COLUMN key_digest bytea;
+        UPDATE cutover.reverse_image SET key_digest = sha256(convert_to(key, 'UTF8'));
+        UPDATE cutover.reverse_conflict SET key_digest = sha256(convert_to(key, 'UTF8'));
+        ALTER TABLE cutover.reverse_image DROP CONSTRAINT reverse_image_pkey;
+        ALTER TABLE cutover.reverse_image ADD PRIMARY KEY (table_id, key_digest, digest);
+        ALTER TABLE cutover.reverse_conflict DROP CONSTRAINT reverse_conflict_pkey;
+        ALTER TABLE cutover.reverse_conflict ADD PRIMARY KEY (table_id, key_digest);
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS cutover.reverse_marker (table_id text NOT NULL, nonce text NOT NULL);
 CREATE OR REPLACE FUNCTION cutover.capture_marker() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
@@ -43,7 +59,7 @@ CREATE OR REPLACE FUNCTION cutover.stop_capture() RETURNS void LANGUAGE plpgsql 
 DECLARE t record;
 BEGIN
     FOR t IN SELECT tgname, tgrelid::regclass AS owner FROM pg_trigger
-             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal LOOP
+             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal AND tgparentid = 0 LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
     END LOOP;
     TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_conflict,

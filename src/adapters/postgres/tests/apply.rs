@@ -22,7 +22,7 @@ fn at(shard: &str, position: &str) -> BTreeMap<String, Position> {
 }
 
 fn park(n: u32) -> ParkedRow {
-    let misfit = Misfit { column: "price".into(), reason: R::NumberRange };
+    let misfit = Misfit::new("price", R::NumberRange);
     ParkedRow { table: "books".into(), key: key_of(n), misfit, key_json: key_json(n) }
 }
 

@@ -25,7 +25,7 @@ async fn rows_children_and_checkpoint_land_together() {
     let source_parked = ParkedRow {
         table: "books".into(),
         key: key_of(9_999),
-        misfit: Misfit { column: "title".into(), reason: R::Missing },
+        misfit: Misfit::new("title", R::Missing),
         key_json: super::key_json(9_999),
     };
     let given = Checkpoint { parked: 1, ..checkpoint(500) };
@@ -172,9 +172,9 @@ async fn a_row_that_lands_leaves_the_ledger_and_reset_forgets_everything() {
 async fn the_ledger_is_paged_filtered_and_asked_by_key() {
     let (place, table) = Place::with_books().await;
     let misfit = |n: u32| match n % 3 {
-        0 => Misfit { column: "author".into(), reason: R::ForeignKey },
-        1 => Misfit { column: "title".into(), reason: R::TooLong },
-        _ => Misfit { column: "isbn".into(), reason: R::DuplicateUnique },
+        0 => Misfit::new("author", R::ForeignKey),
+        1 => Misfit::new("title", R::TooLong),
+        _ => Misfit::new("isbn", R::DuplicateUnique),
     };
     let row =
         |n: u32| ParkedRow { table: "books".into(), key: key_of(n), misfit: misfit(n), key_json: super::key_json(n) };

@@ -5,16 +5,21 @@ mod connect;
 mod dump;
 mod failover;
 mod indexes;
+mod keys;
+mod kinds;
 mod lanes;
 mod lease;
 mod load;
+mod lossy;
 mod neighbours;
 mod outbox;
 mod password;
 mod place;
 mod pooler;
 mod references;
+mod refusals;
 mod sequences;
+mod server;
 mod tls;
 mod values;
 
@@ -25,7 +30,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{PgSettings, PgTarget, SslMode};
 use crate::domain::mapping::Mapped;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{Checkpoint, Cursor, Partition, RowChange, Target as _};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
@@ -126,7 +131,7 @@ pub(super) fn owned(row: &[Cell<'_>]) -> OwnedRow {
 
 pub(super) fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.to_owned()]);
-    Column { name: name.to_owned(), ty, from, absent: Fallback::Null, key: false }
+    Column { name: name.to_owned(), ty, from, absent: Fallback::Null, key: false, declared: Declared::default() }
 }
 
 pub(super) fn key(name: &str, ty: ColumnType) -> Column {
@@ -179,6 +184,7 @@ pub(super) fn books() -> Table {
             child("tag", ColumnType::Text, ColumnSource::Element),
         ],
         parent_key: vec!["book_id".into()],
+        sparse: false,
     }];
     books
 }

@@ -32,7 +32,7 @@ fn gone(id: &str) -> RowChange {
 }
 
 fn unfit(id: &str) -> RowChange {
-    let misfit = Misfit { column: "email".into(), reason: R::TooLong };
+    let misfit = Misfit::new("email", R::TooLong);
     RowChange::Park(ParkedRow { table: "customers".into(), key: Key(id.into()), misfit, key_json: json(id) })
 }
 
@@ -68,10 +68,9 @@ async fn a_parent_that_is_deleted_while_rows_refer_to_it_is_parked_and_takes_not
             let parked = place.target.parked(&table, None, None, 10).await.unwrap();
             assert_eq!(parked.iter().map(|p| p.misfit.reason).collect::<Vec<_>>(), [reason], "{says}: {applied:?}");
             if reason == R::StillReferenced {
-                assert_eq!(
-                    parked[0].misfit.to_string(),
-                    "orders: still refers to the row, which the source has deleted"
-                );
+                let said = parked[0].misfit.to_string();
+                assert!(said.starts_with("orders: still refers to the row, which the source has deleted"), "{said}");
+                assert!(said.ends_with("(SQLSTATE 23503, constraint orders_customer_fkey)"), "{said}");
             }
         }
         // Once its orders are gone, so is the customer.

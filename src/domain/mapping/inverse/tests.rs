@@ -6,15 +6,22 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::mapping::{Mapped, TableMapping, image_digest};
-use crate::domain::plan::ChildTable;
+use crate::domain::plan::{ChildTable, Declared};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();
-    Column { name: name.into(), ty, from: ColumnSource::Attribute(path), absent, key: false }
+    Column {
+        name: name.into(),
+        ty,
+        from: ColumnSource::Attribute(path),
+        absent,
+        key: false,
+        declared: Declared::default(),
+    }
 }
 
 fn of(name: &str, ty: ColumnType, from: ColumnSource) -> Column {
-    Column { name: name.into(), ty, from, absent: Fallback::Null, key: false }
+    Column { name: name.into(), ty, from, absent: Fallback::Null, key: false, declared: Declared::default() }
 }
 
 /// Every kind of column, a nested one beside its whole, a list of maps and a list of plain values.
@@ -53,12 +60,14 @@ fn table() -> Table {
                     of("n", Integer, ColumnSource::Attribute(vec!["n".into()])),
                 ],
                 parent_key: vec!["id".into()],
+                sparse: false,
             },
             ChildTable {
                 target: "marks".into(),
                 list: vec!["meta".into(), "marks".into()],
                 columns: vec![of("place", Integer, ColumnSource::Ordinal), of("mark", Integer, ColumnSource::Element)],
                 parent_key: vec![],
+                sparse: false,
             },
         ],
         foreign_keys: vec![],

@@ -1,5 +1,6 @@
 //! The run, driven by hand: a small plan, scripted performers, and random walks.
 
+mod amend;
 mod clock;
 mod holds;
 mod people;
@@ -31,6 +32,7 @@ pub(super) fn plan() -> Plan {
         kind: SwitchKind::Parameter { name: format!("/{id}"), secure: false },
         expect: None,
         to: ValueRef::Literal(to.into()),
+        exercise: true,
     };
     let gate = |id: &str, on_fail, hold_ms| Gate {
         id: id.into(),
@@ -126,6 +128,7 @@ impl Run {
             version: "0".into(),
             t0: At(3_600_000),
             steps,
+            callers: Default::default(),
         };
         let mut run = Self {
             plan,

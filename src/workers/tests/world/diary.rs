@@ -44,6 +44,7 @@ impl Diary {
             version: "0".into(),
             t0: At(0),
             steps: plan.steps.iter().map(|s| s.id.clone()).collect(),
+            callers: Default::default(),
         };
         self.fact(opened).unwrap();
     }
@@ -111,14 +112,14 @@ impl Diary {
 
     /// For each effect on a switch, whether the intent to change that switch came before it and was open.
     pub fn effects_without_intent(&self) -> Vec<String> {
-        use crate::domain::run::Action::{RestoreSwitch, SetSwitch};
+        use crate::domain::run::Action::{ExerciseSwitch, RestoreSwitch, SetSwitch};
         let mut open: Vec<(String, String)> = Vec::new();
         let mut bare = Vec::new();
         for entry in self.entries() {
             match entry {
                 Entry::Fact(Event::Intent {
                     id,
-                    action: SetSwitch { switch, .. } | RestoreSwitch { switch, .. },
+                    action: SetSwitch { switch, .. } | RestoreSwitch { switch, .. } | ExerciseSwitch { switch, .. },
                     ..
                 }) => {
                     open.push((id, switch));

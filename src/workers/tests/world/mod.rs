@@ -89,6 +89,7 @@ impl World {
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
             reverse: Some(self.reverse()),
+            identity: None,
             metrics: None,
             clock: Arc::<HandClock>::clone(&self.clock),
         }

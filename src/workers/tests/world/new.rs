@@ -259,7 +259,7 @@ impl State {
                 self.unpark(table, &key.0);
                 applied.deleted += 1;
             } else {
-                let misfit = Misfit { column: "-".into(), reason: MisfitReason::ForeignKey };
+                let misfit = Misfit::new("-", MisfitReason::ForeignKey);
                 applied.parked.push(ParkedRow { table: table.id.clone(), key, misfit, key_json });
             }
         }
@@ -338,7 +338,7 @@ impl State {
         for (n, column) in table.columns.iter().enumerate().filter(|(_, c)| c.name == "isbn") {
             let taken = row[n] != Cell::Null && stored.rows.iter().any(|(k, r)| *k != own && r[n] == row[n]);
             if taken {
-                return Some(Misfit { column: column.name.clone(), reason: MisfitReason::DuplicateUnique });
+                return Some(Misfit::new(&column.name, MisfitReason::DuplicateUnique));
             }
         }
         for fk in &table.foreign_keys {
@@ -347,7 +347,7 @@ impl State {
             let parents = plan.iter().find(|t| t.id == fk.references).and_then(|t| self.tables.get(&t.id));
             let there = parents.is_some_and(|p| p.rows.contains_key(&text(&cells)));
             if !cells.contains(&Cell::Null) && !there {
-                return Some(Misfit { column: fk.columns[0].clone(), reason: MisfitReason::ForeignKey });
+                return Some(Misfit::new(&fk.columns[0], MisfitReason::ForeignKey));
             }
         }
         None
@@ -425,10 +425,11 @@ fn key_cells(table: &Table, row: &[Cell<'static>]) -> OwnedRow {
     table.columns.iter().zip(row).filter(|(c, _)| c.key).map(|(_, cell)| cell.clone()).collect()
 }
 
-/// Key cells as text. The trial tables have text keys only.
+/// Key cells as text: the same as the source's key where that comes back as it is written.
 pub fn text(key: &[Cell<'static>]) -> String {
     let part = |cell: &Cell<'static>| match cell {
         Cell::Text(s) => s.to_string(),
+        Cell::Uuid(u) => uuid::Uuid::from_bytes(*u).to_string(),
         other => format!("{other:?}"),
     };
     key.iter().map(part).collect::<Vec<_>>().join("|")

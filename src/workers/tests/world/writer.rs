@@ -11,9 +11,9 @@ use crate::domain::mapping::{Mapped, MisfitReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition, PortError,
-    PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetTable, TargetVisitor,
-    common,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition,
+    PortError, PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetServer,
+    TargetTable, TargetVisitor, common,
 };
 
 struct Rows {
@@ -50,6 +50,10 @@ impl Bulk for Rows {
 
 #[async_trait]
 impl Target for NewStore {
+    async fn inspect(&self) -> PortResult<TargetServer> {
+        Ok(TargetServer { bookkeeping: Bookkeeping::Ready, obstacles: vec![] })
+    }
+
     async fn prepare(&self) -> PortResult<()> {
         Ok(())
     }

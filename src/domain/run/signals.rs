@@ -2,9 +2,9 @@
 //!
 //! Gates and screens ask the same function, so a light and the gate behind it cannot disagree.
 
-use super::measured::{CountKind, Measured, Reading, ReverseState, TableGauge};
 use super::trim::trim_clock;
 use crate::domain::at::At;
+use crate::domain::gauge::{CountKind, Measured, Reading, ReverseState, TableGauge};
 use crate::domain::plan::{Plan, Signal, SignalSource};
 use crate::domain::run::{RunState, VerifySummary};
 
@@ -137,8 +137,9 @@ fn match_rate(plan: &Plan, state: &RunState) -> Reading {
         all += summary.equal + summary.differing();
         at = Some(at.map_or(counted_at(v), |at| at.min(counted_at(v))));
     }
-    let rate = if all == 0 { 100.0 } else { equal as f64 * 100.0 / all as f64 };
-    at.map(|at| Reading::new(rate, at)).unwrap_or_default()
+    // A share of nothing is not known, however often nothing was compared.
+    let value = (all > 0).then(|| equal as f64 * 100.0 / all as f64);
+    at.map(|at| Reading { value, at }).unwrap_or_default()
 }
 
 fn parked(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
@@ -275,6 +276,17 @@ mod tests {
         assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate).value, Some(97.0));
         assert_eq!(read(&["a", "c"], &state, &m, SignalSource::MatchRate).value, None);
         assert_eq!(read(&[], &state, &m, SignalSource::MatchRate).value, None);
+    }
+
+    #[test]
+    fn a_share_of_no_rows_is_unknown_and_not_all() {
+        let m = Measured::default();
+        let nothing = VerifySummary { parked: 4, expired: 2, ..VerifySummary::default() };
+        let state = verified_state([("a", nothing.clone()), ("b", VerifySummary::default())]);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate), Reading { value: None, at: At(7) });
+        // An empty table beside one that holds rows says nothing and takes nothing away.
+        let state = verified_state([("a", nothing), ("b", VerifySummary { equal: 3, ..VerifySummary::default() })]);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate), Reading::new(100.0, At(7)));
     }
 
     #[test]

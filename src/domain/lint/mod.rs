@@ -6,7 +6,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 
-use super::Plan;
+use crate::domain::plan::Plan;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Switches, the freeze, probes, signals and gates.
 
-use super::super::{OnFail, Plan, SignalSource, Step, StepKind, ValueRef};
 use super::Found;
 use crate::domain::gauge::ENOUGH;
+use crate::domain::plan::{OnFail, Plan, SignalSource, Step, StepKind, ValueRef};
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
     switches(plan, found);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Column, ColumnSource, ColumnType, Fallback, Plan, Table};
 use super::Found;
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
@@ -68,6 +68,17 @@ fn own(table: &Table, path: &str, found: &mut Found) {
             found.error(&at, message);
         }
         literal(column, &at, found);
+        whole_key(column, &at, found);
+        let expires = |ttl: &String| column.from == ColumnSource::Attribute(vec![ttl.clone()]);
+        if column.ty == ColumnType::Timestamptz
+            && column.declared.unit != Some(Unit::Seconds)
+            && table.ttl.as_ref().is_some_and(expires)
+        {
+            found.error(
+                &at,
+                format!("column `{}` takes the time an item expires, which counts seconds: unit = \"s\"", column.name),
+            );
+        }
     }
     for attribute in &table.key {
         let carried =
@@ -102,6 +113,7 @@ fn children(table: &Table, path: &str, found: &mut Found) {
                 found.name(format!("{at}.parent"), "key attribute", attribute, table.key.iter().map(String::as_str));
             }
             literal(column, &at, found);
+            whole_key(column, &at, found);
         }
         if !child.columns.iter().any(|c| c.key && !child.parent_key.contains(&c.name)) {
             let message = "needs a key column besides the parent's, usually { ordinal = true, key = true }";
@@ -145,6 +157,14 @@ fn reaches(plan: &Plan, from: &str, to: &str) -> bool {
     false
 }
 
+/// Keys that are rounded or cut become one.
+fn whole_key(column: &Column, path: &str, found: &mut Found) {
+    if column.key && column.declared.lossy {
+        let message = format!("key column `{}` must not be lossy: two rows would become one", column.name);
+        found.error(format!("{path}.lossy"), message);
+    }
+}
+
 /// A literal must be one the column can hold.
 fn literal(column: &Column, path: &str, found: &mut Found) {
     for (text, key) in [
@@ -163,9 +183,15 @@ fn literal(column: &Column, path: &str, found: &mut Found) {
             ColumnType::Jsonb => serde_json::from_str::<serde_json::Value>(text).is_ok(),
             _ => !text.contains('\0'),
         };
-        if !fits {
-            let message = format!("`{text}` does not fit column `{}` of type {}", column.name, column.ty.sql());
-            found.error(format!("{path}.{key}"), message);
-        }
+        let ty = column.ty.sql();
+        let why = match crate::domain::mapping::literal_fits(column, text) {
+            Ok(()) if fits => continue,
+            Ok(()) => String::new(),
+            Err(reason) => format!(": {reason}"),
+        };
+        found.error(
+            format!("{path}.{key}"),
+            format!("`{text}` does not fit column `{}` of type {ty}{why}", column.name),
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One more key before going back, where somebody sits at a terminal.
+//! One more key before something is done, where somebody sits at a terminal.
 
 use std::io::IsTerminal;
 
@@ -7,24 +7,25 @@ use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
 };
 
-use crate::cli::out::print;
+use super::out::print;
 
 /// Whether somebody can be asked: standard input and standard output are terminals.
-pub(super) fn somebody_is_there() -> bool {
+pub fn somebody_is_there() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Asks for one more key, and waits for it on a thread of its own. What was typed before the question does not answer it.
-pub(super) async fn confirmed() -> bool {
-    tokio::task::spawn_blocking(|| one_key(b"Rr")).await.unwrap_or(false)
+/// Asks for one more key, one of these, and waits for it on a thread of its own. What was typed before the question does
+/// not answer it.
+pub async fn confirmed(question: &'static str, keys: &'static [u8]) -> bool {
+    tokio::task::spawn_blocking(move || one_key(question, keys)).await.unwrap_or(false)
 }
 
 /// Whether exactly one of these keys is pressed next. Several bytes at once are a paste or another key; no answer, and a
 /// terminal that cannot be asked, are a no.
-fn one_key(wanted: &[u8]) -> bool {
+fn one_key(question: &str, wanted: &[u8]) -> bool {
     let input = rustix::stdio::stdin();
     let Some(_raw) = Raw::enter(input) else { return false };
-    print("press R to go back now, any other key leaves everything as it is: ");
+    print(question);
     let mut bytes = [0_u8; 64];
     let pressed = loop {
         match rustix::io::read(input, &mut bytes) {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
 use super::Found;
 use crate::domain::at::t_offset;
+use crate::domain::plan::{Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
 use crate::domain::run::same_person;
 
 pub(super) fn lint(plan: &Plan, found: &mut Found) {
