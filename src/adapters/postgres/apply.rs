@@ -133,7 +133,6 @@ async fn ready<'r>(to: To<'_>, changes: &[RowChange], reached: &'r Reached) -> P
 
 /// Statements that must be sent the moment they are asked for, because others follow without waiting for an answer.
 struct Ready<'s> {
-    let_in: Statement,
     stream: Statement,
     positions: Statement,
     upsert: Option<(Statement, &'s Upsert)>,
@@ -147,7 +146,6 @@ impl<'s> Ready<'s> {
         };
         Ok(Self {
             upsert,
-            let_in: tx.prepare_cached(outbox::LET_IN).await?,
             stream: tx.prepare_cached(if lane { lanes::STREAM } else { book::STREAM }).await?,
             positions: tx.prepare_cached(book::POSITIONS).await?,
         })
@@ -156,27 +154,37 @@ impl<'s> Ready<'s> {
 
 async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: bool) -> Result<Applied, Failure> {
     let tx = client.transaction().await?;
-    let ready = Ready::of(&tx, shape, work.reached.lane.is_some()).await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
-    let ours = outbox::ours(&tx, &ready.let_in, &shape.main.name, writes);
-    let fenced = fence(&tx, &ready, shape, work.reached, writes);
+    let let_in = tx.prepare_cached(outbox::LET_IN).await?;
+    // First of all: to prepare a statement locks its table, which whoever waits for us here locks next (`outbox::alone`).
+    let ours = outbox::ours(&tx, &let_in, &shape.main.name, writes);
     // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is committed
     // before every answer is there.
-    let mut applied = match &ready.upsert {
-        Some((statement, upsert)) if !piecewise => {
-            let whole = at_once(&tx, shape, work, statement, upsert);
-            tokio::try_join!(biased; ours, fenced, whole)?.2
+    let rest = async {
+        let ready = Ready::of(&tx, shape, work.reached.lane.is_some()).await?;
+        let fenced = fence(&tx, &ready, shape, work.reached, writes);
+        match &ready.upsert {
+            Some((statement, upsert)) if !piecewise => {
+                let whole = at_once(&tx, shape, work, statement, upsert);
+                Ok::<_, Failure>(Some(tokio::try_join!(biased; fenced, whole)?.1))
+            }
+            _ => {
+                let stage = async {
+                    match work.rows.len() {
+                        0 => Ok(()),
+                        _ => write::make_ready(&tx, shape).await.map_err(Failure::Statement),
+                    }
+                };
+                tokio::try_join!(biased; fenced, stage)?;
+                Ok(None)
+            }
         }
-        _ => {
-            let stage = async {
-                match work.rows.len() {
-                    0 => Ok(()),
-                    _ => write::make_ready(&tx, shape).await.map_err(Failure::Statement),
-                }
-            };
-            // A COPY is never sent behind a statement that may still fail: the driver would take the answers after it
-            // for those of the next one.
-            tokio::try_join!(biased; ours, fenced, stage)?;
+    };
+    let mut applied = match tokio::try_join!(biased; ours, rest)?.1 {
+        Some(applied) => applied,
+        // A COPY is never sent behind a statement that may still fail: the driver would take the answers after it for
+        // those of the next one.
+        None => {
             let applied = if piecewise { pieces(&tx, shape, work).await? } else { whole(&tx, shape, work).await? };
             book(&tx, shape, work, &applied.parked).await?;
             applied

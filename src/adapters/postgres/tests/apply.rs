@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::neighbours::until;
 use super::{AUTHOR, ISBN, Place, TITLE, book, delete, key_json, key_of, text, upsert, uuid_of, with};
+use crate::adapters::postgres::outbox::THAW;
 use crate::domain::mapping::{Mapped, Misfit, MisfitReason as R};
 use crate::domain::plan::Table;
 use crate::domain::value::Cell;
@@ -246,4 +248,23 @@ async fn a_merge_that_is_refused_parks_what_is_refused_and_nothing_else() {
     assert_eq!(applied.parked[0].misfit.reason, R::DuplicateUnique);
     assert_eq!(place.number("SELECT count(*) FROM books").await, 2);
     assert_eq!(place.target.positions(&table).await.unwrap().unwrap().1["s1"], Some(Position("2".into())));
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_its_turn_holds_no_table() {
+    let (place, mut table) = Place::with_books().await;
+    table.children.clear();
+    // Somebody has the turn, as whoever arms the capture does, and will want the table next.
+    let turn = format!("BEGIN; SELECT pg_advisory_xact_lock({THAW})");
+    place.sql.batch_execute(&turn).await.unwrap();
+    let applied = place.target.apply(&table, rows(vec![upsert(bare(1, "waits"))]));
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let next = async {
+        until(&place.sql, &format!("({waits})")).await;
+        place.sql.batch_execute("LOCK TABLE books IN ACCESS EXCLUSIVE MODE NOWAIT").await.unwrap();
+        place.sql.batch_execute("COMMIT").await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(applied, next);
+    assert_eq!(applied.unwrap().upserted, 1);
 }
