@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use super::neighbours::{HostName, Standby, connect_once_up, own_server, until};
-use super::{book, books, checkpoint, connect, delete, upsert};
+use super::{book, books, checkpoint, connect, delete, upsert, uuid_of};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
 use crate::domain::plan::Table;
 use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, Partition, PortResult, Target as _};
@@ -66,7 +66,7 @@ async fn after_a_failover_nothing_stays_on_the_old_server() {
         done.unwrap();
     }
 
-    let standby = Standby::of(&old).await;
+    let Some(standby) = Standby::of(&old).await else { return };
     let url = old.url().replace(&format!(":{}/", old.port), &format!(":{}/", standby.port));
     let new_sql = connect_once_up(&url).await;
     // A managed service demotes it: every session is read-only from one moment to the next, and stays connected.
@@ -94,12 +94,22 @@ async fn after_a_failover_nothing_stays_on_the_old_server() {
 
     // It takes over: the very next attempt lands there.
     assert!(new_sql.query_one("SELECT pg_promote()", &[]).await.unwrap().get::<_, bool>(0));
+    let waiting = async || target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id].records;
+    let customer = format!(
+        "INSERT INTO books (id, title, isbn, price) VALUES ('{}', 'written', 'isbn-50', 1)",
+        uuid::Uuid::from_bytes(uuid_of(50))
+    );
+    new_sql.batch_execute(&customer).await.unwrap();
+    assert_eq!(waiting().await, 1);
     for done in work(&target, &table, 40).await {
         done.unwrap();
     }
+    assert_eq!(waiting().await, 0);
+    let left = "SELECT count(*) FROM cutover.outbox";
+    assert_eq!(new_sql.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
     let titles = "SELECT string_agg(title, ' ' ORDER BY title) FROM books";
     let there: String = new_sql.query_one(titles, &[]).await.unwrap().get(0);
-    assert_eq!(there, "followed followed loaded loaded");
+    assert_eq!(there, "followed followed loaded loaded written");
     assert_eq!(old_sql.query_one(at_old, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
