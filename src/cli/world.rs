@@ -236,19 +236,20 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: "target", wrong, advice }
 }
 
-/// The password's place, to be read again whenever the server refuses what was read before.
-fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> PasswordSource {
+/// The password's place, to be read again whenever the server refuses what was read before. One that is written down, which
+/// no config allows, has none.
+fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option<PasswordSource> {
     let name = match reference {
         ValueRef::Env(name) => format!("the variable {name}"),
         ValueRef::File(path) => format!("the file {path}"),
         ValueRef::Parameter(name) => format!("the parameter {name}"),
-        ValueRef::Literal(_) => "the password".to_owned(),
+        ValueRef::Literal(_) => return None,
     };
     let (reference, switches) = (reference.clone(), Arc::clone(switches));
-    PasswordSource::new(name, move || {
+    Some(PasswordSource::new(name, move || {
         let (reference, switches) = (reference.clone(), Arc::clone(&switches));
         Box::pin(async move { Ok(switches.resolve(&reference).await?.value) })
-    })
+    }))
 }
 
 /// The target database.
@@ -259,7 +260,7 @@ fn target(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>)
         database: pg.database.clone(),
         user: pg.user.clone(),
         password,
-        password_source: pg.password.as_ref().map(|reference| password_source(reference, switches)),
+        password_source: pg.password.as_ref().and_then(|reference| password_source(reference, switches)),
         sslmode: match pg.sslmode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Require => PgSslMode::Require,
