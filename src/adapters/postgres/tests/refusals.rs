@@ -1,8 +1,8 @@
 //! A row that the target refuses, for whatever reason, costs that row and no other, and is told with what the server named.
 
-use super::{Place, book, delete, key_of, upsert};
+use super::{Place, book, checkpoint, delete, key_of, upsert};
 use crate::domain::mapping::{Mapped, MisfitReason as R};
-use crate::ports::{Applied, ChangeBatch, ParkedRow, Partition, RowChange, Target as _};
+use crate::ports::{Applied, ChangeBatch, ErrorKind, ParkedRow, Partition, RowChange, Target as _};
 
 /// A trigger that raises this for the title `bad`.
 async fn raises(place: &Place, table: &str, on: &str, raise: &str) {
@@ -124,5 +124,37 @@ async fn what_is_not_the_rows_fault_parks_nothing() {
         assert!(!error.to_string().contains("secret"), "{error}");
         assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
         assert_eq!(place.number("SELECT count(*) FROM cutover.parked").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_any_more_costs_no_row() {
+    let (place, table) = Place::with_books().await;
+    // Read-only from one statement to the next (25006), and a session that is ended (57P01).
+    for does in ["SET transaction_read_only = on", "PERFORM pg_terminate_backend(pg_backend_pid())"] {
+        for loads in [true, false] {
+            place.target.reset(&table).await.unwrap();
+            raises(&place, "books", "BEFORE INSERT OR UPDATE", does).await;
+            let attempt = async {
+                let rows: Vec<RowChange> = thirty().into_iter().map(upsert).collect();
+                if !loads {
+                    let batch = ChangeBatch { rows, ..ChangeBatch::default() };
+                    return place.target.apply(&table, batch).await.map(drop);
+                }
+                let mut bulk = place.target.bulk(&table, Partition { index: 0, of: 1 }).await?;
+                for row in &thirty() {
+                    bulk.push(row)?;
+                }
+                bulk.flush(vec![], &checkpoint(30)).await.map(drop)
+            };
+            let error = attempt.await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unreachable, "{does}: {error}");
+            assert_eq!(place.target.parked(&table, None, None, 9).await.unwrap(), vec![], "{does}");
+            assert_eq!(place.number("SELECT count(*) FROM books").await, 0);
+            // What comes next gets a connection that works.
+            place.sql.batch_execute("DROP TRIGGER objects ON books").await.unwrap();
+            let applied = if loads { place.load(&table, &thirty()).await } else { followed(&place, &table).await };
+            assert_eq!((applied.upserted, applied.parked.len()), (30, 0));
+        }
     }
 }
