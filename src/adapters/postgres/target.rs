@@ -105,7 +105,8 @@ impl Target for PgTarget {
             Ok(client) => server::inspect(&client).await.map_err(error),
             // Only the server itself can tell where that is set.
             Err(e) if trouble::takes_no_writes(&e) => {
-                server::inspect(&self.pool.manager().look().await?).await.map_err(error)
+                let client = self.pool.manager().look().await?;
+                server::inspect(&client).await.map_err(error)
             }
             Err(e) => Err(e),
         }
