@@ -26,7 +26,7 @@ const QUESTION: &str = "press A to amend the plan, any other key leaves it as it
 
 /// `cutover amend`.
 pub async fn amend(args: &AmendArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let (config, text) = super::run::load(&args.config)?;
+    let (config, text) = super::run::load(&args.config).await?;
     let folder = match &args.run {
         Some(run) => RunFolder::find(state_dir, Some(run))?,
         None => unfinished(state_dir, &config.plan)?,
