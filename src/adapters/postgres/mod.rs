@@ -7,11 +7,11 @@
 mod apply;
 mod book;
 mod bulk;
+mod collations;
 mod columns;
 mod decode;
 mod describe;
 mod encode;
-mod folding;
 mod indexes;
 mod keys;
 mod kinds;
