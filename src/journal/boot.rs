@@ -28,9 +28,10 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// Now.
-    pub(super) fn now() -> Option<Self> {
-        Some(Self { id: boot_id()?, ms: since_boot_ms() })
+    /// The present start, and when the process opened the file. That is one reading of the clock, the one `mono` is
+    /// counted from: two readings apart would place facts in the future.
+    pub(super) fn at(opened: i64) -> Option<Self> {
+        Some(Self { id: boot_id()?, ms: opened })
     }
 }
 

@@ -110,6 +110,7 @@ impl JournalWriter {
         };
         let whole = { write }().map_err(JournalError::io("write", path))?;
         let path = path.to_owned();
+        let opened = since_boot_ms();
         Ok(Self {
             file,
             path,
@@ -119,14 +120,15 @@ impl JournalWriter {
             whole,
             dirty: false,
             reserved: 0,
-            opened: since_boot_ms(),
-            boot: Boot::now(),
+            opened,
+            boot: Boot::at(opened),
             #[cfg(test)]
             disk: TestDisk::default(),
         })
     }
 
     fn continued(file: File, path: PathBuf, main: &mut Recovered) -> Self {
+        let opened = since_boot_ms();
         Self {
             file,
             path,
@@ -136,8 +138,8 @@ impl JournalWriter {
             whole: main.whole,
             dirty: false,
             reserved: 0,
-            opened: since_boot_ms(),
-            boot: Boot::now(),
+            opened,
+            boot: Boot::at(opened),
             #[cfg(test)]
             disk: TestDisk::default(),
         }

@@ -11,7 +11,7 @@ use crate::ports::{Partition, PortResult, Source};
 #[derive(Default)]
 struct Seen {
     keys: u64,
-    strange: u64,
+    parked: u64,
     /// The first that does not come back, with its column.
     first: Option<(Key, String)>,
 }
@@ -20,16 +20,16 @@ struct Seen {
 /// seen does.
 pub(super) async fn row(source: &dyn Source, table: &Table) -> Option<CheckRow> {
     let mapping = TableMapping::new(table);
-    mapping.may_fold().next()?;
+    mapping.has_spellings().next()?;
     let what = format!("keys {}", table.id);
     let seen = match look(source, table, &mapping).await {
         Ok(seen) => seen,
         Err(e) => return Some(CheckRow::port(what, &e)),
     };
     let (Key(key), column) = seen.first?;
-    let (keys, strange) = (seen.keys, seen.strange);
+    let (keys, parked) = (seen.keys, seen.parked);
     let ty = table.columns.iter().find(|c| c.name == column).map_or_else(String::new, |c| c.ty.sql());
-    Some(if strange == keys {
+    Some(if parked == keys {
         let wrong = format!(
             "none of {keys} keys looked at would come back from {}.{column} ({ty}) as it is written, so every row would be \
              parked; one of them: {key}",
@@ -40,7 +40,7 @@ pub(super) async fn row(source: &dyn Source, table: &Table) -> Option<CheckRow> 
         CheckRow::ok(
             what,
             format!(
-                "{strange} of {keys} keys looked at would not come back from {}.{column} ({ty}) as they are written and will \
+                "{parked} of {keys} keys looked at would not come back from {}.{column} ({ty}) as they are written and will \
                  be parked; one of them: {key}; type text keeps every spelling",
                 table.target
             ),
@@ -57,7 +57,7 @@ async fn look(source: &dyn Source, table: &Table, mapping: &TableMapping) -> Por
         }
         seen.keys += 1;
         if let Err(Misfit { column, reason: MisfitReason::KeyForm, .. }) = mapping.row_key(item) {
-            seen.strange += 1;
+            seen.parked += 1;
             if seen.first.is_none() {
                 seen.first = mapping.key(item).ok().map(|(key, _)| (key, column));
             }

@@ -92,7 +92,7 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
         indexes(client, name, &mut problems).await?;
         triggers(client, table, name, &mut problems, &mut notices).await?;
     }
-    super::folding::describe(client, table, &mut problems).await?;
+    super::collations::describe(client, table, &mut problems).await?;
     super::references::describe(client, table, &mut problems, &mut notices).await?;
     references(client, table, &mut notices).await?;
     Ok(match main {

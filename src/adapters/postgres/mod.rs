@@ -7,13 +7,13 @@
 mod apply;
 mod book;
 mod bulk;
+mod collations;
 mod columns;
 mod connect;
 mod ddl;
 mod decode;
 mod describe;
 mod encode;
-mod folding;
 mod indexes;
 mod keys;
 mod kinds;

@@ -13,7 +13,7 @@ use crate::domain::plan::ColumnType;
 use crate::domain::value::{Attr, Cell};
 
 /// Whether values of some source type can be written in several ways that become the same cell.
-pub(super) const fn may_fold(ty: ColumnType) -> bool {
+pub(super) const fn has_spellings(ty: ColumnType) -> bool {
     match ty {
         ColumnType::Uuid | ColumnType::Double | ColumnType::Boolean | ColumnType::Timestamptz => true,
         // The cell holds the attribute itself. Numbers are one key whatever their spelling, at the source too, and dates
@@ -34,7 +34,7 @@ pub(super) const fn may_fold(ty: ColumnType) -> bool {
 /// Whether the way back of this cell gives the attribute it was made of.
 pub(super) fn comes_back(format: Format, attr: &Attr<'_>, cell: &Cell<'_>) -> bool {
     let Format { ty, declared } = format;
-    if !may_fold(ty) {
+    if !has_spellings(ty) {
         // Bytes become JSON text, which stands for text.
         return ty != ColumnType::Jsonb || !matches!(attr, Attr::Bin(_));
     }

@@ -106,8 +106,8 @@ impl TableMapping {
     }
 
     /// Key columns of which some source values cannot come back as they are written.
-    pub fn may_fold(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().filter(|c| c.tells_keys_apart && key::may_fold(c.format.ty)).map(|c| c.name.as_str())
+    pub fn has_spellings(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|c| c.tells_keys_apart && key::has_spellings(c.format.ty)).map(|c| c.name.as_str())
     }
 
     /// Whether this is one of our own marker items; gives the nonce.

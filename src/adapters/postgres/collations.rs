@@ -13,7 +13,7 @@ use crate::domain::plan::Table;
 
 /// Columns of `$1` among `$2` whose collation holds different texts equal, with its name. Read as JSON, because servers
 /// before 12 know no such collations.
-const FOLDING: &str = "
+const LOOSE: &str = "
 SELECT a.attname::text, format('%I.%I', n.nspname, c.collname)
 FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation JOIN pg_namespace n ON n.oid = c.collnamespace
 WHERE a.attrelid = to_regclass($1) AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped
@@ -24,7 +24,7 @@ pub(super) async fn describe(client: &Object, table: &Table, problems: &mut Vec<
     let own: Vec<String> = table.key_columns().map(str::to_owned).collect();
     let children = table.children.iter().map(|c| (&c.target, &c.parent_key));
     for (name, columns) in std::iter::once((&table.target, &own)).chain(children) {
-        let statement = client.prepare_cached(FOLDING).await?;
+        let statement = client.prepare_cached(LOOSE).await?;
         for row in client.query(&statement, &[&qualified(name), columns]).await? {
             let (column, collation): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             problems.push(format!(
