@@ -1,245 +1,36 @@
 //! The loop: one input at a time, decided, journaled, then acted on.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
-use super::facts::{FactChannel, Stated};
-use super::handle::{Handle, Request, RollbackOrder};
+use super::facts::Stated;
+use super::handle::{Request, RollbackOrder};
 use super::keeper::{Keeper, Kept};
 use super::lease::DriverLease;
+use super::open::{Closed, StepBegan};
 use super::orders::{Back, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
 use super::retention::Retention;
-use super::undo::{self, UndoSeat};
 use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
     Actor, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus,
     StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
-use crate::journal::{JournalWriter, RunFolder, SampleWriter};
-use crate::ports::{NotRecorded, PortError};
-use crate::snapshot::Mode;
-use crate::workers::{Crew, Ports};
-
-/// Told the id of each step as it starts.
-pub type StepBegan = Arc<dyn Fn(&str) + Send + Sync>;
+use crate::ports::NotRecorded;
+use crate::workers::Crew;
 
 /// How often measurements are looked at, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a journal that cannot be written is tried again, in milliseconds.
 const TRY_AGAIN_MS: i64 = 1_000;
-
-/// Why an engine could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The journal could not be written.
-    #[error("the journal in {0} cannot be written: {1}; free space or fix permissions, then start again")]
-    Journal(String, String),
-    /// The target did not give the lease.
-    #[error("the run cannot be driven from here: {0}")]
-    Lease(PortError),
-    /// The rollback thread could not be started.
-    #[error("the rollback thread could not be started: {0}")]
-    Undo(std::io::Error),
-}
-
-/// A new run, or one that is taken up again.
-pub enum Opening {
-    /// Open a run with this first fact.
-    New(Box<Event>),
-    /// Take up a run at this folded state, with the journal's last facts for the log pane.
-    Resume {
-        /// The fold of the journal.
-        state: Box<RunState>,
-        /// Its facts.
-        facts: Vec<Fact>,
-    },
-}
-
-/// Everything an engine is made of.
-pub struct Setup {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// How to drive.
-    pub policy: Policy,
-    /// The world.
-    pub ports: Ports,
-    /// The way back's own view of the world, made on its own runtime: warm and independent.
-    pub undo_seat: UndoSeat,
-    /// The run's clock.
-    pub clock: Arc<RunClock>,
-    /// The journal, open for appending.
-    pub journal: JournalWriter,
-    /// Where samples go.
-    pub samples: Option<SampleWriter>,
-    /// How the run is shown.
-    pub mode: Mode,
-    /// By how much the wall clock was stepped since the last fact of a run that is taken up.
-    pub stepped: Option<(i64, StepSeen)>,
-    /// Who drives.
-    pub operator: String,
-    /// On which host.
-    pub host: String,
-    /// Told the id of each step as it starts; the rehearsal injects faults by it.
-    pub step_began: Option<StepBegan>,
-}
-
-/// A running engine.
-pub struct Engine {
-    task: tokio::task::JoinHandle<Closed>,
-    stop: CancellationToken,
-    handle: Handle,
-    ending: watch::Receiver<Option<Ending>>,
-    told: broadcast::Receiver<Fact>,
-}
-
-impl Engine {
-    /// Opens or resumes a run: takes the lease, journals the first fact, starts watching, starts the loop.
-    ///
-    /// Facts before the first subscription to [`Engine::facts`] are kept for it.
-    pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
-        let Setup {
-            plan,
-            policy,
-            ports,
-            undo_seat,
-            clock,
-            journal,
-            samples,
-            mode,
-            stepped,
-            operator,
-            host,
-            step_began,
-        } = setup;
-        let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
-        let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
-        ports.target.prepare().await.map_err(EngineError::Lease)?;
-        // A run that was never opened may have had its lease too: its process died between the two.
-        let lease = DriverLease::take(Arc::clone(&ports.target), run, &host, true).await.map_err(EngineError::Lease)?;
-
-        let (fact_tx, stated) = mpsc::channel(1024);
-        let machine = Arc::clone(&ports.clock);
-        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
-        let best_effort =
-            BestEffortWriter::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
-        let findings = best_effort.clone();
-        crew.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
-        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, best_effort.clone().samples());
-        let facts_told = publisher.told().subscribe();
-        let (requests_tx, requests) = mpsc::channel(32);
-        let (order_tx, orders) = watch::channel(None);
-        let order_tx = Arc::new(order_tx);
-        let (state_tx, state_rx) = watch::channel(Arc::new(RunState::default()));
-        let (told_tx, told) = mpsc::unbounded_channel();
-        let (performed_tx, performed) = mpsc::channel(8);
-        let (ending_tx, ending_rx) = watch::channel(None);
-        let stop = CancellationToken::new();
-        let performing = Arc::new(watch::channel(false).0);
-        undo::start(
-            undo_seat,
-            undo::Wires {
-                plan: Arc::clone(&plan),
-                orders: orders.clone(),
-                state: state_rx,
-                crew: Arc::clone(&crew),
-                clock: Arc::clone(&machine),
-                performing: performing.subscribe(),
-                tell: told_tx,
-                stop: stop.clone(),
-            },
-        )
-        .map_err(EngineError::Undo)?;
-
-        let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
-        let mut dispatch = Dispatch {
-            plan,
-            policy,
-            state: RunState::default(),
-            state_tx,
-            crew,
-            keeper,
-            lease: Arc::new(lease),
-            clock,
-            machine,
-            publisher,
-            best_effort,
-            retention: Retention::default(),
-            orders: orders.clone(),
-            order_tx,
-            performed_tx,
-            performing,
-            ending_tx,
-            waiting: None,
-            journal_broken: None,
-            last_durable_mono: None,
-            last_durable_seq: None,
-            unrecorded: Vec::new(),
-            tried_mono: 0,
-            step_began,
-        };
-        let first = match opening {
-            Opening::New(event) => *event,
-            Opening::Resume { state, facts } => {
-                dispatch.state = *state;
-                for fact in facts {
-                    dispatch.publisher.fact(fact);
-                }
-                Event::RunResumed { operator, host }
-            }
-        };
-        let stepped = stepped.map(|(by_ms, seen)| Event::ClockStepped { by_ms, seen });
-        dispatch.keep([first].into_iter().chain(stepped).collect()).await.map_err(journal_error)?;
-        dispatch.take_up().await;
-        dispatch.crew.watch();
-        let inputs = Inputs { back: Orders { given: orders, told }, stated, requests, performed };
-        let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
-        Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
-    }
-
-    /// A screen's side of the run.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// Every fact since the engine was opened.
-    #[must_use]
-    pub fn facts(&mut self) -> broadcast::Receiver<Fact> {
-        let later = self.told.resubscribe();
-        std::mem::replace(&mut self.told, later)
-    }
-
-    /// Changes when the run reaches a state it will not leave by itself.
-    #[must_use]
-    pub fn ending(&self) -> watch::Receiver<Option<Ending>> {
-        self.ending.clone()
-    }
-
-    /// Stops workers at safe points, gives the lease back and returns the last state. The run stays resumable.
-    pub async fn close(self) -> Closed {
-        self.stop.cancel();
-        self.task.await.unwrap_or_default()
-    }
-}
-
-/// What an engine leaves behind.
-#[derive(Default)]
-pub struct Closed {
-    /// The last state.
-    pub state: RunState,
-    /// Facts of a rollback that are in the state and not on disk.
-    pub unsaved: usize,
-}
 
 const fn going_back(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
@@ -258,53 +49,53 @@ async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
     }
 }
 
-struct Inputs {
-    back: Orders,
-    stated: mpsc::Receiver<Stated>,
-    requests: mpsc::Receiver<Request>,
-    performed: mpsc::Receiver<Performed>,
+pub(super) struct Inputs {
+    pub(super) back: Orders,
+    pub(super) stated: mpsc::Receiver<Stated>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) performed: mpsc::Receiver<Performed>,
 }
 
 #[derive(Clone)]
-struct Performed {
-    step: String,
-    attempt: u32,
-    result: Result<Vec<Evidence>, StepError>,
+pub(super) struct Performed {
+    pub(super) step: String,
+    pub(super) attempt: u32,
+    pub(super) result: Result<Vec<Evidence>, StepError>,
 }
 
-struct Dispatch {
-    plan: Arc<Plan>,
-    policy: Policy,
-    state: RunState,
-    state_tx: watch::Sender<Arc<RunState>>,
-    crew: Arc<Crew>,
-    keeper: Keeper,
-    lease: Arc<DriverLease>,
-    clock: Arc<RunClock>,
-    machine: Arc<dyn crate::ports::Clock>,
-    publisher: Publisher,
-    best_effort: BestEffortWriter,
-    retention: Retention,
+pub(super) struct Dispatch {
+    pub(super) plan: Arc<Plan>,
+    pub(super) policy: Policy,
+    pub(super) state: RunState,
+    pub(super) state_tx: watch::Sender<Arc<RunState>>,
+    pub(super) crew: Arc<Crew>,
+    pub(super) keeper: Keeper,
+    pub(super) lease: Arc<DriverLease>,
+    pub(super) clock: Arc<RunClock>,
+    pub(super) machine: Arc<dyn crate::ports::Clock>,
+    pub(super) publisher: Publisher,
+    pub(super) best_effort: BestEffortWriter,
+    pub(super) retention: Retention,
     /// Orders this loop has not taken yet: they end its waiting for the disk.
-    orders: watch::Receiver<Option<RollbackOrder>>,
-    order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
-    performed_tx: mpsc::Sender<Performed>,
-    performing: Arc<watch::Sender<bool>>,
-    ending_tx: watch::Sender<Option<Ending>>,
-    waiting: Option<(String, At)>,
-    journal_broken: Option<String>,
-    last_durable_mono: Option<i64>,
+    pub(super) orders: watch::Receiver<Option<RollbackOrder>>,
+    pub(super) order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
+    pub(super) performed_tx: mpsc::Sender<Performed>,
+    pub(super) performing: Arc<watch::Sender<bool>>,
+    pub(super) ending_tx: watch::Sender<Option<Ending>>,
+    pub(super) waiting: Option<(String, At)>,
+    pub(super) journal_broken: Option<String>,
+    pub(super) last_durable_mono: Option<i64>,
     /// Position of the last fact that was waited for until it was on disk.
-    last_durable_seq: Option<u64>,
+    pub(super) last_durable_seq: Option<u64>,
     /// Ends of steps that the journal did not take: offered again once it can be written.
-    unrecorded: Vec<Performed>,
+    pub(super) unrecorded: Vec<Performed>,
     /// When the journal was last tried while it could not be written.
-    tried_mono: i64,
-    step_began: Option<StepBegan>,
+    pub(super) tried_mono: i64,
+    pub(super) step_began: Option<StepBegan>,
 }
 
 impl Dispatch {
-    async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Closed {
+    pub(super) async fn run(mut self, mut inputs: Inputs, stop: CancellationToken) -> Closed {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -395,7 +186,7 @@ impl Dispatch {
 
     /// After opening: a rollback that was under way goes on, captured values come back into memory, changes are
     /// followed again, and a pause ends because somebody started the run again.
-    async fn take_up(&mut self) {
+    pub(super) async fn take_up(&mut self) {
         if self.state.resumes == 0 {
             return;
         }
@@ -494,7 +285,7 @@ impl Dispatch {
 
     /// Folds events and writes them. Going forward, nothing is folded that is not on disk; going back, nothing
     /// waits for the disk.
-    async fn keep(&mut self, events: Vec<Event>) -> Result<(), String> {
+    pub(super) async fn keep(&mut self, events: Vec<Event>) -> Result<(), String> {
         let at = self.clock.now();
         let mut next = self.state.clone();
         let mut facts = Vec::with_capacity(events.len());

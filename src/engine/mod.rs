@@ -1,6 +1,7 @@
 //! The only owner of mutable run state: takes inputs one at a time, decides, journals, performs, publishes.
 //!
 //! - `clock`: the run's clock, and this machine's.
+//! - `open`: a run is opened or taken up.
 //! - `dispatch`: the loop. One input at a time, in one place.
 //! - `keeper`: the journal's thread; facts are durable before their effects.
 //! - `facts`: how workers reach the loop.
@@ -21,6 +22,7 @@ pub mod failpoint;
 pub mod handle;
 mod keeper;
 mod lease;
+mod open;
 mod orders;
 mod outcome;
 mod peer;
@@ -32,6 +34,6 @@ mod tests;
 pub mod undo;
 
 pub use clock::{MachineClock, RunClock, stepped_since};
-pub use dispatch::{Closed, Engine, EngineError, Opening, Setup, StepBegan};
 pub use lease::{DriverLease, holder};
+pub use open::{Closed, Engine, EngineError, Opening, Setup, StepBegan};
 pub use outcome::{Ending, ending};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::dispatch::{Engine, Opening, Setup};
+use super::open::{Engine, Opening, Setup};
 use super::outcome::Ending;
 use super::undo::{UndoPorts, UndoSeat};
 use super::{Closed, RunClock};

@@ -1,0 +1,232 @@
+//! Opening a run: the lease, the journal's first fact, the way back on its thread, then the loop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::best_effort::BestEffortWriter;
+use super::clock::RunClock;
+use super::dispatch::{Dispatch, Inputs};
+use super::facts::FactChannel;
+use super::handle::Handle;
+use super::keeper::Keeper;
+use super::lease::DriverLease;
+use super::orders::Orders;
+use super::outcome::Ending;
+use super::publish::Publisher;
+use super::retention::Retention;
+use super::undo::{self, UndoSeat};
+use crate::domain::plan::Plan;
+use crate::domain::run::{Event, Fact, Policy, RunState, StepSeen};
+use crate::journal::{JournalWriter, RunFolder, SampleWriter};
+use crate::ports::PortError;
+use crate::snapshot::Mode;
+use crate::workers::{Crew, Ports};
+
+/// Told the id of each step as it starts.
+pub type StepBegan = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Why an engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The journal could not be written.
+    #[error("the journal in {0} cannot be written: {1}; free space or fix permissions, then start again")]
+    Journal(String, String),
+    /// The target did not give the lease.
+    #[error("the run cannot be driven from here: {0}")]
+    Lease(PortError),
+    /// The rollback thread could not be started.
+    #[error("the rollback thread could not be started: {0}")]
+    Undo(std::io::Error),
+}
+
+/// A new run, or one that is taken up again.
+pub enum Opening {
+    /// Open a run with this first fact.
+    New(Box<Event>),
+    /// Take up a run at this folded state, with the journal's last facts for the log pane.
+    Resume {
+        /// The fold of the journal.
+        state: Box<RunState>,
+        /// Its facts.
+        facts: Vec<Fact>,
+    },
+}
+
+/// Everything an engine is made of.
+pub struct Setup {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// How to drive.
+    pub policy: Policy,
+    /// The world.
+    pub ports: Ports,
+    /// The way back's own view of the world, made on its own runtime: warm and independent.
+    pub undo_seat: UndoSeat,
+    /// The run's clock.
+    pub clock: Arc<RunClock>,
+    /// The journal, open for appending.
+    pub journal: JournalWriter,
+    /// Where samples go.
+    pub samples: Option<SampleWriter>,
+    /// How the run is shown.
+    pub mode: Mode,
+    /// By how much the wall clock was stepped since the last fact of a run that is taken up.
+    pub stepped: Option<(i64, StepSeen)>,
+    /// Who drives.
+    pub operator: String,
+    /// On which host.
+    pub host: String,
+    /// Told the id of each step as it starts; the rehearsal injects faults by it.
+    pub step_began: Option<StepBegan>,
+}
+
+/// A running engine.
+pub struct Engine {
+    task: tokio::task::JoinHandle<Closed>,
+    stop: CancellationToken,
+    handle: Handle,
+    ending: watch::Receiver<Option<Ending>>,
+    told: broadcast::Receiver<Fact>,
+}
+
+impl Engine {
+    /// Opens or resumes a run: takes the lease, journals the first fact, starts watching, starts the loop.
+    ///
+    /// Facts before the first subscription to [`Engine::facts`] are kept for it.
+    pub async fn open(setup: Setup, opening: Opening, run: &str, folder: &Path) -> Result<Self, EngineError> {
+        let Setup {
+            plan,
+            policy,
+            ports,
+            undo_seat,
+            clock,
+            journal,
+            samples,
+            mode,
+            stepped,
+            operator,
+            host,
+            step_began,
+        } = setup;
+        let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
+        let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
+        ports.target.prepare().await.map_err(EngineError::Lease)?;
+        // A run that was never opened may have had its lease too: its process died between the two.
+        let lease = DriverLease::take(Arc::clone(&ports.target), run, &host, true).await.map_err(EngineError::Lease)?;
+
+        let (fact_tx, stated) = mpsc::channel(1024);
+        let machine = Arc::clone(&ports.clock);
+        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
+        let best_effort =
+            BestEffortWriter::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
+        let findings = best_effort.clone();
+        crew.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
+        let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, best_effort.clone().samples());
+        let facts_told = publisher.told().subscribe();
+        let (requests_tx, requests) = mpsc::channel(32);
+        let (order_tx, orders) = watch::channel(None);
+        let order_tx = Arc::new(order_tx);
+        let (state_tx, state_rx) = watch::channel(Arc::new(RunState::default()));
+        let (told_tx, told) = mpsc::unbounded_channel();
+        let (performed_tx, performed) = mpsc::channel(8);
+        let (ending_tx, ending_rx) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let performing = Arc::new(watch::channel(false).0);
+        undo::start(
+            undo_seat,
+            undo::Wires {
+                plan: Arc::clone(&plan),
+                orders: orders.clone(),
+                state: state_rx,
+                crew: Arc::clone(&crew),
+                clock: Arc::clone(&machine),
+                performing: performing.subscribe(),
+                tell: told_tx,
+                stop: stop.clone(),
+            },
+        )
+        .map_err(EngineError::Undo)?;
+
+        let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
+        let mut dispatch = Dispatch {
+            plan,
+            policy,
+            state: RunState::default(),
+            state_tx,
+            crew,
+            keeper,
+            lease: Arc::new(lease),
+            clock,
+            machine,
+            publisher,
+            best_effort,
+            retention: Retention::default(),
+            orders: orders.clone(),
+            order_tx,
+            performed_tx,
+            performing,
+            ending_tx,
+            waiting: None,
+            journal_broken: None,
+            last_durable_mono: None,
+            last_durable_seq: None,
+            unrecorded: Vec::new(),
+            tried_mono: 0,
+            step_began,
+        };
+        let first = match opening {
+            Opening::New(event) => *event,
+            Opening::Resume { state, facts } => {
+                dispatch.state = *state;
+                for fact in facts {
+                    dispatch.publisher.fact(fact);
+                }
+                Event::RunResumed { operator, host }
+            }
+        };
+        let stepped = stepped.map(|(by_ms, seen)| Event::ClockStepped { by_ms, seen });
+        dispatch.keep([first].into_iter().chain(stepped).collect()).await.map_err(journal_error)?;
+        dispatch.take_up().await;
+        dispatch.crew.watch();
+        let inputs = Inputs { back: Orders { given: orders, told }, stated, requests, performed };
+        let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
+        Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
+    }
+
+    /// A screen's side of the run.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Every fact since the engine was opened.
+    #[must_use]
+    pub fn facts(&mut self) -> broadcast::Receiver<Fact> {
+        let later = self.told.resubscribe();
+        std::mem::replace(&mut self.told, later)
+    }
+
+    /// Changes when the run reaches a state it will not leave by itself.
+    #[must_use]
+    pub fn ending(&self) -> watch::Receiver<Option<Ending>> {
+        self.ending.clone()
+    }
+
+    /// Stops workers at safe points, gives the lease back and returns the last state. The run stays resumable.
+    pub async fn close(self) -> Closed {
+        self.stop.cancel();
+        self.task.await.unwrap_or_default()
+    }
+}
+
+/// What an engine leaves behind.
+#[derive(Default)]
+pub struct Closed {
+    /// The last state.
+    pub state: RunState,
+    /// Facts of a rollback that are in the state and not on disk.
+    pub unsaved: usize,
+}
