@@ -48,14 +48,19 @@ fn a_fault_that_does_not_fit_is_refused_before_a_world_is_started() {
     }
 }
 
-/// Writes a config whose password and credentials are nowhere.
-fn without_password(dir: &Path) {
+/// The rehearsal's config with its places outside: nothing answers there. `changed` has the last word on its text.
+fn out_of_reach(dir: &Path, changed: impl FnOnce(String) -> String) {
     let text = include_str!("../../assets/rehearsal.toml");
     let text = text.replace("{ file = \"${PG_PASSWORD_FILE}\" }", "{ env = \"PGPASSWORD\" }");
-    let text = text.replace("credentials = \"emulator\"\n", "").replace("\"${PG_PORT}\"", "5432");
+    let text = changed(text.replace("\"${PG_PORT}\"", "1").replace("\"${PG_HOST}\"", "\"127.0.0.1\""));
     let names: Vec<&str> = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect();
     let filled = names.iter().fold(text.clone(), |t, name| t.replace(&format!("${{{name}}}"), "http://127.0.0.1:1"));
     std::fs::write(dir.join("config.toml"), filled).unwrap();
+}
+
+/// Writes a config whose password and credentials are nowhere.
+fn without_password(dir: &Path) {
+    out_of_reach(dir, |text| text.replace("credentials = \"emulator\"\n", ""));
 }
 
 /// Neither the password nor credentials are there: each is said once, and everything has a line.
@@ -73,15 +78,26 @@ fn a_check_without_password_and_credentials_goes_through_all_the_same() {
     assert!(failed("probe ") > 0 && out.contains("  ok    plan "), "the rest is checked\n{out}");
 }
 
+/// Who asks for the stores is known before anything is written: a run that cannot be signed leaves no folder.
+#[test]
+fn a_run_without_its_password_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    without_password(dir.path());
+    let (code, out, err) = said(&cutover(dir.path(), &["run", "--headless", "--yes"]).output().unwrap());
+    assert_eq!(code, Some(77), "{out}{err}");
+    assert!(!dir.path().join("state/runs").exists(), "{out}{err}");
+}
+
 /// A run that was refused before its first fact has a folder, and nothing in it to take back.
 #[test]
 fn a_run_that_never_began_is_not_rolled_back_and_does_not_say_so() {
     let dir = tempfile::tempdir().unwrap();
-    without_password(dir.path());
-    let ended = |args: &[&str]| said(&cutover(dir.path(), args).output().unwrap());
+    out_of_reach(dir.path(), |text| text);
+    let ended = |args: &[&str]| said(&cutover(dir.path(), args).env("PGPASSWORD", "none").output().unwrap());
     for _ in 0..2 {
         let (code, out, err) = ended(&["run", "--headless", "--yes"]);
-        assert_eq!(code, Some(77), "{out}{err}");
+        assert_eq!(code, Some(1), "{out}{err}");
+        assert!(err.contains("127.0.0.1:1"), "{err}");
     }
     let folders = std::fs::read_dir(dir.path().join("state/runs")).unwrap().count();
     assert_eq!(folders, 1, "the same folder is taken up");
