@@ -108,8 +108,9 @@ impl Connector {
             config.password(password.reveal());
         }
         match &self.tls {
-            None => config.connect(NoTls).await.map(driven),
-            Some(tls) => config.connect(tls.clone()).await.map(driven),
+            // Boxed: they are large, and a part of everything that asks for a connection.
+            None => Box::pin(config.connect(NoTls)).await.map(driven),
+            Some(tls) => Box::pin(config.connect(tls.clone())).await.map(driven),
         }
     }
 
