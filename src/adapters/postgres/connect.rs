@@ -1,8 +1,8 @@
 //! Making connections, and telling those that may be used from those that may not.
 //!
 //! Every connection speaks to one server process of its own, on a server that takes writes. What it is set to travels
-//! with the request to connect (`options`), so nothing has to be set in a session, and what stands between us and the
-//! server shows itself before the first statement: a pooler refuses such options, or swallows them.
+//! with the request to connect (`options`), and what stands between us and the server shows itself before the first
+//! statement: a pooler refuses such options, or swallows them. Only a session known to be ours has something set in it.
 //!
 //! A connection is asked again each time it is handed out. After a failover the first one that is found on the old
 //! server ends all of its age: the next one asks the name service again and goes where the host name points now.
