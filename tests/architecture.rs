@@ -36,7 +36,7 @@ const INSIDE_DOMAIN: &[(&str, &[&str])] = &[
     ("verify", &["at", "mapping", "plan", "value"]),
     ("gauge", &["at", "plan"]),
     ("run", &["at", "gauge", "plan", "secret"]),
-    // Judges a whole plan, so it sees all that the plan speaks of.
+    // Judges a whole plan, so it sees all that a plan can contain.
     ("lint", &["at", "gauge", "mapping", "plan", "run"]),
 ];
 

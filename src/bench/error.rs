@@ -5,7 +5,7 @@ use std::fmt::Display;
 /// A result of a bench.
 pub type BenchResult<T> = Result<T, BenchError>;
 
-/// What was tried, on what, and what came back.
+/// What was tried, on what, and the answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {tried} {on}: {why}")]
 pub struct BenchError {
@@ -13,7 +13,7 @@ pub struct BenchError {
     pub tried: &'static str,
     /// On what.
     pub on: String,
-    /// What came back.
+    /// The answer.
     pub why: String,
 }
 

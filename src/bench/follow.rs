@@ -9,14 +9,14 @@ use aws_sdk_dynamodb::types::{
 };
 use futures::StreamExt as _;
 
-use super::arena::{Arena, Brief, session};
 use super::books::{self, COLUMNS};
-use super::crew::Hands;
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::load::settings;
 use super::measure::{Report, Sample};
+use super::own_workers::OwnWorkers;
 use super::pages::PageServer;
 use super::records::ARN;
+use super::server::{BenchServer, Brief, session};
 use super::{Options, say};
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{Follow, StepKind};
@@ -40,12 +40,12 @@ const POLLS: [u64; 2] = [50, 200];
 /// Runs the bench.
 pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let rows = options.rows.unwrap_or(ROWS);
-    let arena = Arena::start().await?;
+    let database = BenchServer::start().await?;
     let server = PageServer::with_stream(books::pages(rows, 7)).await?;
     let brief = |name: &str, streams: u32| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
-        target: arena.url.clone(),
+        target: database.url.clone(),
         rows: server.items,
         streams,
         extra: 0,
@@ -58,20 +58,20 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
         say(&format!("run {run} of {}", options.runs));
         for (n, limit, ours) in &names {
             for (contestant, name) in [("unnest", limit), ("apply", ours)] {
-                arena.fresh().await?;
+                database.fresh().await?;
                 brief("load-first", 1).run().await?;
-                arena.run("VACUUM ANALYZE books").await?;
-                arena.run("CHECKPOINT").await?;
+                database.run("VACUUM ANALYZE books").await?;
+                database.run("CHECKPOINT").await?;
                 report.add(name, brief(contestant, *n).run().await?);
             }
         }
-        arena.fresh().await?;
+        database.fresh().await?;
         report.add(BACKLOG, brief("backlog", 1).run().await?);
         for name in ["records", "records, SDK"] {
             report.add(name, brief(name, 1).run().await?);
         }
         for poll in POLLS {
-            latency(&arena, &mut report, poll).await?;
+            latency(&database, &mut report, poll).await?;
         }
     }
     let [(_, limit, one), (_, limits, many)] = &names;
@@ -99,8 +99,8 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
 
 /// Changes are made at a steady rate on an emulator and followed by another process. The server's commit timestamps
 /// say when a row became visible; the row itself says when its change was due.
-async fn latency(arena: &Arena, report: &mut Report, poll: u64) -> BenchResult<()> {
-    arena.fresh().await?;
+async fn latency(database: &BenchServer, report: &mut Report, poll: u64) -> BenchResult<()> {
+    database.fresh().await?;
     let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).tried("start", "the embedded DynamoDB")?;
     let client = aws_sdk_dynamodb::Client::new(&clients::session(dynamo.endpoint(), 3));
     let key = KeySchemaElement::builder().attribute_name("bookId").key_type(KeyType::Hash).build();
@@ -118,7 +118,7 @@ async fn latency(arena: &Arena, report: &mut Report, poll: u64) -> BenchResult<(
     let brief = Brief {
         name: "follow".to_owned(),
         source: dynamo.endpoint().to_owned(),
-        target: arena.url.clone(),
+        target: database.url.clone(),
         rows: SECONDS * CHANGES,
         streams: 1,
         extra: poll,
@@ -128,11 +128,11 @@ async fn latency(arena: &Arena, report: &mut Report, poll: u64) -> BenchResult<(
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let told = client.describe_table().table_name(books::SOURCE).send().await.tried("describe", books::SOURCE)?;
-        let ready = arena.sql.query_one("SELECT to_regclass('cutover.load_checkpoint') IS NOT NULL", &[]).await;
+        let ready = database.sql.query_one("SELECT to_regclass('cutover.load_checkpoint') IS NOT NULL", &[]).await;
         let ready = ready.and_then(|r| r.try_get::<_, bool>(0)).unwrap_or(false);
         let streaming = told.table().and_then(|t| t.latest_stream_arn()).is_some();
         let loaded = ready
-            && arena
+            && database
                 .sql
                 .query_opt("SELECT FROM cutover.load_checkpoint WHERE done", &[])
                 .await
@@ -170,7 +170,7 @@ async fn latency(arena: &Arena, report: &mut Report, poll: u64) -> BenchResult<(
     let mut sample = follower.await.tried("follow", "the emulator")??;
     let sql = "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), percentile_cont(0.99) WITHIN GROUP (ORDER BY ms), count(*)
                FROM (SELECT (extract(epoch FROM pg_xact_commit_timestamp(xmin) - updated_at) * 1000)::float8 AS ms FROM books) t";
-    let row = arena.sql.query_one(sql, &[]).await.tried("read", "commit times")?;
+    let row = database.sql.query_one(sql, &[]).await.tried("read", "commit times")?;
     let arrived: i64 = row.try_get(2).tried("read", "commit times")?;
     if arrived != i64::try_from(SECONDS * CHANGES).unwrap_or(0) {
         return Err(BenchError::new(
@@ -200,15 +200,15 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
 }
 
 /// Every row once more, with another title: what the source sends, mapped.
-async fn updates(hands: &Hands) -> BenchResult<Vec<RowChange>> {
-    let table = hands.table()?;
+async fn updates(own: &OwnWorkers) -> BenchResult<Vec<RowChange>> {
+    let table = own.table()?;
     let mapping = TableMapping::new(table);
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let part = Partition { index: 0, of: 1 };
-        let page = hands.ports.source.page(table, part, cursor.as_ref()).await.tried("read", "the source")?;
+        let page = own.ports.source.page(table, part, cursor.as_ref()).await.tried("read", "the source")?;
         let mut mapped = Mapped::default();
-        let end = hands.ports.source.read(&page, &mut |item| {
+        let end = own.ports.source.read(&page, &mut |item| {
             if mapping.map(item, &mut mapped).is_ok() {
                 let mut row: Vec<Cell<'static>> = mapped.row.iter().cloned().map(Cell::into_owned).collect();
                 if let Some(title) = row.get_mut(1) {
@@ -227,12 +227,12 @@ async fn updates(hands: &Hands) -> BenchResult<Vec<RowChange>> {
 
 /// As the follower applies them: with positions, in as many lanes as there are streams.
 async fn apply(brief: &Brief) -> BenchResult<Sample> {
-    let hands = Hands::new(&settings(brief, true)?)?;
-    hands.prepare().await?;
-    let table = hands.table()?;
-    let standing = hands.ports.target.take_up(table, brief.streams).await.tried("take up", "the table")?;
-    let hold = standing.map(|s| s.hold);
-    let mut changes = updates(&hands).await?.into_iter();
+    let own = OwnWorkers::new(&settings(brief, true)?)?;
+    own.prepare().await?;
+    let table = own.table()?;
+    let state = own.ports.target.resume_follow(table, brief.streams).await.tried("take up", "the table")?;
+    let fence = state.map(|s| s.fence);
+    let mut changes = updates(&own).await?.into_iter();
     let mut batches = Vec::new();
     loop {
         let rows: Vec<RowChange> = changes.by_ref().take(BATCH * brief.streams as usize).collect();
@@ -241,11 +241,11 @@ async fn apply(brief: &Brief) -> BenchResult<Sample> {
         }
         let position = Position(format!("{:021}", batches.len() + 1));
         let positions = BTreeMap::from([("shard".to_owned(), position)]);
-        batches.push(ChangeBatch { rows, positions, hold, ..ChangeBatch::default() });
+        batches.push(ChangeBatch { rows, positions, fence, ..ChangeBatch::default() });
     }
     let (began, mut rows) = (Instant::now(), 0);
     for batch in batches {
-        rows += hands.ports.target.apply(table, batch).await.tried("apply", "changes")?.upserted;
+        rows += own.ports.target.apply(table, batch).await.tried("apply", "changes")?.upserted;
     }
     if rows != brief.rows {
         return Err(BenchError::new("trust", "apply", format!("{rows} changes of {}", brief.rows)));
@@ -263,8 +263,8 @@ enum Column {
 
 /// The plainest fast way: arrays made beforehand, one statement a batch, no bookkeeping. Connections share the batches.
 async fn unnest(brief: &Brief) -> BenchResult<Sample> {
-    let hands = Hands::new(&settings(brief, true)?)?;
-    let changes = updates(&hands).await?;
+    let own = OwnWorkers::new(&settings(brief, true)?)?;
+    let changes = updates(&own).await?;
     let batches: Vec<Vec<Column>> = changes.chunks(BATCH).map(columns).collect();
     let set: Vec<String> = COLUMNS.split(", ").filter(|c| *c != "id").map(|c| format!("{c} = EXCLUDED.{c}")).collect();
     let time = |n: u32| format!("'epoch'::timestamptz + c{n} * interval '1 microsecond'");
@@ -347,19 +347,19 @@ fn columns(changes: &[RowChange]) -> Vec<Column> {
 async fn follow(brief: &Brief) -> BenchResult<Sample> {
     let mut settings = settings(brief, true)?;
     settings.poll_ms = brief.extra;
-    let hands = Hands::new(&settings)?;
-    hands.ports.target.prepare().await.tried("prepare", "the target")?;
-    hands.perform(|kind| matches!(kind, StepKind::Capture)).await?;
-    hands.perform(|kind| matches!(kind, StepKind::Load)).await?;
+    let own = OwnWorkers::new(&settings)?;
+    own.ports.target.prepare().await.tried("prepare", "the target")?;
+    own.perform(|kind| matches!(kind, StepKind::Capture)).await?;
+    own.perform(|kind| matches!(kind, StepKind::Load)).await?;
     let began = Instant::now();
-    hands.crew.ensure_following();
+    own.ctx.ensure_following();
     let until = began + Duration::from_secs(SECONDS * 8 + 30);
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let counted = hands.ports.target.count(hands.table()?, true).await.tried("count", "books")?;
+        let counted = own.ports.target.count(own.table()?, true).await.tried("count", "books")?;
         let rows = counted.rows.unwrap_or(0);
         if rows >= brief.rows {
-            hands.crew.stop().await;
+            own.ctx.stop().await;
             return Ok(Sample::since(began, rows));
         }
         if Instant::now() > until {
@@ -370,19 +370,19 @@ async fn follow(brief: &Brief) -> BenchResult<Sample> {
 
 /// Captures and loads, then follows until every change of the stream has been applied.
 async fn backlog(brief: &Brief) -> BenchResult<Sample> {
-    let hands = Hands::new(&settings(brief, true)?)?;
-    hands.ports.target.prepare().await.tried("prepare", "the target")?;
-    hands.perform(|kind| matches!(kind, StepKind::Capture)).await?;
-    hands.perform(|kind| matches!(kind, StepKind::Load)).await?;
-    let table = hands.table()?.id.clone();
+    let own = OwnWorkers::new(&settings(brief, true)?)?;
+    own.ports.target.prepare().await.tried("prepare", "the target")?;
+    own.perform(|kind| matches!(kind, StepKind::Capture)).await?;
+    own.perform(|kind| matches!(kind, StepKind::Load)).await?;
+    let table = own.table()?.id.clone();
     let began = Instant::now();
-    hands.crew.ensure_following();
+    own.ctx.ensure_following();
     let until = began + Duration::from_secs(300);
     loop {
-        let applied = hands.crew.measured().tables.get(&table).map_or(0, |gauge| gauge.applied);
+        let applied = own.ctx.measured().tables.get(&table).map_or(0, |gauge| gauge.applied);
         if applied >= brief.rows {
             let sample = Sample::since(began, applied);
-            hands.crew.stop().await;
+            own.ctx.stop().await;
             return Ok(sample);
         }
         if Instant::now() > until {
@@ -394,8 +394,8 @@ async fn backlog(brief: &Brief) -> BenchResult<Sample> {
 
 /// Reads every record of the stream, as the follower does.
 async fn records(brief: &Brief) -> BenchResult<Sample> {
-    let hands = Hands::new(&settings(brief, true)?)?;
-    let changes = &hands.ports.changes;
+    let own = OwnWorkers::new(&settings(brief, true)?)?;
+    let changes = &own.ports.changes;
     let mut iterator = changes.iterator(ARN, "shard", &ReadFrom::Oldest).await.tried("read", "the stream")?;
     let (began, mut rows) = (Instant::now(), 0);
     while rows < brief.rows {

@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
 
-use super::arena::{Arena, Brief, Peers, session};
 use super::books::{self, COLUMNS, INDEXES, Settings};
-use super::crew::{Hands, plan, target};
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::measure::{Report, Sample};
+use super::own_workers::{OwnWorkers, plan, target};
 use super::pages::PageServer;
+use super::server::{BenchServer, Brief, Peers, session};
 use super::{Options, say};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::domain::estimate::target_seconds;
@@ -20,7 +20,7 @@ use crate::domain::plan::StepKind;
 use crate::ports::{Bulk, Checkpoint, Partition, Source as _, Target as _};
 use crate::rehearsal::clients::{self, REGION};
 
-/// Rows that are loaded: enough that beginning and end, which cost the same for any number, do not show.
+/// Rows that are loaded: enough that start-up and end, which cost the same for any number, do not matter.
 const ROWS: u64 = 1_000_000;
 /// Rendered items in memory; more rows are the same pages with fresh keys.
 const RENDERED: u64 = 200_000;
@@ -37,35 +37,35 @@ const FLUSH: usize = 8 * 1024 * 1024;
 pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let rows = options.rows.unwrap_or(ROWS);
     let streams = options.streams.unwrap_or(1);
-    let arena = Arena::start().await?;
+    let database = BenchServer::start().await?;
     let rendered = rows.min(RENDERED);
     let pages = books::pages(rendered, 7);
     let server = PageServer::start(pages.clone(), rows.div_ceil(rendered)).await?;
     let brief = |name: &str| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
-        target: arena.url.clone(),
+        target: database.url.clone(),
         rows: server.items,
         streams,
         extra: 0,
     };
     let mut report = Report::new("load", format!("{} books of about {ITEM} bytes, {streams} stream(s)", server.items));
     if options.only.as_deref() == Some("memory") {
-        return memory(options, &arena, report, &brief("load-after"), pages).await;
+        return memory(options, &database, report, &brief("load-after"), pages).await;
     }
     let peers = Peers::find(&options.peers, &say).await;
     for run in 1..=options.runs {
         say(&format!("run {run} of {}", options.runs));
         if run == 1 {
             // The limit sends what a load of ours wrote: the same rows, rendered by the server itself.
-            arena.fresh().await?;
+            database.fresh().await?;
             brief("load-after").run().await?;
-            arena.run("DROP TABLE IF EXISTS sample; CREATE TABLE sample AS TABLE books").await?;
+            database.run("DROP TABLE IF EXISTS sample; CREATE TABLE sample AS TABLE books").await?;
         }
         for name in ["limit-first", "load-first", "limit-after", "load-after", "sdk-after"] {
-            arena.fresh().await?;
+            database.fresh().await?;
             let sample = brief(name).run().await?;
-            let found = arena.rows().await?;
+            let found = database.rows().await?;
             if found != server.items {
                 return Err(BenchError::new("trust", name, format!("{found} rows of {}", server.items)));
             }
@@ -76,10 +76,10 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
         }
         if let Some(peers) = &peers {
             // The same rows into the same table: indexes cost more the longer they get.
-            arena.fresh().await?;
+            database.fresh().await?;
             let whole = Brief { streams: 2, ..brief("boto3_copy.py") };
             report.add("boto3 + COPY, 2 processes", peers.run("boto3_copy.py", &whole).await?);
-            arena.fresh().await?;
+            database.fresh().await?;
             let few = PageServer::start(books::pages(SCRIPT_ROWS.min(rendered), 7), 1).await?;
             let few = Brief { source: few.endpoint.clone(), rows: few.items, ..brief("boto3_insert.py") };
             report.add("a script, a row at a time", peers.run("boto3_insert.py", &few).await?);
@@ -103,7 +103,7 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
 /// Resident memory at one size and at ten times that.
 async fn memory(
     options: &Options,
-    arena: &Arena,
+    database: &BenchServer,
     mut report: Report,
     brief: &Brief,
     pages: Vec<books::RawPage>,
@@ -114,7 +114,7 @@ async fn memory(
     let large = Brief { source: server.endpoint.clone(), rows: server.items, ..brief.clone() };
     for _ in 0..options.runs {
         for (name, brief) in [("load", brief), ("load, ten times the items", &large)] {
-            arena.fresh().await?;
+            database.fresh().await?;
             report.add(name, brief.run().await?);
         }
     }
@@ -203,25 +203,25 @@ async fn copy(sql: &tokio_postgres::Client, mut body: Bytes) -> Result<u64, toki
 
 /// The load step as a run performs it.
 async fn ours(brief: &Brief, defer: bool) -> BenchResult<Sample> {
-    let hands = Hands::new(&settings(brief, defer)?)?;
-    hands.prepare().await?;
+    let own = OwnWorkers::new(&settings(brief, defer)?)?;
+    own.prepare().await?;
     let began = Instant::now();
-    hands.perform(|kind| matches!(kind, StepKind::Load)).await?;
+    own.perform(|kind| matches!(kind, StepKind::Load)).await?;
     Ok(Sample::since(began, brief.rows))
 }
 
 /// The same mapping, encoder, transactions and index handling, but pages are read by the official SDK.
 async fn sdk(brief: &Brief) -> BenchResult<Sample> {
     let settings = settings(brief, true)?;
-    let hands = Hands::new(&settings)?;
-    hands.prepare().await?;
-    let table = hands.table()?.clone();
+    let own = OwnWorkers::new(&settings)?;
+    own.prepare().await?;
+    let table = own.table()?.clone();
     let began = Instant::now();
-    hands.ports.target.begin_load(&table, Some(true)).await.tried("load through", "the SDK")?;
+    own.ports.target.begin_load(&table, Some(true)).await.tried("load through", "the SDK")?;
     let mut segments = JoinSet::new();
     for index in 0..brief.streams {
         let part = Partition { index, of: brief.streams };
-        let (target, table, source) = (hands.ports.target.clone(), table.clone(), brief.source.clone());
+        let (target, table, source) = (own.ports.target.clone(), table.clone(), brief.source.clone());
         segments.spawn(async move {
             let mapping = TableMapping::new(&table);
             let mut bulk = target.bulk(&table, part).await.tried("load through", "the SDK")?;
@@ -256,7 +256,7 @@ async fn sdk(brief: &Brief) -> BenchResult<Sample> {
     while let Some(done) = segments.join_next().await {
         rows += done.tried("load through", "the SDK")??;
     }
-    hands.ports.target.finish_load(&table).await.tried("load through", "the SDK")?;
+    own.ports.target.finish_load(&table).await.tried("load through", "the SDK")?;
     Ok(Sample::since(began, rows))
 }
 

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// One contestant's run, as its process tells it on its last line.
+/// One contestant's run, as its process prints it on its last line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Rows, changes or frames that were worked through.
     pub rows: u64,
     /// Wall time of the work itself.
     pub seconds: f64,
-    /// Processor time of this process alone, start to end; absent where the system does not tell.
+    /// Processor time of this process alone, start to end; absent where the system does not report it.
     pub cpu_seconds: Option<f64>,
     /// Most resident memory of this process in megabytes.
     pub rss_mb: Option<f64>,
@@ -74,7 +74,7 @@ pub struct Ratio {
     pub against: String,
     /// The measured ratio or figure.
     pub value: f64,
-    /// What it must reach; negative numbers are upper bounds.
+    /// The goal; negative numbers are upper bounds.
     pub goal: f64,
     /// Its unit: `x`, `ms`, `%`.
     pub unit: &'static str,

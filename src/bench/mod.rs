@@ -4,24 +4,24 @@
 //! data, starts its own servers, runs each contestant in a process of its own, repeats, and answers in ratios. What
 //! is measured of ours is the code that a run performs, on real stores.
 
-mod arena;
 mod books;
-mod crew;
 mod error;
 mod follow;
 mod load;
 mod measure;
+mod own_workers;
 mod pages;
 mod records;
 mod rollback;
 mod screen;
+mod server;
 mod verify;
 
 use std::path::PathBuf;
 
-pub use arena::Brief;
 pub use error::{BenchError, BenchResult};
 pub use measure::{Ratio, Report, Sample};
+pub use server::Brief;
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub async fn contest(brief: &Brief) -> BenchResult<Sample> {
     Err(BenchError::new("find", "a contestant", format!("nobody is called {}", brief.name)))
 }
 
-/// Tells a person what goes on, beside the result on standard output.
+/// Shows a person the progress, beside the result on standard output.
 #[allow(clippy::print_stderr)]
 fn say(what: &str) {
     eprintln!("{what}");

@@ -31,8 +31,8 @@ pub(super) fn items(page: &RawPage) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Answers of `GetRecords` without their last member, each with how many records it holds. Records carry the old image
-/// too, as the view of new and old images does.
+/// Answers of `GetRecords` without their last member, each with its number of records. Records include the old image,
+/// as in the view of new and old images.
 pub(super) fn answers(pages: &[RawPage]) -> Vec<(Bytes, u64)> {
     let mut answers = Vec::new();
     let (mut body, mut count) = (String::from("{\"Records\":["), 0);

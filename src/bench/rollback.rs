@@ -6,24 +6,24 @@ use std::time::Instant;
 
 use tokio::process::{Child, Command};
 
-use super::arena::{Brief, Peers};
 use super::books::Settings;
-use super::crew::plan;
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::measure::{Report, Sample, median};
+use super::own_workers::plan;
+use super::server::{Brief, Peers};
 use super::{Options, say};
 use crate::adapters::aws::AwsSwitches;
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::domain::plan::Plan;
-use crate::domain::run::{Attributes, Event, UndoAction, WayBack};
+use crate::domain::run::{Attributes, Event, RestoreAction, RollbackPlan};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::Switches as _;
 use crate::rehearsal::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
-use crate::workers::undo::{Undo, UndoTell};
-use crate::workers::{Captured, CapturedValue};
+use crate::workers::rollback::{FactSink, Rollback};
+use crate::workers::{CapturedValue, CapturedValues};
 
 /// Rollbacks in one run of ours, of which the middle one counts.
 const TIMES: u64 = 15;
@@ -75,11 +75,11 @@ fn busy(cores: usize) -> BenchResult<Vec<Child>> {
 /// Facts of a bench go nowhere, at once.
 struct Untold;
 
-impl UndoTell for Untold {
-    fn tell(&self, _event: Event) {}
+impl FactSink for Untold {
+    fn send(&self, _event: Event) {}
 }
 
-/// The contestant: values captured, clients warm, then there and back again and again.
+/// The contestant: values captured, clients connected, then set and restored again and again.
 pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
     if brief.name != "undo" {
         return Ok(None);
@@ -106,7 +106,7 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
 async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchResult<Sample> {
     let switches = AwsSwitches::new(&clients::session(endpoint, 3), None, None);
     let probes = HttpProbes::new(http_client().tried("make", "an HTTP client")?);
-    let captured = Captured::default();
+    let captured = CapturedValues::default();
     let mut wave = Vec::new();
     for switch in &plan.switches {
         let old = Secret::new(format!("old value of {}", switch.id));
@@ -116,9 +116,9 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
         captured.keep(&switch.id, CapturedValue { value: read.value.clone(), attributes: attributes.clone() });
         let value = (!switch.secret()).then(|| read.value.reveal().to_owned());
         let (switch, version) = (switch.id.clone(), read.version);
-        wave.push(UndoAction { switch, version, value, attributes, thaw: false, captured: true });
+        wave.push(RestoreAction { switch, version, value, attributes, thaw: false, captured: true });
     }
-    let way = WayBack { waves: vec![wave] };
+    let way = RollbackPlan { waves: vec![wave] };
     let mut took = Vec::new();
     for time in 0..times.max(1) {
         for switch in &plan.switches {
@@ -126,13 +126,13 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
             let attributes = captured.get(&switch.id).map(|kept| kept.attributes).unwrap_or_default();
             switches.set(switch, &new.value, &attributes).await.tried("set", &switch.id)?;
         }
-        let undo = Undo {
+        let undo = Rollback {
             plan,
             switches: &switches,
             probes: &probes,
             clock: Arc::new(MachineClock::default()),
             captured: &captured,
-            tell: &Untold,
+            facts: &Untold,
             pass: time.to_string(),
         };
         let began = Instant::now();

@@ -10,9 +10,9 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 
 use super::Options;
-use super::arena::Brief;
 use super::error::{BenchResult, Tried as _};
 use super::measure::{Report, Sample, cpu_seconds};
+use super::server::Brief;
 use crate::snapshot::Snapshot;
 use crate::snapshot::fixture::{Moment, snapshot};
 use crate::view::{Glyphs, Palette, Theme, ViewState, draw};

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::arena::{Arena, Brief, Peers};
 use super::books;
-use super::crew::Hands;
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::load::settings;
 use super::measure::{Report, Sample};
+use super::own_workers::OwnWorkers;
 use super::pages::PageServer;
+use super::server::{BenchServer, Brief, Peers};
 use super::{Options, say};
 use crate::domain::plan::StepKind;
 use crate::ports::Partition;
@@ -21,23 +21,23 @@ const SCRIPT_ROWS: u64 = 2_000;
 /// Runs the bench.
 pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let rows = options.rows.unwrap_or(ROWS);
-    let arena = Arena::start().await?;
+    let database = BenchServer::start().await?;
     let rendered = rows.min(200_000);
     let server = PageServer::start(books::pages(rendered, 7), rows.div_ceil(rendered)).await?;
     let brief = |name: &str| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
-        target: arena.url.clone(),
+        target: database.url.clone(),
         rows: server.items,
         streams: options.streams.unwrap_or(2),
         extra: 0,
     };
     let mut report = Report::new("verify", format!("{} books on both sides, no difference", server.items));
     let peers = Peers::find(&options.peers, &say).await;
-    arena.fresh().await?;
+    database.fresh().await?;
     say("loading both sides");
     brief("load-after").run().await?;
-    arena.run("VACUUM ANALYZE books").await?;
+    database.run("VACUUM ANALYZE books").await?;
     for run in 1..=options.runs {
         say(&format!("run {run} of {}", options.runs));
         for name in ["source-alone", "target-alone", "both-alone", "verify"] {
@@ -65,19 +65,19 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
     if !["verify", "source-alone", "target-alone", "both-alone"].contains(&brief.name.as_str()) {
         return Ok(None);
     }
-    let hands = Hands::new(&settings(brief, true)?)?;
+    let own = OwnWorkers::new(&settings(brief, true)?)?;
     let began = Instant::now();
     let rows = match brief.name.as_str() {
         "verify" => {
-            hands.perform(|kind| matches!(kind, StepKind::Verify)).await?;
+            own.perform(|kind| matches!(kind, StepKind::Verify)).await?;
             brief.rows
         }
-        "source-alone" => source(&hands, brief.streams).await?,
+        "source-alone" => source(&own, brief.streams).await?,
         "both-alone" => {
-            let (source, target) = tokio::try_join!(source(&hands, brief.streams), target(&hands))?;
+            let (source, target) = tokio::try_join!(source(&own, brief.streams), target(&own))?;
             source.min(target)
         }
-        _ => target(&hands).await?,
+        _ => target(&own).await?,
     };
     if rows != brief.rows {
         return Err(BenchError::new("trust", &brief.name, format!("{rows} rows of {}", brief.rows)));
@@ -86,10 +86,10 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
 }
 
 /// Every page fetched and parsed, nothing else.
-async fn source(hands: &Hands, segments: u32) -> BenchResult<u64> {
-    let table = hands.table()?;
+async fn source(own: &OwnWorkers, segments: u32) -> BenchResult<u64> {
+    let table = own.table()?;
     let parts = (0..segments).map(|index| {
-        let (source, table) = (hands.ports.source.clone(), table.clone());
+        let (source, table) = (own.ports.source.clone(), table.clone());
         tokio::spawn(async move {
             let (mut cursor, mut rows) = (None, 0);
             loop {
@@ -112,8 +112,8 @@ async fn source(hands: &Hands, segments: u32) -> BenchResult<u64> {
 }
 
 /// Every row read and decoded, nothing else.
-async fn target(hands: &Hands) -> BenchResult<u64> {
+async fn target(own: &OwnWorkers) -> BenchResult<u64> {
     let mut rows = 0;
-    hands.ports.target.scan(hands.table()?, &mut |_| rows += 1).await.tried("read", "the target")?;
+    own.ports.target.scan(own.table()?, &mut |_| rows += 1).await.tried("read", "the target")?;
     Ok(rows)
 }

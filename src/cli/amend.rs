@@ -1,5 +1,6 @@
-//! `cutover amend`: the plan of a run that is under way becomes what the config says now, as far as that is safe at this
-//! moment. The rules are in `domain::run::amend`; what is written, and in which order, is here and in `docs/amend.md`.
+//! `cutover amend`: the plan of a run that is under way becomes what the config says now, as far as that is safe at
+//! this moment. The rules are in `domain::run::amend`; what is written, and in which order, is here and in
+//! `docs/amend.md`.
 
 use std::path::Path;
 
@@ -9,11 +10,11 @@ use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::opened::{Fit, fit, settle_plan, with_stores};
-use super::world::{self, Seat};
+use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
-    Actor, Amended, Change, Difference, Event, Fact, PlanChange, RunState, StepState, StepStatus, Verdict, apply,
+    Actor, AmendDecision, Amended, Change, Difference, Event, Fact, PlanChange, RunState, StepState, StepStatus, apply,
     difference,
 };
 use crate::engine::MachineClock;
@@ -66,7 +67,7 @@ pub async fn amend(args: &AmendArgs, state_dir: &Path) -> Result<Exit, Failure> 
     }
     let seq = write(&folder, &config, &text, &state, difference)?;
     let path = args.config.config.display();
-    print(&format!("amended, on record as fact #{seq}; `cutover run -c {path}` takes the run up with it\n"));
+    print(&format!("amended, on record as fact #{seq}; `cutover run -c {path}` resumes the run with it\n"));
     Ok(Exit::Finished)
 }
 
@@ -117,8 +118,8 @@ fn nobody_drives(folder: &RunFolder) -> Result<(), Failure> {
 }
 
 fn locked(folder: &RunFolder) -> Result<crate::journal::RunLock, Failure> {
-    let seat = Seat::here();
-    folder.lock(&Holder::me(&seat.operator, &seat.host)).map_err(|e| refused(e.to_string()))
+    let driver = Driver::here();
+    folder.lock(&Holder::me(&driver.operator, &driver.host)).map_err(|e| refused(e.to_string()))
 }
 
 fn compared(folder: &RunFolder, state: &RunState, config: &Config) -> Result<Difference, Failure> {
@@ -130,10 +131,10 @@ fn compared(folder: &RunFolder, state: &RunState, config: &Config) -> Result<Dif
 fn shown(state: &RunState, to: &str, difference: &Difference) -> String {
     let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
     let mut out = format!("run {}, plan {} -> {}\n", state.run, short(&state.plan_hash), short(to));
-    for Change { what, old, new, verdict } in &difference.changes {
-        let (mark, words) = match verdict {
-            Verdict::Allowed(effect) => ("  may change ", effect),
-            Verdict::Refused(why) => ("  REFUSED    ", why),
+    for Change { what, old, new, decision } in &difference.changes {
+        let (mark, words) = match decision {
+            AmendDecision::Allowed(effect) => ("  may change ", effect),
+            AmendDecision::Refused(why) => ("  REFUSED    ", why),
         };
         out.push_str(&format!("{mark} {what}: {old} -> {new}\n"));
         if !words.is_empty() {
@@ -150,7 +151,7 @@ fn shown(state: &RunState, to: &str, difference: &Difference) -> String {
     out
 }
 
-/// A mapping that the target's tables do not fit would park or refuse every row from here on.
+/// With a mapping that does not fit the target's tables, every row from here on would be parked or refused.
 async fn ask_target(config: &Config, difference: &Difference) -> Result<(), Failure> {
     if difference.tables.is_empty() {
         return Ok(());
@@ -185,7 +186,7 @@ fn write(
 ) -> Result<u64, Failure> {
     let _lock = locked(folder)?;
     super::logging::into(folder);
-    // Nothing is kept of what was read before the question: the run may have gone on, or back, while it stood.
+    // Nothing that was read before the question is kept: the run may have gone on or been rolled back meanwhile.
     let (mut journal, record) = JournalWriter::reopen(folder)?;
     let mut state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
     if state.plan_hash != shown_for.plan_hash || compared(folder, &state, config)? != shown {
@@ -200,25 +201,25 @@ fn write(
     place("amend:kept");
     folder.write(&RunFolder::plan_name(&to), &plan).map_err(failed)?;
     place("amend:written");
-    let seat = Seat::here();
-    let changes = shown.changes.into_iter().map(|Change { what, old, new, verdict: _ }| PlanChange { what, old, new });
+    let driver = Driver::here();
+    let changes = shown.changes.into_iter().map(|Change { what, old, new, decision: _ }| PlanChange { what, old, new });
     let amended = Amended {
         from,
         to,
-        by: Actor::Terminal(seat.operator),
-        host: seat.host,
+        by: Actor::Terminal(driver.operator),
+        host: driver.host,
         t0: config.plan.t0.unwrap_or(state.t0),
         gates: shown.gates,
         changes: changes.collect(),
     };
     let last = record.facts.last().map_or(state.opened, |f| f.at);
-    // Time does not go back in a journal.
+    // Times in a journal never go backwards.
     let at = MachineClock::default().wall().max(last);
     let fact = Fact { seq: state.last_seq + 1, at, event: Event::PlanAmended(amended) };
     apply(&mut state, &fact).map_err(|e| refused(e.to_string()))?;
     journal.append(std::slice::from_ref(&fact)).map_err(failed)?;
     place("amend:recorded");
-    // What stands behind the fact is a copy: without it the run opens all the same.
+    // `plan.json` is only a copy: without it the run opens all the same.
     let copies = folder.write("plan.json", &plan).and_then(|()| {
         place("amend:in-force");
         folder.write("config.toml", text.as_bytes())

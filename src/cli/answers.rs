@@ -1,4 +1,4 @@
-//! `--answer STEP=NAME`: who answers for a step that a person does or decides.
+//! `--answer STEP=NAME`: who is responsible for a step that a person does or decides.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::domain::run::same_person;
 /// The names given for each step, in the order they were given.
 ///
 /// # Errors
-/// [`Exit::Usage`] when an answer has no `=`, names no step of the plan, names nobody, or names somebody who has no vote
-/// on the step.
+/// [`Exit::Usage`] when an answer has no `=`, names no step of the plan, names nobody, or names somebody who has no
+/// vote on the step.
 pub fn parse(given: &[String], plan: &Plan) -> Result<BTreeMap<String, Vec<String>>, Failure> {
     let mut answers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for text in given {

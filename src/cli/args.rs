@@ -50,13 +50,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the migration, or take up the newest run of this config again.
+    /// Run the migration, or resume the newest run of this config.
     Run {
         #[command(flatten)]
         config: ConfigArg,
         #[command(flatten)]
         drive: DriveArgs,
-        /// Open a new run even when one could be taken up again.
+        /// Open a new run even when one could be resumed.
         #[arg(long)]
         new: bool,
         /// Pause once this step is done.
@@ -102,6 +102,17 @@ pub enum Command {
     Bench(BenchArgs),
     /// Roll a run back, whether its console lives or not.
     Rollback(RollbackArgs),
+    /// Give up the reverse flow of a plan, and its tables of the target.
+    ///
+    /// Its capture triggers, captured writes, marks, progress and lease in the target go; tables and rows stay, and so
+    /// does everything of other plans. Shows what would be lost and asks for the plan's name. Refused while a run of
+    /// the plan is driven.
+    Release {
+        /// The plan as messages name it: `cloudshelf/production`.
+        plan: String,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
     /// Change the plan of a run that is under way to what the config says now, as far as that is safe at this moment.
     ///
     /// Shows every field that differs and whether it may change now. Refused while somebody drives the run, and as a
@@ -152,11 +163,12 @@ pub enum Command {
     /// Without --full a sample is compared, which finds what is wrong everywhere and proves nothing. Refused while a
     /// run is driven: its console compares by itself.
     Verify(VerifyArgs),
-    /// List the rows that could not be carried, or try them again.
+    /// List the parked rows, or try them again.
     Parked(ParkedArgs),
     /// Show where a run stands.
     Status {
-        /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
+        /// Run id or a beginning of it; absent means the only run that could be chosen, and asks when there are
+        /// several.
         run: Option<String>,
         /// As JSON.
         #[arg(long)]
@@ -187,15 +199,15 @@ pub enum Command {
     Man,
 }
 
-/// What to take back, and whether to ask first.
+/// What to roll back, and whether to ask first.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
-    /// Run id or a beginning of it; absent means the only run that could be meant, and asks when there are several.
+    /// Run id or a beginning of it; absent means the only run that could be chosen, and asks when there are several.
     pub run: Option<String>,
     /// Show what it would do, and change nothing.
     #[arg(long)]
     pub what_if: bool,
-    /// Take back a run that is finished, too.
+    /// Roll back a run that is finished, too.
     #[arg(long)]
     pub finished: bool,
     /// Act at once. Without it somebody at a terminal is shown what it would do, and asked for one more key; where
@@ -383,7 +395,7 @@ pub struct DriveArgs {
     pub screen: ScreenArgs,
 }
 
-/// What the screen looks like.
+/// How the screen is drawn.
 #[derive(Debug, Args)]
 pub struct ScreenArgs {
     /// Colours.
@@ -433,7 +445,8 @@ mod tests {
         assert_eq!(helped, documented);
     }
 
-    /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it stands.
+    /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it
+    /// stands.
     fn commands_that_are_named() -> Vec<(String, String)> {
         fn walk(path: &std::path::Path, out: &mut Vec<(String, String)>) {
             if path.is_dir() {

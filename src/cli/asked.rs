@@ -14,14 +14,14 @@ pub fn somebody_is_there() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Asks for one more key, one of these, and waits for it on a thread of its own. What was typed before the question does
-/// not answer it.
+/// Asks for one more key, one of these, and waits for it on a thread of its own. What was typed before the question
+/// does not answer it.
 pub async fn confirmed(question: &'static str, keys: &'static [u8]) -> bool {
     tokio::task::spawn_blocking(move || one_key(question, keys)).await.unwrap_or(false)
 }
 
-/// Whether exactly one of these keys is pressed next. Several bytes at once are a paste or another key; no answer, and a
-/// terminal that cannot be asked, are a no.
+/// Whether exactly one of these keys is pressed next. Several bytes at once are a paste or another key; no answer, and
+/// a terminal that cannot be asked, are a no.
 fn one_key(question: &str, wanted: &[u8]) -> bool {
     let input = rustix::stdio::stdin();
     let Some(_raw) = Raw::enter(input) else { return false };

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::lines::{self, Lines};
 use super::opened::{keep, keep_connections, refusal, settle_plan};
 pub use super::out::{print, say};
-use super::world::{self, Seat};
+use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Callers, Event, Policy, StepSeen, changed_accounts};
@@ -35,7 +35,7 @@ pub struct Drive<'a> {
     pub state_dir: &'a Path,
     /// Flags.
     pub args: &'a DriveArgs,
-    /// Open a new run even when one could be taken up.
+    /// Open a new run even when one could be resumed.
     pub new: bool,
     /// Pause once this step is done.
     pub until: Option<String>,
@@ -43,10 +43,10 @@ pub struct Drive<'a> {
     pub mode: Mode,
     /// Speed of planned waits, and the longest a wait may really take.
     pub pace: (f64, Option<i64>),
-    /// Told each step as it starts.
+    /// Called for each step as it starts.
     pub step_began: Option<StepBegan>,
     /// Who drives.
-    pub seat: Seat,
+    pub driver: Driver,
 }
 
 /// How a run ended.
@@ -63,14 +63,14 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let answers = super::answers::parse(&d.args.answer, &plan)?;
     let machine = MachineClock::default();
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
-    // Whose stores these are is known before anything is written.
+    // Whose stores these are is read before anything is written.
     let ports = world::ports(&plan, &d.config.connections).await?;
     let callers = world::callers(&plan, &d.config.connections, &ports).await?;
     let folder = match taken {
         Some(folder) => folder,
         None => RunFolder::create(d.state_dir, &plan.name, machine.wall()).map_err(journal_io(d.state_dir))?,
     };
-    let lock = folder.lock(&Holder::me(&d.seat.operator, &d.seat.host))?;
+    let lock = folder.lock(&Holder::me(&d.driver.operator, &d.driver.host))?;
     super::logging::into(&folder);
     let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine, callers)?;
     let samples = SampleWriter::open(&folder.samples()).ok();
@@ -85,14 +85,14 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
             until: d.until.clone(),
         },
         ports,
-        undo_seat: world::undo_seat((&d.config.connections).into()),
+        rollback_ports: world::rollback_ports((&d.config.connections).into(), &plan.key()),
         clock,
         journal,
         samples,
         mode: d.mode,
         stepped,
-        operator: d.seat.operator.clone(),
-        host: d.seat.host.clone(),
+        operator: d.driver.operator.clone(),
+        host: d.driver.host.clone(),
         step_began: d.step_began.clone(),
     };
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
@@ -105,7 +105,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     drop(lock);
     let ended = told?;
     let ended = match ending(&plan, &state) {
-        // Its record ends before the rollback: whoever reads it must not go on from there.
+        // Its record ends before the rollback: a process that reads it must not go on from there.
         Some(Ending::RolledBack) if unsaved > 0 => Ending::Journal,
         now => now.unwrap_or(ended),
     };
@@ -138,13 +138,13 @@ async fn front(
                 ));
             }
         }
-        // Whoever left the screen is not here to decide any more, but nothing is decided for them either:
-        // the policy stays attended, and a held step ends this process resumable.
+        // The person who left the screen is not here to decide any more, but nothing is decided for them either: the
+        // policy stays attended, and a held step ends this process resumable.
         lines.seen = handle.snapshot().journal.last_seq;
         let fresh = facts.resubscribe();
-        return lines::tell(lines, &mut handle, fresh, ending).await;
+        return lines::print(lines, &mut handle, fresh, ending).await;
     }
-    lines::tell(lines, &mut handle, facts, ending).await
+    lines::print(lines, &mut handle, facts, ending).await
 }
 
 /// What the screen flags ask for.
@@ -160,7 +160,7 @@ pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
     )
 }
 
-/// The newest run of this plan that is not at its end. A run of a changed plan is never taken up silently. Without one,
+/// The newest run of this plan that is not at its end. A run of a changed plan is never resumed silently. Without one,
 /// the newest folder of this plan whose process was gone before its first fact: its lease may still be held under that
 /// run's name.
 fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failure> {
@@ -223,14 +223,14 @@ fn open(
         }
         if let Some(last) = facts.last() {
             let state = fold(&facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-            // It may have been amended between the look at it and the lock on it.
+            // It may have been amended between reading it and locking it.
             if let Some(failure) = refusal(folder, &state, plan) {
                 return Err(failure);
             }
             let changed = changed_accounts(&state.callers, &callers);
             if !changed.is_empty() {
                 let text = format!(
-                    "run {}: {}; it is not taken up with another account: use the credentials it was opened with",
+                    "run {}: {}; it is not resumed with another account: use the credentials it was opened with",
                     folder.id(),
                     changed.join("; ")
                 );
@@ -255,7 +255,7 @@ fn open(
     let now = machine.wall();
     let first = plan.steps.first().map_or(0, |s| s.at_ms);
     let t0 = plan.t0.unwrap_or_else(|| now.plus(-first));
-    let header = Header::new(folder.id(), &plan.hash(), &d.seat.operator, &d.seat.host, now);
+    let header = Header::new(folder.id(), &plan.hash(), &d.driver.operator, &d.driver.host, now);
     if matches!(d.mode, Mode::Rehearsal { .. }) {
         folder.mark_rehearsal().map_err(journal_io(folder.path()))?;
     }
@@ -269,8 +269,8 @@ fn open(
         plan: plan.name.clone(),
         plan_hash: plan.hash(),
         environment: plan.environment.clone(),
-        operator: d.seat.operator.clone(),
-        host: d.seat.host.clone(),
+        operator: d.driver.operator.clone(),
+        host: d.driver.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         t0,
         steps: plan.steps.iter().map(|s| s.id.clone()).collect(),

@@ -19,11 +19,11 @@ pub enum Exit {
     GateNotMet = 4,
     /// Both sides differ.
     VerificationFailed = 5,
-    /// An undo failed; a person is needed.
+    /// A switch could not be restored; a person is needed.
     Stuck = 6,
     /// The record of a run is not what was written.
     Damaged = 7,
-    /// An approval or a vote was not taken.
+    /// The request was not accepted: an approval, a vote, an order; or somebody else drives.
     Refused = 8,
     /// A rehearsal ended and a fault it was asked for never struck.
     FaultNeverStruck = 9,
@@ -31,7 +31,7 @@ pub enum Exit {
     Bug = 70,
     /// The journal cannot be written or read.
     Journal = 74,
-    /// Paused; the run can be taken up again.
+    /// Paused; the run can be resumed.
     Paused = 75,
     /// Credentials or permissions.
     Denied = 77,

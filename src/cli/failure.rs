@@ -71,8 +71,30 @@ impl From<OfflineError> for Failure {
 
 impl From<PortError> for Failure {
     fn from(e: PortError) -> Self {
-        let exit = if e.kind == ErrorKind::Denied { Exit::Denied } else { Exit::Unexpected };
-        Self { exit, report: e.into() }
+        Self { exit: exit_of(&e), report: e.into() }
+    }
+}
+
+/// What a store's answer means for the exit code.
+fn exit_of(e: &PortError) -> Exit {
+    use ErrorKind as K;
+    // Somebody drives: nothing is wrong, and it is not this command's turn.
+    if e.held_by.is_some() {
+        return Exit::Refused;
+    }
+    match e.kind {
+        K::Denied => Exit::Denied,
+        K::Throttled
+        | K::Unreachable
+        | K::TimedOut
+        | K::NotFound
+        | K::Conflict
+        | K::Expired
+        | K::Trimmed
+        | K::Invalid
+        | K::Internal
+        | K::Rewound
+        | K::ReadOnly => Exit::Unexpected,
     }
 }
 
@@ -80,8 +102,8 @@ impl From<EngineError> for Failure {
     fn from(e: EngineError) -> Self {
         let exit = match &e {
             EngineError::Journal(..) => Exit::Journal,
-            EngineError::Lease(p) if p.kind == ErrorKind::Denied => Exit::Denied,
-            EngineError::Lease(_) | EngineError::Undo(_) => Exit::Unexpected,
+            EngineError::Lease(p) => exit_of(p),
+            EngineError::RollbackThread(_) => Exit::Unexpected,
         };
         Self { exit, report: e.into() }
     }
@@ -113,6 +135,16 @@ impl From<Report> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_refused_because_somebody_drives_can_tell_it_by_the_code() {
+        let error = |kind| PortError::new(kind, "take", "the lease", "r-1 is driven");
+        let exit = |e: PortError| (Failure::from(e.clone()).exit, Failure::from(EngineError::Lease(e)).exit);
+        let driven = error(ErrorKind::Conflict).held_by("r-1", "db1:7");
+        assert_eq!(exit(driven), (Exit::Refused, Exit::Refused));
+        assert_eq!(exit(error(ErrorKind::Conflict)), (Exit::Unexpected, Exit::Unexpected));
+        assert_eq!(exit(error(ErrorKind::Denied)), (Exit::Denied, Exit::Denied));
+    }
 
     #[test]
     fn a_cause_that_was_quoted_is_not_said_twice() {

@@ -24,7 +24,7 @@ pub struct Lines {
     pub silent: bool,
     /// The plan, for words.
     pub plan: Arc<Plan>,
-    /// The run's main journal: what was told too fast to be heard is read again there.
+    /// The run's main journal: facts that the channel dropped are read again there.
     pub journal: PathBuf,
     /// The last fact that somebody saw already: a screen that was left.
     pub seen: u64,
@@ -32,22 +32,22 @@ pub struct Lines {
 
 /// Lines on their way out. A writer that is gone (a closed pipe, a dead terminal) must not stop the run, so its errors
 /// are dropped.
-struct Telling<O: Write> {
+struct LinePrinter<O: Write> {
     lines: Lines,
     report: LineReport,
     out: O,
-    /// The last fact that was told.
+    /// The last fact that was printed.
     last: u64,
 }
 
-impl<O: Write> Telling<O> {
+impl<O: Write> LinePrinter<O> {
     fn new(lines: Lines, out: O) -> Self {
         let report = LineReport::new(Arc::clone(&lines.plan));
         let last = lines.seen;
         Self { lines, report, out, last }
     }
 
-    /// Tells a fact, unless it was told before.
+    /// Prints a fact, unless it was printed before.
     fn fact(&mut self, fact: &Fact) {
         if fact.seq <= self.last {
             return;
@@ -60,7 +60,7 @@ impl<O: Write> Telling<O> {
         }
     }
 
-    /// Tells what stands in the journal and was not heard. What is missing there as well is said to be missing.
+    /// Prints facts of the journal that the channel dropped. What is missing there as well is said to be missing.
     fn missed(&mut self) {
         match crate::journal::salvage(&self.lines.journal) {
             Ok((found, _)) => {
@@ -73,7 +73,7 @@ impl<O: Write> Telling<O> {
         }
     }
 
-    /// Tells a fact that was heard. Whatever was missed before it comes first.
+    /// Prints a fact from the channel. Whatever was missed before it comes first.
     fn heard(&mut self, fact: &Fact) {
         if fact.seq > self.last + 1 {
             self.missed();
@@ -138,23 +138,23 @@ impl Signals {
     }
 }
 
-/// Tells the run until it ends, pauses, or is asked to stop twice.
-pub async fn tell(
+/// Prints the run until it ends, pauses, or is asked to stop twice.
+pub async fn print(
     lines: Lines,
     handle: &mut Handle,
     mut facts: broadcast::Receiver<Fact>,
     mut ending: watch::Receiver<Option<Ending>>,
 ) -> Result<Ending, Failure> {
     let mut signals = Signals::listen()?;
-    let mut telling = Telling::new(lines, std::io::stdout());
+    let mut printer = LinePrinter::new(lines, std::io::stdout());
     let mut asked = false;
     let mut open = true;
     loop {
         tokio::select! {
             biased;
             fact = facts.recv(), if open => match fact {
-                Ok(fact) => telling.heard(&fact),
-                Err(broadcast::error::RecvError::Lagged(_)) => telling.missed(),
+                Ok(fact) => printer.heard(&fact),
+                Err(broadcast::error::RecvError::Lagged(_)) => printer.missed(),
                 Err(broadcast::error::RecvError::Closed) => open = false,
             },
             () = signals.asked_to_stop() => {
@@ -172,9 +172,9 @@ pub async fn tell(
             }
             changed = ending.wait_for(Option::is_some) => {
                 let ending = changed.map_or(Ending::Failed, |e| e.unwrap_or(Ending::Failed));
-                // Facts that were on their way are told before the end.
-                telling.rest(&mut facts);
-                telling.trouble(&handle.snapshot());
+                // Facts still in the channel are printed before the end.
+                printer.rest(&mut facts);
+                printer.trouble(&handle.snapshot());
                 return Ok(ending);
             }
             changed = handle.snapshots.changed() => {
@@ -182,9 +182,9 @@ pub async fn tell(
                     return Ok(Ending::Failed);
                 }
                 let snapshot = handle.snapshot();
-                telling.trouble(&snapshot);
-                if !telling.lines.json && !telling.lines.silent && snapshot.status != RunStatus::Prepared {
-                    let _ = telling.report.now(&snapshot, &mut telling.out);
+                printer.trouble(&snapshot);
+                if !printer.lines.json && !printer.lines.silent && snapshot.status != RunStatus::Prepared {
+                    let _ = printer.report.now(&snapshot, &mut printer.out);
                 }
             }
         }
@@ -211,7 +211,7 @@ mod tests {
         let mut out = Vec::new();
         let plan = Arc::new(crate::snapshot::fixture::plan());
         let lines = Lines { json: true, silent: false, plan, journal: folder.journal(), seen: 0 };
-        let mut telling = Telling::new(lines, &mut out);
+        let mut printer = LinePrinter::new(lines, &mut out);
         let mut state = |from: u64, to: u64| {
             for seq in from..=to {
                 journal.append(&[note(seq)]).unwrap();
@@ -219,12 +219,12 @@ mod tests {
             }
         };
         state(1, 3);
-        telling.rest(&mut facts);
+        printer.rest(&mut facts);
         // Far more than the channel holds, while nobody reads.
         state(4, 40);
-        telling.rest(&mut facts);
+        printer.rest(&mut facts);
         state(41, 42);
-        telling.rest(&mut facts);
+        printer.rest(&mut facts);
         let text = String::from_utf8(out).unwrap();
         let seqs: Vec<u64> = text
             .lines()

@@ -14,21 +14,22 @@ mod failing;
 mod failure;
 mod lines;
 mod logging;
-mod look;
-mod meant;
 mod opened;
 mod out;
-mod out_of_reach;
 mod parked;
 mod people;
 mod plan;
 mod record;
+mod recorded;
 #[cfg(feature = "rehearsal")]
 mod rehearse;
+mod release;
 mod rollback;
 mod run;
+mod select_run;
 #[cfg(feature = "rehearsal")]
 mod soak;
+mod unavailable;
 mod verify;
 mod world;
 
@@ -123,6 +124,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
+        Command::Release { plan, config } => release::release(&plan, &config).await,
         Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
         Command::Amend(args) => amend::amend(&args, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
@@ -136,9 +138,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
         Command::Verify(args) => verify::verify(&args, &state_dir()?).await,
         Command::Parked(args) => parked::parked(&args, &state_dir()?).await,
-        Command::Status { run, json } => look::status(run.as_deref(), json, &state_dir()?).await,
-        Command::Runs { json } => look::runs(json, &state_dir()?),
-        Command::Replay { run, speed, screen } => look::replay(run.as_deref(), speed, &screen, &state_dir()?).await,
+        Command::Status { run, json } => recorded::status(run.as_deref(), json, &state_dir()?).await,
+        Command::Runs { json } => recorded::runs(json, &state_dir()?),
+        Command::Replay { run, speed, screen } => recorded::replay(run.as_deref(), speed, &screen, &state_dir()?).await,
         Command::Completions { shell } => {
             // The generator panics where it cannot write.
             let mut text = Vec::new();

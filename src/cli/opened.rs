@@ -1,5 +1,5 @@
-//! What a run was opened with, kept in its folder. Commands of the way back read this and nothing else: no config file,
-//! no environment variable, no lint of a newer program can make them refuse.
+//! What a run was opened with, kept in its folder. Rollback commands read this and nothing else: no config file, no
+//! environment variable, no lint of a newer program can make them refuse.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +29,7 @@ pub fn keep(folder: &RunFolder, config: &Config, config_text: &str) -> io::Resul
     keep_connections(folder, &config.connections)
 }
 
-/// Keeps the connections: at the start, and again whenever a run is taken up with a new user, password reference, TLS or
+/// Keeps the connections: at the start, and again whenever a run is resumed with a new user, password reference, TLS or
 /// pool. The stores themselves cannot have changed: they are part of the plan.
 ///
 /// # Errors
@@ -66,12 +66,12 @@ pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
     Ok(Opened { plan, connections, warnings })
 }
 
-/// What a command is to look at: what a run was opened with when one is named, else what the config says. Unlike the way
-/// back, a comparison or a repair goes by nothing that is not known to be the run's own.
+/// What a command works on: what a run was opened with when one is named, else what the config says. Unlike a rollback,
+/// a comparison or a repair uses nothing that is not known to be the run's own.
 ///
 /// # Errors
-/// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or stores
-/// are not those it was opened with.
+/// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or
+/// stores are not those it was opened with.
 pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
     let Some(run) = &of.run else { return Ok(super::run::load(&of.config).await?.0) };
     let folder = RunFolder::find(state_dir, Some(run))?;
@@ -102,10 +102,10 @@ pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
     Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new() })
 }
 
-/// A plan that is not known to be the run's very own, when that cannot be read: the copy of the config if it still means
-/// the same plan, else a plan file whose hash is another.
+/// A plan that is not known to be the run's very own, for when that one cannot be read: the copy of the config if it
+/// still gives the same plan, else a plan file whose hash is another.
 fn another_plan(folder: &RunFolder, plan_hash: &str) -> Option<(Plan, &'static str)> {
-    let from_config = saved_config(folder).ok().map(|c| Plan::clone(&c.plan));
+    let from_config = saved_config(folder, true).ok().map(|c| Plan::clone(&c.plan));
     if let Some(plan) = from_config.filter(|plan| plan.hash() == plan_hash || stores_left_out(plan) == plan_hash) {
         return Some((plan, "the copy of the config"));
     }
@@ -113,7 +113,7 @@ fn another_plan(folder: &RunFolder, plan_hash: &str) -> Option<(Plan, &'static s
     if let Some(plan) = read(&folder.plan()) {
         return Some((plan, "what stands in it all the same"));
     }
-    // No amendment changes what is switched, and where: each plan of a run says where to put it back.
+    // No amendment changes which switches there are and where: each plan of a run says where to restore them.
     let kept = folder.kept_plans();
     kept.iter().find_map(|path| read(path)).map(|plan| (plan, "a plan the run went by before or after an amendment"))
 }
@@ -131,17 +131,19 @@ fn connections(folder: &RunFolder, plan: &Plan, warnings: &mut Vec<String>) -> S
         kept
     } else {
         // Runs of older programs have the copy only. One that names other stores now is not the run's any more.
-        let copy = match saved_config(folder) {
+        let copy = match saved_config(folder, !plan.stores.is_empty()) {
             Ok(copy) if plan.stores.is_empty() || copy.connections.stores() == plan.stores => {
                 (&copy.connections).into()
             }
             Ok(_) => SavedConnections::unreadable("the copy of the config names other stores by now"),
             Err(why) => SavedConnections::unreadable(&why),
         };
+        // A run that kept none is read from its copy, and so is the reason why it cannot be.
+        let (kept, from) = if path.exists() { (kept, path.clone()) } else { (copy.clone(), folder.config()) };
         if path.exists() || copy.aws.is_err() || copy.postgres.is_err() {
             let parts = [("AWS", kept.aws.as_ref().err()), ("the target", kept.postgres.as_ref().err())];
             for (what, why) in parts.iter().filter_map(|(what, why)| why.map(|why| (what, why))) {
-                warnings.push(format!("how {what} is reached cannot be read from {}: {why}", path.display()));
+                warnings.push(format!("how {what} is reached cannot be read from {}: {why}", from.display()));
             }
         }
         kept.or(&copy).or(&SavedConnections::from_stores(&plan.stores))
@@ -161,13 +163,20 @@ fn stores_of(found: &SavedConnections) -> Option<Stores> {
     Some(Connections { aws: aws.clone(), postgres: postgres.clone() }.stores())
 }
 
-/// The copy of the config a run was started with, read as a config; runs of older programs need it.
-fn saved_config(folder: &RunFolder) -> Result<Config, String> {
+/// The copy of the config a run was started with, read as a config; runs of older programs need it. `known` says that
+/// what comes out is compared with what the plan says of its stores; where it is not, nothing is filled in from this
+/// process's environment: that may name other stores than the run's.
+fn saved_config(folder: &RunFolder, known: bool) -> Result<Config, String> {
     let text = std::fs::read_to_string(folder.config()).map_err(|e| format!("{}: {e}", folder.config().display()))?;
     let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
-    let vars = std::env::vars().collect();
+    let vars = if known { std::env::vars().collect() } else { BTreeMap::new() };
     let read = config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars);
-    read.map_err(|e| e.items.first().map_or_else(|| e.to_string(), ToString::to_string))
+    read.map_err(|e| {
+        let first = e.items.first().map_or_else(|| e.to_string(), ToString::to_string);
+        let unfilled = !known && first.contains("is not set");
+        let why = "; the run's record does not say what it was, and the environment of this process is not asked";
+        if unfilled { format!("{first}{why}") } else { first }
+    })
 }
 
 /// The hash of a plan as programs computed it that did not know of stores.
@@ -207,7 +216,7 @@ pub fn fit(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Fit {
     }
 }
 
-/// Why a run that is not at its end is not taken up with a config that does not fit; `None` when it does.
+/// Why a run that is not at its end is not resumed with a config that does not fit; `None` when it does.
 pub fn refusal(folder: &RunFolder, state: &RunState, now: &Plan) -> Option<Failure> {
     let run = folder.id();
     let back = format!(
@@ -253,8 +262,8 @@ pub fn with_stores(folder: &RunFolder, plan: Plan) -> Plan {
     Plan { stores, ..plan }
 }
 
-/// Makes `plan.json` the plan the run goes by: an amendment that was cut off left the one before it there. `plan_hash` is
-/// the one in its journal.
+/// Makes `plan.json` the plan the run goes by: an amendment that was cut off left the one before it there. `plan_hash`
+/// is the one in its journal.
 ///
 /// # Errors
 /// What the disk said.

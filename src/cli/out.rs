@@ -1,17 +1,17 @@
-//! Standard output and standard error, whoever reads them: a reader that has seen enough is no failure.
+//! Standard output and standard error, whatever reads them: a reader that closes its end is no failure.
 
 use std::io::{self, StdoutLock, Write};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-/// Whoever read standard output has closed it.
+/// The reader of standard output has closed it.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output any more")]
 struct ReaderGone;
 
 /// Standard output of a command that ends when nobody reads it any more, as in `cutover audit | head`.
 ///
-/// Its error for a closed pipe is told from those of other writers, and the program ends quietly
+/// Its error for a closed pipe is distinguished from those of other writers, and the program ends quietly
 /// ([`reader_gone`]). What drives a run writes through [`print`] instead: it goes on without a reader.
 pub struct Out<W>(W);
 
@@ -34,7 +34,7 @@ fn named(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::BrokenPipe { io::Error::new(e.kind(), ReaderGone) } else { e }
 }
 
-/// Whether this failure only says that whoever read standard output has closed it.
+/// Whether this failure only says that the reader of standard output has closed it.
 pub fn reader_gone(report: &color_eyre::eyre::Report) -> bool {
     let errors = report.chain().filter_map(|e| e.downcast_ref::<io::Error>());
     errors.filter_map(io::Error::get_ref).any(|inner| inner.is::<ReaderGone>())
@@ -65,7 +65,7 @@ impl Words {
     }
 
     /// Writes them, or leaves that to the thread of an [`OutputThread`].
-    fn tell(self) {
+    fn emit(self) {
         let queue = QUEUE.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let left = match queue {
             Some(queue) => queue.send(self).err().map(|e| e.0),
@@ -80,8 +80,8 @@ impl Words {
 /// How long the end of a command waits for a reader of what is not written yet.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// Writes what is said and printed on a thread of its own for as long as it is there: a terminal that was stopped with
-/// Ctrl-S, a pipe nobody reads or a file on a disk that hangs holds nothing up.
+/// Writes what is printed on a thread of its own for as long as it exists: a terminal that was stopped with Ctrl-S, a
+/// pipe nobody reads or a file on a disk that hangs delays nothing.
 pub struct OutputThread(mpsc::Receiver<()>);
 
 /// Starts an [`OutputThread`]. Without a thread for it, words are written as ever.
@@ -107,12 +107,12 @@ impl Drop for OutputThread {
 /// A line on stderr, and in the log where there is one. A reader that is gone is no error.
 pub fn say(text: &str) {
     tracing::info!(target: "cutover::said", "{text}");
-    Words::Err(format!("{text}\n")).tell();
+    Words::Err(format!("{text}\n")).emit();
 }
 
 /// Writes text to standard output. A reader that is gone is no error.
 pub fn print(text: &str) {
-    Words::Out(text.to_owned()).tell();
+    Words::Out(text.to_owned()).emit();
 }
 
 #[cfg(test)]

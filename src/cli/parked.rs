@@ -1,4 +1,4 @@
-//! `cutover parked`: the rows that could not be carried. Keys and reasons, never values.
+//! `cutover parked`: the parked rows. Keys and reasons, never values.
 
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,10 +12,10 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::opened::subject;
 use super::out;
-use super::record::{Desk, chosen};
+use super::record::{CommandSession, chosen};
 use super::world;
 use crate::domain::at::At;
-use crate::domain::mapping::MisfitReason;
+use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::{Plan, Table};
 use crate::ports::{ParkedRow, Target};
 use crate::workers::retry_parked;
@@ -31,21 +31,21 @@ pub async fn parked(args: &ParkedArgs, state_dir: &Path) -> Result<Exit, Failure
             let config = subject(of, state_dir).await?;
             let tables = chosen(&config.plan, table)?;
             let reasons = reasons(reason)?;
-            let desk = Desk::open(&config, state_dir, "parked retry").await?;
-            let done = retry(&desk, &tables, reasons.as_deref(), *json).await;
-            desk.close().await;
+            let session = CommandSession::open(&config, state_dir, "parked retry").await?;
+            let done = retry(&session, &tables, reasons.as_deref(), *json).await;
+            session.close().await;
             done
         }
     }
 }
 
-fn reasons(named: &[String]) -> Result<Option<Vec<MisfitReason>>, Failure> {
+fn reasons(named: &[String]) -> Result<Option<Vec<RowErrorReason>>, Failure> {
     if named.is_empty() {
         return Ok(None);
     }
     let found = named.iter().map(|name| {
-        MisfitReason::ALL.into_iter().find(|r| r.name() == name).ok_or_else(|| {
-            let known: Vec<&str> = MisfitReason::ALL.iter().map(|r| r.name()).collect();
+        RowErrorReason::ALL.into_iter().find(|r| r.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = RowErrorReason::ALL.iter().map(|r| r.name()).collect();
             Failure::new(Exit::Usage, format!("--reason {name}: no such reason; there are {}", known.join(", ")))
         })
     });
@@ -53,15 +53,15 @@ fn reasons(named: &[String]) -> Result<Option<Vec<MisfitReason>>, Failure> {
 }
 
 async fn retry(
-    desk: &Desk,
+    session: &CommandSession,
     tables: &[&Table],
-    reasons: Option<&[MisfitReason]>,
+    reasons: Option<&[RowErrorReason]>,
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let mut rows = Vec::new();
     // Parents first: what waits for them may go in with the same command.
     for table in parents_first(tables) {
-        let done = retry_parked(&desk.crew, table, reasons).await?;
+        let done = retry_parked(&session.ctx, table, reasons).await?;
         if as_json {
             rows.push(json!({
                 "table": table.id, "tried": done.tried, "went_in": done.landed, "stayed": done.stayed,
@@ -74,7 +74,7 @@ async fn retry(
         }
     }
     if as_json {
-        print(&format!("{}\n", json!({ "run": desk.folder.id(), "tables": rows })));
+        print(&format!("{}\n", json!({ "run": session.folder.id(), "tables": rows })));
     }
     Ok(Exit::Finished)
 }
@@ -112,8 +112,8 @@ async fn list(args: &ParkedList, state_dir: &Path) -> Result<Exit, Failure> {
             writeln!(out, "{}", object(row))
         } else {
             let (parked, since) = row;
-            let (table, key, why) = (&parked.table, &parked.key.0, &parked.misfit);
-            writeln!(out, "  {table:<12} {key:<40} {}  {why}", since.clock())
+            let (table, key, why) = (&parked.table, &parked.key.0, &parked.row_error);
+            writeln!(out, "  {table:<12} {key:<40} {}  {why}", since.date_clock())
         }
     })
     .await?;
@@ -136,9 +136,9 @@ fn object((row, since): &Row) -> Value {
         "table": row.table,
         "key": row.key,
         "key_attributes": serde_json::from_str::<Value>(&row.key_json).unwrap_or_default(),
-        "column": row.misfit.column,
-        "reason": row.misfit.reason.name(),
-        "detail": row.misfit.detail,
+        "column": row.row_error.column,
+        "reason": row.row_error.reason.name(),
+        "detail": row.row_error.detail,
         "since": since,
     })
 }

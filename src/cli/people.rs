@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::world::Seat;
+use super::world::Driver;
 use crate::domain::run::{RunStatus, Vote};
 use crate::engine::MachineClock;
 use crate::engine::socket::{Answer, Ask, ask};
@@ -26,9 +26,9 @@ pub async fn approve(
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, Some(run))?;
-    let by = name.unwrap_or_else(|| Seat::here().operator);
+    let by = name.unwrap_or_else(|| Driver::here().operator);
     let said = format!("{step} approved by {by}; it is on record\n");
-    told(&folder, Ask::Approve { step, by, note }, &said).await
+    answer(&folder, Ask::Approve { step, by, note }, &said).await
 }
 
 /// `cutover vote`.
@@ -41,13 +41,13 @@ pub async fn vote(
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
     let folder = RunFolder::find(state_dir, Some(run))?;
-    let by = name.unwrap_or_else(|| Seat::here().operator);
+    let by = name.unwrap_or_else(|| Driver::here().operator);
     let said = format!("{by} votes {} on {step}; it is on record\n", vote.name());
-    told(&folder, Ask::Vote { step, by, vote, note }, &said).await
+    answer(&folder, Ask::Vote { step, by, vote, note }, &said).await
 }
 
 /// Asks the console that drives the run. Only it writes the journal, and only once it has is the answer yes.
-async fn told(folder: &RunFolder, order: Ask, said: &str) -> Result<Exit, Failure> {
+async fn answer(folder: &RunFolder, order: Ask, said: &str) -> Result<Exit, Failure> {
     match ask(&folder.socket(), &order, PATIENCE).await {
         Some(Answer::Taken) => {
             print(said);
@@ -60,7 +60,7 @@ async fn told(folder: &RunFolder, order: Ask, said: &str) -> Result<Exit, Failur
     }
 }
 
-/// Why no console answers, as far as the folder tells.
+/// Why no console answers, as far as the folder shows.
 fn unanswered(folder: &RunFolder) -> String {
     let run = folder.id();
     match offline(folder, MachineClock::default().wall()) {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::opened::{Fit, fit, refusal};
-use super::world::{self, Seat};
+use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Table};
@@ -16,7 +16,7 @@ use crate::domain::run::{Callers, Event, Fact, Level, RunState, apply};
 use crate::engine::{DriverLease, MachineClock};
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunLock, fold, read_run};
 use crate::ports::{Clock, Facts, NotRecorded};
-use crate::workers::Crew;
+use crate::workers::WorkerContext;
 
 /// Writes facts as they are stated, each on disk before the call returns.
 struct Writer {
@@ -30,7 +30,7 @@ impl Facts for Writer {
     async fn state(&self, event: Event) -> Result<(), NotRecorded> {
         let mut guard = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let (journal, state, last) = &mut *guard;
-        // On a rehearsal the run's clock is ahead of the wall; time does not go back in a journal.
+        // On a rehearsal the run's clock is ahead of the wall clock; times in a journal never go backwards.
         let at = self.machine.wall().max(*last);
         let fact = Fact { seq: state.last_seq + 1, at, event };
         let mut next = state.clone();
@@ -42,17 +42,17 @@ impl Facts for Writer {
     }
 }
 
-/// A command's seat at the data: the lease, the record, and workers.
-pub struct Desk {
+/// What a command needs to work on the data: the lease, the record, and workers.
+pub struct CommandSession {
     /// The workers.
-    pub crew: Arc<Crew>,
+    pub ctx: Arc<WorkerContext>,
     /// Where it is on record.
     pub folder: RunFolder,
     lease: DriverLease,
     _lock: RunLock,
 }
 
-impl Desk {
+impl CommandSession {
     /// Takes the lease and opens the record: the unfinished run's own journal if there is one, else a new one under
     /// `verifications`.
     ///
@@ -60,11 +60,11 @@ impl Desk {
     /// A run is driven somewhere, the disk refused, or the target did not answer.
     pub async fn open(config: &Config, state_dir: &Path, what: &str) -> Result<Self, Failure> {
         let plan = Arc::clone(&config.plan);
-        let seat = Seat::here();
+        let driver = Driver::here();
         let ports = world::ports(&plan, &config.connections).await?;
         let callers = world::callers(&plan, &config.connections, &ports).await?;
         let machine = MachineClock::default();
-        let holder = Holder::me(&seat.operator, &seat.host);
+        let holder = Holder::me(&driver.operator, &driver.host);
         let (folder, taken) = match unfinished(state_dir, &plan)? {
             Some(folder) => (folder, true),
             None => {
@@ -74,15 +74,15 @@ impl Desk {
         };
         let lock = folder.lock(&holder)?;
         super::logging::into(&folder);
-        tracing::info!(%what, operator = seat.operator, "asked for");
+        tracing::info!(%what, operator = driver.operator, "asked for");
         ports.target.prepare().await?;
-        let lease = DriverLease::take(Arc::clone(&ports.target), folder.id(), &seat.host, taken).await?;
-        let header = Header::new(folder.id(), &plan.hash(), &seat.operator, &seat.host, machine.wall());
+        let lease = DriverLease::take(Arc::clone(&ports.target), folder.id(), &driver.host, taken).await?;
+        let header = Header::new(folder.id(), &plan.hash(), &driver.operator, &driver.host, machine.wall());
         let now = machine.wall();
         let journal_of_run = if taken {
             let (writer, record) = JournalWriter::reopen(&folder)?;
             let state = fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-            // It may have been amended between the look at it and the lock on it.
+            // It may have been amended between reading it and locking it.
             if let Some(failure) = refusal(&folder, &state, &plan) {
                 return Err(failure);
             }
@@ -93,17 +93,17 @@ impl Desk {
         };
         let facts = Arc::new(Writer { journal: Mutex::new(journal_of_run), machine });
         if !taken {
-            facts.state(opened(&folder, &plan, &seat, now, callers)).await.map_err(|e| journal(folder.path(), &e))?;
+            facts.state(opened(&folder, &plan, &driver, now, callers)).await.map_err(|e| journal(folder.path(), &e))?;
         }
-        let text = format!("{}@{} asked for: cutover {what}", seat.operator, seat.host);
+        let text = format!("{}@{} asked for: cutover {what}", driver.operator, driver.host);
         let note = Event::Note { level: Level::Info, source: "operator".to_owned(), text };
         facts.state(note).await.map_err(|e| journal(folder.path(), &e))?;
-        Ok(Self { crew: Crew::new(plan, ports, facts), folder, lease, _lock: lock })
+        Ok(Self { ctx: WorkerContext::new(plan, ports, facts), folder, lease, _lock: lock })
     }
 
     /// Gives everything back.
     pub async fn close(self) {
-        self.crew.stop().await;
+        self.ctx.stop().await;
         self.lease.release().await;
     }
 
@@ -117,14 +117,14 @@ impl Desk {
     }
 }
 
-fn opened(folder: &RunFolder, plan: &Plan, seat: &Seat, now: At, callers: Callers) -> Event {
+fn opened(folder: &RunFolder, plan: &Plan, driver: &Driver, now: At, callers: Callers) -> Event {
     Event::RunOpened {
         run: folder.id().to_owned(),
         plan: plan.name.clone(),
         plan_hash: plan.hash(),
         environment: plan.environment.clone(),
-        operator: seat.operator.clone(),
-        host: seat.host.clone(),
+        operator: driver.operator.clone(),
+        host: driver.host.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         t0: plan.t0.unwrap_or(now),
         steps: Vec::new(),
@@ -140,7 +140,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
             if state.is_final() {
                 return Ok(None);
             }
-            // What is found under another mapping, or in other stores, is no evidence for the run's own.
+            // What is found under another mapping, or in other stores, proves nothing about the run.
             let other = match fit(&folder, &state.plan_hash, plan) {
                 Fit::Same => return Ok(Some(folder)),
                 Fit::OtherPlan => "was opened with another plan and goes on with it".to_owned(),

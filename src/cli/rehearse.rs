@@ -8,12 +8,12 @@ use super::args::DriveArgs;
 use super::drive::{Drive, drive, print, say};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::world::Seat;
+use super::world::Driver;
 use crate::config;
 use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults, names};
-use crate::rehearsal::hurry::PLAN as CONFIG;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
+use crate::rehearsal::short_plan::PLAN as CONFIG;
 use crate::rehearsal::{PgAddress, World, WorldOptions};
 use crate::snapshot::Mode;
 
@@ -76,7 +76,7 @@ pub async fn rehearse(
             let faults = faults.clone();
             move |step: &str| faults.step_began(step)
         })),
-        seat: Seat::here(),
+        driver: Driver::here(),
     })
     .await?;
     let verdict = world.verdict().await.map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;

@@ -8,7 +8,7 @@ use super::drive::{Drive, drive, print};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::out;
-use super::world::{self, Seat};
+use super::world::{self, Driver};
 use crate::config::{self, Config};
 use crate::snapshot::Mode;
 
@@ -49,7 +49,7 @@ pub async fn run(
         mode: Mode::Live,
         pace: (1.0, None),
         step_began: None,
-        seat: Seat::here(),
+        driver: Driver::here(),
     })
     .await?;
     if !args.json {

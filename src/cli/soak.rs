@@ -1,5 +1,5 @@
 //! `cutover soak`: migration days one after the other, under live writes, with kills and faults drawn from a seed
-//! (FEATURES E5). Each day ends with the shop's account held against the side in charge.
+//! (FEATURES E5). Each day ends with a comparison of the shop's account with the side in charge.
 //!
 //! The console under test is this program in a process of its own, so that `kill -9` is a real one. The seed fixes
 //! data, traffic, places of kills and faults; the machine's scheduling it cannot fix.
@@ -17,11 +17,11 @@ use super::failure::Failure;
 use crate::domain::run::{RunState, RunStatus, StepStatus};
 use crate::journal::{RunFolder, fold, read_run};
 use crate::rehearsal::fault::{Fault, Faults};
-use crate::rehearsal::hurry::{Hurry, Last, hurried};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
 use crate::rehearsal::shop::Rates;
+use crate::rehearsal::short_plan::{Last, ShortPlan, shortened};
 use crate::rehearsal::{PgAddress, World, WorldOptions};
 use crate::workers::reverse::AT_ONCE;
 
@@ -47,7 +47,7 @@ pub struct Soak {
 
 /// What all days together came to.
 #[derive(Debug, Default)]
-struct Tally {
+struct SoakTotals {
     days: u32,
     back: u32,
     cancelled: u32,
@@ -70,7 +70,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
     let began = Instant::now();
-    let mut tally = Tally::default();
+    let mut tally = SoakTotals::default();
     while tally.days == 0 || began.elapsed().as_secs_f64() < what.minutes * 60.0 {
         let number = tally.days + 1;
         let dir = state_dir.join(format!("soak-{}-{number}", what.seed));
@@ -130,7 +130,7 @@ struct Day {
     rng: fastrand::Rng,
     dir: PathBuf,
     starts: u32,
-    /// Kills until customers were let in.
+    /// Kills until the new side was open to customers.
     kills_before: u32,
 }
 
@@ -158,8 +158,8 @@ impl Day {
         Ok(Self { world, faults, rng: fastrand::Rng::with_seed(seed), dir, starts: 0, kills_before: 0 })
     }
 
-    /// Lives the day; the error says what was lost or what went wrong.
-    async fn live(&mut self, tally: &mut Tally) -> Result<String, String> {
+    /// Runs the day; the error says what was lost or what went wrong.
+    async fn live(&mut self, tally: &mut SoakTotals) -> Result<String, String> {
         let began = Instant::now();
         let result = self.lived(tally).await;
         tally.open += began.elapsed();
@@ -168,7 +168,7 @@ impl Day {
         if !verdict.clean() || verdict.in_charge != side || verdict.frozen {
             return Err(format!("{verdict}"));
         }
-        // Each kill of a carrier can leave as many keys written and not cleared as are under way at a time.
+        // Each kill of a reverse applier can leave as many keys written and not cleared as are under way at a time.
         let most = (tally.kills - self.kills_before) as usize * AT_ONCE;
         if verdict.comparison.set_back > most {
             return Err(format!("more keys were set back than kills explain ({most}): {verdict}"));
@@ -186,14 +186,14 @@ impl Day {
         Ok(format!("{how}; {}", verdict.to_string().lines().next().unwrap_or_default()))
     }
 
-    async fn lived(&mut self, tally: &mut Tally) -> Result<(&'static str, Side), String> {
+    async fn lived(&mut self, tally: &mut SoakTotals) -> Result<(&'static str, Side), String> {
         if self.rng.bool() {
             let fault = FAULTS[self.rng.usize(..FAULTS.len())];
             self.faults.bring(fault);
             tally.faults += 1;
         }
         let mut console = self.until_thawed(tally).await?;
-        // The last console may have been killed just after it let customers in.
+        // The last console may have been killed just after it opened the new side to customers.
         self.kills_before = tally.kills.saturating_sub(1);
         for fault in FAULTS {
             self.faults.lift(fault);
@@ -222,9 +222,9 @@ impl Day {
         Ok(("rolled back after customers had written on the new side", Side::Old))
     }
 
-    /// Runs the console, killing it at random places, until customers are let in on the new side. `None` when the day
-    /// went back by itself, which is no loss.
-    async fn until_thawed(&mut self, tally: &mut Tally) -> Result<Option<Child>, String> {
+    /// Runs the console, killing it at random places, until the new side is open to customers. `None` when the day
+    /// rolled back by itself, which is no loss.
+    async fn until_thawed(&mut self, tally: &mut SoakTotals) -> Result<Option<Child>, String> {
         let began = Instant::now();
         let mut kills = self.rng.u32(1..6);
         let mut console = self.run()?;
@@ -255,8 +255,8 @@ impl Day {
         }
     }
 
-    /// Rolls back from another terminal; that terminal dies on its way now and then, and is asked again.
-    async fn back(&mut self, tally: &mut Tally) -> Result<(), String> {
+    /// Rolls back from another terminal; that terminal is killed now and then, and the order is given again.
+    async fn back(&mut self, tally: &mut SoakTotals) -> Result<(), String> {
         let began = Instant::now();
         while began.elapsed() < BACK {
             let mut terminal = self.start(&["rollback"])?;
@@ -274,7 +274,7 @@ impl Day {
             };
             match status.and_then(|s| s.code()) {
                 Some(3) if self.state().is_some_and(|s| s.status == RunStatus::RolledBack) => return Ok(()),
-                // Killed, or stuck for now: going back can always be asked for again.
+                // Killed, or stuck for now: a rollback can always be ordered again.
                 None | Some(3 | 6) => {}
                 Some(code) => return Err(format!("rollback ended with {code}: {}", self.last_words())),
             }
@@ -282,10 +282,10 @@ impl Day {
         Err(format!("not rolled back after {} s: {}", BACK.as_secs(), self.last_words()))
     }
 
-    /// Starts the migration, or takes it up again. What it asks of people is answered beforehand.
+    /// Starts the migration, or resumes it. What it asks of people is answered beforehand.
     fn run(&mut self) -> Result<Child, String> {
         let text = std::fs::read_to_string(self.dir.join("config.toml")).map_err(|e| e.to_string())?;
-        let answers = crate::rehearsal::hurry::answers(&text);
+        let answers = crate::rehearsal::short_plan::answers(&text);
         let asked = ["run", "--headless", "--yes", "-c", "config.toml"].into_iter();
         self.start(&asked.chain(answers.iter().map(String::as_str)).collect::<Vec<_>>())
     }
@@ -357,6 +357,6 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// The hurried plan with its variables filled in.
 fn filled(vars: &BTreeMap<String, String>) -> String {
-    let text = hurried(Hurry { switched: 1, last: Last::BurnIn(3_600), lenient: true });
+    let text = shortened(ShortPlan { switched: 1, last: Last::BurnIn(3_600), lenient: true });
     super::rehearse::filled(&text, vars)
 }

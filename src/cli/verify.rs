@@ -10,10 +10,12 @@ use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::opened::subject;
-use super::record::{Desk, chosen};
+use super::record::{CommandSession, chosen};
 use crate::domain::plan::Table;
 use crate::domain::verify::{Finding, FindingKind};
-use crate::workers::{Compared, Crew, Repaired, candidate, compare_keys, full_pass, repair, sample, verify_words};
+use crate::workers::{
+    Compared, Repaired, WorkerContext, candidate, compare_keys, full_pass, repair, sample, verify_words,
+};
 
 /// What was found and done in one table.
 struct Report {
@@ -36,11 +38,11 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
         None if args.full => "verify --full".to_owned(),
         None => format!("verify --sample {}", args.sample),
     };
-    let desk = Desk::open(&config, state_dir, &what).await?;
+    let session = CommandSession::open(&config, state_dir, &what).await?;
     let mut reports = Vec::new();
     let mut failed = None;
     for table in &tables {
-        match one(&desk.crew, table, args).await {
+        match one(&session.ctx, table, args).await {
             Ok(report) => reports.push(report),
             Err(e) => {
                 failed = Some(e);
@@ -51,8 +53,8 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
     let floor = config.plan.verify.floor;
     let low = |rate: Option<f64>| rate.is_some_and(|rate| rate < floor);
     let under = reports.iter().any(|r| low(r.compared.summary.rate()) || r.repaired.is_some_and(|done| done.left > 0));
-    let shown = show(&desk, &reports, args.json);
-    desk.close().await;
+    let shown = show(&session, &reports, args.json);
+    session.close().await;
     shown?;
     match failed {
         Some(e) => Err(e),
@@ -61,35 +63,35 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
     }
 }
 
-async fn one(crew: &Arc<Crew>, table: &Table, args: &VerifyArgs) -> Result<Report, Failure> {
+async fn one(ctx: &Arc<WorkerContext>, table: &Table, args: &VerifyArgs) -> Result<Report, Failure> {
     let report = |compared, repaired, full| Report { table: table.id.clone(), compared, repaired, full };
     match args.repair.as_deref() {
         Some("all") => {
-            let found = full_pass(crew, table).await?;
+            let found = full_pass(ctx, table).await?;
             if found.wrong.is_empty() {
                 return Ok(report(found, None, true));
             }
-            let done = repair(crew, table, &found.wrong).await?;
-            // The repair does not speak for itself: the next pass does.
-            Ok(report(full_pass(crew, table).await?, Some(done), true))
+            let done = repair(ctx, table, &found.wrong).await?;
+            // The repair itself proves nothing: the next pass does.
+            Ok(report(full_pass(ctx, table).await?, Some(done), true))
         }
         Some(key) => {
-            let key = candidate(crew, table, key).await?;
-            let done = repair(crew, table, std::slice::from_ref(&key)).await?;
-            Ok(report(compare_keys(crew, table, vec![key]).await?, Some(done), false))
+            let key = candidate(ctx, table, key).await?;
+            let done = repair(ctx, table, std::slice::from_ref(&key)).await?;
+            Ok(report(compare_keys(ctx, table, vec![key]).await?, Some(done), false))
         }
-        None if args.full => Ok(report(full_pass(crew, table).await?, None, true)),
-        None => Ok(report(sample(crew, table, args.sample).await?, None, false)),
+        None if args.full => Ok(report(full_pass(ctx, table).await?, None, true)),
+        None => Ok(report(sample(ctx, table, args.sample).await?, None, false)),
     }
 }
 
-fn show(desk: &Desk, reports: &[Report], as_json: bool) -> Result<(), Failure> {
+fn show(session: &CommandSession, reports: &[Report], as_json: bool) -> Result<(), Failure> {
     let all: Vec<&Finding> = reports.iter().flat_map(|r| &r.compared.findings).collect();
     let file = if all.is_empty() {
         None
     } else {
         let text = serde_json::to_vec_pretty(&all).map_err(std::io::Error::from)?;
-        Some(desk.write("findings.json", &text)?)
+        Some(session.write("findings.json", &text)?)
     };
     if as_json {
         let tables: Vec<_> = reports
@@ -108,7 +110,7 @@ fn show(desk: &Desk, reports: &[Report], as_json: bool) -> Result<(), Failure> {
                 })
             })
             .collect();
-        print(&format!("{}\n", json!({ "run": desk.folder.id(), "findings_file": file, "tables": tables })));
+        print(&format!("{}\n", json!({ "run": session.folder.id(), "findings_file": file, "tables": tables })));
         return Ok(());
     }
     for r in reports {

@@ -8,7 +8,7 @@ use super::exit::Exit;
 #[cfg(feature = "failpoints")]
 use super::failing::failing;
 use super::failure::Failure;
-use super::out_of_reach::OutOfReach;
+use super::unavailable::Unavailable;
 use crate::adapters::aws::{
     AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, named_endpoints, session,
 };
@@ -20,7 +20,7 @@ use crate::domain::plan::{CONTROL, OLD, Plan, SignalSource, SwitchKind, ValueRef
 use crate::domain::run::{Callers, another_account, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::engine::undo::{UndoPorts, UndoSeat};
+use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
@@ -47,8 +47,8 @@ async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
     session(&aws_settings(aws)).await
 }
 
-/// Fills in the endpoints that the environment or the profile names and the config does not: they say which stores these
-/// are as much as the config does, and are kept with a run.
+/// Fills in the endpoints that the environment or the profile names and the config does not: they say which stores
+/// these are as much as the config does, and are kept with a run.
 pub async fn with_named_endpoints(mut config: Config) -> Config {
     let Some(aws) = &mut config.connections.aws else { return config };
     let [dynamodb, streams, ssm, apigateway, cloudwatch, sts] = named_endpoints(
@@ -80,7 +80,7 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
     let password = password(&connections.postgres, &*switches).await?;
-    let target = target(&connections.postgres, password, &switches)?;
+    let target = target(&connections.postgres, password, &switches, &plan.key())?;
     assemble(plan, &aws, &session, switches, target)
 }
 
@@ -134,8 +134,8 @@ fn watched(plan: &Plan) -> bool {
     plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_)))
 }
 
-/// Builds every port for a check, and says what is missing: credentials or a password that are not there keep nobody
-/// from looking at the rest.
+/// Builds every port for a check, and says what is missing: missing credentials or a missing password do not stop the
+/// other checks.
 ///
 /// # Errors
 /// An address that is none.
@@ -154,11 +154,11 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
         _ => password(&connections.postgres, &*switches).await,
     };
     let target = match password {
-        Ok(password) => target(&connections.postgres, password, &switches)?,
+        Ok(password) => target(&connections.postgres, password, &switches, &plan.key())?,
         Err(t) => {
             missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
             // Stands in its place and is not asked.
-            target(&connections.postgres, None, &switches)?
+            target(&connections.postgres, None, &switches, &plan.key())?
         }
     };
     Ok((assemble(plan, &aws, &session, switches, target)?, missing))
@@ -236,8 +236,8 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: "target", wrong, advice }
 }
 
-/// The password's place, to be read again whenever the server refuses what was read before. One that is written down, which
-/// no config allows, has none.
+/// The password's place, to be read again whenever the server refuses what was read before. One that is written down,
+/// which no config allows, has none.
 fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option<PasswordSource> {
     let name = match reference {
         ValueRef::Env(name) => format!("the variable {name}"),
@@ -252,9 +252,14 @@ fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option
     }))
 }
 
-/// The target database.
-fn target(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>) -> Result<PgTarget, Failure> {
-    Ok(PgTarget::new(&PgSettings {
+/// The target database, with the bookkeeping of this plan.
+fn target(
+    pg: &Postgres,
+    password: Option<Secret>,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+) -> Result<PgTarget, Failure> {
+    let settings = PgSettings {
         host: pg.host.clone(),
         port: pg.port,
         database: pg.database.clone(),
@@ -268,11 +273,12 @@ fn target(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>)
         },
         ca_file: pg.ca_file.clone(),
         pool: pg.pool,
-    })?)
+    };
+    Ok(PgTarget::new(&settings, plan)?)
 }
 
-/// Both ends of the way back for data, with clients of their own; or what of them cannot be reached.
-async fn reverse(saved: &SavedConnections) -> Result<ReversePorts, String> {
+/// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached.
+async fn reverse(saved: &SavedConnections, plan: &str) -> Result<ReversePorts, String> {
     let aws = aws(saved.aws.as_ref().map_err(|why| unread("AWS", why))?.as_ref());
     let session = aws_session(&aws).await;
     let ends = &aws.endpoints;
@@ -282,27 +288,33 @@ async fn reverse(saved: &SavedConnections) -> Result<ReversePorts, String> {
         ..DynamoSettings::new(&aws.region)
     };
     let (source, _) = dynamodb::connect(&session, &settings).map_err(|e| e.to_string())?;
-    let target = saved_target(saved, &switches(&session, ends)).await?;
+    let target = saved_target(saved, &switches(&session, ends), plan).await?;
+    // Another version's bookkeeping there does not become ours by waiting. Any other error may pass.
+    if let Err(e) = target.in_our_layout().await
+        && e.kind == ErrorKind::Conflict
+    {
+        return Err(e.to_string());
+    }
     Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
 }
 
 /// The target a run was opened on.
-async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>) -> Result<PgTarget, String> {
+async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>, plan: &str) -> Result<PgTarget, String> {
     let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
-    let found = match password(postgres, &**switches).await {
-        Ok(password) => target(postgres, password, switches),
-        Err(trouble) => Err(trouble.into()),
-    };
-    found.map_err(|f| f.words())
+    let password = password(postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
+    let (postgres, switches, plan) = (postgres.clone(), Arc::clone(switches), plan.to_owned());
+    // Reads certificates: a disk that hangs delays nothing else of the rollback.
+    let made = move || target(&postgres, password, &switches, &plan).map_err(|f| f.words());
+    tokio::task::spawn_blocking(made).await.map_err(|e| e.to_string())?
 }
 
-/// The target of a run, for its lease.
+/// The target of a run of this plan, for its lease.
 ///
 /// # Errors
 /// In words: how it is reached cannot be read, or its password is not where it was.
-pub async fn target_of(saved: &SavedConnections) -> Result<Arc<dyn Target>, String> {
-    let undo = undo_seat(saved.clone())().await;
-    Ok(failing(Arc::new(saved_target(saved, &undo.switches).await?) as _))
+pub async fn target_of(saved: &SavedConnections, plan: &str) -> Result<Arc<dyn Target>, String> {
+    let undo = rollback_ports(saved.clone(), plan)().await;
+    Ok(failing(Arc::new(saved_target(saved, &undo.switches, plan).await?) as _))
 }
 
 fn unread(what: &str, why: &str) -> String {
@@ -325,10 +337,11 @@ fn probes() -> Result<HttpProbes, PortError> {
     Ok(HttpProbes::new(client))
 }
 
-/// Longest wait of the way back for whose account its calls are signed for.
+/// How long a rollback waits at most to learn whose account its calls are signed for.
 const WHOSE: Duration = Duration::from_secs(2);
 
-/// That a run's switches would be put back in another account than it pins. What is not known keeps nobody from going back.
+/// Whether a run's switches would be restored in another account than it pins. An unknown account keeps nobody from
+/// rolling back.
 async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
     let pinned = aws.account.as_deref()?;
     let emulator = aws.credentials == Credentials::Emulator;
@@ -339,9 +352,10 @@ async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String>
     another_account(Some(pinned), caller)
 }
 
-/// The way back's own clients. They are made on its runtime, so that no connection is shared with forward work. What
-/// cannot be reached stands there as something that refuses each call with the reason, so that the rest goes on.
-pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
+/// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.
+/// For what cannot be reached a port stands in that refuses each call with the reason, so that the rest goes on.
+pub fn rollback_ports(saved: SavedConnections, plan: &str) -> RollbackPortsFactory {
+    let plan = plan.to_owned();
     Box::new(move || {
         Box::pin(async move {
             let switches = match &saved.aws {
@@ -350,22 +364,22 @@ pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
                     let session = aws_session(&aws).await;
                     match elsewhere(&aws, &session).await {
                         None => switches(&session, &aws.endpoints),
-                        Some(wrong) => Arc::new(OutOfReach(wrong)) as _,
+                        Some(wrong) => Arc::new(Unavailable(wrong)) as _,
                     }
                 }
-                Err(why) => Arc::new(OutOfReach(unread("AWS", why))) as _,
+                Err(why) => Arc::new(Unavailable(unread("AWS", why))) as _,
             };
             let probes = match probes() {
                 Ok(probes) => failing(Arc::new(probes) as _),
-                Err(e) => Arc::new(OutOfReach(e.to_string())) as _,
+                Err(e) => Arc::new(Unavailable(e.to_string())) as _,
             };
-            UndoPorts {
+            RollbackPorts {
                 switches,
                 probes,
-                // Made only once the switches are back: nothing of it may keep them waiting.
+                // Made only once the switches are restored, so that it cannot delay them.
                 reverse: Box::new(move || {
-                    let saved = saved.clone();
-                    Box::pin(async move { reverse(&saved).await })
+                    let (saved, plan) = (saved.clone(), plan.clone());
+                    Box::pin(async move { reverse(&saved, &plan).await })
                 }),
             }
         })
@@ -374,14 +388,14 @@ pub fn undo_seat(saved: SavedConnections) -> UndoSeat {
 
 /// Who sits here and where: for facts, locks and leases.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub struct Driver {
     /// Login name.
     pub operator: String,
     /// Host name.
     pub host: String,
 }
 
-impl Seat {
+impl Driver {
     /// Asks the environment and the kernel.
     #[must_use]
     pub fn here() -> Self {
@@ -478,8 +492,8 @@ mod tests {
             let mut saved = SavedConnections::from(&config.connections);
             let aws = saved.aws.as_mut().unwrap().as_mut().unwrap();
             aws.endpoints.sts = Some(sts(account).await);
-            let seat = undo_seat(saved)().await;
-            let error = seat.switches.read(switch).await.unwrap_err().to_string();
+            let driver = rollback_ports(saved, "trial/test")().await;
+            let error = driver.switches.read(switch).await.unwrap_err().to_string();
             let named = error.contains("444455556666") && error.contains("111122223333");
             assert_eq!(named, kept_away, "{account:?}: {error}");
         }

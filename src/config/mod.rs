@@ -64,7 +64,7 @@ pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Config, Conf
         let next = "name another with -c FILE, or begin with a copy of config.toml.example";
         ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}; {next}"), None)])
     })?;
-    // Whole paths: a run is taken up and taken back from other folders than this one.
+    // Whole paths: a run is resumed and rolled back from other folders than this one.
     let base = std::env::current_dir().unwrap_or_default().join(path.parent().unwrap_or_else(|| Path::new("")));
     load_str(&name, &text, &base, vars)
 }
@@ -108,7 +108,7 @@ pub fn load_str(
     }
 }
 
-/// Where the file speaks of each table, each of its columns and child tables.
+/// Where the file names each table, each of its columns and child tables.
 fn places(plan: &Plan, document: &Node, sink: &Sink<'_>) -> BTreeMap<String, String> {
     let mut paths = Vec::new();
     for (n, table) in plan.tables.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Connections as a run resolved them, kept beside its plan: the way back needs no config file, no environment variable
+//! Connections as a run resolved them, kept beside its plan: a rollback needs no config file, no environment variable
 //! and no lint of a newer program.
 
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::connections::{Aws, Connections, Credentials, Endpoints, Postgres};
 use crate::domain::plan::{CONTROL, OLD, Stores};
 
-/// What can be read of the connections a run was opened with. Each part stands for itself: one that cannot be read keeps
-/// nobody from using the other.
+/// What can be read of the connections a run was opened with. The parts do not depend on each other: one that cannot be
+/// read keeps nobody from using the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedConnections {
     /// AWS; `None` inside when the run named none. The error says why it cannot be read.
@@ -62,8 +62,8 @@ impl SavedConnections {
         }
     }
 
-    /// What a plan itself tells of the connections: where AWS is reached, with the usual chain of credentials. Of the
-    /// target it does not know how to sign in.
+    /// What a plan itself says of the connections: where AWS is reached, with the usual chain of credentials. It does
+    /// not know how to sign in to the target.
     #[must_use]
     pub fn from_stores(stores: &Stores) -> Self {
         let nowhere = || "the plan does not say it".to_owned();

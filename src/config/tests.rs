@@ -31,6 +31,17 @@ fn rehearsal() -> Result<Config, ConfigErrors> {
     load_str("rehearsal.toml", REHEARSAL, Path::new(""), &vars)
 }
 
+#[test]
+fn a_config_of_an_earlier_version_makes_the_plan_it_ever_made() {
+    let text = include_str!("../../tests/fixtures/dynamodb-to-postgresql.toml");
+    let config = read(text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        config.plan.hash(),
+        "57270e117cd9590981f53f6a8adae5cad97caa4a58095daec64d4abc7dc55015",
+        "runs of it could not be taken up"
+    );
+}
+
 fn errors(text: &str) -> Vec<String> {
     match read(text) {
         Ok(_) => Vec::new(),
@@ -95,7 +106,7 @@ fn the_rehearsal_is_the_same_migration() {
     assert_eq!(rehearsal.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     let example = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(rehearsal.plan.tables, example.plan.tables);
-    // A rehearsal is driven by one person: nobody else votes.
+    // A rehearsal is driven by one person: there is nobody else to vote.
     let mut steps = example.plan.steps.clone();
     for step in &mut steps {
         if let StepKind::GoNoGo { voters, quorum, .. } = &mut step.kind {
@@ -126,7 +137,7 @@ fn every_key_stands_in_the_example() {
     }
     let mut all = Vec::new();
     names(keys::ROOT, &mut all);
-    // Named in words only: rare, or the other way to say the same.
+    // Named in words only: rare, or another way to say the same.
     let elsewhere = ["ttl", "marker_prefix", "contains"];
     for name in all {
         assert!(EXAMPLE.contains(name) || elsewhere.contains(&name), "`{name}` is not in config.toml.example");
@@ -213,7 +224,7 @@ fn ten_mistakes_are_ten_located_errors() {
     }
     assert!(!found.to_string().contains("hunter2"));
     assert!(found.to_string().contains("c.toml:2:1: unknown key `nmae` (did you mean `name`?)"));
-    // The consequence of a missing switch is told too, and nothing else is.
+    // The consequence of a missing switch is reported too, and nothing else is.
     assert_eq!(found.items.len(), 11, "{found}");
 }
 

@@ -1,4 +1,4 @@
-//! Points in time and how they are written. The core never asks what time it is; it is told.
+//! Points in time and how they are written. The core never reads a clock; the time is an argument.
 
 use std::fmt;
 
@@ -30,6 +30,12 @@ impl At {
     #[must_use]
     pub fn clock(self) -> String {
         self.civil("%H:%M:%S")
+    }
+
+    /// `14:47:16` in UTC, or `11-21 14:47:16` where that was or will be another day than `now`.
+    #[must_use]
+    pub fn clock_on(self, now: Self) -> String {
+        if self.date() == now.date() { self.clock() } else { self.civil("%m-%d %H:%M:%S") }
     }
 
     /// `14:47:16.220` in UTC.
@@ -119,5 +125,13 @@ mod tests {
     fn the_epoch_is_utc() {
         assert_eq!(At(1_795_312_800_000).date_clock(), "2026-11-22 02:00:00Z".to_owned());
         assert_eq!(At(1_500).rfc3339(), "1970-01-01T00:00:01.500Z");
+    }
+
+    #[test]
+    fn a_time_of_another_day_says_which() {
+        let at = At(1_795_312_800_000);
+        assert_eq!(at.clock_on(at.plus(79_199_999)), "02:00:00");
+        assert_eq!(at.clock_on(at.plus(79_200_000)), "11-22 02:00:00");
+        assert_eq!(at.clock_on(at.plus(-7_200_001)), "11-22 02:00:00");
     }
 }

@@ -10,8 +10,8 @@ use crate::ports::Clock;
 
 /// Wall and monotonic time of this machine. The one place that asks the operating system.
 ///
-/// Its wall clock is the operating system's as this process first saw it, carried on by the clock that counts since the
-/// machine started: a step of the wall clock moves nothing that is being measured.
+/// Its wall clock is the operating system's as this process first saw it, advanced by the clock that counts since the
+/// machine started: a step of the wall clock changes nothing that is being measured.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineClock {
     /// Where the wall clock stood, against the time since the machine started; one for the process.
@@ -47,7 +47,7 @@ fn system_wall() -> At {
 /// By how much a wall clock may differ from what was expected before that is called a step, in milliseconds.
 pub const STEP_MS: i64 = 2_000;
 
-/// How the wall clock went since the last fact of a run that is taken up again. `None` when nothing is wrong with it.
+/// How the wall clock went since the last fact of a run that is resumed. `None` when nothing is wrong with it.
 ///
 /// On the same boot the time since then is known without the wall clock. After a reboot it is not: only a wall clock
 /// that stands before the last fact is known to be wrong.
@@ -65,8 +65,8 @@ pub fn stepped_since(last: &LastTime, machine: &dyn Clock, boot: Option<&str>) -
 /// The clock facts and planned times are on.
 ///
 /// A real run's clock stands where the wall clock stood when this process began, and runs on the monotonic one: a step
-/// of the wall clock is noticed ([`RunClock::step`]), not followed. A rehearsal's runs `speed` times faster while the console only
-/// waits for a planned time or a gate's hold, and at wall speed while there is work: work is never
+/// of the wall clock is noticed ([`RunClock::step`]), not followed. A rehearsal's runs `speed` times faster while the
+/// console only waits for a planned time or a gate's hold, and at wall speed while there is work: work is never
 /// compressed, waits are. It never runs backwards.
 #[derive(Debug)]
 pub struct RunClock {
@@ -82,7 +82,7 @@ struct Inner {
     last_mono: i64,
     /// What the wall clock witnesses, against the monotonic one.
     witness: i64,
-    /// A step of the wall clock nobody was told of yet, in milliseconds.
+    /// A step of the wall clock that was not recorded yet, in milliseconds.
     step: i64,
     /// The wait under way and how fast it runs, fixed when it began.
     wait: Option<(At, f64)>,
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(since(60_000, "a"), None);
         let shifted = LastTime { at: At(1_000_000 - 3_600_000), ..last.clone() };
         assert_eq!(stepped_since(&shifted, &hand, Some("a")), Some((3_600_500, StepSeen::AtStart)));
-        // After a reboot a gap may be anything, but time does not go back.
+        // After a reboot a gap may have any length, but time never goes backwards.
         assert_eq!(since(60_000, "b"), None);
         let later = LastTime { at: At(5_000_000), ..last.clone() };
         hand.0.store(0, Ordering::Relaxed);

@@ -11,10 +11,10 @@ use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::facts::Stated;
 use super::handle::{Request, RollbackOrder};
-use super::keeper::{Keeper, Kept};
+use super::journal_thread::{Durability, JournalThread};
 use super::lease::DriverLease;
 use super::open::{Closed, StepBegan};
-use super::orders::{Back, Orders};
+use super::orders::{Heard, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
 use super::retention::Retention;
@@ -25,24 +25,24 @@ use crate::domain::run::{
     StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
 use crate::ports::NotRecorded;
-use crate::workers::Crew;
+use crate::workers::WorkerContext;
 
-/// How often measurements are looked at, gates judged and snapshots published.
+/// How often measurements are read, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a journal that cannot be written is tried again, in milliseconds.
 const TRY_AGAIN_MS: i64 = 1_000;
 
-const fn going_back(status: RunStatus) -> bool {
+const fn rolling_back(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck)
 }
 
 /// What is said of a disk that neither takes a write nor refuses it.
 const DISK_HANGS: &str = "the disk does not answer";
-/// How long a disk may take for one write before a run that nobody sits at, and that a full disk would send back, goes
+/// How long a disk may take for one write before a run rolls back that nobody sits at, and that a full disk would roll
 /// back.
 const DISK_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 
-/// Comes when an order is there that the loop has not taken.
+/// Resolves when an order is there that the loop has not taken.
 async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
     if orders.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -68,8 +68,8 @@ pub(super) struct Dispatch {
     pub(super) policy: Policy,
     pub(super) state: RunState,
     pub(super) state_tx: watch::Sender<Arc<RunState>>,
-    pub(super) crew: Arc<Crew>,
-    pub(super) keeper: Keeper,
+    pub(super) ctx: Arc<WorkerContext>,
+    pub(super) journal: JournalThread,
     pub(super) lease: Arc<DriverLease>,
     pub(super) clock: Arc<RunClock>,
     pub(super) machine: Arc<dyn crate::ports::Clock>,
@@ -100,7 +100,7 @@ impl Dispatch {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                // Rollback first, then what the way back tells, then everything else.
+                // Rollback first, then the facts of the rollback thread, then everything else.
                 biased;
                 back = inputs.back.next() => self.back(back).await,
                 () = stop.cancelled() => break,
@@ -119,14 +119,14 @@ impl Dispatch {
                 _ = tick.tick() => self.tick().await,
             }
         }
-        self.crew.stop().await;
-        if self.keeper.unsaved() > 0 {
-            let _ = self.keeper.keep_briefly(Vec::new()).await;
+        self.ctx.stop().await;
+        if self.journal.unsaved() > 0 {
+            let _ = self.journal.keep_briefly(Vec::new()).await;
         }
         self.lease.release().await;
         self.publish();
         self.best_effort.written().await;
-        Closed { state: self.state, unsaved: self.keeper.unsaved() }
+        Closed { state: self.state, unsaved: self.journal.unsaved() }
     }
 
     /// A step came to its end. What cannot be recorded has not happened yet: it is offered again.
@@ -141,15 +141,15 @@ impl Dispatch {
     /// Tries the journal again while it cannot be written, and goes on where it stopped once it can.
     async fn mend(&mut self) {
         let now = self.machine.mono_ms();
-        let broken = self.journal_broken.is_some() || self.keeper.unsaved() > 0;
+        let broken = self.journal_broken.is_some() || self.journal.unsaved() > 0;
         if !broken || now - self.tried_mono < TRY_AGAIN_MS {
             return;
         }
         self.tried_mono = now;
-        if going_back(self.state.status) {
-            if self.keeper.unsaved() > 0
-                && self.keeper.keep_briefly(Vec::new()).await.is_ok()
-                && self.keeper.unsaved() == 0
+        if rolling_back(self.state.status) {
+            if self.journal.unsaved() > 0
+                && self.journal.keep_briefly(Vec::new()).await.is_ok()
+                && self.journal.unsaved() == 0
             {
                 self.journal_broken = None;
             }
@@ -165,8 +165,8 @@ impl Dispatch {
         }
     }
 
-    /// Takes an order to go back, and what the way back tells.
-    async fn back(&mut self, Back { order, told }: Back) {
+    /// Takes a rollback order, and the facts of the rollback thread.
+    async fn back(&mut self, Heard { order, facts }: Heard) {
         if let Some(order) = order {
             let broken = self.journal_broken.clone();
             self.orders.mark_unchanged();
@@ -177,20 +177,20 @@ impl Dispatch {
                 let _ = self.take(&Input::Stated(note)).await;
             }
         }
-        if let Some(event) = told
+        if let Some(event) = facts
             && let Err(why) = self.take(&Input::Stated(event)).await
         {
             tracing::warn!(%why, "a fact of the way back was not taken");
         }
     }
 
-    /// After opening: a rollback that was under way goes on, captured values come back into memory, changes are
+    /// After opening: a rollback that was under way goes on, captured values are read into memory again, changes are
     /// followed again, and a pause ends because somebody started the run again.
-    pub(super) async fn take_up(&mut self) {
+    pub(super) async fn resume_run(&mut self) {
         if self.state.resumes == 0 {
             return;
         }
-        self.crew.recapture(&self.state).await;
+        self.ctx.recapture(&self.state).await;
         let failed =
             self.state.current().and_then(|i| self.state.steps.get(i)).filter(|s| s.status == StepStatus::Failed);
         let failed = failed.map(|s| s.id.clone());
@@ -215,7 +215,7 @@ impl Dispatch {
         }
         let loaded = self.plan.tables.iter().all(|t| self.state.tables.get(&t.id).is_some_and(|t| t.loaded.is_some()));
         if loaded && !self.state.is_final() {
-            self.crew.ensure_following();
+            self.ctx.ensure_following();
         }
     }
 
@@ -235,9 +235,9 @@ impl Dispatch {
     }
 
     fn measured(&mut self) -> crate::domain::gauge::Measured {
-        let mut m = self.crew.measured();
+        let mut m = self.ctx.measured();
         self.retention.fill(&self.plan, &self.state, &mut m);
-        let hangs = (self.keeper.unsaved() > 0).then(|| DISK_HANGS.to_owned());
+        let hangs = (self.journal.unsaved() > 0).then(|| DISK_HANGS.to_owned());
         m.journal_error = self.journal_broken.clone().or(hangs);
         m.journal_ok = m.journal_error.is_none();
         m.journal_seq = self.last_durable_seq;
@@ -249,12 +249,12 @@ impl Dispatch {
         let measured = self.measured();
         self.publisher.publish(&self.state, &measured, self.clock.now(), self.waiting.clone());
         let now = match ending(&self.plan, &self.state) {
-            // Whoever reads the record later would take the run for one that goes forward.
-            Some(Ending::RolledBack) if self.keeper.unsaved() > 0 => Some(Ending::Journal),
-            None if self.journal_broken.is_some() && !going_back(self.state.status) => {
+            // A process that reads the record later would take the run for one that goes forward.
+            Some(Ending::RolledBack) if self.journal.unsaved() > 0 => Some(Ending::Journal),
+            None if self.journal_broken.is_some() && !rolling_back(self.state.status) => {
                 match unrecorded(&self.plan, &self.state, &self.policy) {
                     Unrecorded::Leave => Some(Ending::Journal),
-                    Unrecorded::GoBack(_) | Unrecorded::Stay => None,
+                    Unrecorded::RollBack(_) | Unrecorded::Stay => None,
                 }
             }
             now => now,
@@ -283,8 +283,8 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Folds events and writes them. Going forward, nothing is folded that is not on disk; going back, nothing
-    /// waits for the disk.
+    /// Folds events and writes them. Going forward, nothing is folded that is not on disk; in a rollback, nothing waits
+    /// for the disk.
     pub(super) async fn keep(&mut self, events: Vec<Event>) -> Result<(), String> {
         let at = self.clock.now();
         let mut next = self.state.clone();
@@ -294,30 +294,30 @@ impl Dispatch {
             apply(&mut next, &fact).map_err(|e| e.to_string())?;
             facts.push(fact);
         }
-        let back = going_back(next.status);
+        let back = rolling_back(next.status);
         let kept = match &self.journal_broken {
-            _ if back => self.keeper.keep_briefly(facts.clone()).await.map(|()| Kept::Durable),
+            _ if back => self.journal.keep_briefly(facts.clone()).await.map(|()| Durability::Durable),
             Some(why) => Err(why.clone()),
-            None => self.keeper.keep(facts.clone(), self.overtaken()).await,
+            None => self.journal.keep(facts.clone(), self.overtaken()).await,
         };
         let mut overtaken = Ok(());
         match kept {
-            Ok(Kept::Overtaken) => {
+            Ok(Durability::Overtaken) => {
                 overtaken = Err(format!("{DISK_HANGS}, and going back was ordered meanwhile"));
                 self.journal_broken = Some(DISK_HANGS.to_owned());
                 if self.orders.borrow().is_none()
-                    && let Unrecorded::GoBack(cause) = unrecorded(&self.plan, &self.state, &self.policy)
+                    && let Unrecorded::RollBack(cause) = unrecorded(&self.plan, &self.state, &self.policy)
                 {
                     self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
                 }
             }
-            Ok(Kept::Durable) => {
-                let all = self.keeper.unsaved() == 0;
+            Ok(Durability::Durable) => {
+                let all = self.journal.unsaved() == 0;
                 if !back || all {
                     self.last_durable_mono = Some(self.machine.mono_ms());
                 }
                 if back {
-                    // What was set aside for the way back was enough.
+                    // The space set aside for the rollback was enough.
                     if all {
                         self.journal_broken = None;
                     }
@@ -331,8 +331,8 @@ impl Dispatch {
                 tracing::error!(%why, "a fact could not be journaled");
                 self.journal_broken = Some(why.clone());
                 if !back {
-                    // Customers do not stay locked out because a disk is full.
-                    if let Unrecorded::GoBack(cause) = unrecorded(&self.plan, &self.state, &self.policy) {
+                    // Customers must not stay locked out because a disk is full.
+                    if let Unrecorded::RollBack(cause) = unrecorded(&self.plan, &self.state, &self.policy) {
                         self.order_tx.send_replace(Some(RollbackOrder { by: Actor::Auto, cause }));
                     }
                     return Err(format!("the journal cannot be written: {why}"));
@@ -340,7 +340,7 @@ impl Dispatch {
             }
         }
         self.state = next;
-        // Something happened, so nobody only waits: until the next look no time is run through.
+        // Something happened, so the run is not only waiting: until the next check the clock is not advanced.
         self.waiting = None;
         if let Some(tell) = &self.step_began {
             facts.iter().filter_map(|f| f.event.begins(&self.plan)).for_each(|step| tell(step));
@@ -352,15 +352,15 @@ impl Dispatch {
         overtaken
     }
 
-    /// Ends the waiting for a disk: an order the loop has not taken, or, where a write that is refused takes the run back,
-    /// one that is not answered for long.
+    /// Ends the wait for a disk: a rollback order the loop has not taken, or, where a refused write rolls the run back,
+    /// a write that is not answered for long.
     fn overtaken(&self) -> impl Future<Output = ()> + use<> {
         let orders = self.orders.clone();
-        let goes_back = matches!(unrecorded(&self.plan, &self.state, &self.policy), Unrecorded::GoBack(_));
+        let automatic = matches!(unrecorded(&self.plan, &self.state, &self.policy), Unrecorded::RollBack(_));
         async move {
             tokio::select! {
                 () = ordered(orders) => {}
-                () = tokio::time::sleep(DISK_PATIENCE), if goes_back => {}
+                () = tokio::time::sleep(DISK_PATIENCE), if automatic => {}
             }
         }
     }
@@ -368,10 +368,10 @@ impl Dispatch {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Perform { step, attempt } => self.perform(&step, attempt),
-            Effect::Cancel => self.crew.cancel_step(),
-            Effect::Pause => self.crew.pause(),
-            Effect::Resume => self.crew.resume(),
-            Effect::Workers(by) => self.crew.workers(by),
+            Effect::Cancel => self.ctx.cancel_step(),
+            Effect::Pause => self.ctx.pause(),
+            Effect::Resume => self.ctx.resume(),
+            Effect::Workers(by) => self.ctx.workers(by),
             Effect::RollBack(by, cause) => {
                 self.order_tx.send_if_modified(|order| {
                     let fresh = order.is_none() || self.state.status != RunStatus::RollingBack;
@@ -386,7 +386,7 @@ impl Dispatch {
 
     fn perform(&mut self, id: &str, attempt: u32) {
         let Some(step) = self.plan.step(id).cloned() else { return };
-        let crew = Arc::clone(&self.crew);
+        let ctx = Arc::clone(&self.ctx);
         let lease = Arc::clone(&self.lease);
         let state = self.state.clone();
         let done = self.performed_tx.clone();
@@ -395,7 +395,7 @@ impl Dispatch {
             let id = step.id.clone();
             let work = tokio::spawn(async move {
                 lease.check().await?;
-                crew.perform(&step, attempt, &state).await
+                ctx.perform(&step, attempt, &state).await
             });
             let result = work.await.unwrap_or_else(|e| {
                 Err(StepError {

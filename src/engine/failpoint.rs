@@ -2,8 +2,8 @@
 //!
 //! `CUTOVER_FAILPOINT=step_started:load`, `intent:switch/reads/1`, `outcome:…`, `rollback_ordered`, ... A star at
 //! the end stands for any rest: `intent:undo/*`. The process ends as `kill -9` ends it: nothing is flushed, dropped
-//! or said. Places around calls of the ports have names of their own: `before:target.apply` (`cli::failing`), and so have
-//! places between files that are written one after the other: `amend:kept`.
+//! or said. Places around calls of the ports have names of their own: `before:target.apply` (`cli::failing`), and so
+//! have places between files that are written one after the other: `amend:kept`.
 
 use crate::domain::run::{Event, Fact};
 
@@ -31,7 +31,7 @@ fn matches(wanted: &str, name: &str) -> bool {
     wanted.strip_suffix('*').map_or(name == wanted, |beginning| name.starts_with(beginning))
 }
 
-/// The fact's name with what tells it from others of its type.
+/// The fact's name with what distinguishes it from others of its type.
 #[must_use]
 pub fn name(event: &Event) -> String {
     let detail = match event {

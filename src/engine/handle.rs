@@ -20,7 +20,7 @@ pub struct Request {
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
-/// An order to go back. Orders do not queue: the newest stands.
+/// A rollback order. Orders do not queue: the newest stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackOrder {
     /// Who.

@@ -1,14 +1,14 @@
 //! The only owner of mutable run state: takes inputs one at a time, decides, journals, performs, publishes.
 //!
 //! - `clock`: the run's clock, and this machine's.
-//! - `open`: a run is opened or taken up.
+//! - `open`: a run is opened or resumed.
 //! - `dispatch`: the loop. One input at a time, in one place.
-//! - `keeper`: the journal's thread; facts are durable before their effects.
-//! - `facts`: how workers reach the loop.
+//! - `journal_thread`: the journal's thread; facts are durable before their effects.
+//! - `facts`: how workers send facts to the loop.
 //! - `publish`: snapshots for screens.
 //! - `best_effort`: the thread that writes samples and findings, which may be lost.
 //! - `failpoint`: where tests kill the process (feature `failpoints`).
-//! - `undo`: rollback on a thread and runtime of its own.
+//! - `rollback`: rollback on a thread and runtime of its own.
 //! - `lease`: one driver.
 //! - `socket`: orders from other terminals.
 //! - `outcome`: how a process ends.
@@ -20,7 +20,7 @@ mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
 pub mod handle;
-mod keeper;
+mod journal_thread;
 mod lease;
 mod open;
 mod orders;
@@ -28,10 +28,10 @@ mod outcome;
 mod peer;
 mod publish;
 mod retention;
+pub mod rollback;
 pub mod socket;
 #[cfg(test)]
 mod tests;
-pub mod undo;
 
 pub use clock::{MachineClock, RunClock, stepped_since};
 pub use lease::{DriverLease, holder};

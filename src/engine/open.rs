@@ -1,4 +1,4 @@
-//! Opening a run: the lease, the journal's first fact, the way back on its thread, then the loop.
+//! Opening a run: the lease, the journal's first fact, the rollback thread, then the loop.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::clock::RunClock;
 use super::dispatch::{Dispatch, Inputs};
 use super::facts::FactChannel;
 use super::handle::Handle;
-use super::keeper::Keeper;
+use super::journal_thread::JournalThread;
 use super::lease::DriverLease;
 use super::orders::Orders;
 use super::outcome::Ending;
 use super::publish::Publisher;
 use super::retention::Retention;
-use super::undo::{self, UndoSeat};
+use super::rollback::{self, RollbackPortsFactory};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Fact, Policy, RunState, StepSeen};
 use crate::journal::{JournalWriter, RunFolder, SampleWriter};
 use crate::ports::PortError;
 use crate::snapshot::Mode;
-use crate::workers::{Crew, Ports};
+use crate::workers::{Ports, WorkerContext};
 
-/// Told the id of each step as it starts.
+/// Called with the id of each step as it starts.
 pub type StepBegan = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Why an engine could not be opened.
@@ -39,14 +39,14 @@ pub enum EngineError {
     Lease(PortError),
     /// The rollback thread could not be started.
     #[error("the rollback thread could not be started: {0}")]
-    Undo(std::io::Error),
+    RollbackThread(std::io::Error),
 }
 
-/// A new run, or one that is taken up again.
+/// A new run, or one that is resumed.
 pub enum Opening {
     /// Open a run with this first fact.
     New(Box<Event>),
-    /// Take up a run at this folded state, with the journal's last facts for the log pane.
+    /// Resume a run at this folded state, with the journal's last facts for the log pane.
     Resume {
         /// The fold of the journal.
         state: Box<RunState>,
@@ -63,8 +63,8 @@ pub struct Setup {
     pub policy: Policy,
     /// The world.
     pub ports: Ports,
-    /// The way back's own view of the world, made on its own runtime: warm and independent.
-    pub undo_seat: UndoSeat,
+    /// The rollback's own view of the world, made on its own runtime: connected and independent.
+    pub rollback_ports: RollbackPortsFactory,
     /// The run's clock.
     pub clock: Arc<RunClock>,
     /// The journal, open for appending.
@@ -73,13 +73,13 @@ pub struct Setup {
     pub samples: Option<SampleWriter>,
     /// How the run is shown.
     pub mode: Mode,
-    /// By how much the wall clock was stepped since the last fact of a run that is taken up.
+    /// By how much the wall clock was stepped since the last fact of a run that is resumed.
     pub stepped: Option<(i64, StepSeen)>,
     /// Who drives.
     pub operator: String,
     /// On which host.
     pub host: String,
-    /// Told the id of each step as it starts; the rehearsal injects faults by it.
+    /// Called with the id of each step as it starts; the rehearsal injects faults by it.
     pub step_began: Option<StepBegan>,
 }
 
@@ -101,7 +101,7 @@ impl Engine {
             plan,
             policy,
             ports,
-            undo_seat,
+            rollback_ports,
             clock,
             journal,
             samples,
@@ -112,43 +112,43 @@ impl Engine {
             step_began,
         } = setup;
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
-        let keeper = Keeper::start(journal).map_err(|e| journal_error(e.to_string()))?;
+        let journal = JournalThread::start(journal).map_err(|e| journal_error(e.to_string()))?;
         ports.target.prepare().await.map_err(EngineError::Lease)?;
         // A run that was never opened may have had its lease too: its process died between the two.
         let lease = DriverLease::take(Arc::clone(&ports.target), run, &host, true).await.map_err(EngineError::Lease)?;
 
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
-        let crew = Crew::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
+        let ctx = WorkerContext::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
         let best_effort =
             BestEffortWriter::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
         let findings = best_effort.clone();
-        crew.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
+        ctx.keep_findings_with(Box::new(move |table, found| findings.findings(table, found)));
         let (publisher, screens) = Publisher::new(Arc::clone(&plan), mode, best_effort.clone().samples());
         let facts_told = publisher.told().subscribe();
         let (requests_tx, requests) = mpsc::channel(32);
         let (order_tx, orders) = watch::channel(None);
         let order_tx = Arc::new(order_tx);
         let (state_tx, state_rx) = watch::channel(Arc::new(RunState::default()));
-        let (told_tx, told) = mpsc::unbounded_channel();
+        let (facts_tx, told) = mpsc::unbounded_channel();
         let (performed_tx, performed) = mpsc::channel(8);
         let (ending_tx, ending_rx) = watch::channel(None);
         let stop = CancellationToken::new();
         let performing = Arc::new(watch::channel(false).0);
-        undo::start(
-            undo_seat,
-            undo::Wires {
+        rollback::start(
+            rollback_ports,
+            rollback::Wires {
                 plan: Arc::clone(&plan),
                 orders: orders.clone(),
                 state: state_rx,
-                crew: Arc::clone(&crew),
+                ctx: Arc::clone(&ctx),
                 clock: Arc::clone(&machine),
                 performing: performing.subscribe(),
-                tell: told_tx,
+                facts: facts_tx,
                 stop: stop.clone(),
             },
         )
-        .map_err(EngineError::Undo)?;
+        .map_err(EngineError::RollbackThread)?;
 
         let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
         let mut dispatch = Dispatch {
@@ -156,8 +156,8 @@ impl Engine {
             policy,
             state: RunState::default(),
             state_tx,
-            crew,
-            keeper,
+            ctx,
+            journal,
             lease: Arc::new(lease),
             clock,
             machine,
@@ -189,9 +189,9 @@ impl Engine {
         };
         let stepped = stepped.map(|(by_ms, seen)| Event::ClockStepped { by_ms, seen });
         dispatch.keep([first].into_iter().chain(stepped).collect()).await.map_err(journal_error)?;
-        dispatch.take_up().await;
-        dispatch.crew.watch();
-        let inputs = Inputs { back: Orders { given: orders, told }, stated, requests, performed };
+        dispatch.resume_run().await;
+        dispatch.ctx.watch();
+        let inputs = Inputs { back: Orders { given: orders, facts: told }, stated, requests, performed };
         let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
         Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })
     }

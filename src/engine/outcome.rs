@@ -14,7 +14,7 @@ pub enum Ending {
     GateNotMet,
     /// Both sides differ.
     VerificationFailed,
-    /// An undo failed.
+    /// A switch could not be restored.
     Stuck,
     /// Resumable.
     Paused,

@@ -22,7 +22,7 @@ pub fn peer(stream: &UnixStream) -> Result<Peer, String> {
     let unknown = |why: String| format!("the kernel does not say where this comes from: {why}");
     let credentials = stream.peer_cred().map_err(|e| unknown(e.to_string()))?;
     let pid = credentials.pid().and_then(Pid::from_raw).ok_or_else(|| unknown("no process id".to_owned()))?;
-    let (theirs, ours) = (Seat::of(pid).map_err(unknown)?, Seat::of(getpid()).map_err(unknown)?);
+    let (theirs, ours) = (ProcessTerminal::of(pid).map_err(unknown)?, ProcessTerminal::of(getpid()).map_err(unknown)?);
     Ok(Peer {
         origin: Origin {
             user: user_name(credentials.uid()),
@@ -35,7 +35,7 @@ pub fn peer(stream: &UnixStream) -> Result<Peer, String> {
 
 /// Where a process sits, as `/proc/PID/stat` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seat {
+struct ProcessTerminal {
     /// 0 when its leader is outside our PID namespace, as under `kubectl exec` or `nsenter`. `getsid` answers the
     /// same 0, which is no process id, so it is not asked.
     session: i32,
@@ -43,7 +43,7 @@ struct Seat {
     device: u32,
 }
 
-impl Seat {
+impl ProcessTerminal {
     fn of(pid: Pid) -> Result<Self, String> {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
         let stat = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
@@ -57,8 +57,8 @@ impl Seat {
         Some(Self { session, device: fields.next()?.parse::<i32>().ok()?.cast_unsigned() })
     }
 
-    /// Two sessions outside our namespace are both called 0: told apart by their terminals, or else not at all, and
-    /// then taken for one, for an approval needs two people who are known to differ.
+    /// Two sessions outside our namespace both have the id 0: they are distinguished by their terminals. Where that is
+    /// not possible they are taken for one, for an approval needs two people who are known to differ.
     fn same(&self, other: &Self) -> bool {
         let terminal_in_common = self.device == other.device && self.device != 0;
         let told_apart_by_terminal = self.session == 0 && self.device != 0 && other.device != 0;
@@ -100,12 +100,16 @@ mod tests {
 
     #[test]
     fn session_and_terminal_are_read_past_any_program_name() {
-        let seat = |session, device| Some(Seat { session, device });
-        assert_eq!(Seat::parse("4711 (a) b) c) S 1 2 3 34819 5"), seat(3, 34819));
-        assert_eq!(Seat::parse("4711 (sh) S 1 2 3 0 -1"), seat(3, 0));
-        assert_eq!(Seat::parse("4711 (sh) S 1 0 0 0 -1"), seat(0, 0), "its leader is outside the namespace");
-        assert_eq!(Seat::parse("torn"), None);
-        assert_eq!(Seat::parse("4711 (sh) S 1 2 3"), None);
+        let process_terminal = |session, device| Some(ProcessTerminal { session, device });
+        assert_eq!(ProcessTerminal::parse("4711 (a) b) c) S 1 2 3 34819 5"), process_terminal(3, 34819));
+        assert_eq!(ProcessTerminal::parse("4711 (sh) S 1 2 3 0 -1"), process_terminal(3, 0));
+        assert_eq!(
+            ProcessTerminal::parse("4711 (sh) S 1 0 0 0 -1"),
+            process_terminal(0, 0),
+            "its leader is outside the namespace"
+        );
+        assert_eq!(ProcessTerminal::parse("torn"), None);
+        assert_eq!(ProcessTerminal::parse("4711 (sh) S 1 2 3"), None);
         assert_eq!(terminal_name(34819), "pts/3");
         assert_eq!(terminal_name((4 << 8) | 1), "tty1");
         assert_eq!(terminal_name((137 << 8) | 2), "pts/258");
@@ -113,14 +117,18 @@ mod tests {
 
     #[test]
     fn a_terminal_or_a_session_in_common_is_the_same_place() {
-        let seat = |session, device| Seat { session, device };
-        assert!(seat(1, 5).same(&seat(2, 5)), "the same terminal");
-        assert!(seat(1, 5).same(&seat(1, 0)), "left its terminal, same session");
-        assert!(!seat(1, 0).same(&seat(2, 0)), "two sessions without a terminal");
-        assert!(!seat(1, 5).same(&seat(2, 6)));
-        assert!(!seat(0, 5).same(&seat(0, 6)), "two terminals, both sessions outside");
-        assert!(!seat(0, 0).same(&seat(2, 6)), "one session is ours to see, the other is not");
-        assert!(seat(0, 0).same(&seat(0, 6)) && seat(0, 0).same(&seat(0, 0)), "nothing tells them apart");
+        let process_terminal = |session, device| ProcessTerminal { session, device };
+        assert!(process_terminal(1, 5).same(&process_terminal(2, 5)), "the same terminal");
+        assert!(process_terminal(1, 5).same(&process_terminal(1, 0)), "left its terminal, same session");
+        assert!(!process_terminal(1, 0).same(&process_terminal(2, 0)), "two sessions without a terminal");
+        assert!(!process_terminal(1, 5).same(&process_terminal(2, 6)));
+        assert!(!process_terminal(0, 5).same(&process_terminal(0, 6)), "two terminals, both sessions outside");
+        assert!(!process_terminal(0, 0).same(&process_terminal(2, 6)), "one session is ours to see, the other is not");
+        assert!(
+            process_terminal(0, 0).same(&process_terminal(0, 6))
+                && process_terminal(0, 0).same(&process_terminal(0, 0)),
+            "nothing tells them apart"
+        );
     }
 
     #[tokio::test]

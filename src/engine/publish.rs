@@ -53,7 +53,7 @@ impl Publisher {
         )
     }
 
-    /// Where every fact from now on is told, for line reports.
+    /// A channel that receives every fact from now on, for line reports.
     #[must_use]
     pub fn told(&self) -> broadcast::Sender<Fact> {
         self.told.clone()

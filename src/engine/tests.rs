@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::open::{Engine, Opening, Setup};
 use super::outcome::Ending;
-use super::undo::{UndoPorts, UndoSeat};
+use super::rollback::{RollbackPorts, RollbackPortsFactory};
 use super::{Closed, RunClock};
 use crate::domain::at::At;
 use crate::domain::plan::Confirm;
 use crate::domain::run::{Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
 use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
 use crate::snapshot::Mode;
-use crate::workers::tests::faults::{Fault, Hold, Op};
+use crate::workers::tests::faults::{Fault, Latch, Op};
 use crate::workers::tests::world::{World, until};
 
 /// A run under way.
@@ -32,13 +32,13 @@ async fn running(world: World, policy: Policy) -> Running {
     let disk = journal.disk();
     let ports = world.ports();
     let (switches, probes, back) = (Arc::clone(&ports.switches), Arc::clone(&ports.probes), world.reverse());
-    let undo_seat: UndoSeat = Box::new(move || {
+    let rollback_ports: RollbackPortsFactory = Box::new(move || {
         Box::pin(async move {
             let reverse = Box::new(move || {
                 let back = back.clone();
                 Box::pin(async move { Ok(back) }) as _
             });
-            UndoPorts { switches, probes, reverse }
+            RollbackPorts { switches, probes, reverse }
         })
     });
     let clock = Arc::new(RunClock::new(&*world.clock, None, 1.0, None));
@@ -58,7 +58,7 @@ async fn running(world: World, policy: Policy) -> Running {
         plan: Arc::clone(&world.plan),
         policy,
         ports,
-        undo_seat,
+        rollback_ports,
         clock,
         journal,
         samples: None,
@@ -84,7 +84,7 @@ impl Running {
         assert_eq!(*ended.expect("it ends").unwrap(), Some(wanted));
     }
 
-    /// Waits until the run has come to this end, whatever it stood at before.
+    /// Waits until the run has reached this end, whatever its state was before.
     async fn comes_to(&self, wanted: Ending) {
         let mut ending = self.engine.ending();
         let came = ending.wait_for(|e| *e == Some(wanted));
@@ -92,7 +92,7 @@ impl Running {
     }
 
     fn stand(&self) -> (String, String, String) {
-        let now = |place| self.world.places.now(place);
+        let now = |place| self.world.switches.now(place);
         (now("/mode"), now("/reads"), now("/writes"))
     }
 }
@@ -101,15 +101,15 @@ impl Running {
 async fn full_between_two_switches(policy: Policy, broken: bool) -> Running {
     let world = World::new();
     world.book("b1", "1.00");
-    let hold = Hold::default();
+    let latch = Latch::default();
     // The first one is the arm step's.
-    world.faults.put(Op::SwitchSet, "writes", 1, 1, Fault::Hold(hold.clone()));
+    world.faults.put(Op::SwitchSet, "writes", 1, 1, Fault::Latch(latch.clone()));
     let run = running(world, policy).await;
-    hold.caught().await;
+    latch.caught().await;
     let reads_recorded = |f: &Fact| matches!(&f.event, Event::Outcome { id, result: OutcomeResult::Done { .. } } if id == "switch/reads/1");
     until("the first switch to be on record", || run.facts().iter().any(reads_recorded)).await;
     if broken { &run.disk.broken } else { &run.disk.full }.store(true, SeqCst);
-    hold.let_go();
+    latch.release();
     run
 }
 
@@ -181,7 +181,7 @@ async fn a_disk_that_has_space_again_lets_the_run_go_on() {
     answer.await.unwrap().unwrap();
     run.comes_to(Ending::Finished).await;
     assert_eq!(run.stand(), ("open".into(), "new".into(), "new".into()));
-    assert_eq!(run.world.places.writes("/reads"), 2, "nothing is done twice");
+    assert_eq!(run.world.switches.writes("/reads"), 2, "nothing is done twice");
     run.engine.close().await;
 }
 
@@ -189,12 +189,12 @@ async fn a_disk_that_has_space_again_lets_the_run_go_on() {
 async fn a_full_disk_while_both_sides_stand_as_they_did_ends_the_process_and_says_why() {
     let world = World::new();
     world.book("b1", "1.00");
-    let hold = Hold::default();
-    world.faults.put(Op::Page, "books", 0, 1, Fault::Hold(hold.clone()));
+    let latch = Latch::default();
+    world.faults.put(Op::Page, "books", 0, 1, Fault::Latch(latch.clone()));
     let run = running(world, Policy { unattended: true, ..Policy::default() }).await;
-    hold.caught().await;
+    latch.caught().await;
     run.disk.full.store(true, SeqCst);
-    hold.let_go();
+    latch.release();
     run.ends(Ending::Journal).await;
     let trouble = run.engine.handle().snapshot().journal.trouble.clone().expect("it is said");
     assert!(trouble.why.contains("No space left on device"), "{trouble:?}");
@@ -202,7 +202,7 @@ async fn a_full_disk_while_both_sides_stand_as_they_did_ends_the_process_and_say
     run.engine.close().await;
 }
 
-/// From its return on nothing that is written comes back, until the thread is unparked.
+/// After it returns every disk write hangs, until the thread is unparked.
 fn hung(disk: &TestDisk) -> std::thread::JoinHandle<()> {
     let disk = Arc::clone(&disk.hung);
     let (held, holds) = std::sync::mpsc::channel();
@@ -229,7 +229,7 @@ async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
     assert_eq!(run.stand(), ("frozen".into(), "new".into(), "new".into()));
     let before = run.facts().len();
 
-    // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
+    // From here on disk writes hang. Forward work waits for the disk, a rollback does not.
     let hangs = hung(&run.disk);
     let answer = handle.command(Command::Confirm { step: "thaw".into(), word: None }).unwrap();
     // This runtime has one thread: the loop takes the command, and waits for the disk.
@@ -246,7 +246,7 @@ async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
     assert_eq!(state.status, RunStatus::RolledBack);
     assert!(unsaved > 0, "it says that the disk has not taken it all");
 
-    // The disk comes back: all of it is on record, in order.
+    // The disk works again: all of it is on record, in order.
     hangs.thread().unpark();
     hangs.join().unwrap();
     until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;
@@ -265,7 +265,7 @@ async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_it
     assert_eq!(run.stand(), ("frozen".into(), "old".into(), "old".into()));
     let before = run.facts().len();
 
-    // From here on nothing that is written comes back. Going on waits for the disk, going back does not.
+    // From here on disk writes hang. Forward work waits for the disk, a rollback does not.
     let hangs = hung(&run.disk);
     let answer = handle.command(Command::Confirm { step: "switch".into(), word: None }).unwrap();
     run.comes_to(Ending::Journal).await;
@@ -277,7 +277,7 @@ async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_it
     assert_eq!(state.status, RunStatus::RolledBack);
     assert!(unsaved > 0, "it says that the disk has not taken it all");
 
-    // The disk comes back: all of it is on record, in order.
+    // The disk works again: all of it is on record, in order.
     hangs.thread().unpark();
     hangs.join().unwrap();
     until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;

@@ -14,7 +14,7 @@ pub enum JournalError {
         what: &'static str,
         /// On what.
         path: PathBuf,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file ends inside its first line: it was made, and nothing was recorded in it.

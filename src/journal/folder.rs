@@ -42,7 +42,7 @@ pub enum FindError {
     Io {
         /// The folder of runs.
         path: PathBuf,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -82,8 +82,8 @@ impl RunFolder {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: too many runs in one second", runs.display())))
     }
 
-    /// Finds a run by its id, the beginning of its id, or the four digits at its end; the newest when nothing is asked
-    /// for. The path of a run folder is taken as it is.
+    /// Finds a run by its id, the beginning of its id, or the four digits at its end; the newest when no name is given.
+    /// The path of a run folder is taken as it is.
     ///
     /// # Errors
     /// Nothing fits, or more than one does.

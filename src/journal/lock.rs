@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RunFolder;
 
-/// A look at the lock by `status` or `runs` lasts microseconds; a driver asks again before it gives up.
+/// `status` or `runs` hold the lock for microseconds to read it; a driver tries again before it gives up.
 const TRIES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -54,7 +54,7 @@ pub enum LockError {
     Io {
         /// The lock file.
         path: String,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
 }

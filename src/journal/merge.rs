@@ -1,13 +1,13 @@
 //! One order over every journal file of a run.
 //!
-//! A run has one main journal and, rarely, side journals: kept by a process that had to go back while the driver
+//! A run has one main journal and, rarely, side journals: written by a process that had to roll back while the driver
 //! hung. Files are merged frame by frame. A frame that says `after: N` waits until N facts are in order; among the
 //! frames that may come next the earlier `at` wins, and the main journal wins a tie. So side facts follow the main
-//! facts their writer saw, and a main journal that was taken up again follows the side facts it read.
+//! facts their writer saw, and a main journal that was resumed follows the side facts it read.
 //!
-//! A driver that was only slow goes on recording for a moment what it still does, not knowing that it was overtaken.
-//! What can no longer follow then is kept as a note in its place: the record stays readable and says what happened. Only
-//! a switch it was about to set is kept as it is: it may have moved, and has to be looked at.
+//! A driver that was only slow goes on recording for a moment what it still does, not knowing that another process
+//! rolled the run back. What can no longer follow then is kept as a note in its place: the record stays readable and
+//! says what happened. Only a switch it was about to set is kept as it is: it may have moved, and has to be read.
 
 use std::path::PathBuf;
 
@@ -82,7 +82,7 @@ pub fn read_run(folder: &RunFolder) -> Result<RunRecord, JournalError> {
 
 /// Reads what can be believed of a run whose files are damaged, with everything that is wrong with them.
 ///
-/// Only for the way back: rollback fails open. Nothing may go forward on a salvaged record.
+/// Only for a rollback, which must stay possible. Nothing may go forward on a salvaged record.
 ///
 /// # Errors
 /// Not even the header of the main journal can be read.
@@ -122,7 +122,7 @@ fn merge(path: PathBuf, mut main: Recovered, files: Vec<(PathBuf, Recovered)>) -
 fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
     let mut facts: Vec<Fact> = Vec::new();
     let mut merged = streams.len() > 1;
-    // Whether somebody went back past the driver.
+    // Whether another process rolled back past the driver.
     let mut overtaken = false;
     let mut state = RunState::default();
     loop {
@@ -144,7 +144,7 @@ fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
         if let Some((fact, _)) = std::mem::replace(&mut streams[i].head, next) {
             let mut fact = Fact { seq: have + 1, ..fact };
             if merged && let Err(illegal) = apply(&mut state, &fact) {
-                // Only the main journal's writer can have been overtaken; anything else that does not follow is damage.
+                // Only the main journal's writer can have been slow; anything else that does not follow is damage.
                 merged = i == 0 && overtaken;
                 if merged {
                     fact.event = past(fact.event, &illegal.to_string());
@@ -157,7 +157,7 @@ fn order(streams: &mut [Stream]) -> (Vec<Fact>, Option<JournalError>) {
     }
 }
 
-/// What is left of a fact that an overtaken driver recorded.
+/// What is left of a fact that a driver recorded after another process rolled back.
 fn past(event: Event, illegal: &str) -> Event {
     match event {
         Event::Intent { id, action: action @ Action::SetSwitch { .. }, .. } => Event::Intent { id, step: None, action },

@@ -18,7 +18,7 @@ mod samples;
 mod torture;
 mod writer;
 
-pub use audit::{Audit, AuditedFile, Finding, audit};
+pub use audit::{Audit, AuditedFile, Damage, audit};
 pub use boot::{LastTime, boot_id, since_boot_ms};
 pub use error::JournalError;
 pub use folder::{FindError, RunFolder, state_dir};
@@ -33,7 +33,7 @@ pub(crate) use writer::TestDisk;
 
 use crate::domain::run::{Fact, IllegalTransition, RunState, apply};
 
-/// Folds facts as far as they follow one another, with the first one that does not. Only for the way back, which must
+/// Folds facts as far as they follow one another, with the first one that does not. Only for a rollback, which must
 /// stay possible whatever a record says.
 #[must_use]
 pub fn fold_believable(facts: &[Fact]) -> (RunState, Option<IllegalTransition>) {

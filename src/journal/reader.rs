@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Result<Recovered, JournalError> {
 
 /// Reads a journal file up to the first line that does not fit, and says what is wrong with that line.
 ///
-/// Only for the way back, which must not be stopped by a damaged disk: the captured values are near the beginning.
+/// Only for a rollback, which must not be stopped by a damaged disk: the captured values are near the beginning.
 /// Nothing may go forward on a salvaged journal.
 ///
 /// # Errors
@@ -130,7 +130,7 @@ fn check(found: &Recovered, line: &[u8], newer: bool) -> Result<(Entry, String),
     let n = entry.fact.seq;
     let fits = match entry.after {
         None => n == last + 1,
-        // Positions in between belong to other files of the folder; the merge looks for them.
+        // Positions in between belong to other files of the folder; the merge finds them.
         Some(after) => n == after + 1 && after >= last,
     };
     if fits { Ok((entry, chain)) } else { Err(Why::Sense(format!("fact #{n} follows #{last}: facts are missing"))) }

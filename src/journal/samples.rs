@@ -79,7 +79,7 @@ impl SampleWriter {
 
     /// Records a sample taken at `now` on the run's clock, unless the last one is too recent on the wall clock.
     pub fn offer(&mut self, now: At, measured: &Measured) -> Offered {
-        // A clock that went back must not silence the recording.
+        // A clock that was set back must not stop the recording.
         if self.last.is_some_and(|last| (0..DENSITY[0].1).contains(&measured.at.since(last))) {
             return Offered::Thinned;
         }
@@ -116,13 +116,13 @@ impl SampleWriter {
         if self.bytes < self.thin_at {
             return Ok(());
         }
-        // Whatever comes of it, it is not tried again at each sample.
+        // Whatever the result, it is not tried again at each sample.
         self.thin_at = self.bytes + GROWN;
         self.thin(now)
     }
 
-    /// Leaves out old samples as they come to lie closer together than their age is worth. The file is replaced whole;
-    /// whoever reads it now reads on in the old one.
+    /// Removes old samples that are closer together than their age needs. The file is replaced whole; a process that is
+    /// reading it goes on reading the old one.
     fn thin(&mut self, now: At) -> io::Result<()> {
         let draft = self.path.with_extension("jsonl.new");
         let options = || {
@@ -200,7 +200,7 @@ impl SampleReader {
             }
             offset += length as u64;
         }
-        // The run's clock never goes back, but a resumed process may have had a wrong one.
+        // The run's clock is never set back, but a resumed process may have had a wrong one.
         index.sort_by_key(|(at, ..)| *at);
         Ok(Self { file: lines.into_inner(), index, skipped })
     }

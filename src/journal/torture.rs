@@ -9,7 +9,7 @@ use super::reader::recover;
 use super::sample_events::{KINDS, facts, of_kind};
 use super::*;
 use crate::domain::at::At;
-use crate::domain::run::{Action, Actor, Cause, Event, Fact, Level, RunStatus, Standing};
+use crate::domain::run::{Action, Actor, Cause, Event, Fact, Level, RunStatus, SwitchStatus};
 
 fn header() -> Header {
     Header::new("run-1", "abc123", "alice", "bastion-2", At(1))
@@ -310,7 +310,7 @@ fn side_facts_follow_what_their_writer_saw() {
     let (_dir, folder) = folder();
     let mut main = JournalWriter::create(&folder, &header()).unwrap();
     main.append(&[opened(), note(2, 20)]).unwrap();
-    // The driver hangs; another terminal goes back.
+    // The driver hangs; another terminal rolls back.
     let (mut side, seen) = JournalWriter::create_side(&folder, &header(), "bastion-1.4711").unwrap();
     assert_eq!(seen.facts.len(), 2);
     side.append(&[note(3, 30)]).unwrap();
@@ -321,7 +321,7 @@ fn side_facts_follow_what_their_writer_saw() {
     assert_eq!(record.sides[0].holder, "bastion-1.4711");
     assert_eq!(fold(&record.facts).unwrap().last_seq, 4);
 
-    // The run is taken up again: it goes on after the side's facts, and stays readable.
+    // The run is resumed: it goes on after the side's facts, and stays readable.
     drop(main);
     let (mut main, _) = JournalWriter::reopen(&folder).unwrap();
     assert_eq!(main.next_seq(), 5);
@@ -332,7 +332,7 @@ fn side_facts_follow_what_their_writer_saw() {
     let order: Vec<i64> = record.facts.iter().map(|f| f.at.0).collect();
     assert_eq!(order, [1, 20, 30, 40, 35, 50]);
 
-    // Without the side journal the main one does not pretend to be whole.
+    // Without the side journal the main one is refused, because it is not whole.
     std::fs::remove_file(&record.sides[0].path).unwrap();
     let error = read_run(&folder).unwrap_err();
     assert!(matches!(error, JournalError::Missing { after: 4, have: 2, .. }), "{error}");
@@ -375,7 +375,7 @@ fn what_an_overtaken_driver_still_recorded_is_a_note() {
     let set = Event::Intent { id: "reads/1".into(), step: Some("load".into()), action };
     main.append(&[Fact { event: set, ..note(4, 45) }]).unwrap();
     let state = fold(&read_run(&folder).unwrap().facts).unwrap();
-    assert_eq!((state.status, state.switches["reads"].standing), (RunStatus::RolledBack, Standing::Unknown));
+    assert_eq!((state.status, state.switches["reads"].standing), (RunStatus::RolledBack, SwitchStatus::Unknown));
     // Without an overtaking there is no such excuse.
     std::fs::remove_file(&record.sides[0].path).unwrap();
     main.append(&[Fact { event: Event::RolledBack { evidence: vec![], took_ms: 5 }, ..note(5, 50) }]).unwrap();

@@ -27,7 +27,7 @@ pub struct JournalWriter {
     whole: u64,
     /// A write failed: the file may be longer than `whole`.
     dirty: bool,
-    /// The file's blocks are set aside up to here.
+    /// The file's blocks are reserved up to here.
     reserved: u64,
     /// Milliseconds since the machine started when this process opened the file.
     opened: i64,
@@ -49,8 +49,8 @@ impl JournalWriter {
         Self::make(&folder.journal(), folder.path(), header, 0)
     }
 
-    /// Takes the main journal up again: cuts a torn last line off and continues after everything the folder holds,
-    /// side journals included. Take the run's lock first.
+    /// Resumes the main journal: cuts a torn last line off and continues after everything the folder holds, side
+    /// journals included. Take the run's lock first.
     ///
     /// # Errors
     /// What [`read_run`] refuses, a newer minor version, or the disk.
@@ -67,7 +67,7 @@ impl JournalWriter {
             });
         }
         let file = OpenOptions::new().append(true).open(&path).map_err(JournalError::io("open", &path))?;
-        // Cutting a file gives back what was set aside for it, so only a torn one is cut.
+        // Cutting a file frees what was reserved for it, so only a torn one is cut.
         if file.metadata().map_err(JournalError::io("look at", &path))?.len() != main.whole {
             file.set_len(main.whole).map_err(JournalError::io("truncate", &path))?;
         }
@@ -146,13 +146,13 @@ impl JournalWriter {
     }
 
     /// Sets disk space aside for a rollback's facts behind the next one. Going forward asks for it before each fact, so
-    /// that a full disk stops the run while the way back can still be recorded. File systems that cannot set space
+    /// that a full disk stops the run while a rollback can still be recorded. File systems that cannot set space
     /// aside are not asked twice.
     ///
     /// # Errors
     /// There is no such space, or the disk refused.
     pub fn make_room(&mut self) -> io::Result<()> {
-        // What a test fills has no more to set aside.
+        // A disk that a test fills has no more space to reserve.
         #[cfg(test)]
         self.disk.takes(u64::MAX, self.reserved)?;
         if self.reserved >= self.whole + ROOM {
@@ -249,11 +249,11 @@ impl JournalWriter {
 #[cfg(test)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestDisk {
-    /// What was set aside can be written, nothing else.
+    /// What was reserved can be written, nothing else.
     pub full: std::sync::Arc<std::sync::atomic::AtomicBool>,
     /// Nothing can be written.
     pub broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    /// Whoever holds this hangs the disk.
+    /// The disk hangs while a test holds this lock.
     pub hung: std::sync::Arc<std::sync::Mutex<()>>,
 }
 

@@ -1,13 +1,14 @@
 //! Where changes come from: sharded, ordered per key, with lineage.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::error::PortResult;
 use crate::domain::at::At;
 use crate::domain::plan::Table;
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 
 /// A change stream. A different `id` for the same table is a different stream: continuity is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +80,9 @@ pub struct Change {
     /// What it did.
     pub kind: ChangeKind,
     /// The item's key attributes.
-    pub key: Item<'static>,
+    pub key: Record<'static>,
     /// The whole item after the change; absent for a removal.
-    pub image: Option<Item<'static>>,
+    pub image: Option<Record<'static>>,
     /// Its position.
     pub position: Position,
     /// When the store says it happened. DynamoDB rounds this down to the second.
@@ -95,6 +96,9 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Iterator for the next read; absent when the shard is closed and read to its end.
     pub next: Option<String>,
+    /// How far the shard was read, where that is more than its changes say: a store that keeps what is not confirmed
+    /// is told so for shards that are given nothing.
+    pub reached: Option<Position>,
 }
 
 /// A store whose changes can be followed.
@@ -111,6 +115,13 @@ pub trait Changes: Send + Sync {
 
     /// Reads on. `Expired` when the iterator is too old: get another after the last position.
     async fn read(&self, iterator: &str) -> PortResult<Batch>;
+
+    /// Everything of a shard up to this position is durable in the target: a store that keeps what is not confirmed
+    /// may forget it. Does not wait. Stores that forget by time alone ignore it.
+    fn durable(&self, _stream: &str, _shard: &str, _position: &Position) {}
+
+    /// How long a change is kept at least, whether it was read or not; `None` for as long as it takes.
+    fn kept(&self) -> Option<Duration>;
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub trait Clock: Send + Sync {
     /// Milliseconds on a clock that never jumps and goes on while the machine sleeps; only differences mean anything.
     fn mono_ms(&self) -> i64;
 
-    /// What the operating system calls the time, steps included: a witness, never a measure.
+    /// The operating system's own time, steps included: only compared, never used to measure.
     fn witness(&self) -> At {
         self.wall()
     }

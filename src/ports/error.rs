@@ -1,16 +1,18 @@
-//! One error for every port: what was tried, on what, what came back, what to do.
+//! One error for every port: what was tried, on what, the answer, what to do.
 
 use std::fmt;
 
 use crate::domain::secret::Secret;
 
-/// What kind of trouble; decides whether to try again and what to tell the operator.
+/// What kind of trouble; decides whether to try again and what to show the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// Asked to slow down. Try again later.
     Throttled,
     /// No connection, or it broke. Try again.
     Unreachable,
+    /// This server takes no writes: a replica, or a server that was demoted. Try again: the next one may.
+    ReadOnly,
     /// No answer in time; the effect may have happened. Try again after reading back.
     TimedOut,
     /// Credentials or permissions.
@@ -21,6 +23,9 @@ pub enum ErrorKind {
     Conflict,
     /// An iterator is too old; get a new one after the last position.
     Expired,
+    /// The store stands at an earlier moment than the one it had confirmed: a failover lost transactions. Read back how
+    /// far it is and go on from there.
+    Rewound,
     /// Data was trimmed before it was read: a gap that only a new load closes.
     Trimmed,
     /// The request or the data is wrong; trying again will not help.
@@ -33,7 +38,7 @@ impl ErrorKind {
     /// Whether trying again may help.
     #[must_use]
     pub const fn transient(self) -> bool {
-        matches!(self, Self::Throttled | Self::Unreachable | Self::TimedOut | Self::Internal)
+        matches!(self, Self::Throttled | Self::Unreachable | Self::ReadOnly | Self::TimedOut | Self::Internal)
     }
 }
 
@@ -46,7 +51,7 @@ pub struct PortError {
     pub tried: String,
     /// On what: `CloudShelf-Books segment 3/8`.
     pub on: String,
-    /// What came back.
+    /// The answer, or the error that came instead.
     pub came_back: String,
     /// What to do next.
     pub advice: String,

@@ -8,12 +8,13 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes::Position;
+use super::error::{ErrorKind, PortError};
 use crate::domain::value::Key;
 
-/// What a follower holds while it follows a table. Whoever takes the table up after it refuses what it still sends.
+/// What a follower holds while it follows a table. A process that resumes the table later refuses what it still sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// Fencing token: grows each time a table is taken up.
+pub struct Fence {
+    /// Fencing token: grows each time a table is resumed.
     pub token: i64,
     /// Lanes that changes are split into; 1 is all in one transaction.
     pub lanes: u32,
@@ -62,11 +63,43 @@ pub fn common(
     stored
 }
 
+/// The first shard whose position is earlier than one it is known to have had; `None` when nothing went back.
+#[must_use]
+pub fn rewound<'k>(
+    known: &'k BTreeMap<String, Option<Position>>,
+    stored: &BTreeMap<String, Option<Position>>,
+) -> Option<&'k str> {
+    known.iter().find(|(shard, known)| is_behind(stored.get(*shard), known)).map(|(shard, _)| shard.as_str())
+}
+
+/// Whether a shard stands (`None`: nowhere) earlier than this.
+#[must_use]
+pub fn is_behind(stands: Option<&Option<Position>>, known: &Option<Position>) -> bool {
+    match (stands, known) {
+        (None, _) | (Some(Some(_)), None) => true,
+        (Some(None), _) => false,
+        (Some(Some(stands)), Some(known)) => match (is_number(stands), is_number(known)) {
+            (true, true) => stands.order(known) == Some(Ordering::Less),
+            // A start is no number, and before all of them.
+            (true, false) => false,
+            _ => stands != known,
+        },
+    }
+}
+
+/// The error of a store whose positions went back to an earlier moment.
+#[must_use]
+pub fn refuse_rewound(tried: &str, on: &str, what: &str) -> PortError {
+    let came_back = format!("the target stands earlier than it had confirmed ({what}): a failover lost transactions");
+    PortError::new(ErrorKind::Rewound, tried, on, came_back)
+        .advise("nothing was written; read back how far the target is and go on from there")
+}
+
 fn is_number(position: &Position) -> bool {
     position.order(position).is_some()
 }
 
-/// Lanes that landed more than the common position tells.
+/// Lanes that landed more than the common position says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ahead(BTreeMap<(u32, String), Option<Position>>);
 
@@ -89,8 +122,8 @@ impl Ahead {
         self.0.is_empty()
     }
 
-    /// Whether a key's change at this position of a shard has landed already. In doubt it has not: applied once more, it
-    /// ends at the same value.
+    /// Whether a key's change at this position of a shard has landed already. In doubt it has not: applied once more,
+    /// it ends at the same value.
     #[must_use]
     pub fn landed(&self, key: &Key, lanes: u32, shard: &str, position: &Position) -> bool {
         match self.0.get(&(key.lane(lanes), shard.to_owned())) {
@@ -103,7 +136,7 @@ impl Ahead {
 
 /// Where a table's following stands, as read from the target, with the right to go on from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct FollowState {
     /// The stream's identity.
     pub stream: String,
     /// Each shard's common position; finished shards are listed with `None`.
@@ -111,7 +144,7 @@ pub struct Standing {
     /// Lanes that are further on.
     pub ahead: Ahead,
     /// The right to go on.
-    pub hold: Hold,
+    pub fence: Fence,
 }
 
 #[cfg(test)]
@@ -165,6 +198,35 @@ mod tests {
         assert_eq!(one(None, &[stand(0, "s", None)]), None);
         let mixed = [stand(0, "s", Some("100")), LaneStand { of: 3, ..stand(1, "s", Some("100")) }];
         assert_eq!(one(Some(Some("9")), &mixed), some("9"), "lanes of different numbers are no whole");
+    }
+
+    #[test]
+    fn a_shard_went_back_when_it_stands_before_where_it_stood() {
+        let one = |stands: Option<Option<&str>>, known: Option<&str>| {
+            let map = |p: Option<&str>| BTreeMap::from([("s".to_owned(), p.map(at))]);
+            rewound(&map(known), &stands.map(map).unwrap_or_default()).is_some()
+        };
+        for (stands, known) in [
+            (None, Some("oldest@7")),
+            (None, None),
+            (Some(Some("9")), Some("10")),
+            (Some(Some("oldest@7")), Some("10")),
+            (Some(Some("oldest@6")), Some("oldest@7")),
+            (Some(Some("10")), None),
+        ] {
+            assert!(one(stands, known), "{stands:?} {known:?}");
+        }
+        for (stands, known) in [
+            (Some(Some("10")), Some("10")),
+            (Some(Some("10")), Some("9")),
+            (Some(Some("1")), Some("oldest@7")),
+            (Some(Some("oldest@7")), Some("oldest@7")),
+            (Some(None), Some("9")),
+            (Some(None), None),
+        ] {
+            assert!(!one(stands, known), "{stands:?} {known:?}");
+        }
+        assert_eq!(rewound(&BTreeMap::new(), &BTreeMap::new()), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the workers need of the world, as object-safe traits, and the error kinds they all share.
+//! What the workers need from outside, as object-safe traits, and the error kinds they all share.
 //!
 //! Adapters implement these; nothing here names a driver. All methods are cancel-safe unless they say
 //! otherwise: dropping a future may leave the effect done or not done, never half done.
@@ -16,22 +16,26 @@ mod sequence;
 mod source;
 mod switch;
 mod target;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};
-pub use lanes::{Ahead, Hold, LaneStand, Standing, common};
+pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_rewound, rewound};
 pub use metrics::Metrics;
-pub use probe::{ProbeResult, Probes, Verdict};
+pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
-    Capture, Captured, Image, ItemOutcome, Items, Outbox, ReversePorts, Taken, Tally, Unfinished, Waiting,
+    CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
+    Unfinished, Waiting,
 };
-pub use sequence::{Sequence, SequenceLook};
+pub use sequence::{Sequence, SequenceScan};
 pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
-pub use switch::{Reading, Switches};
+pub use switch::{SwitchValue, Switches};
 pub use target::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, Orphans, ParkedRow,
-    RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, OpenedTable, Orphans,
+    Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
+    TargetVisitor,
 };

@@ -6,7 +6,7 @@ use crate::domain::plan::Probe;
 
 /// How a probe was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ProbeOutcome {
     /// As the plan wants it.
     Served,
     /// Refused on purpose: one of the probe's `refused` statuses.
@@ -19,7 +19,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeResult {
     /// How it was answered.
-    pub verdict: Verdict,
+    pub outcome: ProbeOutcome,
     /// HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// Time to the whole answer, in milliseconds.

@@ -1,4 +1,4 @@
-//! What carries changes of the new side back to the old one.
+//! The reverse flow: what applies changes of the new side to the old side.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,26 +7,29 @@ use async_trait::async_trait;
 
 use super::error::PortResult;
 use crate::domain::at::At;
-use crate::domain::mapping::{Clash, Family, ItemChange};
+use crate::domain::mapping::{ItemChange, Resolution, RowTree};
 use crate::domain::plan::Table;
-use crate::domain::value::{Item, Key, OwnedRow};
+use crate::domain::value::{Key, OwnedRow, Record};
 
-/// Rows of one key that were changed and not carried back yet.
+/// Rows of one key that were changed and not applied to the old side yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Captured {
+pub struct OutboxChange {
     /// Cells of the key columns, in column order.
     pub key: OwnedRow,
-    /// The records this stands for; given back once they are carried.
+    /// The records this stands for; they are cleared once it is applied.
     pub records: Vec<i64>,
     /// When the oldest of them was made, by the target's clock.
     pub since: At,
     /// The states the row had, oldest first; the present one is the last.
-    pub states: Vec<Option<Family>>,
+    pub states: Vec<Option<RowTree>>,
     /// The record each of the states began with; 0 for the oldest.
     pub from: Vec<i64>,
+    /// Columns that a record of it was written without, because the table had none of that name. What is absent is not
+    /// empty, so such a key is not applied.
+    pub absent: Option<String>,
 }
 
-impl Captured {
+impl OutboxChange {
     /// Which of the states the row was in after this record.
     #[must_use]
     pub fn state_after(&self, record: i64) -> Option<usize> {
@@ -34,26 +37,28 @@ impl Captured {
     }
 }
 
-/// An item as a carrier is about to leave it.
+/// An item as a reverse applier is about to leave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct OwnWrite {
     /// The item's key.
     pub key: Key,
-    /// Digest of the whole item: [`image_digest`](crate::domain::mapping::image_digest).
+    /// Digest of the whole item: [`item_digest`](crate::domain::mapping::item_digest).
     pub digest: u128,
     /// The newest record it contains.
     pub record: i64,
     /// How the change met what the old side had done.
-    pub clash: Clash,
+    pub resolution: Resolution,
 }
 
-/// What a carrier had signed that may have died before it cleared the records.
+/// What a reverse applier had signed that may have died before it cleared the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfinished {
+    /// Digest of the whole item, as it was to be left.
+    pub digest: u128,
     /// The newest record the image contains.
     pub record: i64,
     /// What it had found the old side to have done.
-    pub clash: Clash,
+    pub resolution: Resolution,
 }
 
 /// What waits in the outbox of one table.
@@ -65,9 +70,9 @@ pub struct Waiting {
     pub oldest_ms: i64,
 }
 
-/// What was carried back of one table since its capture began.
+/// What was applied to the old side of one table since its capture began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ReverseCounts {
     /// Keys whose item was written, deleted, or found to say already what it should.
     pub carried: u64,
     /// Of these, keys that both sides had changed in different fields.
@@ -76,12 +81,12 @@ pub struct Tally {
     pub conflicts: u64,
 }
 
-impl Tally {
+impl ReverseCounts {
     /// One key that met the other side like this.
     #[must_use]
-    pub fn of(clash: Clash) -> Self {
-        let conflicts = u64::from(matches!(clash, Clash::NewWon | Clash::OldWon));
-        Self { carried: 1, merged: u64::from(clash == Clash::Merged), conflicts }
+    pub fn of(resolution: Resolution) -> Self {
+        let conflicts = u64::from(matches!(resolution, Resolution::NewWon | Resolution::OldWon));
+        Self { carried: 1, merged: u64::from(resolution == Resolution::Merged), conflicts }
     }
 
     /// Counts these too.
@@ -94,82 +99,101 @@ impl Tally {
 
 /// How the capture of one table stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
+pub struct CaptureState {
     /// Table id.
     pub table: String,
-    /// Whether a change of a row was seen to leave its record, rolled back again; `false` for an empty table.
+    /// Whether a change of a row was seen to leave its record, in a transaction that is rolled back; `false` for an
+    /// empty table.
     pub exercised: bool,
     /// Tables of the target that are captured.
     pub tables: Vec<String>,
 }
 
-/// Changes taken out of the outbox, under a lock that keeps every other carrier away.
+/// Changes taken out of the outbox, under a lock that keeps every other reverse applier away.
 ///
 /// Dropping it gives them back.
 #[async_trait]
 pub trait Taken: Send + Sync {
     /// The changes, in the order their keys were first changed.
-    fn changes(&self) -> &[Captured];
+    fn changes(&self) -> &[OutboxChange];
 
     /// Markers that were read with them.
     fn markers(&self) -> &[String];
 
-    /// Whether customers went back to the old side: what they write there is newer than anything taken here.
-    fn went_back(&self) -> bool;
+    /// Whether a rollback was ordered: what customers write on the old side is then newer than anything taken here.
+    fn rolled_back(&self) -> bool;
 
-    /// Remembers an image that is about to be written, so that it is known again in the old side's stream and by the
-    /// next carrier. Durable on return, whatever becomes of the changes. Says whether customers have gone back by now;
-    /// fails when the turn is lost.
-    async fn sign(&self, image: &Image) -> PortResult<bool>;
+    /// Stores an image that is about to be written, so that it is recognised in the old side's stream and by the next
+    /// reverse applier. Durable on return, whatever becomes of the changes. Says whether a rollback was ordered by
+    /// now; fails when the turn is lost.
+    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool>;
 
-    /// Whether a carrier signed this image and its records are not cleared yet: it may have written the item and died.
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>>;
+    /// Images of this key that a reverse applier signed and whose records are not cleared yet, oldest record first: it
+    /// may have written any of them and died.
+    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>>;
 
-    /// Removes the records of a key that was carried, counts it and keeps its name if both sides had changed it, durably
-    /// and together. Records that are gone already add nothing, so it may be asked for again; fails when the turn is lost.
-    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()>;
+    /// Removes the records of a key that was applied, counts it and keeps its name if both sides had changed it,
+    /// durably and together. Records that are gone already add nothing, so it may be called again; fails when the turn
+    /// is lost.
+    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()>;
 
-    /// Removes the markers and lets the next carrier have its turn.
+    /// Removes the markers and lets the next reverse applier have its turn.
     async fn done(self: Box<Self>) -> PortResult<()>;
 }
 
-/// The target's outbox: every committed change of a moved table that is not ours, until it is carried back.
+/// Something that keeps writes of customers out of the reverse flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureGap {
+    /// The table, what is wrong, and what to do.
+    pub what: String,
+    /// Whether writes may have come in that nothing knows of: triggers that are or were switched off, rows that came in
+    /// past them. Otherwise such writes wait, or fail when a customer tries them.
+    pub lost: bool,
+}
+
+/// The target's outbox: every committed change of a moved table that is not ours, until it is applied to the old side.
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Creates what is missing, and proves table by table that a change leaves a record that can be read. Idempotent.
-    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>>;
+    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<CaptureState>>;
 
     /// Whether every table is captured.
     async fn armed(&self, tables: &[Table]) -> PortResult<bool>;
 
-    /// Stops capturing. `Conflict` when anything that was captured, of whatever table, is not carried yet.
+    /// What is not captured, or not as it must be, although it was armed, by table. Reads only.
+    async fn gaps(&self, tables: &[Table]) -> PortResult<Vec<CaptureGap>>;
+
+    /// Stops capturing these tables for this plan, and nothing else. `Conflict` when anything that was captured of them
+    /// is not applied yet.
     async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
 
-    /// Remembers, beside the data, that customers go back to the old side. Every carrier sees it from its next turn on,
-    /// also one that slept meanwhile.
-    async fn go_back(&self) -> PortResult<()>;
+    /// Stores, beside the data, that these tables of a run are rolled back. Every reverse applier sees it
+    /// from its next turn on, also one that was suspended meanwhile. `Invalid` when a later run of the plan has one of
+    /// them, whose tables stay as they are.
+    async fn mark_rolled_back(&self, run: &str, tables: &[Table]) -> PortResult<()>;
 
-    /// Everything is carried: the target holds nothing any more that only it knows, and may be loaded anew.
-    async fn settle(&self) -> PortResult<()>;
+    /// Everything of these tables of a run is applied: the target holds nothing of them any more that is not also
+    /// elsewhere, and they may be loaded anew. A later run's tables stay as they are.
+    async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()>;
 
     /// Sends a marker the way every change goes.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
 
     /// Takes changes of a table: those of at most `limit` records, oldest first, each key whole. `None` when there are
-    /// none. `Throttled` while another process carries.
+    /// none. `Throttled` while another process applies them.
     async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>>;
 
     /// What waits, by table id. Markers do not count.
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
 
-    /// What was carried back so far, by table id.
-    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
+    /// What was applied to the old side so far, by table id.
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
 
     /// Keys of a table where both sides had changed the same field, with who won, as far as they were cleared.
-    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>>;
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>>;
 
     /// Which of these images were signed, in their order.
-    async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
+    async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
 }
 
 /// What became of a write to one item.
@@ -184,20 +208,23 @@ pub enum ItemOutcome {
 /// Writes single items of the source, each only over what was read.
 #[async_trait]
 pub trait Items: Send + Sync {
-    /// Carries out a change. `Invalid` when the store cannot hold the item.
+    /// Writes a change. `Invalid` when the store cannot hold the item.
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
 
     /// The item of a key, read consistently.
-    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>>;
+    async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
+
+    /// Whether values are those of typed columns: a cell is then written as it is, and an absent value is NULL.
+    fn of_columns(&self) -> bool;
 
     /// Some items of a table, markers included: its first page.
-    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>>;
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
 
     /// Writes, reads back and removes a marker item, through the calls every change goes through.
     async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
 }
 
-/// Both ends of the way back for data.
+/// Both ends of the reverse flow.
 #[derive(Clone)]
 pub struct ReversePorts {
     /// Where changes of the new side wait.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::error::PortResult;
 use crate::domain::gauge::Count;
 use crate::domain::plan::Table;
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 
 /// One part of a table that is read on its own: segment `index` of `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ pub struct SourceTable {
     pub count: Count,
     /// Size in bytes, the store's own estimate.
     pub bytes: Option<u64>,
-    /// The change stream, if one is on: its identity and whether it carries new and old images.
+    /// The change stream, if one is on: its identity and whether it has new and old images.
     pub stream: Option<(String, bool)>,
     /// The TTL attribute, if TTL is on.
     pub ttl: Option<String>,
@@ -64,11 +64,11 @@ pub trait Source: Send + Sync {
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
 
     /// Parses a page once, handing each item to `each`; the items borrow from the page.
-    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd>;
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd>;
 
     /// Strongly consistent point reads; the answer is in the order of `keys`, absent items are `None`.
     /// A key is an item that holds exactly the key attributes.
-    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>>;
+    async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
 
     /// Counts every row by reading them. Costs read capacity.
     async fn count(&self, table: &Table) -> PortResult<Count>;

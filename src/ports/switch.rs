@@ -9,7 +9,7 @@ use crate::domain::secret::Secret;
 
 /// What stands at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct SwitchValue {
     /// The value. Wrapped: it may be a secret.
     pub value: Secret,
     /// Its version, where the place has versions.
@@ -22,10 +22,10 @@ pub struct Reading {
 #[async_trait]
 pub trait Switches: Send + Sync {
     /// The value that stands there now, decrypted. `Conflict` when the place serves more than one value at once.
-    async fn read(&self, switch: &Switch) -> PortResult<Reading>;
+    async fn read(&self, switch: &Switch) -> PortResult<SwitchValue>;
 
     /// The value a version held, from the place's history.
-    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading>;
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue>;
 
     /// What the place keeps beside the value: of a version, from the place's history, or as it is now.
     async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
@@ -34,5 +34,5 @@ pub trait Switches: Send + Sync {
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
 
     /// Finds the value a reference points at.
-    async fn resolve(&self, value: &ValueRef) -> PortResult<Reading>;
+    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::changes::Position;
-use super::error::PortResult;
-use super::lanes::{Hold, Standing};
-use super::sequence::{Sequence, SequenceLook};
+use super::error::{LeaseHolder, PortResult};
+use super::lanes::{Fence, FollowState};
+use super::sequence::{Sequence, SequenceScan};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Mapped, Misfit, MisfitReason};
+use crate::domain::mapping::{Mapped, RowError, RowErrorReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 
@@ -45,7 +45,7 @@ pub enum Bookkeeping {
     /// Not there: no run has ever begun here.
     #[default]
     Absent,
-    /// There in part, or not ours to read: nothing is concluded from it.
+    /// Partly there, or not readable for us: nothing is concluded from it.
     Older,
     /// There.
     Ready,
@@ -60,6 +60,15 @@ pub struct Obstacle {
     pub advice: String,
     /// Whether it is a right that is missing.
     pub rights: bool,
+}
+
+/// For what the target tables must be our own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owning {
+    /// Customers' writes are captured.
+    pub capture: bool,
+    /// Indexes are dropped while rows are loaded.
+    pub indexes: bool,
 }
 
 /// How far a partition of a table's load has come, as stored beside the rows.
@@ -77,6 +86,15 @@ pub struct Checkpoint {
     pub done: bool,
 }
 
+impl Checkpoint {
+    /// Whether these checkpoints of a table are a whole load: every partition of it, each read to its end.
+    #[must_use]
+    pub fn are_whole(all: &[Self]) -> bool {
+        let of = all.first().map_or(0, |first| first.part.of);
+        of > 0 && all.len() == of as usize && all.iter().all(|c| c.done && c.part.of == of)
+    }
+}
+
 /// An index that is not there while its table is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
@@ -86,7 +104,7 @@ pub struct SetAside {
     pub definition: String,
 }
 
-/// A row that could not be carried: kept in the target's own ledger, by key.
+/// A row that cannot be written: kept in the target's own ledger, by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedRow {
     /// Table id.
@@ -94,7 +112,7 @@ pub struct ParkedRow {
     /// The row's key.
     pub key: Key,
     /// Why.
-    pub misfit: Misfit,
+    pub row_error: RowError,
     /// The key attributes as JSON, to read the item again.
     pub key_json: String,
 }
@@ -153,12 +171,12 @@ impl RowChange {
     }
 }
 
-/// Items that came and went at the source within one second, of the keys of one lane.
+/// Items that were added and removed at the source within one second, of the keys of one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CountChange {
     /// The lane of their keys.
     pub lane: u32,
-    /// The second they carry, since 1970.
+    /// The second these counts belong to, since 1970.
     pub second: i64,
     /// Items that were not there before.
     pub inserted: u64,
@@ -177,7 +195,7 @@ pub struct FullRead {
     pub ended: At,
 }
 
-/// A source's items, worked out from the last full reading and what its change log told since.
+/// A source's items, worked out from the last full reading and the changes its log reported since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceCount {
     /// Items; absent when more were deleted than there can have been.
@@ -188,11 +206,13 @@ pub struct SourceCount {
     pub unsure: u64,
 }
 
-/// Changes applied together with the positions they reach.
+/// Changes applied together with the positions they advance to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChangeBatch {
     /// At most one change per key; the caller keeps the last one.
     pub rows: Vec<RowChange>,
+    /// Where every shard stands, as the follower knows it: a target that stands earlier refuses the batch as `Rewound`.
+    pub from: BTreeMap<String, Option<Position>>,
     /// New position of each shard that was read.
     pub positions: BTreeMap<String, Position>,
     /// Shards that are read to their end.
@@ -205,7 +225,7 @@ pub struct ChangeBatch {
     pub counts: Vec<CountChange>,
     /// The follower's right to move positions, and the lanes its rows may land in. Without it nothing is known of who
     /// else follows, and everything is one transaction.
-    pub hold: Option<Hold>,
+    pub fence: Option<Fence>,
 }
 
 /// What applying a batch did.
@@ -232,7 +252,61 @@ pub struct Lease {
     pub until: At,
 }
 
-/// One partition's way into the target. Rows are encoded as they come; nothing is kept per row.
+/// That a table of the new side is open to customers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedTable {
+    /// Table id.
+    pub table: String,
+    /// The run that did it; empty when that is not known.
+    pub run: String,
+    /// When, by the target's clock.
+    pub at: At,
+}
+
+/// A table that belongs to a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedTable {
+    /// Table id.
+    pub id: String,
+    /// The table and its child tables, as the target names them.
+    pub targets: Vec<String>,
+    /// The run that has it; empty when that is not known.
+    pub run: String,
+    /// Since when.
+    pub since: At,
+    /// When it was opened to customers, unless everything was applied to the old side since.
+    pub open_to_customers: Option<At>,
+    /// Customers' writes that wait to be applied to the old side, counted up to [`OwnedTable::COUNTED`].
+    pub waits: u64,
+    /// Indexes that were dropped for a load and are not built again yet.
+    pub aside: u64,
+}
+
+impl OwnedTable {
+    /// How far writes that wait are counted.
+    pub const COUNTED: u64 = 100_000;
+
+    /// Such a count in words.
+    #[must_use]
+    pub fn in_words(waits: u64) -> String {
+        if waits >= Self::COUNTED { format!("{waits} or more") } else { waits.to_string() }
+    }
+}
+
+/// What a plan has in a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// Its tables.
+    pub tables: Vec<OwnedTable>,
+    /// Who drives it, if anybody does.
+    pub driven: Option<LeaseHolder>,
+    /// Other plans that have tables here.
+    pub others: Vec<String>,
+    /// Whether it was released and the release did not come to its end.
+    pub interrupted: bool,
+}
+
+/// The load of one partition into the target. Rows are encoded as they come; nothing is kept per row.
 ///
 /// Not cancel-safe between `flush` calls; dropping it discards what was not flushed, and the checkpoint
 /// in the target still says where to start again.
@@ -245,6 +319,10 @@ pub trait Bulk: Send {
     /// Bytes waiting in the buffer.
     fn buffered(&self) -> usize;
 
+    /// The next flush goes on from here: the cursor stored last, `None` while none is. A target that stands
+    /// neither there nor at the new checkpoint refuses it as `Rewound`. Without this call nothing is compared.
+    fn goes_on_from(&mut self, cursor: Option<Cursor>);
+
     /// Writes the buffer, the parked rows and the checkpoint in one transaction, durably.
     /// Rows the target refuses one by one are parked and returned.
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied>;
@@ -256,14 +334,44 @@ pub type TargetVisitor<'v> = dyn FnMut(&[Cell<'_>]) + Send + 'v;
 /// A store that takes rows.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Looks at the server and the database as a whole. Writes nothing.
+    /// Checks the server and the database as a whole. Writes nothing.
     async fn inspect(&self) -> PortResult<TargetServer>;
 
-    /// Creates our own bookkeeping (schema `cutover`) if it is not there. Idempotent.
+    /// Creates our own bookkeeping (schema `cutover`) if it is not there. Idempotent. `Conflict`, here and in every
+    /// call that needs the bookkeeping, when another version of this program keeps its own there in another layout.
     async fn prepare(&self) -> PortResult<()>;
+
+    /// Makes these tables the plan's own, for a run: bookkeeping, capture and marks of a table belong to one plan at a
+    /// time. `Conflict` names the plan that has one of them still, its run, since when, and which command ends it.
+    /// Idempotent.
+    async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()>;
+
+    /// Whether [`Target::claim`] would be refused, and why. Takes nothing and writes nothing.
+    async fn claimable(&self, tables: &[Table]) -> PortResult<()>;
+
+    /// What the plan has here. Writes nothing.
+    async fn owned(&self) -> PortResult<Owned>;
+
+    /// Ends everything the plan has here: its capture and with it its reverse flow, its marks, its progress. Indexes
+    /// that were dropped for a load are built again first. The tables themselves and their rows stay, and nothing of
+    /// another plan is touched. A driver that was suspended meanwhile is refused from then on. `Conflict` while the
+    /// plan is driven.
+    async fn disown(&self) -> PortResult<()>;
+
+    /// Records durably that customers may write to these tables from now on. Waits for forward work of the plan that is
+    /// under way; what comes later is refused. `Conflict` when one of them is not the plan's any more.
+    async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()>;
+
+    /// The first of these tables that is open to customers and whose writes were not all applied to the old side since;
+    /// `None` when there is none.
+    async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>>;
 
     /// Compares a table with the plan.
     async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
+
+    /// Rights on these tables that are missing, each with what grants it. Checks those tables that exist; writes
+    /// nothing.
+    async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>>;
 
     /// Creates a table from its DDL if it does not exist. Idempotent. Says whether it created it.
     async fn create(&self, table: &Table) -> PortResult<bool>;
@@ -277,27 +385,27 @@ pub trait Target: Send + Sync {
     /// Forgets a table's rows, checkpoints, positions and parked rows: before a load that starts over.
     async fn reset(&self, table: &Table) -> PortResult<()>;
 
-    /// Before a table's first row: secondary indexes step aside if the table is empty, their definitions stored
-    /// durably in the same transaction, and are given back. `defer_indexes`: always, never, or (`None`) only for
+    /// Before a table's first row: secondary indexes are dropped if the table is empty, their definitions stored
+    /// durably in the same transaction, and are returned. `defer_indexes`: always, never, or (`None`) only for
     /// tables this program created. Idempotent; does nothing once the load has begun.
     async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
 
-    /// Indexes that are set aside at this moment: while a table is loaded, or after a load that never ended.
+    /// Indexes that are dropped at this moment: while a table is loaded, or after a load that never ended.
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
 
-    /// After every partition is loaded: indexes that were set aside are built again, then statistics are taken.
+    /// After every partition is loaded: indexes that were dropped are built again, then statistics are taken.
     /// Can be called again after it was interrupted anywhere.
     async fn finish_load(&self, table: &Table) -> PortResult<()>;
 
     /// Sequences that give columns of these tables and of their child tables their values. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
-    /// Moves each of these sequences past every value its columns hold, with a margin and never back, and reads it back;
-    /// those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
+    /// Moves each of these sequences past every value its columns hold, with a margin and never back, and reads it
+    /// back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
     async fn advance_sequences(
         &self,
         tables: &[Table],
-        look: SequenceLook,
+        look: SequenceScan,
         by_hand: &[String],
     ) -> PortResult<Vec<Sequence>>;
 
@@ -314,15 +422,16 @@ pub trait Target: Send + Sync {
     #[allow(clippy::type_complexity)]
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
 
-    /// Takes up following where the target says it stands: waits until everything that another process, or an earlier
-    /// try of this one, has sent is done or undone, and refuses what they send from now on. What is stored of lanes in
-    /// another number is forgotten. `None` before following began; `Conflict` when somebody else has taken the lease.
-    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>>;
+    /// Resumes following where the target says it stands: waits until everything that another process, or an earlier
+    /// try of this one, has sent is committed or rolled back, and refuses what they send from now on. Lane positions
+    /// stored for another number of lanes are deleted. `None` before following began; `Conflict` when somebody else has
+    /// taken the lease.
+    async fn resume_follow(&self, table: &Table, lanes: u32) -> PortResult<Option<FollowState>>;
 
     /// Applies changes and positions: the writer of follow, repair and retry. In one transaction, or, when the batch
-    /// has a hold with lanes and is large, in one transaction a lane with how far the lane has come, and what is left in
-    /// one after all of them. Positions never run ahead of rows; a lane that ended before the call failed is
-    /// [`Standing::ahead`] at the next [`Target::take_up`].
+    /// has a hold with lanes and is large, in one transaction a lane with how far the lane has come, and what is left
+    /// in one after all of them. Positions never run ahead of rows; a lane that ended before the call failed is
+    /// [`FollowState::ahead`] at the next [`Target::resume_follow`].
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
 
     /// When a marker was applied, by our clock at apply time; `None` if it has not been.
@@ -341,14 +450,14 @@ pub trait Target: Send + Sync {
     async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>>;
 
     /// Counts of parked rows by reason, and rows expired, from the ledger.
-    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)>;
 
-    /// Parked rows in an order that stays the same, by the beginning of their keys, at most `limit`: of these reasons only
-    /// if any are given, and only those past `after`. An answer shorter than `limit` is the end.
+    /// Parked rows in an order that stays the same, by the beginning of their keys, at most `limit`: of these reasons
+    /// only if any are given, and only those past `after`. An answer shorter than `limit` is the end.
     async fn parked(
         &self,
         table: &Table,
-        reasons: Option<&[MisfitReason]>,
+        reasons: Option<&[RowErrorReason]>,
         after: Option<&Key>,
         limit: u32,
     ) -> PortResult<Vec<ParkedRow>>;
@@ -393,10 +502,11 @@ pub trait Target: Send + Sync {
     /// it may trail by a second.
     async fn writes(&self, tables: &[Table]) -> PortResult<u64>;
 
-    /// Takes or renews the lease for `ttl_ms`. `Conflict` names the holder when somebody else has it.
+    /// Takes or renews the plan's lease for `ttl_ms`. `Conflict` names the holder when somebody else has it.
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
 
-    /// Takes the lease from whoever holds it: rollback and a dead driver's successor.
+    /// Takes the lease from its holder, who drives the same run: for a rollback and a dead driver's successor. `Conflict`
+    /// while somebody drives another run of the plan.
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease>;
 
     /// Gives the lease back if we hold it.

@@ -52,7 +52,7 @@ impl EmbeddedDynamo {
     ///
     /// Folders that a dead process left under `dir` are removed first.
     pub fn start(dir: &Path) -> RehearsalResult<Self> {
-        sweep(dir);
+        remove_stale(dir);
         let on = || dir.display().to_string();
         let folder = Scratch::new(dir).map_err(|e| RehearsalError::new("make a folder in", on(), e))?;
         let file = folder.path.join("dynamo.db");
@@ -192,7 +192,7 @@ impl Drop for Scratch {
 
 /// Removes folders whose owner is gone. A folder in use is known by its lock, not by its process id: ids are
 /// used again, and other containers that share `/dev/shm` have ids of their own.
-fn sweep(dir: &Path) {
+fn remove_stale(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -225,8 +225,8 @@ mod tests {
 
     use super::*;
     use crate::rehearsal::clients;
+    use crate::rehearsal::records::{Kind, table_name};
     use crate::rehearsal::seed::create_tables;
-    use crate::rehearsal::shelf::{Kind, table_name};
     use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::fmt::Display;
 /// A result of the rehearsal's machinery.
 pub type RehearsalResult<T> = Result<T, RehearsalError>;
 
-/// What was tried, on what, and what came back. Never holds a row value or a secret.
+/// What was tried, on what, and the answer. Never holds a row value or a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {tried} {on}: {why}{}", advice.map(|a| format!("; {a}")).unwrap_or_default())]
 pub struct RehearsalError {
@@ -14,7 +14,7 @@ pub struct RehearsalError {
     pub tried: &'static str,
     /// On what.
     pub on: String,
-    /// What came back.
+    /// The answer.
     pub why: String,
     /// What to do about it, when there is something.
     pub advice: Option<&'static str>,

@@ -9,18 +9,18 @@ pub mod control;
 pub mod dynamo;
 mod error;
 pub mod fault;
-pub mod hurry;
 pub mod oracle;
 pub mod postgres;
+pub mod records;
 pub mod seed;
-pub mod shelf;
 pub mod shop;
+pub mod short_plan;
 #[cfg(test)]
-mod trial;
+mod test_postgres;
 pub mod world;
 
 pub use error::{RehearsalError, RehearsalResult};
-pub use world::{PgAddress, Verdict, World, WorldOptions};
+pub use world::{OracleReport, PgAddress, World, WorldOptions};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -82,9 +82,9 @@ const DATABASE: &str = "postgres";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(15);
 
-/// `$0` bin, `$1` base. Starts the server each time it is told to. Signals of the terminal are not for the guardian:
-/// it ends when its input does. Throwaway data may be stopped at once (QUIT). Removing is tried again for the case
-/// that `initdb` is still writing.
+/// `$0` bin, `$1` base. Starts the server each time a line arrives on its input. Signals of the terminal do not reach
+/// this shell: it ends when its input does. Throwaway data may be stopped at once (QUIT). Removing is tried again in
+/// case `initdb` is still writing.
 const GUARDIAN: &str = r#"
 trap '' HUP INT TERM
 pid=
@@ -106,8 +106,8 @@ done
 "#;
 
 impl PrivatePostgres {
-    /// Starts a server. Blocks for about as long as `initdb` takes (one to three seconds; longer when the
-    /// binaries have to be fetched first, which `announce` is told before it happens).
+    /// Starts a server. Blocks for about as long as `initdb` takes (one to three seconds; longer when the binaries have
+    /// to be fetched first; `announce` is called before that).
     ///
     /// # Errors
     /// When there are no binaries, or the server does not come up; nothing is left behind then.
@@ -122,7 +122,7 @@ impl PrivatePostgres {
             attempt += 1;
             match nest.launch(options) {
                 Ok(port) => break port,
-                // Somebody took the port between our look and the server's.
+                // Somebody took the port between our check and the server's.
                 Err(PrivatePostgresError::NotReady { log, .. }) if log.contains("in use") && attempt < 5 => {}
                 Err(e) => return Err(e),
             }

@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use super::dynamo::EmbeddedDynamo;
 use super::error::{RehearsalError, RehearsalResult};
-use super::shelf::{
+use super::records::{
     Address, Book, Cart, Decimal, Kind, Line, Moment, Order, Record, RecordKey, Shipping, User, key_attribute,
     table_name, to_item,
 };
 
-/// 2026-06-01T00:00:00Z: nothing in the data depends on the machine's clock.
+/// 2026-06-01T00:00:00Z, so that nothing in the data depends on the machine's clock.
 const BEGINNING: i64 = 1_780_272_000_000_000;
 /// Items in one batch write: DynamoDB takes no more.
 const BATCH: usize = 25;
@@ -66,7 +66,7 @@ impl FromStr for Sizes {
 pub struct Dataset {
     /// Books, customers, orders, carts, in this order.
     pub records: Vec<Record>,
-    /// Records that no correct console can carry, and why. They stay in DynamoDB.
+    /// Records that no correct console can move, and why. They stay in DynamoDB.
     pub parked: BTreeMap<RecordKey, &'static str>,
 }
 
@@ -328,7 +328,7 @@ fn total(lines: &[Line], shipping: i64) -> Decimal {
     Decimal::cents(shipping + lines.iter().map(|l| l.quantity * cents(&l.unit_price)).sum::<i64>())
 }
 
-/// Books that cannot be carried into the target's columns.
+/// Books that do not fit the target's columns.
 fn awkward_books(rng: &mut fastrand::Rng, first: usize) -> Vec<(Book, &'static str)> {
     let mut next = first;
     let mut made = |change: fn(&mut Book), why| {
@@ -478,7 +478,11 @@ mod tests {
         // Every record survives its item.
         for record in &data.records {
             let key = record.key();
-            assert_eq!(crate::rehearsal::shelf::from_item(key.kind, &to_item(record)).as_ref(), Some(record), "{key}");
+            assert_eq!(
+                crate::rehearsal::records::from_item(key.kind, &to_item(record)).as_ref(),
+                Some(record),
+                "{key}"
+            );
         }
     }
 

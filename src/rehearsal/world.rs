@@ -11,9 +11,9 @@ use super::control::ControlPlane;
 use super::dynamo::EmbeddedDynamo;
 use super::error::{RehearsalError, RehearsalResult};
 use super::fault::Faults;
-use super::oracle::{Comparison, Oracle, Side, Tally};
+use super::oracle::{Comparison, Oracle, Side, WriteCounts};
+use super::records::{Kind, table_name};
 use super::seed::{self, Dataset, Sizes};
-use super::shelf::{Kind, table_name};
 use super::shop::{ALIAS_VARIABLE, Names, Rates, Settings, Shop, ShopOptions, read_settings};
 use crate::domain::secret::Secret;
 
@@ -74,7 +74,7 @@ pub struct WorldOptions {
     pub rates: Rates,
     /// The shop's pause between two readings of its parameters.
     pub poll: Duration,
-    /// Faults; the caller tells them of steps.
+    /// Faults; the caller reports steps to them.
     pub faults: Faults,
     /// A DynamoDB to use instead of the embedded one. It must not have the shop's tables yet.
     pub dynamo_endpoint: Option<String>,
@@ -221,7 +221,7 @@ impl World {
         &self.shop
     }
 
-    /// The faults, to be told of steps.
+    /// The faults, to which steps are reported.
     #[must_use]
     pub const fn faults(&self) -> &Faults {
         &self.faults
@@ -233,9 +233,9 @@ impl World {
         (&self.data.0, self.data.1)
     }
 
-    /// Ends all writing, waits for what was in flight, and holds the side in charge against the oracle. Which side
-    /// that is, the parameters say; they are read afresh. Call it when the console has ended.
-    pub async fn verdict(&self) -> RehearsalResult<Verdict> {
+    /// Ends all writing, waits for what was in flight, and compares the side in charge with the oracle. Which side that
+    /// is, the parameters say; they are read afresh. Call it when the console has ended.
+    pub async fn verdict(&self) -> RehearsalResult<OracleReport> {
         self.shop.quiesce().await?;
         let settings: Settings = read_settings(&self.control_endpoint, self.names.clone()).await?;
         let in_charge = settings.writes_to();
@@ -251,7 +251,7 @@ impl World {
             }
         };
         let frozen = settings.frozen;
-        Ok(Verdict { in_charge, frozen, comparison, tally: oracle.tally() })
+        Ok(OracleReport { in_charge, frozen, comparison, tally: oracle.tally() })
     }
 
     async fn compare_new(&self, oracle: &Oracle) -> RehearsalResult<Comparison> {
@@ -303,7 +303,7 @@ pub(crate) async fn create_api(endpoint: &str, stage: &str) -> RehearsalResult<S
 
 /// What a rehearsal ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct OracleReport {
     /// The side that the parameters name for writes.
     pub in_charge: Side,
     /// Whether writes are still frozen.
@@ -311,10 +311,10 @@ pub struct Verdict {
     /// What was found there.
     pub comparison: Comparison,
     /// Writes over the whole rehearsal.
-    pub tally: Tally,
+    pub tally: WriteCounts,
 }
 
-impl Verdict {
+impl OracleReport {
     /// Whether the side in charge holds every acknowledged write and nothing else.
     #[must_use]
     pub fn clean(&self) -> bool {
@@ -322,7 +322,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for OracleReport {
     /// Begins with `0 lost` when, and only when, nothing was lost.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = &self.comparison;

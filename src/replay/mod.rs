@@ -43,7 +43,7 @@ pub fn open(folder: &RunFolder, speed: f64) -> Result<(Handle, JoinHandle<()>), 
             tokio::select! {
                 () = out.closed() => return,
                 Some(request) = asked.recv() => {
-                    // Whoever asked may be gone already.
+                    // The sender may be gone already.
                     let _ = request.reply.send(Err(Refusal("this is a recording".to_owned())));
                 }
                 Some(ask) = asks.recv() => player.ask(ask),

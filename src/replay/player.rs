@@ -1,4 +1,4 @@
-//! The virtual clock. No timer here: whoever drives it says how much real time has passed.
+//! The virtual clock. It has no timer: its caller says how much real time has passed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use crate::report::{OfflineError, Plans};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The folder does not tell.
+    /// The folder cannot be read.
     #[error(transparent)]
     Folder(#[from] OfflineError),
     /// Nothing was recorded.

@@ -6,7 +6,7 @@ use super::offline::Plans;
 use super::words::{action_words, words};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Actor, Event, Fact, OutcomeResult};
-use crate::journal::{Audit, AuditedFile, Finding, RunFolder};
+use crate::journal::{Audit, AuditedFile, Damage, RunFolder};
 
 /// One thing that was done.
 struct Deed<'f> {
@@ -120,7 +120,7 @@ fn name(folder: &RunFolder, path: &std::path::Path) -> String {
 }
 
 /// `, line 7, bytes 1024 to 1400`
-fn place(f: &Finding) -> String {
+fn place(f: &Damage) -> String {
     f.line.map_or_else(String::new, |line| format!(", line {line}, bytes {} to {}", f.from, f.to))
 }
 
@@ -197,7 +197,7 @@ fn who(event: &Event, host: &str) -> Option<String> {
     Some(match by {
         Actor::Auto => "auto".to_owned(),
         Actor::Operator(name) | Actor::Terminal(name) => at_host(name),
-        // Named by whoever started the console, or by nobody at all: no host saw them.
+        // Named by the person who started the console, or by nobody at all: no host saw them.
         Actor::Answered(_) | Actor::StandIn(_) => by.words(),
     })
 }

@@ -12,7 +12,7 @@ use crate::snapshot::{Health, Snapshot};
 /// How often `now.` is said, wall clock.
 const NOW_EVERY_MS: i64 = 30_000;
 
-/// Writes a run as lines: each fact worth telling once, and every thirty seconds where things stand.
+/// Writes a run as lines: each fact worth reporting once, and every thirty seconds where things stand.
 #[derive(Debug)]
 pub struct LineReport {
     plan: Arc<Plan>,
@@ -28,7 +28,7 @@ impl LineReport {
         Self { plan, last_seq: 0, last_now: None, in_trouble: false }
     }
 
-    /// Tells a fact, unless it was told before.
+    /// Prints a fact, unless it was printed before.
     ///
     /// # Errors
     /// What the writer said.
@@ -41,7 +41,7 @@ impl LineReport {
         line(fact.at, words.level, &words.text, out)
     }
 
-    /// Tells the log lines of a snapshot that were not told before: for a viewer that has no facts.
+    /// Prints the log lines of a snapshot that were not printed before: for a viewer that has no facts.
     ///
     /// # Errors
     /// What the writer said.
@@ -62,7 +62,7 @@ impl LineReport {
         trouble.filter(|_| begins).map(|t| format!("{}. {}. {}.", t.why, t.stands, t.advice))
     }
 
-    /// Tells an error that is no fact.
+    /// Prints an error that is no fact.
     ///
     /// # Errors
     /// What the writer said.
@@ -95,7 +95,8 @@ fn line(at: At, level: Level, text: &str, out: &mut impl Write) -> io::Result<()
     out.flush()
 }
 
-/// Where a run stands, in one line: `step 7 of 18, bulk copy, 63 percent, done about 15:08. verify 3 open. rollback ready.`
+/// Where a run stands, in one line:
+/// `step 7 of 18, bulk copy, 63 percent, done about 15:08. verify 3 open. rollback ready.`
 pub(super) fn standing(s: &Snapshot) -> String {
     let mut said = vec![match s.status {
         RunStatus::RollingBack => "rolling back".to_owned(),
@@ -114,7 +115,7 @@ pub(super) fn standing(s: &Snapshot) -> String {
         said.push(format!("writes refused for {} of {}", brief(ms), brief(s.downtime_budget_ms)));
     }
     for lamp in &s.lamps {
-        let speaks = matches!(lamp.health, Health::Unknown | Health::Watch | Health::Look | Health::Fail);
+        let speaks = matches!(lamp.health, Health::Unknown | Health::Watch | Health::Warn | Health::Fail);
         if speaks && lamp.word != "ROLLBACK" {
             let text = if lamp.text.is_empty() { "?" } else { &lamp.text };
             said.push(format!("{} {text}", lamp.word.to_lowercase()));

@@ -19,7 +19,7 @@ pub use json::event_line;
 pub use line::LineReport;
 pub use offline::{Offline, OfflineError, offline};
 pub(crate) use offline::{Plans, plan_in_force, read_plan};
-pub use runs::{AtHand, RunEntry, at_hand, run_entries, runs_json, runs_table};
+pub use runs::{RunChoice, RunEntry, choose_run, run_entries, runs_json, runs_table};
 pub use status::{status, status_json};
 pub use summary::summary;
 pub use unattended::Unattended;

@@ -15,7 +15,7 @@ use crate::snapshot::{Context, Health, Mode, Snapshot, build};
 /// Facts kept for the log of a snapshot.
 const LOG: usize = 400;
 
-/// Why a run's folder does not tell where the run stands.
+/// Why a run's folder does not show where the run stands.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfflineError {
@@ -98,24 +98,24 @@ pub fn offline(folder: &RunFolder, wall: At) -> Result<Offline, OfflineError> {
         version: state.last_seq,
     });
     if folder.is_rehearsal() && !driven {
-        tell_of_the_way_back(&mut snapshot, Health::Idle, "its world has ended: nothing can be taken back");
+        print_rollback(&mut snapshot, Health::Idle, "its world has ended: nothing can be taken back");
     } else if unattended.is_some() {
-        doubt_the_way_back(&mut snapshot, &measured);
+        doubt_rollback(&mut snapshot, &measured);
     }
     Ok(Offline { plan, record, state, measured, snapshot, unattended })
 }
 
-/// Readiness is proven by whoever drives. Without a driver it was proven once, however short ago.
-fn doubt_the_way_back(snapshot: &mut Snapshot, measured: &Measured) {
-    let Readiness::Armed { at, .. } = measured.way_back else { return };
+/// The driver proves that a rollback is possible. Without a driver it was only proven earlier, however recently.
+fn doubt_rollback(snapshot: &mut Snapshot, measured: &Measured) {
+    let Readiness::Armed { at, .. } = measured.rollback else { return };
     if snapshot.rollback.health != Health::Ok {
         return;
     }
     let text = format!("? proven {} ago, by nobody since", brief(measured.at.since(at).max(0)));
-    tell_of_the_way_back(snapshot, Health::Unknown, &text);
+    print_rollback(snapshot, Health::Unknown, &text);
 }
 
-fn tell_of_the_way_back(snapshot: &mut Snapshot, health: Health, text: &str) {
+fn print_rollback(snapshot: &mut Snapshot, health: Health, text: &str) {
     for lamp in snapshot.lamps.iter_mut().filter(|l| l.word == "ROLLBACK") {
         lamp.health = health;
         lamp.text = text.to_owned();
@@ -129,8 +129,8 @@ pub(crate) fn plan_in_force<'r>(record: &'r RunRecord, state: &'r RunState) -> &
     if state.plan_hash.is_empty() { &record.header.plan_hash } else { &state.plan_hash }
 }
 
-/// Reads the plan with this hash: `plan.json`, or after an amendment the file that keeps it by its hash. An amendment that
-/// was cut off leaves `plan.json` one plan behind its journal.
+/// Reads the plan with this hash: `plan.json`, or after an amendment the file that keeps it by its hash. An amendment
+/// that was cut off leaves `plan.json` one plan behind its journal.
 pub(crate) fn read_plan(folder: &RunFolder, wanted: &str) -> Result<Plan, OfflineError> {
     plan_at(&folder.plan(), wanted).or_else(|why| plan_at(&folder.plan_of(wanted), wanted).map_err(|_| why))
 }

@@ -64,9 +64,9 @@ pub fn run_entries(state_dir: &Path) -> io::Result<Vec<RunEntry>> {
     Ok(RunFolder::list(state_dir)?.iter().map(entry).collect())
 }
 
-/// Which run is meant when none is named.
+/// Which run is chosen when none is named.
 #[derive(Clone, Debug, PartialEq)]
-pub enum AtHand {
+pub enum RunChoice {
     /// No run has begun yet.
     None,
     /// This one.
@@ -75,16 +75,17 @@ pub enum AtHand {
     Several(Vec<RunEntry>),
 }
 
-/// Which run is meant when none is named: the only one that is not at its end, or for going back on a `finished` one the
-/// only one of these. A real run that is driven is meant before rehearsals. When all are at their end, it is the one that
-/// was recorded in last. Rehearsals that nobody drives have ended with their world, and runs without a fact never began.
+/// Which run is chosen when none is named: the only one that is not at its end, or for a rollback of a `finished` one
+/// the only one of these. A real run that is driven is chosen before rehearsals. When all are at their end, it is the
+/// one that was recorded in last. Rehearsals that nobody drives have ended with their world, and runs without a fact
+/// never began.
 ///
-/// A run that nobody drives is not taken for the one that is meant when a real run is newer, and one that cannot be read
-/// not while there is any other: it may have been over for long.
+/// A run that nobody drives is not chosen when a real run is newer, and one that cannot be read is not chosen while
+/// there is any other: it may have ended long ago.
 ///
 /// # Errors
 /// What the disk said about the folder of runs.
-pub fn at_hand(state_dir: &Path, finished: bool) -> io::Result<AtHand> {
+pub fn choose_run(state_dir: &Path, finished: bool) -> io::Result<RunChoice> {
     let ended = |f: &RunFolder| f.is_rehearsal() && !f.is_locked();
     let never_began = |e: &RunEntry| e.status.is_none() && e.problem.is_none() && !e.driven;
     let real = |e: &RunEntry| !RunFolder::at(&e.folder).is_rehearsal();
@@ -102,18 +103,18 @@ pub fn at_hand(state_dir: &Path, finished: bool) -> io::Result<AtHand> {
     {
         open = vec![only];
     }
-    let one = |e: &RunEntry| AtHand::One(Box::new(e.clone()));
+    let one = |e: &RunEntry| RunChoice::One(Box::new(e.clone()));
     Ok(match open[..] {
-        [] => all.iter().max_by_key(|e| e.last).map_or(AtHand::None, one),
+        [] => all.iter().max_by_key(|e| e.last).map_or(RunChoice::None, one),
         [only] => {
             let newest = all.iter().find(|e| real(e) && e.run != only.run);
             let in_doubt = |other: &&RunEntry| only.problem.is_some() || other.opened > only.opened;
             match newest.filter(in_doubt).filter(|_| !only.driven && !finished) {
-                Some(other) => AtHand::Several(vec![other.clone(), only.clone()]),
+                Some(other) => RunChoice::Several(vec![other.clone(), only.clone()]),
                 None => one(only),
             }
         }
-        _ => AtHand::Several(open.into_iter().cloned().collect()),
+        _ => RunChoice::Several(open.into_iter().cloned().collect()),
     })
 }
 

@@ -10,7 +10,7 @@ use super::runs::status_word;
 use super::summary::{age, count};
 use super::unattended::Unattended;
 use crate::domain::at::{At, brief};
-use crate::domain::run::Standing;
+use crate::domain::run::SwitchStatus;
 use crate::snapshot::{Snapshot, SwitchRow};
 
 /// A compact block for people. `unattended` is what the folder says of a run that nobody drives.
@@ -43,7 +43,7 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
     }
     let _ = writeln!(out, "account    {}", s.account.text);
     for w in &s.switches {
-        let read = w.read_at.map_or_else(String::new, |at| format!(", read {}", at.clock()));
+        let read = w.read_at.map_or_else(String::new, |at| format!(", read {}", at.clock_on(s.now)));
         let _ = writeln!(out, "switch     {}: {}{read}", w.id, stands(w));
     }
     let rollback = if s.rollback.text.is_empty() { "?" } else { &s.rollback.text };
@@ -61,17 +61,19 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
 /// `on postgresql, set by this run; was dynamodb`. A freeze is such a switch too, so no side is named.
 fn stands(w: &SwitchRow) -> String {
     match w.standing {
-        Standing::Old if w.read_at.is_none() => format!("? not touched and not read yet; would be set to {}", w.new),
-        Standing::Old => format!("found on {}, not touched; would be set to {}", w.old, w.new),
-        Standing::Unknown => format!("? on {} or {}", w.old, w.new),
-        Standing::New => format!("on {}, set by this run; was {}", w.new, w.old),
-        Standing::Restored => format!("back on {}; was set to {}", w.old, w.new),
+        SwitchStatus::Old if w.read_at.is_none() => {
+            format!("? not touched and not read yet; would be set to {}", w.new)
+        }
+        SwitchStatus::Old => format!("found on {}, not touched; would be set to {}", w.old, w.new),
+        SwitchStatus::Unknown => format!("? on {} or {}", w.old, w.new),
+        SwitchStatus::New => format!("on {}, set by this run; was {}", w.new, w.old),
+        SwitchStatus::Restored => format!("back on {}; was set to {}", w.old, w.new),
     }
 }
 
 /// The snapshot, and beside its fields `unattended`: null, or what to say of a run that nobody drives.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusJson<'a> {
     #[serde(flatten)]
     snapshot: &'a Snapshot,
     unattended: Option<&'a Unattended>,
@@ -82,6 +84,6 @@ struct Told<'a> {
 /// # Errors
 /// What the writer said.
 pub fn status_json(s: &Snapshot, unattended: Option<&Unattended>, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &Told { snapshot: s, unattended })?;
+    serde_json::to_writer_pretty(&mut *out, &StatusJson { snapshot: s, unattended })?;
     out.write_all(b"\n")
 }

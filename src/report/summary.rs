@@ -7,7 +7,7 @@ use std::path::Path;
 use super::words::{cause_words, parked_words};
 use crate::domain::at::{At, brief, hms, t_offset};
 use crate::domain::gauge::{Count, CountKind};
-use crate::domain::run::{RunState, RunStatus, Standing, StepStatus};
+use crate::domain::run::{RunState, RunStatus, StepStatus, SwitchStatus};
 use crate::snapshot::{Health, Mode, Snapshot, StepRow};
 
 /// The block. `state` is the fold behind `s`; `journal` is where the facts are.
@@ -36,7 +36,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     for c in &s.criteria {
         let ok = match c.health {
             Health::Ok => "ok",
-            Health::Fail | Health::Look => "NOT MET",
+            Health::Fail | Health::Warn => "NOT MET",
             Health::Unknown | Health::Watch | Health::Idle => "not known",
         };
         let _ = writeln!(out, "CRITERION   {} {}: {} {ok}", c.name, c.wanted, c.measured);
@@ -56,7 +56,9 @@ fn result(s: &Snapshot, state: &RunState) -> String {
     let lasted = |end: Option<At>| end.map_or_else(|| "?".to_owned(), |e| brief(e.since(state.opened)));
     match state.status {
         RunStatus::Finished => format!("finished: every step done, in {}", lasted(state.ended)),
-        RunStatus::RolledBack if s.switches.iter().any(|w| matches!(w.standing, Standing::New | Standing::Unknown)) => {
+        RunStatus::RolledBack
+            if s.switches.iter().any(|w| matches!(w.standing, SwitchStatus::New | SwitchStatus::Unknown)) =>
+        {
             "rolled back, but NOT every switch is known to be back: `cutover rollback` looks again".to_owned()
         }
         RunStatus::RolledBack => "rolled back: everything stands on the old side, read back".to_owned(),
@@ -64,11 +66,11 @@ fn result(s: &Snapshot, state: &RunState) -> String {
         RunStatus::Prepared | RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack => {
             let at =
                 s.current.and_then(|i| s.steps.get(i)).map_or_else(String::new, |r| format!(" at step {}", r.number));
-            // Written as the driver leaves. What a rehearsal was about goes with it.
+            // Written as the driver leaves. The data of a rehearsal is removed with it.
             let next = if matches!(s.mode, Mode::Rehearsal { .. }) {
                 "its world ends with it, begin a new rehearsal"
             } else {
-                "the run can be taken up again"
+                "the run can be resumed"
             };
             format!("not ended: {}{at}; {next}", super::runs::status_word(state.status))
         }
@@ -206,7 +208,7 @@ fn rollback(out: &mut String, s: &Snapshot, state: &RunState) {
     }
 }
 
-/// What came back by table, what did not, and who else wrote the old side.
+/// What was applied to the old side by table, what was not, and who else wrote the old side.
 fn reverse(out: &mut String, state: &RunState) {
     for (table, r) in &state.reverse {
         if let Some(carried) = r.carried {

@@ -9,7 +9,7 @@ use crate::domain::gauge::{Count, Measured, Readiness};
 use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
 use crate::domain::run::{
     Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, Level, Need, RollbackState, RunState, RunStatus,
-    Standing, StepError, StepStatus, VerifySummary,
+    StepError, StepStatus, SwitchStatus, VerifySummary,
 };
 use crate::journal::sample_events::event;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, SampleWriter};
@@ -94,7 +94,7 @@ fn snapshot() -> Snapshot {
         current: Some(1),
         tables: vec![books, users],
         lamps: vec![
-            Lamp { word: "VERIFY".to_owned(), text: "3 open".to_owned(), health: Health::Look },
+            Lamp { word: "VERIFY".to_owned(), text: "3 open".to_owned(), health: Health::Warn },
             Lamp { word: "LAG".to_owned(), text: String::new(), health: Health::Unknown },
             Lamp { word: "COPY".to_owned(), text: "ok".to_owned(), health: Health::Ok },
         ],
@@ -143,7 +143,7 @@ fn now_is_said_every_thirty_seconds_of_the_wall_clock() {
     for _ in 0..61 {
         report.now(&s, &mut out).unwrap();
         s.wall = s.wall.plus(1_000);
-        // The run's clock leaps; that is no reason to speak.
+        // The run's clock leaps; that is no reason to print a line.
         s.now = s.now.plus(60_000);
     }
     let said = text(out);
@@ -241,8 +241,8 @@ fn a_rollback_that_left_a_switch_does_not_read_as_one_that_did_not() {
         s.switches = vec![SwitchRow { standing, ..SwitchRow::default() }];
         summary(&s, &state, Path::new("j")).lines().next().unwrap().to_owned()
     };
-    assert!(told(Standing::Restored).contains("everything stands on the old side"));
-    for standing in [Standing::New, Standing::Unknown] {
+    assert!(told(SwitchStatus::Restored).contains("everything stands on the old side"));
+    for standing in [SwitchStatus::New, SwitchStatus::Unknown] {
         assert!(told(standing).contains("NOT every switch is known to be back"), "{}", told(standing));
     }
 }
@@ -272,14 +272,14 @@ fn status_says_where_a_switch_stands() {
         said.lines().find_map(|l| l.strip_prefix("switch     reads: ")).unwrap().to_owned()
     };
     let read = Some(At(T));
-    assert_eq!(stands(Standing::Old, None), "? not touched and not read yet; would be set to postgresql");
+    assert_eq!(stands(SwitchStatus::Old, None), "? not touched and not read yet; would be set to postgresql");
     assert_eq!(
-        stands(Standing::Old, read),
+        stands(SwitchStatus::Old, read),
         "found on dynamodb, not touched; would be set to postgresql, read 02:00:00"
     );
-    assert_eq!(stands(Standing::Unknown, read), "? on dynamodb or postgresql, read 02:00:00");
-    assert_eq!(stands(Standing::New, read), "on postgresql, set by this run; was dynamodb, read 02:00:00");
-    assert_eq!(stands(Standing::Restored, read), "back on dynamodb; was set to postgresql, read 02:00:00");
+    assert_eq!(stands(SwitchStatus::Unknown, read), "? on dynamodb or postgresql, read 02:00:00");
+    assert_eq!(stands(SwitchStatus::New, read), "on postgresql, set by this run; was dynamodb, read 02:00:00");
+    assert_eq!(stands(SwitchStatus::Restored, read), "back on dynamodb; was set to postgresql, read 02:00:00");
 }
 
 /// A run's folder with its plan and an empty journal, and the fact that opens it.
@@ -313,10 +313,10 @@ fn left_behind(dir: &Path, events: &[Event]) -> RunFolder {
         .map(|(event, i)| Fact { seq: i as u64 + 1, at: At(T + 10_000 * i), event: event.clone() })
         .collect();
     writer.append(&facts).unwrap();
-    // What the driver measured last: the way back was proven, and the downtime clock stood at four seconds.
+    // What the driver measured last: rollback was proven possible, and the downtime clock stood at four seconds.
     let measured = Measured {
         at: At(T + 30_000),
-        way_back: Readiness::Armed { read_ms: 40, at: At(T + 30_000) },
+        rollback: Readiness::Armed { read_ms: 40, at: At(T + 30_000) },
         downtime_ms: Some(4_000),
         at_risk: Some(0),
         journal_ok: true,
@@ -365,7 +365,7 @@ fn a_run_whose_driver_is_gone_says_so_and_its_downtime_goes_on() {
     assert!(listed(dir.path(), wall).1.contains("alice (now)"));
     drop(lock);
 
-    // A rehearsal cannot be taken up, and its clock is its own.
+    // A rehearsal cannot be resumed, and its clock is its own.
     folder.mark_rehearsal().unwrap();
     let found = offline(&folder, wall).unwrap();
     let said = status(&found.snapshot, found.unattended.as_ref());
@@ -379,12 +379,12 @@ fn nonsense() -> String {
     "nonsense ".repeat(100) + "\n"
 }
 
-/// The runs that could be meant when none is named.
+/// The runs that can be chosen when none is named.
 fn meant(dir: &Path, finished: bool) -> Vec<String> {
-    let mut runs = match at_hand(dir, finished).unwrap() {
-        AtHand::None => vec![],
-        AtHand::One(one) => vec![one.run],
-        AtHand::Several(all) => all.into_iter().map(|e| e.run).collect(),
+    let mut runs = match choose_run(dir, finished).unwrap() {
+        RunChoice::None => vec![],
+        RunChoice::One(one) => vec![one.run],
+        RunChoice::Several(all) => all.into_iter().map(|e| e.run).collect(),
     };
     runs.sort();
     runs
@@ -406,13 +406,13 @@ fn gone_back() -> [Event; 2] {
 fn the_run_at_hand_is_the_only_one_that_could_still_move_anything() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    assert_eq!(at_hand(dir, false).unwrap(), AtHand::None);
+    assert_eq!(choose_run(dir, false).unwrap(), RunChoice::None);
     let open = left_behind(dir, &[Event::StepStarted { step: "load".to_owned(), attempt: 1 }]);
     let ended = left_behind(dir, &gone_back());
     assert_ne!(open.id(), ended.id());
     assert_eq!(meant(dir, false), ids(&[&open]), "not the one that is at its end");
 
-    // A rehearsal that nobody drives has no world any more; one that is driven could be meant.
+    // A rehearsal that nobody drives has no world any more; one that is driven can be chosen.
     let rehearsal = left_behind(dir, &[]);
     rehearsal.mark_rehearsal().unwrap();
     assert_eq!(meant(dir, false), ids(&[&open]));
@@ -499,10 +499,10 @@ fn what_to_do_with_a_run_that_nobody_drives_depends_on_where_it_stands() {
 fn a_summary_says_whether_a_run_can_be_taken_up_again() {
     let state = RunState { status: RunStatus::Paused, ..RunState::default() };
     let mut s = snapshot();
-    assert!(summary(&s, &state, Path::new("j")).contains("can be taken up again"));
+    assert!(summary(&s, &state, Path::new("j")).contains("can be resumed"));
     s.mode = Mode::Rehearsal { speed: 60.0 };
     let block = summary(&s, &state, Path::new("j"));
-    assert!(block.contains("begin a new rehearsal") && !block.contains("taken up"), "{block}");
+    assert!(block.contains("begin a new rehearsal") && !block.contains("resumed"), "{block}");
 }
 
 #[test]

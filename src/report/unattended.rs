@@ -30,14 +30,14 @@ impl Unattended {
         let rehearsal = folder.is_rehearsal();
         let advice = match state.status {
             _ if rehearsal => "the world of a rehearsal ends with its process; begin a new one",
-            RunStatus::RollingBack => "it was on its way back; `cutover rollback` goes on with that",
+            RunStatus::RollingBack => "it was rolling back; `cutover rollback` goes on with that",
             _ => "start the same command again to take it up",
         };
         let word = if state.status == RunStatus::Paused { "paused" } else { "interrupted" };
         Some(Self { word: word.to_owned(), since: last, rehearsal, advice: advice.to_owned() })
     }
 
-    /// `nobody drives it for 4m10s; start the same command again to take it up`. `wall` is the time now.
+    /// What is printed: for how long nobody has driven the run, and how to resume it. `wall` is the time now.
     #[must_use]
     pub fn words(&self, wall: At) -> String {
         // The clock of a rehearsal leaps ahead of the wall.

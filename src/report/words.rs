@@ -30,7 +30,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 t0.date_clock()
             )
         }
-        Event::RunResumed { operator, host } => format!("run taken up again. {operator} on {host}."),
+        Event::RunResumed { operator, host } => format!("run resumed. {operator} on {host}."),
         Event::RunPaused { by, reason } => format!("paused by {}. {reason}", by.words()),
         Event::RunContinued { by } => format!("going on, asked by {}.", by.words()),
         Event::StepHeld { step, reason } => format!("{} waits. {reason}", named(plan, step)),
@@ -60,7 +60,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             let version = version.map(|v| format!(", version {v}")).unwrap_or_default();
             format!("switch {switch} captured: {value}{version}.")
         }
-        // Markers go out again and again; their round trip is a number, not news.
+        // Markers go out again and again; their round trip is measured, but no line is printed for it.
         Event::Intent { action: Action::WriteMarker { .. }, .. } => return None,
         Event::Intent { action, .. } => action_words(action),
         Event::Outcome { id, result } => match result {
@@ -94,7 +94,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             return words_at(level, &text);
         }
         Event::GateMet { gate, evidence } => format!("gate {gate} criteria hold.{}", shown(evidence)),
-        // Written down for a restart; the line report tells where things stand every thirty seconds.
+        // Written for a restart; the line report says where things stand every thirty seconds.
         Event::GateHeld { .. } => return None,
         Event::GateBroken { gate, evidence } => {
             return words_at(Level::Warn, &format!("gate {gate} broken.{}", shown(evidence)));
@@ -174,7 +174,7 @@ pub(super) fn parked_words(parked: &BTreeMap<String, u64>) -> String {
     format!("{whole} parked: {}", reasons.join(", "))
 }
 
-/// Why somebody or something went back.
+/// Why a run was rolled back.
 pub(super) fn cause_words(cause: &Cause) -> String {
     match cause {
         Cause::Asked => "asked for.".to_owned(),

@@ -3,18 +3,19 @@
 use super::Health;
 use super::build::Context;
 use super::words::grouped;
+use crate::domain::at::At;
 use crate::domain::run::{RunStatus, VerifySummary};
 
 /// The account of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Account {
-    /// `1,502 rows: 1,499 arrived, 3 parked, 0 expired, 0 left behind`.
+    /// `1,502 rows at 02:14:05: 1,499 arrived, 3 parked, 0 expired, 0 left behind`.
     pub text: String,
     /// `ok` when every row arrived or expired, `look` when some are parked, `fail` when some are lost or wrong.
     pub health: Health,
 }
 
-/// Where every row is: on the new side after going forward, on the old side after going back.
+/// Where every row is: on the new side after going forward, on the old side after a rollback.
 pub(super) fn account(cx: &Context<'_>) -> Account {
     match cx.state.status {
         RunStatus::RolledBack | RunStatus::RollingBack | RunStatus::Stuck => back(cx),
@@ -22,15 +23,18 @@ pub(super) fn account(cx: &Context<'_>) -> Account {
     }
 }
 
-/// Rows of all tables by what became of them, as the last comparisons counted them.
+/// Rows of all tables by what became of them, as the last comparisons counted them, with the time of the oldest of
+/// these.
 fn forward(cx: &Context<'_>) -> Account {
     let mut sum = VerifySummary::default();
     let mut parked = Some(0);
+    let mut oldest: Option<At> = None;
     for table in &cx.plan.tables {
-        let Some((_, v)) = cx.state.tables.get(&table.id).and_then(|t| t.verified.as_ref()) else {
+        let Some((compared, v)) = cx.state.tables.get(&table.id).and_then(|t| t.verified.as_ref()) else {
             let text = format!("? rows: {} was never compared", table.id);
             return Account { text, health: Health::Unknown };
         };
+        oldest = Some(oldest.map_or(*compared, |at| at.min(*compared)));
         sum.equal += v.equal;
         sum.mismatched += v.mismatched;
         sum.missing += v.missing;
@@ -44,8 +48,9 @@ fn forward(cx: &Context<'_>) -> Account {
     let all = arrived + sum.parked + sum.expired + sum.missing;
     let differ = if sum.mismatched > 0 { format!(" ({} differ)", grouped(sum.mismatched)) } else { String::new() };
     let mut text = format!(
-        "{} rows: {} arrived{differ}, {} parked, {} expired, {} left behind",
+        "{} rows at {}: {} arrived{differ}, {} parked, {} expired, {} left behind",
         grouped(all),
+        oldest.map_or_else(|| "?".to_owned(), |at| at.clock_on(cx.now)),
         grouped(arrived),
         grouped(sum.parked),
         grouped(sum.expired),
@@ -59,7 +64,7 @@ fn forward(cx: &Context<'_>) -> Account {
     }
     let health = match (sum.differing(), sum.parked.max(parked.unwrap_or(0))) {
         (0, 0) => Health::Ok,
-        (0, _) => Health::Look,
+        (0, _) => Health::Warn,
         _ => Health::Fail,
     };
     Account { text, health }

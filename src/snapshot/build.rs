@@ -170,7 +170,7 @@ fn data_loss(cx: &Context<'_>, signals: &[SignalRow]) -> Criterion {
     let health = match rows {
         None => Health::Unknown,
         Some(n) if n > 0.0 => Health::Fail,
-        Some(_) if parked > 0 => Health::Look,
+        Some(_) if parked > 0 => Health::Warn,
         Some(_) => Health::Ok,
     };
     let measured = rows.map_or_else(|| "?".to_owned(), |n| words::with_unit(n, ""));

@@ -1,5 +1,5 @@
-//! A migration day at different moments, for tests and the drawing bench: built through [`super::build`], so that what is drawn is
-//! what a run would show.
+//! A migration day at different moments, for tests and the drawing bench: built through [`super::build`], so that what
+//! is drawn is what a run would show.
 
 #![cfg_attr(not(test), allow(dead_code))]
 
@@ -14,7 +14,7 @@ use crate::domain::plan::{
 };
 use crate::domain::run::{
     Action, Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, GateState, Level, OutcomeResult, RollbackState,
-    RunState, RunStatus, Standing, StepError, StepState, StepStatus, SwitchState, TableState, VerifySummary,
+    RunState, RunStatus, StepError, StepState, StepStatus, SwitchState, SwitchStatus, TableState, VerifySummary,
 };
 
 /// 2026-11-22 02:00:00Z.
@@ -32,19 +32,19 @@ pub(crate) enum Moment {
     Failed,
     /// A gate holds; another one blocks.
     Gate,
-    /// The freeze waits for its word.
+    /// The freeze waits for its typed word.
     Confirm,
-    /// Writes are frozen, the switch waits for its word.
+    /// Writes are frozen, the switch waits for its typed word.
     Frozen,
     /// Both switches are new, writes go to the new side.
     Switched,
-    /// Every probe and table has gone quiet.
+    /// No probe and no table reports any more.
     Unknown,
-    /// Going back.
+    /// Rolling back.
     RollingBack,
-    /// Gone back.
+    /// Rolled back.
     RolledBack,
-    /// An undo failed.
+    /// A switch could not be restored.
     Stuck,
     /// Everything done.
     Finished,
@@ -357,14 +357,14 @@ pub(super) fn measured(moment: Moment) -> Measured {
     let writes = if frozen { stats("refused 503", false, 58) } else { stats("201 in 44ms", true, 0) };
     m.probes.insert("writes".into(), writes);
     m.workers = if loading { (6, 8) } else { (0, 6) };
-    m.way_back = Readiness::Armed { read_ms: 220, at: wall.plus(-2_000) };
+    m.rollback = Readiness::Armed { read_ms: 220, at: wall.plus(-2_000) };
     m.downtime_ms = frozen.then_some(70_200);
     if matches!(moment, Moment::Switched | Moment::RolledBack | Moment::Finished) {
         m.at_risk = Some(if moment == Moment::Switched { 12 } else { 0 });
     }
     if moment == Moment::Unknown {
-        // Everything went quiet two minutes ago, and the state of the source was never counted.
-        m.way_back = Readiness::NotReady { why: "values not captured".into() };
+        // Nothing has reported for two minutes, and the source was never counted.
+        m.rollback = Readiness::NotReady { why: "values not captured".into() };
         for g in m.tables.values_mut() {
             g.source = Count::default();
             g.target = Count::default();
@@ -469,19 +469,19 @@ pub(super) fn state(plan: &Plan, moment: Moment) -> RunState {
     if done > 8 {
         for (i, sw) in plan.switches.iter().enumerate() {
             let changed = match moment {
-                Moment::Confirm => Standing::Old,
-                Moment::Frozen if i < 2 => Standing::New,
-                Moment::Frozen => Standing::Old,
+                Moment::Confirm => SwitchStatus::Old,
+                Moment::Frozen if i < 2 => SwitchStatus::New,
+                Moment::Frozen => SwitchStatus::Old,
                 Moment::Switched | Moment::Finished => {
                     if i == 0 {
-                        Standing::Restored
+                        SwitchStatus::Restored
                     } else {
-                        Standing::New
+                        SwitchStatus::New
                     }
                 }
-                Moment::RollingBack => [Standing::New, Standing::Unknown, Standing::Old][i],
-                Moment::RolledBack => Standing::Restored,
-                _ => [Standing::Unknown, Standing::Restored, Standing::Old][i],
+                Moment::RollingBack => [SwitchStatus::New, SwitchStatus::Unknown, SwitchStatus::Old][i],
+                Moment::RolledBack => SwitchStatus::Restored,
+                _ => [SwitchStatus::Unknown, SwitchStatus::Restored, SwitchStatus::Old][i],
             };
             s.switches.insert(
                 sw.id.clone(),

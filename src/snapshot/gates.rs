@@ -94,7 +94,8 @@ fn kept(cx: &Context<'_>, gate: &Gate) -> Option<Evidence> {
     })
 }
 
-/// Fills the row of a gate. While a switch is `ahead` of it, what is measured speaks of the old side: it says nothing yet.
+/// Fills the row of a gate. While a switch that comes before it is not set, what is measured is the old side: the row
+/// says nothing yet.
 pub(super) fn gate_live(cx: &Context<'_>, gate: &Gate, current: bool, ahead: bool, row: &mut StepRow) {
     let found = criteria(cx, gate);
     let all = gate.criteria.len();

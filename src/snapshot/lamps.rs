@@ -6,7 +6,7 @@ use super::words::{age, human, rate, whole_percent, with_unit};
 use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Signal, SignalSource};
-use crate::domain::run::{RunStatus, Standing, StepStatus};
+use crate::domain::run::{RunStatus, StepStatus, SwitchStatus};
 
 /// A load that moves no row, or a target that does not answer, for longer than this is not well, in milliseconds.
 const SILENT_MS: i64 = 15_000;
@@ -67,9 +67,9 @@ fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
             if cx.state.status == RunStatus::Paused {
                 (format!("{share} paused"), Health::Watch)
             } else if retrying > 0 {
-                (format!("{share} retrying"), Health::Look)
+                (format!("{share} retrying"), Health::Warn)
             } else if still > SILENT_MS {
-                (format!("{share} no row for {}", age(still)), Health::Look)
+                (format!("{share} no row for {}", age(still)), Health::Warn)
             } else if step.progress.is_none() {
                 (share, Health::Unknown)
             } else {
@@ -134,12 +134,12 @@ fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String
     let proofs = || cx.plan.tables.iter().map(|t| proof(cx, &t.id));
     let row = row_of(cx, signals, &SignalSource::Mismatches);
     match row.value.filter(|_| row.health != Health::Unknown) {
-        // Nobody set a limit: any open difference still needs a look.
+        // Nobody set a limit: any open difference still needs attention.
         Some(v) if v > 0.0 => {
-            (format!("{} open", human(v as u64)), if row.health == Health::Fail { Health::Fail } else { Health::Look })
+            (format!("{} open", human(v as u64)), if row.health == Health::Fail { Health::Fail } else { Health::Warn })
         }
         Some(_) if proofs().any(|p| matches!(p, Proof::Stale { .. })) => unknown(),
-        Some(_) if proofs().any(|p| p == Proof::Repaired) => ("repaired".to_owned(), Health::Look),
+        Some(_) if proofs().any(|p| p == Proof::Repaired) => ("repaired".to_owned(), Health::Warn),
         Some(_) => ("0 open".to_owned(), Health::Ok),
         None => unknown(),
     }
@@ -191,7 +191,7 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
             Health::Idle => 0,
             Health::Ok => 1,
             Health::Watch => 2,
-            Health::Look => 3,
+            Health::Warn => 3,
             Health::Unknown => 4,
             Health::Fail => 5,
         };
@@ -206,8 +206,8 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
     let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
     let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| freeze != Some(s.id.as_str())).collect();
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
-    let (all, new) = (traffic.len(), count(Standing::New));
-    if count(Standing::Unknown) > 0 {
+    let (all, new) = (traffic.len(), count(SwitchStatus::New));
+    if count(SwitchStatus::Unknown) > 0 {
         return unknown();
     }
     if all > 0 && new == all {
@@ -217,9 +217,9 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
         // Half way is where a plan with several switch steps stands on purpose for a while.
         let more =
             steps.iter().any(|s| s.kind == "switch" && !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
-        return (format!("{new}/{all}"), if more { Health::Watch } else { Health::Look });
+        return (format!("{new}/{all}"), if more { Health::Watch } else { Health::Warn });
     }
-    if count(Standing::Restored) > 0 {
+    if count(SwitchStatus::Restored) > 0 {
         return ("restored".to_owned(), Health::Ok);
     }
     if all == 0 { idle() } else { ("old".to_owned(), Health::Idle) }

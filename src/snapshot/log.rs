@@ -5,7 +5,7 @@ use super::words::{brief_list, grouped, minutes, step_words, with_unit};
 use crate::domain::at::brief;
 use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
 
-/// Most rows a snapshot carries.
+/// Most rows a snapshot holds.
 const MOST: usize = 300;
 
 pub(super) fn log_rows(facts: &[Fact]) -> Vec<LogRow> {
@@ -80,7 +80,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             let signed: String = callers.iter().map(|(store, caller)| format!("; {store}: {caller}")).collect();
             info("run", format!("{plan} opened on {environment} by {operator}@{host}, run {run}{signed}"))
         }
-        Event::RunResumed { operator, host } => warn("run", format!("taken up again by {operator}@{host}")),
+        Event::RunResumed { operator, host } => warn("run", format!("resumed by {operator}@{host}")),
         Event::RunPaused { by, reason } => warn("run", format!("{} paused: {reason}", by.words())),
         Event::RunContinued { by } => info("run", format!("{} continued", by.words())),
         Event::StepHeld { step: id, reason } => {

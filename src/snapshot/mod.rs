@@ -25,11 +25,11 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use build::{Context, build};
-pub use what_if::{Undo, WhatIf};
+pub use what_if::{RestoreRow, WhatIf};
 
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Lag, Outbox, Phase, Series, TrimClock};
-use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, Standing, StepStatus, VerifySummary};
+use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, StepStatus, SwitchStatus, VerifySummary};
 
 /// How the run is being watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct Snapshot {
     pub current: Option<usize>,
     /// Tables, moving ones first.
     pub tables: Vec<TableRow>,
-    /// What waits to be carried back; absent while nothing captures it.
+    /// What waits to be applied to the old side; absent while nothing captures it.
     #[serde(default)]
     pub outbox: Option<OutboxRow>,
     /// Signals in the plan's order.
@@ -96,7 +96,7 @@ pub struct Snapshot {
     pub probes: BTreeMap<String, crate::domain::gauge::ProbeStats>,
     /// The annunciator: fixed words in a fixed order.
     pub lamps: Vec<Lamp>,
-    /// The way back.
+    /// The rollback.
     pub rollback: Rollback,
     /// The write interruption.
     pub downtime: Downtime,
@@ -115,7 +115,7 @@ pub struct Snapshot {
     pub journal: JournalRow,
     /// Load workers running and wanted.
     pub workers: (u32, u32),
-    /// Planned end of the last step, and the end as it looks now.
+    /// Planned end of the last step, and the end as now expected.
     pub planned_end: At,
     /// Forecast of the end.
     pub forecast_end: At,
@@ -126,7 +126,7 @@ pub struct Snapshot {
     pub clock_stepped_ms: Option<i64>,
 }
 
-/// What a step looks like in the runbook.
+/// How a step is shown in the runbook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepMark {
@@ -156,7 +156,7 @@ pub struct StepRow {
     pub mark: StepMark,
     /// Where it stands.
     pub status: StepStatus,
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
     /// Planned offset from T-0, in milliseconds.
     pub at_ms: i64,
@@ -254,7 +254,7 @@ pub struct TrimRow {
     pub health: Health,
 }
 
-/// What waits to be carried back from the new side.
+/// What waits to be applied to the old side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutboxRow {
     /// The numbers.
@@ -305,11 +305,12 @@ pub enum Health {
     Ok,
     /// Worth watching.
     Watch,
-    /// Needs a look.
-    Look,
+    /// Needs attention.
+    #[serde(rename = "look")]
+    Warn,
     /// Over its limit.
     Fail,
-    /// Speaks of nothing right now.
+    /// Means nothing right now.
     Idle,
 }
 
@@ -346,10 +347,10 @@ pub struct SwitchRow {
     /// The new value, or stars.
     pub new: String,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: SwitchStatus,
     /// When it was last read back.
     pub read_at: Option<At>,
-    /// Whether the value to go back to was captured.
+    /// Whether the value to restore was captured.
     #[serde(default)]
     pub captured: bool,
     /// Captured version; a place may have none (a stage variable has not).
@@ -367,7 +368,7 @@ pub struct Lamp {
     pub health: Health,
 }
 
-/// The way back, priced.
+/// The rollback and its price.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rollback {
     /// Whether it is open: `ok` when ready or not needed yet, `look`/`unknown` when something is missing.
@@ -383,7 +384,7 @@ pub struct Rollback {
     /// The whole plan of it, priced.
     #[serde(default)]
     pub what_if: WhatIf,
-    /// Whether these writes are carried back by the rollback itself.
+    /// Whether the rollback itself applies these writes to the old side.
     #[serde(default)]
     pub carries: bool,
     /// What a rollback that was ordered has done and is doing; empty before.
@@ -405,7 +406,7 @@ pub struct Deed {
     pub text: String,
     /// Whether it is done: read back, or counted.
     pub done: bool,
-    /// Whether it is the carrying of what customers wrote on the new side.
+    /// Whether it is the reverse flow of what customers wrote on the new side.
     #[serde(default)]
     pub writes: bool,
 }
@@ -430,7 +431,7 @@ pub struct LogRow {
     pub at: At,
     /// How serious.
     pub level: Level,
-    /// Which part speaks.
+    /// Which part reports.
     pub source: String,
     /// What it says.
     pub text: String,

@@ -1,4 +1,4 @@
-//! The way back, priced: whether it is open, what it would do now, how long it takes and what it would lose.
+//! The rollback and its price: whether it is possible, what it would do now, how long it takes and what it would lose.
 
 use super::build::Context;
 use super::what_if::what_if;
@@ -7,16 +7,16 @@ use super::{Deed, Health, Rollback};
 use crate::domain::gauge::{Phase, Readiness, ReverseState};
 use crate::domain::plan::StepKind;
 use crate::domain::plan::Switch;
-use crate::domain::run::{RunStatus, Standing, StepStatus, WayBack, way_back};
+use crate::domain::run::{RollbackPlan, RunStatus, StepStatus, SwitchStatus, rollback_plan};
 
 /// A proof of readiness older than this proves nothing, in milliseconds.
 const PROOF_LASTS_MS: i64 = 120_000;
 
-/// Carrying that was not seen for this long counts as down, in milliseconds.
+/// A reverse flow that was not seen to work for this long counts as down, in milliseconds.
 pub(super) const REVERSE_LASTS_MS: i64 = 15_000;
 
 pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
-    let way = way_back(cx.plan, cx.state);
+    let way = rollback_plan(cx.plan, cx.state);
     let at_risk = at_risk(cx);
     let actions = actions(cx, &way);
     let estimate_ms = estimate(cx, &way);
@@ -50,14 +50,14 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
 pub(super) fn at_risk(cx: &Context<'_>) -> Option<u64> {
     match cx.measured.at_risk {
         Some(n) => Some(n),
-        None if cx.state.let_in(cx.plan) => None,
+        None if cx.state.open_to_customers(cx.plan) => None,
         None => Some(0),
     }
 }
 
 /// Every switch is written and read back; waves run one after the other, actions within a wave together.
-fn estimate(cx: &Context<'_>, way: &WayBack) -> Option<i64> {
-    match cx.measured.way_back {
+fn estimate(cx: &Context<'_>, way: &RollbackPlan) -> Option<i64> {
+    match cx.measured.rollback {
         Readiness::Armed { read_ms, .. } => {
             let rounds = 2 * way.waves.iter().filter(|w| !w.is_empty()).count().max(1);
             Some(read_ms.saturating_mul(i64::try_from(rounds).unwrap_or(i64::MAX)))
@@ -66,41 +66,41 @@ fn estimate(cx: &Context<'_>, way: &WayBack) -> Option<i64> {
     }
 }
 
-fn ready(cx: &Context<'_>, way: &WayBack, at_risk: Option<u64>, estimate_ms: Option<i64>) -> (Health, String) {
+fn ready(cx: &Context<'_>, way: &RollbackPlan, at_risk: Option<u64>, estimate_ms: Option<i64>) -> (Health, String) {
     let by_hand = way.actions().filter(|a| !a.captured).count();
     if by_hand > 0 {
         return (Health::Fail, format!("NOT READY: {by_hand} not captured"));
     }
     let armed_by_plan = cx.plan.steps.iter().find(|s| s.kind == StepKind::Arm);
     let arm_done = armed_by_plan.is_some_and(|s| cx.state.step(&s.id).is_some_and(|s| s.status == StepStatus::Done));
-    match &cx.measured.way_back {
+    match &cx.measured.rollback {
         Readiness::Armed { at, .. } => {
             let old = cx.measured.at.since(*at);
             if old > PROOF_LASTS_MS {
                 return (Health::Unknown, format!("? last proven {} ago", age(old)));
             }
             let about = estimate_ms.map_or_else(|| "?".to_owned(), |ms| format!("~{}s", (ms + 999) / 1000));
-            if cx.state.let_in(cx.plan)
+            if cx.state.open_to_customers(cx.plan)
                 && let Some((health, text)) = reverse(cx, at_risk)
             {
                 return (health, text);
             }
             match at_risk {
                 Some(0) => (Health::Ok, format!("READY {about} 0 at risk")),
-                Some(n) => (Health::Look, format!("READY {} writes stay behind", human(n))),
+                Some(n) => (Health::Warn, format!("READY {} writes stay behind", human(n))),
                 None => (Health::Unknown, format!("READY {about} ? at risk")),
             }
         }
-        // Nothing was changed: going back is stopping, and needs no value.
+        // Nothing was changed: a rollback only stops the run, and needs no value.
         _ if way.is_empty() && !arm_done => (Health::Ok, "READY nothing to undo".to_owned()),
         Readiness::NotReady { why } => {
-            (if way.is_empty() { Health::Look } else { Health::Fail }, format!("NOT READY: {why}"))
+            (if way.is_empty() { Health::Warn } else { Health::Fail }, format!("NOT READY: {why}"))
         }
         Readiness::Unknown => (Health::Unknown, "?".to_owned()),
     }
 }
 
-/// What the way back for data says about the price; `None` while it has nothing to add.
+/// What the reverse flow adds to the price; `None` while it has nothing to add.
 fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
     let reverse = &cx.measured.reverse;
     let risk = at_risk.map_or_else(|| "?".to_owned(), human);
@@ -109,9 +109,9 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
         ReverseState::Running { at } if cx.measured.at.since(*at) <= REVERSE_LASTS_MS => {
             let unfit: u64 = reverse.tables.values().map(|t| t.unfit).sum();
             if unfit > 0 {
-                return Some((Health::Look, format!("READY {} cannot come back", human(unfit))));
+                return Some((Health::Warn, format!("READY {} cannot come back", human(unfit))));
             }
-            // What waits is carried after the switches are back; it costs time, and nothing is lost.
+            // What waits is applied after the switches are restored; it costs time, and nothing is lost.
             let waits = reverse.waiting();
             let seconds = seconds_to_carry(waits, reverse.rate);
             (waits > 0).then(|| (Health::Ok, format!("READY ~{seconds}s {} to carry", human(waits))))
@@ -119,8 +119,8 @@ fn reverse(cx: &Context<'_>, at_risk: Option<u64>) -> Option<(Health, String)> {
         ReverseState::Running { at } | ReverseState::Down { since: at, .. } => {
             Some((Health::Fail, format!("REVERSE DOWN {}: {risk} at risk", age(cx.measured.at.since(*at)))))
         }
-        ReverseState::Armed { .. } => Some((Health::Look, format!("READY {risk} not carried yet"))),
-        ReverseState::NotReady { .. } => Some((Health::Look, format!("READY {risk} stay: no reverse"))),
+        ReverseState::Armed { .. } => Some((Health::Warn, format!("READY {risk} not carried yet"))),
+        ReverseState::NotReady { .. } => Some((Health::Warn, format!("READY {risk} stay: no reverse"))),
     }
 }
 
@@ -143,15 +143,17 @@ fn course(cx: &Context<'_>) -> Vec<Deed> {
         let place = switch.place();
         let to = super::rows::switch_row(cx.state, switch).old;
         let deed = match (found.standing, found.read_at) {
-            (Standing::Restored, Some(at)) if at >= ordered => {
-                Deed { text: format!("{before}{place} -> {to}, read back {}", at.clock()), done: true, writes: false }
-            }
+            (SwitchStatus::Restored, Some(at)) if at >= ordered => Deed {
+                text: format!("{before}{place} -> {to}, read back {}", at.clock_on(cx.now)),
+                done: true,
+                writes: false,
+            },
             // Nothing had to be done: it stood there when the order came.
-            (Standing::Old | Standing::Restored, _) => continue,
-            (Standing::New | Standing::Unknown, _) if !found.captured => {
+            (SwitchStatus::Old | SwitchStatus::Restored, _) => continue,
+            (SwitchStatus::New | SwitchStatus::Unknown, _) if !found.captured => {
                 Deed { text: format!("BY HAND: {place} was never captured"), ..Deed::default() }
             }
-            (Standing::New | Standing::Unknown, _) => {
+            (SwitchStatus::New | SwitchStatus::Unknown, _) => {
                 Deed { text: format!("{before}{place} -> {to}, not read back yet"), ..Deed::default() }
             }
         };
@@ -164,13 +166,14 @@ fn course(cx: &Context<'_>) -> Vec<Deed> {
     deeds
 }
 
-/// How far the writes of the new side are carried back; `None` where nobody may have written there or nothing carries.
+/// How far the writes of the new side are applied to the old side; `None` where nobody may have written there or
+/// nothing applies them.
 fn writes(cx: &Context<'_>) -> Option<Deed> {
     let reverse = &cx.measured.reverse;
     let counted = |id: &str| cx.state.reverse.get(id).filter(|t| t.carried.is_some());
     let any = cx.plan.tables.iter().any(|t| counted(&t.id).is_some());
     let carries = !matches!(reverse.state, ReverseState::Off | ReverseState::NotReady { .. });
-    if !cx.state.let_in(cx.plan) || !(any || carries) {
+    if !cx.state.open_to_customers(cx.plan) || !(any || carries) {
         return None;
     }
     let fresh = cx.measured.at.since(reverse.at) <= REVERSE_LASTS_MS;
@@ -196,7 +199,7 @@ fn writes(cx: &Context<'_>) -> Option<Deed> {
     Some(Deed { text, done, writes: true })
 }
 
-fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
+fn actions(cx: &Context<'_>, way: &RollbackPlan) -> Vec<String> {
     let mut list = Vec::new();
     let busy = cx.plan.tables.iter().filter_map(|t| cx.measured.tables.get(&t.id)).any(|g| {
         matches!(g.phase, Phase::Loading | Phase::Following | Phase::Verifying | Phase::Retrying | Phase::Paused)
@@ -218,7 +221,7 @@ fn actions(cx: &Context<'_>, way: &WayBack) -> Vec<String> {
         list.push("nothing to undo: no switch has moved".to_owned());
     } else {
         list.push("read every switch back".to_owned());
-        if cx.state.let_in(cx.plan)
+        if cx.state.open_to_customers(cx.plan)
             && !matches!(cx.measured.reverse.state, ReverseState::Off | ReverseState::NotReady { .. })
         {
             list.push(format!("carry {} writes of the new side back", human(cx.measured.reverse.waiting())));

@@ -5,7 +5,7 @@ use super::words::{age, human, length, minutes, rate};
 use super::{Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
 use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock};
 use crate::domain::plan::{Side, Signal, SignalSource, Switch};
-use crate::domain::run::{RunState, Standing};
+use crate::domain::run::{RunState, SwitchStatus};
 use crate::domain::run::{signal_value, trim_clock};
 
 /// Slots and their length for a signal nobody keeps a history of.
@@ -75,9 +75,9 @@ fn trim_row(clock: TrimClock) -> TrimRow {
     let health = match (clock.course, clock.used) {
         _ if clock.trim_first() => Health::Fail,
         (_, None) | (Course::Unknown, _) => Health::Unknown,
-        (Course::StandsStill, _) => Health::Look,
+        (Course::StandsStill, _) => Health::Warn,
         (_, Some(used)) if used >= 95.0 => Health::Fail,
-        (_, Some(used)) if used >= 50.0 => Health::Look,
+        (_, Some(used)) if used >= 50.0 => Health::Warn,
         (Course::CatchingUp | Course::Waiting, _) => Health::Watch,
         _ => Health::Ok,
     };
@@ -86,7 +86,7 @@ fn trim_row(clock: TrimClock) -> TrimRow {
     TrimRow { clock, text: format!("{trimmed}; {read}"), brief: format!("trim {left}, {brief}"), health }
 }
 
-/// What waits to be carried back from the new side, in words; `None` while nothing captures it.
+/// What waits to be applied to the old side, in words; `None` while nothing captures it.
 pub(super) fn outbox_row(measured: &Measured) -> Option<OutboxRow> {
     let outbox = measured.outbox.as_ref()?;
     let old = outbox.oldest.map_or_else(|| "?".to_owned(), |at| age(measured.at.since(at).max(0)));
@@ -111,7 +111,7 @@ pub(super) fn outbox_row(measured: &Measured) -> Option<OutboxRow> {
 /// What the last full comparison is worth: nothing once it is older than the plan allows.
 pub(super) fn proof(cx: &Context<'_>, id: &str) -> Proof {
     let Some((ended, v)) = cx.state.tables.get(id).and_then(|t| t.verified.as_ref()) else { return Proof::Never };
-    // Counts carry the wall clock; the fact's own time is the run's, which runs ahead on a rehearsal.
+    // Counts have the wall clock; the fact's own time is the run's, which runs ahead on a rehearsal.
     let at = [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended);
     if v.differing() > 0 {
         Proof::Open { rows: v.differing() }
@@ -140,7 +140,7 @@ pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {
     let health = match reading.fresh(cx.measured.at, signal.stale_ms) {
         // An interruption that has not begun is not unknown.
         None if signal.source == SignalSource::Downtime && cx.state.downtime.refused.is_none() => Health::Idle,
-        // Nobody is on the new side yet: nothing has to come back.
+        // Nobody is on the new side yet: there is nothing to apply to the old side.
         None if signal.source == SignalSource::ReverseLag && cx.state.downtime.accepted.is_none() => Health::Idle,
         None => Health::Unknown,
         Some(value) => judge(&signal.source, value, limit),
@@ -161,11 +161,11 @@ fn judge(source: &SignalSource, value: f64, limit: Option<f64>) -> Health {
     match source {
         _ if !value.is_finite() => Health::Unknown,
         SignalSource::MatchRate if value < limit => Health::Fail,
-        SignalSource::MatchRate if value < 100.0 => Health::Look,
+        SignalSource::MatchRate if value < 100.0 => Health::Warn,
         SignalSource::MatchRate => Health::Ok,
         _ if value > limit => Health::Fail,
         // Rows that need an explanation are never simply fine.
-        SignalSource::Mismatches | SignalSource::Parked | SignalSource::Unaccounted if value > 0.0 => Health::Look,
+        SignalSource::Mismatches | SignalSource::Parked | SignalSource::Unaccounted if value > 0.0 => Health::Warn,
         _ if limit > 0.0 && value >= limit * WATCH_FROM => Health::Watch,
         _ => Health::Ok,
     }
@@ -197,7 +197,7 @@ pub(super) fn switch_row(state: &RunState, switch: &Switch) -> SwitchRow {
         place: switch.place(),
         old,
         new: switch.to_label(),
-        standing: found.map_or(Standing::Old, |s| s.standing),
+        standing: found.map_or(SwitchStatus::Old, |s| s.standing),
         read_at: found.and_then(|s| s.read_at),
         captured: found.is_some_and(|s| s.captured),
         version: found.and_then(|s| s.captured_version),

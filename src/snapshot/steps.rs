@@ -8,7 +8,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::{Phase, TableGauge};
 use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
 use crate::domain::run::{
-    Evidence, Need, RunState, RunStatus, Standing, StepState, StepStatus, approval, lacks_second,
+    Evidence, Need, RunState, RunStatus, StepState, StepStatus, SwitchStatus, approval, lacks_second,
 };
 
 /// Cells of the bar of one table.
@@ -140,7 +140,7 @@ fn slip(cx: &Context<'_>, found: &StepState, planned: At, current: bool) -> Opti
     }
 }
 
-/// Whether the run went back or is at its end: no step of it asks for anything any more.
+/// Whether the run rolled back or is at its end: no step of it asks for anything any more.
 const fn over(state: &RunState) -> bool {
     matches!(state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck | RunStatus::Finished)
 }
@@ -506,14 +506,15 @@ fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepR
         ids.iter().filter_map(|id| cx.plan.switch(id)).map(|s| super::rows::switch_row(cx.state, s)).collect();
     let change = |s: &SwitchRow| format!("{}  {} -> {}", s.place, s.old, s.new);
     let count = |standing| each.iter().filter(|s| s.standing == standing).count();
-    let touched = each.iter().any(|s| s.standing != Standing::Old);
+    let touched = each.iter().any(|s| s.standing != SwitchStatus::Old);
     match each.as_slice() {
         [only] if !touched => row.detail = change(only),
         [only] => row.detail = format!("{}  {}", stands(only), change(only)),
         [] => {}
         all if !touched => row.detail = format!("{} switches", all.len()),
         all => {
-            let (new, unknown, back) = (count(Standing::New), count(Standing::Unknown), count(Standing::Restored));
+            let (new, unknown, back) =
+                (count(SwitchStatus::New), count(SwitchStatus::Unknown), count(SwitchStatus::Restored));
             row.detail = format!("{new} of {} new", all.len());
             for (n, word) in [(unknown, "?"), (back, "restored")].into_iter().filter(|(n, _)| *n > 0) {
                 row.detail.push_str(&format!(", {n} {word}"));
@@ -521,20 +522,20 @@ fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepR
         }
     }
     if current && (touched || each.len() > 1) {
-        row.lines = each.iter().map(|s| format!("{:<8} {}{}", stands(s), change(s), read(s))).collect();
+        row.lines = each.iter().map(|s| format!("{:<8} {}{}", stands(s), change(s), read(s, cx.now))).collect();
     }
 }
 
 /// Where a switch stands, from what was read of it.
 const fn stands(switch: &SwitchRow) -> &'static str {
     match switch.standing {
-        Standing::Old => "old",
-        Standing::New => "NEW",
-        Standing::Unknown => "?",
-        Standing::Restored => "restored",
+        SwitchStatus::Old => "old",
+        SwitchStatus::New => "NEW",
+        SwitchStatus::Unknown => "?",
+        SwitchStatus::Restored => "restored",
     }
 }
 
-fn read(switch: &SwitchRow) -> String {
-    switch.read_at.map_or_else(String::new, |at| format!("  read {}", at.clock()))
+fn read(switch: &SwitchRow, now: At) -> String {
+    switch.read_at.map_or_else(String::new, |at| format!("  read {}", at.clock_on(now)))
 }

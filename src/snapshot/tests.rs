@@ -40,7 +40,7 @@ fn lamps_follow_the_day() {
     let s = snapshot(Moment::Gate);
     assert_eq!(lamp(&s, "COPY"), says("done", Health::Ok));
     assert_eq!(lamp(&s, "LAG"), says("0.8s", Health::Ok));
-    assert_eq!(lamp(&s, "VERIFY"), says("3 open", Health::Look));
+    assert_eq!(lamp(&s, "VERIFY"), says("3 open", Health::Warn));
     assert_eq!(lamp(&s, "GATES"), says("0/3", Health::Idle));
     assert_eq!(lamp(&snapshot(Moment::Failed), "COPY"), says("failed", Health::Fail));
     assert_eq!(lamp(&snapshot(Moment::Frozen), "SWITCH"), says("1/2", Health::Watch));
@@ -143,7 +143,7 @@ fn rollback_is_priced() {
     assert_eq!(s.rollback.at_risk, Some(0), "nothing was accepted on the new side");
     assert!(s.rollback.actions.iter().any(|a| a == "then allow writes: /app/orders/read_only -> false (version 4)"));
     let s = snapshot(Moment::Switched);
-    assert_eq!((s.rollback.text.as_str(), s.rollback.health), ("READY 12 writes stay behind", Health::Look));
+    assert_eq!((s.rollback.text.as_str(), s.rollback.health), ("READY 12 writes stay behind", Health::Warn));
 }
 
 #[test]
@@ -169,10 +169,10 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
         ..SwitchState::default()
     };
     let ids: Vec<String> = plan.switches.iter().map(|s| s.id.clone()).collect();
-    // The freeze was lifted long before: that is no deed of the rollback.
-    state.switches.insert(ids[0].clone(), stands(Standing::Restored, -40_000));
-    state.switches.insert(ids[1].clone(), stands(Standing::Restored, 1_000));
-    state.switches.insert(ids[2].clone(), stands(Standing::New, -60_000));
+    // The freeze was lifted long before: the rollback did not do that.
+    state.switches.insert(ids[0].clone(), stands(SwitchStatus::Restored, -40_000));
+    state.switches.insert(ids[1].clone(), stands(SwitchStatus::Restored, 1_000));
+    state.switches.insert(ids[2].clone(), stands(SwitchStatus::New, -60_000));
     let course = |state: &RunState, m: &Measured| built(&plan, state, m, &[]).rollback.course;
     assert_eq!(course(&state, &m), [], "nobody has ordered it");
     state.status = RunStatus::RollingBack;
@@ -216,7 +216,7 @@ fn an_ordered_rollback_says_what_it_did_and_does() {
     assert!(lost.starts_with("no write up to then; ? writes that reached the new side since"), "{lost}");
     state.steps[0].attempts = 0;
     // Frozen and never thawed: the freeze is lifted by the rollback, and nobody wrote on the new side.
-    state.switches.insert(ids[0].clone(), stands(Standing::New, -80_000));
+    state.switches.insert(ids[0].clone(), stands(SwitchStatus::New, -80_000));
     (state.downtime.accepted, state.decided) = (None, None);
     let list = texts(&state, &m);
     assert_eq!(list.len(), 3);
@@ -261,7 +261,7 @@ fn what_is_measured_before_a_switch_does_not_hold_for_a_gate_behind_it() {
 fn rollback_that_is_not_proven_is_not_green() {
     let plan = plan();
     let mut state = RunState { t0: T0, ..RunState::default() };
-    let new = SwitchState { captured: true, standing: Standing::New, ..SwitchState::default() };
+    let new = SwitchState { captured: true, standing: SwitchStatus::New, ..SwitchState::default() };
     state.switches.insert("writes".into(), new);
     let mut m = Measured { at: T0, ..Measured::default() };
     let back = |s: &RunState, m: &Measured| {
@@ -269,11 +269,11 @@ fn rollback_that_is_not_proven_is_not_green() {
         (r.text, r.health)
     };
     assert_eq!(back(&state, &m), says("?", Health::Unknown));
-    m.way_back = Readiness::NotReady { why: "reads cannot be read".into() };
+    m.rollback = Readiness::NotReady { why: "reads cannot be read".into() };
     assert_eq!(back(&state, &m), says("NOT READY: reads cannot be read", Health::Fail));
-    m.way_back = Readiness::Armed { read_ms: 100, at: T0.plus(-180_000) };
+    m.rollback = Readiness::Armed { read_ms: 100, at: T0.plus(-180_000) };
     assert_eq!(back(&state, &m), says("? last proven 3m ago", Health::Unknown));
-    m.way_back = Readiness::Armed { read_ms: 100, at: T0 };
+    m.rollback = Readiness::Armed { read_ms: 100, at: T0 };
     assert_eq!(back(&state, &m).1, Health::Ok);
     state.decided = Some(T0);
     state.downtime.refused = Some(T0);
@@ -373,9 +373,14 @@ fn a_parked_row_did_not_arrive_and_the_account_says_where_every_row_is() {
         (gauge.parked, gauge.parked_at) = (parked, T0);
     }
     let s = built(&plan, &state, &measured, &[]);
-    assert_eq!((s.criteria[0].measured.as_str(), s.criteria[0].health), ("0, 1 parked", Health::Look));
-    let said = "40 rows: 39 arrived, 1 parked, 0 expired, 0 left behind";
-    assert_eq!((s.account.text.as_str(), s.account.health), (said, Health::Look));
+    assert_eq!((s.criteria[0].measured.as_str(), s.criteria[0].health), ("0, 1 parked", Health::Warn));
+    let said = format!("40 rows at {}: 39 arrived, 1 parked, 0 expired, 0 left behind", T0.clock());
+    assert_eq!((s.account.text.as_str(), s.account.health), (said.as_str(), Health::Warn));
+    let earlier = T0.plus(-60_000);
+    let verified = state.tables.values_mut().next().and_then(|t| t.verified.as_mut()).unwrap();
+    verified.0 = earlier;
+    let s = built(&plan, &state, &measured, &[]);
+    assert!(s.account.text.starts_with(&format!("40 rows at {}: ", earlier.clock())), "{}", s.account.text);
     measured.tables.values_mut().for_each(|g| g.parked = BTreeMap::from([("too long".to_owned(), 2)]));
     let s = built(&plan, &state, &measured, &[]);
     assert!(s.account.text.ends_with("0 left behind; 8 parked now"), "{}", s.account.text);
@@ -398,9 +403,9 @@ fn a_step_says_where_each_of_its_switches_stands() {
         ..StepState::default()
     };
     state.steps = plan.steps.iter().enumerate().map(step).collect();
-    let standings = [Standing::New, Standing::Unknown, Standing::Old];
+    let standings = [SwitchStatus::New, SwitchStatus::Unknown, SwitchStatus::Old];
     for (id, standing) in ids.iter().zip(standings) {
-        let read_at = (standing == Standing::New).then_some(T0);
+        let read_at = (standing == SwitchStatus::New).then_some(T0);
         state.switches.insert(id.clone(), SwitchState { standing, read_at, ..SwitchState::default() });
     }
     let s = built(&plan, &state, &Measured { at: T0, ..Measured::default() }, &[]);
@@ -427,7 +432,7 @@ fn a_load_says_what_is_going_on_when_no_row_moves() {
     assert!(row.eta.is_none() && row.detail.ends_with("ETA ?"), "{}", row.detail);
     measured.tables.values_mut().for_each(|g| g.moved_at = at.plus(-40_000));
     let (_, copy) = load(&measured);
-    assert!(copy.0.ends_with("no row for 40s") && copy.1 == Health::Look, "{copy:?}");
+    assert!(copy.0.ends_with("no row for 40s") && copy.1 == Health::Warn, "{copy:?}");
     let building = Some(("builds 3 indexes, takes statistics".to_owned(), at.plus(-12_000)));
     measured.tables.values_mut().filter(|g| g.phase == Phase::Loading).for_each(|g| g.doing.clone_from(&building));
     let (row, copy) = load(&measured);

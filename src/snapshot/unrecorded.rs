@@ -2,14 +2,14 @@
 
 use super::build::Context;
 use super::{JournalTrouble, StepRow};
-use crate::domain::run::{Need, RunStatus, Standing, between};
+use crate::domain::run::{Need, RunStatus, SwitchStatus, between};
 
 /// Why, what stands where, and what to do; absent while all is well.
 pub(super) fn trouble(cx: &Context<'_>) -> Option<JournalTrouble> {
     let error = cx.measured.journal_error.as_ref().filter(|_| !cx.measured.journal_ok)?;
     let back = matches!(cx.state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
     let why = if back {
-        format!("the journal cannot be written ({error}): the way back goes on without it")
+        format!("the journal cannot be written ({error}): rollback goes on without it")
     } else {
         format!("the journal cannot be written ({error}): nothing goes forward")
     };
@@ -17,7 +17,7 @@ pub(super) fn trouble(cx: &Context<'_>) -> Option<JournalTrouble> {
     let advice = if back {
         format!("free space; while the rollback is not on disk, do not start the run again: `cutover rollback {run}`")
     } else if between(cx.plan, cx.state) {
-        format!("free space and the run goes on by itself, or go back: RR, or `cutover rollback {run}`")
+        format!("free space and the run goes on by itself, or roll back: RR, or `cutover rollback {run}`")
     } else {
         "free space: it is tried again every second".to_owned()
     };
@@ -32,10 +32,10 @@ fn stands(cx: &Context<'_>) -> String {
     }
     let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
     for switch in cx.plan.switches.iter().filter(|s| Some(s.id.as_str()) != freeze) {
-        let words = match cx.state.switches.get(&switch.id).map_or(Standing::Old, |s| s.standing) {
-            Standing::Old | Standing::Restored => "stands on the old side",
-            Standing::New => "stands on the new side",
-            Standing::Unknown => "was being moved, where it stands is not known",
+        let words = match cx.state.switches.get(&switch.id).map_or(SwitchStatus::Old, |s| s.standing) {
+            SwitchStatus::Old | SwitchStatus::Restored => "stands on the old side",
+            SwitchStatus::New => "stands on the new side",
+            SwitchStatus::Unknown => "was being moved, where it stands is not known",
         };
         said.push(format!("{} {words}", switch.id));
     }

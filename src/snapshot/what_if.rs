@@ -1,4 +1,4 @@
-//! What going back would do now: the plan of it, its price, what it would carry and lose, and what stands in its way.
+//! What a rollback would do now: its actions, its price, what it would apply and lose, and what stands in its way.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,37 +8,37 @@ use super::rollback::{REVERSE_LASTS_MS, seconds_to_carry};
 use super::words::{age, human};
 use crate::domain::at::At;
 use crate::domain::gauge::Readiness;
-use crate::domain::run::{RunStatus, Standing, UndoAction, WayBack};
+use crate::domain::run::{RestoreAction, RollbackPlan, RunStatus, SwitchStatus};
 
-/// The way back as it is now. Working it out changes nothing.
+/// The rollback as it is now. Working it out changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WhatIf {
     /// Waves, one after the other; the actions of a wave run together.
-    pub waves: Vec<Vec<Undo>>,
+    pub waves: Vec<Vec<RestoreRow>>,
     /// Time to read every place once, measured, and when; absent until it was measured.
     pub read: Option<(i64, At)>,
     /// What it would take, in words.
     pub cost: String,
-    /// What would be carried to the old side.
+    /// What would be applied to the old side.
     pub carried: Vec<String>,
     /// What would stay behind or is not known.
     pub lost: Vec<String>,
     /// What stands in the way; empty means it can begin at once.
     pub blocks: Vec<String>,
-    /// How it looks on the whole.
+    /// Its state on the whole.
     pub health: Health,
 }
 
-/// One action of the way back.
+/// One action of the rollback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Undo {
+pub struct RestoreRow {
     /// Switch id.
     pub switch: String,
     /// Where it is.
     pub place: String,
     /// How it stands now.
-    pub standing: Standing,
-    /// What it is put back to: the captured value, stars, or what to do by hand.
+    pub standing: SwitchStatus,
+    /// What it is restored to: the captured value, stars, or what to do by hand.
     pub to: String,
     /// The captured version.
     pub version: Option<i64>,
@@ -58,7 +58,7 @@ impl WhatIf {
             say(&format!("{}.", n + 1), format!("{what}{together} and read back"));
             for undo in wave {
                 let version = undo.version.map(|v| format!(" (version {v})")).unwrap_or_default();
-                let now = if undo.standing == Standing::Unknown { ", stands on ? now" } else { "" };
+                let now = if undo.standing == SwitchStatus::Unknown { ", stands on ? now" } else { "" };
                 say("", format!("{}: {} -> {}{version}{now}", undo.switch, undo.place, undo.to));
             }
         }
@@ -83,13 +83,13 @@ impl WhatIf {
 
 pub(super) fn what_if(
     cx: &Context<'_>,
-    way: &WayBack,
+    way: &RollbackPlan,
     at_risk: Option<u64>,
     estimate_ms: Option<i64>,
     health: Health,
 ) -> WhatIf {
     let waves = way.waves.iter().map(|w| w.iter().map(|a| undo(cx, a)).collect()).collect();
-    let (read, mut blocks) = match &cx.measured.way_back {
+    let (read, mut blocks) = match &cx.measured.rollback {
         Readiness::Armed { read_ms, at } => (Some((*read_ms, *at)), Vec::new()),
         Readiness::NotReady { why } if !way.is_empty() => (None, vec![format!("not ready: {why}")]),
         Readiness::Unknown if !way.is_empty() => (None, vec!["nobody knows whether the places can be read".to_owned()]),
@@ -109,7 +109,7 @@ pub(super) fn what_if(
     }
     let cost = match (way.is_empty(), estimate_ms) {
         (true, _) if cx.state.status == RunStatus::RolledBack => "none: every switch is back".to_owned(),
-        (true, _) if cx.state.let_in(cx.plan) => {
+        (true, _) if cx.state.open_to_customers(cx.plan) => {
             "?, until what waits is carried; no switch is left to put back".to_owned()
         }
         (true, _) => "no time: workers stop, and customers notice nothing".to_owned(),
@@ -121,29 +121,30 @@ pub(super) fn what_if(
         (false, Some(ms)) => seconds(ms),
         (false, None) => "?".to_owned(),
     };
-    let (carried, lost) = if cx.state.status == RunStatus::RolledBack { was_carried(cx) } else { goods(cx, at_risk) };
+    let (carried, lost) =
+        if cx.state.status == RunStatus::RolledBack { was_carried(cx) } else { carried_and_lost(cx, at_risk) };
     WhatIf { waves, read, cost, carried, lost, blocks, health }
 }
 
-fn undo(cx: &Context<'_>, action: &UndoAction) -> Undo {
+fn undo(cx: &Context<'_>, action: &RestoreAction) -> RestoreRow {
     let to = match (&action.value, action.captured) {
         (Some(value), _) => value.clone(),
         (None, true) => "***".to_owned(),
         (None, false) => "? by hand".to_owned(),
     };
-    Undo {
+    RestoreRow {
         switch: action.switch.clone(),
         place: cx.plan.switch(&action.switch).map_or_else(|| "?".to_owned(), crate::domain::plan::Switch::place),
-        standing: cx.state.switches.get(&action.switch).map_or(Standing::Old, |s| s.standing),
+        standing: cx.state.switches.get(&action.switch).map_or(SwitchStatus::Old, |s| s.standing),
         to,
         version: action.version,
         thaw: action.thaw,
     }
 }
 
-/// Whether writes of the new side are being carried back.
+/// Whether writes of the new side are being applied to the old side.
 fn carries(cx: &Context<'_>) -> bool {
-    cx.state.let_in(cx.plan) && cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS)
+    cx.state.open_to_customers(cx.plan) && cx.measured.reverse.healthy(cx.measured.at, REVERSE_LASTS_MS)
 }
 
 /// In whole seconds, as the rest of the screen prices it: `under 1s`, `about 3s`.
@@ -151,8 +152,8 @@ fn seconds(ms: i64) -> String {
     if ms < 1_000 { "under 1s".to_owned() } else { format!("about {}s", (ms + 999) / 1000) }
 }
 
-/// What was written on the new side: what goes back with it, and what does not.
-fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
+/// What was written on the new side: what the rollback applies to the old side, and what it does not.
+fn carried_and_lost(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     let mut carried = Vec::new();
     if let Some(outbox) = &cx.measured.outbox {
         let old =
@@ -162,7 +163,7 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
             Some(rows) => format!("{} changes wait to be carried back{old}", human(rows)),
             None => "? changes wait to be carried back".to_owned(),
         });
-    } else if cx.state.let_in(cx.plan) && cx.plan.reverse.enabled {
+    } else if cx.state.open_to_customers(cx.plan) && cx.plan.reverse.enabled {
         carried.push("? changes of the new side: nobody has counted what waits".to_owned());
     } else {
         carried.push("nothing: no changes of the new side are captured".to_owned());
@@ -176,14 +177,14 @@ fn goods(cx: &Context<'_>, at_risk: Option<u64>) -> (Vec<String>, Vec<String>) {
     (carried, vec![lost])
 }
 
-/// After a rollback: what it had carried by its own count. What reached the new side later, nobody counts.
+/// After a rollback: what it had applied by its own count. What reached the new side later, nobody counts.
 fn was_carried(cx: &Context<'_>) -> (Vec<String>, Vec<String>) {
-    if !cx.state.let_in(cx.plan) {
+    if !cx.state.open_to_customers(cx.plan) {
         return (vec!["nothing: customers never were on the new side".to_owned()], vec!["no write".to_owned()]);
     }
     let counted = || cx.plan.tables.iter().map(|t| cx.state.reverse.get(&t.id));
     if counted().flatten().all(|t| t.carried.is_none()) {
-        return goods(cx, None);
+        return carried_and_lost(cx, None);
     }
     let keys: u64 = counted().flatten().filter_map(|t| t.carried).sum();
     let left = counted().map(|t| t.and_then(|t| t.left)).sum::<Option<u64>>();

@@ -104,7 +104,7 @@ pub fn limit(value: f64, unit: &str) -> String {
     }
 }
 
-/// Percent with as many digits as it takes to tell it from 0 and from 100.
+/// Percent with as many digits as it takes to distinguish it from 0 and from 100.
 fn percent(value: f64) -> String {
     match value {
         v if v == 0.0 || v == 100.0 => format!("{v:.0}"),
@@ -182,8 +182,8 @@ pub fn whole_percent(done: u64, all: u64) -> u64 {
     if all == 0 { 0 } else { u64::try_from(u128::from(done.min(all)) * 100 / u128::from(all)).unwrap_or(100) }
 }
 
-/// The mark behind a count that says how it was come by: none for exact, `^` derived, `~` near it: estimated, or derived
-/// from a reading during which rows came and went.
+/// The mark behind a count that says how it was come by: none for exact, `^` derived, `~` near it: estimated, or
+/// derived from a reading during which rows came and went.
 #[must_use]
 pub const fn provenance(count: &Count) -> &'static str {
     match count.kind {

@@ -38,7 +38,7 @@ pub enum LogError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The filter is not one.

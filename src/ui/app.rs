@@ -237,7 +237,7 @@ struct Screen {
 
 impl Screen {
     fn draw(&mut self, session: &mut Session, newest: &Arc<Snapshot>, now: Instant) {
-        // Asked for each time: a resize is told by a signal that may come late or never.
+        // Asked for each time: the signal of a resize may come late or never.
         if let Ok((width, height)) = crossterm::terminal::size() {
             let area = Rect::new(0, 0, width, height);
             session.resized(area);

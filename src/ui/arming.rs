@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub const ARMED_FOR: Duration = Duration::from_secs(4);
 
 /// After this long the second press counts although the screen never showed that the first one armed: a screen that
-/// hangs must not hold the way back.
+/// hangs must not delay a rollback.
 pub const UNSEEN: Duration = Duration::from_secs(1);
 
 /// What a press of the rollback key means.

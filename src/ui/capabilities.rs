@@ -1,4 +1,4 @@
-//! What the terminal can show: colours and glyphs, decided once, in one order.
+//! What the terminal can show: colours and glyphs, decided once, each from several sources in a fixed order.
 
 /// How many colours may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub enum Colours {
 /// What a flag or the config asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wish {
-    /// Look at the environment.
+    /// Read the environment.
     #[default]
     Auto,
     /// Exactly this.

@@ -1,7 +1,7 @@
 //! What keys do in the boxes that change something: confirm a step, decide about a failed one, leave.
 //!
-//! Pure. A box is deaf until it stood on the screen for a while, so that keys typed for something else reach no
-//! danger. Rollback does not come through here: it is looked at first.
+//! Pure. A box ignores keys until it has been on the screen for a while, so that keys typed for something else trigger
+//! nothing dangerous. Rollback does not come through here: it is checked first.
 
 use crossterm::event::{KeyCode, KeyEvent};
 
@@ -13,7 +13,7 @@ use crate::view::state::{Button, Choice, Modal};
 /// What a key did to a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The box is deaf: nothing happened.
+    /// The box still ignores keys: nothing happened.
     Deaf,
     /// The box stays, changed or not.
     Stays,
@@ -73,7 +73,7 @@ pub const fn takes_text(modal: &Modal) -> bool {
 /// A key for a box that changes something. `at_ms` is when the key was read, `action` what it is bound to.
 pub fn press(modal: &mut Modal, key: &KeyEvent, action: Option<Action>, at_ms: u64) -> Outcome {
     if key.code == KeyCode::Esc || (action == Some(Action::Back) && !(takes_text(modal) && field::is_text(key))) {
-        // Going back changes nothing, so a deaf box hears it too.
+        // Cancelling changes nothing, so a box that still ignores keys accepts it too.
         return Outcome::Cancelled;
     }
     if modal.is_deaf(at_ms) {

@@ -1,11 +1,11 @@
-//! When to draw: keys at once, data at a calm pace, and never faster than the terminal is worth.
+//! When to draw: at once for keys, at a limited rate for data, and never faster than is useful.
 
 use std::time::{Duration, Instant};
 
 /// Least time between two frames, whatever asks for them: 60 a second.
 pub const KEY_GAP: Duration = Duration::from_millis(16);
 
-/// Says when the next frame is due. Pure: it is told the time.
+/// Says when the next frame is due. Pure: the time is an argument.
 #[derive(Clone, Debug)]
 pub struct FrameLimiter {
     data_gap: Duration,

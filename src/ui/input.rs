@@ -17,7 +17,7 @@ const ESCAPE_WAIT: Duration = Duration::from_millis(40);
 /// Keys held while the screen is busy. When it is full the listener waits; nothing is dropped.
 const WAITING: usize = 256;
 
-/// What was heard.
+/// What was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// A key or a paste, and when it was read: a dialog takes only what came after it was drawn.
@@ -55,7 +55,7 @@ impl Listener {
         Ok(Self { heard, wake })
     }
 
-    /// The next thing heard. After [`Heard::Gone`] it is always [`Heard::Gone`]. Cancel-safe.
+    /// The next input. After [`Heard::Gone`] it is always [`Heard::Gone`]. Cancel-safe.
     pub async fn next(&mut self) -> Heard {
         self.heard.recv().await.unwrap_or(Heard::Gone)
     }

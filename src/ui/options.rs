@@ -1,9 +1,9 @@
-//! How a screen is to look and behave.
+//! How a screen is drawn and behaves.
 
 use super::capabilities::{self, Colours, Environment, Wish};
 use crate::view::theme::{Glyphs, Palette, Theme};
 
-/// How a screen is to look and behave.
+/// How a screen is drawn and behaves.
 #[derive(Clone, Debug)]
 pub struct UiOptions {
     /// Colours and characters.

@@ -37,12 +37,12 @@ impl Slot {
 }
 
 #[derive(Debug, Default)]
-struct Desk {
+struct Mailbox {
     slot: Mutex<Slot>,
     came: Condvar,
 }
 
-impl Desk {
+impl Mailbox {
     fn put(&self, change: impl FnOnce(&mut Slot)) {
         change(&mut self.lock());
         self.came.notify_one();
@@ -61,7 +61,7 @@ impl Desk {
 /// The thread that owns the terminal. Dropped, it gives the terminal back in its own time.
 #[derive(Debug)]
 pub struct Painter {
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     painted: mpsc::UnboundedReceiver<Painted>,
     next: u64,
 }
@@ -69,29 +69,29 @@ pub struct Painter {
 impl Painter {
     /// Hands the terminal to a new thread.
     pub fn start(terminal: Terminal) -> io::Result<Self> {
-        let desk = Arc::new(Desk::default());
+        let mailbox = Arc::new(Mailbox::default());
         let (tell, painted) = mpsc::unbounded_channel();
-        let theirs = Arc::clone(&desk);
+        let theirs = Arc::clone(&mailbox);
         std::thread::Builder::new().name("painter".to_owned()).spawn(move || paint(terminal, &theirs, &tell))?;
-        Ok(Self { desk, painted, next: 0 })
+        Ok(Self { mailbox, painted, next: 0 })
     }
 
     /// Asks for a frame; one that was not written yet is forgotten. Says its number.
     pub fn frame(&mut self, buffer: Buffer) -> u64 {
         self.next += 1;
         let number = self.next;
-        self.desk.put(|slot| slot.frame = Some((number, buffer)));
+        self.mailbox.put(|slot| slot.frame = Some((number, buffer)));
         number
     }
 
     /// Asks for a window title.
     pub fn title(&self, title: String) {
-        self.desk.put(|slot| slot.title = Some(title));
+        self.mailbox.put(|slot| slot.title = Some(title));
     }
 
     /// Asks for the bell.
     pub fn bell(&self) {
-        self.desk.put(|slot| slot.bell = true);
+        self.mailbox.put(|slot| slot.bell = true);
     }
 
     /// What became of it; `None` once the thread ended. Cancel-safe.
@@ -101,7 +101,7 @@ impl Painter {
 
     /// Gives the terminal back, and waits for that: not longer than a second, for a terminal may take nothing.
     pub async fn stop(mut self) {
-        self.desk.put(|slot| slot.stop = true);
+        self.mailbox.put(|slot| slot.stop = true);
         let gone = async { while self.painted.recv().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, gone).await;
     }
@@ -109,16 +109,16 @@ impl Painter {
 
 impl Drop for Painter {
     fn drop(&mut self) {
-        self.desk.put(|slot| slot.stop = true);
+        self.mailbox.put(|slot| slot.stop = true);
     }
 }
 
-fn paint(terminal: Terminal, desk: &Desk, tell: &mpsc::UnboundedSender<Painted>) {
-    // Bound after `tell` is borrowed: the terminal is back before whoever waits hears that the thread ended.
+fn paint(terminal: Terminal, mailbox: &Mailbox, tell: &mpsc::UnboundedSender<Painted>) {
+    // Bound after `tell` is borrowed: the terminal is restored before a waiting task learns that the thread ended.
     let mut terminal = terminal;
     let mut last = None;
     loop {
-        let work = desk.take();
+        let work = mailbox.take();
         if work.stop {
             return;
         }

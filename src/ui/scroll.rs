@@ -107,7 +107,7 @@ fn moved(modals: &[Modal], view: View, focus: Pane, status: RunStatus) -> Moved 
     }
 }
 
-/// Whether how the run ended, or goes back, stands over the runbook.
+/// Whether the result of the run, or its rollback, is shown over the runbook.
 const fn has_result(status: RunStatus) -> bool {
     matches!(status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck | RunStatus::Finished)
 }

@@ -1,4 +1,4 @@
-//! What one person's keys mean: view state in, orders out. Pure: it is told the time and touches nothing.
+//! What one person's keys mean: view state in, orders out. Pure: the time is an argument and nothing is touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::scroll;
 use crate::domain::run::{Command, Level, Need, RunStatus};
 use crate::engine::handle::Playback;
 use crate::snapshot::{Mode, Snapshot};
-use crate::view::action::{ACTIONS, Action, Place, availability, key_label};
+use crate::view::action::{ACTIONS, Action, KeyScope, availability, key_label};
 use crate::view::state::{Button, DIALOG_DEAF_MS, Modal, Pane, View, ViewState};
 use crate::view::{focusable, layout_of, shows_boxes};
 
@@ -53,7 +53,7 @@ pub struct Session {
     leaving: Arming,
     /// What is shown while the view stands still.
     held: Option<Arc<Snapshot>>,
-    /// What the run was when it was last looked at: its status, and the step that waited.
+    /// What the run was when it was last checked: its status, and the step that waited.
     seen: Option<(RunStatus, Option<(String, Need)>)>,
     last_bell: Option<Instant>,
     /// The message that asks for a decision; it goes with the question.
@@ -155,8 +155,8 @@ impl Session {
         self.boxes
     }
 
-    /// The screen has this size now. Where a question cannot be drawn it cannot be answered: it turns deaf, and
-    /// stays so for a while after it is back.
+    /// Takes the screen's new size. A question that cannot be drawn cannot be answered: it ignores keys, also for a
+    /// while after it is drawn again.
     pub fn resized(&mut self, area: Rect) {
         self.panes = focusable(layout_of(area));
         if !self.panes.is_empty() && !self.panes.contains(&self.state.focus) && !self.state.zoom {
@@ -202,9 +202,9 @@ impl Session {
         if self.is_active(snapshot) { Do::Leave } else { Do::Quit }
     }
 
-    fn thaw(&mut self) {
+    fn go_live(&mut self) {
         self.held = None;
-        self.state.frozen = None;
+        self.state.held_at = None;
     }
 
     /// Whether characters are text now.
@@ -217,8 +217,8 @@ impl Session {
 
     fn bound(&self, key: &KeyEvent, snapshot: &Snapshot) -> Option<Action> {
         let places: &[&str] = match snapshot.mode {
-            Mode::Replay { .. } => &[Place::Replay.name(), Place::Run.name()],
-            _ => &[Place::Run.name()],
+            Mode::Replay { .. } => &[KeyScope::Replay.name(), KeyScope::Run.name()],
+            _ => &[KeyScope::Run.name()],
         };
         self.keymap.action(Key::from(*key), places).and_then(|i| ACTIONS.get(i)).map(|i| i.action)
     }
@@ -229,7 +229,7 @@ impl Session {
         }
         let action = self.bound(key, snapshot);
         let is_text = self.is_typing() && field::is_text(key);
-        // The way back is looked at before anything else, over every box, deaf or not.
+        // The rollback key is checked before anything else, over every box, whether the box accepts keys yet or not.
         if action == Some(Action::Rollback) && !is_text {
             return self.roll_back(at, snapshot);
         }
@@ -278,11 +278,11 @@ impl Session {
             Press::Fire => {
                 self.state.armed_until_ms = None;
                 self.state.ordered = true;
-                // Forward questions are void now, and the way back is watched at home, live.
+                // Forward questions are void now, and the rollback is watched on the home screen, live.
                 self.state.modals.clear();
                 self.state.view = View::Home;
                 self.state.zoom = false;
-                self.thaw();
+                self.go_live();
                 vec![Do::RollBack]
             }
         }
@@ -316,8 +316,8 @@ impl Session {
             s.zoom = false;
         } else if s.view != View::Home {
             s.view = View::Home;
-        } else if s.frozen.is_some() {
-            self.thaw();
+        } else if s.held_at.is_some() {
+            self.go_live();
         } else if s.selected.is_some() {
             s.selected = None;
         } else if s.focus != Pane::Runbook {
@@ -349,7 +349,7 @@ impl Session {
             Action::Pause => return vec![Do::Command(if paused { Command::Continue } else { Command::Pause })],
             Action::Next | Action::Retry | Action::Skip => {
                 // The question is about what is now, so that is what stands behind it.
-                self.thaw();
+                self.go_live();
                 self.state.modals.extend(dialog::for_current(snapshot));
             }
             Action::WhatIf => {
@@ -361,9 +361,9 @@ impl Session {
             Action::FewerWorkers => return vec![Do::Command(Command::Workers { by: -1 })],
             Action::Note => self.state.modals.push(Modal::Note { typed: String::new() }),
             Action::Zoom => self.state.zoom = !self.state.zoom,
-            Action::Freeze if self.held.is_some() => self.thaw(),
-            Action::Freeze => {
-                self.state.frozen = Some(snapshot.now);
+            Action::HoldScreen if self.held.is_some() => self.go_live(),
+            Action::HoldScreen => {
+                self.state.held_at = Some(snapshot.now);
                 self.held = Some(Arc::clone(snapshot));
             }
             Action::FocusNext | Action::FocusPrevious => {

@@ -15,7 +15,7 @@ use ratatui::backend::CrosstermBackend;
 pub struct TermError {
     /// What was tried.
     pub step: &'static str,
-    /// What came back.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 

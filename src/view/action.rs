@@ -25,7 +25,7 @@ pub enum Action {
     MoreWorkers,
     /// One load worker less.
     FewerWorkers,
-    /// What going back would do now; changes nothing.
+    /// What a rollback would do now; changes nothing.
     WhatIf,
     /// Write a line into the journal.
     Note,
@@ -39,7 +39,7 @@ pub enum Action {
     ViewErrors,
     /// Comparisons.
     ViewVerify,
-    /// Switches and the way back.
+    /// Switches and rollback.
     ViewSwitches,
     /// Signals and success criteria.
     ViewWatch,
@@ -48,7 +48,7 @@ pub enum Action {
     /// The focused pane fills the screen, or no longer.
     Zoom,
     /// The screen is held at this moment, or live again; the run goes on. No freeze of writes.
-    Freeze,
+    HoldScreen,
     /// The next pane.
     FocusNext,
     /// The pane before.
@@ -127,14 +127,14 @@ impl Group {
 
 /// Where a key works. Two actions may share a key when they work in different places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum KeyScope {
     /// Everywhere.
     Run,
-    /// While watching a recording; goes before [`Place::Run`].
+    /// While watching a recording; goes before [`KeyScope::Run`].
     Replay,
 }
 
-impl Place {
+impl KeyScope {
     /// The name used by key maps.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -161,7 +161,7 @@ pub struct ActionInfo {
     /// Its heading in the help.
     pub group: Group,
     /// Where its keys work.
-    pub place: Place,
+    pub place: KeyScope,
     /// How long it stays on the last line as that gets shorter, small longest; 0 is never on it. Rollback always stays.
     pub priority: u8,
     /// Changes the world or leaves; marked, and asks first.
@@ -180,8 +180,8 @@ const fn row(
     priority: u8,
 ) -> ActionInfo {
     let place = match group {
-        Group::Replay => Place::Replay,
-        _ => Place::Run,
+        Group::Replay => KeyScope::Replay,
+        _ => KeyScope::Run,
     };
     let dangerous =
         matches!(action, Action::Rollback | Action::Next | Action::Retry | Action::Skip | Action::Quit | Action::Pause);
@@ -204,13 +204,13 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
         row(A::MoreWorkers, "more_workers", &["+", "="], "workers", "one more load worker", G::Run, 0),
         row(A::FewerWorkers, "fewer_workers", &["-", "_"], "workers", "one load worker less", G::Run, 0),
-        row(A::WhatIf, "what_if", &["w"], "what if", "what going back would do now, and its price; changes nothing", G::Run, 14),
+        row(A::WhatIf, "what_if", &["w"], "what if", "what rollback would do now, and its price; changes nothing", G::Run, 14),
         row(A::Note, "note", &["N"], "note", "write a line into the journal", G::Run, 0),
         row(A::ViewTables, "view_tables", &["1", "T"], "tables", "counts, difference, lag and rate by table", G::Views, 0),
         row(A::ViewLag, "view_lag", &["2"], "lag", "the four lags by table", G::Views, 0),
         row(A::ViewErrors, "view_errors", &["3", "E"], "errors", "probes, retries, parked rows, last trouble", G::Views, 0),
         row(A::ViewVerify, "view_verify", &["v", "4"], "verify", "what the last full comparison found", G::Views, 11),
-        row(A::ViewSwitches, "view_switches", &["5", "S"], "switches", "where every switch stands, and the way back", G::Views, 0),
+        row(A::ViewSwitches, "view_switches", &["5", "S"], "switches", "where every switch stands, and rollback", G::Views, 0),
         row(A::ViewWatch, "view_watch", &["M", "6"], "metrics", "signals with history; success criteria", G::Views, 10),
         row(A::ViewLog, "view_log", &["L", "7"], "log", "everything that happened", G::Views, 9),
         row(A::ViewHome, "view_home", &["0"], "home", "the runbook", G::Views, 0),
@@ -230,7 +230,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::SeekForward, "seek_forward", &["]", "right"], "on", "ten seconds on", G::Replay, 9),
         row(A::SeekBack, "seek_back", &["[", "left"], "back", "ten seconds back", G::Replay, 9),
         row(A::Zoom, "zoom", &["z"], "zoom", "the focused pane fills the screen, or not", G::Screen, 12),
-        row(A::Freeze, "hold_screen", &["f"], "hold screen", "hold the screen at this moment, or go live; the run goes on", G::Screen, 0),
+        row(A::HoldScreen, "hold_screen", &["f"], "hold screen", "hold the screen at this moment, or go live; the run goes on", G::Screen, 0),
         row(A::Palette, "palette", &[":"], "command", "actions by name", G::Screen, 8),
         row(A::Filter, "filter", &["/"], "filter", "show only lines that hold a text", G::Screen, 13),
         row(A::Level, "level", &["e"], "level", "least level of the log: info, warn, error", G::Screen, 0),
@@ -340,25 +340,25 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
             _ => {}
         }
     }
-    let going_back = || match snapshot.status {
-        S::RollingBack => Err("going back: nothing else starts"),
+    let while_rolling_back = || match snapshot.status {
+        S::RollingBack => Err("rolling back: nothing else starts"),
         S::Stuck => Err("rollback is stuck: do what the screen lists, or order rollback again"),
         _ => Ok(()),
     };
     let loading = || snapshot.steps.iter().any(|s| s.kind == "load" && s.status == StepStatus::Running);
     match action {
-        Action::Rollback if snapshot.status == S::RollingBack => Err("already going back"),
-        Action::Pause => going_back(),
-        Action::Next => going_back().and(match need {
+        Action::Rollback if snapshot.status == S::RollingBack => Err("already rolling back"),
+        Action::Pause => while_rolling_back(),
+        Action::Next => while_rolling_back().and(match need {
             Some(Need::Second) => Err("a second person must approve: cutover approve, in another terminal"),
             Some(_) => Ok(()),
             None => Err("no step waits for a person"),
         }),
-        Action::Retry | Action::Skip => going_back().and(match need {
+        Action::Retry | Action::Skip => while_rolling_back().and(match need {
             Some(Need::Decision) => Ok(()),
             _ => Err("no step failed or is unknown"),
         }),
-        Action::MoreWorkers | Action::FewerWorkers => going_back().and_then(|()| {
+        Action::MoreWorkers | Action::FewerWorkers => while_rolling_back().and_then(|()| {
             if !loading() {
                 Err("no bulk load is running")
             } else if action == Action::FewerWorkers && snapshot.workers.1 <= 1 {
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(availability(Action::Rollback, &snapshot, &state), Ok(()));
         assert!(availability(Action::Next, &snapshot, &state).is_err());
         snapshot.status = RunStatus::RollingBack;
-        assert_eq!(availability(Action::Rollback, &snapshot, &state), Err("already going back"));
+        assert_eq!(availability(Action::Rollback, &snapshot, &state), Err("already rolling back"));
         snapshot.status = RunStatus::Running;
         state.read_only = Some("bob holds the lease".into());
         assert!(availability(Action::Rollback, &snapshot, &state).is_err());

@@ -1,4 +1,4 @@
-//! Why, what and undo of one step, and what proves it.
+//! Why, what and undo of one step, and the evidence for it.
 
 use super::action::{Action, key_label};
 use super::canvas::{Line, pad, wrap};
@@ -32,7 +32,7 @@ fn labelled(lines: &mut Vec<Line>, label: &str, text: &str, tone: Tone, width: u
     }
 }
 
-/// A mark that says by shape whether a piece of evidence speaks for going on.
+/// A mark that shows by its shape whether a piece of evidence is in favour of going on.
 pub(super) fn good_mark(good: bool, theme: &Theme) -> (&'static str, Tone) {
     match (good, theme.glyphs) {
         (true, Glyphs::Ascii) => ("v", Tone::Good),
@@ -97,9 +97,9 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
     }
     labelled(&mut lines, "planned", &planned, Tone::Plain, width);
     if let Some(started) = step.started {
-        let mut actual = started.clock();
+        let mut actual = started.clock_on(snapshot.now);
         match (step.ended, step.eta) {
-            (Some(ended), _) => actual.push_str(&format!(" to {}", ended.clock())),
+            (Some(ended), _) => actual.push_str(&format!(" to {}", ended.clock_on(started))),
             (None, Some(eta)) => actual.push_str(&format!(", ends about {}", hour_minute(eta))),
             (None, None) => {}
         }
@@ -146,7 +146,7 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
 }
 
 /// What rollback would do from here; once it was ordered, what it has done and is doing.
-pub(super) fn way_back_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
+pub(super) fn rollback_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Line> {
     let back = &snapshot.rollback;
     let tone = Theme::tone(back.health);
     let mut lines =

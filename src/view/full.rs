@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::canvas::{Canvas, Line};
-use super::evidence::way_back_lines;
+use super::evidence::rollback_lines;
 use super::result::switch_lines;
 use super::state::{View, ViewState};
 use super::theme::Tone;
@@ -18,7 +18,7 @@ pub(super) const fn title(view: View) -> &'static str {
         View::Lag => "2 Lag",
         View::Errors => "3 Probes and errors",
         View::Verify => "4 Verification",
-        View::Switches => "5 Switches and the way back",
+        View::Switches => "5 Switches and rollback",
         View::Watch => "6 Signals and success criteria",
         View::Log => "7 Log",
     }
@@ -71,7 +71,7 @@ fn switches(snapshot: &Snapshot, theme: &super::theme::Theme, width: usize) -> V
     let ordered = !snapshot.rollback.course.is_empty();
     let heading = if ordered { " What rollback has done and is doing" } else { " What rollback would do now" };
     lines.push(Line::new(heading, Tone::Strong));
-    lines.extend(way_back_lines(snapshot, theme, width));
+    lines.extend(rollback_lines(snapshot, theme, width));
     lines.extend(signals::downtime_line(snapshot).map(|l| l.cut(width)));
     lines
 }

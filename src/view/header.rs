@@ -37,8 +37,8 @@ pub(super) fn mode_words(mode: Mode) -> Option<String> {
     }
 }
 
-/// Whose time a screen shows. A rehearsal's runs ahead while only a planned time is waited for, and every time of day on
-/// its screens is of that clock; ages are real.
+/// Whose time a screen shows. A rehearsal's runs ahead while only a planned time is waited for, and every time of day
+/// on its screens is of that clock; ages are real.
 pub(super) const fn clock_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Live | Mode::Replay { .. } => "UTC",
@@ -66,9 +66,12 @@ fn refused_for(ms: i64) -> String {
 /// Marks that must be seen whatever else is on the line, most important first.
 fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     let mut marks = Vec::new();
-    if let Some(since) = state.frozen {
+    if let Some(since) = state.held_at {
         // Never the word freeze: that is what is done to writes.
         marks.push((format!("SCREEN HELD {}", since.clock()), Tone::Banner));
+    }
+    if let Some(ms) = state.stale_ms(snapshot) {
+        marks.push((format!("STALE {}", words::age(i64::try_from(ms).unwrap_or(i64::MAX))), Tone::Bad));
     }
     if !snapshot.journal.ok && snapshot.version > 0 && !matches!(snapshot.mode, Mode::Replay { .. }) {
         marks.push(("JOURNAL FAIL".to_owned(), Tone::Bad));
@@ -115,8 +118,8 @@ pub(super) fn header(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapshot: &S
     let env = environment(snapshot);
     let name = if snapshot.plan.is_empty() { "?" } else { snapshot.plan.as_str() };
     let total = |marks: &[(String, Tone)]| env.width() + 1 + marks.iter().map(|(m, _)| m.width() + 1).sum::<usize>();
-    if let Some(since) = state.frozen {
-        let (at, key) = (since.clock(), key_label(Action::Freeze, state));
+    if let Some(since) = state.held_at {
+        let (at, key) = (since.clock(), key_label(Action::HoldScreen, state));
         for text in [format!("SCREEN HELD {at}, {key} for live"), format!("SCREEN HELD {at}"), format!("HELD {at}")] {
             marks[0].0 = text;
             if total(&marks) + 5 <= room {
@@ -184,7 +187,7 @@ pub(super) fn lamp_text(lamp: &Lamp, at_risk: Option<u64>, width: usize) -> Stri
             return plain;
         }
         match at_risk {
-            // What is carried back costs seconds, and is no risk.
+            // What is applied to the old side costs seconds, and is no risk.
             Some(n) if n > 0 && text.starts_with("READY") && lamp.health != Health::Ok => {
                 return fit(&format!("{word} RISK {}", words::human(n)), width);
             }
@@ -227,7 +230,7 @@ pub(super) fn annunciator(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapsho
         let width = if *width == 0 { left } else { u16::try_from(*width).unwrap_or(left).min(left) };
         let pad = if i == 0 { 0 } else { lead };
         let room = usize::from(width.saturating_sub(pad));
-        let (text, tone) = match lamp_of(snapshot, word) {
+        let (text, tone) = match lamp_of(snapshot, state, word) {
             Some(lamp) => (lamp_text(&lamp, snapshot.rollback.at_risk, room), Theme::tone(lamp.health)),
             None => (format!("{word} ?"), Theme::tone(Health::Unknown)),
         };
@@ -240,7 +243,11 @@ pub(super) fn annunciator(c: &mut Canvas<'_>, row: Rect, layout: Layout, snapsho
     }
 }
 
-fn lamp_of(snapshot: &Snapshot, word: &str) -> Option<Lamp> {
+/// What a lamp says, if anything is known of it.
+pub(super) fn lamp_of(snapshot: &Snapshot, state: &ViewState, word: &str) -> Option<Lamp> {
+    if state.stale_ms(snapshot).is_some() {
+        return None;
+    }
     if word == "JOURNAL" {
         let j = &snapshot.journal;
         let text = j.age_ms.map_or_else(|| "?".to_owned(), words::age);
@@ -309,11 +316,11 @@ mod tests {
         assert_eq!(t(&lamp("LAG", "0.8s", Health::Ok), 12), "LAG 0.8s ok");
         assert_eq!(t(&lamp("LAG", "?", Health::Unknown), 12), "LAG ?");
         assert_eq!(t(&lamp("LAG", "02:30", Health::Fail), 12), "LAG FAIL");
-        assert_eq!(t(&lamp("VERIFY", "3 open", Health::Look), 13), "VERIFY 3 open");
+        assert_eq!(t(&lamp("VERIFY", "3 open", Health::Warn), 13), "VERIFY 3 open");
         assert_eq!(t(&lamp("ERR", "12.50%", Health::Fail), 13), "ERR FAIL");
         assert_eq!(t(&lamp("ROLLBACK", "READY ~1s 0 at risk", Health::Ok), 18), "ROLLBACK READY ~1s");
-        assert_eq!(t(&lamp("ROLLBACK", "NOT READY: values not captured", Health::Look), 18), "ROLLBACK NOT READY");
-        let risky = lamp("ROLLBACK", "READY 12 writes stay behind", Health::Look);
+        assert_eq!(t(&lamp("ROLLBACK", "NOT READY: values not captured", Health::Warn), 18), "ROLLBACK NOT READY");
+        let risky = lamp("ROLLBACK", "READY 12 writes stay behind", Health::Warn);
         assert_eq!(lamp_text(&risky, Some(12), 18), "ROLLBACK RISK 12");
         let carried = lamp("ROLLBACK", "READY ~1s 12 to carry", Health::Ok);
         assert_eq!(lamp_text(&carried, Some(12), 18), "ROLLBACK READY ~1s");

@@ -10,7 +10,7 @@ use crate::snapshot::Snapshot;
 /// Actions found by what was typed, the first being what Enter runs: names that begin so, then names with words that
 /// begin so, then whatever holds every word in its name or text; within that, the order of the table.
 ///
-/// Rollback is the last of its kind and found by its name only: nobody may come to it by typing something else.
+/// Rollback is the last of its kind and found by its name only, so that nobody runs it by typing something else.
 #[must_use]
 pub fn palette_matches(typed: &str) -> Vec<Action> {
     let typed = typed.trim().to_lowercase().replace('_', " ");
@@ -96,7 +96,7 @@ pub(super) fn help_lines(
             ("?", "not known, or too old to count: it blocks"),
             ("ok", "measured, fresh, within its limit"),
             ("WATCH", "near its limit, or on its way"),
-            ("LOOK", "needs a look"),
+            ("WARN", "needs attention"),
             ("FAIL", "over its limit"),
             ("~", "behind a count: the store's own estimate"),
             ("^", "behind a count: worked out from what was written and deleted"),
@@ -115,7 +115,8 @@ mod tests {
     fn the_palette_finds_by_words() {
         assert_eq!(palette_matches("").len(), ACTIONS.len());
         for typed in ["roll", "roll_back", "roll back", "rollback", "Roll"] {
-            assert_eq!(palette_matches(typed), [Action::Rollback], "{typed}");
+            // Others mention it; the first match is the one that is done.
+            assert_eq!(palette_matches(typed).first(), Some(&Action::Rollback), "{typed}");
         }
         assert_eq!(palette_matches("full comparison"), [Action::ViewVerify]);
         assert!(palette_matches("worker").contains(&Action::MoreWorkers));

@@ -135,7 +135,7 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
                 || state.zoom
             {
                 lines.push(Line::default());
-                lines.extend(evidence::way_back_lines(snapshot, &theme, width));
+                lines.extend(evidence::rollback_lines(snapshot, &theme, width));
             }
             c.scrolled(area, &lines, state.scrolls.evidence);
         }
@@ -151,7 +151,7 @@ fn content(c: &mut Canvas<'_>, area: Rect, pane: Pane, layout: Layout, snapshot:
     }
 }
 
-/// Charts of what the current gate looks at, as far as there is room: which pane is extra depends on the step.
+/// Charts of what the current gate decides on, as far as there is room: which pane is extra depends on the step.
 fn charts(snapshot: &Snapshot, theme: &super::theme::Theme, width: usize, room: usize) -> Vec<Line> {
     const HEIGHT: usize = 5;
     let gate = snapshot

@@ -1,4 +1,4 @@
-//! The last line: what the keys do here, rollback among them for as long as the run can go back.
+//! The last line: what the keys do here, rollback among them for as long as the run can roll back.
 
 use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr;
@@ -51,7 +51,7 @@ const OVER: [Action; 8] = [
     Action::Help,
 ];
 
-/// Whether rollback has a place on the screen: neither a recording nor a run that has ended can go back.
+/// Whether rollback has a place on the screen: neither a recording nor a run that has ended can be rolled back.
 pub(super) const fn can_go_back(snapshot: &Snapshot) -> bool {
     !matches!(snapshot.mode, Mode::Replay { .. })
         && !matches!(snapshot.status, RunStatus::Finished | RunStatus::RolledBack)

@@ -53,7 +53,7 @@ pub(super) fn lines(snapshot: &Snapshot, state: &ViewState, width: usize, height
                 Level::Error => Tone::Bad,
             };
             let clock = if wide { r.at.clock_ms() } else { r.at.clock() };
-            // Eighty columns leave seven cells for who speaks.
+            // Eighty columns leave seven cells for the source.
             let source = if wide { pad(&r.source, 9) } else { short_source(&r.source) };
             Line::new(format!("{clock} "), Tone::Dim)
                 .then(letter(r.level), tone)

@@ -12,7 +12,7 @@ use super::result::names;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
-use crate::domain::run::{Evidence, Need, Standing, StepStatus};
+use crate::domain::run::{Evidence, Need, StepStatus, SwitchStatus};
 use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
 
 /// Draws the topmost box over the body.
@@ -52,10 +52,10 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Quit { button, .. } => {
-            // A rehearsal's stores live in this process: what leaving means is not what it means on the real day.
+            // A rehearsal's stores live in this process, so leaving has another effect than on the real day.
             let (ctrl_c, after) = match snapshot.mode {
-                Mode::Rehearsal { .. } => ("ends it", "its stores end with it: a rehearsal is not taken up again"),
-                _ => ("pauses it at a safe point", "the same command takes the run up again"),
+                Mode::Rehearsal { .. } => ("ends it", "its stores end with it: a rehearsal is not resumed"),
+                _ => ("pauses it at a safe point", "the same command resumes the run"),
             };
             let text = format!(
                 "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as plain \
@@ -75,7 +75,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             let width = usize::from(body.width.saturating_sub(2));
             let mut lines = evidence::lines(snapshot, step, state, &theme, width);
             lines.push(Line::default());
-            lines.extend(evidence::way_back_lines(snapshot, &theme, width));
+            lines.extend(evidence::rollback_lines(snapshot, &theme, width));
             full(
                 c,
                 body,
@@ -88,7 +88,7 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         Modal::WhatIf => {
             let width = usize::from(body.width.saturating_sub(2));
             let lines = what_if_lines(snapshot, width);
-            full(c, body, "What if: going back now", "changes nothing", &lines, state.scrolls.evidence);
+            full(c, body, "What if: rollback now", "changes nothing", &lines, state.scrolls.evidence);
         }
         Modal::Help { search, searching } => {
             let width = usize::from(body.width.saturating_sub(2));
@@ -219,7 +219,7 @@ impl Buttons {
     }
 }
 
-/// A button; while the box is deaf none is focused, so that nobody presses what does not listen.
+/// A button; while the box ignores keys none has the focus, so that nobody presses a button that does nothing.
 fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
     if deaf {
         line.then(format!("  {text}  "), Tone::Dim)
@@ -238,8 +238,8 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
     let mut rows = Vec::new();
     for s in touched.iter().copied() {
         let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
-        // The version it will get is known only while nobody has touched it since it was captured.
-        let version = match s.version.filter(|_| !back && s.standing == Standing::Old) {
+        // The version that it will get is known only while nobody has changed the value since it was captured.
+        let version = match s.version.filter(|_| !back && s.standing == SwitchStatus::Old) {
             Some(v) => format!("   version {v} -> {}", v + 1),
             None => String::new(),
         };
@@ -247,7 +247,7 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
         let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
         rows.push((place, change, now, tone, version));
     }
-    // One width for all, so that names cut to it can be told apart.
+    // One width for all, so that names cut to it stay distinct.
     let place = rows.iter().map(|(place, ..)| *place).min().unwrap_or(12);
     for (name, (_, change, now, tone, version)) in names(&touched, place).into_iter().zip(rows) {
         lines.push(
@@ -277,7 +277,7 @@ fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: 
             [only] => vec![only.value.clone()],
             many => many.iter().map(Evidence::words).collect(),
         };
-        let at = s.ended.map_or_else(|| evidence::status_words(s.status).to_owned(), |at| at.clock());
+        let at = s.ended.map_or_else(|| evidence::status_words(s.status).to_owned(), |at| at.clock_on(snapshot.now));
         lines.push(
             Line::new(format!("  {sign} "), tone)
                 .then(pad(&format!("{:02} {}", s.number, s.title), 34), Tone::Plain)

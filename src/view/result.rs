@@ -1,4 +1,4 @@
-//! Going back, gone back, stuck, finished: what stands where, and what to do next.
+//! Rolling back, rolled back, stuck, finished: what stands where, and what to do next.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::signals::{downtime_line, standing};
 use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
 use crate::domain::at::{At, hms};
-use crate::domain::run::{RunStatus, Standing};
+use crate::domain::run::{RunStatus, SwitchStatus};
 use crate::snapshot::{Snapshot, SwitchRow, words};
 
 /// Whether this status has a screen of its own in front of the runbook.
@@ -27,8 +27,8 @@ pub(super) const fn title(status: RunStatus) -> &'static str {
     }
 }
 
-/// What each of these switches is called in at most `width` cells so that no two look alike: their places, whole or
-/// cut at the front, or at the end; where that does not tell them apart, their titles, and last their ids.
+/// What each of these switches is called in at most `width` cells so that no two are shown alike: their places, whole
+/// or cut at the front, or at the end; where those are not distinct, their titles, and last their ids.
 pub(super) fn names(switches: &[&SwitchRow], width: usize) -> Vec<String> {
     let ways: [fn(&SwitchRow, usize) -> String; 4] =
         [|s, w| fit_end(&s.place, w), |s, w| fit(&s.place, w), |s, w| fit(&s.title, w), |s, w| fit_end(&s.id, w)];
@@ -51,11 +51,11 @@ pub(super) fn switch_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     for (s, name) in snapshot.switches.iter().zip(names) {
         let (now, tone) = standing(s.standing);
         let value = match s.standing {
-            Standing::Old | Standing::Restored => s.old.clone(),
-            Standing::New => s.new.clone(),
-            Standing::Unknown => format!("{} or {}", s.old, s.new),
+            SwitchStatus::Old | SwitchStatus::Restored => s.old.clone(),
+            SwitchStatus::New => s.new.clone(),
+            SwitchStatus::Unknown => format!("{} or {}", s.old, s.new),
         };
-        let read = s.read_at.map_or_else(|| "not read".to_owned(), |at| format!("read {}", at.clock()));
+        let read = s.read_at.map_or_else(|| "not read".to_owned(), |at| format!("read {}", at.clock_on(snapshot.now)));
         lines.push(
             Line::plain("   ")
                 .then(pad(now, 9), tone)
@@ -89,7 +89,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
             lines.extend(course_lines(snapshot, theme, width));
         }
         RunStatus::RolledBack => {
-            let home = |s: &SwitchRow| matches!(s.standing, Standing::Old | Standing::Restored);
+            let home = |s: &SwitchRow| matches!(s.standing, SwitchStatus::Old | SwitchStatus::Restored);
             let all = snapshot.switches.iter().all(home);
             let rest =
                 if all { "Every switch stands on its old value." } else { "NOT every switch is known to be back." };
@@ -174,7 +174,7 @@ pub(super) fn course_lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> 
     lines
 }
 
-/// What became of the writes of the new side, where the rollback carries them.
+/// What became of the writes of the new side, where the rollback applies them.
 fn carried_line(snapshot: &Snapshot) -> Option<Line> {
     let deed = snapshot.rollback.course.iter().find(|d| d.writes)?;
     Some(Line::new(format!("   {}", deed.text), if deed.done { Tone::Good } else { Tone::Warn }))

@@ -3,7 +3,7 @@
 use super::canvas::{Line, pad, pad_left};
 use super::theme::{Theme, Tone};
 use crate::domain::at::At;
-use crate::domain::run::Standing;
+use crate::domain::run::SwitchStatus;
 use crate::snapshot::{Health, SignalRow, Snapshot, words};
 
 /// A history in `width` cells, newest at the right. The scale runs from 0 to the limit or the largest value;
@@ -83,7 +83,9 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
     let place = if runs_out { 0 } else { lines.len() };
     lines.splice(place..place, clock_lines(snapshot, width));
     for s in &snapshot.switches {
-        let read = s.read_at.map_or_else(|| "not read yet".to_owned(), |at| format!("last read {}", at.clock()));
+        let read = s
+            .read_at
+            .map_or_else(|| "not read yet".to_owned(), |at| format!("last read {}", at.clock_on(snapshot.now)));
         let (now, tone) = standing(s.standing);
         lines.push(
             Line::plain(" ")
@@ -107,7 +109,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
 }
 
 /// The clocks after which something is gone for good: the table whose unread records go first, every other one that is
-/// not well, and what waits to be carried back.
+/// not well, and what waits to be applied to the old side.
 pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let clocks = || snapshot.tables.iter().filter_map(|t| t.trim.as_ref().map(|c| (t.id.as_str(), c)));
     let first = clocks().min_by_key(|(_, c)| c.clock.trimmed_in_ms).map(|(id, _)| id);
@@ -131,12 +133,12 @@ fn clock_line(id: &str, text: String, health: Health, width: usize) -> Line {
 }
 
 /// The words of a switch's standing.
-pub(super) const fn standing(standing: Standing) -> (&'static str, Tone) {
+pub(super) const fn standing(standing: SwitchStatus) -> (&'static str, Tone) {
     match standing {
-        Standing::Old => ("old", Tone::Plain),
-        Standing::Unknown => ("?", Tone::Warn),
-        Standing::New => ("NEW", Tone::Strong),
-        Standing::Restored => ("restored", Tone::Good),
+        SwitchStatus::Old => ("old", Tone::Plain),
+        SwitchStatus::Unknown => ("?", Tone::Warn),
+        SwitchStatus::New => ("NEW", Tone::Strong),
+        SwitchStatus::Restored => ("restored", Tone::Good),
     }
 }
 

@@ -5,11 +5,11 @@ use unicode_width::UnicodeWidthStr;
 
 use super::action::{Action, availability, key_label};
 use super::canvas::{Canvas, Line, fit};
-use super::header::{banner, lamp_text, mode_words, status_words, t_clock};
+use super::header::{banner, lamp_of, lamp_text, mode_words, status_words, t_clock};
 use super::keys::can_go_back;
 use super::state::{Modal, ViewState};
 use super::theme::{Theme, Tone};
-use crate::snapshot::{Health, Snapshot};
+use crate::snapshot::{Health, Snapshot, words};
 
 /// Draws everything that fits into any area from one cell on.
 pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &ViewState) {
@@ -27,7 +27,10 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
     if let Some(step) = step {
         phase = format!("{phase} {:02}/{:02} {}", step.number, snapshot.steps.len(), step.title);
     }
-    if state.frozen.is_some() {
+    if let Some(ms) = state.stale_ms(snapshot) {
+        phase = format!("STALE {} {phase}", words::age(i64::try_from(ms).unwrap_or(i64::MAX)));
+    }
+    if state.held_at.is_some() {
         phase = format!("HELD {phase}");
     }
     if let Some(mode) = mode_words(snapshot.mode) {
@@ -38,15 +41,14 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
         lines.push(Line::new(need, Tone::Strong).cut(width));
     }
     for word in ["LAG", "ERR", "VERIFY", "SWITCH", "GATES", "COPY"] {
-        let lamp = snapshot.lamps.iter().find(|l| l.word == word);
-        lines.push(match lamp {
-            Some(l) => Line::new(lamp_text(l, snapshot.rollback.at_risk, width), Theme::tone(l.health)),
+        lines.push(match lamp_of(snapshot, state, word) {
+            Some(l) => Line::new(lamp_text(&l, snapshot.rollback.at_risk, width), Theme::tone(l.health)),
             None => Line::new(fit(&format!("{word} ?"), width), Theme::tone(Health::Unknown)),
         });
     }
     lines.push(Line::plain(fit(&format!("{} {}", t_clock(snapshot), snapshot.now.clock()), width)));
     let rows = usize::from(area.height);
-    // On one row the order to go back is the one thing that must be seen.
+    // On one row the rollback order is the one thing that must be seen.
     if rows == 1 {
         let line = if armed.is_some() { lines.swap_remove(0) } else { rollback_line(snapshot, state, width) };
         c.lines(area, &[line]);

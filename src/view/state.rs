@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use super::action::Action;
 use crate::domain::at::At;
 use crate::domain::run::{Level, Need, RunStatus};
-use crate::snapshot::{Snapshot, StepRow};
+use crate::snapshot::{Mode, Snapshot, StepRow};
 
 /// How long a dangerous dialog ignores keys after it was first drawn, in milliseconds.
 pub const DIALOG_DEAF_MS: u64 = 400;
+
+/// How long a run that is not over may publish nothing, in milliseconds: twenty times as long as it takes.
+pub const STALE_MS: u64 = 2_000;
 
 /// The full-width views, in the order of their digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +30,7 @@ pub enum View {
     Errors,
     /// The last full comparisons.
     Verify,
-    /// Switches and the way back.
+    /// Switches and rollback.
     Switches,
     /// Signals and success criteria.
     Watch,
@@ -64,7 +67,7 @@ pub struct Scrolls {
     pub help: usize,
     /// Log, in lines back from the newest; 0 follows.
     pub log: usize,
-    /// The screens that stand over the runbook while going back or stuck.
+    /// The screens that stand over the runbook while rolling back or stuck.
     pub result: usize,
 }
 
@@ -192,7 +195,7 @@ pub enum Modal {
         /// Place in the list of matches.
         selected: usize,
     },
-    /// What going back would do now.
+    /// What a rollback would do now.
     WhatIf,
     /// A line for the journal.
     Note {
@@ -238,7 +241,7 @@ impl Modal {
         }
     }
 
-    /// Whether it still ignores keys (other than rollback), so that typed-ahead keys reach no danger.
+    /// Whether it still ignores keys (other than rollback), so that keys typed ahead trigger nothing dangerous.
     #[must_use]
     pub fn is_deaf(&self, now_ms: u64) -> bool {
         matches!(self, Self::Confirm { .. } | Self::Decide { .. } | Self::Quit { .. })
@@ -260,6 +263,8 @@ impl Modal {
 pub struct ViewState {
     /// The clock every time here is on, in milliseconds.
     pub clock_ms: u64,
+    /// When the newest snapshot came; absent before the first.
+    pub published_ms: Option<u64>,
     /// Which view.
     pub view: View,
     /// Focused pane of the home view.
@@ -281,7 +286,7 @@ pub struct ViewState {
     /// Rollback was ordered here; drawn before the engine answers.
     pub ordered: bool,
     /// The view stands still since this wall time while the run goes on.
-    pub frozen: Option<At>,
+    pub held_at: Option<At>,
     /// Why nothing may be changed from here, if so.
     pub read_only: Option<String>,
     /// Keys that differ from the table's, by action.
@@ -293,6 +298,15 @@ impl ViewState {
     #[must_use]
     pub fn armed_ms(&self) -> Option<u64> {
         self.armed_until_ms.filter(|until| *until > self.clock_ms).map(|until| until - self.clock_ms)
+    }
+
+    /// For how many milliseconds nothing was published of a run that is not over, once that is too long: what is shown
+    /// may not be true any more.
+    #[must_use]
+    pub fn stale_ms(&self, snapshot: &Snapshot) -> Option<u64> {
+        let live = !matches!(snapshot.mode, Mode::Replay { .. }) && Self::run_is_active(snapshot);
+        let silent = self.clock_ms.saturating_sub(self.published_ms?);
+        (live && silent > STALE_MS).then_some(silent)
     }
 
     /// Place of the step whose evidence is shown.

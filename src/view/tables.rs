@@ -174,7 +174,7 @@ fn accounts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
 }
 
 /// Rows of the tables pane and of view 1. Only those within `height` lines from line `from` on are written out, so that
-/// hundreds of tables cost no more than a screenful; the others are blank and are not looked at.
+/// hundreds of tables cost no more than a screenful; the others are blank and are not read.
 pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usize) -> Vec<Line> {
     let wide = width >= 118;
     let n = if wide { 15 } else { 10 };
@@ -259,7 +259,8 @@ pub(super) fn lines(snapshot: &Snapshot, width: usize, from: usize, height: usiz
     lines
 }
 
-/// What stands under the rows of view 1: troubles, reasons of parked rows, where counts come from, and what the marks mean.
+/// What stands under the rows of view 1: troubles, reasons of parked rows, where counts come from, and what the marks
+/// mean.
 pub(super) fn notes(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let mut lines = vec![Line::default()];
     lines.extend(accounts(snapshot, width));
@@ -380,7 +381,7 @@ pub(super) fn verify_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
                     (words::with_unit(rate * 100.0, "%"), if v.differing() == 0 { Tone::Good } else { Tone::Warn })
                 }
             },
-            (at.clock(), Tone::Dim),
+            (at.clock_on(snapshot.now), Tone::Dim),
         ];
         lines.push(row(&columns, cells, width));
     }

@@ -1,6 +1,6 @@
 //! Colours by meaning, and the characters things are drawn with.
 //!
-//! Colour never speaks alone: every state has a word or a mark. Foregrounds are the terminal's own, cyan,
+//! Colour is never the only sign: every state has a word or a mark. Foregrounds are the terminal's own, cyan,
 //! green, red and dim; black on yellow is kept for banners. No fixed backgrounds otherwise, so light
 //! terminals stay readable.
 
@@ -17,9 +17,9 @@ pub enum Palette {
     /// The terminal's sixteen, so that the person's own theme decides.
     #[default]
     Ansi16,
-    /// 256; told apart by blue and orange, not by red and green.
+    /// 256 colours; states differ in blue and orange, not in red and green.
     Ansi256,
-    /// Direct colour; told apart by blue and orange.
+    /// Direct colour; states differ in blue and orange.
     Rgb,
 }
 
@@ -53,7 +53,7 @@ pub enum Tone {
     Strong,
     /// Good, measured.
     Good,
-    /// Needs a look.
+    /// Needs attention.
     Warn,
     /// Bad.
     Bad,
@@ -109,7 +109,7 @@ impl Theme {
     #[must_use]
     pub const fn tone(health: Health) -> Tone {
         match health {
-            Health::Unknown | Health::Look => Tone::Warn,
+            Health::Unknown | Health::Warn => Tone::Warn,
             Health::Ok => Tone::Good,
             Health::Watch => Tone::Strong,
             Health::Fail => Tone::Bad,
@@ -117,14 +117,14 @@ impl Theme {
         }
     }
 
-    /// The word of a health: read without any colour.
+    /// A word for a health, readable without any colour.
     #[must_use]
     pub const fn word(health: Health) -> &'static str {
         match health {
             Health::Unknown => "?",
             Health::Ok => "ok",
             Health::Watch => "WATCH",
-            Health::Look => "LOOK",
+            Health::Warn => "WARN",
             Health::Fail => "FAIL",
             Health::Idle => "-",
         }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn every_health_has_its_own_word() {
         use Health as H;
-        let words = [H::Unknown, H::Ok, H::Watch, H::Look, H::Fail, H::Idle].map(Theme::word);
+        let words = [H::Unknown, H::Ok, H::Watch, H::Warn, H::Fail, H::Idle].map(Theme::word);
         let unique: std::collections::BTreeSet<_> = words.iter().collect();
         assert_eq!(unique.len(), words.len());
     }

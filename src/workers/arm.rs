@@ -1,23 +1,23 @@
-//! Arming the way back: previous values are captured, and every right that is needed from here on is exercised, before
+//! Arming the rollback: captured values are read, and every right that is needed from here on is exercised, before
 //! anything is changed.
 
 use std::sync::Arc;
 
-use super::crew::{CapturedValue, Crew};
+use super::context::{CapturedValue, WorkerContext};
 use super::switch::{another_type, exposed};
 use super::trouble::{evidence, not_recorded, step_error, world};
 use super::{exercise, sequences};
 use crate::domain::plan::{Step, Switch};
 use crate::domain::run::{Attributes, Event, Evidence, StepError};
-use crate::ports::{Reading, SequenceLook};
+use crate::ports::{SequenceScan, SwitchValue};
 
-/// Captures every switch, checks what must stand there, makes sure that every new value can be had, and exercises each
-/// right.
-pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
-    let reads = crew.plan.switches.iter().map(|switch| async move {
-        let reading = crew.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
-        let kept = crew.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
-        let value = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+/// Captures every switch, checks that the expected values stand there, makes sure that every new value can be read, and
+/// exercises each right.
+pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
+    let reads = ctx.plan.switches.iter().map(|switch| async move {
+        let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
+        let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
+        let value = ctx.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
         Ok::<_, StepError>((switch, reading, kept, value))
     });
     let all = futures::future::try_join_all(reads).await?;
@@ -28,13 +28,13 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
     let mut found = Vec::new();
     for (switch, reading, attributes, _) in all {
         let kept = CapturedValue { value: reading.value.clone(), attributes: attributes.clone() };
-        crew.captured.keep(&switch.id, kept.clone());
-        captured(crew, switch, &reading, &attributes).await?;
-        let exercised = exercise::switch(crew, step, attempt, switch, &kept, &reading).await?;
-        // The version that was written over may be gone from the history before the way back asks for it.
+        ctx.captured.keep(&switch.id, kept.clone());
+        captured(ctx, switch, &reading, &attributes).await?;
+        let exercised = exercise::switch(ctx, step, attempt, switch, &kept, &reading).await?;
+        // The version that was written over may be gone from the history before a rollback asks for it.
         let reading = match exercised.now {
             Some(now) => {
-                captured(crew, switch, &now, &attributes).await?;
+                captured(ctx, switch, &now, &attributes).await?;
                 now
             }
             None => reading,
@@ -49,37 +49,42 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
         if !attributes.is_empty() {
             shown.push_str(&format!(", {}", attributes.words()));
         }
-        found.push(evidence(format!("captured {}", switch.id), shown, crew.wall(), switch.place()));
+        found.push(evidence(format!("captured {}", switch.id), shown, ctx.wall(), switch.place()));
         found.push(exercised.evidence);
     }
-    for table in &crew.plan.tables {
-        found.extend(exercise::markers(crew, step, attempt, table).await?);
+    for table in &ctx.plan.tables {
+        found.extend(exercise::markers(ctx, step, attempt, table).await?);
     }
-    // First the cheapest to mend: nothing is captured yet.
-    found.extend(sequences::advance(crew, step, attempt, SequenceLook::Whole).await?);
-    found.extend(super::reverse::arm(crew).await?);
-    super::watch::read_way_back(crew).await;
+    // First what is cheapest to correct: nothing is captured yet.
+    found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Whole).await?);
+    found.extend(super::reverse::arm(ctx).await?);
+    super::watch::read_rollback(ctx).await;
     Ok(found)
 }
 
 /// The value, where it may be shown.
-fn shown_value(switch: &Switch, now: &Reading) -> Option<String> {
+fn shown_value(switch: &Switch, now: &SwitchValue) -> Option<String> {
     (!switch.secret() && !now.secret).then(|| now.value.reveal().to_owned())
 }
 
 /// Keeps on record what stands at a place.
-async fn captured(crew: &Arc<Crew>, switch: &Switch, now: &Reading, attributes: &Attributes) -> Result<(), StepError> {
+async fn captured(
+    ctx: &Arc<WorkerContext>,
+    switch: &Switch,
+    now: &SwitchValue,
+    attributes: &Attributes,
+) -> Result<(), StepError> {
     let captured = Event::Captured {
         switch: switch.id.clone(),
         version: now.version,
         value: shown_value(switch, now),
         attributes: attributes.clone(),
     };
-    crew.facts.state(captured).await.map_err(|e| not_recorded(&e))
+    ctx.facts.state(captured).await.map_err(|e| not_recorded(&e))
 }
 
 /// What is wrong with a place before anything is changed. Never says a value that is secret by the plan or the store.
-fn problem(switch: &Switch, now: &Reading, to: &Reading) -> Option<String> {
+fn problem(switch: &Switch, now: &SwitchValue, to: &SwitchValue) -> Option<String> {
     let place = switch.place();
     if let Some(wrong) = another_type(switch, now).or_else(|| exposed(switch, to)) {
         return Some(wrong);

@@ -2,103 +2,185 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::crew::Crew;
+use futures::stream::{self, StreamExt as _};
+
+use super::context::WorkerContext;
 use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Step, Table};
+use crate::domain::plan::{Step, Table, shell_word};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
-use crate::ports::PortResult;
+use crate::ports::{OpenedTable, PortResult};
 
-/// Where it is kept that customers were let in on the new side: a stream position of no table. Loads that start over
-/// do not clear it.
-fn let_in_mark() -> Table {
-    Table::watched("cutover:let-in", "")
-}
+/// Streams enabled side by side. `DynamoDB` takes some hundred changes of tables at once, but only ten calls of
+/// `DescribeStream` a second, and each stream that is being enabled is read again and again.
+pub(super) const AT_ONCE: usize = 20;
 
 /// Records, durably and beside the data, that customers may write on the new side from now on.
-pub async fn let_in(crew: &Arc<Crew>) -> PortResult<()> {
-    let mark = BTreeMap::from([("let-in".to_owned(), start_now(crew.wall()))]);
-    crew.ports.target.start_positions(&let_in_mark(), "let-in", &mark).await
+pub async fn open_to_customers(ctx: &Arc<WorkerContext>) -> PortResult<()> {
+    ctx.ports.target.open_to_customers(&ctx.plan.tables).await
 }
 
-/// Whether customers were let in on the new side, in this run or an earlier one.
-pub(super) async fn customers_let_in(crew: &Crew) -> PortResult<bool> {
-    crew.ports.target.positions(&let_in_mark()).await.map(|mark| mark.is_some())
+/// Whether the new side was opened to customers, in this run or an earlier one.
+pub(super) async fn opened_to_customers(ctx: &WorkerContext) -> PortResult<bool> {
+    ctx.ports.target.opened_to_customers(&ctx.plan.tables).await.map(|found| found.is_some())
 }
 
 /// Turns streams on, empties what an older run of ours left in the target, and records start positions beside
 /// the data. Rows that are not ours stop the step: nothing is ever emptied that another program wrote.
 ///
-/// Only what this very run recorded is taken up again: an older run's positions and checkpoints look the same.
+/// Only what this very run recorded is resumed: an older run's positions and checkpoints have the same form.
 pub async fn perform(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
     state: &RunState,
 ) -> Result<Vec<Evidence>, StepError> {
-    let mut found = Vec::new();
     let ours = |table: &Table| state.tables.get(&table.id).is_some_and(|t| t.stream.is_some());
-    let again = crew.plan.tables.iter().any(ours);
-    let customers = crew.ports.target.positions(&let_in_mark()).await.map_err(|e| step_error(&e))?;
-    if customers.is_some() && !again {
+    let again = ctx.plan.tables.iter().any(ours);
+    let target = &ctx.ports.target;
+    // Before anything of theirs is emptied or disarmed: tables of another plan stay as they are.
+    target.claim(&state.run, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    let customers = target.opened_to_customers(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    if let Some(OpenedTable { table, run, at }) = customers
+        && !again
+    {
+        let back = if run.is_empty() { "cutover rollback".to_owned() } else { format!("cutover rollback {run}") };
         return Err(world(
-            "customers have written to the new side since an earlier thaw; a new load would empty its tables",
-            "save what counts, then: DELETE FROM cutover.stream WHERE table_id = 'cutover:let-in'",
+            format!(
+                "customers have written to the new side of {table} since the thaw at {}; a new load would empty it",
+                at.date_clock()
+            ),
+            format!(
+                "take that run back: {back}; or, once what they wrote is saved and nobody wants to go back any more: \
+                 cutover release {}",
+                shell_word(&ctx.plan.key())
+            ),
         ));
     }
-    if !again && let Some(ports) = crew.reverse_ports() {
-        // What an older run captured and never carried is nowhere else, whether its triggers still stand or not.
-        let waiting = super::reverse::uncarried(&ports, &crew.plan.tables).await.map_err(|e| step_error(&e))?;
+    if !again && let Some(ports) = ctx.reverse_ports() {
+        // What an older run captured and never applied is nowhere else, whether its triggers still stand or not.
+        let waiting = super::reverse::uncarried(&ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
         if waiting > 0 {
             return Err(world(
                 format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
-                "carry them with `cutover rollback` of the earlier run, or drop them: SELECT cutover.stop_capture()",
+                format!(
+                    "carry them with `cutover rollback` of the earlier run; or let them stay where they are: \
+                     cutover release {}",
+                    shell_word(&ctx.plan.key())
+                ),
             ));
         }
-        ports.outbox.disarm(&crew.plan.tables).await.map_err(|e| step_error(&e))?;
+        ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     // Children first, so that no reference is left dangling while tables are emptied.
-    let mut tables = super::load::in_order(&crew.plan.tables);
+    let mut tables = super::load::in_order(&ctx.plan.tables);
     tables.reverse();
+    let mut known = Vec::new();
     for table in tables {
-        found.push(one(crew, step, attempt, ours(table), table).await?);
+        known.push((table, made_ready(ctx, ours(table), table).await?));
     }
-    found.reverse();
-    Ok(found)
+    // Nothing new is begun once one has failed, but what is under way is finished: none is left half recorded.
+    let failed = AtomicBool::new(false);
+    let all = known.into_iter().enumerate().map(|(n, (table, known))| {
+        let failed = &failed;
+        async move {
+            if failed.load(Ordering::Acquire) {
+                return None;
+            }
+            let done = one(ctx, step, attempt, known, table).await;
+            failed.fetch_or(done.is_err(), Ordering::AcqRel);
+            Some((n, done))
+        }
+    });
+    let all: Vec<_> = all.collect();
+    let mut ended: Vec<_> = stream::iter(all).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    // Parents are reported first.
+    ended.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    together(ended.into_iter().map(|(_, done)| done))
 }
 
-async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &Table) -> Result<Evidence, StepError> {
-    let target = &crew.ports.target;
-    let known = target.positions(table).await.map_err(|e| step_error(&e))?;
-    if !(again && known.is_some()) {
-        let ours = known.is_some() || !target.checkpoints(table).await.map_err(|e| step_error(&e))?.is_empty();
-        let count = target.count(table, true).await.map_err(|e| step_error(&e))?;
-        if !ours && count.rows != Some(0) {
-            return Err(world(
-                format!("{} holds {} rows that no load of ours wrote", table.target, count.rows.unwrap_or(0)),
-                format!("empty it yourself if they may go (TRUNCATE {} CASCADE), then try again", table.target),
-            ));
+/// The evidence of all, or the first failure with what went wrong besides.
+fn together(ended: impl Iterator<Item = Result<Evidence, StepError>>) -> Result<Vec<Evidence>, StepError> {
+    let (mut found, mut failure): (Vec<Evidence>, Option<StepError>) = (Vec::new(), None);
+    for one in ended {
+        match (one, &mut failure) {
+            (Ok(evidence), _) => found.push(evidence),
+            (Err(e), None) => failure = Some(e),
+            (Err(e), Some(first)) if first.message != e.message => {
+                first.message.push_str("; ");
+                first.message.push_str(&e.message);
+            }
+            (Err(_), Some(_)) => {}
         }
-        target.reset(table).await.map_err(|e| step_error(&e))?;
     }
-    let before = crew.ports.changes.stream(table).await.map_err(|e| step_error(&e))?;
+    failure.map_or(Ok(found), Err)
+}
+
+/// What of a table's stream this run has recorded; of a table it has not, what an older run left goes away first.
+async fn made_ready(ctx: &Arc<WorkerContext>, again: bool, table: &Table) -> Result<Option<String>, StepError> {
+    let target = &ctx.ports.target;
+    let known = target.positions(table).await.map_err(|e| step_error(&e))?;
+    if again && let Some((stream, _)) = known {
+        return Ok(Some(stream));
+    }
+    let ours = known.is_some() || !target.checkpoints(table).await.map_err(|e| step_error(&e))?.is_empty();
+    let count = target.count(table, true).await.map_err(|e| step_error(&e))?;
+    if !ours && count.rows != Some(0) {
+        return Err(world(
+            format!("{} holds {} rows that no load of ours wrote", table.target, count.rows.unwrap_or(0)),
+            format!("empty it yourself if they may go (TRUNCATE {}), then try again", table.target),
+        ));
+    }
+    target.reset(table).await.map_err(|e| step_error(&e))?;
+    Ok(None)
+}
+
+/// Turns one stream on and records where it begins. An error names its table.
+async fn one(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    known: Option<String>,
+    table: &Table,
+) -> Result<Evidence, StepError> {
+    brought_up(ctx, step, attempt, known, table).await.map_err(|e| {
+        let named = e.message.contains(&table.source) || e.message.contains(&table.id);
+        if named { e } else { StepError { message: format!("{}: {}", table.id, e.message), ..e } }
+    })
+}
+
+async fn brought_up(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    known: Option<String>,
+    table: &Table,
+) -> Result<Evidence, StepError> {
+    let target = &ctx.ports.target;
+    let before = ctx.ports.changes.stream(table).await.map_err(|e| step_error(&e))?;
+    let mut made = None;
     if before.is_none() {
         let id = format!("{}/{}/{attempt}", step.id, table.id);
         let action = Action::EnableStream { table: table.id.clone() };
         let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-        crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-        let made = crew.ports.changes.enable(table).await;
-        let result = match &made {
+        ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+        let turned_on = ctx.ports.changes.enable(table).await;
+        let result = match &turned_on {
             Ok(stream) => OutcomeResult::Done { read_back: stream.id.clone(), version: None },
             Err(e) => OutcomeResult::Unknown { error: e.to_string() },
         };
-        crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+        ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+        made = turned_on.ok();
     }
-    let stream = crew.ports.changes.enable(table).await.map_err(|e| step_error(&e))?;
-    if let Some((stored, _)) = known.filter(|_| again)
-        && stored != stream.id
-    {
+    // When it is not known who turned the stream on, the call is made once more, and its answer says where the stream
+    // stands.
+    let stream = match made {
+        Some(stream) => stream,
+        None => ctx.ports.changes.enable(table).await.map_err(|e| step_error(&e))?,
+    };
+    if known.is_some_and(|stored| stored != stream.id) {
         return Err(world(
             format!("{}: the stream was replaced since its start was recorded", table.source),
             "continuity is lost; open a new run, which loads again",
@@ -106,7 +188,7 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &T
     }
     // Every shard that is kept is replayed from its oldest record: older than the load needs, harmless because
     // the last change of a key wins, and safe because nothing between two calls can be missed.
-    let start = start_now(crew.wall());
+    let start = start_now(ctx.wall());
     let positions: BTreeMap<_, _> = stream.shards.iter().map(|s| (s.id.clone(), start.clone())).collect();
     target.start_positions(table, &stream.id, &positions).await.map_err(|e| step_error(&e))?;
     let stored = target.positions(table).await.map_err(|e| step_error(&e))?;
@@ -116,7 +198,7 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &T
             "check that nothing empties the schema cutover",
         ));
     };
-    crew.facts
+    ctx.facts
         .state(Event::CaptureStarted {
             table: table.id.clone(),
             stream: id.clone(),
@@ -133,7 +215,7 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, again: bool, table: &T
             1 => "1 shard from its oldest record".to_owned(),
             n => format!("{n} shards from their oldest record"),
         },
-        crew.wall(),
+        ctx.wall(),
         "cutover.stream_position",
     ))
 }

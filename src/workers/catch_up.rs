@@ -3,39 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, step_error, world};
 use crate::domain::run::{Evidence, StepError};
+use crate::ports::Checkpoint;
 
 /// Waits until every table's apply lag is under the limit, on fresh numbers.
-pub async fn catch_up(crew: &Arc<Crew>, max_lag_ms: i64) -> Result<Vec<Evidence>, StepError> {
-    for table in &crew.plan.tables {
-        let stored = crew.ports.target.checkpoints(table).await.map_err(|e| step_error(&e))?;
-        if stored.is_empty() || stored.iter().any(|c| !c.done) {
+pub async fn catch_up(ctx: &Arc<WorkerContext>, max_lag_ms: i64) -> Result<Vec<Evidence>, StepError> {
+    for table in &ctx.plan.tables {
+        let stored = ctx.ports.target.checkpoints(table).await.map_err(|e| step_error(&e))?;
+        if !Checkpoint::are_whole(&stored) {
             return Err(world(
                 format!("{}: the load has not ended, changes cannot be applied yet", table.id),
                 "run the load step first",
             ));
         }
     }
-    crew.ensure_following();
+    ctx.ensure_following();
     loop {
-        if let Some(why) = crew.dead.any() {
+        if let Some(why) = ctx.dead.any() {
             return Err(world(why, "continuity is lost; open a new run, which loads again"));
         }
-        let now = crew.wall();
-        let board = crew.measured();
+        let now = ctx.wall();
+        let latest = ctx.measured();
         let mut found = Vec::new();
-        for table in &crew.plan.tables {
-            let Some(gauge) = board.tables.get(&table.id) else { continue };
+        for table in &ctx.plan.tables {
+            let Some(gauge) = latest.tables.get(&table.id) else { continue };
             let lag = gauge.lag.apply.fresh(now, 5_000).filter(|ms| *ms <= max_lag_ms as f64);
-            let swept = crew.sweeps.get(&table.id).is_some_and(|s| s.borrow().number > 0);
+            let swept = ctx.cycles.get(&table.id).is_some_and(|s| s.borrow().number > 0);
             if let Some(ms) = lag.filter(|_| swept) {
                 let value = format!("{ms:.0}ms, {} changes applied", gauge.applied);
-                found.push(evidence(format!("lag {}", table.id), value, gauge.lag.apply.at, "stream sweep"));
+                found.push(evidence(format!("lag {}", table.id), value, gauge.lag.apply.at, "poll cycle"));
             }
         }
-        if found.len() == crew.plan.tables.len() {
+        if found.len() == ctx.plan.tables.len() {
             return Ok(found);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

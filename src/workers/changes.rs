@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::parked;
-use super::reach::Read;
+use super::progress::Read;
 use super::shards::Lineage;
-use crate::domain::mapping::{Mapped, Misfit, TableMapping};
+use crate::domain::mapping::{Mapped, RowError, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::{Cell, Item, Key, OwnedRow};
-use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, CountChange, Hold, ParkedRow, Position, RowChange};
+use crate::domain::value::{Cell, Key, OwnedRow, Record};
+use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, CountChange, Fence, ParkedRow, Position, RowChange};
 
 /// Changes of one round, before they become rows.
 #[derive(Default)]
@@ -32,16 +32,19 @@ impl Gathered {
     pub(super) fn take(
         &mut self,
         mapping: &TableMapping,
-        reach: Read,
+        one: Read,
         read: Batch,
         iterators: &mut HashMap<String, String>,
     ) {
-        let shard = reach.shard.as_str();
+        let shard = one.shard.as_str();
         let inserted = read.changes.iter().filter(|c| c.image.is_some());
         let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));
         self.markers.extend(nonces);
         if let Some(last) = read.changes.last() {
             self.positions.insert(shard.to_owned(), last.position.clone());
+        }
+        if let Some(reached) = read.reached {
+            self.positions.insert(shard.to_owned(), reached);
         }
         self.shards.push((shard.to_owned(), read.changes.len()));
         self.changes.extend(read.changes);
@@ -53,26 +56,27 @@ impl Gathered {
                 self.finished.push(shard.to_owned());
             }
         }
-        self.reads.push(reach);
+        self.reads.push(one);
     }
 }
 
 /// Changes as rows: at most one per key, the last one. Changes of one key never come from two readable shards,
-/// because a child is read only after its parent. What a lane had landed before is left out, and a change that came before
-/// is not counted again.
+/// because a child is read only after its parent. What a lane had landed before is left out, and a change that came
+/// before is not counted again.
 pub(super) fn build(
     table: &Table,
     mapping: &TableMapping,
     gathered: Gathered,
-    hold: Hold,
+    fence: Fence,
     ahead: &Ahead,
     lineage: &Lineage,
 ) -> ChangeBatch {
     let mut rows: HashMap<Key, (usize, RowChange)> = HashMap::new();
     let mut batch = ChangeBatch {
+        from: lineage.stored().clone(),
         positions: gathered.positions,
         finished: gathered.finished,
-        hold: Some(hold),
+        fence: Some(fence),
         ..ChangeBatch::default()
     };
     let shards = gathered.shards.iter().flat_map(|(shard, changes)| std::iter::repeat_n(shard.as_str(), *changes));
@@ -93,9 +97,9 @@ pub(super) fn build(
             batch.expired += 1;
         }
         let row = row_change(table, mapping, change);
-        if ahead.is_empty() || !ahead.landed(row.key(), hold.lanes, shard, &change.position) {
+        if ahead.is_empty() || !ahead.landed(row.key(), fence.lanes, shard, &change.position) {
             if !again {
-                counts.take(change, row.key().lane(hold.lanes));
+                counts.take(change, row.key().lane(fence.lanes));
             }
             rows.insert(row.key().clone(), (n, row));
         }
@@ -135,17 +139,18 @@ impl Counts {
 
 /// One change as a row.
 fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChange {
-    let park = |misfit| {
+    let park = |row_error| {
         let (key, key_json) = mapping.key(&change.key).unwrap_or_else(|_| (Key("?".to_owned()), "{}".to_owned()));
-        RowChange::Park(ParkedRow { table: table.id.clone(), key, misfit, key_json })
+        RowChange::Park(ParkedRow { table: table.id.clone(), key, row_error, key_json })
     };
     match &change.image {
-        // A key that no row can have is in no row: only the ledger has to forget it. What its cells would find is another's.
+        // A key that no row can have is in no row: only the ledger has to forget it. What its cells would find is
+        // another's.
         None => match mapping.key(&change.key) {
             Ok((key, key_json)) => {
                 RowChange::Delete { key, key_json, row_key: mapping.row_key(&change.key).unwrap_or_default() }
             }
-            Err(misfit) => park(misfit),
+            Err(row_error) => park(row_error),
         },
         Some(image) => parked::upsert(mapping, image).unwrap_or_else(park),
     }
@@ -155,7 +160,7 @@ fn row_change(table: &Table, mapping: &TableMapping, change: &Change) -> RowChan
 pub(super) type OwnedImage = (Key, String, OwnedRow, Vec<Vec<OwnedRow>>);
 
 /// One image as a row, shared with retries.
-pub(super) fn map_image(mapping: &TableMapping, image: &Item<'_>) -> Result<OwnedImage, Misfit> {
+pub(super) fn map_image(mapping: &TableMapping, image: &Record<'_>) -> Result<OwnedImage, RowError> {
     let mut mapped = Mapped::default();
     mapping.map(image, &mut mapped)?;
     let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect();

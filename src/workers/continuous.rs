@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::verify;
 use crate::domain::plan::Table;
 
-/// How often it is looked whether a pass must give way.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is checked whether a pass must give way.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Whose turn it is to read both sides whole.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Drop for Wanted<'_> {
     }
 }
 
-/// Takes the wish back if the wait for the turn is given up.
+/// Withdraws the request for the turn when the wait for it is given up.
 struct Wish<'t>(&'t Turn);
 
 impl Drop for Wish<'_> {
@@ -60,24 +60,24 @@ impl Turn {
     }
 }
 
-/// Passes over every table until customers are let in on the new side.
-pub async fn run(crew: Arc<Crew>) {
-    let every = Duration::from_millis(crew.plan.verify.every_ms.max(1_000));
+/// Passes over every table until the new side is opened to customers.
+pub async fn run(ctx: Arc<WorkerContext>) {
+    let every = Duration::from_millis(ctx.plan.verify.every_ms.max(1_000));
     loop {
-        for table in &crew.plan.tables {
-            if !ready(&crew, table).await {
+        for table in &ctx.plan.tables {
+            if !ready(&ctx, table).await {
                 return;
             }
-            let Ok(_turn) = crew.turn.lock.try_lock() else { continue };
+            let Ok(_turn) = ctx.turn.lock.try_lock() else { continue };
             tokio::select! {
-                pass = verify::one(&crew, table, false) => match pass {
+                pass = verify::one(&ctx, table, false) => match pass {
                     Ok(summary) if summary.clean() => {}
                     Ok(summary) => {
                         tracing::warn!(table = %table.id, found = %verify::words(&summary), "both sides differ");
                     }
                     Err(e) => tracing::warn!(table = %table.id, error = %e.message, "pass not finished"),
                 },
-                () = gives_way(&crew) => tracing::info!(table = %table.id, "pass gave way"),
+                () = gives_way(&ctx) => tracing::info!(table = %table.id, "pass gave way"),
             }
         }
         tokio::time::sleep(every).await;
@@ -85,27 +85,27 @@ pub async fn run(crew: Arc<Crew>) {
 }
 
 /// Waits until a pass over the table makes sense; `false` when none ever will again.
-async fn ready(crew: &Crew, table: &Table) -> bool {
+async fn ready(ctx: &WorkerContext, table: &Table) -> bool {
     loop {
-        if crew.let_in.load(Ordering::Acquire) || crew.dead.any().is_some() {
+        if ctx.open_to_customers.load(Ordering::Acquire) || ctx.dead.any().is_some() {
             return false;
         }
-        // Before the first sweep what was written since the load began is missing by design.
-        let followed = crew.sweeps.get(&table.id).is_some_and(|s| s.borrow().number > 0);
-        if followed && !must_give_way(crew) {
+        // Before the first poll cycle what was written since the load began is missing by design.
+        let followed = ctx.cycles.get(&table.id).is_some_and(|s| s.borrow().number > 0);
+        if followed && !must_give_way(ctx) {
             return true;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
-fn must_give_way(crew: &Crew) -> bool {
-    crew.turn.is_wanted() || crew.frozen.load(Ordering::Acquire) || crew.let_in.load(Ordering::Acquire)
+fn must_give_way(ctx: &WorkerContext) -> bool {
+    ctx.turn.is_wanted() || ctx.frozen.load(Ordering::Acquire) || ctx.open_to_customers.load(Ordering::Acquire)
 }
 
-async fn gives_way(crew: &Crew) {
-    while !must_give_way(crew) {
-        tokio::time::sleep(LOOK).await;
+async fn gives_way(ctx: &WorkerContext) {
+    while !must_give_way(ctx) {
+        tokio::time::sleep(POLL).await;
     }
 }
 

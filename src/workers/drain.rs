@@ -1,15 +1,15 @@
 //! The drain proof: everything written before the freeze has arrived.
 //!
-//! Markers with fresh nonces go through the fenced path, more of them until every open shard has carried one, and
-//! are read back from the target; then two whole sweeps that began after them, over a shard list that was made after
-//! them, found nothing more. A shard that no marker happens to reach counts only after five such sweeps. A follower
-//! that is paused, stalled, throttled or cut off makes no sweeps, so it cannot look drained.
+//! Markers with fresh nonces go through the fenced path, more of them until every open shard has received one, and are
+//! read back from the target; then two whole poll cycles that began after them, over a shard list that was made after
+//! them, found nothing more. A shard that receives no marker counts only after five such poll cycles. A follower that
+//! is paused, stalled, throttled or cut off makes no poll cycles, so it cannot be taken for drained.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::pace::pause;
 use super::parked;
 use super::sequences;
@@ -17,44 +17,44 @@ use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::{PortResult, SequenceLook};
+use crate::ports::{PortResult, SequenceScan};
 
-/// How long a drain may take before customers are let back in on the old side.
+/// How long a drain may take before writes are allowed again on the old side.
 const PATIENCE_MS: i64 = 60_000;
 
 /// Proves the drain of every table at the same time.
-pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
-    crew.ensure_following();
-    let proofs = crew.plan.tables.iter().map(|table| one(crew, step, attempt, table));
+pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
+    ctx.ensure_following();
+    let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
     // Every id of the old side has arrived; from the switch on the target gives out its own.
-    found.extend(sequences::advance(crew, step, attempt, SequenceLook::Indexed).await?);
+    found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     Ok(found)
 }
 
-async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, table: &Table) -> Result<Vec<Evidence>, StepError> {
+async fn one(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32, table: &Table) -> Result<Vec<Evidence>, StepError> {
     let nonce = uuid::Uuid::new_v4().to_string();
     let id = format!("{}/{}/{attempt}", step.id, table.id);
     let action = Action::WriteMarker { table: table.id.clone(), nonce: nonce.clone() };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let mut drain = Drain { crew, table, began: crew.mono(), nonces: BTreeSet::new() };
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let mut drain = Drain { ctx, table, began: ctx.mono(), nonces: BTreeSet::new() };
     let proof = drain.prove(nonce.clone()).await;
     let result = match &proof {
         Ok(_) => OutcomeResult::Done { read_back: nonce, version: None },
         Err(e) => OutcomeResult::Unknown { error: e.message.clone() },
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
-    drain.sweep_up();
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    drain.delete_markers();
     let proof = proof?;
-    crew.board.table(&table.id, |g| g.phase = Phase::Drained);
-    let at = crew.wall();
-    let sweeps = format!("{} empty, begun after the markers", proof.sweeps);
+    ctx.latest.table(&table.id, |g| g.phase = Phase::Drained);
+    let at = ctx.wall();
+    let cycles = format!("{} empty, begun after the markers", proof.cycles);
     Ok(vec![
         evidence(format!("marker {}", table.id), format!("read back after {}ms", proof.took), at, "cutover.marker"),
         evidence(format!("shards {}", table.id), proof.shards, at, "markers by the shard they came through"),
-        evidence(format!("sweeps {}", table.id), sweeps, at, "GetRecords on every open shard"),
+        evidence(format!("poll cycles {}", table.id), cycles, at, "GetRecords on every open shard"),
     ])
 }
 
@@ -62,15 +62,15 @@ async fn one(crew: &Arc<Crew>, step: &Step, attempt: u32, table: &Table) -> Resu
 struct Proof {
     /// From the first marker's write to the last one's read-back, in milliseconds.
     took: i64,
-    /// How many open shards carried a marker.
+    /// How many open shards received a marker.
     shards: String,
-    /// Empty sweeps after that.
-    sweeps: u32,
+    /// Empty poll cycles after that.
+    cycles: u32,
 }
 
 /// One table's drain under way.
 struct Drain<'d> {
-    crew: &'d Arc<Crew>,
+    ctx: &'d Arc<WorkerContext>,
     table: &'d Table,
     began: i64,
     /// Markers written since the fence.
@@ -79,11 +79,11 @@ struct Drain<'d> {
 
 impl Drain<'_> {
     async fn prove(&mut self, first: String) -> Result<Proof, StepError> {
-        let reach = self.crew.reach(&self.table.id);
-        let started = self.crew.mono();
+        let progress = self.ctx.progress(&self.table.id);
+        let started = self.ctx.mono();
         let mut written = self.mark(first).await?;
-        let (mut open, mut unproven) = reach.unproven(&self.nonces);
-        // Keys spread over shards by their hash: this many more reach each of them all but surely.
+        let (mut open, mut unproven) = progress.unproven(&self.nonces);
+        // Keys spread over shards by their hash: with this many more, almost certainly each of them receives one.
         for _ in 0..8 {
             if unproven == 0 {
                 break;
@@ -91,52 +91,52 @@ impl Drain<'_> {
             for _ in 0..(2 * unproven).min(64) {
                 written = self.mark(uuid::Uuid::new_v4().to_string()).await?;
             }
-            (open, unproven) = reach.unproven(&self.nonces);
+            (open, unproven) = progress.unproven(&self.nonces);
         }
-        let took = self.crew.mono() - started;
-        let sweeps = if unproven == 0 { 2 } else { 5 };
+        let took = self.ctx.mono() - started;
+        let cycles = if unproven == 0 { 2 } else { 5 };
         let mut after = written;
-        for _ in 1..sweeps {
-            after = self.sweep_after(after).await?;
+        for _ in 1..cycles {
+            after = self.cycle_after(after).await?;
         }
-        // What waits for its parent has its last chance now: nothing new comes.
-        self.patiently("retry parked rows", || parked::retry_all(self.crew, self.table)).await?;
-        self.sweep_after(after).await?;
-        self.patiently("count the ledger", || parked::count(self.crew, self.table)).await?;
+        // Rows that wait for their parent are tried a last time: nothing new comes.
+        self.patiently("retry parked rows", || parked::retry_all(self.ctx, self.table)).await?;
+        self.cycle_after(after).await?;
+        self.patiently("count the ledger", || parked::count(self.ctx, self.table)).await?;
         let shards = format!("{} of {open} open shards carried a marker", open - unproven);
-        Ok(Proof { took, shards, sweeps })
+        Ok(Proof { took, shards, cycles })
     }
 
     /// Writes a marker and waits until it is read back from the target; gives the time it was written.
     async fn mark(&mut self, nonce: String) -> Result<i64, StepError> {
         self.nonces.insert(nonce.clone());
-        let (crew, table) = (self.crew, self.table);
-        self.patiently("write a marker", || crew.ports.source.put_marker(table, &nonce)).await?;
-        let written = crew.mono();
-        while self.patiently("read the marker", || crew.ports.target.marker(table, &nonce)).await?.is_none() {
+        let (ctx, table) = (self.ctx, self.table);
+        self.patiently("write a marker", || ctx.ports.source.put_marker(table, &nonce)).await?;
+        let written = ctx.mono();
+        while self.patiently("read the marker", || ctx.ports.target.marker(table, &nonce)).await?.is_none() {
             self.waited("its marker has not arrived")?;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(written)
     }
 
-    /// Waits for an empty sweep whose listing and reads began after `after`; gives the time its reads began.
-    async fn sweep_after(&self, after: i64) -> Result<i64, StepError> {
-        let Some(told) = self.crew.sweeps.get(&self.table.id) else {
+    /// Waits for an empty poll cycle whose listing and reads began after `after`; gives the time its reads began.
+    async fn cycle_after(&self, after: i64) -> Result<i64, StepError> {
+        let Some(told) = self.ctx.cycles.get(&self.table.id) else {
             return Err(too_late(format!("{}: nobody follows it", self.table.id), "this is a bug; roll back"));
         };
-        let mut sweeps = told.subscribe();
+        let mut cycles = told.subscribe();
         loop {
-            let sweep = *sweeps.borrow_and_update();
-            if sweep.empty && sweep.listed_mono > after && sweep.began_mono > after {
-                return Ok(sweep.began_mono);
+            let cycle = *cycles.borrow_and_update();
+            if cycle.empty && cycle.listed_mono > after && cycle.began_mono > after {
+                return Ok(cycle.began_mono);
             }
             self.waited("its stream has not been read to the end")?;
-            let _ = tokio::time::timeout(Duration::from_millis(500), sweeps.changed()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(500), cycles.changed()).await;
         }
     }
 
-    /// Tries until it works or patience is over: one throttle must not undo a freeze.
+    /// Tries until it works or patience is over: one throttle must not take a freeze back.
     async fn patiently<T, F>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Result<T, StepError>
     where
         F: Future<Output = PortResult<T>>,
@@ -157,13 +157,13 @@ impl Drain<'_> {
     }
 
     fn waited(&self, what: &str) -> Result<(), StepError> {
-        if let Some(why) = self.crew.dead.of(&self.table.id) {
+        if let Some(why) = self.ctx.dead.of(&self.table.id) {
             return Err(world(why, "continuity is lost; writes go back to the old side; open a new run"));
         }
-        if self.crew.mono() - self.began < PATIENCE_MS {
+        if self.ctx.mono() - self.began < PATIENCE_MS {
             return Ok(());
         }
-        let trouble = self.crew.board.table(&self.table.id, |g| g.trouble.clone());
+        let trouble = self.ctx.latest.table(&self.table.id, |g| g.trouble.clone());
         let trouble = trouble.unwrap_or_else(|| "no trouble is known".to_owned());
         Err(too_late(
             format!("{}: {what} in {} s ({trouble})", self.table.id, PATIENCE_MS / 1000),
@@ -172,11 +172,11 @@ impl Drain<'_> {
     }
 
     /// Removes its markers, without keeping customers waiting; one that stays is no harm, it is never taken for a row.
-    fn sweep_up(&self) {
-        let (crew, table, nonces) = (Arc::clone(self.crew), self.table.clone(), self.nonces.clone());
-        self.crew.spawn(async move {
+    fn delete_markers(&self) {
+        let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), self.nonces.clone());
+        self.ctx.spawn(async move {
             for nonce in nonces {
-                if let Err(e) = crew.ports.source.delete_marker(&table, &nonce).await {
+                if let Err(e) = ctx.ports.source.delete_marker(&table, &nonce).await {
                     tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
                 }
             }

@@ -1,15 +1,15 @@
-//! Rights that the freeze, the switch and the way back need, exercised while customers are still served: a right that is
+//! Rights that the freeze, the switch and a rollback need, exercised while customers are still served: a right that is
 //! missing stops the run here, not behind the freeze.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::{CapturedValue, Crew};
+use super::context::{CapturedValue, WorkerContext};
 use super::switch::shielded;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Switch, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::{ErrorKind, PortError, Reading};
+use crate::ports::{ErrorKind, PortError, SwitchValue};
 
 /// How often a value is read back before it counts as not written: the store may answer from an older copy.
 const READ_BACKS: u32 = 10;
@@ -19,30 +19,38 @@ pub(super) struct Exercised {
     /// What proves it, or that the plan left it out.
     pub(super) evidence: Evidence,
     /// What stands there now, unless nothing was written.
-    pub(super) now: Option<Reading>,
+    pub(super) now: Option<SwitchValue>,
 }
 
 /// Writes the captured value over itself, with all that the place keeps beside it, and reads it back.
 pub(super) async fn switch(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
     switch: &Switch,
     kept: &CapturedValue,
-    before: &Reading,
+    before: &SwitchValue,
 ) -> Result<Exercised, StepError> {
     let name = format!("right to set {}", switch.id);
     if !switch.exercise {
-        let mut left_out = evidence(name, "not exercised, as the plan says", crew.wall(), switch.place());
+        let mut left_out = evidence(name, "not exercised, as the plan says", ctx.wall(), switch.place());
         left_out.good = false;
         return Ok(Exercised { evidence: left_out, now: None });
+    }
+    // Others were captured and exercised since this one was: what somebody set meanwhile must not be set back.
+    let stands = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
+    if stands.value != before.value || stands.version != before.version {
+        return Err(world(
+            format!("{} was changed by somebody else since it was captured", switch.place()),
+            "see who changed it, then arm again; nothing was written there",
+        ));
     }
     let id = format!("{}/exercise/{}/{attempt}", step.id, switch.id);
     let action = Action::ExerciseSwitch { switch: switch.id.clone(), version: before.version };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let put = shielded(crew, switch, &kept.value, &kept.attributes).await;
-    let now = read_back(crew, switch, kept, before, put.is_ok()).await;
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let put = shielded(ctx, switch, &kept.value, &kept.attributes).await;
+    let now = read_back(ctx, switch, kept, before, put.is_ok()).await;
     let (result, done) = match (put, now) {
         (Ok(()), Ok(now)) => {
             let read_back = match now.version {
@@ -53,7 +61,7 @@ pub(super) async fn switch(
                 (Some(was), Some(is)) => format!("its value was written over itself: version {was}, now {is}"),
                 _ => "its value was written over itself".to_owned(),
             };
-            let found = evidence(name, value, crew.wall(), switch.place());
+            let found = evidence(name, value, ctx.wall(), switch.place());
             let done = OutcomeResult::Done { read_back, version: now.version };
             (done, Ok(Exercised { evidence: found, now: Some(now) }))
         }
@@ -62,21 +70,21 @@ pub(super) async fn switch(
         (Err(e), Err(_)) => (OutcomeResult::Unknown { error: e.to_string() }, Err(refused(switch, &e))),
         (Ok(()), Err(e)) => (OutcomeResult::Unknown { error: e.message.clone() }, Err(e)),
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     done
 }
 
 /// Reads until the value is there, in a new version where the place has any and the write was acknowledged.
 async fn read_back(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     switch: &Switch,
     kept: &CapturedValue,
-    before: &Reading,
+    before: &SwitchValue,
     acknowledged: bool,
-) -> Result<Reading, StepError> {
+) -> Result<SwitchValue, StepError> {
     let mut last = None;
     for _ in 0..READ_BACKS {
-        match crew.ports.switches.read(switch).await {
+        match ctx.ports.switches.read(switch).await {
             Ok(now) if now.value != kept.value => {
                 return Err(world(
                     format!("{} changed while its own value was written over itself", switch.place()),
@@ -115,7 +123,7 @@ fn refused(switch: &Switch, e: &PortError) -> StepError {
 
 /// Puts a marker into a source table and deletes it: without these rights a drain cannot be proven.
 pub(super) async fn markers(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
     table: &Table,
@@ -127,8 +135,8 @@ pub(super) async fn markers(
     let id = format!("{}/marker/{}/{attempt}", step.id, table.id);
     let action = Action::WriteMarker { table: table.id.clone(), nonce: nonce.clone() };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let source = &crew.ports.source;
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let source = &ctx.ports.source;
     let done = async {
         source.put_marker(table, &nonce).await?;
         source.delete_marker(table, &nonce).await
@@ -138,8 +146,8 @@ pub(super) async fn markers(
         Ok(()) => OutcomeResult::Done { read_back: "written and deleted".to_owned(), version: None },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     done.map_err(|e| step_error(&e))?;
-    let found = evidence(format!("marker {}", table.id), "put and deleted", crew.wall(), &table.source);
+    let found = evidence(format!("marker {}", table.id), "put and deleted", ctx.wall(), &table.source);
     Ok(Some(found))
 }

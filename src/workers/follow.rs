@@ -9,17 +9,19 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use super::changes::{Gathered, build};
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::pace::pause;
 use super::parked;
-use super::reach::{Reach, Read};
-use super::reader::{Answer, Place, Reader, read};
+use super::progress::{FollowProgress, Read};
+use super::reader::{Answer, Reader, ShardRef, read};
 use super::shards::Lineage;
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Level};
-use crate::ports::{Ahead, Applied, ErrorKind, Hold, PortError, ReadFrom, Stream};
+use crate::ports::{
+    Ahead, Applied, Checkpoint, ErrorKind, Fence, PortError, ReadFrom, Stream, refuse_rewound, rewound,
+};
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;
@@ -31,11 +33,13 @@ const LIST_EVERY_MS: i64 = 5_000;
 const RETRY_PARKED_MS: i64 = 3_000;
 /// How often the ledger is counted.
 const LEDGER_MS: i64 = 2_000;
+/// How often it is checked whether the target still stands where it stood.
+const LOOK_MS: i64 = 2_000;
 
-/// One whole round over every shard of a table, in which every read came back and everything read was applied.
+/// One whole round over every shard of a table, in which every read was answered and everything read was applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sweep {
-    /// Grows with every sweep.
+pub struct PollCycle {
+    /// Grows with every poll cycle.
     pub number: u64,
     /// Monotonic time before its shard listing.
     pub listed_mono: i64,
@@ -57,13 +61,22 @@ pub(super) enum Stopped {
     Gap(String),
 }
 
-/// Follows one table until the crew stops. Trouble that may pass is retried; a gap ends it with a fact, and the lag
+/// Follows one table until the workers stops. Trouble that may pass is retried; a gap ends it with a fact, and the lag
 /// is unknown from then on.
-pub async fn follow(crew: Arc<Crew>, table: Table) {
+pub async fn follow(ctx: Arc<WorkerContext>, table: Table) {
     let mut attempt = 0;
+    // Where the target stood when it was followed last: whatever made that end, it may stand earlier now.
+    let mut before: Option<Lineage> = None;
     loop {
-        let (stopped, sweeps) = match Follower::open(&crew, &table).await {
-            Ok(mut follower) => (follower.run().await, follower.sweeps),
+        let (stopped, cycles) = match Follower::open(&ctx, &table).await {
+            Ok(mut follower) => {
+                if let Some(before) = before.take() {
+                    follower.tell_lost(&before).await;
+                }
+                let stopped = follower.run().await;
+                before = Some(follower.lineage);
+                (stopped, follower.cycles)
+            }
             Err(stopped) => (stopped, 0),
         };
         let fatal = match &stopped {
@@ -73,35 +86,35 @@ pub async fn follow(crew: Arc<Crew>, table: Table) {
             }
         };
         tracing::warn!(table = %table.id, error = %stopped, fatal, "following stopped");
-        crew.board.table(&table.id, |g| {
+        ctx.latest.table(&table.id, |g| {
             g.phase = Phase::Retrying;
             g.trouble = Some(stopped.to_string());
             g.retries += 1;
             g.rate = 0.0;
         });
         if fatal {
-            crew.reach(&table.id).end();
-            crew.dead.put(&table.id, stopped.to_string());
+            ctx.progress(&table.id).end();
+            ctx.dead.put(&table.id, stopped.to_string());
             let text = format!("following {} has ended for good: {stopped}", table.id);
             let note = Event::Note { level: Level::Error, source: "follow".to_owned(), text };
-            if let Err(e) = crew.facts.state(note).await {
+            if let Err(e) = ctx.facts.state(note).await {
                 tracing::error!(table = %table.id, error = %e, "the end of following was not recorded");
             }
             return;
         }
-        attempt = if sweeps > 0 { 1 } else { attempt + 1 };
+        attempt = if cycles > 0 { 1 } else { attempt + 1 };
         tokio::time::sleep(pause(attempt)).await;
     }
 }
 
 struct Follower<'c> {
-    crew: &'c Arc<Crew>,
+    ctx: &'c Arc<WorkerContext>,
     table: &'c Table,
     mapping: Arc<TableMapping>,
     stream: String,
-    /// The right to move positions, lost when somebody else takes the table up.
-    hold: Hold,
-    /// Lanes that had landed more than the positions tell when the table was taken up.
+    /// The right to move positions, lost when another process resumes the table.
+    fence: Fence,
+    /// Lanes that had landed more than the positions say when the table was resumed.
     ahead: Ahead,
     lineage: Lineage,
     listing: Stream,
@@ -111,33 +124,35 @@ struct Follower<'c> {
     busy: HashMap<String, Instant>,
     /// Whether the last round gave nothing.
     quiet: bool,
-    /// Why a shard could not be read since the last sweep.
+    /// Why a shard could not be read since the last poll cycle.
     unread: Option<ErrorKind>,
     /// Shards that are read on while what they gave is being applied.
     readers: HashMap<String, Reader>,
-    /// When the last sweep began; without it one is due.
+    /// When the last poll cycle began; without it one is due.
     swept: Option<Instant>,
-    sweeps: u64,
-    reach: Arc<Reach>,
+    cycles: u64,
+    progress: Arc<FollowProgress>,
     last_retry: i64,
     last_ledger: i64,
+    last_look: i64,
     rate: (i64, u64),
 }
 
 impl<'c> Follower<'c> {
-    /// Takes up where the target says the last transaction ended.
-    async fn open(crew: &'c Arc<Crew>, table: &'c Table) -> Result<Self, Stopped> {
-        let Some(standing) = crew.ports.target.take_up(table, crew.plan.follow.lanes).await? else {
+    /// Resumes where the target says the last transaction ended.
+    async fn open(ctx: &'c Arc<WorkerContext>, table: &'c Table) -> Result<Self, Stopped> {
+        let Some(state) = ctx.ports.target.resume_follow(table, ctx.plan.follow.lanes).await? else {
             return Err(Stopped::Gap(format!("{}: no start position is recorded", table.id)));
         };
+        still_loaded(ctx, table).await?;
         Ok(Self {
-            crew,
+            ctx,
             table,
-            mapping: crew.mapping(table),
-            stream: standing.stream,
-            hold: standing.hold,
-            ahead: standing.ahead,
-            lineage: Lineage::new(standing.positions),
+            mapping: ctx.mapping(table),
+            stream: state.stream,
+            fence: state.fence,
+            ahead: state.ahead,
+            lineage: Lineage::new(state.positions),
             listing: Stream { id: String::new(), shards: Vec::new() },
             listed_mono: i64::MIN / 2,
             iterators: HashMap::new(),
@@ -146,11 +161,12 @@ impl<'c> Follower<'c> {
             unread: None,
             readers: HashMap::new(),
             swept: None,
-            sweeps: 0,
-            reach: crew.reach(&table.id),
-            last_retry: crew.mono(),
+            cycles: 0,
+            progress: ctx.progress(&table.id),
+            last_retry: ctx.mono(),
             last_ledger: 0,
-            rate: (crew.mono(), 0),
+            last_look: ctx.mono(),
+            rate: (ctx.mono(), 0),
         })
     }
 
@@ -166,15 +182,16 @@ impl<'c> Follower<'c> {
                 (false, false) => {}
             }
             // The old side is watched through a pause: a stray write must not go unseen.
-            while *self.crew.paused.borrow() && !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
-                self.crew.board.table(&self.table.id, |g| g.phase = Phase::Paused);
+            while *self.ctx.paused.borrow() && !self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+                self.ctx.latest.table(&self.table.id, |g| g.phase = Phase::Paused);
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             let went_on =
-                if self.busy.is_empty() || rest.is_zero() { self.sweep().await } else { self.read_on().await };
+                if self.busy.is_empty() || rest.is_zero() { self.cycle().await } else { self.read_on().await };
             match went_on {
                 Ok(()) => {}
-                // What was read of the others is applied, and they go on; there is no whole sweep until this one answers.
+                // What was read of the others is applied, and they go on; there is no whole poll cycle until this one
+                // answers.
                 Err(Stopped::Read(e)) if e.kind.transient() => self.unread(&e),
                 Err(stopped) => return stopped,
             }
@@ -182,66 +199,67 @@ impl<'c> Follower<'c> {
     }
 
     /// Lists shards when it is time, reads each readable one once, applies.
-    async fn sweep(&mut self) -> Result<(), Stopped> {
-        if self.crew.mono() - self.listed_mono >= self.list_every() {
+    async fn cycle(&mut self) -> Result<(), Stopped> {
+        if self.ctx.mono() - self.listed_mono >= self.list_every() {
             self.list().await?;
         }
         let listed_mono = self.listed_mono;
-        let (began_mono, began) = (self.crew.mono(), Instant::now());
+        let (began_mono, began) = (self.ctx.mono(), Instant::now());
         let shards: Vec<String> = self.lineage.readable(&self.listing).map(|s| s.id.clone()).collect();
-        let whole = self.lineage.all_within_reach(&self.listing);
+        let whole = self.lineage.all_within_horizon(&self.listing);
         self.swept = Some(began);
         let something = self.round(shards, Some(began_mono)).await?;
         self.retry_parked().await?;
-        self.sweeps += 1;
+        self.still_there().await?;
+        self.cycles += 1;
         self.unread = None;
-        let sweep = Sweep { number: self.sweeps, listed_mono, began_mono, empty: !something && whole };
-        if let Some(told) = self.crew.sweeps.get(&self.table.id) {
-            told.send_replace(sweep);
+        let cycle = PollCycle { number: self.cycles, listed_mono, began_mono, empty: !something && whole };
+        if let Some(told) = self.ctx.cycles.get(&self.table.id) {
+            told.send_replace(cycle);
         }
-        self.crew.board.table(&self.table.id, |g| {
+        self.ctx.latest.table(&self.table.id, |g| {
             g.phase = Phase::Following;
             g.trouble = None;
         });
         Ok(())
     }
 
-    /// Reads the shards that gave something not long ago, applies. No sweep: it says nothing of the others.
+    /// Reads the shards that gave something not long ago, applies. No poll cycle: it says nothing of the others.
     async fn read_on(&mut self) -> Result<(), Stopped> {
         let shards: Vec<String> = self.busy.keys().cloned().collect();
         self.round(shards, None).await.map(drop)
     }
 
-    /// Reads each of these shards and applies what they give; with `since`, each by a read that began no earlier. `true`
-    /// when there was something.
+    /// Reads each of these shards and applies what they give; with `since`, each by a read that began no earlier.
+    /// `true` when there was something.
     async fn round(&mut self, shards: Vec<String>, since: Option<i64>) -> Result<bool, Stopped> {
-        let crew = Arc::clone(self.crew);
+        let ctx = Arc::clone(self.ctx);
         let mut asked = Vec::with_capacity(shards.len());
         for shard in shards {
-            let from = self.lineage.read_from(&shard, crew.wall());
+            let from = self.lineage.read_from(&shard, ctx.wall(), ctx.ports.changes.kept());
             let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", self.table.source)));
             let (reader, iterator) = (self.readers.remove(&shard), self.iterators.get(&shard).cloned());
-            asked.push((self.place(&shard), reader, iterator, from));
+            asked.push((self.shard_ref(&shard), reader, iterator, from));
         }
-        let reads = asked.into_iter().map(|(place, reader, iterator, from)| {
-            let crew = &crew;
+        let reads = asked.into_iter().map(|(shard_ref, reader, iterator, from)| {
+            let ctx = &ctx;
             async move {
                 let mut answers = Vec::new();
-                let read = gather(crew, &place, reader, iterator, from, since, &mut answers).await;
-                (place, answers, read)
+                let read = gather(ctx, &shard_ref, reader, iterator, from, since, &mut answers).await;
+                (shard_ref, answers, read)
             }
         });
         let mut reads = futures::stream::iter(reads).buffer_unordered(AT_ONCE);
         let mut batch = Gathered::default();
         let (mut ended, mut something, mut failed) = (false, false, None);
-        let most = crew.plan.follow.batch as usize * self.hold.lanes as usize;
-        while let Some((place, answers, read)) = reads.next().await {
+        let most = ctx.plan.follow.batch as usize * self.fence.lanes as usize;
+        while let Some((shard_ref, answers, read)) = reads.next().await {
             let goes_on = answers.last().and_then(Answer::goes_on);
             match (read, goes_on) {
-                (Ok(Some(reader)), Some(_)) => drop(self.readers.insert(place.shard.clone(), reader)),
+                (Ok(Some(reader)), Some(_)) => drop(self.readers.insert(shard_ref.shard.clone(), reader)),
                 (Ok(None), Some((last, next))) if self.readers.len() < AT_ONCE => {
-                    let reader = Reader::start(&crew, place.clone(), last, next);
-                    self.readers.insert(place.shard.clone(), reader);
+                    let reader = Reader::start(&ctx, shard_ref.clone(), last, next);
+                    self.readers.insert(shard_ref.shard.clone(), reader);
                 }
                 // A reader ends with an answer behind which nothing is known to be.
                 (Ok(_), _) => {}
@@ -249,14 +267,14 @@ impl<'c> Follower<'c> {
                 (Err(stopped), _) => failed = failed.or(Some(stopped)),
             }
             if answers.iter().any(|answer| answer.goes_on().is_some()) {
-                self.busy.insert(place.shard.clone(), Instant::now());
+                self.busy.insert(shard_ref.shard.clone(), Instant::now());
             }
             for Answer { mono, wall, batch: read } in answers {
                 ended |= read.next.is_none();
                 something |= !read.changes.is_empty();
-                let reach = Read::new(&place.shard, mono, wall, read.changes.last().map(|c| c.at));
-                self.reach.read(&reach);
-                batch.take(&self.mapping, reach, read, &mut self.iterators);
+                let one = Read::new(&shard_ref.shard, mono, wall, read.changes.last().map(|c| c.at));
+                self.progress.read(&one);
+                batch.take(&self.mapping, one, read, &mut self.iterators);
                 if batch.changes.len() >= most {
                     self.apply(&mut batch).await?;
                 }
@@ -283,7 +301,7 @@ impl<'c> Follower<'c> {
         if self.unread.replace(e.kind) != Some(e.kind) {
             tracing::warn!(table = %self.table.id, error = %e, "a shard is not read");
         }
-        self.crew.board.table(&self.table.id, |g| {
+        self.ctx.latest.table(&self.table.id, |g| {
             g.phase = Phase::Retrying;
             g.trouble = Some(e.to_string());
             g.retries += 1;
@@ -292,23 +310,23 @@ impl<'c> Follower<'c> {
 
     /// How often a shard that gives nothing is read.
     fn poll(&self) -> Duration {
-        Duration::from_millis(self.crew.plan.follow.poll_ms.max(5))
+        Duration::from_millis(self.ctx.plan.follow.poll_ms.max(5))
     }
 
     /// Where a shard stands, for reading it.
-    fn place(&self, shard: &str) -> Place {
-        Place { source: self.table.source.clone(), stream: self.stream.clone(), shard: shard.to_owned() }
+    fn shard_ref(&self, shard: &str) -> ShardRef {
+        ShardRef { source: self.table.source.clone(), stream: self.stream.clone(), shard: shard.to_owned() }
     }
 
     /// A drain wants fresh listings; otherwise they are spared.
     fn list_every(&self) -> i64 {
-        let frozen = self.crew.frozen.load(std::sync::atomic::Ordering::Acquire);
+        let frozen = self.ctx.frozen.load(std::sync::atomic::Ordering::Acquire);
         if frozen { 200 } else { LIST_EVERY_MS }
     }
 
     async fn list(&mut self) -> Result<(), Stopped> {
-        let before = self.crew.mono();
-        match self.crew.ports.changes.stream(self.table).await? {
+        let before = self.ctx.mono();
+        match self.ctx.ports.changes.stream(self.table).await? {
             Some(stream) if stream.id == self.stream => {
                 if let Some(shard) = self.lineage.lost(&stream) {
                     return Err(Stopped::Gap(format!("{}: shard {shard} was trimmed unread", self.table.source)));
@@ -323,29 +341,32 @@ impl<'c> Follower<'c> {
         }
     }
 
-    /// Applies what was gathered and its positions in one transaction, then takes the positions up.
+    /// Applies what was gathered and its positions in one transaction, then keeps these positions in memory.
     async fn apply(&mut self, gathered: &mut Gathered) -> Result<(), Stopped> {
         let gathered = std::mem::take(gathered);
         if gathered.positions.is_empty() && gathered.finished.is_empty() {
-            self.reach.applied(&gathered.reads);
+            self.progress.applied(&gathered.reads);
             return Ok(());
         }
         let count = gathered.changes.len() as u64;
         let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
-        let watched = self.crew.let_in.load(std::sync::atomic::Ordering::Acquire);
+        let watched = self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire);
         let images = watched.then(|| super::stray::images(&self.mapping, &gathered.changes));
-        let mut batch = build(self.table, &self.mapping, gathered, self.hold, &self.ahead, &self.lineage);
+        let mut batch = build(self.table, &self.mapping, gathered, self.fence, &self.ahead, &self.lineage);
         if let Some(images) = images {
             // Customers write on the new side: nothing of the old one is applied there any more.
-            super::stray::tell(self.crew, self.table, &images).await?;
+            super::stray::report(self.ctx, self.table, &images).await?;
             batch.rows.clear();
         }
         let (positions, finished) = (batch.positions.clone(), batch.finished.clone());
         let expired = batch.expired;
-        let applied: Applied = self.crew.ports.target.apply(self.table, batch).await?;
+        let applied: Applied = self.ctx.ports.target.apply(self.table, batch).await?;
         self.lineage.applied(&positions, &finished);
-        self.reach.applied(&reads);
-        self.reach.marked(markers);
+        for (shard, position) in &positions {
+            self.ctx.ports.changes.durable(&self.stream, shard, position);
+        }
+        self.progress.applied(&reads);
+        self.progress.marked(markers);
         if !finished.is_empty() {
             self.tell_open();
         }
@@ -353,7 +374,7 @@ impl<'c> Follower<'c> {
             self.iterators.remove(shard);
         }
         self.rate.1 += count;
-        self.crew.board.table(&self.table.id, |g| {
+        self.ctx.latest.table(&self.table.id, |g| {
             g.applied += applied.upserted + applied.deleted;
             g.expired += expired;
         });
@@ -363,33 +384,76 @@ impl<'c> Follower<'c> {
     /// Shards that are not finished hold the lag back, children that wait for their parent included.
     fn tell_open(&self) {
         let open = self.listing.shards.iter().map(|s| s.id.as_str()).filter(|id| !self.lineage.finished(id));
-        self.reach.listed(open);
+        self.progress.listed(open);
+    }
+
+    /// Checks whether what was made durable still is, also while nothing is to be applied that would show it. A drain
+    /// depends on it, so it checks each time.
+    async fn still_there(&mut self) -> Result<(), Stopped> {
+        let now = self.ctx.mono();
+        if now - self.last_look < LOOK_MS && !self.ctx.frozen.load(std::sync::atomic::Ordering::Acquire) {
+            return Ok(());
+        }
+        self.last_look = now;
+        let stored = self.ctx.ports.target.positions(self.table).await?.map(|(_, positions)| positions);
+        if let Some(shard) = rewound(self.lineage.stored(), &stored.unwrap_or_default()) {
+            return Err(refuse_rewound("follow", &self.table.target, &format!("shard {shard}")).into());
+        }
+        still_loaded(self.ctx, self.table).await
+    }
+
+    /// Reports that changes were lost and come again, where they were: nobody would search for them otherwise.
+    async fn tell_lost(&self, before: &Lineage) {
+        let behind = before.behind(self.lineage.stored());
+        if behind.is_empty() {
+            return;
+        }
+        self.progress.lost();
+        let named = behind.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let more = if behind.len() > 3 { format!(" and {} more shards", behind.len() - 3) } else { String::new() };
+        let text = format!(
+            "the target of {} went back to an earlier position: a failover lost transactions; applied anew: {named}{more}",
+            self.table.id
+        );
+        tracing::warn!(table = %self.table.id, text);
+        let note = Event::Note { level: Level::Warn, source: "follow".to_owned(), text };
+        if let Err(e) = self.ctx.facts.state(note).await {
+            tracing::error!(table = %self.table.id, error = %e, "lost transactions were not recorded");
+        }
     }
 
     async fn retry_parked(&mut self) -> Result<(), Stopped> {
-        let now = self.crew.mono();
+        let now = self.ctx.mono();
         if now - self.last_retry >= RETRY_PARKED_MS {
             self.last_retry = now;
-            if !self.crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
-                parked::retry(self.crew, self.table).await?;
+            if !self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+                parked::retry(self.ctx, self.table).await?;
             }
         }
         if now - self.last_ledger >= LEDGER_MS {
             self.last_ledger = now;
-            parked::count(self.crew, self.table).await?;
+            parked::count(self.ctx, self.table).await?;
             let (since, applied) = self.rate;
             let rate = applied as f64 * 1000.0 / (now - since).max(1) as f64;
             self.rate = (now, 0);
-            self.crew.board.table(&self.table.id, |g| g.rate = rate);
+            self.ctx.latest.table(&self.table.id, |g| g.rate = rate);
         }
         Ok(())
     }
 }
 
+/// Checks that the load is as whole as it was when following began: changes do not bring back what was only loaded.
+async fn still_loaded(ctx: &Arc<WorkerContext>, table: &Table) -> Result<(), Stopped> {
+    if Checkpoint::are_whole(&ctx.ports.target.checkpoints(table).await?) {
+        return Ok(());
+    }
+    Err(Stopped::Gap(format!("{}: rows of the load are missing in the target, as after a failover", table.id)))
+}
+
 /// Answers of one shard: what its reader has, or one read. Gives the reader back while it goes on.
 async fn gather(
-    crew: &Arc<Crew>,
-    place: &Place,
+    ctx: &Arc<WorkerContext>,
+    shard_ref: &ShardRef,
     reader: Option<Reader>,
     mut iterator: Option<String>,
     mut from: Result<ReadFrom, Stopped>,
@@ -411,6 +475,6 @@ async fn gather(
             }
         }
     }
-    answers.push(read(crew, place, iterator.as_deref(), from).await?);
+    answers.push(read(ctx, shard_ref, iterator.as_deref(), from).await?);
     Ok(None)
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::crew::{CapturedValue, Crew};
+use super::context::{CapturedValue, WorkerContext};
 use super::switch::{new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
-use crate::ports::Verdict;
+use crate::ports::ProbeOutcome;
 
-/// Pause between two looks while customers are kept out.
-const LOOK: Duration = Duration::from_millis(50);
+/// Pause between two checks while customers are kept out.
+const POLL: Duration = Duration::from_millis(50);
 
 struct Parts<'c> {
     freeze: &'c Freeze,
@@ -20,103 +20,113 @@ struct Parts<'c> {
     probe: &'c Probe,
 }
 
-fn parts(crew: &Crew) -> Result<Parts<'_>, StepError> {
+fn parts(ctx: &WorkerContext) -> Result<Parts<'_>, StepError> {
     let missing = || world("the plan has no complete [freeze]", "name its switch and its probe");
-    let freeze = crew.plan.freeze.as_ref().ok_or_else(missing)?;
-    let switch = crew.plan.switch(&freeze.switch).ok_or_else(missing)?;
-    let probe = crew.plan.probe(&freeze.probe).ok_or_else(missing)?;
+    let freeze = ctx.plan.freeze.as_ref().ok_or_else(missing)?;
+    let switch = ctx.plan.switch(&freeze.switch).ok_or_else(missing)?;
+    let probe = ctx.plan.probe(&freeze.probe).ok_or_else(missing)?;
     Ok(Parts { freeze, switch, probe })
 }
 
 /// Sets the freeze parameter and waits until the write probe has been refused without a break.
-pub async fn freeze(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
-    let Parts { freeze, switch, probe } = parts(crew)?;
-    let value = new_value(crew, switch).await?;
+pub async fn freeze(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    state: &RunState,
+) -> Result<Vec<Evidence>, StepError> {
+    let Parts { freeze, switch, probe } = parts(ctx)?;
+    let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
-    crew.frozen.store(true, Ordering::Release);
-    let read_back = set(crew, step, attempt, switch, &value, action).await?;
-    let began = crew.mono();
+    ctx.frozen.store(true, Ordering::Release);
+    let read_back = set(ctx, step, attempt, switch, &value, action).await?;
+    let began = ctx.mono();
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
     let settle = i64::try_from(freeze.settle_ms).unwrap_or(i64::MAX);
     let mut refused_since = None;
     let mut known = state.downtime.refused.is_some();
     loop {
-        let sent = crew.mono();
-        let result = crew.ports.probes.probe(probe).await;
-        match result.verdict {
-            Verdict::Refused => {
+        let sent = ctx.mono();
+        let result = ctx.ports.probes.probe(probe).await;
+        match result.outcome {
+            ProbeOutcome::Refused => {
                 let since = *refused_since.get_or_insert(sent);
                 if !known {
                     known = true;
-                    crew.refused_mono.store(sent, Ordering::Release);
-                    let refused = Event::WritesRefused { at: crew.wall() };
-                    crew.facts.state(refused).await.map_err(|e| not_recorded(&e))?;
+                    ctx.refused_mono.store(sent, Ordering::Release);
+                    let refused = Event::WritesRefused { at: ctx.wall() };
+                    ctx.facts.state(refused).await.map_err(|e| not_recorded(&e))?;
                 }
                 if sent - since >= settle {
                     let value = format!("refused for {}ms without a break", sent - since);
-                    return Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())]);
+                    return Ok(vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())]);
                 }
             }
-            Verdict::Served => refused_since = None,
+            ProbeOutcome::Served => refused_since = None,
             // No answer proves nothing either way.
-            Verdict::Failed(_) => {}
+            ProbeOutcome::Failed(_) => {}
         }
         let patience = if refused_since.is_some() { timeout.saturating_add(settle) } else { timeout };
-        if crew.mono() - began > patience {
+        if ctx.mono() - began > patience {
             return Err(too_late(
                 format!("writes are not refused without a break {patience} ms after the freeze was set"),
                 "see whether the application reads the freeze parameter and how often",
             ));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
 /// Lifts the freeze and waits until the write probe is served. The downtime clock stops there.
-pub async fn thaw(crew: &Arc<Crew>, step: &Step, attempt: u32, state: &RunState) -> Result<Vec<Evidence>, StepError> {
-    let Parts { freeze, switch, probe } = parts(crew)?;
-    let Some(CapturedValue { value, .. }) = crew.captured.get(&switch.id) else {
+pub async fn thaw(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    state: &RunState,
+) -> Result<Vec<Evidence>, StepError> {
+    let Parts { freeze, switch, probe } = parts(ctx)?;
+    let Some(CapturedValue { value, .. }) = ctx.captured.get(&switch.id) else {
         return Err(world(
             format!("the value of {} from before the freeze is not known here", switch.place()),
             "set it by hand so that writes are allowed, then try again",
         ));
     };
     // From here on, row changes in the target are customers' writes.
-    if crew.writes_at_thaw.load(Ordering::Acquire) < 0
-        && let Ok(writes) = crew.ports.target.writes(&crew.plan.tables).await
+    if ctx.writes_at_thaw.load(Ordering::Acquire) < 0
+        && let Ok(writes) = ctx.ports.target.writes(&ctx.plan.tables).await
     {
-        crew.applied_at_thaw.store(super::watch::own_changes(crew), Ordering::Release);
-        crew.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
+        ctx.applied_at_thaw.store(super::watch::own_changes(ctx), Ordering::Release);
+        ctx.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
     }
     // Durable in the target: what customers write from here on is nowhere else, and no later run may empty it.
     // Changes of the old side are only watched from here on: a late one must not touch what customers write.
-    crew.let_in.store(true, Ordering::Release);
-    super::capture::let_in(crew).await.map_err(|e| step_error(&e))?;
-    crew.ensure_carrying();
+    ctx.open_to_customers.store(true, Ordering::Release);
+    super::capture::open_to_customers(ctx).await.map_err(|e| step_error(&e))?;
+    ctx.ensure_reverse();
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
     let action = Action::RestoreSwitch { switch: switch.id.clone(), version };
-    let read_back = set(crew, step, attempt, switch, &value, action).await?;
-    let began = crew.mono();
+    let read_back = set(ctx, step, attempt, switch, &value, action).await?;
+    let began = ctx.mono();
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
     loop {
-        let result = crew.ports.probes.probe(probe).await;
-        if result.verdict == Verdict::Served {
+        let result = ctx.ports.probes.probe(probe).await;
+        if result.outcome == ProbeOutcome::Served {
             break;
         }
-        if crew.mono() - began > timeout {
+        if ctx.mono() - began > timeout {
             return Err(too_late(
-                format!("writes are not accepted {timeout} ms after the thaw: {:?}", result.verdict),
+                format!("writes are not accepted {timeout} ms after the thaw: {:?}", result.outcome),
                 "look at the new side; customers cannot write: roll back if it does not mend at once",
             ));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
-    let refused = crew.refused_mono.load(Ordering::Acquire);
+    let refused = ctx.refused_mono.load(Ordering::Acquire);
     // Across a restart only the wall clock knows, and the fold works it out from there.
-    let downtime_ms = (refused != i64::MIN && state.resumes == 0).then(|| crew.mono() - refused);
-    crew.frozen.store(false, Ordering::Release);
-    let accepted = Event::WritesAccepted { at: crew.wall(), downtime_ms };
-    crew.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
+    let downtime_ms = (refused != i64::MIN && state.resumes == 0).then(|| ctx.mono() - refused);
+    ctx.frozen.store(false, Ordering::Release);
+    let accepted = Event::WritesAccepted { at: ctx.wall(), downtime_ms };
+    ctx.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));
-    Ok(vec![read_back, evidence("write probe", value, crew.wall(), probe.place())])
+    Ok(vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())])
 }

@@ -1,8 +1,8 @@
-//! A look at some keys before anything is loaded: would they come back from the target as they are written? The load asks
-//! that of every key and parks what does not; a table in which none does should not be loaded at all.
+//! A check of some keys before anything is loaded: would the target give them back as they are written? The load checks
+//! every key and parks those it would not; a table in which no key passes should not be loaded at all.
 
 use super::preflight::CheckRow;
-use crate::domain::mapping::{Misfit, MisfitReason, TableMapping};
+use crate::domain::mapping::{RowError, RowErrorReason, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
 use crate::ports::{Partition, PortResult, Source};
@@ -12,12 +12,12 @@ use crate::ports::{Partition, PortResult, Source};
 struct Seen {
     keys: u64,
     parked: u64,
-    /// The first that does not come back, with its column.
+    /// The first that is not given back as it was written, with its column.
     first: Option<(Key, String)>,
 }
 
-/// What one page of the source says of the table's keys; nothing where every key comes back by its type, or every key
-/// seen does.
+/// What one page of the source says of the table's keys; nothing where the type of the key, or every key seen, is given
+/// back as it was written.
 pub(super) async fn row(source: &dyn Source, table: &Table) -> Option<CheckRow> {
     let mapping = TableMapping::new(table);
     mapping.has_spellings().next()?;
@@ -56,7 +56,7 @@ async fn look(source: &dyn Source, table: &Table, mapping: &TableMapping) -> Por
             return;
         }
         seen.keys += 1;
-        if let Err(Misfit { column, reason: MisfitReason::KeyForm, .. }) = mapping.row_key(item) {
+        if let Err(RowError { column, reason: RowErrorReason::KeyForm, .. }) = mapping.row_key(item) {
             seen.parked += 1;
             if seen.first.is_none() {
                 seen.first = mapping.key(item).ok().map(|(key, _)| (key, column));

@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::pace::{ReadBudget, pause};
 use super::rate::{self, Doing};
 use super::trouble::{cancelled, evidence, not_recorded, step_error, world};
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::Mapped;
 use crate::domain::plan::Table;
-use crate::domain::run::{Event, Evidence, StepError};
+use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::domain::value::Key;
 use crate::ports::{Bulk, Checkpoint, ErrorKind, FullRead, PageEnd, ParkedRow, Partition, PortError};
 
@@ -46,59 +46,59 @@ pub fn in_order(tables: &[Table]) -> Vec<&Table> {
 }
 
 /// Loads every table, parents first, each from where its checkpoints stand.
-pub async fn perform(crew: &Arc<Crew>, cancel: &CancellationToken) -> Result<Vec<Evidence>, StepError> {
-    let budget = Arc::clone(&crew.budget);
+pub async fn perform(ctx: &Arc<WorkerContext>, cancel: &CancellationToken) -> Result<Vec<Evidence>, StepError> {
+    let budget = Arc::clone(&ctx.budget);
     let mut found = Vec::new();
-    for table in in_order(&crew.plan.tables) {
-        found.push(one(crew, table, &budget, cancel).await?);
+    for table in in_order(&ctx.plan.tables) {
+        found.push(one(ctx, table, &budget, cancel).await?);
     }
     Ok(found)
 }
 
 async fn one(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     table: &Table,
     budget: &Arc<ReadBudget>,
     cancel: &CancellationToken,
 ) -> Result<Evidence, StepError> {
-    let target = &crew.ports.target;
+    let target = &ctx.ports.target;
     if target.positions(table).await.map_err(|e| step_error(&e))?.is_none() {
         return Err(world(
             format!("{}: no stream position is recorded, so changes made during the load would be lost", table.id),
             "run the capture step first",
         ));
     }
-    let began = crew.mono();
-    let deferred = target.begin_load(table, crew.plan.load.defer_indexes).await.map_err(|e| step_error(&e))?;
+    let began = ctx.mono();
+    let deferred = target.begin_load(table, ctx.plan.load.defer_indexes).await.map_err(|e| step_error(&e))?;
     if !deferred.is_empty() {
         let names: Vec<&str> = deferred.iter().map(|i| i.name.as_str()).collect();
         tracing::info!(table = %table.id, indexes = ?names, "set aside until the rows are in");
     }
     let known = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
-    target.load_reads(table, crew.wall()).await.map_err(|e| step_error(&e))?;
+    target.load_reads(table, ctx.wall()).await.map_err(|e| step_error(&e))?;
     // A table is read in as many segments as it was begun with: cursors belong to their segment.
-    let of = match (known.first(), crew.plan.load.segments) {
+    let of = match (known.first(), ctx.plan.load.segments) {
         (Some(begun), _) => begun.part.of,
         (None, Some(segments)) => segments.max(1),
         (None, None) => {
-            let source = crew.ports.source.describe(table).await.map_err(|e| step_error(&e))?;
-            crew.plan.load.segments_of(source.bytes)
+            let source = ctx.ports.source.describe(table).await.map_err(|e| step_error(&e))?;
+            ctx.plan.load.segments_of(source.bytes)
         }
     };
-    crew.board.table(&table.id, |g| {
+    ctx.latest.table(&table.id, |g| {
         g.phase = Phase::Loading;
         g.loaded = known.iter().map(|c| c.rows).sum();
-        g.moved_at = crew.wall();
+        g.moved_at = ctx.wall();
         g.reading = 0;
         g.segments = (known.iter().filter(|c| c.done).count() as u32, of);
     });
     let shared = Arc::new(table.clone());
     let read = Arc::new(AtomicU64::new(0));
-    let under_way = (of as usize).min(UNDER_WAY.max(crew.plan.load.workers as usize));
+    let under_way = (of as usize).min(UNDER_WAY.max(ctx.plan.load.workers as usize));
     let to_do = (0..of).map(|index| Partition { index, of });
     let to_do = to_do.filter(|part| !known.iter().any(|c| c.part == *part && c.done));
     let mut to_do = to_do.map(|part| Segment {
-        crew: Arc::clone(crew),
+        ctx: Arc::clone(ctx),
         table: Arc::clone(&shared),
         part,
         budget: Arc::clone(budget),
@@ -107,7 +107,7 @@ async fn one(
         flush_bytes: (BUFFERS / (2 * under_way)).clamp(FLUSH.0, FLUSH.1),
     });
     let mut segments = JoinSet::new();
-    let rate = rate::watch(crew, table, Arc::clone(&read));
+    let rate = rate::watch(ctx, table, Arc::clone(&read));
     loop {
         while segments.len() < under_way
             && let Some(segment) = to_do.next()
@@ -123,7 +123,7 @@ async fn one(
             Some(Ok(result)) => result?,
             Some(Err(e)) => return Err(world(format!("a load worker stopped: {e}"), "see cutover.log")),
         }
-        crew.board.table(&table.id, |g| g.segments.0 += 1);
+        ctx.latest.table(&table.id, |g| g.segments.0 += 1);
     }
     drop(rate);
     let aside = target.set_aside(table).await.map_err(|e| step_error(&e))?.len();
@@ -132,53 +132,53 @@ async fn one(
         0 => "takes statistics".to_owned(),
         n => format!("builds {n} indexes, takes statistics"),
     };
-    let doing = Doing::start(crew, table, doing);
+    let doing = Doing::start(ctx, table, doing);
     tokio::select! {
         () = cancel.cancelled() => return Err(cancelled()),
         done = target.finish_load(table) => done.map_err(|e| step_error(&e))?,
     }
     drop(doing);
     let checkpoints = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
-    if checkpoints.len() != of as usize || checkpoints.iter().any(|c| !c.done) {
+    if !Checkpoint::are_whole(&checkpoints) {
         return Err(world(format!("{}: not every segment is at its end", table.id), "start the step again"));
     }
     let rows: u64 = checkpoints.iter().map(|c| c.rows).sum();
     let (parked, _) = target.ledger(table).await.map_err(|e| step_error(&e))?;
     let parked: BTreeMap<String, u64> = parked.into_iter().map(|(r, n)| (r.name().to_owned(), n)).collect();
     let total: u64 = parked.values().sum();
-    note_read(crew, table, &checkpoints).await.map_err(|e| step_error(&e))?;
-    crew.board.table(&table.id, |g| {
+    note_read(ctx, table, &checkpoints).await.map_err(|e| step_error(&e))?;
+    ctx.latest.table(&table.id, |g| {
         g.phase = Phase::Loaded;
         g.loaded = rows;
         g.rate = 0.0;
         g.reading = 0;
         g.parked.clone_from(&parked);
-        g.parked_at = crew.wall();
+        g.parked_at = ctx.wall();
     });
-    let took_ms = crew.mono() - began;
+    let took_ms = ctx.mono() - began;
     let loaded = Event::TableLoaded { table: table.id.clone(), rows, parked, took_ms };
-    crew.facts.state(loaded).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(loaded).await.map_err(|e| not_recorded(&e))?;
     let built = if aside == 0 { String::new() } else { format!(", {aside} indexes built after") };
     Ok(evidence(
         format!("loaded {}", table.id),
         format!("{rows} rows, {total} parked, {of} segments{built}"),
-        crew.wall(),
+        ctx.wall(),
         "cutover.load_checkpoint",
     ))
 }
 
 /// What the load read of the source is its first count; a load that had ended before has noted it.
-async fn note_read(crew: &Arc<Crew>, table: &Table, checkpoints: &[Checkpoint]) -> Result<(), PortError> {
-    if crew.ports.target.source_count(table).await?.is_some() {
+async fn note_read(ctx: &Arc<WorkerContext>, table: &Table, checkpoints: &[Checkpoint]) -> Result<(), PortError> {
+    if ctx.ports.target.source_count(table).await?.is_some() {
         return Ok(());
     }
     let items = checkpoints.iter().map(|c| c.rows + c.parked).sum();
-    crew.ports.target.full_read(table, FullRead { items, began: None, ended: crew.wall() }).await
+    ctx.ports.target.full_read(table, FullRead { items, began: None, ended: ctx.wall() }).await
 }
 
 /// One segment's way through.
 struct Segment {
-    crew: Arc<Crew>,
+    ctx: Arc<WorkerContext>,
     table: Arc<Table>,
     part: Partition,
     budget: Arc<ReadBudget>,
@@ -187,7 +187,7 @@ struct Segment {
     flush_bytes: usize,
 }
 
-/// A buffer on its way into the target; it comes back empty, with the number of rows that were refused.
+/// A buffer on its way into the target; it is returned empty, with the number of rows that were refused.
 /// When the segment is dropped, so is this.
 type Landing = AbortOnDropHandle<Result<(Box<dyn Bulk>, u64), PortError>>;
 
@@ -218,16 +218,34 @@ impl Segment {
                 progress = now;
             }
             attempt += 1;
-            if !error.kind.transient() || attempt > ATTEMPTS {
+            let lost = error.kind == ErrorKind::Rewound;
+            if !(error.kind.transient() || lost) || attempt > ATTEMPTS {
                 return Err(step_error(&error));
+            }
+            if lost {
+                self.tell_lost().await;
             }
             self.trouble(Some(&error));
             tokio::time::sleep(pause(attempt)).await;
         }
     }
 
+    /// Reports that rows were lost and are read again: nobody would search for them otherwise.
+    async fn tell_lost(&self) {
+        let text = format!(
+            "the target of {} went back to an earlier state: a failover lost transactions; segment {} is loaded anew from \
+             where it stands now",
+            self.table.id,
+            self.part.index + 1
+        );
+        let note = Event::Note { level: Level::Warn, source: "load".to_owned(), text };
+        if let Err(e) = self.ctx.facts.state(note).await {
+            tracing::error!(table = %self.table.id, error = %e, "lost transactions were not recorded");
+        }
+    }
+
     fn trouble(&self, error: Option<&PortError>) {
-        self.crew.board.table(&self.table.id, |g| {
+        self.ctx.latest.table(&self.table.id, |g| {
             g.phase = if error.is_some() { Phase::Retrying } else { Phase::Loading };
             g.trouble = error.map(|e| format!("segment {}: {e}", self.part.index + 1));
             g.retries += u64::from(error.is_some());
@@ -239,7 +257,7 @@ impl Segment {
 
     /// Where this segment stands, as stored beside its rows.
     async fn stored(&self) -> Result<Checkpoint, PortError> {
-        let all = self.crew.ports.target.checkpoints(&self.table).await?;
+        let all = self.ctx.ports.target.checkpoints(&self.table).await?;
         Ok(all.into_iter().find(|c| c.part == self.part).unwrap_or(Checkpoint {
             part: self.part,
             cursor: None,
@@ -262,29 +280,30 @@ impl Segment {
     }
 
     async fn read(&self, landing: &mut Option<Landing>) -> Result<(), PortError> {
-        let crew = &self.crew;
+        let ctx = &self.ctx;
         let mut at = self.stored().await?;
         if at.done {
             return Ok(());
         }
-        let mut bulk = crew.ports.target.bulk(&self.table, self.part).await?;
-        let mut spare = Some(crew.ports.target.bulk(&self.table, self.part).await?);
+        let mut stored = at.cursor.clone();
+        let mut bulk = ctx.ports.target.bulk(&self.table, self.part).await?;
+        let mut spare = Some(ctx.ports.target.bulk(&self.table, self.part).await?);
         let mut waiting: Vec<ParkedRow> = Vec::new();
         let mut rows = 0;
         loop {
-            crew.unpaused().await;
-            let permit = crew.load_permits.acquire().await;
-            crew.board.put(|m| {
+            ctx.unpaused().await;
+            let permit = ctx.load_permits.acquire().await;
+            ctx.latest.put(|m| {
                 m.workers.0 += 1;
                 m.tables.entry(self.table.id.clone()).or_default().reading += 1;
             });
             let page = async {
                 self.budget.wait().await;
-                crew.ports.source.page(&self.table, self.part, at.cursor.as_ref()).await
+                ctx.ports.source.page(&self.table, self.part, at.cursor.as_ref()).await
             };
             let page = page.await;
             let decoded = page.and_then(|page| self.decode(&page, bulk.as_mut()));
-            crew.board.put(|m| {
+            ctx.latest.put(|m| {
                 m.workers.0 -= 1;
                 let gauge = m.tables.entry(self.table.id.clone()).or_default();
                 gauge.reading = gauge.reading.saturating_sub(1);
@@ -314,10 +333,11 @@ impl Segment {
             at.rows += rows;
             at.parked += waiting.len() as u64;
             at.done = done;
-            let full = match spare.take() {
+            let mut full = match spare.take() {
                 Some(empty) => std::mem::replace(&mut bulk, empty),
                 None => return Err(self.broken("a buffer is missing")),
             };
+            full.goes_on_from(std::mem::replace(&mut stored, at.cursor.clone()));
             *landing = Some(self.land(full, std::mem::take(&mut waiting), at.clone(), rows));
             rows = 0;
             if done {
@@ -328,16 +348,16 @@ impl Segment {
 
     /// Sends a full buffer on its way.
     fn land(&self, mut bulk: Box<dyn Bulk>, parked: Vec<ParkedRow>, at: Checkpoint, rows: u64) -> Landing {
-        let (crew, table) = (Arc::clone(&self.crew), Arc::clone(&self.table));
+        let (ctx, table) = (Arc::clone(&self.ctx), Arc::clone(&self.table));
         AbortOnDropHandle::new(tokio::spawn(async move {
             let applied = bulk.flush(parked, &at).await?;
             let refused = applied.parked.len() as u64;
-            crew.board.table(&table.id, |g| {
+            ctx.latest.table(&table.id, |g| {
                 g.loaded += rows - refused;
-                g.moved_at = crew.wall();
+                g.moved_at = ctx.wall();
                 g.trouble = None;
                 for row in &applied.parked {
-                    *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
+                    *g.parked.entry(row.row_error.reason.name().to_owned()).or_default() += 1;
                 }
             });
             Ok((bulk, refused))
@@ -350,12 +370,12 @@ impl Segment {
 
     /// Parses a page once and encodes its rows straight into the bulk buffer.
     fn decode(&self, page: &crate::ports::Page, bulk: &mut dyn Bulk) -> Result<Decoded, PortError> {
-        let mapping = self.crew.mapping(&self.table);
+        let mapping = self.ctx.mapping(&self.table);
         let mut out = Decoded::default();
         let mut failed = None;
         {
             let mut mapped = Mapped::default();
-            out.end = self.crew.ports.source.read(page, &mut |item| {
+            out.end = self.ctx.ports.source.read(page, &mut |item| {
                 if failed.is_some() || mapping.marker(item).is_some() {
                     return;
                 }
@@ -364,20 +384,20 @@ impl Segment {
                         Ok(()) => out.rows += 1,
                         Err(e) => failed = Some(e),
                     },
-                    Err(misfit) => out.parked.push(ParkedRow {
+                    Err(row_error) => out.parked.push(ParkedRow {
                         table: self.table.id.clone(),
                         key: Key(mapped.key.clone()),
-                        misfit,
+                        row_error,
                         key_json: mapped.key_json.clone(),
                     }),
                 }
             })?;
         }
         self.read_rows.fetch_add(out.rows + out.parked.len() as u64, Ordering::Relaxed);
-        self.crew.board.table(&self.table.id, |g| {
-            g.moved_at = self.crew.wall();
+        self.ctx.latest.table(&self.table.id, |g| {
+            g.moved_at = self.ctx.wall();
             for row in &out.parked {
-                *g.parked.entry(row.misfit.reason.name().to_owned()).or_default() += 1;
+                *g.parked.entry(row.row_error.reason.name().to_owned()).or_default() += 1;
             }
         });
         failed.map_or(Ok(out), Err)

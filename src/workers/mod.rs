@@ -1,7 +1,7 @@
-//! The work itself: async, written against ports, told what to do and free to state facts.
+//! The work itself: async, written against ports, started by effects; it reports facts.
 //!
-//! One [`Crew`] per process performs steps, follows changes in the background and watches. It owns no run
-//! state: it is told the folded state where it needs it, and what it does becomes facts.
+//! One [`WorkerContext`] per process performs steps, follows changes in the background and watches. It owns no run
+//! state: it is given the folded state where it needs it, and what it does becomes facts.
 //!
 //! Convergence in short: the stream is on and its positions are recorded before the first row is read; the load
 //! copies into empty tables; changes are applied to a table only after its load has ended, replayed from the
@@ -10,27 +10,28 @@
 //! from the target after every restart.
 
 mod arm;
-mod board;
 mod capture;
 mod catch_up;
 mod changes;
+mod context;
 mod continuous;
-mod crew;
 mod drain;
 mod exercise;
 mod follow;
 mod freeze;
 mod key_form;
+mod latest;
 mod load;
 mod marker;
 mod pace;
 mod parked;
 mod preflight;
+mod progress;
 mod rate;
-mod reach;
 mod reader;
 mod repair;
 pub mod reverse;
+pub mod rollback;
 mod sampled;
 mod schema;
 mod sequences;
@@ -40,12 +41,11 @@ mod smoke;
 mod stray;
 mod switch;
 mod trouble;
-pub mod undo;
 mod verify;
 mod watch;
 
-pub use board::Board;
-pub use crew::{Captured, CapturedValue, Crew, KeepFindings, Ports};
+pub use context::{CapturedValue, CapturedValues, KeepFindings, Ports, WorkerContext};
+pub use latest::LatestSamples;
 pub use parked::{Retried, key_item};
 pub use preflight::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};

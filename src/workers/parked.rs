@@ -1,17 +1,16 @@
-//! Rows that could not be carried: counted from the ledger, and tried again when their parent may have come or the
-//! mapping was mended.
+//! Parked rows: counted from the ledger, and tried again when their parent may have come or the mapping was corrected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::changes::map_image;
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::repair::put;
 use super::verify::Candidate;
-use crate::domain::mapping::{Misfit, MisfitReason, TableMapping};
+use crate::domain::mapping::{RowError, RowErrorReason, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item, Key};
+use crate::domain::value::{Key, Record, Value};
 use crate::ports::{ParkedRow, PortResult, RowChange};
 
 /// Rows the ledger is asked for at a time.
@@ -21,15 +20,15 @@ const TURN: u64 = 5_000;
 /// How often the ledger is counted while watching.
 const COUNT: Duration = Duration::from_secs(2);
 /// What may fit later by itself: a parent comes, a unique value moves, the last row that refers to a deleted one goes.
-const WAITING: &[MisfitReason] =
-    &[MisfitReason::ForeignKey, MisfitReason::DuplicateUnique, MisfitReason::StillReferenced];
+const WAITING: &[RowErrorReason] =
+    &[RowErrorReason::ForeignKey, RowErrorReason::DuplicateUnique, RowErrorReason::StillReferenced];
 
-/// Puts the ledger's counts on the board, with the time they were read.
-pub async fn count(crew: &Arc<Crew>, table: &Table) -> PortResult<()> {
-    let (parked, expired) = crew.ports.target.ledger(table).await?;
-    let at = crew.wall();
+/// Puts the ledger's counts into the measurements, with the time they were read.
+pub async fn count(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<()> {
+    let (parked, expired) = ctx.ports.target.ledger(table).await?;
+    let at = ctx.wall();
     let parked: BTreeMap<String, u64> = parked.into_iter().map(|(r, n)| (r.name().to_owned(), n)).collect();
-    crew.board.table(&table.id, |g| {
+    ctx.latest.table(&table.id, |g| {
         g.parked = parked;
         g.parked_at = at;
         g.expired = expired;
@@ -37,21 +36,21 @@ pub async fn count(crew: &Arc<Crew>, table: &Table) -> PortResult<()> {
     Ok(())
 }
 
-/// Keeps the counts fresh. A ledger that cannot be read leaves them to grow stale, which is what they are.
-pub async fn watch(crew: Arc<Crew>, table: Table) {
+/// Keeps the counts fresh. When the ledger cannot be read, the counts stay and grow stale.
+pub async fn watch(ctx: Arc<WorkerContext>, table: Table) {
     loop {
-        if let Err(e) = count(&crew, &table).await {
+        if let Err(e) = count(&ctx, &table).await {
             tracing::debug!(table = %table.id, error = %e, "ledger not counted");
         }
         tokio::time::sleep(COUNT).await;
     }
 }
 
-/// Tries rows again that wait for a parent or met a unique value, a turn's worth; gives how many went in.
-pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
-    let after = crew.retried.lock().await.get(&table.id).cloned();
-    let (tried, last) = some(crew, table, Some(WAITING), after, TURN).await?;
-    let mut retried = crew.retried.lock().await;
+/// Tries again rows that wait for a parent or met a unique value, a limited number at a time; gives how many went in.
+pub async fn retry(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<usize> {
+    let after = ctx.retried.lock().await.get(&table.id).cloned();
+    let (tried, last) = some(ctx, table, Some(WAITING), after, TURN).await?;
+    let mut retried = ctx.retried.lock().await;
     match last {
         Some(key) => drop(retried.insert(table.id.clone(), key)),
         None => drop(retried.remove(&table.id)),
@@ -60,8 +59,8 @@ pub async fn retry(crew: &Arc<Crew>, table: &Table) -> PortResult<usize> {
 }
 
 /// Tries every waiting row again, once: before a drain is called one.
-pub async fn retry_all(crew: &Arc<Crew>, table: &Table) -> PortResult<Retried> {
-    some(crew, table, Some(WAITING), None, u64::MAX).await.map(|(tried, _)| tried)
+pub async fn retry_all(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Retried> {
+    some(ctx, table, Some(WAITING), None, u64::MAX).await.map(|(tried, _)| tried)
 }
 
 /// What trying again gave.
@@ -78,20 +77,20 @@ pub struct Retried {
 /// Tries parked rows of these reasons again, past `after`, until `most` were tried. Gives the last key when there may
 /// be more.
 pub async fn some(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     table: &Table,
-    reasons: Option<&[MisfitReason]>,
+    reasons: Option<&[RowErrorReason]>,
     mut after: Option<Key>,
     most: u64,
 ) -> PortResult<(Retried, Option<Key>)> {
     let mut sum = Retried::default();
-    let mapping = crew.mapping(table);
+    let mapping = ctx.mapping(table);
     loop {
-        let page = crew.ports.target.parked(table, reasons, after.as_ref(), PAGE).await?;
+        let page = ctx.ports.target.parked(table, reasons, after.as_ref(), PAGE).await?;
         let whole = page.len() == PAGE as usize;
         after = page.last().map(|r| r.key.clone());
         let candidates: Vec<Candidate> = page.iter().filter_map(|r| candidate(&mapping, r)).collect();
-        let put = put(crew, table, &candidates).await?;
+        let put = put(ctx, table, &candidates).await?;
         sum.tried += page.len() as u64;
         sum.stayed += put.parked + put.left + (page.len() - candidates.len()) as u64;
         sum.landed += (candidates.len() as u64).saturating_sub(put.parked + put.left);
@@ -112,31 +111,31 @@ pub(super) fn candidate(mapping: &TableMapping, row: &ParkedRow) -> Option<Candi
 }
 
 /// An image as an upsert.
-pub fn upsert(mapping: &TableMapping, image: &Item<'_>) -> Result<RowChange, Misfit> {
+pub fn upsert(mapping: &TableMapping, image: &Record<'_>) -> Result<RowChange, RowError> {
     map_image(mapping, image).map(|(key, key_json, row, children)| RowChange::Upsert { key, key_json, row, children })
 }
 
 /// Key attributes from the ledger's JSON.
-pub fn key_item(json: &str) -> Option<Item<'static>> {
+pub fn key_item(json: &str) -> Option<Record<'static>> {
     let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
-    let attrs = parsed
+    let fields = parsed
         .into_iter()
         .map(|(name, typed)| {
             let (kind, value) = typed.as_object()?.iter().next()?;
             let text = value.as_str()?.to_owned();
             let attr = match kind.as_str() {
-                "S" => Attr::Str(text.into()),
-                "N" => Attr::Num(text.into()),
+                "S" => Value::Text(text.into()),
+                "N" => Value::Decimal(text.into()),
                 "B" => {
                     use base64::Engine as _;
-                    Attr::Bin(base64::engine::general_purpose::STANDARD.decode(text).ok()?.into())
+                    Value::Bytes(base64::engine::general_purpose::STANDARD.decode(text).ok()?.into())
                 }
                 _ => return None,
             };
             Some((name.into(), attr))
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Item { attrs })
+    Some(Record { fields })
 }
 
 #[cfg(test)]
@@ -146,9 +145,44 @@ mod tests {
     #[test]
     fn keys_come_back_from_the_ledger() {
         let item = key_item(r#"{"a":{"S":"x"},"n":{"N":"1.5"},"b":{"B":"AAE="}}"#).unwrap();
-        assert_eq!(item.get("a"), Some(&Attr::Str("x".into())));
-        assert_eq!(item.get("n"), Some(&Attr::Num("1.5".into())));
-        assert_eq!(item.get("b"), Some(&Attr::Bin(vec![0, 1].into())));
+        assert_eq!(item.get("a"), Some(&Value::Text("x".into())));
+        assert_eq!(item.get("n"), Some(&Value::Decimal("1.5".into())));
+        assert_eq!(item.get("b"), Some(&Value::Bytes(vec![0, 1].into())));
         assert_eq!(key_item("not json"), None);
+    }
+
+    #[test]
+    fn keys_of_typed_columns_come_back_as_their_cells() {
+        use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback};
+        use crate::domain::value::{Cell, Value};
+        let keyed = [
+            (ColumnType::Bigint, Cell::Int(i64::MIN)),
+            (ColumnType::Uuid, Cell::Uuid([7; 16])),
+            (ColumnType::Numeric(Some((10, 2))), Cell::Numeric("-0.5".into())),
+            (ColumnType::Timestamptz, Cell::Timestamp(1_795_358_836_220_001)),
+            (ColumnType::Date, Cell::Date(-1)),
+            (ColumnType::Text, Cell::Text("a|b\\".into())),
+            (ColumnType::Bytea, Cell::Bytes(vec![0, 255].into())),
+        ];
+        let column = |(n, (ty, _)): (usize, &(ColumnType, Cell<'static>))| Column {
+            name: format!("k{n}"),
+            ty: *ty,
+            from: ColumnSource::Attribute(vec![format!("k{n}")]),
+            absent: Fallback::Null,
+            key: true,
+            declared: Declared::default(),
+        };
+        let columns: Vec<Column> = keyed.iter().enumerate().map(column).collect();
+        let key = columns.iter().map(|c| c.name.clone()).collect();
+        let mapping = TableMapping::new(&Table { key, columns, ..Table::watched("t", "T") });
+        let field =
+            |(n, (_, cell)): (usize, &(ColumnType, Cell<'static>))| (format!("k{n}").into(), Value::from(cell.clone()));
+        let record = Record { fields: keyed.iter().enumerate().map(field).collect() };
+        let (text, json) = mapping.key(&record).unwrap();
+        let cells: Vec<Cell<'static>> = keyed.iter().map(|(_, cell)| cell.clone()).collect();
+        assert_eq!(mapping.row_key(&record), Ok(cells.clone()));
+        let again = key_item(&json).unwrap();
+        assert_eq!(mapping.row_key(&again), Ok(cells), "{json}");
+        assert_eq!(mapping.key(&again).unwrap(), (text, json));
     }
 }

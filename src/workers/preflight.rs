@@ -1,8 +1,9 @@
-//! Preflight: is the world as the plan says? Every problem at once, each with what to do. Changes nothing, anywhere.
+//! Preflight: are stores, rights and switches as the plan says? Every problem at once, each with what to do. Changes
+//! nothing.
 
 use std::sync::Arc;
 
-use super::crew::{Crew, Ports};
+use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
 use super::trouble::evidence;
@@ -11,10 +12,10 @@ use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
 use crate::domain::lint::{Severity, lint};
-use crate::domain::mapping::survey;
+use crate::domain::mapping::inverse_gaps;
 use crate::domain::plan::{Plan, Switch, Table, ValueRef};
 use crate::domain::run::{ErrorClass, Evidence, StepError, another_account};
-use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, SourceTable, Verdict};
+use crate::ports::{Bookkeeping, ErrorKind, Obstacle, Owning, PortError, ProbeOutcome, SourceTable};
 
 /// One thing that was checked.
 #[derive(Clone, Debug)]
@@ -108,7 +109,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         None => rows.extend(target(plan, ports).await),
     }
     if plan.reverse.enabled {
-        rows.extend(plan.tables.iter().map(way_back));
+        rows.extend(plan.tables.iter().map(inverse_row));
     }
     for switch in &plan.switches {
         let what = format!("switch {}", switch.id);
@@ -127,10 +128,10 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     for probe in &plan.probes {
         let what = format!("probe {}", probe.id);
         let result = ports.probes.probe(probe).await;
-        rows.push(match result.verdict {
-            Verdict::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
-            Verdict::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
-            Verdict::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.place())),
+        rows.push(match result.outcome {
+            ProbeOutcome::Served => CheckRow::ok(what, format!("served in {}ms", result.latency_ms)),
+            ProbeOutcome::Refused => CheckRow::bad(what, "writes are refused already", "is a freeze still set?"),
+            ProbeOutcome::Failed(why) => CheckRow::bad(what, why, format!("see {}", probe.place())),
         });
     }
     rows
@@ -178,7 +179,7 @@ fn clock(ahead_ms: i64) -> Option<CheckRow> {
     Some(CheckRow::ok("clock", found))
 }
 
-/// Reads a switch and holds it against what the plan expects.
+/// Reads a switch and compares it with what the plan expects.
 async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
     match ports.switches.read(switch).await {
         Err(e) => CheckRow::port(what, &e),
@@ -210,16 +211,17 @@ async fn new_value(ports: &Ports, switch: &Switch) -> Option<CheckRow> {
     }
 }
 
-/// Says which tables have no way back. No reason to stay: the price of a rollback says what it would leave behind.
-fn way_back(table: &Table) -> CheckRow {
-    let what = format!("way back {}", table.id);
-    let survey = survey(table);
-    match (survey.blocks.is_empty(), survey.notes.is_empty()) {
+/// Says which tables have no inverse. That does not stop the run: the price of a rollback says what it would leave
+/// behind.
+fn inverse_row(table: &Table) -> CheckRow {
+    let what = format!("inverse {}", table.id);
+    let inverse_gaps = inverse_gaps(table);
+    match (inverse_gaps.blocks.is_empty(), inverse_gaps.notes.is_empty()) {
         (false, _) => {
-            CheckRow::ok(what, format!("NONE, a rollback leaves writes behind: {}", survey.blocks.join("; ")))
+            CheckRow::ok(what, format!("NONE, a rollback leaves writes behind: {}", inverse_gaps.blocks.join("; ")))
         }
         (true, true) => CheckRow::ok(what, "every column has an inverse"),
-        (true, false) => CheckRow::ok(what, format!("without: {}", survey.notes.join("; "))),
+        (true, false) => CheckRow::ok(what, format!("without: {}", inverse_gaps.notes.join("; "))),
     }
 }
 
@@ -274,6 +276,18 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     let mut rows: Vec<CheckRow> = server.obstacles.into_iter().map(wrong).collect();
     if rows.is_empty() {
         rows.push(CheckRow::ok("target", bookkeeping(kept)));
+        rows.push(match ports.target.claimable(&plan.tables).await {
+            Ok(()) => CheckRow::ok("target tables", format!("free for plan {}", plan.key())),
+            Err(e) => CheckRow::port("target tables", &e),
+        });
+        // Asked for all tables at once, so that one grant after the other is not found by one check after the other.
+        let owning = Owning { capture: plan.reverse.enabled, indexes: plan.load.defer_indexes == Some(true) };
+        match ports.target.rights(&plan.tables, owning).await {
+            Ok(missing) => {
+                rows.extend(missing.into_iter().map(|o| CheckRow::denied("target rights", o.wrong, o.advice)));
+            }
+            Err(e) => rows.push(CheckRow::port("target rights", &e)),
+        }
     }
     for table in &plan.tables {
         let what = format!("target {}", table.target);
@@ -294,7 +308,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
                     Ok(n) => CheckRow::bad(
                         what,
                         format!("{} holds {n} rows that no load of ours wrote", table.target),
-                        format!("empty it yourself if they may go (TRUNCATE {} CASCADE)", table.target),
+                        format!("empty it yourself if they may go (TRUNCATE {})", table.target),
                     ),
                 }
             }
@@ -313,7 +327,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
 const fn bookkeeping(kept: Bookkeeping) -> &'static str {
     match kept {
         Bookkeeping::Absent => "reachable; a run makes the schema cutover for its bookkeeping",
-        Bookkeeping::Older => "reachable; the bookkeeping in schema cutover is of an older version, a run completes it",
+        Bookkeeping::Older => "reachable; parts of the bookkeeping in schema cutover are missing, a run makes them",
         Bookkeeping::Ready => "reachable, bookkeeping in schema cutover",
     }
 }
@@ -355,7 +369,7 @@ async fn foreign_rows(ports: &Ports, table: &Table, kept: Bookkeeping) -> Result
     Ok(ports.target.count(table, true).await?.rows.unwrap_or(0))
 }
 
-/// Indexes that a load has set aside: expected while it is unfinished, wrong after it.
+/// Indexes that a load has dropped: expected while it is unfinished, wrong after it.
 async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
     let what = format!("indexes {}", table.target);
     let found = async {
@@ -374,7 +388,7 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
     let by_hand = format!("by hand: {}; then ANALYZE {}", by_hand.join("; "), table.target);
     Some(if !checkpoints.is_empty() && checkpoints.iter().all(|c| c.done) {
         let wrong = format!("{} not there since a load: {}", aside.len(), names.join(", "));
-        CheckRow::bad(what, wrong, format!("take the run up again, its load step builds them; {by_hand}"))
+        CheckRow::bad(what, wrong, format!("resume the run, its load step builds them; {by_hand}"))
     } else {
         CheckRow::ok(what, format!("{} until the load ends; {by_hand}", names.join(", ")))
     })
@@ -412,11 +426,11 @@ fn shown(count: &Count, wall: At) -> String {
 }
 
 /// The preflight step.
-pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
-    let rows = check(&crew.plan, &crew.ports, &Missing::default()).await;
+pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
+    let rows = check(&ctx.plan, &ctx.ports, &Missing::default()).await;
     let bad: Vec<&CheckRow> = rows.iter().filter(|r| r.result.is_err()).collect();
     if bad.is_empty() {
-        let at = crew.wall();
+        let at = ctx.wall();
         return Ok(rows
             .iter()
             .filter_map(|r| r.result.as_ref().ok().map(|found| evidence(&r.what, found, at, "preflight")))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use crate::domain::plan::Table;
 
 /// How often the rate is worked out.
@@ -32,34 +32,34 @@ impl Window {
     }
 }
 
-/// Keeps a table's rate on the board while the handle lives. `rows` is how many were read so far.
-pub(super) fn watch(crew: &Arc<Crew>, table: &Table, rows: Arc<AtomicU64>) -> AbortOnDropHandle<()> {
-    let (crew, id) = (Arc::clone(crew), table.id.clone());
+/// Keeps a table's rate in the measurements while the handle lives. `rows` is how many were read so far.
+pub(super) fn watch(ctx: &Arc<WorkerContext>, table: &Table, rows: Arc<AtomicU64>) -> AbortOnDropHandle<()> {
+    let (ctx, id) = (Arc::clone(ctx), table.id.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut window = Window::default();
         loop {
-            let rate = window.note(crew.mono(), rows.load(Ordering::Relaxed));
-            crew.board.table(&id, |g| g.rate = rate);
+            let rate = window.note(ctx.mono(), rows.load(Ordering::Relaxed));
+            ctx.latest.table(&id, |g| g.rate = rate);
             tokio::time::sleep(EVERY).await;
         }
     }))
 }
 
-/// Says on the board what is done to a whole table while it lives.
-pub(super) struct Doing<'c>(&'c Crew, &'c str);
+/// Shows in the measurements what is done to a whole table while it lives.
+pub(super) struct Doing<'c>(&'c WorkerContext, &'c str);
 
 impl<'c> Doing<'c> {
     /// Says `what` from now on.
-    pub(super) fn start(crew: &'c Crew, table: &'c Table, what: String) -> Self {
-        let now = crew.wall();
-        crew.board.table(&table.id, |g| g.doing = Some((what, now)));
-        Self(crew, &table.id)
+    pub(super) fn start(ctx: &'c WorkerContext, table: &'c Table, what: String) -> Self {
+        let now = ctx.wall();
+        ctx.latest.table(&table.id, |g| g.doing = Some((what, now)));
+        Self(ctx, &table.id)
     }
 }
 
 impl Drop for Doing<'_> {
     fn drop(&mut self) {
-        self.0.board.table(self.1, |g| g.doing = None);
+        self.0.latest.table(self.1, |g| g.doing = None);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::follow::Stopped;
 use crate::domain::at::At;
 use crate::ports::{Batch, ErrorKind, PortError, Position, ReadFrom};
@@ -15,7 +15,7 @@ const WAITING: usize = 2;
 
 /// Where a shard is.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct ShardRef {
     /// The table's name, for errors.
     pub source: String,
     /// The stream.
@@ -44,31 +44,32 @@ impl Answer {
 
 /// Reads a shard once: on where its iterator stands, or from `from`.
 pub(super) async fn read(
-    crew: &Crew,
-    place: &Place,
+    ctx: &WorkerContext,
+    shard_ref: &ShardRef,
     iterator: Option<&str>,
     from: Result<ReadFrom, Stopped>,
 ) -> Result<Answer, Stopped> {
     let gap = |e: PortError| match e.kind {
-        ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", place.source)),
+        ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", shard_ref.source)),
         _ => Stopped::Read(e),
     };
-    let (mono, wall) = (crew.mono(), crew.wall());
+    let (mono, wall) = (ctx.mono(), ctx.wall());
     if let Some(iterator) = iterator {
-        match crew.ports.changes.read(iterator).await {
+        match ctx.ports.changes.read(iterator).await {
             Ok(batch) => return Ok(Answer { mono, wall, batch }),
-            // An iterator lives a quarter of an hour; positions live in the target.
+            // An iterator is valid for a quarter of an hour; positions are stored in the target.
             Err(e) if e.kind == ErrorKind::Expired => {}
             Err(e) => return Err(gap(e)),
         }
     }
-    let (mono, wall) = (crew.mono(), crew.wall());
-    let fresh = crew.ports.changes.iterator(&place.stream, &place.shard, &from?).await.map_err(gap)?;
-    let batch = crew.ports.changes.read(&fresh).await.map_err(gap)?;
+    let (mono, wall) = (ctx.mono(), ctx.wall());
+    let fresh = ctx.ports.changes.iterator(&shard_ref.stream, &shard_ref.shard, &from?).await.map_err(gap)?;
+    let batch = ctx.ports.changes.read(&fresh).await.map_err(gap)?;
     Ok(Answer { mono, wall, batch })
 }
 
-/// A shard that is being read on as long as it gives something. Dropping it ends that; what was not taken is read again.
+/// A shard that is being read on as long as it gives something. Dropping it ends that; what was not taken is read
+/// again.
 #[derive(Debug)]
 pub(super) struct Reader {
     answers: mpsc::Receiver<Result<Answer, Stopped>>,
@@ -77,14 +78,14 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads on behind an answer that gave something.
-    pub(super) fn start(crew: &Arc<Crew>, place: Place, last: &Position, next: &str) -> Self {
+    pub(super) fn start(ctx: &Arc<WorkerContext>, shard_ref: ShardRef, last: &Position, next: &str) -> Self {
         let (tell, answers) = mpsc::channel(WAITING);
-        let crew = Arc::clone(crew);
+        let ctx = Arc::clone(ctx);
         let (mut last, mut next) = (last.clone(), next.to_owned());
         let task = tokio::spawn(async move {
             // A place in the channel first: no read is older than it must be.
             while let Ok(free) = tell.reserve().await {
-                let answer = read(&crew, &place, Some(&next), Ok(ReadFrom::After(last.clone()))).await;
+                let answer = read(&ctx, &shard_ref, Some(&next), Ok(ReadFrom::After(last.clone()))).await;
                 let goes_on = answer.as_ref().ok().and_then(Answer::goes_on);
                 let goes_on = goes_on.map(|(position, next)| (position.clone(), next.to_owned()));
                 free.send(answer);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::capture;
 use super::changes::map_image;
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::parked::{self, Retried, upsert};
 use super::trouble::{not_recorded, step_error, world};
 use super::verify::{Candidate, Verdict, differing};
-use crate::domain::mapping::MisfitReason;
+use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::run::{Action, Event, OutcomeResult, StepError};
-use crate::domain::value::{Item, Key, OwnedRow};
+use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{ChangeBatch, ErrorKind, ParkedRow, PortError, PortResult, RowChange};
 
 /// Keys written in one transaction.
@@ -55,22 +55,22 @@ impl Repaired {
 /// # Errors
 /// The new side takes customers' writes, so the source is not the truth any more; the fact could not be recorded; or
 /// what either side said.
-pub async fn repair(crew: &Arc<Crew>, table: &Table, keys: &[Candidate]) -> Result<Repaired, StepError> {
-    source_is_the_truth(crew).await?;
+pub async fn repair(ctx: &Arc<WorkerContext>, table: &Table, keys: &[Candidate]) -> Result<Repaired, StepError> {
+    source_is_the_truth(ctx).await?;
     let id = format!("repair/{}/{}", table.id, uuid::Uuid::new_v4().simple());
     let named = keys.iter().take(NAMED).map(|c| c.text.clone()).collect();
     let action = Action::Repair { table: table.id.clone(), rows: keys.len() as u64, keys: named };
     let intent = Event::Intent { id: id.clone(), step: None, action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
     // A pass that is under way has seen rows of which it cannot say who wrote them.
-    crew.note_repair(&table.id, keys.len() as u64);
-    let done = put(crew, table, keys).await;
+    ctx.note_repair(&table.id, keys.len() as u64);
+    let done = put(ctx, table, keys).await;
     let result = match &done {
         Ok(read) if read.left == 0 => OutcomeResult::Done { read_back: read.to_string(), version: None },
         Ok(read) => OutcomeResult::Failed { error: read.to_string() },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     done.map_err(|e| step_error(&e))
 }
 
@@ -80,12 +80,12 @@ pub async fn repair(crew: &Arc<Crew>, table: &Table, keys: &[Candidate]) -> Resu
 /// # Errors
 /// As [`repair`].
 pub async fn retry_parked(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     table: &Table,
-    reasons: Option<&[MisfitReason]>,
+    reasons: Option<&[RowErrorReason]>,
 ) -> Result<Retried, StepError> {
-    source_is_the_truth(crew).await?;
-    let target = &crew.ports.target;
+    source_is_the_truth(ctx).await?;
+    let target = &ctx.ports.target;
     let (ledger, _) = target.ledger(table).await.map_err(|e| step_error(&e))?;
     let rows = ledger.iter().filter(|(r, _)| reasons.is_none_or(|all| all.contains(r))).map(|(_, n)| n).sum();
     let first = target.parked(table, reasons, None, NAMED as u32).await.map_err(|e| step_error(&e))?;
@@ -93,9 +93,9 @@ pub async fn retry_parked(
     let keys = first.into_iter().map(|r| r.key.0).collect();
     let action = Action::Repair { table: table.id.clone(), rows, keys };
     let intent = Event::Intent { id: id.clone(), step: None, action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    crew.note_repair(&table.id, rows);
-    let done = parked::some(crew, table, reasons, None, u64::MAX).await.map(|(tried, _)| tried);
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    ctx.note_repair(&table.id, rows);
+    let done = parked::some(ctx, table, reasons, None, u64::MAX).await.map(|(tried, _)| tried);
     let result = match &done {
         Ok(tried) => {
             let read_back = format!("{} went in, {} stayed of {}", tried.landed, tried.stayed, tried.tried);
@@ -103,24 +103,26 @@ pub async fn retry_parked(
         }
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     done.map_err(|e| step_error(&e))
 }
 
-/// Refuses once customers may write on the new side: what the source has would overwrite what they wrote.
+/// Refuses once customers may write on the new side, or when another plan has a table: what the source has would
+/// overwrite what they wrote, or what that plan moves.
 ///
 /// # Errors
-/// They may, or it cannot be told.
-pub async fn source_is_the_truth(crew: &Arc<Crew>) -> Result<(), StepError> {
-    let let_in = capture::customers_let_in(crew).await.map_err(|e| step_error(&e))?;
-    if let_in || crew.let_in.load(std::sync::atomic::Ordering::Acquire) {
+/// They may, it has, or it cannot be known.
+pub async fn source_is_the_truth(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
+    ctx.ports.target.claimable(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    let open_to_customers = capture::opened_to_customers(ctx).await.map_err(|e| step_error(&e))?;
+    if open_to_customers || ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
         return Err(world(
             "customers write on the new side; rows of the old side would overwrite theirs",
             "mend single rows in the new side by hand, or roll back first",
         ));
     }
-    let Some(ports) = crew.reverse_ports() else { return Ok(()) };
-    let waiting = super::reverse::uncarried(&ports, &crew.plan.tables).await.map_err(|e| step_error(&e))?;
+    let Some(ports) = ctx.reverse_ports() else { return Ok(()) };
+    let waiting = super::reverse::uncarried(&ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     if waiting > 0 {
         return Err(world(
             format!("{waiting} writes of the new side wait to be carried back; a repair would hide them"),
@@ -132,18 +134,18 @@ pub async fn source_is_the_truth(crew: &Arc<Crew>) -> Result<(), StepError> {
 
 /// Writes keys as the source has them now. A key is done only when the source shows after the write what it showed
 /// before: a change in between travels by the stream, and may have been applied before our older image was.
-pub(super) async fn put(crew: &Arc<Crew>, table: &Table, keys: &[Candidate]) -> PortResult<Repaired> {
+pub(super) async fn put(ctx: &Arc<WorkerContext>, table: &Table, keys: &[Candidate]) -> PortResult<Repaired> {
     let mut sum = Repaired::default();
     for chunk in keys.chunks(CHUNK) {
-        crew.unpaused().await;
-        sum.add(put_chunk(crew, table, chunk).await?);
+        ctx.unpaused().await;
+        sum.add(put_chunk(ctx, table, chunk).await?);
     }
     Ok(sum)
 }
 
-async fn put_chunk(crew: &Arc<Crew>, table: &Table, chunk: &[Candidate]) -> PortResult<Repaired> {
-    let (source, target) = (&crew.ports.source, &crew.ports.target);
-    let items: Vec<Item<'static>> = chunk.iter().map(|c| c.item.clone()).collect();
+async fn put_chunk(ctx: &Arc<WorkerContext>, table: &Table, chunk: &[Candidate]) -> PortResult<Repaired> {
+    let (source, target) = (&ctx.ports.source, &ctx.ports.target);
+    let items: Vec<Record<'static>> = chunk.iter().map(|c| c.item.clone()).collect();
     let mut images = source.get(table, &items).await?;
     let mut open: Vec<usize> = (0..chunk.len()).collect();
     for round in 0.. {
@@ -152,9 +154,9 @@ async fn put_chunk(crew: &Arc<Crew>, table: &Table, chunk: &[Candidate]) -> Port
             return Err(PortError::new(ErrorKind::Conflict, "write again", &table.target, came_back)
                 .advise("try again when they are written to less; changes go on being followed"));
         }
-        let rows = open.iter().filter_map(|n| change(crew, table, &chunk[*n], images[*n].as_ref())).collect();
+        let rows = open.iter().filter_map(|n| change(ctx, table, &chunk[*n], images[*n].as_ref())).collect();
         target.apply(table, ChangeBatch { rows, ..ChangeBatch::default() }).await?;
-        let asked: Vec<Item<'static>> = open.iter().map(|n| items[*n].clone()).collect();
+        let asked: Vec<Record<'static>> = open.iter().map(|n| items[*n].clone()).collect();
         let after = source.get(table, &asked).await?;
         let mut moved = Vec::new();
         for (n, image) in open.into_iter().zip(after) {
@@ -168,16 +170,21 @@ async fn put_chunk(crew: &Arc<Crew>, table: &Table, chunk: &[Candidate]) -> Port
             break;
         }
     }
-    read_back(crew, table, chunk, &images).await
+    read_back(ctx, table, chunk, &images).await
 }
 
 /// What has to happen to one row. A key no row can have and that is gone at the source needs nothing.
-fn change(crew: &Arc<Crew>, table: &Table, key: &Candidate, image: Option<&Item<'static>>) -> Option<RowChange> {
-    let mapping = crew.mapping(table);
+fn change(
+    ctx: &Arc<WorkerContext>,
+    table: &Table,
+    key: &Candidate,
+    image: Option<&Record<'static>>,
+) -> Option<RowChange> {
+    let mapping = ctx.mapping(table);
     let (text, json) = mapping.key(&key.item).ok()?;
-    let park = |misfit| {
+    let park = |row_error| {
         let (table, key, key_json) = (table.id.clone(), text.clone(), json.clone());
-        RowChange::Park(ParkedRow { table, key, misfit, key_json })
+        RowChange::Park(ParkedRow { table, key, row_error, key_json })
     };
     Some(match image {
         Some(image) => upsert(&mapping, image).unwrap_or_else(park),
@@ -190,16 +197,16 @@ fn change(crew: &Arc<Crew>, table: &Table, key: &Candidate, image: Option<&Item<
 }
 
 async fn read_back(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     table: &Table,
     chunk: &[Candidate],
-    images: &[Option<Item<'static>>],
+    images: &[Option<Record<'static>>],
 ) -> PortResult<Repaired> {
     let cells: Vec<OwnedRow> = chunk.iter().map(|c| c.cells.clone()).collect();
-    let rows = crew.ports.target.fetch(table, &cells).await?;
+    let rows = ctx.ports.target.fetch(table, &cells).await?;
     let keys: Vec<Key> = chunk.iter().map(|c| Key(c.text.clone())).collect();
-    let ledger = crew.ports.target.parked_since(table, &keys).await?;
-    let mapping = crew.mapping(table);
+    let ledger = ctx.ports.target.parked_since(table, &keys).await?;
+    let mapping = ctx.mapping(table);
     let mut read = Repaired { asked: chunk.len() as u64, ..Repaired::default() };
     for ((image, row), parked) in images.iter().zip(rows).zip(ledger) {
         let equal = match (image, &row) {

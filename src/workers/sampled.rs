@@ -1,13 +1,13 @@
-//! A look at some items of each table before the day begins: does the mapping find what it asks for, and does what it
+//! A sample of items of each table before the day begins: does the mapping find what it asks for, and does what it
 //! finds fit? A column that nothing fills is NULL in every row and equal on both sides, so no comparison shows it.
 
 use super::preflight::CheckRow;
 use crate::domain::lint::nearest;
-use crate::domain::mapping::{Asked, MisfitReason, Sampled, TableMapping};
+use crate::domain::mapping::{Asked, RowErrorReason, Sampled, TableMapping};
 use crate::domain::plan::{Plan, Table, Unit};
 use crate::ports::{Partition, PortResult, Source};
 
-/// Parts of a table that are looked into, one page each at most.
+/// Parts of a table that are sampled, one page each at most.
 const PARTS: u32 = 4;
 /// Enough items to stop after.
 const ENOUGH: u64 = 1_000;
@@ -25,7 +25,7 @@ pub(super) async fn rows(plan: &Plan, source: &dyn Source, table: &Table) -> Vec
     }
 }
 
-/// Looks at a bounded number of items; says whether these are all there are.
+/// Reads a bounded number of items; says whether these are all there are.
 async fn look(source: &dyn Source, table: &Table) -> PortResult<(Sampled, bool)> {
     let mapping = TableMapping::new(table);
     let mut sampled = Sampled::new(table);
@@ -94,7 +94,7 @@ fn wrong(what: &str, table: &Table, sampled: &Sampled, asked: &Asked) -> Option<
         let why = format!("{target}.{column} takes `{path}`, which none of the {of} {each} looked at has");
         return Some(CheckRow::bad(what, why, advice));
     }
-    if asked.refused.contains_key(&MisfitReason::NoUnit) {
+    if asked.refused.contains_key(&RowErrorReason::NoUnit) {
         let why = format!(
             "{target}.{column} is timestamptz without a unit, and {} of the {present} values looked at are numbers",
             asked.numbers
@@ -113,7 +113,7 @@ fn wrong(what: &str, table: &Table, sampled: &Sampled, asked: &Asked) -> Option<
 fn proposal(asked: &Asked) -> String {
     let read = |(unit, n): (&Unit, &u64)| format!("{n} read as {}", unit.name());
     match (asked.numbers, asked.units.len(), asked.units.first_key_value()) {
-        (0, ..) if asked.refused.keys().any(|r| matches!(r, MisfitReason::Lossy | MisfitReason::TooLong)) => {
+        (0, ..) if asked.refused.keys().any(|r| matches!(r, RowErrorReason::Lossy | RowErrorReason::TooLong)) => {
             "give the column a type that holds them whole, or write lossy = true in it if they may be rounded or cut"
                 .to_owned()
         }

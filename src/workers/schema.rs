@@ -1,4 +1,4 @@
-//! The source's key schema held against the plan: each problem with what to do. What the target holds is compared by
+//! The source's key schema compared with the plan: each problem with what to do. What the target holds is compared by
 //! its adapter.
 
 use crate::domain::plan::{ColumnSource, ColumnType, Table};
@@ -117,7 +117,7 @@ mod tests {
     fn another_attribute_of_expiry_is_named() {
         let plan = Table { ttl: Some("expiresAt".into()), ..table(ColumnType::Uuid) };
         assert_eq!(said(&plan, &found("S", Some("expiresAt"))), "");
-        // Off at the source: nothing is removed, and the plan's attribute still tells what is past its time.
+        // Off at the source: nothing is removed, and the plan's attribute still says what is past its time.
         assert_eq!(said(&plan, &found("S", None)), "");
         assert!(said(&plan, &found("S", Some("ttl"))).contains("write ttl = \"ttl\""));
     }

@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::Step;
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::{Sequence, SequenceLook};
+use crate::ports::{Sequence, SequenceScan};
 
 /// Moves every sequence that feeds a moved column past what its columns hold, with a margin, and reads it back. Fails
 /// when one of them is not known to stand past it.
 pub async fn advance(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
-    look: SequenceLook,
+    look: SequenceScan,
 ) -> Result<Vec<Evidence>, StepError> {
-    let (target, tables) = (&crew.ports.target, &crew.plan.tables);
+    let (target, tables) = (&ctx.ports.target, &ctx.plan.tables);
     if target.sequences(tables).await.map_err(|e| step_error(&e))?.is_empty() {
         return Ok(Vec::new());
     }
     let id = format!("{}/sequences/{attempt}", step.id);
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action: Action::AdvanceSequences };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let stand = target.advance_sequences(tables, look, &crew.plan.load.sequences_by_hand).await;
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let stand = target.advance_sequences(tables, look, &ctx.plan.load.sequences_by_hand).await;
     let result = match &stand {
         Ok(stand) => OutcomeResult::Done { read_back: read_back(stand), version: None },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     let stand = stand.map_err(|e| step_error(&e))?;
     let trouble: Vec<(&str, &(String, String))> =
         stand.iter().filter_map(|s| s.problem.as_ref().map(|p| (s.name.as_str(), p))).collect();
@@ -37,7 +37,7 @@ pub async fn advance(
         let advice: Vec<&str> = trouble.iter().map(|(_, (_, advice))| advice.as_str()).collect();
         return Err(world(wrong.join("; "), advice.join("; ")));
     }
-    let at = crew.wall();
+    let at = ctx.wall();
     Ok(stand.iter().map(|s| evidence(format!("sequence {}", s.name), words(s), at, "pg_sequence")).collect())
 }
 

@@ -2,30 +2,37 @@
 
 use std::sync::Arc;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::Step;
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 
 /// Creates what is missing and compares what is there with the plan. Nothing that exists is changed.
-pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
-    let target = &crew.ports.target;
+pub async fn perform(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    run: &str,
+) -> Result<Vec<Evidence>, StepError> {
+    let target = &ctx.ports.target;
     target.prepare().await.map_err(|e| step_error(&e))?;
+    // Another plan's tables stay as they are.
+    target.claim(run, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     let mut found = Vec::new();
     let mut problems = Vec::new();
-    for table in &crew.plan.tables {
+    for table in &ctx.plan.tables {
         let before = target.describe(table).await.map_err(|e| step_error(&e))?;
         if !before.exists && table.ddl.is_some() {
             let id = format!("{}/{}/{attempt}", step.id, table.id);
             let action = Action::CreateTable { table: table.id.clone() };
             let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-            crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+            ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
             let made = target.create(table).await;
             let result = match &made {
                 Ok(_) => OutcomeResult::Done { read_back: "exists".to_owned(), version: None },
                 Err(e) => OutcomeResult::Unknown { error: e.to_string() },
             };
-            crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+            ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
             made.map_err(|e| step_error(&e))?;
         }
         let now = target.describe(table).await.map_err(|e| step_error(&e))?;
@@ -35,7 +42,7 @@ pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32) -> Result<Vec<
         problems.extend(now.problems.iter().map(|p| format!("{}: {p}", table.target)));
         let how = if before.exists { "was there" } else { "created" };
         let value = format!("{how}, {} columns, key {}", now.columns.len(), now.key.join(", "));
-        found.push(evidence(format!("table {}", table.target), value, crew.wall(), "pg_catalog"));
+        found.push(evidence(format!("table {}", table.target), value, ctx.wall(), "pg_catalog"));
     }
     if problems.is_empty() {
         Ok(found)

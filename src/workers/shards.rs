@@ -1,15 +1,13 @@
 //! Shards of a stream: lineage, and where to read on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::domain::at::At;
-use crate::ports::{Position, ReadFrom, Shard, Stream};
+use crate::ports::{Position, ReadFrom, Shard, Stream, is_behind};
 
 /// How a start at the oldest record is stored, with the moment it was recorded.
 const OLDEST: &str = "oldest@";
-
-/// Streams keep 24 hours (DynamoDB developer guide). A start older than this may have been trimmed.
-const KEPT_MS: i64 = 23 * 3_600_000;
 
 /// The position "oldest record, as of now".
 #[must_use]
@@ -33,7 +31,7 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    /// Takes up what the target says.
+    /// Resumes from what the target says.
     #[must_use]
     pub const fn new(applied: BTreeMap<String, Option<Position>>) -> Self {
         Self { applied }
@@ -52,7 +50,7 @@ impl Lineage {
 
     /// Whether every shard but the readable ones is finished: no child waits for its parent.
     #[must_use]
-    pub fn all_within_reach(&self, stream: &Stream) -> bool {
+    pub fn all_within_horizon(&self, stream: &Stream) -> bool {
         let readable = self.readable(stream).count();
         let open = stream.shards.iter().filter(|s| !self.finished(&s.id)).count();
         readable == open
@@ -67,7 +65,7 @@ impl Lineage {
         if let Some((id, _)) = begun {
             return Some(id.clone());
         }
-        // Shards listed at the start are known, so an unknown one was born later, and so was its parent.
+        // Shards listed at the start are known, so an unknown one was created later, and so was its parent.
         stream
             .shards
             .iter()
@@ -83,15 +81,17 @@ impl Lineage {
         matches!(self.applied.get(shard), Some(None))
     }
 
-    /// Where to read a shard on. A shard nobody has seen is a child born after the start: all of it counts.
-    pub fn read_from(&self, shard: &str, now: At) -> Result<ReadFrom, Gap> {
+    /// Where to read a shard on. A shard nobody has seen is a child created after the start: all of it counts.
+    /// `kept` is how long the store keeps a record at least.
+    pub fn read_from(&self, shard: &str, now: At, kept: Option<Duration>) -> Result<ReadFrom, Gap> {
         match self.applied.get(shard) {
             None | Some(None) => Ok(ReadFrom::Oldest),
             Some(Some(Position(text))) => match text.strip_prefix(OLDEST) {
                 None => Ok(ReadFrom::After(Position(text.clone()))),
                 Some(since) => {
                     let since = At(since.parse().unwrap_or(0));
-                    if now.since(since) > KEPT_MS { Err(Gap::TooOld) } else { Ok(ReadFrom::Oldest) }
+                    let age = Duration::from_millis(u64::try_from(now.since(since)).unwrap_or(0));
+                    if kept.is_some_and(|kept| age > kept) { Err(Gap::TooOld) } else { Ok(ReadFrom::Oldest) }
                 }
             },
         }
@@ -103,7 +103,24 @@ impl Lineage {
         self.applied.get(shard)?.as_ref().filter(|p| !p.0.starts_with(OLDEST))
     }
 
-    /// Takes up what was just made durable.
+    /// Where every shard stands.
+    #[must_use]
+    pub const fn stored(&self) -> &BTreeMap<String, Option<Position>> {
+        &self.applied
+    }
+
+    /// Shards that stand earlier in another reading of the target, each with where: `shard-1 at 17`.
+    #[must_use]
+    pub fn behind(&self, now: &BTreeMap<String, Option<Position>>) -> Vec<String> {
+        let behind = self.applied.iter().filter(|(shard, known)| is_behind(now.get(*shard), known));
+        let at = |shard: &String| match now.get(shard).and_then(Option::as_ref) {
+            Some(Position(text)) if !text.starts_with(OLDEST) => format!("{shard} after {text}"),
+            _ => format!("{shard} from its beginning"),
+        };
+        behind.map(|(shard, _)| at(shard)).collect()
+    }
+
+    /// Adds what was just made durable.
     pub fn applied(&mut self, positions: &BTreeMap<String, Position>, finished: &[String]) {
         for (shard, position) in positions {
             self.applied.insert(shard.clone(), Some(position.clone()));
@@ -134,14 +151,14 @@ mod tests {
         let s = stream(&[("a", Some("gone")), ("b", Some("a")), ("c", Some("a")), ("d", Some("b"))]);
         let mut lineage = Lineage::default();
         assert_eq!(readable(&lineage, &s), ["a"]);
-        assert!(!lineage.all_within_reach(&s));
+        assert!(!lineage.all_within_horizon(&s));
         lineage.applied(&BTreeMap::new(), &["a".into()]);
         assert_eq!(readable(&lineage, &s), ["b", "c"]);
         lineage.applied(&BTreeMap::from([("b".into(), Position("7".into()))]), &[]);
         assert_eq!(readable(&lineage, &s), ["b", "c"], "begun is not finished");
         lineage.applied(&BTreeMap::new(), &["b".into(), "c".into()]);
         assert_eq!(readable(&lineage, &s), ["d"]);
-        assert!(lineage.all_within_reach(&s));
+        assert!(lineage.all_within_horizon(&s));
     }
 
     #[test]
@@ -161,10 +178,16 @@ mod tests {
     fn an_old_start_is_a_gap_not_a_guess() {
         let start = start_now(At(0));
         let lineage = Lineage::new(BTreeMap::from([("a".into(), Some(start))]));
-        assert_eq!(lineage.read_from("a", At(1000)), Ok(ReadFrom::Oldest));
-        assert_eq!(lineage.read_from("a", At(24 * 3_600_000)), Err(Gap::TooOld));
+        let kept = Some(Duration::from_secs(23 * 3_600));
+        assert_eq!(lineage.read_from("a", At(1000), kept), Ok(ReadFrom::Oldest));
+        assert_eq!(lineage.read_from("a", At(24 * 3_600_000), kept), Err(Gap::TooOld));
+        assert_eq!(
+            lineage.read_from("a", At(24 * 3_600_000), None),
+            Ok(ReadFrom::Oldest),
+            "kept until it is confirmed"
+        );
         let lineage = Lineage::new(BTreeMap::from([("a".into(), Some(Position("12".into())))]));
-        assert_eq!(lineage.read_from("a", At(i64::MAX)), Ok(ReadFrom::After(Position("12".into()))));
-        assert_eq!(lineage.read_from("new", At(0)), Ok(ReadFrom::Oldest));
+        assert_eq!(lineage.read_from("a", At(i64::MAX), kept), Ok(ReadFrom::After(Position("12".into()))));
+        assert_eq!(lineage.read_from("new", At(0), kept), Ok(ReadFrom::Oldest));
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, too_late, world};
 use crate::domain::run::{Evidence, StepError};
-use crate::ports::Verdict;
+use crate::ports::ProbeOutcome;
 
 /// Served this often in a row counts.
 const IN_A_ROW: u32 = 5;
@@ -14,23 +14,23 @@ const IN_A_ROW: u32 = 5;
 const AT_MOST: u32 = 25;
 
 /// Sends each probe until it was served five times in a row.
-pub async fn perform(crew: &Arc<Crew>, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
+pub async fn perform(ctx: &Arc<WorkerContext>, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
-        let probe = crew.plan.probe(id).ok_or_else(|| world(format!("no probe {id}"), "mend the plan"))?;
+        let probe = ctx.plan.probe(id).ok_or_else(|| world(format!("no probe {id}"), "mend the plan"))?;
         let (mut row, mut worst, mut last) = (0, 0, String::new());
         for _ in 0..AT_MOST {
-            let result = crew.ports.probes.probe(probe).await;
-            if result.verdict == Verdict::Served {
+            let result = ctx.ports.probes.probe(probe).await;
+            if result.outcome == ProbeOutcome::Served {
                 row += 1;
                 worst = worst.max(result.latency_ms);
                 if row == IN_A_ROW {
                     let value = format!("served {row} times in a row, slowest {worst}ms");
-                    return Ok(evidence(format!("probe {id}"), value, crew.wall(), probe.place()));
+                    return Ok(evidence(format!("probe {id}"), value, ctx.wall(), probe.place()));
                 }
             } else {
                 (row, worst) = (0, 0);
-                last = match result.verdict {
-                    Verdict::Failed(how) => how,
+                last = match result.outcome {
+                    ProbeOutcome::Failed(how) => how,
                     _ => "refused".to_owned(),
                 };
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::crew::Crew;
-use crate::domain::mapping::{TableMapping, image_digest};
+use super::context::WorkerContext;
+use crate::domain::mapping::{TableMapping, item_digest};
 use crate::domain::plan::Table;
 use crate::domain::run::Event;
 use crate::domain::value::Key;
@@ -20,26 +20,27 @@ pub fn images(mapping: &TableMapping, changes: &[Change]) -> Vec<(Key, u128)> {
         .filter(|c| mapping.marker(&c.key).is_none() && c.kind != (ChangeKind::Remove { expired: true }))
         .map(|c| {
             let key = mapping.key(&c.key).map_or_else(|_| Key("?".to_owned()), |(key, _)| key);
-            (key, image_digest(c.image.as_ref()))
+            (key, item_digest(c.image.as_ref()))
         })
         .collect()
 }
 
-/// Tells the writes that were not ours: on the board, and as a fact before the stream's position moves past them.
-pub async fn tell(crew: &Arc<Crew>, table: &Table, images: &[(Key, u128)]) -> PortResult<()> {
-    if images.is_empty() || crew.going_back.load(Ordering::Acquire) {
+/// Reports the writes that were not ours: in the measurements, and as a fact before the stream's position moves past
+/// them.
+pub async fn report(ctx: &Arc<WorkerContext>, table: &Table, images: &[(Key, u128)]) -> PortResult<()> {
+    if images.is_empty() || ctx.rolling_back.load(Ordering::Acquire) {
         return Ok(());
     }
-    let ours = match crew.reverse_ports() {
+    let ours = match ctx.reverse_ports() {
         Some(ports) if ports.outbox.armed(std::slice::from_ref(table)).await? => {
-            ports.outbox.signed(table, images).await?
+            ports.outbox.own_writes(table, images).await?
         }
         _ => vec![false; images.len()],
     };
     let strays: Vec<&Key> = images.iter().zip(ours).filter(|(_, ours)| !ours).map(|((key, _), _)| key).collect();
     // A rollback that was ordered meanwhile lets customers write there.
-    let Some(last) = strays.last().filter(|_| !crew.going_back.load(Ordering::Acquire)) else { return Ok(()) };
-    crew.board.put(|m| {
+    let Some(last) = strays.last().filter(|_| !ctx.rolling_back.load(Ordering::Acquire)) else { return Ok(()) };
+    ctx.latest.put(|m| {
         let gauge = m.reverse.tables.entry(table.id.clone()).or_default();
         gauge.strays += strays.len() as u64;
         gauge.stray_key = Some(last.0.clone());
@@ -48,7 +49,7 @@ pub async fn tell(crew: &Arc<Crew>, table: &Table, images: &[(Key, u128)]) -> Po
     keys.dedup();
     keys.truncate(LISTED);
     let event = Event::StrayWrites { table: table.id.clone(), count: strays.len() as u64, keys };
-    if let Err(e) = crew.facts.state(event).await {
+    if let Err(e) = ctx.facts.state(event).await {
         tracing::error!(table = %table.id, error = %e, "stray writes were not recorded");
     }
     Ok(())

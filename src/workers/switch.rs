@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Switch, ValueRef};
 use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, StepError};
 use crate::domain::secret::Secret;
-use crate::ports::{ErrorKind, PortError, PortResult, Reading};
+use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue};
 
 /// Longest a change may be on the wire.
 const ON_THE_WIRE: Duration = Duration::from_secs(8);
@@ -17,31 +17,36 @@ const ON_THE_WIRE: Duration = Duration::from_secs(8);
 const READ_BACKS: u32 = 10;
 
 /// Sets every switch of a step at the same time; one failure fails the step after all have ended.
-pub async fn perform(crew: &Arc<Crew>, step: &Step, attempt: u32, ids: &[String]) -> Result<Vec<Evidence>, StepError> {
+pub async fn perform(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    ids: &[String],
+) -> Result<Vec<Evidence>, StepError> {
     let all = ids.iter().map(|id| async move {
-        let switch = crew.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
-        let value = new_value(crew, switch).await?;
+        let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
+        let value = new_value(ctx, switch).await?;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
-        set(crew, step, attempt, switch, &value, action).await
+        set(ctx, step, attempt, switch, &value, action).await
     });
     let done = futures::future::join_all(all).await.into_iter().collect();
-    crew.sides.send_modify(|n| *n += 1);
+    ctx.sides.send_modify(|n| *n += 1);
     done
 }
 
 /// What a switch goes to, as it is now: it may have become a secret since the arm step read it.
-pub(super) async fn new_value(crew: &Crew, switch: &Switch) -> Result<Secret, StepError> {
-    let new = crew.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+pub(super) async fn new_value(ctx: &WorkerContext, switch: &Switch) -> Result<Secret, StepError> {
+    let new = ctx.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
     match exposed(switch, &new) {
         Some(wrong) => Err(world(wrong, EXPOSED_ADVICE)),
         None => Ok(new.value),
     }
 }
 
-/// Sets one switch. Looks first: a value that stands there already is not written again, so that a restart between
+/// Sets one switch. Reads it first: a value that stands there already is not written again, so that a restart between
 /// effect and outcome does nothing twice.
 pub async fn set(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
     switch: &Switch,
@@ -49,12 +54,12 @@ pub async fn set(
     action: Action,
 ) -> Result<Evidence, StepError> {
     let id = format!("{}/{}/{attempt}", step.id, switch.id);
-    // A value that came by reference is not ours to write down.
+    // A value that came by reference is never recorded.
     let shown = !switch.secret()
         && (matches!(action, Action::RestoreSwitch { .. }) || matches!(switch.to, ValueRef::Literal(_)));
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
-    crew.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let done = write(crew, switch, value).await;
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    let done = write(ctx, switch, value).await;
     let (result, evidence) = match done {
         Ok(version) => {
             let read_back = match (shown, version) {
@@ -62,24 +67,29 @@ pub async fn set(
                 (false, None) => "***".to_owned(),
                 (true, _) => value.reveal().to_owned(),
             };
-            let found = evidence(format!("read-back {}", switch.id), &read_back, crew.wall(), switch.place());
+            let found = evidence(format!("read-back {}", switch.id), &read_back, ctx.wall(), switch.place());
             (OutcomeResult::Done { read_back, version }, Ok(found))
         }
         Err(e) => (OutcomeResult::Unknown { error: e.message.clone() }, Err(e)),
     };
-    crew.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
     evidence
 }
 
-/// Sets a value without being called back by a cancelled step: the way back waits for what is on the wire, so that
-/// a late write cannot have the last word.
-pub(super) async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret, with: &Attributes) -> PortResult<()> {
-    let (crew, switch, value, with) = (Arc::clone(crew), switch.clone(), value.clone(), with.clone());
+/// Sets a value even if its step is cancelled meanwhile: the rollback waits for what is on the wire, so that a late
+/// write cannot be the last one.
+pub(super) async fn shielded(
+    ctx: &Arc<WorkerContext>,
+    switch: &Switch,
+    value: &Secret,
+    with: &Attributes,
+) -> PortResult<()> {
+    let (ctx, switch, value, with) = (Arc::clone(ctx), switch.clone(), value.clone(), with.clone());
     let place = switch.place();
-    crew.in_flight.fetch_add(1, Ordering::AcqRel);
+    ctx.in_flight.fetch_add(1, Ordering::AcqRel);
     let sent = tokio::spawn(async move {
-        let sent = tokio::time::timeout(ON_THE_WIRE, crew.ports.switches.set(&switch, &value, &with)).await;
-        crew.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let sent = tokio::time::timeout(ON_THE_WIRE, ctx.ports.switches.set(&switch, &value, &with)).await;
+        ctx.in_flight.fetch_sub(1, Ordering::AcqRel);
         sent
     });
     match sent.await {
@@ -89,26 +99,26 @@ pub(super) async fn shielded(crew: &Arc<Crew>, switch: &Switch, value: &Secret, 
     }
 }
 
-async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
-    let ports = &crew.ports.switches;
+async fn write(ctx: &Arc<WorkerContext>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
+    let ports = &ctx.ports.switches;
     let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
     if let Some(wrong) = another_type(switch, &before) {
         return Err(world(wrong, TYPE_ADVICE));
     }
     // What was captured goes with every value; a place that was never captured keeps what it has now.
-    let with = match crew.captured.get(&switch.id) {
+    let with = match ctx.captured.get(&switch.id) {
         Some(kept) if !kept.attributes.is_empty() => kept.attributes,
         _ => ports.attributes(switch, before.version).await.map_err(|e| step_error(&e))?,
     };
     if before.value == *value {
-        return beside(crew, switch, before.version, &with).await;
+        return beside(ctx, switch, before.version, &with).await;
     }
     // An error here says nothing about the effect: only the read-back does.
-    let put = shielded(crew, switch, value, &with).await;
+    let put = shielded(ctx, switch, value, &with).await;
     let mut unread = None;
     for _ in 0..READ_BACKS {
         match ports.read(switch).await {
-            Ok(now) if now.value == *value => return beside(crew, switch, now.version, &with).await,
+            Ok(now) if now.value == *value => return beside(ctx, switch, now.version, &with).await,
             Ok(_) if put.is_err() => break,
             Ok(_) => unread = None,
             Err(e) => unread = Some(e),
@@ -126,7 +136,7 @@ async fn write(crew: &Arc<Crew>, switch: &Switch, value: &Secret) -> Result<Opti
 
 /// What the place keeps beside the value it holds now: it must be what was captured.
 async fn beside(
-    crew: &Arc<Crew>,
+    ctx: &Arc<WorkerContext>,
     switch: &Switch,
     version: Option<i64>,
     wanted: &Attributes,
@@ -134,7 +144,7 @@ async fn beside(
     if wanted.is_empty() {
         return Ok(version);
     }
-    let now = crew.ports.switches.attributes(switch, version).await.map_err(|e| step_error(&e))?;
+    let now = ctx.ports.switches.attributes(switch, version).await.map_err(|e| step_error(&e))?;
     let wrong = wanted.differences(&now);
     if wrong.is_empty() {
         return Ok(version);
@@ -153,14 +163,14 @@ pub(super) const EXPOSED_ADVICE: &str =
     "make the switch's parameter a SecureString, or take the new value from elsewhere";
 
 /// Says that the new value is a secret and its place shows what it holds.
-pub(super) fn exposed(switch: &Switch, new: &Reading) -> Option<String> {
+pub(super) fn exposed(switch: &Switch, new: &SwitchValue) -> Option<String> {
     (new.secret && !switch.secret()).then(|| {
         format!("the new value of {} is a SecureString, {} would hold it in plain text", switch.id, switch.place())
     })
 }
 
 /// Says that the store holds another type of value than the plan names.
-pub(super) fn another_type(switch: &Switch, now: &Reading) -> Option<String> {
+pub(super) fn another_type(switch: &Switch, now: &SwitchValue) -> Option<String> {
     let (store, plan) = match (now.secret, switch.secret()) {
         (true, false) => ("a SecureString", "has no `secure = true`"),
         (false, true) => ("no SecureString", "has `secure = true`"),

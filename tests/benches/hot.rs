@@ -1,4 +1,4 @@
-//! The functions that run once a row, through the doors the workers use: `cargo bench`.
+//! The functions that run once a row, through the interfaces the workers use: `cargo bench`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -58,17 +58,20 @@ fn rows(c: &mut Criterion) {
     let _entered = runtime.enter();
     let (page, table, source) = (page(), table(), source());
     let mapping = TableMapping::new(&table);
-    let target = PgTarget::new(&PgSettings {
-        host: "127.0.0.1".to_owned(),
-        port: 9,
-        database: "none".to_owned(),
-        user: "none".to_owned(),
-        password: None,
-        password_source: None,
-        sslmode: SslMode::Disable,
-        ca_file: None,
-        pool: 2,
-    })
+    let target = PgTarget::new(
+        &PgSettings {
+            host: "127.0.0.1".to_owned(),
+            port: 9,
+            database: "none".to_owned(),
+            user: "none".to_owned(),
+            password: None,
+            password_source: None,
+            sslmode: SslMode::Disable,
+            ca_file: None,
+            pool: 2,
+        },
+        "bench/bench",
+    )
     .unwrap();
     let part = Partition { index: 0, of: 1 };
 

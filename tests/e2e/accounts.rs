@@ -1,5 +1,5 @@
-//! Whose account a run is signed for: the named profile's and no other, held against the plan, on record from the first
-//! fact on.
+//! Whose account a run is signed for: the named profile's and no other, compared with the plan, on record from the
+//! first fact on.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use super::stage::{Options, Stage};
 const KEYS: [(&str, &str); 3] =
     [("AKIDPROFILE", "111122223333"), ("AKIDENVIRONMENT", "444455556666"), ("emulator", "111122223333")];
 
-/// Something that takes every AWS call, says whose it is, and knows no table and no parameter.
+/// A server that takes every AWS call, says whose account it is, and knows no table and no parameter.
 struct Cloud {
     address: String,
     seen: Arc<Mutex<Seen>>,
@@ -28,9 +28,9 @@ struct Cloud {
 struct Seen {
     /// Service and access key of each call.
     calls: Vec<(String, String)>,
-    /// The account that is named whoever asks.
+    /// The account that is named for every caller.
     account: Option<&'static str>,
-    /// Whether nobody is told who they are.
+    /// Whether the store refuses to say whose account it is.
     silent: bool,
     /// Seconds the clock here is ahead.
     ahead: i64,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cutover::domain::run::{Event, RunStatus, Standing, StepStatus};
+use cutover::domain::run::{Event, RunStatus, StepStatus, SwitchStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
 
@@ -17,7 +17,7 @@ pub(super) fn switched(pause: u32) -> (Stage, Console) {
     (stage, console)
 }
 
-/// Goes back from another terminal and looks at every place.
+/// Rolls back from another terminal and reads every place.
 pub(super) fn rolls_back(stage: &Stage) {
     let mut rollback = stage.start(&["rollback"], None);
     rollback.expect_code(3);
@@ -26,7 +26,7 @@ pub(super) fn rolls_back(stage: &Stage) {
     assert_eq!(state.status, RunStatus::RolledBack, "{}", rollback.words());
     for switch in ["reads", "writes", "secret", "alias", "writes-mode"] {
         let s = &state.switches[switch];
-        assert_eq!(s.standing, Standing::Restored, "{switch} was not read back");
+        assert_eq!(s.standing, SwitchStatus::Restored, "{switch} was not read back");
         assert!(s.read_back.is_some(), "{switch} was not read back");
     }
     assert!(state.rollback.expect("a rollback").evidence.iter().all(|e| e.good));
@@ -46,7 +46,7 @@ fn a_hanging_console_does_not_keep_anybody_from_going_back() {
     let (stage, mut console) = switched(4);
     console.signal(Signal::STOP);
     rolls_back(&stage);
-    // When it wakes up it must see that it was overtaken, and leave everything as it stands.
+    // When it goes on it must see that another process rolled back, and leave everything as it stands.
     console.signal(Signal::CONT);
     console.expect_code(3);
     assert_eq!(stage.state().status, RunStatus::RolledBack);
@@ -98,24 +98,24 @@ fn a_rollback_that_is_killed_itself_is_asked_for_again() {
     stage.expect_nothing_lost(Side::Old);
 }
 
-/// A console that has let customers in on the new side, where they have written for a while.
-pub(super) fn let_in() -> (Stage, Console) {
+/// A console that has opened the new side to customers, where they have written for a while.
+pub(super) fn open_to_customers() -> (Stage, Console) {
     let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
     let mut console = stage.run(None);
-    let_in_by(&stage, &mut console);
+    open_to_customers_by(&stage, &mut console);
     (stage, console)
 }
 
-/// Waits until this console has let customers in, and they have written.
-pub(super) fn let_in_by(stage: &Stage, console: &mut Console) {
+/// Waits until this console has opened the new side to customers, and they have written.
+pub(super) fn open_to_customers_by(stage: &Stage, console: &mut Console) {
     console.until("the burn-in", || stage.step_is("burn-in", StepStatus::Running));
     console.until("writes on the new side", || stage.written_on_the_new_side() >= 60);
 }
 
-/// Customers have written on the new side, and the console is gone: what they write waits in the outbox, this many writes
-/// at least.
+/// Customers have written on the new side, and the console is gone: what they write waits in the outbox, this many
+/// writes at least.
 pub(super) fn left_alone(writes: u64) -> Stage {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     console.signal(Signal::KILL);
     console.expect_killed();
     written(&stage, stage.written_on_the_new_side() + writes);
@@ -131,7 +131,7 @@ pub(super) fn written(stage: &Stage, writes: u64) {
     }
 }
 
-/// Everything came back: the old side holds what both sides acknowledged, and the facts say so table by table.
+/// Everything was applied: the old side holds what both sides acknowledged, and the facts say so table by table.
 pub(super) fn everything_came_back(stage: &Stage) {
     let verdict = stage.expect_nothing_lost(Side::Old);
     assert!(verdict.tally.new >= 60, "nobody wrote on the new side: {verdict}");
@@ -152,7 +152,7 @@ pub(super) fn everything_came_back(stage: &Stage) {
 
 #[test]
 fn a_rollback_after_the_thaw_carries_every_write_back() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     rolls_back(&stage);
     console.expect_code(3);
     everything_came_back(&stage);
@@ -169,7 +169,7 @@ fn writes_come_back_though_the_console_was_killed_before_the_rollback() {
 #[test]
 fn a_damaged_record_does_not_keep_writes_from_coming_back() {
     let stage = left_alone(40);
-    // In what was recorded before the freeze: nothing after it is believed, the thaw among it.
+    // In what was recorded before the freeze: nothing after it is believed, not even the thaw.
     stage.damage(r#""type":"step_started","step":"freeze""#);
     let mut rollback = stage.start(&["rollback"], None);
     rollback.expect_code(3);
@@ -209,7 +209,7 @@ fn a_rollback_that_is_killed_while_it_carries_goes_on_when_it_is_asked_again() {
 
 #[test]
 fn a_rollback_killed_between_two_tables_says_the_same_when_it_is_asked_again() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     console.signal(Signal::KILL);
     console.expect_killed();
     stage.start(&["rollback"], Some("carried_back:books")).expect_killed();
@@ -220,10 +220,10 @@ fn a_rollback_killed_between_two_tables_says_the_same_when_it_is_asked_again() {
 
 #[test]
 fn a_late_write_to_the_new_side_comes_back_when_rollback_is_asked_once_more() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     rolls_back(&stage);
     console.expect_code(3);
-    // Not a customer of the shop: its account knows nothing of this, so it is taken back below.
+    // Not a customer of the shop: its account does not know this write, so it is reversed below.
     stage.sql("UPDATE books SET stock_quantity = stock_quantity + 1 WHERE id = (SELECT id FROM books LIMIT 1)");
     assert_eq!(stage.rows("cutover.outbox"), 1);
     let mut again = stage.start(&["rollback"], None);
@@ -234,14 +234,14 @@ fn a_late_write_to_the_new_side_comes_back_when_rollback_is_asked_once_more() {
 
 #[test]
 fn somebody_else_writing_the_old_side_is_named_by_table_and_key() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     let strays = |stage: &Stage| stage.state().reverse.values().map(|r| r.strays).sum::<u64>();
     assert_eq!(strays(&stage), 0, "what the console itself carries back is no stray write");
     let key = stage.stray_write();
     console.until("the stray write to be told", || strays(&stage) > 0);
     let books = &stage.state().reverse["books"];
     assert_eq!((books.strays, &books.stray_keys), (1, &vec![key]));
-    // An attribute no column carries was changed: nothing of the customers' is touched by it, and all comes back.
+    // An attribute no column holds was changed: nothing of the customers' is touched by it, and all is applied.
     rolls_back(&stage);
     console.expect_code(3);
     let verdict = stage.expect_nothing_lost(Side::Old);

@@ -85,7 +85,7 @@ fn a_mapping_that_finds_nothing_is_named_with_its_place_in_the_file() {
     let line = stage.config().lines().position(|l| l.starts_with(right)).expect("the column") + 1;
     let place = format!("name.toml:{line}:");
     checked(&stage, "name.toml", (right, wrong), 1, &[("mapping books", &place), ("books.title", "`title`")]);
-    // A price in a column of moments: numbers, and nothing says what they count.
+    // A price in a column of moments: numbers, and the config does not say what they count.
     let (right, wrong) = ("created_at = { from = \"createdAt\"", "created_at = { from = \"price\"");
     let line = stage.config().lines().position(|l| l.starts_with(right)).expect("the column") + 1;
     checked(&stage, "unit.toml", (right, wrong), 1, &[("without a unit", &format!("unit.toml:{line}:"))]);

@@ -4,7 +4,7 @@
 use cutover::domain::run::{Event, VerifySummary};
 use serde_json::{Value, json};
 
-use super::shelf::{Shelf, book_id, n, s};
+use super::store_pair::{StorePair, book_id, n, s};
 
 fn fields(report: &Value, key: &str) -> Vec<String> {
     let findings = report["findings"].as_array().unwrap();
@@ -22,11 +22,11 @@ fn kinds(report: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn every_difference_is_found_with_its_cause_and_repaired() {
-    let shelf = Shelf::new("");
-    shelf.books(60);
-    shelf.book(20, &[("oldId", s("0193E001-7C11-7ABC-9DEF-0123456789AB"))]);
-    shelf.load();
-    let clean = shelf.verify("books", &["--full"], 0);
+    let pair = StorePair::new("");
+    pair.books(60);
+    pair.book(20, &[("oldId", s("0193E001-7C11-7ABC-9DEF-0123456789AB"))]);
+    pair.load();
+    let clean = pair.verify("books", &["--full"], 0);
     assert_eq!((&clean["verified"], &clean["summary"]["equal"]), (&json!(true), &json!(60)));
 
     let tampered = [
@@ -45,13 +45,13 @@ fn every_difference_is_found_with_its_cause_and_repaired() {
         (21, "extra = '{}'", "extra: null vs empty"),
     ];
     for (book, set, _) in tampered {
-        shelf.sql(&format!("UPDATE books SET {set} WHERE id = '{}'", book_id(book)));
+        pair.sql(&format!("UPDATE books SET {set} WHERE id = '{}'", book_id(book)));
     }
-    shelf.sql(&format!("DELETE FROM book_tags WHERE book_id = '{}' AND place = 1", book_id(30)));
-    shelf.sql(&format!("DELETE FROM book_tags WHERE book_id = '{0}'; DELETE FROM books WHERE id = '{0}'", book_id(31)));
-    shelf.sql(&format!("INSERT INTO books (id, title) VALUES ('{}', 'nobody wrote this')", book_id(900)));
+    pair.sql(&format!("DELETE FROM book_tags WHERE book_id = '{}' AND place = 1", book_id(30)));
+    pair.sql(&format!("DELETE FROM book_tags WHERE book_id = '{0}'; DELETE FROM books WHERE id = '{0}'", book_id(31)));
+    pair.sql(&format!("INSERT INTO books (id, title) VALUES ('{}', 'nobody wrote this')", book_id(900)));
 
-    let found = shelf.verify("books", &["--full"], 5);
+    let found = pair.verify("books", &["--full"], 5);
     for (book, _, cause) in tampered {
         assert_eq!(fields(&found, &book_id(book)), [cause], "{found:#}");
     }
@@ -64,27 +64,27 @@ fn every_difference_is_found_with_its_cause_and_repaired() {
     assert!(!found.to_string().contains("nobody wrote this"), "a value was shown");
 
     // One key first; the others stay as they are.
-    let one = shelf.verify("books", &["--repair", &book_id(1)], 0);
+    let one = pair.verify("books", &["--repair", &book_id(1)], 0);
     assert_eq!(one["repaired"], json!({ "asked": 1, "equal": 1, "parked": 0, "left": 0 }));
-    assert_eq!(shelf.number(&format!("SELECT price * 1000 FROM books WHERE id = '{}'", book_id(1))), 19_999);
-    assert_eq!(shelf.verify("books", &["--full"], 5)["summary"]["mismatched"], 13);
+    assert_eq!(pair.number(&format!("SELECT price * 1000 FROM books WHERE id = '{}'", book_id(1))), 19_999);
+    assert_eq!(pair.verify("books", &["--full"], 5)["summary"]["mismatched"], 13);
 
     // Then all of them: the pass after the repair says whether that was enough.
-    let all = shelf.verify("books", &["--repair", "all"], 0);
+    let all = pair.verify("books", &["--repair", "all"], 0);
     assert_eq!(all["repaired"]["asked"], 15, "{all:#}");
     assert_eq!((&all["verified"], &all["summary"]["equal"]), (&json!(true), &json!(60)), "{all:#}");
-    assert_eq!(shelf.number("SELECT count(*) FROM books"), 60);
-    assert_eq!(shelf.number("SELECT count(*) FROM book_tags"), 180);
+    assert_eq!(pair.number("SELECT count(*) FROM books"), 60);
+    assert_eq!(pair.number("SELECT count(*) FROM book_tags"), 180);
 }
 
 #[test]
 fn findings_are_private_and_repairs_are_on_record_before_and_after() {
-    let shelf = Shelf::new("");
-    shelf.books(5);
-    shelf.load();
-    shelf.sql("UPDATE books SET note = 'secret words'");
-    let said = shelf.json(&["verify", "--table", "books", "--repair", "all"], 0);
-    let journal = shelf.dir().join("state/runs").join(said["run"].as_str().unwrap()).join("journal.jsonl");
+    let pair = StorePair::new("");
+    pair.books(5);
+    pair.load();
+    pair.sql("UPDATE books SET note = 'secret words'");
+    let said = pair.json(&["verify", "--table", "books", "--repair", "all"], 0);
+    let journal = pair.dir().join("state/runs").join(said["run"].as_str().unwrap()).join("journal.jsonl");
     let journal = std::fs::read_to_string(journal).unwrap();
     let at = |what: &str| journal.find(what).unwrap_or_else(|| panic!("no {what} in {journal}"));
     let (intent, outcome) = (at("\"kind\":\"repair\""), at("5 of 5 equal"));
@@ -92,34 +92,34 @@ fn findings_are_private_and_repairs_are_on_record_before_and_after() {
     assert!(journal[outcome..].contains("\"type\":\"verified\""), "the next pass is on record");
     assert!(!journal.contains("secret words") && !journal.contains("a note"));
 
-    shelf.sql("UPDATE books SET note = 'other words'");
-    let said = shelf.json(&["verify", "--table", "books", "--full"], 5);
+    pair.sql("UPDATE books SET note = 'other words'");
+    let said = pair.json(&["verify", "--table", "books", "--full"], 5);
     let file = said["findings_file"].as_str().unwrap();
-    Shelf::expect_private(&if file.starts_with('/') {
+    StorePair::expect_private(&if file.starts_with('/') {
         file.to_owned()
     } else {
-        format!("{}/{file}", shelf.dir().display())
+        format!("{}/{file}", pair.dir().display())
     });
 }
 
 #[test]
 fn rows_past_their_time_are_told_apart_from_lost_ones() {
-    let shelf = Shelf::new("");
-    shelf.put("Shelf-Authors", &[("authorId", s("ann")), ("name", s("Ann"))]);
+    let pair = StorePair::new("");
+    pair.put("Shelf-Authors", &[("authorId", s("ann")), ("name", s("Ann"))]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let cart = |item: u32, expires: u64| {
-        shelf.put("Shelf-Carts", &[("userId", s("u|1")), ("itemNo", n(item)), ("expiresAt", n(expires))]);
+        pair.put("Shelf-Carts", &[("userId", s("u|1")), ("itemNo", n(item)), ("expiresAt", n(expires))]);
     };
     (0..10).for_each(|item| cart(item, now + 86_400));
     (10..14).for_each(|item| cart(item, now - 60));
-    shelf.load();
-    assert_eq!(shelf.verify("carts", &["--full"], 0)["verified"], json!(true));
+    pair.load();
+    assert_eq!(pair.verify("carts", &["--full"], 0)["verified"], json!(true));
 
     // The target dropped three: two whose time was over, and one whose time was not.
-    shelf.sql("DELETE FROM carts WHERE item_no IN (3, 10, 11)");
+    pair.sql("DELETE FROM carts WHERE item_no IN (3, 10, 11)");
     // The source dropped one whose time was over, which nobody follows now.
-    shelf.delete("Shelf-Carts", &[("userId", s("u|1")), ("itemNo", n(12))]);
-    let found = shelf.verify("carts", &["--full"], 5);
+    pair.delete("Shelf-Carts", &[("userId", s("u|1")), ("itemNo", n(12))]);
+    let found = pair.verify("carts", &["--full"], 5);
     let counted =
         ["equal", "missing", "extra", "expired", "expired_extra"].map(|k| found["summary"][k].as_u64().unwrap());
     assert_eq!(counted, [10, 1, 0, 2, 1], "{found:#}");
@@ -128,103 +128,102 @@ fn rows_past_their_time_are_told_apart_from_lost_ones() {
     let rows = |side: &str| found["summary"][side]["rows"].as_u64().unwrap();
     assert_eq!((rows("source"), rows("target")), (13, 11));
 
-    let mended = shelf.verify("carts", &["--repair", "u\\|1|3"], 0);
+    let mended = pair.verify("carts", &["--repair", "u\\|1|3"], 0);
     assert_eq!(mended["repaired"]["equal"], 1, "{mended:#}");
-    assert_eq!(shelf.verify("carts", &["--full"], 0)["verified"], json!(true));
+    assert_eq!(pair.verify("carts", &["--full"], 0)["verified"], json!(true));
 }
 
 #[test]
 fn rows_without_parent_are_found_though_no_constraint_speaks() {
-    let shelf = Shelf::new("");
-    shelf.books(6);
-    shelf.book(3, &[("author", s("nobody"))]);
-    shelf.load();
-    shelf.sql(&format!("INSERT INTO book_tags VALUES ('{}', 0, 'lost')", book_id(77)));
-    let found = shelf.verify("books", &["--full"], 5);
+    let pair = StorePair::new("");
+    pair.books(6);
+    pair.book(3, &[("author", s("nobody"))]);
+    pair.load();
+    pair.sql(&format!("INSERT INTO book_tags VALUES ('{}', 0, 'lost')", book_id(77)));
+    let found = pair.verify("books", &["--full"], 5);
     assert_eq!((&found["summary"]["orphans"], &found["summary"]["extra"]), (&json!(2), &json!(1)), "{found:#}");
     assert_eq!(fields(&found, &book_id(3)), ["books.author: no such row in authors"]);
     assert_eq!(fields(&found, &format!("{}|0", book_id(77))), ["book_tags.book_id: no such row in books"]);
-    shelf.sql("DELETE FROM book_tags WHERE tag = 'lost'; INSERT INTO authors VALUES ('nobody', 'No One')");
-    assert_eq!(shelf.verify("books", &["--full"], 0)["summary"]["orphans"], json!(0));
+    pair.sql("DELETE FROM book_tags WHERE tag = 'lost'; INSERT INTO authors VALUES ('nobody', 'No One')");
+    assert_eq!(pair.verify("books", &["--full"], 0)["summary"]["orphans"], json!(0));
 }
 
 #[test]
 fn two_spellings_of_one_uuid_do_not_hide_each_other() {
-    let shelf = Shelf::new("");
-    shelf.books(3);
+    let pair = StorePair::new("");
+    pair.books(3);
     let upper = book_id(1).to_uppercase();
-    shelf.put("Shelf-Books", &[("bookId", s(&upper)), ("title", s("twin"))]);
-    shelf.load();
-    let found = shelf.verify("books", &["--full"], 0);
+    pair.put("Shelf-Books", &[("bookId", s(&upper)), ("title", s("twin"))]);
+    pair.load();
+    let found = pair.verify("books", &["--full"], 0);
     assert_eq!((&found["summary"]["equal"], &found["summary"]["parked"]), (&json!(3), &json!(1)), "{found:#}");
-    assert!(shelf.cutover(&["parked"], 0).contains(&upper));
+    assert!(pair.cutover(&["parked"], 0).contains(&upper));
     // Without its entry it is missing, under its own key, whatever stands under the other spelling.
-    shelf.sql("DELETE FROM cutover.parked");
-    let found = shelf.verify("books", &["--full"], 5);
+    pair.sql("DELETE FROM cutover.parked");
+    let found = pair.verify("books", &["--full"], 5);
     assert_eq!(kinds(&found), [(upper, "missing".to_owned())], "{found:#}");
 }
 
 #[test]
 fn a_sample_finds_what_is_wrong_everywhere_and_proves_nothing() {
-    let shelf = Shelf::new("");
-    shelf.books(200);
-    shelf.load();
-    let found = shelf.verify("books", &["--sample", "40"], 0);
+    let pair = StorePair::new("");
+    pair.books(200);
+    pair.load();
+    let found = pair.verify("books", &["--sample", "40"], 0);
     let equal = found["summary"]["equal"].as_u64().unwrap();
     assert!((8..=80).contains(&equal), "{found:#}");
     assert_eq!(found["verified"], json!(false));
-    shelf.sql("UPDATE books SET pages = pages + 1");
-    assert!(shelf.verify("books", &["--sample", "40"], 5)["summary"]["causes"]["pages: value"].as_u64() > Some(7));
-    shelf
-        .sql("TRUNCATE books; INSERT INTO books (id, title) SELECT gen_random_uuid(), 'x' FROM generate_series(1, 50)");
-    let found = shelf.verify("books", &["--sample", "1000"], 5);
+    pair.sql("UPDATE books SET pages = pages + 1");
+    assert!(pair.verify("books", &["--sample", "40"], 5)["summary"]["causes"]["pages: value"].as_u64() > Some(7));
+    pair.sql("TRUNCATE books; INSERT INTO books (id, title) SELECT gen_random_uuid(), 'x' FROM generate_series(1, 50)");
+    let found = pair.verify("books", &["--sample", "1000"], 5);
     assert!(found["summary"]["extra"].as_u64() >= Some(50), "rows only the target has: {found:#}");
 }
 
 #[test]
 fn a_table_that_is_not_there_and_a_key_that_is_none_are_refused() {
-    let shelf = Shelf::new("");
-    shelf.books(1);
-    shelf.load();
-    shelf.cutover(&["verify", "--table", "bocks"], 2);
-    shelf.cutover(&["verify", "--repair", "x"], 2);
-    let mut refused = shelf.start(&["verify", "--table", "carts", "--repair", "only-one-part"]);
+    let pair = StorePair::new("");
+    pair.books(1);
+    pair.load();
+    pair.cutover(&["verify", "--table", "bocks"], 2);
+    pair.cutover(&["verify", "--repair", "x"], 2);
+    let mut refused = pair.start(&["verify", "--table", "carts", "--repair", "only-one-part"]);
     refused.expect_code(1);
     assert!(refused.err().contains("2 parts: userId, itemNo"), "{}", refused.words());
 }
 
 #[test]
 fn nothing_is_compared_or_repaired_beside_a_console_that_drives() {
-    let shelf = Shelf::new("");
-    shelf.books(2);
+    let pair = StorePair::new("");
+    pair.books(2);
     // The last step has its time in half an hour: the console waits for it and follows changes.
-    shelf.config("what = \"Stay here.\"", "what = \"Stay here.\"\nstart = \"at_planned\"");
-    let mut console = shelf.start(&["run", "--headless", "--yes"]);
-    console.until("the run has caught up", || shelf.journal().contains("\"step_done\",\"step\":\"catch-up\""));
-    let mut refused = shelf.start(&["verify", "--table", "books", "--full"]);
+    pair.config("what = \"Stay here.\"", "what = \"Stay here.\"\nstart = \"at_planned\"");
+    let mut console = pair.start(&["run", "--headless", "--yes"]);
+    console.until("the run has caught up", || pair.journal().contains("\"step_done\",\"step\":\"catch-up\""));
+    let mut refused = pair.start(&["verify", "--table", "books", "--full"]);
     refused.expect_code(1);
     assert!(refused.err().contains("driven by"), "{}", refused.words());
 }
 
 #[test]
 fn what_is_found_in_other_stores_is_no_evidence_for_the_run() {
-    let shelf = Shelf::new("");
-    shelf.books(2);
-    shelf.load();
+    let pair = StorePair::new("");
+    pair.books(2);
+    pair.load();
     let kept = |said: &serde_json::Value, place: &str| {
-        shelf.dir().join("state").join(place).join(said["run"].as_str().unwrap()).join("journal.jsonl").exists()
+        pair.dir().join("state").join(place).join(said["run"].as_str().unwrap()).join("journal.jsonl").exists()
     };
-    let said = shelf.json(&["verify", "--table", "books", "--full"], 0);
+    let said = pair.json(&["verify", "--table", "books", "--full"], 0);
     assert!(kept(&said, "runs"), "{said:#}");
-    // The same server by another name: nobody can tell.
-    shelf.config("host = \"127.0.0.1\"", "host = \"localhost\"");
-    let said = shelf.json(&["verify", "--table", "books", "--full"], 0);
+    // The same server by another name: nothing shows that it is the same.
+    pair.config("host = \"127.0.0.1\"", "host = \"localhost\"");
+    let said = pair.json(&["verify", "--table", "books", "--full"], 0);
     assert!(kept(&said, "verifications/runs") && !kept(&said, "runs"), "{said:#}");
 }
 
 /// What each full pass over a table found so far, oldest first.
-fn passes(shelf: &Shelf, table: &str) -> Vec<VerifySummary> {
-    let found = shelf.facts().into_iter().filter_map(|f| match f.event {
+fn passes(pair: &StorePair, table: &str) -> Vec<VerifySummary> {
+    let found = pair.facts().into_iter().filter_map(|f| match f.event {
         Event::Verified { table: of, summary } if of == table => Some(summary),
         _ => None,
     });
@@ -233,58 +232,58 @@ fn passes(shelf: &Shelf, table: &str) -> Vec<VerifySummary> {
 
 #[test]
 fn tables_are_compared_over_and_over_while_both_sides_change() {
-    let shelf = Shelf::new("continuous = true\nevery = \"1s\"");
-    shelf.books(40);
-    shelf.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("bob"))]);
+    let pair = StorePair::new("continuous = true\nevery = \"1s\"");
+    pair.books(40);
+    pair.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("bob"))]);
     // The last step has its time in half an hour: the console waits for it and follows changes.
-    shelf.config("what = \"Stay here.\"", "what = \"Stay here.\"\nstart = \"at_planned\"");
-    let mut console = shelf.start(&["run", "--headless", "--yes"]);
-    console.until("a first pass", || !passes(&shelf, "books").is_empty());
+    pair.config("what = \"Stay here.\"", "what = \"Stay here.\"\nstart = \"at_planned\"");
+    let mut console = pair.start(&["run", "--headless", "--yes"]);
+    console.until("a first pass", || !passes(&pair, "books").is_empty());
     // Changes on their way are no differences.
     let mut n_ = 0;
     console.until("three passes while books change", || {
-        shelf.book(n_ % 50, &[("pages", n(n_))]);
+        pair.book(n_ % 50, &[("pages", n(n_))]);
         n_ += 1;
-        passes(&shelf, "books").len() >= 4
+        passes(&pair, "books").len() >= 4
     });
-    for pass in passes(&shelf, "books") {
+    for pass in passes(&pair, "books") {
         assert!(pass.clean(), "{pass:?}");
     }
     // A parent that comes lets its child in by itself.
-    shelf.put("Shelf-Authors", &[("authorId", s("bob")), ("name", s("Bob"))]);
-    console.until("the review that waited", || shelf.number("SELECT count(*) FROM reviews") == 1);
+    pair.put("Shelf-Authors", &[("authorId", s("bob")), ("name", s("Bob"))]);
+    console.until("the review that waited", || pair.number("SELECT count(*) FROM reviews") == 1);
     // What somebody else changes in the target is found by the next pass, with its cause.
-    shelf.sql(&format!("UPDATE books SET note = 'tampered' WHERE id = '{}'", book_id(7)));
-    console.until("a pass that finds it", || passes(&shelf, "books").last().is_some_and(|p| p.differing() == 1));
-    let found = passes(&shelf, "books").pop().unwrap();
+    pair.sql(&format!("UPDATE books SET note = 'tampered' WHERE id = '{}'", book_id(7)));
+    console.until("a pass that finds it", || passes(&pair, "books").last().is_some_and(|p| p.differing() == 1));
+    let found = passes(&pair, "books").pop().unwrap();
     assert_eq!((found.mismatched, found.causes["note: value"]), (1, 1), "{found:?}");
-    let folder = cutover::journal::RunFolder::list(&shelf.dir().join("state")).unwrap().remove(0);
+    let folder = cutover::journal::RunFolder::list(&pair.dir().join("state")).unwrap().remove(0);
     let file = folder.path().join("findings-books.json");
-    Shelf::expect_private(file.to_str().unwrap());
+    StorePair::expect_private(file.to_str().unwrap());
     let listed: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(listed[0]["key"], json!(book_id(7)), "{listed:#}");
-    // A change of the same item carries it right, and the pass after says so.
-    shelf.book(7, &[]);
-    console.until("a clean pass", || passes(&shelf, "books").last().is_some_and(VerifySummary::clean));
+    // A later change of the same item is applied correctly, and the next pass says so.
+    pair.book(7, &[]);
+    console.until("a clean pass", || passes(&pair, "books").last().is_some_and(VerifySummary::clean));
 }
 
 #[test]
 fn rows_nobody_of_ours_wrote_are_refused_before_anything_begins() {
-    let shelf = Shelf::new("");
-    shelf.books(2);
-    shelf.sql("CREATE TABLE authors (id text PRIMARY KEY, name varchar(20) NOT NULL)");
-    assert!(shelf.cutover(&["check"], 0).contains(" 0 failed"));
-    shelf.sql("INSERT INTO authors VALUES ('eve', 'Eve')");
-    let said = shelf.cutover(&["check"], 1);
+    let pair = StorePair::new("");
+    pair.books(2);
+    pair.sql("CREATE TABLE authors (id text PRIMARY KEY, name varchar(20) NOT NULL)");
+    assert!(pair.cutover(&["check"], 0).contains(" 0 failed"));
+    pair.sql("INSERT INTO authors VALUES ('eve', 'Eve')");
+    let said = pair.cutover(&["check"], 1);
     assert!(
         said.contains("authors holds 1 rows that no load of ours wrote") && said.contains("TRUNCATE authors"),
         "{said}"
     );
-    let mut run = shelf.start(&["run", "--headless", "--yes"]);
+    let mut run = pair.start(&["run", "--headless", "--yes"]);
     assert_ne!(run.wait().code(), Some(0));
-    assert!(!shelf.journal().contains("\"capture_started\"") && shelf.number("SELECT count(*) FROM authors") == 1);
-    shelf.sql("TRUNCATE authors");
-    shelf.load();
+    assert!(!pair.journal().contains("\"capture_started\"") && pair.number("SELECT count(*) FROM authors") == 1);
+    pair.sql("TRUNCATE authors");
+    pair.load();
     // What our own load wrote is no reason to refuse.
-    assert!(shelf.cutover(&["check"], 0).contains(" 0 failed"));
+    assert!(pair.cutover(&["check"], 0).contains(" 0 failed"));
 }

@@ -16,8 +16,8 @@ fn life() -> Duration {
 }
 /// A file beside the outputs once a process was killed.
 pub const KILLED: &str = "killed";
-/// Pause between two looks at something that is awaited.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two checks of something that is awaited.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A process. Dropping it kills it.
 pub struct Console {
@@ -64,7 +64,7 @@ impl Console {
         self.ended
     }
 
-    /// Waits for its end. Panics with its last words when it lives too long.
+    /// Waits for its end. Panics with its last output when it runs too long.
     pub fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
@@ -72,7 +72,7 @@ impl Console {
                 return status;
             }
             assert!(began.elapsed() < life(), "still running after {:?}:\n{}", life(), self.words());
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 
@@ -122,7 +122,7 @@ impl Console {
                 panic!("{status} before {what}:\n{}", self.words());
             }
             assert!(began.elapsed() < life(), "waited in vain for {what}:\n{}", self.words());
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 }

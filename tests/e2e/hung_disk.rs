@@ -1,4 +1,4 @@
-//! A disk that does not fail but hangs, and a reader that does not read: whatever is written never comes back.
+//! A disk that does not fail but hangs, and a reader that does not read: no write ever returns.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -52,6 +52,7 @@ fn a_disk_that_hangs_holds_no_switch_and_not_the_end_of_a_rollback() {
     rollback.expect_code(74);
     let words = rollback.words();
     assert_eq!(std::fs::read(folder.journal()).unwrap(), before, "it waited until the disk came back:\n{words}");
+    assert!(words.contains("the record could not be read again"), "{words}");
     assert!(words.contains("rolled back in ") && words.contains("is not on record"), "{words}");
     stage.expect_old_values();
     drop(hung);

@@ -1,7 +1,7 @@
 //! The kill matrix: every fact of a day is a place to die right after it is durable. Forward, one day dies at each of
 //! them in turn and still finishes; backward, a day dies at each of them and is rolled back from another terminal.
-//! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix -- --nocapture` prints the table; without the variable every fifth
-//! place is died at on the way back.
+//! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix -- --nocapture` prints the table; without the variable rollbacks die at
+//! every fifth place only.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,19 +34,19 @@ fn places() -> Vec<String> {
     places
 }
 
-/// Whether every place is died at, however long it takes.
+/// Whether the process dies at every place, however long that takes.
 pub(super) fn all() -> bool {
     std::env::var("CUTOVER_TEST_MATRIX").is_ok_and(|m| m == "all")
 }
 
 /// What a share of the places led to: a row of the table.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct MatrixTotals {
     runs: usize,
     failures: Vec<String>,
 }
 
-impl Tally {
+impl MatrixTotals {
     /// Runs in one world: the first failure would have ended them.
     pub fn went_well(runs: usize) -> Self {
         Self { runs, failures: Vec::new() }
@@ -94,8 +94,9 @@ fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
         stage.run(None).expect_code(0);
         finished(&stage);
     }
-    assert!(deaths > 50 && passed.len() < 10, "died {deaths} times; passed {passed:?}");
-    Tally::went_well(deaths as usize).row("killed after one fact after the other, finished");
+    // On a busy machine more facts are durable together, and of those only the first is a place to die.
+    assert!(deaths > 50 && passed.len() * 5 < deaths as usize, "died {deaths} times; passed {passed:?}");
+    MatrixTotals::went_well(deaths as usize).row("killed after one fact after the other, finished");
 }
 
 /// Whether the run is finished: started again it would be another run.
@@ -111,7 +112,7 @@ pub(super) fn finished(stage: &Stage) {
     assert!(state.open_intents.is_empty(), "intents without outcome: {:?}", state.open_intents);
 }
 
-/// Goes back from another terminal. Fails unless all is as it was and nothing was lost.
+/// Rolls back from another terminal. Fails unless all is as it was and nothing was lost.
 pub(super) fn rolled_back(stage: &Stage, place: &str) {
     // The last facts are durable together with the end; such a run has to be asked for by that word.
     let order: &[&str] = if at_its_end(stage) { &["rollback", "--finished"] } else { &["rollback"] };
@@ -124,7 +125,7 @@ pub(super) fn rolled_back(stage: &Stage, place: &str) {
 /// Every second place, from `first`: two tests share the work.
 fn backward(first: usize) {
     let places = places();
-    let mut tally = Tally::default();
+    let mut tally = MatrixTotals::default();
     let thinned = if all() { 1 } else { 5 };
     for place in places.iter().skip(first * thinned).step_by(2 * thinned) {
         tally.hold(place, || {

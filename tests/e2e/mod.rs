@@ -18,11 +18,12 @@ mod matrix;
 mod matrix_calls;
 mod parked;
 mod people;
+mod plans;
 mod resolved;
 mod secrets;
-mod shelf;
 mod silence;
 mod stage;
+mod store_pair;
 mod words;
 
 use std::sync::{Condvar, Mutex, PoisonError};

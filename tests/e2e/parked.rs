@@ -1,31 +1,31 @@
-//! `cutover parked`: listed, exported, and tried again after the cause was mended.
+//! `cutover parked`: listed, exported, and tried again after the cause was corrected.
 
 use serde_json::{Value, json};
 
-use super::shelf::{Shelf, book_id, s};
+use super::store_pair::{StorePair, book_id, s};
 
 fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
 }
 
 /// Six books of which two do not fit, and reviews of which all but one wait for their author.
-fn parked_shelf(reviews: u32) -> Shelf {
-    let shelf = Shelf::new("");
-    shelf.books(6);
-    shelf.book(2, &[("title", s("a title that is far too long"))]);
-    shelf.book(4, &[("title", s("nul \0 in it"))]);
+fn parked_pair(reviews: u32) -> StorePair {
+    let pair = StorePair::new("");
+    pair.books(6);
+    pair.book(2, &[("title", s("a title that is far too long"))]);
+    pair.book(4, &[("title", s("nul \0 in it"))]);
     for n in 0..reviews {
         let author = if n == 0 { "ann" } else { "bob" };
-        shelf.put("Shelf-Reviews", &[("reviewId", s(&format!("r{n:04}"))), ("author", s(author))]);
+        pair.put("Shelf-Reviews", &[("reviewId", s(&format!("r{n:04}"))), ("author", s(author))]);
     }
-    shelf.load();
-    shelf
+    pair.load();
+    pair
 }
 
 #[test]
 fn parked_rows_are_listed_and_exported_by_key_and_reason() {
-    let shelf = parked_shelf(4);
-    let listed = rows(&shelf.cutover(&["parked", "--json"], 0));
+    let pair = parked_pair(4);
+    let listed = rows(&pair.cutover(&["parked", "--json"], 0));
     let mut found: Vec<(String, String)> = listed
         .iter()
         .map(|r| (r["key"].as_str().unwrap().to_owned(), r["reason"].as_str().unwrap().to_owned()))
@@ -41,64 +41,64 @@ fn parked_rows_are_listed_and_exported_by_key_and_reason() {
     assert_eq!(book["key_attributes"], json!({ "bookId": { "S": book_id(2) } }));
     assert!(!format!("{listed:?}").contains("far too long"), "a value was shown");
 
-    shelf.cutover(&["parked", "--table", "reviews", "--export", "reviews.jsonl"], 0);
-    let path = shelf.dir().join("reviews.jsonl");
-    Shelf::expect_private(path.to_str().unwrap());
+    pair.cutover(&["parked", "--table", "reviews", "--export", "reviews.jsonl"], 0);
+    let path = pair.dir().join("reviews.jsonl");
+    StorePair::expect_private(path.to_str().unwrap());
     assert_eq!(rows(&std::fs::read_to_string(&path).unwrap()).len(), 3);
     // What was exported is not written over.
-    shelf.cutover(&["parked", "--table", "reviews", "--export", "reviews.jsonl"], 1);
-    assert!(shelf.cutover(&["parked"], 0).contains("5 parked rows in all tables"));
+    pair.cutover(&["parked", "--table", "reviews", "--export", "reviews.jsonl"], 1);
+    assert!(pair.cutover(&["parked"], 0).contains("5 parked rows in all tables"));
 
     // Parked rows are explained, and the sums say so.
-    let books = shelf.verify("books", &["--full"], 0);
+    let books = pair.verify("books", &["--full"], 0);
     assert_eq!((&books["verified"], &books["summary"]["parked"]), (&json!(true), &json!(2)), "{books:#}");
-    let reviews = shelf.verify("reviews", &["--full"], 0);
+    let reviews = pair.verify("reviews", &["--full"], 0);
     assert_eq!((&reviews["summary"]["equal"], &reviews["summary"]["parked"]), (&json!(1), &json!(3)), "{reviews:#}");
     // A row the ledger does not know is lost, whatever the reason for which it does not fit.
-    shelf.sql("DELETE FROM cutover.parked WHERE reason = 'nul'");
-    let books = shelf.verify("books", &["--full"], 5);
+    pair.sql("DELETE FROM cutover.parked WHERE reason = 'nul'");
+    let books = pair.verify("books", &["--full"], 5);
     assert_eq!((&books["summary"]["missing"], &books["summary"]["parked"]), (&json!(1), &json!(1)), "{books:#}");
 }
 
 #[test]
 fn parked_rows_go_in_once_their_cause_is_mended() {
-    let shelf = parked_shelf(4);
+    let pair = parked_pair(4);
     let tried = |said: &Value, table: &str| -> [u64; 3] {
         let found = said["tables"].as_array().unwrap().iter().find(|t| t["table"] == table).unwrap();
         ["tried", "went_in", "stayed"].map(|k| found[k].as_u64().unwrap())
     };
-    // Nothing was mended: nothing goes in.
-    let said = shelf.json(&["parked", "retry"], 0);
+    // Nothing was corrected: nothing goes in.
+    let said = pair.json(&["parked", "retry"], 0);
     assert_eq!((tried(&said, "books"), tried(&said, "reviews")), ([2, 0, 2], [3, 0, 3]));
     // A wider column in the table and in the mapping lets the long title in, but not the NUL.
-    shelf.sql("ALTER TABLE books ALTER title TYPE varchar(40)");
-    shelf.config("title = { type = \"varchar(20)\"", "title = { type = \"varchar(40)\"");
-    let said = shelf.json(&["parked", "retry", "--table", "books", "--reason", "too_long"], 0);
+    pair.sql("ALTER TABLE books ALTER title TYPE varchar(40)");
+    pair.config("title = { type = \"varchar(20)\"", "title = { type = \"varchar(40)\"");
+    let said = pair.json(&["parked", "retry", "--table", "books", "--reason", "too_long"], 0);
     assert_eq!(tried(&said, "books"), [1, 1, 0]);
-    assert_eq!(shelf.number("SELECT count(*) FROM books WHERE title LIKE '%far too long'"), 1);
+    assert_eq!(pair.number("SELECT count(*) FROM books WHERE title LIKE '%far too long'"), 1);
     // The parent comes; an item that is gone at the source leaves the ledger without going in.
-    shelf.sql("INSERT INTO authors VALUES ('bob', 'Bob')");
-    shelf.delete("Shelf-Reviews", &[("reviewId", s("r0002"))]);
-    let said = shelf.json(&["parked", "retry"], 0);
+    pair.sql("INSERT INTO authors VALUES ('bob', 'Bob')");
+    pair.delete("Shelf-Reviews", &[("reviewId", s("r0002"))]);
+    let said = pair.json(&["parked", "retry"], 0);
     assert_eq!((tried(&said, "books"), tried(&said, "reviews")), ([1, 0, 1], [3, 3, 0]));
-    assert_eq!(shelf.number("SELECT count(*) FROM reviews"), 3);
-    assert_eq!(rows(&shelf.cutover(&["parked", "--json"], 0)).len(), 1);
-    shelf.cutover(&["parked", "retry", "--reason", "too_tall"], 2);
+    assert_eq!(pair.number("SELECT count(*) FROM reviews"), 3);
+    assert_eq!(rows(&pair.cutover(&["parked", "--json"], 0)).len(), 1);
+    pair.cutover(&["parked", "retry", "--reason", "too_tall"], 2);
 }
 
 #[test]
 fn a_ledger_of_many_pages_is_worked_off_whole() {
-    let shelf = parked_shelf(1_203);
-    assert_eq!(rows(&shelf.cutover(&["parked", "--json"], 0)).len(), 1_204);
-    shelf.sql("INSERT INTO authors VALUES ('bob', 'Bob')");
-    let said = shelf.json(&["parked", "retry", "--table", "reviews"], 0);
+    let pair = parked_pair(1_203);
+    assert_eq!(rows(&pair.cutover(&["parked", "--json"], 0)).len(), 1_204);
+    pair.sql("INSERT INTO authors VALUES ('bob', 'Bob')");
+    let said = pair.json(&["parked", "retry", "--table", "reviews"], 0);
     assert_eq!(said["tables"][0], json!({ "table": "reviews", "tried": 1_202, "went_in": 1_202, "stayed": 0 }));
-    assert_eq!(shelf.number("SELECT count(*) FROM reviews"), 1_203);
+    assert_eq!(pair.number("SELECT count(*) FROM reviews"), 1_203);
 }
 
 #[test]
 fn one_row_that_a_trigger_objects_to_stops_no_load_and_is_named_with_what_was_raised() {
-    let shelf = Shelf::new("");
+    let pair = StorePair::new("");
     let objects = r#"PRIMARY KEY (book_id, place));
 CREATE FUNCTION objects() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
     IF NEW.title = 'bad' THEN
@@ -109,19 +109,19 @@ END $f$;
 CREATE TRIGGER objects BEFORE INSERT OR UPDATE ON books FOR EACH ROW EXECUTE FUNCTION objects();
 """
 triggers = ["objects"]"#;
-    shelf.config("PRIMARY KEY (book_id, place));\n\"\"\"", objects);
-    shelf.books(30);
-    shelf.book(17, &[("title", s("bad"))]);
-    shelf.load();
-    assert_eq!(shelf.number("SELECT count(*) FROM books"), 29);
-    let listed = rows(&shelf.cutover(&["parked", "--json"], 0));
+    pair.config("PRIMARY KEY (book_id, place));\n\"\"\"", objects);
+    pair.books(30);
+    pair.book(17, &[("title", s("bad"))]);
+    pair.load();
+    assert_eq!(pair.number("SELECT count(*) FROM books"), 29);
+    let listed = rows(&pair.cutover(&["parked", "--json"], 0));
     let [row] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((&row["key"], &row["reason"]), (&json!(book_id(17)), &json!("refused")));
     assert_eq!(row["detail"], "SQLSTATE 45000, constraint no_bad");
-    let said = shelf.cutover(&["parked"], 0);
+    let said = pair.cutover(&["parked"], 0);
     assert!(said.contains("the target refused the row (SQLSTATE 45000, constraint no_bad)"), "{said}");
-    assert!(!said.contains("a note") && !shelf.journal().contains("a note"), "a value was shown");
-    assert!(shelf.journal().contains(r#""rows":29,"parked":{"refused":1}"#), "{}", shelf.journal());
-    let books = shelf.verify("books", &["--full"], 0);
+    assert!(!said.contains("a note") && !pair.journal().contains("a note"), "a value was shown");
+    assert!(pair.journal().contains(r#""rows":29,"parked":{"refused":1}"#), "{}", pair.journal());
+    let books = pair.verify("books", &["--full"], 0);
     assert_eq!((&books["summary"]["equal"], &books["summary"]["parked"]), (&json!(29), &json!(1)), "{books:#}");
 }

@@ -65,14 +65,14 @@ fn a_day_with_votes_and_a_second_person() {
     assert_eq!(code(&vote("carol", "no-go")), 0);
     assert_eq!(code(&vote("bob", "go")), 0);
     console.until("the criteria", || stage.state().gates.get("go").is_some_and(|g| g.met_since.is_some()));
-    // The console tells of itself ten times a second; a vote is on record before that.
+    // The console publishes its state ten times a second; a vote is on record before that.
     console.until("the no-go in the status", || {
         words(&elsewhere(&stage, &["status", &run, "--json"])).contains("NO-GO by carol")
     });
     assert!(stage.step_is("go-no-go", StepStatus::Running), "one no-go blocks");
     assert_eq!(code(&vote("carol", "go")), 0);
     console.until("a go", || stage.step_is("go-no-go", StepStatus::Done) || stage.count(gate_broke) > 0);
-    // A machine under load may measure a bad moment, which voids a go: that is what it is for.
+    // A machine under load may measure a bad moment, and that voids a vote to go, as it should.
     console.until("a go that stands", || {
         if !stage.step_is("go-no-go", StepStatus::Done) {
             vote("bob", "go");
@@ -154,7 +154,7 @@ fn an_approval_does_not_outlive_the_process_it_was_given_to() {
         }
         waits(&stage)
     });
-    // Killed while it waits, and taken up again: it still waits, and going back asks nobody.
+    // Killed while it waits, and resumed: it still waits, and a rollback asks nobody.
     console.signal(Signal::KILL);
     console.expect_killed();
     let nobody = elsewhere(&stage, &["vote", &run, "go-no-go", "go", "--as", "bob"]);

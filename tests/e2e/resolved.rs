@@ -1,4 +1,4 @@
-//! The way back needs nothing that may have changed since the run was opened, and a run is never taken up elsewhere.
+//! A rollback needs nothing that may have changed since the run was opened, and a run is never resumed on other stores.
 
 use std::ffi::OsStr;
 
@@ -6,7 +6,7 @@ use cutover::domain::run::{RunStatus, StepStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
 
-use super::back::{left_alone, let_in, rolls_back, switched};
+use super::back::{left_alone, open_to_customers, rolls_back, switched};
 use super::console::Console;
 use super::stage::{Options, Stage};
 
@@ -94,7 +94,7 @@ fn switches_go_back_though_nobody_knows_any_more_where_the_target_is() {
 
 #[test]
 fn a_run_whose_connections_cannot_be_read_is_not_called_rolled_back() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     rolls_back(&stage);
     console.expect_code(3);
     let kept = std::fs::read(stage.connections()).ok();
@@ -130,6 +130,6 @@ fn a_run_is_not_taken_up_on_other_stores() {
         assert!(words.contains("cutover rollback"), "{words}");
     }
     assert_eq!(stage.facts().len(), facts, "nothing was recorded");
-    // The way back goes to where the run was opened, whatever the config says by now.
+    // The rollback goes to where the run was opened, whatever the config says by now.
     rolls_back(&stage);
 }

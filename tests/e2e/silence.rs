@@ -6,7 +6,7 @@ use cutover::domain::run::{Event, RunStatus};
 use cutover::rehearsal::oracle::Side;
 use rustix::process::Signal;
 
-use super::back::{left_alone, let_in, rolls_back, switched};
+use super::back::{left_alone, open_to_customers, rolls_back, switched};
 use super::stage::Stage;
 
 /// A port that takes connections and never says a word.
@@ -16,7 +16,7 @@ fn silent() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Asks for the way back while the target says nothing; gives what the terminal was told.
+/// Orders a rollback while the target does not answer; gives what the terminal printed.
 fn asked_while_the_target_is_silent(stage: &Stage) -> String {
     let (_listener, port) = silent();
     let answers = stage.redirect(|c| c["postgres"]["port"] = port.into());
@@ -32,7 +32,7 @@ fn a_damaged_record_and_a_silent_target_are_not_called_rolled_back() {
     stage.damage(r#""type":"step_started","step":"freeze""#);
     let words = asked_while_the_target_is_silent(&stage);
     assert!(words.contains("whether customers wrote on the new side is not known"), "{words}");
-    assert!(words.contains("warning: the target does not know yet that customers go back"), "{words}");
+    assert!(words.contains("warning: the target does not know yet that the run rolls back"), "{words}");
     // The switches did not wait for it.
     stage.expect_old_values();
     stage.start(&["rollback"], None).expect_code(3);
@@ -43,7 +43,7 @@ fn a_damaged_record_and_a_silent_target_are_not_called_rolled_back() {
 
 #[test]
 fn asked_again_after_a_rollback_a_silent_target_is_not_taken_for_an_empty_one() {
-    let (stage, mut console) = let_in();
+    let (stage, mut console) = open_to_customers();
     rolls_back(&stage);
     console.expect_code(3);
     let words = asked_while_the_target_is_silent(&stage);

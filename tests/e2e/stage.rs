@@ -13,12 +13,12 @@ use aws_sdk_ssm::types::ParameterType;
 use cutover::domain::run::{Event, Fact, RunState, StepStatus};
 use cutover::journal::{RunFolder, fold, read_run};
 use cutover::rehearsal::clients::session;
-use cutover::rehearsal::hurry::{self, Hurry, Last};
 use cutover::rehearsal::oracle::Side;
 use cutover::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use cutover::rehearsal::seed::Sizes;
+use cutover::rehearsal::short_plan::{self, Last, ShortPlan};
 use cutover::rehearsal::world::SECRETS_KEY;
-use cutover::rehearsal::{PgAddress, Verdict, World, WorldOptions};
+use cutover::rehearsal::{OracleReport, PgAddress, World, WorldOptions};
 use tokio::runtime::Runtime;
 
 use super::Slot;
@@ -45,15 +45,13 @@ pub fn sizes() -> Sizes {
     given.map_or(usual, |s| s.parse().expect("four numbers in CUTOVER_TEST_SIZES"))
 }
 
-/// Emulators that others wrote, where the harness started one. Tables have the same names in every world, so one
+/// Emulators that others wrote; fails where none was started. Tables have the same names in every world, so one
 /// test at a time has them.
-pub fn independent() -> Option<(String, MutexGuard<'static, ()>)> {
+pub fn independent() -> (String, MutexGuard<'static, ()>) {
     static ONE: Mutex<()> = Mutex::new(());
-    let Ok(endpoint) = std::env::var("CUTOVER_TEST_AWS_ENDPOINT") else {
-        eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
-        return None;
-    };
-    Some((endpoint, ONE.lock().unwrap_or_else(PoisonError::into_inner)))
+    let named = std::env::var("CUTOVER_TEST_AWS_ENDPOINT");
+    let endpoint = named.expect("CUTOVER_TEST_AWS_ENDPOINT to name an emulator, as tests/run.sh starts one");
+    (endpoint, ONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// How much of the day is run.
@@ -121,7 +119,7 @@ impl Stage {
         let secret = dir.path().join("password");
         private(&secret, pg.password.as_ref().unwrap().reveal());
         // A number stands without quotes once it is no variable any more.
-        let mut text = hurried(options).replace("\"${PG_PORT}\"", &pg.port.to_string());
+        let mut text = shortened(options).replace("\"${PG_PORT}\"", &pg.port.to_string());
         for (name, value) in world.vars() {
             text = text.replace(&format!("${{{name}}}"), &value);
         }
@@ -167,14 +165,14 @@ impl Stage {
         Console::start_with(self.dir(), &format!("{number}-{}", args[0]), &all, vars)
     }
 
-    /// Starts the migration, or takes it up again.
+    /// Starts the migration, or resumes it.
     pub fn run(&self, failpoint: Option<&str>) -> Console {
         self.start(&self.answered().iter().map(String::as_str).collect::<Vec<_>>(), failpoint)
     }
 
     /// [`RUN`], with an answer for everything that the plan asks of people.
     pub fn answered(&self) -> Vec<String> {
-        RUN.iter().map(|arg| (*arg).to_owned()).chain(hurry::answers(&self.config())).collect()
+        RUN.iter().map(|arg| (*arg).to_owned()).chain(short_plan::answers(&self.config())).collect()
     }
 
     /// Starts the binary with these arguments; the port calls it makes are traced in the file of this name.
@@ -296,18 +294,18 @@ impl Stage {
         });
     }
 
-    /// Ends all traffic and holds the side in charge against the shop's account.
-    pub fn verdict(&self) -> Verdict {
+    /// Ends all traffic and compares the side in charge with the shop's account.
+    pub fn verdict(&self) -> OracleReport {
         self.runtime.block_on(self.world().verdict()).unwrap()
     }
 
     /// Fails unless this side is in charge, accepts writes and has lost nothing.
-    pub fn expect_nothing_lost(&self, side: Side) -> Verdict {
+    pub fn expect_nothing_lost(&self, side: Side) -> OracleReport {
         let verdict = self.verdict();
         assert!(verdict.to_string().starts_with("0 lost: ") && verdict.clean(), "{verdict}");
         assert_eq!((verdict.in_charge, verdict.frozen), (side, false), "{verdict}");
         assert!(verdict.comparison.checked > 300 && verdict.tally.old > 0, "nothing was held to account: {verdict}");
-        // It takes a carrier killed within one round trip; many would be an excuse.
+        // It takes a reverse applier killed within one round trip; many would be an excuse.
         let most = if self.dir().join(KILLED).exists() { 3 } else { 0 };
         assert!(verdict.comparison.set_back <= most, "{verdict}");
         assert!(verdict.comparison.untold <= 3 + verdict.comparison.checked / 100, "{verdict}");
@@ -394,15 +392,15 @@ impl Drop for Stage {
 }
 
 /// The rehearsal's config without waits for the clock: `run` knows no other speed than the real one.
-fn hurried(options: &Options) -> String {
+fn shortened(options: &Options) -> String {
     let last = match options.day {
         Day::Whole => Last::Whole,
         Day::ToThaw => Last::Thaw,
         Day::ToBurnIn => Last::BurnIn(3_600),
     };
-    // What is looked at then is data; a busy machine's latencies, or a slow emulator's, must not hold the day up.
+    // Such a day checks data only; a busy machine's latencies, or a slow emulator's, must not hold it up.
     let lenient = options.day == Day::ToBurnIn || options.endpoint.is_some();
-    let mut text = hurry::hurried(Hurry { switched: options.pause, last, lenient });
+    let mut text = short_plan::shortened(ShortPlan { switched: options.pause, last, lenient });
     if options.endpoint.is_some() && options.sizes.books > 10_000 {
         // A pass over that many items keeps such an emulator busy for a minute, and the next would begin at once.
         assert!(text.contains("every = \"20s\""));

@@ -48,7 +48,7 @@ fn a_fault_that_does_not_fit_is_refused_before_a_world_is_started() {
     }
 }
 
-/// The rehearsal's config with its places outside: nothing answers there. `changed` has the last word on its text.
+/// The rehearsal's config with outside addresses at which nothing answers. `changed` edits its text last.
 fn out_of_reach(dir: &Path, changed: impl FnOnce(String) -> String) {
     let text = include_str!("../../assets/rehearsal.toml");
     let text = text.replace("{ file = \"${PG_PASSWORD_FILE}\" }", "{ env = \"PGPASSWORD\" }");
@@ -88,7 +88,7 @@ fn a_run_without_its_password_leaves_nothing_behind() {
     assert!(!dir.path().join("state/runs").exists(), "{out}{err}");
 }
 
-/// A run that was refused before its first fact has a folder, and nothing in it to take back.
+/// A run that was refused before its first fact has a folder, and nothing in it to roll back.
 #[test]
 fn a_run_that_never_began_is_not_rolled_back_and_does_not_say_so() {
     let dir = tempfile::tempdir().unwrap();

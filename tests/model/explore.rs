@@ -10,7 +10,7 @@ use super::turns::Model;
 
 /// What an exploration found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Exploration {
     /// Different states.
     pub states: usize,
     /// Turns between them.
@@ -22,7 +22,7 @@ pub struct Found {
 }
 
 /// Explores everything within a budget of trouble. Stops at the first thing that is wrong.
-pub fn explore(broken: Broken, budget: Budget) -> Found {
+pub fn explore(broken: Broken, budget: Budget) -> Exploration {
     let model = Model::new(broken);
     let first = model.first(budget);
     let mut numbers: HashMap<Shape, usize> = HashMap::from([(first.shape(), 0)]);
@@ -44,7 +44,7 @@ pub fn explore(broken: Broken, budget: Budget) -> Found {
         let wrong = state.wrong().or_else(|| dead_end(&model, &state));
         if let Some(wrong) = wrong {
             let way = way(&came, n);
-            return Found { states: numbers.len(), turns, settled: settled.len(), wrong: Some((wrong, way)) };
+            return Exploration { states: numbers.len(), turns, settled: settled.len(), wrong: Some((wrong, way)) };
         }
         if state.settled() {
             settled.push(n);
@@ -71,10 +71,10 @@ pub fn explore(broken: Broken, budget: Budget) -> Found {
     }
     let stuck = reaches.iter().position(|r| !r);
     let wrong = stuck.map(|n| ("no end can be reached from here".to_owned(), way(&came, n)));
-    Found { states: came.len(), turns, settled: settled.len(), wrong }
+    Exploration { states: came.len(), turns, settled: settled.len(), wrong }
 }
 
 fn dead_end(model: &Model, state: &State) -> Option<String> {
-    let going_back = state.run.status == RunStatus::RollingBack;
-    (!going_back && !model.takes_rollback(state)).then(|| "rollback is refused".to_owned())
+    let rolling_back = state.run.status == RunStatus::RollingBack;
+    (!rolling_back && !model.takes_rollback(state)).then(|| "rollback is refused".to_owned())
 }

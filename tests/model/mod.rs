@@ -15,7 +15,7 @@ use explore::explore;
 use rules::Broken;
 use state::Budget;
 
-/// Budgets that together reach every pair of troubles.
+/// Budgets that together cover every pair of failures.
 const BUDGETS: [Budget; 4] = [
     Budget { writes: 2, crashes: 0, failures: 0, orders: 1 },
     Budget { writes: 1, crashes: 1, failures: 0, orders: 1 },

@@ -20,12 +20,12 @@ pub enum Broken {
     /// A switch is set before its intent is on disk.
     IntentBeforeEffect,
     /// A set that is on the wire when a rollback comes is not waited for.
-    SecondLook,
-    /// Customers are let in on the old side while a set is still on the wire.
+    SecondPass,
+    /// The old side is opened to customers while a set is still on the wire.
     ThawAfterTheWire,
-    /// Customers' writes on the new side are recorded only after they are let in.
+    /// Customers' writes on the new side are recorded only after it is opened to them.
     TriggerBeforeThaw,
-    /// What the reverse flow wrote comes back through the stream.
+    /// What the reverse flow wrote appears in the stream again.
     OriginIsTagged,
     /// A row of the outbox is removed before it is written on the old side.
     OutboxUntilWritten,
@@ -45,7 +45,7 @@ impl Broken {
         Self::StreamBeforeLoad,
         Self::FreezeIsProbed,
         Self::IntentBeforeEffect,
-        Self::SecondLook,
+        Self::SecondPass,
         Self::ThawAfterTheWire,
         Self::TriggerBeforeThaw,
         Self::OriginIsTagged,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cutover::domain::run::{Action, RunState, RunStatus, Standing, StepStatus};
+use cutover::domain::run::{Action, RunState, RunStatus, StepStatus, SwitchStatus};
 
 /// Keys of the one table.
 pub const KEYS: usize = 2;
@@ -19,7 +19,7 @@ pub enum Record {
     Marker,
 }
 
-/// How customers reach the stores: values of the two switches.
+/// Which side customers use: values of the two switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Switches {
     /// Writes are refused.
@@ -35,7 +35,7 @@ pub struct Budget {
     pub writes: u8,
     /// Deaths of the process.
     pub crashes: u8,
-    /// Steps and undo actions that fail.
+    /// Steps and rollback actions that fail.
     pub failures: u8,
     /// Rollback orders by a person.
     pub orders: u8,
@@ -57,9 +57,9 @@ pub struct Data {
     pub stream: Option<Vec<Record>>,
     /// In the target: how far the stream is applied, once a start is recorded.
     pub applied: Option<u8>,
-    /// In the target: keys the load has carried.
+    /// In the target: keys the load has written.
     pub loaded: u8,
-    /// In the target: customers' writes are recorded by a trigger, and not carried back yet.
+    /// In the target: customers' writes are recorded by a trigger, and not applied to the old side yet.
     pub trigger: bool,
     pub outbox: Vec<(u8, Value)>,
     pub switches: Switches,
@@ -81,10 +81,10 @@ pub struct Memory {
     pub following: bool,
     /// Records read and not applied: from, to.
     pub batch: Option<(u8, u8)>,
-    /// The row of the outbox that is being carried: written on the old side and not yet removed.
+    /// The row of the outbox that is being applied: written on the old side and not yet removed.
     pub carried: Option<(u8, Value)>,
     pub job: Option<Job>,
-    pub undo: Option<Undo>,
+    pub undo: Option<RollbackJob>,
 }
 
 /// A step at work: which, and how far.
@@ -95,12 +95,12 @@ pub struct Job {
     pub at: u8,
 }
 
-/// The way back at work.
+/// A rollback at work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Undo {
+pub struct RollbackJob {
     /// Switches left to restore in this pass.
     pub left: Vec<String>,
-    /// Those of the first pass, for the second look.
+    /// Those of the first pass, for the second pass.
     pub first: Vec<String>,
     pub at: u8,
     pub second: bool,
@@ -115,7 +115,7 @@ pub struct State {
     pub bare_effect: bool,
 }
 
-/// What tells states apart: everything later behaviour depends on, and nothing that only grows.
+/// What distinguishes states: everything later behaviour depends on, and nothing that only grows.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
     status: u8,
@@ -131,7 +131,7 @@ impl State {
     /// The state's shape.
     pub fn shape(&self) -> Shape {
         let mut data = self.data.clone();
-        // An attempt's number only tells old news from new; there is one job at a time here.
+        // An attempt's number only separates old reports from new ones; there is one job at a time here.
         if let Some(job) = &mut data.memory.job {
             job.attempt = 0;
         }
@@ -156,7 +156,7 @@ impl State {
         self.run.step(step).is_some_and(|s| s.status == StepStatus::Done)
     }
 
-    /// An end nothing needs to follow: finished on the new side, or back on the old side with everything carried.
+    /// An end nothing needs to follow: finished on the new side, or rolled back with everything applied.
     pub fn settled(&self) -> bool {
         let at_rest = self.data.on_the_wire.is_none();
         match self.run.status {
@@ -173,7 +173,7 @@ impl State {
             return Some("a switch was changed without an intent on disk".into());
         }
         for key in 0..KEYS {
-            // Customers read where they write; what they were told is written must be there or on its way there.
+            // Customers read where they write; what was acknowledged to them must be there or on its way there.
             let holds = if d.seen.new {
                 d.new[key]
             } else {
@@ -187,7 +187,8 @@ impl State {
             }
         }
         if self.run.status == RunStatus::RolledBack {
-            let standing = self.run.switches.values().any(|s| matches!(s.standing, Standing::New | Standing::Unknown));
+            let standing =
+                self.run.switches.values().any(|s| matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown));
             if standing {
                 return Some("rolled back, and a switch does not stand restored".into());
             }

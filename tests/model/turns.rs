@@ -5,14 +5,14 @@ use cutover::domain::gauge::Measured;
 use cutover::domain::plan::Plan;
 use cutover::domain::run::{
     Action, Actor, Attributes, Cause, Effect, ErrorClass, Event, Fact, Input, OutcomeResult, Policy, RunState,
-    RunStatus, StepError, StepStatus, apply, decide, way_back,
+    RunStatus, StepError, StepStatus, apply, decide, rollback_plan,
 };
 
 use super::plan::{opened, plan};
 use super::rules::Broken;
-use super::state::{Budget, Data, Job, KEYS, Memory, Record, State, Switches, Undo, Value};
+use super::state::{Budget, Data, Job, KEYS, Memory, Record, RollbackJob, State, Switches, Value};
 
-/// What a worker's turn comes to.
+/// The result of a worker's turn.
 enum Worked {
     /// The step goes on from here.
     At(u8),
@@ -100,9 +100,9 @@ impl Model {
     }
 
     fn begin_undo(&self, state: &mut State) {
-        let way = way_back(&self.plan, &state.run);
+        let way = rollback_plan(&self.plan, &state.run);
         let left: Vec<String> = way.actions().map(|a| a.switch.clone()).collect();
-        state.data.memory.undo = Some(Undo { first: left.clone(), left, at: 0, second: false });
+        state.data.memory.undo = Some(RollbackJob { first: left.clone(), left, at: 0, second: false });
     }
 
     fn engine(&self, state: &State, out: &mut Vec<(String, State)>) {
@@ -242,9 +242,9 @@ impl Model {
             self.end_undo(&mut next, undo, out);
             return;
         };
-        let waits = self.keeps(Broken::ThawAfterTheWire) && self.keeps(Broken::SecondLook);
+        let waits = self.keeps(Broken::ThawAfterTheWire) && self.keeps(Broken::SecondPass);
         if switch == "mode" && undo.at == 0 && waits {
-            // Customers are let in once nothing is on the wire and traffic was looked at again.
+            // The side is opened to customers once nothing is on the wire and the traffic switches were read again.
             if state.data.on_the_wire.is_some() {
                 return;
             }
@@ -284,20 +284,21 @@ impl Model {
         out.push((format!("undo {switch} {}", undo.at), next));
     }
 
-    /// The end of a pass: a second look waits for what was on the wire when the order came.
-    fn end_undo(&self, next: &mut State, undo: &Undo, out: &mut Vec<(String, State)>) {
-        if !undo.second && next.data.on_the_wire.is_some() && self.keeps(Broken::SecondLook) {
+    /// The end of a pass: a second pass waits for what was on the wire when the order came.
+    fn end_undo(&self, next: &mut State, undo: &RollbackJob, out: &mut Vec<(String, State)>) {
+        if !undo.second && next.data.on_the_wire.is_some() && self.keeps(Broken::SecondPass) {
             return;
         }
-        let moved = !undo.second && self.keeps(Broken::SecondLook);
+        let moved = !undo.second && self.keeps(Broken::SecondPass);
         if moved {
-            let mut left: Vec<String> = way_back(&self.plan, &next.run).actions().map(|a| a.switch.clone()).collect();
+            let mut left: Vec<String> =
+                rollback_plan(&self.plan, &next.run).actions().map(|a| a.switch.clone()).collect();
             left.extend(undo.first.iter().filter(|s| !left.contains(s)).cloned().collect::<Vec<_>>());
-            // Traffic goes back before customers are let in.
+            // Traffic is restored before the freeze is lifted.
             left.sort_by_key(|s| s == "mode");
             left.retain(|s| stands(next, s));
             if !left.is_empty() {
-                next.data.memory.undo = Some(Undo { left, at: 0, second: true, first: vec![] });
+                next.data.memory.undo = Some(RollbackJob { left, at: 0, second: true, first: vec![] });
                 out.push(("second look".into(), next.clone()));
                 return;
             }
@@ -343,7 +344,7 @@ impl Model {
         out.push((format!("apply {from}..{to}"), next));
     }
 
-    /// Carries the oldest row of the outbox: written on the old side first, removed after.
+    /// Applies the oldest row of the outbox: written on the old side first, removed after.
     fn reverse(&self, state: &State, out: &mut Vec<(String, State)>) {
         let m = &state.data.memory;
         let row = m.carried.or(state.data.outbox.first().copied());
@@ -432,7 +433,7 @@ impl Model {
     }
 }
 
-/// What a job has sent and not heard of: from its intent until the effect.
+/// What a job has sent and has no answer to: from its intent until the effect.
 fn sent(job: &Job) -> Option<(u8, bool)> {
     match (job.step.as_str(), job.at) {
         ("freeze", 1) => Some((0, true)),
@@ -455,7 +456,7 @@ fn land(state: &mut State, switch: &str, to: bool) {
     );
     let standing = state.run.switches.get(switch).map(|s| s.standing);
     // A late set belongs to an intent that a later read-back may have answered already.
-    let known = standing.is_some_and(|s| s != cutover::domain::run::Standing::Old);
+    let known = standing.is_some_and(|s| s != cutover::domain::run::SwitchStatus::Old);
     state.bare_effect |= !announced && !known;
     match switch {
         "mode" => state.data.switches.frozen = to,

@@ -52,7 +52,7 @@ fn green(plan: &Plan) -> (Measured, RunState) {
 /// One piece of evidence, broken.
 type Break = Box<dyn Fn(&mut Measured, &mut RunState)>;
 
-/// Every way to break what a signal rests on, for one table, probe or metric at a time.
+/// Every way to break what a signal depends on, for one table, probe or metric at a time.
 fn breaks(plan: &Plan, gate: &Gate) -> Vec<(String, Break)> {
     let mut all: Vec<(String, Break)> = Vec::new();
     for criterion in &gate.criteria {
@@ -140,7 +140,7 @@ fn of_table(source: &SignalSource, id: &str, table: &str) -> Vec<(String, Break)
             gauge("parked rows", |g| _ = g.parked.insert("nul".into(), 1_000));
         }
         SignalSource::Unaccounted => {
-            // The later count speaks: a live exact one that does not add up, in either direction.
+            // The later count is used: a live exact one that does not add up, in either direction.
             gauge("rows missing", |g| g.source = Count::exact(13, At(NOW.0 + 1)));
             gauge("rows too many", |g| g.source = Count::exact(7, At(NOW.0 + 1)));
         }

@@ -1,4 +1,5 @@
-//! A day's journal, cut at any byte: what is left folds, rollback is taken, and whatever may have been changed is undone.
+//! A day's journal, cut at any byte: what is left folds, a rollback is accepted, and whatever may have been changed is
+//! restored.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use cutover::domain::gauge::Measured;
 use cutover::domain::plan::{Plan, StepKind};
 use cutover::domain::run::{
     Action, Actor, Attributes, Cause, Decision, Effect, Event, Fact, Input, OutcomeResult, Policy, RunState, RunStatus,
-    apply, decide, way_back,
+    apply, decide, rollback_plan,
 };
 use cutover::journal::{Header, JournalError, JournalWriter, RunFolder, fold, read};
 
@@ -132,7 +133,7 @@ fn a_journal_cut_anywhere_still_leads_back() {
         let order = Input::Rollback(Actor::Operator("bob".into()), Cause::Asked);
         let back = decide(&day.plan, &state, &Policy::default(), &order, At(0));
         assert_eq!(back.refused, None, "{} facts", left.facts.len());
-        let way = way_back(&day.plan, &state);
+        let way = rollback_plan(&day.plan, &state);
         let mut undone: Vec<String> = way.actions().map(|a| a.switch.clone()).collect();
         undone.sort();
         assert_eq!(undone, touched(&left.facts), "{} facts", left.facts.len());

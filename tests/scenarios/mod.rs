@@ -1,5 +1,5 @@
-//! False greens: known ways in which a migration looked well and was not, each of which must show red, unknown or
-//! blocked here. `docs/correctness.md` lists them all, with the scenarios that live with the workers.
+//! False greens: known ways in which a migration appeared to be well and was not, each of which must show red, unknown
+//! or blocked here. `docs/correctness.md` lists them all, with the scenarios that live with the workers.
 
 mod gates;
 mod journal;

@@ -1,8 +1,8 @@
 //! Values that other tools cut, round or drop: here they arrive whole, or the row is parked with its reason.
 
-use cutover::domain::mapping::{Mapped, MisfitReason, TableMapping};
+use cutover::domain::mapping::{Mapped, RowErrorReason, TableMapping};
 use cutover::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
-use cutover::domain::value::{Attr, Cell, Item};
+use cutover::domain::value::{Cell, Record, Value};
 
 fn column(name: &str, ty: ColumnType) -> Column {
     let from = ColumnSource::Attribute(vec![name.into()]);
@@ -17,32 +17,32 @@ fn mapping(key: ColumnType, value: ColumnType) -> TableMapping {
     TableMapping::new(&table)
 }
 
-fn mapped(ty: ColumnType, value: Attr<'static>) -> Result<Cell<'static>, MisfitReason> {
-    let item = Item { attrs: vec![("id".into(), Attr::Str("k".into())), ("v".into(), value)] };
+fn mapped(ty: ColumnType, value: Value<'static>) -> Result<Cell<'static>, RowErrorReason> {
+    let item = Record { fields: vec![("id".into(), Value::Text("k".into())), ("v".into(), value)] };
     let mapping = mapping(ColumnType::Text, ty);
     let mut out = Mapped::default();
     mapping.map(&item, &mut out).map_err(|m| m.reason)?;
     Ok(out.row.swap_remove(1).into_owned())
 }
 
-fn text(v: &str) -> Attr<'static> {
-    Attr::Str(v.to_owned().into())
+fn text(v: &str) -> Value<'static> {
+    Value::Text(v.to_owned().into())
 }
 
-fn number(v: &str) -> Attr<'static> {
-    Attr::Num(v.to_owned().into())
+fn number(v: &str) -> Value<'static> {
+    Value::Decimal(v.to_owned().into())
 }
 
 #[test]
 fn a_nul_is_never_stripped_and_never_sent() {
     for ty in [ColumnType::Text, ColumnType::Varchar(20), ColumnType::Jsonb] {
-        assert_eq!(mapped(ty, text("a\0b")), Err(MisfitReason::Nul), "{ty:?}");
+        assert_eq!(mapped(ty, text("a\0b")), Err(RowErrorReason::Nul), "{ty:?}");
     }
-    let list = Attr::List(vec![Attr::Map(vec![("deep".into(), text("\0"))])]);
-    assert_eq!(mapped(ColumnType::Jsonb, list), Err(MisfitReason::Nul));
-    let name = Attr::Map(vec![("na\0me".into(), text("x"))]);
-    assert_eq!(mapped(ColumnType::Jsonb, name), Err(MisfitReason::Nul));
-    assert_eq!(mapped(ColumnType::TextArray, Attr::StrSet(vec!["ok".into(), "\0".into()])), Err(MisfitReason::Nul));
+    let list = Value::List(vec![Value::Map(vec![("deep".into(), text("\0"))])]);
+    assert_eq!(mapped(ColumnType::Jsonb, list), Err(RowErrorReason::Nul));
+    let name = Value::Map(vec![("na\0me".into(), text("x"))]);
+    assert_eq!(mapped(ColumnType::Jsonb, name), Err(RowErrorReason::Nul));
+    assert_eq!(mapped(ColumnType::TextArray, Value::TextSet(vec!["ok".into(), "\0".into()])), Err(RowErrorReason::Nul));
 }
 
 #[test]
@@ -53,15 +53,15 @@ fn thirty_eight_digits_arrive_and_a_rounded_number_never_does() {
     assert_eq!(mapped(ColumnType::Numeric(None), number(&small)), Ok(Cell::Numeric(small.clone().into())));
     assert_eq!(mapped(ColumnType::Numeric(None), number("6.94E-101")), Ok(Cell::Numeric(small.clone().into())));
     let two = ColumnType::Numeric(Some((10, 2)));
-    assert_eq!(mapped(two, number("0.694")), Err(MisfitReason::Lossy), "rounded to 0.69");
-    assert_eq!(mapped(two, number(&small)), Err(MisfitReason::Lossy), "rounded to 0.00");
+    assert_eq!(mapped(two, number("0.694")), Err(RowErrorReason::Lossy), "rounded to 0.69");
+    assert_eq!(mapped(two, number(&small)), Err(RowErrorReason::Lossy), "rounded to 0.00");
     assert!(mapped(ColumnType::Integer, number("1.5")).is_err(), "cut to 1");
-    assert_eq!(mapped(ColumnType::Bigint, number("9223372036854775808")), Err(MisfitReason::NumberRange));
+    assert_eq!(mapped(ColumnType::Bigint, number("9223372036854775808")), Err(RowErrorReason::NumberRange));
 }
 
 #[test]
 fn text_is_never_cut_to_fit() {
-    assert_eq!(mapped(ColumnType::Varchar(3), text("abcd")), Err(MisfitReason::TooLong));
+    assert_eq!(mapped(ColumnType::Varchar(3), text("abcd")), Err(RowErrorReason::TooLong));
     assert_eq!(mapped(ColumnType::Varchar(3), text("äöü")), Ok(Cell::Text("äöü".into())), "characters, not bytes");
     let big = "x".repeat(400_000);
     assert_eq!(mapped(ColumnType::Text, text(&big)), Ok(Cell::Text(big.clone().into())));
@@ -74,7 +74,7 @@ fn binary_keys_come_through_the_ledger_and_back_byte_for_byte() {
     let mapping = mapping(ColumnType::Bytea, ColumnType::Text);
     let mut seen = std::collections::BTreeSet::new();
     for bytes in [vec![], vec![0], vec![0, 255, 10], vec![b'|'], (0..=255).collect::<Vec<u8>>()] {
-        let item = Item { attrs: vec![("id".into(), Attr::Bin(bytes.clone().into()))] };
+        let item = Record { fields: vec![("id".into(), Value::Bytes(bytes.clone().into()))] };
         let (key, json) = mapping.key(&item).unwrap();
         assert!(seen.insert(key.0), "two keys read the same");
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
@@ -85,6 +85,6 @@ fn binary_keys_come_through_the_ledger_and_back_byte_for_byte() {
 #[test]
 fn null_absent_and_empty_stay_three_things() {
     assert_eq!(mapped(ColumnType::Text, text("")), Ok(Cell::Text("".into())));
-    assert_eq!(mapped(ColumnType::Text, Attr::Null), Ok(Cell::Null));
-    assert_eq!(mapped(ColumnType::TextArray, Attr::List(vec![])), Ok(Cell::TextArray(vec![])));
+    assert_eq!(mapped(ColumnType::Text, Value::Null), Ok(Cell::Null));
+    assert_eq!(mapped(ColumnType::TextArray, Value::List(vec![])), Ok(Cell::TextArray(vec![])));
 }

@@ -1,4 +1,5 @@
-//! Where the calls to a service go: worked out by the SDK itself, so that the SDK's clients and our own go to one place.
+//! Where the calls to a service go: worked out by the SDK itself, so that the SDK's clients and our own go to one
+//! place.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
@@ -56,8 +57,8 @@ pub fn configured(session: &SdkConfig, service: Service) -> Option<String> {
     own.or_else(|| session.endpoint_url().map(str::to_owned))
 }
 
-/// Where the calls to a service go. `given`, from the config, wins over what the environment and the profile name; without
-/// either it is AWS's own endpoint, the FIPS or dual-stack one if that is asked for.
+/// Where the calls to a service go. `given`, from the config, wins over what the environment and the profile name;
+/// without either it is AWS's own endpoint, the FIPS or dual-stack one if that is asked for.
 ///
 /// # Errors
 /// There is none: no region, or the region has no endpoint of that kind.

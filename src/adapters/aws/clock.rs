@@ -41,8 +41,8 @@ impl Clock {
         if ms < 0 { now.checked_sub(by) } else { now.checked_add(by) }.unwrap_or(now)
     }
 
-    /// Takes the `Date` of an answer, with when its request was sent and when it came. An answer of a cache (`age`) has an
-    /// old date.
+    /// Takes the `Date` of an answer, with the times at which its request was sent and the answer came. An answer from
+    /// a cache (`age`) has an old date and is ignored.
     pub fn saw(&self, date: Option<&str>, cached: bool, sent: SystemTime, came: SystemTime) {
         let took = came.duration_since(sent).unwrap_or_default();
         let date = date.and_then(|d| DateTime::from_str(d, Format::HttpDate).ok());
@@ -50,7 +50,7 @@ impl Clock {
         else {
             return;
         };
-        // The date is whole seconds: half of one is the best guess of what was cut off.
+        // The date is in whole seconds: half a second is the best estimate of what was cut off.
         let (server, middle) = (server + Duration::from_millis(500), sent + took / 2);
         let ms = match server.duration_since(middle) {
             Ok(ahead) => i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX),
@@ -60,7 +60,7 @@ impl Clock {
     }
 }
 
-/// Looks at the answers of an SDK client.
+/// Reads the answers of an SDK client.
 #[derive(Debug)]
 pub(super) struct Watch(pub(super) std::sync::Arc<Clock>);
 

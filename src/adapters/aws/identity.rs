@@ -13,7 +13,7 @@ use super::error::port_error;
 use crate::domain::run::{Caller, Callers};
 use crate::ports::{Address, Identity};
 
-/// Longest wait for the answer, attempts included: it stands before everything else.
+/// Longest wait for the answer, attempts included: everything else waits for it.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Asks the Security Token Service, which needs no permission.
@@ -27,8 +27,8 @@ pub struct AwsIdentity {
 }
 
 impl AwsIdentity {
-    /// For stores by name, each with where its calls go. `sts` overrides the service's own endpoint; fixed keys of an
-    /// emulator are nobody's, so without an endpoint nobody is asked.
+    /// For stores by name, each with where its calls go. `sts` overrides the service's own endpoint. Fixed keys of an
+    /// emulator belong to no account, so without an endpoint no service is asked.
     #[must_use]
     pub fn new(session: &SdkConfig, sts: Option<&str>, emulator: bool, stores: Vec<(String, Vec<Address>)>) -> Self {
         let clock = Arc::new(Clock::default());

@@ -54,7 +54,7 @@ impl CloudWatchMetrics {
             for result in answer.metric_data_results() {
                 let index = result.id().and_then(|id| id.strip_prefix('m')).and_then(|n| n.parse::<usize>().ok());
                 let Some(reading) = index.and_then(|i| readings.get_mut(i)) else { continue };
-                // Emulators disagree on the order, so the newest is looked for.
+                // Emulators disagree on the order, so the newest value is searched for.
                 for (at, value) in result.timestamps().iter().zip(result.values()) {
                     let at = At(at.to_millis().unwrap_or(0));
                     if reading.value.is_none() || at > reading.at {

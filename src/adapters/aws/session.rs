@@ -30,8 +30,9 @@ pub struct AwsSettings {
 /// Loads credentials: those of the named profile and no others, or else the usual chain. Nothing is called yet; wrong
 /// credentials show at the first call.
 ///
-/// Endpoints come with each client: what the environment or the profile names for them was asked for when the config was
-/// read ([`named_endpoints`]) and is kept with the run. A variable of another terminal must not send its way back elsewhere.
+/// Endpoints come with each client: what the environment or the profile names for them was read together with the
+/// config ([`named_endpoints`]) and is kept with the run. A variable of another terminal must not send its rollback
+/// elsewhere.
 pub async fn session(settings: &AwsSettings) -> SdkConfig {
     let mut bare = loaded(settings).await.into_builder().service_config(NoEndpoints);
     bare.set_endpoint_url(None);
@@ -54,7 +55,7 @@ impl LoadServiceConfig for NoEndpoints {
     }
 }
 
-/// Attempts are bounded and short: a switch that hangs for a minute is worse than one that says so.
+/// Attempts are bounded and short: a switch that hangs for a minute is worse than one that fails.
 async fn loaded(settings: &AwsSettings) -> SdkConfig {
     let http = sdk_client();
     let timeouts = TimeoutConfig::builder()
@@ -78,8 +79,8 @@ async fn loaded(settings: &AwsSettings) -> SdkConfig {
         return loader.load().await;
     }
     let Some(profile) = &settings.profile else { return loader.load().await };
-    // The usual chain looks at the environment first, and behind the profile at containers and instances: whoever names
-    // a profile wants none of these.
+    // The usual chain reads the environment first, and after the profile it asks containers and instances: whoever
+    // names a profile wants none of these.
     let session = loader.no_credentials().load().await;
     let around = ProviderConfig::without_region()
         .with_behavior_version(Some(BehaviorVersion::latest()))
@@ -96,7 +97,7 @@ async fn loaded(settings: &AwsSettings) -> SdkConfig {
 /// Asks the session's credentials for, once. Nothing is called with them.
 ///
 /// # Errors
-/// `Denied` when there are none: which were looked for, and what to do.
+/// `Denied` when there are none: where they were searched for, and what to do.
 pub async fn credentials(session: &SdkConfig, settings: &AwsSettings) -> PortResult<()> {
     let refused = |why: String| PortError::new(ErrorKind::Denied, "find", "AWS credentials", why);
     let profile = settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());

@@ -9,7 +9,7 @@ use super::error::port_error;
 use crate::domain::plan::{Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
-use crate::ports::{ErrorKind, PortError, PortResult, Reading, Switches};
+use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue, Switches};
 
 /// Versions asked for at a time; the store keeps 100.
 const HISTORY_PAGE: i32 = 50;
@@ -41,7 +41,7 @@ impl AwsSwitches {
     }
 
     /// Reads a parameter; `selector` is a name or `name:version`.
-    async fn parameter(&self, selector: &str) -> PortResult<Reading> {
+    async fn parameter(&self, selector: &str) -> PortResult<SwitchValue> {
         let answer = self
             .ssm
             .get_parameter()
@@ -56,10 +56,10 @@ impl AwsSwitches {
         })?;
         let version = parameter.version();
         let secret = parameter.r#type() == Some(&ParameterType::SecureString);
-        Ok(Reading { value: Secret::new(value), version: (version > 0).then_some(version), secret })
+        Ok(SwitchValue { value: Secret::new(value), version: (version > 0).then_some(version), secret })
     }
 
-    /// A parameter's version as its history tells it, values left encrypted; without a version the newest.
+    /// A parameter's version as its history has it, values left encrypted; without a version the newest.
     async fn in_history(&self, name: &str, version: Option<i64>) -> PortResult<ParameterHistory> {
         let tried = "read the history of parameter";
         let mut newest: Option<ParameterHistory> = None;
@@ -113,7 +113,7 @@ impl AwsSwitches {
         put.send().await.map(|_| ()).map_err(|e| port_error("set parameter", name, &e).without(value))
     }
 
-    async fn stage_variable(&self, api: &str, stage: &str, variable: &str) -> PortResult<Reading> {
+    async fn stage_variable(&self, api: &str, stage: &str, variable: &str) -> PortResult<SwitchValue> {
         let on = format!("{api}/{stage}:{variable}");
         let answer = self
             .gateway
@@ -136,7 +136,7 @@ impl AwsSwitches {
             return Err(PortError::new(ErrorKind::Conflict, "read stage variable", &on, why)
                 .advise("promote or delete the stage's canary (canarySettings), then try again"));
         }
-        Ok(Reading { value: Secret::new(value), version: None, secret: false })
+        Ok(SwitchValue { value: Secret::new(value), version: None, secret: false })
     }
 }
 
@@ -155,21 +155,21 @@ fn attributes(found: &ParameterHistory) -> Attributes {
     }
 }
 
-/// A policy's JSON in one form, so that spaces and the order of its members say nothing.
+/// A policy's JSON in one form, so that spaces and the order of its members make no difference.
 fn one_form(policy: &str) -> String {
     serde_json::from_str::<serde_json::Value>(policy).map_or_else(|_| policy.to_owned(), |v| v.to_string())
 }
 
 #[async_trait]
 impl Switches for AwsSwitches {
-    async fn read(&self, switch: &Switch) -> PortResult<Reading> {
+    async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
         match &switch.kind {
             SwitchKind::Parameter { name, .. } => self.parameter(name).await,
             SwitchKind::StageVariable { api, stage, variable } => self.stage_variable(api, stage, variable).await,
         }
     }
 
-    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading> {
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
         match &switch.kind {
             SwitchKind::Parameter { name, .. } => self.parameter(&format!("{name}:{version}")).await,
             SwitchKind::StageVariable { .. } => {
@@ -208,8 +208,8 @@ impl Switches for AwsSwitches {
         }
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<Reading> {
-        let plain = |text: &str| Ok(Reading { value: Secret::new(text), version: None, secret: false });
+    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue> {
+        let plain = |text: &str| Ok(SwitchValue { value: Secret::new(text), version: None, secret: false });
         let missing = |on: &str, why: String, advice: &str| {
             Err(PortError::new(ErrorKind::NotFound, "resolve value", on, why).advise(advice))
         };

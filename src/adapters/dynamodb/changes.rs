@@ -15,8 +15,15 @@ use super::{fault, records};
 use crate::domain::plan::Table;
 use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, ReadFrom, Shard, Stream};
 
-/// How long turning a stream on may take, and how often to look.
-const ENABLING: (Duration, Duration) = (Duration::from_secs(120), Duration::from_millis(250));
+/// How long turning a stream on may take.
+const ENABLING: Duration = Duration::from_secs(120);
+
+/// Streams keep 24 hours (DynamoDB developer guide). What is older than this may have been trimmed.
+const KEPT: Duration = Duration::from_secs(23 * 3_600);
+
+/// Pause between two reads of a stream that is being enabled: the first, and the longest. Many are enabled at once, and
+/// all of them together may be read ten times a second.
+const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// DynamoDB Streams as [`Changes`].
 #[derive(Debug)]
@@ -72,32 +79,42 @@ impl Changes for DynamoChanges {
         let on = &table.source;
         let mut refusal = None;
         let watch = async {
-            let mut asked = false;
+            let (mut asked, mut pause) = (false, POLL.0);
             loop {
-                let described = describe_table(&self.tables, on).await?;
+                let described = match describe_table(&self.tables, on).await {
+                    Ok(described) => described,
+                    Err(e) => {
+                        wait_out(e, &mut refusal, &mut pause).await?;
+                        continue;
+                    }
+                };
                 if let Some((arn, view)) = stream_of(&described) {
                     if view != Some(StreamViewType::NewAndOldImages) {
                         return Err(wrong_view(on, view.as_ref()));
                     }
-                    let (stream, ready) = self.shards(&arn, on).await?;
-                    if ready && !stream.shards.is_empty() {
-                        return Ok(stream);
+                    match self.shards(&arn, on).await {
+                        Ok((stream, true)) if !stream.shards.is_empty() => return Ok(stream),
+                        Ok(_) => {}
+                        Err(e) => {
+                            wait_out(e, &mut refusal, &mut pause).await?;
+                            continue;
+                        }
                     }
                 } else if !asked && described.table_status().is_none_or(|s| *s == TableStatus::Active) {
                     match self.turn_on(on).await {
                         Ok(()) => asked = true,
-                        // Somebody else is changing the table, perhaps turning the same stream on: look again.
+                        // Somebody else is changing the table, perhaps enabling the same stream: read again.
                         Err(e) if e.kind == ErrorKind::Conflict || e.kind.transient() => refusal = Some(e),
                         Err(e) => return Err(e),
                     }
                 }
-                tokio::time::sleep(ENABLING.1).await;
+                longer(&mut pause).await;
             }
         };
-        match tokio::time::timeout(ENABLING.0, watch).await {
+        match tokio::time::timeout(ENABLING, watch).await {
             Ok(result) => result,
             Err(_) => Err(refusal.unwrap_or_else(|| {
-                let why = format!("not enabled after {} s", ENABLING.0.as_secs());
+                let why = format!("not enabled after {} s", ENABLING.as_secs());
                 fault::unanswered(ErrorKind::TimedOut, why, "turn the stream on", on)
             })),
         }
@@ -127,19 +144,40 @@ impl Changes for DynamoChanges {
             .ok_or_else(|| PortError::new(ErrorKind::Internal, TRIED, shard, "an answer without an iterator"))
     }
 
+    fn kept(&self) -> Option<Duration> {
+        Some(KEPT)
+    }
+
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
         const TRIED: &str = "read changes";
         let on = "stream";
         let body = format!("{{\"ShardIterator\":{}}}", Value::from(iterator));
         let answer = self.reads.post("GetRecords", body, TRIED, on).await?;
         records::decode(&answer).map_err(|e| {
-            // Whole and not to be followed, or torn on its way: only the first will be the same again.
+            // Either a whole record that cannot be followed, or a torn answer: only the first will be the same when it
+            // is read again.
             let whole = serde_json::from_slice::<&RawValue>(&answer).is_ok();
             let kind = if whole { ErrorKind::Invalid } else { ErrorKind::Internal };
             PortError::new(kind, TRIED, on, format!("an answer that cannot be followed: {e}"))
                 .advise("the stream must carry new and old images; look at what stands between if it does")
         })
     }
+}
+
+/// Waits, longer at each turn, and at another time than others that wait.
+async fn longer(pause: &mut Duration) {
+    tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+    *pause = pause.mul_f64(1.5).min(POLL.1);
+}
+
+/// A refusal because of too many calls passes by waiting; any other refusal ends the attempt.
+async fn wait_out(e: PortError, refusal: &mut Option<PortError>, pause: &mut Duration) -> PortResult<()> {
+    if e.kind != ErrorKind::Throttled {
+        return Err(e);
+    }
+    *refusal = Some(e);
+    longer(pause).await;
+    Ok(())
 }
 
 fn wrong_view(table: &str, view: Option<&StreamViewType>) -> PortError {

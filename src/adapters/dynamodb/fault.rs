@@ -59,7 +59,9 @@ pub(super) fn kind(code: &str, status: u16) -> ErrorKind {
 fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Throttled => "lower the read budget or raise the table's capacity; it is tried again by itself",
-        ErrorKind::Unreachable => "check the endpoint, the network and the region",
+        ErrorKind::Unreachable | ErrorKind::ReadOnly | ErrorKind::Rewound => {
+            "check the endpoint, the network and the region"
+        }
         ErrorKind::TimedOut => "the service is slow or far away; it is tried again by itself",
         ErrorKind::Denied => "check the credentials, the clock of this machine and the permissions",
         ErrorKind::NotFound => "check the table's name, the region and the account",
@@ -111,7 +113,7 @@ where
         ),
         _ => {
             let why = chain(&error);
-            // Credentials are looked up while the request is put together; the SDK has no kind for that.
+            // Credentials are read while the request is put together; the SDK has no error kind for that.
             let kind = match &error {
                 _ if why.to_ascii_lowercase().contains("credential") => ErrorKind::Denied,
                 SdkError::ConstructionFailure(_) => ErrorKind::Invalid,

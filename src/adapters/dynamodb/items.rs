@@ -10,17 +10,25 @@ use super::source::DynamoSource;
 use super::{attr, fault};
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Source as _};
 
 /// Attributes may have any name, so every name goes by a placeholder.
-#[derive(Default)]
 struct Expression {
+    /// The table, for errors.
+    on: String,
     names: HashMap<String, String>,
     values: HashMap<String, AttributeValue>,
 }
 
+/// What is tried.
+const WRITE: &str = "write an item of";
+
 impl Expression {
+    fn new(table: &Table) -> Self {
+        Self { on: table.source.clone(), names: HashMap::new(), values: HashMap::new() }
+    }
+
     fn name(&mut self, name: &str) -> String {
         let known = self.names.iter().find(|(_, n)| *n == name).map(|(short, _)| short.clone());
         known.unwrap_or_else(|| {
@@ -30,27 +38,33 @@ impl Expression {
         })
     }
 
-    fn value(&mut self, value: &Attr<'_>) -> String {
+    fn value(&mut self, (name, value): (&str, &Value<'_>)) -> PortResult<String> {
         let short = format!(":v{}", self.values.len());
-        self.values.insert(short.clone(), attr::to_sdk(value));
-        short
+        let value = attr::to_sdk(value).map_err(|reason| attr::unheld(WRITE, &self.on, name, reason))?;
+        self.values.insert(short.clone(), value);
+        Ok(short)
     }
 
     /// That the item is there (or not), and that these attributes hold what was read.
-    fn condition(&mut self, key: &Item<'_>, exists: bool, expect: &[(String, Option<Attr<'static>>)]) -> String {
+    fn condition(
+        &mut self,
+        key: &Record<'_>,
+        exists: bool,
+        expect: &[(String, Option<Value<'static>>)],
+    ) -> PortResult<String> {
         let mut all = Vec::new();
-        if let Some((first, _)) = key.attrs.first() {
+        if let Some((first, _)) = key.fields.first() {
             let name = self.name(first);
             all.push(format!("{}({name})", if exists { "attribute_exists" } else { "attribute_not_exists" }));
         }
         for (name, value) in expect {
-            let name = self.name(name);
+            let short = self.name(name);
             all.push(match value {
-                Some(value) => format!("{name} = {}", self.value(value)),
-                None => format!("attribute_not_exists({name})"),
+                Some(value) => format!("{short} = {}", self.value((name, value))?),
+                None => format!("attribute_not_exists({short})"),
             });
         }
-        all.join(" AND ")
+        Ok(all.join(" AND "))
     }
 
     fn values(self) -> (HashMap<String, String>, Option<HashMap<String, AttributeValue>>) {
@@ -69,7 +83,7 @@ where
     if error.code() == Some("ConditionalCheckFailedException") {
         return Ok(ItemOutcome::Moved);
     }
-    let mut error = fault::sdk(error, "write an item of", on);
+    let mut error = fault::sdk(error, WRITE, on);
     if error.kind == ErrorKind::Invalid {
         // Its message may quote the value that did not fit.
         error.came_back.truncate(error.came_back.find(':').unwrap_or(error.came_back.len()));
@@ -79,9 +93,11 @@ where
 
 impl DynamoSource {
     async fn update(&self, table: &Table, write: &ItemWrite) -> PortResult<ItemOutcome> {
-        let mut e = Expression::default();
-        let set: Vec<String> =
-            write.set.iter().map(|(name, value)| format!("{} = {}", e.name(name), e.value(value))).collect();
+        let mut e = Expression::new(table);
+        let mut set = Vec::new();
+        for (name, value) in &write.set {
+            set.push(format!("{} = {}", e.name(name), e.value((name, value))?));
+        }
         let remove: Vec<String> = write.remove.iter().map(|name| e.name(name)).collect();
         let mut update = String::new();
         if !set.is_empty() {
@@ -90,13 +106,13 @@ impl DynamoSource {
         if !remove.is_empty() {
             update.push_str(&format!(" REMOVE {}", remove.join(", ")));
         }
-        let condition = e.condition(&write.key, write.exists, &write.expect);
+        let condition = e.condition(&write.key, write.exists, &write.expect)?;
         let (names, values) = e.values();
         let request = self
             .sdk()
             .update_item()
             .table_name(&table.source)
-            .set_key(Some(attr::item_to_sdk(&write.key)))
+            .set_key(Some(attr::item_to_sdk(&write.key, WRITE, &table.source)?))
             // An item that is nothing but its key has no update.
             .set_update_expression((!update.is_empty()).then_some(update))
             .condition_expression(condition)
@@ -111,17 +127,17 @@ impl DynamoSource {
     async fn delete(
         &self,
         table: &Table,
-        key: &Item<'static>,
-        expect: &[(String, Option<Attr<'static>>)],
+        key: &Record<'static>,
+        expect: &[(String, Option<Value<'static>>)],
     ) -> PortResult<ItemOutcome> {
-        let mut e = Expression::default();
-        let condition = e.condition(key, true, expect);
+        let mut e = Expression::new(table);
+        let condition = e.condition(key, true, expect)?;
         let (names, values) = e.values();
         let request = self
             .sdk()
             .delete_item()
             .table_name(&table.source)
-            .set_key(Some(attr::item_to_sdk(key)))
+            .set_key(Some(attr::item_to_sdk(key, WRITE, &table.source)?))
             .condition_expression(condition)
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(values);
@@ -142,10 +158,10 @@ impl Items for DynamoSource {
         }
     }
 
-    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>> {
+    async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
         const TRIED: &str = "read an item of";
         let request = self.sdk().get_item().table_name(&table.source).consistent_read(true);
-        let answer = request.set_key(Some(attr::item_to_sdk(key))).send().await;
+        let answer = request.set_key(Some(attr::item_to_sdk(key, TRIED, &table.source)?)).send().await;
         let answer = answer.map_err(|e| fault::sdk(e, TRIED, &table.source))?;
         answer
             .item
@@ -154,7 +170,11 @@ impl Items for DynamoSource {
             .map_err(|_| PortError::new(ErrorKind::Invalid, TRIED, &table.source, "an attribute of unknown type"))
     }
 
-    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>> {
+    fn of_columns(&self) -> bool {
+        false
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>> {
         let page = self.page(table, Partition { index: 0, of: 1 }, None).await?;
         let mut items = Vec::new();
         crate::ports::Source::read(self, &page, &mut |item| items.push(item.clone().into_owned()))?;
@@ -165,9 +185,9 @@ impl Items for DynamoSource {
         let key = attr::item_from_sdk(self.marker_key(table, nonce).await?);
         let wrong = |why: &str| PortError::new(ErrorKind::Invalid, "exercise the way back into", &table.source, why);
         let key = key.map_err(|_| wrong("its key has an unknown type"))?;
-        let mark = Attr::Str(nonce.to_owned().into());
+        let mark = Value::Text(nonce.to_owned().into());
         let mut after = key.clone();
-        after.attrs.push(("cutover".into(), mark.clone()));
+        after.fields.push(("cutover".into(), mark.clone()));
         let set = vec![("cutover".to_owned(), mark.clone())];
         let write = ItemWrite { key: key.clone(), exists: false, set, remove: vec![], expect: vec![], after };
         // A marker that was written before a crash is there already; its read-back counts all the same.

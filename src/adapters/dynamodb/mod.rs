@@ -25,7 +25,7 @@ use aws_types::region::Region;
 pub use changes::DynamoChanges;
 pub use source::DynamoSource;
 
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 use crate::ports::PortResult;
 
 /// Items asked for per page. DynamoDB cuts a page at 1 MB anyway; emulators without a limit read on and on.
@@ -103,7 +103,7 @@ fn of_the_region(sdk: &SdkConfig, settings: &DynamoSettings) -> SdkConfig {
 /// path is measured and tested against.
 #[must_use]
 pub fn item(
-    attrs: std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>,
-) -> Option<Item<'static>> {
-    attr::item_from_sdk(attrs).ok()
+    fields: std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>,
+) -> Option<Record<'static>> {
+    attr::item_from_sdk(fields).ok()
 }

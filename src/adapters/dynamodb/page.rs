@@ -6,25 +6,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::json::{Json, Malformed};
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::ports::{Cursor, PageEnd};
 
 /// Named attributes in the source's order.
-type Entries<'p> = Vec<(Cow<'p, str>, Attr<'p>)>;
+type Entries<'p> = Vec<(Cow<'p, str>, Value<'p>)>;
 
 /// Parses a page and hands each item to `each`. The item is one and the same, filled anew.
-pub(super) fn decode<'p>(body: &'p [u8], each: &mut dyn FnMut(&Item<'p>)) -> Result<PageEnd, Malformed> {
+pub(super) fn decode<'p>(body: &'p [u8], each: &mut dyn FnMut(&Record<'p>)) -> Result<PageEnd, Malformed> {
     let mut json = Json::new(body)?;
     let mut end = PageEnd::default();
     let (mut seen, mut count) = (None, None);
-    let mut item = Item { attrs: Vec::with_capacity(16) };
+    let mut item = Record { fields: Vec::with_capacity(16) };
     json.object(|json, name| {
         match name.as_ref() {
             "Items" => {
                 let mut n = 0;
                 json.list(|json| {
-                    item.attrs.clear();
-                    entries(json, &mut item.attrs)?;
+                    item.fields.clear();
+                    entries(json, &mut item.fields)?;
                     each(&item);
                     n += 1;
                     Ok(())
@@ -82,20 +82,20 @@ pub(super) fn entries<'p>(json: &mut Json<'p>, out: &mut Entries<'p>) -> Result<
 }
 
 /// One attribute value: an object of exactly one entry, the type.
-fn attribute<'p>(json: &mut Json<'p>) -> Result<Attr<'p>, Malformed> {
+fn attribute<'p>(json: &mut Json<'p>) -> Result<Value<'p>, Malformed> {
     let mut attr = None;
     json.object(|json, kind| {
         if attr.is_some() {
             return Err(json.wrong("two types"));
         }
         attr = Some(match kind.as_ref() {
-            "S" => Attr::Str(json.string()?),
-            "N" => Attr::Num(json.string()?),
-            "B" => Attr::Bin(binary(json)?),
-            "BOOL" => Attr::Bool(json.boolean()?),
+            "S" => Value::Text(json.string()?),
+            "N" => Value::Decimal(json.string()?),
+            "B" => Value::Bytes(binary(json)?),
+            "BOOL" => Value::Bool(json.boolean()?),
             "NULL" => {
                 json.raw()?;
-                Attr::Null
+                Value::Null
             }
             "L" => {
                 let mut items = Vec::new();
@@ -103,16 +103,16 @@ fn attribute<'p>(json: &mut Json<'p>) -> Result<Attr<'p>, Malformed> {
                     items.push(attribute(json)?);
                     Ok(())
                 })?;
-                Attr::List(items)
+                Value::List(items)
             }
             "M" => {
                 let mut members = Vec::new();
                 entries(json, &mut members)?;
-                Attr::Map(members)
+                Value::Map(members)
             }
-            "SS" => Attr::StrSet(set(json, Json::string)?),
-            "NS" => Attr::NumSet(set(json, Json::string)?),
-            "BS" => Attr::BinSet(set(json, binary)?),
+            "SS" => Value::TextSet(set(json, Json::string)?),
+            "NS" => Value::DecimalSet(set(json, Json::string)?),
+            "BS" => Value::BytesSet(set(json, binary)?),
             _ => return Err(json.wrong("a type this program does not know")),
         });
         Ok(())

@@ -3,7 +3,7 @@
 use super::json::{Json, Malformed};
 use super::page;
 use crate::domain::at::At;
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 use crate::ports::{Batch, Change, ChangeKind, Position};
 
 /// Parses the answer of `GetRecords`. A record that cannot be followed is refused, never skipped.
@@ -26,7 +26,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
         Ok(())
     })?;
     json.end()?;
-    // Without an iterator the shard has ended, and nobody looks at it again: not on the word of an answer that is none.
+    // Without an iterator the shard has ended and is not read again, so a malformed answer must not count as the end.
     if there { Ok(batch) } else { Err(json.wrong("no Records")) }
 }
 
@@ -37,8 +37,8 @@ struct Parts {
     expired: bool,
     at: Option<At>,
     position: Option<Position>,
-    key: Option<Item<'static>>,
-    image: Option<Item<'static>>,
+    key: Option<Record<'static>>,
+    image: Option<Record<'static>>,
 }
 
 fn record(json: &mut Json<'_>) -> Result<Change, Malformed> {
@@ -99,13 +99,13 @@ fn data(json: &mut Json<'_>, parts: &mut Parts) -> Result<(), Malformed> {
     })
 }
 
-fn item(json: &mut Json<'_>) -> Result<Option<Item<'static>>, Malformed> {
+fn item(json: &mut Json<'_>) -> Result<Option<Record<'static>>, Malformed> {
     if json.null()? {
         return Ok(None);
     }
-    let mut attrs = Vec::with_capacity(16);
-    page::entries(json, &mut attrs)?;
-    Ok(Some(Item { attrs }.into_owned()))
+    let mut fields = Vec::with_capacity(16);
+    page::entries(json, &mut fields)?;
+    Ok(Some(Record { fields }.into_owned()))
 }
 
 /// Only the time-to-live service makes a removal an expiry.

@@ -9,7 +9,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, KeysAndAttributes, StreamViewType, TableDescription};
 use aws_smithy_types::Blob;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -20,14 +19,14 @@ use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable};
 
 /// Keys in one BatchGetItem.
 const BATCH: usize = 100;
 /// Answers in a row without any item before a batch is given up.
 const EMPTY_ANSWERS: u32 = 8;
-/// DynamoDB brings `ItemCount` up to date about every six hours: so old it may be.
+/// DynamoDB updates `ItemCount` about every six hours: it may be that old.
 const ITEM_COUNT_MS: i64 = 6 * 3_600_000;
 /// Segments of a count.
 const COUNTERS: u32 = 4;
@@ -63,7 +62,7 @@ impl DynamoSource {
         tried: &str,
     ) -> PortResult<Page> {
         let on = format!("{} segment {}/{}", table.source, part.index + 1, part.of);
-        let mut body = format!("{{\"TableName\":{}", Value::from(table.source.as_str()));
+        let mut body = format!("{{\"TableName\":{}", serde_json::Value::from(table.source.as_str()));
         let _ = write!(body, ",\"Segment\":{},\"TotalSegments\":{}", part.index, part.of);
         let _ = write!(body, ",\"Limit\":{},\"ConsistentRead\":{}", self.limit, self.consistent);
         body.push_str(",\"ReturnConsumedCapacity\":\"TOTAL\"");
@@ -134,7 +133,7 @@ impl DynamoSource {
         table: &Table,
         mapping: &TableMapping,
         keys: Vec<HashMap<String, AttributeValue>>,
-        found: &mut HashMap<String, Item<'static>>,
+        found: &mut HashMap<String, Record<'static>>,
     ) -> PortResult<()> {
         const TRIED: &str = "get items";
         let on = &table.source;
@@ -158,7 +157,7 @@ impl DynamoSource {
             let items = answer.responses.unwrap_or_default().remove(on).unwrap_or_default();
             for item in items {
                 let item = attr::item_from_sdk(item).map_err(|_| unread("an attribute of unknown type".into()))?;
-                let (key, _) = mapping.key(&item).map_err(|misfit| unread(misfit.to_string()))?;
+                let (key, _) = mapping.key(&item).map_err(|row_error| unread(row_error.to_string()))?;
                 found.insert(key.0, item);
             }
             left = answer.unprocessed_keys.unwrap_or_default().remove(on).map(|k| k.keys).unwrap_or_default();
@@ -205,7 +204,7 @@ impl Source for DynamoSource {
         self.scan(table, part, cursor, "", "scan").await
     }
 
-    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
         page::decode(&page.body, each).map_err(|e| {
             let why = format!("a page that cannot be read: {e}");
             PortError::new(ErrorKind::Invalid, "parse a page", "scan", why)
@@ -213,7 +212,7 @@ impl Source for DynamoSource {
         })
     }
 
-    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>> {
+    async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
         let mapping = TableMapping::new(table);
         let names = keys
             .iter()
@@ -225,7 +224,8 @@ impl Source for DynamoSource {
         let once: Vec<_> = keys.iter().zip(&names).filter(|(_, name)| asked.insert(name.as_str())).collect();
         let mut found = HashMap::new();
         for batch in once.chunks(BATCH) {
-            let batch = batch.iter().map(|(key, _)| attr::item_to_sdk(key)).collect();
+            let batch = batch.iter().map(|(key, _)| attr::item_to_sdk(key, "get items", &table.source));
+            let batch = batch.collect::<PortResult<_>>()?;
             self.get_batch(table, &mapping, batch, &mut found).await?;
         }
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
@@ -241,7 +241,7 @@ impl Source for DynamoSource {
         let key = self.marker_key(table, nonce).await?;
         let partition = self.key_schema(&table.source).await?.into_iter().next().map(|(name, _)| name);
         let put = self.sdk.put_item().table_name(&table.source).set_item(Some(key));
-        // Nothing of anybody's is ever written over, whatever the key is called.
+        // No item of anybody else is ever overwritten, whatever its key is called.
         let put = put
             .condition_expression("attribute_not_exists(#k)")
             .set_expression_attribute_names(partition.map(|name| HashMap::from([("#k".to_owned(), name)])));

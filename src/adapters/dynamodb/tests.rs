@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::domain::gauge::CountKind;
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
 mod items;
@@ -149,29 +149,29 @@ fn book(i: usize) -> HashMap<String, AttributeValue> {
 }
 
 /// The item with attributes and sets in one order, to compare readings of servers that keep none.
-fn sorted(attr: Attr<'static>) -> Attr<'static> {
+fn sorted(attr: Value<'static>) -> Value<'static> {
     match attr {
-        Attr::Map(mut m) => {
+        Value::Map(mut m) => {
             m.sort_by(|a, b| a.0.cmp(&b.0));
-            Attr::Map(m.into_iter().map(|(k, v)| (k, sorted(v))).collect())
+            Value::Map(m.into_iter().map(|(k, v)| (k, sorted(v))).collect())
         }
-        Attr::List(l) => Attr::List(l.into_iter().map(sorted).collect()),
-        Attr::StrSet(mut v) => {
+        Value::List(l) => Value::List(l.into_iter().map(sorted).collect()),
+        Value::TextSet(mut v) => {
             v.sort();
-            Attr::StrSet(v)
+            Value::TextSet(v)
         }
         other => other,
     }
 }
 
-fn sorted_item(item: Item<'static>) -> Item<'static> {
-    let Attr::Map(attrs) = sorted(Attr::Map(item.attrs)) else { unreachable!() };
-    Item { attrs }
+fn sorted_item(item: Record<'static>) -> Record<'static> {
+    let Value::Map(fields) = sorted(Value::Map(item.fields)) else { unreachable!() };
+    Record { fields }
 }
 
-fn text_of(item: &Item<'_>, name: &str) -> String {
+fn text_of(item: &Record<'_>, name: &str) -> String {
     match item.get(name) {
-        Some(Attr::Str(s)) => s.to_string(),
+        Some(Value::Text(s)) => s.to_string(),
         other => panic!("{name} is {other:?}"),
     }
 }
@@ -216,7 +216,7 @@ async fn a_table_is_read_counted_and_fetched() {
     }
     assert_eq!(seen.len(), ROWS);
     assert!(pages >= ROWS / 300, "{pages} pages");
-    // What the SDK would have made of the same item is what our parser made of it.
+    // Our parser makes of an item what the SDK makes of the same item.
     for i in [0, 1, 4_999] {
         let ours = sorted_item(seen[&format!("book-{i:05}")].clone());
         assert_eq!(ours, sorted_item(attr::item_from_sdk(book(i)).unwrap()));
@@ -225,7 +225,7 @@ async fn a_table_is_read_counted_and_fetched() {
     let count = source.count(&books).await.unwrap();
     assert_eq!((count.rows, count.kind), (Some(ROWS as u64), CountKind::Exact));
 
-    let key = |id: String| Item { attrs: vec![("bookId".into(), Attr::Str(id.into()))] };
+    let key = |id: String| Record { fields: vec![("bookId".into(), Value::Text(id.into()))] };
     let mut keys: Vec<_> = (0..250).map(|i| key(format!("book-{:05}", i * 7))).collect();
     keys.insert(3, key("nobody".into()));
     keys.push(key("book-00000".into()));

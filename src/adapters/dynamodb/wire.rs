@@ -6,8 +6,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use aws_smithy_http_client::Connector;
-use aws_smithy_runtime_api::client::http::HttpConnector as _;
+use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
@@ -79,7 +78,7 @@ const SKEW_MS: u64 = 4 * 60_000;
 /// A signing HTTP client for one endpoint.
 #[derive(Debug)]
 pub(super) struct Wire {
-    http: Connector,
+    http: SharedHttpConnector,
     service: Service,
     endpoint: Uri,
     region: String,

@@ -8,9 +8,9 @@ use hyper::body::Bytes;
 
 use super::client::HttpClient;
 use crate::domain::plan::Probe;
-use crate::ports::{ProbeResult, Probes, Verdict};
+use crate::ports::{ProbeOutcome, ProbeResult, Probes};
 
-/// Most of an answer that is read; the rest is not looked at.
+/// How much of an answer is read at most; the rest is ignored.
 const BODY_LIMIT: usize = 256 * 1024;
 
 /// Sends probes over a pooled client.
@@ -58,19 +58,19 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Judges an answer. The body is searched, never quoted.
-fn judge(probe: &Probe, status: u16, body: &[u8]) -> Verdict {
+fn judge(probe: &Probe, status: u16, body: &[u8]) -> ProbeOutcome {
     if probe.refused.contains(&status) {
-        return Verdict::Refused;
+        return ProbeOutcome::Refused;
     }
     let served = if probe.accept.is_empty() { (200..300).contains(&status) } else { probe.accept.contains(&status) };
     if !served {
-        return Verdict::Failed(format!("status {status}"));
+        return ProbeOutcome::Failed(format!("status {status}"));
     }
     match &probe.contains {
         Some(text) if !String::from_utf8_lossy(body).contains(text.as_str()) => {
-            Verdict::Failed(format!("status {status}, but the answer does not hold the wanted text"))
+            ProbeOutcome::Failed(format!("status {status}, but the answer does not hold the wanted text"))
         }
-        _ => Verdict::Served,
+        _ => ProbeOutcome::Served,
     }
 }
 
@@ -80,12 +80,12 @@ impl Probes for HttpProbes {
         let began = Instant::now();
         let answer = tokio::time::timeout(Duration::from_millis(probe.timeout_ms), self.send(probe)).await;
         let latency_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let (verdict, status) = match answer {
+        let (outcome, status) = match answer {
             Ok(Ok((status, body))) => (judge(probe, status, &body), Some(status)),
-            Ok(Err(why)) => (Verdict::Failed(why), None),
-            Err(_) => (Verdict::Failed(format!("no answer in {} ms", probe.timeout_ms)), None),
+            Ok(Err(why)) => (ProbeOutcome::Failed(why), None),
+            Err(_) => (ProbeOutcome::Failed(format!("no answer in {} ms", probe.timeout_ms)), None),
         };
-        ProbeResult { verdict, status, latency_ms }
+        ProbeResult { outcome, status, latency_ms }
     }
 }
 
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn answers_are_judged() {
         let p = probe("http://x/");
-        assert_eq!(judge(&p, 200, b"all ok"), Verdict::Served);
-        assert_eq!(judge(&p, 503, b"read-only"), Verdict::Refused);
-        assert!(matches!(judge(&p, 500, b"ok"), Verdict::Failed(_)));
-        assert!(matches!(judge(&p, 200, b"nope"), Verdict::Failed(_)));
+        assert_eq!(judge(&p, 200, b"all ok"), ProbeOutcome::Served);
+        assert_eq!(judge(&p, 503, b"read-only"), ProbeOutcome::Refused);
+        assert!(matches!(judge(&p, 500, b"ok"), ProbeOutcome::Failed(_)));
+        assert!(matches!(judge(&p, 200, b"nope"), ProbeOutcome::Failed(_)));
     }
 
     #[tokio::test]
@@ -123,10 +123,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let result = probes.probe(&Probe { timeout_ms: 100, ..probe(&url) }).await;
-        assert_eq!(result.verdict, Verdict::Failed("no answer in 100 ms".into()));
+        assert_eq!(result.outcome, ProbeOutcome::Failed("no answer in 100 ms".into()));
         drop(listener);
         let result = probes.probe(&probe(&url)).await;
-        assert!(matches!(result.verdict, Verdict::Failed(why) if why.contains("refused")));
+        assert!(matches!(result.outcome, ProbeOutcome::Failed(why) if why.contains("refused")));
     }
 
     #[tokio::test]
@@ -141,7 +141,7 @@ mod tests {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
         });
         let result = HttpProbes::new(http_client().unwrap()).probe(&probe(&url)).await;
-        assert_eq!((result.verdict, result.status), (Verdict::Served, Some(200)));
+        assert_eq!((result.outcome, result.status), (ProbeOutcome::Served, Some(200)));
     }
 
     use super::super::client::http_client;

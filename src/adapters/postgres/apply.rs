@@ -1,4 +1,4 @@
-//! Changes with the positions they reach, in one transaction.
+//! Changes with the positions they advance to, in one transaction.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -12,12 +12,13 @@ use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::{Shape, Upsert};
 use super::write::{self, Way};
-use super::{book, lanes, lease, outbox, source_count};
+use super::{book, lanes, lease, outbox, owner, source_count, stands};
 use crate::adapters::postgres::keys;
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
 use crate::ports::{
-    Applied, ChangeBatch, CountChange, ErrorKind, Hold, ParkedRow, PortError, PortResult, Position, RowChange,
+    Applied, ChangeBatch, CountChange, ErrorKind, Fence, ParkedRow, PortError, PortResult, Position, RowChange,
+    refuse_rewound,
 };
 
 /// Which table of which database changes go to.
@@ -41,7 +42,9 @@ struct Removal {
 
 /// How far a batch brings the table's following.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reached {
+pub(super) struct BatchEnd {
+    /// Where every shard stood, as the follower knows it.
+    pub from: BTreeMap<String, Option<Position>>,
     /// New position of each shard.
     pub positions: BTreeMap<String, Position>,
     /// Shards read to their end.
@@ -53,18 +56,21 @@ pub(super) struct Reached {
     /// Items that came and went.
     pub counts: Vec<CountChange>,
     /// The follower's right to say so.
-    pub hold: Option<Hold>,
+    pub fence: Option<Fence>,
     /// The one lane whose rows these are; all of them without it.
     pub lane: Option<u32>,
+    /// Lanes that have landed their part of this batch before.
+    pub landed: Vec<u32>,
     /// The lease's epoch when this process had it.
     pub epoch: Option<i64>,
 }
 
-impl Reached {
+impl BatchEnd {
     /// What a batch says of itself, and its rows.
     pub(super) fn of(batch: ChangeBatch, epoch: Option<i64>) -> (Self, Vec<RowChange>) {
-        let ChangeBatch { rows, positions, finished, markers, expired, counts, hold } = batch;
-        (Self { positions, finished, markers, expired, counts, hold, lane: None, epoch }, rows)
+        let ChangeBatch { rows, from, positions, finished, markers, expired, counts, fence } = batch;
+        let landed = Vec::new();
+        (Self { from, positions, finished, markers, expired, counts, fence, lane: None, landed, epoch }, rows)
     }
 }
 
@@ -72,22 +78,22 @@ impl Reached {
 struct Work<'r> {
     rows: Rows,
     removals: Vec<Removal>,
-    /// Rows to park, each with its key cells where they can be told.
+    /// Rows to park, each with its key cells where they are known.
     parks: Vec<(ParkedRow, Option<Vec<Cell<'static>>>)>,
-    reached: &'r Reached,
+    end: &'r BatchEnd,
 }
 
 impl<'r> Work<'r> {
-    fn new(table: &Table, shape: &Shape, changes: &[RowChange], reached: &'r Reached) -> Self {
+    fn new(table: &Table, shape: &Shape, changes: &[RowChange], end: &'r BatchEnd) -> Self {
         let mut buffer = RowBuffer::new(shape.children.len());
         let (mut removals, mut parks) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
                 RowChange::Upsert { key, key_json, row, children } => {
                     let pushed = buffer.push(shape, &key.0, key_json, row, children.iter().map(Vec::as_slice));
-                    if let Err(misfit) = pushed {
+                    if let Err(row_error) = pushed {
                         let cells = shape.key_of(row).cloned().collect();
-                        parks.push((book::parked_row(&shape.id, key.clone(), key_json, misfit), Some(cells)));
+                        parks.push((book::parked_row(&shape.id, key.clone(), key_json, row_error), Some(cells)));
                     }
                 }
                 RowChange::Delete { key, key_json, row_key } => {
@@ -97,14 +103,14 @@ impl<'r> Work<'r> {
                 RowChange::Park(row) => parks.push((row.clone(), keys::from_json(table, &row.key_json))),
             }
         }
-        Self { rows: buffer.take(), removals, parks, reached }
+        Self { rows: buffer.take(), removals, parks, end }
     }
 }
 
-/// Applies rows and what they reach in one transaction, again and in pieces as long as that may help.
-pub(super) async fn apply(to: To<'_>, changes: &[RowChange], reached: &Reached) -> PortResult<Applied> {
+/// Applies rows and their positions in one transaction, again and in smaller pieces as long as that may help.
+pub(super) async fn apply(to: To<'_>, changes: &[RowChange], end: &BatchEnd) -> PortResult<Applied> {
     let mut tries = Tries::default();
-    let (client, work) = ready(to, changes, reached).await?;
+    let (client, work) = ready(to, changes, end).await?;
     let mut first = Some(client);
     loop {
         let client = match first.take() {
@@ -119,14 +125,14 @@ pub(super) async fn apply(to: To<'_>, changes: &[RowChange], reached: &Reached) 
 }
 
 /// The same, tried once: what became of it is left to the caller.
-pub(super) async fn once(to: To<'_>, changes: &[RowChange], reached: &Reached) -> Result<Applied, Failure> {
-    let (client, work) = ready(to, changes, reached).await?;
+pub(super) async fn once(to: To<'_>, changes: &[RowChange], end: &BatchEnd) -> Result<Applied, Failure> {
+    let (client, work) = ready(to, changes, end).await?;
     attempt(client, to.shape, &work, false).await
 }
 
 /// Rows are encoded while the pool asks whether the connection still stands.
-async fn ready<'r>(to: To<'_>, changes: &[RowChange], reached: &'r Reached) -> PortResult<(Object, Work<'r>)> {
-    let encoded = async { Work::new(to.table, to.shape, changes, reached) };
+async fn ready<'r>(to: To<'_>, changes: &[RowChange], end: &'r BatchEnd) -> PortResult<(Object, Work<'r>)> {
+    let encoded = async { Work::new(to.table, to.shape, changes, end) };
     let (client, work) = tokio::join!(biased; retry::client(to.pool, to.place), encoded);
     Ok((client?, work))
 }
@@ -134,7 +140,7 @@ async fn ready<'r>(to: To<'_>, changes: &[RowChange], reached: &'r Reached) -> P
 /// Statements that must be sent the moment they are asked for, because others follow without waiting for an answer.
 struct Ready<'s> {
     stream: Statement,
-    positions: Statement,
+    stands: Statement,
     upsert: Option<(Statement, &'s Upsert)>,
 }
 
@@ -147,7 +153,7 @@ impl<'s> Ready<'s> {
         Ok(Self {
             upsert,
             stream: tx.prepare_cached(if lane { lanes::STREAM } else { book::STREAM }).await?,
-            positions: tx.prepare_cached(book::POSITIONS).await?,
+            stands: tx.prepare_cached(stands::STANDS).await?,
         })
     }
 }
@@ -155,14 +161,15 @@ impl<'s> Ready<'s> {
 async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: bool) -> Result<Applied, Failure> {
     let tx = client.transaction().await?;
     let writes = work.rows.len() + work.removals.len() + work.parks.len() > 0;
-    let let_in = tx.prepare_cached(outbox::LET_IN).await?;
-    // First of all: to prepare a statement locks its table, which whoever waits for us here locks next (`outbox::alone`).
-    let ours = outbox::ours(&tx, &let_in, &shape.main.name, writes);
-    // Done in this order and sent without waiting for answers: each would be a way there and back. Nothing is committed
-    // before every answer is there.
+    let stands = tx.prepare_cached(owner::OPENED).await?;
+    // Before anything else: preparing a statement locks its table, which a process that waits for us here locks next
+    // (`outbox::alone`).
+    let ours = outbox::ours(&tx, &stands, shape, ("apply changes to", writes));
+    // Done in this order and sent without waiting for answers: otherwise each would be a round trip. Nothing is
+    // committed before every answer is there.
     let rest = async {
-        let ready = Ready::of(&tx, shape, work.reached.lane.is_some()).await?;
-        let fenced = fence(&tx, &ready, shape, work.reached, writes);
+        let ready = Ready::of(&tx, shape, work.end.lane.is_some()).await?;
+        let fenced = fence(&tx, &ready, shape, work.end, writes);
         match &ready.upsert {
             Some((statement, upsert)) if !piecewise => {
                 let whole = at_once(&tx, shape, work, statement, upsert);
@@ -191,15 +198,16 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: 
         }
     };
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
-    book::park(&tx, &shape.id, &asked).await?;
-    book::park(&tx, &shape.id, &applied.parked).await?;
+    book::park(&tx, shape.of(), &asked).await?;
+    book::park(&tx, shape.of(), &applied.parked).await?;
     tx.commit().await.map_err(Failure::Commit)?;
     applied.upserted = work.rows.len() as u64
         - applied.parked.iter().filter(|p| !work.removals.iter().any(|r| r.key == p.key)).count() as u64;
     Ok(applied)
 }
 
-/// Takes landed rows out of the ledger and notes how far that is: of a lane its own way, else the common positions.
+/// Takes landed rows out of the ledger and notes how far that is: for a lane its own position, else the common
+/// positions.
 async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[ParkedRow]) -> Result<(), Failure> {
     let refused: Vec<&str> = parked.iter().map(|p| p.key.0.as_str()).collect();
     let landed: Vec<Key> = (0..work.rows.len())
@@ -208,29 +216,29 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
         .filter(|k| !refused.contains(&k.0.as_str()))
         .collect();
     let landed: Vec<&str> = landed.iter().map(|k| k.0.as_str()).collect();
-    let reached = work.reached;
+    let end = work.end;
     let advance = async {
-        match (reached.lane, reached.hold) {
-            (Some(lane), Some(hold)) => lanes::advance(tx, &shape.id, lane, hold.lanes, reached).await,
-            _ => book::advance(tx, &shape.id, &reached.positions, &reached.finished).await,
+        match (end.lane, end.fence) {
+            (Some(lane), Some(fence)) => lanes::advance(tx, shape.of(), lane, fence.lanes, end).await,
+            _ => book::advance(tx, shape.of(), &end.positions, &end.finished).await,
         }
     };
     tokio::try_join!(biased;
-        book::unpark(tx, &shape.id, &landed),
+        book::unpark(tx, shape.of(), &landed),
         advance,
-        book::notes(tx, &shape.id, &reached.markers, reached.expired),
-        source_count::note(tx, &shape.id, reached),
+        book::notes(tx, shape.of(), &end.markers, end.expired),
+        source_count::note(tx, shape.of(), end),
     )?;
     Ok(())
 }
 
-/// Refuses a batch of a process that somebody else has overtaken: positions never go back, and rows written again belong
-/// to whoever holds the lease.
+/// Refuses a batch of a process that is no longer the driver: positions never go back, and rows written again belong to
+/// the holder of the lease.
 async fn fence(
     tx: &Transaction<'_>,
     ready: &Ready<'_>,
     shape: &Shape,
-    reached: &Reached,
+    end: &BatchEnd,
     writes: bool,
 ) -> Result<(), Failure> {
     let refused =
@@ -240,38 +248,40 @@ async fn fence(
         Failure::from(error.advise("nothing was written; attach to the run that drives now"))
     };
     let driver = async {
-        match reached.epoch.filter(|_| writes) {
-            Some(ours) => Ok(lease::driver(tx).await? == Some(ours)),
+        match end.epoch.filter(|_| writes) {
+            Some(ours) => Ok(lease::driver(tx, &shape.plan).await? == Some(ours)),
             None => Ok(true),
         }
     };
-    if reached.positions.is_empty() && reached.finished.is_empty() {
+    if end.positions.is_empty() && end.finished.is_empty() {
         return if driver.await? { Ok(()) } else { Err(overtaken("write rows again in")) };
     }
     let tried = "apply changes to";
-    // The second is read after the first has the lock, and before this batch's own positions are stored. A lane moves none.
-    let stored = async {
-        match reached.lane {
-            None => book::positions(tx, &ready.positions, &shape.id).await,
-            Some(_) => Ok(BTreeMap::new()),
-        }
-    };
-    let (token, stored, driver) = tokio::try_join!(biased; book::lock(tx, &ready.stream, &shape.id), stored, driver)?;
+    // The second is read after the first has the lock, and before this batch's own positions are stored.
+    let stored = stands::read(tx, &ready.stands, shape.of(), end.lane);
+    let (token, stored, driver) = tokio::try_join!(biased; book::lock(tx, &ready.stream, shape.of()), stored, driver)?;
     if !driver {
         return Err(overtaken(tried));
     }
     let Some(token) = token else {
         return Err(refused(tried, "no start is stored").advise("store where following starts first").into());
     };
-    if reached.hold.is_some_and(|hold| hold.token != token) {
-        return Err(refused(tried, "this table was taken up by another follower since")
+    if end.fence.is_some_and(|fence| fence.token != token) {
+        return Err(refused(tried, "this table was resumed by another follower since")
             .advise("nothing was written; whoever took it up goes on from the stored positions")
             .into());
     }
-    for (shard, new) in &reached.positions {
-        let overtaken = match stored.get(shard) {
+    if let Some(shard) = stored.lost(end) {
+        return Err(refuse_rewound(tried, &shape.main.name, &format!("shard {shard}")).into());
+    }
+    // A lane moves no common position.
+    if end.lane.is_some() {
+        return Ok(());
+    }
+    for (shard, new) in &end.positions {
+        let overtaken = match stored.positions.get(shard) {
             None => false,
-            Some(None) => !reached.finished.contains(shard),
+            Some(None) => !end.finished.contains(shard),
             Some(Some(old)) => new.order(old) == Some(Ordering::Less),
         };
         if overtaken {
@@ -283,7 +293,7 @@ async fn fence(
     Ok(())
 }
 
-/// Everything at once, with its bookkeeping: the way it goes nearly always.
+/// Everything at once, with its bookkeeping: the usual case.
 async fn at_once(
     tx: &Transaction<'_>,
     shape: &Shape,
@@ -339,17 +349,17 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<
             Err(_) => waiting.push(removal),
         }
     }
-    for (row, misfit) in write::land_piecewise(tx, shape, &work.rows).await? {
+    for (row, row_error) in write::land_piecewise(tx, shape, &work.rows).await? {
         let (key, json) = work.rows.key(row);
-        applied.parked.push(book::parked_row(&shape.id, key, json, misfit));
+        applied.parked.push(book::parked_row(&shape.id, key, json, row_error));
     }
-    // Rows of this batch may have let go of the ones that could not be deleted.
+    // After these rows nothing of this batch may refer any more to the ones that could not be deleted.
     for removal in waiting {
         match write::remove(tx, shape, &removal.row_key).await? {
             Ok(gone) => applied.deleted += gone,
             Err(e) => {
-                let misfit = refusal::refused_delete(&e, &shape.main.name);
-                applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, misfit));
+                let row_error = refusal::refused_delete(&e, &shape.main.name);
+                applied.parked.push(book::parked_row(&shape.id, removal.key.clone(), &removal.key_json, row_error));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One partition's way in: rows are encoded as they come and leave in one transaction with their checkpoint.
+//! The load of one partition: rows are encoded as they come and are written in one transaction with their checkpoint.
 
 use std::sync::Arc;
 
@@ -8,16 +8,18 @@ use deadpool_postgres::Transaction;
 use super::book;
 use super::connect::Pool;
 use super::lease;
+use super::outbox;
+use super::owner;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
 use super::write::{self, Way};
 use crate::domain::mapping::Mapped;
 use crate::domain::value::Key;
-use crate::ports::{Applied, Bulk, Checkpoint, ErrorKind, ParkedRow, PortError, PortResult};
+use crate::ports::{Applied, Bulk, Checkpoint, Cursor, ErrorKind, ParkedRow, PortError, PortResult, refuse_rewound};
 
-/// The way in. After a flush that failed the rows are still there: flush again, or drop it and start over from
-/// the checkpoint. Both are safe when it is not known whether the transaction was committed.
+/// The load of one partition. After a flush that failed the rows are still there: flush again, or drop it and start
+/// over from the checkpoint. Both are safe when it is not known whether the transaction was committed.
 pub(super) struct PgBulk {
     pool: Pool,
     place: String,
@@ -27,23 +29,23 @@ pub(super) struct PgBulk {
     refused: Vec<ParkedRow>,
     /// Whether the last flush found keys that were there: the next ones are merged at once.
     way: Way,
-    /// The lease's fencing number when this way in was opened.
+    /// The lease's fencing number when this partition was opened.
     epoch: Option<i64>,
+    /// The cursor that is known to be stored; absent when nothing is compared.
+    from: Option<Option<Cursor>>,
 }
 
 impl PgBulk {
     /// An empty one.
     pub(super) fn new(pool: Pool, place: String, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
         let buffer = RowBuffer::new(shape.children.len());
-        Self { pool, place, shape, buffer, refused: Vec::new(), way: Way::Plain, epoch }
+        Self { pool, place, shape, buffer, refused: Vec::new(), way: Way::Plain, epoch, from: None }
     }
 
-    /// Refuses a page of a process that was overtaken: it was read before what the next driver has followed since.
+    /// Refuses a page of a process that is no longer the driver: it was read before what the next driver has followed
+    /// since.
     async fn fence(&self, tx: &Transaction<'_>) -> Result<(), Failure> {
-        let statement = tx.prepare_cached(lease::EPOCH).await?;
-        let driver = tx.query_opt(&statement, &[]).await?;
-        let epoch: Option<i64> = driver.map(|row| row.try_get(0)).transpose()?;
-        if epoch == self.epoch {
+        if lease::driver(tx, &self.shape.plan).await? == self.epoch {
             return Ok(());
         }
         let came_back = "another process has taken the lease since this page was read";
@@ -61,9 +63,10 @@ impl PgBulk {
     ) -> Result<Applied, Failure> {
         let mut client = retry::client(&self.pool, &self.place).await?;
         let tx = client.transaction().await?;
-        tx.batch_execute(super::outbox::OURS).await?;
+        let stands = tx.prepare_cached(owner::OPENED).await?;
+        outbox::ours(&tx, &stands, &self.shape, ("load rows into", true)).await?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
-        let id = &self.shape.id;
+        let (id, of) = (&self.shape.id, self.shape.of());
         let count = rows.len();
         let mut refused = Vec::new();
         if count > 0 {
@@ -77,23 +80,23 @@ impl PgBulk {
             }
         }
         refused.sort_unstable_by_key(|r| r.0);
-        if book::any_parked(&tx, id).await? {
+        if book::any_parked(&tx, of).await? {
             let landed: Vec<Key> = (0..count)
                 .filter(|r| refused.binary_search_by_key(r, |x| x.0).is_err())
                 .map(|r| rows.key(r).0)
                 .collect();
-            book::unpark(&tx, id, &landed.iter().map(|k| k.0.as_str()).collect::<Vec<_>>()).await?;
+            book::unpark(&tx, of, &landed.iter().map(|k| k.0.as_str()).collect::<Vec<_>>()).await?;
         }
         let refused: Vec<ParkedRow> = refused
             .into_iter()
-            .map(|(row, misfit)| {
+            .map(|(row, row_error)| {
                 let (key, json) = rows.key(row);
-                book::parked_row(id, key, json, misfit)
+                book::parked_row(id, key, json, row_error)
             })
             .chain(self.refused.iter().cloned())
             .collect();
-        book::park(&tx, id, parked).await?;
-        book::park(&tx, id, &refused).await?;
+        book::park(&tx, of, parked).await?;
+        book::park(&tx, of, &refused).await?;
         // The caller counted every row it pushed as written; the ones refused here are parked instead.
         let lost = refused.len() as u64;
         let counted = Checkpoint {
@@ -101,7 +104,10 @@ impl PgBulk {
             parked: checkpoint.parked + lost,
             ..checkpoint.clone()
         };
-        book::checkpoint(&tx, id, &counted).await?;
+        if !book::checkpoint(&tx, of, &counted, self.from.as_ref().map(Option::as_ref)).await? {
+            let what = format!("part {}/{} of the load", counted.part.index + 1, counted.part.of);
+            return Err(refuse_rewound("load rows into", &self.shape.main.name, &what).into());
+        }
         self.fence(&tx).await?;
         tx.commit().await.map_err(Failure::Commit)?;
         let upserted = (count + self.refused.len()) as u64 - lost;
@@ -114,15 +120,19 @@ impl Bulk for PgBulk {
     fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
         let children = mapped.children.iter().map(Vec::as_slice);
         let pushed = self.buffer.push(&self.shape, &mapped.key, &mapped.key_json, &mapped.row, children);
-        if let Err(misfit) = pushed {
+        if let Err(row_error) = pushed {
             let key = Key(mapped.key.clone());
-            self.refused.push(book::parked_row(&self.shape.id, key, &mapped.key_json, misfit));
+            self.refused.push(book::parked_row(&self.shape.id, key, &mapped.key_json, row_error));
         }
         Ok(())
     }
 
     fn buffered(&self) -> usize {
         self.buffer.bytes()
+    }
+
+    fn goes_on_from(&mut self, cursor: Option<Cursor>) {
+        self.from = Some(cursor);
     }
 
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {

@@ -1,9 +1,9 @@
 //! Key columns that hold different values equal: two keys of the source would become one row there, and what is done to
 //! one of them would be done to the other.
 //!
-//! Every key that lands is proven to be its cell's only spelling (`domain::mapping`). That leaves equality that is looser
-//! than the cell. Types with one of their own (`citext`, `character(n)`, domains) are not those of the plan and refused as
-//! such; a collation does not show in the type.
+//! Every key that lands is proven to be its cell's only spelling (`domain::mapping`). That leaves equality that is
+//! looser than the cell. Types with one of their own (`citext`, `character(n)`, domains) are not those of the plan and
+//! refused as such; a collation does not show in the type.
 
 use tokio_postgres::Error;
 

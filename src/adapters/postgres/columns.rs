@@ -1,6 +1,7 @@
 //! Encoded rows turned by columns: one binary array each, for `unnest`.
 //!
-//! A field of a binary `COPY` and an element of a binary array are the same bytes (length, value), so turning is copying.
+//! A field of a binary `COPY` and an element of a binary array are the same bytes (length, value), so turning is
+//! copying.
 
 use std::error::Error;
 use std::fmt;

@@ -1,8 +1,8 @@
-//! Making connections, and telling those that may be used from those that may not.
+//! Making connections, and separating those that may be used from those that may not.
 //!
-//! Every connection speaks to one server process of its own, on a server that takes writes. What it is set to travels
-//! with the request to connect (`options`), and what stands between us and the server shows itself before the first
-//! statement: a pooler refuses such options, or swallows them. Only a session known to be ours has something set in it.
+//! Every connection has one server process of its own, on a server that takes writes. Its settings are sent with the
+//! request to connect (`options`), so a pooler in between is noticed before the first statement: it refuses such
+//! options, or ignores them. Only a session known to be ours has something set in it.
 //!
 //! A connection is asked again each time it is handed out. After a failover the first one that is found on the old
 //! server ends all of its age: the next one asks the name service again and goes where the host name points now.
@@ -38,7 +38,12 @@ const OPTIONS: &str = "-c default_transaction_isolation=read\\ committed -c stat
 
 /// Asked of a new connection. An empty mark means that the options never came through.
 const WHO: &str = "SELECT coalesce(current_setting('cutover.session', true), ''), current_setting('synchronous_commit'), \
-     coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '')";
+     coalesce(host(inet_server_addr()) || ':' || inet_server_port(), ''), current_user = 'cutover'";
+
+/// For a role with the same name as our schema: a table named without a schema is then not searched for in our schema,
+/// and not created there.
+const NOT_OURS: &str = r#"SELECT set_config('search_path', coalesce(nullif(regexp_replace(
+     current_setting('search_path'), '"\$user"\s*(,\s*|$)', ''), ''), 'public'), false)"#;
 
 /// Asked of a connection that has been used before.
 const STILL: &str =
@@ -48,6 +53,15 @@ const STILL: &str =
 pub(super) trait Ask: Sync {
     /// The rows of a query.
     fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Vec<Row>, Error>> + Send;
+
+    /// The first row of a query.
+    fn ask_one(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Option<Row>, Error>> + Send {
+        async { Ok(self.ask(sql, values).await?.into_iter().next()) }
+    }
 }
 
 impl Ask for Object {
@@ -64,6 +78,12 @@ impl Ask for Transaction<'_> {
     }
 }
 
+impl Ask for tokio_postgres::Client {
+    async fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        self.query(sql, values).await
+    }
+}
+
 /// What is asked of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Terms {
@@ -71,11 +91,11 @@ enum Terms {
     Ours,
     /// Our settings, on whatever server there is.
     AnyServer,
-    /// Nothing: whoever answers.
+    /// No settings: any server is accepted.
     NoSettings,
 }
 
-/// Makes connections to one server and looks after them.
+/// Makes connections to one server and keeps them usable.
 pub(super) struct Connector {
     /// Without password and options.
     config: Config,
@@ -83,9 +103,9 @@ pub(super) struct Connector {
     /// What errors call the server.
     place: String,
     password: Password,
-    /// A word of ours that only our own sessions carry.
+    /// A mark that only our own sessions have.
     mark: String,
-    /// Connections made before this are not asked any more: one of them was found on a server that is no use.
+    /// Connections made before this are not used any more: one of them was found on a server that takes no writes.
     ended: Mutex<Option<Instant>>,
 }
 
@@ -167,8 +187,11 @@ impl Connector {
             return Err(between(&self.place, "our settings did not reach the server", server.as_deref()));
         }
         if word(1) == "off" {
-            // Durable means durable. The session is ours alone by now, and ends with the connection.
+            // Commits wait for the disk. The session is known to be ours by now, and ends with the connection.
             client.batch_execute("SET synchronous_commit = on").await.map_err(error)?;
+        }
+        if word(3) == "t" {
+            client.batch_execute(NOT_OURS).await.map_err(error)?;
         }
         Ok(client)
     }

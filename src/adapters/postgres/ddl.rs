@@ -6,10 +6,11 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::ErrorPosition;
 
+use super::connect::Ask;
 use super::trouble;
 use crate::ports::{ErrorKind, PortError};
 
-/// Commands of `psql` that a dump carries and nothing depends on.
+/// Commands of `psql` that a dump contains and nothing depends on.
 const SKIPPED: [&str; 2] = ["\\restrict", "\\unrestrict"];
 
 /// Something in the text that no server can run.
@@ -39,6 +40,10 @@ pub(super) fn sql(text: &str) -> Result<String, NotSql> {
             out.push('\n');
             continue;
         }
+        if plain && limits_itself(trimmed) {
+            out.push('\n');
+            continue;
+        }
         if plain && brings_rows(trimmed) {
             return Err(NotSql { line: n + 1, what: "COPY … FROM stdin".to_owned() });
         }
@@ -46,6 +51,39 @@ pub(super) fn sql(text: &str) -> Result<String, NotSql> {
         out.push_str(line);
     }
     Ok(out)
+}
+
+/// The same without the schemas that are there already, every line where it was: a dump makes `public`, which every
+/// database has. `IF NOT EXISTS` would ask for a right on the database first.
+pub(super) async fn without_schemas(client: &impl Ask, text: &str) -> Result<String, Error> {
+    let mut inside = Inside::default();
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let makes = if inside.plain() { made_schema(line) } else { None };
+        inside.read(line);
+        let there = match makes {
+            Some(name) => client.ask_one("SELECT to_regnamespace($1) IS NOT NULL", &[&name]).await?,
+            None => None,
+        };
+        match there.map_or(Ok(false), |row| row.try_get(0))? {
+            true => out.push('\n'),
+            false => out.push_str(line),
+        }
+    }
+    Ok(out)
+}
+
+/// The name in a line that makes a schema and does nothing else.
+fn made_schema(line: &str) -> Option<&str> {
+    let rest = line.trim().strip_suffix(';')?;
+    let (words, name) = rest.rsplit_once(char::is_whitespace)?;
+    let words: Vec<String> = words.split_whitespace().map(str::to_ascii_lowercase).collect();
+    (words == ["create", "schema"]).then_some(name)
+}
+
+/// A time limit of the dump's own session that servers before 17 do not know; the connection is closed afterwards.
+fn limits_itself(line: &str) -> bool {
+    line.to_ascii_lowercase().starts_with("set transaction_timeout = ") && line.trim_end().ends_with(';')
 }
 
 fn brings_rows(line: &str) -> bool {
@@ -159,6 +197,11 @@ pub(super) fn failed(e: &Error, sql: &str, table: &str) -> PortError {
         "42704" => {
             "take it out of the DDL if this server need not have it (owners: pg_dump --no-owner), or make it first"
         }
+        "42P06" => "take the line out, or write CREATE SCHEMA IF NOT EXISTS",
+        "42P07" | "42710" | "42723" => {
+            "it is there already: take its lines out of the DDL (pg_dump -t TABLE writes one table only), or drop what is there \
+             if it may go"
+        }
         _ => said.advice.as_str(),
     };
     PortError { came_back: format!("{line} of its DDL: {}", said.came_back), advice: advice.to_owned(), ..said }
@@ -197,5 +240,12 @@ mod tests {
         ] {
             assert_eq!(sql(text), Err(NotSql { line, what: what.to_owned() }), "{text}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_a_newer_dump_sets_for_itself_is_left_out() {
+        let dump = "SET lock_timeout = 0;\nSET transaction_timeout = 0;\nSELECT 'a\nSET transaction_timeout = 0;\n';\n";
+        let kept = "SET lock_timeout = 0;\n\nSELECT 'a\nSET transaction_timeout = 0;\n';\n";
+        assert_eq!(sql(dump).as_deref(), Ok(kept));
     }
 }

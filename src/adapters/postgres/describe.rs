@@ -7,7 +7,7 @@ use super::names::qualified;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::ports::TargetTable;
 
-struct Found {
+struct ColumnInfo {
     name: String,
     ty: String,
     required: bool,
@@ -18,7 +18,7 @@ struct Found {
 }
 
 /// Columns in order, and the primary key in its own order. `None` when there is no such table.
-async fn look(client: &Object, name: &str) -> Result<Option<(Vec<Found>, Vec<String>)>, Error> {
+async fn look(client: &Object, name: &str) -> Result<Option<(Vec<ColumnInfo>, Vec<String>)>, Error> {
     let name = qualified(name);
     let statement = client.prepare_cached("SELECT to_regclass($1)::oid").await?;
     let Some(oid) = client.query_one(&statement, &[&name]).await?.try_get::<_, Option<u32>>(0)? else {
@@ -37,7 +37,7 @@ async fn look(client: &Object, name: &str) -> Result<Option<(Vec<Found>, Vec<Str
         .await?
         .iter()
         .map(|row| {
-            Ok(Found {
+            Ok(ColumnInfo {
                 name: row.try_get(0)?,
                 ty: row.try_get(1)?,
                 required: row.try_get(2)?,
@@ -130,8 +130,8 @@ async fn indexes(client: &Object, name: &str, problems: &mut Vec<String>) -> Res
     Ok(())
 }
 
-/// Triggers of the target's own that fire on rows we write: they may change, refuse or swallow rows and write others, and
-/// nobody can tell from outside. Refused unless the plan says that they may.
+/// Triggers of the target's own that fire on rows we write: they may change, refuse or swallow rows and write others,
+/// and none of that can be seen from outside. Refused unless the plan allows them by name.
 async fn triggers(
     client: &Object,
     table: &Table,
@@ -184,7 +184,7 @@ async fn references(client: &Object, table: &Table, notices: &mut Vec<String>) -
 }
 
 /// Columns that must not be null although the plan writes NULL for an absent attribute: such rows will be parked.
-fn nullable(name: &str, planned: &[Column], found: &[Found], notices: &mut Vec<String>) {
+fn nullable(name: &str, planned: &[Column], found: &[ColumnInfo], notices: &mut Vec<String>) {
     for column in planned.iter().filter(|c| !c.key && c.absent == Fallback::Null) {
         // A child's place and its parent's key are always there.
         if matches!(column.from, ColumnSource::Ordinal | ColumnSource::Parent(_)) {
@@ -217,7 +217,7 @@ fn compare_key(table: &Table, key: &[String], problems: &mut Vec<String>) {
     }
 }
 
-/// A child row is told by its parent's key and its own.
+/// A child row is identified by its parent's key and its own.
 fn compare_child_key(child: &ChildTable, key: &[String], notices: &mut Vec<String>) {
     let own = child.columns.iter().filter(|c| c.key).map(|c| &c.name);
     let mut wanted: Vec<&String> = child.parent_key.iter().chain(own).collect();
@@ -232,7 +232,7 @@ fn compare_child_key(child: &ChildTable, key: &[String], notices: &mut Vec<Strin
     }
 }
 
-fn compare(name: &str, planned: &[Column], found: &[Found], problems: &mut Vec<String>) {
+fn compare(name: &str, planned: &[Column], found: &[ColumnInfo], problems: &mut Vec<String>) {
     for column in planned {
         match found.iter().find(|f| f.name == column.name) {
             None => problems.push(format!("{name} has no column {}; add it or correct the mapping", column.name)),
@@ -259,9 +259,9 @@ fn compare(name: &str, planned: &[Column], found: &[Found], problems: &mut Vec<S
     }
 }
 
-/// Identity columns that take a value in a new row and never in one that is there: a change of it could not follow. A key
-/// does not change.
-fn updated(name: &str, planned: &[Column], found: &[Found], problems: &mut Vec<String>) {
+/// Identity columns that take a value in a new row and never in an existing one: a change of such a value could not be
+/// applied. A key does not change.
+fn updated(name: &str, planned: &[Column], found: &[ColumnInfo], problems: &mut Vec<String>) {
     for column in planned.iter().filter(|c| !c.key) {
         if found.iter().any(|f| f.name == column.name && f.always) {
             problems.push(format!(

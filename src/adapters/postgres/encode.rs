@@ -33,7 +33,8 @@ pub(super) fn tuple(out: &mut BytesMut, types: &[ColumnType], cells: &[Cell<'_>]
     Ok(())
 }
 
-fn field(out: &mut BytesMut, ty: ColumnType, cell: &Cell<'_>) -> Option<()> {
+/// Appends one value behind its length; `None` for one that does not fit its type, with nothing usable appended.
+pub(super) fn field(out: &mut BytesMut, ty: ColumnType, cell: &Cell<'_>) -> Option<()> {
     use ColumnType as T;
     if matches!(cell, Cell::Null) {
         out.put_i32(-1);

@@ -1,4 +1,4 @@
-//! Secondary indexes step aside while an empty table is filled, and come back before anybody reads it.
+//! Secondary indexes are dropped while an empty table is filled, and built again before anybody reads it.
 //!
 //! Building an index once over all rows is several times cheaper than keeping it up row by row. Its definition is
 //! stored in the transaction that drops it, and forgotten in the one that builds it again, so that at every moment an
@@ -6,11 +6,12 @@
 //! constraint refuses is parked while loading and must be found then.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Error, Row};
 
 use super::connect::{Object, Pool};
 use super::names::qualified;
+use super::owner::Of;
 use super::{retry, trouble};
 use crate::domain::plan::Table;
 use crate::ports::{ErrorKind, PortError, PortResult, SetAside};
@@ -18,7 +19,7 @@ use crate::ports::{ErrorKind, PortError, PortResult, SetAside};
 /// Indexes built at the same time.
 const BUILDERS: usize = 2;
 
-/// Secondary indexes of `$1` that hold for no constraint, identify no row, carry nothing that their definition does
+/// Secondary indexes of `$1` that hold for no constraint, identify no row, have nothing that their definition does
 /// not say, cannot refuse a row (fixed-size types, bounded `varchar`s that fit an index page together, `tsvector`)
 /// and do not begin with one of `$2`, by which children are found.
 const MOVABLE: &str = "
@@ -43,10 +44,11 @@ WHERE i.indrelid = to_regclass($1) AND t.relkind = 'r' AND NOT t.relispartition
                     WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0]), false)
 ORDER BY i.indexrelid";
 
-/// Drops what can be dropped of an empty table whose load has not begun, and says what. `wanted` without a word
-/// means: if this program created the table. Rows, checkpoints or a busy table mean that nothing is touched.
+/// Drops what can be dropped of an empty table whose load has not begun, and says what. `wanted` absent means: if this
+/// program created the table. Rows, checkpoints or a busy table mean that nothing is touched.
 pub(super) async fn set_aside(
     client: &mut Object,
+    plan: &str,
     table: &Table,
     wanted: Option<bool>,
 ) -> Result<Vec<SetAside>, Error> {
@@ -54,11 +56,11 @@ pub(super) async fn set_aside(
         return Ok(Vec::new());
     }
     let tx = client.transaction().await?;
-    // Somebody who reads an empty table for long costs us its indexes, not the load.
+    // When somebody reads an empty table for long, its indexes are kept and the load goes on.
     tx.batch_execute("SET LOCAL lock_timeout = '3s'").await?;
-    let sql = "SELECT EXISTS (SELECT FROM cutover.created WHERE table_id = $1),
-               EXISTS (SELECT FROM cutover.load_checkpoint WHERE table_id = $1)";
-    let row = tx.query_one(sql, &[&table.id]).await?;
+    let sql = "SELECT EXISTS (SELECT FROM cutover.created WHERE plan = $1 AND table_id = $2),
+               EXISTS (SELECT FROM cutover.load_checkpoint WHERE plan = $1 AND table_id = $2)";
+    let row = tx.query_one(sql, &[&plan, &table.id]).await?;
     let (ours, begun): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     if begun || !wanted.unwrap_or(ours) {
         return Ok(Vec::new());
@@ -82,9 +84,9 @@ pub(super) async fn set_aside(
         for row in tx.query(MOVABLE, &[&sql, &found_by]).await? {
             let index = SetAside { name: row.try_get(0)?, definition: row.try_get(1)? };
             tx.execute(
-                "INSERT INTO cutover.set_aside (table_id, name, definition) VALUES ($1, $2, $3)
-                 ON CONFLICT (name) DO UPDATE SET table_id = EXCLUDED.table_id, definition = EXCLUDED.definition",
-                &[&table.id, &index.name, &index.definition],
+                "INSERT INTO cutover.set_aside (plan, table_id, name, definition) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (name) DO UPDATE SET plan = EXCLUDED.plan, table_id = EXCLUDED.table_id, definition = EXCLUDED.definition",
+                &[&plan, &table.id, &index.name, &index.definition],
             )
             .await?;
             tx.batch_execute(&format!("DROP INDEX {}", index.name)).await?;
@@ -95,18 +97,46 @@ pub(super) async fn set_aside(
     Ok(gone)
 }
 
-/// What is set aside of a table at this moment.
-pub(super) async fn missing(client: &Object, table: &str) -> Result<Vec<SetAside>, Error> {
-    let sql = "SELECT name, definition FROM cutover.set_aside WHERE table_id = $1 ORDER BY name";
-    let rows = client.query(sql, &[&table]).await?;
+/// The indexes of a table that are dropped at this moment.
+pub(super) async fn missing(client: &Object, of: Of<'_>) -> Result<Vec<SetAside>, Error> {
+    let sql = "SELECT name, definition FROM cutover.set_aside WHERE plan = $1 AND table_id = $2 ORDER BY name";
+    let rows = client.query(sql, &[&of.plan, &of.table]).await?;
     rows.iter().map(|row| Ok(SetAside { name: row.try_get(0)?, definition: row.try_get(1)? })).collect()
 }
 
-/// Builds again whatever is set aside, a few at a time. Can be called again after it was interrupted anywhere.
-pub(super) async fn restore(pool: &Pool, place: &str, table: &str) -> PortResult<()> {
+/// Builds the dropped indexes of a table again, a few at a time. Can be called again after it was interrupted anywhere.
+pub(super) async fn restore(pool: &Pool, place: &str, of: Of<'_>) -> PortResult<()> {
     let client = retry::client(pool, place).await?;
-    let all = missing(&client, table).await.map_err(|e| trouble::error(&e, "read set-aside indexes of", table))?;
+    let all = missing(&client, of).await.map_err(|e| trouble::error(&e, "read set-aside indexes of", of.table))?;
     drop(client);
+    built(pool, place, all).await
+}
+
+/// Builds the dropped indexes of all tables of a plan again. Of a table that no longer exists, none is built.
+pub(super) async fn restore_all(pool: &Pool, place: &str, plan: &str) -> PortResult<()> {
+    let error = |e: Error| trouble::error(&e, "read set-aside indexes of", plan);
+    let client = retry::client(pool, place).await?;
+    let sql = "SELECT name, definition FROM cutover.set_aside WHERE plan = $1 ORDER BY name";
+    let rows = client.query(sql, &[&plan]).await.map_err(error)?;
+    let index = |row: &Row| Ok(SetAside { name: row.try_get(0)?, definition: row.try_get(1)? });
+    let all: Vec<SetAside> = rows.iter().map(index).collect::<Result<_, Error>>().map_err(error)?;
+    drop(client);
+    for index in all {
+        let name = index.name.clone();
+        match built(pool, place, vec![index]).await {
+            Err(e) if e.kind == ErrorKind::NotFound => {
+                let client = retry::client(pool, place).await?;
+                let gone = "DELETE FROM cutover.set_aside WHERE plan = $1 AND name = $2";
+                client.execute(gone, &[&plan, &name]).await.map_err(error)?;
+                tracing::warn!(index = %name, "its table or one of its columns is gone: it is not built again");
+            }
+            built => built?,
+        }
+    }
+    Ok(())
+}
+
+async fn built(pool: &Pool, place: &str, all: Vec<SetAside>) -> PortResult<()> {
     stream::iter(all)
         .map(|index| async move {
             let mut client = retry::client(pool, place).await?;
@@ -122,7 +152,7 @@ pub(super) async fn restore(pool: &Pool, place: &str, table: &str) -> PortResult
 
 async fn build(client: &mut Object, index: &SetAside) -> Result<(), Error> {
     let tx = client.transaction().await?;
-    // Sorting in memory is most of what an index costs; a server that was given more keeps what it was given.
+    // Sorting in memory is most of the cost of an index; a server with a larger setting keeps it.
     tx.batch_execute(
         "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
          SELECT set_config('maintenance_work_mem', '256MB', true)

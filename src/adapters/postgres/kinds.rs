@@ -5,20 +5,20 @@ use tokio_postgres::Error;
 use super::connect::Object;
 use super::names::qualified;
 
-const LOOK: &str = "
+const QUERY: &str = "
 SELECT c.relkind::text, c.relpersistence::text, row_security_active(c.oid), pg_has_role(c.relowner, 'USAGE'),
        current_user::text, p.partstrat::text, coalesce(p.partdefid, 0) <> 0,
        (SELECT count(*) FROM pg_inherits i WHERE i.inhparent = c.oid)
 FROM pg_class c LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = to_regclass($1)";
 
-/// Says what of a table's kind stands in the way, and what may surprise.
+/// Names what about a table's kind is a problem, and what may surprise.
 pub(super) async fn describe(
     client: &Object,
     name: &str,
     problems: &mut Vec<String>,
     notices: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let statement = client.prepare_cached(LOOK).await?;
+    let statement = client.prepare_cached(QUERY).await?;
     let Some(row) = client.query_opt(&statement, &[&qualified(name)]).await? else { return Ok(()) };
     let (kind, persistence): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let what = match kind.as_str() {
@@ -79,7 +79,7 @@ const UNFIT: &str = "
 SELECT c.oid::regclass::text, c.relkind = 'f' FROM pg_partition_tree(to_regclass($1)) p JOIN pg_class c ON c.oid = p.relid
 WHERE c.relkind = 'f' OR c.relkind = 'r' AND c.relpersistence <> 'p' ORDER BY 1";
 
-/// Rows need a partition each: with a default one every row has one, with none no row has.
+/// Every row needs a partition: with a default one every row has one, with no partitions none has.
 fn partitions(
     name: &str,
     strategy: Option<String>,
@@ -96,7 +96,7 @@ fn partitions(
     };
     if count > 0 {
         notices.push(format!(
-            "{name} is partitioned: TRUNCATE, DETACH or DROP of one of its partitions is not captured for the way back"
+            "{name} is partitioned: TRUNCATE, ATTACH, DETACH or DROP of one of its partitions is not captured for the reverse flow"
         ));
     }
     if count == 0 {

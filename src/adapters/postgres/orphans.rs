@@ -9,7 +9,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::Key;
 use crate::ports::Orphans;
 
-/// A reference to be looked at.
+/// A reference to be checked.
 struct Reference<'t> {
     table: &'t str,
     /// Columns that name a row of `table`.

@@ -85,7 +85,7 @@ async fn copy(mut client: Object, part: &Part, sql: &str, each: &mut TargetVisit
 }
 
 /// A main row with the rows of each child table.
-pub(super) type Family = (OwnedRow, Vec<Vec<OwnedRow>>);
+pub(super) type RowParts = (OwnedRow, Vec<Vec<OwnedRow>>);
 
 /// Reads rows by key with their children, all at one moment, in the order of the keys.
 pub(super) async fn fetch(
@@ -93,10 +93,10 @@ pub(super) async fn fetch(
     place: &str,
     shape: &Shape,
     keys: &[OwnedRow],
-) -> PortResult<Vec<Option<Family>>> {
+) -> PortResult<Vec<Option<RowParts>>> {
     let on = shape.main.name.as_str();
     let error = |e: tokio_postgres::Error| trouble::error(&e, "fetch rows from", on);
-    let mut found: Vec<Option<Family>> = vec![None; keys.len()];
+    let mut found: Vec<Option<RowParts>> = vec![None; keys.len()];
     if keys.is_empty() || shape.key.is_empty() {
         return Ok(found);
     }

@@ -1,9 +1,10 @@
 //! Foreign keys of the target that act on other rows when a row goes or its key changes, and how deletes are held back.
 //!
-//! A key `ON DELETE CASCADE`, `SET NULL` or `SET DEFAULT` would take rows along that the source still has, without a word.
-//! So a delete first locks its rows, which waits for whoever is about to refer to them, and is then refused like one that
-//! meets `NO ACTION` when any row outside the delete still refers to them. Turning the actions off for a session
-//! (`session_replication_role`) would need a right few roles have, and would turn the keys themselves off with them.
+//! A key `ON DELETE CASCADE`, `SET NULL` or `SET DEFAULT` would take rows along that the source still has, without an
+//! error. So a delete first locks its rows, which waits for whoever is about to refer to them, and is then refused like
+//! one that meets `NO ACTION` when any row outside the delete still refers to them. Turning the actions off for a
+//! session (`session_replication_role`) would need a right few roles have, and would turn the keys themselves off with
+//! them.
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;

@@ -1,9 +1,9 @@
-//! What the server says when it refuses a row: whether the row is at fault, and what may be told of it.
+//! What the server says when it refuses a row: whether the row is at fault, and what may be shown of it.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::mapping::{RowError, RowErrorReason};
 
 /// Longest name the server gives anything: what is longer is no name.
 const NAME: usize = 63;
@@ -13,8 +13,8 @@ pub(super) fn is_data(error: &Error) -> bool {
     error.as_db_error().is_some_and(|db| is_of_a_row(db.code().code()))
 }
 
-/// Classes of SQLSTATE that would refuse every row alike, or come from outside the statement: to try rows one by one would
-/// park a table for a lost connection.
+/// Classes of SQLSTATE that would refuse every row alike, or come from outside the statement: trying rows one by one
+/// would park a whole table because of a lost connection.
 const NOT_OF_A_ROW: [&[&str]; 6] = [
     // The connection, and the way to a foreign server.
     &["08", "HV"],
@@ -30,10 +30,11 @@ const NOT_OF_A_ROW: [&[&str]; 6] = [
     &["F0", "XX"],
 ];
 
-/// Whether a SQLSTATE belongs to the rows of a statement: without some of them it would have gone through. Decided class by
-/// class, and every class that is not known to be something else's is a row's: invalid data (`22`), constraints (`23`), the
-/// same key twice (`21`), a view's check (`44`), and what somebody's trigger, domain or function raises, be it PL/pgSQL's own
-/// (`P0`, `20`, `2F`, `38`, `39`, `09`, `27`) or a state of their own (`45000`, `UF001`), which nobody can list.
+/// Whether a SQLSTATE belongs to the rows of a statement: without some of them it would have gone through. Decided
+/// class by class, and every class that is not known to be something else's is a row's: invalid data (`22`),
+/// constraints (`23`), the same key twice (`21`), a view's check (`44`), and what somebody's trigger, domain or
+/// function raises, be it PL/pgSQL's own (`P0`, `20`, `2F`, `38`, `39`, `09`, `27`) or a state of their own (`45000`,
+/// `UF001`), which nobody can list.
 fn is_of_a_row(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     // Of the limits, a row may exceed that of an index entry (54000) or of a trigger's recursion (54001); columns and
@@ -42,7 +43,7 @@ fn is_of_a_row(code: &str) -> bool {
     !counted && !NOT_OF_A_ROW.iter().any(|kind| kind.contains(&class))
 }
 
-/// What may be told of an error: its SQLSTATE, and names of the schema that the server gave with it.
+/// What may be shown of an error: its SQLSTATE, and names of the schema that the server gave with it.
 pub(super) fn facts(db: &DbError, with_column: bool) -> String {
     let mut said = format!("SQLSTATE {}", db.code().code());
     let column = db.column().filter(|_| with_column);
@@ -58,8 +59,8 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME && !text.chars().any(char::is_control)
 }
 
-/// The server's words, unless they may hold a row's values: data errors quote what they refuse, and a function that raises
-/// an error says what it likes.
+/// The server's message, unless it may hold a row's values: data errors quote what they refuse, and a function that
+/// raises an error may put anything into it.
 pub(super) fn words(db: &DbError) -> String {
     let raised = db.routine() == Some("exec_stmt_raise");
     let of_a_row = is_of_a_row(db.code().code());
@@ -69,15 +70,15 @@ pub(super) fn words(db: &DbError) -> String {
 }
 
 /// Why one row was refused. `table` is the main table's name; a child's column is named with its table.
-pub(super) fn misfit(error: &Error, table: &str) -> Misfit {
-    let Some(db) = error.as_db_error() else { return Misfit::new("-", MisfitReason::Refused) };
+pub(super) fn row_error(error: &Error, table: &str) -> RowError {
+    let Some(db) = error.as_db_error() else { return RowError::new("-", RowErrorReason::Refused) };
     let reason = match db.code().code() {
-        "23505" => MisfitReason::DuplicateUnique,
-        "23503" => MisfitReason::ForeignKey,
-        "22001" => MisfitReason::TooLong,
-        "22003" => MisfitReason::NumberRange,
-        "22021" => MisfitReason::Nul,
-        _ => MisfitReason::Refused,
+        "23505" => RowErrorReason::DuplicateUnique,
+        "23503" => RowErrorReason::ForeignKey,
+        "22001" => RowErrorReason::TooLong,
+        "22003" => RowErrorReason::NumberRange,
+        "22021" => RowErrorReason::Nul,
+        _ => RowErrorReason::Refused,
     };
     let named = db.column().filter(|c| is_name(c)).map(str::to_owned);
     let column = named.or_else(|| detail_columns(db)).unwrap_or_else(|| "-".into());
@@ -89,18 +90,18 @@ pub(super) fn misfit(error: &Error, table: &str) -> Misfit {
         }
         _ => column,
     };
-    Misfit { column, reason, detail: facts(db, false) }
+    RowError { column, reason, detail: facts(db, false) }
 }
 
 /// Why one row could not be deleted: named is the table whose rows refer to it.
-pub(super) fn refused_delete(error: &Error, table: &str) -> Misfit {
+pub(super) fn refused_delete(error: &Error, table: &str) -> RowError {
     match error.as_db_error() {
-        Some(db) if db.code() == &SqlState::FOREIGN_KEY_VIOLATION => Misfit {
+        Some(db) if db.code() == &SqlState::FOREIGN_KEY_VIOLATION => RowError {
             column: db.table().unwrap_or("-").to_owned(),
-            reason: MisfitReason::StillReferenced,
+            reason: RowErrorReason::StillReferenced,
             detail: facts(db, false),
         },
-        _ => misfit(error, table),
+        _ => row_error(error, table),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use super::connect::{Object, Pool};
 use super::{refusal, trouble};
@@ -43,17 +44,28 @@ pub(super) async fn client(pool: &Pool, place: &str) -> PortResult<Object> {
 pub(super) struct Tries {
     /// Whether to go piece by piece from now on.
     pub piecewise: bool,
+    /// Whether a lock that was not to be had in time is a collision too.
+    patient: bool,
     collisions: u32,
 }
 
 impl Tries {
-    /// After a failure: `Ok` when another attempt may help, else what to tell the caller.
+    /// For transactions that wait for locks only briefly: when such a wait times out, it is tried again.
+    pub(super) fn patient() -> Self {
+        Self { patient: true, piecewise: true, ..Self::default() }
+    }
+
+    /// After a failure: `Ok` when another attempt may help, otherwise the error for the caller.
     pub(super) async fn after(&mut self, failure: Failure, tried: &str, on: &str) -> PortResult<()> {
         match &failure {
-            // Piece by piece every answer is waited for, so what was behind it comes to light.
+            // In pieces, every answer is waited for, so the failure behind this one is seen.
             Failure::Statement(e) | Failure::Commit(e) if !self.piecewise && refuses_data(e) => self.piecewise = true,
-            Failure::Statement(e) | Failure::Commit(e) if self.collisions < COLLISIONS && trouble::is_collision(e) => {
-                // Let the other one finish; which one waits longer is left to chance.
+            Failure::Statement(e) | Failure::Commit(e)
+                if self.collisions < COLLISIONS
+                    && (trouble::is_collision(e)
+                        || (self.patient && e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))) =>
+            {
+                // Let the other transaction finish; which one waits longer is left to chance.
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(5..=40 << self.collisions))).await;
                 self.collisions += 1;
             }
@@ -75,7 +87,7 @@ pub(super) fn may_pass(failure: &Failure) -> bool {
     }
 }
 
-/// What to tell the caller of a failure that ended it.
+/// The error for the caller after a failure that ended the attempts.
 pub(super) fn answer(failure: Failure, tried: &str, on: &str) -> PortError {
     match failure {
         Failure::Port(e) => e,

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::decode;
 use super::encode;
 use super::shape::Shape;
-use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::mapping::{RowError, RowErrorReason};
 use crate::domain::value::{Cell, Key};
 
 /// The buffer of one main table and its children.
@@ -36,7 +36,7 @@ impl RowBuffer {
         Self { tables: vec![BytesMut::new(); children + 1], keys: String::new(), marks: Vec::new() }
     }
 
-    /// Adds a row. A value that the columns cannot hold is a misfit and leaves the buffer as it was.
+    /// Adds a row. A value that the columns cannot hold is a row error and leaves the buffer as it was.
     pub(super) fn push<'r, 'c: 'r>(
         &mut self,
         shape: &Shape,
@@ -44,15 +44,15 @@ impl RowBuffer {
         key_json: &str,
         row: &[Cell<'c>],
         children: impl ExactSizeIterator<Item = &'r [Vec<Cell<'c>>]>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), RowError> {
         let stride = self.tables.len() + 2;
         let before = self.marks.len();
         let pushed = self.encode(shape, row, children);
-        if let Err(misfit) = pushed {
+        if let Err(row_error) = pushed {
             for (i, table) in self.tables.iter_mut().enumerate() {
                 table.truncate(if before == 0 { 0 } else { self.marks[before - stride + i] });
             }
-            return Err(misfit);
+            return Err(row_error);
         }
         self.marks.extend(self.tables.iter().map(BytesMut::len));
         self.keys.push_str(key);
@@ -67,17 +67,17 @@ impl RowBuffer {
         shape: &Shape,
         row: &[Cell<'c>],
         children: impl ExactSizeIterator<Item = &'r [Vec<Cell<'c>>]>,
-    ) -> Result<(), Misfit> {
-        let misfit = |column: String| Misfit::new(column, MisfitReason::WrongType);
-        let Some((main, rest)) = self.tables.split_first_mut() else { return Err(misfit("-".into())) };
-        encode::tuple(main, &shape.main.types, row).map_err(|i| misfit(shape.main.column(i)))?;
+    ) -> Result<(), RowError> {
+        let row_error = |column: String| RowError::new(column, RowErrorReason::WrongType);
+        let Some((main, rest)) = self.tables.split_first_mut() else { return Err(row_error("-".into())) };
+        encode::tuple(main, &shape.main.types, row).map_err(|i| row_error(shape.main.column(i)))?;
         if children.len() > shape.children.len() {
-            return Err(misfit("-".into()));
+            return Err(row_error("-".into()));
         }
         for ((table, part), rows) in rest.iter_mut().zip(&shape.children).zip(children) {
             for row in rows {
                 encode::tuple(table, &part.types, row)
-                    .map_err(|i| misfit(format!("{}.{}", part.name, part.column(i))))?;
+                    .map_err(|i| row_error(format!("{}.{}", part.name, part.column(i))))?;
             }
         }
         Ok(())
@@ -110,7 +110,7 @@ impl RowBuffer {
         for (table, sent) in self.tables.iter_mut().zip(rows.tables) {
             let capacity = sent.len();
             drop(sent);
-            // The bytes were shared with this buffer; now that they are gone it gets the room back.
+            // The bytes were shared with this buffer; now that they are gone the buffer has its memory again.
             table.reserve(capacity);
         }
         self.keys = rows.keys;

@@ -1,8 +1,8 @@
 //! Sequences that feed moved columns: found in the catalogue, moved past what was loaded, read back.
 //!
 //! Rows come with their ids, so nothing of a load or of following moves a sequence, and the first customer to insert a
-//! row would be given an id that is taken. `setval` is not undone by a rollback and never moves a sequence back here:
-//! each move starts from where the sequence stands.
+//! row would be given an id that is taken. A transaction's rollback does not undo `setval`, and it never moves a
+//! sequence back here: each move starts from where the sequence stands.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tokio_postgres::{Error, Row};
 use super::connect::Object;
 use super::names::{ident, qualified};
 use crate::domain::plan::Table;
-use crate::ports::{Sequence, SequenceLook};
+use crate::ports::{Sequence, SequenceScan};
 
 /// Values that are left free between the furthest value held and the next one given, where the range has room for them:
 /// rows that are parked now may come in later with their ids.
@@ -61,7 +61,7 @@ struct Fed {
 }
 
 /// A sequence as the catalogue has it.
-struct Found {
+struct SequenceInfo {
     sequence: Sequence,
     increment: i64,
     min: i64,
@@ -75,12 +75,12 @@ pub(super) async fn list(client: &Object, tables: &[Table]) -> Result<Vec<Sequen
     Ok(find(client, tables).await?.into_iter().map(|found| found.sequence).collect())
 }
 
-async fn find(client: &Object, tables: &[Table]) -> Result<Vec<Found>, Error> {
+async fn find(client: &Object, tables: &[Table]) -> Result<Vec<SequenceInfo>, Error> {
     let names: Vec<&String> =
         tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target))).collect();
     let quoted: Vec<String> = names.iter().map(|n| qualified(n)).collect();
     let statement = client.prepare_cached(FEEDS).await?;
-    let mut all: BTreeMap<String, Found> = BTreeMap::new();
+    let mut all: BTreeMap<String, SequenceInfo> = BTreeMap::new();
     for row in client.query(&statement, &[&quoted, &names]).await? {
         take(&row, &mut all)?;
     }
@@ -88,7 +88,7 @@ async fn find(client: &Object, tables: &[Table]) -> Result<Vec<Found>, Error> {
 }
 
 /// Takes one column of one sequence in.
-fn take(row: &Row, all: &mut BTreeMap<String, Found>) -> Result<(), Error> {
+fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error> {
     let (name, table, sql): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (column, ty): (String, String) = (row.try_get(3)?, row.try_get(4)?);
     let (identity, default): (bool, Option<String>) = (row.try_get(5)?, row.try_get(6)?);
@@ -103,7 +103,7 @@ fn take(row: &Row, all: &mut BTreeMap<String, Found>) -> Result<(), Error> {
     let place = format!("{table}.{column}");
     let found = match all.get_mut(&name) {
         Some(found) => found,
-        None => all.entry(name.clone()).or_insert(Found {
+        None => all.entry(name.clone()).or_insert(SequenceInfo {
             sequence: Sequence { name: name.clone(), ..Sequence::default() },
             increment: row.try_get(7)?,
             min: row.try_get(8)?,
@@ -163,7 +163,7 @@ fn plain(default: &str) -> bool {
 pub(super) async fn advance(
     client: &mut Object,
     tables: &[Table],
-    look: SequenceLook,
+    look: SequenceScan,
     by_hand: &[String],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
@@ -179,11 +179,11 @@ pub(super) async fn advance(
     Ok(done)
 }
 
-async fn one(client: &mut Object, found: &mut Found, look: SequenceLook) -> Result<(), Error> {
+async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) -> Result<(), Error> {
     let name = found.sequence.name.clone();
     let ascending = found.increment > 0;
     let mut furthest: Option<i64> = None;
-    // It may give no value that a column cannot hold, and meets none that it cannot give.
+    // It may give only values that every column can hold, and only held values that it could give count.
     let (mut least, mut greatest) = (found.min, found.max);
     for fed in &found.fed {
         if let Some((low, high)) = fed.range {
@@ -191,7 +191,7 @@ async fn one(client: &mut Object, found: &mut Found, look: SequenceLook) -> Resu
         }
     }
     for fed in &found.fed {
-        if look == SequenceLook::Indexed && !fed.indexed {
+        if look == SequenceScan::Indexed && !fed.indexed {
             let note = format!("{} was not read again: no index begins with it", fed.column);
             found.sequence.notes.push(note);
             continue;
@@ -202,7 +202,7 @@ async fn one(client: &mut Object, found: &mut Found, look: SequenceLook) -> Resu
             "SELECT ({last})::bigint FROM {table} WHERE {column} BETWEEN '{least}'::bigint AND '{greatest}'::bigint"
         );
         let tx = client.transaction().await?;
-        if look == SequenceLook::Whole {
+        if look == SequenceScan::Whole {
             tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
         }
         let held: Option<i64> = tx.query_one(&sql, &[]).await?.try_get(0)?;
@@ -275,7 +275,7 @@ fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
     if least >= most {
         return Goal::Over;
     }
-    // A range that is nearly used up is not given away as a margin.
+    // Of a range that is nearly used up the margin takes at most half of what is left.
     let wanted = steps(held + MARGIN * step).min(least + (most - least) / 2);
     if wanted == 0 {
         return Goal::Stands;

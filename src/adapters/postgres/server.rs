@@ -1,17 +1,20 @@
-//! The server and the database as a whole, looked at before anything is written: can they keep what will be written, and
+//! Checks the server and the database as a whole before anything is written: can they keep what will be written, and
 //! may we make our bookkeeping? Only catalogues are read.
 
 use tokio_postgres::{Client, Error};
 
 use super::names::ident;
-use super::{book, source_count};
+use super::{layout, target};
 use crate::ports::{Bookkeeping, Obstacle, TargetServer};
 
 /// The one encoding that holds every text a source has.
 const ENCODING: &str = "UTF8";
 
-const LOOK: &str = "
-SELECT pg_is_in_recovery(),
+/// The oldest server on which everything here works, as `server_version_num`.
+const OLDEST: i32 = 130_000;
+
+const QUERY: &str = "
+SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
        (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = 'on'),
        pg_encoding_to_char(d.encoding)::text, d.datname::text, current_user::text,
        has_database_privilege(d.oid, 'CREATE'), has_database_privilege(d.oid, 'TEMP'),
@@ -33,12 +36,19 @@ const THERE: &str = "SELECT bool_and(to_regclass('cutover.' || n) IS NOT NULL) F
 
 /// See [`crate::ports::Target::inspect`].
 pub(super) async fn inspect(client: &Client) -> Result<TargetServer, Error> {
-    let row = client.query_one(LOOK, &[]).await?;
-    let (standby, read_only): (bool, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-    let (encoding, database, role): (String, String, String) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-    let (may_create, may_stage): (bool, bool) = (row.try_get(5)?, row.try_get(6)?);
-    let (schema, may_use): (bool, bool) = (row.try_get(7)?, row.try_get(8)?);
-    let mut found = Found { obstacles: Vec::new() };
+    let row = client.query_one(QUERY, &[]).await?;
+    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (standby, read_only): (bool, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+    let (encoding, database, role): (String, String, String) = (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
+    let (may_create, may_stage): (bool, bool) = (row.try_get(7)?, row.try_get(8)?);
+    let (schema, may_use): (bool, bool) = (row.try_get(9)?, row.try_get(10)?);
+    let mut found = Obstacles { obstacles: Vec::new() };
+    if number < OLDEST {
+        found.wrong(
+            format!("the server is PostgreSQL {version}, and capture needs {} or later", OLDEST / 10_000),
+            "upgrade the server first",
+        );
+    }
     if standby {
         found.wrong(
             "the server is a standby: it takes no writes until it is promoted",
@@ -94,6 +104,9 @@ pub(super) async fn inspect(client: &Client) -> Result<TargetServer, Error> {
                     format!("run as {owner}, or GRANT {} TO {to}", ident(&owner)),
                 );
                 Bookkeeping::Older
+            } else if let Some(other) = layout::other(client).await? {
+                found.wrong(format!("schema cutover: {}", other.wrong), other.advice);
+                Bookkeeping::Older
             } else if client.query_one(THERE, &[&tables()]).await?.try_get(0)? {
                 Bookkeeping::Ready
             } else {
@@ -104,11 +117,11 @@ pub(super) async fn inspect(client: &Client) -> Result<TargetServer, Error> {
     Ok(TargetServer { bookkeeping, obstacles: found.obstacles })
 }
 
-struct Found {
+struct Obstacles {
     obstacles: Vec<Obstacle>,
 }
 
-impl Found {
+impl Obstacles {
     fn wrong(&mut self, wrong: impl Into<String>, advice: impl Into<String>) {
         self.obstacles.push(Obstacle { wrong: wrong.into(), advice: advice.into(), rights: false });
     }
@@ -118,7 +131,7 @@ impl Found {
     }
 }
 
-/// How the setting is taken back, by what `pg_settings` says of its source.
+/// How the setting can be reset, by what `pg_settings` says of its source.
 fn read_only_advice(source: &str, database: &str, role: &str) -> String {
     let (database, role) = (ident(database), ident(role));
     let setting = "default_transaction_read_only";
@@ -134,7 +147,6 @@ fn read_only_advice(source: &str, database: &str, role: &str) -> String {
 
 /// Tables that every run's bookkeeping has, as their statements name them.
 fn tables() -> Vec<&'static str> {
-    let all = [book::TABLES, source_count::TABLES];
-    let named = all.into_iter().flat_map(|sql| sql.split("CREATE TABLE IF NOT EXISTS cutover.").skip(1));
+    let named = target::MADE.into_iter().flat_map(|sql| sql.split("CREATE TABLE IF NOT EXISTS cutover.").skip(1));
     named.filter_map(|rest| rest.split([' ', '(']).next()).collect()
 }

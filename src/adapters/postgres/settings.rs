@@ -56,7 +56,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const CREATE: Duration = Duration::from_secs(30);
 /// Longest wait for a connection of the pool to be free.
 const WAIT: Duration = Duration::from_secs(30);
-/// What was sent and is not acknowledged for so long means that the line is dead, not slow.
+/// When data that was sent stays unacknowledged for so long, the connection is dead, not slow.
 const SILENT: Duration = Duration::from_secs(30);
 
 impl PgSettings {
@@ -94,7 +94,7 @@ impl PgSettings {
         };
         let tls = tls.transpose().map_err(|e| PortError { on: self.place(), ..e })?.map(MakeRustlsConnect::new);
         let password = Password::new(self.password.clone(), self.password_source.clone());
-        // A connection is asked by its maker each time it is taken, with a limit of its own.
+        // A connection is checked by the pool's manager each time it is taken, with a time limit of its own.
         Pool::builder(Connector::new(config, tls, self.place(), password))
             .max_size(self.pool.max(2))
             .runtime(Runtime::Tokio1)

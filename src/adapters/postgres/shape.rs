@@ -2,6 +2,7 @@
 
 use super::columns;
 use super::names::{ident, list, qualified};
+use super::owner::Of;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
 use crate::domain::value::Cell;
 
@@ -39,7 +40,9 @@ pub(super) struct Upsert {
 /// A main table with its children.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    /// The plan's id.
+    /// The plan the table belongs to.
+    pub plan: String,
+    /// The plan's id of the table.
     pub id: String,
     /// The main table.
     pub main: Part,
@@ -51,7 +54,7 @@ pub(super) struct Shape {
     pub stage: String,
     /// `COPY` into the staging table.
     pub stage_copy: String,
-    /// Moves the staging table's rows into the main table and makes way for their children.
+    /// Moves the staging table's rows into the main table and deletes their old children first.
     pub merge: String,
     /// Puts rows given as one array a column into the main table, without staging: where no children hang on them and
     /// every column can be an array's element.
@@ -101,6 +104,11 @@ impl Part {
         format!("COPY (SELECT {select} FROM {sql} t WHERE t.ctid >= '({from},0)'::tid{end}) TO STDOUT (FORMAT binary)")
     }
 
+    /// Names of the columns in order.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The name of a column by its place; `-` past the end.
     pub(super) fn column(&self, place: usize) -> String {
         self.names.get(place).map_or_else(|| "-".to_owned(), Clone::clone)
@@ -109,7 +117,7 @@ impl Part {
 
 impl Shape {
     /// The statements of a table.
-    pub(super) fn new(table: &Table) -> Self {
+    pub(super) fn new(plan: &str, table: &Table) -> Self {
         let main = Part::new(&table.target, &table.columns, Vec::new());
         let children: Vec<Part> = table
             .children
@@ -165,6 +173,7 @@ impl Shape {
             })
             .collect();
         Self {
+            plan: plan.to_owned(),
             id: table.id.clone(),
             stage: format!("CREATE TEMP TABLE IF NOT EXISTS {stage} ({}) ON COMMIT DELETE ROWS", typed.join(", ")),
             stage_copy: format!("COPY {stage} ({names}) FROM STDIN (FORMAT binary)"),
@@ -180,6 +189,11 @@ impl Shape {
             fetch,
             fetch_children,
         }
+    }
+
+    /// Whose bookkeeping it is.
+    pub(super) fn of(&self) -> Of<'_> {
+        Of { plan: &self.plan, table: &self.id }
     }
 
     /// Whether the main row by this name is one of those whose keys are given: for `EXISTS`.
@@ -239,7 +253,7 @@ fn parent_key(table: &Table, named: &[String], columns: &[Column]) -> Vec<String
 
 fn pairs<A: AsRef<str>, B: AsRef<str>>(left: &[A], right: &[B], each: impl Fn(&str, &str) -> String) -> String {
     let on: Vec<String> = left.iter().zip(right).map(|(l, r)| each(l.as_ref(), r.as_ref())).collect();
-    // Without a key nothing may match, least of all everything.
+    // Without a key nothing may match; an empty condition would match everything.
     if on.is_empty() || left.len() != right.len() { "false".to_owned() } else { on.join(" AND ") }
 }
 

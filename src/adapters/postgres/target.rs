@@ -3,49 +3,70 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
-use super::apply::{Reached, To};
+use super::apply::{BatchEnd, To};
 use super::book;
 use super::bulk::PgBulk;
 use super::connect::{Object, Pool};
 use super::names::qualified;
-use super::retry;
+use super::owner::Of;
+use super::retry::{self, Failure, Tries};
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
-    ddl, describe, indexes, lanes, lease, ledger, orphans, read, references, sequences, server, source_count, trouble,
+    ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, orphans, owner, read, references, rights,
+    sequences, server, source_count, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::MisfitReason;
+use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FullRead, Lease, Orphans, ParkedRow, Partition,
-    PortError, PortResult, Position, Sequence, SequenceLook, SetAside, SourceCount, Standing, Target, TargetServer,
-    TargetTable, TargetVisitor, common,
+    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle, OpenedTable,
+    Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence, SequenceScan, SetAside,
+    SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
 pub struct PgTarget {
     pool: Pool,
     place: String,
-    /// Statements by table id, made once; a table that changed is made anew.
+    /// Whose bookkeeping is kept here.
+    plan: Arc<str>,
+    /// Set once the bookkeeping is known to have no other layout than ours.
+    pub(super) layout: OnceCell<()>,
+    /// When old seconds of the source's count were last added up.
+    folded: Mutex<Option<Instant>>,
+    /// Prepared statements by table id, made once; those of a table that changed are made anew.
     shapes: Mutex<HashMap<String, (Table, Arc<Shape>)>>,
     /// The lease's epoch when this process last had it; 0 while it never had.
     epoch: AtomicI64,
+    /// The same while it has the lease; 0 before, and once it gave it back.
+    renews: AtomicI64,
 }
 
 impl PgTarget {
-    /// A target. Connects when it is first used.
+    /// A target of this plan ([`Plan::key`](crate::domain::plan::Plan::key)). Connects when it is first used.
     ///
     /// # Errors
     /// `Invalid` when TLS cannot be set up: an unreadable `ca_file`, no certificate authorities.
-    pub fn new(settings: &PgSettings) -> PortResult<Self> {
-        Ok(Self { pool: settings.pool()?, place: settings.place(), shapes: Mutex::default(), epoch: AtomicI64::new(0) })
+    pub fn new(settings: &PgSettings, plan: &str) -> PortResult<Self> {
+        Ok(Self {
+            pool: settings.pool()?,
+            place: settings.place(),
+            plan: plan.into(),
+            layout: OnceCell::new(),
+            folded: Mutex::default(),
+            shapes: Mutex::default(),
+            epoch: AtomicI64::new(0),
+            renews: AtomicI64::new(0),
+        })
     }
 
     /// Connects once and says which version the server is, for checks: `15.18`.
@@ -53,13 +74,40 @@ impl PgTarget {
     /// # Errors
     /// `Denied` for a wrong password or user, `NotFound` for an unknown database, `Unreachable` when nobody answers.
     pub async fn version(&self) -> PortResult<String> {
-        let client = self.client().await?;
+        let client = retry::client(&self.pool, &self.place).await?;
         let row = client.query_one("SHOW server_version", &[]).await.map_err(self.error("ask", "the server"))?;
         row.try_get(0).map_err(self.error("ask", "the server"))
     }
 
+    /// A connection, to bookkeeping of this version's layout.
     pub(super) async fn client(&self) -> PortResult<Object> {
+        self.in_our_layout().await?;
         retry::client(&self.pool, &self.place).await
+    }
+
+    /// A connection that reads what is not our bookkeeping, or reports how our bookkeeping stands.
+    async fn look(&self) -> PortResult<Object> {
+        retry::client(&self.pool, &self.place).await
+    }
+
+    /// Whose bookkeeping of a table.
+    pub(super) fn of<'t>(&'t self, table: &'t Table) -> Of<'t> {
+        Of { plan: &self.plan, table: &table.id }
+    }
+
+    /// Whether old seconds of the source's count wait to be added up; not again for a while then.
+    fn fold_is_due(&self) -> bool {
+        let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = folded.is_none_or(|at| at.elapsed() >= FOLD_EVERY);
+        if due {
+            *folded = Some(Instant::now());
+        }
+        due
+    }
+
+    /// The plan whose bookkeeping is kept here.
+    pub(super) fn plan(&self) -> &str {
+        &self.plan
     }
 
     pub(super) const fn pool(&self) -> &Pool {
@@ -71,8 +119,17 @@ impl PgTarget {
     }
 
     /// The lease's epoch when this process last had it; `None` while it never had.
-    fn epoch(&self) -> Option<i64> {
+    pub(super) fn epoch(&self) -> Option<i64> {
         Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch != 0)
+    }
+
+    async fn take_lease(&self, run: &str, holder: &str, ttl_ms: i64, seize: bool) -> PortResult<Lease> {
+        self.in_our_layout().await?;
+        let renews = self.renews.load(Ordering::Acquire);
+        let lease = lease::take(&self.pool, &self.place, &self.plan, run, holder, ttl_ms, seize, renews).await?;
+        self.epoch.store(lease.epoch, Ordering::Release);
+        self.renews.store(lease.epoch, Ordering::Release);
+        Ok(lease)
     }
 
     pub(super) fn shape(&self, table: &Table) -> Arc<Shape> {
@@ -80,7 +137,7 @@ impl PgTarget {
         match shapes.get(&table.id) {
             Some((known, shape)) if known == table => Arc::clone(shape),
             _ => {
-                let shape = Arc::new(Shape::new(table));
+                let shape = Arc::new(Shape::new(&self.plan, table));
                 shapes.insert(table.id.clone(), (table.clone(), Arc::clone(&shape)));
                 shape
             }
@@ -93,6 +150,20 @@ impl PgTarget {
     }
 }
 
+/// How long old seconds of the source's count are left as they are.
+const FOLD_EVERY: Duration = Duration::from_secs(600);
+
+/// Makes the tables that every bookkeeping of this version has.
+pub(super) const MADE: [&str; 7] = [
+    book::TABLES,
+    layout::TABLES,
+    ledger::TABLES,
+    owner::TABLES,
+    leftovers::TABLES,
+    source_count::TABLES,
+    super::outbox::TABLES,
+];
+
 fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
@@ -101,10 +172,10 @@ fn unsigned(n: i64) -> u64 {
 impl Target for PgTarget {
     async fn inspect(&self) -> PortResult<TargetServer> {
         let error = self.error("inspect", "the server");
-        match self.client().await {
+        match self.look().await {
             Ok(client) => server::inspect(&client).await.map_err(error),
-            // Only the server itself can tell where that is set.
-            Err(e) if trouble::takes_no_writes(&e) => {
+            // Only the server itself knows where that is set.
+            Err(e) if e.kind == ErrorKind::ReadOnly => {
                 let client = self.pool.manager().look().await?;
                 server::inspect(&client).await.map_err(error)
             }
@@ -114,17 +185,72 @@ impl Target for PgTarget {
 
     async fn prepare(&self) -> PortResult<()> {
         let error = self.error("prepare", "schema cutover");
-        let mut client = self.client().await?;
+        let mut client = self.look().await?;
         let tx = client.transaction().await.map_err(&error)?;
-        tx.batch_execute(book::TABLES).await.map_err(&error)?;
-        tx.batch_execute(ledger::TABLES).await.map_err(&error)?;
-        tx.batch_execute(references::REFUSE).await.map_err(&error)?;
-        tx.batch_execute(source_count::TABLES).await.map_err(&error)?;
+        tx.batch_execute(book::ALONE).await.map_err(&error)?;
+        layout::ours(&tx, "prepare").await?;
+        for made in MADE.into_iter().chain([references::REFUSE]) {
+            tx.batch_execute(made).await.map_err(&error)?;
+        }
         tx.commit().await.map_err(&error)
     }
 
+    async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        let mut client = self.client().await?;
+        let error = self.error(owner::TAKE, owner::TABLES_OF_TARGET);
+        let left = leftovers::in_the_way(&client, &self.plan, tables).await.map_err(error)?;
+        self.delete_leftovers(&mut client, &left).await?;
+        let mut tries = Tries::patient();
+        loop {
+            let attempt = async {
+                let tx = client.transaction().await?;
+                let left = owner::claim(&tx, &self.plan, run, tables).await?;
+                tx.commit().await.map_err(Failure::Commit)?;
+                Ok(left)
+            };
+            match attempt.await {
+                Ok(left) => {
+                    // The tables are the plan's whatever becomes of this.
+                    if let Err(e) = self.delete_leftovers(&mut client, &left).await {
+                        tracing::warn!(error = %e, "what the plan before kept of its tables is not all deleted");
+                    }
+                    return Ok(());
+                }
+                Err(failure) => tries.after(failure, owner::TAKE, owner::TABLES_OF_TARGET).await?,
+            }
+        }
+    }
+
+    async fn claimable(&self, tables: &[Table]) -> PortResult<()> {
+        owner::claimable(&self.client().await?, &self.plan, tables).await
+    }
+
+    async fn owned(&self) -> PortResult<Owned> {
+        owner::owned(&self.client().await?, &self.plan).await.map_err(self.error("look what belongs to", &self.plan))
+    }
+
+    async fn disown(&self) -> PortResult<()> {
+        self.release_tables().await
+    }
+
+    async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()> {
+        let answer = |failure| retry::answer(failure, owner::OPEN_TO_CUSTOMERS, owner::TABLES_OF_TARGET);
+        let mut client = self.client().await?;
+        let marked = async {
+            let tx = client.transaction().await?;
+            owner::open_to_customers(&tx, &self.plan, tables).await?;
+            tx.commit().await.map_err(Failure::Commit)
+        };
+        marked.await.map_err(answer)
+    }
+
+    async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {
+        let found = owner::opened_of(&self.client().await?, &self.plan, tables).await;
+        found.map_err(self.error("ask whether customers write on", "the target tables"))
+    }
+
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
-        let client = self.client().await?;
+        let client = self.look().await?;
         let found = describe::describe(&client, table).await.map_err(self.error("describe", &table.target))?;
         match table.ddl.as_deref().map(ddl::sql) {
             Some(Err(not_sql)) if !found.exists => Err(ddl::refused(&not_sql, &table.target)),
@@ -132,39 +258,23 @@ impl Target for PgTarget {
         }
     }
 
+    async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>> {
+        let error = self.error("ask for rights on", "the target tables");
+        rights::missing(&self.look().await?, tables, owning).await.map_err(error)
+    }
+
     async fn create(&self, table: &Table) -> PortResult<bool> {
-        let error = self.error("create", &table.target);
-        let client = self.client().await?;
-        if describe::exists(&client, &table.target).await.map_err(&error)? {
-            return Ok(false);
-        }
-        let Some(ddl) = &table.ddl else {
-            return Err(PortError::new(ErrorKind::NotFound, "create", &table.target, "the plan has no DDL for it")
-                .advise("create the table, or give its DDL in the table's section"));
-        };
-        let ddl = ddl::sql(ddl).map_err(|e| ddl::refused(&e, &table.target))?;
-        // What a dump sets for its session must not come to anybody else: the connection leaves the pool and is closed.
-        let mut own = Object::take(self.client().await?);
-        let tx = own.transaction().await.map_err(&error)?;
-        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-        tx.batch_execute(&ddl).await.map_err(|e| ddl::failed(&e, &ddl, &table.target))?;
-        let sql = "INSERT INTO cutover.created (table_id) VALUES ($1) ON CONFLICT DO NOTHING";
-        tx.execute(sql, &[&table.id]).await.map_err(&error)?;
-        tx.commit().await.map_err(&error)?;
-        drop(own);
-        if describe::exists(&client, &table.target).await.map_err(&error)? {
-            return Ok(true);
-        }
-        Err(PortError::new(ErrorKind::Invalid, "create", &table.target, "its DDL ran but created another table")
-            .advise("names are case-sensitive here; make the DDL and the plan agree"))
+        self.create_table(table).await
     }
 
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
         let error = self.error("open a way into", &table.target);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(lease::EPOCH).await.map_err(&error)?;
-        let driver = client.query_opt(&statement, &[]).await.map_err(&error)?;
-        let epoch = driver.map(|row| row.try_get(0)).transpose().map_err(&error)?;
+        self.in_our_layout().await?;
+        // A process that is no longer the driver keeps the epoch it had: whatever it opens is refused.
+        let epoch = match self.epoch() {
+            Some(epoch) => Some(epoch),
+            None => lease::driver(&self.client().await?, &self.plan).await.map_err(&error)?,
+        };
         Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table), epoch)))
     }
 
@@ -172,9 +282,9 @@ impl Target for PgTarget {
         let error = self.error("read checkpoints of", &table.id);
         let client = self.client().await?;
         let sql = r#"SELECT part, "of", cursor, rows, parked, done FROM cutover.load_checkpoint
-                     WHERE table_id = $1 ORDER BY "of", part"#;
+                     WHERE plan = $1 AND table_id = $2 ORDER BY "of", part"#;
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let rows = client.query(&statement, &[&table.id]).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&self.plan(), &table.id]).await.map_err(&error)?;
         rows.iter()
             .map(|row| {
                 let (index, of): (i32, i32) = (row.try_get(0)?, row.try_get(1)?);
@@ -191,59 +301,21 @@ impl Target for PgTarget {
     }
 
     async fn reset(&self, table: &Table) -> PortResult<()> {
-        let error = self.error("reset", &table.target);
-        let mut client = self.client().await?;
-        let mut there = Vec::new();
-        for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
-            if describe::exists(&client, name).await.map_err(&error)? {
-                there.push(qualified(name));
-            }
-        }
-        let tx = client.transaction().await.map_err(&error)?;
-        tx.batch_execute(super::outbox::OURS).await.map_err(&error)?;
-        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-        if !there.is_empty() {
-            tx.batch_execute("SAVEPOINT quick").await.map_err(&error)?;
-            match tx.batch_execute(&format!("TRUNCATE {}", there.join(", "))).await {
-                Ok(()) => {}
-                // Tables outside this one refer to it. CASCADE would empty them, so row by row it is.
-                Err(e) if e.code().is_some_and(|c| c.code() == "0A000") => {
-                    tx.batch_execute("ROLLBACK TO SAVEPOINT quick").await.map_err(&error)?;
-                    let acting = references::in_the_way(&tx, &there).await.map_err(&error)?;
-                    if !acting.is_empty() {
-                        let came_back = format!("rows of {} refer to it and would go or change too", acting.join(", "));
-                        return Err(PortError::new(ErrorKind::Conflict, "reset", &table.target, came_back)
-                            .advise("empty or detach them yourself first, if they may go, then try again"));
-                    }
-                    let deletes: Vec<String> = there.iter().map(|t| format!("DELETE FROM {t}")).collect();
-                    tx.batch_execute(&deletes.join("; ")).await.map_err(&error)?;
-                }
-                Err(e) => return Err(error(e)),
-            }
-        }
-        for kept in ["load_checkpoint", "stream_position", "lane", "stream", "marker", "parked", "expired"] {
-            let sql = format!("DELETE FROM cutover.{kept} WHERE table_id = $1");
-            tx.execute(&sql, &[&table.id]).await.map_err(&error)?;
-        }
-        source_count::forget(&tx, &table.id).await.map_err(&error)?;
-        tx.commit().await.map_err(&error)?;
-        drop(client);
-        // A load that was given up may have left indexes aside; on an empty table they cost nothing.
-        indexes::restore(&self.pool, &self.place, &table.id).await
+        self.empty_table(table).await
     }
 
     async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
         let mut client = self.client().await?;
-        indexes::set_aside(&mut client, table, defer_indexes).await.map_err(|e| indexes::refused(&e, table))
+        indexes::set_aside(&mut client, &self.plan, table, defer_indexes).await.map_err(|e| indexes::refused(&e, table))
     }
 
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {
         let client = self.client().await?;
-        indexes::missing(&client, &table.id).await.map_err(self.error("read set-aside indexes of", &table.target))
+        indexes::missing(&client, self.of(table)).await.map_err(self.error("read set-aside indexes of", &table.target))
     }
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
-        indexes::restore(&self.pool, &self.place, &table.id).await?;
+        indexes::restore(&self.pool, &self.place, self.of(table)).await?;
         let error = self.error("analyse", &table.target);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
@@ -255,13 +327,13 @@ impl Target for PgTarget {
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
-        sequences::list(&self.client().await?, tables).await.map_err(self.error("look for", "sequences"))
+        sequences::list(&self.look().await?, tables).await.map_err(self.error("look for", "sequences"))
     }
 
     async fn advance_sequences(
         &self,
         tables: &[Table],
-        look: SequenceLook,
+        look: SequenceScan,
         by_hand: &[String],
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
@@ -274,20 +346,22 @@ impl Target for PgTarget {
         stream: &str,
         positions: &BTreeMap<String, Position>,
     ) -> PortResult<()> {
-        let error = self.error("store the start of following", &table.id);
+        let tried = "store the start of following";
+        let error = self.error(tried, &table.id);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
-        // Also how customers are let in, which must wait for forward work that is under way.
-        let alone = format!("SELECT pg_advisory_xact_lock({})", super::outbox::THAW);
-        tx.batch_execute(&alone).await.map_err(&error)?;
+        tx.batch_execute(&owner::shared(&self.plan)).await.map_err(&error)?;
+        let stands = owner::stands(&tx, self.of(table), false, (tried, &table.id)).await;
+        stands.map_err(|failure| retry::answer(failure, tried, &table.id))?;
         tx.execute(
-            "INSERT INTO cutover.stream (table_id, stream) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[&table.id, &stream],
+            "INSERT INTO cutover.stream (plan, table_id, stream) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            &[&self.plan(), &table.id, &stream],
         )
         .await
         .map_err(&error)?;
-        let sql = "SELECT stream FROM cutover.stream WHERE table_id = $1 FOR UPDATE";
-        let known: String = tx.query_one(sql, &[&table.id]).await.and_then(|r| r.try_get(0)).map_err(&error)?;
+        let sql = "SELECT stream FROM cutover.stream WHERE plan = $1 AND table_id = $2 FOR UPDATE";
+        let known: String =
+            tx.query_one(sql, &[&self.plan(), &table.id]).await.and_then(|r| r.try_get(0)).map_err(&error)?;
         if known != stream {
             let came_back = format!("another stream is being followed: {known}");
             return Err(PortError::new(ErrorKind::Conflict, "store the start of following", &table.id, came_back)
@@ -296,9 +370,9 @@ impl Target for PgTarget {
         let shards: Vec<&str> = positions.keys().map(String::as_str).collect();
         let values: Vec<&str> = positions.values().map(|p| p.0.as_str()).collect();
         tx.execute(
-            "INSERT INTO cutover.stream_position (table_id, shard, position)
-             SELECT $1, * FROM unnest($2::text[], $3::text[]) ON CONFLICT DO NOTHING",
-            &[&table.id, &shards, &values],
+            "INSERT INTO cutover.stream_position (plan, table_id, shard, position)
+             SELECT $1, $2, * FROM unnest($3::text[], $4::text[]) ON CONFLICT DO NOTHING",
+            &[&self.plan(), &table.id, &shards, &values],
         )
         .await
         .map_err(&error)?;
@@ -307,40 +381,43 @@ impl Target for PgTarget {
 
     async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>> {
         let client = self.client().await?;
-        let stored = book::standing(&client, &table.id).await.map_err(self.error("read positions of", &table.id))?;
+        let stored =
+            book::standing(&client, self.of(table)).await.map_err(self.error("read positions of", &table.id))?;
         Ok(stored.map(|(stream, positions, lanes)| (stream, common(positions, &lanes))))
     }
 
-    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
-        lanes::take_up(&self.pool, &self.place, table, lanes, self.epoch()).await
+    async fn resume_follow(&self, table: &Table, lanes: u32) -> PortResult<Option<FollowState>> {
+        self.in_our_layout().await?;
+        lanes::resume_follow(&self.pool, &self.place, self.of(table), lanes, self.epoch()).await
     }
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
+        self.in_our_layout().await?;
         let to = To { pool: &self.pool, place: &self.place, table, shape: &self.shape(table) };
-        let (reached, rows) = Reached::of(batch, self.epoch());
-        lanes::apply(to, rows, &reached).await
+        let (end, rows) = BatchEnd::of(batch, self.epoch());
+        lanes::apply(to, rows, &end).await
     }
 
     async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
         let error = self.error("read markers of", &table.id);
         let client = self.client().await?;
-        let sql = "SELECT applied_at FROM cutover.marker WHERE table_id = $1 AND nonce = $2";
+        let sql = "SELECT applied_at FROM cutover.marker WHERE plan = $1 AND table_id = $2 AND nonce = $3";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let row = client.query_opt(&statement, &[&table.id, &nonce]).await.map_err(&error)?;
+        let row = client.query_opt(&statement, &[&self.plan(), &table.id, &nonce]).await.map_err(&error)?;
         row.map(|r| r.try_get(0).map(At)).transpose().map_err(error)
     }
 
     async fn count(&self, table: &Table, exact: bool) -> PortResult<Count> {
         let error = self.error("count", &table.target);
         let name = qualified(&table.target);
-        let mut client = self.client().await?;
+        let mut client = self.look().await?;
         if exact {
             let tx = client.build_transaction().read_only(true).start().await.map_err(&error)?;
             tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
             let row = tx.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.map_err(&error)?;
             return Ok(Count::exact(unsigned(row.try_get(0).map_err(&error)?), book::wall()));
         }
-        // The server's estimate is as old as whatever looked at the whole table last.
+        // The server's estimate is as old as its last analysis of the whole table.
         let sql = "SELECT c.reltuples::bigint, (extract(epoch FROM greatest(
                        s.last_analyze, s.last_autoanalyze, s.last_vacuum, s.last_autovacuum)) * 1000)::bigint
                    FROM pg_class c LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE c.oid = to_regclass($1)";
@@ -352,46 +429,53 @@ impl Target for PgTarget {
         let rows: i64 = row.try_get(0).map_err(&error)?;
         let looked: Option<i64> = row.try_get(1).map_err(&error)?;
         match rows {
-            // The server has not looked yet: nobody knows.
+            // The server has not analysed the table yet: the count is unknown.
             n if n < 0 => Ok(Count { at: book::wall(), ..Count::default() }),
             n => Ok(Count::estimated(unsigned(n), looked.map_or_else(At::default, At))),
         }
     }
 
     async fn load_reads(&self, table: &Table, at: At) -> PortResult<()> {
-        let noted = source_count::load_reads(&self.client().await?, &table.id, at).await;
+        let noted = source_count::load_reads(&self.client().await?, self.of(table), at).await;
         noted.map_err(self.error("note the reading of", &table.id))
     }
 
     async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()> {
-        let noted = source_count::full_read(&mut self.client().await?, &table.id, read).await;
+        let noted = source_count::full_read(&mut self.client().await?, self.of(table), read).await;
         noted.map_err(self.error("note the reading of", &table.id))
     }
 
     async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>> {
-        let counted = source_count::source_count(&self.client().await?, &table.id).await;
+        let mut client = self.client().await?;
+        if self.fold_is_due() {
+            let folded = source_count::fold(&mut client, &self.plan, book::wall()).await;
+            folded.map_err(self.error("add up the source's count of", &self.plan))?;
+        }
+        let counted = source_count::source_count(&client, self.of(table)).await;
         counted.map_err(self.error("read the source's count of", &table.id))
     }
 
-    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
-        ledger::totals(&self.client().await?, table).await.map_err(self.error("read the ledger of", &table.id))
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)> {
+        ledger::totals(&self.client().await?, &self.plan, table)
+            .await
+            .map_err(self.error("read the ledger of", &table.id))
     }
 
     async fn parked(
         &self,
         table: &Table,
-        reasons: Option<&[MisfitReason]>,
+        reasons: Option<&[RowErrorReason]>,
         after: Option<&Key>,
         limit: u32,
     ) -> PortResult<Vec<ParkedRow>> {
         let client = self.client().await?;
-        let page = ledger::page(&client, table, reasons, after, limit).await;
+        let page = ledger::page(&client, &self.plan, table, reasons, after, limit).await;
         page.map_err(self.error("read the ledger of", &table.id))
     }
 
     async fn parked_since(&self, table: &Table, keys: &[Key]) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
         let client = self.client().await?;
-        ledger::by_key(&client, table, keys).await.map_err(self.error("read the ledger of", &table.id))
+        ledger::by_key(&client, &self.plan, table, keys).await.map_err(self.error("read the ledger of", &table.id))
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
@@ -441,7 +525,7 @@ impl Target for PgTarget {
             .flat_map(|t| t.children.iter().map(|c| &c.target).chain([&t.target]))
             .map(|n| qualified(n))
             .collect();
-        let client = self.client().await?;
+        let client = self.look().await?;
         // Rows of a partitioned table are counted where they are.
         let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
                    WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n UNION
@@ -452,18 +536,18 @@ impl Target for PgTarget {
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        let lease = lease::take(&self.pool, &self.place, run, holder, ttl_ms, false).await?;
-        self.epoch.store(lease.epoch, Ordering::Release);
-        Ok(lease)
+        self.take_lease(run, holder, ttl_ms, false).await
     }
 
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        let lease = lease::take(&self.pool, &self.place, run, holder, ttl_ms, true).await?;
-        self.epoch.store(lease.epoch, Ordering::Release);
-        Ok(lease)
+        self.take_lease(run, holder, ttl_ms, true).await
     }
 
     async fn release(&self, holder: &str) -> PortResult<()> {
-        lease::release(&self.pool, &self.place, holder).await
+        self.in_our_layout().await?;
+        if lease::release(&self.pool, &self.place, &self.plan, holder).await? {
+            self.renews.store(0, Ordering::Release);
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Encryption: whom we believe, and in words that help why a certificate is not believed.
+//! Encryption: which authorities are trusted, and a clear reason when a certificate is not.
 
 use std::fmt;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn config(verifier: Arc<dyn ServerCertVerifier>, provider: Arc<CryptoProvider>) 
         .with_no_client_auth())
 }
 
-/// Encrypted; whoever answers is believed, as `sslmode=require` does.
+/// Encrypted; any server is accepted, as with `sslmode=require`.
 pub(super) fn unverified() -> PortResult<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     config(Arc::new(Unverified(Arc::clone(&provider))), provider)
@@ -97,7 +97,7 @@ fn authorities(file: &Path) -> PortResult<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Why the server's certificate was not believed: what was presented, and what to do.
+/// Why the server's certificate was not accepted: what was presented, and what to do.
 #[derive(Debug)]
 pub(super) struct NotBelieved {
     /// What was presented and what is wrong with it.
@@ -127,7 +127,7 @@ pub(super) fn not_believed(error: &tokio_postgres::Error) -> Option<&NotBelieved
 #[derive(Debug)]
 struct Verified {
     inner: Arc<WebPkiServerVerifier>,
-    /// Whom we believe, in words.
+    /// Which authorities are trusted, in words.
     believed: String,
     host: String,
 }

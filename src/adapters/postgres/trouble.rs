@@ -12,7 +12,7 @@ pub(super) fn is_collision(error: &Error) -> bool {
     error.as_db_error().is_some_and(|db| matches!(db.code().code(), "40001" | "40P01"))
 }
 
-/// Whether a statement was refused because one before it had failed: the answer that says why was overtaken.
+/// Whether a statement was refused because one before it had failed: the answer that says why came earlier.
 pub(super) fn is_behind(error: &Error) -> bool {
     error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
 }
@@ -22,8 +22,8 @@ pub(super) fn is_unknown(error: &Error) -> bool {
     error.as_db_error().is_none_or(|db| db.code().code().starts_with("57P") || db.code().code().starts_with("08"))
 }
 
-/// Whether the server did not let us in, as it does with a password that was changed. A service that keeps accounts
-/// elsewhere (LDAP, IAM) says it in another code.
+/// Whether the server refused to let us sign in, as it does with a password that was changed. A service that keeps
+/// accounts elsewhere (LDAP, IAM) says it in another code.
 pub(super) fn refuses_login(error: &Error) -> bool {
     error.as_db_error().is_some_and(|db| matches!(db.code().code(), "28P01" | "28000"))
 }
@@ -43,16 +43,30 @@ pub(super) fn error(e: &Error, tried: &str, on: &str) -> PortError {
         return connection(e, tried, on);
     };
     let code = db.code().code();
+    let (kind, advice) = of_code(code);
+    let came_back = format!("{} ({})", refusal::words(db), refusal::facts(db, true));
+    if matches!(code, "26000" | "42P05") {
+        // Prepared statements are known to one connection and have names of their own there: another session's are in
+        // the way.
+        let said = format!("prepared statements do not stay with their connection: {came_back}");
+        return PortError { tried: tried.to_owned(), ..connect::between(on, &said, None) };
+    }
+    PortError::new(kind, tried, on, came_back).advise(advice)
+}
+
+/// What an SQLSTATE means for whoever asked, and what to do about it.
+pub(super) fn of_code(code: &str) -> (ErrorKind, &'static str) {
     let kind = match code {
         "28P01" | "28000" | "42501" => ErrorKind::Denied,
         "3D000" | "42P01" | "3F000" | "42703" => ErrorKind::NotFound,
         "57014" => ErrorKind::TimedOut,
-        "53300" | "53400" | "55P03" => ErrorKind::Throttled,
+        "53300" | "53400" | "55P03" | "55006" => ErrorKind::Throttled,
         "40001" | "40P01" => ErrorKind::Internal,
-        // The word of a statement sent behind one that failed: the failure itself may pass.
+        // The error of a statement sent behind one that failed: the failure itself may pass.
         "25P02" => ErrorKind::Internal,
-        // Demoted under us, or a time limit ended the session: another connection may do.
-        "25006" | "25P03" | "25P04" => ErrorKind::Unreachable,
+        // Demoted during the session, or a time limit ended the session: another connection may succeed.
+        "25006" => ErrorKind::ReadOnly,
+        "25P03" | "25P04" => ErrorKind::Unreachable,
         _ if code.starts_with("08") || code.starts_with("57P") => ErrorKind::Unreachable,
         _ if code.starts_with("53") || code.starts_with("58") || code.starts_with("XX") => ErrorKind::Internal,
         _ => ErrorKind::Invalid,
@@ -65,27 +79,17 @@ pub(super) fn error(e: &Error, tried: &str, on: &str) -> PortError {
         "42P01" | "3F000" | "42703" => "create the table first, or correct the name in the mapping",
         "57014" => "the statement ran into its time limit; look for locks in pg_stat_activity",
         "53300" => "raise max_connections or lower the pool",
-        "55P03" => "another session holds a lock; see pg_locks",
+        "55P03" => "another session holds a lock, perhaps autovacuum; see pg_locks and pg_stat_activity",
+        "55006" => "another session uses it; see pg_stat_activity",
         "25006" => READ_ONLY,
         _ => "",
     };
-    let came_back = format!("{} ({})", refusal::words(db), refusal::facts(db, true));
-    if matches!(code, "26000" | "42P05") {
-        // Ours are known to one connection and have names of their own there: somebody else's are in the way.
-        let said = format!("prepared statements do not stay with their connection: {came_back}");
-        return PortError { tried: tried.to_owned(), ..connect::between(on, &said, None) };
-    }
-    PortError::new(kind, tried, on, came_back).advise(advice)
+    (kind, advice)
 }
 
 /// What to do about a server that takes no writes.
 const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, or one whose disk is full; each \
      attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in [postgres]";
-
-/// Whether an error says that the server takes no writes.
-pub(super) fn takes_no_writes(e: &PortError) -> bool {
-    e.advice == READ_ONLY
-}
 
 /// The driver's words, with what is behind them.
 pub(super) fn words(e: &Error) -> String {
@@ -111,7 +115,7 @@ fn connection(e: &Error, tried: &str, on: &str) -> PortError {
     }
     // The driver's word for `transaction_read_only`, see `target_session_attrs`.
     if words.contains("does not allow writes") {
-        return PortError::new(ErrorKind::Unreachable, tried, on, "it is a read-only server").advise(READ_ONLY);
+        return PortError::new(ErrorKind::ReadOnly, tried, on, "it is a read-only server").advise(READ_ONLY);
     }
     if words.contains("server does not support TLS") {
         return PortError::new(ErrorKind::Denied, tried, on, "the server does not speak TLS").advise(
@@ -138,7 +142,7 @@ fn cause_is_io(e: &Error) -> bool {
         }
         cause = inner.source();
     }
-    // Name resolution and connect time-outs carry no source that says so.
+    // Name resolution and connect time-outs have no error source that says so.
     let words = e.to_string();
     words.contains("connect") || words.contains("timeout") || words.contains("communicating")
 }

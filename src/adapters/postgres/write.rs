@@ -16,7 +16,7 @@ use super::references::Guard;
 use super::refusal;
 use super::rows::Rows;
 use super::shape::{Shape, Upsert};
-use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::mapping::{RowError, RowErrorReason};
 use crate::domain::value::Cell;
 
 /// Bytes handed to the connection at once: big enough to be cheap, small enough to overlap with the server.
@@ -76,7 +76,7 @@ async fn all_landed(tx: &Transaction<'_>, shape: &Shape, landed: u64, sent: usiz
     tx.query(&statement, &[&shape.main.name, &says]).await.map(drop)
 }
 
-/// The same as one array a column: no way there and back but its own, so others may be sent behind it.
+/// The same with one array a column: one round trip only, so other statements may be sent behind it.
 pub(super) async fn put(
     tx: &Transaction<'_>,
     shape: &Shape,
@@ -121,7 +121,7 @@ pub(super) async fn land_piecewise(
     tx: &Transaction<'_>,
     shape: &Shape,
     rows: &Rows,
-) -> Result<Vec<(usize, Misfit)>, Error> {
+) -> Result<Vec<(usize, RowError)>, Error> {
     // A constraint that waits for the commit would refuse everything at once.
     tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
     make_ready(tx, shape).await?;
@@ -130,7 +130,7 @@ pub(super) async fn land_piecewise(
     while let Some(run) = stack.pop() {
         if let Some(error) = savepoint(tx, shape, rows, run.clone()).await? {
             if run.len() == 1 {
-                refused.push((run.start, refusal::misfit(&error, &shape.main.name)));
+                refused.push((run.start, refusal::row_error(&error, &shape.main.name)));
             } else {
                 let middle = run.start + run.len() / 2;
                 stack.push(middle..run.end);
@@ -138,16 +138,16 @@ pub(super) async fn land_piecewise(
             }
         }
     }
-    // A row may have been waiting for another one of this batch: a parent, or a unique value given free.
+    // A row may have been waiting for another one of this batch: a parent, or a unique value that becomes free.
     loop {
         let before = refused.len();
         let mut still = Vec::new();
         for (row, _) in refused {
             if let Some(error) = savepoint(tx, shape, rows, row..row + 1).await? {
-                still.push((row, refusal::misfit(&error, &shape.main.name)));
+                still.push((row, refusal::row_error(&error, &shape.main.name)));
             }
         }
-        // The other way round next time: a chain of rows that each wait for the next one lands in one round.
+        // In reverse order next time: a chain of rows that each wait for the next one lands in one round.
         still.reverse();
         refused = still;
         if refused.is_empty() || refused.len() == before {
@@ -155,8 +155,8 @@ pub(super) async fn land_piecewise(
         }
     }
     refused.sort_by_key(|(row, _)| *row);
-    // What is refused must not leave an older version of itself behind: it would count as carried. One that other
-    // rows still refer to has to stay.
+    // What is refused must not leave an older version of itself behind: it would count as written. One that other rows
+    // still refer to has to stay.
     for (row, _) in &refused {
         let _ = remove(tx, shape, &rows.key_cells(shape, *row)).await?;
     }
@@ -165,13 +165,13 @@ pub(super) async fn land_piecewise(
 }
 
 /// The rows as runs in which no key comes twice, last run first, and the rows whose key another row has.
-fn runs(shape: &Shape, rows: &Rows) -> (Vec<(usize, Misfit)>, Vec<Range<usize>>) {
+fn runs(shape: &Shape, rows: &Rows) -> (Vec<(usize, RowError)>, Vec<Range<usize>>) {
     let mut seen = HashSet::new();
     let (mut twice, mut runs, mut start) = (Vec::new(), Vec::new(), 0);
     for row in 0..rows.len() {
         let key = shape.key_arrays(std::iter::once(rows.key_cells(shape, row).as_slice()));
         if !seen.insert(key) {
-            twice.push((row, Misfit::new("-", MisfitReason::DuplicateUnique)));
+            twice.push((row, RowError::new("-", RowErrorReason::DuplicateUnique)));
             runs.push(start..row);
             start = row + 1;
         }
@@ -182,7 +182,7 @@ fn runs(shape: &Shape, rows: &Rows) -> (Vec<(usize, Misfit)>, Vec<Range<usize>>)
     (twice, runs)
 }
 
-/// Lands a run inside a savepoint; a data error undoes only that and is given back.
+/// Lands a run inside a savepoint; a data error rolls back only that and is returned.
 async fn savepoint(
     tx: &Transaction<'_>,
     shape: &Shape,
@@ -204,8 +204,8 @@ async fn savepoint(
     }
 }
 
-/// Deletes rows by key, children first. Says how many main rows went. Refused as a whole when a foreign key would act on
-/// rows that stay.
+/// Deletes rows by key, children first. Says how many main rows went. Refused as a whole when a foreign key would act
+/// on rows that stay.
 pub(super) async fn delete(tx: &Transaction<'_>, shape: &Shape, keys: &[&[Cell<'static>]]) -> Result<u64, Error> {
     if keys.is_empty() || shape.key.is_empty() {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! Ports that die at a named call: around every place where the world may be left half done.
+//! Ports that kill the process at a named call: around every place where work may be left half done.
 //!
 //! `CUTOVER_FAILPOINT=before:target.apply` kills the process before the first call of that name, `after:target.apply`
 //! once it has returned, and `after:target.apply#3` once its third call in this process has. The process ends as at a
@@ -51,14 +51,14 @@ enum Moment {
 
 /// A call of this process, before or after which it dies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct CallSite {
     moment: Moment,
     name: String,
     /// From 1.
     nth: u64,
 }
 
-impl Place {
+impl CallSite {
     /// `None` for a place of another kind: a fact.
     fn parse(text: &str) -> Option<Self> {
         let (moment, call) = match text.split_once(':')? {
@@ -76,14 +76,14 @@ impl Place {
 
 /// The calls of this process.
 struct Calls {
-    wanted: Option<Place>,
+    wanted: Option<CallSite>,
     trace: Option<File>,
     made: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Calls {
     fn from_environment() -> Option<Self> {
-        let wanted = std::env::var("CUTOVER_FAILPOINT").ok().and_then(|text| Place::parse(&text));
+        let wanted = std::env::var("CUTOVER_FAILPOINT").ok().and_then(|text| CallSite::parse(&text));
         let trace = std::env::var_os("CUTOVER_FAILPOINT_TRACE")
             .and_then(|path| File::options().create(true).append(true).open(path).ok());
         (wanted.is_some() || trace.is_some()).then(|| Self { wanted, trace, made: Mutex::default() })
@@ -98,7 +98,7 @@ impl Calls {
             *nth
         };
         if let Some(mut trace) = self.trace.as_ref().filter(|_| nth.is_power_of_two()) {
-            // One write: lines of a process that is killed are whole.
+            // One write, so that lines of a process that is killed are whole.
             let _ = trace.write_all(format!("{name}#{nth}\n").as_bytes());
         }
         self.die_at(Moment::Before, name, nth);
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn a_place_says_which_call_and_when() {
-        let place = |moment, name: &str, nth| Some(Place { moment, name: name.to_owned(), nth });
-        assert_eq!(Place::parse("before:target.apply"), place(Moment::Before, "target.apply", 1));
-        assert_eq!(Place::parse("after:items.write#12"), place(Moment::After, "items.write", 12));
+        let call_site = |moment, name: &str, nth| Some(CallSite { moment, name: name.to_owned(), nth });
+        assert_eq!(CallSite::parse("before:target.apply"), call_site(Moment::Before, "target.apply", 1));
+        assert_eq!(CallSite::parse("after:items.write#12"), call_site(Moment::After, "items.write", 12));
         for fact in ["intent:switch/reads/1", "decided", "outcome:undo/*", "after:target.apply#x", ""] {
-            assert_eq!(Place::parse(fact), None, "{fact}");
+            assert_eq!(CallSite::parse(fact), None, "{fact}");
         }
     }
 

@@ -4,26 +4,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{Failable, Failing, around};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Reading as MetricReading};
-use crate::domain::mapping::{Clash, ItemChange, Mapped, MisfitReason};
+use crate::domain::mapping::{ItemChange, Mapped, Resolution, RowErrorReason};
 use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
-use crate::domain::value::{Item, Key, OwnedRow};
+use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Bulk, Capture, Captured, ChangeBatch, Changes, Checkpoint, Cursor, FullRead, Image, ItemOutcome,
-    Items, Lease, Metrics, Orphans, Outbox, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult,
-    Probes, ReadFrom, Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream,
-    Switches, Taken, Tally, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    Applied, Batch, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState, FullRead,
+    ItemOutcome, Items, Lease, Metrics, Obstacle, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning,
+    Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence,
+    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches, Taken, Target,
+    TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
-/// stands under `beside` is written out.
+/// stands under `beside` is written by hand.
 macro_rules! failing {
     ($port:ident as $prefix:literal {
         $(async fn $call:ident(&$this:ident $(, $arg:ident: $kind:ty)* $(,)?) -> $out:ty;)*
@@ -48,12 +50,12 @@ failing! {
     Source as "source" {
         async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
         async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
-        async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>>;
+        async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {
-        fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+        fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
             self.0.read(page, each)
         }
     }
@@ -65,6 +67,14 @@ failing! {
         async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
         async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
         async fn read(&self, iterator: &str) -> PortResult<Batch>;
+    } beside {
+        fn durable(&self, stream: &str, shard: &str, position: &Position) {
+            self.0.durable(stream, shard, position);
+        }
+
+        fn kept(&self) -> Option<Duration> {
+            self.0.kept()
+        }
     }
 }
 
@@ -72,7 +82,14 @@ failing! {
     Target as "target" {
         async fn inspect(&self) -> PortResult<TargetServer>;
         async fn prepare(&self) -> PortResult<()>;
+        async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()>;
+        async fn claimable(&self, tables: &[Table]) -> PortResult<()>;
+        async fn owned(&self) -> PortResult<Owned>;
+        async fn disown(&self) -> PortResult<()>;
+        async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()>;
+        async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>>;
         async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
+        async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>>;
         async fn create(&self, table: &Table) -> PortResult<bool>;
         async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
         async fn reset(&self, table: &Table) -> PortResult<()>;
@@ -83,7 +100,7 @@ failing! {
         async fn advance_sequences(
             &self,
             tables: &[Table],
-            look: SequenceLook,
+            look: SequenceScan,
             by_hand: &[String],
         ) -> PortResult<Vec<Sequence>>;
         async fn start_positions(
@@ -93,18 +110,18 @@ failing! {
             positions: &BTreeMap<String, Position>,
         ) -> PortResult<()>;
         async fn positions(&self, table: &Table) -> PortResult<Option<(String, BTreeMap<String, Option<Position>>)>>;
-        async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>>;
+        async fn resume_follow(&self, table: &Table, lanes: u32) -> PortResult<Option<FollowState>>;
         async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied>;
         async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>>;
         async fn count(&self, table: &Table, exact: bool) -> PortResult<Count>;
         async fn load_reads(&self, table: &Table, at: At) -> PortResult<()>;
         async fn full_read(&self, table: &Table, read: FullRead) -> PortResult<()>;
         async fn source_count(&self, table: &Table) -> PortResult<Option<SourceCount>>;
-        async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)>;
+        async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)>;
         async fn parked(
             &self,
             table: &Table,
-            reasons: Option<&[MisfitReason]>,
+            reasons: Option<&[RowErrorReason]>,
             after: Option<&Key>,
             limit: u32,
         ) -> PortResult<Vec<ParkedRow>>;
@@ -138,11 +155,11 @@ failing! {
 
 failing! {
     Switches as "switches" {
-        async fn read(&self, switch: &Switch) -> PortResult<Reading>;
-        async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading>;
+        async fn read(&self, switch: &Switch) -> PortResult<SwitchValue>;
+        async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue>;
         async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
         async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
-        async fn resolve(&self, value: &ValueRef) -> PortResult<Reading>;
+        async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;
     }
 }
 
@@ -160,16 +177,17 @@ failing! {
 
 failing! {
     Outbox as "outbox" {
-        async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>>;
+        async fn arm(&self, tables: &[Table]) -> PortResult<Vec<CaptureState>>;
         async fn armed(&self, tables: &[Table]) -> PortResult<bool>;
+        async fn gaps(&self, tables: &[Table]) -> PortResult<Vec<CaptureGap>>;
         async fn disarm(&self, tables: &[Table]) -> PortResult<()>;
-        async fn go_back(&self) -> PortResult<()>;
-        async fn settle(&self) -> PortResult<()>;
+        async fn mark_rolled_back(&self, run: &str, tables: &[Table]) -> PortResult<()>;
+        async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
-        async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>>;
-        async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>>;
-        async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
+        async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
+        async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>>;
+        async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
     } beside {
         async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>> {
             let taken = around("outbox.take", self.0.take(table, limit)).await?;
@@ -181,9 +199,13 @@ failing! {
 failing! {
     Items as "items" {
         async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
-        async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>>;
-        async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>>;
+        async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
+        async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
+    } beside {
+        fn of_columns(&self) -> bool {
+            self.0.of_columns()
+        }
     }
 }
 
@@ -200,6 +222,10 @@ impl Bulk for FailingBulk {
         self.0.buffered()
     }
 
+    fn goes_on_from(&mut self, cursor: Option<Cursor>) {
+        self.0.goes_on_from(cursor);
+    }
+
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
         around("bulk.flush", self.0.flush(parked, checkpoint)).await
     }
@@ -210,7 +236,7 @@ struct FailingTaken(Box<dyn Taken>);
 
 #[async_trait]
 impl Taken for FailingTaken {
-    fn changes(&self) -> &[Captured] {
+    fn changes(&self) -> &[OutboxChange] {
         self.0.changes()
     }
 
@@ -218,20 +244,20 @@ impl Taken for FailingTaken {
         self.0.markers()
     }
 
-    fn went_back(&self) -> bool {
-        self.0.went_back()
+    fn rolled_back(&self) -> bool {
+        self.0.rolled_back()
     }
 
-    async fn sign(&self, image: &Image) -> PortResult<bool> {
-        around("taken.sign", self.0.sign(image)).await
+    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
+        around("taken.record_own_write", self.0.record_own_write(image)).await
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
-        around("taken.unfinished", self.0.unfinished(key, digest)).await
+    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
+        around("taken.unfinished", self.0.unfinished(key)).await
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
-        around("taken.clear", self.0.clear(key, records, clash)).await
+    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
+        around("taken.clear", self.0.clear(key, records, resolution)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {

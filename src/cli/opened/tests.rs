@@ -1,4 +1,4 @@
-//! What a run was opened with is read back whatever became of the config, and told apart from another config.
+//! What a run was opened with is read back whatever became of the config, and distinguished from another config.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::journal::{Header, JournalWriter};
 const EXAMPLE: &str = include_str!("../../../config.toml.example");
 
 /// A folder for runs, and one for the config with a file that it names.
-struct Place {
+struct TestFolder {
     dir: tempfile::TempDir,
     vars: BTreeMap<String, String>,
 }
 
-impl Place {
+impl TestFolder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("users.sql"), "CREATE TABLE users (id uuid PRIMARY KEY)").unwrap();
@@ -50,7 +50,7 @@ impl Place {
 }
 
 /// What becomes of a run folder.
-type Spoiling = fn(&Place, &RunFolder);
+type Spoiling = fn(&TestFolder, &RunFolder);
 
 #[test]
 fn what_was_resolved_at_the_start_is_not_resolved_again() {
@@ -66,11 +66,11 @@ fn what_was_resolved_at_the_start_is_not_resolved_again() {
         }),
     ];
     for (what, spoil) in spoilings {
-        let place = Place::new();
-        let text = place.text();
-        let config = place.config(&text);
-        let folder = place.folder(&config, &text);
-        spoil(&place, &folder);
+        let folder_of_test = TestFolder::new();
+        let text = folder_of_test.text();
+        let config = folder_of_test.config(&text);
+        let folder = folder_of_test.folder(&config, &text);
+        spoil(&folder_of_test, &folder);
         // This process has no PG_PORT.
         let found = opened(&folder, &config.plan.hash()).unwrap_or_else(|f| panic!("{what}: {}", f.words()));
         assert_eq!(found.plan, *config.plan, "{what}");
@@ -82,9 +82,9 @@ fn what_was_resolved_at_the_start_is_not_resolved_again() {
 
 #[test]
 fn only_references_to_secrets_are_kept() {
-    let place = Place::new();
-    let config = place.config(&place.text());
-    let folder = place.folder(&config, "");
+    let folder_of_test = TestFolder::new();
+    let config = folder_of_test.config(&folder_of_test.text());
+    let folder = folder_of_test.folder(&config, "");
     let kept = std::fs::read_to_string(folder.path().join(CONNECTIONS)).unwrap();
     assert!(kept.contains("\"env\": \"PGPASSWORD\""), "{kept}");
 }
@@ -105,9 +105,9 @@ fn relative_files_are_kept_as_whole_paths() {
 
 #[test]
 fn a_part_that_cannot_be_read_keeps_nobody_from_the_other() {
-    let place = Place::new();
-    let config = place.config(&place.text());
-    let folder = place.folder(&config, "no config");
+    let folder_of_test = TestFolder::new();
+    let config = folder_of_test.config(&folder_of_test.text());
+    let folder = folder_of_test.folder(&config, "no config");
     let path = folder.path().join(CONNECTIONS);
     let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
 
@@ -134,24 +134,45 @@ fn a_part_that_cannot_be_read_keeps_nobody_from_the_other() {
     assert_eq!(found.connections.postgres, Ok(config.connections.postgres));
 }
 
+/// Such a run says nothing of its stores but in its copy; what a variable was then, this process does not know.
 #[test]
-fn a_run_of_a_program_that_kept_no_connections_is_read_from_its_copy() {
-    let place = Place::new();
-    // Older programs filled variables in and noted where relative paths begin.
-    let text = place.text().replace("\"${PG_PORT}\"", "6543");
-    let config = place.config(&text);
-    let folder = RunFolder::create(place.dir.path(), "shop", At(0)).unwrap();
+fn an_old_run_whose_copy_leaves_a_variable_open_is_not_sent_elsewhere_by_the_environment() {
+    let folder_of_test = TestFolder::new();
+    // Every test process has this one.
+    let text = folder_of_test.text().replace("\"${PG_PORT}\"", "6543");
+    let config = folder_of_test.config(&text);
+    let host = text.lines().find(|l| l.starts_with("host = ")).unwrap();
+    let text = text.replace(host, "host = \"${PATH}\"");
+    let folder = RunFolder::create(folder_of_test.dir.path(), "shop", At(0)).unwrap();
     let old = Plan { stores: Stores::new(), ..Plan::clone(&config.plan) };
     folder.write("plan.json", &serde_json::to_vec(&old).unwrap()).unwrap();
     folder.write("config.toml", text.as_bytes()).unwrap();
-    folder.write("config.base", place.dir.path().to_str().unwrap().as_bytes()).unwrap();
+    folder.write("config.base", folder_of_test.dir.path().to_str().unwrap().as_bytes()).unwrap();
+    let found = opened(&folder, &old.hash()).unwrap();
+    for why in [found.connections.aws.unwrap_err(), found.connections.postgres.unwrap_err()] {
+        assert!(why.contains("`${PATH}` is not set") && why.contains("record does not say"), "{why}");
+    }
+    assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+}
+
+#[test]
+fn a_run_of_a_program_that_kept_no_connections_is_read_from_its_copy() {
+    let folder_of_test = TestFolder::new();
+    // Older programs filled variables in and noted where relative paths begin.
+    let text = folder_of_test.text().replace("\"${PG_PORT}\"", "6543");
+    let config = folder_of_test.config(&text);
+    let folder = RunFolder::create(folder_of_test.dir.path(), "shop", At(0)).unwrap();
+    let old = Plan { stores: Stores::new(), ..Plan::clone(&config.plan) };
+    folder.write("plan.json", &serde_json::to_vec(&old).unwrap()).unwrap();
+    folder.write("config.toml", text.as_bytes()).unwrap();
+    folder.write("config.base", folder_of_test.dir.path().to_str().unwrap().as_bytes()).unwrap();
     let found = opened(&folder, &old.hash()).unwrap();
     assert_eq!(found.connections, (&config.connections).into());
     assert_eq!(found.warnings, [""; 0]);
 
-    // It is taken up where it was opened, and nowhere else.
+    // It is resumed where it was opened, and nowhere else.
     assert_eq!(fit(&folder, &old.hash(), &config.plan), Fit::Same);
-    let elsewhere = place.config(&text.replace("6543", "6544"));
+    let elsewhere = folder_of_test.config(&text.replace("6543", "6544"));
     assert!(matches!(fit(&folder, &old.hash(), &elsewhere.plan), Fit::OtherStores(c) if c[0].contains("port 6543")));
 
     std::fs::remove_file(folder.config()).unwrap();
@@ -163,14 +184,14 @@ fn a_run_of_a_program_that_kept_no_connections_is_read_from_its_copy() {
 
 #[test]
 fn a_run_belongs_to_its_stores() {
-    let place = Place::new();
-    let text = place.text();
-    let config = place.config(&text);
-    let folder = place.folder(&config, &text);
+    let folder_of_test = TestFolder::new();
+    let text = folder_of_test.text();
+    let config = folder_of_test.config(&text);
+    let folder = folder_of_test.folder(&config, &text);
     let hash = config.plan.hash();
     let fits = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
-        fit(&folder, &hash, &place.config(&text.replacen(from, to, 1)).plan)
+        fit(&folder, &hash, &folder_of_test.config(&text.replacen(from, to, 1)).plan)
     };
     assert_eq!(fits("name", "name"), Fit::Same);
     // How a store is reached is not who it is.
@@ -191,7 +212,8 @@ fn a_run_belongs_to_its_stores() {
     }
     assert_eq!(fits("max_lag = \"2s\"", "max_lag = \"3s\""), Fit::OtherPlan);
     let state = RunState { plan_hash: hash.clone(), ..RunState::default() };
-    let refused = refusal(&folder, &state, &place.config(&text.replace(line("database = "), "database = \"x\"")).plan);
+    let refused =
+        refusal(&folder, &state, &folder_of_test.config(&text.replace(line("database = "), "database = \"x\"")).plan);
     let words = refused.unwrap().words();
     assert!(words.contains("was opened on other stores: the `new` store was PostgreSQL, database"), "{words}");
     assert!(words.contains("cutover rollback ") && words.contains("--new"), "{words}");
@@ -199,10 +221,10 @@ fn a_run_belongs_to_its_stores() {
 
 #[tokio::test]
 async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
-    let place = Place::new();
-    let text = place.text();
-    let config = place.config(&text);
-    let state_dir = place.dir.path().join("state");
+    let folder_of_test = TestFolder::new();
+    let text = folder_of_test.text();
+    let config = folder_of_test.config(&text);
+    let state_dir = folder_of_test.dir.path().join("state");
     let folder = RunFolder::create(&state_dir, "shop", At(0)).unwrap();
     keep(&folder, &config, &text).unwrap();
     let header = Header::new(folder.id(), &config.plan.hash(), "alice", "b1", At(0));
@@ -211,7 +233,7 @@ async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     let found = subject(&named, &state_dir).await.unwrap_or_else(|f| panic!("{}", f.words()));
     assert_eq!((&found.plan, &found.connections), (&config.plan, &config.connections));
 
-    // The way back goes on with either of these and says so.
+    // A rollback goes on with either of these and says so.
     let path = folder.path().join(CONNECTIONS);
     let kept = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, kept.replace("6543", "6544")).unwrap();
@@ -227,10 +249,11 @@ async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
 }
 
 /// Both plans of an amendment, by their hash in the run's folder; `plan.json` is the one before it.
-fn half_amended(place: &Place) -> (RunFolder, Config, Config) {
-    let text = place.text();
-    let (old, new) = (place.config(&text), place.config(&text.replace("max_lag = \"2s\"", "max_lag = \"3s\"")));
-    let folder = place.folder(&old, &text);
+fn half_amended(folder_of_test: &TestFolder) -> (RunFolder, Config, Config) {
+    let text = folder_of_test.text();
+    let (old, new) =
+        (folder_of_test.config(&text), folder_of_test.config(&text.replace("max_lag = \"2s\"", "max_lag = \"3s\"")));
+    let folder = folder_of_test.folder(&old, &text);
     for config in [&old, &new] {
         let plan = serde_json::to_vec_pretty(&*config.plan).unwrap();
         folder.write(&RunFolder::plan_name(&config.plan.hash()), &plan).unwrap();
@@ -240,8 +263,8 @@ fn half_amended(place: &Place) -> (RunFolder, Config, Config) {
 
 #[test]
 fn the_journal_says_which_plan_of_an_amendment_counts() {
-    let place = Place::new();
-    let (folder, old, new) = half_amended(&place);
+    let folder_of_test = TestFolder::new();
+    let (folder, old, new) = half_amended(&folder_of_test);
     for config in [&old, &new] {
         let found = opened(&folder, &config.plan.hash()).unwrap();
         assert_eq!((&found.plan, found.warnings), (&*config.plan, vec![]));
@@ -256,8 +279,8 @@ fn the_journal_says_which_plan_of_an_amendment_counts() {
 
 #[test]
 fn any_plan_of_a_run_is_good_enough_to_go_back_by() {
-    let place = Place::new();
-    let (folder, old, new) = half_amended(&place);
+    let folder_of_test = TestFolder::new();
+    let (folder, old, new) = half_amended(&folder_of_test);
     std::fs::remove_file(folder.config()).unwrap();
     std::fs::remove_file(folder.plan_of(&new.plan.hash())).unwrap();
     let found = opened(&folder, &new.plan.hash()).unwrap();
@@ -271,8 +294,8 @@ fn any_plan_of_a_run_is_good_enough_to_go_back_by() {
 
 #[test]
 fn the_config_before_an_amendment_is_refused_by_name() {
-    let place = Place::new();
-    let (folder, old, new) = half_amended(&place);
+    let folder_of_test = TestFolder::new();
+    let (folder, old, new) = half_amended(&folder_of_test);
     let amendment = Amendment {
         at: At(0),
         seq: 9,
@@ -285,7 +308,7 @@ fn the_config_before_an_amendment_is_refused_by_name() {
     assert!(refusal(&folder, &amended, &new.plan).is_none());
     let words = refusal(&folder, &amended, &old.plan).unwrap().words();
     assert!(words.contains("since dora amended it on 1970-01-01"), "{words}");
-    let other = place.config(&place.text().replace("max_lag = \"2s\"", "max_lag = \"4s\""));
+    let other = folder_of_test.config(&folder_of_test.text().replace("max_lag = \"2s\"", "max_lag = \"4s\""));
     let words = refusal(&folder, &amended, &other.plan).unwrap().words();
     assert!(words.contains("was amended to another plan") && words.contains("`cutover amend`"), "{words}");
 }

@@ -1,36 +1,36 @@
-//! Going back from this process: values by version from the places' history. No switch waits for a disk.
+//! Rolling back from this process: values by version from the places' history. No switch waits for a disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
-use super::disk::Found;
+use super::disk::SavedRun;
 use super::recorded;
 use super::recorder::Recorder;
 use crate::cli::exit::Exit;
 use crate::cli::out::{print, say};
-use crate::cli::world::{self, Seat};
+use crate::cli::world::{self, Driver};
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, RunState, WayBack, way_back, way_back_in_doubt};
-use crate::engine::MachineClock;
-use crate::engine::undo::{ReverseSeat, UndoPorts, drained};
-use crate::workers::Captured;
+use crate::domain::run::{Event, RollbackPlan, RunState, rollback_plan, rollback_plan_in_doubt};
+use crate::engine::rollback::{ReversePortsFactory, RollbackPorts, drained};
+use crate::engine::{DriverLease, MachineClock};
+use crate::workers::CapturedValues;
 use crate::workers::reverse::{Drained, possible, uncarried};
-use crate::workers::undo::{Undo, UndoReport};
+use crate::workers::rollback::{Rollback, RollbackReport};
 
 /// How long a console that hung is kept from going forward.
 const FENCE_MS: i64 = 120_000;
 
-/// Goes back from this process. Facts go into the journal if nobody drives the run, into a side journal if a hanging
+/// Rolls back from this process. Facts go into the journal if nobody drives the run, into a side journal if a hanging
 /// console still does; where neither can be written, nothing waits for them.
-pub(super) async fn by_hand(found: &Found, seat: &Seat) -> Exit {
-    let Found { folder, plan, state, damaged, .. } = found;
-    let way = if *damaged { way_back_in_doubt(plan, state) } else { way_back(plan, state) };
+pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
+    let SavedRun { folder, plan, state, damaged, .. } = found;
+    let way = if *damaged { rollback_plan_in_doubt(plan, state) } else { rollback_plan(plan, state) };
     let began = Instant::now();
-    say(&format!("going back from here: {} switches to restore and read back", way.actions().count()));
-    let mut recorder = Recorder::start(folder, seat, state, true);
-    let undo = world::undo_seat(found.connections.clone())().await;
+    say(&format!("rolling back from here: {} switches to restore and read back", way.actions().count()));
+    let mut recorder = Recorder::start(folder, driver, state, true);
+    let undo = world::rollback_ports(found.connections.clone(), &found.plan.key())().await;
     let (mut report, ()) = tokio::join!(restored(found, &way, &undo, &mut recorder), marked(found, &undo));
     if way.actions().next().is_none() {
         say("no switch was left to put back");
@@ -46,7 +46,7 @@ pub(super) async fn by_hand(found: &Found, seat: &Seat) -> Exit {
             Ok(false) => Drained::default(),
             Ok(true) => {
                 say("carrying writes of the new side back");
-                Box::pin(drained(plan, &undo.reverse, &recorder, &MachineClock::default(), switched)).await
+                Box::pin(drained(plan, folder.id(), &undo.reverse, &recorder, &MachineClock::default(), switched)).await
             }
             Err(why) => Drained {
                 left: vec![format!(
@@ -58,29 +58,46 @@ pub(super) async fn by_hand(found: &Found, seat: &Seat) -> Exit {
             },
         }
     };
-    let fenced = async {
-        if !recorder.holds_the_lock() {
-            Box::pin(fence(found, seat)).await;
+    let drives = async {
+        if recorder.holds_the_lock() {
+            Box::pin(succeed(found, driver)).await
+        } else {
+            Box::pin(fence(found, driver)).await;
+            None
         }
     };
-    let (carried, ()) = tokio::join!(carried, fenced);
+    let (carried, lease) = tokio::join!(carried, drives);
     report.evidence.extend(carried.evidence);
     report.stuck.extend(carried.left);
     report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let exit = told(&report, &recorder);
+    let exit = conclude(&report, &recorder);
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
     recorded(found, exit, recorder.end().await)
 }
 
 /// Restores every switch, and then what a driver moved between the reading of the record and its opening here.
-async fn restored(found: &Found, way: &WayBack, undo: &UndoPorts, recorder: &mut Recorder) -> UndoReport {
+async fn restored(
+    found: &SavedRun,
+    way: &RollbackPlan,
+    undo: &RollbackPorts,
+    recorder: &mut Recorder,
+) -> RollbackReport {
     let pass = format!("{}-{}", found.state.last_seq, std::process::id());
     let first = undo_of(found, undo, recorder, pass.clone()).go(way).await;
-    let Some(now) = recorder.opened(PATIENCE).await else { return first };
+    let Some(now) = recorder.opened(PATIENCE).await else {
+        say(
+            "warning: the record could not be read again: a switch that a console moved while this began may stand on \
+             the new side; look at them, or run this once more",
+        );
+        return first;
+    };
     // Our own facts are not in there: what it says beyond the first reading, somebody else did.
     if found.damaged || now.last_seq == found.state.last_seq {
         return first;
     }
-    let mut moved = way_back(&found.plan, &now);
+    let mut moved = rollback_plan(&found.plan, &now);
     for wave in &mut moved.waves {
         wave.retain(|action| !way.actions().any(|done| done == action && unchanged(found, &now, &done.switch)));
     }
@@ -88,7 +105,7 @@ async fn restored(found: &Found, way: &WayBack, undo: &UndoPorts, recorder: &mut
         return first;
     }
     let second = undo_of(found, undo, recorder, format!("{pass}-again")).go(&moved).await;
-    UndoReport {
+    RollbackReport {
         took_ms: first.took_ms + second.took_ms,
         evidence: first.evidence.into_iter().chain(second.evidence).collect(),
         stuck: first.stuck.into_iter().chain(second.stuck).collect(),
@@ -96,43 +113,48 @@ async fn restored(found: &Found, way: &WayBack, undo: &UndoPorts, recorder: &mut
 }
 
 /// Whether nobody touched this switch between the two readings.
-fn unchanged(found: &Found, now: &RunState, switch: &str) -> bool {
+fn unchanged(found: &SavedRun, now: &RunState, switch: &str) -> bool {
     let seq = |state: &RunState| state.switches.get(switch).map(|s| s.changed_seq);
     seq(&found.state) == seq(now)
 }
 
-fn undo_of<'u>(found: &'u Found, undo: &'u UndoPorts, recorder: &'u Recorder, pass: String) -> Undo<'u> {
-    static NOTHING: std::sync::LazyLock<Captured> = std::sync::LazyLock::new(Captured::default);
-    Undo {
+fn undo_of<'u>(found: &'u SavedRun, undo: &'u RollbackPorts, recorder: &'u Recorder, pass: String) -> Rollback<'u> {
+    static NOTHING: std::sync::LazyLock<CapturedValues> = std::sync::LazyLock::new(CapturedValues::default);
+    Rollback {
         plan: &found.plan,
         switches: &*undo.switches,
         probes: &*undo.probes,
         clock: Arc::new(MachineClock::default()),
         captured: &NOTHING,
-        tell: recorder,
+        facts: recorder,
         pass,
     }
 }
 
-/// A console that hangs or sleeps must hear of it before it decides which side's value is the newer one; the switches do
-/// not wait for it.
-async fn marked(found: &Found, undo: &UndoPorts) {
+/// A console that hangs or is suspended must learn of the rollback before it decides which side's value is the newer
+/// one; the switches do not wait for it.
+async fn marked(found: &SavedRun, undo: &RollbackPorts) {
     if !(possible(&found.plan, &found.state) || (found.damaged && found.plan.reverse.enabled)) {
         return;
     }
     let told = async {
         let ports = (undo.reverse)().await?;
-        ports.outbox.go_back().await.map_err(|e| e.to_string())
+        ports.outbox.mark_rolled_back(found.folder.id(), &found.plan.tables).await.map_err(|e| e.to_string())
     };
     let told = tokio::time::timeout(PATIENCE * 5, told).await;
     if let Err(e) = told.unwrap_or_else(|_| Err("it does not answer in time".to_owned())) {
-        say(&format!("warning: the target does not know yet that customers go back ({e})"));
+        say(&format!("warning: the target does not know yet that the run rolls back ({e})"));
     }
 }
 
-/// Whether there may be writes of the new side to carry; the error when nobody knows. A damaged record may have lost the
-/// thaw, so then the target is asked whether it captures.
-async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &ReverseSeat) -> Result<bool, String> {
+/// Whether there may be writes of the new side to apply; the error when nobody knows. A damaged record may have lost
+/// the thaw, so then the target is asked whether it captures.
+async fn may_carry(
+    plan: &Plan,
+    state: &RunState,
+    damaged: bool,
+    reverse: &ReversePortsFactory,
+) -> Result<bool, String> {
     if possible(plan, state) || !damaged || !plan.reverse.enabled {
         return Ok(possible(plan, state));
     }
@@ -145,12 +167,12 @@ async fn may_carry(plan: &Plan, state: &RunState, damaged: bool, reverse: &Rever
     asked.unwrap_or_else(|_| Err(format!("nothing in {} s", (PATIENCE * 10).as_secs())))
 }
 
-/// Takes the lease from a console that hangs, so that it does not go forward when it wakes up. Only after the way
-/// back is done, and only as well as it can be had: going back waits for no lease.
-async fn fence(found: &Found, seat: &Seat) {
+/// Takes the lease from a console that hangs, so that it does not go forward when it wakes up. Only after the rollback
+/// is done, and only if the lease can be had: a rollback waits for no lease.
+async fn fence(found: &SavedRun, driver: &Driver) {
     let seized = async {
-        let target = world::target_of(&found.connections).await?;
-        let holder = crate::engine::holder(&seat.host);
+        let target = world::target_of(&found.connections, &found.plan.key()).await?;
+        let holder = crate::engine::holder(&driver.host);
         target.seize(found.folder.id(), &holder, FENCE_MS).await.map_err(|e| e.to_string())
     };
     match tokio::time::timeout(Duration::from_secs(5), seized).await {
@@ -160,18 +182,30 @@ async fn fence(found: &Found, seat: &Seat) {
     }
 }
 
-/// Says how it ended, and tells the record.
-fn told(report: &UndoReport, recorder: &Recorder) -> Exit {
-    use crate::workers::undo::UndoTell as _;
+/// Takes the lease of a console that is gone: the run's lock is ours, so that it drives no more. Nobody begins another run
+/// while writes are carried back, and nobody waits afterwards until that lease ends by itself. Somebody else's lease stays.
+async fn succeed(found: &SavedRun, driver: &Driver) -> Option<DriverLease> {
+    let taken = async {
+        let target = world::target_of(&found.connections, &found.plan.key()).await?;
+        DriverLease::take(target, found.folder.id(), &driver.host, true).await.map_err(|e| e.to_string())
+    };
+    let taken = tokio::time::timeout(PATIENCE * 5, taken).await;
+    let taken = taken.unwrap_or_else(|_| Err("the target does not answer".to_owned()));
+    taken.inspect_err(|why| tracing::info!(%why, "the console's lease was not taken: it ends by itself")).ok()
+}
+
+/// Prints how it ended, and records it.
+fn conclude(report: &RollbackReport, recorder: &Recorder) -> Exit {
+    use crate::workers::rollback::FactSink as _;
     if report.stuck.is_empty() {
-        recorder.tell(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
+        recorder.send(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {
             print(&format!("  {}  {}\n", e.name, e.value));
         }
         print(&format!("rolled back in {}\n", brief(report.took_ms)));
         Exit::RolledBack
     } else {
-        recorder.tell(Event::RollbackStuck { what: report.stuck.clone() });
+        recorder.send(Event::RollbackStuck { what: report.stuck.clone() });
         for line in &report.stuck {
             print(&format!("{line}\n"));
         }

@@ -1,12 +1,12 @@
-//! Reading what the way back starts from: the one thing it needs a disk for, and not for ever.
+//! Reading what a rollback starts from: the one thing it needs a disk for, with a time limit.
 
 use std::time::Duration;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::look::NEVER_BEGAN;
 use crate::cli::opened::{Opened, opened};
 use crate::cli::out::say;
+use crate::cli::recorded::NEVER_BEGAN;
 use crate::config::SavedConnections;
 use crate::domain::plan::Plan;
 use crate::domain::run::RunState;
@@ -41,7 +41,7 @@ pub(super) async fn read<T: Send + 'static>(
 }
 
 /// What is kept of a run, as far as it can be read.
-pub(super) struct Found {
+pub(super) struct SavedRun {
     /// Its folder.
     pub folder: RunFolder,
     /// Its plan.
@@ -54,7 +54,7 @@ pub(super) struct Found {
     pub damaged: bool,
 }
 
-impl Found {
+impl SavedRun {
     /// Reads the folder and says what is wrong with it; `None`, and said, for a run that never began.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Found {
             crate::cli::out::print(&format!("run {} {NEVER_BEGAN}\n", folder.id()));
             Ok(None)
         };
-        // A damaged journal is believed up to the damage: going back must stay possible.
+        // A damaged journal is believed up to the damage: a rollback must stay possible.
         let (record, damage) = match read_run(&folder) {
             Ok(record) => (record, Vec::new()),
             Err(JournalError::NoHeader { .. }) if !folder.is_locked() && folder.side_journals()?.is_empty() => {

@@ -1,23 +1,23 @@
-//! After a rollback: writes that reached the new side later are carried too.
+//! After a rollback: writes that reached the new side later are applied too.
 
 use super::PATIENCE;
-use super::disk::Found;
+use super::disk::SavedRun;
 use super::recorded;
 use super::recorder::Recorder;
 use crate::cli::exit::Exit;
 use crate::cli::out::{print, say};
-use crate::cli::world::{self, Seat};
+use crate::cli::world::{self, Driver};
 use crate::engine::MachineClock;
-use crate::engine::undo::drained;
+use crate::engine::rollback::drained;
 use crate::workers::reverse::{possible, uncarried};
 
-/// Carries what reached the new side since the run was rolled back.
-pub(super) async fn late(found: &Found) -> Exit {
-    let Found { folder, plan, state, .. } = found;
+/// Applies what reached the new side since the run was rolled back.
+pub(super) async fn late(found: &SavedRun) -> Exit {
+    let SavedRun { folder, plan, state, .. } = found;
     if !possible(plan, state) {
         return Exit::RolledBack;
     }
-    let undo = world::undo_seat(found.connections.clone())().await;
+    let undo = world::rollback_ports(found.connections.clone(), &found.plan.key())().await;
     let waits = async {
         let ports = (undo.reverse)().await?;
         uncarried(&ports, &plan.tables).await.map_err(|e| e.to_string())
@@ -36,8 +36,8 @@ pub(super) async fn late(found: &Found) -> Exit {
         }
     }
     say("writes reached the new side since; carrying them back");
-    let recorder = Recorder::start(folder, &Seat::here(), state, false);
-    let drained = Box::pin(drained(plan, &undo.reverse, &recorder, &MachineClock::default(), true)).await;
+    let recorder = Recorder::start(folder, &Driver::here(), state, false);
+    let drained = Box::pin(drained(plan, folder.id(), &undo.reverse, &recorder, &MachineClock::default(), true)).await;
     drained.left.iter().for_each(|line| print(&format!("{line}\n")));
     drained.evidence.iter().for_each(|e| print(&format!("  {}  {}\n", e.name, e.value)));
     let exit = if drained.left.is_empty() { Exit::RolledBack } else { Exit::Stuck };

@@ -10,28 +10,28 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::by_hand::by_hand;
-use self::disk::Found;
+use self::disk::SavedRun;
 use self::late::late;
 use self::what_if::describe;
 use super::args::RollbackArgs;
 use super::asked;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::meant::meant;
 use super::out::{self, print, say};
-use super::world::Seat;
+use super::select_run::select_run;
+use super::world::Driver;
 use crate::domain::at::{At, brief};
-use crate::domain::run::{RunState, RunStatus, way_back};
+use crate::domain::run::{RunState, RunStatus, rollback_plan};
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{RunFolder, fold, read_run};
 
 /// How long a live console has to take the order before this terminal acts by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a live console may tell nothing before this terminal acts by itself.
+/// How long a live console may report nothing before this terminal acts by itself.
 const FINISH: Duration = Duration::from_secs(30);
 
 /// What somebody at a terminal is asked.
-const QUESTION: &str = "press R to go back now, any other key leaves everything as it is: ";
+const QUESTION: &str = "press R to roll back now, any other key leaves everything as it is: ";
 
 /// What there is to say of a rehearsal that is over.
 const ENDED_WORLD: &str =
@@ -39,15 +39,15 @@ const ENDED_WORLD: &str =
 
 /// `cutover rollback`.
 ///
-/// A finished run is taken back only when it is asked for by that word: customers have been on the new side for good.
-/// Somebody at a terminal is asked for one more key; without a terminal, or with `--yes`, it acts at once.
+/// A finished run is rolled back only with the flag for it: customers have been on the new side for good. Somebody at a
+/// terminal is asked for one more key; without a terminal, or with `--yes`, it acts at once.
 pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    // A terminal that was stopped, or a reader that does not read, holds no switch.
+    // A terminal that was stopped, or a reader that does not read, must not delay a switch.
     let _output = out::output_thread();
     let flags = [("--what-if", args.what_if), ("--finished", args.finished), ("--yes", args.yes)];
     let flags: Vec<&str> = flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
     let (flags, asked, dir) = (flags.join(" "), args.run.clone(), state_dir.to_owned());
-    let found = disk::read(move || Found::read(meant(asked.as_deref(), ("rollback", &flags), &dir)?)).await?;
+    let found = disk::read(move || SavedRun::read(select_run(asked.as_deref(), ("rollback", &flags), &dir)?)).await?;
     let Some(mut found) = found else { return Ok(Exit::Finished) };
     if ended_world(&found).await {
         print(ENDED_WORLD);
@@ -71,8 +71,9 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
             ),
         ));
     }
-    let rolled_back =
-        |found: &Found| found.state.status == RunStatus::RolledBack && way_back(&found.plan, &found.state).is_empty();
+    let rolled_back = |found: &SavedRun| {
+        found.state.status == RunStatus::RolledBack && rollback_plan(&found.plan, &found.state).is_empty()
+    };
     if !args.yes && !rolled_back(&found) && asked::somebody_is_there() {
         describe(&found).await;
         if !asked::confirmed(QUESTION, b"Rr").await {
@@ -89,21 +90,21 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
     if found.state.status == RunStatus::RolledBack {
         say("this run is rolled back, but a driver that had been overtaken moved switches since");
     }
-    let seat = Seat::here();
-    let order = Ask::RollBack { by: seat.name() };
+    let driver = Driver::here();
+    let order = Ask::RollBack { by: driver.name() };
     if let Some(Answer::Taken) = ask(&found.folder.socket(), &order, PATIENCE).await {
         say("the console took the order");
         if let Some(exit) = follow(&found.folder, ended_order(&found.state)).await {
             return Ok(exit);
         }
-        say("the console took the order but does not finish; going back from here");
+        say("the console took the order but does not finish; rolling back from here");
         found.refresh(PATIENCE).await;
     }
-    Ok(by_hand(&found, &seat).await)
+    Ok(by_hand(&found, &driver).await)
 }
 
 /// Whether the run was a rehearsal whose world is gone: nothing listens any more where its parameters were kept.
-async fn ended_world(found: &Found) -> bool {
+async fn ended_world(found: &SavedRun) -> bool {
     if !found.folder.is_rehearsal() {
         return false;
     }
@@ -127,7 +128,7 @@ async fn follow(folder: &RunFolder, earlier: Option<At>) -> Option<Exit> {
     let mut newest = (0, Instant::now());
     loop {
         every.tick().await;
-        // A console that carries writes back tells how far it is; one that hangs tells nothing.
+        // A console that applies writes to the old side reports its progress; one that hangs reports nothing.
         let left = FINISH.checked_sub(newest.1.elapsed())?;
         let of = folder.clone();
         let read = disk::within(left, move || fold(&read_run(&of).ok()?.facts).ok()).await;
@@ -159,10 +160,10 @@ async fn follow(folder: &RunFolder, earlier: Option<At>) -> Option<Exit> {
     }
 }
 
-/// How a rollback ends whose record is as this says: what is not on record is done all the same, but whoever reads the
-/// record later would take the run for one that goes forward. A damaged record is taken up by nobody: there is nothing to
-/// keep anybody from.
-fn recorded(found: &Found, exit: Exit, unrecorded: Option<String>) -> Exit {
+/// The exit of a rollback with this record. What is not on record is done all the same, but whoever reads the record
+/// later would take the run for one that goes forward. A damaged record is resumed by nobody, so nobody has to be kept
+/// from resuming it.
+fn recorded(found: &SavedRun, exit: Exit, unrecorded: Option<String>) -> Exit {
     let Some(why) = unrecorded else { return exit };
     let folder = &found.folder;
     if found.damaged {

@@ -1,4 +1,4 @@
-//! The record of a rollback from another terminal, kept on a thread of its own: facts are told, never waited for.
+//! The record of a rollback from another terminal, kept on a thread of its own: facts are sent to it, never waited for.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cli::world::Seat;
+use crate::cli::world::Driver;
 use crate::domain::at::At;
 use crate::domain::run::{Actor, Cause, Event, Fact, RunState, RunStatus, apply};
 use crate::engine::MachineClock;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, fold};
 use crate::ports::Clock;
-use crate::workers::undo::UndoTell;
+use crate::workers::rollback::FactSink;
 
 /// How long the end of a rollback waits for facts that are not on disk yet.
 const LAST_FACTS: Duration = Duration::from_secs(5);
@@ -28,42 +28,42 @@ struct Progress {
     failed: Option<String>,
     /// Facts that are not on disk and will not be.
     lost: u64,
-    /// Whether everything told is written or lost.
+    /// Whether every fact that was sent is written or lost.
     done: bool,
 }
 
-/// Tells facts to the thread that writes them.
+/// Sends facts to the thread that writes them.
 pub(super) struct Recorder {
-    tell: Sender<(At, Event)>,
+    facts: Sender<(At, Event)>,
     kept: watch::Receiver<Progress>,
     machine: MachineClock,
 }
 
-impl UndoTell for Recorder {
-    fn tell(&self, event: Event) {
+impl FactSink for Recorder {
+    fn send(&self, event: Event) {
         // A thread that has ended said why.
-        let _ = self.tell.send((self.machine.wall(), event));
+        let _ = self.facts.send((self.machine.wall(), event));
     }
 }
 
 impl Recorder {
-    /// Opens the record on a thread of its own: the run's journal if nobody drives it, else a side journal. `order` says
-    /// that its first fact is the order to go back, unless the run is going back already.
-    pub fn start(folder: &RunFolder, seat: &Seat, state: &RunState, order: bool) -> Self {
-        let (tell, told) = channel();
+    /// Opens the record on a thread of its own: the run's journal if nobody drives it, else a side journal. `order`
+    /// says that its first fact is the rollback order, unless the run is rolling back already.
+    pub fn start(folder: &RunFolder, driver: &Driver, state: &RunState, order: bool) -> Self {
+        let (facts, inbox) = channel();
         let (keep, kept) = watch::channel(Progress::default());
         let thread = RecordThread {
             folder: folder.clone(),
-            seat: seat.clone(),
+            driver: driver.clone(),
             state: state.clone(),
-            order: order.then(|| Event::RollbackOrdered { by: Actor::Terminal(seat.name()), cause: Cause::Asked }),
+            order: order.then(|| Event::RollbackOrdered { by: Actor::Terminal(driver.name()), cause: Cause::Asked }),
             kept: keep,
         };
         let machine = MachineClock::default();
         let began = machine.wall();
-        // Without a thread the receiver is dropped: everything told is lost, and said to be.
-        let _ = std::thread::Builder::new().name("record".to_owned()).spawn(move || thread.run(began, &told));
-        Self { tell, kept, machine }
+        // Without a thread the receiver is dropped: everything sent is lost, and reported as lost.
+        let _ = std::thread::Builder::new().name("record".to_owned()).spawn(move || thread.run(began, &inbox));
+        Self { facts, kept, machine }
     }
 
     /// Where the run stood when the record was opened, once it is; waits no longer than this.
@@ -79,8 +79,8 @@ impl Recorder {
 
     /// Waits a moment for the last facts. `Some` says what is not on record, and why.
     pub async fn end(self) -> Option<String> {
-        let Self { tell, mut kept, .. } = self;
-        drop(tell);
+        let Self { facts, mut kept, .. } = self;
+        drop(facts);
         let _ = tokio::time::timeout(LAST_FACTS, kept.wait_for(|k| k.done)).await;
         let now = kept.borrow().clone();
         match (now.failed, now.done) {
@@ -95,15 +95,15 @@ impl Recorder {
 /// What the thread works with.
 struct RecordThread {
     folder: RunFolder,
-    seat: Seat,
+    driver: Driver,
     state: RunState,
     order: Option<Event>,
     kept: watch::Sender<Progress>,
 }
 
 impl RecordThread {
-    fn run(mut self, began: At, told: &Receiver<(At, Event)>) {
-        let lock = self.folder.lock(&Holder::me(&self.seat.operator, &self.seat.host));
+    fn run(mut self, began: At, inbox: &Receiver<(At, Event)>) {
+        let lock = self.folder.lock(&Holder::me(&self.driver.operator, &self.driver.host));
         self.kept.send_modify(|k| k.ours = Some(lock.is_ok()));
         let opened = if lock.is_ok() { JournalWriter::reopen(&self.folder) } else { self.side_journal(began) };
         let mut writer = match opened {
@@ -126,7 +126,7 @@ impl RecordThread {
         {
             self.keep(&mut writer, began, order);
         }
-        while let Ok((at, event)) = told.recv() {
+        while let Ok((at, event)) = inbox.recv() {
             self.keep(&mut writer, at, event);
         }
         self.kept.send_modify(|k| k.done = true);
@@ -136,8 +136,9 @@ impl RecordThread {
         &self,
         now: At,
     ) -> Result<(JournalWriter, crate::journal::RunRecord), crate::journal::JournalError> {
-        let header = Header::new(self.folder.id(), &self.state.plan_hash, &self.seat.operator, &self.seat.host, now);
-        let holder = format!("{}-{}", self.seat.host, std::process::id());
+        let header =
+            Header::new(self.folder.id(), &self.state.plan_hash, &self.driver.operator, &self.driver.host, now);
+        let holder = format!("{}-{}", self.driver.host, std::process::id());
         JournalWriter::create_side(&self.folder, &header, &holder)
     }
 

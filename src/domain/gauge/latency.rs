@@ -19,15 +19,15 @@ pub struct LatencyWindow {
     results: VecDeque<(At, u32, bool)>,
 }
 
-/// What a probe's last minute looked like.
+/// The results of a probe's last minute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeStats {
     /// Results in the window.
     pub count: u32,
     /// Of these, not served.
     pub failed: u32,
-    /// Milliseconds within which 95 % of the requests were served; absent while they are fewer than [`ENOUGH`], and when
-    /// more than one in twenty failed: of a failure there is no latency.
+    /// Milliseconds within which 95 % of the requests were served; absent while they are fewer than [`ENOUGH`], and
+    /// when more than one in twenty failed: of a failure there is no latency.
     pub p95_ms: Option<f64>,
     /// When the last result came.
     pub at: At,

@@ -136,7 +136,7 @@ pub struct TableGauge {
     pub unread: Option<Unread>,
 }
 
-/// Whether the way back is open.
+/// Whether a rollback is possible.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Readiness {
@@ -157,11 +157,11 @@ pub enum Readiness {
     },
 }
 
-/// Whether writes of the new side are carried back.
+/// Whether writes of the new side are applied to the old side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ReverseState {
-    /// The plan wants none, or nobody has looked.
+    /// The plan wants none, or nothing was measured yet.
     #[default]
     Off,
     /// Not possible, or not armed yet.
@@ -174,12 +174,12 @@ pub enum ReverseState {
         /// When this was last seen, wall clock.
         at: At,
     },
-    /// Changes are carried back.
+    /// Changes are applied to the old side.
     Running {
         /// When the last round ended, wall clock.
         at: At,
     },
-    /// Changes are captured and nobody carries them back.
+    /// Changes are captured and nothing applies them to the old side.
     Down {
         /// Since when, wall clock.
         since: At,
@@ -188,14 +188,14 @@ pub enum ReverseState {
     },
 }
 
-/// Numbers of one table's way back.
+/// Numbers of one table's reverse flow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReverseGauge {
     /// Records that wait.
     pub waiting: u64,
     /// Age of the oldest one, in milliseconds.
     pub oldest_ms: i64,
-    /// Keys carried back so far.
+    /// Keys applied to the old side so far.
     pub carried: u64,
     /// Of these, changed by both sides in different fields.
     pub merged: u64,
@@ -209,14 +209,14 @@ pub struct ReverseGauge {
     pub stray_key: Option<String>,
 }
 
-/// The way back for data.
+/// The reverse flow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reverse {
     /// Whether it is open.
     pub state: ReverseState,
     /// Tables by id.
     pub tables: BTreeMap<String, ReverseGauge>,
-    /// Keys carried back a second over the last seconds.
+    /// Keys applied to the old side a second, over the last seconds.
     pub rate: f64,
     /// When the numbers were read, wall clock.
     pub at: At,
@@ -241,8 +241,8 @@ impl Reverse {
         self.tables.values().map(|t| t.strays).sum()
     }
 
-    /// Whether everything customers write is carried back: proven no longer than `stale_ms` ago, and nothing that
-    /// waits is refused by the old side.
+    /// Whether everything customers write is applied to the old side: proven no longer than `stale_ms` ago, and nothing
+    /// that waits is refused by the old side.
     #[must_use]
     pub fn healthy(&self, now: At, stale_ms: i64) -> bool {
         let fresh = matches!(self.state, ReverseState::Running { at } if now.since(at) <= stale_ms);
@@ -265,14 +265,15 @@ pub struct Measured {
     pub workers: (u32, u32),
     /// Read capacity spent in the last second.
     pub rcu_per_s: f64,
-    /// Whether the way back is open.
-    pub way_back: Readiness,
+    /// Whether a rollback is possible.
+    #[serde(rename = "way_back")]
+    pub rollback: Readiness,
     /// Writes made on the new side since the thaw; absent means not known.
     pub at_risk: Option<u64>,
-    /// Rows that wait to be carried back from the new side; absent when nothing captures them.
+    /// Rows that wait to be applied to the old side; absent when nothing captures them.
     #[serde(default)]
     pub outbox: Option<Outbox>,
-    /// The way back for data.
+    /// The reverse flow.
     #[serde(default)]
     pub reverse: Reverse,
     /// Write interruption so far, monotonic, in milliseconds.
@@ -332,8 +333,8 @@ impl Reading {
         Self { value: Some(value), at }
     }
 
-    /// The value, unless it is missing or older than `stale_ms`. One that seems to come from the future is no fresher
-    /// than one of the past: a clock was stepped, and nobody knows how old it is.
+    /// The value, unless it is missing or older than `stale_ms`. One that appears to come from the future is no fresher
+    /// than one of the past: a clock was stepped, and its age is unknown.
     #[must_use]
     pub fn fresh(&self, now: At, stale_ms: i64) -> Option<f64> {
         self.value.filter(|_| now.since(self.at).saturating_abs() <= stale_ms)

@@ -8,7 +8,7 @@ use crate::domain::at::At;
 
 /// How long a stream keeps its records (DynamoDB developer guide), in milliseconds.
 pub const RETENTION_MS: i64 = 24 * 3_600_000;
-/// How far back the pace is looked at, and the least that says something, in milliseconds.
+/// Over how much of the past the pace is measured, and the least that says something, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
 const LEAST_MS: i64 = 10_000;
 
@@ -24,7 +24,7 @@ pub struct Unread {
     pub closing: Option<f64>,
 }
 
-/// Rows that wait to be carried back from the new side.
+/// Rows that wait to be applied to the old side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outbox {
     /// Rows that wait; absent means `?`.
@@ -68,7 +68,7 @@ pub struct TrimClock {
     pub read_in_ms: Option<i64>,
     /// What reading does about it.
     pub course: Course,
-    /// Share of the retention that will be used up when it is read, percent: over 100 the trim comes first.
+    /// Share of the retention that will be used up when it is read, percent: over 100 it is trimmed first.
     pub used: Option<f64>,
     /// When this was known.
     pub at: At,

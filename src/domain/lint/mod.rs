@@ -19,7 +19,7 @@ pub enum Severity {
 
 /// One thing the linter found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Diagnostic {
     /// How bad.
     pub severity: Severity,
     /// Where: a path as in the config: `steps[3].gate`.
@@ -32,15 +32,15 @@ pub struct Finding {
 
 /// Every finding, in the order of the plan.
 #[must_use]
-pub fn lint(plan: &Plan) -> Vec<Finding> {
-    let mut found = Found::default();
+pub fn lint(plan: &Plan) -> Vec<Diagnostic> {
+    let mut found = Diagnostics::default();
     tables::lint(plan, &mut found);
     watch::lint(plan, &mut found);
     steps::lint(plan, &mut found);
     found.0
 }
 
-/// The valid name nearest to a wrong one, when one is near enough to be meant.
+/// The valid name nearest to a wrong one, when one is near enough to be what was intended.
 #[must_use]
 pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
     names
@@ -52,9 +52,9 @@ pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<
 
 /// Findings as they come.
 #[derive(Default)]
-struct Found(Vec<Finding>);
+struct Diagnostics(Vec<Diagnostic>);
 
-impl Found {
+impl Diagnostics {
     fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.push(Severity::Error, path, message, None);
     }
@@ -70,7 +70,7 @@ impl Found {
         message: impl Into<String>,
         nearest: Option<String>,
     ) {
-        self.0.push(Finding { severity, path: path.into(), message: message.into(), nearest });
+        self.0.push(Diagnostic { severity, path: path.into(), message: message.into(), nearest });
     }
 
     /// Reports a name that is not one of `names`.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Found;
+use super::Diagnostics;
 use crate::domain::at::t_offset;
 use crate::domain::plan::{Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
 use crate::domain::run::same_person;
 
-pub(super) fn lint(plan: &Plan, found: &mut Found) {
+pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     found.ids("steps", "step", plan.steps.iter().map(|s| s.id.as_str()));
     if plan.steps.is_empty() {
         found.error("steps", "a plan without steps does nothing");
@@ -20,7 +20,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
     whole(plan, found);
 }
 
-fn clock(plan: &Plan, found: &mut Found) {
+fn clock(plan: &Plan, found: &mut Diagnostics) {
     for (n, pair) in plan.steps.windows(2).enumerate() {
         let ([before, step], path) = (pair, format!("steps[{}].at", n + 1)) else { continue };
         if step.at_ms < before.at_ms {
@@ -44,7 +44,7 @@ fn clock(plan: &Plan, found: &mut Found) {
     }
 }
 
-fn names(plan: &Plan, found: &mut Found) {
+fn names(plan: &Plan, found: &mut Diagnostics) {
     let mut switched = BTreeSet::new();
     for (n, step) in plan.steps.iter().enumerate() {
         match &step.kind {
@@ -96,8 +96,8 @@ fn names(plan: &Plan, found: &mut Found) {
     }
 }
 
-/// A decision by nobody on nothing, or one that nobody can reach.
-fn go_no_go(plan: &Plan, n: usize, gates: &[String], voters: &[String], quorum: u32, found: &mut Found) {
+/// A go/no-go with no voters and no gates, or with a quorum that cannot be met.
+fn go_no_go(plan: &Plan, n: usize, gates: &[String], voters: &[String], quorum: u32, found: &mut Diagnostics) {
     for (g, id) in gates.iter().enumerate() {
         found.name(format!("steps[{n}].gates[{g}]"), "gate", id, plan.gates.iter().map(|g| g.id.as_str()));
     }
@@ -119,7 +119,7 @@ fn go_no_go(plan: &Plan, n: usize, gates: &[String], voters: &[String], quorum: 
 }
 
 /// People who must be waited for while customers are kept out.
-fn people(plan: &Plan, found: &mut Found) {
+fn people(plan: &Plan, found: &mut Diagnostics) {
     let mut frozen = false;
     for (n, step) in plan.steps.iter().enumerate() {
         if step.kind == StepKind::Thaw {
@@ -159,7 +159,7 @@ const NEEDS: [(&str, &str, &str); 16] = [
     ("freeze", "preflight", "nothing has looked at the stores yet"),
 ];
 
-fn order(plan: &Plan, found: &mut Found) {
+fn order(plan: &Plan, found: &mut Diagnostics) {
     for (n, step) in plan.steps.iter().enumerate() {
         let kind = step.kind.name();
         let earlier = |name: &str| plan.steps[..n].iter().any(|s| s.kind.name() == name);
@@ -204,7 +204,7 @@ fn has_later(plan: &Plan, n: usize, kind: &str) -> bool {
 }
 
 /// A gate cannot judge what has not been measured, nor roll back to what was not captured.
-fn gates(plan: &Plan, found: &mut Found) {
+fn gates(plan: &Plan, found: &mut Diagnostics) {
     for (n, step) in plan.steps.iter().enumerate() {
         let (ids, path) = match &step.kind {
             StepKind::Gate { gate } => (std::slice::from_ref(gate), format!("steps[{n}].gate")),
@@ -217,7 +217,7 @@ fn gates(plan: &Plan, found: &mut Found) {
     }
 }
 
-fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Found) {
+fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnostics) {
     let earlier = |name: &str| plan.steps[..n].iter().any(|s: &Step| s.kind.name() == name);
     for criterion in &gate.criteria {
         let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
@@ -237,13 +237,14 @@ fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Found) 
         }
     }
     if gate.on_fail == OnFail::RollBack && !earlier("arm") {
-        let message = format!("gate `{}` rolls back, but no `arm` step before it captured the way back", gate.id);
+        let message =
+            format!("gate `{}` rolls back, but no `arm` step before it captured what rollback needs", gate.id);
         found.error(path, message);
     }
 }
 
 /// What the runbook lacks as a whole.
-fn whole(plan: &Plan, found: &mut Found) {
+fn whole(plan: &Plan, found: &mut Diagnostics) {
     let place = |kind: &str| plan.steps.iter().position(|s| s.kind.name() == kind);
     if !plan.tables.is_empty() && place("load").is_none() && !plan.steps.is_empty() {
         found.error("steps", "tables are declared to move, but no `load` step moves them");

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Found;
+use super::Diagnostics;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 
-pub(super) fn lint(plan: &Plan, found: &mut Found) {
+pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
     found.ids("tables", "table", plan.tables.iter().map(|t| t.id.as_str()));
     found.ids("stays", "staying table", stays);
@@ -20,7 +20,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
             found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
         }
         own(table, &path, found);
-        way_back(plan, table, &path, found);
+        check_inverse(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
             if !targets.insert(child.target.as_str()) {
                 let at = format!("{path}.children[{c}].target");
@@ -39,16 +39,16 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
 }
 
 /// A table without an inverse leaves a rollback without its writes.
-fn way_back(plan: &Plan, table: &Table, path: &str, found: &mut Found) {
+fn check_inverse(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
     if plan.reverse.enabled {
-        for why in crate::domain::mapping::survey(table).blocks {
+        for why in crate::domain::mapping::inverse_gaps(table).blocks {
             let message = format!("writes of the new side to `{}` cannot be carried back: {why}", table.id);
             found.warn(format!("{path}.columns"), message);
         }
     }
 }
 
-fn own(table: &Table, path: &str, found: &mut Found) {
+fn own(table: &Table, path: &str, found: &mut Diagnostics) {
     if table.key.is_empty() || table.key.len() > 2 {
         found.error(format!("{path}.key"), "a DynamoDB key is one attribute or two");
     }
@@ -91,7 +91,7 @@ fn own(table: &Table, path: &str, found: &mut Found) {
     }
 }
 
-fn children(table: &Table, path: &str, found: &mut Found) {
+fn children(table: &Table, path: &str, found: &mut Diagnostics) {
     let keys = table.key_columns().count();
     for (n, child) in table.children.iter().enumerate() {
         let path = format!("{path}.children[{n}]");
@@ -122,7 +122,7 @@ fn children(table: &Table, path: &str, found: &mut Found) {
     }
 }
 
-fn foreign_keys(plan: &Plan, n: usize, path: &str, found: &mut Found) {
+fn foreign_keys(plan: &Plan, n: usize, path: &str, found: &mut Diagnostics) {
     let table = &plan.tables[n];
     for (f, key) in table.foreign_keys.iter().enumerate() {
         let at = format!("{path}.foreign_keys[{f}]");
@@ -158,7 +158,7 @@ fn reaches(plan: &Plan, from: &str, to: &str) -> bool {
 }
 
 /// Keys that are rounded or cut become one.
-fn whole_key(column: &Column, path: &str, found: &mut Found) {
+fn whole_key(column: &Column, path: &str, found: &mut Diagnostics) {
     if column.key && column.declared.lossy {
         let message = format!("key column `{}` must not be lossy: two rows would become one", column.name);
         found.error(format!("{path}.lossy"), message);
@@ -166,7 +166,7 @@ fn whole_key(column: &Column, path: &str, found: &mut Found) {
 }
 
 /// A literal must be one the column can hold.
-fn literal(column: &Column, path: &str, found: &mut Found) {
+fn literal(column: &Column, path: &str, found: &mut Diagnostics) {
     for (text, key) in [
         (if let Fallback::Literal(t) = &column.absent { Some(t) } else { None }, "default"),
         (if let ColumnSource::Constant(t) = &column.from { Some(t) } else { None }, "constant"),

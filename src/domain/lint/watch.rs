@@ -1,10 +1,10 @@
 //! Switches, the freeze, probes, signals and gates.
 
-use super::Found;
+use super::Diagnostics;
 use crate::domain::gauge::ENOUGH;
 use crate::domain::plan::{OnFail, Plan, SignalSource, Step, StepKind, ValueRef};
 
-pub(super) fn lint(plan: &Plan, found: &mut Found) {
+pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     switches(plan, found);
     probes(plan, found);
     signals(plan, found);
@@ -20,7 +20,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Found) {
     }
 }
 
-fn switches(plan: &Plan, found: &mut Found) {
+fn switches(plan: &Plan, found: &mut Diagnostics) {
     found.ids("switches", "switch", plan.switches.iter().map(|s| s.id.as_str()));
     for (n, switch) in plan.switches.iter().enumerate() {
         if switch.secret() && matches!(switch.to, ValueRef::Literal(_)) {
@@ -52,7 +52,7 @@ fn switches(plan: &Plan, found: &mut Found) {
     }
 }
 
-fn probes(plan: &Plan, found: &mut Found) {
+fn probes(plan: &Plan, found: &mut Diagnostics) {
     found.ids("probes", "probe", plan.probes.iter().map(|p| p.id.as_str()));
     for (n, probe) in plan.probes.iter().enumerate() {
         if let Some(status) = probe.refused.iter().find(|s| probe.accept.contains(s)) {
@@ -70,7 +70,7 @@ fn probes(plan: &Plan, found: &mut Found) {
     }
 }
 
-fn signals(plan: &Plan, found: &mut Found) {
+fn signals(plan: &Plan, found: &mut Diagnostics) {
     found.ids("signals", "signal", plan.signals.iter().map(|s| s.id.as_str()));
     for (n, signal) in plan.signals.iter().enumerate() {
         let path = format!("signals[{n}]");
@@ -101,7 +101,7 @@ fn signals(plan: &Plan, found: &mut Found) {
 }
 
 /// A probe that is too slow for its signal would leave the signal unknown for ever.
-fn enough(plan: &Plan, n: usize, probe: &str, found: &mut Found) {
+fn enough(plan: &Plan, n: usize, probe: &str, found: &mut Diagnostics) {
     let most = 60_000 / u64::from(ENOUGH);
     if let Some(probe) = plan.probe(probe).filter(|p| p.every_ms > most) {
         let message = format!(
@@ -112,7 +112,7 @@ fn enough(plan: &Plan, n: usize, probe: &str, found: &mut Found) {
     }
 }
 
-fn gates(plan: &Plan, found: &mut Found) {
+fn gates(plan: &Plan, found: &mut Diagnostics) {
     found.ids("gates", "gate", plan.gates.iter().map(|g| g.id.as_str()));
     for (n, gate) in plan.gates.iter().enumerate() {
         let path = format!("gates[{n}]");

@@ -1,15 +1,15 @@
-//! Lists whose elements are rows of a child table, on their way back.
+//! The inverse of lists whose elements are rows of a child table.
 
 use std::borrow::Cow;
 
-use super::MisfitReason;
+use super::RowErrorReason;
 use super::back::attribute;
 use super::convert::{Format, convert};
 use super::inverse::{absent, put, set_of, settled};
 use super::kinds::{Kind, Kinds};
 use super::numeric::{by_value, canonical_numeric};
 use crate::domain::plan::{ChildTable, ColumnSource, path_text};
-use crate::domain::value::{Attr, Cell, OwnedRow};
+use crate::domain::value::{Cell, OwnedRow, Value};
 
 /// How a child table's rows become the elements of a list.
 #[derive(Clone, Debug)]
@@ -67,35 +67,35 @@ impl Elements {
     }
 
     /// The elements of a list in the same form; `None` when one of them does not convert.
-    pub(super) fn of_attr(&self, list: Option<&Attr<'_>>) -> Option<Vec<OwnedRow>> {
+    pub(super) fn of_attr(&self, list: Option<&Value<'_>>) -> Option<Vec<OwnedRow>> {
         match list {
-            None | Some(Attr::Null) => Some(Vec::new()),
-            Some(Attr::List(items)) => items.iter().map(|e| self.of_element(e)).collect(),
-            Some(Attr::StrSet(set)) => {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::List(items)) => items.iter().map(|e| self.of_element(e)).collect(),
+            Some(Value::TextSet(set)) => {
                 let mut sorted = set.clone();
                 sorted.sort_unstable();
-                sorted.into_iter().map(|s| self.of_element(&Attr::Str(s))).collect()
+                sorted.into_iter().map(|s| self.of_element(&Value::Text(s))).collect()
             }
-            Some(Attr::NumSet(set)) => {
+            Some(Value::DecimalSet(set)) => {
                 let mut sorted: Vec<String> = set.iter().map(|n| canonical_numeric(n)).collect::<Option<_>>()?;
                 sorted.sort_unstable_by(|a, b| by_value(a, b));
-                sorted.into_iter().map(|n| self.of_element(&Attr::Num(Cow::Owned(n)))).collect()
+                sorted.into_iter().map(|n| self.of_element(&Value::Decimal(Cow::Owned(n)))).collect()
             }
             Some(_) => None,
         }
     }
 
-    fn of_element(&self, element: &Attr<'_>) -> Option<OwnedRow> {
+    fn of_element(&self, element: &Value<'_>) -> Option<OwnedRow> {
         let part = |p: &Part| {
             let mut here = Some(element);
             for name in &p.path {
                 here = match here {
-                    Some(Attr::Map(entries)) => entries.iter().find(|(n, _)| n == name).map(|(_, v)| v),
-                    Some(Attr::Null) | None => None,
+                    Some(Value::Map(entries)) => entries.iter().find(|(n, _)| n == name).map(|(_, v)| v),
+                    Some(Value::Null) | None => None,
                     Some(_) => return None,
                 };
             }
-            match here.filter(|a| **a != Attr::Null) {
+            match here.filter(|a| **a != Value::Null) {
                 None => p.absent.clone(),
                 Some(attr) => convert(p.format, attr).ok().map(Cell::into_owned),
             }
@@ -103,16 +103,16 @@ impl Elements {
         self.parts.iter().map(part).collect()
     }
 
-    /// The list attribute. Elements that were there and agree with a row keep what no column carries: first those
-    /// that agree in everything, then those that agree in the most columns.
+    /// The list attribute. Elements that were there and agree with a row keep what no column holds: first those that
+    /// agree in everything, then those that agree in the most columns.
     pub(super) fn build(
         &self,
         rows: &[OwnedRow],
         kind: Option<Kind>,
-        old: Option<&Attr<'static>>,
+        old: Option<&Value<'static>>,
         path: &str,
         kinds: &Kinds,
-    ) -> Result<Option<Attr<'static>>, MisfitReason> {
+    ) -> Result<Option<Value<'static>>, RowErrorReason> {
         let rows = self.sorted(rows);
         let plain = self.parts.first().filter(|p| p.path.is_empty());
         if let (Some(part), Some(kind @ (Kind::TextSet | Kind::NumberSet))) = (plain, kind) {
@@ -122,8 +122,8 @@ impl Elements {
         if rows.is_empty() && old.is_none() && kind.is_none() {
             return Ok(None);
         }
-        let old: &[Attr<'static>] = match old {
-            Some(Attr::List(items)) => items,
+        let old: &[Value<'static>] = match old {
+            Some(Value::List(items)) => items,
             _ => &[],
         };
         let like = self.matches(&rows, old);
@@ -141,18 +141,18 @@ impl Elements {
                 let unit = part.format.declared.unit;
                 put(&mut element, &part.path, attribute(cell, kinds.usual(&path), unit, &path, kinds)?);
             }
-            Ok(element.unwrap_or_else(|| if plain.is_some() { Attr::Null } else { Attr::Map(Vec::new()) }))
+            Ok(element.unwrap_or_else(|| if plain.is_some() { Value::Null } else { Value::Map(Vec::new()) }))
         };
-        rows.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>().map(|items| Some(Attr::List(items)))
+        rows.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>().map(|items| Some(Value::List(items)))
     }
 
-    fn part_of(&self, element: &Attr<'static>, part: &Part) -> Option<Cell<'static>> {
+    fn part_of(&self, element: &Value<'static>, part: &Part) -> Option<Cell<'static>> {
         let place = self.parts.iter().position(|p| p.place == part.place)?;
         self.of_element(element)?.into_iter().nth(place)
     }
 
     /// For each row the element it takes after.
-    fn matches(&self, rows: &[&OwnedRow], old: &[Attr<'static>]) -> Vec<Option<usize>> {
+    fn matches(&self, rows: &[&OwnedRow], old: &[Value<'static>]) -> Vec<Option<usize>> {
         let wanted = self.of_rows(&rows.iter().map(|r| (*r).clone()).collect::<Vec<_>>());
         let there: Vec<Option<OwnedRow>> = old.iter().map(|e| self.of_element(e)).collect();
         let agree = |a: &OwnedRow, b: &OwnedRow| a.iter().zip(b).filter(|(a, b)| a == b).count();
@@ -173,16 +173,16 @@ impl Elements {
 }
 
 /// A set of numbers, sorted and without repeats; `None` when it would be empty.
-pub(super) fn number_set(texts: &[String]) -> Option<Result<Attr<'static>, MisfitReason>> {
+pub(super) fn number_set(texts: &[String]) -> Option<Result<Value<'static>, RowErrorReason>> {
     let mut set = Vec::with_capacity(texts.len());
     for text in texts {
         match canonical_numeric(text) {
             Some(n) => set.push(n),
-            None => return Some(Err(MisfitReason::Unparsable)),
+            None => return Some(Err(RowErrorReason::Unparsable)),
         }
     }
     set.sort_unstable_by(|a, b| by_value(a, b));
     set.dedup();
     let set: Vec<Cow<'static, str>> = set.into_iter().map(Cow::Owned).collect();
-    (!set.is_empty()).then_some(Ok(Attr::NumSet(set)))
+    (!set.is_empty()).then_some(Ok(Value::DecimalSet(set)))
 }

@@ -1,21 +1,21 @@
-//! A digest of a whole item, to tell an image that was written by us from one that was not.
+//! A digest of a whole item, to distinguish an image that we wrote from one that we did not.
 
 use sha2::{Digest as _, Sha256};
 
 use super::numeric::canonical;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 
 /// 128 bits over an item's attributes. The order of attributes, of map entries and of set members does not count,
 /// nor does the way a number is written. `None` stands for an item that is gone.
 #[must_use]
-pub fn image_digest(item: Option<&Item<'_>>) -> u128 {
+pub fn item_digest(item: Option<&Record<'_>>) -> u128 {
     let Some(item) = item else { return 0 };
     let mut hash = Sha256::new();
-    entries(&mut hash, item.attrs.iter().map(|(n, a)| (n.as_ref(), a)));
+    entries(&mut hash, item.fields.iter().map(|(n, a)| (n.as_ref(), a)));
     hash.finalize().iter().take(16).fold(0, |sum, b| sum << 8 | u128::from(*b))
 }
 
-fn entries<'a, 'p: 'a>(hash: &mut Sha256, all: impl Iterator<Item = (&'a str, &'a Attr<'p>)>) {
+fn entries<'a, 'p: 'a>(hash: &mut Sha256, all: impl Iterator<Item = (&'a str, &'a Value<'p>)>) {
     let mut sorted: Vec<_> = all.collect();
     sorted.sort_unstable_by(|a, b| a.0.cmp(b.0));
     size(hash, sorted.len());
@@ -25,24 +25,29 @@ fn entries<'a, 'p: 'a>(hash: &mut Sha256, all: impl Iterator<Item = (&'a str, &'
     }
 }
 
-fn feed(hash: &mut Sha256, attr: &Attr<'_>) {
+fn feed(hash: &mut Sha256, attr: &Value<'_>) {
     bytes(hash, attr.kind().as_bytes());
     match attr {
-        Attr::Str(s) => bytes(hash, s.as_bytes()),
-        Attr::Num(n) => bytes(hash, canonical(n).unwrap_or_default().as_bytes()),
-        Attr::Bin(b) => bytes(hash, b),
-        Attr::Bool(b) => hash.update([u8::from(*b)]),
-        Attr::Null => {}
-        Attr::List(items) => {
+        Value::Text(s) => bytes(hash, s.as_bytes()),
+        Value::Decimal(n) => bytes(hash, canonical(n).unwrap_or_default().as_bytes()),
+        Value::Bytes(b) => bytes(hash, b),
+        Value::Bool(b) => hash.update([u8::from(*b)]),
+        Value::Null => {}
+        Value::List(items) => {
             size(hash, items.len());
             items.iter().for_each(|inner| feed(hash, inner));
         }
-        Attr::Map(all) => entries(hash, all.iter().map(|(n, a)| (n.as_ref(), a))),
-        Attr::StrSet(set) => members(hash, set.iter().map(|s| s.as_bytes().to_vec()).collect()),
-        Attr::NumSet(set) => {
+        Value::Map(all) => entries(hash, all.iter().map(|(n, a)| (n.as_ref(), a))),
+        Value::TextSet(set) => members(hash, set.iter().map(|s| s.as_bytes().to_vec()).collect()),
+        Value::DecimalSet(set) => {
             members(hash, set.iter().map(|n| canonical(n).unwrap_or_default().as_bytes().to_vec()).collect());
         }
-        Attr::BinSet(set) => members(hash, set.iter().map(|b| b.to_vec()).collect()),
+        Value::BytesSet(set) => members(hash, set.iter().map(|b| b.to_vec()).collect()),
+        Value::Cell(cell) => {
+            let mut encoded = Vec::new();
+            cell.encode(&mut encoded);
+            bytes(hash, &encoded);
+        }
     }
 }
 
@@ -67,17 +72,17 @@ mod tests {
 
     #[test]
     fn order_does_not_count_and_everything_else_does() {
-        let item = |attrs: Vec<(&'static str, Attr<'static>)>| Item {
-            attrs: attrs.into_iter().map(|(n, a)| (n.into(), a)).collect(),
+        let item = |fields: Vec<(&'static str, Value<'static>)>| Record {
+            fields: fields.into_iter().map(|(n, a)| (n.into(), a)).collect(),
         };
-        let digest = |attrs| image_digest(Some(&item(attrs)));
-        let set = |a: &'static str, b: &'static str| Attr::StrSet(vec![a.into(), b.into()]);
-        let one = digest(vec![("a", Attr::Num("1.0".into())), ("b", set("x", "y"))]);
-        assert_eq!(one, digest(vec![("b", set("y", "x")), ("a", Attr::Num("1".into()))]));
-        assert_ne!(one, digest(vec![("b", set("y", "x")), ("a", Attr::Str("1".into()))]));
+        let digest = |fields| item_digest(Some(&item(fields)));
+        let set = |a: &'static str, b: &'static str| Value::TextSet(vec![a.into(), b.into()]);
+        let one = digest(vec![("a", Value::Decimal("1.0".into())), ("b", set("x", "y"))]);
+        assert_eq!(one, digest(vec![("b", set("y", "x")), ("a", Value::Decimal("1".into()))]));
+        assert_ne!(one, digest(vec![("b", set("y", "x")), ("a", Value::Text("1".into()))]));
         assert_ne!(one, digest(vec![("b", set("y", "x"))]));
-        assert_ne!(digest(vec![]), image_digest(None));
-        let list = |items: Vec<Attr<'static>>| digest(vec![("l", Attr::List(items))]);
-        assert_ne!(list(vec![Attr::Null]), list(vec![Attr::Null, Attr::Null]));
+        assert_ne!(digest(vec![]), item_digest(None));
+        let list = |items: Vec<Value<'static>>| digest(vec![("l", Value::List(items))]);
+        assert_ne!(list(vec![Value::Null]), list(vec![Value::Null, Value::Null]));
     }
 }

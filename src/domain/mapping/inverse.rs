@@ -1,8 +1,9 @@
-//! From target rows back to source items: what is to be written to one item so that it says what its row says.
+//! The inverse mapping, from target rows to source items: what is to be written to one item so that it says what its
+//! row says.
 //!
 //! Fields are compared one by one, in the form both sides share, and only those that the new side changed are
-//! written. So an attribute that no column carries stays as it is, and so does what somebody else wrote into another
-//! field meanwhile. Where both sides changed the same field to different values, [`Wins`] decides.
+//! written. So an attribute that no column holds stays as it is, and so does what somebody else wrote into another
+//! field meanwhile. Where both sides changed the same field to different values, [`Winner`] decides.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use super::back::{attribute, text_set};
 use super::convert::{Format, convert, literal};
 use super::elements::{Elements, number_set};
 use super::kinds::{Kind, Kinds};
-use super::{Misfit, MisfitReason};
+use super::{RowError, RowErrorReason};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table, Unit, path_text, quoted};
-use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::domain::value::{Cell, OwnedRow, Record, Value};
 
 /// A row with its child rows, by child table in the plan's order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Family {
+pub struct RowTree {
     /// Cells in column order.
     pub row: OwnedRow,
     /// Child rows in list order.
@@ -25,16 +26,16 @@ pub struct Family {
 
 /// Whose value stays when both sides changed the same field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wins {
+pub enum Winner {
     /// The new side: customers are there, and the old side should not be written at all.
     New,
-    /// The old side: customers went back there, so its value is the newer one.
+    /// The old side: customers write there again after a rollback order, so its value is the newer one.
     Old,
 }
 
 /// What became of a key that both sides changed. Ordered by how much a person must know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Clash {
+pub enum Resolution {
     /// Only the new side changed it.
     None,
     /// Both did, in different fields: both are kept.
@@ -55,9 +56,9 @@ pub enum ItemChange {
     /// The item goes.
     Delete {
         /// Its key.
-        key: Item<'static>,
+        key: Record<'static>,
         /// What must still stand there.
-        expect: Vec<(String, Option<Attr<'static>>)>,
+        expect: Vec<(String, Option<Value<'static>>)>,
     },
 }
 
@@ -65,38 +66,38 @@ pub enum ItemChange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemWrite {
     /// The item's key.
-    pub key: Item<'static>,
+    pub key: Record<'static>,
     /// Whether the item must be there; otherwise it must not.
     pub exists: bool,
     /// Attributes to set.
-    pub set: Vec<(String, Attr<'static>)>,
+    pub set: Vec<(String, Value<'static>)>,
     /// Attributes to remove.
     pub remove: Vec<String>,
     /// What the attributes must still hold; `None` for absent.
-    pub expect: Vec<(String, Option<Attr<'static>>)>,
+    pub expect: Vec<(String, Option<Value<'static>>)>,
     /// The whole item once this is written.
-    pub after: Item<'static>,
+    pub after: Record<'static>,
 }
 
 /// A change, and whether the other side had changed the key too.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Carry {
+pub struct ReverseChange {
     /// What is to be done.
     pub change: ItemChange,
     /// What the other side had done.
-    pub clash: Clash,
+    pub resolution: Resolution,
 }
 
-/// What does not come back, found without looking at any data.
+/// What has no inverse, found without reading any data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct InverseGaps {
     /// Why the table has no inverse at all.
     pub blocks: Vec<String>,
-    /// What a row that comes back leaves out.
+    /// What is left out of an item that is made from a row.
     pub notes: Vec<String>,
 }
 
-/// A table's way back, compiled once.
+/// A table's inverse mapping, compiled once.
 #[derive(Clone, Debug)]
 pub struct Inverse {
     keys: Vec<KeyPart>,
@@ -128,14 +129,14 @@ enum What {
 
 /// One field in the form both sides share.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum FieldValue {
     Cell(Cell<'static>),
     Rows(Vec<OwnedRow>),
     /// The attribute does not convert: nobody on the new side can have seen it so.
     Unfit,
 }
 
-impl Value {
+impl FieldValue {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cell(a), Self::Cell(b)) => a == b,
@@ -145,7 +146,7 @@ impl Value {
     }
 }
 
-fn alike(one: Option<&Vec<Value>>, other: Option<&Vec<Value>>) -> bool {
+fn alike(one: Option<&Vec<FieldValue>>, other: Option<&Vec<FieldValue>>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| a.is(b)),
@@ -164,9 +165,9 @@ pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
 
 /// Says which parts of a table's mapping have an inverse.
 #[must_use]
-pub fn survey(table: &Table) -> Survey {
+pub fn inverse_gaps(table: &Table) -> InverseGaps {
     use ColumnType::{Boolean, Date, Double, Jsonb, TextArray, Timestamptz};
-    let mut found = Survey::default();
+    let mut found = InverseGaps::default();
     if table.columns.iter().all(|c| !c.key) {
         found.blocks.push("it has no key column".to_owned());
     }
@@ -190,7 +191,7 @@ pub fn survey(table: &Table) -> Survey {
 }
 
 impl Inverse {
-    /// Compiles the way back of a linted table. `kinds` says how the source writes its attributes.
+    /// Compiles the inverse of a linted table. `kinds` says how the source writes its attributes.
     #[must_use]
     pub fn new(table: &Table, kinds: Kinds) -> Self {
         let key_columns: Vec<&Column> = table.columns.iter().filter(|c| c.key).collect();
@@ -221,69 +222,89 @@ impl Inverse {
     }
 
     /// The item's key from the cells of the key columns.
-    pub fn key(&self, cells: &[Cell<'_>]) -> Result<Item<'static>, Misfit> {
-        let attrs = self
+    pub fn key(&self, cells: &[Cell<'_>]) -> Result<Record<'static>, RowError> {
+        let fields = self
             .keys
             .iter()
             .map(|part| {
-                let refuse = |reason| Misfit::new(&part.attribute, reason);
-                let cell = cells.get(part.place).ok_or_else(|| refuse(MisfitReason::Missing))?;
+                let refuse = |reason| RowError::new(&part.attribute, reason);
+                let cell = cells.get(part.place).ok_or_else(|| refuse(RowErrorReason::Missing))?;
                 let path = quoted(&part.attribute);
                 let attr = attribute(cell, self.kinds.usual(&path), part.unit, &path, &self.kinds).map_err(refuse)?;
-                Ok((part.attribute.clone().into(), attr.ok_or_else(|| refuse(MisfitReason::Missing))?))
+                Ok((part.attribute.clone().into(), attr.ok_or_else(|| refuse(RowErrorReason::Missing))?))
             })
-            .collect::<Result<_, Misfit>>()?;
-        Ok(Item { attrs })
+            .collect::<Result<_, RowError>>()?;
+        Ok(Record { fields })
     }
 
-    /// Whether an item says what this state of its row says, in everything that columns carry.
+    /// Whether an item says what this state of its row says, in everything that columns hold.
     #[must_use]
-    pub fn says(&self, state: Option<&Family>, item: Option<&Item<'static>>) -> bool {
-        alike(state.map(|f| self.of_family(f)).as_ref(), item.map(|i| self.of_item(i)).as_ref())
+    pub fn says(&self, state: Option<&RowTree>, item: Option<&Record<'static>>) -> bool {
+        alike(state.map(|f| self.of_row_tree(f)).as_ref(), item.map(|i| self.of_item(i)).as_ref())
+    }
+
+    /// Whether an item shows that one of its row's states was written to it, though others wrote to it since: of the
+    /// fields that this state changed, some stand as it says and none as it was before.
+    #[must_use]
+    pub fn shows(&self, states: &[Option<RowTree>], state: usize, item: Option<&Record<'static>>) -> bool {
+        let (Some(written), Some(item)) = (states.get(state).and_then(Option::as_ref), item) else { return false };
+        let (written, have) = (self.of_row_tree(written), self.of_item(item));
+        let before = states.first().and_then(Option::as_ref).map(|b| self.of_row_tree(b));
+        let before = |field: usize, value: &FieldValue| before.as_ref().is_some_and(|b| b[field].is(value));
+        let changed = (0..written.len()).filter(|&field| !before(field, &written[field]));
+        let mut stands = false;
+        for field in changed {
+            if before(field, &have[field]) {
+                return false;
+            }
+            stands |= written[field].is(&have[field]);
+        }
+        stands
     }
 
     /// Works out what is to be done to the item of a key.
     ///
-    /// `known` are the states the row has had since it was last carried, oldest first, the present one last. `item` is
-    /// what stands there now: it was written by nobody else when it is as it was last carried, or as it should be. Of
-    /// the states in between only the one that was `begun` counts: a carrier carried it into this very item and died
-    /// before its records were cleared. Without that, a customer who deleted it would look like a row that was deleted
-    /// and made anew.
+    /// `known` are the states the row has had since it was last applied, oldest first, the present one last. `item` is
+    /// what stands there now: nobody else wrote it when it is as it was last applied, or as it should be. Of the states
+    /// in between only the one that was `begun` counts: a reverse applier wrote it to this very item and died before
+    /// its records were cleared. Without that, an item that a customer deleted would be taken for a row that was
+    /// deleted and made anew.
     ///
     /// # Errors
     /// The column whose value no attribute can hold.
     pub fn carry(
         &self,
         key: &[Cell<'_>],
-        known: &[Option<Family>],
-        item: Option<&Item<'static>>,
+        known: &[Option<RowTree>],
+        item: Option<&Record<'static>>,
         begun: Option<usize>,
-        wins: Wins,
-    ) -> Result<Carry, Misfit> {
+        winner: Winner,
+    ) -> Result<ReverseChange, RowError> {
         let key = self.key(key)?;
         let now = known.last().and_then(Option::as_ref);
-        let states: Vec<Option<Vec<Value>>> = known.iter().map(|s| s.as_ref().map(|f| self.of_family(f))).collect();
+        let states: Vec<Option<Vec<FieldValue>>> =
+            known.iter().map(|s| s.as_ref().map(|f| self.of_row_tree(f))).collect();
         let have = item.map(|item| self.of_item(item));
-        let same = |state: &Option<Vec<Value>>| alike(state.as_ref(), have.as_ref());
+        let same = |state: &Option<Vec<FieldValue>>| alike(state.as_ref(), have.as_ref());
         let ends = |n: usize| Some(n) == begun || n == 0 || n + 1 == states.len();
         let untouched = (0..states.len()).rev().find(|n| ends(*n) && same(&states[*n]));
-        let old_stays = untouched.is_none() && wins == Wins::Old;
-        let lost = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
+        let old_stays = untouched.is_none() && winner == Winner::Old;
+        let lost = if winner == Winner::New { Resolution::NewWon } else { Resolution::OldWon };
         let whole = |change: ItemChange| {
             let change = if old_stays { ItemChange::Nothing } else { change };
-            Ok(Carry { change, clash: if untouched.is_some() { Clash::None } else { lost } })
+            Ok(ReverseChange { change, resolution: if untouched.is_some() { Resolution::None } else { lost } })
         };
         match (item, now) {
-            (None, None) => Ok(Carry { change: ItemChange::Nothing, clash: Clash::None }),
+            (None, None) => Ok(ReverseChange { change: ItemChange::Nothing, resolution: Resolution::None }),
             (Some(item), None) => whole(ItemChange::Delete { key, expect: self.mapped(item) }),
-            (None, Some(family)) => whole(ItemChange::Write(self.insert(key, family)?)),
-            (Some(item), Some(family)) => {
+            (None, Some(row_tree)) => whole(ItemChange::Write(self.insert(key, row_tree)?)),
+            (Some(item), Some(row_tree)) => {
                 let base = states.get(untouched.unwrap_or(0)).and_then(Option::as_ref);
                 let (Some(have), Some(Some(present))) = (&have, states.last()) else {
-                    return Ok(Carry { change: ItemChange::Nothing, clash: Clash::None });
+                    return Ok(ReverseChange { change: ItemChange::Nothing, resolution: Resolution::None });
                 };
                 let ours = begun.and_then(|n| states.get(n)).and_then(Option::as_ref);
-                self.merge(key, item, family, base, (have, present), ours, (untouched.is_some(), wins))
+                self.merge(key, item, row_tree, base, (have, present), ours, (untouched.is_some(), winner))
             }
         }
     }
@@ -291,42 +312,43 @@ impl Inverse {
     #[allow(clippy::too_many_arguments)]
     fn merge(
         &self,
-        key: Item<'static>,
-        item: &Item<'static>,
-        family: &Family,
-        base: Option<&Vec<Value>>,
-        (have, now): (&[Value], &[Value]),
-        ours: Option<&Vec<Value>>,
-        (untouched, wins): (bool, Wins),
-    ) -> Result<Carry, Misfit> {
-        let mut clash = if untouched { Clash::None } else { Clash::Merged };
+        key: Record<'static>,
+        item: &Record<'static>,
+        row_tree: &RowTree,
+        base: Option<&Vec<FieldValue>>,
+        (have, now): (&[FieldValue], &[FieldValue]),
+        ours: Option<&Vec<FieldValue>>,
+        (untouched, winner): (bool, Winner),
+    ) -> Result<ReverseChange, RowError> {
+        let mut resolution = if untouched { Resolution::None } else { Resolution::Merged };
         let mut changed = Vec::new();
         let mut stays: Vec<&[String]> = Vec::new();
         for (i, field) in self.fields.iter().enumerate() {
             let (have, now) = (&have[i], &now[i]);
             let before = base.map(|b| &b[i]);
-            // A value that stays, stays whole: the other side's city in this side's address is nobody's address.
+            // A value that stays, stays whole: the other side's city within this side's address would be a wrong
+            // address.
             if stays.iter().any(|path| field.path.starts_with(path)) {
                 continue;
             }
             if now.is(have) {
                 continue;
             }
-            // What the carrier that died left here is not a customer's.
+            // What the reverse applier that died left here is not a customer's.
             let left = ours.is_some_and(|state| state[i].is(have));
             if !left && before.is_some_and(|b| b.is(now)) {
                 continue;
             }
             if !left && !before.is_some_and(|b| b.is(have)) {
-                clash = if wins == Wins::New { Clash::NewWon } else { Clash::OldWon };
-                if wins == Wins::Old {
+                resolution = if winner == Winner::New { Resolution::NewWon } else { Resolution::OldWon };
+                if winner == Winner::Old {
                     stays.push(&field.path);
                     continue;
                 }
             }
             changed.push(field);
         }
-        let mut tops: BTreeMap<String, Option<Attr<'static>>> = BTreeMap::new();
+        let mut tops: BTreeMap<String, Option<Value<'static>>> = BTreeMap::new();
         let mut done: Vec<&[String]> = Vec::new();
         for field in changed {
             // What is part of something that was just written is written with it.
@@ -334,30 +356,30 @@ impl Inverse {
                 continue;
             }
             let Some((first, rest)) = field.path.split_first() else { continue };
-            let value = self.build(field, family, item.get(first).and_then(|a| inside(a, rest)))?;
+            let value = self.build(field, row_tree, item.get(first).and_then(|a| inside(a, rest)))?;
             let top = tops.entry(first.clone()).or_insert_with(|| item.get(first).cloned());
             put(top, rest, value);
             done.push(&field.path);
         }
         tops.retain(|name, value| value.as_ref() != item.get(name));
         if tops.is_empty() {
-            return Ok(Carry { change: ItemChange::Nothing, clash });
+            return Ok(ReverseChange { change: ItemChange::Nothing, resolution });
         }
         let expect = tops.keys().map(|name| (name.clone(), item.get(name).cloned())).collect();
         let write = assemble(key, true, tops, expect, item.clone());
-        Ok(Carry { change: ItemChange::Write(write), clash })
+        Ok(ReverseChange { change: ItemChange::Write(write), resolution })
     }
 
     /// A whole new item from a row.
-    fn insert(&self, key: Item<'static>, family: &Family) -> Result<ItemWrite, Misfit> {
-        let mut tops: BTreeMap<String, Option<Attr<'static>>> = BTreeMap::new();
+    fn insert(&self, key: Record<'static>, row_tree: &RowTree) -> Result<ItemWrite, RowError> {
+        let mut tops: BTreeMap<String, Option<Value<'static>>> = BTreeMap::new();
         let mut done: Vec<&[String]> = Vec::new();
         for field in &self.fields {
             if done.iter().any(|path| field.path.starts_with(path)) {
                 continue;
             }
             let Some((first, rest)) = field.path.split_first() else { continue };
-            if let Some(value) = self.build(field, family, None)? {
+            if let Some(value) = self.build(field, row_tree, None)? {
                 put(tops.entry(first.clone()).or_default(), rest, Some(value));
                 done.push(&field.path);
             }
@@ -370,61 +392,63 @@ impl Inverse {
     fn build(
         &self,
         field: &Field,
-        family: &Family,
-        old: Option<&Attr<'static>>,
-    ) -> Result<Option<Attr<'static>>, Misfit> {
+        row_tree: &RowTree,
+        old: Option<&Value<'static>>,
+    ) -> Result<Option<Value<'static>>, RowError> {
         let path = path_text(&field.path);
         let kind = old.and_then(Kind::of).or_else(|| self.kinds.usual(&path));
-        let refuse = |reason| Misfit::new(&field.name, reason);
+        let refuse = |reason| RowError::new(&field.name, reason);
         match &field.what {
             What::Column { place, format, .. } => {
-                let cell = family.row.get(*place).ok_or_else(|| refuse(MisfitReason::Missing))?;
+                let cell = row_tree.row.get(*place).ok_or_else(|| refuse(RowErrorReason::Missing))?;
                 attribute(cell, kind, format.declared.unit, &path, &self.kinds).map_err(refuse)
             }
             What::List { place, elements } => {
-                let rows = family.children.get(*place).map_or(&[][..], Vec::as_slice);
+                let rows = row_tree.children.get(*place).map_or(&[][..], Vec::as_slice);
                 elements.build(rows, kind, old, &path, &self.kinds).map_err(refuse)
             }
         }
     }
 
-    fn of_item(&self, item: &Item<'_>) -> Vec<Value> {
+    fn of_item(&self, item: &Record<'_>) -> Vec<FieldValue> {
         let each = |field: &Field| {
-            let Some((first, rest)) = field.path.split_first() else { return Value::Unfit };
+            let Some((first, rest)) = field.path.split_first() else { return FieldValue::Unfit };
             let found = match item.get(first) {
-                Some(attr) => match reach(attr, rest) {
+                Some(attr) => match at_path(attr, rest) {
                     Ok(found) => found,
-                    Err(()) => return Value::Unfit,
+                    Err(()) => return FieldValue::Unfit,
                 },
                 None => None,
             };
             match &field.what {
-                What::Column { format, absent, .. } => match found.filter(|a| **a != Attr::Null) {
-                    None => absent.clone().map_or(Value::Unfit, Value::Cell),
-                    Some(attr) => convert(*format, attr).map_or(Value::Unfit, |c| Value::Cell(c.into_owned())),
+                What::Column { format, absent, .. } => match found.filter(|a| **a != Value::Null) {
+                    None => absent.clone().map_or(FieldValue::Unfit, FieldValue::Cell),
+                    Some(attr) => {
+                        convert(*format, attr).map_or(FieldValue::Unfit, |c| FieldValue::Cell(c.into_owned()))
+                    }
                 },
-                What::List { elements, .. } => elements.of_attr(found).map_or(Value::Unfit, Value::Rows),
+                What::List { elements, .. } => elements.of_attr(found).map_or(FieldValue::Unfit, FieldValue::Rows),
             }
         };
         self.fields.iter().map(each).collect()
     }
 
-    fn of_family(&self, family: &Family) -> Vec<Value> {
+    fn of_row_tree(&self, row_tree: &RowTree) -> Vec<FieldValue> {
         let each = |field: &Field| match &field.what {
             What::Column { place, absent, .. } => {
-                let cell = family.row.get(*place).cloned().unwrap_or(Cell::Null);
+                let cell = row_tree.row.get(*place).cloned().unwrap_or(Cell::Null);
                 let set = self.kinds.usual(&path_text(&field.path)) == Some(Kind::TextSet);
-                Value::Cell(settled(cell, set, absent.as_ref()))
+                FieldValue::Cell(settled(cell, set, absent.as_ref()))
             }
             What::List { place, elements } => {
-                Value::Rows(elements.of_rows(family.children.get(*place).map_or(&[][..], Vec::as_slice)))
+                FieldValue::Rows(elements.of_rows(row_tree.children.get(*place).map_or(&[][..], Vec::as_slice)))
             }
         };
         self.fields.iter().map(each).collect()
     }
 
-    /// The attributes of an item that columns carry.
-    fn mapped(&self, item: &Item<'static>) -> Vec<(String, Option<Attr<'static>>)> {
+    /// The attributes of an item that columns hold.
+    fn mapped(&self, item: &Record<'static>) -> Vec<(String, Option<Value<'static>>)> {
         let firsts: std::collections::BTreeSet<&String> = self.fields.iter().filter_map(|f| f.path.first()).collect();
         firsts.into_iter().map(|name| (name.clone(), item.get(name).cloned())).collect()
     }
@@ -437,7 +461,7 @@ pub(super) fn settled(cell: Cell<'static>, set: bool, absent: Option<&Cell<'stat
     match cell {
         Cell::Null => none(),
         Cell::TextArray(items) if set => match text_set(items.iter().map(AsRef::as_ref)) {
-            Some(Attr::StrSet(sorted)) => Cell::TextArray(sorted),
+            Some(Value::TextSet(sorted)) => Cell::TextArray(sorted),
             _ => none(),
         },
         other => other,
@@ -445,38 +469,38 @@ pub(super) fn settled(cell: Cell<'static>, set: bool, absent: Option<&Cell<'stat
 }
 
 /// What stands at a path inside an attribute; `Err` when a step of it is no map.
-fn reach<'s, 'p>(attr: &'s Attr<'p>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, ()> {
+fn at_path<'s, 'p>(attr: &'s Value<'p>, rest: &[String]) -> Result<Option<&'s Value<'p>>, ()> {
     let mut here = attr;
     for name in rest {
         match here {
-            Attr::Map(entries) => match entries.iter().find(|(n, _)| n == name) {
+            Value::Map(entries) => match entries.iter().find(|(n, _)| n == name) {
                 Some((_, inner)) => here = inner,
                 None => return Ok(None),
             },
-            Attr::Null => return Ok(None),
+            Value::Null => return Ok(None),
             _ => return Err(()),
         }
     }
     Ok(Some(here))
 }
 
-fn inside<'s>(attr: &'s Attr<'static>, rest: &[String]) -> Option<&'s Attr<'static>> {
-    reach(attr, rest).ok().flatten()
+fn inside<'s>(attr: &'s Value<'static>, rest: &[String]) -> Option<&'s Value<'static>> {
+    at_path(attr, rest).ok().flatten()
 }
 
 /// Puts a value at a path inside an attribute, making the maps on the way; `None` takes it away.
-pub(super) fn put(top: &mut Option<Attr<'static>>, rest: &[String], value: Option<Attr<'static>>) {
+pub(super) fn put(top: &mut Option<Value<'static>>, rest: &[String], value: Option<Value<'static>>) {
     let Some((name, deeper)) = rest.split_first() else {
         *top = value;
         return;
     };
-    if !matches!(top, Some(Attr::Map(_))) {
+    if !matches!(top, Some(Value::Map(_))) {
         if value.is_none() {
             return;
         }
-        *top = Some(Attr::Map(Vec::new()));
+        *top = Some(Value::Map(Vec::new()));
     }
-    let Some(Attr::Map(entries)) = top else { return };
+    let Some(Value::Map(entries)) = top else { return };
     let place = entries.iter().position(|(n, _)| n == name);
     let mut inner = place.map(|i| entries[i].1.clone());
     put(&mut inner, deeper, value);
@@ -490,19 +514,19 @@ pub(super) fn put(top: &mut Option<Attr<'static>>, rest: &[String], value: Optio
 
 /// Splits the wanted attributes into set and removed, and works out the item they make.
 fn assemble(
-    key: Item<'static>,
+    key: Record<'static>,
     exists: bool,
-    tops: BTreeMap<String, Option<Attr<'static>>>,
-    expect: Vec<(String, Option<Attr<'static>>)>,
-    item: Item<'static>,
+    tops: BTreeMap<String, Option<Value<'static>>>,
+    expect: Vec<(String, Option<Value<'static>>)>,
+    item: Record<'static>,
 ) -> ItemWrite {
     let mut after = item;
     let (mut set, mut remove) = (Vec::new(), Vec::new());
     for (name, value) in tops {
-        after.attrs.retain(|(n, _)| *n != name);
+        after.fields.retain(|(n, _)| *n != name);
         match value {
             Some(value) => {
-                after.attrs.push((name.clone().into(), value.clone()));
+                after.fields.push((name.clone().into(), value.clone()));
                 set.push((name, value));
             }
             None => remove.push(name),
@@ -512,7 +536,7 @@ fn assemble(
 }
 
 /// A set of numbers or text from cells, for lists of plain values.
-pub(super) fn set_of(cells: &[&Cell<'static>], kind: Kind) -> Option<Result<Attr<'static>, MisfitReason>> {
+pub(super) fn set_of(cells: &[&Cell<'static>], kind: Kind) -> Option<Result<Value<'static>, RowErrorReason>> {
     let texts = cells.iter().filter_map(|c| match c {
         Cell::Text(s) | Cell::Numeric(s) => Some(s.to_string()),
         Cell::Uuid(u) => Some(uuid::Uuid::from_bytes(*u).hyphenated().to_string()),

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::MisfitReason;
+use super::RowErrorReason;
+use super::back::document;
 use super::numeric::{by_value, canonical};
-use crate::domain::value::Attr;
+use crate::domain::value::{Cell, Value};
 
 /// How deep nested JSON may be; DynamoDB itself stops at 32.
 const MAX_DEPTH: usize = 256;
@@ -15,26 +16,26 @@ const MAX_DEPTH: usize = 256;
 /// Compact JSON of an attribute with sorted object keys, canonical numbers and sorted sets.
 /// Binary values become base64 text. `None` when text holds U+0000, which jsonb cannot store.
 #[must_use]
-pub fn canonical_json(attr: &Attr<'_>) -> Option<String> {
+pub fn canonical_json(attr: &Value<'_>) -> Option<String> {
     json_of(attr).ok()
 }
 
 /// The same with the reason it cannot be written.
-pub(super) fn json_of(attr: &Attr<'_>) -> Result<String, MisfitReason> {
+pub(super) fn json_of(attr: &Value<'_>) -> Result<String, RowErrorReason> {
     let mut out = String::new();
     write_attr(&mut out, attr)?;
     Ok(out)
 }
 
-fn write_attr(out: &mut String, attr: &Attr<'_>) -> Result<(), MisfitReason> {
+fn write_attr(out: &mut String, attr: &Value<'_>) -> Result<(), RowErrorReason> {
     match attr {
-        Attr::Str(s) => write_text(out, s)?,
-        Attr::Num(n) => write_number(out, n)?,
-        Attr::Bin(b) => push_base64(out, b),
-        Attr::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Attr::Null => out.push_str("null"),
-        Attr::List(items) => write_list(out, items, write_attr)?,
-        Attr::Map(entries) => {
+        Value::Text(s) => write_text(out, s)?,
+        Value::Decimal(n) => write_number(out, n)?,
+        Value::Bytes(b) => push_base64(out, b),
+        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Null => out.push_str("null"),
+        Value::List(items) => write_list(out, items, write_attr)?,
+        Value::Map(entries) => {
             let mut sorted: Vec<_> = entries.iter().collect();
             sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
             out.push('{');
@@ -48,15 +49,15 @@ fn write_attr(out: &mut String, attr: &Attr<'_>) -> Result<(), MisfitReason> {
             }
             out.push('}');
         }
-        Attr::StrSet(set) => {
+        Value::TextSet(set) => {
             let mut sorted: Vec<&str> = set.iter().map(AsRef::as_ref).collect();
             sorted.sort_unstable();
             write_list(out, &sorted, |out, s| write_text(out, s))?;
         }
-        Attr::NumSet(set) => {
+        Value::DecimalSet(set) => {
             let mut sorted = set
                 .iter()
-                .map(|n| canonical(n).ok_or(MisfitReason::Unparsable))
+                .map(|n| canonical(n).ok_or(RowErrorReason::Unparsable))
                 .collect::<Result<Vec<Cow<'_, str>>, _>>()?;
             sorted.sort_unstable_by(|a, b| by_value(a, b));
             write_list(out, &sorted, |out, n| {
@@ -64,7 +65,7 @@ fn write_attr(out: &mut String, attr: &Attr<'_>) -> Result<(), MisfitReason> {
                 Ok(())
             })?;
         }
-        Attr::BinSet(set) => {
+        Value::BytesSet(set) => {
             let mut sorted: Vec<&[u8]> = set.iter().map(AsRef::as_ref).collect();
             sorted.sort_unstable();
             write_list(out, &sorted, |out, b| {
@@ -72,6 +73,8 @@ fn write_attr(out: &mut String, attr: &Attr<'_>) -> Result<(), MisfitReason> {
                 Ok(())
             })?;
         }
+        Value::Cell(Cell::Json(json)) => out.push_str(json),
+        Value::Cell(cell) => write_attr(out, &document(cell)?)?,
     }
     Ok(())
 }
@@ -79,8 +82,8 @@ fn write_attr(out: &mut String, attr: &Attr<'_>) -> Result<(), MisfitReason> {
 fn write_list<T>(
     out: &mut String,
     items: &[T],
-    mut each: impl FnMut(&mut String, &T) -> Result<(), MisfitReason>,
-) -> Result<(), MisfitReason> {
+    mut each: impl FnMut(&mut String, &T) -> Result<(), RowErrorReason>,
+) -> Result<(), RowErrorReason> {
     out.push('[');
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
@@ -92,16 +95,16 @@ fn write_list<T>(
     Ok(())
 }
 
-fn write_text(out: &mut String, text: &str) -> Result<(), MisfitReason> {
+fn write_text(out: &mut String, text: &str) -> Result<(), RowErrorReason> {
     if text.as_bytes().contains(&0) {
-        return Err(MisfitReason::Nul);
+        return Err(RowErrorReason::Nul);
     }
     push_json_text(out, text);
     Ok(())
 }
 
-fn write_number(out: &mut String, text: &str) -> Result<(), MisfitReason> {
-    out.push_str(&canonical(text).ok_or(MisfitReason::Unparsable)?);
+fn write_number(out: &mut String, text: &str) -> Result<(), RowErrorReason> {
+    out.push_str(&canonical(text).ok_or(RowErrorReason::Unparsable)?);
     Ok(())
 }
 
@@ -300,25 +303,25 @@ mod tests {
 
     use super::*;
 
-    fn s(text: &str) -> Attr<'_> {
-        Attr::Str(text.into())
+    fn s(text: &str) -> Value<'_> {
+        Value::Text(text.into())
     }
 
-    fn n(text: &str) -> Attr<'_> {
-        Attr::Num(text.into())
+    fn n(text: &str) -> Value<'_> {
+        Value::Decimal(text.into())
     }
 
     #[test]
     fn every_type_has_one_form() {
-        let item = Attr::Map(vec![
+        let item = Value::Map(vec![
             ("z".into(), n("1.50")),
             ("a".into(), s("x\"\\\n\u{1}é")),
-            ("list".into(), Attr::List(vec![Attr::Null, Attr::Bool(true), n("2e3")])),
-            ("ss".into(), Attr::StrSet(vec!["b".into(), "a".into()])),
-            ("ns".into(), Attr::NumSet(vec!["10".into(), "9.0".into(), "-1".into()])),
-            ("bs".into(), Attr::BinSet(vec![vec![2u8].into(), vec![1u8].into()])),
-            ("b".into(), Attr::Bin(b"hi"[..].into())),
-            ("m".into(), Attr::Map(vec![])),
+            ("list".into(), Value::List(vec![Value::Null, Value::Bool(true), n("2e3")])),
+            ("ss".into(), Value::TextSet(vec!["b".into(), "a".into()])),
+            ("ns".into(), Value::DecimalSet(vec!["10".into(), "9.0".into(), "-1".into()])),
+            ("bs".into(), Value::BytesSet(vec![vec![2u8].into(), vec![1u8].into()])),
+            ("b".into(), Value::Bytes(b"hi"[..].into())),
+            ("m".into(), Value::Map(vec![])),
         ]);
         assert_eq!(
             canonical_json(&item).unwrap(),
@@ -329,9 +332,9 @@ mod tests {
     #[test]
     fn a_nul_anywhere_is_refused() {
         assert_eq!(canonical_json(&s("a\0b")), None);
-        assert_eq!(canonical_json(&Attr::Map(vec![("a\0".into(), Attr::Null)])), None);
-        assert_eq!(canonical_json(&Attr::StrSet(vec!["\0".into()])), None);
-        assert_eq!(json_of(&Attr::List(vec![s("\0")])), Err(MisfitReason::Nul));
+        assert_eq!(canonical_json(&Value::Map(vec![("a\0".into(), Value::Null)])), None);
+        assert_eq!(canonical_json(&Value::TextSet(vec!["\0".into()])), None);
+        assert_eq!(json_of(&Value::List(vec![s("\0")])), Err(RowErrorReason::Nul));
     }
 
     #[test]
@@ -352,21 +355,21 @@ mod tests {
         }
     }
 
-    fn attr() -> impl Strategy<Value = Attr<'static>> {
+    fn attr() -> impl Strategy<Value = Value<'static>> {
         let leaf = prop_oneof![
-            "[^\0]{0,12}".prop_map(|s| Attr::Str(s.into())),
-            "-?[0-9]{1,20}(\\.[0-9]{1,18})?".prop_map(|s| Attr::Num(s.into())),
-            any::<bool>().prop_map(Attr::Bool),
-            Just(Attr::Null),
-            prop::collection::vec(any::<u8>(), 0..8).prop_map(|b| Attr::Bin(b.into())),
+            "[^\0]{0,12}".prop_map(|s| Value::Text(s.into())),
+            "-?[0-9]{1,20}(\\.[0-9]{1,18})?".prop_map(|s| Value::Decimal(s.into())),
+            any::<bool>().prop_map(Value::Bool),
+            Just(Value::Null),
+            prop::collection::vec(any::<u8>(), 0..8).prop_map(|b| Value::Bytes(b.into())),
             prop::collection::vec("[a-z]{1,4}", 1..4)
-                .prop_map(|v| Attr::StrSet(v.into_iter().map(Cow::Owned).collect())),
+                .prop_map(|v| Value::TextSet(v.into_iter().map(Cow::Owned).collect())),
         ];
         leaf.prop_recursive(4, 32, 5, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(Attr::List),
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::List),
                 prop::collection::btree_map("[^\0]{0,6}", inner, 0..5)
-                    .prop_map(|m| Attr::Map(m.into_iter().map(|(k, v)| (Cow::Owned(k), v)).collect())),
+                    .prop_map(|m| Value::Map(m.into_iter().map(|(k, v)| (Cow::Owned(k), v)).collect())),
             ]
         })
     }

@@ -1,8 +1,9 @@
-//! Whether a key comes back from the target as it was written.
+//! Whether the inverse of a key gives the key as it was written.
 //!
-//! The way back is a function of the target's cell. Where it gives the very attribute the cell was made of, for every row
-//! that lands, no two keys of the source can share a cell: the function would have to give two answers. So one look per
-//! row, at that row alone, proves that keys stay apart, and that a write of the new side finds the item it belongs to.
+//! The inverse is a function of the target's cell. Where it gives the very attribute the cell was made of, for every
+//! row that lands, no two keys of the source can share a cell: the function would have to give two answers. So one
+//! check per row, of that row alone, proves that keys stay apart, and that a write of the new side finds the item it
+//! belongs to.
 
 use uuid::Uuid;
 
@@ -10,14 +11,14 @@ use super::back::{moment, scaled};
 use super::convert::Format;
 use super::numeric::{canonical, canonical_numeric};
 use crate::domain::plan::ColumnType;
-use crate::domain::value::{Attr, Cell};
+use crate::domain::value::{Cell, Value};
 
 /// Whether values of some source type can be written in several ways that become the same cell.
 pub(super) const fn has_spellings(ty: ColumnType) -> bool {
     match ty {
         ColumnType::Uuid | ColumnType::Double | ColumnType::Boolean | ColumnType::Timestamptz => true,
-        // The cell holds the attribute itself. Numbers are one key whatever their spelling, at the source too, and dates
-        // are read in one spelling only. Lists are no keys.
+        // The cell holds the attribute itself. Numbers are one key whatever their spelling, at the source too, and
+        // dates are read in one spelling only. Lists are no keys.
         ColumnType::Text
         | ColumnType::Varchar(_)
         | ColumnType::Numeric(_)
@@ -31,24 +32,25 @@ pub(super) const fn has_spellings(ty: ColumnType) -> bool {
     }
 }
 
-/// Whether the way back of this cell gives the attribute it was made of.
-pub(super) fn comes_back(format: Format, attr: &Attr<'_>, cell: &Cell<'_>) -> bool {
+/// Whether the inverse of this cell gives the attribute it was made of.
+pub(super) fn comes_back(format: Format, attr: &Value<'_>, cell: &Cell<'_>) -> bool {
     let Format { ty, declared } = format;
     if !has_spellings(ty) {
         // Bytes become JSON text, which stands for text.
-        return ty != ColumnType::Jsonb || !matches!(attr, Attr::Bin(_));
+        return ty != ColumnType::Jsonb || !matches!(attr, Value::Bytes(_));
     }
     match (attr, cell) {
-        (Attr::Str(text), Cell::Uuid(bytes)) => {
+        (Value::Cell(one), other) if one.kind() == other.kind() => one == other,
+        (Value::Text(text), Cell::Uuid(bytes)) => {
             *Uuid::from_bytes(*bytes).hyphenated().encode_lower(&mut Uuid::encode_buffer()) == **text
         }
-        (Attr::Str(text), Cell::Bool(true)) => text == "true",
-        (Attr::Str(text), Cell::Bool(false)) => text == "false",
-        (Attr::Bool(a), Cell::Bool(b)) => a == b,
-        (Attr::Num(n), Cell::Float(x)) => canonical(n).as_deref() == canonical_numeric(&x.to_string()).as_deref(),
-        (Attr::Str(text), Cell::Timestamp(micros)) => moment(*micros).is_ok_and(|back| *back == **text),
+        (Value::Text(text), Cell::Bool(true)) => text == "true",
+        (Value::Text(text), Cell::Bool(false)) => text == "false",
+        (Value::Bool(a), Cell::Bool(b)) => a == b,
+        (Value::Decimal(n), Cell::Float(x)) => canonical(n).as_deref() == canonical_numeric(&x.to_string()).as_deref(),
+        (Value::Text(text), Cell::Timestamp(micros)) => moment(*micros).is_ok_and(|back| *back == **text),
         // A number became a moment in the column's unit, and becomes a number of it again.
-        (Attr::Num(n), Cell::Timestamp(micros)) => declared.unit.is_some_and(|unit| {
+        (Value::Decimal(n), Cell::Timestamp(micros)) => declared.unit.is_some_and(|unit| {
             canonical(n).as_deref() == canonical_numeric(&scaled(*micros, unit.decimals())).as_deref()
         }),
         // Nothing else converts to these types.
@@ -66,12 +68,12 @@ mod tests {
     use crate::domain::mapping::kinds::{Kind, Kinds};
     use crate::domain::plan::{Declared, Unit};
 
-    fn s(text: &str) -> Attr<'_> {
-        Attr::Str(text.into())
+    fn s(text: &str) -> Value<'_> {
+        Value::Text(text.into())
     }
 
-    fn n(text: &str) -> Attr<'_> {
-        Attr::Num(text.into())
+    fn n(text: &str) -> Value<'_> {
+        Value::Decimal(text.into())
     }
 
     const EVERY: [ColumnType; 14] = {
@@ -100,7 +102,7 @@ mod tests {
         Format { ty, declared: Declared { unit, between: None, lossy: false, sparse: false } }
     }
 
-    fn back(ty: ColumnType, unit: Option<Unit>, attr: &Attr<'_>) -> Option<bool> {
+    fn back(ty: ColumnType, unit: Option<Unit>, attr: &Value<'_>) -> Option<bool> {
         let format = format(ty, unit);
         convert(format, attr).ok().map(|cell| comes_back(format, attr, &cell))
     }
@@ -157,10 +159,10 @@ mod tests {
     }
 
     proptest! {
-        /// The way back itself agrees: for what is let through it gives the attribute, so no two of them share a cell.
+        /// The inverse itself agrees: for what is accepted it gives the attribute, so no two attributes share a cell.
         #[test]
         fn what_comes_back_is_what_the_way_back_gives(text in any_key()) {
-            for attr in [s(&text), n(&text), Attr::Bin(text.as_bytes().into())] {
+            for attr in [s(&text), n(&text), Value::Bytes(text.as_bytes().into())] {
                 let units = [None, Some(Unit::Seconds), Some(Unit::Millis), Some(Unit::Micros)];
                 for (ty, unit) in EVERY.iter().flat_map(|ty| units.map(|unit| (*ty, unit))) {
                     let format = format(ty, unit);
@@ -168,10 +170,10 @@ mod tests {
                     if !comes_back(format, &attr, &cell) {
                         continue;
                     }
-                    let kind = if matches!(attr, Attr::Num(_)) { Some(Kind::Number) } else { Kind::of(&attr) };
+                    let kind = if matches!(attr, Value::Decimal(_)) { Some(Kind::Number) } else { Kind::of(&attr) };
                     let given = attribute(&cell, kind, unit, "k", &Kinds::default()).unwrap().unwrap();
                     match (&attr, &given) {
-                        (Attr::Num(one), Attr::Num(other)) => prop_assert_eq!(canonical(one), canonical(other), "{}", ty.sql()),
+                        (Value::Decimal(one), Value::Decimal(other)) => prop_assert_eq!(canonical(one), canonical(other), "{}", ty.sql()),
                         (one, other) => prop_assert_eq!(one, other, "{}", ty.sql()),
                     }
                 }

@@ -1,15 +1,15 @@
-//! Which of several attribute types a source uses, learned by looking at its items.
+//! Which of several attribute types a source uses, learned from its items.
 //!
 //! Several attribute types become the same column type: a list and a set are both `text[]`, a number and text are
-//! both `text`. On the way back an item that is there shows its own types; for a new one, the types that most items
-//! have are used.
+//! both `text`. For the inverse, an item that exists shows its own types; for a new one, the types that most items have
+//! are used.
 
 use std::collections::BTreeMap;
 
 use crate::domain::plan::quoted;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 
-/// Paths that are remembered at most: maps with free keys have no end of them.
+/// How many paths are remembered at most: maps with free keys have any number of them.
 const MOST: usize = 4_096;
 
 /// How an attribute is written at the source.
@@ -36,20 +36,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How this attribute is written; `None` for an explicit null.
+    /// How this attribute is written; `None` for an explicit null, and for a value of a typed column, which is written in
+    /// one way only.
     #[must_use]
-    pub fn of(attr: &Attr<'_>) -> Option<Self> {
+    pub fn of(attr: &Value<'_>) -> Option<Self> {
         Some(match attr {
-            Attr::Str(_) => Self::Text,
-            Attr::Num(_) => Self::Number,
-            Attr::Bin(_) => Self::Binary,
-            Attr::Bool(_) => Self::Bool,
-            Attr::Null => return None,
-            Attr::List(_) => Self::List,
-            Attr::Map(_) => Self::Map,
-            Attr::StrSet(_) => Self::TextSet,
-            Attr::NumSet(_) => Self::NumberSet,
-            Attr::BinSet(_) => Self::BinarySet,
+            Value::Text(_) => Self::Text,
+            Value::Decimal(_) => Self::Number,
+            Value::Bytes(_) => Self::Binary,
+            Value::Bool(_) => Self::Bool,
+            Value::Null | Value::Cell(_) => return None,
+            Value::List(_) => Self::List,
+            Value::Map(_) => Self::Map,
+            Value::TextSet(_) => Self::TextSet,
+            Value::DecimalSet(_) => Self::NumberSet,
+            Value::BytesSet(_) => Self::BinarySet,
         })
     }
 }
@@ -57,20 +58,33 @@ impl Kind {
 /// What was seen at each path. Elements of a list share the path of the list followed by `[]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kinds {
+    columns: bool,
     seen: BTreeMap<String, BTreeMap<Kind, u64>>,
     items: u64,
 }
 
 impl Kinds {
-    /// Looks at an item.
-    pub fn learn(&mut self, item: &Item<'_>) {
+    /// Of a source whose values are those of typed columns: there is nothing to learn, a cell is written as it is.
+    #[must_use]
+    pub fn of_columns() -> Self {
+        Self { columns: true, ..Self::default() }
+    }
+
+    /// Whether the source's values are those of typed columns.
+    #[must_use]
+    pub const fn are_columns(&self) -> bool {
+        self.columns
+    }
+
+    /// Learns from an item.
+    pub fn learn(&mut self, item: &Record<'_>) {
         self.items += 1;
-        for (name, attr) in &item.attrs {
+        for (name, attr) in &item.fields {
             self.at(&quoted(name), attr);
         }
     }
 
-    /// Items looked at so far.
+    /// Number of items read so far.
     #[must_use]
     pub const fn items(&self) -> u64 {
         self.items
@@ -93,7 +107,7 @@ impl Kinds {
         self.seen.keys().map(String::as_str)
     }
 
-    fn at(&mut self, path: &str, attr: &Attr<'_>) {
+    fn at(&mut self, path: &str, attr: &Value<'_>) {
         if let Some(kind) = Kind::of(attr) {
             if self.seen.len() >= MOST && !self.seen.contains_key(path) {
                 return;
@@ -101,11 +115,19 @@ impl Kinds {
             *self.seen.entry(path.to_owned()).or_default().entry(kind).or_default() += 1;
         }
         match attr {
-            Attr::Map(entries) => {
+            Value::Map(entries) => {
                 entries.iter().for_each(|(name, inner)| self.at(&format!("{path}.{}", quoted(name)), inner))
             }
-            Attr::List(items) => items.iter().for_each(|inner| self.at(&format!("{path}[]"), inner)),
-            _ => {}
+            Value::List(items) => items.iter().for_each(|inner| self.at(&format!("{path}[]"), inner)),
+            Value::Text(_)
+            | Value::Decimal(_)
+            | Value::Bytes(_)
+            | Value::Bool(_)
+            | Value::Null
+            | Value::TextSet(_)
+            | Value::DecimalSet(_)
+            | Value::BytesSet(_)
+            | Value::Cell(_) => {}
         }
     }
 }
@@ -117,11 +139,11 @@ mod tests {
     #[test]
     fn the_usual_kind_is_the_one_most_items_have() {
         let mut kinds = Kinds::default();
-        let item = |attr: Attr<'static>| Item { attrs: vec![("tags".into(), attr)] };
-        kinds.learn(&item(Attr::StrSet(vec!["a".into()])));
-        kinds.learn(&item(Attr::StrSet(vec!["a".into()])));
-        kinds.learn(&item(Attr::List(vec![Attr::Num("1700000000000".into())])));
-        kinds.learn(&item(Attr::Null));
+        let item = |attr: Value<'static>| Record { fields: vec![("tags".into(), attr)] };
+        kinds.learn(&item(Value::TextSet(vec!["a".into()])));
+        kinds.learn(&item(Value::TextSet(vec!["a".into()])));
+        kinds.learn(&item(Value::List(vec![Value::Decimal("1700000000000".into())])));
+        kinds.learn(&item(Value::Null));
         assert_eq!(kinds.usual("tags"), Some(Kind::TextSet));
         assert_eq!(kinds.usual("tags[]"), Some(Kind::Number));
         assert_eq!(kinds.usual("other"), None);

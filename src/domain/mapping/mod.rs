@@ -1,6 +1,6 @@
 //! From source items to target rows: a mapping is compiled once per table and applied per item.
 //!
-//! FEATURES A1, A14. A value that does not fit is a [`Misfit`], never a guess: the row is parked with the
+//! FEATURES A1, A14. A value that does not fit is a [`RowError`], never a guess: the row is parked with the
 //! reason and counted.
 
 use serde::{Deserialize, Serialize};
@@ -15,36 +15,41 @@ mod key;
 mod kinds;
 mod numeric;
 mod sampled;
+#[cfg(test)]
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
 mod time;
 
-pub use convert::literal_fits;
-pub use image::image_digest;
-pub use inverse::{Carry, Clash, Family, Inverse, ItemChange, ItemWrite, Survey, Wins, survey};
+pub use back::document;
+pub use convert::{cell_of, literal_fits};
+pub use image::item_digest;
+pub use inverse::{
+    Inverse, InverseGaps, ItemChange, ItemWrite, Resolution, ReverseChange, RowTree, Winner, inverse_gaps,
+};
 pub use json::{canonical_json, canonical_json_text};
 pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
 pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
 
-/// Why a row could not be carried. Holds the column and the kind of trouble, never the value.
+/// Why a row cannot be written. Holds the column and the kind of trouble, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{column}: {reason}{}", parenthesised(.detail))]
-pub struct Misfit {
+pub struct RowError {
     /// The target column (or `-` when the whole row is refused).
     pub column: String,
     /// What is wrong.
-    pub reason: MisfitReason,
-    /// What the target named: `SQLSTATE 23514, constraint books_price_check`. Empty when it was not the target's word.
+    pub reason: RowErrorReason,
+    /// What the target named: `SQLSTATE 23514, constraint books_price_check`. Empty when the target was not asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-impl Misfit {
-    /// A misfit of a column that the target has not been asked about.
-    pub fn new(column: impl Into<String>, reason: MisfitReason) -> Self {
+impl RowError {
+    /// A row error of a column that the target has not been asked about.
+    pub fn new(column: impl Into<String>, reason: RowErrorReason) -> Self {
         Self { column: column.into(), reason, detail: String::new() }
     }
 }
@@ -53,10 +58,10 @@ fn parenthesised(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(" ({detail})") }
 }
 
-/// The kinds of misfit, each with what a person can do about it.
+/// The kinds of row error, each with what a person can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
-pub enum MisfitReason {
+pub enum RowErrorReason {
     /// U+0000 cannot be stored in PostgreSQL text.
     #[error("holds a NUL character, which PostgreSQL text cannot store")]
     Nul,
@@ -104,7 +109,7 @@ pub enum MisfitReason {
     Refused,
 }
 
-impl MisfitReason {
+impl RowErrorReason {
     /// Every reason, in the order of their declaration.
     pub const ALL: [Self; 15] = [
         Self::Nul,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
-use super::MisfitReason;
+use super::RowErrorReason;
 
 /// Longest canonical form that is produced; PostgreSQL's own limit is a little above it.
 const MAX_DIGITS: usize = 140_000;
@@ -161,15 +161,15 @@ impl fmt::Write for Rest<'_> {
 }
 
 /// A canonical whole number as `i64`; a fraction or an overflow does not fit.
-pub(super) fn whole(canonical: &str) -> Result<i64, MisfitReason> {
-    canonical.parse().map_err(|_| MisfitReason::NumberRange)
+pub(super) fn whole(canonical: &str) -> Result<i64, RowErrorReason> {
+    canonical.parse().map_err(|_| RowErrorReason::NumberRange)
 }
 
 /// A canonical number times ten to the `shift`, which must come out whole.
-pub(super) fn scaled(canonical: &str, shift: usize) -> Result<i64, MisfitReason> {
+pub(super) fn scaled(canonical: &str, shift: usize) -> Result<i64, RowErrorReason> {
     let (int, frac) = canonical.split_once('.').unwrap_or((canonical, ""));
     if frac.len() > shift {
-        return Err(MisfitReason::Lossy);
+        return Err(RowErrorReason::Lossy);
     }
     whole(&format!("{int}{frac:0<shift$}"))
 }
@@ -283,8 +283,8 @@ mod tests {
     fn shifting_is_exact() {
         assert_eq!(scaled("1.5", 6), Ok(1_500_000));
         assert_eq!(scaled("-0.000001", 6), Ok(-1));
-        assert_eq!(scaled("0.0000001", 6), Err(MisfitReason::Lossy));
-        assert_eq!(scaled("99999999999999999999", 6), Err(MisfitReason::NumberRange));
+        assert_eq!(scaled("0.0000001", 6), Err(RowErrorReason::Lossy));
+        assert_eq!(scaled("99999999999999999999", 6), Err(RowErrorReason::NumberRange));
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! What a look at some items shows of a mapping: attributes that no item has, attributes that no column carries, values
-//! that would be parked, and what the numbers in columns of moments seem to count. Nothing of it holds a value.
+//! What a sample of items shows of a mapping: attributes that no item has, attributes that no column holds, values that
+//! would be parked, and what the numbers in columns of moments seem to count. Nothing of it holds a value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::MisfitReason;
+use super::RowErrorReason;
 use super::convert::{Format, convert};
 use super::kinds::Kinds;
 use super::numeric::canonical;
 use super::table::walk;
 use super::time::plausible_unit;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Table, Unit, path_text};
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 
 /// What was seen of a table's items so far.
 #[derive(Clone, Debug)]
@@ -39,12 +39,12 @@ pub struct Asked {
     pub place: String,
     /// The path as written in the config; inside an element for a child's column.
     pub path: String,
-    /// Items, or elements of a list, that were looked at.
+    /// Items, or elements of a list, that were read.
     pub of: u64,
     /// Those that have the attribute; a null is none.
     pub present: u64,
     /// Values that would park their row, by reason.
-    pub refused: BTreeMap<MisfitReason, u64>,
+    pub refused: BTreeMap<RowErrorReason, u64>,
     /// Numbers that stand for moments.
     pub numbers: u64,
     /// Those that are a plausible moment in one unit, by that unit.
@@ -77,16 +77,16 @@ impl Asked {
         Some(Self::new(name, place, names, Some(Format::of(column)), column.declared.sparse))
     }
 
-    /// Whether something was looked at and none of it has the attribute.
+    /// Whether something was read and none of it has the attribute.
     #[must_use]
     pub const fn never(&self) -> bool {
         self.of > 0 && self.present == 0
     }
 
-    fn look(&mut self, found: Result<Option<&Attr<'_>>, MisfitReason>) {
+    fn look(&mut self, found: Result<Option<&Value<'_>>, RowErrorReason>) {
         self.of += 1;
         let converted = match found {
-            Ok(None | Some(Attr::Null)) => return,
+            Ok(None | Some(Value::Null)) => return,
             Ok(Some(attr)) => self.value(attr),
             // Something else stands in the way.
             Err(reason) => Err(reason),
@@ -97,9 +97,9 @@ impl Asked {
         }
     }
 
-    fn value(&mut self, attr: &Attr<'_>) -> Result<(), MisfitReason> {
+    fn value(&mut self, attr: &Value<'_>) -> Result<(), RowErrorReason> {
         let Some(format) = self.format else { return Ok(()) };
-        if let (ColumnType::Timestamptz, Attr::Num(n)) = (format.ty, attr) {
+        if let (ColumnType::Timestamptz, Value::Decimal(n)) = (format.ty, attr) {
             self.numbers += 1;
             if let Some(unit) = canonical(n).and_then(|n| plausible_unit(&n)) {
                 *self.units.entry(unit).or_default() += 1;
@@ -110,21 +110,33 @@ impl Asked {
 }
 
 impl List {
-    fn look(&mut self, item: &Item<'_>) {
+    fn look(&mut self, item: &Record<'_>) {
         let found = inside(item, &self.whole.names);
         self.whole.look(found);
         match found {
-            Ok(Some(Attr::List(elements))) => elements.iter().for_each(|e| self.element(e)),
-            Ok(Some(Attr::StrSet(set))) => set.iter().for_each(|s| self.element(&Attr::Str(Cow::Borrowed(s.as_ref())))),
-            Ok(Some(Attr::NumSet(set))) => set.iter().for_each(|n| self.element(&Attr::Num(Cow::Borrowed(n.as_ref())))),
-            Ok(None | Some(Attr::Null)) | Err(_) => {}
-            Ok(Some(Attr::Str(_) | Attr::Num(_) | Attr::Bin(_) | Attr::Bool(_) | Attr::Map(_) | Attr::BinSet(_))) => {
-                *self.whole.refused.entry(MisfitReason::WrongType).or_default() += 1;
+            Ok(Some(Value::List(elements))) => elements.iter().for_each(|e| self.element(e)),
+            Ok(Some(Value::TextSet(set))) => {
+                set.iter().for_each(|s| self.element(&Value::Text(Cow::Borrowed(s.as_ref()))))
+            }
+            Ok(Some(Value::DecimalSet(set))) => {
+                set.iter().for_each(|n| self.element(&Value::Decimal(Cow::Borrowed(n.as_ref()))))
+            }
+            Ok(None | Some(Value::Null)) | Err(_) => {}
+            Ok(Some(
+                Value::Text(_)
+                | Value::Decimal(_)
+                | Value::Bytes(_)
+                | Value::Bool(_)
+                | Value::Map(_)
+                | Value::BytesSet(_)
+                | Value::Cell(_),
+            )) => {
+                *self.whole.refused.entry(RowErrorReason::WrongType).or_default() += 1;
             }
         }
     }
 
-    fn element(&mut self, element: &Attr<'_>) {
+    fn element(&mut self, element: &Value<'_>) {
         self.columns.iter_mut().for_each(|column| column.look(walk(Some(element), &column.names)));
     }
 }
@@ -149,15 +161,15 @@ impl Sampled {
         }
     }
 
-    /// Looks at an item that is no marker.
-    pub fn look(&mut self, item: &Item<'_>) {
+    /// Reads an item that is no marker.
+    pub fn look(&mut self, item: &Record<'_>) {
         self.items += 1;
         self.kinds.learn(item);
         self.columns.iter_mut().for_each(|column| column.look(inside(item, &column.names)));
         self.lists.iter_mut().for_each(|list| list.look(item));
     }
 
-    /// Items looked at.
+    /// Items read.
     #[must_use]
     pub const fn items(&self) -> u64 {
         self.items
@@ -168,7 +180,7 @@ impl Sampled {
         self.columns.iter().chain(self.lists.iter().flat_map(|l| std::iter::once(&l.whole).chain(&l.columns)))
     }
 
-    /// Attributes that were seen beside the one asked for, written as in the config: one of them may be meant.
+    /// Attributes that were seen beside the one asked for, written as in the config: one of them may be the right one.
     #[must_use]
     pub fn beside(&self, asked: &Asked) -> Vec<&str> {
         let list = self.lists.iter().find(|l| l.columns.iter().any(|c| c.column == asked.column));
@@ -177,7 +189,7 @@ impl Sampled {
         there.filter(|path| !path.contains("[]") && *path != asked.path).collect()
     }
 
-    /// Attributes that no column carries, each with the number of items or elements that have it.
+    /// Attributes that no column holds, each with the number of items or elements that have it.
     #[must_use]
     pub fn uncarried(&self) -> Vec<(&str, u64)> {
         let paths = self.kinds.paths().filter(|path| !carried(&self.table, path));
@@ -186,18 +198,18 @@ impl Sampled {
 }
 
 /// What stands at a path of an item.
-fn inside<'s, 'p>(item: &'s Item<'p>, names: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+fn inside<'s, 'p>(item: &'s Record<'p>, names: &[String]) -> Result<Option<&'s Value<'p>>, RowErrorReason> {
     names.split_first().map_or(Ok(None), |(first, rest)| walk(item.get(first), rest))
 }
 
-/// Whether some column carries the attribute at this path, alone or within its whole. Elements of a list stand at the
+/// Whether some column holds the attribute at this path, alone or within its whole. Elements of a list stand at the
 /// list's path followed by `[]`.
 #[must_use]
 pub fn carried(table: &Table, path: &str) -> bool {
     let below = |path: &str, whole: &str| {
         path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
     };
-    // The way to a carried part is not itself news.
+    // A map that leads to an attribute which a column holds counts as held itself.
     let fits = |name: &str| path == name || below(path, name) || below(name, path);
     let columns = table.columns.iter().filter_map(|c| match &c.from {
         ColumnSource::Attribute(names) => Some(path_text(names)),

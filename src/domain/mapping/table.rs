@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::back::document;
 use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
 use super::key;
 use super::numeric::{by_value, canonical};
-use super::{Misfit, MisfitReason};
+use super::{RowError, RowErrorReason};
 use crate::domain::plan::{Column, ColumnSource, Fallback, Table};
-use crate::domain::value::{Attr, Cell, Item, Key};
+use crate::domain::value::{Cell, Key, Record, Value};
 
 /// One item, mapped: the main row and its child rows, borrowing from the page the item came in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,14 +46,15 @@ struct Compiled {
     from: From,
     absent: Absent,
     key: bool,
-    /// Whether this column tells one key of the source from all others: then its values must come back as they are.
+    /// Whether this column distinguishes one key of the source from all others: then its values must have an exact
+    /// inverse.
     tells_keys_apart: bool,
 }
 
 #[derive(Clone, Debug)]
 enum From {
     Path { first: String, rest: Vec<String>, in_key: bool },
-    Constant(Result<Cell<'static>, MisfitReason>),
+    Constant(Result<Cell<'static>, RowErrorReason>),
     Parent(String),
     Ordinal,
     Element,
@@ -61,7 +63,7 @@ enum From {
 #[derive(Clone, Debug)]
 enum Absent {
     Cell(Cell<'static>),
-    Misfit(MisfitReason),
+    RowError(RowErrorReason),
 }
 
 #[derive(Clone, Debug)]
@@ -73,19 +75,19 @@ struct Child {
 
 /// What a column's value is taken from.
 struct Scope<'s, 'p> {
-    item: &'s Item<'p>,
+    item: &'s Record<'p>,
     /// The list element and its place, in a child table.
-    element: Option<(&'s Attr<'p>, usize)>,
+    element: Option<(&'s Value<'p>, usize)>,
 }
 
 impl TableMapping {
-    /// Compiles the mapping of a linted table. A literal that does not convert becomes a misfit of the rows
+    /// Compiles the mapping of a linted table. A literal that does not convert becomes a row error of the rows
     /// that need it; the plan's lint refuses such literals.
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
         let mut columns: Vec<Compiled> = compile(&table.columns);
-        // The first one of each attribute, which is the one the way back reads.
+        // The first one of each attribute, which is the one the inverse reads.
         for attribute in &table.key {
             let whole =
                 |from: &From| matches!(from, From::Path { first, rest, .. } if first == attribute && rest.is_empty());
@@ -105,25 +107,25 @@ impl TableMapping {
         }
     }
 
-    /// Key columns of which some source values cannot come back as they are written.
+    /// Key columns of which some source values have no exact inverse.
     pub fn has_spellings(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().filter(|c| c.tells_keys_apart && key::has_spellings(c.format.ty)).map(|c| c.name.as_str())
     }
 
     /// Whether this is one of our own marker items; gives the nonce.
     #[must_use]
-    pub fn marker<'i>(&self, item: &'i Item<'_>) -> Option<&'i str> {
+    pub fn marker<'i>(&self, item: &'i Record<'_>) -> Option<&'i str> {
         if self.marker_prefix.is_empty() {
             return None;
         }
         match item.get(self.key.first()?)? {
-            Attr::Str(s) => s.strip_prefix(self.marker_prefix.as_str()),
+            Value::Text(s) => s.strip_prefix(self.marker_prefix.as_str()),
             _ => None,
         }
     }
 
-    /// The item's key as text and as JSON, for the ledger. Missing key attributes are a misfit.
-    pub fn key(&self, item: &Item<'_>) -> Result<(Key, String), Misfit> {
+    /// The item's key as text and as JSON, for the ledger. Missing key attributes are a row error.
+    pub fn key(&self, item: &Record<'_>) -> Result<(Key, String), RowError> {
         let (mut text, mut json) = (String::new(), String::new());
         self.write_key(item, &mut text, &mut json)?;
         Ok((Key(text), json))
@@ -131,21 +133,20 @@ impl TableMapping {
 
     /// Cells of the target's primary key columns, in column order, from an item that holds at least the key.
     ///
-    /// A key that does not come back as it is written has no row: the one its cells would find is another key's.
+    /// A key whose inverse is not the key as it was written has no row: the row its cells would find is another key's.
     ///
-    /// A key column that is not made of source key attributes cannot be told from a key alone: when its
-    /// attribute is absent that is a misfit even if the plan has a fallback, because the fallback may be
-    /// another row's key.
-    pub fn row_key(&self, key: &Item<'_>) -> Result<Vec<Cell<'static>>, Misfit> {
+    /// A key column that is not made of source key attributes cannot be known from a key alone: when its attribute is
+    /// absent that is a row error even if the plan has a fallback, because the fallback may be another row's key.
+    pub fn row_key(&self, key: &Record<'_>) -> Result<Vec<Cell<'static>>, RowError> {
         let scope = Scope { item: key, element: None };
         let mut cells = Vec::with_capacity(2);
         for column in self.columns.iter().filter(|c| c.key) {
             if let From::Path { first, in_key: false, .. } = &column.from
                 && key.get(first).is_none()
             {
-                return Err(misfit(None, &column.name, MisfitReason::Missing));
+                return Err(row_error(None, &column.name, RowErrorReason::Missing));
             }
-            let cell = column.cell(&scope).map_err(|reason| misfit(None, &column.name, reason))?;
+            let cell = column.cell(&scope).map_err(|reason| row_error(None, &column.name, reason))?;
             cells.push(cell.into_owned());
         }
         Ok(cells)
@@ -155,7 +156,7 @@ impl TableMapping {
     /// not fit, `out.key` and `out.key_json` still hold the item's key.
     ///
     /// Cells borrow from the page, not from the item, so the item may be reused at once.
-    pub fn map<'p>(&'p self, item: &Item<'p>, out: &mut Mapped<'p>) -> Result<(), Misfit> {
+    pub fn map<'p>(&'p self, item: &Record<'p>, out: &mut Mapped<'p>) -> Result<(), RowError> {
         out.key.clear();
         out.key_json.clear();
         out.row.clear();
@@ -163,7 +164,7 @@ impl TableMapping {
         self.write_key(item, &mut out.key, &mut out.key_json)?;
         let scope = Scope { item, element: None };
         for column in &self.columns {
-            out.row.push(column.cell(&scope).map_err(|reason| misfit(None, &column.name, reason))?);
+            out.row.push(column.cell(&scope).map_err(|reason| row_error(None, &column.name, reason))?);
         }
         out.children.resize_with(self.children.len(), Vec::new);
         for (child, rows) in self.children.iter().zip(&mut out.children) {
@@ -172,7 +173,7 @@ impl TableMapping {
         Ok(())
     }
 
-    fn write_key(&self, item: &Item<'_>, text: &mut String, json: &mut String) -> Result<(), Misfit> {
+    fn write_key(&self, item: &Record<'_>, text: &mut String, json: &mut String) -> Result<(), RowError> {
         let composite = self.key.len() > 1;
         json.push('{');
         for (i, name) in self.key.iter().enumerate() {
@@ -182,26 +183,38 @@ impl TableMapping {
             }
             push_json_text(json, name);
             json.push_str(":{\"");
-            let attr = item.get(name).ok_or_else(|| misfit(None, name, MisfitReason::Missing))?;
-            json.push_str(attr.kind());
+            let value = item.get(name).ok_or_else(|| row_error(None, name, RowErrorReason::Missing))?;
+            // A key is stored as a document would say it, whatever kind of source it is of.
+            let said = match value {
+                Value::Cell(cell) => Some(document(cell).map_err(|reason| row_error(None, name, reason))?),
+                _ => None,
+            };
+            let value = said.as_ref().unwrap_or(value);
+            json.push_str(value.kind());
             json.push_str("\":");
-            match attr {
-                Attr::Str(s) => {
+            match value {
+                Value::Text(s) => {
                     push_key_part(text, s, composite);
                     push_json_text(json, s);
                 }
-                Attr::Num(n) => {
-                    let number = canonical(n).ok_or_else(|| misfit(None, name, MisfitReason::Unparsable))?;
+                Value::Decimal(n) => {
+                    let number = canonical(n).ok_or_else(|| row_error(None, name, RowErrorReason::Unparsable))?;
                     text.push_str(&number);
                     push_json_text(json, n);
                 }
-                Attr::Bin(b) => {
+                Value::Bytes(b) => {
                     let encoded = STANDARD.encode(b);
                     text.push_str(&encoded);
                     push_json_text(json, &encoded);
                 }
-                Attr::Null => return Err(misfit(None, name, MisfitReason::Missing)),
-                _ => return Err(misfit(None, name, MisfitReason::WrongType)),
+                Value::Null => return Err(row_error(None, name, RowErrorReason::Missing)),
+                Value::Bool(_)
+                | Value::List(_)
+                | Value::Map(_)
+                | Value::TextSet(_)
+                | Value::DecimalSet(_)
+                | Value::BytesSet(_)
+                | Value::Cell(_) => return Err(row_error(None, name, RowErrorReason::WrongType)),
             }
             json.push('}');
         }
@@ -243,13 +256,13 @@ impl Compiled {
         };
         let absent = match &column.absent {
             Fallback::Null => Absent::Cell(Cell::Null),
-            Fallback::Literal(text) => literal(format, text).map_or_else(Absent::Misfit, Absent::Cell),
-            Fallback::Required => Absent::Misfit(MisfitReason::Missing),
+            Fallback::Literal(text) => literal(format, text).map_or_else(Absent::RowError, Absent::Cell),
+            Fallback::Required => Absent::RowError(RowErrorReason::Missing),
         };
         Self { name: column.name.clone(), format, from, absent, key: column.key, tells_keys_apart: false }
     }
 
-    fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, MisfitReason> {
+    fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, RowErrorReason> {
         let attr = match &self.from {
             From::Path { first, rest, .. } => match scope.element {
                 None => walk(scope.item.get(first), rest)?,
@@ -259,20 +272,20 @@ impl Compiled {
             From::Parent(name) => scope.item.get(name),
             From::Ordinal => {
                 let place = scope.element.map_or(0, |(_, place)| place).to_string();
-                return convert(self.format, &Attr::Num(Cow::Owned(place)));
+                return convert(self.format, &Value::Decimal(Cow::Owned(place)));
             }
             From::Element => scope.element.map(|(element, _)| element),
         };
         match attr {
-            None | Some(Attr::Null) => match &self.absent {
+            None | Some(Value::Null) => match &self.absent {
                 Absent::Cell(cell) => Ok(borrow(cell)),
-                Absent::Misfit(reason) => Err(*reason),
+                Absent::RowError(reason) => Err(*reason),
             },
             Some(attr) => {
                 let cell = convert(self.format, attr)?;
-                // Every way a key takes goes through here: load, follow, comparison, repair and what is tried again.
+                // The key of every row is checked here: in load, follow, comparison, repair and retry.
                 if self.tells_keys_apart && !key::comes_back(self.format, attr, &cell) {
-                    return Err(MisfitReason::KeyForm);
+                    return Err(RowErrorReason::KeyForm);
                 }
                 Ok(cell)
             }
@@ -281,57 +294,57 @@ impl Compiled {
 }
 
 impl Child {
-    fn rows<'p>(&'p self, item: &Item<'p>, rows: &mut ChildRows<'p>) -> Result<(), Misfit> {
-        let whole = |reason| misfit(Some(self), "-", reason);
+    fn rows<'p>(&'p self, item: &Record<'p>, rows: &mut ChildRows<'p>) -> Result<(), RowError> {
+        let whole = |reason| row_error(Some(self), "-", reason);
         let list = match self.list.split_first() {
             Some((first, rest)) => walk(item.get(first), rest).map_err(whole)?,
             None => None,
         };
         match list {
-            None | Some(Attr::Null) => Ok(()),
-            Some(Attr::List(items)) => {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::List(items)) => {
                 items.iter().enumerate().try_for_each(|(place, element)| self.row(item, element, place, rows))
             }
             // A set has no order of its own; sorted, its ordinals are the same on every reading.
-            Some(Attr::StrSet(set)) => {
+            Some(Value::TextSet(set)) => {
                 let mut sorted = set.clone();
                 sorted.sort_unstable();
-                self.set(item, sorted, Attr::Str, rows)
+                self.set(item, sorted, Value::Text, rows)
             }
-            Some(Attr::NumSet(set)) => {
+            Some(Value::DecimalSet(set)) => {
                 let mut sorted = set.clone();
                 sorted.sort_unstable_by(|a, b| match (canonical(a), canonical(b)) {
                     (Some(a), Some(b)) => by_value(&a, &b),
                     (a, b) => a.cmp(&b),
                 });
-                self.set(item, sorted, Attr::Num, rows)
+                self.set(item, sorted, Value::Decimal, rows)
             }
-            Some(_) => Err(whole(MisfitReason::WrongType)),
+            Some(_) => Err(whole(RowErrorReason::WrongType)),
         }
     }
 
     fn set<'p>(
         &'p self,
-        item: &Item<'p>,
+        item: &Record<'p>,
         values: Vec<Cow<'p, str>>,
-        attr: fn(Cow<'p, str>) -> Attr<'p>,
+        attr: fn(Cow<'p, str>) -> Value<'p>,
         rows: &mut ChildRows<'p>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), RowError> {
         values.into_iter().enumerate().try_for_each(|(place, value)| self.row(item, &attr(value), place, rows))
     }
 
     fn row<'p>(
         &'p self,
-        item: &Item<'p>,
-        element: &Attr<'p>,
+        item: &Record<'p>,
+        element: &Value<'p>,
         place: usize,
         rows: &mut ChildRows<'p>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), RowError> {
         let scope = Scope { item, element: Some((element, place)) };
         let cells = self
             .columns
             .iter()
-            .map(|column| column.cell(&scope).map_err(|reason| misfit(Some(self), &column.name, reason)))
+            .map(|column| column.cell(&scope).map_err(|reason| row_error(Some(self), &column.name, reason)))
             .collect::<Result<_, _>>()?;
         rows.push(cells);
         Ok(())
@@ -339,7 +352,10 @@ impl Child {
 }
 
 /// The attribute at the end of a path; a step through something that is not a map does not convert.
-pub(super) fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+pub(super) fn walk<'s, 'p>(
+    start: Option<&'s Value<'p>>,
+    rest: &[String],
+) -> Result<Option<&'s Value<'p>>, RowErrorReason> {
     let mut here = start;
     for name in rest {
         match here {
@@ -350,11 +366,11 @@ pub(super) fn walk<'s, 'p>(start: Option<&'s Attr<'p>>, rest: &[String]) -> Resu
     Ok(here)
 }
 
-fn field<'s, 'p>(attr: &'s Attr<'p>, name: &str) -> Result<Option<&'s Attr<'p>>, MisfitReason> {
+fn field<'s, 'p>(attr: &'s Value<'p>, name: &str) -> Result<Option<&'s Value<'p>>, RowErrorReason> {
     match attr {
-        Attr::Map(entries) => Ok(entries.iter().find(|(n, _)| n == name).map(|(_, v)| v)),
-        Attr::Null => Ok(None),
-        _ => Err(MisfitReason::WrongType),
+        Value::Map(entries) => Ok(entries.iter().find(|(n, _)| n == name).map(|(_, v)| v)),
+        Value::Null => Ok(None),
+        _ => Err(RowErrorReason::WrongType),
     }
 }
 
@@ -373,8 +389,8 @@ fn column_name(child: Option<&Child>, column: &str) -> String {
     child.map_or_else(|| column.to_owned(), |c| format!("{}.{column}", c.target))
 }
 
-fn misfit(child: Option<&Child>, column: &str, reason: MisfitReason) -> Misfit {
-    Misfit::new(column_name(child, column), reason)
+fn row_error(child: Option<&Child>, column: &str, reason: RowErrorReason) -> RowError {
+    RowError::new(column_name(child, column), reason)
 }
 
 #[cfg(test)]

@@ -1,31 +1,31 @@
-//! What no conversion may do in silence: guess a unit, lose a digit, cut a text.
+//! What no conversion may do silently: guess a unit, lose a digit, cut a text.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Mapped, MisfitReason, TableMapping};
+use super::{Mapped, RowErrorReason, TableMapping};
 use crate::domain::plan::{Column, Table};
-use crate::domain::value::{Attr, Cell, Item};
+use crate::domain::value::{Cell, Record, Value};
 
 /// Column `v` of this type, with these keys besides.
-fn column(ty: &Value, more: &Value) -> Column {
+fn column(ty: &serde_json::Value, more: &serde_json::Value) -> Column {
     let mut column = json!({"name": "v", "ty": ty, "from": {"attribute": ["v"]}, "absent": "null", "key": false});
-    if let (Value::Object(all), Value::Object(more)) = (&mut column, more) {
+    if let (serde_json::Value::Object(all), serde_json::Value::Object(more)) = (&mut column, more) {
         all.extend(more.clone());
     }
     serde_json::from_value(column).unwrap()
 }
 
-fn mapping(ty: &Value, more: &Value) -> TableMapping {
+fn mapping(ty: &serde_json::Value, more: &serde_json::Value) -> TableMapping {
     let id = Column { name: "id".into(), key: true, ..column(&json!("text"), &json!({"from": {"attribute": ["id"]}})) };
     let table = Table { key: vec!["id".into()], columns: vec![id, column(ty, more)], ..Table::watched("t", "T") };
     TableMapping::new(&table)
 }
 
-fn mapped(ty: &Value, more: &Value, value: &str) -> Result<Cell<'static>, MisfitReason> {
+fn mapped(ty: &serde_json::Value, more: &serde_json::Value, value: &str) -> Result<Cell<'static>, RowErrorReason> {
     let number = value.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     let value = value.to_owned().into();
-    let value = if number { Attr::Num(value) } else { Attr::Str(value) };
-    let item = Item { attrs: vec![("id".into(), Attr::Str("k".into())), ("v".into(), value)] };
+    let value = if number { Value::Decimal(value) } else { Value::Text(value) };
+    let item = Record { fields: vec![("id".into(), Value::Text("k".into())), ("v".into(), value)] };
     let mapping = mapping(ty, more);
     let mut out = Mapped::default();
     mapping.map(&item, &mut out).map_err(|m| m.reason)?;
@@ -93,14 +93,14 @@ fn digits_are_lost_only_where_the_column_says_so() {
     for exact in ["0.1", "1e22", "1e300", "123456789012345", "9007199254740992", "0.30000000000000004", "5e-324"] {
         assert!(mapped(&json!("double"), &json!({}), exact).is_ok(), "{exact} reads back as it was written");
     }
-    // Whoever accepts rounding does not accept another number.
+    // `lossy` allows rounding; it does not allow another number.
     for (ty, value) in [
         (json!("double"), "1e400"),
         (json!("double"), "1e-330"),
         (json!("integer"), "2147483647.5"),
         (json!({"numeric": [4, 2]}), "99.999"),
     ] {
-        assert_eq!(mapped(&ty, &json!({"lossy": true}), value), Err(MisfitReason::NumberRange), "{value} into {ty}");
+        assert_eq!(mapped(&ty, &json!({"lossy": true}), value), Err(RowErrorReason::NumberRange), "{value} into {ty}");
     }
 }
 

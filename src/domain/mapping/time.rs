@@ -1,6 +1,6 @@
 //! ISO 8601 text to microseconds and days, exactly and without a time zone database.
 
-use super::MisfitReason;
+use super::RowErrorReason;
 use super::numeric::{rounded, scaled};
 use crate::domain::plan::{Between, Unit};
 
@@ -10,44 +10,44 @@ const EARLIEST: i64 = -210_866_803_200_000_000;
 
 /// `2026-11-22T14:47:16.220Z`, with `T`, `t` or a space, seconds and fraction optional, an offset required. Digits
 /// beyond the microsecond are rounded where that is allowed.
-pub(super) fn timestamp(text: &str, lossy: bool) -> Result<i64, MisfitReason> {
+pub(super) fn timestamp(text: &str, lossy: bool) -> Result<i64, RowErrorReason> {
     let bytes = text.as_bytes();
-    let date = bytes.get(..10).ok_or(MisfitReason::Unparsable)?;
-    let days = days(date).ok_or(MisfitReason::Unparsable)?;
+    let date = bytes.get(..10).ok_or(RowErrorReason::Unparsable)?;
+    let days = days(date).ok_or(RowErrorReason::Unparsable)?;
     if !matches!(bytes.get(10), Some(b'T' | b't' | b' ')) {
-        return Err(MisfitReason::Unparsable);
+        return Err(RowErrorReason::Unparsable);
     }
     let (of_day, rest) = time_of_day(&bytes[11..], lossy)?;
     if rest.is_empty() {
-        return Err(MisfitReason::NoOffset);
+        return Err(RowErrorReason::NoOffset);
     }
-    let offset = offset_seconds(rest).ok_or(MisfitReason::Unparsable)?;
+    let offset = offset_seconds(rest).ok_or(RowErrorReason::Unparsable)?;
     Ok(i64::from(days) * DAY_MICROS + of_day - offset * 1_000_000)
 }
 
 /// `2026-11-22` as days since the Unix epoch.
-pub(super) fn date(text: &str) -> Result<i32, MisfitReason> {
-    days(text.as_bytes()).ok_or(MisfitReason::Unparsable)
+pub(super) fn date(text: &str) -> Result<i32, RowErrorReason> {
+    days(text.as_bytes()).ok_or(RowErrorReason::Unparsable)
 }
 
 /// So many units since 1970, as canonical decimal text. What is no plausible moment is refused: one value alone never
 /// shows in which unit it was counted, but a moment in another century does.
-pub(super) fn epoch(canonical: &str, unit: Unit, between: Option<Between>, lossy: bool) -> Result<i64, MisfitReason> {
+pub(super) fn epoch(canonical: &str, unit: Unit, between: Option<Between>, lossy: bool) -> Result<i64, RowErrorReason> {
     let decimals = usize::from(unit.decimals());
     let micros = match scaled(canonical, decimals) {
-        Err(MisfitReason::Lossy) if lossy => {
-            scaled(&rounded(canonical, decimals).ok_or(MisfitReason::Unparsable)?, decimals)?
+        Err(RowErrorReason::Lossy) if lossy => {
+            scaled(&rounded(canonical, decimals).ok_or(RowErrorReason::Unparsable)?, decimals)?
         }
         other => other?,
     };
     if micros < EARLIEST {
-        return Err(MisfitReason::NumberRange);
+        return Err(RowErrorReason::NumberRange);
     }
     let plausible = match between {
         Some(between) => within(micros, between, 1),
         None => plausible(micros, unit),
     };
-    if plausible { Ok(micros) } else { Err(MisfitReason::Implausible) }
+    if plausible { Ok(micros) } else { Err(RowErrorReason::Implausible) }
 }
 
 /// The one unit in which a number is a plausible moment; none for zero, which is the same moment in each.
@@ -105,8 +105,8 @@ fn days(bytes: &[u8]) -> Option<i32> {
 }
 
 /// Microseconds of the day, and what follows.
-fn time_of_day(bytes: &[u8], lossy: bool) -> Result<(i64, &[u8]), MisfitReason> {
-    const BAD: MisfitReason = MisfitReason::Unparsable;
+fn time_of_day(bytes: &[u8], lossy: bool) -> Result<(i64, &[u8]), RowErrorReason> {
+    const BAD: RowErrorReason = RowErrorReason::Unparsable;
     let hour = two(bytes).ok_or(BAD)?;
     let minute = match bytes.get(2) {
         Some(b':') => two(&bytes[3..]).ok_or(BAD)?,
@@ -124,7 +124,7 @@ fn time_of_day(bytes: &[u8], lossy: bool) -> Result<(i64, &[u8]), MisfitReason> 
             }
             let (kept, beyond) = after[..digits].split_at(digits.min(6));
             if !lossy && beyond.iter().any(|b| *b != b'0') {
-                return Err(MisfitReason::Lossy);
+                return Err(RowErrorReason::Lossy);
             }
             micros = kept.iter().fold(0, |sum, b| sum * 10 + i64::from(b - b'0'));
             (kept.len()..6).for_each(|_| micros *= 10);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_not_exact_is_refused() {
-        use MisfitReason::{Lossy, NoOffset, Unparsable};
+        use RowErrorReason::{Lossy, NoOffset, Unparsable};
         for (text, want) in [
             ("", Unparsable),
             ("2026-11-22", Unparsable),
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn numbers_count_the_declared_unit() {
-        use MisfitReason::{Implausible, Lossy, NumberRange};
+        use RowErrorReason::{Implausible, Lossy, NumberRange};
         use Unit::{Micros, Millis, Seconds};
         for (number, unit, want) in [
             ("1795358836", Seconds, Ok(1_795_358_836_000_000)),
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(date("1969-12-31"), Ok(-1));
         assert_eq!(date("2026-11-22"), Ok(20_779));
         for bad in ["2026-11-22T00:00:00Z", "2026-1-2", "22.11.2026", "2026/11/22", "0000-01-01", "1900-02-29"] {
-            assert_eq!(date(bad), Err(MisfitReason::Unparsable), "{bad}");
+            assert_eq!(date(bad), Err(RowErrorReason::Unparsable), "{bad}");
         }
     }
 

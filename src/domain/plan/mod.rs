@@ -5,6 +5,7 @@ mod gate;
 mod hash;
 mod path;
 mod probe;
+mod shell;
 mod step;
 mod store;
 mod switch;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use gate::{Criterion, Gate, OnFail, Op};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
+pub use shell::shell_word;
 pub use step::{Confirm, Start, Step, StepKind};
 pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
@@ -60,13 +62,23 @@ pub struct Plan {
     pub follow: Follow,
     /// How both sides are compared.
     pub verify: Verify,
-    /// How writes of the new side are carried back.
+    /// How writes of the new side are applied to the old side.
     #[serde(default)]
     pub reverse: Reverse,
-    /// Which stores and which control plane this is for, by name. Part of the hash: a run is never taken up on others.
+    /// Which stores and which control plane this is for, by name. Part of the hash: a run is never resumed on others.
     /// Empty in plans that were saved before stores were part of them.
     #[serde(default, skip_serializing_if = "Stores::is_empty")]
     pub stores: Stores,
+}
+
+impl Plan {
+    /// What distinguishes this plan from others that keep their progress in the same database: `cloudshelf/production`.
+    /// A plan
+    /// that is renamed is another one.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.name, self.environment)
+    }
 }
 
 /// Bulk load settings (FEATURES A1, A12).
@@ -95,8 +107,8 @@ impl Default for Load {
 }
 
 impl Load {
-    /// Segments for a table of so many bytes: one for each 128 MB, so that none is long enough to be waited for alone at
-    /// the end; at least two a worker, so that there is work for more; at most 256, for each is a request or more.
+    /// Segments for a table of so many bytes: one for each 128 MB, so that none is long enough to be waited for alone
+    /// at the end; at least two a worker, so that there is work for more; at most 256, for each is a request or more.
     #[must_use]
     pub fn segments_of(&self, bytes: Option<u64>) -> u32 {
         const EACH: u64 = 128 * 1024 * 1024;
@@ -174,18 +186,18 @@ impl Verify {
     }
 }
 
-/// How writes of the new side are carried back to the old one (FEATURES C8).
+/// How writes of the new side are applied to the old one (FEATURES C8).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reverse {
     /// Whether they are.
     pub enabled: bool,
-    /// Pause between two looks into an empty outbox, in milliseconds.
+    /// Pause between two reads of an empty outbox, in milliseconds.
     pub poll_ms: u64,
     /// Most records taken at a time.
     pub batch: u32,
     /// How long nothing may arrive on the new side before a rollback counts as drained, in milliseconds.
     pub settle_ms: u64,
-    /// How long a rollback carries without what waits growing less, in milliseconds; then it says what is left.
+    /// How long a rollback goes on without what waits growing less, in milliseconds; then it says what is left.
     pub patience_ms: u64,
 }
 

@@ -38,7 +38,7 @@ impl Probe {
     }
 }
 
-/// Which side a number speaks of.
+/// Which side a number belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -59,7 +59,7 @@ pub struct Signal {
     pub unit: String,
     /// Where it comes from.
     pub source: SignalSource,
-    /// The side it speaks of.
+    /// The side it belongs to.
     pub side: Side,
     /// Above this it is red; absent means it is only shown.
     pub limit: Option<f64>,
@@ -91,7 +91,7 @@ pub enum SignalSource {
     ProbeErrors(String),
     /// Measured write interruption so far, seconds.
     Downtime,
-    /// Age of the oldest write of the new side that is not carried back, seconds.
+    /// Age of the oldest write of the new side that is not applied to the old side, seconds.
     ReverseLag,
     /// Writes of somebody else on the old side since customers left it.
     Strays,

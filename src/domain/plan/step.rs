@@ -13,7 +13,7 @@ pub struct Step {
     pub at_ms: i64,
     /// How long it is expected to take, in milliseconds.
     pub takes_ms: i64,
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
     /// What it does.
     pub kind: StepKind,
@@ -47,7 +47,7 @@ pub enum StepKind {
     },
     /// Both sides are compared, key by key and field by field.
     Verify,
-    /// Previous values are captured, rollback clients warmed, the way back proven readable.
+    /// Captured values are read, rollback clients connected, and rollback proven to be possible.
     Arm,
     /// Writes are refused on the old side, proven by the probe.
     Freeze,

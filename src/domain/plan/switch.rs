@@ -9,7 +9,7 @@ pub struct Switch {
     pub id: String,
     /// Words for the screen: `writes go to`.
     pub title: String,
-    /// Where the value lives.
+    /// Where the value is kept.
     pub kind: SwitchKind,
     /// The value that must stand there before the switch, when it may be known: refuses a plan made for another world.
     pub expect: Option<String>,
@@ -29,7 +29,7 @@ const fn is_yes(v: &bool) -> bool {
     *v
 }
 
-/// Where a switch's value lives.
+/// Where a switch's value is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SwitchKind {

@@ -49,7 +49,7 @@ pub struct Column {
     pub declared: Declared,
 }
 
-/// What the config declares of a column's values, because it cannot be told from one value alone.
+/// What the config declares of a column's values, because it cannot be known from one value alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// What a number counts that stands for a moment. Without it a number is no moment and its row is parked.
@@ -211,7 +211,7 @@ pub struct StaysTable {
 }
 
 impl Table {
-    /// A table that is only looked at: a name at the source and nothing else.
+    /// A table that is only read: a name at the source and nothing else.
     #[must_use]
     pub fn watched(id: &str, source: &str) -> Self {
         Self {

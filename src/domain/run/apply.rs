@@ -4,7 +4,7 @@ use super::amend;
 use super::approval::{Approval, Ballot};
 use super::event::{Action, Event, Fact, OutcomeResult, StepSeen};
 use super::state::{
-    ClockStep, GateState, RollbackState, RunState, RunStatus, Standing, StepState, StepStatus, SwitchState,
+    ClockStep, GateState, RollbackState, RunState, RunStatus, StepState, StepStatus, SwitchState, SwitchStatus,
 };
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
@@ -40,10 +40,10 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         Event::RunOpened { .. } => allow(!opened, "the run is open already"),
         _ if !opened => Err("the run was never opened".to_owned()),
         Event::RunResumed { .. } | Event::Note { .. } => Ok(()),
-        // A console that was slow to answer and the terminal that would not wait for it may both go back. Each records
-        // what it did, and the two records are merged: a second order and a second end are true as well.
+        // A console that was slow to answer and the terminal that would not wait for it may both roll back. Each
+        // records what it did, and the two records are merged: a second order and a second end are true as well.
         Event::RollbackOrdered { .. } => Ok(()),
-        Event::RolledBack { .. } | Event::RollbackStuck { .. } => went_back(state),
+        Event::RolledBack { .. } | Event::RollbackStuck { .. } => rolled_back_state(state),
         // Somebody else's newer read-back of the same place may have answered it already.
         Event::Outcome { id, .. } => allow(state.used_intents.contains(id), &format!("there was no intent {id}")),
         Event::Intent { id, step, action } => {
@@ -57,7 +57,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])
                 }
-                None => went_back(state),
+                None => rolled_back_state(state),
             }
         }
         Event::PlanAmended(amended) => amend::may_follow(state, amended),
@@ -75,7 +75,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::GateBroken { .. }
         | Event::GateHeld { .. }
         | Event::GateMet { .. } => Ok(()),
-        // A performer may come back while the run goes back.
+        // A performer may report while the run rolls back.
         Event::StepDone { step, .. } | Event::StepFailed { step, .. } => in_status(state, step, &[StepStatus::Running]),
         Event::StepStarted { step, attempt } => {
             going(state)?;
@@ -130,7 +130,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
 }
 
 /// Whether a rollback is under way or over.
-fn went_back(state: &RunState) -> Result<(), String> {
+fn rolled_back_state(state: &RunState) -> Result<(), String> {
     let back = matches!(state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
     allow(back, "no rollback is under way")
 }
@@ -221,7 +221,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         }
         Event::Intent { id, action, .. } => {
             if let Some(s) = switch_of(state, action) {
-                s.standing = Standing::Unknown;
+                s.standing = SwitchStatus::Unknown;
                 s.changed_seq = seq;
             }
             state.used_intents.insert(id.clone());
@@ -270,7 +270,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             keep_some(&mut r.stray_keys, keys);
         }
         Event::PlanAmended(amended) => amend::fold(state, amended, at, seq),
-        // The first order stands while it is carried out.
+        // The first order stands while the rollback runs.
         Event::RollbackOrdered { .. } if state.status == RunStatus::RollingBack => {}
         Event::RollbackOrdered { by, cause } => {
             state.status = RunStatus::RollingBack;
@@ -428,7 +428,7 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
             s.status = StepStatus::Done;
             s.ended = Some(at);
             s.evidence.clone_from(evidence);
-            // A step is done when all it did is read back, whatever became of an attempt that died in between.
+            // A step is done when all it did is read back, whatever became of an attempt whose process died.
             let own = format!("{id}/");
             state.open_intents.retain(|open, _| !open.starts_with(&own));
         }
@@ -467,9 +467,9 @@ fn place(action: &Action) -> Option<&str> {
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
     let reached = match action {
-        Action::SetSwitch { .. } => Standing::New,
-        Action::RestoreSwitch { .. } => Standing::Restored,
-        Action::ExerciseSwitch { .. } => Standing::Old,
+        Action::SetSwitch { .. } => SwitchStatus::New,
+        Action::RestoreSwitch { .. } => SwitchStatus::Restored,
+        Action::ExerciseSwitch { .. } => SwitchStatus::Old,
         _ => return,
     };
     let mut closes = false;
@@ -482,14 +482,14 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
             s.read_at = Some(at);
         }
         // A value that was to be written over itself and still stands there is what it was.
-        OutcomeResult::Failed { .. } if reached == Standing::Old => {
+        OutcomeResult::Failed { .. } if reached == SwitchStatus::Old => {
             s.standing = reached;
             closes = true;
         }
-        // Read and found not to hold what was meant: it may hold anything, so it stays unknown.
-        OutcomeResult::Failed { .. } | OutcomeResult::Unknown { .. } => s.standing = Standing::Unknown,
+        // The value was read and is not the one that was to be set: it may be anything, so it stays unknown.
+        OutcomeResult::Failed { .. } | OutcomeResult::Unknown { .. } => s.standing = SwitchStatus::Unknown,
     }
-    // What was read back answers every older question about the same place: an intent of a process that died.
+    // What was read back settles every older intent of the same place: it belongs to a process that died.
     if closes {
         state.open_intents.retain(|_, open| place(open) != place(&action));
     }

@@ -1,4 +1,4 @@
-//! Approvals and votes: named, given from somewhere, and good only for what was looked at.
+//! Approvals and votes: named, given from a known terminal, and valid only for what was shown.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -65,7 +65,7 @@ pub struct Ballot {
 
 /// How a vote stands.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tally<'s> {
+pub struct VoteCount<'s> {
     /// Votes for going on that count.
     pub go: Vec<&'s Ballot>,
     /// Votes against. They count until the same voter votes again, whatever changes.
@@ -78,7 +78,7 @@ pub struct Tally<'s> {
     pub quorum: usize,
 }
 
-impl Tally<'_> {
+impl VoteCount<'_> {
     /// Whether it is a go.
     #[must_use]
     pub fn is_go(&self) -> bool {
@@ -105,7 +105,7 @@ impl Origin {
     }
 }
 
-/// Whether two names mean the same person: case, blanks and a host after `@` do not tell people apart.
+/// Whether two names mean the same person: case, blanks and a host after `@` are ignored.
 #[must_use]
 pub fn same_person(a: &str, b: &str) -> bool {
     let bare = |name: &str| name.split('@').next().unwrap_or_default().trim().to_lowercase();
@@ -180,8 +180,8 @@ pub fn second_person_words(state: &RunState, step: &str) -> String {
 /// Counts the votes on a go/no-go step. A vote to go on lapses when the attempt or what earlier steps proved changes,
 /// and when one of the step's gates was broken after it.
 #[must_use]
-pub fn tally<'s>(plan: &'s Plan, state: &'s RunState, step: &str) -> Tally<'s> {
-    let mut tally = Tally::default();
+pub fn tally<'s>(plan: &'s Plan, state: &'s RunState, step: &str) -> VoteCount<'s> {
+    let mut tally = VoteCount::default();
     let Some(StepKind::GoNoGo { gates, voters, quorum }) = plan.step(step).map(|s| &s.kind) else { return tally };
     tally.quorum = *quorum as usize;
     let now = basis(state, step);
@@ -203,7 +203,7 @@ pub fn tally<'s>(plan: &'s Plan, state: &'s RunState, step: &str) -> Tally<'s> {
 
 /// Each vote that counts or lapsed, and how many are needed, as evidence. `now` is the wall clock.
 #[must_use]
-pub fn vote_evidence(tally: &Tally<'_>, now: At) -> Vec<Evidence> {
+pub fn vote_evidence(tally: &VoteCount<'_>, now: At) -> Vec<Evidence> {
     if tally.quorum == 0 && tally.missing.is_empty() && tally.no_go.is_empty() {
         return Vec::new();
     }

@@ -45,8 +45,8 @@ impl fmt::Display for Caller {
     }
 }
 
-/// What keeps a plan from being run by this caller of one of its stores: another account than the plan pins, or none that
-/// is known.
+/// What keeps a plan from being run by this caller of one of its stores: another account than the plan pins, or none
+/// that is known.
 #[must_use]
 pub fn another_account(pinned: Option<&str>, caller: &Caller) -> Option<String> {
     let pinned = pinned?;
@@ -79,7 +79,7 @@ pub fn other_accounts(plan: &Plan, callers: &Callers) -> Vec<String> {
         .collect()
 }
 
-/// Where the accounts of a run that is taken up are not those it was opened with. What is not known on either side says
+/// Where the accounts of a resumed run are not those it was opened with. An account that is unknown on either side says
 /// nothing: only a pinned account must be known.
 #[must_use]
 pub fn changed_accounts(was: &Callers, now: &Callers) -> Vec<String> {

@@ -7,7 +7,7 @@ use super::approval::{confirmed, lacks_second, second_person_words};
 use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
 use super::input::{Command, Input, Refusal};
 use super::state::{RunState, RunStatus, StepStatus};
-use super::unrecorded::goes_back_by_itself;
+use super::unrecorded::rolls_back_by_itself;
 use crate::domain::at::At;
 use crate::domain::plan::{Confirm, Plan, Start, Step, StepKind};
 
@@ -19,7 +19,7 @@ mod people;
 pub struct Policy {
     /// Confirm what the console performs by itself, typed words too (`--yes`). Never what a person does or decides.
     pub auto_confirm: bool,
-    /// Who answers for a step that a person does or decides, by step (`--answer STEP=NAME`).
+    /// Who is responsible for a step that a person does or decides, by step (`--answer STEP=NAME`).
     pub answers: BTreeMap<String, Vec<String>>,
     /// A rehearsal that goes on in the names of the people its steps ask for.
     pub stand_ins: bool,
@@ -32,7 +32,7 @@ pub struct Policy {
 /// What the engine must do after the events are durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Perform a step. After the first attempt an earlier one may have left traces: look before acting.
+    /// Perform a step. After the first attempt an earlier one may have left traces: check before changing anything.
     Perform {
         /// Step id.
         step: String,
@@ -47,7 +47,7 @@ pub enum Effect {
     Resume,
     /// Change the number of load workers by this much.
     Workers(i32),
-    /// Run the way back.
+    /// Roll back.
     RollBack(Actor, Cause),
 }
 
@@ -156,7 +156,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether a planned time has come is not known once the wall clock was stepped: somebody has to say it.
+    /// Whether a planned time has come is not known once the wall clock was stepped: a person has to say it.
     fn hold_for_the_clock(&mut self, step: String, held: bool) {
         if !held {
             let reason = "the wall clock was stepped: whether its planned time has come is not known, start it by hand";
@@ -227,7 +227,7 @@ impl Draft<'_> {
 
     fn failed(&mut self, step: &str, error: StepError) {
         self.emit(Event::StepFailed { step: step.to_owned(), error });
-        if let Some(cause) = goes_back_by_itself(self.plan, &self.state, self.policy, step) {
+        if let Some(cause) = rolls_back_by_itself(self.plan, &self.state, self.policy, step) {
             self.roll_back(Actor::Auto, cause);
         }
     }
@@ -289,7 +289,7 @@ impl Draft<'_> {
                     return refuse("the step is running");
                 }
                 if step.two_person {
-                    // An approval is for performing it; leaving it out would be one person's decision.
+                    // An approval is for performing the step; skipping it would be one person's decision.
                     return refuse("a step for two people cannot be skipped: go on with it, or roll back");
                 }
                 self.emit(Event::StepSkipped { step: step.id, by: by.clone() });
@@ -327,7 +327,7 @@ impl Draft<'_> {
     }
 }
 
-/// Steps nothing later rests on.
+/// Steps that no later step depends on.
 const fn skippable(kind: &StepKind) -> bool {
     matches!(kind, StepKind::Manual { .. } | StepKind::Gate { .. } | StepKind::Smoke { .. } | StepKind::Verify)
 }

@@ -36,7 +36,7 @@ pub enum Actor {
     Terminal(String),
     /// A person who was named on the command line beforehand (`--answer STEP=NAME`); nobody was asked at the time.
     Answered(String),
-    /// Nobody: a rehearsal goes on in the name of whoever owns the step.
+    /// Nobody: a rehearsal goes on in the name of the step's owner.
     StandIn(String),
 }
 
@@ -68,7 +68,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Callers::is_empty")]
         callers: Callers,
     },
-    /// A process took the run up again after another one ended. Steps that were running become unknown.
+    /// A process resumed the run after another one ended. Steps that were running become unknown.
     RunResumed {
         /// Who drives now.
         operator: String,
@@ -165,7 +165,7 @@ pub enum Event {
         version: Option<i64>,
         /// The value, unless it is secret.
         value: Option<String>,
-        /// What the place keeps beside the value: goes back with it.
+        /// What the place keeps beside the value: it is restored with it.
         #[serde(default, skip_serializing_if = "Attributes::is_empty")]
         attributes: Attributes,
     },
@@ -266,31 +266,31 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
-    /// Every undo action is done and read back.
+    /// Every switch is restored and read back.
     RolledBack {
         /// From order to last read-back, in milliseconds.
         took_ms: i64,
         /// What was read back.
         evidence: Vec<Evidence>,
     },
-    /// An undo action failed; a person is needed.
+    /// A switch could not be restored; a person is needed.
     RollbackStuck {
         /// What stands where, and what to do by hand.
         what: Vec<String>,
     },
-    /// Writes of the new side stand on the old side again; one fact per table once a rollback has carried them.
+    /// Writes of the new side were applied to the old side; one fact per table once a rollback has applied them.
     CarriedBack {
         /// Table id.
         table: String,
-        /// Keys carried since customers were let in on the new side.
+        /// Keys applied since the new side was opened to customers.
         carried: u64,
         /// Of these, keys both sides had changed in different fields; both are kept.
         merged: u64,
         /// Of these, keys where both sides had changed the same field.
         conflicts: u64,
-        /// Writes that are not carried; absent when nobody could count them.
+        /// Writes that are not applied; absent when nobody could count them.
         left: Option<u64>,
-        /// The first keys that are not carried, never values.
+        /// The first keys that are not applied, never values.
         keys: Vec<String>,
     },
     /// Keys where both sides changed the same field.
@@ -301,7 +301,7 @@ pub enum Event {
         count: u64,
         /// The first of them, never values.
         keys: Vec<String>,
-        /// Whose value stays: `new` while customers are on the new side, `old` once they went back.
+        /// Whose value stays: `new` while customers are on the new side, `old` from the rollback order on.
         kept: String,
     },
     /// Somebody else wrote to the old side while customers were on the new one.
@@ -319,7 +319,7 @@ pub enum Event {
     Note {
         /// How serious.
         level: Level,
-        /// Which part speaks: `load`, `follow`, `aws`, `operator`.
+        /// Which part reports: `load`, `follow`, `aws`, `operator`.
         source: String,
         /// What it says.
         text: String,
@@ -385,16 +385,16 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OutcomeResult {
-    /// The world holds what was meant.
+    /// The place holds the value that was to be set.
     Done {
         /// What was read back: the value, or its version when it is secret.
         read_back: String,
         /// The version now, where there is one.
         version: Option<i64>,
     },
-    /// The world was read and does not hold what was meant.
+    /// The place was read and does not hold the value that was to be set.
     Failed {
-        /// What came back.
+        /// The error.
         error: String,
     },
     /// The world could not be read; nothing is known.
@@ -415,12 +415,12 @@ pub struct Evidence {
     pub at: At,
     /// The query or call behind it.
     pub source: String,
-    /// Whether it speaks for going on.
+    /// Whether it is in favour of going on.
     pub good: bool,
 }
 
 impl Evidence {
-    /// `lag < 5s: 0.2s`; what speaks against going on says `NOT MET`.
+    /// `lag < 5s: 0.2s`; evidence against going on says `NOT MET`.
     #[must_use]
     pub fn words(&self) -> String {
         let verdict = if self.good { "" } else { " NOT MET" };
@@ -439,7 +439,7 @@ impl Evidence {
 pub struct StepError {
     /// What kind of trouble; decides the exit code and whether to try again.
     pub class: ErrorClass,
-    /// What was tried, on what, and what came back.
+    /// What was tried, on what, and the answer.
     pub message: String,
     /// What to do next.
     pub advice: String,
@@ -473,9 +473,9 @@ pub enum ErrorClass {
 pub enum StepSeen {
     /// By the process that drives the run, whose own time does not follow it.
     Live,
-    /// By a process that took the run up: it was stepped since the last fact, and the run's clock with it.
+    /// By a process that resumed the run: it was stepped since the last fact, and the run's clock with it.
     AtStart,
-    /// By a process that took the run up after the machine was started anew: how long that took is not known.
+    /// By a process that resumed the run after the machine was started anew: how long that took is not known.
     AfterReboot,
 }
 
@@ -503,7 +503,7 @@ pub enum Cause {
 pub enum Level {
     /// For the record.
     Info,
-    /// Worth a look.
+    /// Worth attention.
     Warn,
     /// Needs a person.
     Error,

@@ -1,4 +1,4 @@
-//! What the core is told.
+//! The inputs of the core.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub enum Input<'a> {
     Tick(&'a Measured),
     /// Somebody asked for something.
     Command(Command, Actor),
-    /// A step's performer came back.
+    /// A step's performer has finished.
     Performed {
         /// Step id.
         step: String,
@@ -87,7 +87,7 @@ pub enum Command {
     },
 }
 
-/// Why a command was not taken: shown to whoever asked.
+/// Why a command was not accepted: shown to the person who gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);

@@ -18,10 +18,10 @@ mod state;
 mod trim;
 mod unrecorded;
 
-pub use amend::{Amended, Amendment, Change, Difference, PlanChange, Verdict, difference};
+pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
-    Approval, Ballot, Origin, Tally, Vote, approval, basis, lacks_second, same_person, second_person_words, tally,
+    Approval, Ballot, Origin, Vote, VoteCount, approval, basis, lacks_second, same_person, second_person_words, tally,
     vote_evidence, waits_for_second,
 };
 pub use attributes::Attributes;
@@ -32,11 +32,11 @@ pub use event::{
 };
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
-pub use rollback::{UndoAction, WayBack, way_back, way_back_in_doubt};
+pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
 pub use signals::{signal_value, unaccounted_rows};
 pub use state::{
-    ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, Standing,
-    StepState, StepStatus, SwitchState, TableState,
+    ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepState,
+    StepStatus, SwitchState, SwitchStatus, TableState,
 };
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};

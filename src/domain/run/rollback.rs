@@ -1,14 +1,14 @@
-//! The way back, worked out from the state alone.
+//! The rollback, worked out from the state alone.
 
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
-use super::state::{RunState, Standing, SwitchState};
+use super::state::{RunState, SwitchState, SwitchStatus};
 use crate::domain::plan::Plan;
 
-/// One action of the way back.
+/// One action of the rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UndoAction {
+pub struct RestoreAction {
     /// The switch to restore.
     pub switch: String,
     /// The captured version, where there is one.
@@ -24,20 +24,20 @@ pub struct UndoAction {
     pub captured: bool,
 }
 
-/// The whole way back: waves of actions; actions within a wave are independent and run in parallel.
+/// The whole rollback: waves of actions; actions within a wave are independent and run in parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WayBack {
+pub struct RollbackPlan {
     /// Latest changes first; the thaw of the old side comes last, once traffic points there again.
-    pub waves: Vec<Vec<UndoAction>>,
+    pub waves: Vec<Vec<RestoreAction>>,
 }
 
-impl WayBack {
+impl RollbackPlan {
     /// Every action in order.
-    pub fn actions(&self) -> impl Iterator<Item = &UndoAction> {
+    pub fn actions(&self) -> impl Iterator<Item = &RestoreAction> {
         self.waves.iter().flatten()
     }
 
-    /// Whether there is nothing to undo.
+    /// Whether there is nothing to restore.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waves.iter().all(Vec::is_empty)
@@ -46,34 +46,34 @@ impl WayBack {
 
 /// Works out what rollback would do now. Pure, cheap, valid in every state.
 ///
-/// A switch is undone when it stands on the new value or when nobody knows (an intent without outcome).
-/// All traffic switches go back in one wave; the freeze is lifted after they are read back, because
-/// customers must not write while some readers still look at the other side.
+/// A switch is restored when it stands on the new value or when nobody knows (an intent without outcome). All traffic
+/// switches are restored in one wave; the freeze is lifted after they are read back, because customers must not write
+/// while some readers still read the other side.
 #[must_use]
-pub fn way_back(plan: &Plan, state: &RunState) -> WayBack {
+pub fn rollback_plan(plan: &Plan, state: &RunState) -> RollbackPlan {
     back(plan, state, false)
 }
 
-/// The way back when the record is damaged: every switch of the plan may have been moved by what cannot be read any
-/// more, so each is restored, or named if nothing that can be read says what stood there.
+/// The rollback when the record is damaged: every switch of the plan may have been moved by facts that can no longer be
+/// read, so each is restored, or named if no readable fact says what stood there.
 #[must_use]
-pub fn way_back_in_doubt(plan: &Plan, state: &RunState) -> WayBack {
+pub fn rollback_plan_in_doubt(plan: &Plan, state: &RunState) -> RollbackPlan {
     back(plan, state, true)
 }
 
-fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> WayBack {
+fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     let unknown = SwitchState::default();
     let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
-    let mut traffic: Vec<(u64, UndoAction)> = Vec::new();
+    let mut traffic: Vec<(u64, RestoreAction)> = Vec::new();
     let mut thaw = Vec::new();
     for switch in &plan.switches {
         let found = state.switches.get(&switch.id).or(in_doubt.then_some(&unknown));
         let Some(s) = found else { continue };
-        if !in_doubt && !matches!(s.standing, Standing::New | Standing::Unknown) {
+        if !in_doubt && !matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown) {
             continue;
         }
         let is_freeze = freeze == Some(switch.id.as_str());
-        let action = UndoAction {
+        let action = RestoreAction {
             switch: switch.id.clone(),
             version: s.captured_version,
             value: s.captured_value.clone(),
@@ -85,5 +85,5 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> WayBack {
     }
     traffic.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     let waves = [traffic.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), thaw];
-    WayBack { waves: waves.into_iter().filter(|w| !w.is_empty()).collect() }
+    RollbackPlan { waves: waves.into_iter().filter(|w| !w.is_empty()).collect() }
 }

@@ -38,7 +38,7 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
 }
 
 /// Rows of a table that `source = target + parked + expired` leaves over, and when they were counted; absent until
-/// both sides were counted exactly. The later of the last verification and the last exact live counts speaks.
+/// both sides were counted exactly. The later of the last verification and the last exact live counts is used.
 ///
 /// A verification knows each key, so what is missing does not cancel out against what is extra. Live counts are as old
 /// as the oldest of the three: source, target, ledger.
@@ -71,7 +71,7 @@ fn counted_at(verified: Option<&(At, VerifySummary)>) -> At {
     [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended)
 }
 
-/// Known only while the way back is seen: an outbox nobody reads has no lag, it has none known.
+/// Known only while the reverse flow is measured: an outbox nobody reads has an unknown lag, not a lag of zero.
 fn reverse_lag(measured: &Measured) -> Reading {
     let at = measured.reverse.at;
     let value = match measured.reverse.state {
@@ -81,8 +81,8 @@ fn reverse_lag(measured: &Measured) -> Reading {
     Reading { value: value.filter(|_| at.0 > 0), at }
 }
 
-/// What the journal knows and what was counted since. None seen is known only while every stream is read and what it
-/// says is looked at: it is as old as the slowest of them.
+/// What the journal knows and what was counted since. That there are none is known only while every stream is read and
+/// its records are checked: the reading is as old as the slowest of them.
 fn strays(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
     let known: u64 = state.reverse.values().map(|r| r.strays).sum();
     let known = known.max(measured.reverse.strays());
@@ -326,10 +326,10 @@ mod tests {
         };
         let state = verified_state([("a", v.clone())]);
         assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted), Reading::new(0.0, At(5)));
-        // One lost and one too many are two, though the counts agree; what expired explains neither.
+        // One lost and one too many are two differences, though the counts agree; expired rows explain neither.
         let state = verified_state([("a", VerifySummary { missing: 1, extra: 1, ..v })]);
         assert_eq!(read(&["a"], &state, &m, SignalSource::Unaccounted), Reading::new(2.0, At(5)));
-        // Counts are as old as the ledger they are held against.
+        // Counts are as old as the ledger they are compared with.
         let old = TableGauge { parked_at: At(1), ..with(Count::exact(10, At(3)), Count::exact(10, At(4)), 0) };
         let state = RunState::default();
         assert_eq!(read(&["a"], &state, &gauges([("a", old)]), SignalSource::Unaccounted), Reading::new(0.0, At(1)));

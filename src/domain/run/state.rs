@@ -23,13 +23,13 @@ pub enum RunStatus {
     Running,
     /// Resting at a safe point.
     Paused,
-    /// Going back.
+    /// Rolling back.
     RollingBack,
     /// Back on the old side, read back. Final.
     RolledBack,
     /// Every step done. Final.
     Finished,
-    /// An undo failed; a person is needed. Rollback may be ordered again.
+    /// A switch could not be restored; a person is needed. Rollback may be ordered again.
     Stuck,
 }
 
@@ -52,7 +52,7 @@ pub enum StepStatus {
     Skipped,
     /// Ended without reaching its end; may be tried again.
     Failed,
-    /// Was running when its process died; the world must be asked.
+    /// Was running when its process died; the places must be read.
     Unknown,
 }
 
@@ -91,7 +91,7 @@ pub struct StepState {
 /// What is known of where a switch stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum SwitchStatus {
     /// Never touched by this run.
     #[default]
     Old,
@@ -99,7 +99,7 @@ pub enum Standing {
     Unknown,
     /// Read back as the new value.
     New,
-    /// Read back as the captured value after an undo.
+    /// Read back as the captured value after a restore.
     Restored,
 }
 
@@ -116,12 +116,12 @@ pub struct SwitchState {
     /// Whether anything was captured at all.
     pub captured: bool,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: SwitchStatus,
     /// When it was last read back.
     pub read_at: Option<At>,
     /// What was last read back, or its version.
     pub read_back: Option<String>,
-    /// Position of the fact that last set it; undo runs latest first.
+    /// Position of the fact that last set it; the latest is restored first.
     pub changed_seq: u64,
 }
 
@@ -139,8 +139,8 @@ pub struct Downtime {
 /// What is known against the wall clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockState {
-    /// It was stepped under the process that drives: whether a planned time has come is not known until the run is
-    /// taken up again.
+    /// The clock was stepped while this process drives: whether a planned time has come is not known until the run is
+    /// resumed.
     pub stepped: Option<ClockStep>,
     /// How long writes were refused is not known: the machine was started anew meanwhile, with a clock that was wrong.
     pub gap: bool,
@@ -176,10 +176,10 @@ pub struct TableState {
     pub verified: Option<(At, VerifySummary)>,
 }
 
-/// What the journal knows of one table's way back.
+/// What the journal knows of one table's reverse flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReverseTable {
-    /// Keys carried back, once a rollback has counted them.
+    /// Keys applied to the old side, once a rollback has counted them.
     pub carried: Option<u64>,
     /// Keys both sides had changed in different fields.
     pub merged: u64,
@@ -187,9 +187,9 @@ pub struct ReverseTable {
     pub conflicts: u64,
     /// The first of them.
     pub conflict_keys: Vec<String>,
-    /// Writes that are not carried; absent when nobody could count them.
+    /// Writes that are not applied; absent when nobody could count them.
     pub left: Option<u64>,
-    /// The first keys that are not carried.
+    /// The first keys that are not applied.
     pub left_keys: Vec<String>,
     /// Writes of somebody else on the old side since customers left it.
     pub strays: u64,
@@ -289,7 +289,7 @@ pub struct RunState {
     pub switches: BTreeMap<String, SwitchState>,
     /// Tables by id.
     pub tables: BTreeMap<String, TableState>,
-    /// The way back of tables by id; only those there is something to say of.
+    /// The reverse flow of tables by id; only tables with something to report.
     #[serde(default)]
     pub reverse: BTreeMap<String, ReverseTable>,
     /// Gates by id.
@@ -337,16 +337,16 @@ impl RunState {
     pub fn frozen(&self, plan: &Plan) -> bool {
         let of = |kind: &StepKind| plan.steps.iter().find(|s| s.kind == *kind).and_then(|s| self.step(&s.id));
         let standing = plan.freeze.as_ref().and_then(|f| self.switches.get(&f.switch)).map(|s| s.standing);
-        // A thaw that was begun may have let customers in, whatever became of it.
+        // A thaw that was begun may have opened the new side to customers, whatever became of it.
         let thawed = of(&StepKind::Thaw)
-            .is_some_and(|s| s.status == StepStatus::Done || (s.attempts > 0 && standing != Some(Standing::New)));
+            .is_some_and(|s| s.status == StepStatus::Done || (s.attempts > 0 && standing != Some(SwitchStatus::New)));
         of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0) && !thawed && self.status != RunStatus::RolledBack
     }
 
-    /// Whether customers can have written on the new side: from the moment the thaw begins, not from the first write that
-    /// was seen. Without a thaw, writes may land there from the first switch on.
+    /// Whether customers can have written on the new side: from the moment the thaw begins, not from the first write
+    /// that was seen. Without a thaw, writes may land there from the first switch on.
     #[must_use]
-    pub fn let_in(&self, plan: &Plan) -> bool {
+    pub fn open_to_customers(&self, plan: &Plan) -> bool {
         let thaw = plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| self.step(&s.id));
         thaw.map_or(self.decided.is_some(), |s| s.attempts > 0)
     }

@@ -23,7 +23,7 @@ pub fn oldest_unread(state: &RunState, table: &str, gauge: Option<&TableGauge>) 
         let value = lag.value.filter(|v| v.is_finite())?;
         return Some((lag.at.plus(-(value as i64)), lag.at));
     }
-    // Once loaded, changes are followed: the start is not where reading stands any more.
+    // Once loaded, changes are followed: the recorded start is no longer where reading stands.
     if captured.loaded.is_some() {
         return None;
     }

@@ -2,15 +2,15 @@
 
 use super::decide::Policy;
 use super::event::Cause;
-use super::state::{RunState, RunStatus, Standing};
+use super::state::{RunState, RunStatus, SwitchStatus};
 use crate::domain::plan::Plan;
 
-/// What to do when a fact of the way forward cannot be written down. Nothing goes forward in any case.
+/// What to do when a fact of the forward work cannot be written. Nothing goes forward in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unrecorded {
-    /// Go back now: customers are kept out, and the plan leaves nobody to choose.
-    GoBack(Cause),
-    /// Stay, with the way back open: the run stands between two sides, and leaving it there would be worse.
+    /// Roll back now: customers are kept out, and the plan leaves nobody to choose.
+    RollBack(Cause),
+    /// Stay, with rollback possible: the run stands between two sides, and leaving it there would be worse.
     Stay,
     /// The process may end: both sides stand as before the last step.
     Leave,
@@ -19,8 +19,8 @@ pub enum Unrecorded {
 /// Decides it: the same rule as for a step that failed.
 #[must_use]
 pub fn unrecorded(plan: &Plan, state: &RunState, policy: &Policy) -> Unrecorded {
-    if let Some(cause) = goes_back_by_itself(plan, state, policy, &current(state)) {
-        Unrecorded::GoBack(cause)
+    if let Some(cause) = rolls_back_by_itself(plan, state, policy, &current(state)) {
+        Unrecorded::RollBack(cause)
     } else if between(plan, state) {
         Unrecorded::Stay
     } else {
@@ -28,9 +28,9 @@ pub fn unrecorded(plan: &Plan, state: &RunState, policy: &Policy) -> Unrecorded 
     }
 }
 
-/// Whether trouble at this step takes the run back without being asked: while customers cannot write, unless the
+/// Whether trouble at this step rolls the run back without being asked: while customers cannot write, unless the
 /// decision was made and somebody is there to choose between finishing and rolling back.
-pub(super) fn goes_back_by_itself(plan: &Plan, state: &RunState, policy: &Policy, step: &str) -> Option<Cause> {
+pub(super) fn rolls_back_by_itself(plan: &Plan, state: &RunState, policy: &Policy, step: &str) -> Option<Cause> {
     let step = step.to_owned();
     if !matches!(state.status, RunStatus::Running | RunStatus::Paused) || !state.frozen(plan) {
         None
@@ -49,14 +49,14 @@ pub fn between(plan: &Plan, state: &RunState) -> bool {
     }
     let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
     let traffic = plan.switches.iter().filter(|s| Some(s.id.as_str()) != freeze);
-    let standing = |id: &str| state.switches.get(id).map_or(Standing::Old, |s| s.standing);
+    let standing = |id: &str| state.switches.get(id).map_or(SwitchStatus::Old, |s| s.standing);
     let (mut new, mut all, mut unknown) = (0, 0, false);
     for switch in traffic {
         all += 1;
         match standing(&switch.id) {
-            Standing::New => new += 1,
-            Standing::Unknown => unknown = true,
-            Standing::Old | Standing::Restored => {}
+            SwitchStatus::New => new += 1,
+            SwitchStatus::Unknown => unknown = true,
+            SwitchStatus::Old | SwitchStatus::Restored => {}
         }
     }
     state.frozen(plan) || unknown || (new > 0 && new < all)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One column's value in canonical form.
 ///
-/// Canonical means: two cells are equal exactly when a reader of the target could not tell them apart.
+/// Canonical means: two cells are equal exactly when a reader of the target sees no difference between them.
 /// Constructors in `domain::mapping` and the target's reader both produce this form.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell<'a> {
@@ -42,6 +42,53 @@ pub enum Cell<'a> {
 pub type OwnedRow = Vec<Cell<'static>>;
 
 impl Cell<'_> {
+    /// The cell's type in a word: `INT`, `UUID`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "NULL",
+            Self::Text(_) => "TEXT",
+            Self::Uuid(_) => "UUID",
+            Self::Numeric(_) => "NUMERIC",
+            Self::Int(_) => "INT",
+            Self::Float(_) => "FLOAT",
+            Self::Bool(_) => "BOOL",
+            Self::Timestamp(_) => "TIMESTAMP",
+            Self::Date(_) => "DATE",
+            Self::Json(_) => "JSON",
+            Self::TextArray(_) => "TEXTS",
+            Self::Bytes(_) => "BYTES",
+        }
+    }
+
+    /// Appends the cell in a form that no other cell has, and in which no row of cells is the beginning of another: a
+    /// type byte followed by a fixed width or by its length and bytes. So neither boundaries nor NULL and empty text can
+    /// be mistaken.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Null => bytes.push(0),
+            Self::Text(s) => sized(bytes, 1, s.as_bytes()),
+            Self::Uuid(u) => sized(bytes, 2, u),
+            Self::Numeric(s) => sized(bytes, 3, s.as_bytes()),
+            Self::Int(i) => fixed(bytes, 4, i.to_le_bytes()),
+            Self::Float(x) => {
+                // Both zeros and all NaNs are one value to a reader of the target.
+                let x = if *x == 0.0 { 0.0 } else { *x };
+                let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
+                fixed(bytes, 5, bits.to_le_bytes());
+            }
+            Self::Bool(b) => bytes.extend([6, u8::from(*b)]),
+            Self::Timestamp(t) => fixed(bytes, 7, t.to_le_bytes()),
+            Self::Date(d) => fixed(bytes, 8, i64::from(*d).to_le_bytes()),
+            Self::Json(s) => sized(bytes, 9, s.as_bytes()),
+            Self::TextArray(v) => {
+                fixed(bytes, 10, (v.len() as u64).to_le_bytes());
+                v.iter().for_each(|s| sized(bytes, 1, s.as_bytes()));
+            }
+            Self::Bytes(b) => sized(bytes, 11, b),
+        }
+    }
+
     /// The same cell, owning everything.
     #[must_use]
     pub fn into_owned(self) -> Cell<'static> {
@@ -60,6 +107,16 @@ impl Cell<'_> {
             Self::Bytes(b) => Cell::Bytes(Cow::Owned(b.into_owned())),
         }
     }
+}
+
+fn fixed(bytes: &mut Vec<u8>, tag: u8, value: [u8; 8]) {
+    bytes.push(tag);
+    bytes.extend(value);
+}
+
+fn sized(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    fixed(bytes, tag, (value.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(value);
 }
 
 /// A row's primary key as text, its parts joined by `|` in key order. Keys may be shown; values may not.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::domain::mapping::MisfitReason;
+use crate::domain::mapping::RowErrorReason;
 use crate::domain::value::Cell;
 
 /// One differing column. Never holds a value.
@@ -33,19 +33,22 @@ pub fn compare(source: &[Cell<'_>], target: &[Cell<'_>]) -> Vec<Difference> {
 
 /// The cause behind a source row that cannot be mapped any more while the target still has one.
 #[must_use]
-pub const fn misfit_cause(reason: MisfitReason) -> &'static str {
+pub const fn row_error_cause(reason: RowErrorReason) -> &'static str {
     match reason {
-        MisfitReason::Nul => "NUL",
-        MisfitReason::NumberRange | MisfitReason::Lossy => "number precision",
-        MisfitReason::TooLong => "truncated",
-        MisfitReason::WrongType | MisfitReason::Unparsable | MisfitReason::NoUnit | MisfitReason::Implausible => "type",
-        MisfitReason::NoOffset => "time zone",
-        MisfitReason::Missing => "null vs empty",
-        MisfitReason::KeyForm => "id transform",
-        MisfitReason::DuplicateUnique
-        | MisfitReason::ForeignKey
-        | MisfitReason::StillReferenced
-        | MisfitReason::Refused => "refused",
+        RowErrorReason::Nul => "NUL",
+        RowErrorReason::NumberRange | RowErrorReason::Lossy => "number precision",
+        RowErrorReason::TooLong => "truncated",
+        RowErrorReason::WrongType
+        | RowErrorReason::Unparsable
+        | RowErrorReason::NoUnit
+        | RowErrorReason::Implausible => "type",
+        RowErrorReason::NoOffset => "time zone",
+        RowErrorReason::Missing => "null vs empty",
+        RowErrorReason::KeyForm => "id transform",
+        RowErrorReason::DuplicateUnique
+        | RowErrorReason::ForeignKey
+        | RowErrorReason::StillReferenced
+        | RowErrorReason::Refused => "refused",
     }
 }
 
@@ -166,7 +169,7 @@ impl Decimal {
         if up { increment(kept) } else { kept.to_owned() }
     }
 
-    /// The same number as far as a double could tell: fifteen leading digits of numbers equally long.
+    /// The same number within the precision of a double: fifteen leading digits of numbers equally long.
     fn same_lead(&self, other: &Self) -> bool {
         let places = |d: &Self| d.digits.len() as i64 - d.scale as i64;
         places(self) == places(other)
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_misfit_has_its_cause() {
-        use MisfitReason as R;
+        use RowErrorReason as R;
         for (reason, want) in [
             (R::Nul, "NUL"),
             (R::NumberRange, "number precision"),
@@ -285,7 +288,7 @@ mod tests {
             (R::Missing, "null vs empty"),
             (R::ForeignKey, "refused"),
         ] {
-            assert_eq!(misfit_cause(reason), want);
+            assert_eq!(row_error_cause(reason), want);
         }
     }
 

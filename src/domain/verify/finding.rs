@@ -1,4 +1,4 @@
-//! One difference between both sides, for people to look at.
+//! One difference between both sides, for people to examine.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,11 +3,11 @@
 mod cause;
 mod digest;
 mod finding;
-mod tally;
+mod side;
 mod ttl;
 
-pub use cause::{Difference, compare, misfit_cause};
+pub use cause::{Difference, compare, row_error_cause};
 pub use digest::{Digest, digest_cells};
 pub use finding::{Finding, FindingKind};
-pub use tally::{Tally, bucket};
+pub use side::{SideDigest, bucket};
 pub use ttl::Ttl;

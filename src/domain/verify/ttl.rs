@@ -2,7 +2,7 @@
 
 use crate::domain::at::At;
 use crate::domain::plan::{ColumnSource, Table};
-use crate::domain::value::{Attr, Cell, Item};
+use crate::domain::value::{Cell, Record, Value};
 
 /// DynamoDB leaves items alone whose time was over more than five years ago: their value is taken for a mistake.
 const TOO_OLD_S: i64 = 5 * 365 * 86_400;
@@ -26,10 +26,10 @@ impl Ttl {
 
     /// Whether the source's item is past its time: readers must not rely on it, and DynamoDB may remove it any moment.
     #[must_use]
-    pub fn item_is_past(&self, item: &Item<'_>, now: At) -> bool {
+    pub fn item_is_past(&self, item: &Record<'_>, now: At) -> bool {
         match item.get(&self.attribute) {
             // Only a number counts; DynamoDB ignores any other type.
-            Some(Attr::Num(n)) => n.parse::<f64>().is_ok_and(|s| past(s as i64, now)),
+            Some(Value::Decimal(n)) => n.parse::<f64>().is_ok_and(|s| past(s as i64, now)),
             _ => false,
         }
     }
@@ -72,25 +72,25 @@ mod tests {
         Table { columns: vec![id, column], ..Table::watched("carts", "Carts") }
     }
 
-    fn item(value: Attr<'static>) -> Item<'static> {
-        Item { attrs: vec![("expiresAt".into(), value)] }
+    fn item(value: Value<'static>) -> Record<'static> {
+        Record { fields: vec![("expiresAt".into(), value)] }
     }
 
     #[test]
     fn an_item_is_past_from_its_second_on_and_not_for_ever() {
         let ttl = Ttl::new(&table(ColumnType::Bigint), "expiresAt");
         for (value, want) in [
-            (Attr::Num("1800000000".into()), true),
-            (Attr::Num("1800000001".into()), false),
-            (Attr::Num("1799999999.5".into()), true),
-            (Attr::Num("1640000000".into()), false),
-            (Attr::Num("0".into()), false),
-            (Attr::Str("1800000000".into()), false),
-            (Attr::Null, false),
+            (Value::Decimal("1800000000".into()), true),
+            (Value::Decimal("1800000001".into()), false),
+            (Value::Decimal("1799999999.5".into()), true),
+            (Value::Decimal("1640000000".into()), false),
+            (Value::Decimal("0".into()), false),
+            (Value::Text("1800000000".into()), false),
+            (Value::Null, false),
         ] {
             assert_eq!(ttl.item_is_past(&item(value.clone()), NOW), want, "{value:?}");
         }
-        assert!(!ttl.item_is_past(&Item::default(), NOW));
+        assert!(!ttl.item_is_past(&Record::default(), NOW));
     }
 
     #[test]

@@ -6,10 +6,10 @@ use super::super::JournalError;
 use super::super::frame::{Format, HASH_AT, HASH_LEN, format_of, open, parse_fact};
 use super::super::reader::{Line, Lines, TornTail, header};
 use super::locate::{lost_newline, one_byte};
-use super::{AuditedFile, Finding};
+use super::{AuditedFile, Damage};
 
 /// What is known while a file is read.
-struct Reading<'f> {
+struct AuditReader<'f> {
     path: &'f Path,
     bytes: &'f [u8],
     /// The hash the next line must follow; absent after a line that could not be made out.
@@ -18,7 +18,7 @@ struct Reading<'f> {
     file: AuditedFile,
     /// Number of the last fact.
     last: u64,
-    found: Vec<Finding>,
+    found: Vec<Damage>,
 }
 
 /// What became of a line.
@@ -33,8 +33,8 @@ enum Next {
 ///
 /// # Errors
 /// No complete header, or another major version.
-pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(AuditedFile, Vec<Finding>), JournalError> {
-    let mut reading = Reading {
+pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(AuditedFile, Vec<Damage>), JournalError> {
+    let mut audited = AuditReader {
         path,
         bytes,
         chain: Some(String::new()),
@@ -53,7 +53,7 @@ pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(AuditedFile, Vec<Findin
     let (mut from, mut number) = (0, 0);
     while let Some(line) = (Lines { bytes, from }).next() {
         number += 1;
-        let next = if number == 1 { reading.first(from, &line)? } else { reading.line(number, from, &line) };
+        let next = if number == 1 { audited.first(from, &line)? } else { audited.line(number, from, &line) };
         from = match next {
             Next::Line => line.end,
             Next::At(at) => at,
@@ -62,7 +62,7 @@ pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(AuditedFile, Vec<Findin
     if number == 0 {
         return Err(JournalError::NoHeader { path: path.to_owned() });
     }
-    Ok((reading.file, reading.found))
+    Ok((audited.file, audited.found))
 }
 
 /// The hashes of a file's lines, as far as they fit.
@@ -79,7 +79,7 @@ pub(super) fn chain(path: &Path) -> Vec<String> {
     all
 }
 
-impl Reading<'_> {
+impl AuditReader<'_> {
     fn first(&mut self, from: usize, line: &Line<'_>) -> Result<Next, JournalError> {
         let mut chain = String::new();
         let error = match header(self.path, line, &mut chain) {
@@ -247,7 +247,7 @@ impl Reading<'_> {
     }
 
     fn find(&mut self, line: usize, from: usize, to: usize, byte: Option<usize>, fact: u64, what: String) {
-        self.found.push(Finding {
+        self.found.push(Damage {
             path: self.path.to_owned(),
             line: Some(line),
             from: from as u64,

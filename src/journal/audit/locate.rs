@@ -1,6 +1,6 @@
 //! Finding the one byte of a line that was changed.
 //!
-//! A line carries two checks of its payload. The CRC is linear, so the difference between what it says and what it
+//! A line holds two checks of its payload. The CRC is linear, so the difference between what it says and what it
 //! should be names, for each place, the one change that could explain it; the hash then proves which one it was.
 
 use super::super::frame::{CRC_AT, CRC_LEN, HASH_AT, HASH_LEN, PAYLOAD_AT, TEMPLATE, link, open};
@@ -39,7 +39,7 @@ fn in_payload(line: &[u8], payload: &[u8], chain: &str) -> Option<Changed> {
     let claimed = std::str::from_utf8(line.get(CRC_AT..CRC_AT + CRC_LEN)?).ok()?;
     let claimed_hash = line.get(HASH_AT..HASH_AT + HASH_LEN)?;
     let difference = u32::from_str_radix(claimed, 16).ok()? ^ crc32fast::hash(payload);
-    // What flipping these bits of the byte looked at does to the checksum; the last byte first.
+    // What changing these bits of the current byte does to the checksum; the last byte first.
     let mut effects: Vec<u32> = (1..=255_u32).map(step).collect();
     for at in (0..payload.len()).rev() {
         for (bits, effect) in (1..=255_u8).zip(&mut effects) {

@@ -19,11 +19,11 @@ pub struct Audit {
     /// Every journal file, the main one first.
     pub files: Vec<AuditedFile>,
     /// Everything that is not as it was written. Empty means that every check fits.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Damage>,
     /// The facts that can be believed, in order: all of them, or those before the damage.
     pub record: RunRecord,
     /// The record ends with a fact after which nothing needs to follow. Otherwise the process ended or still runs, or
-    /// whole lines were cut off at the end: the file alone cannot tell.
+    /// whole lines were cut off at the end: the file alone cannot show which.
     pub ended: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct AuditedFile {
     pub facts: u64,
     /// Its length, in bytes.
     pub bytes: u64,
-    /// The hash of its last line that fits: who kept it elsewhere can tell a file that was sealed again.
+    /// The hash of its last line that fits: whoever kept it elsewhere can detect a file that was sealed again.
     pub head: String,
     /// A last line that was not wholly written: the mark of a crash, not of a change.
     pub torn: Option<TornTail>,
@@ -46,7 +46,7 @@ pub struct AuditedFile {
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Damage {
     /// The file.
     pub path: PathBuf,
     /// The line, from 1; absent when it is about the file as a whole.
@@ -97,13 +97,13 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
         Err(e) => {
             if findings.is_empty() {
                 // Each file fits by itself; together they do not.
-                findings.push(Finding::whole(main.clone(), e.to_string()));
+                findings.push(Damage::whole(main.clone(), e.to_string()));
             }
             salvage_run(folder).map_or_else(|_| RunRecord::nothing(&files), |(record, _)| record)
         }
     };
     if findings.is_empty() {
-        // Of a damaged record only a part can be put in order: that it ends early is no news.
+        // Of a damaged record only a part can be put in order: that it ends early is not reported again.
         findings.extend(follows(&main, &record));
         findings.extend(seen_elsewhere(folder, &main, &record));
     }
@@ -116,7 +116,7 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
     Ok(Audit { files, findings, record, ended })
 }
 
-impl Finding {
+impl Damage {
     fn whole(path: PathBuf, what: String) -> Self {
         Self { path, line: None, from: 0, to: 0, byte: None, fact: None, what }
     }
@@ -131,7 +131,7 @@ impl RunRecord {
 }
 
 /// Files of another run or plan, and plans that are not those that were reviewed.
-fn belongs(folder: &RunFolder, files: &[AuditedFile], record: &RunRecord) -> Vec<Finding> {
+fn belongs(folder: &RunFolder, files: &[AuditedFile], record: &RunRecord) -> Vec<Damage> {
     let mut found = Vec::new();
     let mut headers = files.iter().filter_map(|f| f.header.as_ref().map(|h| (&f.path, h)));
     let Some((_, first)) = headers.next() else { return found };
@@ -144,7 +144,7 @@ fn belongs(folder: &RunFolder, files: &[AuditedFile], record: &RunRecord) -> Vec
     for (path, header) in headers {
         if header.run != first.run || !hashes.contains(&header.plan_hash.as_str()) {
             let what = format!("belongs to run {} and plan {}, not to this run", header.run, header.plan_hash);
-            found.push(Finding::whole(path.clone(), what));
+            found.push(Damage::whole(path.clone(), what));
         }
     }
     let path = folder.plan();
@@ -156,17 +156,17 @@ fn belongs(folder: &RunFolder, files: &[AuditedFile], record: &RunRecord) -> Vec
                 "is another plan: its hash is {hash}, the run was opened with {}",
                 hashes.join(" and amended to ")
             );
-            found.push(Finding::whole(path, what));
+            found.push(Damage::whole(path, what));
         }
-        Err(why) => found.push(Finding::whole(path, format!("cannot be read: {why}"))),
+        Err(why) => found.push(Damage::whole(path, format!("cannot be read: {why}"))),
     }
     // The one that stands in plan.json need not be kept a second time.
     for hash in hashes.iter().filter(|hash| stands.as_deref() != Ok(hash) && hashes.len() > 1) {
         let path = folder.plan_of(hash);
         match plan_hash(&path) {
             Ok(is) if is == *hash => {}
-            Ok(is) => found.push(Finding::whole(path, format!("is another plan: its hash is {is}, not {hash}"))),
-            Err(why) => found.push(Finding::whole(path, format!("the plan {hash} cannot be read: {why}"))),
+            Ok(is) => found.push(Damage::whole(path, format!("is another plan: its hash is {is}, not {hash}"))),
+            Err(why) => found.push(Damage::whole(path, format!("the plan {hash} cannot be read: {why}"))),
         }
     }
     found
@@ -179,19 +179,19 @@ fn plan_hash(path: &std::path::Path) -> Result<String, String> {
 }
 
 /// Facts whose checks fit but that cannot have happened in this order.
-fn follows(main: &std::path::Path, record: &RunRecord) -> Option<Finding> {
+fn follows(main: &std::path::Path, record: &RunRecord) -> Option<Damage> {
     let wrong = fold(&record.facts).err()?;
-    Some(Finding { fact: Some(wrong.seq), ..Finding::whole(main.to_owned(), wrong.to_string()) })
+    Some(Damage { fact: Some(wrong.seq), ..Damage::whole(main.to_owned(), wrong.to_string()) })
 }
 
 /// Samples name the last durable fact as they are taken: a journal that ends before it was cut.
-fn seen_elsewhere(folder: &RunFolder, main: &std::path::Path, record: &RunRecord) -> Option<Finding> {
+fn seen_elsewhere(folder: &RunFolder, main: &std::path::Path, record: &RunRecord) -> Option<Damage> {
     let mut samples = SampleReader::open(&folder.samples()).ok()?;
     let seen = samples.get(samples.len().checked_sub(1)?)?.measured.journal_seq?;
     let have = record.facts.len() as u64;
-    (seen > have).then(|| Finding {
+    (seen > have).then(|| Damage {
         fact: Some(have + 1),
-        ..Finding::whole(
+        ..Damage::whole(
             main.to_owned(),
             format!("ends at fact #{have}, but samples.jsonl saw fact #{seen} on disk: the end was cut off"),
         )

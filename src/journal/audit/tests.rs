@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::frame::{Beside, Format, seal_fact, seal_header};
 use super::super::sample_events::facts;
 use super::super::*;
-use super::{Finding, audit, inspect};
+use super::{Damage, audit, inspect};
 use crate::domain::at::At;
 use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
@@ -41,7 +41,7 @@ fn bytes_of(facts: &[Fact]) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn found(bytes: &[u8]) -> Vec<Finding> {
+fn found(bytes: &[u8]) -> Vec<Damage> {
     inspect::file(Path::new("j"), bytes).map(|(_, found)| found).unwrap()
 }
 
@@ -92,7 +92,7 @@ proptest! {
     ) {
         prop_assume!(facts.len() >= 3);
         let mut lines = lines_of(&bytes_of(&facts));
-        // Taking the last line out is a cut at the end, which a file cannot tell from a crash before it.
+        // Removing the last line is a cut at the end, which cannot be distinguished from a crash before it.
         let (a, b) = (1 + a.index(facts.len() - 1), 1 + b.index(facts.len()));
         match how {
             0 => drop(lines.remove(a)),
@@ -270,7 +270,7 @@ fn every_plan_a_run_went_by_is_part_of_its_record() {
     let (_dir, folder) = folder();
     let (old, new) = (plan(), Plan { downtime_budget_ms: 2, ..plan() });
     let keep = |plan: &Plan| folder.write(&RunFolder::plan_name(&plan.hash()), &serde_json::to_vec(plan).unwrap());
-    // Begun by a program that knew of no amendments, and taken up by this one.
+    // Begun by a program that did not know amendments, and resumed by this one.
     let begun = Header { format: Format { major: FORMAT_MAJOR, minor: 2 }, ..header() };
     JournalWriter::create(&folder, &begun).unwrap().append(&[opened(), note(2)]).unwrap();
     keep(&old).unwrap();

@@ -225,7 +225,7 @@ fn get(metrics: &Metrics, input: &Value) -> Answer {
     let mut results = Vec::new();
     for query in queries {
         let id = needed(query, "Id")?;
-        // An emulator that answers expressions with nothing makes false greens.
+        // An emulator that answers expressions with nothing would let gates pass wrongly.
         if field(query, "Expression").is_some() {
             return Err(invalid("expressions are not computed here; ask for a MetricStat"));
         }

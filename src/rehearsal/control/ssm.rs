@@ -100,7 +100,7 @@ fn flag(input: &Value, field: &str) -> bool {
     input.get(field).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// Text that looks like what the key service would have made of the value, and does not show it.
+/// Text in the form the key service would have given the value, which does not show it.
 fn sealed(name: &str, version: &Version) -> String {
     let mut block = Sha256::digest(format!("{name}\0{}\0{}", version.number, version.value)).to_vec();
     let mut bytes = b"\x01\x02\x02\x00x".to_vec();
@@ -354,7 +354,7 @@ fn write(plane: &Plane, name: &str, value: &str, input: &Value) -> Answer {
     Ok(answer)
 }
 
-/// Policies as the history tells them.
+/// Policies as the history has them.
 fn policies(given: Option<&str>, tier: &str) -> Result<Vec<Value>, Refusal> {
     let Some(text) = given else { return Ok(Vec::new()) };
     let invalid = || Refusal::new("InvalidPolicyAttributeException", "The policies are not a list of policies.");

@@ -144,7 +144,7 @@ async fn faults_refuse_delay_and_lose_answers() {
     let refused = w.put("/shop/db/writes", "postgresql").await.unwrap_err();
     assert_eq!(refused.code(), Some("InternalServerError"));
     assert_eq!(w.get("/shop/db/writes").await, "dynamodb");
-    // The way back and the freeze stay open.
+    // A rollback and the freeze stay possible.
     w.put("/shop/db/writes", "dynamodb").await.unwrap();
     w.put("/shop/writes-mode", "frozen").await.unwrap();
     w.faults.lift(Fault::SsmRefuse);

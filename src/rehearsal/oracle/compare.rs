@@ -10,11 +10,11 @@ use super::trace::{Excuse, filled_in};
 use super::{Ack, Oracle, Row, Side};
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
-use crate::rehearsal::shelf::{Kind, Record, RecordKey, TargetShape, from_item, key_attribute, read_all, table_name};
+use crate::rehearsal::records::{Kind, Record, RecordKey, TargetShape, from_item, key_attribute, read_all, table_name};
 
 /// A key that does not hold what it must. Names fields, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Mismatch {
     /// The key.
     pub key: RecordKey,
     /// The fields that differ; empty when the whole record is missing or should not be there.
@@ -25,7 +25,7 @@ pub struct Finding {
     pub new_writes: u32,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.key)?;
         if !self.fields.is_empty() {
@@ -41,23 +41,23 @@ impl fmt::Display for Finding {
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Keys of the account that were looked up, expected absences included.
+    /// Keys of the account that were checked, expected absences included.
     pub checked: usize,
     /// Records that must be there and are not.
-    pub lost: Vec<Finding>,
+    pub lost: Vec<Mismatch>,
     /// Records that must not be there and are.
-    pub extra: Vec<Finding>,
+    pub extra: Vec<Mismatch>,
     /// Records that are there with another value.
-    pub differing: Vec<Finding>,
-    /// Records that cannot be carried and rightly are not there.
+    pub differing: Vec<Mismatch>,
+    /// Records that cannot be written to the target and rightly are not there.
     pub parked: usize,
     /// Keys with more than one allowed value, because a write's outcome is unknown.
     pub unknown: usize,
     /// Keys where writes of the old side left a field as they had found it, by DynamoDB's own answers, while a change
     /// of the new side was on its way: nothing shows that it was written, and the new side's value stands.
     pub untold: usize,
-    /// Keys where the old side set a field back to the value before a change of the new side that had been carried, and
-    /// the change was carried once more. It takes a carrier killed between its write and clearing the record.
+    /// Keys where the old side set a field back to the value before a change of the new side that had been applied, and
+    /// the change was applied once more. It takes a reverse applier killed between its write and clearing the record.
     pub set_back: usize,
     /// Items of the console's own, passed over.
     pub markers: usize,
@@ -90,7 +90,7 @@ impl Comparison {
     }
 
     /// All findings: lost, differing, extra.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+    pub fn findings(&self) -> impl Iterator<Item = &Mismatch> {
         self.lost.iter().chain(&self.differing).chain(&self.extra)
     }
 
@@ -114,15 +114,15 @@ pub(in crate::rehearsal) const DEFAULT_CATEGORY: &str = "General";
 const MARKER: &str = "cutover-marker-";
 
 /// What a store holds of one kind. `None` stands for a record that could not be read as one.
-type Shelf = BTreeMap<String, Option<Record>>;
+type Records = BTreeMap<String, Option<Record>>;
 
 impl Oracle {
-    /// Compares kinds with DynamoDB. Rows that cannot be carried must be there too: it is their home.
+    /// Compares kinds with DynamoDB. Rows that cannot be moved must be there too: it is where they stay.
     pub async fn compare_old(&self, client: &Dynamo, kinds: &[Kind]) -> RehearsalResult<Comparison> {
         let mut all = Comparison::default();
         for &kind in kinds {
-            let (shelf, markers) = scan(client, kind).await?;
-            let mut found = self.compare(Side::Old, kind, shelf, &|r| r);
+            let (records, markers) = scan(client, kind).await?;
+            let mut found = self.compare(Side::Old, kind, records, &|r| r);
             found.markers = markers;
             all.add(found);
         }
@@ -136,18 +136,18 @@ impl Oracle {
         let titled = shape.line_title;
         let mut all = Comparison::default();
         for &kind in kinds.iter().filter(|k| **k != Kind::Cart) {
-            let shelf = read_all(client, &shape, kind).await.map_err(failed)?;
-            all.add(self.compare(Side::New, kind, shelf, &|r| as_carried(r, titled)));
+            let records = read_all(client, &shape, kind).await.map_err(failed)?;
+            all.add(self.compare(Side::New, kind, records, &|r| as_carried(r, titled)));
         }
         Ok(all)
     }
 
     /// `expect` turns a record into what the store must hold of it.
-    fn compare(&self, side: Side, kind: Kind, mut shelf: Shelf, expect: &dyn Fn(Record) -> Record) -> Comparison {
+    fn compare(&self, side: Side, kind: Kind, mut records: Records, expect: &dyn Fn(Record) -> Record) -> Comparison {
         let ledger = held(&self.0);
         let mut found = Comparison::default();
         for (key, row) in ledger.rows.iter().filter(|(k, _)| k.kind == kind) {
-            let stands = shelf.remove(&key.id);
+            let stands = records.remove(&key.id);
             let parked = side == Side::New && ledger.parked.contains_key(key);
             if parked && stands.is_none() {
                 found.parked += 1;
@@ -157,9 +157,9 @@ impl Oracle {
             found.unknown += usize::from(row.allowed.len() > 1);
             judge(&mut found, side, key, row, stands, expect);
         }
-        for (id, _) in shelf {
+        for (id, _) in records {
             let key = RecordKey { kind, id };
-            found.extra.push(Finding { key, fields: Vec::new(), last: None, new_writes: 0 });
+            found.extra.push(Mismatch { key, fields: Vec::new(), last: None, new_writes: 0 });
         }
         for list in [&mut found.lost, &mut found.extra, &mut found.differing] {
             list.sort_by(|a, b| a.key.cmp(&b.key));
@@ -176,7 +176,7 @@ fn judge(
     stands: Option<Option<Record>>,
     expect: &dyn Fn(Record) -> Record,
 ) {
-    let finding = |fields| Finding { key: key.clone(), fields, last: row.last, new_writes: row.new_writes };
+    let finding = |fields| Mismatch { key: key.clone(), fields, last: row.last, new_writes: row.new_writes };
     let mut nearest: Option<Vec<&'static str>> = None;
     for allowed in &row.allowed {
         match (allowed.clone().map(expect), &stands) {
@@ -233,9 +233,9 @@ fn as_carried(record: Record, titled: bool) -> Record {
     }
 }
 
-async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {
+async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Records, usize)> {
     let (table, attribute) = (table_name(kind), key_attribute(kind));
-    let mut shelf = Shelf::new();
+    let mut records = Records::new();
     let mut markers = 0;
     let mut start = None;
     loop {
@@ -254,24 +254,24 @@ async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Shelf, usize)> {
             if id.starts_with(MARKER) {
                 markers += 1;
             } else {
-                shelf.insert(id.clone(), from_item(kind, item));
+                records.insert(id.clone(), from_item(kind, item));
             }
         }
         start = page.last_evaluated_key.filter(|k| !k.is_empty());
         if start.is_none() {
-            return Ok((shelf, markers));
+            return Ok((records, markers));
         }
     }
 }
 
 #[cfg(test)]
 impl Oracle {
-    /// Compares with a shelf given by a test.
+    /// Compares with stored records given by a test.
     pub(super) fn compare_with(&self, side: Side, kind: Kind, records: Vec<Record>) -> Comparison {
-        let shelf = records.into_iter().map(|r| (r.key().id, Some(r))).collect();
+        let records = records.into_iter().map(|r| (r.key().id, Some(r))).collect();
         match side {
-            Side::Old => self.compare(side, kind, shelf, &|r| r),
-            Side::New => self.compare(side, kind, shelf, &|r| as_carried(r, true)),
+            Side::Old => self.compare(side, kind, records, &|r| r),
+            Side::New => self.compare(side, kind, records, &|r| as_carried(r, true)),
         }
     }
 }

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::held;
+use super::records::{Book, Kind, Record, RecordKey, Write};
 use super::seed::Dataset;
-use super::shelf::{Book, Kind, Record, RecordKey, Write};
 
 pub(super) use compare::DEFAULT_CATEGORY;
-pub use compare::{Comparison, Finding};
+pub use compare::{Comparison, Mismatch};
 use trace::Trace;
 
 /// Which store.
@@ -63,7 +63,7 @@ pub struct Ack {
 
 /// Counts of writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct WriteCounts {
     /// Acknowledged by the old side.
     pub old: u64,
     /// Acknowledged by the new side.
@@ -106,7 +106,7 @@ struct Ledger {
     places: HashMap<RecordKey, usize>,
     /// Books that were deleted and may be created again.
     deleted: Vec<Book>,
-    tally: Tally,
+    tally: WriteCounts,
 }
 
 impl Ledger {
@@ -142,7 +142,7 @@ impl Oracle {
         let mut ledger = Ledger { parked: data.parked.clone(), ..Ledger::default() };
         for record in &data.records {
             let key = record.key();
-            // Rows that cannot be carried are left alone: writing them would make them carriable, or not.
+            // Rows that cannot be moved are left alone: a write could change whether they can be moved.
             let closed = data.parked.contains_key(&key);
             if !closed {
                 ledger.enter(&key);
@@ -154,7 +154,7 @@ impl Oracle {
 
     /// Counts so far.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> WriteCounts {
         held(&self.0).tally
     }
 
@@ -231,7 +231,7 @@ impl Oracle {
         let Some((write, side)) = begun else {
             ledger.deleted.extend(again);
             if row.allowed == [None] && row.last.is_none() && !row.closed {
-                // Claimed, never written: as if it had not been looked at.
+                // Claimed, never written: as if it had never been claimed.
                 ledger.rows.remove(key);
             }
             return;

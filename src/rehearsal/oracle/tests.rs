@@ -1,19 +1,19 @@
 //! The account against shelves made by hand.
 
 use super::*;
+use crate::rehearsal::records::{Decimal, Moment};
 use crate::rehearsal::seed::Sizes;
-use crate::rehearsal::shelf::{Decimal, Moment};
 
 fn data() -> Dataset {
     Dataset::generate(Sizes { books: 12, users: 4, orders: 6, carts: 2 }, 3, true)
 }
 
-fn shelf(data: &Dataset, kind: Kind) -> Vec<Record> {
+fn records_of(data: &Dataset, kind: Kind) -> Vec<Record> {
     data.records.iter().filter(|r| r.key().kind == kind).cloned().collect()
 }
 
 fn carried(data: &Dataset) -> Vec<Record> {
-    let books = shelf(data, Kind::Book).into_iter().filter(|r| !data.parked.contains_key(&r.key()));
+    let books = records_of(data, Kind::Book).into_iter().filter(|r| !data.parked.contains_key(&r.key()));
     books
         .map(|r| match r {
             Record::Book(b) => Record::Book(Book { category: b.category.or(Some("General".into())), ..b }),
@@ -37,7 +37,7 @@ fn untouched_shelves_are_clean() {
     let data = data();
     let oracle = Oracle::new(&data);
     for kind in Kind::ALL {
-        let found = oracle.compare_with(Side::Old, kind, shelf(&data, kind));
+        let found = oracle.compare_with(Side::Old, kind, records_of(&data, kind));
         assert!(found.clean(), "{found:?}");
     }
     let found = oracle.compare_with(Side::New, Kind::Book, carried(&data));
@@ -49,7 +49,7 @@ fn untouched_shelves_are_clean() {
 fn every_kind_of_damage_is_found() {
     let data = data();
     let oracle = Oracle::new(&data);
-    let books = shelf(&data, Kind::Book);
+    let books = records_of(&data, Kind::Book);
 
     let mut missing = books.clone();
     let gone = missing.remove(4).key();
@@ -94,14 +94,14 @@ fn the_last_acknowledged_write_counts_and_refused_ones_do_not() {
     let id = data.records[0].key().id;
     write(&oracle, stock(&id, 71), Side::Old, Outcome::Acknowledged);
     write(&oracle, stock(&id, 72), Side::Old, Outcome::Refused);
-    let stale = oracle.compare_with(Side::Old, Kind::Book, shelf(&data, Kind::Book));
+    let stale = oracle.compare_with(Side::Old, Kind::Book, records_of(&data, Kind::Book));
     assert_eq!(stale.differing[0].fields, ["stockQuantity", "updatedAt"]);
-    let mut books = shelf(&data, Kind::Book);
+    let mut books = records_of(&data, Kind::Book);
     books[0] = stock(&id, 71).apply(Some(books[0].clone())).unwrap();
     assert!(oracle.compare_with(Side::Old, Kind::Book, books.clone()).clean());
     books[0] = stock(&id, 72).apply(Some(books[0].clone())).unwrap();
     assert!(!oracle.compare_with(Side::Old, Kind::Book, books).clean());
-    assert_eq!(oracle.tally(), Tally { old: 1, refused: 1, ..Tally::default() });
+    assert_eq!(oracle.tally(), WriteCounts { old: 1, refused: 1, ..WriteCounts::default() });
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_unknown_outcome_allows_both_values_and_no_third() {
     let oracle = Oracle::new(&data);
     let id = data.records[0].key().id;
     write(&oracle, stock(&id, 71), Side::Old, Outcome::Unknown);
-    let mut books = shelf(&data, Kind::Book);
+    let mut books = records_of(&data, Kind::Book);
     assert!(oracle.compare_with(Side::Old, Kind::Book, books.clone()).clean());
     books[0] = stock(&id, 71).apply(Some(books[0].clone())).unwrap();
     let found = oracle.compare_with(Side::Old, Kind::Book, books.clone());
@@ -143,13 +143,13 @@ fn deletes_are_absence_and_deleted_books_come_back() {
     let oracle = Oracle::new(&data);
     let key = data.records[0].key();
     write(&oracle, Write::Delete(key.clone()), Side::Old, Outcome::Acknowledged);
-    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, shelf(&data, Kind::Book)).extra.len(), 1);
+    assert_eq!(oracle.compare_with(Side::Old, Kind::Book, records_of(&data, Kind::Book)).extra.len(), 1);
     assert_eq!(oracle.live(Kind::Book), 11);
     let (mut claim, book) = oracle.claim_deleted().unwrap();
     assert_eq!(book.id, key.id);
     claim.begin(Write::Put(Record::Book(book)), Side::Old);
     claim.settle(Outcome::Acknowledged);
-    assert!(oracle.compare_with(Side::Old, Kind::Book, shelf(&data, Kind::Book)).clean());
+    assert!(oracle.compare_with(Side::Old, Kind::Book, records_of(&data, Kind::Book)).clean());
     assert_eq!(oracle.live(Kind::Book), 12);
 }
 
@@ -161,7 +161,7 @@ fn writes_of_the_new_side_that_a_rollback_dropped_are_counted_by_key() {
     write(&oracle, stock(&a.id, 1), Side::New, Outcome::Acknowledged);
     write(&oracle, stock(&a.id, 2), Side::New, Outcome::Acknowledged);
     write(&oracle, stock(&b.id, 3), Side::Old, Outcome::Acknowledged);
-    let mut books = shelf(&data, Kind::Book);
+    let mut books = records_of(&data, Kind::Book);
     books[1] = stock(&b.id, 3).apply(Some(books[1].clone())).unwrap();
     let found = oracle.compare_with(Side::Old, Kind::Book, books);
     assert_eq!(found.new_side_writes_lost(), 2);
@@ -182,9 +182,9 @@ fn over(oracle: &Oracle, write: &Write, stood: &Book) -> Book {
     }
 }
 
-/// The account, the first book, and the shelf with that book replaced.
+/// The account, the first book, and the stored books with that book replaced.
 fn first_book(data: &Dataset) -> (Oracle, Book, impl Fn(&Book) -> Vec<Record>) {
-    let books = shelf(data, Kind::Book);
+    let books = records_of(data, Kind::Book);
     let Record::Book(first) = books[0].clone() else { panic!("a book") };
     let with = move |book: &Book| {
         let mut books = books.clone();
@@ -205,7 +205,7 @@ fn a_write_that_left_no_trace_is_excused_by_the_stores_answer_alone() {
     write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
     let left = over(&oracle, &stock_at(&first, 0, 20), &first);
     assert!(oracle.compare_with(Side::Old, Kind::Book, with(&left)).clean());
-    // The carrier merged: the new side's stock, which nobody had changed here, with the old side's time.
+    // The reverse applier merged: the new side's stock, which nobody had changed here, with the old side's time.
     let merged = Book { stock: first.stock + 2, ..left.clone() };
     let found = oracle.compare_with(Side::Old, Kind::Book, with(&merged));
     assert_eq!((found.wrong(), found.untold, found.set_back), (0, 1, 0), "{found:?}");
@@ -279,7 +279,7 @@ fn a_value_set_back_after_it_was_carried_is_counted_apart() {
     let again = Book { stock: first.stock + 2, ..left };
     let found = oracle.compare_with(Side::Old, Kind::Book, with(&again));
     assert_eq!((found.wrong(), found.untold, found.set_back), (0, 0, 1), "{found:?}");
-    // To any other value than the one before the carried change, it was seen: its loss is one.
+    // Set to any other value than the one before the applied change, it was seen: its loss is a loss.
     let left = over(&oracle, &stock_at(&first, 1, 30), &again);
     let gone_over = Book { stock: first.stock + 2, ..left };
     assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&gone_over)).wrong(), 1);
@@ -289,7 +289,7 @@ fn a_value_set_back_after_it_was_carried_is_counted_apart() {
 fn a_record_of_the_new_side_that_was_removed_and_made_again_is_counted_apart() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
-    let books = shelf(&data, Kind::Book);
+    let books = records_of(&data, Kind::Book);
     let key = books[0].key();
     write(&oracle, Write::Delete(key.clone()), Side::New, Outcome::Acknowledged);
     let made = Book { stock: 7, updated_at: Moment(10), ..first.clone() };
@@ -303,7 +303,7 @@ fn a_record_of_the_new_side_that_was_removed_and_made_again_is_counted_apart() {
     removed(&made);
     let found = oracle.compare_with(Side::Old, Kind::Book, with(&made));
     assert_eq!((found.wrong(), found.set_back), (0, 1), "{found:?}");
-    // As it was before the new side's writes, nobody but a carrier gone wrong can have made it.
+    // As it was before the new side's writes: only a faulty reverse applier can have made it so.
     assert_eq!(oracle.compare_with(Side::Old, Kind::Book, with(&first)).extra.len(), 1);
 }
 
@@ -311,14 +311,14 @@ fn a_record_of_the_new_side_that_was_removed_and_made_again_is_counted_apart() {
 fn a_record_that_was_removed_as_it_had_always_stood_there_is_not_made_again() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
-    let key = shelf(&data, Kind::Book)[0].key();
+    let key = records_of(&data, Kind::Book)[0].key();
     let removed = |stood: &Book| {
         let mut claim = oracle.claim(&key).unwrap();
         claim.begin(Write::Delete(key.clone()), Side::Old);
         claim.over(Stood(Some(Record::Book(stood.clone()))));
         claim.settle(Outcome::Acknowledged);
     };
-    // Never away on the new side: that the old side removed it was to be seen.
+    // It was never absent on the new side, so the old side's removal could be seen.
     write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
     let there = Book { stock: first.stock + 2, updated_at: Moment(10), ..first.clone() };
     removed(&there);
@@ -329,7 +329,7 @@ fn a_record_that_was_removed_as_it_had_always_stood_there_is_not_made_again() {
 fn a_change_of_what_may_never_have_been_carried_is_no_set_back() {
     let data = data();
     let (oracle, first, with) = first_book(&data);
-    // There and back on the new side; nothing shows that either was carried.
+    // Changed and changed back on the new side; nothing shows that either change was applied.
     write(&oracle, stock_at(&first, 2, 10), Side::New, Outcome::Acknowledged);
     write(&oracle, stock_at(&first, 0, 20), Side::New, Outcome::Acknowledged);
     let left = over(&oracle, &stock_at(&first, 2, 30), &first);
@@ -397,8 +397,9 @@ fn a_category_may_be_filled_in_by_a_write_whose_outcome_nobody_knows() {
     let plain = Book { category: None, stock: first.stock + 1, ..first };
     write(&oracle, Write::Put(Record::Book(plain.clone())), Side::New, Outcome::Unknown);
     let filled = Book { category: Some(DEFAULT_CATEGORY.to_owned()), ..plain };
-    let before = shelf(&data, Kind::Book);
+    let before = records_of(&data, Kind::Book);
     assert!(oracle.compare_with(Side::Old, Kind::Book, before).clean());
-    // Its fields are judged one by one from what stood before, so the new side's own default is told from a change.
+    // Its fields are judged one by one from what stood before, so the new side's own default is distinguished from a
+    // change.
     assert!(oracle.compare_with(Side::Old, Kind::Book, with(&filled)).clean());
 }

@@ -2,12 +2,12 @@
 //! difference.
 //!
 //! After a rollback the old side's value wins over one of the new side that is still on its way, if the store shows
-//! that somebody wrote there. The carrier sees the item as it stands, so a write (or a chain of them) that leaves a
-//! field as it found it is invisible to it. The shop asks DynamoDB for the item before each of its writes
+//! that somebody wrote there. The reverse applier sees the item as it stands, so a write (or a chain of them) that
+//! leaves a field as it found it is invisible to it. The shop asks DynamoDB for the item before each of its writes
 //! (`ReturnValues=ALL_OLD`), so the account knows which writes were such.
 
 use super::{DEFAULT_CATEGORY, Row};
-use crate::rehearsal::shelf::{Record, Write};
+use crate::rehearsal::records::{Record, Write};
 
 /// One acknowledged write of the old side.
 #[derive(Clone, Debug)]
@@ -21,10 +21,10 @@ pub(super) struct Trace {
 /// Why a difference is not a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Excuse {
-    /// The old side's writes left the field as they had found it, while the new side's change waited to be carried.
+    /// The old side's writes left the field as they had found it, while the new side's change waited to be applied.
     NoTrace,
-    /// The new side's change had been carried and the old side set the field back to the value before it. Only a
-    /// carrier that died between its write and clearing the record takes that for a change not carried yet.
+    /// The new side's change had been applied and the old side set the field back to the value before it. Only a
+    /// reverse applier that died between its write and clearing the record takes that for a change not applied yet.
     SetBack,
 }
 
@@ -65,7 +65,7 @@ impl Row {
         if self.traces.last()?.left.is_some() || !self.alike(have, carried) || !self.on_new.contains(&None) {
             return None;
         }
-        // What the old side removed, or had changed before that, was carried: it had not been there before.
+        // What the old side removed, or had changed before that, was applied: it had not been there before.
         let whole = |a: &Option<Record>, b: &Option<Record>| a == b;
         let found = self.traces[self.chain(self.traces.len() - 1, whole)].stood.as_ref()?;
         let was_carried = self.on_new[1..].iter().flatten().any(|s| self.alike(found, s));
@@ -97,7 +97,7 @@ impl Row {
         if same(found, Some(want), field) {
             return Some(Excuse::NoTrace);
         }
-        // Only a value that the item cannot have held before shows that something had been carried.
+        // Only a value that the item cannot have held before shows that something had been applied.
         let (before, after) = self.on_new.split_first()?;
         let was_carried = after.iter().any(|s| same(found, s.as_ref(), field)) && !same(found, before.as_ref(), field);
         let earlier = &self.on_new[..self.on_new.len() - 1];
@@ -105,7 +105,7 @@ impl Row {
     }
 }
 
-/// The new side writes a category where there was none; carried back, it may stay.
+/// The new side writes a category where there was none; applied to the old side, it may stay.
 pub(super) fn filled_in(want: &Record, have: &Record) -> bool {
     matches!((want, have), (Record::Book(w), Record::Book(h))
         if w.category.is_none() && h.category.as_deref() == Some(DEFAULT_CATEGORY))

@@ -4,10 +4,10 @@
 //! which knows only DynamoDB; `green` runs the new code, which reads and writes where the parameters say. Every
 //! write goes through [`Shop::write`] and is entered in the oracle.
 
-mod door;
 mod gauges;
 mod new_side;
 mod old_side;
+mod server;
 mod settings;
 mod traffic;
 
@@ -22,7 +22,7 @@ use super::clients;
 use super::error::{RehearsalError, RehearsalResult};
 use super::fault::{Fault, Faults};
 use super::oracle::{Claim, Oracle, Outcome, Side};
-use super::shelf::{Book, Decimal, Moment, Record, RecordKey, Write};
+use super::records::{Book, Decimal, Moment, Record, RecordKey, Write};
 
 use gauges::Gauges;
 use new_side::NewSides;
@@ -96,7 +96,7 @@ struct Floor {
     oracle: Oracle,
     faults: Faults,
     gauges: Gauges,
-    /// Shut for good: every write is refused.
+    /// Closed for good: every write is refused.
     shut: AtomicBool,
     /// Free places for requests; a write holds one until its outcome is entered.
     places: Arc<Semaphore>,
@@ -129,7 +129,7 @@ impl Shop {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.map_err(|e| RehearsalError::new("open", "the shop", e))?;
         let address = listener.local_addr().map_err(|e| RehearsalError::new("open", "the shop", e))?;
-        door::open(listener, Arc::clone(&floor), stop.clone());
+        server::open(listener, Arc::clone(&floor), stop.clone());
         gauges::publish(Arc::clone(&floor), &clients::session(&options.control_endpoint, 2), stop.clone());
         traffic::start(&floor, options.rates, options.seed, &stop);
         Ok(Self { floor, url: format!("http://{address}"), stop })
@@ -189,10 +189,10 @@ impl Drop for Shop {
 }
 
 impl Floor {
-    /// One write request from front door to acknowledgement. The side is settled when it begins.
+    /// One write request from its arrival to its acknowledgement. The side is settled when it begins.
     async fn write(&self, claim: Claim, write: Write) -> Written {
         let Ok(_place) = self.places.acquire().await else { return Written::Failed };
-        // The parameters are looked at after the wait for a place: what counts is the moment it begins.
+        // The parameters are read after the wait for a place: what counts is the moment it begins.
         let settings = self.settings.now();
         if settings.frozen || self.shut.load(Ordering::SeqCst) {
             self.oracle.count_frozen();

@@ -13,7 +13,7 @@ use super::PATIENCE;
 use crate::domain::secret::Secret;
 use crate::rehearsal::held;
 use crate::rehearsal::oracle::{DEFAULT_CATEGORY, Outcome};
-use crate::rehearsal::shelf::{
+use crate::rehearsal::records::{
     Address, Book, Kind, Order, Record, RecordKey, Shipping, TargetShape, User, Write, read_one,
 };
 

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::PATIENCE;
 use crate::rehearsal::clients;
 use crate::rehearsal::oracle::{Outcome, Stood};
-use crate::rehearsal::shelf::{
+use crate::rehearsal::records::{
     Kind, Record, RecordKey, Write, address_value, from_item, key_attribute, table_name, to_item,
 };
 
@@ -58,7 +58,7 @@ impl OldSide {
             Write::Put(record) => {
                 let put = self.writer.put_item().table_name(table).set_item(Some(to_item(record)));
                 let answer = put.return_values(ReturnValue::AllOld).send().await;
-                // Nothing said of it means that there was nothing: only this write makes an item.
+                // No attributes in the answer means that there was no item: only this write makes one.
                 let before = answer.as_ref().ok().and_then(|o| match &o.attributes {
                     None => Some(Stood(None)),
                     Some(item) => stood(key.kind, item),
@@ -67,7 +67,7 @@ impl OldSide {
             }
             Write::Delete(key) => {
                 let delete = self.writer.delete_item().table_name(table).set_key(Some(key_of(key)));
-                // Nobody deletes what is not there, on either side: the customer is told so.
+                // Nobody deletes what is not there, on either side: the customer gets an error that says so.
                 let there = delete
                     .condition_expression("attribute_exists(#key)")
                     .expression_attribute_names("#key", key_attribute(key.kind))
@@ -129,7 +129,7 @@ fn stood(kind: Kind, item: &HashMap<String, Av>) -> Option<Stood> {
     from_item(kind, item).map(|record| Stood(Some(record)))
 }
 
-/// What an answer means for a write. Only an answer that says no is a no.
+/// What an answer means for a write. Only an explicit refusal counts as not written.
 fn judge<T, E>(answer: &Result<T, SdkError<E, HttpResponse>>) -> Outcome {
     match answer {
         Ok(_) => Outcome::Acknowledged,

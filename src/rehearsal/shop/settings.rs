@@ -109,7 +109,7 @@ impl Poller {
         Self { ssm: aws_sdk_ssm::Client::new(&session), gateway: aws_sdk_apigateway::Client::new(&session), names }
     }
 
-    /// The settings as they stand. Parameters first, then the stage: a reader that does it the other way can
+    /// The settings as they stand. Parameters first, then the stage: a reader that does it in reverse can
     /// take an old stage with a new freeze, and write to the old side after the thaw.
     pub(super) async fn read(&self) -> RehearsalResult<Settings> {
         let n = &self.names;
@@ -163,7 +163,7 @@ impl Poller {
         Err(last.unwrap_or_else(|| RehearsalError::new("read", "the shop's parameters", "no answer")))
     }
 
-    /// Reads on until stopped. A reading that fails or makes no sense changes nothing and is counted.
+    /// Reads on until stopped. A reading that fails or cannot be understood changes nothing and is counted.
     pub(super) fn run(
         self,
         first: Settings,

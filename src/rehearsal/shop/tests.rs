@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::rehearsal::oracle::Stood;
+use crate::rehearsal::records::Kind;
 use crate::rehearsal::seed::Sizes;
-use crate::rehearsal::shelf::Kind;
-use crate::rehearsal::trial::{Postgres, SCHEMA};
+use crate::rehearsal::test_postgres::{Postgres, SCHEMA};
 use crate::rehearsal::world::tests_support::{Switchboard, http, small, until};
 use crate::rehearsal::{PgAddress, World, WorldOptions};
 
@@ -16,13 +16,13 @@ fn nowhere() -> PgAddress {
 #[tokio::test]
 async fn the_probe_is_served_refused_and_served_again() {
     let world = World::start(small(nowhere())).await.unwrap();
-    let board = Switchboard::of(&world);
+    let switchboard = Switchboard::of(&world);
     assert_eq!(http(&world, "POST", "/probe", r#"{"nonce":"n1"}"#).await.0, 200);
     assert_eq!(http(&world, "GET", "/health", "").await.0, 200);
     assert_eq!(http(&world, "GET", "/books/probe", "").await.0, 200);
     assert_eq!(http(&world, "GET", "/books/none", "").await.0, 404);
 
-    board.put("/cloudshelf/prod/writes-mode", "frozen").await;
+    switchboard.put("/cloudshelf/prod/writes-mode", "frozen").await;
     until("frozen", || world.shop().settings().frozen).await;
     let (status, body) = http(&world, "POST", "/probe", "{}").await;
     assert_eq!(status, 503);
@@ -34,7 +34,7 @@ async fn the_probe_is_served_refused_and_served_again() {
     let after = world.shop().oracle().tally();
     assert_eq!((before.old, before.new), (after.old, after.new), "no write is acknowledged while frozen");
 
-    board.put("/cloudshelf/prod/writes-mode", "open").await;
+    switchboard.put("/cloudshelf/prod/writes-mode", "open").await;
     until("open", || !world.shop().settings().frozen).await;
     assert_eq!(http(&world, "POST", "/probe", "{}").await.0, 200);
     world.stop().await;
@@ -43,14 +43,14 @@ async fn the_probe_is_served_refused_and_served_again() {
 #[tokio::test]
 async fn the_old_code_ignores_the_parameters_of_the_new() {
     let world = World::start(small(nowhere())).await.unwrap();
-    let board = Switchboard::of(&world);
-    board.put("/cloudshelf/prod/db/writes", "postgresql").await;
-    board.put("/cloudshelf/prod/db/reads", "postgresql").await;
+    let switchboard = Switchboard::of(&world);
+    switchboard.put("/cloudshelf/prod/db/writes", "postgresql").await;
+    switchboard.put("/cloudshelf/prod/db/reads", "postgresql").await;
     until("parameters", || world.shop().settings().writes == Side::New).await;
     assert_eq!(world.shop().settings().writes_to(), Side::Old);
     assert_eq!(http(&world, "POST", "/probe", "{}").await.0, 200);
     // The new code does not; and its store does not answer.
-    board.alias("green").await;
+    switchboard.alias("green").await;
     until("green", || world.shop().settings().green).await;
     assert_eq!(http(&world, "POST", "/probe", "{}").await.0, 500);
     assert_eq!(http(&world, "GET", "/books/probe", "").await.0, 500);
@@ -60,18 +60,18 @@ async fn the_old_code_ignores_the_parameters_of_the_new() {
 #[tokio::test]
 async fn latency_and_errors_are_published() {
     let world = World::start(small(nowhere())).await.unwrap();
-    let board = Switchboard::of(&world);
+    let switchboard = Switchboard::of(&world);
     let mut seen = Vec::new();
     for _ in 0..100 {
-        seen = board.metric("Latency", "old", "p95").await;
+        seen = switchboard.metric("Latency", "old", "p95").await;
         if !seen.is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(seen.first().is_some_and(|ms| *ms > 0.0 && *ms < 5_000.0), "{seen:?}");
-    assert_eq!(board.metric("Errors", "old", "Average").await, [0.0]);
-    assert!(board.metric("Latency", "new", "p95").await.is_empty());
+    assert_eq!(switchboard.metric("Errors", "old", "Average").await, [0.0]);
+    assert!(switchboard.metric("Latency", "new", "p95").await.is_empty());
     world.stop().await;
 }
 
@@ -81,7 +81,7 @@ async fn faults_of_the_new_side_spare_the_old() {
     options.faults.bring(Fault::SlowNew);
     options.faults.bring(Fault::ErrorsNew);
     let world = World::start(options).await.unwrap();
-    let board = Switchboard::of(&world);
+    let switchboard = Switchboard::of(&world);
     // One of several: a busy machine may hold up any single request.
     let mut quickest = Duration::MAX;
     for _ in 0..10 {
@@ -91,7 +91,7 @@ async fn faults_of_the_new_side_spare_the_old() {
     }
     assert!(quickest < SLOWNESS);
     // Green code on the old store: slow and failing, but never losing.
-    board.alias("green").await;
+    switchboard.alias("green").await;
     until("green", || world.shop().settings().green).await;
     let began = Instant::now();
     http(&world, "GET", "/books/probe", "").await;

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Floor;
 use crate::rehearsal::oracle::Claim;
+use crate::rehearsal::records::{Kind, Line, Moment, Record, RecordKey, Write};
 use crate::rehearsal::seed;
-use crate::rehearsal::shelf::{Kind, Line, Moment, Record, RecordKey, Write};
 
 /// Requests a second. 0 means none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +27,7 @@ impl Default for Rates {
 }
 
 /// Books stay in this number at least: deletes stop there.
-const SHELF_MINIMUM: usize = 10;
+const STOCK_MINIMUM: usize = 10;
 
 pub(super) fn start(floor: &Arc<Floor>, rates: Rates, seed: u64, stop: &CancellationToken) {
     if let Some(every) = pause(rates.reads) {
@@ -133,7 +133,7 @@ impl Customers {
                 Some((claim, write))
             }
             93..96 => {
-                if floor.oracle.live(Kind::Book) <= SHELF_MINIMUM {
+                if floor.oracle.live(Kind::Book) <= STOCK_MINIMUM {
                     return None;
                 }
                 let (claim, _) = floor.oracle.claim_any(Kind::Book, &mut self.rng)?;
@@ -177,7 +177,7 @@ impl Customers {
         Some((claim, write))
     }
 
-    /// A deleted book comes back under its old id and ISBN; without one, a new book.
+    /// A deleted book is created again under its old id and ISBN; without one, a new book.
     fn shelve(&mut self, floor: &Floor, at: Moment) -> Option<(Claim, Write)> {
         if let Some((claim, mut book)) = floor.oracle.claim_deleted() {
             book.stock = self.rng.i64(1..50);

@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue as Av;
 
 use super::tests_support::{Switchboard, small, until};
 use super::*;
-use crate::rehearsal::shelf::{Record, from_item, key_attribute, to_item};
-use crate::rehearsal::trial::{Postgres, SCHEMA, SCHEMA_OF_PLAN};
+use crate::rehearsal::records::{Record, from_item, key_attribute, to_item};
+use crate::rehearsal::test_postgres::{Postgres, SCHEMA, SCHEMA_OF_PLAN};
 
 fn nowhere() -> PgAddress {
     PgAddress { host: "127.0.0.1".into(), port: 1, user: "app".into(), database: "none".into(), password: None }
@@ -33,7 +33,7 @@ async fn a_day_on_the_old_side_loses_nothing_and_damage_is_named() {
     assert!(verdict.comparison.checked >= 200);
     assert_eq!(verdict.tally.unknown, 0);
 
-    // Behind the shop's back: a row changed, a row gone, a row too many.
+    // Changed in the store without the shop: a row changed, a row gone, a row too many.
     let client = dynamo(&world);
     let mut changed = some(&client, Kind::User).await;
     changed.insert("name".into(), Av::S("somebody else".into()));
@@ -110,7 +110,7 @@ async fn nothing_is_left_lying_about() {
 /// Copies what is in DynamoDB to PostgreSQL, as a console that does its work would have.
 async fn carry(world: &World, postgres: &Postgres) {
     let client = postgres.client().await;
-    let shape = crate::rehearsal::shelf::TargetShape::of(&client).await.unwrap();
+    let shape = crate::rehearsal::records::TargetShape::of(&client).await.unwrap();
     let dynamo = dynamo(world);
     for kind in Kind::MOVING {
         for item in dynamo.scan().table_name(table_name(kind)).send().await.unwrap().items() {
@@ -120,7 +120,7 @@ async fn carry(world: &World, postgres: &Postgres) {
     }
 }
 
-async fn insert(client: &tokio_postgres::Client, shape: &crate::rehearsal::shelf::TargetShape, record: Record) {
+async fn insert(client: &tokio_postgres::Client, shape: &crate::rehearsal::records::TargetShape, record: Record) {
     let done = match record {
         Record::Book(b) => {
             // Rows that do not fit are parked.
@@ -194,8 +194,8 @@ async fn insert(client: &tokio_postgres::Client, shape: &crate::rehearsal::shelf
     assert_eq!(done.unwrap(), 1);
 }
 
-async fn freeze(world: &World, board: &Switchboard, frozen: bool) {
-    board.put("/cloudshelf/prod/writes-mode", if frozen { "frozen" } else { "open" }).await;
+async fn freeze(world: &World, switchboard: &Switchboard, frozen: bool) {
+    switchboard.put("/cloudshelf/prod/writes-mode", if frozen { "frozen" } else { "open" }).await;
     until("the freeze", || world.shop().settings().frozen == frozen).await;
     if frozen {
         // What had begun ends on the side it began.
@@ -203,13 +203,13 @@ async fn freeze(world: &World, board: &Switchboard, frozen: bool) {
     }
 }
 
-async fn switch(world: &World, board: &Switchboard, side: Side) {
+async fn switch(world: &World, switchboard: &Switchboard, side: Side) {
     let (db, alias) = if side == Side::New { ("postgresql", "green") } else { ("dynamodb", "blue") };
-    board.put("/cloudshelf/prod/db/reads", db).await;
-    board.put("/cloudshelf/prod/db/writes", db).await;
-    let secret = if side == Side::New { board.get(NEW_SECRET).await } else { OLD_SECRET.to_owned() };
-    board.put("/cloudshelf/prod/db/secret", &secret).await;
-    board.alias(alias).await;
+    switchboard.put("/cloudshelf/prod/db/reads", db).await;
+    switchboard.put("/cloudshelf/prod/db/writes", db).await;
+    let secret = if side == Side::New { switchboard.get(NEW_SECRET).await } else { OLD_SECRET.to_owned() };
+    switchboard.put("/cloudshelf/prod/db/secret", &secret).await;
+    switchboard.alias(alias).await;
     until("the switch", || {
         world.shop().settings().writes_to() == side && world.shop().settings().secret.reveal() == secret
     })
@@ -225,16 +225,16 @@ async fn cut_over(plan_schema: bool) {
     if plan_schema {
         client.batch_execute(SCHEMA_OF_PLAN).await.unwrap();
     }
-    let board = Switchboard::of(&world);
+    let switchboard = Switchboard::of(&world);
     let oracle = world.shop().oracle().clone();
     until("old writes", || oracle.tally().old > 60).await;
-    freeze(&world, &board, true).await;
+    freeze(&world, &switchboard, true).await;
     carry(&world, &postgres).await;
     if plan_schema {
         client.batch_execute("UPDATE users SET city = address ->> 'city'").await.unwrap();
     }
-    switch(&world, &board, Side::New).await;
-    freeze(&world, &board, false).await;
+    switch(&world, &switchboard, Side::New).await;
+    freeze(&world, &switchboard, false).await;
     until("new writes", || oracle.tally().new > 120).await;
     until("new reads", || world.shop().served(Side::New).0 > oracle.tally().new + 20).await;
     assert_eq!(world.shop().served(Side::New).1, 0, "no request of the new side failed");
@@ -268,31 +268,31 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
     let Some(postgres) = Postgres::start() else { return };
     let world = World::start(small(postgres.address())).await.unwrap();
     postgres.client().await.batch_execute(SCHEMA).await.unwrap();
-    let board = Switchboard::of(&world);
+    let switchboard = Switchboard::of(&world);
     let oracle = world.shop().oracle().clone();
-    freeze(&world, &board, true).await;
+    freeze(&world, &switchboard, true).await;
     carry(&world, &postgres).await;
-    switch(&world, &board, Side::New).await;
-    // Back before the thaw: nothing was written there, nothing is lost.
-    switch(&world, &board, Side::Old).await;
-    freeze(&world, &board, false).await;
+    switch(&world, &switchboard, Side::New).await;
+    // Rolled back before the thaw: nothing was written there, nothing is lost.
+    switch(&world, &switchboard, Side::Old).await;
+    freeze(&world, &switchboard, false).await;
     let old = oracle.tally().old;
     until("old writes", || oracle.tally().old > old + 20).await;
-    freeze(&world, &board, true).await;
+    freeze(&world, &switchboard, true).await;
     assert_eq!(oracle.tally().new, 0);
     let dynamo = dynamo(&world);
     let found = oracle.compare_old(&dynamo, &Kind::ALL).await.unwrap();
     assert!(found.clean(), "{found:?}");
 
-    // Back after the thaw, and nobody carried the writes home.
+    // Rolled back after the thaw, and nobody applied the writes to the old side.
     let client = postgres.client().await;
     client.batch_execute("TRUNCATE books, users, orders, order_items").await.unwrap();
     carry(&world, &postgres).await;
-    switch(&world, &board, Side::New).await;
-    freeze(&world, &board, false).await;
+    switch(&world, &switchboard, Side::New).await;
+    freeze(&world, &switchboard, false).await;
     until("new writes", || oracle.tally().new > 30).await;
-    freeze(&world, &board, true).await;
-    switch(&world, &board, Side::Old).await;
+    freeze(&world, &switchboard, true).await;
+    switch(&world, &switchboard, Side::Old).await;
     let verdict = world.verdict().await.unwrap();
     assert!(!verdict.clean());
     let lost = verdict.comparison.new_side_writes_lost();
@@ -303,11 +303,11 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
     );
     assert!(verdict.to_string().contains("writes of the new side did not come back"), "{verdict}");
 
-    // Carried home by hand, they are there again.
-    let shape = crate::rehearsal::shelf::TargetShape::of(&client).await.unwrap();
+    // Applied to the old side by hand, they are there again.
+    let shape = crate::rehearsal::records::TargetShape::of(&client).await.unwrap();
     for finding in verdict.comparison.findings() {
         let key = &finding.key;
-        match crate::rehearsal::shelf::read_one(&client, &shape, key.kind, &key.id).await.unwrap() {
+        match crate::rehearsal::records::read_one(&client, &shape, key.kind, &key.id).await.unwrap() {
             Some(record) => {
                 let mut record = record.unwrap();
                 // What was absent stays absent: the new side's default is no customer's.
@@ -331,8 +331,8 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
 /// The same world on emulators that are not ours, when they are named.
 #[tokio::test]
 async fn a_day_on_independent_emulators_loses_nothing() {
-    let Ok(endpoint) = std::env::var("CUTOVER_TEST_WORLD_ENDPOINT") else {
-        eprintln!("skipped: CUTOVER_TEST_WORLD_ENDPOINT names no emulator");
+    let Ok(endpoint) = std::env::var("CUTOVER_TEST_AWS_ENDPOINT") else {
+        eprintln!("skipped: CUTOVER_TEST_AWS_ENDPOINT names no emulator; tests/run.sh starts one");
         return;
     };
     let options =

@@ -23,6 +23,7 @@ impl Session {
     /// The run changed: boxes that ask for nothing any more go, and what needs a person is said.
     pub fn saw(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Do> {
         self.tick(now);
+        self.state.published_ms = Some(self.ms(now));
         let boxes = self.state.modals.len();
         self.state.modals.retain(|m| dialog::still_asked(m, snapshot));
         if self.state.modals.len() != boxes {
@@ -40,8 +41,8 @@ impl Session {
         }
         let changed = old_status.is_some_and(|s| s != snapshot.status);
         if changed && matches!(snapshot.status, RunStatus::RollingBack | RunStatus::Stuck) {
-            // Nobody may look at an old picture of this.
-            self.thaw();
+            // This must not be missed because an older snapshot is shown.
+            self.go_live();
         }
         if matches!(snapshot.mode, Mode::Replay { .. }) {
             return Vec::new();

@@ -5,13 +5,13 @@ use crate::domain::run::{Refusal, StepStatus};
 use crate::snapshot::StepRow;
 use proptest::prelude::*;
 
-struct Seat {
+struct TestUser {
     session: Session,
     snapshot: Arc<Snapshot>,
     now: Instant,
 }
 
-impl Seat {
+impl TestUser {
     fn at(snapshot: Snapshot) -> Self {
         let now = Instant::now();
         let session = Session::new(&BTreeMap::new(), now).unwrap();
@@ -77,324 +77,324 @@ fn replay() -> Snapshot {
 
 #[test]
 fn rollback_takes_two_presses_within_four_seconds() {
-    let mut seat = Seat::at(running());
-    assert_eq!(seat.tap("R"), [Do::Bell]);
-    assert_eq!(seat.session.state.armed_ms(), Some(4_000));
-    seat.wait(3_999);
-    assert_eq!(seat.tap("R"), [Do::RollBack]);
-    assert!(seat.session.state.ordered);
-    assert_eq!(seat.session.state.armed_ms(), None);
+    let mut user = TestUser::at(running());
+    assert_eq!(user.tap("R"), [Do::Bell]);
+    assert_eq!(user.session.state.armed_ms(), Some(4_000));
+    user.wait(3_999);
+    assert_eq!(user.tap("R"), [Do::RollBack]);
+    assert!(user.session.state.ordered);
+    assert_eq!(user.session.state.armed_ms(), None);
 
-    let mut seat = Seat::at(running());
-    seat.tap("R");
-    seat.wait(4_000);
-    assert_eq!(seat.session.state.armed_ms(), None);
-    assert_eq!(seat.tap("R"), [Do::Bell]);
+    let mut user = TestUser::at(running());
+    user.tap("R");
+    user.wait(4_000);
+    assert_eq!(user.session.state.armed_ms(), None);
+    assert_eq!(user.tap("R"), [Do::Bell]);
 }
 
 /// Text pasted without brackets comes as keys of one read.
 #[test]
 fn a_paste_without_brackets_orders_nothing() {
-    let mut seat = Seat::at(running());
+    let mut user = TestUser::at(running());
     for c in "MIRROR".chars() {
-        assert!(!seat.tap(&c.to_string()).contains(&Do::RollBack));
+        assert!(!user.tap(&c.to_string()).contains(&Do::RollBack));
     }
-    assert!(seat.session.state.armed_ms().is_some(), "the screen says what the next press would do");
+    assert!(user.session.state.armed_ms().is_some(), "the screen says what the next press would do");
     // The frame stands before the rest of the same read is handled.
-    seat.paint();
-    assert_eq!(seat.tap("R"), [Do::Bell]);
-    seat.wait(1);
-    assert_eq!(seat.tap("R"), [Do::RollBack], "a person who saw it");
+    user.paint();
+    assert_eq!(user.tap("R"), [Do::Bell]);
+    user.wait(1);
+    assert_eq!(user.tap("R"), [Do::RollBack], "a person who saw it");
     // Nor does Ctrl-C in it leave.
-    let mut seat = Seat::at(running());
-    assert_eq!((seat.tap("ctrl-c"), seat.tap("ctrl-c")), (vec![], vec![]));
-    seat.paint().wait(1);
-    assert_ne!(seat.tap("ctrl-c"), []);
+    let mut user = TestUser::at(running());
+    assert_eq!((user.tap("ctrl-c"), user.tap("ctrl-c")), (vec![], vec![]));
+    user.paint().wait(1);
+    assert_ne!(user.tap("ctrl-c"), []);
 }
 
 #[test]
 fn escape_disarms_and_closes_nothing_else() {
-    let mut seat = Seat::at(running());
-    seat.tap("?");
-    seat.tap("R");
-    seat.tap("esc");
-    assert_eq!(seat.session.state.armed_ms(), None);
-    assert!(matches!(seat.session.state.top(), Some(Modal::Help { .. })));
-    assert_eq!(seat.tap("R"), [Do::Bell]);
+    let mut user = TestUser::at(running());
+    user.tap("?");
+    user.tap("R");
+    user.tap("esc");
+    assert_eq!(user.session.state.armed_ms(), None);
+    assert!(matches!(user.session.state.top(), Some(Modal::Help { .. })));
+    assert_eq!(user.tap("R"), [Do::Bell]);
 }
 
 #[test]
 fn rollback_passes_through_every_box() {
     for open in ["n", "?", ":", "N", "q", "enter", "/"] {
-        let mut seat = Seat::at(held(Need::Word("Rx".into())));
-        seat.tap(open);
-        seat.paint().wait(1_000);
-        assert_eq!(seat.tap("ctrl-r"), [Do::Bell], "{open}");
-        seat.paint().wait(1);
-        assert_eq!(seat.tap("ctrl-r"), [Do::RollBack], "{open}");
-        assert!(seat.session.state.modals.is_empty());
+        let mut user = TestUser::at(held(Need::Word("Rx".into())));
+        user.tap(open);
+        user.paint().wait(1_000);
+        assert_eq!(user.tap("ctrl-r"), [Do::Bell], "{open}");
+        user.paint().wait(1);
+        assert_eq!(user.tap("ctrl-r"), [Do::RollBack], "{open}");
+        assert!(user.session.state.modals.is_empty());
     }
-    // Where nothing is typed the letter does too, also while the box is deaf.
-    let mut seat = Seat::at(held(Need::Key));
-    seat.tap("n");
-    assert_eq!(seat.tap("R"), [Do::Bell]);
-    seat.paint().wait(1);
-    assert_eq!(seat.tap("R"), [Do::RollBack]);
+    // Where nothing is typed the letter does too, also while the box ignores keys.
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("n");
+    assert_eq!(user.tap("R"), [Do::Bell]);
+    user.paint().wait(1);
+    assert_eq!(user.tap("R"), [Do::RollBack]);
     // Where a word is typed, it is a letter of the word.
-    let mut seat = Seat::at(held(Need::Word("Rx".into())));
-    seat.tap("n");
-    seat.paint().wait(400);
-    seat.type_in("Rx");
-    assert!(seat.session.state.top().unwrap().word_matches());
-    assert_eq!(seat.session.state.armed_ms(), None);
+    let mut user = TestUser::at(held(Need::Word("Rx".into())));
+    user.tap("n");
+    user.paint().wait(400);
+    user.type_in("Rx");
+    assert!(user.session.state.top().unwrap().word_matches());
+    assert_eq!(user.session.state.armed_ms(), None);
 }
 
 #[test]
 fn a_word_is_typed_to_confirm() {
-    let mut seat = Seat::at(held(Need::Word("orders".into())));
-    seat.tap("n");
-    seat.type_in("orders");
-    seat.paint().wait(399);
-    seat.type_in("orders");
-    seat.wait(1);
-    seat.type_in("wrong");
-    seat.tap("tab");
-    assert_eq!(seat.tap("enter"), [Do::Bell]);
-    assert!(seat.toast().contains("orders"), "{}", seat.toast());
-    assert_eq!(seat.session.on(Typed::Paste("orders".into()), seat.now, &seat.snapshot), [Do::Bell]);
-    seat.tap("ctrl-u");
-    seat.type_in("orders");
+    let mut user = TestUser::at(held(Need::Word("orders".into())));
+    user.tap("n");
+    user.type_in("orders");
+    user.paint().wait(399);
+    user.type_in("orders");
+    user.wait(1);
+    user.type_in("wrong");
+    user.tap("tab");
+    assert_eq!(user.tap("enter"), [Do::Bell]);
+    assert!(user.toast().contains("orders"), "{}", user.toast());
+    assert_eq!(user.session.on(Typed::Paste("orders".into()), user.now, &user.snapshot), [Do::Bell]);
+    user.tap("ctrl-u");
+    user.type_in("orders");
     let word = Some("orders".to_owned());
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word })]);
-    assert!(seat.session.state.modals.is_empty());
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word })]);
+    assert!(user.session.state.modals.is_empty());
 }
 
 #[test]
 fn a_frame_from_before_the_box_does_not_open_its_ears() {
-    let mut seat = Seat::at(held(Need::Key));
-    let before = seat.session.boxes();
-    seat.tap("n");
-    seat.session.drawn(before, seat.now);
-    seat.wait(5_000);
-    seat.tap("tab");
-    assert_eq!(seat.tap("enter"), []);
-    seat.paint().wait(400);
-    seat.tap("tab");
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word: None })]);
+    let mut user = TestUser::at(held(Need::Key));
+    let before = user.session.boxes();
+    user.tap("n");
+    user.session.drawn(before, user.now);
+    user.wait(5_000);
+    user.tap("tab");
+    assert_eq!(user.tap("enter"), []);
+    user.paint().wait(400);
+    user.tap("tab");
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word: None })]);
 }
 
 #[test]
 fn a_box_whose_step_went_on_is_closed() {
-    let mut seat = Seat::at(held(Need::Key));
-    seat.tap("n");
-    seat.session.saw(&running(), seat.now);
-    assert!(seat.session.state.modals.is_empty());
-    assert!(seat.toast().contains("closed"));
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("n");
+    user.session.saw(&running(), user.now);
+    assert!(user.session.state.modals.is_empty());
+    assert!(user.toast().contains("closed"));
 }
 
 #[test]
 fn a_decision_can_retry_skip_or_roll_back() {
     let open = |key: &str| {
-        let mut seat = Seat::at(held(Need::Decision));
-        seat.tap(key);
-        seat.paint().wait(400);
-        seat
+        let mut user = TestUser::at(held(Need::Decision));
+        user.tap(key);
+        user.paint().wait(400);
+        user
     };
-    let mut seat = open("t");
-    assert_eq!(seat.tap("enter"), [], "wait is focused first");
-    let mut seat = open("n");
-    seat.tap("right");
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Retry { step: "switch".into() })]);
-    let mut seat = open("s");
-    seat.tap("s");
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Skip { step: "switch".into() })]);
-    let mut seat = open("n");
-    assert_eq!(seat.tap("R"), [Do::Bell]);
-    seat.paint().wait(1);
-    assert_eq!(seat.tap("R"), [Do::RollBack]);
+    let mut user = open("t");
+    assert_eq!(user.tap("enter"), [], "wait is focused first");
+    let mut user = open("n");
+    user.tap("right");
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Retry { step: "switch".into() })]);
+    let mut user = open("s");
+    user.tap("s");
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Skip { step: "switch".into() })]);
+    let mut user = open("n");
+    assert_eq!(user.tap("R"), [Do::Bell]);
+    user.paint().wait(1);
+    assert_eq!(user.tap("R"), [Do::RollBack]);
 }
 
 #[test]
 fn a_message_that_asks_goes_when_nothing_is_asked_any_more() {
-    let mut seat = Seat::at(running());
-    seat.session.saw(&running(), seat.now);
-    seat.session.saw(&held(Need::Decision), seat.now);
-    assert!(seat.toast().ends_with("to decide"), "{}", seat.toast());
-    seat.wait(60_000);
-    assert!(seat.toast().ends_with("to decide"), "it stays as long as it is asked");
+    let mut user = TestUser::at(running());
+    user.session.saw(&running(), user.now);
+    user.session.saw(&held(Need::Decision), user.now);
+    assert!(user.toast().ends_with("to decide"), "{}", user.toast());
+    user.wait(60_000);
+    assert!(user.toast().ends_with("to decide"), "it stays as long as it is asked");
     let back = Snapshot { status: RunStatus::RollingBack, ..running() };
-    seat.session.saw(&back, seat.now);
-    assert!(!seat.session.state.toasts.iter().any(|t| t.text.ends_with("to decide")));
+    user.session.saw(&back, user.now);
+    assert!(!user.session.state.toasts.iter().any(|t| t.text.ends_with("to decide")));
 
-    seat.session.saw(&held(Need::Key), seat.now);
-    assert_eq!(seat.toast(), "switch waits for you: n");
-    seat.session.saw(&running(), seat.now);
-    assert!(!seat.session.state.toasts.iter().any(|t| t.text.contains("waits for you")), "the key was pressed");
+    user.session.saw(&held(Need::Key), user.now);
+    assert_eq!(user.toast(), "switch waits for you: n");
+    user.session.saw(&running(), user.now);
+    assert!(!user.session.state.toasts.iter().any(|t| t.text.contains("waits for you")), "the key was pressed");
 }
 
 #[test]
 fn leaving_asks_while_a_run_is_active() {
-    let mut seat = Seat::at(running());
-    assert_eq!(seat.tap("q"), []);
-    seat.paint().wait(400);
-    assert_eq!(seat.tap("y"), [Do::Leave]);
-    let mut seat = Seat::at(Snapshot { status: RunStatus::Finished, ..running() });
-    assert_eq!(seat.tap("q"), [Do::Quit]);
-    assert_eq!(Seat::at(replay()).tap("q"), [Do::Quit]);
-    let mut seat = Seat::at(running());
-    seat.session.state.read_only = Some("bob drives".into());
-    assert_eq!(seat.tap("q"), [Do::Quit]);
+    let mut user = TestUser::at(running());
+    assert_eq!(user.tap("q"), []);
+    user.paint().wait(400);
+    assert_eq!(user.tap("y"), [Do::Leave]);
+    let mut user = TestUser::at(Snapshot { status: RunStatus::Finished, ..running() });
+    assert_eq!(user.tap("q"), [Do::Quit]);
+    assert_eq!(TestUser::at(replay()).tap("q"), [Do::Quit]);
+    let mut user = TestUser::at(running());
+    user.session.state.read_only = Some("bob drives".into());
+    assert_eq!(user.tap("q"), [Do::Quit]);
 }
 
 #[test]
 fn control_c_twice_leaves_and_once_changes_nothing() {
-    let mut seat = Seat::at(running());
-    assert_eq!(seat.tap("ctrl-c"), []);
-    assert!(seat.toast().contains("the run goes on"));
-    seat.wait(2_000);
-    assert_eq!(seat.toast(), "");
-    assert_eq!(seat.tap("ctrl-c"), []);
-    seat.paint().wait(1);
-    assert_eq!(seat.tap("ctrl-c"), [Do::Leave]);
+    let mut user = TestUser::at(running());
+    assert_eq!(user.tap("ctrl-c"), []);
+    assert!(user.toast().contains("the run goes on"));
+    user.wait(2_000);
+    assert_eq!(user.toast(), "");
+    assert_eq!(user.tap("ctrl-c"), []);
+    user.paint().wait(1);
+    assert_eq!(user.tap("ctrl-c"), [Do::Leave]);
 }
 
 #[test]
 fn space_pauses_and_goes_on_and_workers_change() {
-    let mut seat = Seat::at(running());
-    assert_eq!(seat.tap("space"), [Do::Command(Command::Pause)]);
-    seat.snapshot = Arc::new(Snapshot { status: RunStatus::Paused, ..running() });
-    assert_eq!(seat.tap("space"), [Do::Command(Command::Continue)]);
-    assert_eq!(seat.tap("+"), []);
-    assert!(seat.toast().contains("no bulk load is running"), "{}", seat.toast());
+    let mut user = TestUser::at(running());
+    assert_eq!(user.tap("space"), [Do::Command(Command::Pause)]);
+    user.snapshot = Arc::new(Snapshot { status: RunStatus::Paused, ..running() });
+    assert_eq!(user.tap("space"), [Do::Command(Command::Continue)]);
+    assert_eq!(user.tap("+"), []);
+    assert!(user.toast().contains("no bulk load is running"), "{}", user.toast());
     let mut loading = running();
     loading.steps[0].kind = "load".into();
     loading.steps[0].status = StepStatus::Running;
     loading.workers = (2, 2);
-    let mut seat = Seat::at(loading);
-    assert_eq!(seat.tap("+"), [Do::Command(Command::Workers { by: 1 })]);
-    assert_eq!(seat.tap("-"), [Do::Command(Command::Workers { by: -1 })]);
+    let mut user = TestUser::at(loading);
+    assert_eq!(user.tap("+"), [Do::Command(Command::Workers { by: 1 })]);
+    assert_eq!(user.tap("-"), [Do::Command(Command::Workers { by: -1 })]);
 }
 
 #[test]
 fn a_recording_refuses_orders_and_takes_playback() {
-    let mut seat = Seat::at(replay());
+    let mut user = TestUser::at(replay());
     for key in ["R", "n", "+"] {
-        let out = seat.tap(key);
+        let out = user.tap(key);
         assert!(!out.iter().any(|d| matches!(d, Do::RollBack | Do::Command(_))), "{key}: {out:?}");
-        assert!(seat.toast().contains("recording"), "{key}: {}", seat.toast());
+        assert!(user.toast().contains("recording"), "{key}: {}", user.toast());
     }
-    assert_eq!(seat.session.state.armed_ms(), None);
-    assert_eq!(seat.tap("space"), [Do::Playback(Playback::Toggle)]);
-    assert_eq!(seat.tap(">"), [Do::Playback(Playback::Faster)]);
-    assert_eq!(seat.tap("<"), [Do::Playback(Playback::Slower)]);
-    assert_eq!(seat.tap("right"), [Do::Playback(Playback::Seek(10_000))]);
-    assert_eq!(seat.tap("["), [Do::Playback(Playback::Seek(-10_000))]);
-    let mut seat = Seat::at(running());
-    seat.tap(":");
-    seat.type_in("faster");
-    assert_eq!(seat.tap("enter"), []);
-    assert!(seat.toast().contains("not a recording"), "{}", seat.toast());
+    assert_eq!(user.session.state.armed_ms(), None);
+    assert_eq!(user.tap("space"), [Do::Playback(Playback::Toggle)]);
+    assert_eq!(user.tap(">"), [Do::Playback(Playback::Faster)]);
+    assert_eq!(user.tap("<"), [Do::Playback(Playback::Slower)]);
+    assert_eq!(user.tap("right"), [Do::Playback(Playback::Seek(10_000))]);
+    assert_eq!(user.tap("["), [Do::Playback(Playback::Seek(-10_000))]);
+    let mut user = TestUser::at(running());
+    user.tap(":");
+    user.type_in("faster");
+    assert_eq!(user.tap("enter"), []);
+    assert!(user.toast().contains("not a recording"), "{}", user.toast());
 }
 
 #[test]
 fn views_zoom_and_one_level_back_at_a_time() {
-    let mut seat = Seat::at(running());
+    let mut user = TestUser::at(running());
     for (key, view) in [("1", View::Tables), ("v", View::Verify), ("M", View::Watch), ("L", View::Log)] {
-        seat.tap(key);
-        assert_eq!(seat.session.state.view, view);
+        user.tap(key);
+        assert_eq!(user.session.state.view, view);
     }
-    seat.tap("/");
-    seat.type_in("RETRY q");
-    assert_eq!(seat.session.state.log.text, "RETRY q");
-    seat.tap("enter");
-    assert!(!seat.session.state.log.editing);
-    seat.tap("esc");
-    assert_eq!((seat.session.state.log.text.as_str(), seat.session.state.view), ("", View::Log));
-    seat.tap("esc");
-    assert_eq!(seat.session.state.view, View::Home);
-    seat.tap("z");
-    assert!(seat.session.state.zoom);
-    seat.tap("esc");
-    assert!(!seat.session.state.zoom);
-    assert_eq!(seat.tap("esc"), []);
+    user.tap("/");
+    user.type_in("RETRY q");
+    assert_eq!(user.session.state.log.text, "RETRY q");
+    user.tap("enter");
+    assert!(!user.session.state.log.editing);
+    user.tap("esc");
+    assert_eq!((user.session.state.log.text.as_str(), user.session.state.view), ("", View::Log));
+    user.tap("esc");
+    assert_eq!(user.session.state.view, View::Home);
+    user.tap("z");
+    assert!(user.session.state.zoom);
+    user.tap("esc");
+    assert!(!user.session.state.zoom);
+    assert_eq!(user.tap("esc"), []);
 }
 
 #[test]
 fn a_frozen_view_shows_what_was_and_thaws_for_what_matters() {
-    let mut seat = Seat::at(held(Need::Key));
+    let mut user = TestUser::at(held(Need::Key));
     let later = Snapshot { version: 7, ..held(Need::Key) };
-    seat.tap("f");
-    assert_eq!(seat.session.shown(&later).version, 0);
-    seat.tap("n");
-    assert_eq!(seat.session.shown(&later).version, 7, "a question is asked about now");
-    seat.tap("esc");
-    seat.tap("f");
-    seat.session.saw(&running(), seat.now);
-    seat.session.saw(&Snapshot { status: RunStatus::RollingBack, ..running() }, seat.now);
-    assert!(seat.session.state.frozen.is_none());
+    user.tap("f");
+    assert_eq!(user.session.shown(&later).version, 0);
+    user.tap("n");
+    assert_eq!(user.session.shown(&later).version, 7, "a question is asked about now");
+    user.tap("esc");
+    user.tap("f");
+    user.session.saw(&running(), user.now);
+    user.session.saw(&Snapshot { status: RunStatus::RollingBack, ..running() }, user.now);
+    assert!(user.session.state.held_at.is_none());
 }
 
 #[test]
 fn a_note_and_the_palette_take_text() {
-    let mut seat = Seat::at(running());
-    seat.tap("N");
-    seat.type_in("Rq 1");
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Note { text: "Rq 1".into() })]);
-    seat.tap(":");
-    seat.type_in("view_lag");
-    seat.tap("enter");
-    assert_eq!(seat.session.state.view, View::Lag);
-    seat.tap(":");
-    seat.type_in("roll_back");
-    assert_eq!(seat.tap("enter"), [Do::Bell], "from the palette it only arms");
-    assert!(seat.session.state.armed_ms().is_some());
-    seat.tap(":");
-    seat.type_in("roll_back");
-    assert_eq!(seat.tap("enter"), [Do::Bell], "also while armed");
+    let mut user = TestUser::at(running());
+    user.tap("N");
+    user.type_in("Rq 1");
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Note { text: "Rq 1".into() })]);
+    user.tap(":");
+    user.type_in("view_lag");
+    user.tap("enter");
+    assert_eq!(user.session.state.view, View::Lag);
+    user.tap(":");
+    user.type_in("roll_back");
+    assert_eq!(user.tap("enter"), [Do::Bell], "from the palette it only arms");
+    assert!(user.session.state.armed_ms().is_some());
+    user.tap(":");
+    user.type_in("roll_back");
+    assert_eq!(user.tap("enter"), [Do::Bell], "also while armed");
 }
 
 #[test]
 fn messages_leave_by_level_and_errors_stay_until_acknowledged() {
-    let mut seat = Seat::at(running());
-    let now = seat.now;
-    seat.session.say(Level::Info, "one", now);
-    seat.session.say(Level::Warn, "two", now);
-    seat.session.say(Level::Error, "three", now);
-    assert_eq!(seat.session.deadline(), Some(now + INFO_FOR));
-    seat.wait(4_000);
-    assert_eq!(seat.session.state.toasts.len(), 2);
-    seat.wait(4_000);
-    assert_eq!(seat.toast(), "three");
-    seat.wait(60_000);
-    assert_eq!(seat.session.state.toasts.len(), 1);
-    seat.tap("a");
-    assert!(seat.session.state.toasts.is_empty());
-    seat.tap("a");
-    assert!(seat.toast().contains("nothing to acknowledge"));
+    let mut user = TestUser::at(running());
+    let now = user.now;
+    user.session.say(Level::Info, "one", now);
+    user.session.say(Level::Warn, "two", now);
+    user.session.say(Level::Error, "three", now);
+    assert_eq!(user.session.deadline(), Some(now + INFO_FOR));
+    user.wait(4_000);
+    assert_eq!(user.session.state.toasts.len(), 2);
+    user.wait(4_000);
+    assert_eq!(user.toast(), "three");
+    user.wait(60_000);
+    assert_eq!(user.session.state.toasts.len(), 1);
+    user.tap("a");
+    assert!(user.session.state.toasts.is_empty());
+    user.tap("a");
+    assert!(user.toast().contains("nothing to acknowledge"));
 }
 
 #[test]
 fn what_needs_a_person_is_said_and_rung_once() {
-    let mut seat = Seat::at(running());
-    assert_eq!(seat.session.saw(&running(), seat.now), []);
+    let mut user = TestUser::at(running());
+    assert_eq!(user.session.saw(&running(), user.now), []);
     let waiting = held(Need::Word("orders".into()));
-    assert_eq!(seat.session.saw(&waiting, seat.now), [Do::Bell]);
-    assert_eq!(seat.toast(), "switch waits for you: n");
-    assert_eq!(seat.session.saw(&waiting, seat.now), []);
+    assert_eq!(user.session.saw(&waiting, user.now), [Do::Bell]);
+    assert_eq!(user.toast(), "switch waits for you: n");
+    assert_eq!(user.session.saw(&waiting, user.now), []);
     let finished = Snapshot { status: RunStatus::Finished, ..running() };
-    seat.wait(9_999);
-    assert_eq!(seat.session.saw(&finished, seat.now), [], "bells are ten seconds apart");
-    assert!(seat.toast().contains("finished"));
+    user.wait(9_999);
+    assert_eq!(user.session.saw(&finished, user.now), [], "bells are ten seconds apart");
+    assert!(user.toast().contains("finished"));
 }
 
 #[test]
 fn answers_are_told() {
-    let mut seat = Seat::at(running());
-    let now = seat.now;
-    seat.session.answered(&Command::Pause, Ok(()), now);
-    assert!(seat.toast().contains("safe point"));
-    seat.session.answered(&Command::Pause, Err(Refusal("already paused".into())), now);
-    assert_eq!(seat.toast(), "not taken: already paused");
+    let mut user = TestUser::at(running());
+    let now = user.now;
+    user.session.answered(&Command::Pause, Ok(()), now);
+    assert!(user.toast().contains("safe point"));
+    user.session.answered(&Command::Pause, Err(Refusal("already paused".into())), now);
+    assert_eq!(user.toast(), "not taken: already paused");
 }
 
 #[test]
@@ -403,39 +403,39 @@ fn own_keys_move_rollback_and_cannot_remove_it() {
         BTreeMap::from([("roll_back".to_owned(), keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>())])
     };
     assert!(Session::new(&own(&[]), Instant::now()).is_err());
-    let mut seat = Seat::at(running());
-    seat.session = Session::new(&own(&["b"]), seat.now).unwrap();
-    assert_eq!(seat.tap("R"), []);
-    assert_eq!(seat.tap("b"), [Do::Bell]);
-    seat.paint().wait(1);
-    assert_eq!(seat.tap("b"), [Do::RollBack]);
+    let mut user = TestUser::at(running());
+    user.session = Session::new(&own(&["b"]), user.now).unwrap();
+    assert_eq!(user.tap("R"), []);
+    assert_eq!(user.tap("b"), [Do::Bell]);
+    user.paint().wait(1);
+    assert_eq!(user.tap("b"), [Do::RollBack]);
 }
 
 #[test]
 fn a_question_there_is_no_room_for_cannot_be_answered() {
-    let mut seat = Seat::at(held(Need::Key));
-    seat.tap("n");
-    seat.paint().wait(400);
-    seat.tap("tab");
-    seat.session.resized(Rect::new(0, 0, 40, 10));
-    seat.paint().wait(5_000);
-    assert_eq!(seat.tap("enter"), []);
-    seat.session.resized(Rect::new(0, 0, 80, 24));
-    assert_eq!(seat.tap("enter"), []);
-    seat.paint().wait(400);
-    assert_eq!(seat.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word: None })]);
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("n");
+    user.paint().wait(400);
+    user.tap("tab");
+    user.session.resized(Rect::new(0, 0, 40, 10));
+    user.paint().wait(5_000);
+    assert_eq!(user.tap("enter"), []);
+    user.session.resized(Rect::new(0, 0, 80, 24));
+    assert_eq!(user.tap("enter"), []);
+    user.paint().wait(400);
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word: None })]);
 }
 
 #[test]
 fn focus_goes_only_where_there_is_room() {
-    let mut seat = Seat::at(running());
-    seat.session.resized(Rect::new(0, 0, 200, 60));
-    seat.tap("tab");
-    assert_eq!(seat.session.state.focus, Pane::Evidence);
-    seat.session.resized(Rect::new(0, 0, 80, 24));
-    assert_eq!(seat.session.state.focus, Pane::Runbook);
-    seat.tap("tab");
-    assert_eq!(seat.session.state.focus, Pane::Log);
+    let mut user = TestUser::at(running());
+    user.session.resized(Rect::new(0, 0, 200, 60));
+    user.tap("tab");
+    assert_eq!(user.session.state.focus, Pane::Evidence);
+    user.session.resized(Rect::new(0, 0, 80, 24));
+    assert_eq!(user.session.state.focus, Pane::Runbook);
+    user.tap("tab");
+    assert_eq!(user.session.state.focus, Pane::Log);
 }
 
 proptest! {
@@ -448,54 +448,65 @@ proptest! {
         const KEYS: [&str; 22] = ["R", "ctrl-r", "n", "q", "y", "enter", "tab", "esc", "?", ":", "/", "N", "f", "z",
             "space", "right", "down", "o", "a", "1", "ctrl-c", "s"];
         let snapshot = if recording { replay() } else { held(Need::Word("o".into())) };
-        let mut seat = Seat::at(snapshot);
+        let mut user = TestUser::at(snapshot);
         let mut armed: Option<Instant> = None;
         for (which, gap) in presses {
-            seat.wait(gap);
-            let before = seat.session.state.armed_ms().is_some();
-            let out = seat.tap(KEYS[which]);
+            user.wait(gap);
+            let before = user.session.state.armed_ms().is_some();
+            let out = user.tap(KEYS[which]);
             if out.contains(&Do::RollBack) {
                 prop_assert!(which < 2 && before && !recording);
-                prop_assert!(armed.is_some_and(|t| seat.now < t + Duration::from_secs(4)));
+                prop_assert!(armed.is_some_and(|t| user.now < t + Duration::from_secs(4)));
                 armed = None;
-            } else if seat.session.state.armed_ms() == Some(4_000) {
+            } else if user.session.state.armed_ms() == Some(4_000) {
                 // Armed just now, by the key or from the palette.
-                armed = Some(seat.now);
+                armed = Some(user.now);
             }
             if recording {
                 prop_assert!(!out.iter().any(|d| matches!(d, Do::Command(_) | Do::RollBack)));
             }
-            seat.paint();
+            user.paint();
         }
     }
 }
 
 #[test]
 fn the_evidence_of_a_step_lets_its_question_be_asked() {
-    let mut seat = Seat::at(held(Need::Key));
-    seat.tap("enter");
-    assert!(matches!(seat.session.state.top(), Some(Modal::Evidence { .. })));
-    assert_eq!(seat.tap("n"), []);
-    assert!(matches!(seat.session.state.modals[..], [Modal::Confirm { .. }]));
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("enter");
+    assert!(matches!(user.session.state.top(), Some(Modal::Evidence { .. })));
+    assert_eq!(user.tap("n"), []);
+    assert!(matches!(user.session.state.modals[..], [Modal::Confirm { .. }]));
     // Where nothing waits the box stays, and says why.
-    let mut seat = Seat::at(running());
-    seat.tap("enter");
-    seat.tap("n");
-    assert!(matches!(seat.session.state.modals[..], [Modal::Evidence { .. }]));
-    assert!(seat.toast().contains("no step waits for a person"), "{}", seat.toast());
+    let mut user = TestUser::at(running());
+    user.tap("enter");
+    user.tap("n");
+    assert!(matches!(user.session.state.modals[..], [Modal::Evidence { .. }]));
+    assert!(user.toast().contains("no step waits for a person"), "{}", user.toast());
 }
 
 #[test]
 fn a_question_is_drawn_anew_when_it_begins_to_listen() {
-    let mut seat = Seat::at(held(Need::Key));
-    seat.tap("n");
-    assert_eq!(seat.session.deadline(), None, "not on the screen yet");
-    seat.paint();
-    let hears = seat.now + Duration::from_millis(DIALOG_DEAF_MS);
-    assert_eq!(seat.session.deadline(), Some(hears));
-    assert!(!seat.session.tick(hears - Duration::from_millis(1)));
-    assert!(seat.session.tick(hears), "the buttons change");
-    seat.now = hears;
-    seat.paint();
-    assert_eq!(seat.session.deadline(), None);
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("n");
+    assert_eq!(user.session.deadline(), None, "not on the screen yet");
+    user.paint();
+    let hears = user.now + Duration::from_millis(DIALOG_DEAF_MS);
+    assert_eq!(user.session.deadline(), Some(hears));
+    assert!(!user.session.tick(hears - Duration::from_millis(1)));
+    assert!(user.session.tick(hears), "the buttons change");
+    user.now = hears;
+    user.paint();
+    assert_eq!(user.session.deadline(), None);
+}
+
+#[test]
+fn a_run_that_publishes_nothing_turns_stale_and_is_known_again_with_the_next_snapshot() {
+    let mut user = TestUser::at(Snapshot { status: RunStatus::Running, ..Snapshot::default() });
+    let stale = |user: &TestUser| user.session.state.stale_ms(&user.snapshot);
+    user.session.saw(&Arc::clone(&user.snapshot), user.now);
+    assert_eq!(stale(user.wait(2_000)), None);
+    assert_eq!(stale(user.wait(1_000)), Some(3_000));
+    user.session.saw(&Arc::clone(&user.snapshot), user.now);
+    assert_eq!(stale(&user), None);
 }

@@ -138,8 +138,8 @@ fn leaving_means_something_else_for_a_rehearsal() {
     let state = with(Modal::Quit { button: Button::Cancel, drawn_ms: Some(0) });
     let mut loading = snapshot(Moment::Loading);
     let live = screen(&loading, &state, 80, 24);
-    assert!(live.contains("takes the run up again") && live.contains("pauses it"), "{live}");
+    assert!(live.contains("resumes the run") && live.contains("pauses it"), "{live}");
     loading.mode = crate::snapshot::Mode::Rehearsal { speed: 60.0 };
     let rehearsal = screen(&loading, &state, 80, 24);
-    assert!(rehearsal.contains("not taken up") && !rehearsal.contains("takes the run up"), "{rehearsal}");
+    assert!(rehearsal.contains("not resumed") && !rehearsal.contains("resumes the run"), "{rehearsal}");
 }

@@ -1,4 +1,4 @@
-//! What going back would do, clocks, second persons and votes.
+//! What a rollback would do, clocks, second persons and votes.
 
 use super::*;
 use crate::domain::at::At;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::run::RunStatus;
 use crate::snapshot::Mode;
 use crate::snapshot::fixture::{Moment, snapshot};
 
@@ -66,7 +67,7 @@ fn recordings_rehearsals_and_watchers_are_marked() {
     snapshot.mode = Mode::Replay { speed: 8.0, paused: false };
     assert!(head(&snapshot, &state).contains("REPLAY x8"));
     state.read_only = Some("bob drives".into());
-    state.frozen = Some(snapshot.wall);
+    state.held_at = Some(snapshot.wall);
     let line = head(&snapshot, &state);
     for part in ["REPLAY x8", "READ ONLY", "SCREEN HELD", "UTC"] {
         assert!(line.contains(part), "{part}: {line}");
@@ -76,17 +77,36 @@ fn recordings_rehearsals_and_watchers_are_marked() {
 #[test]
 fn a_held_screen_says_how_it_goes_live_and_never_speaks_of_freezing() {
     let mut snapshot = snapshot(Moment::Loading);
-    let mut state = ViewState { frozen: Some(snapshot.wall), ..ViewState::default() };
+    let mut state = ViewState { held_at: Some(snapshot.wall), ..ViewState::default() };
     let head = |s: &Snapshot, v: &ViewState| screen(s, v, 80, 24).lines().next().unwrap_or_default().to_owned();
     let line = head(&snapshot, &state);
     assert!(line.contains(&format!("SCREEN HELD {}, f for live", snapshot.wall.clock())), "{line}");
     assert!(!line.contains("FR"), "{line}");
-    state.keys.insert(crate::view::Action::Freeze, vec!["f7".into()]);
+    state.keys.insert(crate::view::Action::HoldScreen, vec!["f7".into()]);
     assert!(head(&snapshot, &state).contains(", F7 for live"));
     // Where the lock-out runs there is no room for the key; its time stays whole.
     snapshot.downtime_running_ms = Some(5_000);
     let line = head(&snapshot, &state);
     assert!(line.contains("] HELD 00:53:16 ") && line.contains("WRITES REFUSED 00:05 of 5m"), "{line}");
+}
+
+#[test]
+fn what_is_published_no_more_is_not_shown_as_known() {
+    let mut snapshot = snapshot(Moment::Loading);
+    let heard = ViewState { clock_ms: 9_000, published_ms: Some(7_100), ..ViewState::default() };
+    let silent = ViewState { published_ms: Some(4_000), ..heard.clone() };
+    for (width, height) in [(40, 10), (80, 24), (120, 40), (200, 60)] {
+        let known = screen(&snapshot, &heard, width, height);
+        assert!(known.contains("COPY ") && !known.contains("COPY ?") && !known.contains("STALE"), "{known}");
+        let unknown = screen(&snapshot, &silent, width, height);
+        assert!(unknown.contains("STALE 5.0s") && unknown.contains("COPY ?") && unknown.contains("LAG ?"), "{unknown}");
+    }
+    // A run that is over says nothing new, and a recording may stand still.
+    snapshot.status = RunStatus::Finished;
+    assert!(!screen(&snapshot, &silent, 80, 24).contains("STALE"));
+    snapshot.status = RunStatus::Running;
+    snapshot.mode = Mode::Replay { speed: 1.0, paused: true };
+    assert!(!screen(&snapshot, &silent, 80, 24).contains("STALE"));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn without_colour_no_two_moments_look_the_same() {
         let mut seen: BTreeMap<String, Moment> = BTreeMap::new();
         for moment in Moment::ALL {
             let text = screen(&snapshot(moment), &ViewState::default(), width, height);
-            // The clock alone must not be what tells them apart.
+            // The clock alone must not be the difference between them.
             let body: String = text.lines().skip(1).collect::<Vec<_>>().join("\n");
             if let Some(other) = seen.insert(body, moment) {
                 panic!("{width}x{height}: {moment:?} looks like {other:?}");
@@ -114,7 +114,7 @@ fn without_colour_no_two_moments_look_the_same() {
 #[test]
 fn every_health_reads_differently_without_colour() {
     use crate::snapshot::Health;
-    let healths = [Health::Unknown, Health::Ok, Health::Watch, Health::Look, Health::Fail];
+    let healths = [Health::Unknown, Health::Ok, Health::Watch, Health::Warn, Health::Fail];
     for (width, height) in [(120, 40), (200, 60)] {
         let mut seen = std::collections::BTreeSet::new();
         for health in healths {

@@ -1,22 +1,23 @@
-//! After the switches are back: everything customers wrote on the new side is carried over, and proven to be.
+//! After the switches are restored: everything customers wrote on the new side is applied to the old side, and proven
+//! to be.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Carrier, LISTED, conflict_facts};
+use super::{LISTED, ReverseApplier, conflict_facts};
 use crate::domain::at::brief;
-use crate::domain::mapping::{Clash, Wins, survey};
+use crate::domain::mapping::{Resolution, Winner, inverse_gaps};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::run::{Event, Evidence, Level, RunState};
 use crate::domain::value::Key;
 use crate::ports::{Clock, ErrorKind, PortError, PortResult, ReversePorts};
+use crate::workers::rollback::FactSink;
 use crate::workers::trouble::evidence;
-use crate::workers::undo::UndoTell;
 
-/// How often progress is told.
+/// How often progress is reported.
 const TELL: Duration = Duration::from_secs(5);
-/// How often what waits is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often what waits is counted.
+const POLL: Duration = Duration::from_millis(100);
 
 /// How long counting what is left may take, once it has ended one way or the other.
 const COUNTING: Duration = Duration::from_secs(5);
@@ -26,37 +27,41 @@ const COUNTING: Duration = Duration::from_secs(5);
 pub struct Drained {
     /// What proves it, by table.
     pub evidence: Vec<Evidence>,
-    /// What is left, by table, and how to go on. Empty when all is carried.
+    /// What is left, by table, and how to go on. Empty when all is applied.
     pub left: Vec<String>,
 }
 
 /// Whether customers can have written on the new side in this run.
 #[must_use]
 pub fn possible(plan: &Plan, state: &RunState) -> bool {
-    plan.reverse.enabled && state.let_in(plan)
+    plan.reverse.enabled && state.open_to_customers(plan)
 }
 
-/// Carries what waits until nothing has arrived for the plan's settle time, and proves by markers that nothing is on
+/// Applies what waits until nothing has arrived for the plan's settle time, and proves by markers that nothing is on
 /// its way. What the old side's customers changed meanwhile is newer and stays.
 ///
-/// Gives up when what waits does not grow less for the plan's patience, and then says what is left; asked again, it goes
-/// on there.
+/// `run` is the one that is rolled back: tables that a later run of the plan has are not touched.
 ///
-/// `switched` says whether every switch is back: while customers may still be let in on the new side, no later run may
-/// take it for its own.
+/// Gives up when what waits does not grow less for the plan's patience, and then says what is left; when it is called
+/// again, it goes on there.
+///
+/// `switched` says whether every switch is restored: while the new side may still be open to customers, no later run
+/// may take it for its own.
 pub async fn drain(
     plan: &Plan,
+    run: &str,
     ports: &ReversePorts,
-    tell: &dyn UndoTell,
+    facts: &dyn FactSink,
     clock: &dyn Clock,
     switched: bool,
 ) -> Drained {
     let patience = Duration::from_millis(plan.reverse.patience_ms);
     let mut way = Draining {
         plan,
+        run,
         ports,
-        tell,
-        carrier: None,
+        facts,
+        applier: None,
         unfit: Vec::new(),
         conflicts: BTreeSet::new(),
         last: None,
@@ -65,9 +70,10 @@ pub async fn drain(
     let carried = way.until_empty(patience).await;
     let why = match carried {
         Ok(Some(true)) => {
-            let drained = way.report(clock, None).await;
+            let mut drained = way.report(clock, None).await;
+            drained.left.extend(missed(plan, ports).await);
             if switched && drained.left.is_empty() {
-                match tokio::time::timeout(COUNTING, ports.outbox.settle()).await {
+                match tokio::time::timeout(COUNTING, ports.outbox.settle(run, &plan.tables)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) => tracing::warn!(error = %e, "a later run will ask before it loads"),
                     Err(_) => tracing::warn!("the target does not answer; a later run will ask before it loads"),
@@ -75,16 +81,16 @@ pub async fn drain(
             }
             return drained;
         }
-        // Capture was proven by the arm step and is gone, in part or whole: what was written since is known to nobody.
-        Ok(Some(false)) if plan.tables.iter().all(|t| survey(t).blocks.is_empty()) => {
+        // Capture was proven by the arm step and is gone, in part or whole: what was written since is unknown.
+        Ok(Some(false)) if plan.tables.iter().all(|t| inverse_gaps(t).blocks.is_empty()) => {
             let left = "writes of the new side are not captured any more: a trigger of ours is missing or switched off; \
                         compare the tables by hand (cutover.outbox holds what was captured before)";
             return Drained { evidence: Vec::new(), left: vec![left.to_owned()] };
         }
-        // There never was a way back for data: what stays behind was counted and said before.
+        // There never was a reverse flow: what stays behind was counted and reported before.
         Ok(Some(false)) => {
             let text = "writes were not captured on the new side; what was written there stays there".to_owned();
-            tell.tell(Event::Note { level: Level::Error, source: "reverse".to_owned(), text });
+            facts.send(Event::Note { level: Level::Error, source: "reverse".to_owned(), text });
             return Drained::default();
         }
         Err(e) => e.to_string(),
@@ -97,38 +103,79 @@ pub async fn drain(
     way.report(clock, Some(why)).await
 }
 
-/// The trouble, if it passes by itself: another carrier has its turn, or the line is down. Or the patience ends.
+/// Whether anything waits; nothing does where there is no outbox.
+async fn waits(plan: &Plan, ports: &ReversePorts) -> PortResult<bool> {
+    match ports.outbox.waiting(&plan.tables).await {
+        Ok(waits) => Ok(waits.values().any(|w| w.records > 0)),
+        Err(e) if e.kind == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// What was never captured, and so not applied; nothing where it can no longer be known.
+async fn missed(plan: &Plan, ports: &ReversePorts) -> Vec<String> {
+    let asked = async {
+        loop {
+            let both = futures::try_join!(ports.outbox.gaps(&plan.tables), ports.outbox.armed(&plan.tables));
+            match both {
+                // One lost answer must not make a rollback that applied everything count as stuck.
+                Err(e) if e.kind.transient() => tokio::time::sleep(POLL).await,
+                both => return both,
+            }
+        }
+    };
+    let left = |why: &str| format!("not everything that was written was captured: {why}; compare the tables by hand");
+    match tokio::time::timeout(COUNTING, asked).await {
+        Ok(Ok((gaps, armed))) => {
+            // What waits was applied, or is counted as left; what failed was never written.
+            let lost: Vec<String> = gaps.iter().filter(|gap| gap.lost).map(|gap| left(&gap.what)).collect();
+            let off = !armed && lost.is_empty();
+            if off { vec![left("a trigger of ours is missing or switched off")] } else { lost }
+        }
+        Ok(Err(e)) => vec![left(&format!("nobody knows ({e})"))],
+        Err(_) => vec![left("nobody knows, the target does not answer")],
+    }
+}
+
+/// The trouble, if it passes by itself: another reverse applier has its turn, or the line is down. Or the patience
+/// ends.
 fn passing(e: PortError) -> PortResult<PortError> {
     if e.kind.transient() || e.kind == ErrorKind::Conflict { Ok(e) } else { Err(e) }
 }
 
 struct Draining<'d> {
     plan: &'d Plan,
+    run: &'d str,
     ports: &'d ReversePorts,
-    tell: &'d dyn UndoTell,
-    carrier: Option<Carrier>,
+    facts: &'d dyn FactSink,
+    applier: Option<ReverseApplier>,
     /// Table, key and why the old side cannot take it.
     unfit: Vec<(String, String, String)>,
-    /// Tables and keys of conflicts that were told.
+    /// Tables and keys of conflicts that were recorded.
     conflicts: BTreeSet<(String, Key)>,
     /// The last trouble.
     last: Option<PortError>,
     told: Instant,
 }
 
-/// Tells conflicts, each key once.
-fn tell_conflicts(tell: &dyn UndoTell, told: &mut BTreeSet<(String, Key)>, table: &Table, mut met: Vec<(Key, Clash)>) {
+/// Records conflicts, each key once.
+fn tell_conflicts(
+    facts: &dyn FactSink,
+    told: &mut BTreeSet<(String, Key)>,
+    table: &Table,
+    mut met: Vec<(Key, Resolution)>,
+) {
     met.retain(|(key, _)| told.insert((table.id.clone(), key.clone())));
-    conflict_facts(table, &met).into_iter().for_each(|event| tell.tell(event));
+    conflict_facts(table, &met).into_iter().for_each(|event| facts.send(event));
 }
 
-/// What one look did.
+/// What one round did.
 enum Step {
     /// It is over: proven, or nothing is captured.
     Ends(bool),
-    /// Nothing waits that could be carried.
+    /// Nothing waits that could be applied.
     Quiet,
-    /// Something was carried, or it arrived since.
+    /// Something was applied, or it arrived since.
     Moved,
 }
 
@@ -159,47 +206,54 @@ impl Draining<'_> {
                 Err(_) => return Ok(None),
             }
             let waits = tokio::time::timeout(COUNTING, self.ports.outbox.waiting(&self.plan.tables)).await;
-            if let Ok(Ok(waits)) = waits {
-                let waits = waits.values().map(|w| w.records).sum();
-                if waits < least {
-                    (least, since) = (waits, Instant::now());
+            match waits {
+                Ok(Ok(waits)) => {
+                    let waits = waits.values().map(|w| w.records).sum();
+                    if waits < least {
+                        (least, since) = (waits, Instant::now());
+                    }
+                    self.progress(waits);
                 }
-                self.progress(waits);
+                // So many wait that they are not counted in time: what was applied just now is less of them.
+                _ if quiet.elapsed() < POLL && self.last.is_none() => since = Instant::now(),
+                _ => {}
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(None)
     }
 
-    /// Rounds over all tables until nothing moves, or somebody wants to hear of it; how many keys were carried.
+    /// Rounds over all tables until nothing moves, or it is time to report; how many keys were applied.
     async fn pass(&mut self) -> PortResult<Option<u64>> {
-        let carrier = match &mut self.carrier {
-            Some(carrier) => carrier,
+        let applier = match &mut self.applier {
+            Some(applier) => applier,
             none => {
-                if !self.ports.outbox.armed(&self.plan.tables).await? {
+                // What was captured before a trigger was lost is applied all the same; the end says what was not
+                // captured.
+                if !self.ports.outbox.armed(&self.plan.tables).await? && !waits(self.plan, self.ports).await? {
                     return Ok(None);
                 }
-                self.ports.outbox.go_back().await?;
-                none.insert(Carrier::open(self.plan, self.ports).await?)
+                self.ports.outbox.mark_rolled_back(self.run, &self.plan.tables).await?;
+                none.insert(ReverseApplier::open(self.plan, self.ports).await?)
             }
         };
         let (mut carried, began) = (0, Instant::now());
         for table in &self.plan.tables {
             loop {
-                let before = carrier.stuck(&table.id);
-                let Some(round) = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await? else {
+                let before = applier.stuck(&table.id);
+                let Some(round) = applier.round(table, self.plan.reverse.batch, &|| Winner::Old).await? else {
                     self.unfit.retain(|(id, ..)| *id != table.id);
                     break;
                 };
-                tell_conflicts(self.tell, &mut self.conflicts, table, round.conflicts);
+                tell_conflicts(self.facts, &mut self.conflicts, table, round.conflicts);
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
                 carried += round.tally.carried;
                 if let Some(e) = round.trouble {
                     return Err(e);
                 }
-                // What the old side cannot take is passed by, as far as it goes.
-                if round.tally.carried == 0 && carrier.stuck(&table.id) <= before {
+                // What the old side cannot take is left out, as far as it goes.
+                if round.tally.carried == 0 && applier.stuck(&table.id) <= before {
                     break;
                 }
                 if began.elapsed() >= TELL {
@@ -213,12 +267,12 @@ impl Draining<'_> {
     /// Sends a marker after everything that was captured and sees it through, then finds nothing left but what the old
     /// side cannot take.
     async fn proven(&mut self) -> PortResult<bool> {
-        let Some(carrier) = &mut self.carrier else { return Ok(false) };
+        let Some(applier) = &mut self.applier else { return Ok(false) };
         for table in self.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
             let nonce = uuid::Uuid::new_v4().to_string();
             self.ports.outbox.put_marker(table, &nonce).await?;
-            let round = carrier.round(table, self.plan.reverse.batch, &|| Wins::Old).await?.unwrap_or_default();
-            tell_conflicts(self.tell, &mut self.conflicts, table, round.conflicts);
+            let round = applier.round(table, self.plan.reverse.batch, &|| Winner::Old).await?.unwrap_or_default();
+            tell_conflicts(self.facts, &mut self.conflicts, table, round.conflicts);
             if let Some(e) = round.trouble {
                 return Err(e);
             }
@@ -227,7 +281,7 @@ impl Draining<'_> {
             }
         }
         let waiting = self.ports.outbox.waiting(&self.plan.tables).await?;
-        Ok(waiting.iter().all(|(id, w)| w.records <= carrier.stuck(id)))
+        Ok(waiting.iter().all(|(id, w)| w.records <= applier.stuck(id)))
     }
 
     fn progress(&mut self, waiting: u64) {
@@ -237,16 +291,16 @@ impl Draining<'_> {
         self.told = Instant::now();
         let trouble = self.last.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
         let text = format!("carrying back, {waiting} writes wait{trouble}");
-        self.tell.tell(Event::Note { level: Level::Info, source: "reverse".to_owned(), text });
+        self.facts.send(Event::Note { level: Level::Info, source: "reverse".to_owned(), text });
     }
 
     /// Facts and evidence by table, and what is left.
     async fn report(&mut self, clock: &dyn Clock, why: Option<String>) -> Drained {
         let tables = &self.plan.tables;
         for table in tables {
-            // Those of a carrier that died before it told.
+            // Those of a reverse applier that died before it recorded them.
             if let Ok(Ok(all)) = tokio::time::timeout(COUNTING, self.ports.outbox.conflicts(table)).await {
-                tell_conflicts(self.tell, &mut self.conflicts, table, all);
+                tell_conflicts(self.facts, &mut self.conflicts, table, all);
             }
         }
         let counted = async {
@@ -254,8 +308,8 @@ impl Draining<'_> {
                 let both = futures::try_join!(self.ports.outbox.waiting(tables), self.ports.outbox.tally(tables));
                 match both {
                     Ok(both) => return Some(both),
-                    // One answer that was lost must not make a rollback that carried everything look stuck.
-                    Err(e) if e.kind.transient() => tokio::time::sleep(LOOK).await,
+                    // One lost answer must not make a rollback that applied everything count as stuck.
+                    Err(e) if e.kind.transient() => tokio::time::sleep(POLL).await,
                     Err(_) => return None,
                 }
             }
@@ -268,7 +322,7 @@ impl Draining<'_> {
             let left = left.filter(|n| *n > 0 || why.is_none());
             let tally = counted.as_ref().and_then(|(_, t)| t.get(&table.id)).copied().unwrap_or_default();
             let unfit: Vec<&(String, String, String)> = self.unfit.iter().filter(|(id, ..)| *id == table.id).collect();
-            self.tell.tell(Event::CarriedBack {
+            self.facts.send(Event::CarriedBack {
                 table: table.id.clone(),
                 carried: tally.carried,
                 merged: tally.merged,

@@ -1,9 +1,9 @@
-//! The way back for data: writes customers make on the new side are carried to the old one, so that a rollback loses
-//! none of them (FEATURES C8).
+//! The reverse flow: writes customers make on the new side are applied to the old one, so that a rollback loses none of
+//! them (FEATURES C8).
 //!
-//! A [`Carrier`] takes what the outbox captured, key by key with every state the row has had since, and writes to the
-//! item only what those states changed, and only over what it has just read. So carrying twice does nothing, and a
-//! write of somebody else in between is seen. Records leave the outbox once their item is acknowledged.
+//! A [`ReverseApplier`] takes what the outbox captured, key by key with every state the row has had since, and writes
+//! to the item only what those states changed, and only over what it has just read. So applying a change twice does
+//! nothing, and a write of somebody else in between is seen. Records leave the outbox once their item is acknowledged.
 
 mod arm;
 mod drain;
@@ -16,14 +16,18 @@ use futures::future::BoxFuture;
 
 pub use arm::arm;
 pub use drain::{Drained, drain, possible};
-pub use live::{carry_back, watch};
+pub use live::{apply_reverse, watch};
 
 use crate::domain::mapping::{
-    Carry, Clash, Inverse, ItemChange, Kinds, Misfit, MisfitReason, TableMapping, Wins, carried, image_digest,
+    Inverse, ItemChange, Kinds, Resolution, ReverseChange, RowError, RowErrorReason, TableMapping, Winner, carried,
+    item_digest,
 };
 use crate::domain::plan::{Plan, Table};
-use crate::domain::value::{Item, Key};
-use crate::ports::{Captured, ErrorKind, Image, ItemOutcome, PortError, PortResult, ReversePorts, Taken, Tally};
+use crate::domain::value::{Key, Record};
+use crate::ports::{
+    ErrorKind, ItemOutcome, OutboxChange, OwnWrite, PortError, PortResult, ReverseCounts, ReversePorts, Taken,
+    Unfinished,
+};
 
 /// Items read and written at the same time.
 pub const AT_ONCE: usize = 16;
@@ -37,15 +41,15 @@ const CLEARED: u32 = 3;
 const LISTED: usize = 20;
 
 /// Whose value stays, asked anew for every key: it changes the moment a rollback is ordered.
-pub type Rule<'r> = &'r (dyn Fn() -> Wins + Send + Sync);
+pub type Rule<'r> = &'r (dyn Fn() -> Winner + Send + Sync);
 
-/// Carries the changes of one plan's tables.
-pub struct Carrier {
+/// Applies the changes of one plan's tables.
+pub struct ReverseApplier {
     ports: ReversePorts,
     tables: BTreeMap<String, Way>,
 }
 
-/// One table's way back.
+/// One table's reverse flow.
 struct Way {
     inverse: Inverse,
     mapping: TableMapping,
@@ -57,9 +61,9 @@ struct Way {
 #[derive(Debug, Default)]
 pub struct Round {
     /// Keys and how they met the other side.
-    pub tally: Tally,
+    pub tally: ReverseCounts,
     /// Keys where both sides had changed the same field, with who won.
-    pub conflicts: Vec<(Key, Clash)>,
+    pub conflicts: Vec<(Key, Resolution)>,
     /// Keys the old side cannot hold, and why; they stay in the outbox.
     pub unfit: Vec<(Key, String)>,
     /// Markers that went all the way.
@@ -68,7 +72,7 @@ pub struct Round {
     pub trouble: Option<PortError>,
 }
 
-/// Writes of the new side that wait to be carried, over all tables; 0 where there never was an outbox.
+/// Writes of the new side that wait to be applied, over all tables; 0 where there never was an outbox.
 ///
 /// # Errors
 /// The target did not say, so it is not known.
@@ -82,12 +86,12 @@ pub async fn uncarried(ports: &ReversePorts, tables: &[Table]) -> PortResult<u64
 
 /// What became of one key.
 enum Done {
-    Carried(Clash),
+    Carried(Resolution),
     Unfit(String),
 }
 
-impl Carrier {
-    /// Looks at the first items of each table, to write new ones as the old side does.
+impl ReverseApplier {
+    /// Reads the first items of each table, to write new ones as the old side does.
     pub async fn open(plan: &Plan, ports: &ReversePorts) -> PortResult<Self> {
         let mut tables = BTreeMap::new();
         for table in &plan.tables {
@@ -98,7 +102,7 @@ impl Carrier {
         Ok(Self { ports: ports.clone(), tables })
     }
 
-    /// Takes what waits of one table and carries it. `None` when nothing waits.
+    /// Takes what waits of one table and applies it. `None` when nothing waits.
     pub async fn round(&mut self, table: &Table, batch: u32, rule: Rule<'_>) -> PortResult<Option<Round>> {
         let Some(way) = self.tables.get_mut(&table.id) else { return Ok(None) };
         let limit = batch.saturating_add(u32::try_from(way.stuck).unwrap_or(u32::MAX / 2));
@@ -111,24 +115,24 @@ impl Carrier {
             round.trouble = Some(e);
         }
         let way: &Way = way;
-        let went_back = taken.went_back();
+        let rolled_back = taken.rolled_back();
         let said = rule;
-        let rule = &move || if went_back { Wins::Old } else { said() };
+        let rule = &move || if rolled_back { Winner::Old } else { said() };
         let ports = &self.ports;
         let mut stuck = 0;
         if round.trouble.is_none() {
             let held = &*taken;
-            let mut each: Vec<BoxFuture<'_, (&Captured, PortResult<Done>)>> = Vec::new();
+            let mut each: Vec<BoxFuture<'_, (&OutboxChange, PortResult<Done>)>> = Vec::new();
             for change in held.changes() {
                 each.push(Box::pin(async move { (change, through(ports, table, way, held, change, rule).await) }));
             }
             let mut all = futures::stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some((change, done)) = all.next().await {
                 match done {
-                    Ok(Done::Carried(clash)) => {
-                        round.tally.add(Tally::of(clash));
-                        if matches!(clash, Clash::NewWon | Clash::OldWon) {
-                            round.conflicts.push((name(way, change), clash));
+                    Ok(Done::Carried(resolution)) => {
+                        round.tally.add(ReverseCounts::of(resolution));
+                        if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
+                            round.conflicts.push((name(way, change), resolution));
                         }
                     }
                     Ok(Done::Unfit(why)) => {
@@ -164,8 +168,8 @@ impl Carrier {
         Ok(round.markers)
     }
 
-    /// Conflicts that were cleared and perhaps never told, because their carrier died between the two.
-    pub async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+    /// Conflicts that were cleared and perhaps never recorded, because their reverse applier died between the two.
+    pub async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>> {
         match self.ports.outbox.conflicts(table).await {
             Err(e) if e.kind == ErrorKind::NotFound => Ok(Vec::new()),
             found => found,
@@ -181,49 +185,50 @@ async fn markers(ports: &ReversePorts, table: &Table, taken: &dyn Taken, round: 
     Ok(())
 }
 
-/// What the first items of a table show: how attributes are written, attributes no column carries, and the first item
-/// that would not come back under its own key. Those that cannot have a row are in the ledger and stay where they are.
+/// What the first items of a table show: how attributes are written, attributes no column holds, and the first item
+/// that would not be written back under its own key. Those that cannot have a row are in the ledger and stay where they
+/// are.
 async fn learn(
     ports: &ReversePorts,
     table: &Table,
     mapping: &TableMapping,
 ) -> PortResult<(Kinds, BTreeSet<String>, Option<Key>)> {
-    let mut kinds = Kinds::default();
+    let mut kinds = if ports.items.of_columns() { Kinds::of_columns() } else { Kinds::default() };
     let items = ports.items.sample(table).await?;
-    let has_row = |item: &Item<'static>| mapping.marker(item).is_none() && mapping.row_key(item).is_ok();
-    let items: Vec<Item<'static>> = items.into_iter().filter(has_row).collect();
+    let has_row = |item: &Record<'static>| mapping.marker(item).is_none() && mapping.row_key(item).is_ok();
+    let items: Vec<Record<'static>> = items.into_iter().filter(has_row).collect();
     items.iter().for_each(|item| kinds.learn(item));
     let inverse = Inverse::new(table, kinds.clone());
-    let strange = items.iter().find(|item| {
+    let unmatched = items.iter().find(|item| {
         let Ok(cells) = mapping.row_key(item) else { return false };
         let back = inverse.key(&cells);
-        !back.is_ok_and(|key| key.attrs.iter().all(|(name, value)| item.get(name) == Some(value)))
+        !back.is_ok_and(|key| key.fields.iter().all(|(name, value)| item.get(name) == Some(value)))
     });
-    let strange = strange.and_then(|item| mapping.key(item).ok()).map(|(key, _)| key);
+    let unmatched = unmatched.and_then(|item| mapping.key(item).ok()).map(|(key, _)| key);
     let paths = kinds.paths().filter(|path| !carried(table, path)).map(str::to_owned).collect();
-    Ok((kinds, paths, strange))
+    Ok((kinds, paths, unmatched))
 }
 
 /// The key in words, for facts.
-fn name(way: &Way, change: &Captured) -> Key {
+fn name(way: &Way, change: &OutboxChange) -> Key {
     let named = way.inverse.key(&change.key).ok().and_then(|item| way.mapping.key(&item).ok());
     named.map_or_else(|| Key("?".to_owned()), |(key, _)| key)
 }
 
-/// Carries one key and clears its records at once: what was written and is not cleared yet when a carrier is killed
-/// cannot be told for certain from what customers set back since.
+/// Applies one key and clears its records at once: what was written and is not cleared yet when a reverse applier is
+/// killed cannot be distinguished for certain from what customers set back since.
 async fn through(
     ports: &ReversePorts,
     table: &Table,
     way: &Way,
     taken: &dyn Taken,
-    change: &Captured,
+    change: &OutboxChange,
     rule: Rule<'_>,
 ) -> PortResult<Done> {
     let done = one(ports, table, way, taken, change, rule).await?;
-    if let Done::Carried(clash) = done {
+    if let Done::Carried(resolution) = done {
         let (key, mut left) = (name(way, change), CLEARED);
-        while let Err(e) = taken.clear(&key, &change.records, clash).await {
+        while let Err(e) = taken.clear(&key, &change.records, resolution).await {
             left -= 1;
             // It is taken again and found to say what it should; its conflict was signed with it.
             if left == 0 || !e.kind.transient() {
@@ -234,25 +239,30 @@ async fn through(
     Ok(done)
 }
 
-/// Carries one key.
+/// Applies one key.
 async fn one(
     ports: &ReversePorts,
     table: &Table,
     way: &Way,
     taken: &dyn Taken,
-    change: &Captured,
+    change: &OutboxChange,
     rule: Rule<'_>,
 ) -> PortResult<Done> {
-    let unfit = |misfit: &Misfit| Ok(Done::Unfit(misfit.to_string()));
+    let unfit = |row_error: &RowError| Ok(Done::Unfit(row_error.to_string()));
+    if let Some(columns) = &change.absent {
+        return Ok(Done::Unfit(format!(
+            "it was written while there was no column {columns}: what it held is not known"
+        )));
+    }
     let key = match way.inverse.key(&change.key) {
         Ok(key) => key,
-        Err(misfit) => return unfit(&misfit),
+        Err(row_error) => return unfit(&row_error),
     };
-    // An item whose key does not lead to this very row belongs to another one, or was never carried here and is parked.
+    // An item whose key does not lead to this very row belongs to another one, or was never moved here and is parked.
     match way.mapping.row_key(&key) {
         Ok(cells) if cells == change.key => {}
-        Ok(_) => return unfit(&Misfit::new("-", MisfitReason::KeyForm)),
-        Err(misfit) => return unfit(&misfit),
+        Ok(_) => return unfit(&RowError::new("-", RowErrorReason::KeyForm)),
+        Err(row_error) => return unfit(&row_error),
     }
     let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
     for _ in 0..ATTEMPTS {
@@ -262,25 +272,25 @@ async fn one(
         // With two states there is none in between.
         let begun = match change.states.len() <= 2 && way.inverse.says(first, item.as_ref()) {
             true => None,
-            false => taken.unfinished(&named, image_digest(item.as_ref())).await?,
+            false => began(way, change, item.as_ref(), &taken.unfinished(&named).await?),
         };
-        // Only what that carrier carried can be ours: a customer's value may well equal another state of the row.
+        // Only what that reverse applier wrote can be ours: a customer's value may well equal another state of the row.
         let left = begun.and_then(|found| change.state_after(found.record));
         let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), left, rule());
-        let Carry { change: wanted, clash } = match carry {
+        let ReverseChange { change: wanted, resolution } = match carry {
             Ok(carry) => carry,
-            Err(misfit) => return unfit(&misfit),
+            Err(row_error) => return unfit(&row_error),
         };
-        // What the carrier that died had found is known to nobody else.
-        let clash = begun.map_or(clash, |found| found.clash.max(clash));
+        // What the reverse applier that died had found is known only from its record.
+        let resolution = begun.map_or(resolution, |found| found.resolution.max(resolution));
         let image = match &wanted {
-            ItemChange::Nothing => return Ok(Done::Carried(clash)),
-            ItemChange::Write(write) => image_digest(Some(&write.after)),
-            ItemChange::Delete { .. } => image_digest(None),
+            ItemChange::Nothing => return Ok(Done::Carried(resolution)),
+            ItemChange::Write(write) => item_digest(Some(&write.after)),
+            ItemChange::Delete { .. } => item_digest(None),
         };
-        // Known before it is written: a crash in between must not make our own write look like a stranger's.
-        let signed = Image { key: named.clone(), digest: image, record, clash };
-        if taken.sign(&signed).await? && !taken.went_back() {
+        // Stored before it is written: after a crash in between our own write must not be taken for a stray write.
+        let own = OwnWrite { key: named.clone(), digest: image, record, resolution };
+        if taken.record_own_write(&own).await? && !taken.rolled_back() {
             // Decided while customers were on the new side; by now the old side's value is the newer one.
             return Err(PortError::new(
                 ErrorKind::Conflict,
@@ -293,15 +303,15 @@ async fn one(
         // Given up before the turn can be lost: an attempt that is repeated later would go over newer writes.
         let written = tokio::time::timeout(WRITE, ports.items.write(table, &wanted)).await;
         match written.unwrap_or_else(|_| Err(late(table))) {
-            Ok(ItemOutcome::Written) => return Ok(Done::Carried(clash)),
+            Ok(ItemOutcome::Written) => return Ok(Done::Carried(resolution)),
             Ok(ItemOutcome::Moved) => {}
             // The store cannot hold this item: trying again does not help, and others must not wait for it.
             Err(e) if e.kind == ErrorKind::Invalid => return Ok(Done::Unfit(e.came_back)),
-            // It may have been written. Taken again it would look as if nobody had changed the item but us, and a
-            // conflict would be counted by nobody.
+            // It may have been written. If it were taken again it would be taken for an item nobody had changed but us,
+            // and the conflict would not be counted.
             Err(e) if e.kind.transient() => {
                 let stands = ports.items.read(table, &key).await?;
-                return if image_digest(stands.as_ref()) == image { Ok(Done::Carried(clash)) } else { Err(e) };
+                return if item_digest(stands.as_ref()) == image { Ok(Done::Carried(resolution)) } else { Err(e) };
             }
             Err(e) => return Err(e),
         }
@@ -315,17 +325,33 @@ async fn one(
     .advise("see who writes the old side; it is tried again by itself"))
 }
 
+/// Which image a reverse applier left in this item before it died: the item is that image still, or shows that it was
+/// and that a customer wrote other fields since.
+fn began(
+    way: &Way,
+    change: &OutboxChange,
+    item: Option<&Record<'static>>,
+    signed: &[Unfinished],
+) -> Option<Unfinished> {
+    let digest = item_digest(item);
+    let shows = |found: &&Unfinished| {
+        (change.state_after(found.record)).is_some_and(|state| way.inverse.shows(&change.states, state, item))
+    };
+    let whole = signed.iter().rfind(|found| found.digest == digest);
+    whole.or_else(|| signed.iter().rfind(shows)).copied()
+}
+
 fn late(table: &Table) -> PortError {
     PortError::new(ErrorKind::TimedOut, "carry back to", &table.source, "no answer in time")
         .advise("see whether the table is throttled; it is tried again by itself")
 }
 
 /// Conflicts as facts, by who won.
-fn conflict_facts(table: &Table, conflicts: &[(Key, Clash)]) -> Vec<crate::domain::run::Event> {
-    [(Clash::NewWon, "new"), (Clash::OldWon, "old")]
+fn conflict_facts(table: &Table, conflicts: &[(Key, Resolution)]) -> Vec<crate::domain::run::Event> {
+    [(Resolution::NewWon, "new"), (Resolution::OldWon, "old")]
         .into_iter()
-        .filter_map(|(clash, kept)| {
-            let keys: Vec<&Key> = conflicts.iter().filter(|(_, c)| *c == clash).map(|(k, _)| k).collect();
+        .filter_map(|(resolution, kept)| {
+            let keys: Vec<&Key> = conflicts.iter().filter(|(_, c)| *c == resolution).map(|(k, _)| k).collect();
             (!keys.is_empty()).then(|| crate::domain::run::Event::ReverseConflicts {
                 table: table.id.clone(),
                 count: keys.len() as u64,

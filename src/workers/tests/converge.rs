@@ -39,16 +39,16 @@ fn write(world: &World, rng: &mut fastrand::Rng) {
 async fn trial(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let world = World::new();
-    world.clock.look_takes(40);
+    world.clock.query_takes(40);
     for _ in 0..30 {
         write(&world, &mut rng);
     }
-    let mut crew = world.crew().await;
+    let mut ctx = world.ctx().await;
     world.faults.at_random(seed, 12, 40);
     for step in ["capture", "load", "catch-up"] {
         loop {
             let before = world.faults.calls(Op::Page) + world.faults.calls(Op::Read);
-            let work = world.perform(&crew, step);
+            let work = world.perform(&ctx, step);
             let dies = rng.u8(0..3) == 0;
             let meanwhile = async {
                 // The workload goes on while the step is at work; sometimes the process dies in the middle of it.
@@ -72,7 +72,7 @@ async fn trial(seed: u64) {
                 Some(Ok(_)) => break,
                 // A step may fail under faults; it is tried again.
                 Some(Err(_)) => {}
-                None => crew = world.restart(crew).await,
+                None => ctx = world.restart(ctx).await,
             }
         }
     }
@@ -80,8 +80,8 @@ async fn trial(seed: u64) {
         write(&world, &mut rng);
         tokio::task::yield_now().await;
         if rng.u8(0..30) == 0 {
-            crew = world.restart(crew).await;
-            crew.ensure_following();
+            ctx = world.restart(ctx).await;
+            ctx.ensure_following();
         }
     }
     world.faults.calm();
@@ -92,8 +92,8 @@ async fn trial(seed: u64) {
     };
     until(&format!("seed {seed} to converge"), settled).await;
     assert!(world.faults.struck() > 0, "seed {seed}: no fault ever struck");
-    assert_eq!(world.diary.effects_without_intent(), [""; 0], "seed {seed}");
-    crew.stop().await;
+    assert_eq!(world.journal.effects_without_intent(), [""; 0], "seed {seed}");
+    ctx.stop().await;
 }
 
 /// Source keys that are neither in the table nor in the ledger, or in both.

@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use super::faults::{Fault, Hold, Op};
+use super::faults::{Fault, Latch, Op};
 use super::world::{World, under_key, until};
 use crate::domain::plan::Plan;
-use crate::domain::run::{ErrorClass, Evidence, Standing, way_back};
+use crate::domain::run::{ErrorClass, Evidence, StepError, SwitchStatus, rollback_plan};
 use crate::ports::ErrorKind;
-use crate::workers::{Captured, Crew};
+use crate::workers::{CapturedValues, WorkerContext};
 
 /// Everything up to the arm step is done, and it is not.
-async fn before_arming(plan: Plan) -> (World, Arc<Crew>) {
+async fn before_arming(plan: Plan) -> (World, Arc<WorkerContext>) {
     let world = World::with(plan);
     for n in 0..4 {
         world.book(&format!("b{n}"), "1.00");
     }
-    let crew = world.crew().await;
+    let ctx = world.ctx().await;
     let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).take_while(|s| *s != "arm").collect();
-    world.well(&crew, &steps).await;
-    (world, crew)
+    world.well(&ctx, &steps).await;
+    (world, ctx)
 }
 
-async fn ready() -> (World, Arc<Crew>) {
+async fn ready() -> (World, Arc<WorkerContext>) {
     before_arming(super::plan::plan()).await
 }
 
-fn standings(world: &World) -> Vec<Standing> {
-    world.diary.state().switches.values().map(|s| s.standing).collect()
+fn standings(world: &World) -> Vec<SwitchStatus> {
+    world.journal.state().switches.values().map(|s| s.standing).collect()
 }
 
 fn line<'e>(found: &'e [Evidence], name: &str) -> &'e Evidence {
@@ -35,117 +35,134 @@ fn line<'e>(found: &'e [Evidence], name: &str) -> &'e Evidence {
 
 #[tokio::test]
 async fn every_value_is_written_over_itself_with_all_that_is_kept_beside_it() {
-    let (world, crew) = ready().await;
-    let found = world.perform(&crew, "arm").await.unwrap();
+    let (world, ctx) = ready().await;
+    let found = world.perform(&ctx, "arm").await.unwrap();
     for (switch, place, value) in [("mode", "/mode", "open"), ("reads", "/reads", "old"), ("writes", "/writes", "old")]
     {
-        assert_eq!((world.places.writes(place), world.places.now(place).as_str()), (1, value));
-        let state = &world.diary.state().switches[switch];
-        assert_eq!((state.captured_version, state.standing), (Some(2), Standing::Old), "{switch}");
+        assert_eq!((world.switches.writes(place), world.switches.now(place).as_str()), (1, value));
+        let state = &world.journal.state().switches[switch];
+        assert_eq!((state.captured_version, state.standing), (Some(2), SwitchStatus::Old), "{switch}");
         let told = line(&found, &format!("right to set {switch}"));
         assert!(told.good && told.value.contains("version 1, now 2"), "{told:?}");
     }
-    assert_eq!(world.places.attributes_now("/writes"), under_key("alias/orders"));
-    assert_eq!(world.diary.effects_without_intent(), [""; 0]);
-    assert!(world.diary.state().open_intents.is_empty());
-    assert!(way_back(&world.plan, &world.diary.state()).is_empty());
+    assert_eq!(world.switches.attributes_now("/writes"), under_key("alias/orders"));
+    assert_eq!(world.journal.effects_without_intent(), [""; 0]);
+    assert!(world.journal.state().open_intents.is_empty());
+    assert!(rollback_plan(&world.plan, &world.journal.state()).is_empty());
     for table in &world.plan.tables {
         assert!(line(&found, &format!("marker {}", table.id)).good);
     }
     // From a process that knows nothing the secret is found in the version that was written.
-    world.well(&crew, &["freeze", "drain", "switch"]).await;
+    world.well(&ctx, &["freeze", "drain", "switch"]).await;
     for table in &world.plan.tables {
         let rows = world.new.table(table).rows;
         assert!(rows.keys().all(|key| !key.contains(&table.marker_prefix)), "a marker became a row: {rows:?}");
     }
-    crew.stop().await;
-    assert_eq!(world.roll_back(&Captured::default()).await.stuck, [""; 0]);
-    assert_eq!(world.places.now("/writes"), "old");
+    ctx.stop().await;
+    assert_eq!(world.roll_back(&CapturedValues::default()).await.stuck, [""; 0]);
+    assert_eq!(world.switches.now("/writes"), "old");
 }
 
 #[tokio::test]
 async fn a_switch_that_may_not_be_written_stops_the_run_before_the_freeze() {
-    let (world, crew) = ready().await;
+    let (world, ctx) = ready().await;
     world.faults.put(Op::SwitchSet, "writes", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
-    let error = world.perform(&crew, "arm").await.expect_err("it may not be set");
+    let error = world.perform(&ctx, "arm").await.expect_err("it may not be set");
     assert_eq!(error.class, ErrorClass::Permission);
     assert!(error.message.contains("writes"), "{error:?}");
     assert!(error.advice.contains("/writes") && error.advice.contains("exercise = false"), "{error:?}");
-    assert_eq!(world.places.now("/mode"), "open");
-    assert_eq!(standings(&world), [Standing::Old; 3], "it was read, and holds what it held");
-    assert!(world.diary.state().open_intents.is_empty());
-    crew.stop().await;
+    assert_eq!(world.switches.now("/mode"), "open");
+    assert_eq!(standings(&world), [SwitchStatus::Old; 3], "it was read, and holds what it held");
+    assert!(world.journal.state().open_intents.is_empty());
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn an_answer_that_was_lost_leaves_nothing_half_done() {
-    let (world, crew) = ready().await;
+    let (world, ctx) = ready().await;
     world.faults.put(Op::SwitchSet, "reads", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
-    let error = world.perform(&crew, "arm").await.expect_err("no answer");
+    let error = world.perform(&ctx, "arm").await.expect_err("no answer");
     assert_eq!(error.class, ErrorClass::Transient);
-    assert!(standings(&world).iter().all(|s| *s == Standing::Old), "{:?}", standings(&world));
-    world.well(&crew, &["arm", "freeze", "drain", "switch"]).await;
-    crew.stop().await;
+    assert!(standings(&world).iter().all(|s| *s == SwitchStatus::Old), "{:?}", standings(&world));
+    world.well(&ctx, &["arm", "freeze", "drain", "switch"]).await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_death_between_the_write_and_its_read_back_is_taken_up_again() {
-    let (world, crew) = ready().await;
-    let hold = Hold::default();
-    world.faults.put(Op::State, "outcome", 0, u32::MAX, Fault::Hold(hold.clone()));
+    let (world, ctx) = ready().await;
+    let latch = Latch::default();
+    world.faults.put(Op::State, "outcome", 0, u32::MAX, Fault::Latch(latch.clone()));
     tokio::select! {
-        result = world.perform(&crew, "arm") => panic!("{result:?}"),
-        () = hold.caught() => {}
+        result = world.perform(&ctx, "arm") => panic!("{result:?}"),
+        () = latch.caught() => {}
     }
-    until("a write", || ["/mode", "/reads", "/writes"].iter().any(|p| world.places.writes(p) > 0)).await;
-    let back = way_back(&world.plan, &world.diary.state());
+    until("a write", || ["/mode", "/reads", "/writes"].iter().any(|p| world.switches.writes(p) > 0)).await;
+    let back = rollback_plan(&world.plan, &world.journal.state());
     assert!(back.actions().all(|a| a.captured), "what is not known can be put back: {back:?}");
-    let crew = world.restart(crew).await;
-    hold.let_go();
-    world.well(&crew, &["arm"]).await;
-    assert_eq!(standings(&world), [Standing::Old; 3]);
-    assert!(world.diary.state().open_intents.is_empty());
-    crew.stop().await;
+    let ctx = world.restart(ctx).await;
+    latch.release();
+    world.well(&ctx, &["arm"]).await;
+    assert_eq!(standings(&world), [SwitchStatus::Old; 3]);
+    assert!(world.journal.state().open_intents.is_empty());
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_switch_the_plan_leaves_out_is_not_written_and_stands_there_as_not_exercised() {
     let mut plan = super::plan::plan();
     plan.switches.iter_mut().filter(|s| s.id == "writes").for_each(|s| s.exercise = false);
-    let (world, crew) = before_arming(plan).await;
-    let found = world.perform(&crew, "arm").await.unwrap();
-    assert_eq!((world.places.writes("/writes"), world.places.writes("/reads")), (0, 1));
+    let (world, ctx) = before_arming(plan).await;
+    let found = world.perform(&ctx, "arm").await.unwrap();
+    assert_eq!((world.switches.writes("/writes"), world.switches.writes("/reads")), (0, 1));
     let told = line(&found, "right to set writes");
     assert!(!told.good && told.value.contains("not exercised"), "{told:?}");
-    assert_eq!(world.diary.state().switches["writes"].captured_version, Some(1));
-    crew.stop().await;
+    assert_eq!(world.journal.state().switches["writes"].captured_version, Some(1));
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_marker_that_may_not_be_put_or_deleted_stops_the_run_before_the_freeze() {
     for op in [Op::PutMarker, Op::DeleteMarker] {
-        let (world, crew) = ready().await;
+        let (world, ctx) = ready().await;
         world.faults.put(op, "authors", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
-        let error = world.perform(&crew, "arm").await.expect_err("no drain could be proven");
+        let error = world.perform(&ctx, "arm").await.expect_err("no drain could be proven");
         assert_eq!(error.class, ErrorClass::Permission, "{op:?}");
-        assert_eq!(world.places.now("/mode"), "open");
-        crew.stop().await;
+        assert_eq!(world.switches.now("/mode"), "open");
+        ctx.stop().await;
     }
+}
+
+/// Arms while somebody sets `/reads`: in the middle of reading it for the time after so many others.
+async fn somebody_sets_reads_after(readings: u32) -> (World, StepError) {
+    let (world, ctx) = ready().await;
+    let latch = Latch::default();
+    world.faults.put(Op::SwitchRead, "reads", readings, 1, Fault::Latch(latch.clone()));
+    let (error, ()) = tokio::join!(world.perform(&ctx, "arm"), async {
+        latch.caught().await;
+        world.switches.foreign_set("/reads", "theirs");
+        latch.release();
+    });
+    ctx.stop().await;
+    (world, error.expect_err("the world has changed"))
 }
 
 #[tokio::test]
 async fn somebody_who_writes_meanwhile_is_not_written_over_in_silence() {
-    let (world, crew) = ready().await;
-    let hold = Hold::default();
     // The write is on its way; somebody else's comes after it.
-    world.faults.put(Op::SwitchRead, "reads", 1, 1, Fault::Hold(hold.clone()));
-    let (error, ()) = tokio::join!(world.perform(&crew, "arm"), async {
-        hold.caught().await;
-        world.places.foreign_set("/reads", "theirs");
-        hold.let_go();
-    });
-    let error = error.expect_err("the world has changed");
+    let (world, error) = somebody_sets_reads_after(2).await;
     assert!(error.message.contains("/reads changed"), "{error:?}");
-    assert_eq!(world.places.now("/reads"), "theirs");
-    crew.stop().await;
+    assert_eq!(world.switches.now("/reads"), "theirs");
+}
+
+#[tokio::test]
+async fn what_somebody_set_after_it_was_captured_is_not_set_back() {
+    // Others are exercised first.
+    let (world, error) = somebody_sets_reads_after(1).await;
+    assert!(error.message.contains("/reads was changed by somebody else"), "{error:?}");
+    assert_eq!(
+        (world.switches.now("/reads").as_str(), world.switches.writes("/reads")),
+        ("theirs", 1),
+        "and only theirs"
+    );
 }

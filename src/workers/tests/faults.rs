@@ -19,13 +19,16 @@ pub enum Op {
     Stream,
     Iterator,
     Read,
+    Claim,
+    OpenToCustomers,
+    Lease,
     Checkpoints,
     Flush,
     FinishLoad,
     Reset,
     StartPositions,
     Positions,
-    TakeUp,
+    ResumeFollow,
     Apply,
     Marker,
     TargetCount,
@@ -43,14 +46,14 @@ pub enum Op {
     Arm,
     Armed,
     Disarm,
-    GoBack,
+    MarkRolledBack,
     Settle,
     PutBackMarker,
     Take,
     Waiting,
     Tally,
-    Signed,
-    Sign,
+    OwnWrites,
+    RecordOwnWrite,
     Unfinished,
     Conflicts,
     Clear,
@@ -69,7 +72,7 @@ pub enum Fault {
     /// It is done, and an error says that it was not.
     FailAfter(ErrorKind),
     /// Nothing happens until the hold is let go; then it is done.
-    Hold(Hold),
+    Latch(Latch),
     /// It is done later: the clock goes on by this many milliseconds first, and others get their turn.
     Delay(i64),
     /// A read gives again what it gave before, then what is new.
@@ -82,26 +85,31 @@ pub enum Fault {
 
 /// Something held back until it is let go.
 #[derive(Clone, Debug)]
-pub struct Hold {
+pub struct Latch {
     open: Arc<watch::Sender<bool>>,
     waiting: Arc<watch::Sender<u32>>,
 }
 
-impl Default for Hold {
+impl Default for Latch {
     fn default() -> Self {
         Self { open: Arc::new(watch::channel(false).0), waiting: Arc::new(watch::channel(0).0) }
     }
 }
 
-impl Hold {
+impl Latch {
     /// Lets everything through from now on.
-    pub fn let_go(&self) {
+    pub fn release(&self) {
         self.open.send_replace(true);
     }
 
     /// Waits until a call is being held.
     pub async fn caught(&self) {
         self.waiting.subscribe().wait_for(|n| *n > 0).await.unwrap();
+    }
+
+    /// Waits until this many calls are being held, or have been.
+    pub async fn caught_all(&self, calls: usize) {
+        self.waiting.subscribe().wait_for(|n| *n as usize >= calls).await.unwrap();
     }
 
     /// Waits to be let go.
@@ -137,7 +145,7 @@ struct Random {
     left: u32,
 }
 
-/// The faults of one trial. Cloning shares.
+/// The faults of one test. Cloning shares.
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Inner>>);
 

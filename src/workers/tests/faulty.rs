@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::faults::{Fault, Faults, Op};
-use super::world::{HandClock, NewStore, OldStore};
+use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Mapped, MisfitReason};
+use crate::domain::mapping::{Mapped, RowErrorReason};
 use crate::domain::plan::{Probe, Switch, Table, ValueRef};
 use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
-use crate::domain::value::{Item, Key, OwnedRow};
+use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FullRead, Lease, NotRecorded,
-    Orphans, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeResult, Probes, ReadFrom,
-    Reading, Sequence, SequenceLook, SetAside, Source, SourceCount, SourceTable, Standing, Stream, Switches, Target,
-    TargetServer, TargetTable, TargetVisitor, Verdict,
+    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FollowState, FullRead, Lease,
+    NotRecorded, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position,
+    ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable,
+    Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -54,8 +55,8 @@ impl Trouble {
                 work.await?;
                 Err(error(*kind, op, on))
             }
-            Fault::Hold(hold) => {
-                hold.pass().await;
+            Fault::Latch(latch) => {
+                latch.pass().await;
                 work.await
             }
             Fault::Delay(ms) => {
@@ -88,11 +89,11 @@ impl Source for FaultySource {
         })
     }
 
-    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
         self.0.read(page, each)
     }
 
-    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>> {
+    async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
         self.1.call(Op::Get, &table.id, self.0.get(table, keys)).await
     }
 
@@ -131,6 +132,14 @@ impl Changes for FaultyChanges {
         Ok(found)
     }
 
+    fn durable(&self, stream: &str, shard: &str, position: &Position) {
+        self.0.durable(stream, shard, position);
+    }
+
+    fn kept(&self) -> Option<Duration> {
+        self.0.kept()
+    }
+
     async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {
         self.2.call(Op::Iterator, shard, self.0.iterator(stream, shard, from)).await
     }
@@ -150,7 +159,7 @@ impl Changes for FaultyChanges {
                     batch.changes = all[again.min(all.len() - batch.changes.len())..].to_vec();
                 }
             }
-            // An early end: the rest comes with the next read. A shard's end is not told before its last record.
+            // An early end: the rest comes with the next read. A shard's end is not reported before its last record.
             Fault::Cut | Fault::Reorder => {
                 let keep = self.2.faults.below(batch.changes.len() + 1);
                 if keep < batch.changes.len() {
@@ -175,7 +184,7 @@ fn moved(iterator: &str, stands: Option<&str>) -> String {
 }
 
 /// A target with faults. Knows the store, because it can die in the middle of a batch.
-pub struct FaultyTarget(pub Arc<dyn Target>, pub NewStore, pub Trouble);
+pub struct FaultyTarget(pub Arc<FakeTarget>, pub NewStore, pub Trouble);
 
 struct FaultyBulk(Box<dyn Bulk>, String, Trouble);
 
@@ -187,6 +196,10 @@ impl Bulk for FaultyBulk {
 
     fn buffered(&self) -> usize {
         self.0.buffered()
+    }
+
+    fn goes_on_from(&mut self, cursor: Option<crate::ports::Cursor>) {
+        self.0.goes_on_from(cursor);
     }
 
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
@@ -201,8 +214,36 @@ impl Target for FaultyTarget {
         self.0.inspect().await
     }
 
+    async fn rights(&self, tables: &[Table], owning: crate::ports::Owning) -> PortResult<Vec<crate::ports::Obstacle>> {
+        self.0.rights(tables, owning).await
+    }
+
     async fn prepare(&self) -> PortResult<()> {
         self.0.prepare().await
+    }
+
+    async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        self.2.call(Op::Claim, "", self.0.claim(run, tables)).await
+    }
+
+    async fn claimable(&self, tables: &[Table]) -> PortResult<()> {
+        self.2.call(Op::Claim, "", self.0.claimable(tables)).await
+    }
+
+    async fn owned(&self) -> PortResult<Owned> {
+        self.0.owned().await
+    }
+
+    async fn disown(&self) -> PortResult<()> {
+        self.0.disown().await
+    }
+
+    async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()> {
+        self.2.call(Op::OpenToCustomers, "", self.0.open_to_customers(tables)).await
+    }
+
+    async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {
+        self.2.call(Op::Positions, "let-in", self.0.opened_to_customers(tables)).await
     }
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
@@ -244,7 +285,7 @@ impl Target for FaultyTarget {
     async fn advance_sequences(
         &self,
         tables: &[Table],
-        look: SequenceLook,
+        look: SequenceScan,
         by_hand: &[String],
     ) -> PortResult<Vec<Sequence>> {
         self.0.advance_sequences(tables, look, by_hand).await
@@ -263,8 +304,8 @@ impl Target for FaultyTarget {
         self.2.call(Op::Positions, &table.id, self.0.positions(table)).await
     }
 
-    async fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
-        self.2.call(Op::TakeUp, &table.id, self.0.take_up(table, lanes)).await
+    async fn resume_follow(&self, table: &Table, lanes: u32) -> PortResult<Option<FollowState>> {
+        self.2.call(Op::ResumeFollow, &table.id, self.0.resume_follow(table, lanes)).await
     }
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
@@ -272,9 +313,9 @@ impl Target for FaultyTarget {
         match fault {
             // Some lanes have landed, the others and the positions have not.
             Some(Fault::Cut) => {
-                let lanes = batch.hold.map_or(1, |hold| hold.lanes);
+                let lanes = batch.fence.map_or(1, |fence| fence.lanes);
                 let landed = u32::try_from(self.2.faults.below(lanes as usize + 1)).expect("few lanes");
-                self.1.apply_torn(table, batch, landed)
+                self.1.apply_torn(table, batch, landed, self.0.epoch())
             }
             Some(fault) => self.2.suffer(&fault, Op::Apply, &table.id, self.0.apply(table, batch)).await,
             None => self.0.apply(table, batch).await,
@@ -301,14 +342,14 @@ impl Target for FaultyTarget {
         self.0.source_count(table).await
     }
 
-    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<MisfitReason, u64>, u64)> {
+    async fn ledger(&self, table: &Table) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)> {
         self.2.call(Op::Ledger, &table.id, self.0.ledger(table)).await
     }
 
     async fn parked(
         &self,
         table: &Table,
-        reasons: Option<&[MisfitReason]>,
+        reasons: Option<&[RowErrorReason]>,
         after: Option<&Key>,
         limit: u32,
     ) -> PortResult<Vec<ParkedRow>> {
@@ -340,7 +381,7 @@ impl Target for FaultyTarget {
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        self.0.lease(run, holder, ttl_ms).await
+        self.2.call(Op::Lease, "", self.0.lease(run, holder, ttl_ms)).await
     }
 
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
@@ -357,11 +398,11 @@ pub struct FaultySwitches(pub Arc<dyn Switches>, pub Trouble);
 
 #[async_trait]
 impl Switches for FaultySwitches {
-    async fn read(&self, switch: &Switch) -> PortResult<Reading> {
+    async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
         self.1.call(Op::SwitchRead, &switch.id, self.0.read(switch)).await
     }
 
-    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<Reading> {
+    async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
         self.1.call(Op::SwitchVersion, &switch.id, self.0.read_version(switch, version)).await
     }
 
@@ -373,7 +414,7 @@ impl Switches for FaultySwitches {
         self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value, attributes)).await
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<Reading> {
+    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue> {
         self.0.resolve(value).await
     }
 }
@@ -385,7 +426,8 @@ pub struct FaultyProbes(pub Arc<dyn Probes>, pub Trouble);
 impl Probes for FaultyProbes {
     async fn probe(&self, probe: &Probe) -> ProbeResult {
         let answer = async { Ok(self.0.probe(probe).await) };
-        let none = |e: PortError| ProbeResult { verdict: Verdict::Failed(e.came_back), status: None, latency_ms: 0 };
+        let none =
+            |e: PortError| ProbeResult { outcome: ProbeOutcome::Failed(e.came_back), status: None, latency_ms: 0 };
         self.1.call(Op::Probe, &probe.id, answer).await.unwrap_or_else(none)
     }
 }

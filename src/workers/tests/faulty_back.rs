@@ -1,4 +1,4 @@
-//! Faulty wrappers round both ends of the way back for data.
+//! Faulty wrappers round both ends of the reverse flow.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use async_trait::async_trait;
 
 use super::faults::Op;
 use super::faulty::Trouble;
-use crate::domain::mapping::{Clash, ItemChange};
+use crate::domain::mapping::{ItemChange, Resolution};
 use crate::domain::plan::Table;
-use crate::domain::value::{Item, Key};
+use crate::domain::value::{Key, Record};
 use crate::ports::{
-    Capture, Captured, Image, ItemOutcome, Items, Outbox, PortResult, Taken, Tally, Unfinished, Waiting,
+    CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, PortResult, ReverseCounts, Taken,
+    Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -19,8 +20,12 @@ pub struct FaultyOutbox(pub Arc<dyn Outbox>, pub Trouble);
 
 #[async_trait]
 impl Outbox for FaultyOutbox {
-    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>> {
+    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<CaptureState>> {
         self.1.call(Op::Arm, "", self.0.arm(tables)).await
+    }
+
+    async fn gaps(&self, tables: &[Table]) -> PortResult<Vec<CaptureGap>> {
+        self.0.gaps(tables).await
     }
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
@@ -31,16 +36,16 @@ impl Outbox for FaultyOutbox {
         self.1.call(Op::Disarm, "", self.0.disarm(tables)).await
     }
 
-    async fn go_back(&self) -> PortResult<()> {
-        self.1.call(Op::GoBack, "", self.0.go_back()).await
+    async fn mark_rolled_back(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        self.1.call(Op::MarkRolledBack, "", self.0.mark_rolled_back(run, tables)).await
     }
 
-    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>> {
         self.1.call(Op::Conflicts, &table.id, self.0.conflicts(table)).await
     }
 
-    async fn settle(&self) -> PortResult<()> {
-        self.1.call(Op::Settle, "", self.0.settle()).await
+    async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        self.1.call(Op::Settle, "", self.0.settle(run, tables)).await
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
@@ -56,12 +61,12 @@ impl Outbox for FaultyOutbox {
         self.1.call(Op::Waiting, "", self.0.waiting(tables)).await
     }
 
-    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>> {
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {
         self.1.call(Op::Tally, "", self.0.tally(tables)).await
     }
 
-    async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
-        self.1.call(Op::Signed, &table.id, self.0.signed(table, images)).await
+    async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
+        self.1.call(Op::OwnWrites, &table.id, self.0.own_writes(table, images)).await
     }
 }
 
@@ -70,7 +75,7 @@ struct FaultyTaken(Box<dyn Taken>, String, Trouble);
 
 #[async_trait]
 impl Taken for FaultyTaken {
-    fn changes(&self) -> &[Captured] {
+    fn changes(&self) -> &[OutboxChange] {
         self.0.changes()
     }
 
@@ -78,20 +83,20 @@ impl Taken for FaultyTaken {
         self.0.markers()
     }
 
-    fn went_back(&self) -> bool {
-        self.0.went_back()
+    fn rolled_back(&self) -> bool {
+        self.0.rolled_back()
     }
 
-    async fn sign(&self, image: &Image) -> PortResult<bool> {
-        self.2.call(Op::Sign, &self.1, self.0.sign(image)).await
+    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
+        self.2.call(Op::RecordOwnWrite, &self.1, self.0.record_own_write(image)).await
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
-        self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key, digest)).await
+    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
+        self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key)).await
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
-        self.2.call(Op::Clear, &self.1, self.0.clear(key, records, clash)).await
+    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
+        self.2.call(Op::Clear, &self.1, self.0.clear(key, records, resolution)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {
@@ -109,11 +114,15 @@ impl Items for FaultyItems {
         self.1.call(Op::ItemWrite, &table.id, self.0.write(table, change)).await
     }
 
-    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>> {
+    async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
         self.1.call(Op::ItemRead, &table.id, self.0.read(table, key)).await
     }
 
-    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>> {
+    fn of_columns(&self) -> bool {
+        self.0.of_columns()
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>> {
         self.1.call(Op::Sample, &table.id, self.0.sample(table)).await
     }
 

@@ -1,16 +1,16 @@
-//! Rows that could not be carried: counted, explained, and tried again when what they waited for has come.
+//! Parked rows: counted, explained, and tried again when what they waited for has come.
 
 use std::sync::Arc;
 
 use super::faults::{Fault, Op};
 use super::world::{World, until};
 use crate::ports::ErrorKind;
-use crate::workers::Crew;
+use crate::workers::WorkerContext;
 
-async fn loaded(world: &World) -> Arc<Crew> {
-    let crew = world.crew().await;
-    world.well(&crew, &["capture", "load", "catch-up"]).await;
-    crew
+async fn loaded(world: &World) -> Arc<WorkerContext> {
+    let ctx = world.ctx().await;
+    world.well(&ctx, &["capture", "load", "catch-up"]).await;
+    ctx
 }
 
 /// Moves the clock so that retries come, until it is so.
@@ -35,7 +35,7 @@ async fn every_source_row_is_in_the_target_or_in_the_ledger_never_in_both_or_in_
             author.as_deref(),
         );
     }
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let books = world.table("books");
     let stored = world.new.table(books);
     for key in world.old.items(books).keys() {
@@ -43,24 +43,24 @@ async fn every_source_row_is_in_the_target_or_in_the_ledger_never_in_both_or_in_
         assert!(row != parked, "{key}: in the table {row}, in the ledger {parked}");
     }
     in_time(&world, "the board to know", || {
-        crew.measured().tables["books"].parked.values().sum::<u64>() == stored.parked.len() as u64
+        ctx.measured().tables["books"].parked.values().sum::<u64>() == stored.parked.len() as u64
     })
     .await;
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_child_that_came_before_its_parent_comes_in_once_the_parent_is_there() {
     let world = World::new();
     world.author("a0");
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let books = world.table("books");
     world.book_of("b1", "1.00", None, Some("late"));
     until("the orphan to be parked", || world.new.table(books).parked.contains_key("b1")).await;
     world.author("late");
     in_time(&world, "the orphan to come in", || world.new.table(books).rows.contains_key("b1")).await;
     assert!(world.new.table(books).parked.is_empty());
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
@@ -69,20 +69,20 @@ async fn rows_that_wait_are_tried_however_many_others_are_parked() {
     for n in 0..620 {
         world.book(&format!("misfit-{n:03}"), "123456789");
     }
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let books = world.table("books");
     assert_eq!(world.new.table(books).parked.len(), 620);
     world.book_of("b1", "1.00", None, Some("late"));
     until("the orphan to be parked", || world.new.table(books).parked.contains_key("b1")).await;
     world.author("late");
     in_time(&world, "an orphan behind 620 misfits to come in", || world.new.table(books).rows.contains_key("b1")).await;
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_retry_that_fails_loses_nothing_and_comes_again() {
     let world = World::new();
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let books = world.table("books");
     world.book_of("b1", "1.00", None, Some("late"));
     until("the orphan to be parked", || world.new.table(books).parked.contains_key("b1")).await;
@@ -91,19 +91,19 @@ async fn a_retry_that_fails_loses_nothing_and_comes_again() {
     world.faults.put(Op::Apply, "books", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
     in_time(&world, "the orphan to come in", || world.new.table(books).rows.contains_key("b1")).await;
     world.converged("books").await;
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
 async fn a_parked_row_whose_item_is_deleted_leaves_the_ledger() {
     let world = World::new();
     world.book_of("b1", "1.00", None, Some("nobody"));
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let books = world.table("books");
     assert!(world.new.table(books).parked.contains_key("b1"));
     world.old.delete(books, "b1", false);
     in_time(&world, "the entry to go", || world.new.table(books).parked.is_empty()).await;
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_parent_others_refer_to_is_not_dropped_silently() {
     let world = World::new();
     world.author("a1");
     world.book_of("b1", "1.00", None, Some("a1"));
-    let crew = loaded(&world).await;
+    let ctx = loaded(&world).await;
     let authors = world.table("authors");
     world.old.delete(authors, "a1", false);
     until("the delete to be refused and said so", || world.new.table(authors).parked.contains_key("a1")).await;
@@ -120,5 +120,5 @@ async fn a_parent_others_refer_to_is_not_dropped_silently() {
     world.book_of("b1", "1.00", None, None);
     in_time(&world, "the parent to go", || !world.new.table(authors).rows.contains_key("a1")).await;
     assert!(world.new.table(authors).parked.is_empty());
-    crew.stop().await;
+    ctx.stop().await;
 }

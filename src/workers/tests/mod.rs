@@ -1,10 +1,12 @@
-//! The crew against a faked world: every port wrapped in faults, the clock driven by hand.
+//! The workers against stores in memory: every port wrapped in faults, the clock driven by hand.
 //!
 //! The stores in [`world`] keep the contracts of the real ones (lineage, retention, expiring iterators, one
 //! transaction for rows and their progress); [`faults`] says what goes wrong at which call, or at random under a seed.
 
 mod attributes;
+mod capture;
 mod compare;
+mod contract;
 mod converge;
 mod cutover;
 mod drain;

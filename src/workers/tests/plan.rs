@@ -1,4 +1,4 @@
-//! The trial's plan: two tables, one of which refers to the other, and a whole day's steps.
+//! The test's plan: two tables, one of which refers to the other, and a whole day's steps.
 
 use crate::domain::plan::*;
 
@@ -47,6 +47,14 @@ fn step(id: &str, kind: StepKind) -> Step {
         two_person: false,
         undo: String::new(),
     }
+}
+
+/// The same with so many tables besides, none of which refers to another.
+pub fn plan_of(tables: usize) -> Plan {
+    let more = (0..tables).map(|n| table(&format!("more-{n:03}"), vec![column("id", ColumnType::Text)]));
+    let mut plan = plan();
+    plan.tables.extend(more);
+    plan
 }
 
 /// The plan.

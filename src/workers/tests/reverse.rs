@@ -1,47 +1,47 @@
-//! The way back for data: what customers wrote on the new side comes back under faults, deaths and lost answers, and
-//! what did not is said.
+//! The reverse flow: what customers wrote on the new side is applied to the old side under faults, deaths and lost
+//! answers, and what was not is reported.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::converge::seeds;
-use super::faults::{Fault, Hold, Op};
+use super::faults::{Fault, Latch, Op};
 use super::world::{World, until};
-use crate::domain::mapping::Wins;
+use crate::domain::mapping::Winner;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
 use crate::ports::ErrorKind;
-use crate::workers::reverse::{Carrier, Drained, drain};
-use crate::workers::{Captured, Crew};
+use crate::workers::reverse::{Drained, ReverseApplier, drain};
+use crate::workers::{CapturedValues, WorkerContext};
 
 /// Every step is done: customers write on the new side.
-async fn let_in() -> (World, Arc<Crew>) {
+async fn open_to_customers() -> (World, Arc<WorkerContext>) {
     let world = World::new();
     for n in 0..8 {
         world.book(&format!("b{n}"), "1.00");
     }
     world.author("a0");
-    let crew = world.crew().await;
+    let ctx = world.ctx().await;
     let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
-    world.well(&crew, &steps).await;
+    world.well(&ctx, &steps).await;
     assert_eq!(world.differing("books"), [""; 0], "lost on the way there");
-    (world, crew)
+    (world, ctx)
 }
 
-/// Goes back: the switches, as another process does it.
-async fn go_back(world: &World, crew: &Crew) {
-    crew.goes_back();
-    let report = world.roll_back(&Captured::default()).await;
+/// Rolls back: the switches, as another process does it.
+async fn mark_rolled_back(world: &World, ctx: &WorkerContext) {
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
     assert_eq!(report.stuck, [""; 0]);
 }
 
 async fn drained(world: &World) -> Drained {
-    drain(&world.plan, &world.reverse(), &world.diary, &*world.clock, true).await
+    drain(&world.plan, &world.journal.state().run, &world.reverse(), &world.journal, &*world.clock, true).await
 }
 
 /// Keys and who was kept, of every fact about conflicts.
 fn conflicts(world: &World) -> Vec<(Vec<String>, String)> {
-    let facts = world.diary.entries().into_iter().filter_map(|entry| match entry {
+    let facts = world.journal.entries().into_iter().filter_map(|entry| match entry {
         super::world::Entry::Fact(Event::ReverseConflicts { keys, kept, .. }) => Some((keys, kept)),
         _ => None,
     });
@@ -61,10 +61,10 @@ fn unfit_row(world: &World, key: &str) -> OwnedRow {
     row
 }
 
-/// What customers were told is written, by key.
+/// Writes that were acknowledged to customers, by key.
 type Oracle = BTreeMap<String, OwnedRow>;
 
-/// One write on the new side. No price comes twice, so that no write looks like an older one.
+/// One write on the new side. No price comes twice, so that every write differs from all older ones.
 fn write_new(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32) {
     let key = format!("b{}", if rng.bool() { rng.u8(0..3) } else { rng.u8(0..16) });
     if rng.u8(0..5) == 0 {
@@ -75,7 +75,7 @@ fn write_new(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32
     }
 }
 
-/// One write on the old side, after the way back. `there` are the keys it had then.
+/// One write on the old side, after the rollback. `there` are the keys it had then.
 fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32, there: &[String]) {
     if rng.u8(0..4) == 0 {
         let key = &there[rng.usize(..there.len())];
@@ -93,7 +93,7 @@ fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32
 
 async fn trial(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (world, mut crew) = let_in().await;
+    let (world, mut ctx) = open_to_customers().await;
     let mut oracle: Oracle = world.wanted("books");
     world.faults.at_random(seed, 12, 16);
     for n in 0..60 {
@@ -104,20 +104,20 @@ async fn trial(seed: u64) {
             until("a carrier to look", || world.faults.calls(Op::Take) > before).await;
         }
         if rng.u8(0..20) == 0 {
-            crew = world.restart(crew).await;
-            crew.ensure_following();
+            ctx = world.restart(ctx).await;
+            ctx.ensure_following();
         }
     }
     let struck = world.faults.struck();
     assert!(struck > 0, "seed {seed}: no fault ever struck");
-    let state = world.diary.state();
+    let state = world.journal.state();
     assert!(state.reverse.values().all(|r| r.strays == 0), "seed {seed}: taken for a stranger's: {:?}", state.reverse);
 
     world.faults.calm();
-    go_back(&world, &crew).await;
+    mark_rolled_back(&world, &ctx).await;
     if rng.bool() {
-        // The console is gone, whatever its carrier was doing.
-        crew.stop().await;
+        // The console is gone, whatever its reverse applier was doing.
+        ctx.stop().await;
     }
     world.faults.at_random(seed + 1, 12, 16);
     let there: Vec<String> = world.wanted("books").into_keys().collect();
@@ -141,15 +141,15 @@ async fn trial(seed: u64) {
                 assert_eq!(ended.left, [""; 0], "seed {seed}");
                 break;
             }
-            // It died, and is asked for again.
+            // It died, and is started again.
             () = meanwhile => {}
         }
     }
     assert_eq!(world.wanted("books"), oracle, "seed {seed}: the old side does not hold what customers were told");
     assert_eq!(world.new.captured(), 0, "seed {seed}");
-    let state = world.diary.state();
+    let state = world.journal.state();
     assert!(state.reverse.values().all(|r| r.left == Some(0)), "seed {seed}: {:?}", state.reverse);
-    crew.stop().await;
+    ctx.stop().await;
 }
 
 #[tokio::test]
@@ -161,12 +161,12 @@ async fn every_write_of_the_new_side_comes_back_under_any_seed() {
 async fn a_drain_whose_answer_was_lost_carries_everything_once() {
     let calls = [
         Op::Armed,
-        Op::GoBack,
+        Op::MarkRolledBack,
         Op::Sample,
         Op::Waiting,
         Op::Take,
         Op::ItemRead,
-        Op::Sign,
+        Op::RecordOwnWrite,
         Op::ItemWrite,
         Op::Clear,
         Op::Done,
@@ -178,7 +178,7 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
     let kinds = [ErrorKind::TimedOut, ErrorKind::Unreachable];
     let faults = kinds.into_iter().flat_map(|kind| [Fault::FailAfter(kind), Fault::Refuse(kind)]);
     let one = |op: Op, fault: Fault| async move {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         let mut oracle = world.wanted("books");
         for (key, price) in [("b0", "2.00"), ("b1", "3.00"), ("new", "4.00")] {
@@ -186,8 +186,8 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
         }
         assert!(world.new.foreign_delete(world.table("books"), "b2"));
         oracle.remove("b2");
-        go_back(&world, &crew).await;
-        crew.stop().await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
         world.faults.lift(off);
         let struck = world.faults.struck();
         world.faults.put(op, "", 0, 1, fault.clone());
@@ -195,7 +195,7 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
         assert_eq!(ended.left, [""; 0], "{op:?} {fault:?}");
         assert_eq!(world.faults.struck(), struck + 1, "{op:?} {fault:?} was never called");
         assert_eq!(world.wanted("books"), oracle, "{op:?} {fault:?}");
-        let reverse = &world.diary.state().reverse["books"];
+        let reverse = &world.journal.state().reverse["books"];
         assert_eq!((reverse.carried, reverse.conflicts), (Some(4), 0), "{op:?} {fault:?}");
     };
     let all = faults.flat_map(|fault| calls.map(|op| one(op, fault.clone())));
@@ -204,9 +204,9 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
 
 #[tokio::test]
 async fn a_conflict_while_customers_are_on_the_new_side_is_counted_and_listed_and_the_new_value_stays() {
-    // A lost answer must not hide it: read again, the item would look like any that was carried before.
+    // A lost answer must not hide it: read again, the item would be taken for one that was applied before.
     for lost in [None, Some(Op::ItemWrite), Some(Op::Clear)] {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         let mut oracle = world.wanted("books");
         oracle.insert("b1".into(), world.customer_puts("b1", "7.00"));
@@ -219,16 +219,16 @@ async fn a_conflict_while_customers_are_on_the_new_side_is_counted_and_listed_an
         assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "new".to_owned())], "{lost:?}");
         until("the outbox to be empty", || world.new.captured() == 0).await;
         assert_eq!(world.wanted("books"), oracle, "{lost:?}");
-        go_back(&world, &crew).await;
-        crew.stop().await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
         assert_eq!(drained(&world).await.left, [""; 0]);
-        assert_eq!(world.diary.state().reverse["books"].conflicts, 1, "{lost:?}");
+        assert_eq!(world.journal.state().reverse["books"].conflicts, 1, "{lost:?}");
     }
 }
 
 #[tokio::test]
 async fn a_conflict_is_counted_when_its_carrier_dies_before_its_records_are_cleared() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     world.customer_puts("b1", "7.00");
     world.book("b1", "8.00");
@@ -236,10 +236,10 @@ async fn a_conflict_is_counted_when_its_carrier_dies_before_its_records_are_clea
     let before = world.faults.calls(Op::Clear);
     world.faults.lift(off);
     until("a carrier to have written", || world.faults.calls(Op::Clear) > before).await;
-    crew.stop().await;
-    // What it had told died with it.
+    ctx.stop().await;
+    // What it was about to record was lost with it.
     world.faults.lift(dies);
-    go_back(&world, &crew).await;
+    mark_rolled_back(&world, &ctx).await;
     assert_eq!(drained(&world).await.left, [""; 0]);
     let tally = world.reverse().outbox.tally(&world.plan.tables).await.unwrap();
     assert_eq!((tally["books"].carried, tally["books"].conflicts), (1, 1));
@@ -247,14 +247,32 @@ async fn a_conflict_is_counted_when_its_carrier_dies_before_its_records_are_clea
 }
 
 #[tokio::test]
+async fn what_came_late_is_carried_under_a_customers_write_to_an_item_its_carrier_died_with() {
+    let (world, ctx) = open_to_customers().await;
+    let dies = world.faults.always(Op::Clear, Fault::Refuse(ErrorKind::TimedOut));
+    world.customer_puts("b1", "7.00");
+    until("a carrier to have written", || world.wanted("books")["b1"] == world.row_of("b1", "7.00", None)).await;
+    ctx.stop().await;
+    // The console is gone; the new side goes on, and then customers go back and write another field.
+    world.customer_puts("b1", "8.00");
+    mark_rolled_back(&world, &ctx).await;
+    world.book_of("b1", "7.00", None, Some("a0"));
+    world.faults.lift(dies);
+    assert_eq!(drained(&world).await.left, [""; 0]);
+    assert_eq!(world.wanted("books")["b1"], world.row_of("b1", "8.00", Some("a0")));
+    assert_eq!(conflicts(&world), []);
+    assert_eq!(world.reverse().outbox.tally(&world.plan.tables).await.unwrap()["books"].merged, 1);
+}
+
+#[tokio::test]
 async fn a_row_made_anew_on_the_new_side_does_not_come_back_over_a_customers_delete() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     let books = world.table("books").clone();
     assert!(world.new.foreign_delete(&books, "b1"));
     world.customer_puts("b1", "7.00");
-    go_back(&world, &crew).await;
-    crew.stop().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
     assert!(world.old.delete(&books, "b1", false));
     world.faults.lift(off);
     assert_eq!(drained(&world).await.left, [""; 0]);
@@ -264,25 +282,25 @@ async fn a_row_made_anew_on_the_new_side_does_not_come_back_over_a_customers_del
 
 #[tokio::test]
 async fn a_conflict_is_named_when_its_carrier_dies_after_clearing_it() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     world.customer_puts("b1", "7.00");
     world.book("b1", "8.00");
-    let hold = Hold::default();
-    world.faults.put(Op::Done, "books", 0, 1, Fault::Hold(hold.clone()));
+    let latch = Latch::default();
+    world.faults.put(Op::Done, "books", 0, 1, Fault::Latch(latch.clone()));
     world.faults.lift(off);
-    hold.caught().await;
-    crew.stop().await;
+    latch.caught().await;
+    ctx.stop().await;
     assert_eq!(conflicts(&world), [], "it died before it told");
-    go_back(&world, &crew).await;
+    mark_rolled_back(&world, &ctx).await;
     assert_eq!(drained(&world).await.left, [""; 0]);
     assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "new".to_owned())]);
-    assert_eq!(world.diary.state().reverse["books"].conflicts, 1);
+    assert_eq!(world.journal.state().reverse["books"].conflicts, 1);
 }
 
 #[tokio::test]
 async fn keys_the_old_side_cannot_take_hold_up_no_other_however_many_come_first() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     let books = world.table("books").clone();
     // More records than are taken at a time.
@@ -294,8 +312,8 @@ async fn keys_the_old_side_cannot_take_hold_up_no_other_however_many_come_first(
     for n in 0..9 {
         oracle.insert(format!("g{n}"), world.customer_puts(&format!("g{n}"), "7.00"));
     }
-    go_back(&world, &crew).await;
-    crew.stop().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
     world.faults.lift(off);
     // Asked again it is no other.
     for _ in 0..2 {
@@ -309,9 +327,9 @@ async fn keys_the_old_side_cannot_take_hold_up_no_other_however_many_come_first(
 
 #[tokio::test]
 async fn a_drain_that_never_grows_less_ends_and_says_so() {
-    let (world, crew) = let_in().await;
-    go_back(&world, &crew).await;
-    crew.stop().await;
+    let (world, ctx) = open_to_customers().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
     let mut plan = (*world.plan).clone();
     plan.reverse.patience_ms = 300;
     let stranger = async {
@@ -321,8 +339,9 @@ async fn a_drain_that_never_grows_less_ends_and_says_so() {
         }
     };
     let (ports, clock) = (world.reverse(), &*world.clock);
+    let run = world.journal.state().run;
     let ended = tokio::select! {
-        ended = drain(&plan, &ports, &world.diary, clock, true) => ended,
+        ended = drain(&plan, &run, &ports, &world.journal, clock, true) => ended,
         () = stranger => unreachable!("it writes for ever"),
     };
     assert!(ended.left[0].contains("records keep arriving"), "{:?}", ended.left);
@@ -331,43 +350,45 @@ async fn a_drain_that_never_grows_less_ends_and_says_so() {
 #[tokio::test]
 async fn a_later_run_may_take_the_target_only_once_the_switches_are_back() {
     for switched in [false, true] {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         world.customer_puts("b1", "7.00");
-        go_back(&world, &crew).await;
-        crew.stop().await;
-        let ended = drain(&world.plan, &world.reverse(), &world.diary, &*world.clock, switched).await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
+        let ended =
+            drain(&world.plan, &world.journal.state().run, &world.reverse(), &world.journal, &*world.clock, switched)
+                .await;
         assert_eq!(ended.left, [""; 0]);
-        // The mark that customers were let in stays while they may still be.
+        // The mark that the new side is open to customers stays while it may still be.
         assert_eq!(world.faults.calls(Op::Settle), u64::from(switched));
         let again = world.next_run();
-        let crew = again.crew().await;
-        match again.perform(&crew, "capture").await {
+        let ctx = again.ctx().await;
+        match again.perform(&ctx, "capture").await {
             Ok(_) => assert!(switched, "the target was taken while customers may still be let in"),
             Err(e) => assert!(!switched && e.message.contains("customers have written to the new side"), "{e:?}"),
         }
-        crew.stop().await;
+        ctx.stop().await;
     }
 }
 
 async fn equal_to_an_older_one(late: bool) {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     let books = world.table("books").clone();
     world.customer_puts("b1", "2.00");
-    // The price is again what it was, so only the author is news.
+    // The price is the same as before, so only the author is a change.
     world.new.foreign_put(&books, world.row_of("b1", "1.00", Some("a0")));
-    go_back(&world, &crew).await;
-    crew.stop().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
     world.book("b1", "2.00");
     world.faults.lift(off);
     let ports = world.reverse();
     let dies = world.faults.always(Op::Clear, Fault::Refuse(ErrorKind::TimedOut));
-    let mut first = Carrier::open(&world.plan, &ports).await.unwrap();
-    let round = first.round(&books, 10, &|| Wins::Old).await.unwrap().unwrap();
+    let mut first = ReverseApplier::open(&world.plan, &ports).await.unwrap();
+    let round = first.round(&books, 10, &|| Winner::Old).await.unwrap().unwrap();
     assert!(round.trouble.is_some());
     let both = world.row_of("b1", "2.00", Some("a0"));
     assert_eq!(world.wanted("books")["b1"], both, "merged, and not cleared");
-    // The next carrier meets what the first one left, and what came late.
+    // The next reverse applier finds what the first one left, and what came late.
     if late {
         world.new.foreign_put(&books, world.row_of("b1", "1.00", Some("a1")));
     }
@@ -387,23 +408,23 @@ async fn a_customers_value_that_equals_an_older_one_of_ours_is_not_taken_for_our
 
 #[tokio::test]
 async fn a_write_without_an_answer_is_given_up_and_never_done_later() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
     let row = world.customer_puts("b1", "7.00");
-    go_back(&world, &crew).await;
-    crew.stop().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
     world.faults.lift(off);
-    let (hold, before) = (Hold::default(), world.wanted("books"));
-    world.faults.put(Op::ItemWrite, "books", 0, 1, Fault::Hold(hold.clone()));
+    let (latch, before) = (Latch::default(), world.wanted("books"));
+    world.faults.put(Op::ItemWrite, "books", 0, 1, Fault::Latch(latch.clone()));
     let ports = world.reverse();
-    let mut carrier = Carrier::open(&world.plan, &ports).await.unwrap();
+    let mut applier = ReverseApplier::open(&world.plan, &ports).await.unwrap();
     // It takes as long as a write is given.
-    let round = carrier.round(world.table("books"), 10, &|| Wins::Old).await.unwrap().unwrap();
+    let round = applier.round(world.table("books"), 10, &|| Winner::Old).await.unwrap().unwrap();
     assert_eq!(round.trouble.map(|e| e.kind), Some(ErrorKind::TimedOut));
-    hold.let_go();
+    latch.release();
     tokio::task::yield_now().await;
     assert_eq!((world.wanted("books"), world.new.captured()), (before, 1), "it was written behind everybody's back");
-    let round = carrier.round(world.table("books"), 10, &|| Wins::Old).await.unwrap().unwrap();
+    let round = applier.round(world.table("books"), 10, &|| Winner::Old).await.unwrap().unwrap();
     assert_eq!((round.trouble, round.tally.carried), (None, 1));
     assert_eq!(world.wanted("books")["b1"], row);
 }
@@ -411,12 +432,12 @@ async fn a_write_without_an_answer_is_given_up_and_never_done_later() {
 #[tokio::test]
 async fn a_conflict_after_the_way_back_is_counted_and_listed_and_the_old_value_stays() {
     for lost in [None, Some(Op::Clear)] {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         world.customer_puts("b1", "7.00");
         let other = world.customer_puts("b2", "9.00");
-        go_back(&world, &crew).await;
-        crew.stop().await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
         world.book("b1", "8.00");
         let mut oracle = world.wanted("books");
         oracle.insert("b2".into(), other);
@@ -428,7 +449,7 @@ async fn a_conflict_after_the_way_back_is_counted_and_listed_and_the_old_value_s
         assert_eq!(ended.left, [""; 0]);
         assert_eq!(world.wanted("books"), oracle, "{lost:?}");
         assert_eq!(conflicts(&world), [(vec!["b1".to_owned()], "old".to_owned())], "{lost:?}");
-        let reverse = &world.diary.state().reverse["books"];
+        let reverse = &world.journal.state().reverse["books"];
         assert_eq!((reverse.carried, reverse.conflicts, reverse.left), (Some(2), 1, Some(0)), "{lost:?}");
         assert!(ended.evidence.iter().any(|e| e.value.contains("1 changed by both sides")), "{:?}", ended.evidence);
     }
@@ -445,67 +466,67 @@ async fn a_second_run_whose_capture_fails_once_starts_from_nothing_all_the_same(
     ];
     let kind = ErrorKind::TimedOut;
     for ((op, on), fault) in calls.into_iter().flat_map(|c| [(c, Fault::Refuse(kind)), (c, Fault::FailAfter(kind))]) {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         world.customer_puts("b1", "7.00");
-        go_back(&world, &crew).await;
-        crew.stop().await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
         assert_eq!(drained(&world).await.left, [""; 0]);
         // A row that the first run left there, of an item that is gone since.
         world.old.delete(world.table("books"), "b5", false);
 
         let again = world.next_run();
-        let crew = again.crew().await;
+        let ctx = again.ctx().await;
         again.faults.put(op, on, 0, 1, fault.clone());
-        assert!(again.perform(&crew, "capture").await.is_err(), "{op:?} {fault:?}");
-        again.well(&crew, &["capture"]).await;
+        assert!(again.perform(&ctx, "capture").await.is_err(), "{op:?} {fault:?}");
+        again.well(&ctx, &["capture"]).await;
         assert!(again.new.table(again.table("books")).rows.is_empty(), "{op:?} {fault:?}");
-        again.well(&crew, &["load", "catch-up"]).await;
+        again.well(&ctx, &["load", "catch-up"]).await;
         again.converged("books").await;
         assert!(!again.new.table(again.table("books")).rows.contains_key("b5"), "{op:?} {fault:?}");
-        // Nothing of the first run is carried back by the second.
+        // Nothing of the first run is applied to the old side by the second.
         let ports = again.reverse();
         assert!(!ports.outbox.armed(&again.plan.tables).await.unwrap());
         assert_eq!(again.new.captured(), 0);
-        crew.stop().await;
+        ctx.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_second_run_never_forgets_writes_that_were_not_carried_back() {
     for fault in [Fault::Refuse(ErrorKind::TimedOut), Fault::FailAfter(ErrorKind::TimedOut)] {
-        let (world, crew) = let_in().await;
+        let (world, ctx) = open_to_customers().await;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         world.customer_puts("b1", "7.00");
-        go_back(&world, &crew).await;
-        crew.stop().await;
+        mark_rolled_back(&world, &ctx).await;
+        ctx.stop().await;
         world.faults.lift(off);
-        // Somebody takes away the mark that customers were let in, and not what they wrote.
-        world.reverse().outbox.settle().await.unwrap();
+        // Somebody removes the mark that the new side is open to customers, and not what they wrote.
+        world.reverse().outbox.settle(&world.journal.state().run, &world.plan.tables).await.unwrap();
 
         let again = world.next_run();
-        let crew = again.crew().await;
+        let ctx = again.ctx().await;
         again.faults.put(Op::Waiting, "", 0, 1, fault);
-        assert!(again.perform(&crew, "capture").await.is_err());
-        let error = again.perform(&crew, "capture").await.expect_err("a write that is nowhere else");
+        assert!(again.perform(&ctx, "capture").await.is_err());
+        let error = again.perform(&ctx, "capture").await.expect_err("a write that is nowhere else");
         assert!(error.message.contains("1 writes of the new side were never carried back"), "{error:?}");
         assert_eq!(again.new.captured(), 1);
-        crew.stop().await;
+        ctx.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_change_of_the_old_side_never_lands_on_what_customers_wrote() {
-    let (world, crew) = let_in().await;
+    let (world, ctx) = open_to_customers().await;
     let row = world.customer_puts("b1", "7.00");
-    // Whoever writes the old side now is a stranger, and is named; our own carrying is not.
+    // Anybody else who writes the old side now makes stray writes, and they are named; our own writes are not.
     world.book("b3", "8.00");
-    let strays = || world.diary.state().reverse.get("books").map_or(0, |r| r.strays);
+    let strays = || world.journal.state().reverse.get("books").map_or(0, |r| r.strays);
     until("the stranger to be named", || strays() > 0).await;
     until("the write to be carried", || world.new.captured() == 0).await;
-    let reverse = &world.diary.state().reverse["books"];
+    let reverse = &world.journal.state().reverse["books"];
     assert_eq!((reverse.strays, &reverse.stray_keys), (1, &vec!["b3".to_owned()]));
     let stored = world.new.table(world.table("books"));
     assert_eq!((&stored.rows["b1"], world.wanted("books").get("b1")), (&row, Some(&row)));
     assert_ne!(Some(&stored.rows["b3"]), world.wanted("books").get("b3"), "it was applied over the new side");
-    crew.stop().await;
+    ctx.stop().await;
 }

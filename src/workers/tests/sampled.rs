@@ -1,11 +1,11 @@
-//! What a look at some items says of a mapping before the day begins.
+//! What a sample of items says of a mapping before the day begins.
 
 use super::world::World;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Plan, Unit};
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::workers::{CheckRow, Missing, check};
 
-/// The trial's plan with another last column in `books`.
+/// The test's plan with another last column in `books`.
 fn with(column: Column) -> Plan {
     let mut plan = super::plan::plan();
     plan.tables[0].columns.push(column);
@@ -19,24 +19,24 @@ fn added(unit: Option<Unit>) -> Column {
     Column { name: "added".into(), ty: ColumnType::Timestamptz, from, declared, ..like }
 }
 
-fn book(id: usize, more: &[(&'static str, Attr<'static>)]) -> Item<'static> {
-    let text = |v: String| Attr::Str(v.into());
-    let mut attrs = vec![
+fn book(id: usize, more: &[(&'static str, Value<'static>)]) -> Record<'static> {
+    let text = |v: String| Value::Text(v.into());
+    let mut fields = vec![
         ("id".into(), text(format!("b{id}"))),
-        ("price".into(), Attr::Num("1.50".into())),
+        ("price".into(), Value::Decimal("1.50".into())),
         ("isbn".into(), text(format!("978-{id}"))),
         ("author".into(), text("ann".into())),
     ];
-    attrs.extend(more.iter().map(|(name, value)| ((*name).into(), value.clone())));
-    Item { attrs }
+    fields.extend(more.iter().map(|(name, value)| ((*name).into(), value.clone())));
+    Record { fields }
 }
 
-fn number(n: &'static str) -> Attr<'static> {
-    Attr::Num(n.into())
+fn number(n: &'static str) -> Value<'static> {
+    Value::Decimal(n.into())
 }
 
 /// The check's rows about the mapping of `books`, over these items.
-async fn said(plan: Plan, items: Vec<Item<'static>>) -> Vec<CheckRow> {
+async fn said(plan: Plan, items: Vec<Record<'static>>) -> Vec<CheckRow> {
     let world = World::with(plan);
     let books = world.table("books");
     items.into_iter().for_each(|item| world.old.put(books, item));
@@ -57,7 +57,7 @@ async fn an_attribute_that_no_item_has_is_an_error_with_the_name_that_is_meant()
     let items = || (0..40).map(|n| book(n, &[])).collect();
     let rows = said(plan.clone(), items()).await;
     let [(why, advice, path)] = failed(&rows)[..] else { panic!("{rows:?}") };
-    // The trial's pages hold three items, and no more than four pages are read.
+    // The test's pages hold three items, and no more than four pages are read.
     assert_eq!(why, "books.isbn takes `ISBN`, which none of the 12 items looked at has");
     assert!(advice.contains("`isbn`"), "{advice}");
     assert_eq!(path, "tables[0].columns.isbn");
@@ -84,7 +84,7 @@ async fn numbers_without_a_unit_are_an_error_with_the_unit_that_fits() {
         assert_eq!(path, "tables[0].columns.added");
         assert!(numbers.iter().all(|n| !why.contains(n) && !advice.contains(n)), "no value is shown");
     }
-    // Two units in one column: nobody but its owner knows which is meant.
+    // Two units in one column: nobody but its owner knows which is right.
     let mixed = ["1795358836220", "1795358836", "1695358836220"];
     let items = mixed.iter().enumerate().map(|(n, at)| book(n, &[("addedAt", number(at))])).collect();
     let rows = said(with(added(None)), items).await;
@@ -110,7 +110,7 @@ async fn a_wrong_unit_is_an_error_and_single_values_of_another_one_are_counted()
 
 #[tokio::test]
 async fn shares_of_absence_are_told_and_of_no_items_nothing_is_known() {
-    let text = Attr::Str("2026-11-22T14:47:16Z".into());
+    let text = Value::Text("2026-11-22T14:47:16Z".into());
     let some = (0..4).map(|n| book(n, &[])).chain((4..6).map(|n| book(n, &[("addedAt", text.clone())]))).collect();
     let rows = said(with(added(None)), some).await;
     assert_eq!(failed(&rows), []);

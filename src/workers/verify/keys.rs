@@ -1,7 +1,7 @@
 //! Keys: from rows to digests, and from digests back to items.
 
 use crate::domain::plan::{ColumnSource, Table};
-use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::domain::verify::{Digest, digest_cells};
 
 /// Places of the key columns, and how a row's key leads back to the source's key.
@@ -53,27 +53,27 @@ impl KeyColumns {
         pick(row, self.children.get(child).map_or(&[][..], Vec::as_slice))
     }
 
-    /// The source's key attributes, from the cells of a target row's key. Rows that are there lead back: a key that
-    /// does not come back as it was written is never carried.
-    pub fn item(&self, key: &[Cell<'_>]) -> Option<Item<'static>> {
-        let attrs = self
+    /// The source's key attributes, from the cells of a target row's key. Every row of the target has an inverse: a key
+    /// that would not be given back as it was written is never loaded.
+    pub fn item(&self, key: &[Cell<'_>]) -> Option<Record<'static>> {
+        let fields = self
             .attributes
             .iter()
             .zip(key)
             .filter_map(|(name, cell)| name.as_ref().map(|n| (n, cell)))
             .map(|(name, cell)| {
                 let attr = match cell {
-                    Cell::Text(s) => Attr::Str(s.to_string().into()),
-                    Cell::Uuid(u) => Attr::Str(uuid::Uuid::from_bytes(*u).to_string().into()),
-                    Cell::Numeric(n) => Attr::Num(n.to_string().into()),
-                    Cell::Int(i) => Attr::Num(i.to_string().into()),
-                    Cell::Bytes(b) => Attr::Bin(b.to_vec().into()),
+                    Cell::Text(s) => Value::Text(s.to_string().into()),
+                    Cell::Uuid(u) => Value::Text(uuid::Uuid::from_bytes(*u).to_string().into()),
+                    Cell::Numeric(n) => Value::Decimal(n.to_string().into()),
+                    Cell::Int(i) => Value::Decimal(i.to_string().into()),
+                    Cell::Bytes(b) => Value::Bytes(b.to_vec().into()),
                     _ => return None,
                 };
                 Some((name.clone().into(), attr))
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Item { attrs })
+        Some(Record { fields })
     }
 }
 
@@ -88,28 +88,28 @@ pub fn child_weight(child: usize, row: &[Cell<'_>]) -> Digest {
 
 /// Key attributes from a key as it is shown: parts joined by `|`, with `\\`, `\|` and `\0` for what would be
 /// mistaken. `schema` holds the attributes with their DynamoDB types.
-pub fn parse(schema: &[(String, String)], text: &str) -> Option<Item<'static>> {
+pub fn parse(schema: &[(String, String)], text: &str) -> Option<Record<'static>> {
     let parts = split(text, schema.len() > 1);
     if parts.len() != schema.len() {
         return None;
     }
-    let attrs = schema
+    let fields = schema
         .iter()
         .zip(parts)
         .map(|((name, ty), part)| {
             let attr = match ty.as_str() {
-                "S" => Attr::Str(part.into()),
-                "N" => Attr::Num(part.into()),
+                "S" => Value::Text(part.into()),
+                "N" => Value::Decimal(part.into()),
                 "B" => {
                     use base64::Engine as _;
-                    Attr::Bin(base64::engine::general_purpose::STANDARD.decode(part).ok()?.into())
+                    Value::Bytes(base64::engine::general_purpose::STANDARD.decode(part).ok()?.into())
                 }
                 _ => return None,
             };
             Some((name.clone().into(), attr))
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Item { attrs })
+    Some(Record { fields })
 }
 
 fn split(text: &str, composite: bool) -> Vec<String> {
@@ -145,16 +145,16 @@ mod tests {
         let schema = |types: &[&str]| -> Vec<(String, String)> {
             types.iter().enumerate().map(|(i, ty)| (format!("k{i}"), (*ty).to_owned())).collect()
         };
-        let s = |text: &'static str| Attr::Str(text.into());
-        for (types, attrs) in [
+        let s = |text: &'static str| Value::Text(text.into());
+        for (types, fields) in [
             (&["S"][..], vec![s("a|b")]),
             (&["S"], vec![s("a\\|\0b")]),
             (&["S", "S"], vec![s("x|"), s("\\y")]),
-            (&["S", "N"], vec![s("ann"), Attr::Num("7".into())]),
-            (&["B", "S"], vec![Attr::Bin(vec![255u8, 0].into()), s("")]),
+            (&["S", "N"], vec![s("ann"), Value::Decimal("7".into())]),
+            (&["B", "S"], vec![Value::Bytes(vec![255u8, 0].into()), s("")]),
         ] {
             let schema = schema(types);
-            let item = Item { attrs: schema.iter().map(|(n, _)| n.clone().into()).zip(attrs).collect() };
+            let item = Record { fields: schema.iter().map(|(n, _)| n.clone().into()).zip(fields).collect() };
             let key = schema.iter().map(|(n, _)| n.clone()).collect();
             let table = Table { key, ..Table::watched("t", "T") };
             let (text, _) = TableMapping::new(&table).key(&item).unwrap();

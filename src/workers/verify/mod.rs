@@ -1,9 +1,9 @@
 //! Full comparison, key by key and field by field (FEATURES B3, B4, B5).
 //!
 //! Both sides are read whole at the same time and brought to the same canonical cells; sums of 128-bit digests decide
-//! which keys need a closer look, so memory does not grow with the table. Keys that differ are read again from both
-//! sides once the lag has passed, and only differences that stand count. The verifier shares no skip filter with the
-//! load: a source item that the mapping refuses counts as parked only if the ledger has it.
+//! which keys must be read one by one, so memory does not grow with the table. Keys that differ are read again from
+//! both sides once the lag has passed, and only differences that stand count. The verifier shares no skip filter with
+//! the load: a source item that the mapping refuses counts as parked only if the ledger has it.
 
 mod keys;
 mod pass;
@@ -18,7 +18,7 @@ pub use sample::sample;
 pub(super) use settle::{Verdict, differing};
 pub use sides::Candidate;
 
-use super::crew::Crew;
+use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::Table;
@@ -26,38 +26,38 @@ use crate::domain::run::{ErrorClass, Event, Evidence, StepError, VerifySummary};
 use crate::ports::{ErrorKind, FullRead, PortError, PortResult};
 
 /// Compares every table; fails when one is under the floor.
-pub async fn perform(crew: &Arc<Crew>) -> Result<Vec<Evidence>, StepError> {
+pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     // A pass of the background reads the same tables; this one is wanted now.
-    let _turn = crew.turn.wanted().await;
+    let _turn = ctx.turn.wanted().await;
     let mut found = Vec::new();
     let mut under = Vec::new();
-    for table in &crew.plan.tables {
-        let summary = one(crew, table, true).await?;
+    for table in &ctx.plan.tables {
+        let summary = one(ctx, table, true).await?;
         let value = words(&summary);
-        if summary.rate().is_some_and(|rate| rate < crew.plan.verify.floor) {
+        if summary.rate().is_some_and(|rate| rate < ctx.plan.verify.floor) {
             under.push(format!("{}: {value}", table.id));
         }
-        found.push(evidence(format!("compared {}", table.id), value, crew.wall(), "full read of both sides"));
+        found.push(evidence(format!("compared {}", table.id), value, ctx.wall(), "full read of both sides"));
     }
     if under.is_empty() {
         return Ok(found);
     }
     Err(StepError {
         class: ErrorClass::Verification,
-        message: format!("under the floor of {}: {}", crew.plan.verify.floor, under.join("; ")),
+        message: format!("under the floor of {}: {}", ctx.plan.verify.floor, under.join("; ")),
         advice: "look at the named keys in the verification view, mend the cause, then verify again".to_owned(),
     })
 }
 
 /// One full pass over a table, stated as a fact. `shown` is whether the table's state on the screen says so.
-pub(super) async fn one(crew: &Arc<Crew>, table: &Table, shown: bool) -> Result<VerifySummary, StepError> {
-    let before = crew.board.table(&table.id, |g| {
+pub(super) async fn one(ctx: &Arc<WorkerContext>, table: &Table, shown: bool) -> Result<VerifySummary, StepError> {
+    let before = ctx.latest.table(&table.id, |g| {
         let now = if shown { Phase::Verifying } else { g.phase };
         std::mem::replace(&mut g.phase, now)
     });
-    let compared = full_pass(crew, table).await;
+    let compared = full_pass(ctx, table).await;
     if shown {
-        crew.board.table(&table.id, |g| g.phase = before);
+        ctx.latest.table(&table.id, |g| g.phase = before);
     }
     compared.map(|c| c.summary)
 }
@@ -66,38 +66,38 @@ pub(super) async fn one(crew: &Arc<Crew>, table: &Table, shown: bool) -> Result<
 ///
 /// # Errors
 /// What either side said, or that the fact could not be recorded.
-pub async fn full_pass(crew: &Arc<Crew>, table: &Table) -> Result<Compared, StepError> {
-    let began = crew.wall();
-    let compared = compare(crew, table).await.map_err(|e| step_error(&e))?;
+pub async fn full_pass(ctx: &Arc<WorkerContext>, table: &Table) -> Result<Compared, StepError> {
+    let began = ctx.wall();
+    let compared = compare(ctx, table).await.map_err(|e| step_error(&e))?;
     if let Some(items) = compared.summary.source.rows {
-        let read = FullRead { items, began: Some(began), ended: crew.wall() };
+        let read = FullRead { items, began: Some(began), ended: ctx.wall() };
         // Without it the count goes on from the full reading before.
-        if let Err(e) = crew.ports.target.full_read(table, read).await {
+        if let Err(e) = ctx.ports.target.full_read(table, read).await {
             tracing::warn!(table = %table.id, error = %e, "the source's count was not noted");
         }
     }
-    crew.keep_findings(&table.id, &compared.findings);
+    ctx.keep_findings(&table.id, &compared.findings);
     let verified = Event::Verified { table: table.id.clone(), summary: compared.summary.clone() };
-    crew.facts.state(verified).await.map_err(|e| not_recorded(&e))?;
+    ctx.facts.state(verified).await.map_err(|e| not_recorded(&e))?;
     Ok(compared)
 }
 
-/// A key as it is shown, or its attributes as JSON (`{"bookId":{"S":"..."}}`), as a key that can be looked at.
+/// A key as it is shown, or its attributes as JSON (`{"bookId":{"S":"..."}}`), as a key that can be read.
 ///
 /// # Errors
 /// `Invalid` when it is neither, or what the source said to the question for its key schema.
-pub async fn candidate(crew: &Arc<Crew>, table: &Table, text: &str) -> PortResult<Candidate> {
+pub async fn candidate(ctx: &Arc<WorkerContext>, table: &Table, text: &str) -> PortResult<Candidate> {
     let item = match super::parked::key_item(text) {
         Some(item) => item,
-        None => keys::parse(&crew.ports.source.describe(table).await?.key, text).ok_or_else(|| {
+        None => keys::parse(&ctx.ports.source.describe(table).await?.key, text).ok_or_else(|| {
             let came_back = format!("the key has {} parts: {}", table.key.len(), table.key.join(", "));
             PortError::new(ErrorKind::Invalid, "read the key", text, came_back)
                 .advise("write it as the verification shows it, parts joined by |, or as DynamoDB JSON")
         })?,
     };
-    let mapping = crew.mapping(table);
-    let (key, _) = mapping.key(&item).map_err(|misfit| {
-        PortError::new(ErrorKind::Invalid, "read the key", text, misfit.to_string())
+    let mapping = ctx.mapping(table);
+    let (key, _) = mapping.key(&item).map_err(|row_error| {
+        PortError::new(ErrorKind::Invalid, "read the key", text, row_error.to_string())
             .advise("write it as the verification shows it, parts joined by |, or as DynamoDB JSON")
     })?;
     Ok(Candidate { text: key.0, cells: mapping.row_key(&item).unwrap_or_default(), item })

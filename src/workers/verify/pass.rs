@@ -13,13 +13,13 @@ use crate::domain::plan::Table;
 use crate::domain::run::VerifySummary;
 use crate::domain::verify::{Digest, Finding, FindingKind, Ttl, digest_cells};
 use crate::ports::{Orphans, PortResult};
-use crate::workers::crew::Crew;
+use crate::workers::context::WorkerContext;
 use crate::workers::parked::{PAGE, key_item};
 use crate::workers::rate::Doing;
 
 /// Rows of differing buckets that are in memory at a time.
 const GROUP: u64 = 200_000;
-/// Keys of the ledger that are looked at one by one; the rest is found by the sums.
+/// Keys of the ledger that are read one by one; the rest is found by the sums.
 const LISTED: usize = 200_000;
 /// Keys that differ and can be repaired afterwards; more are found by the next pass.
 const WRONG: usize = 100_000;
@@ -76,7 +76,7 @@ impl Compared {
             }
         };
         let finding = Finding { table: subject.table.id.clone(), key: candidate.text.clone(), kind, fields };
-        self.list(subject.crew.plan.verify.list_limit as usize, finding);
+        self.list(subject.ctx.plan.verify.list_limit as usize, finding);
         if self.wrong.len() < WRONG {
             self.wrong.push(candidate);
         }
@@ -87,14 +87,14 @@ impl Compared {
 ///
 /// # Errors
 /// What reading either side gave: nothing is concluded from half a reading.
-pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
-    let began = crew.mono();
-    let repaired = crew.repaired(&table.id);
-    crew.board.table(&table.id, |g| g.verified_rows = 0);
-    let (subject, ttl) = subject(crew, table).await?;
+pub async fn compare(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Compared> {
+    let began = ctx.mono();
+    let repaired = ctx.repaired(&table.id);
+    ctx.latest.table(&table.id, |g| g.verified_rows = 0);
+    let (subject, ttl) = subject(ctx, table).await?;
     let (source, target, rest) = sides::sums(&subject).await?;
     let (differing, equal) = source.differing(&target);
-    let wall = crew.wall();
+    let wall = ctx.wall();
     let still = differing.is_empty() && rest.candidates.is_empty();
     let counted = (Count::exact(rest.items, wall), Count::exact(target.rows(), wall));
     drop((source, target));
@@ -105,7 +105,7 @@ pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
     let mut named = HashSet::new();
     let candidates: Vec<Candidate> = rest.candidates.into_iter().filter(|c| named.insert(c.text.clone())).collect();
     let keys = candidates.len() as u64 + differing.iter().map(|(_, rows)| rows).sum::<u64>();
-    let doing = Doing::start(crew, table, format!("looks again at up to {keys} rows that differ"));
+    let doing = Doing::start(ctx, table, format!("looks again at up to {keys} rows that differ"));
     for (candidate, verdict) in settle(&subject, ttl.as_ref(), candidates).await? {
         out.count(&subject, candidate, verdict);
     }
@@ -113,21 +113,21 @@ pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
         buckets(&subject, ttl.as_ref(), group, &mut out).await?;
     }
     drop(doing);
-    // Both sides as of the moment each key was last looked at: while both change, two plain counts taken one after
+    // Both sides as of the moment each key was last read: while both change, two plain counts taken one after
     // the other would differ by what was written in between.
     let s = &mut out.summary;
-    let wall = crew.wall();
+    let wall = ctx.wall();
     let both = s.equal + s.mismatched;
     let derived = (
         Count::derived(both + s.missing + s.parked + s.expired, wall),
         Count::derived(both + s.extra + s.expired_extra, wall),
     );
     (s.source, s.target) = if still { counted } else { derived };
-    let doing = Doing::start(crew, table, "looks for rows without a parent".to_owned());
+    let doing = Doing::start(ctx, table, "looks for rows without a parent".to_owned());
     orphans(&subject, &mut out).await?;
     drop(doing);
-    out.summary.repairs = crew.repaired(&table.id) - repaired;
-    out.summary.took_ms = crew.mono() - began;
+    out.summary.repairs = ctx.repaired(&table.id) - repaired;
+    out.summary.took_ms = ctx.mono() - began;
     Ok(out)
 }
 
@@ -135,36 +135,36 @@ pub async fn compare(crew: &Arc<Crew>, table: &Table) -> PortResult<Compared> {
 ///
 /// # Errors
 /// What reading either side gave.
-pub async fn compare_keys(crew: &Arc<Crew>, table: &Table, keys: Vec<Candidate>) -> PortResult<Compared> {
-    let began = crew.mono();
-    let (subject, ttl) = subject(crew, table).await?;
+pub async fn compare_keys(ctx: &Arc<WorkerContext>, table: &Table, keys: Vec<Candidate>) -> PortResult<Compared> {
+    let began = ctx.mono();
+    let (subject, ttl) = subject(ctx, table).await?;
     let mut out = Compared::default();
     for (candidate, verdict) in settle(&subject, ttl.as_ref(), keys).await? {
         out.count(&subject, candidate, verdict);
     }
-    out.summary.took_ms = crew.mono() - began;
+    out.summary.took_ms = ctx.mono() - began;
     Ok(out)
 }
 
 /// What comparing a table needs, and its time-to-live rule: the plan's, else the source's own.
-pub(super) async fn subject(crew: &Arc<Crew>, table: &Table) -> PortResult<(Arc<Subject>, Option<Ttl>)> {
+pub(super) async fn subject(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<(Arc<Subject>, Option<Ttl>)> {
     let attribute = match &table.ttl {
         Some(attribute) => Some(attribute.clone()),
-        None => crew.ports.source.describe(table).await?.ttl,
+        None => ctx.ports.source.describe(table).await?.ttl,
     };
     let ttl = attribute.map(|attribute| Ttl::new(table, &attribute));
-    let mapping = crew.mapping(table);
-    let listed = listed(crew, table, &mapping).await?;
+    let mapping = ctx.mapping(table);
+    let listed = listed(ctx, table, &mapping).await?;
     let keys = KeyColumns::of(table);
-    Ok((Arc::new(Subject { crew: Arc::clone(crew), table: table.clone(), mapping, keys, listed }), ttl))
+    Ok((Arc::new(Subject { ctx: Arc::clone(ctx), table: table.clone(), mapping, keys, listed }), ttl))
 }
 
 /// Key digests of what the ledger holds.
-async fn listed(crew: &Arc<Crew>, table: &Table, mapping: &TableMapping) -> PortResult<HashSet<Digest>> {
+async fn listed(ctx: &Arc<WorkerContext>, table: &Table, mapping: &TableMapping) -> PortResult<HashSet<Digest>> {
     let mut found = HashSet::new();
     let mut after = None;
     loop {
-        let page = crew.ports.target.parked(table, None, after.as_ref(), PAGE).await?;
+        let page = ctx.ports.target.parked(table, None, after.as_ref(), PAGE).await?;
         let keys = page.iter().filter_map(|r| mapping.row_key(&key_item(&r.key_json)?).ok());
         found.extend(keys.map(|cells| digest_cells(&cells)));
         if page.len() < PAGE as usize || found.len() >= LISTED {
@@ -201,7 +201,7 @@ async fn buckets(
     out: &mut Compared,
 ) -> PortResult<()> {
     let rows = sides::rows(subject, wanted).await?;
-    let limit = subject.crew.plan.verify.list_limit as usize;
+    let limit = subject.ctx.plan.verify.list_limit as usize;
     // Two items that become one row would hide one of them.
     for candidate in rows.collisions {
         out.summary.missing += 1;
@@ -211,7 +211,7 @@ async fn buckets(
     let mut candidates = Vec::new();
     let mut nameless = Vec::new();
     for (key, (_, cells)) in &rows.target {
-        // Child rows without a main row are orphans, which are looked for by themselves.
+        // Child rows without a main row are orphans, which are found by a query of their own.
         if let (false, Some(cells)) = (rows.source.contains_key(key), cells) {
             match candidate_of_row(subject, cells.clone()) {
                 Some(candidate) => candidates.push(candidate),
@@ -229,7 +229,7 @@ async fn buckets(
         out.count(subject, candidate, verdict);
     }
     // Keys of a form no key of the source can have: nobody there knows them.
-    let there = subject.crew.ports.target.fetch(&subject.table, &nameless).await?;
+    let there = subject.ctx.ports.target.fetch(&subject.table, &nameless).await?;
     let there = there.into_iter().flatten().count() as u64;
     if there > 0 {
         out.summary.extra += there;
@@ -239,15 +239,15 @@ async fn buckets(
     Ok(())
 }
 
-/// Rows without parent. What disappears within the settling time was on its way.
+/// Rows without parent. Those that disappear within the settling time were only late.
 async fn orphans(subject: &Arc<Subject>, out: &mut Compared) -> PortResult<()> {
-    let (crew, table) = (&subject.crew, &subject.table);
-    let limit = crew.plan.verify.list_limit;
+    let (ctx, table) = (&subject.ctx, &subject.table);
+    let limit = ctx.plan.verify.list_limit;
     let total = |all: &[Orphans]| all.iter().map(|o| o.rows).sum::<u64>();
-    let mut found = crew.ports.target.orphans(table, &crew.plan.tables, limit).await?;
+    let mut found = ctx.ports.target.orphans(table, &ctx.plan.tables, limit).await?;
     if total(&found) > 0 {
-        tokio::time::sleep(Duration::from_millis(crew.plan.verify.settle_ms)).await;
-        let again = crew.ports.target.orphans(table, &crew.plan.tables, limit).await?;
+        tokio::time::sleep(Duration::from_millis(ctx.plan.verify.settle_ms)).await;
+        let again = ctx.ports.target.orphans(table, &ctx.plan.tables, limit).await?;
         if total(&again) < total(&found) {
             found = again;
         }
@@ -256,7 +256,7 @@ async fn orphans(subject: &Arc<Subject>, out: &mut Compared) -> PortResult<()> {
     for o in found.iter().filter(|o| o.rows > 0) {
         out.summary.orphans += o.rows;
         if o.table != table.target {
-            // Child rows travel with their parent: without one the source cannot have them.
+            // Child rows come with their parent: without one the source cannot have them.
             out.summary.extra += o.rows;
         }
         let cause = format!("{}.{}: no such row in {}", o.table, o.columns.join(", "), o.parent);

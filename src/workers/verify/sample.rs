@@ -1,4 +1,4 @@
-//! A quick look: some keys of either side, field by field. It finds what is wrong everywhere and proves nothing.
+//! A quick check: some keys of either side, field by field. It finds what is wrong everywhere and proves nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::sides::candidate_of_row;
 use crate::domain::plan::Table;
 use crate::domain::value::Cell;
 use crate::ports::{Partition, PortResult};
-use crate::workers::crew::Crew;
+use crate::workers::context::WorkerContext;
 use crate::workers::parked::key_item;
 
-/// Places of each side that are looked into.
+/// Places of each side that are sampled.
 const PLACES: u32 = 8;
 /// DynamoDB's own limit of segments.
 const SEGMENTS: u64 = 1_000_000;
@@ -21,10 +21,10 @@ const SEGMENTS: u64 = 1_000_000;
 ///
 /// # Errors
 /// What reading either side gave.
-pub async fn sample(crew: &Arc<Crew>, table: &Table, wanted: u64) -> PortResult<Compared> {
-    let began = crew.mono();
-    let (subject, ttl) = subject(crew, table).await?;
-    let (source, target) = (&crew.ports.source, &crew.ports.target);
+pub async fn sample(ctx: &Arc<WorkerContext>, table: &Table, wanted: u64) -> PortResult<Compared> {
+    let began = ctx.mono();
+    let (subject, ttl) = subject(ctx, table).await?;
+    let (source, target) = (&ctx.ports.source, &ctx.ports.target);
     let rows = target.count(table, false).await?.rows.unwrap_or(0);
     let rows = rows.max(source.describe(table).await?.count.rows.unwrap_or(0)).max(1);
     let each = (wanted / u64::from(PLACES)).max(1);
@@ -66,6 +66,6 @@ pub async fn sample(crew: &Arc<Crew>, table: &Table, wanted: u64) -> PortResult<
     for (candidate, verdict) in settle(&subject, ttl.as_ref(), candidates).await? {
         out.count(&subject, candidate, verdict);
     }
-    out.summary.took_ms = crew.mono() - began;
+    out.summary.took_ms = ctx.mono() - began;
     Ok(out)
 }

@@ -7,15 +7,15 @@ use super::keys::child_weight;
 use super::sides::{Candidate, Subject};
 use crate::domain::at::At;
 use crate::domain::plan::Table;
-use crate::domain::value::{Item, Key, OwnedRow};
-use crate::domain::verify::{Digest, Ttl, compare, misfit_cause};
+use crate::domain::value::{Key, OwnedRow, Record};
+use crate::domain::verify::{Digest, Ttl, compare, row_error_cause};
 use crate::ports::PortResult;
 use crate::workers::changes::map_image;
 
 /// Rounds in which a key that keeps changing may be caught equal.
 const ROUNDS: u32 = 8;
-/// Pause between two looks at the target while it catches up.
-const LOOK: Duration = Duration::from_millis(40);
+/// Pause between two reads of the target while it catches up.
+const POLL: Duration = Duration::from_millis(40);
 /// How long a follower that lags is waited for: then the difference is a fact, whatever its reason.
 const LAGGING_MS: i64 = 60_000;
 /// Keys read at a time.
@@ -23,7 +23,7 @@ const CHUNK: usize = 100;
 /// Keys that settle together: as many images of the source are in memory.
 const TOGETHER: usize = 10_000;
 
-/// What looking at a key again says.
+/// What reading a key again shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Both sides hold the same.
@@ -42,7 +42,7 @@ pub enum Verdict {
     Extra,
     /// In both, differing: `column: cause`.
     Differs(Vec<String>),
-    /// The source changed while it was looked at, and the target was never caught equal to what it was.
+    /// The source changed while it was read, and the target was never found equal to what it was.
     Moving,
 }
 
@@ -53,8 +53,8 @@ impl Verdict {
     }
 }
 
-/// Looks at every candidate until it settles. Verdicts are final ones: a key that never stood still and was never
-/// caught equal counts against us, not for us.
+/// Reads every candidate until it settles. Verdicts are final: a key that never stood still and was never found equal
+/// counts as a difference.
 pub async fn settle(
     subject: &Subject,
     ttl: Option<&Ttl>,
@@ -89,21 +89,21 @@ pub async fn settle(
 /// One round: the source first, then the target until it shows what the source showed or the settling time is over,
 /// then the source once more. Only a key whose source stood still meanwhile gets a verdict against it.
 async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortResult<Vec<Verdict>> {
-    let crew = &subject.crew;
+    let ctx = &subject.ctx;
     let all: Vec<usize> = (0..open.len()).collect();
     let before = images(subject, open, &all).await?;
-    let settle = i64::try_from(crew.plan.verify.settle_ms).unwrap_or(i64::MAX);
-    let began = crew.mono();
+    let settle = i64::try_from(ctx.plan.verify.settle_ms).unwrap_or(i64::MAX);
+    let began = ctx.mono();
     let mut verdicts = vec![Verdict::Moving; open.len()];
     let mut left = all;
     loop {
         for chunk in left.chunks(CHUNK) {
             let cells: Vec<OwnedRow> = chunk.iter().map(|n| open[*n].cells.clone()).collect();
-            let target = crew.ports.target.fetch(&subject.table, &cells).await?;
+            let target = ctx.ports.target.fetch(&subject.table, &cells).await?;
             // Asked after the row: a row that is parked meanwhile leaves the table in the same transaction.
             let keys: Vec<Key> = chunk.iter().map(|n| Key(open[*n].text.clone())).collect();
-            let ledger = crew.ports.target.parked_since(&subject.table, &keys).await?;
-            let now = crew.wall();
+            let ledger = ctx.ports.target.parked_since(&subject.table, &keys).await?;
+            let now = ctx.wall();
             for ((n, found), parked) in chunk.iter().zip(target).zip(ledger) {
                 let source = before.get(n);
                 verdicts[*n] = judge(subject, ttl, source, found.as_ref(), parked.is_some(), now);
@@ -111,12 +111,12 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         }
         left.retain(|n| !verdicts[*n].fine());
         // While customers are kept out nothing moves, and nothing needs to settle.
-        let frozen = crew.frozen.load(std::sync::atomic::Ordering::Acquire);
-        let waited = crew.mono() - began;
+        let frozen = ctx.frozen.load(std::sync::atomic::Ordering::Acquire);
+        let waited = ctx.mono() - began;
         if left.is_empty() || frozen || waited >= settle && (applied_since(subject, began) || waited >= LAGGING_MS) {
             break;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
     let after = images(subject, open, &left).await?;
     for n in left {
@@ -127,41 +127,42 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
     Ok(verdicts)
 }
 
-/// Whether what the source showed at `began` has been applied. Without anybody who follows there is nothing to wait for.
+/// Whether what the source showed at `began` has been applied. Without anybody who follows there is nothing to wait
+/// for.
 fn applied_since(subject: &Subject, began: i64) -> bool {
-    let crew = &subject.crew;
-    let followed = crew.sweeps.get(&subject.table.id).is_some_and(|s| s.borrow().number > 0);
-    let now = crew.mono();
+    let ctx = &subject.ctx;
+    let followed = ctx.cycles.get(&subject.table.id).is_some_and(|s| s.borrow().number > 0);
+    let now = ctx.mono();
     !followed
-        || crew.dead.of(&subject.table.id).is_some()
-        || crew.reach(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
+        || ctx.dead.of(&subject.table.id).is_some()
+        || ctx.progress(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
 }
 
 /// The source's items of some candidates, by place; absent ones have none.
-async fn images(subject: &Subject, open: &[Candidate], which: &[usize]) -> PortResult<HashMap<usize, Item<'static>>> {
+async fn images(subject: &Subject, open: &[Candidate], which: &[usize]) -> PortResult<HashMap<usize, Record<'static>>> {
     let mut found = HashMap::new();
     for chunk in which.chunks(CHUNK) {
-        subject.crew.unpaused().await;
-        let keys: Vec<Item<'static>> = chunk.iter().map(|n| open[*n].item.clone()).collect();
-        let items = subject.crew.ports.source.get(&subject.table, &keys).await?;
+        subject.ctx.unpaused().await;
+        let keys: Vec<Record<'static>> = chunk.iter().map(|n| open[*n].item.clone()).collect();
+        let items = subject.ctx.ports.source.get(&subject.table, &keys).await?;
         found.extend(chunk.iter().zip(items).filter_map(|(n, item)| item.map(|item| (*n, item))));
     }
     Ok(found)
 }
 
-type Family = (OwnedRow, Vec<Vec<OwnedRow>>);
+type RowParts = (OwnedRow, Vec<Vec<OwnedRow>>);
 
 fn judge(
     subject: &Subject,
     ttl: Option<&Ttl>,
-    source: Option<&Item<'static>>,
-    target: Option<&Family>,
+    source: Option<&Record<'static>>,
+    target: Option<&RowParts>,
     parked: bool,
     now: At,
 ) -> Verdict {
     match (source, target) {
         (None, None) => Verdict::Gone,
-        // DynamoDB has removed it, and nothing carries that over any more or not yet.
+        // DynamoDB has removed it, and nothing applies that any more or not yet.
         (None, Some((row, _))) if ttl.is_some_and(|ttl| ttl.row_is_past(row, now)) => Verdict::ExpiredExtra,
         (None, Some(_)) => Verdict::Extra,
         (Some(_), None) if parked => Verdict::Parked,
@@ -169,7 +170,9 @@ fn judge(
         (Some(item), None) if ttl.is_some_and(|ttl| ttl.item_is_past(item, now)) => Verdict::Expired,
         (Some(_), None) => Verdict::Missing,
         (Some(item), Some((row, children))) => match map_image(&subject.mapping, item) {
-            Err(misfit) => Verdict::Differs(vec![format!("{}: {}", misfit.column, misfit_cause(misfit.reason))]),
+            Err(row_error) => {
+                Verdict::Differs(vec![format!("{}: {}", row_error.column, row_error_cause(row_error.reason))])
+            }
             Ok((_, _, ours, ours_children)) => differing(&subject.table, (&ours, &ours_children), (row, children)),
         },
     }

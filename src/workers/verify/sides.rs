@@ -8,28 +8,28 @@ use tokio::task::JoinSet;
 use super::keys::{KeyColumns, child_weight};
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::{Cell, Item, Key, OwnedRow};
-use crate::domain::verify::{Digest, Tally, bucket, digest_cells};
+use crate::domain::value::{Cell, Key, OwnedRow, Record};
+use crate::domain::verify::{Digest, SideDigest, bucket, digest_cells};
 use crate::ports::{ErrorKind, Partition, PortError, PortResult};
-use crate::workers::crew::Crew;
+use crate::workers::context::WorkerContext;
 use crate::workers::parked::key_item;
 
 /// Parts of one side that are read at the same time.
 const AT_ONCE: u32 = 4;
-/// Most items the mapping refuses and the ledger does not know that are looked at by key; more are only counted.
+/// Most items the mapping refuses and the ledger does not know that are read by key; more are only counted.
 const UNEXPLAINED: usize = 100_000;
 
 /// What a comparison needs of a table, shared by the readers of its parts.
 pub struct Subject {
-    /// The crew.
-    pub crew: Arc<Crew>,
+    /// The workers.
+    pub ctx: Arc<WorkerContext>,
     /// The table.
     pub table: Table,
     /// Its mapping.
     pub mapping: Arc<TableMapping>,
     /// Its keys.
     pub keys: KeyColumns,
-    /// Keys the ledger holds: looked at one by one, whatever the sums say.
+    /// Keys the ledger holds: read one by one, whatever the sums say.
     pub listed: HashSet<Digest>,
 }
 
@@ -39,7 +39,7 @@ pub struct Candidate {
     /// The key as people read it.
     pub text: String,
     /// The source's key attributes.
-    pub item: Item<'static>,
+    pub item: Record<'static>,
     /// The target's key cells; empty when the key cannot be a row's key there.
     pub cells: OwnedRow,
 }
@@ -60,16 +60,16 @@ pub struct Rest {
     pub explained: u64,
     /// Items the mapping refuses and the ledger does not know, beyond those among the candidates.
     pub unexplained: u64,
-    /// Keys to look at one by one.
+    /// Keys to read one by one.
     pub candidates: Vec<Candidate>,
 }
 
 /// Sums of both sides, read at the same time.
-pub async fn sums(subject: &Arc<Subject>) -> PortResult<(Tally, Tally, Rest)> {
-    let ours = Arc::new(Mutex::new((Tally::default(), Rest::default())));
-    let theirs = Arc::new(Mutex::new((Tally::default(), Vec::new())));
+pub async fn sums(subject: &Arc<Subject>) -> PortResult<(SideDigest, SideDigest, Rest)> {
+    let ours = Arc::new(Mutex::new((SideDigest::default(), Rest::default())));
+    let theirs = Arc::new(Mutex::new((SideDigest::default(), Vec::new())));
     let (source, target) = (Arc::clone(&ours), Arc::clone(&theirs));
-    let of = subject.crew.plan.verify.segments.max(1);
+    let of = subject.ctx.plan.verify.segments.max(1);
     let source = parts(of, |part| sum_segment(Arc::clone(subject), part, Arc::clone(&source)));
     let target = parts(target_parts(subject), |part| sum_rows(Arc::clone(subject), part, Arc::clone(&target)));
     tokio::try_join!(source, target)?;
@@ -81,7 +81,7 @@ pub async fn sums(subject: &Arc<Subject>) -> PortResult<(Tally, Tally, Rest)> {
 }
 
 fn target_parts(subject: &Subject) -> u32 {
-    subject.crew.plan.verify.segments.clamp(1, AT_ONCE)
+    subject.ctx.plan.verify.segments.clamp(1, AT_ONCE)
 }
 
 /// Runs every part on its own task, a few at a time; dropping the future ends them all.
@@ -104,8 +104,8 @@ where
     }
 }
 
-async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Tally, Rest)>>) -> PortResult<()> {
-    let mut tally = Tally::default();
+async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(SideDigest, Rest)>>) -> PortResult<()> {
+    let mut tally = SideDigest::default();
     let mut rest = Rest::default();
     let mut cursor = None;
     loop {
@@ -125,7 +125,7 @@ async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Ta
         })
         .await?;
         let keys: Vec<Key> = refused.iter().map(|(key, _)| key.clone()).collect();
-        let ledger = subject.crew.ports.target.parked_since(&subject.table, &keys).await?;
+        let ledger = subject.ctx.ports.target.parked_since(&subject.table, &keys).await?;
         for ((_, candidate), known) in refused.into_iter().zip(ledger) {
             match known {
                 Some(_) => rest.explained += 1,
@@ -134,7 +134,7 @@ async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Ta
             }
         }
         let read = rest.items - before;
-        subject.crew.board.table(&subject.table.id, |g| g.verified_rows += read);
+        subject.ctx.latest.table(&subject.table.id, |g| g.verified_rows += read);
         if cursor.is_none() {
             break;
         }
@@ -149,10 +149,14 @@ async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Ta
     Ok(())
 }
 
-async fn sum_rows(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Tally, Vec<OwnedRow>)>>) -> PortResult<()> {
-    let mut tally = Tally::default();
+async fn sum_rows(
+    subject: Arc<Subject>,
+    part: Partition,
+    side: Arc<Mutex<(SideDigest, Vec<OwnedRow>)>>,
+) -> PortResult<()> {
+    let mut tally = SideDigest::default();
     let mut listed = Vec::new();
-    let (target, table, keys) = (&subject.crew.ports.target, &subject.table, &subject.keys);
+    let (target, table, keys) = (&subject.ctx.ports.target, &subject.table, &subject.keys);
     let mut row = |row: &[Cell<'_>]| {
         let key = keys.digest(row);
         if subject.listed.contains(&key) {
@@ -184,13 +188,13 @@ async fn page(
     cursor: Option<crate::ports::Cursor>,
     each: &mut (dyn FnMut(StepSeen<'_, '_>) + Send),
 ) -> PortResult<Option<crate::ports::Cursor>> {
-    let crew = &subject.crew;
-    crew.unpaused().await;
-    crew.budget.wait().await;
-    let page = crew.ports.source.page(&subject.table, part, cursor.as_ref()).await?;
+    let ctx = &subject.ctx;
+    ctx.unpaused().await;
+    ctx.budget.wait().await;
+    let page = ctx.ports.source.page(&subject.table, part, cursor.as_ref()).await?;
     let end = {
         let mut mapped = Mapped::default();
-        crew.ports.source.read(&page, &mut |item| {
+        ctx.ports.source.read(&page, &mut |item| {
             if subject.mapping.marker(item).is_some() {
                 return;
             }
@@ -208,7 +212,7 @@ async fn page(
         })?
     };
     if let Some(units) = end.capacity {
-        crew.budget.spend(units).await;
+        ctx.budget.spend(units).await;
     }
     Ok(end.next)
 }
@@ -241,7 +245,7 @@ pub struct Rows {
 pub async fn rows(subject: &Arc<Subject>, wanted: HashSet<usize>) -> PortResult<Rows> {
     let wanted = Arc::new(wanted);
     let found = Arc::new(Mutex::new(Rows::default()));
-    let of = subject.crew.plan.verify.segments.max(1);
+    let of = subject.ctx.plan.verify.segments.max(1);
     let source = parts(of, |part| keep_segment(Arc::clone(subject), part, Arc::clone(&wanted), Arc::clone(&found)));
     let target = parts(target_parts(subject), |part| {
         keep_rows(Arc::clone(subject), part, Arc::clone(&wanted), Arc::clone(&found))
@@ -290,7 +294,7 @@ async fn keep_rows(
     wanted: Arc<HashSet<usize>>,
     found: Arc<Mutex<Rows>>,
 ) -> PortResult<()> {
-    let (target, table, keys) = (&subject.crew.ports.target, &subject.table, &subject.keys);
+    let (target, table, keys) = (&subject.ctx.ports.target, &subject.table, &subject.keys);
     let keeps = |key: Digest| wanted.contains(&bucket(key)) && !subject.listed.contains(&key);
     let mut kept: Vec<(Digest, Digest, Option<OwnedRow>)> = Vec::new();
     let mut row = |row: &[Cell<'_>]| {

@@ -3,7 +3,7 @@
 use aws_sdk_apigateway::types::{Op, PatchOperation};
 use aws_sdk_ssm::types::{ParameterTier, ParameterType};
 
-use super::{Place, places};
+use super::{TestAccount, accounts};
 use crate::adapters::aws::AwsSwitches;
 use crate::domain::plan::{Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
@@ -25,29 +25,29 @@ fn parameter(name: &str, secure: bool) -> Switch {
     switch(SwitchKind::Parameter { name: name.into(), secure })
 }
 
-fn ssm(place: &Place) -> aws_sdk_ssm::Client {
-    aws_sdk_ssm::Client::new(&place.session)
+fn ssm(account: &TestAccount) -> aws_sdk_ssm::Client {
+    aws_sdk_ssm::Client::new(&account.session)
 }
 
 #[tokio::test]
 async fn key_tier_and_policies_go_with_a_value_there_and_back() {
     const POLICY: &str =
         r#"[{"Type":"NoChangeNotification","Version":"1.0","Attributes":{"After":"20","Unit":"Days"}}]"#;
-    for place in places().await {
-        let name = place.name("secret");
-        let put = ssm(&place).put_parameter().name(&name).value("one").r#type(ParameterType::SecureString);
+    for account in accounts().await {
+        let name = account.name("secret");
+        let put = ssm(&account).put_parameter().name(&name).value("one").r#type(ParameterType::SecureString);
         let put = put.key_id("alias/orders").tier(ParameterTier::Advanced).description("who may read it");
-        let put = if place.strict { put.policies(POLICY).allowed_pattern("[a-z]+") } else { put };
+        let put = if account.strict { put.policies(POLICY).allowed_pattern("[a-z]+") } else { put };
         put.send().await.unwrap();
 
-        let switches = AwsSwitches::new(&place.session, None, None);
+        let switches = AwsSwitches::new(&account.session, None, None);
         let switch = parameter(&name, true);
         let before = switches.read(&switch).await.unwrap();
         assert!(before.secret && before.version == Some(1), "{before:?}");
         let kept = switches.attributes(&switch, before.version).await.unwrap();
         assert_eq!((kept.key.as_deref(), kept.tier.as_deref()), (Some("alias/orders"), Some("Advanced")));
-        assert_eq!((kept.policies.len(), kept.pattern.is_some()), (usize::from(place.strict), place.strict));
-        // There and back: nothing is lost on either way, and an older version still tells what it had.
+        assert_eq!((kept.policies.len(), kept.pattern.is_some()), (usize::from(account.strict), account.strict));
+        // Set and set back: nothing is lost either time, and an older version can still be read.
         for (value, version) in [("two", 2), ("one", 3)] {
             switches.set(&switch, &Secret::new(value), &kept).await.unwrap();
             let now = switches.read(&switch).await.unwrap();
@@ -57,8 +57,8 @@ async fn key_tier_and_policies_go_with_a_value_there_and_back() {
                 assert_eq!(kept.differences(&found), [""; 0], "{version:?}");
             }
         }
-        // What the fault was: without them it ends under the account's own key.
-        if place.strict {
+        // The earlier fault: without these attributes the value ends under the account's default key.
+        if account.strict {
             let bare = Attributes { tier: kept.tier.clone(), ..Attributes::default() };
             switches.set(&switch, &Secret::new("three"), &bare).await.unwrap();
             let lost = kept.differences(&switches.attributes(&switch, None).await.unwrap());
@@ -69,9 +69,9 @@ async fn key_tier_and_policies_go_with_a_value_there_and_back() {
 
 #[tokio::test]
 async fn a_version_is_found_behind_many_others_and_one_that_is_gone_is_named() {
-    for place in places().await {
-        let switches = AwsSwitches::new(&place.session, None, None);
-        let switch = parameter(&place.name("busy"), false);
+    for account in accounts().await {
+        let switches = AwsSwitches::new(&account.session, None, None);
+        let switch = parameter(&account.name("busy"), false);
         for n in 0..60 {
             switches.set(&switch, &Secret::new(format!("v{n}")), &Attributes::default()).await.unwrap();
         }
@@ -85,11 +85,11 @@ async fn a_version_is_found_behind_many_others_and_one_that_is_gone_is_named() {
 
 #[tokio::test]
 async fn the_store_says_what_is_secret_whatever_the_config_says() {
-    for place in places().await {
-        let name = place.name("untold");
-        let put = ssm(&place).put_parameter().name(&name).value("hunter2").r#type(ParameterType::SecureString);
+    for account in accounts().await {
+        let name = account.name("untold");
+        let put = ssm(&account).put_parameter().name(&name).value("hunter2").r#type(ParameterType::SecureString);
         put.send().await.unwrap();
-        let switches = AwsSwitches::new(&place.session, None, None);
+        let switches = AwsSwitches::new(&account.session, None, None);
         assert!(switches.read(&parameter(&name, false)).await.unwrap().secret);
         assert!(switches.read_version(&parameter(&name, false), 1).await.unwrap().secret);
         assert!(switches.resolve(&ValueRef::Parameter(name)).await.unwrap().secret);
@@ -98,8 +98,8 @@ async fn the_store_says_what_is_secret_whatever_the_config_says() {
 
 #[tokio::test]
 async fn an_error_never_quotes_the_value_that_was_to_be_set() {
-    for place in places().await.into_iter().filter(|p| p.strict) {
-        let switches = AwsSwitches::new(&place.session, None, None);
+    for account in accounts().await.into_iter().filter(|p| p.strict) {
+        let switches = AwsSwitches::new(&account.session, None, None);
         let kind =
             SwitchKind::StageVariable { api: "api1".into(), stage: "prod".into(), variable: "lambdaAlias".into() };
         let error = switches.set(&switch(kind), &Secret::new("alphanumeric"), &Attributes::default()).await;
@@ -114,15 +114,15 @@ async fn an_error_never_quotes_the_value_that_was_to_be_set() {
 
 #[tokio::test]
 async fn a_canary_that_overrides_the_variable_is_refused_and_named() {
-    for place in places().await {
-        let gateway = aws_sdk_apigateway::Client::new(&place.session);
-        let (api, stage) = if place.strict {
+    for account in accounts().await {
+        let gateway = aws_sdk_apigateway::Client::new(&account.session);
+        let (api, stage) = if account.strict {
             ("api1".to_owned(), "prod".to_owned())
         } else {
-            let at = place.session.endpoint_url().unwrap();
+            let at = account.session.endpoint_url().unwrap();
             (crate::rehearsal::world::create_api(at, "prod").await.unwrap(), "prod".to_owned())
         };
-        let switches = AwsSwitches::new(&place.session, None, None);
+        let switches = AwsSwitches::new(&account.session, None, None);
         let variable = "lambdaAlias".to_owned();
         let switch = switch(SwitchKind::StageVariable { api: api.clone(), stage: stage.clone(), variable });
         assert_eq!(switches.read(&switch).await.unwrap().value.reveal(), "blue");
@@ -130,13 +130,13 @@ async fn a_canary_that_overrides_the_variable_is_refused_and_named() {
         let update = gateway.update_stage().rest_api_id(&api).stage_name(&stage);
         // The emulator keeps the number as text, which the SDK does not read.
         let percent = patch("/canarySettings/percentTraffic", "10");
-        let update = if place.strict { update.patch_operations(percent) } else { update };
+        let update = if account.strict { update.patch_operations(percent) } else { update };
         let update = update.patch_operations(patch("/canarySettings/stageVariableOverrides/lambdaAlias", "blue"));
         update.send().await.unwrap();
         switches.set(&switch, &Secret::new("green"), &Attributes::default()).await.unwrap();
         let error = switches.read(&switch).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Conflict);
-        let share = if place.strict { "blue for 10 %" } else { "blue for 0 %" };
+        let share = if account.strict { "blue for 10 %" } else { "blue for 0 %" };
         assert!(error.came_back.contains("holds green") && error.came_back.contains(share), "{error}");
         assert!(error.advice.contains("canary"), "{error}");
     }

@@ -4,17 +4,17 @@ use super::*;
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::ports::{ItemOutcome, Items};
 
-fn key(id: &'static str) -> Item<'static> {
-    Item { attrs: vec![("id".into(), Attr::Str(id.into()))] }
+fn key(id: &'static str) -> Record<'static> {
+    Record { fields: vec![("id".into(), Value::Text(id.into()))] }
 }
 
-fn n(number: &'static str) -> Attr<'static> {
-    Attr::Num(number.into())
+fn n(number: &'static str) -> Value<'static> {
+    Value::Decimal(number.into())
 }
 
-fn write(id: &'static str, exists: bool, set: Vec<(&str, Attr<'static>)>) -> ItemWrite {
-    let set: Vec<(String, Attr<'static>)> = set.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    ItemWrite { key: key(id), exists, set, remove: vec![], expect: vec![], after: Item::default() }
+fn write(id: &'static str, exists: bool, set: Vec<(&str, Value<'static>)>) -> ItemWrite {
+    let set: Vec<(String, Value<'static>)> = set.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    ItemWrite { key: key(id), exists, set, remove: vec![], expect: vec![], after: Record::default() }
 }
 
 async fn place() -> (Server, DynamoSource, crate::domain::plan::Table) {
@@ -28,31 +28,31 @@ async fn place() -> (Server, DynamoSource, crate::domain::plan::Table) {
 #[tokio::test]
 async fn a_write_touches_its_attributes_and_only_over_what_was_read() {
     let (_server, source, table) = place().await;
-    let set = Attr::StrSet(vec!["a".into(), "b".into()]);
-    let map = Attr::Map(vec![("x".into(), Attr::List(vec![Attr::Null, n("1.5")]))]);
+    let set = Value::TextSet(vec!["a".into(), "b".into()]);
+    let map = Value::Map(vec![("x".into(), Value::List(vec![Value::Null, n("1.5")]))]);
     let first =
-        write("b1", false, vec![("name", Attr::Str("one".into())), ("tags", set.clone()), ("odd name", map.clone())]);
+        write("b1", false, vec![("name", Value::Text("one".into())), ("tags", set.clone()), ("odd name", map.clone())]);
     let put = |w: ItemWrite| ItemChange::Write(w);
     assert_eq!(source.write(&table, &put(first.clone())).await.unwrap(), ItemOutcome::Written);
     assert_eq!(source.write(&table, &put(first)).await.unwrap(), ItemOutcome::Moved, "it is there already");
 
     let mut change = write("b1", true, vec![("price", n("2"))]);
     change.remove = vec!["name".into()];
-    change.expect = vec![("name".into(), Some(Attr::Str("two".into()))), ("price".into(), None)];
+    change.expect = vec![("name".into(), Some(Value::Text("two".into()))), ("price".into(), None)];
     assert_eq!(
         source.write(&table, &put(change.clone())).await.unwrap(),
         ItemOutcome::Moved,
         "another name stands there"
     );
-    change.expect[0].1 = Some(Attr::Str("one".into()));
+    change.expect[0].1 = Some(Value::Text("one".into()));
     assert_eq!(source.write(&table, &put(change)).await.unwrap(), ItemOutcome::Written);
     let found = Items::read(&source, &table, &key("b1")).await.unwrap().unwrap();
     assert_eq!((found.get("name"), found.get("price")), (None, Some(&n("2"))));
     assert_eq!(found.get("odd name"), Some(&map));
-    assert!(matches!(found.get("tags"), Some(Attr::StrSet(s)) if s.len() == 2), "what was not touched stays");
+    assert!(matches!(found.get("tags"), Some(Value::TextSet(s)) if s.len() == 2), "what was not touched stays");
 
-    // Whole values of any type can be held against what was read.
-    let mut change = write("b1", true, vec![("tags", Attr::StrSet(vec!["c".into()]))]);
+    // Whole values of any type can be compared with what was read.
+    let mut change = write("b1", true, vec![("tags", Value::TextSet(vec!["c".into()]))]);
     change.expect = vec![("tags".into(), Some(set)), ("odd name".into(), Some(map))];
     assert_eq!(source.write(&table, &put(change)).await.unwrap(), ItemOutcome::Written);
     let gone = write("b2", true, vec![("price", n("1"))]);
@@ -79,7 +79,7 @@ async fn an_item_too_large_is_invalid_and_a_key_alone_is_an_item() {
         "an item may be nothing but its key"
     );
     assert_eq!(Items::read(&source, &table, &key("k")).await.unwrap(), Some(key("k")));
-    let large = Attr::Str("x".repeat(410 * 1024).into());
+    let large = Value::Text("x".repeat(410 * 1024).into());
     let refused =
         source.write(&table, &ItemChange::Write(write("b1", false, vec![("text", large)]))).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Invalid);

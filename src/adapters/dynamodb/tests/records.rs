@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use aws_sdk_dynamodbstreams::types::{OperationType, Record};
+use aws_sdk_dynamodbstreams::types::{OperationType, Record as StreamRecord};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -14,7 +14,7 @@ use crate::domain::at::At;
 use crate::ports::{Batch, Change, Position};
 
 /// What the SDK read, as a change.
-fn theirs(record: Record) -> Change {
+fn theirs(record: StreamRecord) -> Change {
     let who = record.user_identity();
     let expired =
         who.is_some_and(|who| who.r#type() == Some("Service") && who.principal_id() == Some("dynamodb.amazonaws.com"));
@@ -34,8 +34,8 @@ fn theirs(record: Record) -> Change {
     }
 }
 
-fn sorted(item: Item<'static>) -> Attr<'static> {
-    by_name(Attr::Map(item.attrs))
+fn sorted(item: Record<'static>) -> Value<'static> {
+    by_name(Value::Map(item.fields))
 }
 
 #[tokio::test]
@@ -46,10 +46,10 @@ async fn our_parser_and_the_sdk_read_the_same_records() {
     let mut body = String::from("{\"Records\" : [");
     for i in 0..RECORDS {
         let mut image = || {
-            let attrs: Vec<_> = entries.new_tree(&mut runner).unwrap().current().into_iter().collect();
-            let attrs: Vec<_> = attrs.into_iter().map(|(k, v)| (k.into(), v)).collect();
+            let fields: Vec<_> = entries.new_tree(&mut runner).unwrap().current().into_iter().collect();
+            let fields: Vec<_> = fields.into_iter().map(|(k, v)| (k.into(), v)).collect();
             let mut form = String::new();
-            entries_form(&mut form, &attrs, i % 3 == 0);
+            entries_form(&mut form, &fields, i % 3 == 0);
             form
         };
         let (keys, new, old) = (image(), image(), image());

@@ -1,4 +1,4 @@
-//! What goes over the wire: bodies that only a fuzzer writes, and answers that only a bad day brings.
+//! What goes over the wire: bodies that only a fuzzer writes, and answers that are rare and damaged.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,18 +12,17 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use serde_json::Value;
 
 use super::*;
 
 /// One scripted answer: status, body, checksum header.
 pub(super) type Answer = (u16, String, Option<u32>);
 
-/// A server that answers as told, the last answer for ever, and keeps the requests.
+/// A server that gives prepared answers, the last one for ever, and keeps the requests.
 #[derive(Clone, Default)]
 pub(super) struct Script {
     pub(super) answers: Arc<Mutex<VecDeque<Answer>>>,
-    pub(super) requests: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
+    pub(super) requests: Arc<Mutex<Vec<(HeaderMap, serde_json::Value)>>>,
 }
 
 impl Script {
@@ -64,24 +63,24 @@ fn number() -> impl Strategy<Value = String> {
     prop_oneof!["-?[1-9][0-9]{0,37}", "0\\.[0-9]{1,37}", "-?[1-9]\\.[0-9]{1,36}E[-+]?[0-9]{1,2}"]
 }
 
-pub(super) fn attribute() -> impl Strategy<Value = Attr<'static>> {
+pub(super) fn attribute() -> impl Strategy<Value = Value<'static>> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..9);
     let texts = prop::collection::vec(text(), 1..4);
     let leaf = prop_oneof![
-        text().prop_map(|s| Attr::Str(s.into())),
-        number().prop_map(|n| Attr::Num(n.into())),
-        bytes().prop_map(|b| Attr::Bin(b.into())),
-        any::<bool>().prop_map(Attr::Bool),
-        Just(Attr::Null),
-        texts.prop_map(|v| Attr::StrSet(v.into_iter().map(Into::into).collect())),
-        prop::collection::vec(number(), 1..4).prop_map(|v| Attr::NumSet(v.into_iter().map(Into::into).collect())),
-        prop::collection::vec(bytes(), 1..4).prop_map(|v| Attr::BinSet(v.into_iter().map(Into::into).collect())),
+        text().prop_map(|s| Value::Text(s.into())),
+        number().prop_map(|n| Value::Decimal(n.into())),
+        bytes().prop_map(|b| Value::Bytes(b.into())),
+        any::<bool>().prop_map(Value::Bool),
+        Just(Value::Null),
+        texts.prop_map(|v| Value::TextSet(v.into_iter().map(Into::into).collect())),
+        prop::collection::vec(number(), 1..4).prop_map(|v| Value::DecimalSet(v.into_iter().map(Into::into).collect())),
+        prop::collection::vec(bytes(), 1..4).prop_map(|v| Value::BytesSet(v.into_iter().map(Into::into).collect())),
     ];
     leaf.prop_recursive(5, 40, 4, |inner| {
         let entries = prop::collection::btree_map(text(), inner.clone(), 0..4);
         prop_oneof![
-            prop::collection::vec(inner, 0..4).prop_map(Attr::List),
-            entries.prop_map(|m| Attr::Map(m.into_iter().map(|(k, v)| (k.into(), v)).collect())),
+            prop::collection::vec(inner, 0..4).prop_map(Value::List),
+            entries.prop_map(|m| Value::Map(m.into_iter().map(|(k, v)| (k.into(), v)).collect())),
         ]
     })
 }
@@ -93,11 +92,11 @@ pub(super) fn json_text(out: &mut String, text: &str, escape: bool) {
         text.encode_utf16().for_each(|unit| write!(out, "\\u{unit:04X}").unwrap());
         out.push('"');
     } else {
-        out.push_str(&Value::from(text).to_string());
+        out.push_str(&serde_json::Value::from(text).to_string());
     }
 }
 
-fn wire_form(out: &mut String, attr: &Attr<'_>, escape: bool) {
+fn wire_form(out: &mut String, attr: &Value<'_>, escape: bool) {
     let list = |out: &mut String, items: Vec<String>| {
         out.push('[');
         out.push_str(&items.join(" , "));
@@ -110,11 +109,11 @@ fn wire_form(out: &mut String, attr: &Attr<'_>, escape: bool) {
     };
     write!(out, "{{\"{}\" :", attr.kind()).unwrap();
     match attr {
-        Attr::Str(s) | Attr::Num(s) => json_text(out, s, escape),
-        Attr::Bin(b) => json_text(out, &STANDARD.encode(b), false),
-        Attr::Bool(b) => write!(out, "{b}").unwrap(),
-        Attr::Null => out.push_str("true"),
-        Attr::List(items) => {
+        Value::Text(s) | Value::Decimal(s) => json_text(out, s, escape),
+        Value::Bytes(b) => json_text(out, &STANDARD.encode(b), false),
+        Value::Bool(b) => write!(out, "{b}").unwrap(),
+        Value::Null => out.push_str("true"),
+        Value::List(items) => {
             let items = items.iter().map(|item| {
                 let mut one = String::new();
                 wire_form(&mut one, item, escape);
@@ -122,15 +121,16 @@ fn wire_form(out: &mut String, attr: &Attr<'_>, escape: bool) {
             });
             list(out, items.collect());
         }
-        Attr::Map(entries) => entries_form(out, entries, escape),
-        Attr::StrSet(set) | Attr::NumSet(set) => list(out, set.iter().map(|s| string(s)).collect()),
+        Value::Map(entries) => entries_form(out, entries, escape),
+        Value::TextSet(set) | Value::DecimalSet(set) => list(out, set.iter().map(|s| string(s)).collect()),
         // The SDK does not unescape base64 text; nobody escapes it.
-        Attr::BinSet(set) => list(out, set.iter().map(|b| format!("\"{}\"", STANDARD.encode(b))).collect()),
+        Value::BytesSet(set) => list(out, set.iter().map(|b| format!("\"{}\"", STANDARD.encode(b))).collect()),
+        Value::Cell(_) => unreachable!("no item holds a value of a typed column"),
     }
     out.push('}');
 }
 
-pub(super) fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, str>, Attr<'_>)], escape: bool) {
+pub(super) fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, str>, Value<'_>)], escape: bool) {
     out.push('{');
     for (i, (name, value)) in entries.iter().enumerate() {
         if i > 0 {
@@ -143,13 +143,13 @@ pub(super) fn entries_form(out: &mut String, entries: &[(std::borrow::Cow<'_, st
     out.push('}');
 }
 
-pub(super) fn by_name(attr: Attr<'static>) -> Attr<'static> {
+pub(super) fn by_name(attr: Value<'static>) -> Value<'static> {
     match attr {
-        Attr::Map(mut m) => {
+        Value::Map(mut m) => {
             m.sort_by(|a, b| a.0.cmp(&b.0));
-            Attr::Map(m.into_iter().map(|(k, v)| (k, by_name(v))).collect())
+            Value::Map(m.into_iter().map(|(k, v)| (k, by_name(v))).collect())
         }
-        Attr::List(l) => Attr::List(l.into_iter().map(by_name).collect()),
+        Value::List(l) => Value::List(l.into_iter().map(by_name).collect()),
         other => other,
     }
 }
@@ -163,12 +163,12 @@ async fn our_parser_and_the_sdk_read_the_same_items() {
     let mut written = Vec::new();
     for i in 0..ITEMS {
         let tree = entries.new_tree(&mut runner).unwrap();
-        let attrs: Vec<_> = tree.current().into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let fields: Vec<_> = tree.current().into_iter().map(|(k, v)| (k.into(), v)).collect();
         if i > 0 {
             body.push(',');
         }
-        entries_form(&mut body, &attrs, i % 3 == 0);
-        written.push(Item { attrs });
+        entries_form(&mut body, &fields, i % 3 == 0);
+        written.push(Record { fields });
     }
     let key = "{\"k\":{\"S\":\"a\\\"\\u00e9\"}}";
     write!(body, "],\"Count\":{ITEMS},\"ScannedCount\":9,\"LastEvaluatedKey\":{key}").unwrap();
@@ -187,8 +187,8 @@ async fn our_parser_and_the_sdk_read_the_same_items() {
     let theirs: Vec<_> = theirs.items.unwrap().into_iter().map(|i| attr::item_from_sdk(i).unwrap()).collect();
     for (ours, theirs) in ours.into_iter().zip(theirs) {
         // And back again: what we would send is what the SDK read.
-        assert_eq!(attr::item_from_sdk(attr::item_to_sdk(&ours)).unwrap(), theirs);
-        assert_eq!(by_name(Attr::Map(ours.attrs)), Attr::Map(theirs.attrs));
+        assert_eq!(attr::item_from_sdk(attr::item_to_sdk(&ours, "", "").unwrap()).unwrap(), theirs);
+        assert_eq!(by_name(Value::Map(ours.fields)), Value::Map(theirs.fields));
     }
     assert_eq!((end.items, end.capacity), (ITEMS as u32, Some(12.5)));
     assert_eq!(end.next, Some(Cursor(key.into())));
@@ -317,7 +317,7 @@ async fn keys_left_unprocessed_are_asked_for_again() {
     let answers = vec![answer(&item("a"), &left), answer("", &left), answer(&item("b"), "")];
     let (script, server) = Script::serve(answers).await;
     let (source, _) = connect(&sdk_config(), &settings(&server)).unwrap();
-    let key = |k: &'static str| Item { attrs: vec![("k".into(), Attr::Str(k.into()))] };
+    let key = |k: &'static str| Record { fields: vec![("k".into(), Value::Text(k.into()))] };
     let found = source.get(&table("t", &["k"]), &[key("b"), key("c"), key("a"), key("b")]).await.unwrap();
     assert_eq!(found, [Some(key("b")), None, Some(key("a")), Some(key("b"))]);
     let requests = script.requests.lock().unwrap();

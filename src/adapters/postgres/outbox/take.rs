@@ -1,33 +1,35 @@
-//! Records with the rows they speak of, read in one snapshot.
+//! Records with the rows they belong to, read in one snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_postgres::Error;
 
 use crate::adapters::postgres::connect::{Ask, Object, Pool};
 use crate::adapters::postgres::names::ident;
+use crate::adapters::postgres::owner;
 use crate::adapters::postgres::read::numbered;
 use crate::adapters::postgres::shape::{Part, Shape};
 use crate::adapters::postgres::{retry, trouble};
 use crate::domain::at::At;
-use crate::domain::mapping::{Clash, Family};
-use crate::domain::plan::Table;
+use crate::domain::mapping::{Resolution, RowTree};
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{Captured, ErrorKind, Image, PortError, PortResult, Taken, Unfinished};
+use crate::ports::{ErrorKind, OutboxChange, OwnWrite, PortError, PortResult, Taken, Unfinished};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
 
-/// A snapshot is taken once every other carrier is kept away, and whoever empties a table: `LOCK` takes none, the first
-/// query does. A snapshot from before a `TRUNCATE` would see the table empty and not the records of it. A carrier that
-/// hangs loses its turn.
+/// A snapshot is taken only after every other reverse applier, and every process that empties a table, is kept away:
+/// `LOCK` takes no snapshot, the first query does. A snapshot from before a `TRUNCATE` would see the table empty and
+/// not the records of it. A reverse applier that hangs loses its turn.
 fn begin(shape: &Shape) -> String {
     let tables: Vec<&str> = std::iter::once(&shape.main).chain(&shape.children).map(|p| p.sql.as_str()).collect();
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '2s'; \
-         SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE cutover.reverse_turn IN EXCLUSIVE MODE; \
+         SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE {} IN EXCLUSIVE MODE; \
          LOCK TABLE {} IN ACCESS SHARE MODE",
+        owner::turn(&shape.plan),
         tables.join(", ")
     )
 }
@@ -37,11 +39,11 @@ pub(super) struct PgTaken {
     client: Option<Object>,
     pool: Pool,
     place: String,
-    table: String,
-    changes: Vec<Captured>,
+    shape: Arc<Shape>,
+    changes: Vec<OutboxChange>,
     markers: Vec<(i64, String)>,
     nonces: Vec<String>,
-    went_back: bool,
+    rolled_back: bool,
 }
 
 impl Drop for PgTaken {
@@ -55,7 +57,7 @@ impl Drop for PgTaken {
 
 #[async_trait]
 impl Taken for PgTaken {
-    fn changes(&self) -> &[Captured] {
+    fn changes(&self) -> &[OutboxChange] {
         &self.changes
     }
 
@@ -63,27 +65,27 @@ impl Taken for PgTaken {
         &self.nonces
     }
 
-    fn went_back(&self) -> bool {
-        self.went_back
+    fn rolled_back(&self) -> bool {
+        self.rolled_back
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
-        super::unfinished(&self.pool, &self.place, &self.table, key, digest).await
+    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
+        super::unfinished(&self.pool, &self.place, self.shape.of(), key).await
     }
 
-    async fn sign(&self, image: &Image) -> PortResult<bool> {
-        let back = super::sign(&self.pool, &self.place, &self.table, image).await?;
+    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
+        let back = super::record_own_write(&self.pool, &self.place, self.shape.of(), image).await?;
         self.turn().await?;
         Ok(back)
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
+    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
         self.turn().await?;
-        super::clear(&self.pool, &self.place, &self.table, key, records, clash).await
+        super::clear(&self.pool, &self.place, self.shape.of(), key, records, resolution).await
     }
 
     async fn done(mut self: Box<Self>) -> PortResult<()> {
-        let on = self.table.clone();
+        let on = self.shape.id.clone();
         let error = |e: Error| trouble::error(&e, "clear markers of", &on);
         let Some(client) = &self.client else { return Err(self.over("clear markers of")) };
         let records: Vec<i64> = self.markers.iter().map(|(id, _)| *id).collect();
@@ -97,34 +99,28 @@ impl Taken for PgTaken {
 }
 
 impl PgTaken {
-    /// Fails when the turn is lost, else it lasts anew: a carrier without it reads an old snapshot, in which another's
-    /// write would look like a customer's.
+    /// Fails when the turn is lost, otherwise renews it: a reverse applier without the turn reads an old snapshot, in
+    /// which another's write would look like a customer's.
     async fn turn(&self) -> PortResult<()> {
         let Some(client) = &self.client else { return Err(self.over("keep the turn of carrying")) };
-        let error = |e: Error| trouble::error(&e, "keep the turn of carrying", &self.table);
+        let error = |e: Error| trouble::error(&e, "keep the turn of carrying", &self.shape.id);
         client.batch_execute("").await.map_err(error)
     }
 
     fn over(&self, tried: &'static str) -> PortError {
-        PortError::new(ErrorKind::Internal, tried, &self.table, "no transaction is open")
+        PortError::new(ErrorKind::Internal, tried, &self.shape.id, "no transaction is open")
     }
 }
 
 /// Takes changes of a table. See [`crate::ports::Outbox::take`].
-pub(super) async fn take(
-    pool: &Pool,
-    place: &str,
-    shape: &Shape,
-    table: &Table,
-    limit: u32,
-) -> PortResult<Option<PgTaken>> {
-    let on = &table.id;
+pub(super) async fn take(pool: &Pool, place: &str, shape: Arc<Shape>, limit: u32) -> PortResult<Option<PgTaken>> {
+    let (plan, on) = (&shape.plan, &shape.id);
     let error = |e: Error| trouble::error(&e, "take changes of", on);
     let client = retry::client(pool, place).await?;
-    // Looked at first without the lock: most looks find nothing.
-    let any = "SELECT EXISTS (SELECT FROM cutover.outbox WHERE table_id = $1)";
+    // Checked first without the lock: most reads find nothing.
+    let any = "SELECT EXISTS (SELECT FROM cutover.outbox WHERE plan = $1 AND table_id = $2)";
     let any = client.prepare_cached(any).await.map_err(error)?;
-    if !client.query_one(&any, &[on]).await.and_then(|r| r.try_get::<_, bool>(0)).map_err(error)? {
+    if !client.query_one(&any, &[plan, on]).await.and_then(|r| r.try_get::<_, bool>(0)).map_err(error)? {
         return Ok(None);
     }
     // From here on dropping it means giving the records back.
@@ -132,26 +128,27 @@ pub(super) async fn take(
         client: Some(client),
         pool: pool.clone(),
         place: place.to_owned(),
-        table: on.clone(),
+        shape: Arc::clone(&shape),
         changes: Vec::new(),
         markers: Vec::new(),
         nonces: Vec::new(),
-        went_back: false,
+        rolled_back: false,
     };
     let Some(client) = &taken.client else { return Ok(None) };
-    client.batch_execute(&begin(shape)).await.map_err(error)?;
-    let back = "SELECT EXISTS (SELECT FROM cutover.reverse_back)";
-    let back: bool = client.query_one(back, &[]).await.and_then(|r| r.try_get(0)).map_err(error)?;
-    let sql = "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE table_id = $1 AND part = -1 ORDER BY id";
+    client.batch_execute(&begin(&shape)).await.map_err(error)?;
+    let back: bool =
+        client.query_one(owner::ROLLED_BACK, &[plan, on]).await.and_then(|r| r.try_get(0)).map_err(error)?;
+    let sql =
+        "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE plan = $1 AND table_id = $2 AND part = -1 ORDER BY id";
     let markers: Result<Vec<(i64, String)>, Error> = async {
         let statement = client.prepare_cached(sql).await?;
-        client.query(&statement, &[on]).await?.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
+        client.query(&statement, &[plan, on]).await?.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
     }
     .await;
     let markers = markers.map_err(error)?;
-    let changes = read(client, shape, on, limit).await?;
+    let changes = read(client, &shape, limit).await?;
     taken.nonces = markers.iter().map(|(_, nonce)| nonce.clone()).collect();
-    (taken.changes, taken.markers, taken.went_back) = (changes, markers, back);
+    (taken.changes, taken.markers, taken.rolled_back) = (changes, markers, back);
     Ok(Some(taken))
 }
 
@@ -162,19 +159,20 @@ struct Record {
 }
 
 /// Reads records and rows in the client's transaction.
-pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, table: &str, limit: u32) -> PortResult<Vec<Captured>> {
+pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, limit: u32) -> PortResult<Vec<OutboxChange>> {
+    let (plan, table) = (&shape.plan, shape.id.as_str());
     let error = |e: Error| trouble::error(&e, "read the outbox of", table);
     let unreadable = || {
         PortError::new(ErrorKind::Invalid, "read the outbox of", table, "a value is not in the form its type promises")
             .advise("compare the column types with the plan: `cutover check`")
     };
-    let sql =
-        "WITH firsts AS (SELECT id, key FROM cutover.outbox WHERE table_id = $1 AND part >= 0 ORDER BY id LIMIT $2),
+    let sql = "WITH firsts AS (SELECT id, key FROM cutover.outbox
+                              WHERE plan = $1 AND table_id = $2 AND part >= 0 ORDER BY id LIMIT $3),
                     keys AS (SELECT key, min(id) AS first FROM firsts GROUP BY key)
                SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
-               FROM keys k JOIN cutover.outbox o ON o.table_id = $1 AND o.part >= 0 AND o.key = k.key
+               FROM keys k JOIN cutover.outbox o ON o.plan = $1 AND o.table_id = $2 AND o.part >= 0 AND o.key = k.key
                ORDER BY k.first, o.id";
-    let rows = client.ask(sql, &[&table, &i64::from(limit)]).await.map_err(error)?;
+    let rows = client.ask(sql, &[plan, &table, &i64::from(limit)]).await.map_err(error)?;
     let mut keys: Vec<(i64, At, Vec<Record>)> = Vec::new();
     for row in &rows {
         let (id, first): (i64, i64) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
@@ -238,13 +236,31 @@ pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, table: &str, limit: 
         after.extend(states(client, child, part, "after", &every).await?);
     }
 
+    let mut absent = absences(client, main, 0, &every).await?;
+    for (n, child) in shape.children.iter().enumerate() {
+        absent.extend(absences(client, child, i16::try_from(n + 1).unwrap_or(i16::MAX), &every).await?);
+    }
+
     let all = keys.into_iter().zip(key_cells).zip(present.into_iter().zip(children));
     Ok(all
         .map(|(((_, since, records), key), (row, children))| {
             let (states, from) = walk_back(row, children, &records, &mut before, &mut after);
-            Captured { key, since, states, from, records: records.into_iter().map(|r| r.id).collect() }
+            let absent = records.iter().find_map(|r| absent.remove(&r.id));
+            OutboxChange { key, since, states, from, records: records.into_iter().map(|r| r.id).collect(), absent }
         })
         .collect())
+}
+
+/// Columns that records of one part were written without, by record: the table had none of that name then.
+async fn absences<C: Ask>(client: &C, part: &Part, number: i16, ids: &[i64]) -> PortResult<BTreeMap<i64, String>> {
+    let error = |e: Error| trouble::error(&e, "read the outbox of", &part.name);
+    let sql =
+        "SELECT o.id, string_agg($2::text || '.' || c, ', ' ORDER BY c) FROM cutover.outbox o, unnest($3::text[]) c
+               WHERE o.id = ANY ($1) AND o.part = $4
+                 AND NOT (jsonb_exists(coalesce(o.before, o.after), c) AND jsonb_exists(coalesce(o.after, o.before), c))
+               GROUP BY o.id";
+    let rows = client.ask(sql, &[&ids, &part.name, &part.names(), &number]).await.map_err(error)?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>().map_err(error)
 }
 
 /// States of one part by record. `side` is a column of ours.
@@ -282,10 +298,10 @@ fn walk_back(
     records: &[Record],
     before: &mut BTreeMap<i64, OwnedRow>,
     after: &mut BTreeMap<i64, OwnedRow>,
-) -> (Vec<Option<Family>>, Vec<i64>) {
+) -> (Vec<Option<RowTree>>, Vec<i64>) {
     let (mut row, mut children) = (row, children);
     let whole = |row: &Option<OwnedRow>, children: &Vec<Vec<OwnedRow>>| {
-        row.as_ref().map(|row| Family { row: row.clone(), children: children.clone() })
+        row.as_ref().map(|row| RowTree { row: row.clone(), children: children.clone() })
     };
     let mut states = vec![whole(&row, &children)];
     let mut from = vec![records.last().map_or(0, |r| r.id)];

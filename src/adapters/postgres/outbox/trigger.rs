@@ -1,52 +1,45 @@
 //! What captures changes: a trigger on every moved table that writes the row's states into the outbox, in the
 //! transaction of the change itself. Works behind any pooler, because it needs nothing of the session.
 
-use crate::adapters::postgres::names::{ident, qualified};
+use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::shape::{Part, Shape};
 use crate::domain::plan::{Column, Table};
 
 /// Transactions that set this are ours and leave no records: `SET LOCAL cutover.origin = 'forward'`.
 pub(in crate::adapters::postgres) const OURS: &str = "SELECT set_config('cutover.origin', 'forward', true)";
 
-/// The outbox and what belongs to it. No index holds a key itself: one that the table takes may be too long for ours, and
-/// then the customer's own write would fail. `part` is 0 for the main table, n for the n-th child, -1 for markers.
-pub(super) const TABLES: &str = r#"
-SELECT pg_advisory_xact_lock(7162838421);
+/// The outbox and what belongs to it. No index holds a key itself: one that the table takes may be too long for ours,
+/// and then the customer's own write would fail. `part` is 0 for the main table, n for the n-th child, -1 for markers.
+pub(in crate::adapters::postgres) const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS cutover.outbox (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, table_id text NOT NULL, part smallint NOT NULL,
-    key jsonb NOT NULL, before jsonb, after jsonb, at timestamptz NOT NULL DEFAULT clock_timestamp());
-CREATE INDEX IF NOT EXISTS outbox_order ON cutover.outbox (table_id, id);
-DROP INDEX IF EXISTS cutover.outbox_key;
-CREATE INDEX IF NOT EXISTS outbox_by_key ON cutover.outbox USING hash (key);
-CREATE TABLE IF NOT EXISTS cutover.reverse_turn (one boolean PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS cutover.reverse_back (one boolean PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS cutover.reverse_image (
-    table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, digest text NOT NULL, record bigint NOT NULL,
-    clash text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_id, key_digest, digest));
-CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
-    table_id text PRIMARY KEY, carried bigint NOT NULL, merged bigint NOT NULL, conflicts bigint NOT NULL);
-CREATE TABLE IF NOT EXISTS cutover.reverse_conflict (
-    table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, clash text NOT NULL,
-    PRIMARY KEY (table_id, key_digest));
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, plan text NOT NULL, table_id text NOT NULL,
+    part smallint NOT NULL, key jsonb NOT NULL, before jsonb, after jsonb,
+    at timestamptz NOT NULL DEFAULT clock_timestamp());
 DO $$ BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute
-                   WHERE attrelid = 'cutover.reverse_image'::regclass AND attname = 'key_digest') THEN
-        ALTER TABLE cutover.reverse_image ADD COLUMN key_digest bytea;
-        ALTER TABLE cutover.reverse_conflict ADD COLUMN key_digest bytea;
-        UPDATE cutover.reverse_image SET key_digest = sha256(convert_to(key, 'UTF8'));
-        UPDATE cutover.reverse_conflict SET key_digest = sha256(convert_to(key, 'UTF8'));
-        ALTER TABLE cutover.reverse_image DROP CONSTRAINT reverse_image_pkey;
-        ALTER TABLE cutover.reverse_image ADD PRIMARY KEY (table_id, key_digest, digest);
-        ALTER TABLE cutover.reverse_conflict DROP CONSTRAINT reverse_conflict_pkey;
-        ALTER TABLE cutover.reverse_conflict ADD PRIMARY KEY (table_id, key_digest);
+    IF to_regclass('cutover.outbox_plan_order') IS NULL THEN
+        CREATE INDEX outbox_plan_order ON cutover.outbox (plan, table_id, id);
+    END IF;
+    IF to_regclass('cutover.outbox_by_key') IS NULL THEN
+        CREATE INDEX outbox_by_key ON cutover.outbox USING hash (key);
     END IF;
 END $$;
-CREATE TABLE IF NOT EXISTS cutover.reverse_marker (table_id text NOT NULL, nonce text NOT NULL);
+CREATE TABLE IF NOT EXISTS cutover.reverse_image (
+    plan text NOT NULL, table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, digest text NOT NULL,
+    record bigint NOT NULL, resolution text NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (plan, table_id, key_digest, digest));
+CREATE INDEX IF NOT EXISTS reverse_image_age ON cutover.reverse_image (plan, at);
+CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
+    plan text NOT NULL, table_id text NOT NULL, carried bigint NOT NULL, merged bigint NOT NULL,
+    conflicts bigint NOT NULL, PRIMARY KEY (plan, table_id));
+CREATE TABLE IF NOT EXISTS cutover.reverse_conflict (
+    plan text NOT NULL, table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, resolution text NOT NULL,
+    PRIMARY KEY (plan, table_id, key_digest));
+CREATE TABLE IF NOT EXISTS cutover.reverse_marker (plan text NOT NULL, table_id text NOT NULL, nonce text NOT NULL);
 CREATE OR REPLACE FUNCTION cutover.capture_marker() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO cutover.outbox (table_id, part, key)
-    VALUES (NEW.table_id, -1, jsonb_build_object('nonce', NEW.nonce));
+    INSERT INTO cutover.outbox (plan, table_id, part, key)
+    VALUES (NEW.plan, NEW.table_id, -1, jsonb_build_object('nonce', NEW.nonce));
     RETURN NULL;
 END $$;
 DO $$ BEGIN
@@ -55,17 +48,22 @@ DO $$ BEGIN
             FOR EACH ROW EXECUTE FUNCTION cutover.capture_marker();
     END IF;
 END $$;
-CREATE OR REPLACE FUNCTION cutover.stop_capture() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE t record;
-BEGIN
-    FOR t IN SELECT tgname, tgrelid::regclass AS owner FROM pg_trigger
-             WHERE starts_with(tgname::text, 'cutover_capture_') AND NOT tgisinternal AND tgparentid = 0 LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', t.tgname, t.owner);
-    END LOOP;
-    TRUNCATE cutover.outbox, cutover.reverse_image, cutover.reverse_tally, cutover.reverse_conflict,
-        cutover.reverse_back;
-END $$;
 "#;
+
+/// Names of the triggers on a table that capture for this plan and this id of a table: they say so in their arguments.
+pub(super) const THERE: &str = "
+SELECT tgname::text FROM pg_trigger
+WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgparentid = 0 AND starts_with(tgname::text, 'cutover_capture_')
+  AND tgargs = convert_to($2, getdatabaseencoding()) || '\\x00'::bytea
+            || convert_to($3, getdatabaseencoding()) || '\\x00'::bytea";
+
+/// Whether every trigger stands, is switched on, and says that it captures for this plan.
+pub(super) const ARMED: &str = "
+SELECT count(DISTINCT (w.tab, w.name)) = cardinality($1::text[])
+FROM unnest($1::text[], $2::text[], $3::text[]) w(tab, name, id)
+JOIN pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgenabled IN ('O', 'A') AND t.tgname = w.name
+ AND t.tgargs = convert_to($4, getdatabaseencoding()) || '\\x00'::bytea
+             || convert_to(w.id, getdatabaseencoding()) || '\\x00'::bytea";
 
 /// The triggers of one table: one for each row that changes, one for all that `TRUNCATE` takes away.
 pub(super) struct Trigger {
@@ -73,7 +71,11 @@ pub(super) struct Trigger {
     pub on: String,
     /// The captured table, as the plan writes it.
     pub named: String,
-    /// Makes the function they call.
+    /// Columns it captures.
+    pub columns: Vec<String>,
+    /// The function they call, with its schema.
+    pub calls: String,
+    /// Makes that function.
     pub function: String,
     /// Their names, which change with the mapping, and what makes each.
     pub create: [(String, String); 2],
@@ -82,61 +84,76 @@ pub(super) struct Trigger {
 /// The triggers of a table and its children.
 pub(super) fn triggers(table: &Table, shape: &Shape) -> Vec<Trigger> {
     let key: Vec<(&str, &str)> = table.key_columns().map(|name| (name, name)).collect();
-    let mut all = vec![trigger(table, 0, &shape.main, &table.columns, &key)];
+    let mut all = vec![trigger(shape, 0, &shape.main, &table.columns, &key)];
     for (n, (part, child)) in shape.children.iter().zip(&table.children).enumerate() {
         let key: Vec<(&str, &str)> = part.parent_key.iter().map(String::as_str).zip(table.key_columns()).collect();
-        all.push(trigger(table, n + 1, part, &child.columns, &key));
+        all.push(trigger(shape, n + 1, part, &child.columns, &key));
     }
     all
 }
 
 /// `key` names the columns here and what they are called in the main table.
-fn trigger(table: &Table, part: usize, shape: &Part, columns: &[Column], key: &[(&str, &str)]) -> Trigger {
-    let all = |side: &str| columns.iter().map(|c| format!("{side}.{}", ident(&c.name))).collect::<Vec<_>>().join(", ");
+fn trigger(owner: &Shape, part: usize, shape: &Part, columns: &[Column], key: &[(&str, &str)]) -> Trigger {
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let names = columns.iter().map(|c| text(&c.name)).collect::<Vec<_>>().join(", ");
     let keys = |side: &str| {
-        let each = key.iter().map(|(here, there)| format!("{side}.{} AS {}", ident(here), ident(there)));
+        let each = key.iter().map(|(here, there)| format!("{}, {side} -> {}", text(there), text(here)));
         each.collect::<Vec<_>>().join(", ")
     };
-    let id = table.id.replace('\'', "''");
+    // No column is named here: one that is renamed or dropped later would fail every write of a customer. It is missing
+    // in what is captured instead, and while one is missing any change of the row is a change.
+    let of = |row: &str, names: &str| {
+        format!(
+            "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') FROM jsonb_each({row}) e WHERE e.key = ANY ({names}))"
+        )
+    };
+    // A trigger learns from its arguments whose record it writes.
     let body = format!(
-        "DECLARE b jsonb; a jsonb; bk jsonb; ak jsonb;
+        "DECLARE c constant text[] := ARRAY[{names}]::text[]; o jsonb; n jsonb; b jsonb; a jsonb; bk jsonb; ak jsonb;
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        EXECUTE $all$INSERT INTO cutover.outbox (table_id, part, key, before)
-        SELECT '{id}', {part}, (SELECT to_jsonb(r) FROM (SELECT {every_key}) r), (SELECT to_jsonb(r) FROM (SELECT {every}) r)
-        FROM $all$ || format('%I.%I t', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+        EXECUTE $all$INSERT INTO cutover.outbox (plan, table_id, part, key, before)
+        SELECT $1, $2, {part}, jsonb_build_object({every_key}), r.b
+        FROM (SELECT {every} AS b FROM $all$ || format('%I.%I t', TG_TABLE_SCHEMA, TG_TABLE_NAME) || ') r'
+        USING TG_ARGV[0], TG_ARGV[1], c;
         RETURN NULL;
     END IF;
     IF TG_OP <> 'INSERT' THEN
-        b := (SELECT to_jsonb(r) FROM (SELECT {old}) r);
-        bk := (SELECT to_jsonb(r) FROM (SELECT {old_key}) r);
+        o := to_jsonb(OLD);
+        b := {old};
+        bk := jsonb_build_object({old_key});
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        a := (SELECT to_jsonb(r) FROM (SELECT {new}) r);
-        ak := (SELECT to_jsonb(r) FROM (SELECT {new_key}) r);
+        n := to_jsonb(NEW);
+        a := {new};
+        ak := jsonb_build_object({new_key});
     END IF;
-    IF a IS NOT DISTINCT FROM b AND current_setting('cutover.origin', true) IS DISTINCT FROM 'exercise' THEN
+    IF a IS NOT DISTINCT FROM b AND current_setting('cutover.origin', true) IS DISTINCT FROM 'exercise'
+       AND (o IS NOT DISTINCT FROM n OR jsonb_exists_all(a, c)) THEN
         RETURN NULL;
     END IF;
     IF bk IS NULL OR ak IS NULL OR bk = ak THEN
-        INSERT INTO cutover.outbox (table_id, part, key, before, after) VALUES ('{id}', {part}, coalesce(ak, bk), b, a);
+        INSERT INTO cutover.outbox (plan, table_id, part, key, before, after)
+        VALUES (TG_ARGV[0], TG_ARGV[1], {part}, coalesce(ak, bk), b, a);
     ELSE
-        INSERT INTO cutover.outbox (table_id, part, key, before, after)
-        VALUES ('{id}', {part}, bk, b, NULL), ('{id}', {part}, ak, NULL, a);
+        INSERT INTO cutover.outbox (plan, table_id, part, key, before, after)
+        VALUES (TG_ARGV[0], TG_ARGV[1], {part}, bk, b, NULL), (TG_ARGV[0], TG_ARGV[1], {part}, ak, NULL, a);
     END IF;
     RETURN NULL;
 END",
-        old = all("OLD"),
-        new = all("NEW"),
-        old_key = keys("OLD"),
-        new_key = keys("NEW"),
-        every = all("t"),
-        every_key = keys("t"),
+        old = of("o", "c"),
+        new = of("n", "c"),
+        old_key = keys("b"),
+        new_key = keys("a"),
+        every = of("to_jsonb(t.*)", "$3"),
+        every_key = keys("r.b"),
     );
     let mut crc = crc32fast::Hasher::new();
-    crc.update(shape.sql.as_bytes());
-    crc.update(body.as_bytes());
-    let hash = format!("{:08x}", crc.finalize());
+    for part in [owner.plan.as_str(), "\0", &owner.id, "\0", &shape.sql, &body] {
+        crc.update(part.as_bytes());
+    }
+    let plan: String = owner.plan.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    let hash = format!("{}_{:08x}", plan.to_lowercase(), crc.finalize());
     let name = format!("cutover_capture_{hash}");
     let on = qualified(&shape.name);
     // The owner's rights: customers' roles need none on the outbox.
@@ -146,10 +163,13 @@ END",
     );
     let does = format!(
         "WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \
-         EXECUTE FUNCTION cutover.capture_{hash}()"
+         EXECUTE FUNCTION cutover.capture_{hash}({}, {})",
+        text(&owner.plan),
+        text(&owner.id)
     );
     let rows = format!("CREATE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW {does}");
     let whole = format!("CREATE TRIGGER {name}_all BEFORE TRUNCATE ON {on} FOR EACH STATEMENT {does}");
     let create = [(name.clone(), rows), (format!("{name}_all"), whole)];
-    Trigger { on, named: shape.name.clone(), function, create }
+    let columns = columns.iter().map(|c| c.name.clone()).collect();
+    Trigger { on, named: shape.name.clone(), columns, calls: format!("cutover.capture_{hash}()"), function, create }
 }

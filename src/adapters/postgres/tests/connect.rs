@@ -2,19 +2,19 @@
 
 use std::net::TcpListener;
 
-use super::Place;
+use super::{PLAN, TestDatabase};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode, trouble};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, Target as _};
 
 async fn refused(settings: PgSettings) -> PortError {
-    PgTarget::new(&settings).unwrap().version().await.unwrap_err()
+    PgTarget::new(&settings, PLAN).unwrap().version().await.unwrap_err()
 }
 
 #[tokio::test]
 async fn each_trouble_has_its_kind_and_its_advice() {
-    let place = Place::new().await;
-    let good = place.settings.clone();
+    let db = TestDatabase::new().await;
+    let good = db.settings.clone();
 
     let wrong = PgSettings { password: Some(Secret::new("hunter2")), ..good.clone() };
     let error = refused(wrong).await;
@@ -36,34 +36,60 @@ async fn each_trouble_has_its_kind_and_its_advice() {
     let error = refused(PgSettings { host: "no-such-host.invalid".into(), ..good.clone() }).await;
     assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
 
-    // The private server speaks no TLS: required encryption must not fall back to plain text.
+    // The private server has no TLS: required encryption must not fall back to plain text.
     let error = refused(PgSettings { sslmode: SslMode::Require, ..good.clone() }).await;
     assert_eq!(error.kind, ErrorKind::Denied, "{error}");
     let plain = PgSettings { sslmode: SslMode::Prefer, ..good.clone() };
-    assert!(PgTarget::new(&plain).unwrap().version().await.is_ok());
+    assert!(PgTarget::new(&plain, PLAN).unwrap().version().await.is_ok());
 
     let no_file = PgSettings { sslmode: SslMode::VerifyFull, ca_file: Some("/nowhere/ca.pem".into()), ..good };
-    let error = PgTarget::new(&no_file).err().unwrap();
+    let error = PgTarget::new(&no_file, PLAN).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.to_string().contains("/nowhere/ca.pem"));
 }
 
+/// PostgreSQL searches for a table first in the schema that has the role's name.
+#[tokio::test]
+async fn a_role_that_is_called_like_our_schema_makes_its_tables_where_every_other_role_does() {
+    let db = TestDatabase::new().await;
+    // The server is shared by tests: another one may have made the role.
+    let made = "DO $$ BEGIN CREATE ROLE cutover LOGIN PASSWORD 'pw'; EXCEPTION WHEN duplicate_object THEN NULL; END $$";
+    db.sql.batch_execute(made).await.unwrap();
+    let database = &db.settings.database;
+    let grants = format!("GRANT ALL ON DATABASE {database} TO cutover; GRANT ALL ON SCHEMA public, cutover TO cutover");
+    db.sql.batch_execute(&grants).await.unwrap();
+    db.sql.batch_execute("GRANT ALL ON ALL TABLES IN SCHEMA cutover TO cutover").await.unwrap();
+    let settings = PgSettings { user: "cutover".to_owned(), password: Some(Secret::new("pw")), ..db.settings.clone() };
+    let target = PgTarget::new(&settings, PLAN).unwrap();
+    let table = super::books();
+    assert!(target.create(&table).await.unwrap());
+    assert!(target.describe(&table).await.unwrap().exists);
+    let of = "SELECT string_agg(DISTINCT schemaname, ' ') FROM pg_tables WHERE tablename = 'books'";
+    assert_eq!(db.text(of).await.as_deref(), Some("public"));
+    // The search path that the role or its database sets still applies.
+    let elsewhere =
+        format!("CREATE SCHEMA shop; ALTER ROLE cutover IN DATABASE {database} SET search_path = \"$user\", shop");
+    db.sql.batch_execute(&elsewhere).await.unwrap();
+    let client = PgTarget::new(&settings, PLAN).unwrap().client().await.unwrap();
+    assert_eq!(client.query_one("SHOW search_path", &[]).await.unwrap().get::<_, String>(0), "shop");
+}
+
 #[tokio::test]
 async fn missing_rights_are_denied() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     // The server is shared by tests, so the role has a name of its own.
-    let role = format!("reader_{}", place.settings.database);
-    place.sql.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'")).await.unwrap();
-    let settings = PgSettings { user: role, password: Some(Secret::new("pw")), ..place.settings.clone() };
-    let error = PgTarget::new(&settings).unwrap().prepare().await.unwrap_err();
+    let role = format!("reader_{}", db.settings.database);
+    db.sql.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'")).await.unwrap();
+    let settings = PgSettings { user: role, password: Some(Secret::new("pw")), ..db.settings.clone() };
+    let error = PgTarget::new(&settings, PLAN).unwrap().prepare().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Denied, "{error}");
 }
 
 #[tokio::test]
 async fn a_statement_behind_one_that_failed_says_nothing_of_the_data() {
-    let place = Place::new().await;
-    place.sql.batch_execute("BEGIN; SELECT 1 / 0").await.unwrap_err();
-    let behind = place.sql.batch_execute("SELECT 1").await.unwrap_err();
+    let db = TestDatabase::new().await;
+    db.sql.batch_execute("BEGIN; SELECT 1 / 0").await.unwrap_err();
+    let behind = db.sql.batch_execute("SELECT 1").await.unwrap_err();
     let error = trouble::error(&behind, "apply changes to", "books");
     assert!(error.came_back.contains("25P02"), "{error}");
     // `Invalid` would end following for good.

@@ -1,6 +1,6 @@
 //! A table's DDL as people have it: what `pg_dump --schema-only` writes.
 
-use super::Place;
+use super::TestDatabase;
 use super::{column, key, table};
 use crate::adapters::postgres::PgTarget;
 use crate::domain::plan::{ColumnType, Table};
@@ -75,35 +75,35 @@ async fn settings(target: &PgTarget) -> Vec<String> {
 
 #[tokio::test]
 async fn a_dump_makes_the_table_and_leaves_no_trace_in_the_pool() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let table = notes(DUMP.replace("\\not a command", "not a command").replace("\\connect", "connect").as_str());
-    let before = settings(&place.target).await;
+    let before = settings(&db.target).await;
     assert_eq!(before.len(), 1, "{before:?}");
-    assert!(place.target.create(&table).await.unwrap());
-    assert_eq!(settings(&place.target).await, before);
+    assert!(db.create(&table).await.unwrap());
+    assert_eq!(settings(&db.target).await, before);
     // Whatever name the plan gives: it is found again, and not made a second time.
-    assert!(!place.target.create(&table).await.unwrap());
-    assert!(place.target.describe(&table).await.unwrap().exists);
+    assert!(!db.create(&table).await.unwrap());
+    assert!(db.target.describe(&table).await.unwrap().exists);
 }
 
 #[tokio::test]
 async fn a_backslash_within_a_string_or_a_body_is_no_command() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let ddl = DUMP.replace("BEGIN\n\\connect is no command here", "BEGIN\n/*\n\\connect is no command here\n*/");
-    assert!(place.target.create(&notes(&ddl)).await.unwrap());
+    assert!(db.create(&notes(&ddl)).await.unwrap());
     let default = "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'notes'::regclass";
-    assert!(place.text(default).await.unwrap().contains("\\not a command"));
+    assert!(db.text(default).await.unwrap().contains("\\not a command"));
 }
 
 #[tokio::test]
 async fn what_only_psql_can_do_is_named_with_its_line() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let refused = |ddl: &'static str| {
-        let place = &place;
+        let db = &db;
         async move {
             let table = notes(ddl);
-            let error = place.target.create(&table).await.unwrap_err();
-            (error, place.target.describe(&table).await)
+            let error = db.create(&table).await.unwrap_err();
+            (error, db.target.describe(&table).await)
         }
     };
     for (ddl, line, what) in [
@@ -117,9 +117,30 @@ async fn what_only_psql_can_do_is_named_with_its_line() {
         assert!(error.advice.contains("--schema-only"), "{error}");
         // Said by a check, long before the day.
         assert_eq!(checked.unwrap_err(), error);
-        assert_eq!(place.number("SELECT count(*) FROM pg_class WHERE relname = 'notes'").await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'notes'").await, 0);
     }
     // A newer pg_dump sets what this server does not know.
     let (error, _) = refused("--\n\nSET no_such_timeout = 0;\nCREATE TABLE notes (id bigint);\n").await;
     assert!(error.came_back.contains("line 3"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dump_that_makes_what_is_there_is_taken_or_says_what_to_do() {
+    let db = TestDatabase::new().await;
+    let begins = "--\n-- Name: public; Type: SCHEMA\n--\n\nCREATE SCHEMA public;\n\nCREATE SCHEMA extra;\n";
+    assert!(db.target.create(&notes(&format!("{begins}{}", DUMP.replace("\\connect", "connect")))).await.unwrap());
+    assert_eq!(db.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'extra'").await, 1);
+    for (ddl, says) in [
+        ("CREATE TABLE notes (id bigint);", "take its lines out"),
+        (
+            "CREATE SCHEMA AUTHORIZATION CURRENT_USER;\nCREATE SCHEMA IF NOT EXISTS x; CREATE SCHEMA public;",
+            "IF NOT EXISTS",
+        ),
+        ("CREATE TYPE mood AS ENUM ('a');\nCREATE TYPE mood AS ENUM ('a');", "take its lines out"),
+    ] {
+        let mut table = notes(ddl);
+        table.target = "elsewhere".to_owned();
+        let error = db.target.create(&table).await.unwrap_err();
+        assert!(error.came_back.contains("line ") && error.advice.contains(says), "{error}");
+    }
 }

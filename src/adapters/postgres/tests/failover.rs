@@ -1,4 +1,4 @@
-//! A night on which the server changes: what was connected before must not stay on the old one.
+//! The server changes during a run: connections made before must not stay on the old one.
 
 use futures::future::join_all;
 
@@ -28,13 +28,13 @@ async fn work(target: &PgTarget, table: &Table, n: u32) -> Vec<PortResult<()>> {
                 }
                 for change in taken.changes() {
                     let key = super::key_of(n);
-                    taken.clear(&key, &change.records, crate::domain::mapping::Clash::None).await?;
+                    taken.clear(&key, &change.records, crate::domain::mapping::Resolution::None).await?;
                 }
             }
             Ok(())
         }
         .await,
-        target.go_back().await,
+        target.mark_rolled_back("run-1", std::slice::from_ref(table)).await,
     ]
 }
 
@@ -55,8 +55,9 @@ async fn after_a_failover_nothing_stays_on_the_old_server() {
         pool: 4,
     };
     let table = books();
-    let target = PgTarget::new(&settings).unwrap();
+    let target = PgTarget::new(&settings, super::PLAN).unwrap();
     target.prepare().await.unwrap();
+    target.claim("run-1", std::slice::from_ref(&table)).await.unwrap();
     target.create(&table).await.unwrap();
     target.arm(std::slice::from_ref(&table)).await.unwrap();
     // The pool is full of connections to the first server.
@@ -78,7 +79,7 @@ async fn after_a_failover_nothing_stays_on_the_old_server() {
     // The name still points at it: nothing is done there, and it will be tried again.
     for done in work(&target, &table, 20).await {
         let error = done.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+        assert_eq!(error.kind, ErrorKind::ReadOnly, "{error}");
         assert!(error.to_string().contains("read-only"), "{error}");
     }
     // None of the old connections is left, idle or not.
@@ -88,7 +89,7 @@ async fn after_a_failover_nothing_stays_on_the_old_server() {
     name.point_at(standby.port);
     for done in work(&target, &table, 30).await {
         let error = done.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+        assert_eq!(error.kind, ErrorKind::ReadOnly, "{error}");
         assert!(error.to_string().contains("read-only"), "{error}");
     }
 
@@ -131,7 +132,7 @@ async fn a_server_that_is_shut_down_and_another_that_takes_its_place() {
         ca_file: None,
         pool: 4,
     };
-    let target = PgTarget::new(&settings).unwrap();
+    let target = PgTarget::new(&settings, super::PLAN).unwrap();
     target.prepare().await.unwrap();
     drop(join_all((0..4).map(|_| target.client())).await);
     drop(old);

@@ -1,17 +1,17 @@
 //! One driver at a time.
 
-use super::{PgTarget, Place, book, upsert};
+use super::{PLAN, PgTarget, TestDatabase, book, upsert};
 use crate::ports::{ChangeBatch, ErrorKind, Target as _};
 
 #[tokio::test]
 async fn rows_are_written_again_only_by_whoever_holds_the_lease() {
-    let (place, table) = Place::with_books().await;
+    let (db, table) = TestDatabase::with_books().await;
     let one = || ChangeBatch { rows: vec![upsert(book(1, "one", &[]))], ..ChangeBatch::default() };
-    place.target.lease("run", "a", 60_000).await.unwrap();
-    place.target.apply(&table, one()).await.unwrap();
-    let other = PgTarget::new(&place.settings).unwrap();
+    db.target.lease("run", "a", 60_000).await.unwrap();
+    db.target.apply(&table, one()).await.unwrap();
+    let other = PgTarget::new(&db.settings, PLAN).unwrap();
     other.seize("run", "b", 60_000).await.unwrap();
-    let refused = place.target.apply(&table, one()).await.unwrap_err();
+    let refused = db.target.apply(&table, one()).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
     assert!(refused.came_back.contains("lease"), "{refused}");
     other.apply(&table, one()).await.unwrap();
@@ -19,8 +19,8 @@ async fn rows_are_written_again_only_by_whoever_holds_the_lease() {
 
 #[tokio::test]
 async fn the_epoch_grows_with_every_change_of_hands() {
-    let place = Place::new().await;
-    let t = &place.target;
+    let db = TestDatabase::new().await;
+    let t = &db.target;
     let first = t.lease("run-1", "a:1", 60_000).await.unwrap();
     assert_eq!((first.epoch, first.holder.as_str(), first.run.as_str()), (1, "a:1", "run-1"));
     let renewed = t.lease("run-1", "a:1", 90_000).await.unwrap();
@@ -41,19 +41,30 @@ async fn the_epoch_grows_with_every_change_of_hands() {
     assert_eq!(t.lease("run-2", "a:1", 60_000).await.unwrap().epoch, 3);
 }
 
+/// In containers every process may have the host's name and the number that others have.
+#[tokio::test]
+async fn a_holder_of_the_same_name_in_another_run_is_another_driver() {
+    let db = TestDatabase::new().await;
+    db.target.lease("run-1", "vm:1", 60_000).await.unwrap();
+    let refused = db.target.lease("run-2", "vm:1", 60_000).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(refused.came_back.contains("run-1"), "{refused}");
+    assert_eq!(db.target.lease("run-1", "vm:1", 60_000).await.unwrap().epoch, 1);
+}
+
 #[tokio::test]
 async fn a_lease_that_is_over_can_be_taken() {
-    let place = Place::new().await;
-    place.target.lease("run", "a", 60_000).await.unwrap();
-    place.sql.batch_execute("UPDATE cutover.lease SET until = clock_timestamp()").await.unwrap();
-    assert_eq!(place.target.lease("run", "b", 60_000).await.unwrap().epoch, 2);
+    let db = TestDatabase::new().await;
+    db.target.lease("run", "a", 60_000).await.unwrap();
+    db.sql.batch_execute("UPDATE cutover.lease SET until = clock_timestamp()").await.unwrap();
+    assert_eq!(db.target.lease("run", "b", 60_000).await.unwrap().epoch, 2);
 }
 
 #[tokio::test]
 async fn of_many_who_ask_one_gets_it() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let asked = (0..8).map(|n| {
-        let target = &place.target;
+        let target = &db.target;
         async move { target.lease("run", &format!("h{n}"), 60_000).await }
     });
     let got = futures::future::join_all(asked).await;

@@ -1,10 +1,10 @@
-//! What a column stores is what the mapping says it stores. The server is the judge: it is asked what becomes of a value
-//! when it is put into a column of the type, in its own words.
+//! A column stores what the mapping says it stores. The server itself is asked what becomes of a value when it is put
+//! into a column of the type.
 
-use super::{Place, column, key, owned, table};
-use crate::domain::mapping::{Mapped, MisfitReason as R, TableMapping, canonical_numeric};
+use super::{TestDatabase, column, key, owned, table};
+use crate::domain::mapping::{Mapped, RowErrorReason as R, TableMapping, canonical_numeric};
 use crate::domain::plan::{Between, ColumnType as T, Declared, Table, Unit};
-use crate::domain::value::{Attr, Item, Key};
+use crate::domain::value::{Key, Record, Value};
 use crate::ports::{ChangeBatch, RowChange, Target as _};
 
 /// Values of one type on both sides of what it holds.
@@ -177,13 +177,13 @@ fn itself(case: &Case, value: &str) -> String {
     }
 }
 
-fn item(case: &Case, value: &str) -> Item<'static> {
+fn item(case: &Case, value: &str) -> Record<'static> {
     let text = matches!(case.ty, T::Varchar(_)) || (case.ty == T::Timestamptz && case.unit.is_none());
-    let attr = if text { Attr::Str(value.to_owned().into()) } else { Attr::Num(value.to_owned().into()) };
-    Item { attrs: vec![("k".into(), Attr::Str(value.to_owned().into())), ("v".into(), attr)] }
+    let attr = if text { Value::Text(value.to_owned().into()) } else { Value::Decimal(value.to_owned().into()) };
+    Record { fields: vec![("k".into(), Value::Text(value.to_owned().into())), ("v".into(), attr)] }
 }
 
-fn mapped(table: &Table, item: &Item<'static>) -> Result<Mapped<'static>, R> {
+fn mapped(table: &Table, item: &Record<'static>) -> Result<Mapped<'static>, R> {
     let mut out = Mapped::default();
     let mapping = TableMapping::new(table);
     mapping.map(item, &mut out).map_err(|m| m.reason)?;
@@ -192,19 +192,19 @@ fn mapped(table: &Table, item: &Item<'static>) -> Result<Mapped<'static>, R> {
 
 #[tokio::test]
 async fn a_column_stores_what_the_mapping_says_and_what_it_would_change_is_parked_unless_the_column_says_lossy() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let (mut exact, mut changed, mut refused) = (0, 0, 0);
     for (n, case) in CASES.iter().enumerate() {
         let (strict, lossy) = (under(case, false, &format!("strict_{n}")), under(case, true, &format!("lossy_{n}")));
         for table in [&strict, &lossy] {
-            place.target.create(table).await.unwrap();
-            assert_eq!(place.target.describe(table).await.unwrap().problems, Vec::<String>::new());
+            db.create(table).await.unwrap();
+            assert_eq!(db.target.describe(table).await.unwrap().problems, Vec::<String>::new());
         }
         let ask = format!("SELECT {}", becomes(case));
         for value in case.values {
             let what = format!("{value:?} into {} ({:?})", case.ty.sql(), case.unit);
             let item = item(case, value);
-            let said = place.sql.query_one(&ask, &[value]).await.map(|row| row.get::<_, String>(0));
+            let said = db.sql.query_one(&ask, &[value]).await.map(|row| row.get::<_, String>(0));
             let words = |text: String| match case.ty {
                 T::Varchar(_) => text,
                 _ => canonical_numeric(&text).unwrap(),
@@ -229,12 +229,12 @@ async fn a_column_stores_what_the_mapping_says_and_what_it_would_change_is_parke
                 // Both ways into the table, one after the other.
                 let stored = |id: String| {
                     let ask = stands(case, &id);
-                    let place = &place;
-                    async move { words(place.sql.query_one(&ask, &[value]).await.unwrap().get(0)) }
+                    let db = &db;
+                    async move { words(db.sql.query_one(&ask, &[value]).await.unwrap().get(0)) }
                 };
-                assert_eq!(place.load(table, std::slice::from_ref(&row)).await.upserted, 1, "{what}");
+                assert_eq!(db.load(table, std::slice::from_ref(&row)).await.upserted, 1, "{what}");
                 assert_eq!(stored(table.target.clone()).await, kept, "{what} as it is loaded");
-                place.sql.execute(&format!("DELETE FROM {}", table.target), &[]).await.unwrap();
+                db.sql.execute(&format!("DELETE FROM {}", table.target), &[]).await.unwrap();
                 let change = RowChange::Upsert {
                     key: Key(row.key.clone()),
                     key_json: row.key_json.clone(),
@@ -242,9 +242,9 @@ async fn a_column_stores_what_the_mapping_says_and_what_it_would_change_is_parke
                     children: vec![],
                 };
                 let batch = ChangeBatch { rows: vec![change], ..ChangeBatch::default() };
-                assert_eq!(place.target.apply(table, batch).await.unwrap().upserted, 1, "{what}");
+                assert_eq!(db.target.apply(table, batch).await.unwrap().upserted, 1, "{what}");
                 assert_eq!(stored(table.target.clone()).await, kept, "{what} as it is followed");
-                assert!(place.all(table).await.contains(&row.row), "{what} does not compare equal with itself");
+                assert!(db.all(table).await.contains(&row.row), "{what} does not compare equal with itself");
             }
         }
     }
@@ -253,7 +253,7 @@ async fn a_column_stores_what_the_mapping_says_and_what_it_would_change_is_parke
 
 #[tokio::test]
 async fn a_column_that_would_round_behind_the_mappings_back_is_refused_by_name() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     for (ty, column_type) in [
         (T::Double, "real"),
         (T::Double, "numeric(10,2)"),
@@ -270,9 +270,9 @@ async fn a_column_that_would_round_behind_the_mappings_back_is_refused_by_name()
         (T::Integer, "smallint"),
     ] {
         let ddl = format!("DROP TABLE IF EXISTS narrow; CREATE TABLE narrow (k text PRIMARY KEY, v {column_type})");
-        place.sql.batch_execute(&ddl).await.unwrap();
+        db.sql.batch_execute(&ddl).await.unwrap();
         let table = table("narrow", vec![key("k", T::Text), column("v", ty)], "");
-        let problems = place.target.describe(&table).await.unwrap().problems;
+        let problems = db.target.describe(&table).await.unwrap().problems;
         assert!(
             problems.iter().any(|p| p.starts_with("narrow.v is ")),
             "{} into {column_type}: {problems:?}",

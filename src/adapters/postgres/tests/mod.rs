@@ -2,24 +2,35 @@
 
 mod apply;
 mod connect;
+mod contract;
+mod describe;
 mod dump;
+mod ending;
 mod failover;
+mod gaps;
 mod indexes;
+mod items;
 mod keys;
 mod kinds;
 mod lanes;
+mod layout;
 mod lease;
 mod load;
+mod log;
 mod lossy;
 mod neighbours;
 mod outbox;
 mod password;
-mod place;
+mod plans;
 mod pooler;
 mod references;
 mod refusals;
+mod rewound;
+mod rights;
 mod sequences;
 mod server;
+mod source;
+mod source_count;
 mod tls;
 mod values;
 
@@ -32,11 +43,14 @@ use super::{PgSettings, PgTarget, SslMode};
 use crate::domain::mapping::Mapped;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
-use crate::ports::{Checkpoint, Cursor, Partition, RowChange, Target as _};
+use crate::ports::{Checkpoint, Cursor, Partition, PortResult, RowChange, Target as _};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 
+/// The plan whose bookkeeping a place has.
+pub(super) const PLAN: &str = "trial/test";
+
 /// One database with a target on it and a plain connection beside it.
-pub(super) struct Place {
+pub(super) struct TestDatabase {
     pub settings: PgSettings,
     pub target: PgTarget,
     pub sql: Client,
@@ -54,8 +68,25 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-impl Place {
+async fn another(database: &str) -> Client {
+    let url = server().url();
+    connect(&url.replace("/postgres", &format!("/{database}")).replace(&format!("{database}://"), "postgres://")).await
+}
+
+impl TestDatabase {
+    /// One more connection, of a customer or of a reader.
+    pub(super) async fn connect(&self) -> Client {
+        another(&self.settings.database).await
+    }
+
     pub(super) async fn new() -> Self {
+        let db = Self::bare().await;
+        db.target.prepare().await.unwrap();
+        db
+    }
+
+    /// Without anything of ours in it.
+    pub(super) async fn bare() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(server).await.unwrap();
         let database = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -71,24 +102,23 @@ impl Place {
             ca_file: None,
             pool: 4,
         };
-        let target = PgTarget::new(&settings).unwrap();
-        target.prepare().await.unwrap();
-        let sql = connect(
-            &server
-                .url()
-                .replace("/postgres", &format!("/{database}"))
-                .replace(&format!("{database}://"), "postgres://"),
-        )
-        .await;
+        let target = PgTarget::new(&settings, PLAN).unwrap();
+        let sql = another(&database).await;
         Self { settings, target, sql }
+    }
+
+    /// Takes a table for the plan and creates it, as the `set_up` step does.
+    pub(super) async fn create(&self, table: &Table) -> PortResult<bool> {
+        self.target.claim("run-1", std::slice::from_ref(table)).await?;
+        self.target.create(table).await
     }
 
     /// The same with the tables of [`books`].
     pub(super) async fn with_books() -> (Self, Table) {
-        let place = Self::new().await;
+        let db = Self::new().await;
         let table = books();
-        assert!(place.target.create(&table).await.unwrap());
-        (place, table)
+        assert!(db.create(&table).await.unwrap());
+        (db, table)
     }
 
     pub(super) async fn number(&self, sql: &str) -> i64 {

@@ -1,4 +1,4 @@
-//! What may stand between us and the server, and beside it: a name that can be pointed elsewhere, a standby, a pooler.
+//! What may stand between us and the server, and beside it: a name that can point elsewhere, a standby, a pooler.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 
-/// A server of this test's own: what is done to it is seen by nobody else.
+/// A server for this test alone: what is done to it affects no other test.
 pub(super) async fn own_server() -> PrivatePostgres {
     let start = || PrivatePostgres::start(&PostgresOptions::default(), |_| {}).unwrap();
     tokio::task::spawn_blocking(start).await.unwrap()
@@ -73,7 +73,7 @@ impl HostName {
     }
 }
 
-/// Connects as soon as the server lets anybody in.
+/// Connects as soon as the server accepts connections.
 pub(super) async fn connect_once_up(url: &str) -> Client {
     let limit = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {

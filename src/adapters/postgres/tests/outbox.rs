@@ -1,101 +1,101 @@
-//! The outbox on a real server: what leaves a record, what is read, and what nobody can miss.
+//! The outbox on a real server: what leaves a record, what is read, and what must never be missed.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::mapping::{Clash, Family};
-use crate::ports::{Captured, ChangeBatch, ErrorKind, Image, Outbox as _, Position, Unfinished};
+use crate::domain::mapping::{Resolution, RowTree};
+use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Position, Unfinished};
 
-async fn armed() -> (Place, Table) {
-    let (place, table) = Place::with_books().await;
-    place.load(&table, &[book(1, "one", &["x", "y"]), book(2, "two", &[]), book(3, "three", &[])]).await;
-    let found = place.target.arm(std::slice::from_ref(&table)).await.unwrap();
+async fn armed() -> (TestDatabase, Table) {
+    let (db, table) = TestDatabase::with_books().await;
+    db.load(&table, &[book(1, "one", &["x", "y"]), book(2, "two", &[]), book(3, "three", &[])]).await;
+    let found = db.target.arm(std::slice::from_ref(&table)).await.unwrap();
     assert!(found[0].exercised);
     assert_eq!(found[0].tables, ["books", "book_tags"]);
-    (place, table)
+    (db, table)
 }
 
 /// Another session in the same database.
-async fn another(place: &Place) -> tokio_postgres::Client {
+async fn another(db: &TestDatabase) -> tokio_postgres::Client {
     connect(&format!(
         "postgres://{}:{}@{}:{}/{}",
-        place.settings.user,
-        place.settings.password.as_ref().unwrap().reveal(),
-        place.settings.host,
-        place.settings.port,
-        place.settings.database
+        db.settings.user,
+        db.settings.password.as_ref().unwrap().reveal(),
+        db.settings.host,
+        db.settings.port,
+        db.settings.database
     ))
     .await
 }
 
-/// What waits, carried at once.
-async fn carried(place: &Place, table: &Table) -> Vec<Captured> {
-    let Some(taken) = place.target.take(table, 100).await.unwrap() else { return Vec::new() };
+/// What waits, applied at once.
+async fn carried(db: &TestDatabase, table: &Table) -> Vec<OutboxChange> {
+    let Some(taken) = db.target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
     let records: Vec<i64> = changes.iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&key_of(0), &records, Clash::None).await.unwrap();
+    taken.clear(&key_of(0), &records, Resolution::None).await.unwrap();
     taken.done().await.unwrap();
     changes
 }
 
-fn title(family: &Option<Family>) -> Option<String> {
-    family.as_ref().map(|f| match &f.row[TITLE] {
+fn title(row_tree: &Option<RowTree>) -> Option<String> {
+    row_tree.as_ref().map(|f| match &f.row[TITLE] {
         Cell::Text(t) => t.to_string(),
         other => format!("{other:?}"),
     })
 }
 
-fn tags(family: &Option<Family>) -> Vec<String> {
+fn tags(row_tree: &Option<RowTree>) -> Vec<String> {
     let tag = |row: &OwnedRow| match &row[2] {
         Cell::Text(t) => t.to_string(),
         other => format!("{other:?}"),
     };
-    family.as_ref().map(|f| f.children[0].iter().map(tag).collect()).unwrap_or_default()
+    row_tree.as_ref().map(|f| f.children[0].iter().map(tag).collect()).unwrap_or_default()
 }
 
 #[tokio::test]
 async fn arming_proves_the_way_and_changes_nothing() {
-    let (place, table) = Place::with_books().await;
+    let (db, table) = TestDatabase::with_books().await;
     let tables = std::slice::from_ref(&table);
-    assert!(!place.target.armed(tables).await.unwrap());
-    assert!(!place.target.arm(tables).await.unwrap()[0].exercised, "an empty table has no row to touch");
-    place.load(&table, &[book(1, "one", &["x"])]).await;
-    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 0, "the load is ours");
-    let before = place.all(&table).await;
-    assert!(place.target.arm(tables).await.unwrap()[0].exercised);
-    assert!(place.target.armed(tables).await.unwrap());
-    assert_eq!(place.all(&table).await, before);
-    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 0);
+    assert!(!db.target.armed(tables).await.unwrap());
+    assert!(!db.target.arm(tables).await.unwrap()[0].exercised, "an empty table has no row to touch");
+    db.load(&table, &[book(1, "one", &["x"])]).await;
+    assert_eq!(db.number("SELECT count(*) FROM cutover.outbox").await, 0, "the load is ours");
+    let before = db.all(&table).await;
+    assert!(db.target.arm(tables).await.unwrap()[0].exercised);
+    assert!(db.target.armed(tables).await.unwrap());
+    assert_eq!(db.all(&table).await, before);
+    assert_eq!(db.number("SELECT count(*) FROM cutover.outbox").await, 0);
     // A mapping that changed needs other triggers.
     let mut other = table.clone();
     other.columns.pop();
-    assert!(!place.target.armed(std::slice::from_ref(&other)).await.unwrap());
-    // What a customer wrote is nowhere else, whatever table the next plan speaks of.
-    place.sql.batch_execute("UPDATE books SET title = 'theirs'").await.unwrap();
-    let refused = place.target.disarm(&[]).await.unwrap_err();
+    assert!(!db.target.armed(std::slice::from_ref(&other)).await.unwrap());
+    // What a customer wrote is nowhere else.
+    db.sql.batch_execute("UPDATE books SET title = 'theirs'").await.unwrap();
+    let refused = db.target.disarm(tables).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
-    assert_eq!(place.number("SELECT count(*) FROM cutover.outbox").await, 1);
-    carried(&place, &table).await;
-    place.target.disarm(tables).await.unwrap();
-    assert!(!place.target.armed(tables).await.unwrap());
+    assert_eq!(db.number("SELECT count(*) FROM cutover.outbox").await, 1);
+    carried(&db, &table).await;
+    db.target.disarm(tables).await.unwrap();
+    assert!(!db.target.armed(tables).await.unwrap());
 }
 
 #[tokio::test]
 async fn arming_waits_for_changes_under_way_and_neither_waits_for_the_other() {
-    let (place, table) = Place::with_books().await;
-    place.load(&table, &[book(1, "one", &["x"])]).await;
+    let (db, table) = TestDatabase::with_books().await;
+    db.load(&table, &[book(1, "one", &["x"])]).await;
     // A batch that is being applied has begun with the child table.
-    let forward = another(&place).await;
+    let forward = another(&db).await;
     let begun = format!(
         "BEGIN; SELECT pg_advisory_xact_lock_shared({}); UPDATE book_tags SET tag = 'y'",
-        crate::adapters::postgres::outbox::THAW
+        crate::adapters::postgres::owner::thaw(PLAN)
     );
     forward.batch_execute(&begun).await.unwrap();
-    let arming = place.target.arm(std::slice::from_ref(&table));
+    let arming = db.target.arm(std::slice::from_ref(&table));
     let going_on = async {
         let waits =
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        while place.number(waits).await == 0 {
+        while db.number(waits).await == 0 {
             tokio::task::yield_now().await;
         }
         forward.batch_execute("UPDATE books SET title = 'two'; COMMIT").await
@@ -107,45 +107,47 @@ async fn arming_waits_for_changes_under_way_and_neither_waits_for_the_other() {
 
 #[tokio::test]
 async fn a_trigger_that_is_swallowed_fails_the_proof() {
-    let (place, table) = Place::with_books().await;
-    place.load(&table, &[book(1, "one", &[])]).await;
+    let (db, table) = TestDatabase::with_books().await;
+    db.load(&table, &[book(1, "one", &[])]).await;
     let swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
                    CREATE TRIGGER swallow BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION swallow()";
-    place.sql.batch_execute(swallow).await.unwrap();
+    db.sql.batch_execute(swallow).await.unwrap();
     // Nothing was touched, so nothing was proven.
-    assert!(!place.target.arm(std::slice::from_ref(&table)).await.unwrap()[0].exercised);
-    place.sql.batch_execute("DROP TRIGGER swallow ON books; ALTER TABLE books DISABLE TRIGGER USER").await.unwrap();
-    let refused = place.target.arm(std::slice::from_ref(&table)).await.unwrap_err();
+    assert!(!db.target.arm(std::slice::from_ref(&table)).await.unwrap()[0].exercised);
+    // Once customers write there, a trigger that somebody switched off is not made anew.
+    db.target.open_to_customers(std::slice::from_ref(&table)).await.unwrap();
+    db.sql.batch_execute("DROP TRIGGER swallow ON books; ALTER TABLE books DISABLE TRIGGER USER").await.unwrap();
+    let refused = db.target.arm(std::slice::from_ref(&table)).await.unwrap_err();
     assert!(refused.came_back.contains("left no record"), "{refused}");
-    assert!(!place.target.armed(std::slice::from_ref(&table)).await.unwrap(), "a disabled trigger captures nothing");
+    assert!(!db.target.armed(std::slice::from_ref(&table)).await.unwrap(), "a disabled trigger captures nothing");
 }
 
 #[tokio::test]
 async fn customers_leave_records_and_our_own_changes_do_not() {
-    let (place, table) = armed().await;
+    let (db, table) = armed().await;
     let start = BTreeMap::from([("s".to_owned(), Position("1".into()))]);
-    place.target.start_positions(&table, "stream", &start).await.unwrap();
+    db.target.start_positions(&table, "stream", &start).await.unwrap();
     let batch = ChangeBatch { rows: vec![upsert(book(2, "ours", &["z"])), delete(3)], ..ChangeBatch::default() };
-    place.target.apply(&table, batch).await.unwrap();
-    assert_eq!(carried(&place, &table).await, vec![]);
-    place.sql.batch_execute("UPDATE books SET title = 'theirs' WHERE title = 'one'").await.unwrap();
-    place.sql.batch_execute("UPDATE books SET title = title").await.unwrap();
-    let changes = carried(&place, &table).await;
+    db.target.apply(&table, batch).await.unwrap();
+    assert_eq!(carried(&db, &table).await, vec![]);
+    db.sql.batch_execute("UPDATE books SET title = 'theirs' WHERE title = 'one'").await.unwrap();
+    db.sql.batch_execute("UPDATE books SET title = title").await.unwrap();
+    let changes = carried(&db, &table).await;
     assert_eq!(changes.len(), 1, "a change of nothing is no change");
     assert_eq!(changes[0].key, vec![Cell::Uuid(uuid_of(1))]);
     let titles: Vec<_> = changes[0].states.iter().map(title).collect();
     assert_eq!(titles, [Some("one".to_owned()), Some("theirs".to_owned())]);
-    assert_eq!(carried(&place, &table).await, vec![]);
+    assert_eq!(carried(&db, &table).await, vec![]);
 }
 
 #[tokio::test]
 async fn a_truncate_leaves_a_record_of_every_row() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("BEGIN; SET LOCAL cutover.origin = 'forward'; TRUNCATE book_tags; COMMIT").await.unwrap();
-    assert_eq!(carried(&place, &table).await, vec![], "ours leave none");
-    place.load(&table, &[book(4, "four", &["z"])]).await;
-    place.sql.batch_execute("TRUNCATE books CASCADE").await.unwrap();
-    let changes = carried(&place, &table).await;
+    let (db, table) = armed().await;
+    db.sql.batch_execute("BEGIN; SET LOCAL cutover.origin = 'forward'; TRUNCATE book_tags; COMMIT").await.unwrap();
+    assert_eq!(carried(&db, &table).await, vec![], "ours leave none");
+    db.load(&table, &[book(4, "four", &["z"])]).await;
+    db.sql.batch_execute("TRUNCATE books CASCADE").await.unwrap();
+    let changes = carried(&db, &table).await;
     let gone: Vec<_> = changes.iter().map(|c| (title(&c.states[0]), c.states.last().unwrap().clone())).collect();
     assert_eq!(gone.len(), 4, "{changes:?}");
     assert!(gone.iter().all(|(title, last)| title.is_some() && last.is_none()), "{changes:?}");
@@ -155,48 +157,48 @@ async fn a_truncate_leaves_a_record_of_every_row() {
 
 #[tokio::test]
 async fn a_carrier_waits_for_whoever_empties_a_table() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("UPDATE books SET title = 'r1' WHERE title = 'one'").await.unwrap();
-    let other = another(&place).await;
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'r1' WHERE title = 'one'").await.unwrap();
+    let other = another(&db).await;
     other.batch_execute("BEGIN; TRUNCATE books CASCADE").await.unwrap();
-    // A snapshot of now would see no rows and no records of their going.
-    let waits = place.target.take(&table, 10).await.err().expect("it waits");
+    // A snapshot taken now would see neither the rows nor the records of their removal.
+    let waits = db.target.take(&table, 10).await.err().expect("it waits");
     assert_eq!(waits.kind, ErrorKind::Throttled, "{waits}");
     other.batch_execute("COMMIT").await.unwrap();
-    let changes = carried(&place, &table).await;
+    let changes = carried(&db, &table).await;
     assert_eq!(changes.len(), 3, "{changes:?}");
     assert!(changes.iter().all(|c| c.states.last() == Some(&None)), "{changes:?}");
 }
 
 #[tokio::test]
 async fn a_carrier_that_lost_its_turn_writes_and_clears_nothing_more() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let records = taken.changes()[0].records.clone();
-    let image = Image { key: key_of(1), digest: 7, record: records[0], clash: Clash::None };
-    taken.sign(&image).await.unwrap();
+    let image = OwnWrite { key: key_of(1), digest: 7, record: records[0], resolution: Resolution::None };
+    taken.record_own_write(&image).await.unwrap();
     let end = "WITH idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity
                    WHERE datname = current_database() AND state = 'idle in transaction')
                SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM idle";
-    let ended = place.number(end).await;
+    let ended = db.number(end).await;
     assert_eq!(ended, 1);
-    assert!(taken.sign(&image).await.is_err());
-    assert!(taken.clear(&key_of(1), &records, Clash::None).await.is_err());
+    assert!(taken.record_own_write(&image).await.is_err());
+    assert!(taken.clear(&key_of(1), &records, Resolution::None).await.is_err());
     assert!(taken.done().await.is_err());
-    assert_eq!(carried(&place, &table).await.len(), 1, "the next one has it");
+    assert_eq!(carried(&db, &table).await.len(), 1, "the next one has it");
 }
 
 #[tokio::test]
 async fn every_state_of_a_row_and_its_children_is_known() {
-    let (place, table) = armed().await;
+    let (db, table) = armed().await;
     let one = key_of(1).0;
     let sql = format!(
         "UPDATE book_tags SET tag = 'w' WHERE place = 0; DELETE FROM book_tags WHERE place = 1;
          INSERT INTO book_tags VALUES ('{one}', 5, 'v'); UPDATE books SET title = 'new' WHERE id = '{one}'"
     );
-    place.sql.batch_execute(&sql).await.unwrap();
-    let changes = carried(&place, &table).await;
+    db.sql.batch_execute(&sql).await.unwrap();
+    let changes = carried(&db, &table).await;
     assert_eq!(changes.len(), 1, "a change of a child is a change of its parent");
     let (states, from) = (&changes[0].states, &changes[0].from);
     assert_eq!((from.len(), from[0], from.is_sorted()), (states.len(), 0, true));
@@ -209,15 +211,15 @@ async fn every_state_of_a_row_and_its_children_is_known() {
     // Deleted, with its children: the first state is whole, the last one is nothing.
     let sql =
         format!("BEGIN; DELETE FROM book_tags WHERE book_id = '{one}'; DELETE FROM books WHERE id = '{one}'; COMMIT");
-    place.sql.batch_execute(&sql).await.unwrap();
-    let changes = carried(&place, &table).await;
+    db.sql.batch_execute(&sql).await.unwrap();
+    let changes = carried(&db, &table).await;
     assert_eq!(tags(&changes[0].states[0]).len(), 2);
     assert_eq!(changes[0].states.last(), Some(&None));
 
-    // A key that changes is one row that goes and one that comes.
+    // A key that changes counts as one row removed and one added.
     let (two, nine) = (key_of(2).0, key_of(9).0);
-    place.sql.batch_execute(&format!("UPDATE books SET id = '{nine}' WHERE id = '{two}'")).await.unwrap();
-    let changes = carried(&place, &table).await;
+    db.sql.batch_execute(&format!("UPDATE books SET id = '{nine}' WHERE id = '{two}'")).await.unwrap();
+    let changes = carried(&db, &table).await;
     let ends: Vec<_> = changes.iter().map(|c| (c.key.clone(), c.states.last().map(title))).collect();
     assert_eq!(
         ends,
@@ -227,153 +229,155 @@ async fn every_state_of_a_row_and_its_children_is_known() {
 
 #[tokio::test]
 async fn a_transaction_that_commits_late_with_an_early_number_is_not_missed() {
-    let (place, table) = armed().await;
-    let late = another(&place).await;
+    let (db, table) = armed().await;
+    let late = another(&db).await;
     late.batch_execute("BEGIN; UPDATE books SET title = 'late' WHERE title = 'one'").await.unwrap();
-    place.sql.batch_execute("UPDATE books SET title = 'early' WHERE title = 'two'").await.unwrap();
-    let first = carried(&place, &table).await;
+    db.sql.batch_execute("UPDATE books SET title = 'early' WHERE title = 'two'").await.unwrap();
+    let first = carried(&db, &table).await;
     assert_eq!(first.len(), 1);
     assert_eq!(title(first[0].states.last().unwrap()), Some("early".to_owned()));
     late.batch_execute("COMMIT").await.unwrap();
-    let second = carried(&place, &table).await;
+    let second = carried(&db, &table).await;
     assert!(second[0].records[0] < first[0].records[0], "its number is the earlier one");
     assert_eq!(title(second[0].states.last().unwrap()), Some("late".to_owned()));
 }
 
 #[tokio::test]
 async fn what_is_given_back_is_taken_again_and_only_one_carries() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("UPDATE books SET title = 'a' WHERE title = 'one'").await.unwrap();
-    place.sql.batch_execute("UPDATE books SET title = 'b' WHERE title = 'two'").await.unwrap();
-    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
-    assert_eq!((taken.changes().len(), taken.went_back()), (2, false));
-    let other = PgTarget::new(&place.settings).unwrap();
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'a' WHERE title = 'one'").await.unwrap();
+    db.sql.batch_execute("UPDATE books SET title = 'b' WHERE title = 'two'").await.unwrap();
+    let taken = db.target.take(&table, 100).await.unwrap().unwrap();
+    assert_eq!((taken.changes().len(), taken.rolled_back()), (2, false));
+    let other = PgTarget::new(&db.settings, PLAN).unwrap();
     let Err(refused) = other.take(&table, 100).await else { panic!("two carriers at once") };
     assert_eq!(refused.kind, ErrorKind::Throttled);
     // What is committed while it is held belongs to the next turn.
-    place.sql.batch_execute("UPDATE books SET title = 'a2' WHERE title = 'a'").await.unwrap();
+    db.sql.batch_execute("UPDATE books SET title = 'a2' WHERE title = 'a'").await.unwrap();
     drop(taken);
-    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
+    let taken = db.target.take(&table, 100).await.unwrap().unwrap();
     let one = taken.changes().iter().find(|c| c.key == vec![Cell::Uuid(uuid_of(1))]).unwrap().clone();
     assert_eq!(one.states.iter().map(title).collect::<Vec<_>>(), ["one", "a", "a2"].map(|t| Some(t.to_owned())));
     assert_eq!(one.from, [0, one.records[0], one.records[1]]);
     assert_eq!([0, 1].map(|n| one.state_after(one.records[n])), [Some(1), Some(2)]);
-    assert!(!taken.went_back());
-    place.target.go_back().await.unwrap();
-    // Only one of the two is carried.
-    taken.clear(&key_of(1), &one.records, Clash::NewWon).await.unwrap();
+    assert!(!taken.rolled_back());
+    db.target.mark_rolled_back("run-1", std::slice::from_ref(&table)).await.unwrap();
+    // Only one of the two is applied.
+    taken.clear(&key_of(1), &one.records, Resolution::NewWon).await.unwrap();
     // An answer that was lost is asked for again, and counts once.
-    taken.clear(&key_of(1), &one.records, Clash::NewWon).await.unwrap();
+    taken.clear(&key_of(1), &one.records, Resolution::NewWon).await.unwrap();
     taken.done().await.unwrap();
-    let tally = place.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
+    let tally = db.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!((tally.carried, tally.conflicts), (1, 1));
-    let waiting = place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id];
+    let waiting = db.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!(waiting.records, 1);
-    let taken = place.target.take(&table, 100).await.unwrap().unwrap();
-    assert!(taken.went_back(), "every carrier sees it from its next turn on");
+    let taken = db.target.take(&table, 100).await.unwrap().unwrap();
+    assert!(taken.rolled_back(), "every carrier sees it from its next turn on");
     drop(taken);
-    assert_eq!(carried(&place, &table).await.len(), 1);
+    assert_eq!(carried(&db, &table).await.len(), 1);
 }
 
 #[tokio::test]
 async fn customers_need_no_rights_on_the_outbox() {
-    let (place, table) = armed().await;
-    let role = format!("app_{}", place.settings.database);
+    let (db, table) = armed().await;
+    let role = format!("app_{}", db.settings.database);
     let sql = format!(
         "CREATE ROLE {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON books, book_tags TO {role}; SET ROLE {role}"
     );
-    place.sql.batch_execute(&sql).await.unwrap();
-    assert!(place.sql.batch_execute("SELECT * FROM cutover.outbox").await.is_err());
-    place.sql.batch_execute("UPDATE books SET title = 'by the app' WHERE title = 'one'").await.unwrap();
-    assert_eq!(carried(&place, &table).await.len(), 1);
+    db.sql.batch_execute(&sql).await.unwrap();
+    assert!(db.sql.batch_execute("SELECT * FROM cutover.outbox").await.is_err());
+    db.sql.batch_execute("UPDATE books SET title = 'by the app' WHERE title = 'one'").await.unwrap();
+    assert_eq!(carried(&db, &table).await.len(), 1);
 }
 
 #[tokio::test]
 async fn forward_changes_end_where_customers_begin() {
-    let (place, table) = armed().await;
+    let (db, table) = armed().await;
     let start = BTreeMap::from([("s".to_owned(), Position("1".into()))]);
-    place.target.start_positions(&table, "stream", &start).await.unwrap();
-    let let_in = Table { id: "cutover:let-in".into(), ..table.clone() };
-    place.target.start_positions(&let_in, "let-in", &start).await.unwrap();
+    db.target.start_positions(&table, "stream", &start).await.unwrap();
+    db.target.open_to_customers(std::slice::from_ref(&table)).await.unwrap();
     let batch = |rows| ChangeBatch {
         rows,
         positions: BTreeMap::from([("s".to_owned(), Position("2".into()))]),
         ..ChangeBatch::default()
     };
-    let refused = place.target.apply(&table, batch(vec![delete(1)])).await.unwrap_err();
+    let refused = db.target.apply(&table, batch(vec![delete(1)])).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
-    assert!(refused.came_back.contains("let in"), "{refused}");
-    assert_eq!(place.number("SELECT count(*) FROM books").await, 3);
+    assert!(refused.came_back.contains("open to customers"), "{refused}");
+    assert_eq!(db.number("SELECT count(*) FROM books").await, 3);
     // Positions go on: the old side is still watched.
-    place.target.apply(&table, batch(vec![])).await.unwrap();
-    // Once everything is carried back, a later run may load again.
-    place.target.settle().await.unwrap();
-    place.target.apply(&table, batch(vec![delete(1)])).await.unwrap();
+    db.target.apply(&table, batch(vec![])).await.unwrap();
+    // Once everything is applied to the old side, a later run may load again.
+    db.target.settle("run-1", std::slice::from_ref(&table)).await.unwrap();
+    db.target.apply(&table, batch(vec![delete(1)])).await.unwrap();
 }
 
 #[tokio::test]
 async fn markers_travel_with_the_changes_and_images_are_known_again() {
-    let (place, table) = armed().await;
-    place.target.put_marker(&table, "n-1").await.unwrap();
-    assert_eq!(place.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id].records, 0);
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let (db, table) = armed().await;
+    db.target.put_marker(&table, "n-1").await.unwrap();
+    assert_eq!(db.target.waiting(std::slice::from_ref(&table)).await.unwrap()[&table.id].records, 0);
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     assert_eq!((taken.changes().len(), taken.markers()), (0, &["n-1".to_owned()][..]));
-    let image = |n, digest, record, clash| Image { key: key_of(n), digest, record, clash };
-    for image in [image(1, 7, 0, Clash::None), image(1, 7, 0, Clash::None), image(2, 0, 0, Clash::None)] {
-        taken.sign(&image).await.unwrap();
+    let image = |n, digest, record, resolution| OwnWrite { key: key_of(n), digest, record, resolution };
+    for image in [image(1, 7, 0, Resolution::None), image(1, 7, 0, Resolution::None), image(2, 0, 0, Resolution::None)]
+    {
+        taken.record_own_write(&image).await.unwrap();
     }
     drop(taken);
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     taken.done().await.unwrap();
-    assert!(place.target.take(&table, 10).await.unwrap().is_none());
+    assert!(db.target.take(&table, 10).await.unwrap().is_none());
     let asked = [(key_of(2), 0), (key_of(1), 8), (key_of(1), 7)];
-    assert_eq!(place.target.signed(&table, &asked).await.unwrap(), [true, false, true]);
+    assert_eq!(db.target.own_writes(&table, &asked).await.unwrap(), [true, false, true]);
 }
 
 #[tokio::test]
 async fn an_image_is_unfinished_until_its_records_are_cleared() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let records = taken.changes()[0].records.clone();
-    let image = Image { key: key_of(1), digest: 7, record: records[0], clash: Clash::NewWon };
-    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None);
-    taken.sign(&image).await.unwrap();
+    let image = OwnWrite { key: key_of(1), digest: 7, record: records[0], resolution: Resolution::NewWon };
+    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), []);
+    taken.record_own_write(&image).await.unwrap();
     drop(taken);
-    // The next carrier meets it.
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
-    let found = Unfinished { record: records[0], clash: Clash::NewWon };
-    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), Some(found));
-    assert_eq!(taken.unfinished(&key_of(1), 8).await.unwrap(), None);
-    assert_eq!(taken.unfinished(&key_of(2), 7).await.unwrap(), None);
-    taken.clear(&key_of(1), &records, Clash::None).await.unwrap();
+    // The next reverse applier meets it.
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
+    let found = Unfinished { digest: 7, record: records[0], resolution: Resolution::NewWon };
+    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), [found]);
+    assert_eq!(taken.unfinished(&key_of(2)).await.unwrap(), []);
+    taken.clear(&key_of(1), &records, Resolution::None).await.unwrap();
     taken.done().await.unwrap();
-    place.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
-    assert_eq!(taken.unfinished(&key_of(1), 7).await.unwrap(), None, "its records are gone");
+    db.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
+    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), [], "its records are gone");
 }
 
 #[tokio::test]
 async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
-    let (place, table) = armed().await;
-    place.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
-    let taken = place.target.take(&table, 10).await.unwrap().unwrap();
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'x' WHERE title = 'one'").await.unwrap();
+    let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let records = taken.changes()[0].records.clone();
     for (n, record) in [(1, records[0]), (2, 0)] {
-        taken.sign(&Image { key: key_of(n), digest: 7, record, clash: Clash::None }).await.unwrap();
+        taken
+            .record_own_write(&OwnWrite { key: key_of(n), digest: 7, record, resolution: Resolution::None })
+            .await
+            .unwrap();
     }
     let asked = [(key_of(1), 7), (key_of(2), 7)];
-    let known = async || place.target.signed(&table, &asked).await.unwrap();
-    let forget = async || crate::adapters::postgres::outbox::forget(&place.sql).await.unwrap();
+    let known = async || db.target.own_writes(&table, &asked).await.unwrap();
+    let forget = async || crate::adapters::postgres::outbox::forget(&db.sql, PLAN).await.unwrap();
     let older = "UPDATE cutover.reverse_image SET at = at - interval";
     // A stream shows what is 24 hours old, and a clock may be wrong.
-    place.sql.batch_execute(&format!("{older} '29 hours'")).await.unwrap();
+    db.sql.batch_execute(&format!("{older} '29 hours'")).await.unwrap();
     forget().await;
     assert_eq!(known().await, [true, true]);
-    place.sql.batch_execute(&format!("{older} '2 hours'")).await.unwrap();
+    db.sql.batch_execute(&format!("{older} '2 hours'")).await.unwrap();
     forget().await;
     assert_eq!(known().await, [true, false]);
-    taken.clear(&key_of(1), &records, Clash::None).await.unwrap();
+    taken.clear(&key_of(1), &records, Resolution::None).await.unwrap();
     taken.done().await.unwrap();
     forget().await;
     assert_eq!(known().await, [false, false]);

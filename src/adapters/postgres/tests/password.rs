@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt as _;
 use futures::future::join_all;
 
-use super::Place;
+use super::TestDatabase;
 use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, Outbox as _, PortError, PortResult, Target as _};
@@ -43,38 +43,38 @@ impl Vault {
 }
 
 /// A role of this test's own with the first password, and a target that connects as it.
-async fn place() -> (Place, String, Vault, PgTarget) {
-    let place = Place::new().await;
-    let role = format!("rotated_{}", place.settings.database);
+async fn db() -> (TestDatabase, String, Vault, PgTarget) {
+    let db = TestDatabase::new().await;
+    let role = format!("rotated_{}", db.settings.database);
     let sql = format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'first-secret'");
-    place.sql.batch_execute(&sql).await.unwrap();
+    db.sql.batch_execute(&sql).await.unwrap();
     let vault = Vault::default();
     let settings = PgSettings {
         user: role.clone(),
         password: Some(Secret::new("first-secret")),
         password_source: Some(vault.source()),
-        ..place.settings.clone()
+        ..db.settings.clone()
     };
-    let target = PgTarget::new(&settings).unwrap();
-    (place, role, vault, target)
+    let target = PgTarget::new(&settings, super::PLAN).unwrap();
+    (db, role, vault, target)
 }
 
-/// The server takes another password from now on, and ends what stands.
-async fn rotate(place: &Place, role: &str, password: &str) {
+/// From now on the server takes another password, and ends existing sessions.
+async fn rotate(db: &TestDatabase, role: &str, password: &str) {
     let sql = format!("ALTER ROLE {role} PASSWORD '{password}'");
-    place.sql.batch_execute(&sql).await.unwrap();
+    db.sql.batch_execute(&sql).await.unwrap();
     let sql = format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{role}'");
-    place.sql.batch_execute(&sql).await.unwrap();
+    db.sql.batch_execute(&sql).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_rotated_password_is_read_again_once_however_many_are_refused() {
-    let (place, role, vault, target) = place().await;
+    let (db, role, vault, target) = db().await;
     target.prepare().await.unwrap();
     target.arm(&[]).await.unwrap();
     assert_eq!(vault.times(), 0);
 
-    rotate(&place, &role, "second-secret").await;
+    rotate(&db, &role, "second-secret").await;
     vault.put(Ok(Secret::new("second-secret")));
     // The lease, the bookkeeping and the outbox at once.
     let at_once = join_all((0..4).map(|_| target.client())).await;
@@ -82,19 +82,19 @@ async fn a_rotated_password_is_read_again_once_however_many_are_refused() {
     drop(at_once);
     assert_eq!(vault.times(), 1);
     target.lease("run", "me", 60_000).await.unwrap();
-    target.go_back().await.unwrap();
+    target.mark_rolled_back("run-1", &[]).await.unwrap();
 
     // What was read is kept: new connections do not read again.
-    rotate(&place, &role, "second-secret").await;
+    rotate(&db, &role, "second-secret").await;
     target.version().await.unwrap();
     assert_eq!(vault.times(), 0);
 }
 
 #[tokio::test]
 async fn a_password_that_stays_wrong_is_read_once_an_attempt_and_said_clearly() {
-    let (place, role, vault, target) = place().await;
+    let (db, role, vault, target) = db().await;
     target.prepare().await.unwrap();
-    rotate(&place, &role, "second-secret").await;
+    rotate(&db, &role, "second-secret").await;
 
     vault.put(Ok(Secret::new("first-secret")));
     let error = target.version().await.unwrap_err();

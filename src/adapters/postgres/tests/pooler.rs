@@ -1,4 +1,4 @@
-//! A pooler between us and the server: told apart before anything is done through it.
+//! A pooler between us and the server is recognised before anything is done through it.
 
 use super::connect;
 use super::neighbours::{PgBouncer, own_server};
@@ -20,14 +20,14 @@ async fn a_pooler_is_refused_and_nothing_of_ours_is_left_in_its_sessions() {
         pool: 4,
     };
     let where_it_is = format!("127.0.0.1:{}", server.port);
-    // One that refuses what it does not know, and one that was told to swallow it, as many are.
+    // One that refuses what it does not know, and one that is set to ignore it, as many are.
     for (mode, ignored) in
         [("transaction", ""), ("transaction", "extra_float_digits, options"), ("session", ""), ("statement", "options")]
     {
         let Some(pooler) = PgBouncer::before(&server, mode, ignored).await else { return };
         let url = server.url().replace(&format!(":{}/", server.port), &format!(":{}/", pooler.port));
         let other = connect(&url).await;
-        let target = PgTarget::new(&PgSettings { port: pooler.port, ..direct.clone() }).unwrap();
+        let target = PgTarget::new(&PgSettings { port: pooler.port, ..direct.clone() }, super::PLAN).unwrap();
         for error in [
             target.version().await.unwrap_err(),
             target.prepare().await.unwrap_err(),
@@ -56,7 +56,7 @@ async fn a_pooler_is_refused_and_nothing_of_ours_is_left_in_its_sessions() {
         assert!(!made.get::<_, bool>(0), "{mode}: something was done through the pooler");
     }
     // The server itself is taken, and its sessions keep what was asked for, whatever is done in them.
-    let target = PgTarget::new(&direct).unwrap();
+    let target = PgTarget::new(&direct, super::PLAN).unwrap();
     let client = target.client().await.unwrap();
     for (name, value) in [
         ("statement_timeout", "1min"),

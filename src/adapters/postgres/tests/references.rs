@@ -1,21 +1,21 @@
 //! What a foreign key or a trigger of the target would do to rows that the source still has.
 
 use super::*;
-use crate::domain::mapping::{Misfit, MisfitReason as R};
+use crate::domain::mapping::{RowError, RowErrorReason as R};
 use crate::ports::{ChangeBatch, ErrorKind, ParkedRow, Target as _};
 
 /// Customers and their orders, whose key to them says this, both with what the plan knows.
-async fn customers(key_says: &str) -> (Place, Table) {
-    let place = Place::new().await;
+async fn customers(key_says: &str) -> (TestDatabase, Table) {
+    let db = TestDatabase::new().await;
     let ddl = format!(
         "CREATE TABLE customers (id text PRIMARY KEY, email text UNIQUE CHECK (email <> 'bad'));
          CREATE TABLE orders (id integer PRIMARY KEY, customer text DEFAULT 'c9' REFERENCES customers {key_says})"
     );
     let table = table("customers", vec![key("id", ColumnType::Text), column("email", ColumnType::Text)], &ddl);
-    place.target.create(&table).await.unwrap();
-    put(&place, &table, vec![customer("c1", "one"), customer("c2", "two"), customer("c9", "nobody")]).await;
-    place.sql.batch_execute("INSERT INTO orders SELECT n, 'c1' FROM generate_series(1, 4) n").await.unwrap();
-    (place, table)
+    db.create(&table).await.unwrap();
+    put(&db, &table, vec![customer("c1", "one"), customer("c2", "two"), customer("c9", "nobody")]).await;
+    db.sql.batch_execute("INSERT INTO orders SELECT n, 'c1' FROM generate_series(1, 4) n").await.unwrap();
+    (db, table)
 }
 
 fn json(id: &str) -> String {
@@ -32,12 +32,12 @@ fn gone(id: &str) -> RowChange {
 }
 
 fn unfit(id: &str) -> RowChange {
-    let misfit = Misfit::new("email", R::TooLong);
-    RowChange::Park(ParkedRow { table: "customers".into(), key: Key(id.into()), misfit, key_json: json(id) })
+    let row_error = RowError::new("email", R::TooLong);
+    RowChange::Park(ParkedRow { table: "customers".into(), key: Key(id.into()), row_error, key_json: json(id) })
 }
 
-async fn put(place: &Place, table: &Table, rows: Vec<RowChange>) -> crate::ports::Applied {
-    place.target.apply(table, ChangeBatch { rows, ..ChangeBatch::default() }).await.unwrap()
+async fn put(db: &TestDatabase, table: &Table, rows: Vec<RowChange>) -> crate::ports::Applied {
+    db.target.apply(table, ChangeBatch { rows, ..ChangeBatch::default() }).await.unwrap()
 }
 
 const WHOLE: &str = "SELECT count(*) FROM orders WHERE customer = 'c1'";
@@ -54,7 +54,7 @@ const SAYINGS: [&str; 6] = [
 #[tokio::test]
 async fn a_parent_that_is_deleted_while_rows_refer_to_it_is_parked_and_takes_nothing_with_it() {
     for says in SAYINGS {
-        let (place, table) = customers(says).await;
+        let (db, table) = customers(says).await;
         // Alone, in a batch, and after an item that no longer fits: always the same.
         for (rows, reason) in [
             (vec![gone("c1")], R::StillReferenced),
@@ -62,95 +62,95 @@ async fn a_parent_that_is_deleted_while_rows_refer_to_it_is_parked_and_takes_not
             (vec![unfit("c1")], R::TooLong),
             (vec![customer("c1", "bad")], R::Refused),
         ] {
-            let applied = put(&place, &table, rows).await;
-            assert_eq!(place.number(WHOLE).await, 4, "{says}: orders that the source has are touched");
-            assert_eq!(place.number("SELECT count(*) FROM customers WHERE id = 'c1'").await, 1, "{says}");
-            let parked = place.target.parked(&table, None, None, 10).await.unwrap();
-            assert_eq!(parked.iter().map(|p| p.misfit.reason).collect::<Vec<_>>(), [reason], "{says}: {applied:?}");
+            let applied = put(&db, &table, rows).await;
+            assert_eq!(db.number(WHOLE).await, 4, "{says}: orders that the source has are touched");
+            assert_eq!(db.number("SELECT count(*) FROM customers WHERE id = 'c1'").await, 1, "{says}");
+            let parked = db.target.parked(&table, None, None, 10).await.unwrap();
+            assert_eq!(parked.iter().map(|p| p.row_error.reason).collect::<Vec<_>>(), [reason], "{says}: {applied:?}");
             if reason == R::StillReferenced {
-                let said = parked[0].misfit.to_string();
+                let said = parked[0].row_error.to_string();
                 assert!(said.starts_with("orders: still refers to the row, which the source has deleted"), "{said}");
                 assert!(said.ends_with("(SQLSTATE 23503, constraint orders_customer_fkey)"), "{said}");
             }
         }
         // Once its orders are gone, so is the customer.
-        place.sql.batch_execute("DELETE FROM orders").await.unwrap();
-        assert_eq!(put(&place, &table, vec![gone("c1")]).await.deleted, 1, "{says}");
-        assert!(place.target.ledger(&table).await.unwrap().0.is_empty(), "{says}");
+        db.sql.batch_execute("DELETE FROM orders").await.unwrap();
+        assert_eq!(put(&db, &table, vec![gone("c1")]).await.deleted, 1, "{says}");
+        assert!(db.target.ledger(&table).await.unwrap().0.is_empty(), "{says}");
     }
 }
 
 #[tokio::test]
 async fn rows_that_belong_to_the_row_or_go_with_it_keep_nothing_back() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let mut table = books();
     table.ddl = table.ddl.map(|ddl| ddl.replace("REFERENCES books,", "REFERENCES books ON DELETE CASCADE,"));
-    place.target.create(&table).await.unwrap();
-    put(&place, &table, vec![upsert(book(1, "one", &["x", "y"]))]).await;
-    let applied = put(&place, &table, vec![delete(1)]).await;
+    db.create(&table).await.unwrap();
+    put(&db, &table, vec![upsert(book(1, "one", &["x", "y"]))]).await;
+    let applied = put(&db, &table, vec![delete(1)]).await;
     assert_eq!((applied.deleted, applied.parked.len()), (1, 0));
 
     let ddl = "CREATE TABLE tree (id text PRIMARY KEY, email text REFERENCES tree ON DELETE CASCADE)";
     let tree = super::table("tree", vec![key("id", ColumnType::Text), column("email", ColumnType::Text)], ddl);
-    place.target.create(&tree).await.unwrap();
+    db.create(&tree).await.unwrap();
     let grown = |id: &str, under: &str| customer(id, under);
-    put(&place, &tree, vec![grown("a", "a"), grown("b", "a"), grown("c", "b")]).await;
-    let applied = put(&place, &tree, vec![gone("a")]).await;
-    assert_eq!((applied.deleted, applied.parked[0].misfit.reason), (0, R::StillReferenced));
-    assert_eq!(place.number("SELECT count(*) FROM tree").await, 3);
-    let applied = put(&place, &tree, vec![gone("a"), gone("b"), gone("c")]).await;
-    assert_eq!((applied.deleted, place.number("SELECT count(*) FROM tree").await), (3, 0));
+    put(&db, &tree, vec![grown("a", "a"), grown("b", "a"), grown("c", "b")]).await;
+    let applied = put(&db, &tree, vec![gone("a")]).await;
+    assert_eq!((applied.deleted, applied.parked[0].row_error.reason), (0, R::StillReferenced));
+    assert_eq!(db.number("SELECT count(*) FROM tree").await, 3);
+    let applied = put(&db, &tree, vec![gone("a"), gone("b"), gone("c")]).await;
+    assert_eq!((applied.deleted, db.number("SELECT count(*) FROM tree").await), (3, 0));
 }
 
 #[tokio::test]
 async fn an_order_that_comes_in_while_its_customer_goes_is_kept_whole() {
-    let (place, table) = customers("ON DELETE CASCADE").await;
-    place.sql.batch_execute("BEGIN; INSERT INTO orders VALUES (5, 'c2')").await.unwrap();
-    let delete = put(&place, &table, vec![gone("c2")]);
+    let (db, table) = customers("ON DELETE CASCADE").await;
+    db.sql.batch_execute("BEGIN; INSERT INTO orders VALUES (5, 'c2')").await.unwrap();
+    let delete = put(&db, &table, vec![gone("c2")]);
     let commit = async {
         let waits =
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        while place.number(waits).await == 0 {
+        while db.number(waits).await == 0 {
             tokio::task::yield_now().await;
         }
-        place.sql.batch_execute("COMMIT").await.unwrap();
+        db.sql.batch_execute("COMMIT").await.unwrap();
     };
     let (applied, ()) = tokio::join!(delete, commit);
-    assert_eq!(applied.parked[0].misfit.reason, R::StillReferenced);
-    assert_eq!(place.number("SELECT count(*) FROM orders WHERE customer = 'c2'").await, 1);
+    assert_eq!(applied.parked[0].row_error.reason, R::StillReferenced);
+    assert_eq!(db.number("SELECT count(*) FROM orders WHERE customer = 'c2'").await, 1);
 }
 
 #[tokio::test]
 async fn emptying_a_table_for_a_new_load_touches_no_other_one() {
     for says in SAYINGS {
-        let (place, table) = customers(says).await;
-        let refused = place.target.reset(&table).await.unwrap_err();
-        assert_eq!(place.number(WHOLE).await, 4, "{says}");
-        assert_eq!(place.number("SELECT count(*) FROM customers").await, 3, "{says}");
+        let (db, table) = customers(says).await;
+        let refused = db.target.reset(&table).await.unwrap_err();
+        assert_eq!(db.number(WHOLE).await, 4, "{says}");
+        assert_eq!(db.number("SELECT count(*) FROM customers").await, 3, "{says}");
         assert!(refused.kind != ErrorKind::Internal && refused.to_string().contains("orders"), "{says}: {refused}");
-        place.sql.batch_execute("DELETE FROM orders").await.unwrap();
-        place.target.reset(&table).await.unwrap();
-        assert_eq!(place.number("SELECT count(*) FROM customers").await, 0, "{says}");
+        db.sql.batch_execute("DELETE FROM orders").await.unwrap();
+        db.target.reset(&table).await.unwrap();
+        assert_eq!(db.number("SELECT count(*) FROM customers").await, 0, "{says}");
     }
 }
 
 #[tokio::test]
 async fn keys_with_actions_are_named_and_those_that_nothing_can_hold_back_are_refused() {
-    let (place, table) = customers("ON DELETE CASCADE").await;
-    let found = place.target.describe(&table).await.unwrap();
+    let (db, table) = customers("ON DELETE CASCADE").await;
+    let found = db.target.describe(&table).await.unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     let noted = found.notices.join("\n");
     assert!(noted.contains("orders") && noted.contains("ON DELETE CASCADE"), "{noted}");
     // A key to a column that changes hands its changes on.
     let follows = "CREATE TABLE mails (email text REFERENCES customers (email) ON UPDATE CASCADE)";
-    place.sql.batch_execute(follows).await.unwrap();
-    let problems = place.target.describe(&table).await.unwrap().problems;
+    db.sql.batch_execute(follows).await.unwrap();
+    let problems = db.target.describe(&table).await.unwrap().problems;
     assert!(problems.len() == 1 && problems[0].contains("mails") && problems[0].contains("ON UPDATE"), "{problems:?}");
     // Rows of a child table are written anew with every change of their parent.
-    let (place, table) = Place::with_books().await;
+    let (db, table) = TestDatabase::with_books().await;
     let notes = "CREATE TABLE notes (b uuid, p integer, FOREIGN KEY (b, p) REFERENCES book_tags ON DELETE SET NULL)";
-    place.sql.batch_execute(notes).await.unwrap();
-    let problems = place.target.describe(&table).await.unwrap().problems;
+    db.sql.batch_execute(notes).await.unwrap();
+    let problems = db.target.describe(&table).await.unwrap().problems;
     assert!(problems.len() == 1 && problems[0].contains("notes"), "{problems:?}");
 }
 
@@ -160,33 +160,33 @@ async fn a_row_that_a_trigger_keeps_out_is_parked_and_never_counted_as_arrived()
         "CREATE TABLE plain (id text PRIMARY KEY, email text)",
         "CREATE TABLE plain (id text PRIMARY KEY, email text, tags text[])",
     ] {
-        let place = Place::new().await;
+        let db = TestDatabase::new().await;
         let mut columns = vec![key("id", ColumnType::Text), column("email", ColumnType::Text)];
         if ddl.contains("tags") {
             columns.push(column("tags", ColumnType::TextArray));
         }
         let wide = columns.len() == 3;
         let table = super::table("plain", columns, ddl);
-        place.target.create(&table).await.unwrap();
+        db.create(&table).await.unwrap();
         let swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN IF NEW.email = 'no' THEN RETURN NULL; END IF; RETURN NEW; END $$;
              CREATE TRIGGER swallow BEFORE INSERT OR UPDATE ON plain FOR EACH ROW EXECUTE FUNCTION swallow()";
-        place.sql.batch_execute(swallow).await.unwrap();
+        db.sql.batch_execute(swallow).await.unwrap();
         let row = |id: &str, email: &str| {
             let mut row = vec![text(id), text(email)];
             row.extend(wide.then_some(Cell::Null));
             Mapped { key: id.into(), key_json: json(id), row, children: vec![] }
         };
-        let loaded = place.load(&table, &[row("a", "yes"), row("b", "no"), row("c", "yes")]).await;
+        let loaded = db.load(&table, &[row("a", "yes"), row("b", "no"), row("c", "yes")]).await;
         assert_eq!(loaded.parked.iter().map(|p| p.key.0.as_str()).collect::<Vec<_>>(), ["b"], "{ddl}");
-        let followed = put(&place, &table, vec![upsert(row("d", "yes")), upsert(row("a", "no"))]).await;
+        let followed = put(&db, &table, vec![upsert(row("d", "yes")), upsert(row("a", "no"))]).await;
         assert_eq!(followed.parked.iter().map(|p| p.key.0.as_str()).collect::<Vec<_>>(), ["a"], "{ddl}");
-        assert_eq!(place.number("SELECT count(*) FROM plain").await, 2, "{ddl}: c and d");
-        assert_eq!(place.target.ledger(&table).await.unwrap().0.values().sum::<u64>(), 2, "{ddl}");
+        assert_eq!(db.number("SELECT count(*) FROM plain").await, 2, "{ddl}: c and d");
+        assert_eq!(db.target.ledger(&table).await.unwrap().0.values().sum::<u64>(), 2, "{ddl}");
         // Named before anything is loaded, unless the plan says that it may fire.
-        let problems = place.target.describe(&table).await.unwrap().problems;
+        let problems = db.target.describe(&table).await.unwrap().problems;
         assert!(problems.len() == 1 && problems[0].contains("the trigger swallow"), "{problems:?}");
         let declared = Table { triggers: vec!["swallow".into()], ..table };
-        assert_eq!(place.target.describe(&declared).await.unwrap().problems, Vec::<String>::new());
+        assert_eq!(db.target.describe(&declared).await.unwrap().problems, Vec::<String>::new());
     }
 }

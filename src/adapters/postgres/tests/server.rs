@@ -1,12 +1,12 @@
-//! The server and the database as a whole: what stands in the way is named before anything is written, and looking
-//! writes nothing.
+//! The server and the database as a whole: what stands in the way is named before anything is written, and the check
+//! itself writes nothing.
 
 use super::*;
 use crate::domain::secret::Secret;
 use crate::ports::{Bookkeeping, Obstacle, TargetServer};
 
 async fn inspected(settings: &PgSettings) -> TargetServer {
-    PgTarget::new(settings).unwrap().inspect().await.unwrap()
+    PgTarget::new(settings, PLAN).unwrap().inspect().await.unwrap()
 }
 
 /// The one obstacle there is.
@@ -16,10 +16,10 @@ fn only(found: &TargetServer) -> &Obstacle {
 }
 
 /// A database of this server that nothing of ours was made in.
-async fn fresh(place: &Place, name: &str, options: &str) -> PgSettings {
-    let database = format!("{}_{name}", place.settings.database);
-    place.sql.batch_execute(&format!("CREATE DATABASE {database} {options}")).await.unwrap();
-    PgSettings { database, ..place.settings.clone() }
+async fn fresh(db: &TestDatabase, name: &str, options: &str) -> PgSettings {
+    let database = format!("{}_{name}", db.settings.database);
+    db.sql.batch_execute(&format!("CREATE DATABASE {database} {options}")).await.unwrap();
+    PgSettings { database, ..db.settings.clone() }
 }
 
 async fn plain(settings: &PgSettings) -> Client {
@@ -28,9 +28,9 @@ async fn plain(settings: &PgSettings) -> Client {
     connect(&format!("postgres://{user}:{password}@{host}:{port}/{database}")).await
 }
 
-/// Rows of every catalogue that a look could have written to. Statistics are the server's own affair, and shared
+/// Rows of every catalogue that a check could have written to. Statistics are the server's own affair, and shared
 /// catalogues hold what tests beside this one do.
-async fn catalogues(client: &Client) -> Vec<(String, i64)> {
+pub(super) async fn catalogues(client: &Client) -> Vec<(String, i64)> {
     let names =
         "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'
                  AND NOT relisshared AND relname NOT LIKE 'pg_statistic%' ORDER BY 1";
@@ -45,32 +45,33 @@ async fn catalogues(client: &Client) -> Vec<(String, i64)> {
 
 #[tokio::test]
 async fn looking_at_an_empty_database_writes_nothing() {
-    let place = Place::new().await;
-    assert_eq!(inspected(&place.settings).await, TargetServer { bookkeeping: Bookkeeping::Ready, obstacles: vec![] });
-    let settings = fresh(&place, "empty", "").await;
+    let db = TestDatabase::new().await;
+    assert_eq!(inspected(&db.settings).await, TargetServer { bookkeeping: Bookkeeping::Ready, obstacles: vec![] });
+    let settings = fresh(&db, "empty", "").await;
     let client = plain(&settings).await;
     let before = catalogues(&client).await;
     assert!(before.iter().any(|(name, rows)| name == "pg_namespace" && *rows > 2), "{before:?}");
-    let target = PgTarget::new(&settings).unwrap();
+    let target = PgTarget::new(&settings, PLAN).unwrap();
     let found = target.inspect().await.unwrap();
     assert_eq!(found, TargetServer { bookkeeping: Bookkeeping::Absent, obstacles: vec![] });
     assert!(!target.describe(&books()).await.unwrap().exists);
     assert!(target.sequences(&[books()]).await.unwrap().is_empty());
+    target.claimable(&[books()]).await.unwrap();
     assert_eq!(catalogues(&client).await, before);
     target.prepare().await.unwrap();
     assert_eq!(target.inspect().await.unwrap().bookkeeping, Bookkeeping::Ready);
     assert_ne!(catalogues(&client).await, before, "what is counted would show it");
-    // An older version's, or one that somebody has taken from.
+    // A bookkeeping of an older version, or one from which somebody removed something.
     client.batch_execute("DROP TABLE cutover.lane").await.unwrap();
     assert_eq!(target.inspect().await.unwrap().bookkeeping, Bookkeeping::Older);
 }
 
 #[tokio::test]
 async fn a_database_that_does_not_hold_every_text_is_refused() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
         let options = format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
-        let settings = fresh(&place, &encoding.to_lowercase(), &options).await;
+        let settings = fresh(&db, &encoding.to_lowercase(), &options).await;
         let found = inspected(&settings).await;
         let wrong = only(&found);
         assert!(wrong.wrong.contains(&format!("is encoded in {encoding}")) && !wrong.rights, "{wrong:?}");
@@ -80,10 +81,10 @@ async fn a_database_that_does_not_hold_every_text_is_refused() {
 
 #[tokio::test]
 async fn a_server_or_role_that_does_not_write_is_refused_with_where_it_is_set() {
-    let place = Place::new().await;
-    let settings = fresh(&place, "still", "").await;
-    let (database, role) = (&settings.database, format!("still_{}", place.settings.database));
-    place.sql.batch_execute(&format!("CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'pw'")).await.unwrap();
+    let db = TestDatabase::new().await;
+    let settings = fresh(&db, "still", "").await;
+    let (database, role) = (&settings.database, format!("still_{}", db.settings.database));
+    db.sql.batch_execute(&format!("CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'pw'")).await.unwrap();
     let as_role = PgSettings { user: role.clone(), password: Some(Secret::new("pw")), ..settings.clone() };
     for place_of_it in [
         format!("DATABASE \"{database}\""),
@@ -91,14 +92,14 @@ async fn a_server_or_role_that_does_not_write_is_refused_with_where_it_is_set() 
         format!("ROLE \"{role}\" IN DATABASE \"{database}\""),
     ] {
         let set = format!("ALTER {place_of_it} SET default_transaction_read_only = on");
-        place.sql.batch_execute(&set).await.unwrap();
+        db.sql.batch_execute(&set).await.unwrap();
         let found = inspected(&as_role).await;
         let wrong = only(&found);
         assert!(wrong.wrong.contains("default_transaction_read_only"), "{wrong:?}");
         let advised = format!("ALTER {place_of_it} RESET default_transaction_read_only");
         assert!(wrong.advice.starts_with(&advised), "{wrong:?}");
         // What is advised helps.
-        place.sql.batch_execute(&advised).await.unwrap();
+        db.sql.batch_execute(&advised).await.unwrap();
         assert_eq!(inspected(&as_role).await.obstacles, []);
     }
 }
@@ -127,10 +128,10 @@ async fn a_standby_is_refused() {
 
 #[tokio::test]
 async fn rights_that_the_bookkeeping_needs_are_asked_for_and_what_is_advised_grants_them() {
-    let place = Place::new().await;
-    let settings = fresh(&place, "rights", "").await;
+    let db = TestDatabase::new().await;
+    let settings = fresh(&db, "rights", "").await;
     let admin = plain(&settings).await;
-    let role = format!("keeper_{}", place.settings.database);
+    let role = format!("keeper_{}", db.settings.database);
     admin.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'")).await.unwrap();
     let as_role = PgSettings { user: role.clone(), password: Some(Secret::new("pw")), ..settings.clone() };
     let denied = async |words: &[&str]| {
@@ -148,7 +149,7 @@ async fn rights_that_the_bookkeeping_needs_are_asked_for_and_what_is_advised_gra
     admin.batch_execute(&format!("REVOKE CREATE ON DATABASE \"{database}\" FROM \"{role}\"")).await.unwrap();
     admin.batch_execute(own).await.unwrap();
     assert_eq!(inspected(&as_role).await.obstacles, []);
-    PgTarget::new(&as_role).unwrap().prepare().await.unwrap();
+    PgTarget::new(&as_role, PLAN).unwrap().prepare().await.unwrap();
     assert_eq!(inspected(&as_role).await.bookkeeping, Bookkeeping::Ready);
 
     admin.batch_execute(&format!("REVOKE TEMPORARY ON DATABASE \"{database}\" FROM PUBLIC")).await.unwrap();
@@ -158,7 +159,7 @@ async fn rights_that_the_bookkeeping_needs_are_asked_for_and_what_is_advised_gra
 
     // Somebody else's bookkeeping.
     admin.batch_execute("DROP SCHEMA cutover CASCADE").await.unwrap();
-    PgTarget::new(&settings).unwrap().prepare().await.unwrap();
+    PgTarget::new(&settings, PLAN).unwrap().prepare().await.unwrap();
     let advice = denied(&["may not use and extend the schema cutover"]).await;
     admin.batch_execute(&advice).await.unwrap();
     denied(&["belong to", "refuse()", "load_checkpoint"]).await;

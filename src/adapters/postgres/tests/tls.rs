@@ -53,7 +53,7 @@ async fn present(server: &PrivatePostgres, dir: &Path, name: &str) {
         sql.batch_execute(&format!("ALTER SYSTEM SET {set}")).await.unwrap();
     }
     sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    // A session hears of the new files after the postmaster has read them.
+    // A session uses the new files after the postmaster has read them.
     let heard = format!("current_setting('ssl_cert_file') = '{}' AND current_setting('ssl') = 'on'", to("crt"));
     until(&sql, &heard).await;
 }
@@ -94,7 +94,7 @@ async fn encryption_is_required_and_verified_and_what_is_wrong_is_said() {
         pool: 2,
     };
     let refused = |host: &'static str, ca: Option<&'static str>| {
-        let target = PgTarget::new(&settings(host, SslMode::VerifyFull, ca)).unwrap();
+        let target = PgTarget::new(&settings(host, SslMode::VerifyFull, ca), super::PLAN).unwrap();
         async move { target.version().await.unwrap_err() }
     };
     let says = |error: &PortError, kind, came_back: &[&str], advice: &str| {
@@ -108,13 +108,17 @@ async fn encryption_is_required_and_verified_and_what_is_wrong_is_said() {
     says(&error, ErrorKind::Denied, &["does not speak TLS"], "sslmode");
 
     present(&server, dir, "good").await;
-    // Required is not verified: neither the name nor the authority matters.
-    let required = PgTarget::new(&settings("127.0.0.1", SslMode::Require, None)).unwrap();
+    // `require` does not verify: neither the name nor the authority matters.
+    let required = PgTarget::new(&settings("127.0.0.1", SslMode::Require, None), super::PLAN).unwrap();
     required.version().await.unwrap();
     let sql = super::connect(&server.url()).await;
     let encrypted = "SELECT count(*) FROM pg_stat_ssl WHERE ssl";
     assert_eq!(sql.query_one(encrypted, &[]).await.unwrap().get::<_, i64>(0), 1);
-    PgTarget::new(&settings("localhost", SslMode::VerifyFull, Some("ca.pem"))).unwrap().version().await.unwrap();
+    PgTarget::new(&settings("localhost", SslMode::VerifyFull, Some("ca.pem")), super::PLAN)
+        .unwrap()
+        .version()
+        .await
+        .unwrap();
 
     let error = refused("127.0.0.1", Some("ca.pem")).await;
     let wanted = ["CN=db.shop.test", "is for localhost, not for 127.0.0.1"];
@@ -132,7 +136,7 @@ async fn encryption_is_required_and_verified_and_what_is_wrong_is_said() {
         let error = refused("localhost", Some("ca.pem")).await;
         says(&error, ErrorKind::Denied, &came_back, advice);
     }
-    // Believed by name, it is still an authority's certificate and none of a server.
+    // Accepted by its name, it is still an authority's certificate and none of a server.
     let error = refused("localhost", Some("self.crt")).await;
     says(&error, ErrorKind::Denied, &["authority's own"], "basicConstraints=CA:FALSE");
 
@@ -143,7 +147,7 @@ async fn encryption_is_required_and_verified_and_what_is_wrong_is_said() {
         ("ext", "holds no certificate", "PEM file"),
         ("nowhere.pem", "nowhere.pem", "PEM file"),
     ] {
-        let error = PgTarget::new(&settings("localhost", SslMode::VerifyFull, Some(file))).err().unwrap();
+        let error = PgTarget::new(&settings("localhost", SslMode::VerifyFull, Some(file)), super::PLAN).err().unwrap();
         says(&error, ErrorKind::Invalid, &[came_back, file], advice);
     }
 }

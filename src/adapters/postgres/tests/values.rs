@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use super::{Place, checkpoint, column, key, owned, table};
-use crate::domain::mapping::{Mapped, MisfitReason as R};
+use super::{TestDatabase, checkpoint, column, key, owned, table};
+use crate::domain::mapping::{Mapped, RowErrorReason as R};
 use crate::domain::plan::{ColumnType as T, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{ChangeBatch, Partition, RowChange, Target as _};
@@ -91,12 +91,12 @@ fn mapped(row: &OwnedRow) -> Mapped<'static> {
 
 #[tokio::test]
 async fn rows_put_as_arrays_are_the_same_and_what_a_column_refuses_is_not_cut() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let whole = every_type();
     let list = whole.columns.iter().position(|c| c.name == "list").unwrap();
-    // A column of arrays is no element of an array, so the other way is taken with it.
+    // A list column cannot be sent as one array of its values; without such a column the table is applied by arrays.
     let table = Table { columns: whole.columns.iter().filter(|c| c.name != "list").cloned().collect(), ..whole };
-    place.target.create(&table).await.unwrap();
+    db.create(&table).await.unwrap();
     let without = |row: &OwnedRow| row.iter().enumerate().filter(|(n, _)| *n != list).map(|(_, c)| c.clone()).collect();
     let rows: Vec<OwnedRow> = rows().iter().map(without).collect();
     let change = |row: &OwnedRow| {
@@ -105,32 +105,33 @@ async fn rows_put_as_arrays_are_the_same_and_what_a_column_refuses_is_not_cut() 
     };
     let batch = |rows: &[OwnedRow]| ChangeBatch { rows: rows.iter().map(change).collect(), ..ChangeBatch::default() };
     for turn in ["inserted", "updated"] {
-        assert_eq!(place.target.apply(&table, batch(&rows)).await.unwrap().upserted, 3, "{turn}");
-        assert_eq!(place.all(&table).await, rows, "{turn}");
+        assert_eq!(db.target.apply(&table, batch(&rows)).await.unwrap().upserted, 3, "{turn}");
+        assert_eq!(db.all(&table).await, rows, "{turn}");
     }
     let mut long = rows[0].clone();
     long[2] = Cell::Text("sixsix".into());
     let mut wide = rows[1].clone();
     wide[5] = Cell::Numeric("123456789.00".into());
-    let applied = place.target.apply(&table, batch(&[long, wide, rows[2].clone()])).await.unwrap();
-    let reasons: Vec<_> = applied.parked.iter().map(|p| (p.key.0.as_str(), p.misfit.reason)).collect();
+    let applied = db.target.apply(&table, batch(&[long, wide, rows[2].clone()])).await.unwrap();
+    let reasons: Vec<_> = applied.parked.iter().map(|p| (p.key.0.as_str(), p.row_error.reason)).collect();
     assert_eq!(reasons, [("1", R::TooLong), ("2", R::NumberRange)]);
-    assert_eq!(place.all(&table).await, rows[2..]);
+    assert_eq!(db.all(&table).await, rows[2..]);
 }
 
 #[tokio::test]
 async fn every_type_comes_back_as_it_was_written() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let table = every_type();
-    place.target.create(&table).await.unwrap();
-    assert_eq!(place.target.describe(&table).await.unwrap().problems, Vec::<String>::new());
+    db.create(&table).await.unwrap();
+    assert_eq!(db.target.describe(&table).await.unwrap().problems, Vec::<String>::new());
     let rows = rows();
 
-    let loaded = place.load(&table, &rows.iter().map(mapped).collect::<Vec<_>>()).await;
+    let loaded = db.load(&table, &rows.iter().map(mapped).collect::<Vec<_>>()).await;
     assert_eq!((loaded.upserted, loaded.parked.len()), (3, 0));
-    assert_eq!(place.all(&table).await, rows);
-    // The server's own words, so that an error made on both ways does not cancel out.
-    let said = place
+    assert_eq!(db.all(&table).await, rows);
+    // Compared with the server's own text form, so that an error made both in writing and in reading does not cancel
+    // out.
+    let said = db
         .text(
             "SELECT concat_ws(' ', numeric, money, small, int, big, float, bool, at, day, json->'b'->>'z', json->'a'->3,
              list[1], cardinality(list), encode(bytes, 'hex'), uuid) FROM every WHERE k = 1",
@@ -144,12 +145,12 @@ async fn every_type_comes_back_as_it_was_written() {
     );
 
     let keys: Vec<OwnedRow> = vec![vec![Cell::Int(3)], vec![Cell::Int(99)], vec![Cell::Int(1)]];
-    let fetched = place.target.fetch(&table, &keys).await.unwrap();
+    let fetched = db.target.fetch(&table, &keys).await.unwrap();
     assert_eq!(fetched[0].as_ref().unwrap().0, rows[2]);
     assert_eq!(fetched[1], None);
     assert_eq!(fetched[2].as_ref().unwrap().0, rows[0]);
 
-    // The way of changes: through the staging table, over rows that are there.
+    // Applied like changes: through the staging table, over rows that are there.
     let moved: Vec<OwnedRow> = rows
         .iter()
         .enumerate()
@@ -162,16 +163,16 @@ async fn every_type_comes_back_as_it_was_written() {
             RowChange::Upsert { key: Key(m.key), key_json: m.key_json, row: m.row, children: vec![] }
         })
         .collect();
-    let applied = place.target.apply(&table, ChangeBatch { rows: changes, ..ChangeBatch::default() }).await.unwrap();
+    let applied = db.target.apply(&table, ChangeBatch { rows: changes, ..ChangeBatch::default() }).await.unwrap();
     assert_eq!((applied.upserted, applied.parked.len()), (3, 0));
-    let mut found = place.all(&table).await;
+    let mut found = db.all(&table).await;
     found.sort_by_key(|r| format!("{:?}", r[0]));
     assert_eq!(found, moved);
 }
 
 #[tokio::test]
 async fn keys_of_every_kind_find_their_rows() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let cases: Vec<(T, Cell<'static>)> = vec![
         (T::Text, Cell::Text("a|b'\"\\ é".into())),
         (T::Varchar(9), Cell::Text("x".into())),
@@ -188,28 +189,28 @@ async fn keys_of_every_kind_find_their_rows() {
         let id = format!("keys_{n}");
         let ddl = format!("CREATE TABLE {id} (a {}, b text, PRIMARY KEY (a, b))", ty.sql());
         let table = table(&id, vec![key("a", ty), key("b", T::Text)], &ddl);
-        place.target.create(&table).await.unwrap();
+        db.create(&table).await.unwrap();
         let row = vec![cell.clone(), Cell::Text("second".into())];
         let m = Mapped { key: id.clone(), key_json: "{}".into(), row: row.clone(), children: vec![] };
-        place.load(&table, std::slice::from_ref(&m)).await;
-        let fetched = place.target.fetch(&table, std::slice::from_ref(&row)).await.unwrap();
+        db.load(&table, std::slice::from_ref(&m)).await;
+        let fetched = db.target.fetch(&table, std::slice::from_ref(&row)).await.unwrap();
         assert_eq!(fetched[0].as_ref().map(|f| &f.0), Some(&row), "{ty:?}");
         let gone = RowChange::Delete { key: Key(id), key_json: "{}".into(), row_key: row };
-        let applied = place.target.apply(&table, ChangeBatch { rows: vec![gone], ..ChangeBatch::default() }).await;
+        let applied = db.target.apply(&table, ChangeBatch { rows: vec![gone], ..ChangeBatch::default() }).await;
         assert_eq!(applied.unwrap().deleted, 1, "{ty:?}");
-        assert_eq!(place.all(&table).await, Vec::<OwnedRow>::new());
+        assert_eq!(db.all(&table).await, Vec::<OwnedRow>::new());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_number_is_the_server_s_own() {
-    let place = Place::new().await;
+    let db = TestDatabase::new().await;
     let table = table(
         "numbers",
         vec![key("k", T::Integer), column("n", T::Numeric(None))],
         "CREATE TABLE numbers (k integer PRIMARY KEY, n numeric)",
     );
-    place.target.create(&table).await.unwrap();
+    db.create(&table).await.unwrap();
     // Many numbers in one load: one round trip instead of hundreds.
     let number = ("-?", "0|[1-9][0-9]{0,44}", "(\\.[0-9]{0,44}[1-9])?")
         .prop_map(|(sign, int, frac)| format!("{sign}{int}{frac}"))
@@ -218,19 +219,19 @@ async fn any_number_is_the_server_s_own() {
     let mut runner = TestRunner::default();
     for _ in 0..4 {
         let set = sets.new_tree(&mut runner).unwrap().current();
-        place.target.reset(&table).await.unwrap();
-        let mut bulk = place.target.bulk(&table, Partition { index: 0, of: 1 }).await.unwrap();
+        db.target.reset(&table).await.unwrap();
+        let mut bulk = db.target.bulk(&table, Partition { index: 0, of: 1 }).await.unwrap();
         for (k, n) in set.iter().enumerate() {
             let row = vec![Cell::Int(k as i64), Cell::Numeric(n.as_str().into())];
             bulk.push(&Mapped { key: k.to_string(), key_json: "{}".into(), row, children: vec![] }).unwrap();
         }
         assert_eq!(bulk.flush(vec![], &checkpoint(set.len() as u64)).await.unwrap().upserted, set.len() as u64);
         let mut read = Vec::new();
-        place.target.scan(&table, &mut |row| read.push(owned(row))).await.unwrap();
+        db.target.scan(&table, &mut |row| read.push(owned(row))).await.unwrap();
         for (k, n) in set.iter().enumerate() {
             assert_eq!(read[k][1], Cell::Numeric(n.as_str().into()));
         }
-        let said = place.sql.query("SELECT n::text FROM numbers ORDER BY k", &[]).await.unwrap();
+        let said = db.sql.query("SELECT n::text FROM numbers ORDER BY k", &[]).await.unwrap();
         let said: Vec<String> = said.iter().map(|r| r.get(0)).collect();
         assert_eq!(said, set);
     }

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::mapping::{Mapped, TableMapping, image_digest};
+use crate::domain::mapping::{Mapped, TableMapping, item_digest};
 use crate::domain::plan::{ChildTable, Declared};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
@@ -78,63 +78,63 @@ fn table() -> Table {
     }
 }
 
-fn s(text: &str) -> Attr<'static> {
-    Attr::Str(text.to_owned().into())
+fn s(text: &str) -> Value<'static> {
+    Value::Text(text.to_owned().into())
 }
 
-fn n(text: impl ToString) -> Attr<'static> {
-    Attr::Num(text.to_string().into())
+fn n(text: impl ToString) -> Value<'static> {
+    Value::Decimal(text.to_string().into())
 }
 
-fn map(entries: Vec<(&'static str, Attr<'static>)>) -> Attr<'static> {
-    Attr::Map(entries.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)).collect())
+fn map(entries: Vec<(&'static str, Value<'static>)>) -> Value<'static> {
+    Value::Map(entries.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)).collect())
 }
 
-fn item(extra: Vec<(&'static str, Attr<'static>)>) -> Item<'static> {
-    let mut attrs = vec![("id".into(), s("01934f5a-7c11-7abc-9def-0123456789ab")), ("no".into(), n(7))];
-    attrs.extend(extra.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)));
-    Item { attrs }
+fn item(extra: Vec<(&'static str, Value<'static>)>) -> Record<'static> {
+    let mut fields = vec![("id".into(), s("01934f5a-7c11-7abc-9def-0123456789ab")), ("no".into(), n(7))];
+    fields.extend(extra.into_iter().map(|(k, v)| (Cow::Borrowed(k), v)));
+    Record { fields }
 }
 
-fn family(item: &Item<'static>) -> Family {
+fn row_tree(item: &Record<'static>) -> RowTree {
     let mapping = TableMapping::new(&table());
     let mut out = Mapped::default();
     mapping.map(item, &mut out).unwrap();
     let own = |row: Vec<Cell<'_>>| row.into_iter().map(Cell::into_owned).collect::<Vec<_>>();
     let children = out.children.into_iter().map(|rows| rows.into_iter().map(own).collect()).collect();
-    Family { row: own(out.row), children }
+    RowTree { row: own(out.row), children }
 }
 
-fn key(family: &Family) -> Vec<Cell<'static>> {
-    family.row[..2].to_vec()
+fn key(row_tree: &RowTree) -> Vec<Cell<'static>> {
+    row_tree.row[..2].to_vec()
 }
 
-fn inverse(items: &[Item<'static>]) -> Inverse {
+fn inverse(items: &[Record<'static>]) -> Inverse {
     let mut kinds = Kinds::default();
     items.iter().for_each(|i| kinds.learn(i));
     Inverse::new(&table(), kinds)
 }
 
-/// What the store holds after a carry.
-fn after(carry: &Carry, before: Option<&Item<'static>>) -> Option<Item<'static>> {
+/// What the store holds after a change was applied.
+fn after(carry: &ReverseChange, before: Option<&Record<'static>>) -> Option<Record<'static>> {
     match &carry.change {
         ItemChange::Nothing => before.cloned(),
         ItemChange::Delete { .. } => None,
         ItemChange::Write(write) => {
             // Built from what is sent, to hold the announced image against it.
             let mut built = before.cloned().unwrap_or_else(|| write.key.clone());
-            built.attrs.retain(|(name, _)| !write.remove.contains(&name.to_string()));
+            built.fields.retain(|(name, _)| !write.remove.contains(&name.to_string()));
             for (name, value) in &write.set {
-                built.attrs.retain(|(n, _)| n != name);
-                built.attrs.push((name.clone().into(), value.clone()));
+                built.fields.retain(|(n, _)| n != name);
+                built.fields.push((name.clone().into(), value.clone()));
             }
-            assert_eq!(image_digest(Some(&built)), image_digest(Some(&write.after)));
+            assert_eq!(item_digest(Some(&built)), item_digest(Some(&write.after)));
             Some(built)
         }
     }
 }
 
-fn any_item() -> impl Strategy<Value = Item<'static>> {
+fn any_item() -> impl Strategy<Value = Record<'static>> {
     let text = || "[a-zA-Z0-9é ]{0,8}".prop_map(|t| s(&t));
     let line = (option::of(text()), option::of(-5_i64..5), option::of(text())).prop_map(|(book, count, title)| {
         let mut line = Vec::new();
@@ -144,7 +144,7 @@ fn any_item() -> impl Strategy<Value = Item<'static>> {
         map(line)
     });
     let address = (option::of(text()), option::of(-999_999_i64..999_999), any::<bool>()).prop_map(|(city, zip, b)| {
-        let mut all = vec![("b", Attr::Bool(b)), ("l", Attr::List(vec![Attr::Null, n("1.5")]))];
+        let mut all = vec![("b", Value::Bool(b)), ("l", Value::List(vec![Value::Null, n("1.5")]))];
         all.extend(city.map(|c| ("city", c)));
         all.extend(zip.map(|z| ("zip", n(z))));
         map(all)
@@ -154,19 +154,22 @@ fn any_item() -> impl Strategy<Value = Item<'static>> {
         option::of(text()),
         option::of((-99_999_i64..99_999).prop_map(|c| n(format!("{}.{:02}", c, c.unsigned_abs() % 100)))),
         option::of((-9_999_i64..9_999).prop_map(n)),
-        option::of(any::<bool>().prop_map(Attr::Bool)),
+        option::of(any::<bool>().prop_map(Value::Bool)),
         option::of((0_i64..4_000_000_000_000).prop_map(|ms| s(&crate::domain::at::At(ms).rfc3339()))),
         option::of((1_u8..29).prop_map(|d| s(&format!("2026-02-{d:02}")))),
     );
     let second = (
         option::of(address),
         option::of(
-            btree_set("[a-z]{1,4}", 1..4).prop_map(|set| Attr::StrSet(set.into_iter().map(Into::into).collect())),
+            btree_set("[a-z]{1,4}", 1..4).prop_map(|set| Value::TextSet(set.into_iter().map(Into::into).collect())),
         ),
-        option::of(vec(any::<u8>(), 0..6).prop_map(|b| Attr::Bin(b.into()))),
-        option::of(vec(line, 0..4).prop_map(Attr::List)),
+        option::of(vec(any::<u8>(), 0..6).prop_map(|b| Value::Bytes(b.into()))),
+        option::of(vec(line, 0..4).prop_map(Value::List)),
         option::of(btree_set(-9_i64..9, 1..4).prop_map(|set| {
-            map(vec![("marks", Attr::NumSet(set.iter().map(|i| i.to_string().into()).collect())), ("else", s("kept"))])
+            map(vec![
+                ("marks", Value::DecimalSet(set.iter().map(|i| i.to_string().into()).collect())),
+                ("else", s("kept")),
+            ])
         })),
         option::of(text()),
     );
@@ -192,36 +195,36 @@ fn any_item() -> impl Strategy<Value = Item<'static>> {
 proptest! {
     #[test]
     fn an_item_that_came_there_comes_back_with_every_attribute_that_columns_carry(original in any_item()) {
-        let there = family(&original);
+        let there = row_tree(&original);
         let inverse = inverse(std::slice::from_ref(&original));
-        let carry = inverse.carry(&key(&there), &[None, Some(there.clone())], None, None, Wins::New).unwrap();
-        prop_assert_eq!(carry.clash, Clash::None);
+        let carry = inverse.carry(&key(&there), &[None, Some(there.clone())], None, None, Winner::New).unwrap();
+        prop_assert_eq!(carry.resolution, Resolution::None);
         let back = after(&carry, None).unwrap();
-        prop_assert_eq!(family(&back), there.clone());
+        prop_assert_eq!(row_tree(&back), there.clone());
         for name in ["name", "price", "open", "at", "day", "address", "tags", "raw"] {
-            let one = |i: &Item<'static>| image_digest(Some(&Item { attrs: i.attrs.iter().filter(|(n, _)| n == name).cloned().collect() }));
+            let one = |i: &Record<'static>| item_digest(Some(&Record { fields: i.fields.iter().filter(|(n, _)| n == name).cloned().collect() }));
             prop_assert_eq!(one(&back), one(&original), "{}", name);
         }
-        // Carried once more there is nothing to do.
-        let again = inverse.carry(&key(&there), &[None, Some(there.clone())], Some(&back), None, Wins::New).unwrap();
-        prop_assert_eq!(again, Carry { change: ItemChange::Nothing, clash: Clash::None });
+        // When it is applied once more there is nothing to do.
+        let again = inverse.carry(&key(&there), &[None, Some(there.clone())], Some(&back), None, Winner::New).unwrap();
+        prop_assert_eq!(again, ReverseChange { change: ItemChange::Nothing, resolution: Resolution::None });
     }
 
     #[test]
     fn a_changed_row_changes_its_item_and_nothing_that_no_column_carries(before in any_item(), then in any_item()) {
-        let (base, now) = (family(&before), family(&then));
+        let (base, now) = (row_tree(&before), row_tree(&then));
         let inverse = inverse(&[before.clone(), then]);
         let known = [Some(base), Some(now.clone())];
-        let carry = inverse.carry(&key(&now), &known, Some(&before), None, Wins::New).unwrap();
-        prop_assert_eq!(carry.clash, Clash::None);
+        let carry = inverse.carry(&key(&now), &known, Some(&before), None, Winner::New).unwrap();
+        prop_assert_eq!(carry.resolution, Resolution::None);
         let back = after(&carry, Some(&before)).unwrap();
         prop_assert_eq!(back.get("unmapped"), before.get("unmapped"));
-        let again = family(&back);
-        // A part that disagrees with its whole cannot both be: the whole is believed.
-        let blank = |f: &Family| { let mut f = f.clone(); f.row[9] = Cell::Null; f };
+        let again = row_tree(&back);
+        // A part that disagrees with its whole: the whole wins.
+        let blank = |f: &RowTree| { let mut f = f.clone(); f.row[9] = Cell::Null; f };
         prop_assert_eq!(blank(&again), blank(&now));
-        let again = inverse.carry(&key(&now), &known, Some(&back), None, Wins::Old).unwrap();
-        prop_assert_eq!(again.clash, Clash::None);
+        let again = inverse.carry(&key(&now), &known, Some(&back), None, Winner::Old).unwrap();
+        prop_assert_eq!(again.resolution, Resolution::None);
         prop_assert_eq!(again.change, ItemChange::Nothing);
     }
 }
@@ -230,8 +233,8 @@ proptest! {
 fn only_what_the_new_side_changed_is_written_and_only_over_what_was_read() {
     let before = item(vec![("name", s("a")), ("price", n("1")), ("unmapped", s("x"))]);
     let then = item(vec![("name", s("a")), ("price", n("2"))]);
-    let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
+    let (base, now) = (row_tree(&before), row_tree(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Winner::New).unwrap();
     let ItemChange::Write(write) = carry.change else { panic!("{carry:?}") };
     assert_eq!(write.set, [("price".to_owned(), n("2"))]);
     assert!(write.remove.is_empty() && write.exists);
@@ -242,8 +245,8 @@ fn only_what_the_new_side_changed_is_written_and_only_over_what_was_read() {
 fn a_default_that_was_never_written_stays_unwritten() {
     let before = item(vec![("name", s("a"))]);
     let then = item(vec![("name", s("b"))]);
-    let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
+    let (base, now) = (row_tree(&before), row_tree(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Winner::New).unwrap();
     assert_eq!(after(&carry, Some(&before)).unwrap().get("category"), None);
 }
 
@@ -252,10 +255,10 @@ fn both_sides_keep_what_they_changed_in_different_fields() {
     let before = item(vec![("price", n("1")), ("stock", n("5"))]);
     let old = item(vec![("price", n("1")), ("stock", n("4"))]);
     let new = item(vec![("price", n("2")), ("stock", n("5"))]);
-    for wins in [Wins::New, Wins::Old] {
-        let known = [Some(family(&before)), Some(family(&new))];
-        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), None, wins).unwrap();
-        assert_eq!(carry.clash, Clash::Merged);
+    for winner in [Winner::New, Winner::Old] {
+        let known = [Some(row_tree(&before)), Some(row_tree(&new))];
+        let carry = inverse(&[]).carry(&key(&row_tree(&new)), &known, Some(&old), None, winner).unwrap();
+        assert_eq!(carry.resolution, Resolution::Merged);
         let back = after(&carry, Some(&old)).unwrap();
         assert_eq!((back.get("price"), back.get("stock")), (Some(&n("2")), Some(&n("4"))));
     }
@@ -266,10 +269,11 @@ fn a_field_that_both_changed_goes_by_the_rule() {
     let before = item(vec![("price", n("1"))]);
     let old = item(vec![("price", n("3"))]);
     let new = item(vec![("price", n("2"))]);
-    let known = [Some(family(&before)), Some(family(&new))];
-    for (wins, clash, price) in [(Wins::New, Clash::NewWon, "2"), (Wins::Old, Clash::OldWon, "3")] {
-        let carry = inverse(&[]).carry(&key(&family(&new)), &known, Some(&old), None, wins).unwrap();
-        assert_eq!(carry.clash, clash);
+    let known = [Some(row_tree(&before)), Some(row_tree(&new))];
+    for (winner, resolution, price) in [(Winner::New, Resolution::NewWon, "2"), (Winner::Old, Resolution::OldWon, "3")]
+    {
+        let carry = inverse(&[]).carry(&key(&row_tree(&new)), &known, Some(&old), None, winner).unwrap();
+        assert_eq!(carry.resolution, resolution);
         assert_eq!(after(&carry, Some(&old)).unwrap().get("price"), Some(&n(price)));
     }
 }
@@ -280,83 +284,106 @@ fn a_value_that_stays_takes_no_part_of_the_other() {
     let (base, new, old) =
         (lives("Elm St", "Springfield"), lives("Oak St", "Shelbyville"), lives("Ash St", "Springfield"));
     let inverse = inverse(std::slice::from_ref(&base));
-    let known = [Some(family(&base)), Some(family(&new))];
-    // The old side's customer moved within the city, the new side's to another one.
-    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), None, Wins::Old).unwrap();
-    assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(old.clone()), Clash::OldWon));
-    let carry = inverse.carry(&key(&family(&base)), &known, Some(&old), None, Wins::New).unwrap();
-    assert_eq!((after(&carry, Some(&old)), carry.clash), (Some(new), Clash::NewWon));
+    let known = [Some(row_tree(&base)), Some(row_tree(&new))];
+    // The old side's customer moved within the city, the new side's customer moved to another city.
+    let carry = inverse.carry(&key(&row_tree(&base)), &known, Some(&old), None, Winner::Old).unwrap();
+    assert_eq!((after(&carry, Some(&old)), carry.resolution), (Some(old.clone()), Resolution::OldWon));
+    let carry = inverse.carry(&key(&row_tree(&base)), &known, Some(&old), None, Winner::New).unwrap();
+    assert_eq!((after(&carry, Some(&old)), carry.resolution), (Some(new), Resolution::NewWon));
 }
 
 #[test]
 fn a_state_of_our_own_in_between_is_no_conflict() {
     let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
-    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    // Killed after the second state was written and before it was noted.
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[1]), Some(1), Wins::Old).unwrap();
-    assert_eq!(carry.clash, Clash::None);
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    // Killed after the second state was written and before its records were cleared.
+    let carry =
+        inverse(&[]).carry(&key(&row_tree(&states[0])), &known, Some(&states[1]), Some(1), Winner::Old).unwrap();
+    assert_eq!(carry.resolution, Resolution::None);
     assert_eq!(after(&carry, Some(&states[1])).unwrap().get("price"), Some(&n("3")));
 }
 
 #[test]
 fn a_state_in_between_that_no_carrier_wrote_is_a_customers() {
     let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
-    let made_anew = [Some(family(&states[0])), None, Some(family(&states[2]))];
-    let key = key(&family(&states[0]));
+    let made_anew = [Some(row_tree(&states[0])), None, Some(row_tree(&states[2]))];
+    let key = key(&row_tree(&states[0]));
     // Deleted by a customer of the old side, not by us.
-    let gone = inverse(&[]).carry(&key, &made_anew, None, None, Wins::Old).unwrap();
-    assert_eq!(gone, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
-    let ours = inverse(&[]).carry(&key, &made_anew, None, Some(1), Wins::Old).unwrap();
+    let gone = inverse(&[]).carry(&key, &made_anew, None, None, Winner::Old).unwrap();
+    assert_eq!(gone, ReverseChange { change: ItemChange::Nothing, resolution: Resolution::OldWon });
+    let ours = inverse(&[]).carry(&key, &made_anew, None, Some(1), Winner::Old).unwrap();
     let back = after(&ours, None).unwrap();
-    assert_eq!((back.get("price"), ours.clash), (Some(&n("3")), Clash::None));
-    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    let kept = inverse(&[]).carry(&key, &known, Some(&states[1]), None, Wins::Old).unwrap();
-    assert_eq!(kept, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
+    assert_eq!((back.get("price"), ours.resolution), (Some(&n("3")), Resolution::None));
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    let kept = inverse(&[]).carry(&key, &known, Some(&states[1]), None, Winner::Old).unwrap();
+    assert_eq!(kept, ReverseChange { change: ItemChange::Nothing, resolution: Resolution::OldWon });
 }
 
 #[test]
 fn what_a_carrier_merged_before_it_died_is_not_taken_for_a_customers() {
     let states = [("1", "5"), ("2", "5"), ("1", "6")].map(|(p, c)| item(vec![("price", n(p)), ("stock", n(c))]));
-    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    // A customer of the old side had named it; the carrier wrote the second state's price into that.
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    // A customer of the old side had named it; the reverse applier wrote the second state's price into that.
     let merged = item(vec![("name", s("theirs")), ("price", n("2")), ("stock", n("5"))]);
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&merged), Some(1), Wins::Old).unwrap();
+    let carry = inverse(&[]).carry(&key(&row_tree(&states[0])), &known, Some(&merged), Some(1), Winner::Old).unwrap();
     let back = after(&carry, Some(&merged)).unwrap();
     let fields = ["name", "price", "stock"].map(|name| back.get(name).cloned());
-    assert_eq!((fields, carry.clash), ([Some(s("theirs")), Some(n("1")), Some(n("6"))], Clash::Merged));
+    assert_eq!((fields, carry.resolution), ([Some(s("theirs")), Some(n("1")), Some(n("6"))], Resolution::Merged));
+}
+
+#[test]
+fn what_a_carrier_wrote_is_seen_under_what_a_customer_wrote_since() {
+    let states = [("1", "5"), ("2", "6"), ("3", "7")];
+    let states = states.map(|(p, c)| item(vec![("price", n(p)), ("stock", n(c)), ("name", s("x"))]));
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    let shows = |price, stock, name| {
+        let found = item(vec![("price", n(price)), ("stock", n(stock)), ("name", s(name))]);
+        (0..3).filter(|state| inverse(&[]).shows(&known, *state, Some(&found))).collect::<Vec<_>>()
+    };
+    assert_eq!(shows("9", "6", "x"), [1], "a customer wrote the price since");
+    assert_eq!(shows("2", "6", "theirs"), [1], "a customer wrote what nobody else had");
+    assert_eq!(shows("1", "5", "x"), [0; 0], "nothing was written");
+    assert_eq!(shows("1", "6", "x"), [0; 0], "the stock is a customer's: the price would be there with it");
+    assert_eq!(shows("9", "8", "x"), [0; 0], "nothing is left of it");
+    assert!(!inverse(&[]).shows(&known, 1, None), "the item is gone");
+    let made = [None, known[1].clone(), known[2].clone()];
+    let found = item(vec![("price", n("9")), ("stock", n("6"))]);
+    assert!(inverse(&[]).shows(&made, 1, Some(&found)), "an item that the new side made");
 }
 
 #[test]
 fn a_customers_value_that_equals_another_state_than_the_one_carried_is_a_customers() {
     let states = [("1", "5"), ("2", "5"), ("1", "6"), ("1", "7")];
     let states = states.map(|(p, c)| item(vec![("price", n(p)), ("stock", n(c))]));
-    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    // The price is the customer's; a carrier merged the third state into it and died, and a fourth came since.
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    // The price is the customer's; a reverse applier merged the third state into the item and died, and a fourth came
+    // since.
     let merged = item(vec![("price", n("2")), ("stock", n("6"))]);
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&merged), Some(2), Wins::Old).unwrap();
+    let carry = inverse(&[]).carry(&key(&row_tree(&states[0])), &known, Some(&merged), Some(2), Winner::Old).unwrap();
     let back = after(&carry, Some(&merged)).unwrap();
     assert_eq!(["price", "stock"].map(|name| back.get(name).cloned()), [Some(n("2")), Some(n("7"))]);
-    // One that came after what the carrier took is not its either.
+    // A state that came after what the reverse applier took is not its own either.
     let states = ["1", "2", "3", "4"].map(|p| item(vec![("price", n(p))]));
-    let known: Vec<_> = states.iter().map(|i| Some(family(i))).collect();
-    let carry = inverse(&[]).carry(&key(&family(&states[0])), &known, Some(&states[2]), Some(1), Wins::Old).unwrap();
-    assert_eq!(carry, Carry { change: ItemChange::Nothing, clash: Clash::OldWon });
+    let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();
+    let carry =
+        inverse(&[]).carry(&key(&row_tree(&states[0])), &known, Some(&states[2]), Some(1), Winner::Old).unwrap();
+    assert_eq!(carry, ReverseChange { change: ItemChange::Nothing, resolution: Resolution::OldWon });
 }
 
 #[test]
 fn deletes_travel_unless_the_old_side_wrote_since() {
     let before = item(vec![("price", n("1"))]);
     let old = item(vec![("price", n("3"))]);
-    let known = [Some(family(&before)), None];
-    let key = key(&family(&before));
-    let gone = inverse(&[]).carry(&key, &known, Some(&before), None, Wins::Old).unwrap();
-    assert_eq!((after(&gone, Some(&before)), gone.clash), (None, Clash::None));
-    let gone = inverse(&[]).carry(&key, &known, Some(&old), None, Wins::New).unwrap();
-    assert_eq!((after(&gone, Some(&old)), gone.clash), (None, Clash::NewWon));
-    let kept = inverse(&[]).carry(&key, &known, Some(&old), None, Wins::Old).unwrap();
-    assert_eq!((after(&kept, Some(&old)), kept.clash), (Some(old), Clash::OldWon));
-    let nothing = inverse(&[]).carry(&key, &known, None, None, Wins::Old).unwrap();
-    assert_eq!(nothing, Carry { change: ItemChange::Nothing, clash: Clash::None });
+    let known = [Some(row_tree(&before)), None];
+    let key = key(&row_tree(&before));
+    let gone = inverse(&[]).carry(&key, &known, Some(&before), None, Winner::Old).unwrap();
+    assert_eq!((after(&gone, Some(&before)), gone.resolution), (None, Resolution::None));
+    let gone = inverse(&[]).carry(&key, &known, Some(&old), None, Winner::New).unwrap();
+    assert_eq!((after(&gone, Some(&old)), gone.resolution), (None, Resolution::NewWon));
+    let kept = inverse(&[]).carry(&key, &known, Some(&old), None, Winner::Old).unwrap();
+    assert_eq!((after(&kept, Some(&old)), kept.resolution), (Some(old), Resolution::OldWon));
+    let nothing = inverse(&[]).carry(&key, &known, None, None, Winner::Old).unwrap();
+    assert_eq!(nothing, ReverseChange { change: ItemChange::Nothing, resolution: Resolution::None });
 }
 
 #[test]
@@ -364,14 +391,14 @@ fn lines_that_stay_keep_what_no_column_carries() {
     let line = |book: &'static str, count: i64, title: &'static str| {
         map(vec![("book", map(vec![("id", s(book))])), ("n", n(count)), ("title", s(title))])
     };
-    let before = item(vec![("lines", Attr::List(vec![line("b1", 1, "one"), line("b2", 2, "two")]))]);
-    let then = item(vec![("lines", Attr::List(vec![line("b2", 3, ""), line("b1", 1, ""), line("b9", 9, "")]))]);
-    let (base, now) = (family(&before), family(&then));
-    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Wins::New).unwrap();
+    let before = item(vec![("lines", Value::List(vec![line("b1", 1, "one"), line("b2", 2, "two")]))]);
+    let then = item(vec![("lines", Value::List(vec![line("b2", 3, ""), line("b1", 1, ""), line("b9", 9, "")]))]);
+    let (base, now) = (row_tree(&before), row_tree(&then));
+    let carry = inverse(&[]).carry(&key(&now), &[Some(base), Some(now)], Some(&before), None, Winner::New).unwrap();
     let back = after(&carry, Some(&before)).unwrap();
-    let Some(Attr::List(lines)) = back.get("lines") else { panic!("no list") };
+    let Some(Value::List(lines)) = back.get("lines") else { panic!("no list") };
     let title = |i: usize| match &lines[i] {
-        Attr::Map(m) => m.iter().find(|(k, _)| k == "title").map(|(_, v)| v.clone()),
+        Value::Map(m) => m.iter().find(|(k, _)| k == "title").map(|(_, v)| v.clone()),
         _ => None,
     };
     assert_eq!((title(0), title(1), title(2)), (Some(s("two")), Some(s("one")), None));
@@ -379,20 +406,20 @@ fn lines_that_stay_keep_what_no_column_carries() {
 
 #[test]
 fn a_mapping_without_an_inverse_is_named() {
-    assert_eq!(survey(&table()).blocks, Vec::<String>::new());
-    assert_eq!(survey(&table()).notes, ["origin is a constant and has no attribute"]);
+    assert_eq!(inverse_gaps(&table()).blocks, Vec::<String>::new());
+    assert_eq!(inverse_gaps(&table()).notes, ["origin is a constant and has no attribute"]);
     let mut table = table();
     table.columns[1].ty = ColumnType::Timestamptz;
     table.children[0].columns.remove(1);
-    let found = survey(&table);
+    let found = inverse_gaps(&table);
     assert_eq!(found.blocks.len(), 1);
     assert_eq!(found.notes.len(), 2);
 }
 
 #[test]
 fn a_value_that_no_attribute_holds_is_named_by_its_column() {
-    let mut now = family(&item(vec![]));
+    let mut now = row_tree(&item(vec![]));
     now.row[4] = Cell::Numeric("1".repeat(40).into());
-    let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, None, Wins::New).unwrap_err();
-    assert_eq!((refused.column.as_str(), refused.reason), ("price", MisfitReason::NumberRange));
+    let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, None, Winner::New).unwrap_err();
+    assert_eq!((refused.column.as_str(), refused.reason), ("price", RowErrorReason::NumberRange));
 }

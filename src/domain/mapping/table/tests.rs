@@ -62,24 +62,24 @@ fn orders() -> Table {
     }
 }
 
-fn map(entries: &[(&'static str, Attr<'static>)]) -> Attr<'static> {
-    Attr::Map(entries.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())).collect())
+fn map(entries: &[(&'static str, Value<'static>)]) -> Value<'static> {
+    Value::Map(entries.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())).collect())
 }
 
-fn s(text: &'static str) -> Attr<'static> {
-    Attr::Str(text.into())
+fn s(text: &'static str) -> Value<'static> {
+    Value::Text(text.into())
 }
 
-fn item(extra: &[(&'static str, Attr<'static>)]) -> Item<'static> {
-    let mut attrs = vec![("userId".into(), s("ann")), ("orderNo".into(), Attr::Num("7.0".into()))];
-    attrs.extend(extra.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())));
-    Item { attrs }
+fn item(extra: &[(&'static str, Value<'static>)]) -> Record<'static> {
+    let mut fields = vec![("userId".into(), s("ann")), ("orderNo".into(), Value::Decimal("7.0".into()))];
+    fields.extend(extra.iter().map(|(k, v)| (Cow::Borrowed(*k), v.clone())));
+    Record { fields }
 }
 
-fn refused(item: &Item<'static>) -> (String, MisfitReason) {
+fn refused(item: &Record<'static>) -> (String, RowErrorReason) {
     let mapping = TableMapping::new(&orders());
-    let misfit = mapping.map(item, &mut Mapped::default()).unwrap_err();
-    (misfit.column, misfit.reason)
+    let row_error = mapping.map(item, &mut Mapped::default()).unwrap_err();
+    (row_error.column, row_error.reason)
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn a_row_and_its_children_come_out_in_plan_order() {
         ("status", s("paid")),
         (
             "items",
-            Attr::List(vec![map(&[("book", map(&[("id", s("b1"))]))]), map(&[("book", map(&[("id", s("b2"))]))])]),
+            Value::List(vec![map(&[("book", map(&[("id", s("b1"))]))]), map(&[("book", map(&[("id", s("b2"))]))])]),
         ),
-        ("meta", map(&[("tags", Attr::StrSet(vec!["z".into(), "a".into()]))])),
+        ("meta", map(&[("tags", Value::TextSet(vec!["z".into(), "a".into()]))])),
     ]);
     mapping.map(&full, &mut out).unwrap();
     assert_eq!(out.key, "ann|7");
@@ -108,7 +108,7 @@ fn a_row_and_its_children_come_out_in_plan_order() {
         ]
     );
     // The same buffer takes the next item and keeps nothing of the last one.
-    mapping.map(&item(&[("status", Attr::Null)]), &mut out).unwrap();
+    mapping.map(&item(&[("status", Value::Null)]), &mut out).unwrap();
     assert_eq!(out.row[2..4], [Cell::Null, t("new")]);
     assert_eq!(out.children, vec![Vec::<Vec<Cell<'_>>>::new(), vec![]]);
     assert_eq!(out.key, "ann|7");
@@ -116,21 +116,21 @@ fn a_row_and_its_children_come_out_in_plan_order() {
 
 #[test]
 fn rows_that_do_not_fit_name_the_column() {
-    use MisfitReason::*;
+    use RowErrorReason::*;
     let tags = |attr| item(&[("meta", map(&[("tags", attr)]))]);
     for (item, column, reason) in [
-        (Item { attrs: vec![("userId".into(), s("ann"))] }, "orderNo", Missing),
-        (Item { attrs: vec![("userId".into(), Attr::Bool(true))] }, "userId", WrongType),
-        (Item { attrs: vec![("userId".into(), Attr::Null)] }, "userId", Missing),
+        (Record { fields: vec![("userId".into(), s("ann"))] }, "orderNo", Missing),
+        (Record { fields: vec![("userId".into(), Value::Bool(true))] }, "userId", WrongType),
+        (Record { fields: vec![("userId".into(), Value::Null)] }, "userId", Missing),
         (item(&[("address", s("Köln"))]), "city", WrongType),
         (item(&[("status", s("a\0"))]), "status", Nul),
         (item(&[("status", s("far too long"))]), "status", TooLong),
         (item(&[("items", s("x"))]), "order_items.-", WrongType),
-        (item(&[("items", Attr::List(vec![s("x")]))]), "order_items.book", WrongType),
-        (item(&[("items", Attr::List(vec![map(&[])]))]), "order_items.book", Missing),
-        (item(&[("items", Attr::List(vec![Attr::Null]))]), "order_items.book", Missing),
-        (tags(Attr::List(vec![s("abcde")])), "order_tags.tag", TooLong),
-        (tags(Attr::List(vec![Attr::Null])), "order_tags.tag", Missing),
+        (item(&[("items", Value::List(vec![s("x")]))]), "order_items.book", WrongType),
+        (item(&[("items", Value::List(vec![map(&[])]))]), "order_items.book", Missing),
+        (item(&[("items", Value::List(vec![Value::Null]))]), "order_items.book", Missing),
+        (tags(Value::List(vec![s("abcde")])), "order_tags.tag", TooLong),
+        (tags(Value::List(vec![Value::Null])), "order_tags.tag", Missing),
         (item(&[("meta", s("x"))]), "order_tags.-", WrongType),
     ] {
         assert_eq!(refused(&item), (column.to_owned(), reason), "{item:?}");
@@ -150,7 +150,7 @@ fn a_misfit_leaves_the_key_to_park_it_by() {
 fn different_keys_never_read_the_same() {
     let mapping = TableMapping::new(&Table { key: vec!["a".into(), "b".into()], ..orders() });
     let key = |a: &'static str, b: &'static str| {
-        mapping.key(&Item { attrs: vec![("b".into(), s(b)), ("a".into(), s(a))] }).unwrap().0.0
+        mapping.key(&Record { fields: vec![("b".into(), s(b)), ("a".into(), s(a))] }).unwrap().0.0
     };
     assert_eq!(key("x", "y"), "x|y");
     assert_eq!(key("x|", "y"), "x\\||y");
@@ -158,9 +158,9 @@ fn different_keys_never_read_the_same() {
     assert_ne!(key("x\\|", "y"), key("x\\", "|y"));
     assert_eq!(key("x\0", "y"), "x\\0|y");
     let single = TableMapping::new(&Table { key: vec!["a".into()], ..orders() });
-    let item = Item { attrs: vec![("a".into(), s("x|y"))] };
+    let item = Record { fields: vec![("a".into(), s("x|y"))] };
     assert_eq!(single.key(&item).unwrap().0.0, "x|y");
-    let item = Item { attrs: vec![("a".into(), Attr::Bin(vec![255u8, 0].into()))] };
+    let item = Record { fields: vec![("a".into(), Value::Bytes(vec![255u8, 0].into()))] };
     assert_eq!(single.key(&item).unwrap(), (Key("/wA=".into()), r#"{"a":{"B":"/wA="}}"#.into()));
 }
 
@@ -171,17 +171,17 @@ fn a_delete_finds_its_row_by_key_alone() {
     let mut table = orders();
     table.columns[3].key = true;
     let mapping = TableMapping::new(&table);
-    assert_eq!(mapping.row_key(&item(&[])).unwrap_err().reason, MisfitReason::Missing);
+    assert_eq!(mapping.row_key(&item(&[])).unwrap_err().reason, RowErrorReason::Missing);
     assert_eq!(mapping.row_key(&item(&[("status", s("paid"))])).unwrap().len(), 3);
 }
 
 #[test]
 fn markers_are_told_by_their_prefix() {
     let mapping = TableMapping::new(&orders());
-    let with = |key: &'static str| Item { attrs: vec![("userId".into(), s(key))] };
+    let with = |key: &'static str| Record { fields: vec![("userId".into(), s(key))] };
     assert_eq!(mapping.marker(&with("~cutover~n-1")), Some("n-1"));
     assert_eq!(mapping.marker(&with("ann")), None);
-    assert_eq!(mapping.marker(&Item::default()), None);
+    assert_eq!(mapping.marker(&Record::default()), None);
     let none = TableMapping::new(&Table { marker_prefix: String::new(), ..orders() });
     assert_eq!(none.marker(&with("ann")), None);
 }
@@ -191,11 +191,11 @@ fn rows_borrow_from_the_page_not_from_the_item() {
     let page = String::from("ann");
     let mapping = TableMapping::new(&orders());
     let mut out = Mapped::default();
-    let mut item = Item::default();
+    let mut item = Record::default();
     for _ in 0..2 {
-        item.attrs.clear();
-        item.attrs.push(("userId".into(), Attr::Str(Cow::Borrowed(&page))));
-        item.attrs.push(("orderNo".into(), Attr::Num(Cow::Borrowed("1"))));
+        item.fields.clear();
+        item.fields.push(("userId".into(), Value::Text(Cow::Borrowed(&page))));
+        item.fields.push(("orderNo".into(), Value::Decimal(Cow::Borrowed("1"))));
         mapping.map(&item, &mut out).unwrap();
     }
     assert!(matches!(&out.row[0], Cell::Text(Cow::Borrowed("ann"))));

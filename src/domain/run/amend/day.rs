@@ -2,7 +2,7 @@
 
 use super::phase::Phase;
 use super::show::{length, listed, on, option, planned, text, value};
-use super::{Found, Member, Verdict, allowed, as_long_as, refused};
+use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
     Confirm, Criterion, Freeze, Gate, OnFail, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
 };
@@ -13,7 +13,7 @@ const PLACES: &str = "what is switched, and where, is what going back puts back:
 const DONE: &str = "the step is done";
 const BEGUN: &str = "the step has begun";
 
-pub(super) fn switches(found: &mut Found<'_>, old: &[Switch], new: &[Switch]) {
+pub(super) fn switches(found: &mut ChangeList<'_>, old: &[Switch], new: &[Switch]) {
     found.list(
         "switches",
         (old, new),
@@ -47,7 +47,7 @@ fn place(kind: &SwitchKind) -> String {
     }
 }
 
-pub(super) fn freeze(found: &mut Found<'_>, old: Option<&Freeze>, new: Option<&Freeze>) {
+pub(super) fn freeze(found: &mut ChangeList<'_>, old: Option<&Freeze>, new: Option<&Freeze>) {
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
         (None, None) => return,
@@ -67,7 +67,7 @@ pub(super) fn freeze(found: &mut Found<'_>, old: Option<&Freeze>, new: Option<&F
     found.field("freeze.timeout", (timeout_ms, &new.timeout_ms), millis, done);
 }
 
-pub(super) fn gates(found: &mut Found<'_>, old: &[Gate], new: &[Gate]) {
+pub(super) fn gates(found: &mut ChangeList<'_>, old: &[Gate], new: &[Gate]) {
     // What no step names decides nothing; what one names cannot be taken away without that step.
     found.list(
         "gates",
@@ -104,7 +104,7 @@ fn on_fail_words(on_fail: &OnFail) -> String {
     .to_owned()
 }
 
-pub(super) fn steps(found: &mut Found<'_>, old: &[Step], new: &[Step]) {
+pub(super) fn steps(found: &mut ChangeList<'_>, old: &[Step], new: &[Step]) {
     let member = |_: &Phase<'_>, member: Member<'_, Step>| {
         let what = match member {
             Member::Added(_) => "a step is not added to",
@@ -116,7 +116,7 @@ pub(super) fn steps(found: &mut Found<'_>, old: &[Step], new: &[Step]) {
     found.list("steps", (old, new), |s| &s.id, member, step);
 }
 
-fn step(found: &mut Found<'_>, what: &str, old: &Step, new: &Step) {
+fn step(found: &mut ChangeList<'_>, what: &str, old: &Step, new: &Step) {
     let Step { id, title, at_ms, takes_ms, owner, kind: _, start, confirm, two_person, undo } = old;
     let done = |phase: &Phase<'_>| as_long_as(!phase.step_done(id), "", DONE);
     let begun = |phase: &Phase<'_>| as_long_as(!phase.step_begun(id), "", BEGUN);
@@ -147,7 +147,7 @@ fn step(found: &mut Found<'_>, what: &str, old: &Step, new: &Step) {
 }
 
 /// What a step does. Exhaustive over the kinds of the plan that stands.
-fn kind(found: &mut Found<'_>, what: &str, id: &str, (old, new): (&StepKind, &StepKind)) {
+fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind, &StepKind)) {
     let done = |phase: &Phase<'_>| as_long_as(!phase.step_done(id), "", DONE);
     match (old, new) {
         (StepKind::CatchUp { max_lag_ms: old }, StepKind::CatchUp { max_lag_ms: new }) => {
@@ -211,7 +211,9 @@ fn kind(found: &mut Found<'_>, what: &str, id: &str, (old, new): (&StepKind, &St
         ) => {
             let names = (old.name().to_owned(), new.name().to_owned());
             let why = "what a step does is not changed under a run: open another run with `cutover run --new`";
-            found.field(format!("{what}.kind"), (&names.0, &names.1), Clone::clone, |_| -> Verdict { refused(why) });
+            found.field(format!("{what}.kind"), (&names.0, &names.1), Clone::clone, |_| -> AmendDecision {
+                refused(why)
+            });
         }
     }
 }
@@ -224,7 +226,7 @@ fn start_words(start: &Start) -> String {
     .to_owned()
 }
 
-/// How much a step asks of whoever drives.
+/// How much a step asks of the person who drives.
 const fn asks(confirm: &Confirm) -> u8 {
     match confirm {
         Confirm::None => 0,

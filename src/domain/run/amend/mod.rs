@@ -1,8 +1,8 @@
 //! Amending the plan of a run: what may change at this moment, what may not, and why not.
 //!
-//! Two plans are compared field by field. Every struct of the plan is taken apart without `..`: a field that is added to
-//! the plan does not compile here until somebody decides whether it may change under a run. The rules in words are in
-//! `docs/amend.md`.
+//! Two plans are compared field by field. Every struct of the plan is taken apart without `..`: a field that is added
+//! to the plan does not compile here until somebody decides whether it may change under a run. The rules in words are
+//! in `docs/amend.md`.
 
 mod day;
 mod phase;
@@ -32,12 +32,12 @@ pub struct Change {
     /// What it would go by.
     pub new: String,
     /// Whether it may change at this moment.
-    pub verdict: Verdict,
+    pub decision: AmendDecision,
 }
 
 /// Whether a field may change at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AmendDecision {
     /// It may. What follows from it, in words; empty when nothing but the change itself does.
     Allowed(String),
     /// It may not: why, and what to do instead.
@@ -58,14 +58,14 @@ pub struct Difference {
 impl Difference {
     /// Changes that may not be made now.
     pub fn refused(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|c| matches!(c.verdict, Verdict::Refused(_)))
+        self.changes.iter().filter(|c| matches!(c.decision, AmendDecision::Refused(_)))
     }
 }
 
 /// Compares the plan a run goes by with another one. Pure: the same plans and the same state give the same answer.
 #[must_use]
 pub fn difference(old: &Plan, new: &Plan, state: &RunState) -> Difference {
-    let mut found = Found { phase: Phase::of(old, state), changes: Vec::new() };
+    let mut found = ChangeList { phase: Phase::of(old, state), changes: Vec::new() };
     plan(&mut found, old, new);
     let mapping = |id: &str| old.table(id).map(|t| (&t.columns, &t.children, &t.triggers));
     let differs = |id: &str| new.table(id).map(|t| (&t.columns, &t.children, &t.triggers)) != mapping(id);
@@ -74,38 +74,38 @@ pub fn difference(old: &Plan, new: &Plan, state: &RunState) -> Difference {
 }
 
 /// Changes as they are found.
-struct Found<'a> {
+struct ChangeList<'a> {
     phase: Phase<'a>,
     changes: Vec<Change>,
 }
 
-impl Found<'_> {
+impl ChangeList<'_> {
     /// A field that is one value.
     fn field<T: PartialEq>(
         &mut self,
         what: impl Into<String>,
         (old, new): (&T, &T),
         show: impl Fn(&T) -> String,
-        rule: impl FnOnce(&Phase<'_>) -> Verdict,
+        rule: impl FnOnce(&Phase<'_>) -> AmendDecision,
     ) {
         if old != new {
             self.push(what.into(), (show(old), show(new)), rule);
         }
     }
 
-    fn push(&mut self, what: String, (old, new): (String, String), rule: impl FnOnce(&Phase<'_>) -> Verdict) {
-        let verdict = self.phase.over().map_or_else(|| rule(&self.phase), Verdict::Refused);
-        self.changes.push(Change { what, old, new, verdict });
+    fn push(&mut self, what: String, (old, new): (String, String), rule: impl FnOnce(&Phase<'_>) -> AmendDecision) {
+        let decision = self.phase.over().map_or_else(|| rule(&self.phase), AmendDecision::Refused);
+        self.changes.push(Change { what, old, new, decision });
     }
 
-    /// A list of things with names. `membership` judges what was added or taken away, and another order; `each` compares
-    /// two of the same name.
+    /// A list of things with names. `membership` judges what was added or taken away, and another order; `each`
+    /// compares two of the same name.
     fn list<T>(
         &mut self,
         what: &str,
         (old, new): (&[T], &[T]),
         id: impl Fn(&T) -> &str,
-        membership: impl Fn(&Phase<'_>, Member<'_, T>) -> Verdict,
+        membership: impl Fn(&Phase<'_>, Member<'_, T>) -> AmendDecision,
         mut each: impl FnMut(&mut Self, &str, &T, &T),
     ) {
         let of = |all: &[T], name: &str| all.iter().position(|t| id(t) == name);
@@ -139,22 +139,22 @@ enum Member<'t, T> {
     Order,
 }
 
-fn allowed(effect: &str) -> Verdict {
-    Verdict::Allowed(effect.to_owned())
+fn allowed(effect: &str) -> AmendDecision {
+    AmendDecision::Allowed(effect.to_owned())
 }
 
-fn refused(why: impl Into<String>) -> Verdict {
-    Verdict::Refused(why.into())
+fn refused(why: impl Into<String>) -> AmendDecision {
+    AmendDecision::Refused(why.into())
 }
 
 /// Allowed as long as `open`, else refused.
-fn as_long_as(open: bool, effect: &str, why: &str) -> Verdict {
+fn as_long_as(open: bool, effect: &str, why: &str) -> AmendDecision {
     if open { allowed(effect) } else { refused(why) }
 }
 
 const NEW_RUN: &str = "a run keeps it from its first fact to its last: open another run with `cutover run --new`";
 
-fn plan(found: &mut Found<'_>, old: &Plan, new: &Plan) {
+fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
     let Plan {
         name,
         environment,
@@ -209,7 +209,7 @@ fn plan(found: &mut Found<'_>, old: &Plan, new: &Plan) {
     stores_of(found, stores, &new.stores);
 }
 
-fn moving(found: &mut Found<'_>, (load, new_load): (&Load, &Load), (follow, new_follow): (&Follow, &Follow)) {
+fn moving(found: &mut ChangeList<'_>, (load, new_load): (&Load, &Load), (follow, new_follow): (&Follow, &Follow)) {
     let Load { segments, workers, read_budget_rcu, defer_indexes, sequences_by_hand } = load;
     let loading = |phase: &Phase<'_>| as_long_as(!phase.load_begun(), "", "the load has begun with it");
     let number = |n: &Option<u32>| option(n.as_ref(), ToString::to_string);
@@ -235,7 +235,7 @@ fn moving(found: &mut Found<'_>, (load, new_load): (&Load, &Load), (follow, new_
 }
 
 fn proving(
-    found: &mut Found<'_>,
+    found: &mut ChangeList<'_>,
     (verify, new_verify): (&Verify, &Verify),
     (reverse, new_reverse): (&Reverse, &Reverse),
 ) {
@@ -256,7 +256,7 @@ fn proving(
         (enabled, &new_reverse.enabled),
         |b| on(*b),
         |phase| match *enabled {
-            true => refused("the way back for data is not closed under a run"),
+            true => refused("the reverse flow is not closed under a run"),
             false => as_long_as(!phase.arm_begun(), "", "the arm step has begun, which is what makes it ready"),
         },
     );
@@ -266,7 +266,7 @@ fn proving(
     found.field("reverse.patience", (patience_ms, &new_reverse.patience_ms), millis, |_| allowed(""));
 }
 
-fn stores_of(found: &mut Found<'_>, old: &Stores, new: &Stores) {
+fn stores_of(found: &mut ChangeList<'_>, old: &Stores, new: &Stores) {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         let (was, is) = (old.get(name), new.get(name));

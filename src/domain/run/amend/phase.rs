@@ -19,7 +19,7 @@ impl<'a> Phase<'a> {
     pub fn over(&self) -> Option<String> {
         let why = match self.state.status {
             RunStatus::Prepared | RunStatus::Running | RunStatus::Paused => return None,
-            RunStatus::RollingBack => "the run is going back, by the plan that stands: let it end",
+            RunStatus::RollingBack => "the run is rolling back, by the plan that stands: let it end",
             RunStatus::Stuck => "a rollback is stuck: do what it says by hand, then `cutover rollback` again",
             RunStatus::RolledBack => "the run is rolled back: open another run",
             RunStatus::Finished => "the run is finished: open another run",
@@ -83,15 +83,15 @@ impl<'a> Phase<'a> {
     }
 
     /// Whether customers can have written on the new side.
-    pub fn let_in(&self) -> bool {
-        self.state.let_in(self.plan)
+    pub fn open_to_customers(&self) -> bool {
+        self.state.open_to_customers(self.plan)
     }
 
     pub const fn downtime_measured(&self) -> bool {
         self.state.downtime.accepted.is_some()
     }
 
-    /// Whether a switch's value was captured: what it is and where it goes is settled then.
+    /// Whether a switch's value was captured: from then on its place and what it must hold are settled.
     pub fn captured(&self, switch: &str) -> bool {
         self.state.switches.get(switch).is_some_and(|s| s.captured)
     }

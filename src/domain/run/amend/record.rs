@@ -74,8 +74,8 @@ pub(in crate::domain::run) fn may_follow(state: &RunState, amended: &Amended) ->
     Ok(())
 }
 
-/// The run goes by the new plan. Whoever confirmed a step that has not started is asked again, and approvals and votes
-/// lapse of themselves: they are bound to a digest that the plan's hash is part of.
+/// The run goes by the new plan. A step that was confirmed and has not started is asked for again; approvals and votes
+/// lapse by themselves, because they are bound to a digest that the plan's hash is part of.
 pub(in crate::domain::run) fn fold(state: &mut RunState, amended: &Amended, at: At, seq: u64) {
     let Amended { from, to, by, host: _, t0, gates, changes } = amended;
     state.plan_hash.clone_from(to);

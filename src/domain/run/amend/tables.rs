@@ -1,13 +1,13 @@
-//! Tables and their mapping: what arrived under the old mapping must look the same under the new one.
+//! Tables and their mapping: what was written under the old mapping must stay the same under the new one.
 //!
 //! Which values have arrived is not known here, only how they were mapped. So a change of a column is allowed when it
-//! can turn nothing but misfits into values: every value that was written before is written the same by the new mapping,
-//! and only rows that were parked can look different. [`widens`] and [`fills`] say which changes those are; an option
+//! can turn nothing but row errors into values: every value that was written before is written the same by the new
+//! mapping, and only rows that were parked can change. [`widens`] and [`fills`] say which changes those are; an option
 //! that is added to columns gets a function like them.
 
 use super::phase::Phase;
 use super::show::{listed, option, text};
-use super::{Found, Member, Verdict, allowed, as_long_as, refused};
+use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Table, Unit, path_text,
 };
@@ -16,9 +16,9 @@ const NEW_LOAD: &str = "rows have arrived by it: put it back, or load anew with 
 const PARKED: &str = "rows parked for it may fit: `cutover parked retry`";
 const NOT_LOADED: &str = "nothing is loaded yet; the target is asked whether it fits";
 const LOOKED_AT: &str = "only `cutover check` asks for it";
-const LET_IN: &str = "customers write on the new side: what is carried back goes by the mapping that stands";
+const OPEN_TO_CUSTOMERS: &str = "customers write on the new side: what is carried back goes by the mapping that stands";
 
-pub(super) fn tables(found: &mut Found<'_>, old: &[Table], new: &[Table]) {
+pub(super) fn tables(found: &mut ChangeList<'_>, old: &[Table], new: &[Table]) {
     let member = |_: &Phase<'_>, member: Member<'_, Table>| {
         refused(match member {
             Member::Added(_) => "a table is not added to a run: move it with a run of its own",
@@ -29,7 +29,7 @@ pub(super) fn tables(found: &mut Found<'_>, old: &[Table], new: &[Table]) {
     found.list("tables", (old, new), |t| &t.id, member, table);
 }
 
-fn table(found: &mut Found<'_>, what: &str, old: &Table, new: &Table) {
+fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
     let Table { id: _, source, target, key, columns, children, foreign_keys, ttl, marker_prefix, ddl, triggers } = old;
     let never = "a run keeps it: load anew with `cutover run --new`";
     found.field(format!("{what}.source"), (source, &new.source), text, |_| refused(never));
@@ -57,7 +57,7 @@ fn table(found: &mut Found<'_>, what: &str, old: &Table, new: &Table) {
         format!("{what}.triggers"),
         (triggers, &new.triggers),
         |all| listed(all),
-        |phase| as_long_as(!phase.let_in(), "the target is asked whether it fits", LET_IN),
+        |phase| as_long_as(!phase.open_to_customers(), "the target is asked whether it fits", OPEN_TO_CUSTOMERS),
     );
 }
 
@@ -66,7 +66,7 @@ fn reference(key: &ForeignKey) -> String {
     format!("{} -> {references}", columns.join(", "))
 }
 
-fn child(found: &mut Found<'_>, what: &str, old: &ChildTable, new: &ChildTable) {
+fn child(found: &mut ChangeList<'_>, what: &str, old: &ChildTable, new: &ChildTable) {
     let ChildTable { target: _, list, columns, parent_key, sparse } = old;
     let loading = |phase: &Phase<'_>| as_long_as(!phase.load_begun(), NOT_LOADED, NEW_LOAD);
     found.field(format!("{what}.list"), (list, &new.list), |path| path_text(path), loading);
@@ -75,7 +75,7 @@ fn child(found: &mut Found<'_>, what: &str, old: &ChildTable, new: &ChildTable) 
     found.field(format!("{what}.parent_key"), (parent_key, &new.parent_key), |all| listed(all), loading);
 }
 
-fn mapping(found: &mut Found<'_>, what: &str, old: &[Column], new: &[Column]) {
+fn mapping(found: &mut ChangeList<'_>, what: &str, old: &[Column], new: &[Column]) {
     let member = |phase: &Phase<'_>, member: Member<'_, Column>| {
         let key = match member {
             Member::Added(column) | Member::Gone(column) => column.key,
@@ -90,16 +90,16 @@ fn mapping(found: &mut Found<'_>, what: &str, old: &[Column], new: &[Column]) {
 }
 
 /// One column. Each field by itself: a change that needs two of them at once is allowed only if both are.
-fn column(found: &mut Found<'_>, what: &str, old: &Column, new: &Column) {
+fn column(found: &mut ChangeList<'_>, what: &str, old: &Column, new: &Column) {
     let Column { name: _, ty, from, absent, key, declared } = old;
     let Declared { unit, between, lossy, sparse } = declared;
     let in_key = *key || new.key;
-    let rule = move |only_misfits: bool, else_: &'static str| {
-        move |phase: &Phase<'_>| -> Verdict {
-            match (in_key, phase.load_begun(), only_misfits) {
+    let rule = move |only_row_errors: bool, else_: &'static str| {
+        move |phase: &Phase<'_>| -> AmendDecision {
+            match (in_key, phase.load_begun(), only_row_errors) {
                 (true, _, _) => refused("the key of a table stands with the run: load anew with `cutover run --new`"),
                 (false, false, _) => allowed(NOT_LOADED),
-                (false, true, _) if phase.let_in() => refused(LET_IN),
+                (false, true, _) if phase.open_to_customers() => refused(OPEN_TO_CUSTOMERS),
                 (false, true, true) => allowed(PARKED),
                 (false, true, false) => refused(format!("{else_}; {NEW_LOAD}")),
             }
@@ -149,8 +149,8 @@ fn column(found: &mut Found<'_>, what: &str, old: &Column, new: &Column) {
     found.field(format!("{what}.key"), (key, &new.key), |b| super::on(*b), rule(false, ""));
 }
 
-/// Whether a type takes every value that the other one took, writes it the same, and takes more besides: the same kind of
-/// value, longer, larger or with more digits.
+/// Whether a type takes every value that the other one took, writes it the same, and takes more besides: the same kind
+/// of value, longer, larger or with more digits.
 fn widens(old: ColumnType, new: ColumnType) -> bool {
     use ColumnType as T;
     match (old, new) {
@@ -182,7 +182,8 @@ fn widens(old: ColumnType, new: ColumnType) -> bool {
     }
 }
 
-/// Whether every moment that was taken is taken still: the span grows, or takes the place of the usual one and holds it.
+/// Whether every moment that was taken is taken still: the span grows, or takes the place of the usual one and holds
+/// it.
 fn reaches(old: Option<Between>, new: Option<Between>) -> bool {
     let Between(from, to) = old.unwrap_or(Between::USUAL);
     new.is_some_and(|Between(now_from, now_to)| now_from <= from && now_to >= to)

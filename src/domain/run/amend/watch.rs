@@ -1,13 +1,13 @@
 //! What is watched: tables that stay, probes, signals.
 
 use super::show::{address, hidden, length, listed, option, text};
-use super::{Found, Member, allowed, as_long_as};
+use super::{ChangeList, Member, allowed, as_long_as};
 use crate::domain::plan::{Metric, Plan, Probe, Side, Signal, SignalSource, StaysTable};
 
 const ANEW: &str = "a gate it decides begins its hold anew";
 const FROZEN: &str = "writes are frozen by what this probe sees: let the run thaw or go back first";
 
-pub(super) fn stays(found: &mut Found<'_>, old: &[StaysTable], new: &[StaysTable]) {
+pub(super) fn stays(found: &mut ChangeList<'_>, old: &[StaysTable], new: &[StaysTable]) {
     found.list(
         "stays",
         (old, new),
@@ -20,7 +20,7 @@ pub(super) fn stays(found: &mut Found<'_>, old: &[StaysTable], new: &[StaysTable
     );
 }
 
-pub(super) fn probes(found: &mut Found<'_>, old: &[Probe], new: &[Probe]) {
+pub(super) fn probes(found: &mut ChangeList<'_>, old: &[Probe], new: &[Probe]) {
     let member = |phase: &super::Phase<'_>, member: Member<'_, Probe>| match member {
         Member::Added(_) | Member::Order => allowed(""),
         Member::Gone(probe) => as_long_as(!(phase.frozen() && phase.freeze_probe() == Some(&probe.id)), "", FROZEN),
@@ -49,7 +49,7 @@ pub(super) fn probes(found: &mut Found<'_>, old: &[Probe], new: &[Probe]) {
     );
 }
 
-pub(super) fn signals(found: &mut Found<'_>, old: &[Signal], new: &[Signal]) {
+pub(super) fn signals(found: &mut ChangeList<'_>, old: &[Signal], new: &[Signal]) {
     found.list(
         "signals",
         (old, new),

@@ -9,14 +9,14 @@ use crate::domain::run::event::{Actor, Cause, ErrorClass, Event, Evidence, Level
 use crate::domain::run::gate;
 use crate::domain::run::state::{RunStatus, StepStatus};
 
-/// A way back for data that was not seen to work for this long is not believed, in milliseconds.
+/// A reverse flow that was not seen to work for this long counts as down, in milliseconds.
 const REVERSE_STALE_MS: i64 = 15_000;
 
 /// Held time is written down at least this often, so that a restart costs no more of it.
 const KEEP_EVERY_MS: i64 = 300_000;
 
 impl Draft<'_> {
-    /// Looks at the current step if it is a running gate or go/no-go.
+    /// Judges the current step if it is a running gate or go/no-go.
     pub(super) fn judge_gates(&mut self, measured: &Measured) {
         if self.state.status != RunStatus::Running {
             return;
@@ -31,7 +31,7 @@ impl Draft<'_> {
             _ => return,
         };
         let gates: Vec<Gate> = ids.iter().filter_map(|id| self.plan.gate(id)).cloned().collect();
-        // A name the plan does not know is a gate nobody can meet.
+        // A name the plan does not know is a gate that cannot be met.
         let mut met = gates.len() == ids.len();
         let (mut evidence, mut until) = (Vec::new(), None::<(String, At)>);
         for gate in &gates {
@@ -124,7 +124,7 @@ impl Draft<'_> {
         if gate.on_fail != OnFail::RollBack {
             return;
         }
-        // Once customers write on the new side, going back by itself must lose nothing.
+        // Once customers write on the new side, an automatic rollback must lose nothing.
         let carried = match measured.reverse.state {
             ReverseState::Off | ReverseState::NotReady { .. } => measured.at_risk == Some(0),
             _ => measured.reverse.healthy(measured.at, REVERSE_STALE_MS),

@@ -12,7 +12,8 @@ impl Draft<'_> {
     pub(super) fn asks(&self, step: &Step) -> Option<String> {
         let words = match (&step.confirm, &step.kind) {
             (Confirm::Word(word), _) => format!("type {word} to go on"),
-            // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the screen's.
+            // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the
+            // screen's.
             (_, StepKind::Manual { .. }) => "somebody must do it and then say so".to_owned(),
             (Confirm::Key, _) => "somebody must start it".to_owned(),
             (Confirm::None, _) => return None,
@@ -24,8 +25,8 @@ impl Draft<'_> {
         })
     }
 
-    /// Who answers for a step by a flag: a person by name, a machine for what a machine does. `None` leaves it to
-    /// somebody at a screen.
+    /// Who confirms a step by a flag: a person by name, a machine for what a machine does. `None` leaves it to somebody
+    /// at a screen.
     pub(super) fn answer(&self, step: &Step) -> Option<Actor> {
         if let Some(name) = self.policy.answers.get(&step.id).and_then(|names| names.first()) {
             return Some(Actor::Answered(name.clone()));
@@ -36,8 +37,8 @@ impl Draft<'_> {
         self.policy.auto_confirm.then_some(Actor::Auto)
     }
 
-    /// Casts the votes that were given beforehand, for whom has not voted yet: a vote that lapsed, however it was given, is
-    /// for its voter to give again.
+    /// Casts the votes that were given beforehand, for whom has not voted yet: a vote that lapsed, however it was
+    /// given, is for its voter to give again.
     pub(super) fn vote_as_answered(&mut self, step: &str, missing: &[String]) {
         for voter in missing {
             let named = self.policy.answers.get(step).is_some_and(|names| names.iter().any(|n| same_person(n, voter)));
@@ -133,8 +134,8 @@ fn named(by: &Actor) -> Result<(), Refusal> {
     if nobody { Err(Refusal("an approval needs a name: --as NAME".to_owned())) } else { Ok(()) }
 }
 
-/// Whether whoever confirms the step does or decides what it is for: no flag does that in nobody's name. Where votes
-/// decide, starting to collect them decides nothing.
+/// Whether the person who confirms the step does or decides what it is for: no flag does that in nobody's name. Where
+/// votes decide, starting to collect them decides nothing.
 const fn answered_by_people(kind: &StepKind) -> bool {
     match kind {
         StepKind::Manual { .. } => true,

@@ -113,7 +113,7 @@ fn at(plan: &Plan, n: usize, begun: bool) -> RunState {
     for switch in &plan.switches {
         let freezes = switch.id == "mode";
         let moved = if freezes { is_begun("freeze") && !is_done("thaw") } else { is_done("switch") };
-        let standing = if moved { Standing::New } else { Standing::Old };
+        let standing = if moved { SwitchStatus::New } else { SwitchStatus::Old };
         let captured = is_done("arm");
         state.switches.insert(switch.id.clone(), SwitchState { captured, standing, ..SwitchState::default() });
     }
@@ -183,7 +183,7 @@ fn turns() -> Vec<Turn> {
         ("tables.books.triggers", Begun("thaw"), |p| p.tables[0].triggers.push("audit".into())),
         ("tables.books.columns.id.type", Never, |p| p.tables[0].columns[0].ty = ColumnType::Uuid),
         ("tables.books.columns.title.key", Never, |p| p.tables[0].columns[1].key = true),
-        // What turns nothing but misfits into values.
+        // What turns nothing but row errors into values.
         ("tables.books.columns.title.type", Begun("thaw"), |p| p.tables[0].columns[1].ty = ColumnType::Varchar(40)),
         ("tables.books.columns.title.type", Begun("thaw"), |p| p.tables[0].columns[1].ty = ColumnType::Text),
         ("tables.books.columns.price.type", Begun("thaw"), |p| p.tables[0].columns[2].ty = ColumnType::Numeric(None)),
@@ -339,7 +339,7 @@ fn each_field_may_change_as_long_as_nothing_rests_on_it() {
                 let change = one(what, &old, &new, &at(&old, n, begun));
                 let place = old.steps.get(n).map_or("the end", |s| s.id.as_str());
                 let wanted = until.allows(&old, n, begun);
-                let is = matches!(change.verdict, Verdict::Allowed(_));
+                let is = matches!(change.decision, AmendDecision::Allowed(_));
                 assert_eq!(is, wanted, "{what} {until:?} at {place}, begun {begun}: {change:?}");
             }
         }
@@ -355,7 +355,7 @@ fn nothing_changes_once_a_run_goes_back_or_is_over() {
             turn(&mut new);
             let state = RunState { status, ..at(&old, 3, false) };
             let change = one(what, &old, &new, &state);
-            assert!(matches!(change.verdict, Verdict::Refused(_)), "{status:?} {change:?}");
+            assert!(matches!(change.decision, AmendDecision::Refused(_)), "{status:?} {change:?}");
         }
     }
 }
@@ -366,10 +366,10 @@ fn the_same_plan_has_no_difference_and_the_way_back_for_data_is_opened_before_it
     assert_eq!(difference(&old, &old, &at(&old, 0, false)), Difference::default());
     let mut closed = old.clone();
     closed.reverse.enabled = false;
-    let turned_on = |n| one("reverse.enabled", &closed, &old, &at(&closed, n, true)).verdict;
+    let turned_on = |n| one("reverse.enabled", &closed, &old, &at(&closed, n, true)).decision;
     let arm = old.step_index("arm").expect("an arm step");
-    assert!(matches!(turned_on(arm - 1), Verdict::Allowed(_)));
-    assert!(matches!(turned_on(arm), Verdict::Refused(_)));
+    assert!(matches!(turned_on(arm - 1), AmendDecision::Allowed(_)));
+    assert!(matches!(turned_on(arm), AmendDecision::Refused(_)));
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn answered(answers: &[(&str, &str)]) -> Policy {
     policy
 }
 
-/// Goes as far as the policy alone carries the run, everything measured well.
+/// Goes as far as the policy alone allows, everything measured well.
 fn alone(run: &mut Run) {
     for _ in 0..60 {
         run.tick(1_000, Some(0.5));
@@ -277,7 +277,7 @@ fn going_back_and_pausing_need_nobody_else() {
     assert_ne!(run.status("freeze"), StepStatus::Running);
 }
 
-fn at_board(voters: &[&str], quorum: u32) -> Run {
+fn at_vote(voters: &[&str], quorum: u32) -> Run {
     let mut run = run(Policy::default(), voters, quorum);
     run.drive_past("team");
     run.tick(100, Some(0.5));
@@ -287,11 +287,11 @@ fn at_board(voters: &[&str], quorum: u32) -> Run {
 
 #[test]
 fn criteria_alone_decide_when_nobody_votes() {
-    let mut run = at_board(&[], 0);
+    let mut run = at_vote(&[], 0);
     run.tick(5_000, Some(9.0));
     run.tick(60_000, None);
     assert_ne!(run.status("board"), StepStatus::Done, "missing evidence blocks");
-    let mut run = at_board(&[], 0);
+    let mut run = at_vote(&[], 0);
     run.tick(100, Some(0.5));
     run.tick(10_000, Some(0.5));
     assert_eq!(run.status("board"), StepStatus::Done);
@@ -299,7 +299,7 @@ fn criteria_alone_decide_when_nobody_votes() {
 
 #[test]
 fn a_vote_needs_its_quorum_and_its_criteria() {
-    let mut run = at_board(&["bob", "carol", "dan"], 2);
+    let mut run = at_vote(&["bob", "carol", "dan"], 2);
     run.tick(100, Some(0.5));
     run.tick(20_000, Some(0.5));
     assert_eq!(run.status("board"), StepStatus::Running, "nobody has voted");
@@ -320,7 +320,7 @@ fn a_vote_needs_its_quorum_and_its_criteria() {
 
 #[test]
 fn one_no_go_blocks_by_name_until_its_voter_changes_it() {
-    let mut run = at_board(&["bob", "carol", "dan"], 1);
+    let mut run = at_vote(&["bob", "carol", "dan"], 1);
     run.tick(100, Some(0.5));
     run.tick(10_000, Some(0.5));
     vote(&mut run, "dan", Vote::NoGo);
@@ -345,7 +345,7 @@ fn one_no_go_blocks_by_name_until_its_voter_changes_it() {
 
 #[test]
 fn a_go_lapses_with_the_evidence_it_was_given_on() {
-    let mut run = at_board(&["bob"], 1);
+    let mut run = at_vote(&["bob"], 1);
     run.tick(100, Some(0.5));
     vote(&mut run, "bob", Vote::Go);
     run.tick(100, Some(7.0));

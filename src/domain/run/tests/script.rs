@@ -21,7 +21,7 @@ fn everything_well_ends_finished() {
     );
 }
 
-/// What is told of a step's beginning is told of every kind: of gates, votes and what is done by hand too.
+/// The start of every kind of step is reported: of gates, votes and manual steps too.
 #[test]
 fn every_step_of_every_kind_begins_with_a_fact() {
     let mut by_hand = plan();
@@ -131,7 +131,7 @@ fn a_failure_before_the_decision_cancels_by_itself() {
         assert!(
             matches!(&run.state.rollback.as_ref().expect("a rollback").cause, Cause::Cancel { step } if step == failing)
         );
-        let back = way_back(&run.plan, &run.state);
+        let back = rollback_plan(&run.plan, &run.state);
         assert_eq!(
             back.actions().map(|a| a.switch.as_str()).collect::<Vec<_>>(),
             ["mode"],
@@ -162,7 +162,7 @@ fn the_way_back_undoes_the_unknown_too_and_thaws_last() {
     run.set("switch", "reads", "reads/1");
     let action = Action::SetSwitch { switch: "writes".into(), to: "new".into() };
     run.input(&Input::Stated(Event::Intent { id: "writes/1".into(), step: Some("switch".into()), action }));
-    let back = way_back(&run.plan, &run.state);
+    let back = rollback_plan(&run.plan, &run.state);
     let names: Vec<Vec<&str>> = back.waves.iter().map(|w| w.iter().map(|a| a.switch.as_str()).collect()).collect();
     assert_eq!(names, vec![vec!["writes", "reads"], vec!["mode"]]);
     assert!(back.actions().all(|a| a.captured && a.version == Some(1)));
@@ -263,9 +263,12 @@ fn two_terminals_that_both_went_back_are_one_record() {
     run.fold(vec![order(), order(), ours, theirs, our_outcome, end()]);
     assert_eq!(run.state.status, RunStatus::RolledBack);
     run.fold(vec![their_outcome, end()]);
-    assert_eq!((run.state.status, run.state.switches["mode"].standing), (RunStatus::RolledBack, Standing::Restored));
-    assert!(way_back(&run.plan, &run.state).is_empty());
+    assert_eq!(
+        (run.state.status, run.state.switches["mode"].standing),
+        (RunStatus::RolledBack, SwitchStatus::Restored)
+    );
+    assert!(rollback_plan(&run.plan, &run.state).is_empty());
     let [late, late_outcome] = restore("undo/c");
     run.fold(vec![late, late_outcome]);
-    assert!(way_back(&run.plan, &run.state).is_empty());
+    assert!(rollback_plan(&run.plan, &run.state).is_empty());
 }

@@ -1,5 +1,4 @@
-//! Random walks: whatever happens in whatever order, the journal replays to the same state and the way back
-//! is open.
+//! Random walks: whatever happens in whatever order, the journal replays to the same state and a rollback is possible.
 
 use std::collections::BTreeSet;
 
@@ -86,15 +85,15 @@ proptest! {
         let mut run = Run::open(Policy::default());
         for (n, turn) in turns.iter().enumerate() {
             take(&mut run, turn, n);
-            // What an intent touched is undone, whatever came of it, until it is read back as restored: that a
-            // rollback has ended is no such reading. The journal says what was touched, without the fold.
+            // A switch that an intent touched is restored, whatever came of the intent, until it is read back as
+            // restored: the end of a rollback is no such reading. The journal says what was touched, without the fold.
             let mut touched = BTreeSet::new();
             for fact in &run.facts {
                 if let Event::Intent { action: Action::SetSwitch { switch, .. }, .. } = &fact.event {
                     touched.insert(switch.clone());
                 }
             }
-            let back = way_back(&run.plan, &run.state);
+            let back = rollback_plan(&run.plan, &run.state);
             let undone: BTreeSet<String> = back.actions().map(|a| a.switch.clone()).collect();
             prop_assert_eq!(undone, touched);
         }

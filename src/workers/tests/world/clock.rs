@@ -8,9 +8,9 @@ use crate::ports::Clock;
 /// Where the wall stands when the monotonic clock stands at nought: 2026-11-22 02:00 UTC.
 const WALL: i64 = 1_795_312_800_000;
 
-/// Time that passes only by being looked at, and by hand.
+/// Time that passes only when it is read, and by hand.
 ///
-/// Every look at the monotonic clock takes a little time, so that two looks never give the same moment and no
+/// Every read of the monotonic clock takes a little time, so that two reads never give the same moment and no
 /// loop waits for ever; everything else is moved by the test.
 #[derive(Debug)]
 pub struct HandClock {
@@ -31,17 +31,17 @@ impl HandClock {
         self.mono.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Steps the wall clock alone, as an NTP correction does: negative goes back.
+    /// Steps the wall clock alone, as an NTP correction does: negative is backwards.
     pub fn step_wall(&self, ms: i64) {
         self.skew.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// How long each look takes, in milliseconds; 1 in the beginning.
-    pub fn look_takes(&self, ms: i64) {
+    /// How long each read takes, in milliseconds; 1 in the beginning.
+    pub fn query_takes(&self, ms: i64) {
         self.look.store(ms, Ordering::SeqCst);
     }
 
-    /// The monotonic clock without the cost of a look.
+    /// The monotonic clock without the cost of a read.
     pub fn peek(&self) -> i64 {
         self.mono.load(Ordering::SeqCst)
     }

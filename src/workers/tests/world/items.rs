@@ -5,14 +5,14 @@ use async_trait::async_trait;
 use super::old::OldStore;
 use crate::domain::mapping::{ItemChange, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult};
 
 /// Items on the first page.
 const PAGE: usize = 16;
 
 /// Whether the item is there as it must be, and holds what was read of it.
-fn holds(item: Option<&Item<'static>>, exists: bool, expect: &[(String, Option<Attr<'static>>)]) -> bool {
+fn holds(item: Option<&Record<'static>>, exists: bool, expect: &[(String, Option<Value<'static>>)]) -> bool {
     item.is_some() == exists && expect.iter().all(|(name, value)| item.and_then(|i| i.get(name)) == value.as_ref())
 }
 
@@ -28,11 +28,11 @@ impl Items for OldStore {
                 |item| holds(item, write.exists, &write.expect),
                 |item| {
                     let mut item = item.unwrap_or(&write.key).clone();
-                    item.attrs.retain(|(name, _)| !write.remove.iter().any(|gone| gone == name));
+                    item.fields.retain(|(name, _)| !write.remove.iter().any(|gone| gone == name));
                     for (name, value) in &write.set {
-                        match item.attrs.iter_mut().find(|(n, _)| n == name) {
+                        match item.fields.iter_mut().find(|(n, _)| n == name) {
                             Some((_, stands)) => *stands = value.clone(),
-                            None => item.attrs.push((name.clone().into(), value.clone())),
+                            None => item.fields.push((name.clone().into(), value.clone())),
                         }
                     }
                     Some(item)
@@ -42,20 +42,24 @@ impl Items for OldStore {
         Ok(if written { ItemOutcome::Written } else { ItemOutcome::Moved })
     }
 
-    async fn read(&self, table: &Table, key: &Item<'static>) -> PortResult<Option<Item<'static>>> {
+    async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
         let (name, _) = TableMapping::new(table).key(key).unwrap();
         Ok(self.items(table).remove(&name.0))
     }
 
-    async fn sample(&self, table: &Table) -> PortResult<Vec<Item<'static>>> {
+    fn of_columns(&self) -> bool {
+        false
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>> {
         Ok(self.items(table).into_values().take(PAGE).collect())
     }
 
     async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()> {
-        let name = Attr::Str(format!("{}{nonce}", table.marker_prefix).into());
-        let key = Item { attrs: vec![(table.key[0].clone().into(), name)] };
+        let name = Value::Text(format!("{}{nonce}", table.marker_prefix).into());
+        let key = Record { fields: vec![(table.key[0].clone().into(), name)] };
         let mut marker = key.clone();
-        marker.attrs.push(("cutover".into(), Attr::Str(nonce.to_owned().into())));
+        marker.fields.push(("cutover".into(), Value::Text(nonce.to_owned().into())));
         // One that was written before a crash is there already.
         self.change(table, &key, |item| item.is_none(), |_| Some(marker.clone()))?;
         let there = Items::read(self, table, &key).await?;

@@ -1,13 +1,13 @@
 //! A world in memory that keeps the ports' real contracts, with a fault possible at every call.
 
 mod clock;
-mod diary;
 mod items;
+mod journal;
 mod new;
 mod old;
 mod outbox;
-mod places;
 mod reader;
+mod switches;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use clock::HandClock;
-pub use diary::{Diary, Entry};
-pub use new::NewStore;
+pub use journal::{Entry, FakeJournal};
+pub use new::{NewStore, Stored};
 pub use old::OldStore;
-pub use places::{Places, under_key};
+pub use switches::{FakeSwitches, under_key};
+pub use writer::FakeTarget;
 
 use super::faults::Faults;
 use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble};
@@ -26,11 +27,11 @@ use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{Plan, Table};
-use crate::domain::run::{Actor, Cause, Event, Evidence, RunState, StepError, way_back};
-use crate::domain::value::{Attr, Cell, Item, OwnedRow};
+use crate::domain::run::{Actor, Cause, Event, Evidence, RunState, StepError, rollback_plan};
+use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::ReversePorts;
-use crate::workers::undo::{Undo, UndoReport};
-use crate::workers::{Captured, Crew, Ports};
+use crate::workers::rollback::{Rollback, RollbackReport};
+use crate::workers::{CapturedValues, Ports, WorkerContext};
 
 /// Longest a test waits for something that must come.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -41,13 +42,13 @@ pub struct World {
     pub clock: Arc<HandClock>,
     pub old: OldStore,
     pub new: NewStore,
-    pub places: Places,
-    pub diary: Diary,
+    pub switches: FakeSwitches,
+    pub journal: FakeJournal,
     pub faults: Faults,
 }
 
 impl World {
-    /// The trial plan's world, empty.
+    /// The test plan's world, empty.
     pub fn new() -> Self {
         Self::with(plan())
     }
@@ -55,17 +56,17 @@ impl World {
     /// A world for this plan, empty, with a run open.
     pub fn with(plan: Plan) -> Self {
         let clock = Arc::new(HandClock::default());
-        let diary = Diary::default();
-        diary.open(&plan);
+        let journal = FakeJournal::default();
+        journal.open(&plan);
         let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old")];
         Self {
             old: OldStore::new(&plan.tables, Arc::clone(&clock)),
             new: NewStore::new(&plan.tables, Arc::clone(&clock)),
-            places: Places::new(&first, diary.clone()),
+            switches: FakeSwitches::new(&first, journal.clone()),
             faults: Faults::default(),
             plan: Arc::new(plan),
             clock,
-            diary,
+            journal,
         }
     }
 
@@ -81,13 +82,13 @@ impl World {
     /// The ports, each behind its faults.
     pub fn ports(&self) -> Ports {
         let t = || self.trouble();
-        let switches = Arc::new(FaultySwitches(Arc::new(self.places.clone()), t()));
+        let switches = Arc::new(FaultySwitches(Arc::new(self.switches.clone()), t()));
         Ports {
             source: Arc::new(FaultySource(Arc::new(self.old.clone()), t())),
             changes: Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t())),
-            target: Arc::new(FaultyTarget(Arc::new(self.new.clone()), self.new.clone(), t())),
+            target: Arc::new(FaultyTarget(Arc::new(FakeTarget::new(self.new.clone())), self.new.clone(), t())),
             switches,
-            probes: Arc::new(FaultyProbes(Arc::new(self.places.clone()), t())),
+            probes: Arc::new(FaultyProbes(Arc::new(self.switches.clone()), t())),
             reverse: Some(self.reverse()),
             identity: None,
             metrics: None,
@@ -95,7 +96,7 @@ impl World {
         }
     }
 
-    /// Both ends of the way back, each behind its faults.
+    /// Both ends of the reverse flow, each behind its faults.
     pub fn reverse(&self) -> ReversePorts {
         ReversePorts {
             outbox: Arc::new(FaultyOutbox(Arc::new(self.new.clone()), self.trouble())),
@@ -105,73 +106,73 @@ impl World {
 
     /// The same world for a run that knows nothing of this one.
     pub fn next_run(&self) -> Self {
-        let diary = Diary::default();
-        diary.open(&self.plan);
+        let journal = FakeJournal::default();
+        journal.open(&self.plan);
         Self {
             plan: Arc::clone(&self.plan),
             clock: Arc::clone(&self.clock),
             old: self.old.clone(),
             new: self.new.clone(),
-            places: self.places.clone(),
-            diary,
+            switches: self.switches.clone(),
+            journal,
             faults: Faults::default(),
         }
     }
 
-    /// A process: a crew at rest, which knows what the journal tells it.
-    pub async fn crew(&self) -> Arc<Crew> {
-        let facts = Arc::new(FaultyFacts(Arc::new(self.diary.clone()), self.trouble()));
-        let crew = Crew::new(Arc::clone(&self.plan), self.ports(), facts);
-        crew.recapture(&self.diary.state()).await;
-        crew
+    /// A process: workers at rest, with the state the journal gives.
+    pub async fn ctx(&self) -> Arc<WorkerContext> {
+        let facts = Arc::new(FaultyFacts(Arc::new(self.journal.clone()), self.trouble()));
+        let ctx = WorkerContext::new(Arc::clone(&self.plan), self.ports(), facts);
+        ctx.recapture(&self.journal.state()).await;
+        ctx
     }
 
     /// Performs a step as the engine does: the fact that it starts, the work, the fact that it ended.
-    pub async fn perform(&self, crew: &Arc<Crew>, id: &str) -> Result<Vec<Evidence>, StepError> {
-        let attempt = self.diary.start(id);
+    pub async fn perform(&self, ctx: &Arc<WorkerContext>, id: &str) -> Result<Vec<Evidence>, StepError> {
+        let attempt = self.journal.start(id);
         let step = self.plan.step(id).expect("a step of the plan").clone();
-        let state = self.diary.state();
-        let result = crew.perform(&step, attempt, &state).await;
-        self.diary.end(id, &result);
+        let state = self.journal.state();
+        let result = ctx.perform(&step, attempt, &state).await;
+        self.journal.end(id, &result);
         result
     }
 
     /// Performs steps that must go well.
-    pub async fn well(&self, crew: &Arc<Crew>, ids: &[&str]) {
+    pub async fn well(&self, ctx: &Arc<WorkerContext>, ids: &[&str]) {
         for id in ids {
-            let result = self.perform(crew, id).await;
+            let result = self.perform(ctx, id).await;
             assert!(result.is_ok(), "{id}: {result:?}");
         }
     }
 
-    /// The process dies: whatever it was doing ends where it stands, and another one takes the run up.
-    pub async fn restart(&self, crew: Arc<Crew>) -> Arc<Crew> {
-        crew.stop().await;
-        drop(crew);
-        self.diary.fact(Event::RunResumed { operator: "bob".into(), host: "bastion-2".into() }).unwrap();
-        self.crew().await
+    /// The process dies: whatever it was doing ends where it stands, and another one resumes the run.
+    pub async fn restart(&self, ctx: Arc<WorkerContext>) -> Arc<WorkerContext> {
+        ctx.stop().await;
+        drop(ctx);
+        self.journal.fact(Event::RunResumed { operator: "bob".into(), host: "bastion-2".into() }).unwrap();
+        self.ctx().await
     }
 
-    /// Goes back as another process would, with nothing in memory.
-    pub async fn roll_back(&self, captured: &Captured) -> UndoReport {
+    /// Rolls back as another process would, with nothing in memory.
+    pub async fn roll_back(&self, captured: &CapturedValues) -> RollbackReport {
         let ordered = Event::RollbackOrdered { by: Actor::Operator("alice".into()), cause: Cause::Asked };
-        self.diary.fact(ordered).unwrap();
-        self.roll_back_from(captured, &self.diary.state()).await
+        self.journal.fact(ordered).unwrap();
+        self.roll_back_from(captured, &self.journal.state()).await
     }
 
-    /// Goes back from this state.
-    pub async fn roll_back_from(&self, captured: &Captured, state: &RunState) -> UndoReport {
+    /// Rolls back from this state.
+    pub async fn roll_back_from(&self, captured: &CapturedValues, state: &RunState) -> RollbackReport {
         let ports = self.ports();
-        let undo = Undo {
+        let undo = Rollback {
             plan: &self.plan,
             switches: &*ports.switches,
             probes: &*ports.probes,
             clock: Arc::<HandClock>::clone(&self.clock),
             captured,
-            tell: &self.diary,
+            facts: &self.journal,
             pass: state.last_seq.to_string(),
         };
-        undo.go(&way_back(&self.plan, state)).await
+        undo.go(&rollback_plan(&self.plan, state)).await
     }
 
     /// Puts a book.
@@ -201,9 +202,9 @@ impl World {
 
     /// Puts an author.
     pub fn author(&self, id: &str) {
-        let text = |v: &str| Attr::Str(v.to_owned().into());
-        let attrs = vec![("id".into(), text(id)), ("name".into(), text("somebody"))];
-        self.old.put(self.table("authors"), Item { attrs });
+        let text = |v: &str| Value::Text(v.to_owned().into());
+        let fields = vec![("id".into(), text(id)), ("name".into(), text("somebody"))];
+        self.old.put(self.table("authors"), Record { fields });
     }
 
     /// What the target ought to hold of a table, mapped by the plan; items that do not fit are left out.
@@ -238,12 +239,12 @@ impl World {
     }
 }
 
-fn book_item(id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) -> Item<'static> {
-    let text = |v: &str| Attr::Str(v.to_owned().into());
-    let mut attrs = vec![("id".into(), text(id)), ("price".into(), Attr::Num(price.to_owned().into()))];
-    attrs.extend(isbn.map(|v| ("isbn".into(), text(v))));
-    attrs.extend(author.map(|v| ("author".into(), text(v))));
-    Item { attrs }
+fn book_item(id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) -> Record<'static> {
+    let text = |v: &str| Value::Text(v.to_owned().into());
+    let mut fields = vec![("id".into(), text(id)), ("price".into(), Value::Decimal(price.to_owned().into()))];
+    fields.extend(isbn.map(|v| ("isbn".into(), text(v))));
+    fields.extend(author.map(|v| ("author".into(), text(v))));
+    Record { fields }
 }
 
 /// Waits for a condition. Panics when it does not come.

@@ -6,19 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::clock::HandClock;
 use super::outbox::Captures;
 use crate::domain::at::At;
-use crate::domain::mapping::{Misfit, MisfitReason};
+use crate::domain::mapping::{RowError, RowErrorReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Ahead, Applied, ChangeBatch, Checkpoint, CountChange, ErrorKind, Hold, LaneStand, Lease, ParkedRow, PortError,
-    PortResult, Position, RowChange, Sequence, SequenceLook, Standing, common,
+    Ahead, Applied, ChangeBatch, Checkpoint, CountChange, ErrorKind, Fence, FollowState, LaneStand, Lease, OpenedTable,
+    ParkedRow, PortError, PortResult, Position, RowChange, Sequence, SequenceScan, common, is_behind, refuse_rewound,
+    rewound,
 };
 
 /// A row on its way in: key text, key JSON, cells.
 pub type Waiting = (Key, String, OwnedRow);
-
-/// The mark beside the data that customers were let in.
-pub const LET_IN: &str = "cutover:let-in";
 
 /// One table with its bookkeeping.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +24,8 @@ pub struct Stored {
     pub rows: BTreeMap<String, OwnedRow>,
     pub checkpoints: BTreeMap<(u32, u32), Checkpoint>,
     pub stream: Option<(String, BTreeMap<String, Option<Position>>)>,
-    /// Who may follow: the token of the last taking-up, and into how many lanes it splits.
-    pub hold: Option<Hold>,
+    /// Who may follow: the token of the last resume, and into how many lanes it splits.
+    pub fence: Option<Fence>,
     /// How far lanes have come.
     pub lanes: Vec<LaneStand>,
     /// Parked rows by key, with the order they came in.
@@ -45,13 +43,17 @@ pub struct Stored {
 pub struct State {
     pub tables: BTreeMap<String, Stored>,
     pub lease: Option<Lease>,
+    /// Which run owns these tables: the one that claimed them last.
+    pub run: String,
+    /// Tables on which customers may write.
+    pub open_to_customers: BTreeMap<String, OpenedTable>,
     /// Row changes by anybody.
     pub writes: u64,
     /// Sequences that feed moved columns, as they are found.
     pub sequences: Vec<Sequence>,
-    /// How closely they were looked at, each time they were advanced.
-    pub advanced: Vec<SequenceLook>,
-    /// What customers' writes leave for the way back.
+    /// How they were scanned, each time they were advanced.
+    pub advanced: Vec<SequenceScan>,
+    /// What customers' writes leave for the reverse flow.
     pub outbox: Captures,
     parked: u64,
     /// Tokens given out; none comes twice.
@@ -128,7 +130,16 @@ impl NewStore {
         checkpoint: &Checkpoint,
     ) -> PortResult<Applied> {
         self.transact(|state, plan| {
-            let refused = state.land(plan, table, rows);
+            // Of two rows with one key the second is refused: folding them would hide that one is lost.
+            let mut seen = std::collections::BTreeSet::new();
+            let (rows, twice): (Vec<Waiting>, Vec<Waiting>) =
+                rows.iter().cloned().partition(|(_, _, row)| seen.insert(row_key(table, row)));
+            let mut refused = state.land(plan, table, &rows);
+            let upserted = (rows.len() - refused.len()) as u64;
+            refused.extend(twice.into_iter().map(|(key, key_json, _)| {
+                let row_error = RowError::new("-", RowErrorReason::DuplicateUnique);
+                ParkedRow { table: table.id.clone(), key, row_error, key_json }
+            }));
             let lost = refused.len() as u64;
             state.park(table, parked);
             state.park(table, &refused);
@@ -136,19 +147,23 @@ impl NewStore {
                 Checkpoint { rows: checkpoint.rows - lost, parked: checkpoint.parked + lost, ..checkpoint.clone() };
             let part = (counted.part.of, counted.part.index);
             state.tables.entry(table.id.clone()).or_default().checkpoints.insert(part, counted);
-            Ok(Applied { upserted: rows.len() as u64 - lost, deleted: 0, parked: refused })
+            Ok(Applied { upserted, deleted: 0, parked: refused })
         })
     }
 
-    /// Hands the table to whoever asks last.
-    pub fn take_up(&self, table: &Table, lanes: u32) -> PortResult<Option<Standing>> {
+    /// Hands the table to whoever asks last, if it is a process that has the lease (`epoch`; absent when it never had it).
+    pub fn resume_follow(&self, table: &Table, lanes: u32, epoch: Option<i64>) -> PortResult<Option<FollowState>> {
         self.transact(|state, _| {
             state.tokens += 1;
-            let token = state.tokens;
+            let (token, driven) = (state.tokens, state.is_driven_by(epoch));
             let stored = state.tables.entry(table.id.clone()).or_default();
             let Some((stream, positions)) = stored.stream.clone() else { return Ok(None) };
-            let hold = Hold { token, lanes };
-            stored.hold = Some(hold);
+            if !driven {
+                return Err(overtaken("resume following of", table));
+            }
+            let lanes = lanes.max(1);
+            let fence = Fence { token, lanes };
+            stored.fence = Some(fence);
             let positions = common(positions, &stored.lanes);
             stored.stream = Some((stream.clone(), positions.clone()));
             let before = stored.lanes.len();
@@ -157,35 +172,41 @@ impl NewStore {
                 (stored.read, stored.counts) = (None, Vec::new());
             }
             let ahead = Ahead::of(lanes, &stored.lanes, &positions);
-            Ok(Some(Standing { stream, positions, ahead, hold }))
+            Ok(Some(FollowState { stream, positions, ahead, fence }))
         })
     }
 
     /// Changes with the positions they reach: lane by lane, then what no lane could land together with the positions.
-    pub fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
-        self.apply_torn(table, batch, u32::MAX)
+    pub fn apply(&self, table: &Table, batch: ChangeBatch, epoch: Option<i64>) -> PortResult<Applied> {
+        self.apply_torn(table, batch, u32::MAX, epoch)
     }
 
     /// The same by a process that dies when so many lanes have landed.
-    pub fn apply_torn(&self, table: &Table, mut batch: ChangeBatch, dies_after: u32) -> PortResult<Applied> {
+    pub fn apply_torn(
+        &self,
+        table: &Table,
+        mut batch: ChangeBatch,
+        dies_after: u32,
+        epoch: Option<i64>,
+    ) -> PortResult<Applied> {
         let dead = || PortError::new(ErrorKind::Unreachable, "apply changes to", &table.target, "the process died");
         let mut applied = Applied::default();
-        if let Some(hold) = batch.hold.filter(|hold| hold.lanes > 1) {
+        if let Some(fence) = batch.fence.filter(|fence| fence.lanes > 1) {
             let (mut left, mut landed) = (Vec::new(), 0);
             let told = batch.markers.is_empty() && batch.finished.is_empty() && batch.expired == 0;
-            // With something else to tell, one lane lands with it.
-            let lanes = if told { hold.lanes } else { hold.lanes - 1 };
+            // With something else to record, one lane lands with it.
+            let lanes = if told { fence.lanes } else { fence.lanes - 1 };
             let all = batch.counts.clone();
             let counts_of = |lane| all.iter().filter(|c| c.lane == lane).copied().collect::<Vec<_>>();
             for lane in 0..lanes {
-                let (mine, others) = batch.rows.into_iter().partition(|row| row.key().lane(hold.lanes) == lane);
+                let (mine, others) = batch.rows.into_iter().partition(|row| row.key().lane(fence.lanes) == lane);
                 batch.rows = others;
                 if landed >= dies_after {
                     return Err(dead());
                 }
                 let of_lane = ChangeBatch { rows: mine, markers: Vec::new(), expired: 0, ..batch.clone() };
                 let of_lane = ChangeBatch { counts: counts_of(lane), ..of_lane };
-                match self.transact(|state, plan| state.apply(plan, table, &of_lane, Some(lane), At(0))) {
+                match self.transact(|state, plan| state.apply(plan, table, &of_lane, Some(lane), (At(0), epoch))) {
                     Ok(one) => {
                         landed += 1;
                         batch.counts.retain(|c| c.lane != lane);
@@ -208,7 +229,7 @@ impl NewStore {
             return Err(dead());
         }
         let at = self.clock.true_wall();
-        let rest = self.transact(|state, plan| state.apply(plan, table, &batch, None, at))?;
+        let rest = self.transact(|state, plan| state.apply(plan, table, &batch, None, (at, epoch)))?;
         applied.upserted += rest.upserted;
         applied.deleted += rest.deleted;
         applied.parked = rest.parked;
@@ -224,11 +245,14 @@ impl State {
         table: &Table,
         batch: &ChangeBatch,
         lane: Option<u32>,
-        at: At,
+        (at, epoch): (At, Option<i64>),
     ) -> PortResult<Applied> {
-        self.fence(table, batch)?;
-        if !batch.rows.is_empty() && self.tables.contains_key(LET_IN) {
-            let why = "customers were let in on the new side";
+        if !batch.rows.is_empty() && !self.is_driven_by(epoch) {
+            return Err(overtaken("apply changes to", table));
+        }
+        self.fence(table, batch, lane)?;
+        if !batch.rows.is_empty() && self.open_to_customers.contains_key(&table.id) {
+            let why = "the new side is open to customers";
             return Err(PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why));
         }
         let mut applied = Applied::default();
@@ -243,24 +267,24 @@ impl State {
         for parked in &parks {
             self.remove(plan, table, &parked.key.0);
         }
-        removals.retain(|(key, _, row)| {
-            let gone = self.remove(plan, table, row);
-            if gone {
+        removals.retain(|(key, _, row)| match self.remove(plan, table, row) {
+            Some(rows) => {
                 self.unpark(table, &key.0);
-                applied.deleted += 1;
+                applied.deleted += rows;
+                false
             }
-            !gone
+            None => true,
         });
         applied.parked = self.land(plan, table, &rows);
         applied.upserted = (rows.len() - applied.parked.len()) as u64;
-        // Rows of this batch may have let go of the ones that could not be deleted.
+        // After these rows nothing of this batch may refer any more to the ones that could not be deleted.
         for (key, key_json, row) in removals {
-            if self.remove(plan, table, &row) {
+            if let Some(rows) = self.remove(plan, table, &row) {
                 self.unpark(table, &key.0);
-                applied.deleted += 1;
+                applied.deleted += rows;
             } else {
-                let misfit = Misfit::new("-", MisfitReason::ForeignKey);
-                applied.parked.push(ParkedRow { table: table.id.clone(), key, misfit, key_json });
+                let row_error = RowError::new("-", RowErrorReason::StillReferenced);
+                applied.parked.push(ParkedRow { table: table.id.clone(), key, row_error, key_json });
             }
         }
         self.park(table, &parks);
@@ -271,7 +295,7 @@ impl State {
             if !applied.parked.is_empty() {
                 return Err(PortError::new(ErrorKind::Invalid, "apply changes to", &table.target, "a row was refused"));
             }
-            let of = stored.hold.map_or(1, |hold| hold.lanes);
+            let of = stored.fence.map_or(1, |fence| fence.lanes);
             for (shard, position) in reached {
                 let known = stored.lanes.iter().position(|stand| (stand.lane, &stand.shard) == (lane, &shard));
                 let further =
@@ -321,7 +345,7 @@ impl State {
         let why = |(key, key_json, row): &&Waiting| ParkedRow {
             table: table.id.clone(),
             key: key.clone(),
-            misfit: self.refusal(plan, table, row).expect("it was refused"),
+            row_error: self.refusal(plan, table, row).expect("it was refused"),
             key_json: key_json.clone(),
         };
         let parked = left.iter().map(why).collect();
@@ -331,14 +355,14 @@ impl State {
         parked
     }
 
-    fn refusal(&self, plan: &[Table], table: &Table, row: &OwnedRow) -> Option<Misfit> {
+    fn refusal(&self, plan: &[Table], table: &Table, row: &OwnedRow) -> Option<RowError> {
         let own = row_key(table, row);
         let empty = Stored::default();
         let stored = self.tables.get(&table.id).unwrap_or(&empty);
         for (n, column) in table.columns.iter().enumerate().filter(|(_, c)| c.name == "isbn") {
             let taken = row[n] != Cell::Null && stored.rows.iter().any(|(k, r)| *k != own && r[n] == row[n]);
             if taken {
-                return Some(Misfit::new(&column.name, MisfitReason::DuplicateUnique));
+                return Some(RowError::new(&column.name, RowErrorReason::DuplicateUnique));
             }
         }
         for fk in &table.foreign_keys {
@@ -347,14 +371,19 @@ impl State {
             let parents = plan.iter().find(|t| t.id == fk.references).and_then(|t| self.tables.get(&t.id));
             let there = parents.is_some_and(|p| p.rows.contains_key(&text(&cells)));
             if !cells.contains(&Cell::Null) && !there {
-                return Some(Misfit::new(&fk.columns[0], MisfitReason::ForeignKey));
+                return Some(RowError::new(&fk.columns[0], RowErrorReason::ForeignKey));
             }
         }
         None
     }
 
-    /// Removes a row unless others still refer to it; one that is not there counts as removed.
-    fn remove(&mut self, plan: &[Table], table: &Table, key: &str) -> bool {
+    /// Whether a process that had the lease at this epoch has it still; one that never had it is asked for none.
+    fn is_driven_by(&self, epoch: Option<i64>) -> bool {
+        epoch.is_none_or(|ours| self.lease.as_ref().map(|lease| lease.epoch) == Some(ours))
+    }
+
+    /// Removes a row, and says how many went: one or none. `None` when others still refer to it.
+    fn remove(&mut self, plan: &[Table], table: &Table, key: &str) -> Option<u64> {
         let referred = plan.iter().any(|child| {
             child.foreign_keys.iter().filter(|fk| fk.references == table.id).any(|fk| {
                 let places: Vec<usize> =
@@ -365,11 +394,12 @@ impl State {
             })
         });
         if referred {
-            return false;
+            return None;
         }
         let stored = self.tables.entry(table.id.clone()).or_default();
-        self.writes += u64::from(stored.rows.remove(key).is_some());
-        true
+        let gone = u64::from(stored.rows.remove(key).is_some());
+        self.writes += gone;
+        Some(gone)
     }
 
     fn park(&mut self, table: &Table, rows: &[ParkedRow]) {
@@ -386,18 +416,30 @@ impl State {
         self.tables.entry(table.id.clone()).or_default().parked.remove(key);
     }
 
-    /// Refuses positions that go back: somebody else has overtaken this follower.
-    fn fence(&self, table: &Table, batch: &ChangeBatch) -> PortResult<()> {
+    /// Refuses positions that go back: another process follows now.
+    fn fence(&self, table: &Table, batch: &ChangeBatch, lane: Option<u32>) -> PortResult<()> {
         if batch.positions.is_empty() && batch.finished.is_empty() {
             return Ok(());
         }
         let conflict = |why: &str| PortError::new(ErrorKind::Conflict, "apply changes to", &table.target, why);
         let known = self.tables.get(&table.id);
-        if batch.hold.is_some_and(|ours| known.and_then(|t| t.hold) != Some(ours)) {
-            return Err(conflict("this table was taken up by another follower since"));
+        if batch.fence.is_some_and(|ours| known.and_then(|t| t.fence) != Some(ours)) {
+            return Err(conflict("this table was resumed by another follower since"));
         }
         let stored = known.and_then(|t| t.stream.as_ref());
         let Some((_, stored)) = stored else { return Err(conflict("no start is stored")) };
+        let mut stands = match lane {
+            None => common(stored.clone(), &known.map(|t| t.lanes.clone()).unwrap_or_default()),
+            Some(_) => stored.clone(),
+        };
+        for own in known.iter().flat_map(|t| &t.lanes).filter(|own| Some(own.lane) == lane) {
+            if !is_behind(Some(&own.position), stands.get(&own.shard).unwrap_or(&own.position)) {
+                stands.insert(own.shard.clone(), own.position.clone());
+            }
+        }
+        if let Some(shard) = rewound(&batch.from, &stands) {
+            return Err(refuse_rewound("apply changes to", &table.target, shard));
+        }
         for (shard, new) in &batch.positions {
             let overtaken = match stored.get(shard) {
                 None => false,
@@ -415,6 +457,11 @@ impl State {
     }
 }
 
+/// That a process has lost the lease.
+pub fn overtaken(tried: &str, table: &Table) -> PortError {
+    PortError::new(ErrorKind::Conflict, tried, &table.target, "another process has taken the lease since")
+}
+
 /// A row's key as the store keeps it.
 pub fn row_key(table: &Table, row: &[Cell<'static>]) -> String {
     text(&key_cells(table, row))
@@ -425,7 +472,7 @@ fn key_cells(table: &Table, row: &[Cell<'static>]) -> OwnedRow {
     table.columns.iter().zip(row).filter(|(c, _)| c.key).map(|(_, cell)| cell.clone()).collect()
 }
 
-/// Key cells as text: the same as the source's key where that comes back as it is written.
+/// Key cells as text: the same as the source's key where the cells give it back as it is written.
 pub fn text(key: &[Cell<'static>]) -> String {
     let part = |cell: &Cell<'static>| match cell {
         Cell::Text(s) => s.to_string(),

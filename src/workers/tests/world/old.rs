@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::clock::HandClock;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
-use crate::domain::value::Item;
+use crate::domain::value::Record;
 use crate::ports::{Batch, Change, ChangeKind, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
 
 /// An iterator lives this long (developer guide: 15 minutes).
@@ -34,7 +34,7 @@ struct StreamState {
 #[derive(Clone, Debug)]
 struct OldTable {
     mapping: TableMapping,
-    items: BTreeMap<String, Item<'static>>,
+    items: BTreeMap<String, Record<'static>>,
     stream: Option<StreamState>,
     streams: u32,
     /// Sequence numbers begin so that their lengths differ soon: text order would be wrong order.
@@ -81,7 +81,7 @@ impl OldStore {
     }
 
     /// Puts an item; one that changes nothing leaves no record, as the store does it.
-    pub fn put(&self, table: &Table, item: Item<'static>) {
+    pub fn put(&self, table: &Table, item: Record<'static>) {
         let at = self.clock.true_wall();
         self.with(table, |t| {
             let (key, _) = t.mapping.key(&item).unwrap();
@@ -110,9 +110,9 @@ impl OldStore {
     pub fn change(
         &self,
         table: &Table,
-        key: &Item<'static>,
-        as_read: impl FnOnce(Option<&Item<'static>>) -> bool,
-        make: impl FnOnce(Option<&Item<'static>>) -> Option<Item<'static>>,
+        key: &Record<'static>,
+        as_read: impl FnOnce(Option<&Record<'static>>) -> bool,
+        make: impl FnOnce(Option<&Record<'static>>) -> Option<Record<'static>>,
     ) -> PortResult<bool> {
         let at = self.clock.true_wall();
         self.with(table, |t| {
@@ -140,7 +140,7 @@ impl OldStore {
     }
 
     /// Items by key text.
-    pub fn items(&self, table: &Table) -> BTreeMap<String, Item<'static>> {
+    pub fn items(&self, table: &Table) -> BTreeMap<String, Record<'static>> {
         self.with(table, |t| t.items.clone()).unwrap()
     }
 
@@ -262,7 +262,7 @@ impl OldStore {
         let ended = shard.shard.closed && changes.len() == left.len();
         let reached = changes.last().map_or(after, |c| number(&c.position));
         let next = (!ended).then(|| format!("{arn}|{id}|{reached}|{}", self.clock.peek()));
-        Ok(Batch { changes, next })
+        Ok(Batch { changes, next, reached: None })
     }
 
     /// The records a shard of a stream holds up to and including a position, oldest first: what a re-delivery repeats.
@@ -279,8 +279,8 @@ impl OldTable {
         &mut self,
         key: &str,
         kind: ChangeKind,
-        keys: Item<'static>,
-        image: Option<Item<'static>>,
+        keys: Record<'static>,
+        image: Option<Record<'static>>,
         at: crate::domain::at::At,
     ) {
         self.sequence += 1;
@@ -299,8 +299,8 @@ fn place(key: &str) -> u16 {
     u16::from(key.bytes().fold(7_u8, |h, b| h.wrapping_mul(31).wrapping_add(b)))
 }
 
-fn key_of(table: &Table, item: &Item<'static>) -> Item<'static> {
-    Item { attrs: item.attrs.iter().filter(|(n, _)| table.key.iter().any(|k| k == n)).cloned().collect() }
+fn key_of(table: &Table, item: &Record<'static>) -> Record<'static> {
+    Record { fields: item.fields.iter().filter(|(n, _)| table.key.iter().any(|k| k == n)).cloned().collect() }
 }
 
 fn number(position: &Position) -> u64 {

@@ -1,16 +1,17 @@
-//! The outbox in memory: what the triggers of the new side capture, and who carries it.
+//! The outbox in memory: what the triggers of the new side capture, and who applies it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::new::{LET_IN, NewStore, text};
+use super::new::{NewStore, text};
 use crate::domain::at::At;
-use crate::domain::mapping::{Clash, Family, image_digest};
+use crate::domain::mapping::{Resolution, RowTree, item_digest};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Capture, Captured, ErrorKind, Image, Outbox, PortError, PortResult, Taken, Tally, Unfinished, Waiting,
+    CaptureGap, CaptureState, ErrorKind, Outbox, OutboxChange, OwnWrite, PortError, PortResult, ReverseCounts, Taken,
+    Unfinished, Waiting,
 };
 
 /// A change of one row, or a marker.
@@ -28,19 +29,21 @@ enum What {
     Marker(String),
 }
 
-/// Everything the way back keeps in the target.
+/// Everything the reverse flow keeps in the target.
 #[derive(Clone, Debug, Default)]
 pub struct Captures {
     /// Tables with a trigger.
     armed: BTreeSet<String>,
+    /// What is not captured, in words.
+    pub gaps: Vec<CaptureGap>,
     records: Vec<Record>,
     next: i64,
-    /// Whether a carrier has its turn.
+    /// Whether a reverse applier has its turn.
     turn: bool,
     back: bool,
-    images: BTreeMap<(String, Key, u128), (i64, Clash)>,
-    tally: BTreeMap<String, Tally>,
-    conflicts: BTreeMap<(String, Key), Clash>,
+    images: BTreeMap<(String, Key, u128), (i64, Resolution)>,
+    tally: BTreeMap<String, ReverseCounts>,
+    conflicts: BTreeMap<(String, Key), Resolution>,
 }
 
 impl Captures {
@@ -63,12 +66,12 @@ impl NewStore {
         self.locked().outbox.armed.remove(&table.id);
     }
 
-    /// Whether a carrier was about to delete this item and its records wait still: nobody can tell that deletion from
-    /// a customer's then.
+    /// Whether a reverse applier was about to delete this item and its records wait still: then that deletion cannot be
+    /// distinguished from a customer's.
     pub fn may_have_deleted(&self, table: &Table, key: &str) -> bool {
         let state = self.locked();
-        let signed = state.outbox.images.get(&(table.id.clone(), Key(key.to_owned()), image_digest(None)));
-        signed.is_some_and(|(record, _)| state.outbox.records.iter().any(|r| r.id == *record))
+        let own_writes = state.outbox.images.get(&(table.id.clone(), Key(key.to_owned()), item_digest(None)));
+        own_writes.is_some_and(|(record, _)| state.outbox.records.iter().any(|r| r.id == *record))
     }
 
     /// Records that wait, markers left out.
@@ -79,14 +82,18 @@ impl NewStore {
 
 #[async_trait]
 impl Outbox for NewStore {
-    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<Capture>> {
+    async fn arm(&self, tables: &[Table]) -> PortResult<Vec<CaptureState>> {
         let mut state = self.locked();
         let found = tables.iter().map(|t| {
             state.outbox.armed.insert(t.id.clone());
             let exercised = state.tables.get(&t.id).is_some_and(|t| !t.rows.is_empty());
-            Capture { table: t.id.clone(), exercised, tables: vec![t.target.clone()] }
+            CaptureState { table: t.id.clone(), exercised, tables: vec![t.target.clone()] }
         });
         Ok(found.collect())
+    }
+
+    async fn gaps(&self, _: &[Table]) -> PortResult<Vec<CaptureGap>> {
+        Ok(self.locked().outbox.gaps.clone())
     }
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
@@ -103,13 +110,19 @@ impl Outbox for NewStore {
         Ok(())
     }
 
-    async fn go_back(&self) -> PortResult<()> {
-        self.locked().outbox.back = true;
+    async fn mark_rolled_back(&self, run: &str, _: &[Table]) -> PortResult<()> {
+        let mut state = self.locked();
+        if state.run != run {
+            let why = format!("they belong to run {} of the same plan now", state.run);
+            return Err(PortError::new(ErrorKind::Invalid, "mark as rolled back", "the target tables", why));
+        }
+        state.outbox.back = true;
         Ok(())
     }
 
-    async fn settle(&self) -> PortResult<()> {
-        self.locked().tables.remove(LET_IN);
+    async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        let mut state = self.locked();
+        state.open_to_customers.retain(|id, opened| opened.run != run || !tables.iter().any(|table| table.id == *id));
         Ok(())
     }
 
@@ -136,7 +149,7 @@ impl Outbox for NewStore {
             changes: Vec::new(),
             markers: Vec::new(),
             nonces: Vec::new(),
-            went_back: state.outbox.back,
+            rolled_back: state.outbox.back,
         };
         let mut oldest = 0;
         for record in &mine {
@@ -150,23 +163,24 @@ impl Outbox for NewStore {
                     match taken.changes.iter_mut().find(|c| c.key == *key) {
                         Some(change) => {
                             change.records.push(record.id);
-                            change.states.push(family(before.clone()));
+                            change.states.push(row_tree(before.clone()));
                         }
                         // Each key whole, and only those that are among the oldest.
                         None if oldest > limit => {}
-                        None => taken.changes.push(Captured {
+                        None => taken.changes.push(OutboxChange {
                             key: key.clone(),
                             records: vec![record.id],
                             since: record.at,
-                            states: vec![family(before.clone())],
+                            states: vec![row_tree(before.clone())],
                             from: Vec::new(),
+                            absent: None,
                         }),
                     }
                 }
             }
         }
         for change in &mut taken.changes {
-            change.states.push(family(rows.get(&text(&change.key)).cloned()));
+            change.states.push(row_tree(rows.get(&text(&change.key)).cloned()));
             change.from = std::iter::once(0).chain(change.records.iter().copied()).collect();
         }
         Ok(Some(Box::new(taken)))
@@ -182,36 +196,36 @@ impl Outbox for NewStore {
         Ok(tables.iter().map(|t| (t.id.clone(), of(t))).collect())
     }
 
-    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Tally>> {
+    async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {
         let state = self.locked();
         Ok(tables.iter().map(|t| (t.id.clone(), state.outbox.tally.get(&t.id).copied().unwrap_or_default())).collect())
     }
 
-    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Clash)>> {
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>> {
         let state = self.locked();
         let mine = state.outbox.conflicts.iter().filter(|((id, _), _)| *id == table.id);
-        Ok(mine.map(|((_, key), clash)| (key.clone(), *clash)).collect())
+        Ok(mine.map(|((_, key), resolution)| (key.clone(), *resolution)).collect())
     }
 
-    async fn signed(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
+    async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>> {
         let state = self.locked();
         let known = |(key, digest): &(Key, u128)| (table.id.clone(), key.clone(), *digest);
         Ok(images.iter().map(|image| state.outbox.images.contains_key(&known(image))).collect())
     }
 }
 
-fn family(row: Option<OwnedRow>) -> Option<Family> {
-    row.map(|row| Family { row, children: vec![] })
+fn row_tree(row: Option<OwnedRow>) -> Option<RowTree> {
+    row.map(|row| RowTree { row, children: vec![] })
 }
 
-/// Changes of one carrier's turn. Dropping it ends the turn.
+/// Changes of one reverse applier's turn. Dropping it ends the turn.
 struct FakeTaken {
     store: NewStore,
     table: String,
-    changes: Vec<Captured>,
+    changes: Vec<OutboxChange>,
     markers: Vec<i64>,
     nonces: Vec<String>,
-    went_back: bool,
+    rolled_back: bool,
 }
 
 impl Drop for FakeTaken {
@@ -222,7 +236,7 @@ impl Drop for FakeTaken {
 
 #[async_trait]
 impl Taken for FakeTaken {
-    fn changes(&self) -> &[Captured] {
+    fn changes(&self) -> &[OutboxChange] {
         &self.changes
     }
 
@@ -230,35 +244,38 @@ impl Taken for FakeTaken {
         &self.nonces
     }
 
-    fn went_back(&self) -> bool {
-        self.went_back
+    fn rolled_back(&self) -> bool {
+        self.rolled_back
     }
 
-    async fn sign(&self, image: &Image) -> PortResult<bool> {
+    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
         let mut state = self.store.locked();
         let name = (self.table.clone(), image.key.clone(), image.digest);
-        state.outbox.images.insert(name, (image.record, image.clash));
+        state.outbox.images.insert(name, (image.record, image.resolution));
         Ok(state.outbox.back)
     }
 
-    async fn unfinished(&self, key: &Key, digest: u128) -> PortResult<Option<Unfinished>> {
+    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
         let state = self.store.locked();
-        let signed = state.outbox.images.get(&(self.table.clone(), key.clone(), digest));
         let waits = |record: i64| state.outbox.records.iter().any(|r| r.id == record);
-        let signed = signed.map(|&(record, clash)| Unfinished { record, clash });
-        Ok(signed.filter(|found| waits(found.record)))
+        let mut found: Vec<Unfinished> = (state.outbox.images.iter())
+            .filter(|((table, of, _), (record, _))| *table == self.table && of == key && waits(*record))
+            .map(|((.., digest), &(record, resolution))| Unfinished { digest: *digest, record, resolution })
+            .collect();
+        found.sort_by_key(|f| f.record);
+        Ok(found)
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], clash: Clash) -> PortResult<()> {
+    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
         let mut state = self.store.locked();
         let before = state.outbox.records.len();
         state.outbox.records.retain(|r| !records.contains(&r.id));
         if state.outbox.records.len() == before {
             return Ok(());
         }
-        state.outbox.tally.entry(self.table.clone()).or_default().add(Tally::of(clash));
-        if matches!(clash, Clash::NewWon | Clash::OldWon) {
-            state.outbox.conflicts.insert((self.table.clone(), key.clone()), clash);
+        state.outbox.tally.entry(self.table.clone()).or_default().add(ReverseCounts::of(resolution));
+        if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
+            state.outbox.conflicts.insert((self.table.clone(), key.clone()), resolution);
         }
         Ok(())
     }

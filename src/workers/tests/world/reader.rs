@@ -1,15 +1,17 @@
 //! The old side as the ports see it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::old::OldStore;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
-use crate::domain::value::{Attr, Item};
+use crate::domain::value::{Record, Value};
 use crate::ports::{
     Batch, Changes, Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source, SourceTable,
     Stream,
@@ -44,9 +46,9 @@ impl Source for OldStore {
         Ok(Page { body: Bytes::from(body.to_string()) })
     }
 
-    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Item<'p>)) -> PortResult<PageEnd> {
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
         let torn = |_| PortError::new(ErrorKind::Invalid, "parse a page", "scan", "a page that cannot be read");
-        let body: Value = serde_json::from_slice(&page.body).map_err(torn)?;
+        let body: serde_json::Value = serde_json::from_slice(&page.body).map_err(torn)?;
         let items = body["Items"].as_array().cloned().unwrap_or_default();
         for item in &items {
             each(&read(item));
@@ -55,7 +57,7 @@ impl Source for OldStore {
         Ok(PageEnd { items: items.len() as u32, next, capacity: None })
     }
 
-    async fn get(&self, table: &Table, keys: &[Item<'static>]) -> PortResult<Vec<Option<Item<'static>>>> {
+    async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
         let mapping = TableMapping::new(table);
         let items = self.items(table);
         Ok(keys.iter().map(|k| mapping.key(k).ok().and_then(|(k, _)| items.get(&k.0).cloned())).collect())
@@ -66,8 +68,8 @@ impl Source for OldStore {
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
-        let key = Attr::Str(format!("{}{nonce}", table.marker_prefix).into());
-        self.put(table, Item { attrs: vec![(table.key[0].clone().into(), key)] });
+        let key = Value::Text(format!("{}{nonce}", table.marker_prefix).into());
+        self.put(table, Record { fields: vec![(table.key[0].clone().into(), key)] });
         Ok(())
     }
 
@@ -94,27 +96,31 @@ impl Changes for OldStore {
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
         Self::read(self, iterator)
     }
+
+    fn kept(&self) -> Option<Duration> {
+        Some(Duration::from_secs(23 * 3_600))
+    }
 }
 
 fn segment(key: &str, of: u32) -> u32 {
     key.bytes().fold(0_u32, |h, b| h.wrapping_mul(33).wrapping_add(u32::from(b))) % of
 }
 
-fn write(item: &Item<'_>) -> Value {
-    let typed = |a: &Attr<'_>| match a {
-        Attr::Str(s) => json!({ "S": s }),
-        Attr::Num(n) => json!({ "N": n }),
+fn write(item: &Record<'_>) -> serde_json::Value {
+    let typed = |a: &Value<'_>| match a {
+        Value::Text(s) => json!({ "S": s }),
+        Value::Decimal(n) => json!({ "N": n }),
         other => panic!("the trial tables hold no {}", other.kind()),
     };
-    Value::Object(item.attrs.iter().map(|(n, a)| (n.to_string(), typed(a))).collect())
+    serde_json::Value::Object(item.fields.iter().map(|(n, a)| (n.to_string(), typed(a))).collect())
 }
 
-fn read(item: &Value) -> Item<'static> {
-    let attr = |v: &Value| match (v["S"].as_str(), v["N"].as_str()) {
-        (Some(s), _) => Attr::Str(s.to_owned().into()),
-        (_, Some(n)) => Attr::Num(n.to_owned().into()),
+fn read(item: &serde_json::Value) -> Record<'static> {
+    let attr = |v: &serde_json::Value| match (v["S"].as_str(), v["N"].as_str()) {
+        (Some(s), _) => Value::Text(s.to_owned().into()),
+        (_, Some(n)) => Value::Decimal(n.to_owned().into()),
         _ => panic!("neither text nor a number"),
     };
     let fields = item.as_object().unwrap();
-    Item { attrs: fields.iter().map(|(n, v)| (n.clone().into(), attr(v))).collect() }
+    Record { fields: fields.iter().map(|(n, v)| (n.clone().into(), attr(v))).collect() }
 }

@@ -1,0 +1,147 @@
+//! Single rows of a source, each written only over what was read.
+
+use super::TestDatabase;
+use crate::adapters::postgres::source::PgSource;
+use crate::domain::mapping::{ItemChange, ItemWrite};
+use crate::domain::plan::Table;
+use crate::domain::value::{Cell, Record, Value};
+use crate::ports::{ErrorKind, ItemOutcome, Items};
+
+fn things() -> Table {
+    Table::watched("things", "things")
+}
+
+type Fields = Vec<(&'static str, Cell<'static>)>;
+
+fn record(fields: Fields) -> Record<'static> {
+    Record { fields: fields.into_iter().map(|(name, cell)| (name.into(), Value::from(cell))).collect() }
+}
+
+fn named(fields: Fields) -> Vec<(String, Value<'static>)> {
+    fields.into_iter().map(|(name, cell)| (name.to_owned(), Value::from(cell))).collect()
+}
+
+fn write(id: i64, exists: bool, set: Fields, expect: Fields) -> ItemChange {
+    let expect = named(expect).into_iter().map(|(name, value)| (name, Some(value))).collect();
+    let (key, after) = (record(vec![("id", Cell::Int(id))]), Record { fields: vec![] });
+    ItemChange::Write(ItemWrite { key, exists, set: named(set), remove: vec![], expect, after })
+}
+
+/// A value of every type.
+fn every() -> Fields {
+    vec![
+        ("t", Cell::Text("é".into())),
+        ("v", Cell::Text("v".into())),
+        ("u", Cell::Uuid(7_u128.to_be_bytes())),
+        ("n", Cell::Numeric("1.5".into())),
+        ("m", Cell::Numeric("NaN".into())),
+        ("s", Cell::Int(-1)),
+        ("b", Cell::Int(i64::MAX)),
+        ("d", Cell::Float(f64::INFINITY)),
+        ("f", Cell::Bool(true)),
+        ("at", Cell::Timestamp(1_795_358_836_220_001)),
+        ("day", Cell::Date(-1)),
+        ("j", Cell::Json("{\"a\":[],\"b\":1}".into())),
+        ("ts", Cell::TextArray(vec!["x".into(), "y\"".into()])),
+        ("raw", Cell::Bytes(vec![0, 255].into())),
+        ("Odd \"Name", Cell::Null),
+    ]
+}
+
+async fn database() -> (TestDatabase, PgSource) {
+    let db = TestDatabase::bare().await;
+    db.sql
+        .batch_execute(
+            "CREATE TABLE things (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, t text, v varchar(9) UNIQUE, u uuid,
+                 n numeric(10,2), m numeric, s smallint, b bigint, d double precision, f boolean, at timestamptz, day date,
+                 j jsonb, ts text[], raw bytea, \"Odd \"\"Name\" text, twice int GENERATED ALWAYS AS (id * 2) STORED)",
+        )
+        .await
+        .unwrap();
+    let source = PgSource::new(&db.settings, super::PLAN).unwrap();
+    (db, source)
+}
+
+#[tokio::test]
+async fn a_row_is_made_once_and_changed_only_over_what_was_read() {
+    let (_db, source) = database().await;
+    let table = things();
+    let key = record(vec![("id", Cell::Int(1))]);
+    assert_eq!(
+        source.write(&table, &write(1, true, vec![("s", Cell::Int(2))], vec![])).await.unwrap(),
+        ItemOutcome::Moved
+    );
+    assert_eq!(source.write(&table, &write(1, false, every(), vec![])).await.unwrap(), ItemOutcome::Written);
+    assert_eq!(
+        source.write(&table, &write(1, false, every(), vec![])).await.unwrap(),
+        ItemOutcome::Moved,
+        "it is there"
+    );
+    let found = Items::read(&source, &table, &key).await.unwrap().unwrap();
+    for (name, value) in named(every()) {
+        assert_eq!(found.get(&name), Some(&value), "{name}");
+    }
+    assert_eq!(source.sample(&table).await.unwrap(), [found]);
+    // Every value is recognised, and another one is not.
+    for (name, cell) in every() {
+        let over = write(1, true, vec![("s", Cell::Int(-1))], vec![(name, cell)]);
+        assert_eq!(source.write(&table, &over).await.unwrap(), ItemOutcome::Written, "{name}");
+    }
+    let other = [("t", Cell::Text("e".into())), ("d", Cell::Null), ("j", Cell::Json("{}".into())), ("s", Cell::Int(9))];
+    for (name, cell) in other {
+        let over = write(1, true, vec![("s", Cell::Int(5))], vec![(name, cell)]);
+        assert_eq!(source.write(&table, &over).await.unwrap(), ItemOutcome::Moved, "{name}");
+    }
+    let removed = ItemChange::Write(ItemWrite {
+        key: key.clone(),
+        exists: true,
+        set: vec![],
+        remove: vec!["t".into()],
+        expect: vec![("t".into(), Some(Value::from(Cell::Text("é".into()))))],
+        after: Record { fields: vec![] },
+    });
+    assert_eq!(source.write(&table, &removed).await.unwrap(), ItemOutcome::Written);
+    let gone = |t| ItemChange::Delete { key: key.clone(), expect: vec![("t".into(), t)] };
+    let before = Some(Value::from(Cell::Text("é".into())));
+    assert_eq!(source.write(&table, &gone(before)).await.unwrap(), ItemOutcome::Moved);
+    assert_eq!(source.write(&table, &gone(None)).await.unwrap(), ItemOutcome::Written);
+    assert_eq!(Items::read(&source, &table, &key).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_the_table_cannot_hold_is_invalid_and_says_so_without_the_value() {
+    let (_db, source) = database().await;
+    let table = things();
+    assert_eq!(source.write(&table, &write(1, false, every(), vec![])).await.unwrap(), ItemOutcome::Written);
+    for (set, said) in [
+        (vec![("s", Cell::Int(70_000))], "range"),
+        (vec![("none", Cell::Int(1))], "no column none"),
+        (vec![("twice", Cell::Int(1))], "no column twice"),
+        (vec![("v", Cell::Text("v".into()))], "unique"),
+        (vec![("v", Cell::Text("secret-and-too-long".into()))], "longer"),
+    ] {
+        let refused = source.write(&table, &write(2, false, set, vec![])).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
+        assert!(refused.came_back.contains(said) && !refused.to_string().contains("secret-and"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_seen_before_it_is_needed_and_nothing_is_written() {
+    let (db, source) = database().await;
+    db.sql.batch_execute("INSERT INTO things (s) VALUES (1)").await.unwrap();
+    source.exercise(&things(), "n-1").await.unwrap();
+    assert_eq!(db.number("SELECT count(*) FROM things WHERE s = 1").await, 1);
+    let role = format!("reader_{}", db.settings.database);
+    db.sql
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE ON things TO {role}"
+        ))
+        .await
+        .unwrap();
+    let mut settings = db.settings.clone();
+    (settings.user, settings.password) = (role, Some(crate::domain::secret::Secret::new("pw")));
+    let reader = PgSource::new(&settings, super::PLAN).unwrap();
+    let refused = reader.exercise(&things(), "n-1").await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
+}

@@ -1,0 +1,317 @@
+//! What the shop keeps: books, users, orders and carts, and the writes that change them.
+//!
+//! These are the rehearsal's own types. Both stores are decoded into them, so that the oracle compares values
+//! without using anything of the console's mapping.
+
+mod decimal;
+mod item;
+mod rows;
+
+pub use decimal::Decimal;
+pub(super) use item::address_value;
+pub use item::{from_item, key_attribute, table_name, to_item};
+pub use rows::{TargetShape, read_all, read_one};
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Microseconds since the Unix epoch; written with three decimals, as JavaScript does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// Now, in whole milliseconds.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now().as_millisecond() * 1000)
+    }
+
+    /// ISO 8601 in UTC: `2026-11-21T08:10:00.123Z`.
+    #[must_use]
+    pub fn iso(self) -> String {
+        jiff::Timestamp::from_microsecond(self.0).map(|t| format!("{t:.3}")).unwrap_or_default()
+    }
+
+    /// Reads what [`Moment::iso`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_microsecond()))
+    }
+}
+
+/// The kinds of things the shop keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A book.
+    Book,
+    /// A customer.
+    User,
+    /// An order.
+    Order,
+    /// A cart; stays in DynamoDB.
+    Cart,
+}
+
+impl Kind {
+    /// All kinds, parents before children.
+    pub const ALL: [Self; 4] = [Self::Book, Self::User, Self::Order, Self::Cart];
+
+    /// The kinds that move to the new side.
+    pub const MOVING: [Self; 3] = [Self::Book, Self::User, Self::Order];
+
+    /// The plural, as in keys and messages.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Book => "books",
+            Self::User => "users",
+            Self::Order => "orders",
+            Self::Cart => "carts",
+        }
+    }
+}
+
+/// Which record: kind and id. Printed `books/6f1c…`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// What it is.
+    pub kind: Kind,
+    /// Its id: a UUID as text.
+    pub id: String,
+}
+
+/// Ids of the books that only the write probe writes begin with this; a number follows.
+const PROBE: &str = "00000000-0000-4000-8000-";
+
+impl RecordKey {
+    /// A book of the write probe's own.
+    #[must_use]
+    pub fn probe(number: u32) -> Self {
+        Self { kind: Kind::Book, id: format!("{PROBE}{number:012}") }
+    }
+
+    /// Whether the key is one of the write probe's own.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.kind == Kind::Book && self.id.starts_with(PROBE)
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.plural(), self.id)
+    }
+}
+
+/// A book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Book {
+    pub id: String,
+    pub title: String,
+    pub author: String,
+    pub description: String,
+    pub price: Decimal,
+    pub category: Option<String>,
+    pub isbn: Option<String>,
+    pub stock: i64,
+    pub created_at: Moment,
+    pub updated_at: Moment,
+}
+
+/// Where somebody lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Address {
+    pub street: String,
+    pub city: String,
+    pub zip: String,
+    pub country: String,
+}
+
+/// A customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct User {
+    pub id: String,
+    pub email: String,
+    pub name: String,
+    pub address: Address,
+    /// Ids of books; an empty set and an absent one are the same.
+    pub favorites: BTreeSet<String>,
+    pub created_at: Moment,
+}
+
+/// One line of an order or a cart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Line {
+    pub book: String,
+    pub title: String,
+    pub quantity: i64,
+    pub unit_price: Decimal,
+}
+
+/// How an order is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Shipping {
+    pub method: String,
+    pub cost: Decimal,
+    pub address: Address,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Order {
+    pub id: String,
+    pub user: String,
+    pub status: String,
+    pub total: Decimal,
+    pub lines: Vec<Line>,
+    pub shipping: Shipping,
+    pub created_at: Moment,
+    pub updated_at: Moment,
+}
+
+/// A cart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Cart {
+    pub id: String,
+    pub lines: Vec<Line>,
+}
+
+/// Anything the shop keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A book.
+    Book(Book),
+    /// A customer.
+    User(User),
+    /// An order.
+    Order(Order),
+    /// A cart.
+    Cart(Cart),
+}
+
+impl Record {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> RecordKey {
+        let (kind, id) = match self {
+            Self::Book(b) => (Kind::Book, &b.id),
+            Self::User(u) => (Kind::User, &u.id),
+            Self::Order(o) => (Kind::Order, &o.id),
+            Self::Cart(c) => (Kind::Cart, &c.id),
+        };
+        RecordKey { kind, id: id.clone() }
+    }
+
+    /// Names of the fields in which two records differ; never their values.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let mut fields = Vec::new();
+        let mut check = |name, same: bool| {
+            if !same {
+                fields.push(name);
+            }
+        };
+        match (self, other) {
+            (Self::Book(a), Self::Book(b)) => {
+                check("id", a.id == b.id);
+                check("title", a.title == b.title);
+                check("author", a.author == b.author);
+                check("description", a.description == b.description);
+                check("price", a.price == b.price);
+                check("category", a.category == b.category);
+                check("isbn", a.isbn == b.isbn);
+                check("stockQuantity", a.stock == b.stock);
+                check("createdAt", a.created_at == b.created_at);
+                check("updatedAt", a.updated_at == b.updated_at);
+            }
+            (Self::User(a), Self::User(b)) => {
+                check("id", a.id == b.id);
+                check("email", a.email == b.email);
+                check("name", a.name == b.name);
+                check("address", a.address == b.address);
+                check("favorites", a.favorites == b.favorites);
+                check("createdAt", a.created_at == b.created_at);
+            }
+            (Self::Order(a), Self::Order(b)) => {
+                check("id", a.id == b.id);
+                check("userId", a.user == b.user);
+                check("status", a.status == b.status);
+                check("total", a.total == b.total);
+                check("items", a.lines == b.lines);
+                check("shipping", a.shipping == b.shipping);
+                check("createdAt", a.created_at == b.created_at);
+                check("updatedAt", a.updated_at == b.updated_at);
+            }
+            (Self::Cart(a), Self::Cart(b)) => {
+                check("id", a.id == b.id);
+                check("items", a.lines == b.lines);
+            }
+            _ => check("kind", false),
+        }
+        fields
+    }
+}
+
+/// One write of the shop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Write {
+    /// Writes a whole record, new or not.
+    Put(Record),
+    /// Sets a book's stock.
+    Stock { id: String, stock: i64, at: Moment },
+    /// Sets a book's price.
+    Price { id: String, price: Decimal, at: Moment },
+    /// Sets a customer's name, address and favourites.
+    Profile { id: String, name: String, address: Address, favorites: BTreeSet<String> },
+    /// Sets an order's status.
+    Status { id: String, status: String, at: Moment },
+    /// Removes a record.
+    Delete(RecordKey),
+}
+
+impl Write {
+    /// The record it changes.
+    #[must_use]
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Stock { id, .. } | Self::Price { id, .. } => RecordKey { kind: Kind::Book, id: id.clone() },
+            Self::Profile { id, .. } => RecordKey { kind: Kind::User, id: id.clone() },
+            Self::Status { id, .. } => RecordKey { kind: Kind::Order, id: id.clone() },
+            Self::Delete(key) => key.clone(),
+        }
+    }
+
+    /// What stands there afterwards, given what stood there before. Partial writes on nothing change nothing.
+    #[must_use]
+    pub fn apply(&self, before: Option<Record>) -> Option<Record> {
+        match (self, before) {
+            (Self::Put(record), _) => Some(record.clone()),
+            (Self::Delete(_), _) => None,
+            (Self::Stock { stock, at, .. }, Some(Record::Book(b))) => {
+                Some(Record::Book(Book { stock: *stock, updated_at: *at, ..b }))
+            }
+            (Self::Price { price, at, .. }, Some(Record::Book(b))) => {
+                Some(Record::Book(Book { price: price.clone(), updated_at: *at, ..b }))
+            }
+            (Self::Profile { name, address, favorites, .. }, Some(Record::User(u))) => Some(Record::User(User {
+                name: name.clone(),
+                address: address.clone(),
+                favorites: favorites.clone(),
+                ..u
+            })),
+            (Self::Status { status, at, .. }, Some(Record::Order(o))) => {
+                Some(Record::Order(Order { status: status.clone(), updated_at: *at, ..o }))
+            }
+            (_, before) => before,
+        }
+    }
+}

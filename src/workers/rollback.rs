@@ -1,0 +1,250 @@
+//! The rollback: captured values restored, wave by wave, each read back (FEATURES C7).
+//!
+//! Runs on the engine's rollback thread, or in another process. It never waits for a fact to be durable.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::{CapturedValue, CapturedValues};
+use super::trouble::evidence;
+use crate::domain::at::At;
+use crate::domain::plan::{Plan, Switch};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RestoreAction, RollbackPlan};
+use crate::domain::secret::Secret;
+use crate::ports::{Clock, ErrorKind, PortError, PortResult, ProbeOutcome, Probes, SwitchValue, Switches};
+
+/// Attempts at one action before a person is needed.
+const ATTEMPTS: u32 = 5;
+/// Longest one call may take. A store that hangs costs one attempt, not the rollback.
+const CALL: Duration = Duration::from_secs(4);
+/// No attempt at an action begins later than this: the thaw behind it must not wait for a place that hangs.
+const ACTION: Duration = Duration::from_secs(12);
+/// How long the write probe is watched after the thaw; its result is reported, and nothing waits for it.
+const WATCH: Duration = Duration::from_secs(10);
+
+/// Where the rollback records what it does. Must not block.
+pub trait FactSink: Send + Sync {
+    /// States a fact without waiting for it.
+    fn send(&self, event: Event);
+}
+
+/// What a rollback did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RollbackReport {
+    /// From the start to the last read-back, in milliseconds.
+    pub took_ms: i64,
+    /// What was read back.
+    pub evidence: Vec<Evidence>,
+    /// What could not be restored, with what to do by hand. Empty when all is well.
+    pub stuck: Vec<String>,
+}
+
+/// What stands at a place that is back.
+struct Stands {
+    version: Option<i64>,
+    /// The store calls it a secret.
+    secret: bool,
+    /// Why what the place keeps beside the value could not be read.
+    unread: Option<String>,
+}
+
+/// Judges a place whose value is restored: with another key or type it is not, but what cannot be read delays nothing.
+fn stands(now: &SwitchValue, wanted: &Attributes, found: PortResult<Attributes>) -> Result<Stands, String> {
+    let stands = Stands { version: now.version, secret: now.secret, unread: None };
+    match found {
+        Err(e) => Ok(Stands { unread: Some(e.came_back), ..stands }),
+        Ok(found) => match wanted.differences(&found) {
+            wrong if wrong.is_empty() => Ok(stands),
+            wrong => Err(format!("its value is back, but {}", wrong.join(", "))),
+        },
+    }
+}
+
+/// What the rollback works with.
+pub struct Rollback<'u> {
+    /// The plan.
+    pub plan: &'u Plan,
+    /// Reads and writes switches.
+    pub switches: &'u dyn Switches,
+    /// Sends the write probe after the thaw.
+    pub probes: &'u dyn Probes,
+    /// This machine's time.
+    pub clock: Arc<dyn Clock>,
+    /// Values in memory, if this process captured them.
+    pub captured: &'u CapturedValues,
+    /// Where facts go.
+    pub facts: &'u dyn FactSink,
+    /// Makes intent ids unique: the pass, from 1, and who makes it.
+    pub pass: String,
+}
+
+impl Rollback<'_> {
+    /// Rolls back. Actions of a wave run at the same time; a failing one never keeps another from running, and the thaw
+    /// runs whatever happened: customers must not stay locked out because one switch is stuck.
+    pub async fn go(&self, way: &RollbackPlan) -> RollbackReport {
+        let began = Instant::now();
+        let mut report = RollbackReport::default();
+        let mut thawed = false;
+        for wave in &way.waves {
+            for result in futures::future::join_all(wave.iter().map(|action| self.one(action))).await {
+                match result {
+                    Ok(found) => report.evidence.push(found),
+                    Err(by_hand) => report.stuck.push(by_hand),
+                }
+            }
+            thawed |= wave.iter().any(|a| a.thaw);
+        }
+        report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if thawed {
+            self.watch_thaw().await;
+        }
+        report
+    }
+
+    async fn one(&self, action: &RestoreAction) -> Result<Evidence, String> {
+        let Some(switch) = self.plan.switch(&action.switch) else {
+            return Err(format!("{}: the plan does not name this switch; restore it by hand", action.switch));
+        };
+        let id = format!("undo/{}/{}", self.pass, switch.id);
+        let what = Action::RestoreSwitch { switch: switch.id.clone(), version: action.version };
+        self.facts.send(Event::Intent { id: id.clone(), step: None, action: what });
+        let result = self.restore(switch, action).await;
+        let outcome = match &result {
+            Ok((shown, version)) => OutcomeResult::Done { read_back: shown.clone(), version: *version },
+            Err(error) => OutcomeResult::Unknown { error: error.clone() },
+        };
+        self.facts.send(Event::Outcome { id, result: outcome });
+        match result {
+            Ok((shown, _)) => {
+                Ok(evidence(format!("read-back {}", switch.id), shown, self.clock.wall(), switch.place()))
+            }
+            Err(error) => Err(by_hand(switch, action, &error)),
+        }
+    }
+
+    /// Restores the captured value; gives what may be shown of it, and the version now.
+    async fn restore(&self, switch: &Switch, action: &RestoreAction) -> Result<(String, Option<i64>), String> {
+        let mut last = String::new();
+        let began = Instant::now();
+        for attempt in 1..=ATTEMPTS {
+            if began.elapsed() > ACTION {
+                break;
+            }
+            match self.attempt(switch, action).await {
+                Ok(Stands { version, secret, unread }) => {
+                    let mut shown = match (&action.value, version, action.version) {
+                        (Some(value), ..) if !switch.secret() && !secret => value.clone(),
+                        (_, Some(now), Some(captured)) => format!("version {now}, same as version {captured}"),
+                        (_, Some(now), None) => format!("version {now}"),
+                        _ => "***".to_owned(),
+                    };
+                    if let Some(why) = unread {
+                        shown.push_str(&format!("; type and key were not read back: {why}"));
+                    }
+                    return Ok((shown, version));
+                }
+                Err((text, again)) => {
+                    last = text;
+                    if !again {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn attempt(&self, switch: &Switch, action: &RestoreAction) -> Result<Stands, (String, bool)> {
+        let port = |e: PortError| (e.to_string(), e.kind.transient());
+        let value = self.value(switch, action).await.map_err(port)?;
+        let Some(CapturedValue { value, attributes }) = value else {
+            return Err(("nothing was captured for it".to_owned(), false));
+        };
+        // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
+        if let Ok(now) = limited("read", switch, self.switches.read(switch)).await
+            && now.value == value
+            && let Ok(stands) = stands(&now, &attributes, self.beside(switch, &attributes).await)
+        {
+            return Ok(stands);
+        }
+        limited("set", switch, self.switches.set(switch, &value, &attributes)).await.map_err(port)?;
+        let read = limited("read back", switch, self.switches.read(switch));
+        let (now, beside) = futures::future::join(read, self.beside(switch, &attributes)).await;
+        let now = now.map_err(port)?;
+        if now.value != value {
+            return Err(("it does not read back as set".to_owned(), true));
+        }
+        stands(&now, &attributes, beside).map_err(|wrong| (wrong, true))
+    }
+
+    /// What the place keeps beside its value now, if anything was captured of it.
+    async fn beside(&self, switch: &Switch, wanted: &Attributes) -> PortResult<Attributes> {
+        if wanted.is_empty() {
+            return Ok(Attributes::default());
+        }
+        limited("read type and key of", switch, self.switches.attributes(switch, None)).await
+    }
+
+    /// From memory, from the journal when it is no secret, or from the place's history.
+    async fn value(&self, switch: &Switch, action: &RestoreAction) -> Result<Option<CapturedValue>, PortError> {
+        let kept = match (self.captured.get(&switch.id), &action.value, action.version) {
+            (Some(kept), ..) => kept,
+            (None, Some(value), _) => {
+                CapturedValue { value: Secret::new(value), attributes: action.attributes.clone() }
+            }
+            (None, None, Some(version)) => {
+                let read = self.switches.read_version(switch, version);
+                let value = limited("read the history of", switch, read).await?.value;
+                CapturedValue { value, attributes: action.attributes.clone() }
+            }
+            (None, None, None) => return Ok(None),
+        };
+        if !kept.attributes.is_empty() || action.version.is_none() {
+            return Ok(Some(kept));
+        }
+        // A run that an older version of this program opened: the history may still have it.
+        let asked = self.switches.attributes(switch, action.version);
+        let attributes = limited("read the history of", switch, asked).await.unwrap_or_default();
+        Ok(Some(CapturedValue { attributes, ..kept }))
+    }
+
+    /// Records when writes are accepted again.
+    async fn watch_thaw(&self) {
+        let Some(probe) = self.plan.freeze.as_ref().and_then(|f| self.plan.probe(&f.probe)) else { return };
+        let began = Instant::now();
+        while began.elapsed() < WATCH {
+            if self.probes.probe(probe).await.outcome == ProbeOutcome::Served {
+                let at: At = self.clock.wall();
+                self.facts.send(Event::WritesAccepted { at, downtime_ms: None });
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A call with a time limit.
+async fn limited<T>(tried: &str, switch: &Switch, call: impl Future<Output = PortResult<T>>) -> PortResult<T> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PortError::new(
+            ErrorKind::TimedOut,
+            tried,
+            switch.place(),
+            format!("no answer in {} s", CALL.as_secs()),
+        )),
+    }
+}
+
+fn by_hand(switch: &Switch, action: &RestoreAction, error: &str) -> String {
+    let mut to = match (&action.value, action.version) {
+        (Some(value), _) if !switch.secret() => format!("to {value}"),
+        (_, Some(version)) => format!("to the value of version {version}"),
+        _ => "to what it was before the freeze".to_owned(),
+    };
+    if !action.attributes.is_empty() {
+        to.push_str(&format!(" ({})", action.attributes.words()));
+    }
+    format!("{} was not restored ({error}); set {} {to} by hand, then run rollback again", switch.id, switch.place())
+}
