@@ -1,0 +1,146 @@
+//! What the catalogue of a source says of its tables.
+
+use tokio_postgres::Error;
+
+use crate::adapters::postgres::connect::Object;
+use crate::adapters::postgres::names::qualified;
+use crate::adapters::postgres::trouble;
+use crate::domain::at::At;
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// Columns that rows have of their own: name, type with its limits, and the place in the primary key, from 1.
+const COLUMNS: &str = "
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), array_position(i.indkey::int2[], a.attnum)
+FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum";
+
+/// The type of a column, as `format_type` writes it; `None` for one whose values are not carried.
+fn column_type(written: &str) -> Option<ColumnType> {
+    let (name, limits) = match written.split_once('(') {
+        Some((name, limits)) => (name, Some(limits.strip_suffix(')')?)),
+        None => (written, None),
+    };
+    let pair = |limits: &str| {
+        let (precision, scale) = limits.split_once(',').unwrap_or((limits, "0"));
+        Some((precision.parse().ok()?, scale.parse().ok()?))
+    };
+    Some(match (name, limits) {
+        ("text", None) | ("character varying", None) => ColumnType::Text,
+        ("character varying", Some(n)) => ColumnType::Varchar(n.parse().ok()?),
+        ("uuid", None) => ColumnType::Uuid,
+        ("numeric", None) => ColumnType::Numeric(None),
+        // A scale below zero or past the precision rounds in a way that no limit of ours has.
+        ("numeric", Some(limits)) => ColumnType::Numeric(pair(limits)),
+        ("smallint", None) => ColumnType::Smallint,
+        ("integer", None) => ColumnType::Integer,
+        ("bigint", None) => ColumnType::Bigint,
+        ("double precision", None) => ColumnType::Double,
+        ("boolean", None) => ColumnType::Boolean,
+        ("timestamp with time zone", None) => ColumnType::Timestamptz,
+        ("date", None) => ColumnType::Date,
+        ("jsonb", None) => ColumnType::Jsonb,
+        ("text[]" | "character varying[]", None) => ColumnType::TextArray,
+        ("bytea", None) => ColumnType::Bytea,
+        _ => return None,
+    })
+}
+
+/// The table as the source has it.
+///
+/// # Errors
+/// `NotFound` when it is not there; `Invalid` for a column of a type whose values are not carried, and for a table
+/// without a primary key.
+pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
+    let (tried, on) = ("describe", table.source.as_str());
+    let error = |e: Error| trouble::error(&e, tried, on);
+    let sql = qualified(on);
+    let rows = client.query(COLUMNS, &[&sql]).await.map_err(error)?;
+    if rows.is_empty() {
+        let missing = PortError::new(ErrorKind::NotFound, tried, on, "the table does not exist");
+        return Err(missing.advise("name it with its schema, as the source has it"));
+    }
+    let (mut columns, mut key, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let (name, written): (String, String) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
+        let place: Option<i32> = row.try_get(2).map_err(error)?;
+        let Some(ty) = column_type(&written) else {
+            refused.push(format!("{name} {written}"));
+            continue;
+        };
+        key.extend(place.map(|place| (place, name.clone())));
+        let from = ColumnSource::Attribute(vec![name.clone()]);
+        let declared = Declared::default();
+        columns.push(Column { name, ty, from, absent: Fallback::Null, key: place.is_some(), declared });
+    }
+    let invalid = |why: String| PortError::new(ErrorKind::Invalid, tried, on, why);
+    if !refused.is_empty() {
+        return Err(invalid(format!("values of these columns are not carried: {}", refused.join(", "))));
+    }
+    if key.is_empty() {
+        return Err(invalid("it has no primary key, by which changes find their row".to_owned())
+            .advise(format!("ALTER TABLE {sql} ADD PRIMARY KEY (...)")));
+    }
+    key.sort();
+    Ok(Table {
+        target: on.to_owned(),
+        key: key.into_iter().map(|(_, name)| name).collect(),
+        columns,
+        ..Table::watched(&table.id, on)
+    })
+}
+
+/// How large a table is.
+pub(super) struct Size {
+    /// Rows when it was analysed last; `None` before it ever was.
+    pub rows: Option<u64>,
+    /// When that was.
+    pub at: Option<At>,
+    /// Bytes of the table with what is stored beside its rows, indexes left out.
+    pub bytes: u64,
+}
+
+/// Of the table, or of all its partitions together.
+const SIZE: &str = "
+SELECT coalesce(sum(greatest(c.reltuples, 0)) FILTER (WHERE c.reltuples >= 0), -1)::bigint,
+       coalesce(sum(pg_table_size(c.oid)), 0)::bigint,
+       (extract(epoch FROM min(greatest(s.last_analyze, s.last_autoanalyze))) * 1000)::bigint
+FROM (SELECT to_regclass($1)::oid AS relid UNION SELECT relid FROM pg_partition_tree(to_regclass($1))) tree
+JOIN pg_class c ON c.oid = tree.relid AND c.relkind = 'r' LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid";
+
+/// The size of a table by its quoted name.
+pub(super) async fn size(client: &Object, sql: &str) -> Result<Size, Error> {
+    let row = client.query_one(SIZE, &[&sql]).await?;
+    let at: Option<i64> = row.try_get(2)?;
+    Ok(Size {
+        // Without a time the number says nothing.
+        rows: at.and(u64::try_from(row.try_get::<_, i64>(0)?).ok()),
+        at: at.map(At),
+        bytes: row.try_get::<_, i64>(1)?.unsigned_abs(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_as_the_catalogue_writes_them() {
+        for (written, ty) in [
+            ("character varying(20)", Some(ColumnType::Varchar(20))),
+            ("character varying", Some(ColumnType::Text)),
+            ("numeric(10,2)", Some(ColumnType::Numeric(Some((10, 2))))),
+            ("numeric(10)", Some(ColumnType::Numeric(Some((10, 0))))),
+            ("numeric(3,-2)", Some(ColumnType::Numeric(None))),
+            ("numeric", Some(ColumnType::Numeric(None))),
+            ("timestamp with time zone", Some(ColumnType::Timestamptz)),
+            ("timestamp(3) with time zone", None),
+            ("timestamp without time zone", None),
+            ("text[]", Some(ColumnType::TextArray)),
+            ("integer[]", None),
+            ("mood", None),
+        ] {
+            assert_eq!(column_type(written), ty, "{written}");
+        }
+    }
+}

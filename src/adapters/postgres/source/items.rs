@@ -1,0 +1,220 @@
+//! Writing single rows of the source, each only over what was read: the way back into PostgreSQL.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use tokio_postgres::Error;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
+
+use super::{PgSource, record};
+use crate::adapters::postgres::encode;
+use crate::adapters::postgres::names::{ident, list};
+use crate::adapters::postgres::shape::Shape;
+use crate::adapters::postgres::trouble;
+use crate::domain::mapping::{ItemChange, cell_of};
+use crate::domain::plan::{ColumnType, Table};
+use crate::domain::value::{Cell, Record, Value};
+use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Source as _};
+
+/// What is tried.
+const WRITE: &str = "write a row of";
+/// Rows that are shown of a table.
+const SOME: u32 = 200;
+
+/// A value in the form its type is sent in.
+#[derive(Debug)]
+struct Sent(Option<Vec<u8>>);
+
+impl Sent {
+    fn of(ty: ColumnType, cell: &Cell<'_>) -> Option<Self> {
+        let mut out = BytesMut::new();
+        encode::field(&mut out, ty, cell)?;
+        // A length stands before it; it is less than 0 for NULL.
+        Some(Self((!matches!(cell, Cell::Null)).then(|| out.get(4..).unwrap_or_default().to_vec())))
+    }
+}
+
+impl ToSql for Sent {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(match &self.0 {
+            None => IsNull::Yes,
+            Some(bytes) => {
+                out.extend_from_slice(bytes);
+                IsNull::No
+            }
+        })
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Binary
+    }
+
+    to_sql_checked!();
+}
+
+/// A statement that is being put together, with its values.
+struct Statement<'s> {
+    table: &'s Table,
+    shape: &'s Shape,
+    values: Vec<Sent>,
+}
+
+impl<'s> Statement<'s> {
+    const fn new(table: &'s Table, shape: &'s Shape) -> Self {
+        Self { table, shape, values: Vec::new() }
+    }
+
+    fn wrong(&self, why: String) -> PortError {
+        PortError::new(ErrorKind::Invalid, WRITE, &self.table.source, why)
+    }
+
+    fn column(&self, name: &str) -> PortResult<ColumnType> {
+        let place = self.shape.main.names().iter().position(|column| column == name);
+        let ty = place.and_then(|place| self.shape.main.types.get(place)).copied();
+        ty.ok_or_else(|| self.wrong(format!("the table has no column {name} of its own")))
+    }
+
+    /// The placeholder of a value.
+    fn value(&mut self, name: &str, value: &Value<'_>) -> PortResult<String> {
+        let ty = self.column(name)?;
+        let cell = match value {
+            Value::Null => Cell::Null,
+            value => cell_of(ty, value).map_err(|reason| self.wrong(format!("{name}: {reason}")))?,
+        };
+        let sent =
+            Sent::of(ty, &cell).ok_or_else(|| self.wrong(format!("{name}: it is out of the range of its type")))?;
+        self.values.push(sent);
+        Ok(format!("${}", self.values.len()))
+    }
+
+    /// That a column still holds what was read. Text is compared byte by byte, whatever its collation calls equal.
+    fn holds(&mut self, name: &str, value: Option<&Value<'_>>) -> PortResult<String> {
+        let placed = self.value(name, value.unwrap_or(&Value::Null))?;
+        let exact = match self.column(name)? {
+            ColumnType::Text | ColumnType::Varchar(_) => " COLLATE \"C\"",
+            _ => "",
+        };
+        Ok(format!("t.{}{exact} IS NOT DISTINCT FROM {placed}", ident(name)))
+    }
+
+    fn condition(&mut self, key: &Record<'_>, expect: &[(String, Option<Value<'static>>)]) -> PortResult<String> {
+        let mut all = Vec::new();
+        for (name, value) in &key.fields {
+            let placed = self.value(name, value)?;
+            all.push(format!("t.{} = {placed}", ident(name)));
+        }
+        if all.is_empty() {
+            return Err(self.wrong("a change without a key".to_owned()));
+        }
+        for (name, value) in expect {
+            all.push(self.holds(name, value.as_ref())?);
+        }
+        Ok(all.join(" AND "))
+    }
+
+    /// Runs it; how many rows it met.
+    async fn run(self, source: &PgSource, sql: &str) -> PortResult<u64> {
+        let client = source.client().await?;
+        let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| value as _).collect();
+        // What the server says of a value may quote it.
+        let error = |e: Error| trouble::error(&e, WRITE, &self.table.source);
+        let statement = client.prepare_cached(sql).await.map_err(error)?;
+        client.execute(&statement, &values).await.map_err(error)
+    }
+}
+
+impl PgSource {
+    async fn known(&self, table: &Table) -> PortResult<Arc<Shape>> {
+        let client = self.client().await?;
+        self.shape(&client, table).await
+    }
+}
+
+#[async_trait]
+impl Items for PgSource {
+    async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome> {
+        let shape = self.known(table).await?;
+        let mut statement = Statement::new(table, &shape);
+        let sql = match change {
+            ItemChange::Nothing => return Ok(ItemOutcome::Written),
+            ItemChange::Delete { key, expect } => {
+                format!("DELETE FROM {} t WHERE {}", shape.main.sql, statement.condition(key, expect)?)
+            }
+            ItemChange::Write(write) if write.exists => {
+                let mut set = Vec::new();
+                for (name, value) in &write.set {
+                    set.push(format!("{} = {}", ident(name), statement.value(name, value)?));
+                }
+                set.extend(write.remove.iter().map(|name| format!("{} = NULL", ident(name))));
+                if set.is_empty() {
+                    return Ok(ItemOutcome::Written);
+                }
+                let condition = statement.condition(&write.key, &write.expect)?;
+                format!("UPDATE {} t SET {} WHERE {condition}", shape.main.sql, set.join(", "))
+            }
+            ItemChange::Write(write) => {
+                let fields = write.key.fields.iter().map(|(name, value)| (name.as_ref(), value));
+                let all: Vec<(&str, &Value<'_>)> =
+                    fields.chain(write.set.iter().map(|(name, value)| (name.as_str(), value))).collect();
+                let mut values = Vec::new();
+                for (name, value) in &all {
+                    values.push(statement.value(name, value)?);
+                }
+                // A row of this key is another's; one that another unique key keeps out is an error.
+                format!(
+                    "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) ON CONFLICT ({}) DO NOTHING",
+                    shape.main.sql,
+                    list(all.iter().map(|(name, _)| *name)),
+                    values.join(", "),
+                    list(shape.key_names())
+                )
+            }
+        };
+        let met = statement.run(self, &sql).await?;
+        Ok(if met > 0 { ItemOutcome::Written } else { ItemOutcome::Moved })
+    }
+
+    async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
+        Ok(self.get(table, std::slice::from_ref(key)).await?.pop().flatten())
+    }
+
+    fn of_columns(&self) -> bool {
+        true
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>> {
+        let error = |e: Error| trouble::error(&e, "read rows of", &table.source);
+        let shape = self.known(table).await?;
+        let client = self.client().await?;
+        let sql = format!("SELECT 1::bigint, {} FROM {} t LIMIT {SOME}", shape.main.select, shape.main.sql);
+        let rows = client.query(&sql, &[]).await.map_err(error)?;
+        let numbered = rows.iter().filter_map(|row| crate::adapters::postgres::read::numbered(row, &shape.main.types));
+        Ok(numbered.map(|(_, row)| record(shape.main.names(), row)).collect())
+    }
+
+    async fn exercise(&self, table: &Table, _: &str) -> PortResult<()> {
+        let shape = self.known(table).await?;
+        let error = |e: Error| trouble::error(&e, "exercise the way back into", &table.source);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(error)?;
+        let (on, names) = (&shape.main.sql, list(shape.main.names().iter().map(String::as_str)));
+        // A key is never changed on the way back.
+        let keys: Vec<&str> = shape.key_names().collect();
+        let others: Vec<&String> = shape.main.names().iter().filter(|n| !keys.contains(&n.as_str())).collect();
+        let set: Vec<String> = others.iter().map(|n| format!("{0} = t.{0}", ident(n))).collect();
+        // Rights are asked for whether a row is met or not; no customer waits for a lock on one.
+        let each = [
+            format!("INSERT INTO {on} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {on} WHERE false"),
+            format!("DELETE FROM {on} WHERE false"),
+        ];
+        let update = (!set.is_empty()).then(|| format!("UPDATE {on} t SET {} WHERE false", set.join(", ")));
+        let each: Vec<String> = each.into_iter().chain(update).collect();
+        tx.batch_execute(&each.join(";")).await.map_err(error)?;
+        tx.rollback().await.map_err(error)
+    }
+}

@@ -1,0 +1,317 @@
+//! PostgreSQL as the side whose changes are followed: one slot for all tables of a plan, one shard for each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_postgres::Error;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::hub::{Forgotten, Hub, Place, Taken};
+use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
+use super::rows::{Known, Of, Rows, by_number, place, position};
+use super::session::Session;
+use super::slot::{self, Names, Slot};
+use super::{PgSource, catalogue, whole};
+use crate::adapters::postgres::connect::Object;
+use crate::adapters::postgres::names::qualified;
+use crate::adapters::postgres::password::Password;
+use crate::adapters::postgres::settings::PgSettings;
+use crate::adapters::postgres::trouble;
+use crate::domain::at::At;
+use crate::domain::plan::Table;
+use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+
+/// Changes of one answer take up no more than this, but for a single larger one.
+const ANSWER: usize = 1 << 20;
+/// How long a read waits until the log was read to where it stood.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the server is asked how far it has sent, while that is waited for.
+const ASK: Duration = Duration::from_millis(50);
+/// How often a table that is given nothing moves on.
+const MOVE_ON: Duration = Duration::from_secs(3);
+
+/// The changes of a plan's tables.
+pub struct PgChanges {
+    source: Arc<PgSource>,
+    settings: PgSettings,
+    password: Password,
+    names: Names,
+    tables: Vec<Table>,
+    /// Held while publication and slot are made: many tables ask at once.
+    making: tokio::sync::Mutex<()>,
+    /// Held while reading begins.
+    beginning: tokio::sync::Mutex<()>,
+    shared: Arc<Shared>,
+}
+
+impl PgChanges {
+    /// The changes of these tables, all that the plan moves from this database. Nothing is connected yet.
+    #[must_use]
+    pub fn new(source: Arc<PgSource>, settings: PgSettings, tables: Vec<Table>) -> Self {
+        let password = Password::new(settings.password.clone(), settings.password_source.clone());
+        let names = Names::of(&source.plan);
+        let (making, beginning) = Default::default();
+        Self { source, settings, password, names, tables, making, beginning, shared: Arc::default() }
+    }
+
+    /// Ends it: nothing reads the log any more, and slot and publication are removed, so that the server keeps nothing
+    /// for them.
+    ///
+    /// # Errors
+    /// The server did not say; it may be called again.
+    pub async fn remove(&self) -> PortResult<()> {
+        let _beginning = self.beginning.lock().await;
+        *self.shared.locked() = State::default();
+        let client = self.source.client().await?;
+        if let Some(slot) = slot::find(&client, &self.names).await? {
+            slot::free(&client, &slot.name).await?;
+        }
+        slot::drop_all(&client, &self.names).await
+    }
+
+    fn stream_of(slot: &Slot, entry: i64, table: &Table) -> Stream {
+        let shard = Shard { id: table.id.clone(), parent: None, closed: false };
+        // A table that is taken out of the publication and put in again has another entry: changes may be missing.
+        Stream { id: format!("{}/{}/{entry}", slot.system, slot.name), shards: vec![shard] }
+    }
+
+    /// Where the log ends now, as far as it is on disk.
+    async fn end(&self) -> PortResult<u64> {
+        let error = |e: Error| trouble::error(&e, READ, &self.source.place);
+        let client = self.source.client().await?;
+        let row = client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await.map_err(error)?;
+        let text: String = row.try_get(0).map_err(error)?;
+        super::session::position(&text).ok_or_else(|| self.wrong(ErrorKind::Internal, format!("{text} is no position")))
+    }
+
+    fn wrong(&self, kind: ErrorKind, why: impl Into<String>) -> PortError {
+        PortError::new(kind, READ, &self.source.place, why)
+    }
+
+    fn rewound(&self, table: &str) -> PortError {
+        let why = format!("what {table} had made durable is not there any more, and the server was told to forget it");
+        self.wrong(ErrorKind::Trimmed, why).advise("load the table anew")
+    }
+
+    /// A session of its own that is logged in; a password that is refused is read again, once.
+    async fn session(&self) -> PortResult<Session> {
+        let tried = self.password.now();
+        match Session::open(&self.settings, tried.password.as_ref()).await {
+            Err(e) if e.kind == ErrorKind::Denied => match self.password.again(&tried).await {
+                Ok(Some(password)) => Session::open(&self.settings, Some(&password)).await,
+                Ok(None) => Err(e),
+                Err(stale) => {
+                    Err(PortError { came_back: format!("{}; {stale}", e.came_back), advice: stale.advice(), ..e })
+                }
+            },
+            opened => opened,
+        }
+    }
+
+    /// Sees that the slot is being read.
+    async fn begin(&self, slot: &str) -> PortResult<()> {
+        let _beginning = self.beginning.lock().await;
+        {
+            let mut state = self.shared.locked();
+            match &mut state.reading {
+                Some(reading) if reading.slot == slot && reading.ended.is_none() => return Ok(()),
+                // What ended it is told once; then it begins anew.
+                reading => {
+                    if let Some(e) = reading.take().and_then(|r| r.ended) {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        let client = self.source.client().await?;
+        let found = slot::find(&client, &self.names).await?.filter(|found| found.name == slot);
+        let gone = || self.wrong(ErrorKind::Trimmed, format!("the slot {slot} is gone, or lacks what it had to keep"));
+        let found = found.ok_or_else(gone)?;
+        let known = self.known(&client).await?;
+        slot::free(&client, slot).await?;
+        drop(client);
+        let log = self.session().await?.start(slot, &self.names.publication, found.confirmed).await?;
+        let durable = self.shared.locked().durable.clone();
+        let stands = |table: &Table| (table.id.clone(), durable.get(&table.id).copied().unwrap_or_default());
+        let hub = Hub::new(found.confirmed, self.tables.iter().map(stands));
+        let reading = Reading { slot: slot.to_owned(), from: found.confirmed, hub, ended: None, task: None };
+        self.shared.locked().reading = Some(reading);
+        let pump = Pump {
+            shared: Arc::clone(&self.shared),
+            rows: Rows::new(known),
+            plan: self.source.plan.clone(),
+            tx: Of { xid: 0, at: At(0) },
+        };
+        let (shared, place, of) = (Arc::clone(&self.shared), self.source.place.clone(), slot.to_owned());
+        let task = tokio::spawn(async move {
+            let e = pump.run(log, &place).await;
+            tracing::warn!(error = %e, slot = of, "reading the log ended");
+            if let Some(reading) = shared.locked().reading.as_mut().filter(|reading| reading.slot == of) {
+                reading.ended = Some(e);
+            }
+            shared.news.notify_waiters();
+        });
+        if let Some(reading) = self.shared.locked().reading.as_mut() {
+            reading.task = Some(AbortOnDropHandle::new(task));
+        }
+        Ok(())
+    }
+
+    /// The plan's tables by their number in the catalogue.
+    async fn known(&self, client: &Object) -> PortResult<HashMap<u32, Vec<Known>>> {
+        let mut all = Vec::with_capacity(self.tables.len());
+        for table in &self.tables {
+            let error = |e: Error| trouble::error(&e, READ, &table.source);
+            let as_is = catalogue::table(client, table).await?;
+            let sql = "SELECT to_regclass($1)::oid";
+            let row = client.query_one(sql, &[&qualified(&table.source)]).await.map_err(error)?;
+            let oid: u32 = row.try_get(0).map_err(error)?;
+            all.push((oid, Known { table: table.clone(), key: as_is.key }));
+        }
+        Ok(by_number(all))
+    }
+
+    fn table(&self, id: &str) -> PortResult<&Table> {
+        let unknown = || self.wrong(ErrorKind::NotFound, format!("the plan has no table {id}"));
+        self.tables.iter().find(|table| table.id == id).ok_or_else(unknown)
+    }
+}
+
+/// What an iterator says: the slot, the table, and behind which place it reads on.
+fn iterator(slot: &str, table: &str, after: Place) -> String {
+    format!("{slot} {} {table}", position(after).0)
+}
+
+fn parse(iterator: &str) -> Option<(&str, Place, &str)> {
+    let mut parts = iterator.splitn(3, ' ');
+    let (slot, after, table) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((slot, place(&Position(after.to_owned()))?, table))
+}
+
+#[async_trait]
+impl Changes for PgChanges {
+    async fn enable(&self, table: &Table) -> PortResult<Stream> {
+        let _making = self.making.lock().await;
+        let client = self.source.client().await?;
+        slot::enable(&client, &self.names, &self.tables).await?;
+        let made = self.stream(table).await?;
+        made.ok_or_else(|| self.wrong(ErrorKind::NotFound, "what was just made is not there"))
+    }
+
+    async fn stream(&self, table: &Table) -> PortResult<Option<Stream>> {
+        let client = self.source.client().await?;
+        let Some(slot) = slot::find(&client, &self.names).await? else { return Ok(None) };
+        let entries = slot::published(&client, &self.names, std::slice::from_ref(table)).await?;
+        let entry = entries.first().copied().flatten();
+        Ok(entry.map(|entry| Self::stream_of(&slot, entry, table)))
+    }
+
+    async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {
+        let slot =
+            stream.split('/').nth(1).ok_or_else(|| self.wrong(ErrorKind::Invalid, format!("{stream} is no stream")))?;
+        self.table(shard)?;
+        let invalid = |p: &Position| self.wrong(ErrorKind::Invalid, format!("{} is no position of the log", p.0));
+        let after = match from {
+            ReadFrom::Oldest => Place::default(),
+            ReadFrom::After(p) => place(p).ok_or_else(|| invalid(p))?,
+            ReadFrom::At(p) => {
+                let at = place(p).ok_or_else(|| invalid(p))?;
+                at.number.checked_sub(1).map_or(at, |number| Place { number, ..at })
+            }
+            ReadFrom::Newest => Place { commit: self.end().await?, number: 0 },
+        };
+        {
+            let mut state = self.shared.locked();
+            if state.slot != slot {
+                *state = State { slot: slot.to_owned(), ..State::default() };
+            }
+            if state.durable.get(shard).is_some_and(|durable| after < *durable) {
+                return Err(self.rewound(shard));
+            }
+            state.durable.insert(shard.to_owned(), after);
+        }
+        self.begin(slot).await?;
+        // A table never stands before what it has confirmed itself.
+        let before = |reading: &Reading| after != Place::default() && after.commit < reading.from;
+        if self.shared.locked().reading.as_ref().is_some_and(before) {
+            return Err(self.rewound(shard));
+        }
+        self.shared.hub(|hub| hub.durable(shard, after));
+        Ok(iterator(slot, shard, after))
+    }
+
+    async fn read(&self, text: &str) -> PortResult<Batch> {
+        let expired = || self.wrong(ErrorKind::Expired, format!("{text} is no iterator of ours"));
+        let (slot, after, id) = parse(text).ok_or_else(expired)?;
+        let table = self.table(id)?;
+        let (mut end, began) = (None, Instant::now());
+        loop {
+            self.begin(slot).await?;
+            let news = self.shared.news.notified();
+            let taken = self.shared.hub(|hub| {
+                let full = (hub.bytes() >= WAITING).then(|| hub.fullest().unwrap_or_default().to_owned());
+                (hub.take(id, after, ANSWER), hub.read(), full)
+            });
+            let Some((taken, read, full)) = taken else { continue };
+            let Taken { changes, reached } = taken.map_err(|Forgotten| self.rewound(id))?;
+            if !changes.is_empty() {
+                let changes = whole::changes(&self.source, table, &changes).await?;
+                let last = changes.last().and_then(|change| place(&change.position)).unwrap_or(after);
+                return Ok(Batch { changes, next: Some(iterator(slot, id, last)), reached: None });
+            }
+            let end = match end {
+                Some(end) => end,
+                None => *end.insert(self.end().await?),
+            };
+            if read >= end {
+                let mut state = self.shared.locked();
+                let moves = state.moved.get(id).is_none_or(|at| at.elapsed() >= MOVE_ON) && reached > after;
+                if moves {
+                    state.moved.insert(id.to_owned(), Instant::now());
+                }
+                let on = if moves { reached } else { after };
+                return Ok(Batch {
+                    changes: Vec::new(),
+                    next: Some(iterator(slot, id, on)),
+                    reached: moves.then(|| position(on)),
+                });
+            }
+            if began.elapsed() >= PATIENCE {
+                let why = match full.filter(|full| full != id) {
+                    Some(full) => format!("it waits for {full}, whose changes are not applied"),
+                    None => format!("it was read to {} of {}", super::session::shown(read), super::session::shown(end)),
+                };
+                return Err(self.wrong(ErrorKind::TimedOut, why));
+            }
+            self.shared.ask.notify_one();
+            let _ = tokio::time::timeout(ASK, news).await;
+        }
+    }
+
+    fn durable(&self, _stream: &str, shard: &str, position: &Position) {
+        let Some(at) = place(position) else { return };
+        self.shared.locked().durable.insert(shard.to_owned(), at);
+        self.shared.hub(|hub| hub.durable(shard, at));
+        self.shared.room.notify_one();
+    }
+
+    fn kept(&self) -> Option<Duration> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_iterator_says_where_it_stands_whatever_the_table_is_called() {
+        let at = Place { commit: 0x152_eab0, number: 3 };
+        let text = iterator("cutover_shop_01", "books of 2025", at);
+        assert_eq!(parse(&text), Some(("cutover_shop_01", at, "books of 2025")));
+        assert_eq!(parse("cutover_shop_01 oldest books"), None);
+    }
+}

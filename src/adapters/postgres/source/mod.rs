@@ -1,0 +1,169 @@
+//! PostgreSQL as the side that rows come from.
+//!
+//! Pages are read block by block without a snapshot. A row that is written while its table is read may be read in either
+//! state, twice, or not at all; whatever wrote it stands in the log behind the position that was recorded before the
+//! first page, and is applied after the last one. What was not written meanwhile stands where it stood, and is read once.
+
+mod catalogue;
+mod hub;
+mod items;
+mod log;
+mod pages;
+mod pgoutput;
+mod pump;
+mod rows;
+mod session;
+mod slot;
+mod whole;
+
+pub use log::PgChanges;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use tokio_postgres::Error;
+
+use super::connect::{Object, Pool};
+use super::read;
+use super::retry;
+use super::settings::PgSettings;
+use super::shape::Shape;
+use super::trouble;
+use crate::domain::at::At;
+use crate::domain::gauge::Count;
+use crate::domain::mapping::cell_of;
+use crate::domain::plan::{ColumnType, Table};
+use crate::domain::value::{Cell, OwnedRow, Record, Value};
+use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable};
+
+/// Tables of a database, read.
+pub struct PgSource {
+    pool: Pool,
+    place: String,
+    /// The plan, as markers name it.
+    plan: String,
+    /// Each table as the catalogue has it, by the plan's name of it.
+    tables: Mutex<HashMap<String, Arc<Shape>>>,
+}
+
+impl PgSource {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Settings that name no server.
+    pub fn new(settings: &PgSettings, plan: impl Into<String>) -> PortResult<Self> {
+        Ok(Self { pool: settings.pool()?, place: settings.place(), plan: plan.into(), tables: Mutex::default() })
+    }
+
+    async fn client(&self) -> PortResult<Object> {
+        retry::client(&self.pool, &self.place).await
+    }
+
+    /// The table as the source has it: all of its columns that a row has of its own, by the names they have there.
+    async fn shape(&self, client: &Object, table: &Table) -> PortResult<Arc<Shape>> {
+        if let Some(known) = self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(&table.source) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(Shape::new(&self.plan, &catalogue::table(client, table).await?));
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(tables.entry(table.source.clone()).or_insert(found)))
+    }
+}
+
+/// The letter by which a key's type is told: what a document store would call it.
+fn letter(ty: ColumnType) -> &'static str {
+    match ty {
+        ColumnType::Numeric(_)
+        | ColumnType::Smallint
+        | ColumnType::Integer
+        | ColumnType::Bigint
+        | ColumnType::Double => "N",
+        ColumnType::Bytea => "B",
+        ColumnType::Text
+        | ColumnType::Varchar(_)
+        | ColumnType::Uuid
+        | ColumnType::Boolean
+        | ColumnType::Timestamptz
+        | ColumnType::Date
+        | ColumnType::Jsonb
+        | ColumnType::TextArray => "S",
+    }
+}
+
+fn now() -> At {
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    At(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// A row as it is handed on.
+fn record(names: &[String], row: OwnedRow) -> Record<'static> {
+    Record { fields: names.iter().cloned().map(Into::into).zip(row.into_iter().map(Value::from)).collect() }
+}
+
+#[async_trait]
+impl Source for PgSource {
+    async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
+        let error = |e: Error| trouble::error(&e, "describe", &table.source);
+        let client = self.client().await?;
+        let shape = self.shape(&client, table).await?;
+        let key = shape.key_names().zip(shape.key_types()).map(|(n, ty)| (n.to_owned(), letter(ty).to_owned()));
+        let (key, estimate) = (key.collect(), catalogue::size(&client, &shape.main.sql).await.map_err(error)?);
+        let count =
+            estimate.rows.map_or_else(Count::default, |rows| Count::estimated(rows, estimate.at.unwrap_or_default()));
+        Ok(SourceTable { key, count, bytes: Some(estimate.bytes), stream: None, ttl: None })
+    }
+
+    async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
+        let mut client = self.client().await?;
+        let shape = self.shape(&client, table).await?;
+        pages::page(&mut client, &shape.main, part, cursor).await
+    }
+
+    fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
+        pages::read(page, each)
+    }
+
+    async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
+        let shape = {
+            let client = self.client().await?;
+            self.shape(&client, table).await?
+        };
+        let wrong = |why: String| PortError::new(ErrorKind::Invalid, "get rows of", &table.source, why);
+        let cells = |key: &Record<'static>| -> PortResult<OwnedRow> {
+            let columns = shape.key_names().zip(shape.key_types());
+            let cell = |(name, ty): (&str, ColumnType)| {
+                let value = key.get(name).ok_or_else(|| wrong(format!("a key has no {name}")))?;
+                cell_of(ty, value).map(Cell::into_owned).map_err(|reason| wrong(format!("the key's {name}: {reason}")))
+            };
+            columns.map(cell).collect()
+        };
+        let keys: Vec<OwnedRow> = keys.iter().map(cells).collect::<PortResult<_>>()?;
+        let found = read::fetch(&self.pool, &self.place, &shape, &keys).await?;
+        Ok(found.into_iter().map(|row| row.map(|(row, _)| record(shape.main.names(), row))).collect())
+    }
+
+    async fn count(&self, table: &Table) -> PortResult<Count> {
+        let error = |e: Error| trouble::error(&e, "count", &table.source);
+        let mut client = self.client().await?;
+        let shape = self.shape(&client, table).await?;
+        let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
+        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(error)?;
+        let row = tx.query_one(&format!("SELECT count(*) FROM {}", shape.main.sql), &[]).await.map_err(error)?;
+        Ok(Count::exact(row.try_get::<_, i64>(0).map_err(error)?.unsigned_abs(), now()))
+    }
+
+    async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        let error = |e: Error| trouble::error(&e, "write a marker for", &table.source);
+        // It stands in the log behind every change that was committed before, and in no table.
+        let says = format!("{}/{}:{nonce}", self.plan, table.id);
+        let client = self.client().await?;
+        let sql = "SELECT pg_logical_emit_message(true, 'cutover', $1)";
+        client.execute(sql, &[&says]).await.map(drop).map_err(error)
+    }
+
+    async fn delete_marker(&self, _: &Table, _: &str) -> PortResult<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Reads the log of a slot, message by message, into the hub where its tables find their changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::hub::{Hub, Place};
+use super::pgoutput::{self, Message};
+use super::rows::{Entry, Of, Rows, weight};
+use super::session::{EPOCH, Frame, Log};
+use crate::domain::at::At;
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// Changes that wait for their tables take up no more than this. What is read beyond waits at the server.
+pub(super) const WAITING: usize = 64 << 20;
+/// How often the server is told what it may forget.
+const TELL: Duration = Duration::from_secs(1);
+
+/// What is tried.
+pub(super) const READ: &str = "read the log of";
+
+/// What the reader of the log and its tables share.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    /// Something was read, or the reading has ended.
+    pub(super) news: Notify,
+    /// The server is to be asked how far it has sent.
+    pub(super) ask: Notify,
+    /// There is room again.
+    pub(super) room: Notify,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) reading: Option<Reading>,
+    /// The slot that what follows is about.
+    pub(super) slot: String,
+    /// Where each table has made everything durable, whoever reads.
+    pub(super) durable: BTreeMap<String, Place>,
+    /// When a table that was given nothing moved on last.
+    pub(super) moved: BTreeMap<String, Instant>,
+}
+
+/// A slot that is being read.
+pub(super) struct Reading {
+    pub(super) slot: String,
+    /// What the server had been told to forget when it began.
+    pub(super) from: u64,
+    pub(super) hub: Hub<Arc<Entry>>,
+    /// Why it has ended.
+    pub(super) ended: Option<PortError>,
+    /// Ends with it.
+    pub(super) task: Option<AbortOnDropHandle<()>>,
+}
+
+impl Shared {
+    pub(super) fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the log that is read, if it still is.
+    pub(super) fn hub<R>(&self, work: impl FnOnce(&mut Hub<Arc<Entry>>) -> R) -> Option<R> {
+        self.locked().reading.as_mut().map(|reading| work(&mut reading.hub))
+    }
+}
+
+/// Reads the log into the hub.
+pub(super) struct Pump {
+    pub(super) shared: Arc<Shared>,
+    pub(super) rows: Rows,
+    pub(super) plan: String,
+    /// The transaction that is being read.
+    pub(super) tx: Of,
+}
+
+impl Pump {
+    /// Reads until that fails; gives why.
+    pub(super) async fn run(mut self, mut log: Log, place: &str) -> PortError {
+        let mut tell = tokio::time::interval(TELL);
+        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let Some((full, confirmed)) = self.shared.hub(|hub| (hub.bytes() >= WAITING, hub.confirmed())) else {
+                return PortError::new(ErrorKind::Unreachable, READ, place, "nobody reads it any more");
+            };
+            let done = tokio::select! {
+                frame = log.next(), if !full => match frame {
+                    Ok(Frame::Message(message)) => self.message(&message, place),
+                    Ok(Frame::Passed(position)) => {
+                        self.shared.hub(|hub| hub.passed(position));
+                        Ok(())
+                    }
+                    Err(e) => Err(e),
+                },
+                () = self.shared.room.notified(), if full => continue,
+                () = self.shared.ask.notified() => log.confirm(confirmed, true).await,
+                _ = tell.tick() => log.confirm(confirmed, false).await,
+            };
+            if let Err(e) = done {
+                return e;
+            }
+            self.shared.news.notify_waiters();
+        }
+    }
+
+    fn message(&mut self, bytes: &[u8], place: &str) -> PortResult<()> {
+        let broken = |e: String| PortError::new(ErrorKind::Internal, READ, place, e).advise("it is read anew");
+        let message = pgoutput::decode(bytes).map_err(|e| broken(e.to_string()))?;
+        let tx = self.tx;
+        let changes = match message {
+            Message::Begin { commit, at, xid } => {
+                self.tx = Of { xid, at: At(at.saturating_add(EPOCH).div_euclid(1_000)) };
+                let begun = self.shared.hub(|hub| hub.begin(commit));
+                return begun.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()));
+            }
+            Message::Commit { end } => {
+                let ended = self.shared.hub(|hub| hub.commit(end));
+                return ended.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()));
+            }
+            Message::Relation(relation) => {
+                self.rows.relation(relation);
+                return Ok(());
+            }
+            Message::Type | Message::Origin(_) | Message::Logical { transactional: false, .. } => return Ok(()),
+            Message::Logical { prefix, content, .. } => match marker(prefix, content, &self.plan) {
+                Some((table, nonce)) => self.rows.marker(table, nonce, tx),
+                None => return Ok(()),
+            },
+            Message::Insert { relation, new } => self.rows.inserted(relation, &new, tx),
+            Message::Update { relation, old, new } => self.rows.updated(relation, old.as_ref(), &new, tx),
+            Message::Delete { relation, old } => self.rows.deleted(relation, &old, tx),
+            Message::Truncate { relations } => self.rows.emptied(&relations),
+        };
+        for (tables, entry) in changes {
+            let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+            let bytes = weight(&entry);
+            let pushed = self.shared.hub(|hub| hub.push(&tables, &Arc::new(entry), bytes));
+            pushed.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The table and the nonce of one of our markers: `{plan}/{table}:{nonce}`.
+fn marker<'m>(prefix: &str, content: &'m [u8], plan: &str) -> Option<(&'m str, &'m str)> {
+    let text = std::str::from_utf8(content).ok().filter(|_| prefix == "cutover")?;
+    text.strip_prefix(plan)?.strip_prefix('/')?.rsplit_once(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_belongs_to_its_plan_and_table() {
+        assert_eq!(marker("cutover", b"shop/books:n-1", "shop"), Some(("books", "n-1")));
+        assert_eq!(marker("cutover", b"shop/a:b:n-1", "shop"), Some(("a:b", "n-1")));
+        assert_eq!(marker("cutover", b"shop2/books:n-1", "shop"), None);
+        assert_eq!(marker("other", b"shop/books:n-1", "shop"), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! Messages of the log as changes of the plan's tables.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::hub::Place;
+use super::pgoutput::{Datum, Identity, Old, Relation};
+use crate::adapters::postgres::decode;
+use crate::domain::at::At;
+use crate::domain::plan::{ColumnType, Table};
+use crate::domain::value::{Cell, Record, Value};
+use crate::ports::{Change, ChangeKind, Position};
+
+/// A change that waits for its table.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    /// A row changed.
+    Row {
+        /// As it is handed on, but for its position.
+        change: Change,
+        /// Where the image lacks values that were not sent, the transaction that wrote it: the row has to be read.
+        partial: Option<u32>,
+    },
+    /// Something that cannot be followed: the table is not read past it.
+    End(String),
+}
+
+/// The transaction a change is part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of {
+    /// Its number.
+    pub xid: u32,
+    /// When it was committed.
+    pub at: At,
+}
+
+/// A table of the plan, as the catalogue has it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The plan's table.
+    pub table: Table,
+    /// Its primary key, in order.
+    pub key: Vec<String>,
+}
+
+/// What the columns of a table are, for as long as its definition stays.
+struct Columns {
+    ids: Vec<String>,
+    name: String,
+    columns: Vec<(String, Option<ColumnType>, u32)>,
+    identity: Identity,
+    /// Whether what is said of a row before has its whole primary key.
+    keyed: bool,
+}
+
+/// Reads rows of the log for the tables of a plan.
+pub(super) struct Rows {
+    /// By the number of the table in the catalogue.
+    known: HashMap<u32, Vec<Known>>,
+    relations: HashMap<u32, Columns>,
+}
+
+/// The type of a built-in type's number; `None` for one whose values are not carried.
+const fn column_type(oid: u32) -> Option<ColumnType> {
+    Some(match oid {
+        25 | 1043 => ColumnType::Text,
+        2950 => ColumnType::Uuid,
+        1700 => ColumnType::Numeric(None),
+        21 => ColumnType::Smallint,
+        23 => ColumnType::Integer,
+        20 => ColumnType::Bigint,
+        701 => ColumnType::Double,
+        16 => ColumnType::Boolean,
+        1184 => ColumnType::Timestamptz,
+        1082 => ColumnType::Date,
+        3802 => ColumnType::Jsonb,
+        1009 | 1015 => ColumnType::TextArray,
+        17 => ColumnType::Bytea,
+        _ => return None,
+    })
+}
+
+/// What becomes of a row: in the order in which it is applied.
+type Changes = Vec<(Vec<String>, Entry)>;
+
+impl Rows {
+    pub(super) fn new(known: HashMap<u32, Vec<Known>>) -> Self {
+        Self { known, relations: HashMap::new() }
+    }
+
+    /// Takes in how a table looks from now on.
+    pub(super) fn relation(&mut self, relation: Relation) {
+        let Some(known) = self.known.get(&relation.oid) else { return };
+        let key = known.first().map_or(&[][..], |k| k.key.as_slice());
+        let flagged = |name: &String| relation.columns.iter().any(|c| c.key && c.name == *name);
+        let columns = Columns {
+            ids: known.iter().map(|k| k.table.id.clone()).collect(),
+            name: format!("{}.{}", relation.schema, relation.name),
+            keyed: !key.is_empty() && key.iter().all(flagged),
+            identity: relation.identity,
+            columns: relation.columns.into_iter().map(|c| (c.name, column_type(c.type_oid), c.type_oid)).collect(),
+        };
+        self.relations.insert(relation.oid, columns);
+    }
+
+    /// A new row.
+    pub(super) fn inserted(&self, oid: u32, new: &[Datum<'_>], tx: Of) -> Changes {
+        self.made(oid, |of, known| of.row(known, ChangeKind::Insert, new, tx).map(|entry| vec![entry]))
+    }
+
+    /// A changed row. One whose key changed is another row, and the one before is gone.
+    pub(super) fn updated(&self, oid: u32, old: Option<&Old<'_>>, new: &[Datum<'_>], tx: Of) -> Changes {
+        self.made(oid, |of, known| {
+            let changed = of.row(known, ChangeKind::Modify, new, tx)?;
+            let Some(old) = old else { return Ok(vec![changed]) };
+            let before = of.key(known, old)?;
+            let same = matches!(&changed, Entry::Row { change, .. } if change.key == before);
+            if same {
+                return Ok(vec![changed]);
+            }
+            let remove = Change { kind: ChangeKind::Remove { expired: false }, ..change(before, None, tx) };
+            let Entry::Row { change: made, partial } = changed else { return Ok(vec![changed]) };
+            let made = Entry::Row { change: Change { kind: ChangeKind::Insert, ..made }, partial };
+            Ok(vec![Entry::Row { change: remove, partial: None }, made])
+        })
+    }
+
+    /// A row that is gone.
+    pub(super) fn deleted(&self, oid: u32, old: &Old<'_>, tx: Of) -> Changes {
+        self.made(oid, |of, known| {
+            let change =
+                Change { kind: ChangeKind::Remove { expired: false }, ..change(of.key(known, old)?, None, tx) };
+            Ok(vec![Entry::Row { change, partial: None }])
+        })
+    }
+
+    /// Tables that were emptied at once: no change of a row says so.
+    pub(super) fn emptied(&self, oids: &[u32]) -> Changes {
+        let of = oids.iter().filter_map(|oid| self.relations.get(oid));
+        of.map(|of| (of.ids.clone(), Entry::End(format!("{} was emptied with TRUNCATE", of.name)))).collect()
+    }
+
+    /// A marker of one table: its nonce stands where the key stands.
+    pub(super) fn marker(&self, id: &str, nonce: &str, tx: Of) -> Changes {
+        let known = self.known.values().flatten().find(|known| known.table.id == id);
+        let Some((known, name)) = known.and_then(|k| Some((k, k.table.key.first().or(k.key.first())?))) else {
+            return Vec::new();
+        };
+        let text = Value::Text(format!("{}{nonce}", known.table.marker_prefix).into());
+        let key = Record { fields: vec![(name.clone().into(), text)] };
+        let change = Change { kind: ChangeKind::Insert, ..change(key.clone(), Some(key), tx) };
+        vec![(vec![id.to_owned()], Entry::Row { change, partial: None })]
+    }
+
+    fn made(&self, oid: u32, make: impl Fn(&Columns, &Known) -> Result<Vec<Entry>, String>) -> Changes {
+        let Some((known, all)) = self.known.get(&oid).and_then(|all| Some((all.first()?, all))) else {
+            return Vec::new();
+        };
+        let Some(of) = self.relations.get(&oid) else {
+            let ids = all.iter().map(|k| k.table.id.clone()).collect();
+            return vec![(ids, Entry::End("a change came before the definition of its table".to_owned()))];
+        };
+        let entries = make(of, known).unwrap_or_else(|why| vec![Entry::End(format!("{}: {why}", of.name))]);
+        entries.into_iter().map(|entry| (of.ids.clone(), entry)).collect()
+    }
+}
+
+fn change(key: Record<'static>, image: Option<Record<'static>>, tx: Of) -> Change {
+    Change { kind: ChangeKind::Modify, key, image, position: Position(String::new()), at: tx.at }
+}
+
+impl Columns {
+    /// The values of a row by name, and whether one is missing.
+    fn values(&self, row: &[Datum<'_>]) -> Result<(Record<'static>, bool), String> {
+        if row.len() != self.columns.len() {
+            return Err(format!("a row has {} values for {} columns", row.len(), self.columns.len()));
+        }
+        let (mut fields, mut partial) = (Vec::with_capacity(row.len()), false);
+        for (datum, (name, ty, oid)) in row.iter().zip(&self.columns) {
+            let ty = ty.ok_or_else(|| format!("values of column {name} (type number {oid}) are not carried"))?;
+            let unreadable = |_| format!("a value of column {name} is not in the form of its type");
+            let cell = match datum {
+                Datum::Null => Cell::Null,
+                Datum::Binary(raw) => decode::cell(ty, Some(raw)).map_err(unreadable)?,
+                Datum::Text(_) => return Err(format!("a value of column {name} was sent as text")),
+                Datum::Unchanged => {
+                    partial = true;
+                    continue;
+                }
+            };
+            fields.push((name.clone().into(), Value::from(cell.into_owned())));
+        }
+        Ok((Record { fields }, partial))
+    }
+
+    fn row(&self, known: &Known, kind: ChangeKind, row: &[Datum<'_>], tx: Of) -> Result<Entry, String> {
+        let (image, partial) = self.values(row)?;
+        let key = part(&image, known)?;
+        let change = Change { kind, ..change(key, Some(image), tx) };
+        Ok(Entry::Row { change, partial: partial.then_some(tx.xid) })
+    }
+
+    /// The primary key of a row before.
+    fn key(&self, known: &Known, old: &Old<'_>) -> Result<Record<'static>, String> {
+        if !self.keyed {
+            return Err(format!(
+                "its replica identity ({}) says nothing of the primary key; ALTER TABLE {} REPLICA IDENTITY DEFAULT",
+                match self.identity {
+                    Identity::PrimaryKey => "default",
+                    Identity::Index => "an index",
+                    Identity::Full => "full",
+                    Identity::Nothing => "nothing",
+                },
+                self.name
+            ));
+        }
+        let (Old::Key(row) | Old::Whole(row)) = old;
+        part(&self.values(row)?.0, known)
+    }
+}
+
+/// The key's columns of a row.
+fn part(row: &Record<'static>, known: &Known) -> Result<Record<'static>, String> {
+    let value = |name: &String| {
+        let value = row.get(name).ok_or_else(|| format!("a row came without {name}, which is part of its key"))?;
+        Ok((name.clone().into(), value.clone()))
+    };
+    Ok(Record { fields: known.key.iter().map(value).collect::<Result<_, String>>()? })
+}
+
+/// What a change takes up, roughly.
+pub(super) fn weight(entry: &Entry) -> usize {
+    let record =
+        |record: &Record<'_>| record.fields.iter().map(|(name, value)| name.len() + size(value)).sum::<usize>();
+    match entry {
+        Entry::End(why) => why.len(),
+        Entry::Row { change, .. } => 128 + record(&change.key) + change.image.as_ref().map_or(0, record),
+    }
+}
+
+fn size(value: &Value<'_>) -> usize {
+    48 + match value {
+        Value::Cell(Cell::Text(text) | Cell::Numeric(text) | Cell::Json(text)) => text.len(),
+        Value::Cell(Cell::Bytes(bytes)) => bytes.len(),
+        Value::Cell(Cell::TextArray(texts)) => texts.iter().map(|text| 24 + text.len()).sum(),
+        _ => 0,
+    }
+}
+
+/// A place as a position is stored: one number, so that the later one is the greater one.
+pub(super) fn position(place: Place) -> Position {
+    Position(((u128::from(place.commit) << 32) | u128::from(place.number)).to_string())
+}
+
+/// The same, read.
+pub(super) fn place(position: &Position) -> Option<Place> {
+    let number: u128 = position.0.parse().ok()?;
+    Some(Place { commit: u64::try_from(number >> 32).ok()?, number: u32::try_from(number & 0xFFFF_FFFF).ok()? })
+}
+
+/// Tables by their number in the catalogue.
+pub(super) fn by_number(tables: impl IntoIterator<Item = (u32, Known)>) -> HashMap<u32, Vec<Known>> {
+    let mut by: BTreeMap<u32, Vec<Known>> = BTreeMap::new();
+    for (oid, known) in tables {
+        by.entry(oid).or_default().push(known);
+    }
+    by.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_ordered_as_places_are_and_come_back() {
+        let at = |commit, number| Place { commit, number };
+        let places = [at(0, 0), at(0, 1), at(1, 0), at(1, u32::MAX), at(2, 0), at(u64::MAX, u32::MAX)];
+        for two in places.windows(2) {
+            assert_eq!(position(two[0]).order(&position(two[1])), Some(std::cmp::Ordering::Less));
+        }
+        assert!(places.iter().all(|p| place(&position(*p)) == Some(*p)));
+        assert_eq!(place(&Position("oldest@7".into())), None);
+    }
+}

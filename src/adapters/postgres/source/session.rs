@@ -1,0 +1,327 @@
+//! A session that reads the log. The driver of ordinary connections has no words for it, so the handshake and the two
+//! directions of the stream are here, over the messages of `postgres-protocol`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::authentication::{self, sasl};
+use postgres_protocol::message::backend::{ErrorResponseBody, Header, Message};
+use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::adapters::postgres::settings::{PgSettings, SslMode};
+use crate::adapters::postgres::{tls, trouble};
+use crate::domain::secret::Secret;
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// Longest wait for the server to answer before the stream begins.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What is tried.
+const READ: &str = "read the log of";
+
+trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
+
+/// A connection that may read the log.
+pub(super) struct Session {
+    line: Box<dyn Line>,
+    /// What came and is not taken yet.
+    came: BytesMut,
+    place: String,
+}
+
+impl Session {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// `Denied` for a refused password, certificate or right; `Unreachable` when nobody answers.
+    pub(super) async fn open(settings: &PgSettings, password: Option<&Secret>) -> PortResult<Self> {
+        let place = settings.place();
+        let opened = async {
+            let line = line(settings, &place).await?;
+            let mut session = Self { line, came: BytesMut::new(), place: place.clone() };
+            session.log_in(settings, password).await?;
+            Ok(session)
+        };
+        match tokio::time::timeout(ANSWER, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(PortError::new(ErrorKind::Unreachable, "connect to", place, "no answer in 30 s")),
+        }
+    }
+
+    async fn log_in(&mut self, settings: &PgSettings, password: Option<&Secret>) -> PortResult<()> {
+        let mut out = BytesMut::new();
+        let parameters = [
+            ("user", settings.user.as_str()),
+            ("database", settings.database.as_str()),
+            ("replication", "database"),
+            ("application_name", "cutover"),
+            ("client_encoding", "UTF8"),
+            // Values are written the same way whatever the server is set to.
+            ("options", "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1"),
+        ];
+        frontend::startup_message(parameters, &mut out).map_err(|e| self.broken(&e))?;
+        self.send(&out).await?;
+        let mut scram = None;
+        loop {
+            let mut out = BytesMut::new();
+            let message = self.message().await?;
+            let secret = || {
+                let missing = "the server asks for a password";
+                let denied = PortError::new(ErrorKind::Denied, "connect to", &self.place, missing);
+                password.map(|p| p.reveal().as_bytes()).ok_or_else(|| denied.advise("set `password` in [postgres]"))
+            };
+            let written = match message {
+                Message::AuthenticationOk
+                | Message::ParameterStatus(_)
+                | Message::BackendKeyData(_)
+                | Message::NoticeResponse(_) => continue,
+                Message::ReadyForQuery(_) => return Ok(()),
+                Message::AuthenticationCleartextPassword if settings.sslmode != SslMode::Disable => {
+                    frontend::password_message(secret()?, &mut out)
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let hash = authentication::md5_hash(settings.user.as_bytes(), secret()?, body.salt());
+                    frontend::password_message(hash.as_bytes(), &mut out)
+                }
+                Message::AuthenticationSasl(body) => {
+                    let known = body.mechanisms().any(|m| Ok(m == sasl::SCRAM_SHA_256)).map_err(|e| self.broken(&e))?;
+                    if !known {
+                        return Err(self.denied("it asks for a way of logging in that is not SCRAM-SHA-256"));
+                    }
+                    let begun = sasl::ScramSha256::new(secret()?, sasl::ChannelBinding::unsupported());
+                    let written = frontend::sasl_initial_response(sasl::SCRAM_SHA_256, begun.message(), &mut out);
+                    scram = Some(begun);
+                    written
+                }
+                Message::AuthenticationSaslContinue(body) => {
+                    let Some(scram) = scram.as_mut() else {
+                        return Err(self.denied("it went on with a login nobody began"));
+                    };
+                    scram.update(body.data()).map_err(|e| self.denied(&e.to_string()))?;
+                    frontend::sasl_response(scram.message(), &mut out)
+                }
+                Message::AuthenticationSaslFinal(body) => {
+                    let Some(scram) = scram.as_mut() else { return Err(self.denied("it ended a login nobody began")) };
+                    // Proves that the server knows the password too.
+                    scram.finish(body.data()).map_err(|e| self.denied(&e.to_string()))?;
+                    continue;
+                }
+                Message::ErrorResponse(body) => return Err(self.refused(&body, "connect to")),
+                _ => return Err(self.denied("it asks for a way of logging in that is not known here")),
+            };
+            written.map_err(|e| self.broken(&e))?;
+            self.send(&out).await?;
+        }
+    }
+
+    /// Begins to read a slot from where it was confirmed last, or later.
+    pub(super) async fn start(mut self, slot: &str, publication: &str, from: u64) -> PortResult<Log> {
+        let quoted = |name: &str| format!("'{}'", name.replace('\'', "''"));
+        let names = quoted(&format!("\"{}\"", publication.replace('"', "\"\"")));
+        let sql = format!(
+            "START_REPLICATION SLOT \"{slot}\" LOGICAL {} (proto_version '1', publication_names {names}, messages 'true', binary 'true')",
+            shown(from)
+        );
+        let mut out = BytesMut::new();
+        frontend::query(&sql, &mut out).map_err(|e| self.broken(&e))?;
+        self.send(&out).await?;
+        loop {
+            let frame = tokio::time::timeout(ANSWER, self.frame()).await;
+            let (tag, mut body) = frame.unwrap_or_else(|_| Err(self.silent(READ)))?;
+            match tag {
+                // Both may send now.
+                b'W' => return Ok(Log { session: self }),
+                b'E' => return Err(self.parse(tag, &mut body, READ)),
+                _ => {}
+            }
+        }
+    }
+
+    /// A whole message with its tag, however its pieces arrive. Cancel-safe.
+    async fn frame(&mut self) -> PortResult<(u8, BytesMut)> {
+        loop {
+            if let Some(header) = Header::parse(&self.came).map_err(|e| self.broken(&e))? {
+                let len = usize::try_from(header.len()).unwrap_or(0) + 1;
+                if self.came.len() >= len {
+                    return Ok((header.tag(), self.came.split_to(len)));
+                }
+            }
+            let read = self.line.read_buf(&mut self.came).await.map_err(|e| self.broken(&e))?;
+            if read == 0 {
+                let gone =
+                    PortError::new(ErrorKind::Unreachable, READ, &self.place, "the server closed the connection");
+                return Err(gone.advise("it is connected anew"));
+            }
+        }
+    }
+
+    async fn message(&mut self) -> PortResult<Message> {
+        let (_, mut frame) = self.frame().await?;
+        let message = Message::parse(&mut frame).map_err(|e| self.broken(&e))?;
+        message.ok_or_else(|| self.broken(&io::Error::other("half a message")))
+    }
+
+    fn parse(&self, tag: u8, frame: &mut BytesMut, tried: &str) -> PortError {
+        match Message::parse(frame) {
+            Ok(Some(Message::ErrorResponse(body))) => self.refused(&body, tried),
+            _ => self.broken(&io::Error::other(format!("a message {} that is none", char::from(tag)))),
+        }
+    }
+
+    async fn send(&mut self, out: &[u8]) -> PortResult<()> {
+        let sent = async {
+            self.line.write_all(out).await?;
+            self.line.flush().await
+        };
+        let sent = sent.await;
+        sent.map_err(|e| self.broken(&e))
+    }
+
+    fn broken(&self, e: &io::Error) -> PortError {
+        PortError::new(ErrorKind::Unreachable, READ, &self.place, e.to_string()).advise("it is connected anew")
+    }
+
+    fn silent(&self, tried: &str) -> PortError {
+        PortError::new(ErrorKind::TimedOut, tried, &self.place, format!("no answer in {} s", ANSWER.as_secs()))
+    }
+
+    fn denied(&self, why: &str) -> PortError {
+        PortError::new(ErrorKind::Denied, "connect to", &self.place, why)
+    }
+
+    fn refused(&self, body: &ErrorResponseBody, tried: &str) -> PortError {
+        let (mut code, mut said) = (String::new(), String::new());
+        let mut fields = body.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                b'C' => code = value,
+                b'M' => said = value,
+                _ => {}
+            }
+        }
+        let (kind, advice) = trouble::of_code(&code);
+        PortError::new(kind, tried, &self.place, format!("{said} (SQLSTATE {code})")).advise(advice)
+    }
+}
+
+/// Opens the line, encrypted as the settings say.
+async fn line(settings: &PgSettings, place: &str) -> PortResult<Box<dyn Line>> {
+    let unreachable = |e: &dyn std::fmt::Display| {
+        PortError::new(ErrorKind::Unreachable, "connect to", place, e.to_string())
+            .advise("check host, port and network, and that the server is up")
+    };
+    let denied = |why: String| {
+        PortError::new(ErrorKind::Denied, "connect to", place, why)
+            .advise("check sslmode and ca_file, and that the server's certificate names this host")
+    };
+    let mut tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await.map_err(|e| unreachable(&e))?;
+    tcp.set_nodelay(true).map_err(|e| unreachable(&e))?;
+    let config = match settings.sslmode {
+        SslMode::Disable => return Ok(Box::new(tcp)),
+        SslMode::Prefer | SslMode::Require => tls::unverified()?,
+        SslMode::VerifyFull => tls::verified(settings.ca_file.as_deref(), &settings.host)?,
+    };
+    let mut out = BytesMut::new();
+    frontend::ssl_request(&mut out);
+    tcp.write_all(&out).await.map_err(|e| unreachable(&e))?;
+    match tcp.read_u8().await.map_err(|e| unreachable(&e))? {
+        b'S' => {}
+        _ if settings.sslmode == SslMode::Prefer => return Ok(Box::new(tcp)),
+        _ => return Err(denied("the server does not speak TLS".to_owned())),
+    }
+    let name = ServerName::try_from(settings.host.clone()).map_err(|e| denied(e.to_string()))?;
+    let line = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| denied(e.to_string()))?;
+    Ok(Box::new(line))
+}
+
+/// A position of the log as the server writes it: `0/16B3748`.
+pub(super) fn shown(position: u64) -> String {
+    format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
+}
+
+/// The same, read.
+pub(super) fn position(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+/// The stream of a slot.
+pub(super) struct Log {
+    session: Session,
+}
+
+/// What comes over the stream.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A message of the slot's plugin.
+    Message(Bytes),
+    /// Nothing of ours stands before this.
+    Passed(u64),
+}
+
+impl Log {
+    /// The next frame. Cancel-safe.
+    pub(super) async fn next(&mut self) -> PortResult<Frame> {
+        loop {
+            let (tag, mut frame) = self.session.frame().await?;
+            if tag != b'd' {
+                return Err(match tag {
+                    b'E' => self.session.parse(tag, &mut frame, READ),
+                    _ => self.session.broken(&io::Error::other("the server ended the stream")),
+                });
+            }
+            // Tag and length of the frame, then the kind of what it holds.
+            frame.advance(5);
+            match frame.first().copied() {
+                // Where it begins, where the server stands, and when.
+                Some(b'w') if frame.len() >= 25 => return Ok(Frame::Message(frame.split_off(25).freeze())),
+                Some(b'k') if frame.len() >= 18 => {
+                    frame.advance(1);
+                    return Ok(Frame::Passed(frame.get_u64()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells the server that everything before this is durable and may be forgotten. It also shows that somebody is
+    /// there: a server that hears nothing ends the session. With `answer`, it is to say how far it has sent.
+    pub(super) async fn confirm(&mut self, durable: u64, answer: bool) -> PortResult<()> {
+        let micros = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros());
+        let mut status = BytesMut::with_capacity(34);
+        status.put_u8(b'r');
+        for _ in 0..3 {
+            status.put_u64(durable);
+        }
+        status.put_i64(i64::try_from(micros).unwrap_or(i64::MAX).saturating_sub(EPOCH));
+        status.put_u8(u8::from(answer));
+        let mut out = BytesMut::new();
+        frontend::CopyData::new(status).map_err(|e| self.session.broken(&e))?.write(&mut out);
+        self.session.send(&out).await
+    }
+}
+
+/// Microseconds from 1970 to 2000, from where the server counts.
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_written_and_read_as_the_server_does() {
+        for (number, text) in [(0, "0/0"), (0x152_eab0, "0/152EAB0"), (0x16_b374_8d84_8000, "16B374/8D848000")] {
+            assert_eq!((shown(number).as_str(), position(text)), (text, Some(number)));
+        }
+        assert_eq!((position("0"), position("0/x"), position("")), (None, None, None));
+    }
+}

@@ -1,0 +1,181 @@
+//! The publication that names a plan's tables, and the slot from which their changes are read.
+//!
+//! A slot is made after its publication: making one waits for every transaction that is open, so none that wrote before
+//! its tables were published ends unseen behind the slot's beginning. A table that is added to the publication later
+//! would be missed that way; then both are made anew, under another name, and what was followed before is over.
+
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Error;
+
+use super::session;
+use crate::adapters::postgres::connect::{Ask as _, Object};
+use crate::adapters::postgres::names::{ident, qualified};
+use crate::adapters::postgres::trouble;
+use crate::domain::plan::Table;
+use crate::ports::{ErrorKind, PortError, PortResult};
+
+/// What is tried.
+const ENABLE: &str = "capture changes of";
+
+/// A slot that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Its name; no other slot ever has the same.
+    pub name: String,
+    /// Transactions committed before this are not sent any more.
+    pub confirmed: u64,
+    /// Which server it is on.
+    pub system: String,
+}
+
+/// Names that belong to a plan, and to no other.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// The publication.
+    pub publication: String,
+    /// What the names of its slots begin with.
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn of(plan: &str) -> Self {
+        let word: String = plan.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+        let digest = Sha256::digest(plan.as_bytes());
+        let [a, b, c, d, ..] = *digest.as_slice() else { unreachable!("a digest of 32 bytes") };
+        // A slot's name has 63 bytes at most, and no capital letters.
+        let prefix = format!("cutover_{word:.24}_{a:02x}{b:02x}{c:02x}{d:02x}");
+        Self { publication: prefix.clone(), prefix: format!("{prefix}_") }
+    }
+}
+
+/// Version, `wal_level`, and which server it is.
+const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
+    (SELECT system_identifier::text FROM pg_control_system())";
+
+/// Slots of ours in this database, the newest last.
+const SLOTS: &str =
+    "SELECT slot_name::text, confirmed_flush_lsn::text, (SELECT system_identifier::text FROM pg_control_system())
+FROM pg_replication_slots
+WHERE database = current_database() AND plugin = 'pgoutput' AND starts_with(slot_name::text, $1)
+  AND coalesce(to_jsonb(pg_replication_slots)->>'wal_status', '') <> 'lost'
+  AND coalesce(to_jsonb(pg_replication_slots)->>'conflicting', 'false') <> 'true' ORDER BY 1";
+
+/// How each of these tables is published: the number of its entry, or none where it is not, or not whole.
+const PUBLISHED: &str = "
+SELECT t.n, r.oid::bigint
+FROM unnest($1::text[]) WITH ORDINALITY t(name, n)
+LEFT JOIN (SELECT r.oid, r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+           WHERE p.pubname = $2 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND p.pubviaroot
+             AND to_jsonb(r)->>'prqual' IS NULL AND to_jsonb(r)->>'prattrs' IS NULL) r
+       ON r.prrelid = to_regclass(t.name)::oid
+ORDER BY t.n";
+
+/// The slot of a plan; `None` when there is none whose changes are all kept.
+pub(super) async fn find(client: &Object, names: &Names) -> PortResult<Option<Slot>> {
+    let error = |e: Error| trouble::error(&e, "look for the slot of", &names.publication);
+    let rows = client.query(SLOTS, &[&names.prefix]).await.map_err(error)?;
+    let Some(row) = rows.last() else { return Ok(None) };
+    let (name, confirmed): (String, Option<String>) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
+    let Some(confirmed) = confirmed.as_deref().and_then(session::position) else { return Ok(None) };
+    Ok(Some(Slot { name, confirmed, system: row.try_get(2).map_err(error)? }))
+}
+
+/// The numbers of the tables' entries in the publication; `None` for one that is not published whole.
+pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Vec<Option<i64>>> {
+    let error = |e: Error| trouble::error(&e, "read the publication of", &names.publication);
+    let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
+    let rows = client.query(PUBLISHED, &[&of, &names.publication]).await.map_err(error)?;
+    rows.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>().map_err(error)
+}
+
+/// Publishes the tables and makes a slot, unless both are there and fit.
+///
+/// # Errors
+/// `Invalid` for a server that does not write what is needed into its log; `Denied` without the right to; `TimedOut`
+/// when a transaction stays open for too long.
+pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Slot> {
+    let on = names.publication.as_str();
+    let error = |e: Error| trouble::error(&e, ENABLE, on);
+    let invalid = |why: String, advice: &str| PortError::new(ErrorKind::Invalid, ENABLE, on, why).advise(advice);
+    let server = client.query_one(SERVER, &[]).await.map_err(error)?;
+    let (version, level): (i32, String) = (server.try_get(0).map_err(error)?, server.try_get(1).map_err(error)?);
+    if version < 140_000 {
+        return Err(invalid(
+            format!("the server is version {}", version / 10_000),
+            "changes are read from version 14 on",
+        ));
+    }
+    if level != "logical" {
+        let advice = "set wal_level = logical (on RDS and Aurora: rds.logical_replication = 1) and restart the server";
+        return Err(invalid(format!("its wal_level is {level}"), advice));
+    }
+    if published(client, names, tables).await?.iter().all(Option::is_some)
+        && let Some(slot) = find(client, names).await?
+    {
+        return Ok(slot);
+    }
+    drop_all(client, names).await?;
+    let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
+    let sql = format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        ident(&names.publication),
+        of.join(", ")
+    );
+    client.batch_execute(&sql).await.map_err(error)?;
+    let name = format!("{}{:08x}", names.prefix, fastrand::u32(..));
+    let made = client.query_one("SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text", &[&name]).await;
+    if let Err(e) = made {
+        let failed = error(e);
+        return Err(if failed.kind == ErrorKind::TimedOut { waited(client, failed).await } else { failed });
+    }
+    let gone = || PortError::new(ErrorKind::NotFound, ENABLE, on, "the slot that was just made is not there");
+    find(client, names).await?.ok_or_else(gone)
+}
+
+/// Says which transactions a slot waits for.
+async fn waited(client: &Object, failed: PortError) -> PortError {
+    let sql = "SELECT string_agg(pid::text, ', ' ORDER BY xact_start) FROM (
+                   SELECT pid, xact_start FROM pg_stat_activity
+                   WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5) oldest";
+    let open: Option<String> = match client.ask_one(sql, &[]).await {
+        Ok(row) => row.and_then(|row| row.try_get(0).ok().flatten()),
+        Err(_) => None,
+    };
+    let of = open.map(|pids| format!(" (the oldest: process {pids})")).unwrap_or_default();
+    let advice = format!("a slot begins once every transaction that is open has ended{of}; end them, then try again");
+    failed.advise(advice)
+}
+
+/// Removes what belongs to the plan: nothing is kept for it any more.
+pub(super) async fn drop_all(client: &Object, names: &Names) -> PortResult<()> {
+    let error = |e: Error| trouble::error(&e, "remove the slot of", &names.publication);
+    let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+               WHERE database = current_database() AND plugin = 'pgoutput' AND starts_with(slot_name::text, $1)";
+    client.execute(sql, &[&names.prefix]).await.map_err(error)?;
+    let sql = format!("DROP PUBLICATION IF EXISTS {}", ident(&names.publication));
+    client.batch_execute(&sql).await.map_err(error)
+}
+
+/// Ends a session that still reads the slot, and waits for its end: one of a process that is gone, but for its server.
+pub(super) async fn free(client: &Object, slot: &str) -> PortResult<()> {
+    let sql = "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots
+               WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    client.execute(sql, &[&slot]).await.map(drop).map_err(|e| trouble::error(&e, "free the slot", slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ones_that_a_server_takes_and_of_one_plan_only() {
+        let long = "Shop / eu-west-1: a plan with a very long name, so long that it would not fit";
+        for (one, other) in [("shop", "Shop"), (long, &long[..70]), ("éà", "é")] {
+            let (one, other) = (Names::of(one), Names::of(other));
+            assert_ne!(one.prefix, other.prefix);
+            let name = format!("{}{:08x}", one.prefix, u32::MAX);
+            assert!(name.len() <= 63, "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+        }
+    }
+}
