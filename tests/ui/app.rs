@@ -20,7 +20,7 @@ use ratatui::style::Style;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
-use super::seat::{OUTCOME, SCENE, Seat};
+use super::terminal::{OUTCOME, SCENE, TestTerminal};
 
 const CHILD: &str = "ui::app::ui_app_child";
 
@@ -141,57 +141,61 @@ fn ui_app_child() {
 
 #[test]
 fn the_first_paint_comes_and_data_moves_on_its_own() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until("the first paint", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until("the first paint", |s| {
         let text = s.contents();
         s.alternate_screen() && s.hide_cursor() && text.contains("status Running") && text.contains("corner")
     });
-    seat.until_text("ticks 20");
-    seat.press(b"2");
-    seat.until_text("view Lag");
-    seat.press(b"\x1b");
-    seat.until_text("view Home");
-    seat.press(b" ");
-    seat.until_text("said not taken: resting already");
+    terminal.until_text("ticks 20");
+    terminal.press(b"2");
+    terminal.until_text("view Lag");
+    terminal.press(b"\x1b");
+    terminal.until_text("view Home");
+    terminal.press(b" ");
+    terminal.until_text("said not taken: resting already");
 }
 
-/// The same through the front door, with the real screens.
+/// The same through the program's main function, with the real screens.
 #[test]
 fn the_real_screens_stand_behind_the_same_keys() {
-    let mut seat = Seat::open(CHILD, "real");
-    seat.until("home", |s| s.contents().contains("orders") && s.contents().contains("Flip reads"));
-    seat.resize(24, 80);
-    seat.until("home at 80 by 24", |s| s.rows(0, 80).nth(23).is_some_and(|r| r.contains("R rollback")));
-    seat.press(b"n");
-    seat.until_text("Type orders");
-    seat.press(b"\x12");
-    seat.until_text("ROLLBACK ARMED");
-    seat.press(b"\x1b");
-    seat.until("disarmed, the box still there", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "real");
+    terminal.until("home", |s| s.contents().contains("orders") && s.contents().contains("Flip reads"));
+    terminal.resize(24, 80);
+    terminal.until("home at 80 by 24", |s| s.rows(0, 80).nth(23).is_some_and(|r| r.contains("R rollback")));
+    terminal.press(b"n");
+    terminal.until_text("Type orders");
+    terminal.press(b"\x12");
+    terminal.until_text("ROLLBACK ARMED");
+    terminal.press(b"\x1b");
+    terminal.until("disarmed, the box still there", |s| {
         let text = s.contents();
         text.contains("Type orders") && !text.contains("press R again")
     });
-    assert!(!seat.outcome().contains("rollback") && !seat.outcome().contains("command"), "{}", seat.outcome());
-    seat.press(b"\x1b");
-    seat.until("the box closed", |s| !s.contents().contains("Type orders"));
-    seat.press(b"?");
-    seat.until_text("Help");
-    seat.press(b"\x1b");
-    seat.until("the help closed", |s| !s.contents().contains("Help"));
-    seat.press(b":quit\r");
-    seat.until_text("LEAVE");
+    assert!(
+        !terminal.outcome().contains("rollback") && !terminal.outcome().contains("command"),
+        "{}",
+        terminal.outcome()
+    );
+    terminal.press(b"\x1b");
+    terminal.until("the box closed", |s| !s.contents().contains("Type orders"));
+    terminal.press(b"?");
+    terminal.until_text("Help");
+    terminal.press(b"\x1b");
+    terminal.until("the help closed", |s| !s.contents().contains("Help"));
+    terminal.press(b":quit\r");
+    terminal.until_text("LEAVE");
 }
 
 #[test]
 fn the_screen_follows_the_size_of_the_terminal_and_back() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("size 100x30");
-    seat.resize(24, 80);
-    seat.until("80 by 24", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("size 100x30");
+    terminal.resize(24, 80);
+    terminal.until("80 by 24", |s| {
         s.contents().contains("size 80x24") && s.rows(0, 80).nth(23).is_some_and(|r| r.ends_with("corner"))
     });
-    seat.resize(30, 100);
-    seat.until("100 by 30", |s| {
+    terminal.resize(30, 100);
+    terminal.until("100 by 30", |s| {
         let rows: Vec<String> = s.rows(0, 100).collect();
         let corners = rows.iter().filter(|r| r.contains("corner")).count();
         s.contents().contains("size 100x30") && corners == 1 && rows[29].ends_with("corner")
@@ -200,148 +204,145 @@ fn the_screen_follows_the_size_of_the_terminal_and_back() {
 
 #[test]
 fn rollback_is_ordered_by_two_presses_and_never_by_one() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("armed false ordered false");
-    seat.press(b"R");
-    seat.until_text("armed true");
-    seat.press(b"\x1b");
-    seat.until_text("armed false ordered false");
-    assert!(!seat.outcome().contains("rollback"));
-    seat.press(b"R");
-    seat.until_text("armed true");
-    assert!(!seat.outcome().contains("rollback"));
-    seat.press(b"R");
-    seat.until_noted("rollback ordered");
-    seat.until_text("status RollingBack");
-    assert_eq!(seat.outcome().matches("rollback ordered").count(), 1);
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("armed false ordered false");
+    terminal.press(b"R");
+    terminal.until_text("armed true");
+    terminal.press(b"\x1b");
+    terminal.until_text("armed false ordered false");
+    assert!(!terminal.outcome().contains("rollback"));
+    terminal.press(b"R");
+    terminal.until_text("armed true");
+    assert!(!terminal.outcome().contains("rollback"));
+    terminal.press_until_noted(b"R", "rollback ordered");
+    terminal.until_text("status RollingBack");
+    assert_eq!(terminal.outcome().matches("rollback ordered").count(), 1);
 }
 
 #[test]
 fn presses_in_one_packet_are_one_press() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
     // As text that is pasted where nobody brackets it.
-    seat.press(b"\x12\x12\x12");
-    seat.until_text("armed true");
-    assert!(!seat.outcome().contains("rollback"));
-    seat.press(b"\x12");
-    seat.until_noted("rollback ordered");
+    terminal.press(b"\x12\x12\x12");
+    terminal.until_text("armed true");
+    assert!(!terminal.outcome().contains("rollback"));
+    terminal.press_until_noted(b"\x12", "rollback ordered");
 }
 
 #[test]
 fn a_switch_takes_its_word_typed_after_the_box_stood() {
-    let mut seat = Seat::open(CHILD, "word");
-    seat.until_text("said Flip reads waits for you");
+    let mut terminal = TestTerminal::open(CHILD, "word");
+    terminal.until_text("said Flip reads waits for you");
     // Everything at once, as somebody who types ahead does: the box opens, the rest is dropped.
-    seat.press(b"norders\t\r");
-    seat.until_text("box confirm typed= on=cancel drawn=true");
+    terminal.press(b"norders\t\r");
+    terminal.until_text("box confirm typed= on=cancel drawn=true");
     std::thread::sleep(Duration::from_millis(450));
-    seat.press(b"oders\t");
-    seat.until_text("typed=oders on=go");
-    seat.press(b"\r");
-    seat.until_text("said type orders exactly");
-    seat.press(b"\x1b[200~orders\x1b[201~");
-    seat.until_text("said pasting is refused");
-    assert!(!seat.outcome().contains("command"), "{}", seat.outcome());
-    seat.press(b"\x15orders");
-    seat.until_text("typed=orders on=go");
-    seat.press(b"\r");
-    seat.until_noted("command Confirm { step: \"flip\", word: Some(\"orders\") }");
-    seat.until_text("said flip: confirmed");
-    seat.until_text("box none");
+    terminal.press(b"oders\t");
+    terminal.until_text("typed=oders on=go");
+    terminal.press(b"\r");
+    terminal.until_text("said type orders exactly");
+    terminal.press(b"\x1b[200~orders\x1b[201~");
+    terminal.until_text("said pasting is refused");
+    assert!(!terminal.outcome().contains("command"), "{}", terminal.outcome());
+    terminal.press(b"\x15orders");
+    terminal.until_text("typed=orders on=go");
+    terminal.press(b"\r");
+    terminal.until_noted("command Confirm { step: \"flip\", word: Some(\"orders\") }");
+    terminal.until_text("said flip: confirmed");
+    terminal.until_text("box none");
 }
 
 #[test]
 fn leaving_asks_while_the_run_is_active_and_gives_the_terminal_back() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.press(b"qy");
-    seat.until_text("box quit drawn=true");
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.press(b"qy");
+    terminal.until_text("box quit drawn=true");
     std::thread::sleep(Duration::from_millis(450));
-    seat.press(b"y");
-    seat.until_given_back();
-    seat.until_noted("exit Quit");
-    seat.until_noted("work went on");
-    assert!(seat.ended());
+    terminal.press(b"y");
+    terminal.until_given_back();
+    terminal.until_noted("exit Quit");
+    terminal.until_noted("work went on");
+    assert!(terminal.ended());
 }
 
 #[test]
 fn after_the_end_the_screen_stays_until_q() {
-    let mut seat = Seat::open(CHILD, "ended");
-    seat.until_text("ticks 10");
-    seat.press(b"q");
-    seat.until_noted("exit Finished");
-    seat.until_given_back();
+    let mut terminal = TestTerminal::open(CHILD, "ended");
+    terminal.until_text("ticks 10");
+    terminal.press(b"q");
+    terminal.until_noted("exit Finished");
+    terminal.until_given_back();
 }
 
 #[test]
 fn a_request_to_end_gives_the_terminal_back() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.signal(Signal::TERM);
-    seat.until_given_back();
-    seat.until_noted("exit Terminated");
-    seat.until_noted("work went on");
-    assert!(seat.ended());
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.signal(Signal::TERM);
+    terminal.until_given_back();
+    terminal.until_noted("exit Terminated");
+    terminal.until_noted("work went on");
+    assert!(terminal.ended());
 }
 
 #[test]
 fn an_interrupt_from_outside_counts_as_control_c() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.signal(Signal::INT);
-    seat.until_text("said press Ctrl-C again");
-    seat.press(b"\x03");
-    seat.until_noted("exit Quit");
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.signal(Signal::INT);
+    terminal.until_text("said press Ctrl-C again");
+    terminal.press_until_noted(b"\x03", "exit Quit");
 }
 
 #[test]
 fn a_hang_up_ends_the_screen_and_the_work_goes_on() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.signal(Signal::HUP);
-    seat.until_noted("exit TerminalGone");
-    seat.until_noted("work went on");
-    assert!(seat.ended());
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.signal(Signal::HUP);
+    terminal.until_noted("exit TerminalGone");
+    terminal.until_noted("work went on");
+    assert!(terminal.ended());
 }
 
 #[test]
 fn a_vanished_terminal_ends_the_screen_and_the_work_goes_on() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.vanish();
-    seat.until_noted("exit TerminalGone");
-    seat.until_noted("work went on");
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.vanish();
+    terminal.until_noted("exit TerminalGone");
+    terminal.until_noted("work went on");
 }
 
 #[test]
 fn a_terminal_that_takes_nothing_does_not_delay_an_order() {
-    let mut seat = Seat::open(CHILD, "flood");
-    seat.until_text("status Running");
-    seat.stall(true);
-    seat.until_painter_waits();
+    let mut terminal = TestTerminal::open(CHILD, "flood");
+    terminal.until_text("status Running");
+    terminal.stall(true);
+    terminal.until_painter_waits();
     // Nothing can show that the first press armed: pressed again a second later, it counts all the same.
     for _ in 0..200 {
-        if seat.outcome().contains("rollback ordered") {
+        if terminal.outcome().contains("rollback ordered") {
             break;
         }
-        seat.press(b"R");
+        terminal.press(b"R");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    seat.until_noted("rollback ordered");
-    seat.stall(false);
-    seat.until_text("status RollingBack");
+    terminal.until_noted("rollback ordered");
+    terminal.stall(false);
+    terminal.until_text("status RollingBack");
 }
 
 #[test]
 fn a_drawing_that_breaks_gives_the_terminal_back_and_the_work_goes_on() {
-    let mut seat = Seat::open(CHILD, "run");
-    seat.until_text("status Running");
-    seat.press(b"3");
-    seat.until("the report on the normal screen", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "run");
+    terminal.until_text("status Running");
+    terminal.press(b"3");
+    terminal.until("the report on the normal screen", |s| {
         !s.alternate_screen() && !s.hide_cursor() && s.contents().contains("the drawing broke")
     });
-    seat.until_noted("exit Quit");
-    seat.until_noted("work went on");
-    assert!(seat.ended());
+    terminal.until_noted("exit Quit");
+    terminal.until_noted("work went on");
+    assert!(terminal.ended());
 }

@@ -3,7 +3,7 @@
 //! The child is this test binary itself, running only [`ui_pty_child`].
 
 mod app;
-mod seat;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use cutover::ui::input::{Heard, Listener};
 use cutover::ui::term::{Terminal, abandon, on_screen_task};
 use ratatui::crossterm::event::KeyCode;
 use ratatui::widgets::Paragraph;
-use seat::{LIMIT, OUTCOME, SCENE, Seat};
+use terminal::{LIMIT, OUTCOME, SCENE, TestTerminal};
 
 const CHILD: &str = "ui::ui_pty_child";
 
@@ -60,57 +60,57 @@ fn ui_pty_child() {
 
 #[test]
 fn the_screen_opens_answers_and_gives_the_terminal_back() {
-    let mut seat = Seat::open(CHILD, "plain");
-    seat.until("the first paint", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "plain");
+    terminal.until("the first paint", |s| {
         s.alternate_screen() && s.hide_cursor() && s.bracketed_paste() && s.contents().contains("nothing yet")
     });
-    seat.press(b"\x1b[5~");
-    seat.until_text("last key: PageUp");
-    seat.press(b"\x1b");
-    seat.until_text("last key: Esc");
-    seat.press(b"\x1b[200~RR q\x1b[201~");
-    seat.until_text("last key: paste RR q");
-    seat.press(b"q");
-    seat.until_given_back();
-    assert!(seat.ended());
-    assert_eq!(seat.outcome(), "quit");
+    terminal.press(b"\x1b[5~");
+    terminal.until_text("last key: PageUp");
+    terminal.press(b"\x1b");
+    terminal.until_text("last key: Esc");
+    terminal.press(b"\x1b[200~RR q\x1b[201~");
+    terminal.until_text("last key: paste RR q");
+    terminal.press(b"q");
+    terminal.until_given_back();
+    assert!(terminal.ended());
+    assert_eq!(terminal.outcome(), "quit");
 }
 
 #[test]
 fn a_panic_of_the_screen_gives_the_terminal_back_and_then_reports() {
-    let mut seat = Seat::open(CHILD, "panic");
-    seat.until_text("nothing yet");
-    seat.press(b"p");
-    seat.until("the report on the normal screen", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "panic");
+    terminal.until_text("nothing yet");
+    terminal.press(b"p");
+    terminal.until("the report on the normal screen", |s| {
         !s.alternate_screen() && !s.hide_cursor() && s.contents().contains("the screen broke")
     });
-    assert!(!seat.ended());
+    assert!(!terminal.ended());
 }
 
 #[test]
 fn a_panic_of_a_worker_leaves_the_screen_up_and_is_reported_afterwards() {
-    let mut seat = Seat::open(CHILD, "plain");
-    seat.until_text("nothing yet");
-    seat.press(b"w");
-    seat.until("the screen still up", |s| {
+    let mut terminal = TestTerminal::open(CHILD, "plain");
+    terminal.until_text("nothing yet");
+    terminal.press(b"w");
+    terminal.until("the screen still up", |s| {
         s.alternate_screen() && s.contents().contains("worker panicked true") && !s.contents().contains("broke")
     });
-    seat.press(b"q");
-    seat.until_text("a worker broke");
-    seat.until_given_back();
-    assert!(seat.ended());
+    terminal.press(b"q");
+    terminal.until_text("a worker broke");
+    terminal.until_given_back();
+    assert!(terminal.ended());
 }
 
 #[test]
 fn a_vanished_terminal_ends_the_screen_and_not_the_process() {
-    let mut seat = Seat::open(CHILD, "vanish");
-    seat.until_text("nothing yet");
-    seat.vanish();
+    let mut terminal = TestTerminal::open(CHILD, "vanish");
+    terminal.until_text("nothing yet");
+    terminal.vanish();
     // The file is written after the screen ended, by the process that lost its terminal.
     let end = Instant::now() + LIMIT;
-    while seat.outcome().is_empty() {
+    while terminal.outcome().is_empty() {
         assert!(Instant::now() < end, "the process wrote nothing after its terminal vanished");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(seat.outcome().starts_with("gone"), "{}", seat.outcome());
+    assert!(terminal.outcome().starts_with("gone"), "{}", terminal.outcome());
 }

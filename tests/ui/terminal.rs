@@ -15,7 +15,7 @@ pub const OUTCOME: &str = "CUTOVER_UI_OUTCOME";
 /// How long anything is waited for.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-pub struct Seat {
+pub struct TestTerminal {
     master: Option<Box<dyn MasterPty + Send>>,
     writer: Option<Box<dyn std::io::Write + Send>>,
     child: Box<dyn Child + Send + Sync>,
@@ -26,7 +26,7 @@ pub struct Seat {
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Seat {
+impl TestTerminal {
     /// Starts a scene of this child in a pseudo-terminal of 100 by 30.
     pub fn open(child: &str, scene: &str) -> Self {
         let pair = native_pty_system().openpty(PtySize { rows: 30, cols: 100, ..PtySize::default() }).unwrap();
@@ -129,6 +129,20 @@ impl Seat {
         }
     }
 
+    /// Presses a key that counts only once the screen asked for it, as somebody does who is not heard: again, each
+    /// second, until the child noted this. The frame that asks is seen here before the child knows that it was drawn.
+    pub fn press_until_noted(&mut self, key: &[u8], what: &str) {
+        let end = Instant::now() + LIMIT;
+        while !self.outcome().contains(what) {
+            assert!(Instant::now() < end, "pressed and waited for {what}, noted:\n{}", self.outcome());
+            self.press(key);
+            let again = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < again && !self.outcome().contains(what) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     pub fn press(&mut self, bytes: &[u8]) {
         let writer = self.writer.as_mut().unwrap();
         writer.write_all(bytes).unwrap();
@@ -161,7 +175,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for TestTerminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
     }
