@@ -23,6 +23,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Like a command line of its own: it composes everything that is measured.
     ("bench", &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"]),
     ("telemetry", &[]),
+    // The one composition root: nothing below may name it.
+    (
+        "cli",
+        &[
+            "domain",
+            "snapshot",
+            "view",
+            "journal",
+            "ports",
+            "workers",
+            "engine",
+            "adapters",
+            "ui",
+            "report",
+            "replay",
+            "rehearsal",
+            "config",
+            "bench",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// The same inside `domain`, whose folders are many: what each may use besides itself.
@@ -57,6 +78,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         ],
     ),
     ("snapshot", &["tokio", "ratatui", "crossterm"]),
+    ("report", &["tokio", "ratatui", "crossterm", "aws_sdk"]),
+    ("replay", &["ratatui", "crossterm", "aws_sdk", "tokio_postgres"]),
+    ("config", &["tokio", "ratatui", "crossterm", "aws_sdk", "tokio_postgres"]),
+    ("adapters", &["ratatui", "crossterm"]),
     ("view", &["tokio", "crossterm::event"]),
     ("journal", &["tokio::"]),
     ("ports", &["aws_sdk", "tokio_postgres", "hyper"]),
@@ -237,7 +262,7 @@ fn every_folder_stands_in_a_table_and_none_depends_on_itself() {
             .map(|p| module(p))
             .filter(|m| m.len() > top.len() && m.starts_with(top))
             .map(|m| m[top.len()].clone())
-            .filter(|n| !["lib", "main", "cli"].contains(&n.as_str()))
+            .filter(|n| !["lib", "main"].contains(&n.as_str()))
             .collect();
         let known: BTreeSet<String> = table.iter().map(|(n, _)| (*n).to_owned()).collect();
         assert_eq!(names, known, "folders and table differ");
@@ -284,4 +309,46 @@ fn only_the_test_item_is_left_out_of_what_is_shipped() {
     let text = "use a;\n#[cfg(test)]\nuse b;\nfn c() {}\n#[cfg(test)]\nmod tests {\n    fn d() {\n    }\n}\nfn e() {}";
     let lines: Vec<&str> = shipped(text).into_iter().map(|(_, line)| line).collect();
     assert_eq!(lines, ["use a;", "fn c() {}", "fn e() {}"]);
+}
+
+/// What a name in the last column of a table stands for: each is a function of that name, or a module of it.
+#[test]
+fn every_test_that_the_hazards_name_exists() {
+    let mut functions = BTreeSet::new();
+    let mut modules = BTreeSet::new();
+    let mut folders = vec![PathBuf::from("src"), PathBuf::from("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder)).expect("a folder") {
+            let path = folder.join(entry.expect("an entry").file_name());
+            modules.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+            if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).expect("text");
+                let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+                functions.extend(names.map(str::to_owned));
+            } else if Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/hazards.md")).expect("the document");
+    let (mut named, mut wrong) = (0, Vec::new());
+    for line in text.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |")) {
+        let last = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for name in last.split('`').skip(1).step_by(2) {
+            named += 1;
+            // A name within braces has the module before them.
+            let ends = name.rsplit("::").next().unwrap_or(name).trim_matches(['{', '}']);
+            for end in ends.split(", ") {
+                let known = match end.strip_suffix('…') {
+                    Some(begin) => functions.iter().any(|f| f.starts_with(begin)),
+                    None => functions.contains(end) || modules.contains(end),
+                };
+                if !known {
+                    wrong.push(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(named > 120, "{named}");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }

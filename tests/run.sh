@@ -27,10 +27,10 @@ fi
 if ! command -v pgbouncer >/dev/null && [ ! -x /usr/sbin/pgbouncer ] && command -v apt-get >/dev/null; then
   echo "installing pgbouncer"
   as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null ||
-    echo "no pgbouncer package; the test of poolers is skipped"
+    echo "no pgbouncer package; CUTOVER_TEST_NEIGHBOURS_REQUIRED= skips the tests that want it"
 fi
-# Once it is here, a test that cannot use it fails: nothing is skipped unseen.
-if command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; then
+# Where it can be had, a test that cannot use it fails: nothing is skipped unseen.
+if command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || command -v apt-get >/dev/null; then
   export CUTOVER_TEST_NEIGHBOURS_REQUIRED="${CUTOVER_TEST_NEIGHBOURS_REQUIRED-1}"
 fi
 

@@ -61,6 +61,9 @@ pub struct Driven {
 pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let plan = Arc::clone(&d.config.plan);
     let answers = super::answers::parse(&d.args.answer, &plan)?;
+    let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
+    // A mistake in them is told before anything begins.
+    let options = if screen { Some(screen_options(&d.args.screen)?) } else { None };
     let machine = MachineClock::default();
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
     // Whose stores these are is read before anything is written.
@@ -74,7 +77,6 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     super::logging::into(&folder);
     let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine, callers)?;
     let samples = SampleWriter::open(&folder.samples()).ok();
-    let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
     let setup = Setup {
         plan: Arc::clone(&plan),
         policy: Policy {
@@ -98,7 +100,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
     let stop = CancellationToken::new();
     socket::serve(&folder.socket(), engine.handle(), stop.clone())?;
-    let told = front(&mut engine, &plan, &d, folder.journal(), screen).await;
+    let told = front(&mut engine, &plan, &d, folder.journal(), options).await;
     let mut handle = engine.handle();
     stop.cancel();
     let Closed { state, unsaved } = engine.close().await;
@@ -119,14 +121,14 @@ async fn front(
     plan: &Arc<Plan>,
     d: &Drive<'_>,
     journal: PathBuf,
-    screen: bool,
+    screen: Option<ui::UiOptions>,
 ) -> Result<Ending, Failure> {
     let facts = engine.facts();
     let ending = engine.ending();
     let mut handle = engine.handle();
     let mut lines = Lines { json: d.args.json, silent: false, plan: Arc::clone(plan), journal, seen: 0 };
-    if screen {
-        match ui::run(handle.clone(), screen_options(&d.args.screen)).await.map_err(color_eyre::eyre::Report::from)? {
+    if let Some(options) = screen {
+        match ui::run(handle.clone(), options).await.map_err(color_eyre::eyre::Report::from)? {
             UiExit::TerminalGone => lines.silent = true,
             UiExit::Quit | UiExit::Finished | UiExit::Terminated => {
                 if let Some(ended) = *ending.borrow() {
@@ -147,9 +149,12 @@ async fn front(
     lines::print(lines, &mut handle, facts, ending).await
 }
 
-/// What the screen flags ask for.
-pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
-    ui::UiOptions::from_terminal(
+/// What the screen flags and the person's own keys ask for.
+///
+/// # Errors
+/// Keys that no screen could have.
+pub fn screen_options(args: &ScreenArgs) -> Result<ui::UiOptions, Failure> {
+    let options = ui::UiOptions::from_terminal(
         match args.color {
             super::args::ColorArg::Auto => None,
             super::args::ColorArg::Always => Some(true),
@@ -157,7 +162,8 @@ pub fn screen_options(args: &ScreenArgs) -> ui::UiOptions {
         },
         args.ascii,
         args.fps,
-    )
+    );
+    Ok(ui::UiOptions { keys: super::own_keys::read()?, ..options })
 }
 
 /// The newest run of this plan that is not at its end. A run of a changed plan is never resumed silently. Without one,

@@ -16,6 +16,7 @@ mod lines;
 mod logging;
 mod opened;
 mod out;
+mod own_keys;
 mod parked;
 mod people;
 mod plan;

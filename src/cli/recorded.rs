@@ -68,7 +68,7 @@ pub async fn replay(run: Option<&str>, speed: f64, screen: &ScreenArgs, state_di
     }
     let folder = RunFolder::find(state_dir, run)?;
     let (handle, player) = replay::open(&folder, speed).map_err(|e| Failure::new(Exit::Journal, e.to_string()))?;
-    let result = ui::run(handle, screen_options(screen)).await;
+    let result = ui::run(handle, screen_options(screen)?).await;
     player.abort();
     result.map_err(color_eyre::eyre::Report::from)?;
     Ok(Exit::Finished)

@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Driver;
 use crate::config;
+use crate::engine::Ending;
 use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults, names};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::seed::Sizes;
@@ -102,14 +103,16 @@ pub async fn rehearse(
     }
     world.stop().await;
     tokio::task::spawn_blocking(move || drop(postgres)).await.ok();
-    use crate::engine::Ending::{Finished, RolledBack};
-    if !verdict.clean() && matches!(driven.ending, Finished | RolledBack) {
-        return Ok(Exit::VerificationFailed);
+    Ok(exit(driven.ending, verdict.clean(), unstruck.is_empty()))
+}
+
+/// What a rehearsal ends with: what it proved counts only where it came to its end.
+fn exit(ending: Ending, clean: bool, struck: bool) -> Exit {
+    match (ending, clean, struck) {
+        (Ending::Finished | Ending::RolledBack, false, _) => Exit::VerificationFailed,
+        (Ending::Finished | Ending::RolledBack, true, false) => Exit::FaultNeverStruck,
+        _ => ending.into(),
     }
-    if !unstruck.is_empty() && matches!(driven.ending, Finished | RolledBack) {
-        return Ok(Exit::FaultNeverStruck);
-    }
-    Ok(driven.ending.into())
 }
 
 /// The ids of the rehearsal's steps. No world is needed for them: its variables stand for addresses only.
@@ -186,5 +189,21 @@ mod tests {
             config::load_str("c.toml", &filled(CONFIG, &vars), Path::new(""), &std::collections::BTreeMap::new());
         let asked = config::load_str("c.toml", CONFIG, Path::new(""), &vars);
         assert_eq!(read.unwrap().plan.hash(), asked.unwrap().plan.hash());
+    }
+
+    #[test]
+    fn a_fault_that_never_struck_and_a_lost_row_have_codes_of_their_own() {
+        for (ending, clean, struck, code) in [
+            (Ending::Finished, true, true, 0),
+            (Ending::Finished, true, false, 9),
+            (Ending::Finished, false, false, 5),
+            (Ending::RolledBack, true, true, 3),
+            (Ending::RolledBack, true, false, 9),
+            (Ending::RolledBack, false, true, 5),
+            (Ending::GateNotMet, false, false, 4),
+            (Ending::Paused, true, false, 75),
+        ] {
+            assert_eq!(exit(ending, clean, struck) as u8, code, "{ending:?} {clean} {struck}");
+        }
     }
 }

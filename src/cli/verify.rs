@@ -51,8 +51,8 @@ pub async fn verify(args: &VerifyArgs, state_dir: &Path) -> Result<Exit, Failure
         }
     }
     let floor = config.plan.verify.floor;
-    let low = |rate: Option<f64>| rate.is_some_and(|rate| rate < floor);
-    let under = reports.iter().any(|r| low(r.compared.summary.rate()) || r.repaired.is_some_and(|done| done.left > 0));
+    let left = |r: &Report| r.repaired.is_some_and(|done| done.left > 0);
+    let under = reports.iter().any(|r| r.compared.summary.is_under(floor) || left(r));
     let shown = show(&session, &reports, args.json);
     session.close().await;
     shown?;
@@ -117,6 +117,7 @@ fn show(session: &CommandSession, reports: &[Report], as_json: bool) -> Result<(
         let s = &r.compared.summary;
         let proof = match (r.full, s.clean()) {
             (true, true) => "verified",
+            (_, false) if s.compared_nothing() => "NOTHING ",
             (true, false) => "DIFFERS ",
             (false, _) if s.differing() > 0 => "DIFFERS ",
             (false, _) => "looked at",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::domain::plan::{
-    Between, ColumnSource, Confirm, Declared, Fallback, SignalSource, StepKind, SwitchKind, Unit, ValueRef,
+    Between, ColumnSource, Confirm, Declared, Fallback, SignalSource, StepKind, Store, SwitchKind, Unit, ValueRef,
 };
 
 const EXAMPLE: &str = include_str!("../../config.toml.example");
@@ -116,6 +116,11 @@ fn the_rehearsal_is_the_same_migration() {
     }
     assert_eq!(rehearsal.plan.steps, steps);
     assert_eq!(rehearsal.plan.freeze, example.plan.freeze);
+    // A number counts as known for no longer than on a real day.
+    for signal in &rehearsal.plan.signals {
+        let real = example.plan.signals.iter().find(|s| s.id == signal.id).map_or(5 * 60_000, |s| s.stale_ms);
+        assert!(signal.stale_ms <= real, "{}: {} over {real}", signal.id, signal.stale_ms);
+    }
     assert_eq!(rehearsal.connections.postgres.port, 54321);
     let aws = rehearsal.connections.aws.unwrap_or_else(|| panic!("no aws"));
     assert_eq!(aws.endpoints.ssm.as_deref(), Some("http://127.0.0.1:8001"));
@@ -426,6 +431,22 @@ fn the_plan_changes_its_hash_with_any_change() {
     let hash = |text: &str| read(text).unwrap_or_else(|e| panic!("{e}")).plan.hash();
     assert_eq!(hash(EXAMPLE), hash(&format!("# a remark\n{EXAMPLE}")));
     assert_ne!(hash(EXAMPLE), hash(&changed("max_lag = \"2s\"", "max_lag = \"3s\"")));
+    // Each of these says which store it is, or whose.
+    let plan = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}")).plan;
+    let other = |change: &dyn Fn(&mut Store)| {
+        for name in plan.stores.keys() {
+            let mut another = (*plan).clone();
+            change(another.stores.get_mut(name).unwrap_or_else(|| panic!("no store {name}")));
+            assert_ne!(another.hash(), plan.hash(), "{name}");
+        }
+    };
+    other(&|store| store.region = Some("eu-north-1".into()));
+    other(&|store| store.account = Some("999999999999".into()));
+    other(&|store| store.profile = Some("another".into()));
+    other(&|store| store.host = Some("another".into()));
+    other(&|store| store.port = Some(1));
+    other(&|store| store.database = Some("another".into()));
+    other(&|store| drop(store.endpoints.insert("ssm".into(), "http://127.0.0.1:1".into())));
     let catch_up = |c: &Config| {
         c.plan.steps.iter().find_map(|s| match s.kind {
             StepKind::CatchUp { max_lag_ms } => Some(max_lag_ms),

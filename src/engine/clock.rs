@@ -16,12 +16,14 @@ use crate::ports::Clock;
 pub struct MachineClock {
     /// Where the wall clock stood, against the time since the machine started; one for the process.
     anchor: i64,
+    /// The operating system's time.
+    system: fn() -> At,
 }
 
 impl Default for MachineClock {
     fn default() -> Self {
         static ANCHOR: OnceLock<i64> = OnceLock::new();
-        Self { anchor: *ANCHOR.get_or_init(|| system_wall().0 - since_boot_ms()) }
+        Self { anchor: *ANCHOR.get_or_init(|| system_wall().0 - since_boot_ms()), system: system_wall }
     }
 }
 
@@ -35,7 +37,7 @@ impl Clock for MachineClock {
     }
 
     fn witness(&self) -> At {
-        system_wall()
+        (self.system)()
     }
 }
 
@@ -164,6 +166,16 @@ impl RunClock {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicI64, Ordering};
+
+    #[test]
+    fn the_machines_clock_does_not_follow_a_step_of_the_systems() {
+        let before = MachineClock::default();
+        let stepped = MachineClock { system: || At(7), ..before };
+        let (from, now) = (before.wall(), stepped.wall());
+        assert!((0..60_000).contains(&now.since(from)), "{now:?} follows the system");
+        assert_eq!(stepped.witness(), At(7));
+        assert!(before.witness().since(from).abs() < 60_000);
+    }
 
     /// A monotonic clock by hand, and how far the wall clock was stepped.
     #[derive(Default)]

@@ -282,3 +282,22 @@ async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_it
     hangs.join().unwrap();
     until("the record", || read_run(&folder).is_ok_and(|r| r.facts.len() as u64 == state.last_seq)).await;
 }
+
+#[tokio::test]
+async fn a_step_of_the_wall_clock_is_on_record_and_on_the_screen() {
+    for by in [3_600_000, -3_600_000] {
+        let world = World::new();
+        world.book("b1", "1.00");
+        let latch = Latch::default();
+        world.faults.put(Op::Flush, "", 0, 1, Fault::Latch(latch.clone()));
+        let run = running(world, Policy::default()).await;
+        latch.caught().await;
+        run.world.clock.step_wall(by);
+        let seen = |f: &Fact| matches!(f.event, Event::ClockStepped { by_ms, .. } if (by_ms - by).abs() < 60_000);
+        until("the step to be on record", || run.facts().iter().any(seen)).await;
+        let shown = || run.engine.handle().snapshot().clock_stepped_ms;
+        until("the step to be shown", || shown().is_some_and(|ms| (ms - by).abs() < 60_000)).await;
+        latch.release();
+        run.engine.close().await;
+    }
+}

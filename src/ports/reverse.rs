@@ -186,6 +186,10 @@ pub trait Outbox: Send + Sync {
     /// What waits, by table id. Markers do not count.
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
 
+    /// Transactions of others that are open and may have written to these tables, each in words. What they wrote is not
+    /// captured until they commit.
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>>;
+
     /// What was applied to the old side so far, by table id.
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
 

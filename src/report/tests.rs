@@ -184,6 +184,12 @@ fn the_summary_says_what_was_proven_and_what_was_not() {
     ] {
         assert!(block.contains(part), "{part} is missing in\n{block}");
     }
+    // Where every row is, in the words of the screen.
+    s.account.text = "every row arrived but 12 that are parked".to_owned();
+    let said = format!("ACCOUNT     {}", s.account.text);
+    assert!(summary(&s, &state, Path::new("j")).contains(&said), "{said}");
+    assert!(status(&s, None).contains(&format!("account    {}", s.account.text)));
+    assert!(!block.contains("CLOCK "), "{block}");
     s.downtime = Downtime { refused: Some(At(T)), accepted: None, ms: None };
     assert!(summary(&s, &state, Path::new("j")).contains("? refused since 02:00:00, not seen accepted"));
     s.downtime.ms = Some(60_001);
@@ -503,6 +509,7 @@ fn a_summary_says_whether_a_run_can_be_taken_up_again() {
     s.mode = Mode::Rehearsal { speed: 60.0 };
     let block = summary(&s, &state, Path::new("j"));
     assert!(block.contains("begin a new rehearsal") && !block.contains("resumed"), "{block}");
+    assert!(block.contains("CLOCK       times and lengths of the day are of the rehearsed clock"), "{block}");
 }
 
 #[test]

@@ -83,8 +83,12 @@ fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
 fn copied(cx: &Context<'_>) -> (String, Health) {
     let going = matches!(cx.state.status, RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack);
     let heard = cx.plan.tables.iter().map(|t| cx.measured.tables.get(&t.id).map(|g| g.parked_at).unwrap_or_default());
-    let silent = heard.min().map_or(0, |at| if at.0 == 0 { 0 } else { cx.measured.at.since(at) });
-    if going && silent > SILENT_MS {
+    let Some(oldest) = heard.min().filter(|_| going) else { return ("done".to_owned(), Health::Ok) };
+    if oldest.0 == 0 {
+        return ("? done, no answer yet".to_owned(), Health::Unknown);
+    }
+    let silent = cx.measured.at.since(oldest);
+    if silent > SILENT_MS {
         return (format!("? done, no answer for {}", age(silent)), Health::Unknown);
     }
     ("done".to_owned(), Health::Ok)

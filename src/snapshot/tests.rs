@@ -450,6 +450,10 @@ fn what_was_copied_into_a_database_that_does_not_answer_is_not_ok() {
     let s = built(&plan, &state, &measured, &[]);
     assert_eq!(lamp(&s, "COPY").1, Health::Unknown);
     assert!(lamp(&s, "COPY").0.starts_with("? done, no answer for "), "{:?}", lamp(&s, "COPY"));
+    // One table that was never heard of does not hide how long the others are silent.
+    let id = &plan.tables[0].id;
+    measured.tables.insert(id.clone(), Default::default());
+    assert_eq!(lamp(&built(&plan, &state, &measured, &[]), "COPY"), says("? done, no answer yet", Health::Unknown));
 }
 
 #[test]

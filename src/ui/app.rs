@@ -1,6 +1,5 @@
 //! The screen's loop: signals, keys, snapshots and deadlines in, frames and orders out.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,7 +106,7 @@ impl Signals {
 
 async fn show(mut handle: Handle, options: UiOptions, drawing: Drawing) -> Result<UiExit, UiError> {
     let now = Instant::now();
-    let mut session = Session::new(&BTreeMap::new(), now).map_err(UiError::Keys)?;
+    let mut session = Session::new(&options.keys, now).map_err(UiError::Keys)?;
     let mut signals = Signals::take().map_err(UiError::Signals)?;
     // What may be coloured was decided already; nothing below decides again.
     crossterm::style::force_color_output(options.theme.palette != Palette::Mono);

@@ -212,6 +212,7 @@ impl Keymap {
     }
 
     /// Keys of the action at this position of the table, in words.
+    #[cfg(test)]
     #[must_use]
     pub fn keys_of(&self, index: usize) -> Vec<String> {
         self.bound.iter().filter(|b| b.2 == index).map(|b| b.1.to_string()).collect()

@@ -1,5 +1,7 @@
 //! How a screen is drawn and behaves.
 
+use std::collections::BTreeMap;
+
 use super::capabilities::{self, Colours, Environment, Wish};
 use crate::view::theme::{Glyphs, Palette, Theme};
 
@@ -10,6 +12,8 @@ pub struct UiOptions {
     pub theme: Theme,
     /// Most frames a second for data; keys draw at once.
     pub fps: u16,
+    /// A person's own keys, by the name of the action: they stand in for those it has otherwise.
+    pub keys: BTreeMap<String, Vec<String>>,
 }
 
 impl UiOptions {
@@ -38,7 +42,7 @@ impl UiOptions {
             Colours::Rgb => Palette::Rgb,
         };
         let glyphs = if ascii || !capabilities::unicode(env) { Glyphs::Ascii } else { Glyphs::Unicode };
-        Self { theme: Theme::new(palette, glyphs), fps }
+        Self { theme: Theme::new(palette, glyphs), fps, keys: BTreeMap::new() }
     }
 }
 

@@ -195,7 +195,7 @@ impl Session {
 
     fn is_active(&self, snapshot: &Snapshot) -> bool {
         let replay = matches!(snapshot.mode, Mode::Replay { .. });
-        !replay && self.state.read_only.is_none() && ViewState::run_is_active(snapshot)
+        !replay && ViewState::run_is_active(snapshot)
     }
 
     fn way_out(&self, snapshot: &Snapshot) -> Do {

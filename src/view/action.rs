@@ -325,12 +325,6 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
     if acts && replay {
         return Err("this is a recording");
     }
-    if acts && state.read_only.is_some() {
-        return Err(match action {
-            Action::Rollback => "read-only here: run `cutover rollback` in a terminal",
-            _ => "read-only here",
-        });
-    }
     if acts {
         match snapshot.status {
             S::RolledBack => return Err("the run has ended: it was rolled back"),
@@ -431,7 +425,7 @@ mod tests {
     #[test]
     fn disabled_actions_say_why() {
         let mut snapshot = Snapshot { status: RunStatus::Running, ..Snapshot::default() };
-        let mut state = ViewState::default();
+        let state = ViewState::default();
         assert_eq!(availability(Action::Rollback, &snapshot, &state), Ok(()));
         assert_eq!(availability(Action::Next, &snapshot, &state), Err("no step waits for a person"));
         assert_eq!(availability(Action::MoreWorkers, &snapshot, &state), Err("no bulk load is running"));
@@ -446,10 +440,6 @@ mod tests {
         snapshot.status = RunStatus::RollingBack;
         assert_eq!(availability(Action::Rollback, &snapshot, &state), Err("already rolling back"));
         snapshot.status = RunStatus::Running;
-        state.read_only = Some("bob holds the lease".into());
-        assert!(availability(Action::Rollback, &snapshot, &state).is_err());
-        assert_eq!(availability(Action::Help, &snapshot, &state), Ok(()));
-        state.read_only = None;
         snapshot.mode = Mode::Replay { speed: 8.0, paused: false };
         assert_eq!(availability(Action::Rollback, &snapshot, &state), Err("this is a recording"));
         assert_eq!(availability(Action::Faster, &snapshot, &state), Ok(()));

@@ -90,9 +90,6 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     if let Some(mode) = mode_words(snapshot.mode) {
         marks.push((mode, Tone::Accent));
     }
-    if state.read_only.is_some() {
-        marks.push(("READ ONLY".to_owned(), Tone::Strong));
-    }
     if snapshot.status != RunStatus::Running {
         let tone = if snapshot.status == RunStatus::Stuck { Tone::Bad } else { Tone::Strong };
         marks.push((status_words(snapshot.status).to_owned(), tone));

@@ -249,6 +249,7 @@ impl Modal {
     }
 
     /// Whether the word was typed in full (a dialog without a word needs none).
+    #[cfg(test)]
     #[must_use]
     pub fn word_matches(&self) -> bool {
         match self {
@@ -287,8 +288,6 @@ pub struct ViewState {
     pub ordered: bool,
     /// The view stands still since this wall time while the run goes on.
     pub held_at: Option<At>,
-    /// Why nothing may be changed from here, if so.
-    pub read_only: Option<String>,
     /// Keys that differ from the table's, by action.
     pub keys: BTreeMap<Action, Vec<String>>,
 }

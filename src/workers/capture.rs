@@ -59,7 +59,8 @@ pub async fn perform(
             ),
         ));
     }
-    if !again && let Some(ports) = ctx.reverse_ports() {
+    // Whatever this plan says of the reverse flow: an earlier one may have captured.
+    if !again && let Some(ports) = ctx.ports.reverse.clone() {
         // What an older run captured and never applied is nowhere else, whether its triggers still stand or not.
         let waiting = super::reverse::uncarried(&ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
         if waiting > 0 {

@@ -16,18 +16,26 @@ use super::sequences;
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
+use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
 use crate::ports::{PortResult, SequenceScan};
 
 /// How long a drain may take before writes are allowed again on the old side.
 const PATIENCE_MS: i64 = 60_000;
 
-/// Proves the drain of every table at the same time.
-pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
+/// Proves the drain of every table at the same time, and then that nobody could write meanwhile.
+pub async fn perform(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    state: &RunState,
+) -> Result<Vec<Evidence>, StepError> {
     ctx.ensure_following();
     let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
+    if state.frozen(&ctx.plan) {
+        found.push(super::freeze::still_frozen(ctx).await?);
+    }
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     Ok(found)
@@ -82,7 +90,7 @@ impl Drain<'_> {
         let progress = self.ctx.progress(&self.table.id);
         let started = self.ctx.mono();
         let mut written = self.mark(first).await?;
-        let (mut open, mut unproven) = progress.unproven(&self.nonces);
+        let (_, mut unproven) = progress.unproven(&self.nonces);
         // Keys spread over shards by their hash: with this many more, almost certainly each of them receives one.
         for _ in 0..8 {
             if unproven == 0 {
@@ -91,14 +99,19 @@ impl Drain<'_> {
             for _ in 0..(2 * unproven).min(64) {
                 written = self.mark(uuid::Uuid::new_v4().to_string()).await?;
             }
-            (open, unproven) = progress.unproven(&self.nonces);
+            (_, unproven) = progress.unproven(&self.nonces);
         }
         let took = self.ctx.mono() - started;
-        let cycles = if unproven == 0 { 2 } else { 5 };
-        let mut after = written;
-        for _ in 1..cycles {
+        let (mut after, mut cycles) = (written, 1);
+        let (open, unproven) = loop {
+            // Shards may be listed meanwhile that no marker of before came through.
+            let (open, unproven) = progress.unproven(&self.nonces);
+            if cycles >= if unproven == 0 { 2 } else { 5 } {
+                break (open, unproven);
+            }
             after = self.cycle_after(after).await?;
-        }
+            cycles += 1;
+        };
         // Rows that wait for their parent are tried a last time: nothing new comes.
         self.patiently("retry parked rows", || parked::retry_all(self.ctx, self.table)).await?;
         self.cycle_after(after).await?;

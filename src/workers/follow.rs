@@ -381,9 +381,11 @@ impl<'c> Follower<'c> {
         Ok(())
     }
 
-    /// Shards that are not finished hold the lag back, children that wait for their parent included.
+    /// Shards that are not finished hold the lag back, children that wait for their parent included, and finished ones
+    /// whose children are not listed yet.
     fn tell_open(&self) {
-        let open = self.listing.shards.iter().map(|s| s.id.as_str()).filter(|id| !self.lineage.finished(id));
+        let open = self.listing.shards.iter().filter(|s| !self.lineage.finished(&s.id));
+        let open = open.chain(self.lineage.childless(&self.listing)).map(|s| s.id.as_str());
         self.progress.listed(open);
     }
 

@@ -62,9 +62,8 @@ pub async fn freeze(
                     return Ok(vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())]);
                 }
             }
-            ProbeOutcome::Served => refused_since = None,
-            // No answer proves nothing either way.
-            ProbeOutcome::Failed(_) => {}
+            // No answer proves nothing: behind it, writes may have been served.
+            ProbeOutcome::Served | ProbeOutcome::Failed(_) => refused_since = None,
         }
         let patience = if refused_since.is_some() { timeout.saturating_add(settle) } else { timeout };
         if ctx.mono() - began > patience {
@@ -74,6 +73,40 @@ pub async fn freeze(
             ));
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Sees that the freeze still stands: its switch holds the new value, and a write probe that is sent now is refused.
+/// Somebody may have let customers write again since it was proven, perhaps while no console ran.
+///
+/// # Errors
+/// It does not stand, or nobody can say.
+pub(super) async fn still_frozen(ctx: &Arc<WorkerContext>) -> Result<Evidence, StepError> {
+    let Parts { freeze, switch, probe } = parts(ctx)?;
+    let advice = "see who lets customers write; what they wrote since is not drained: roll back, then freeze again";
+    let value = new_value(ctx, switch).await?;
+    let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
+    let began = ctx.mono();
+    loop {
+        match ctx.ports.switches.read(switch).await {
+            Ok(now) if now.value == value => break,
+            Ok(_) => return Err(world(format!("{} does not hold the freeze any more", switch.place()), advice)),
+            Err(e) if e.kind.transient() && ctx.mono() - began <= timeout => tokio::time::sleep(POLL).await,
+            Err(e) => return Err(step_error(&e)),
+        }
+    }
+    loop {
+        let result = ctx.ports.probes.probe(probe).await;
+        match result.outcome {
+            ProbeOutcome::Refused => {
+                return Ok(evidence("still frozen", "switch and write probe", ctx.wall(), probe.place()));
+            }
+            ProbeOutcome::Served => return Err(world(format!("{} is served in the freeze", probe.place()), advice)),
+            ProbeOutcome::Failed(why) if ctx.mono() - began > timeout => {
+                return Err(too_late(format!("whether writes are still refused is not known: {why}"), advice));
+            }
+            ProbeOutcome::Failed(_) => tokio::time::sleep(POLL).await,
+        }
     }
 }
 

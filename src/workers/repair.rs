@@ -121,7 +121,8 @@ pub async fn source_is_the_truth(ctx: &Arc<WorkerContext>) -> Result<(), StepErr
             "mend single rows in the new side by hand, or roll back first",
         ));
     }
-    let Some(ports) = ctx.reverse_ports() else { return Ok(()) };
+    // Whatever this plan says of the reverse flow: an earlier one may have captured.
+    let Some(ports) = ctx.ports.reverse.clone() else { return Ok(()) };
     let waiting = super::reverse::uncarried(&ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     if waiting > 0 {
         return Err(world(

@@ -48,12 +48,19 @@ impl Lineage {
         })
     }
 
-    /// Whether every shard but the readable ones is finished: no child waits for its parent.
+    /// Whether every shard but the readable ones is finished: no child waits for its parent, or to be listed.
     #[must_use]
     pub fn all_within_horizon(&self, stream: &Stream) -> bool {
         let readable = self.readable(stream).count();
         let open = stream.shards.iter().filter(|s| !self.finished(&s.id)).count();
-        readable == open
+        readable == open && self.childless(stream).next().is_none()
+    }
+
+    /// Shards that are read to their end, and whose children are not listed yet: a shard ends because others follow it,
+    /// and a listing may be older than that.
+    pub fn childless<'s>(&'s self, stream: &'s Stream) -> impl Iterator<Item = &'s Shard> {
+        let parents: BTreeSet<&str> = stream.shards.iter().filter_map(|s| s.parent.as_deref()).collect();
+        stream.shards.iter().filter(move |s| self.finished(&s.id) && !parents.contains(s.id.as_str()))
     }
 
     /// A shard that was trimmed before it was read to its end: begun and gone, or unknown parent of a shard that
@@ -158,6 +165,9 @@ mod tests {
         assert_eq!(readable(&lineage, &s), ["b", "c"], "begun is not finished");
         lineage.applied(&BTreeMap::new(), &["b".into(), "c".into()]);
         assert_eq!(readable(&lineage, &s), ["d"]);
+        assert!(!lineage.all_within_horizon(&s), "the child of c is not listed yet");
+        let s = stream(&[("b", Some("a")), ("c", Some("a")), ("d", Some("b")), ("e", Some("c"))]);
+        assert_eq!(readable(&lineage, &s), ["d", "e"]);
         assert!(lineage.all_within_horizon(&s));
     }
 

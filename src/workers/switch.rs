@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Switch, ValueRef};
-use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, StepError};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue};
 
@@ -16,22 +16,25 @@ const ON_THE_WIRE: Duration = Duration::from_secs(8);
 /// How often a value is read back before it counts as not set: the store may answer from an older copy.
 const READ_BACKS: u32 = 10;
 
-/// Sets every switch of a step at the same time; one failure fails the step after all have ended.
+/// Sets every switch of a step at the same time; one failure fails the step after all have ended. In a freeze none is
+/// set unless it still stands: what customers wrote on the old side since would stay there.
 pub async fn perform(
     ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
+    state: &RunState,
     ids: &[String],
 ) -> Result<Vec<Evidence>, StepError> {
+    let frozen = if state.frozen(&ctx.plan) { Some(super::freeze::still_frozen(ctx).await?) } else { None };
     let all = ids.iter().map(|id| async move {
         let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
         let value = new_value(ctx, switch).await?;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
         set(ctx, step, attempt, switch, &value, action).await
     });
-    let done = futures::future::join_all(all).await.into_iter().collect();
+    let done: Result<Vec<Evidence>, StepError> = futures::future::join_all(all).await.into_iter().collect();
     ctx.sides.send_modify(|n| *n += 1);
-    done
+    done.map(|done| frozen.into_iter().chain(done).collect())
 }
 
 /// What a switch goes to, as it is now: it may have become a secret since the arm step read it.

@@ -1,12 +1,13 @@
 //! SDK errors as port errors. The SDK's own texts may quote request parts, so only code and message are kept.
 
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::ports::{ErrorKind, PortError};
 
 /// Turns an SDK error into a port error.
-pub fn port_error<E, R>(tried: &str, on: &str, error: &SdkError<E, R>) -> PortError
+pub fn port_error<E>(tried: &str, on: &str, error: &SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata,
 {
@@ -24,13 +25,26 @@ where
         }
         SdkError::ResponseError(_) => PortError::new(ErrorKind::Internal, tried, on, "the answer could not be read"),
         SdkError::ServiceError(s) => {
-            let code = s.err().code().unwrap_or("unknown error");
-            let message = s.err().message().unwrap_or("");
+            let Some(code) = s.err().code() else { return without_a_code(tried, on, s.raw().status().as_u16()) };
+            let message = s.err().message().map_or_else(String::new, |message| format!(": {message}"));
             let (kind, advice) = classify(code);
-            PortError::new(kind, tried, on, format!("{code}: {message}")).advise(advice)
+            PortError::new(kind, tried, on, format!("{code}{message}")).advise(advice)
         }
-        _ => PortError::new(ErrorKind::Internal, tried, on, "unknown failure"),
+        // The enum may grow.
+        _ => PortError::new(ErrorKind::Internal, tried, on, "the call failed before it was answered"),
     }
+}
+
+/// An answer that the service itself did not write, or not in its form: of a proxy, a load balancer, a gateway.
+fn without_a_code(tried: &str, on: &str, status: u16) -> PortError {
+    let (kind, advice) = match status {
+        401 | 403 | 407 => (ErrorKind::Denied, "see whether a proxy or a firewall answered in place of the service"),
+        404 => (ErrorKind::NotFound, "check the endpoint and the region"),
+        429 => (ErrorKind::Throttled, "trying again more slowly"),
+        500.. => (ErrorKind::Internal, "trying again may help; see whether a proxy answered in place of the service"),
+        _ => (ErrorKind::Invalid, "check the endpoint: something else than the service may have answered"),
+    };
+    PortError::new(kind, tried, on, format!("HTTP status {status}, without an error of the service")).advise(advice)
 }
 
 /// The end of an error's chain of causes, in one line.
@@ -71,6 +85,9 @@ fn classify(code: &str) -> (ErrorKind, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use aws_smithy_types::body::SdkBody;
+    use aws_smithy_types::error::ErrorMetadata;
+
     use super::*;
 
     #[test]
@@ -88,5 +105,40 @@ mod tests {
         ] {
             assert_eq!(classify(code).0, kind, "{code}");
         }
+    }
+
+    #[derive(Debug)]
+    struct Answer(ErrorMetadata);
+
+    impl ProvideErrorMetadata for Answer {
+        fn meta(&self) -> &ErrorMetadata {
+            &self.0
+        }
+    }
+
+    fn answered(status: u16, code: Option<&str>) -> PortError {
+        let meta = ErrorMetadata::builder();
+        let meta = match code {
+            Some(code) => meta.code(code),
+            None => meta,
+        };
+        let raw = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+        port_error("read", "/p", &SdkError::service_error(Answer(meta.build()), raw))
+    }
+
+    #[test]
+    fn an_answer_without_a_code_says_its_status_and_what_to_do() {
+        for (status, kind) in [
+            (503, ErrorKind::Internal),
+            (403, ErrorKind::Denied),
+            (429, ErrorKind::Throttled),
+            (404, ErrorKind::NotFound),
+            (302, ErrorKind::Invalid),
+        ] {
+            let error = answered(status, None);
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.came_back.contains(&status.to_string()) && !error.advice.is_empty(), "{error}");
+        }
+        assert_eq!(answered(400, Some("ParameterNotFound")).came_back, "ParameterNotFound");
     }
 }

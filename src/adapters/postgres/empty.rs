@@ -4,8 +4,8 @@ use deadpool_postgres::Transaction;
 
 use super::names::qualified;
 use super::target::PgTarget;
-use super::{describe, indexes, lease, owner, references, retry, source_count};
-use crate::domain::plan::Table;
+use super::{describe, indexes, lease, outbox, owner, references, retry, source_count};
+use crate::domain::plan::{Table, shell_word};
 use crate::ports::{ErrorKind, PortError, PortResult};
 
 impl PgTarget {
@@ -21,7 +21,7 @@ impl PgTarget {
             }
         }
         let tx = client.transaction().await.map_err(&error)?;
-        tx.batch_execute(super::outbox::OURS).await.map_err(&error)?;
+        tx.batch_execute(outbox::OURS).await.map_err(&error)?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
         self.may_empty(&tx, table).await?;
         if !there.is_empty() {
@@ -42,6 +42,18 @@ impl PgTarget {
                 }
                 Err(e) => return Err(error(e)),
             }
+        }
+        // Whoever was writing has ended now. What was captured of it would otherwise be read as rows that are gone.
+        let waits = outbox::waits(&tx, self.of(table)).await.map_err(&error)?;
+        if waits > 0 {
+            let came_back =
+                format!("{waits} writes of the new side were never carried back; a new load would lose them");
+            let plan = shell_word(self.plan());
+            let advice = format!(
+                "carry them with `cutover rollback` of the run that captured them; or let them stay where they are: \
+                 cutover release {plan}"
+            );
+            return Err(PortError::new(ErrorKind::Conflict, "reset", &table.target, came_back).advise(advice));
         }
         for kept in ["load_checkpoint", "stream_position", "lane", "stream", "marker", "parked", "expired"] {
             let sql = format!("DELETE FROM cutover.{kept} WHERE plan = $1 AND table_id = $2");

@@ -69,8 +69,9 @@ pub(super) async fn other(client: &impl Ask) -> Result<Option<Other>, Error> {
     Ok(Some(Other {
         wrong: format!("{version} of this program keeps the bookkeeping {whose} there"),
         advice: format!(
-            "finish that run with that version, or take it back with it ({back}); once it is over and nobody wants to go \
-             back any more, DROP SCHEMA cutover CASCADE removes what is kept of it, and its capture"
+            "finish that run with that version, or take it back with it ({back}); once every run of that version is over and \
+             nobody wants to go back any more, remove its schema, with what it keeps and captures of all of them: DROP \
+             SCHEMA cutover CASCADE"
         ),
     }))
 }

@@ -39,49 +39,71 @@ fn unreadable(tried: &str, on: &str) -> PortError {
 
 /// Reads a whole table at one moment.
 pub(super) async fn scan(pool: &Pool, place: &str, part: &Part, each: &mut TargetVisitor<'_>) -> PortResult<()> {
-    let client = retry::client(pool, place).await?;
-    copy(client, part, &part.copy_out, each).await
+    let mut client = retry::client(pool, place).await?;
+    copy(&mut client, part, &part.copy_out, each).await
 }
 
-/// Reads one part of a table: a range of its blocks. What has no blocks of its own is read as the first part.
+/// Blocks of a table are read in stripes, and a part has every n-th of them: so each block belongs to one part, however
+/// the table grows while the parts ask one after the other how large it is. Small stripes come first, that small tables
+/// are shared out too.
+const fn stripe(n: i64) -> std::ops::Range<i64> {
+    const SMALL: i64 = 32;
+    const LARGE: i64 = 1_024;
+    if n < SMALL {
+        n..n + 1
+    } else if n < 2 * SMALL {
+        SMALL * (n - SMALL + 1)..SMALL * (n - SMALL + 2)
+    } else {
+        let begin = SMALL * (SMALL + 1) + LARGE * (n - 2 * SMALL);
+        begin..begin + LARGE
+    }
+}
+
+/// Reads one part of a table: some of its blocks. What has no blocks of its own is read as the first part.
 pub(super) async fn scan_part(
     pool: &Pool,
     place: &str,
     part: &Part,
-    range: Partition,
+    share: Partition,
     each: &mut TargetVisitor<'_>,
 ) -> PortResult<()> {
     let on = part.name.as_str();
     let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
-    let client = retry::client(pool, place).await?;
+    let mut client = retry::client(pool, place).await?;
     let sql = "SELECT CASE WHEN relkind = 'r' THEN pg_relation_size(oid) / current_setting('block_size')::bigint END
                FROM pg_class WHERE oid = to_regclass($1)";
     let statement = client.prepare_cached(sql).await.map_err(error)?;
     let row = client.query_opt(&statement, &[&part.sql]).await.map_err(error)?;
     let blocks: Option<i64> = row.map(|r| r.try_get(0)).transpose().map_err(error)?.flatten();
     match blocks {
-        Some(blocks) if range.of > 1 => {
-            let at = |index: u32| blocks * i64::from(index) / i64::from(range.of);
-            // Parts ask for the size one after the other, so the last one has no end: the table may have grown.
-            let end = (range.index + 1 < range.of).then(|| at(range.index + 1));
-            copy(client, part, &part.copy_blocks(at(range.index), end), each).await
+        Some(blocks) if share.of > 1 => {
+            let stripes = (i64::from(share.index)..).step_by(share.of as usize).map(stripe);
+            for stripe in stripes.take_while(|stripe| stripe.start < blocks) {
+                copy(&mut client, part, &part.copy_blocks(&stripe), each).await?;
+            }
+            Ok(())
         }
-        _ if range.index > 0 => Ok(()),
-        _ => copy(client, part, &part.copy_out, each).await,
+        _ if share.index > 0 => Ok(()),
+        _ => copy(&mut client, part, &part.copy_out, each).await,
     }
 }
 
-async fn copy(mut client: Object, part: &Part, sql: &str, each: &mut TargetVisitor<'_>) -> PortResult<()> {
+async fn copy(client: &mut Object, part: &Part, sql: &str, each: &mut TargetVisitor<'_>) -> PortResult<()> {
     let on = part.name.as_str();
     let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
     let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
     tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(error)?;
-    let mut stream = pin!(tx.copy_out(sql).await.map_err(error)?);
     let mut reader = RowReader::default();
-    while let Some(piece) = stream.try_next().await.map_err(error)? {
-        reader.feed(&piece, &part.types, &mut |row| each(row)).map_err(|_| unreadable("scan", on))?;
+    {
+        let mut stream = pin!(tx.copy_out(sql).await.map_err(error)?);
+        while let Some(piece) = stream.try_next().await.map_err(error)? {
+            reader.feed(&piece, &part.types, &mut |row| each(row)).map_err(|_| unreadable("scan", on))?;
+        }
     }
-    if reader.complete() { Ok(()) } else { Err(unreadable("scan", on)) }
+    if !reader.complete() {
+        return Err(unreadable("scan", on));
+    }
+    tx.commit().await.map_err(error)
 }
 
 /// A main row with the rows of each child table.
@@ -142,4 +164,20 @@ pub(super) fn numbered(row: &Row, types: &[ColumnType]) -> Option<(usize, OwnedR
         })
         .collect::<Option<Vec<_>>>()?;
     Some((usize::try_from(n - 1).ok()?, cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stripe;
+
+    #[test]
+    fn every_block_is_in_one_stripe() {
+        let mut next = 0;
+        for n in 0..200 {
+            let stripe = stripe(n);
+            assert_eq!(stripe.start, next, "{n}");
+            assert!(stripe.end > stripe.start);
+            next = stripe.end;
+        }
+    }
 }

@@ -97,11 +97,13 @@ impl Part {
         }
     }
 
-    /// `COPY` of the rows in these blocks; without an end, to the last one.
-    pub(super) fn copy_blocks(&self, from: i64, to: Option<i64>) -> String {
-        let end = to.map_or_else(String::new, |to| format!(" AND t.ctid < '({to},0)'::tid"));
-        let (select, sql) = (&self.select, &self.sql);
-        format!("COPY (SELECT {select} FROM {sql} t WHERE t.ctid >= '({from},0)'::tid{end}) TO STDOUT (FORMAT binary)")
+    /// `COPY` of the rows in these blocks.
+    pub(super) fn copy_blocks(&self, blocks: &std::ops::Range<i64>) -> String {
+        let (select, sql, from, to) = (&self.select, &self.sql, blocks.start, blocks.end);
+        format!(
+            "COPY (SELECT {select} FROM {sql} t WHERE t.ctid >= '({from},0)'::tid AND t.ctid < '({to},0)'::tid) \
+             TO STDOUT (FORMAT binary)"
+        )
     }
 
     /// Names of the columns in order.

@@ -185,6 +185,7 @@ failing! {
         async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
+        async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>>;
         async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
         async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>>;
         async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;

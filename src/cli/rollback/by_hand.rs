@@ -31,7 +31,19 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     say(&format!("rolling back from here: {} switches to restore and read back", way.actions().count()));
     let mut recorder = Recorder::start(folder, driver, state, true);
     let undo = world::rollback_ports(found.connections.clone(), &found.plan.key())().await;
-    let (mut report, ()) = tokio::join!(restored(found, &way, &undo, &mut recorder), marked(found, &undo));
+    let marks = |state: &RunState| possible(plan, state) || (*damaged && plan.reverse.enabled);
+    let first_mark = async {
+        if marks(state) {
+            marked(found, &undo).await;
+        }
+    };
+    let ((mut report, newest), ()) = tokio::join!(restored(found, &way, &undo, &mut recorder), first_mark);
+    // A console may have let customers write on the new side since the first reading.
+    let doubt = *damaged || newest.is_none();
+    let now = newest.as_deref().unwrap_or(state);
+    if !marks(state) && marks(now) {
+        marked(found, &undo).await;
+    }
     if way.actions().next().is_none() {
         say("no switch was left to put back");
     } else if report.stuck.is_empty() {
@@ -42,7 +54,7 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     }
     let switched = report.stuck.is_empty();
     let carried = async {
-        match may_carry(plan, state, *damaged, &undo.reverse).await {
+        match may_carry(plan, now, doubt, &undo.reverse).await {
             Ok(false) => Drained::default(),
             Ok(true) => {
                 say("carrying writes of the new side back");
@@ -50,8 +62,8 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
             }
             Err(why) => Drained {
                 left: vec![format!(
-                    "the record is damaged and the target does not answer ({why}): whether customers wrote on the new \
-                     side is not known; run `cutover rollback {}` again once it does",
+                    "the record could not be read to its end and the target does not answer ({why}): whether customers \
+                     wrote on the new side is not known; run `cutover rollback {}` again once it does",
                     folder.id()
                 )],
                 ..Drained::default()
@@ -77,13 +89,14 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     recorded(found, exit, recorder.end().await)
 }
 
-/// Restores every switch, and then what a driver moved between the reading of the record and its opening here.
+/// Restores every switch, and then what a driver moved between the reading of the record and its opening here. With
+/// where the run stands by then; nothing where the record could not be read again.
 async fn restored(
     found: &SavedRun,
     way: &RollbackPlan,
     undo: &RollbackPorts,
     recorder: &mut Recorder,
-) -> RollbackReport {
+) -> (RollbackReport, Option<Arc<RunState>>) {
     let pass = format!("{}-{}", found.state.last_seq, std::process::id());
     let first = undo_of(found, undo, recorder, pass.clone()).go(way).await;
     let Some(now) = recorder.opened(PATIENCE).await else {
@@ -91,25 +104,26 @@ async fn restored(
             "warning: the record could not be read again: a switch that a console moved while this began may stand on \
              the new side; look at them, or run this once more",
         );
-        return first;
+        return (first, None);
     };
     // Our own facts are not in there: what it says beyond the first reading, somebody else did.
     if found.damaged || now.last_seq == found.state.last_seq {
-        return first;
+        return (first, Some(now));
     }
     let mut moved = rollback_plan(&found.plan, &now);
     for wave in &mut moved.waves {
         wave.retain(|action| !way.actions().any(|done| done == action && unchanged(found, &now, &done.switch)));
     }
     if moved.is_empty() {
-        return first;
+        return (first, Some(now));
     }
     let second = undo_of(found, undo, recorder, format!("{pass}-again")).go(&moved).await;
-    RollbackReport {
+    let report = RollbackReport {
         took_ms: first.took_ms + second.took_ms,
         evidence: first.evidence.into_iter().chain(second.evidence).collect(),
         stuck: first.stuck.into_iter().chain(second.stuck).collect(),
-    }
+    };
+    (report, Some(now))
 }
 
 /// Whether nobody touched this switch between the two readings.
@@ -134,9 +148,6 @@ fn undo_of<'u>(found: &'u SavedRun, undo: &'u RollbackPorts, recorder: &'u Recor
 /// A console that hangs or is suspended must learn of the rollback before it decides which side's value is the newer
 /// one; the switches do not wait for it.
 async fn marked(found: &SavedRun, undo: &RollbackPorts) {
-    if !(possible(&found.plan, &found.state) || (found.damaged && found.plan.reverse.enabled)) {
-        return;
-    }
     let told = async {
         let ports = (undo.reverse)().await?;
         ports.outbox.mark_rolled_back(found.folder.id(), &found.plan.tables).await.map_err(|e| e.to_string())
@@ -147,15 +158,10 @@ async fn marked(found: &SavedRun, undo: &RollbackPorts) {
     }
 }
 
-/// Whether there may be writes of the new side to apply; the error when nobody knows. A damaged record may have lost
-/// the thaw, so then the target is asked whether it captures.
-async fn may_carry(
-    plan: &Plan,
-    state: &RunState,
-    damaged: bool,
-    reverse: &ReversePortsFactory,
-) -> Result<bool, String> {
-    if possible(plan, state) || !damaged || !plan.reverse.enabled {
+/// Whether there may be writes of the new side to apply; the error when nobody knows. A record that is damaged, or could
+/// not be read to its end, may lack the thaw, so then the target is asked whether it captures.
+async fn may_carry(plan: &Plan, state: &RunState, doubt: bool, reverse: &ReversePortsFactory) -> Result<bool, String> {
+    if possible(plan, state) || !doubt || !plan.reverse.enabled {
         return Ok(possible(plan, state));
     }
     let asked = async {

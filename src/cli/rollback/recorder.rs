@@ -22,8 +22,8 @@ const LAST_FACTS: Duration = Duration::from_secs(5);
 struct Progress {
     /// Whether this process holds the run's lock; `None` until it is known.
     ours: Option<bool>,
-    /// Where the run stood when the record was opened.
-    opened: Option<Arc<RunState>>,
+    /// Where the run stood when the record was opened; nothing within where that could not be read.
+    opened: Option<Option<Arc<RunState>>>,
     /// Why nothing is recorded any more.
     failed: Option<String>,
     /// Facts that are not on disk and will not be.
@@ -69,7 +69,7 @@ impl Recorder {
     /// Where the run stood when the record was opened, once it is; waits no longer than this.
     pub async fn opened(&mut self, time: Duration) -> Option<Arc<RunState>> {
         let opened = self.kept.wait_for(|k| k.opened.is_some() || k.failed.is_some());
-        tokio::time::timeout(time, opened).await.ok()?.ok()?.opened.clone()
+        tokio::time::timeout(time, opened).await.ok()?.ok()?.opened.clone().flatten()
     }
 
     /// Whether this process is known to hold the run's lock.
@@ -109,11 +109,11 @@ impl RecordThread {
         let mut writer = match opened {
             Ok((writer, record)) => {
                 // What was journaled since the order was asked for counts too.
-                if let Ok(now) = fold(&record.facts) {
-                    self.state = now;
+                let now = fold(&record.facts).ok();
+                if let Some(now) = &now {
+                    self.state.clone_from(now);
                 }
-                let now = Arc::new(self.state.clone());
-                self.kept.send_modify(|k| k.opened = Some(now));
+                self.kept.send_modify(|k| k.opened = Some(now.map(Arc::new)));
                 Some(writer)
             }
             Err(e) => {
@@ -166,5 +166,68 @@ impl RecordThread {
                 *writer = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::run::Level;
+
+    fn note(seq: u64) -> Fact {
+        let event = Event::Note { level: Level::Info, source: "console".into(), text: seq.to_string() };
+        Fact { seq, at: At(seq.cast_signed()), event }
+    }
+
+    /// A run folder with so many facts, and where the run stood after the first ones.
+    fn recorded(dir: &std::path::Path, facts: u64, read: u64) -> (RunFolder, RunState) {
+        let folder = RunFolder::create(dir, "trial", At(0)).unwrap();
+        let opened = Event::RunOpened {
+            run: folder.id().to_owned(),
+            plan: "trial".into(),
+            plan_hash: "hash".into(),
+            environment: "test".into(),
+            operator: "alice".into(),
+            host: "bastion".into(),
+            version: "0".into(),
+            t0: At(0),
+            steps: Vec::new(),
+            callers: Default::default(),
+        };
+        let opened = Fact { seq: 1, at: At(1), event: opened };
+        let all: Vec<Fact> = std::iter::once(opened).chain((2..=facts).map(note)).collect();
+        let mut journal =
+            JournalWriter::create(&folder, &Header::new(folder.id(), "hash", "alice", "bastion", At(0))).unwrap();
+        journal.append(&all).unwrap();
+        let first = fold(&all[..usize::try_from(read).unwrap()]).unwrap();
+        (folder, first)
+    }
+
+    fn recorder(folder: &RunFolder, state: &RunState) -> Recorder {
+        let driver = Driver { operator: "bob".into(), host: "elsewhere".into() };
+        Recorder::start(folder, &driver, state, true)
+    }
+
+    #[tokio::test]
+    async fn what_a_console_did_since_the_first_reading_is_seen_when_the_record_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, first) = recorded(dir.path(), 5, 2);
+        for hangs in [false, true] {
+            // A console that hangs keeps the lock: then a side journal is written.
+            let _lock = hangs.then(|| folder.lock(&Holder::me("alice", "bastion")).unwrap());
+            let mut recorder = recorder(&folder, &first);
+            let now = recorder.opened(LAST_FACTS).await.expect("it can be read");
+            assert!(now.last_seq >= 5 && first.last_seq == 2, "{}", now.last_seq);
+            assert_eq!(recorder.end().await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_again_says_nothing_of_where_the_run_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, first) = recorded(dir.path(), 5, 2);
+        std::fs::remove_file(folder.journal()).unwrap();
+        let mut recorder = recorder(&folder, &first);
+        assert!(recorder.opened(LAST_FACTS).await.is_none(), "the first reading is not the newest");
     }
 }

@@ -263,8 +263,6 @@ pub struct Measured {
     pub probes: BTreeMap<String, ProbeStats>,
     /// Load workers running and wanted.
     pub workers: (u32, u32),
-    /// Read capacity spent in the last second.
-    pub rcu_per_s: f64,
     /// Whether a rollback is possible.
     #[serde(rename = "way_back")]
     pub rollback: Readiness,

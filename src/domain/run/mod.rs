@@ -17,6 +17,7 @@ mod signals;
 mod state;
 mod trim;
 mod unrecorded;
+mod verified;
 
 pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
 pub use apply::{IllegalTransition, apply, legal};
@@ -27,9 +28,7 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
-pub use event::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen, VerifySummary,
-};
+pub use event::{Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
@@ -40,6 +39,7 @@ pub use state::{
 };
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
+pub use verified::VerifySummary;
 
 #[cfg(test)]
 mod tests;

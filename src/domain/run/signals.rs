@@ -132,7 +132,10 @@ fn match_rate(plan: &Plan, state: &RunState) -> Reading {
     let (mut equal, mut all, mut at) = (0_u64, 0_u64, None::<At>);
     for table in &plan.tables {
         let v = verified(state, &table.id);
-        let Some((_, summary)) = v else { return Reading::default() };
+        // A table of which nothing could be compared is not made good by another one.
+        let Some((_, summary)) = v.filter(|(_, summary)| !summary.compared_nothing()) else {
+            return Reading::default();
+        };
         equal += summary.equal;
         all += summary.equal + summary.differing();
         at = Some(at.map_or(counted_at(v), |at| at.min(counted_at(v))));
@@ -281,12 +284,17 @@ mod tests {
     #[test]
     fn a_share_of_no_rows_is_unknown_and_not_all() {
         let m = Measured::default();
-        let nothing = VerifySummary { parked: 4, expired: 2, ..VerifySummary::default() };
+        let nothing = VerifySummary { expired: 2, ..VerifySummary::default() };
         let state = verified_state([("a", nothing.clone()), ("b", VerifySummary::default())]);
         assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate), Reading { value: None, at: At(7) });
         // An empty table beside one that holds rows says nothing and takes nothing away.
-        let state = verified_state([("a", nothing), ("b", VerifySummary { equal: 3, ..VerifySummary::default() })]);
+        let some = VerifySummary { equal: 3, ..VerifySummary::default() };
+        let state = verified_state([("a", nothing), ("b", some.clone())]);
         assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate), Reading::new(100.0, At(7)));
+        // One whose rows are all parked is not made good by it.
+        let parked = VerifySummary { parked: 4, ..VerifySummary::default() };
+        let state = verified_state([("a", parked), ("b", some)]);
+        assert_eq!(read(&["a", "b"], &state, &m, SignalSource::MatchRate), Reading::default());
     }
 
     #[test]

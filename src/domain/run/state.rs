@@ -8,7 +8,8 @@ use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
 use super::caller::Callers;
-use super::event::{Action, Actor, Cause, Evidence, StepError, VerifySummary};
+use super::event::{Action, Actor, Cause, Evidence, StepError};
+use super::verified::VerifySummary;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind};
 

@@ -241,9 +241,6 @@ fn leaving_asks_while_a_run_is_active() {
     let mut user = TestUser::at(Snapshot { status: RunStatus::Finished, ..running() });
     assert_eq!(user.tap("q"), [Do::Quit]);
     assert_eq!(TestUser::at(replay()).tap("q"), [Do::Quit]);
-    let mut user = TestUser::at(running());
-    user.session.state.read_only = Some("bob drives".into());
-    assert_eq!(user.tap("q"), [Do::Quit]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn colours_and_styles() {
 }
 
 #[test]
-fn recordings_rehearsals_and_watchers_are_marked() {
+fn recordings_and_rehearsals_are_marked() {
     let mut snapshot = snapshot(Moment::Loading);
     snapshot.mode = Mode::Rehearsal { speed: 60.0 };
     let head = |s: &Snapshot, v: &ViewState| screen(s, v, 80, 24).lines().next().unwrap_or_default().to_owned();
@@ -66,12 +66,21 @@ fn recordings_rehearsals_and_watchers_are_marked() {
     assert!(head(&snapshot, &state).contains("REHEARSAL x60"));
     snapshot.mode = Mode::Replay { speed: 8.0, paused: false };
     assert!(head(&snapshot, &state).contains("REPLAY x8"));
-    state.read_only = Some("bob drives".into());
     state.held_at = Some(snapshot.wall);
     let line = head(&snapshot, &state);
-    for part in ["REPLAY x8", "READ ONLY", "SCREEN HELD", "UTC"] {
+    for part in ["REPLAY x8", "SCREEN HELD", "UTC"] {
         assert!(line.contains(part), "{part}: {line}");
     }
+}
+
+#[test]
+fn a_clock_that_was_stepped_is_marked_and_the_planned_time_is_not_known() {
+    let mut snapshot = snapshot(Moment::Loading);
+    let head = |s: &Snapshot| screen(s, &ViewState::default(), 120, 40).lines().next().unwrap_or_default().to_owned();
+    assert!(head(&snapshot).contains(" T-") || head(&snapshot).contains(" T+"), "{}", head(&snapshot));
+    snapshot.clock_stepped_ms = Some(-3_600_000);
+    let line = head(&snapshot);
+    assert!(line.contains("CLOCK STEPPED") && line.contains("T ?"), "{line}");
 }
 
 #[test]

@@ -268,6 +268,13 @@ impl Draining<'_> {
     /// side cannot take.
     async fn proven(&mut self) -> PortResult<bool> {
         let Some(applier) = &mut self.applier else { return Ok(false) };
+        // What is written and not committed is in no record yet.
+        let open = self.ports.outbox.open_writes(&self.plan.tables).await?;
+        if let Some(first) = open.first() {
+            let why = format!("{} transactions are open that write to it, first {first}", open.len());
+            return Err(PortError::new(ErrorKind::Conflict, "carry back", "the new side", why)
+                .advise("end them, or wait for them: what they wrote is carried once they commit"));
+        }
         for table in self.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
             let nonce = uuid::Uuid::new_v4().to_string();
             self.ports.outbox.put_marker(table, &nonce).await?;

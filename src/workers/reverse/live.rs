@@ -149,10 +149,10 @@ pub async fn watch(ctx: Arc<WorkerContext>) {
         if let Err(why) = &armed {
             ctx.latest.put(|m| m.reverse.state = ReverseState::NotReady { why: why.clone() });
             if gaps {
-                count(&ctx, &ports).await;
+                count(&ctx, &ports, false).await;
             }
         } else {
-            count(&ctx, &ports).await;
+            count(&ctx, &ports, true).await;
             let carrying = ctx.open_to_customers.load(Ordering::Acquire) && !ctx.priced.load(Ordering::Acquire);
             ctx.latest.put(|m| {
                 if !carrying || matches!(m.reverse.state, ReverseState::NotReady { .. } | ReverseState::Off) {
@@ -173,7 +173,8 @@ async fn tell_gaps(ctx: &Arc<WorkerContext>, why: &str) {
     }
 }
 
-async fn count(ctx: &Arc<WorkerContext>, ports: &ReversePorts) {
+/// Counts what waits. Unless `all` is captured it is no price of a rollback: what was not captured waits nowhere.
+async fn count(ctx: &Arc<WorkerContext>, ports: &ReversePorts, all: bool) {
     let both = futures::try_join!(ports.outbox.waiting(&ctx.plan.tables), ports.outbox.tally(&ctx.plan.tables));
     let at = ctx.wall();
     let open = ctx.open_to_customers.load(Ordering::Acquire);
@@ -196,11 +197,15 @@ async fn count(ctx: &Arc<WorkerContext>, ports: &ReversePorts) {
             });
             let oldest = (rows > 0).then(|| at.plus(-m.reverse.oldest_ms()));
             m.outbox = Some(Outbox { rows: Some(rows), oldest, growth, at });
-            m.at_risk = Some(if open { m.reverse.waiting() } else { 0 });
+            if all {
+                m.at_risk = Some(if open { m.reverse.waiting() } else { 0 });
+            }
         }),
         // An old number is not shown as a new one.
         Err(_) => ctx.latest.put(|m| {
-            m.at_risk = if open { None } else { Some(0) };
+            if all {
+                m.at_risk = if open { None } else { Some(0) };
+            }
             m.outbox = m.outbox.map(|o| Outbox { rows: None, growth: None, at, ..o });
         }),
     }

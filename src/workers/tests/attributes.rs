@@ -155,10 +155,10 @@ async fn a_secret_new_value_is_not_written_where_everybody_reads_it() {
 #[tokio::test]
 async fn a_new_value_that_becomes_secret_after_the_arm_step_is_not_written_in_plain_text() {
     let mut plan = super::plan::plan();
-    plan.switches[1].to = ValueRef::Parameter("/mode".into());
+    plan.switches[1].to = ValueRef::Parameter("/elsewhere".into());
     let world = World::with(plan);
     let ctx = up_to(&world, "drain").await;
-    world.switches.foreign_put("/mode", PLANTED, under_key("alias/orders"));
+    world.switches.foreign_put("/elsewhere", PLANTED, under_key("alias/orders"));
     let error = world.perform(&ctx, "switch").await.expect_err("a secret in plain text");
     assert!(error.message.contains("in plain text"), "{error:?}");
     assert_eq!(world.switches.now("/reads"), "old");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::faults::{Fault, Op};
 use super::world::{World, until};
-use crate::domain::run::{ErrorClass, VerifySummary};
+use crate::domain::plan::{Signal, SignalSource};
+use crate::domain::run::{ErrorClass, VerifySummary, signal_value};
 use crate::domain::value::Cell;
 use crate::ports::ErrorKind;
 use crate::workers::WorkerContext;
@@ -93,6 +94,34 @@ async fn a_parked_row_is_explained_and_a_lost_one_is_not() {
     let (ok, summary) = compared(&world, &ctx).await;
     assert!(!ok);
     assert_eq!((summary.parked, summary.missing), (0, 1), "{summary:?}");
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_table_of_parked_rows_only_is_not_verified() {
+    let world = World::new();
+    world.author("a0");
+    for n in 0..5 {
+        world.book(&format!("b{n}"), "123456789.00");
+    }
+    let ctx = world.ctx().await;
+    world.well(&ctx, &["capture", "load", "catch-up"]).await;
+    let (ok, summary) = compared(&world, &ctx).await;
+    assert_eq!((summary.equal, summary.differing(), summary.parked), (0, 0, 5), "{summary:?}");
+    assert!(!ok && !summary.clean(), "not one row was compared");
+    let match_rate = Signal { source: SignalSource::MatchRate, ..world.plan.signals[0].clone() };
+    let reading = signal_value(&world.plan, &world.journal.state(), &ctx.measured(), &match_rate);
+    assert_eq!(reading.value, None, "the authors are equal, and say nothing of the books");
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn two_empty_sides_are_equal() {
+    let world = World::new();
+    let ctx = world.ctx().await;
+    world.well(&ctx, &["capture", "load", "catch-up"]).await;
+    let (ok, summary) = compared(&world, &ctx).await;
+    assert!(ok && summary.clean(), "{summary:?}");
     ctx.stop().await;
 }
 

@@ -129,6 +129,42 @@ async fn probes_without_answer_prove_no_freeze() {
 }
 
 #[tokio::test]
+async fn writes_are_not_called_refused_across_probes_without_an_answer() {
+    let (world, ctx) = up_to("arm").await;
+    // It answers once, then not for longer than writes have to be refused, then again.
+    world.faults.put(Op::Probe, "", 1, 5, Fault::Refuse(ErrorKind::Unreachable));
+    world.clock.query_takes(2);
+    world.well(&ctx, &["freeze"]).await;
+    let probes = world.faults.calls(Op::Probe);
+    assert!(probes > 7, "it was frozen at the first answer after the silence: {probes} probes");
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_freeze_that_somebody_took_back_is_neither_drained_nor_switched_on() {
+    for (last, next) in [("freeze", "drain"), ("drain", "switch")] {
+        for restarted in [false, true] {
+            let (world, mut ctx) = up_to(last).await;
+            if restarted {
+                ctx = world.restart(ctx).await;
+            }
+            world.switches.foreign_put("/mode", "open", Default::default());
+            world.book("late", "5.00");
+            let error = world.perform(&ctx, next).await.expect_err("customers write");
+            assert!(error.message.contains("does not hold the freeze any more"), "{next}: {error:?}");
+            assert!(on_the_old_side(&world), "{next} set a switch");
+            // The switch stands, and the application does not obey it any more.
+            world.switches.foreign_put("/mode", "frozen", Default::default());
+            world.switches.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
+            let error = world.perform(&ctx, next).await.expect_err("customers write");
+            assert!(error.message.contains("is served in the freeze"), "{next}: {error:?}");
+            assert_eq!(world.switches.now("/writes"), "old", "{next} set a switch");
+            ctx.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_switch_whose_answer_was_lost_is_read_back_and_written_once() {
     let (world, ctx) = up_to("drain").await;
     world.faults.always(Op::SwitchSet, Fault::FailAfter(ErrorKind::TimedOut));

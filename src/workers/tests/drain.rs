@@ -106,6 +106,37 @@ async fn one_shard_that_cannot_be_read_keeps_the_whole_table_from_looking_draine
 }
 
 #[tokio::test]
+async fn a_shard_that_ended_before_its_child_is_listed_keeps_the_table_from_looking_drained() {
+    let (world, ctx) = frozen().await;
+    let books = world.table("books");
+    world.old.split(books, 2);
+    world.clock.advance(6_000);
+    let listed = |shard: &str| world.new.table(books).stream.unwrap().1.get(shard).cloned();
+    until("the first to end", || listed("shard-1-0") == Some(None)).await;
+    // The second generation rolls over; of one of its shards the child is not listed.
+    for child in ["shard-1-3", "shard-1-4"] {
+        world.old.unlist(books, child, true);
+    }
+    world.old.split(books, 1);
+    world.old.unlist(books, "shard-1-4", false);
+    world.clock.advance(6_000);
+    until("the second ones to end", || ["shard-1-1", "shard-1-2"].map(listed) == [Some(None), Some(None)]).await;
+    world.clock.advance(6_000);
+    for n in 0..20 {
+        world.book(&format!("late{n}"), "3.00");
+    }
+    assert_ne!(world.differing("books"), [""; 0], "none of them went through the shard that is not listed");
+    never_drained(&world, &ctx, "a child that is not listed").await;
+    let lag = ctx.measured().tables["books"].lag.apply;
+    assert!(lag.value.is_none_or(|ms| ms > 10_000.0), "a lag of {lag:?} while writes of a minute ago are not read");
+    world.old.unlist(books, "shard-1-3", false);
+    world.clock.advance(6_000);
+    world.perform(&ctx, "drain").await.unwrap();
+    assert_eq!(world.differing("books"), [""; 0]);
+    ctx.stop().await;
+}
+
+#[tokio::test]
 async fn a_sweep_that_began_before_the_marker_proves_nothing() {
     let (world, ctx) = frozen().await;
     let latch = Latch::default();

@@ -28,6 +28,10 @@ impl Outbox for FaultyOutbox {
         self.0.gaps(tables).await
     }
 
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>> {
+        self.0.open_writes(tables).await
+    }
+
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
         self.1.call(Op::Armed, "", self.0.armed(tables)).await
     }

@@ -1,7 +1,7 @@
 //! The load, with every call going wrong at some time.
 
 use super::faults::{Fault, Op};
-use super::world::World;
+use super::world::{World, until};
 use crate::domain::run::ErrorClass;
 use crate::ports::ErrorKind;
 
@@ -113,6 +113,35 @@ async fn a_load_that_dies_anywhere_is_taken_up_where_its_rows_stand() {
         assert_eq!(world.differing("authors"), [""; 0], "died at flush {held}");
         ctx.stop().await;
     }
+}
+
+#[tokio::test]
+async fn while_a_load_goes_on_its_rate_and_what_it_does_are_measured() {
+    let world = stocked();
+    let ctx = world.ctx().await;
+    world.well(&ctx, &["capture"]).await;
+    let [page, last] = [super::faults::Latch::default(), super::faults::Latch::default()];
+    world.faults.put(Op::Page, "books", 2, 1, Fault::Latch(page.clone()));
+    world.faults.put(Op::FinishLoad, "books", 0, 1, Fault::Latch(last.clone()));
+    let books = || ctx.measured().tables["books"].clone();
+    let (result, ()) = tokio::join!(world.perform(&ctx, "load"), async {
+        page.caught().await;
+        until("a rate", || {
+            world.clock.advance(100);
+            books().rate > 0.0
+        })
+        .await;
+        assert!(books().reading > 0 && books().segments.1 > 0, "{:?}", books());
+        assert_eq!(books().doing, None);
+        page.release();
+        last.caught().await;
+        let doing = books().doing.expect("what goes on after the last row").0;
+        assert!(doing.contains("takes statistics"), "{doing}");
+        last.release();
+    });
+    result.unwrap();
+    assert_eq!((books().doing, books().reading), (None, 0));
+    ctx.stop().await;
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::converge::seeds;
 use super::faults::{Fault, Latch, Op};
 use super::world::{World, until};
+use crate::domain::gauge::ReverseState;
 use crate::domain::mapping::Winner;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
-use crate::ports::ErrorKind;
+use crate::ports::{CaptureGap, ErrorKind};
 use crate::workers::reverse::{Drained, ReverseApplier, drain};
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -345,6 +346,47 @@ async fn a_drain_that_never_grows_less_ends_and_says_so() {
         () = stranger => unreachable!("it writes for ever"),
     };
     assert!(ended.left[0].contains("records keep arriving"), "{:?}", ended.left);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_transaction_that_is_open_and_names_it_at_the_end() {
+    let (world, ctx) = open_to_customers().await;
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
+    world.new.locked().outbox.open.push("process 7 on books".into());
+    let mut plan = (*world.plan).clone();
+    plan.reverse.patience_ms = 300;
+    let run = world.journal.state().run;
+    let found = drain(&plan, &run, &world.reverse(), &world.journal, &*world.clock, true).await;
+    assert!(!found.left.is_empty() && found.left.iter().all(|left| left.contains("process 7 on books")), "{found:?}");
+    let (found, row) = tokio::join!(drained(&world), async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let row = world.customer_puts("b1", "77.00");
+        world.new.locked().outbox.open.clear();
+        row
+    });
+    assert_eq!(found.left, [""; 0]);
+    assert_eq!(world.wanted("books")["b1"], row, "what was committed late stayed on the new side");
+}
+
+#[tokio::test]
+async fn what_is_counted_while_something_is_not_captured_is_no_price() {
+    let (world, ctx) = open_to_customers().await;
+    let gap = CaptureGap { what: "a trigger is off".into(), lost: true };
+    world.new.locked().outbox.gaps.push(gap);
+    ctx.watch();
+    let not_ready = || matches!(ctx.measured().reverse.state, ReverseState::NotReady { .. });
+    until("the gap to be seen", not_ready).await;
+    for n in 0..5 {
+        world.customer_puts(&format!("b{n}"), "9.00");
+    }
+    let counted = ctx.measured().reverse.at;
+    until("what waits to be counted again", || ctx.measured().reverse.at > counted).await;
+    ctx.latest.put(|m| m.at_risk = Some(5));
+    let counted = ctx.measured().reverse.at;
+    until("what waits to be counted again", || ctx.measured().reverse.at > counted).await;
+    assert_ne!(ctx.measured().at_risk, Some(0), "what was not captured waits nowhere");
+    ctx.stop().await;
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepErro
     for table in &ctx.plan.tables {
         let summary = one(ctx, table, true).await?;
         let value = words(&summary);
-        if summary.rate().is_some_and(|rate| rate < ctx.plan.verify.floor) {
+        if summary.is_under(ctx.plan.verify.floor) {
             under.push(format!("{}: {value}", table.id));
         }
         found.push(evidence(format!("compared {}", table.id), value, ctx.wall(), "full read of both sides"));

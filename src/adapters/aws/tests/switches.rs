@@ -68,6 +68,24 @@ async fn key_tier_and_policies_go_with_a_value_there_and_back() {
 }
 
 #[tokio::test]
+async fn the_data_type_of_a_value_goes_with_it() {
+    for account in accounts().await.into_iter().filter(|account| account.strict) {
+        let name = account.name("image");
+        let put = ssm(&account).put_parameter().name(&name).value("ami-0000000000000001").r#type(ParameterType::String);
+        put.data_type("aws:ec2:image").send().await.unwrap();
+        let (switches, switch) = (AwsSwitches::new(&account.session, None, None), parameter(&name, false));
+        let kept = switches.attributes(&switch, Some(1)).await.unwrap();
+        assert_eq!(kept.data_type.as_deref(), Some("aws:ec2:image"));
+        switches.set(&switch, &Secret::new("ami-0000000000000002"), &kept).await.unwrap();
+        assert_eq!(switches.attributes(&switch, Some(2)).await.unwrap().data_type, kept.data_type);
+        // Without it the value ends as text, and that is told.
+        switches.set(&switch, &Secret::new("ami-0000000000000003"), &Attributes::default()).await.unwrap();
+        let lost = kept.differences(&switches.attributes(&switch, Some(3)).await.unwrap());
+        assert!(lost.iter().any(|lost| lost.contains("data type")), "{lost:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_version_is_found_behind_many_others_and_one_that_is_gone_is_named() {
     for account in accounts().await {
         let switches = AwsSwitches::new(&account.session, None, None);

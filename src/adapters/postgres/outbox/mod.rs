@@ -5,6 +5,7 @@
 //! commits late with an early number is simply in the next snapshot, so no gap between numbers can hide a change.
 
 mod gaps;
+mod open;
 mod take;
 mod trigger;
 
@@ -18,7 +19,7 @@ use tokio_postgres::{Error, Statement};
 use super::book::storable;
 use super::connect::Pool;
 use super::ending;
-use super::names::ident;
+use super::names::{ident, qualified};
 use super::owner::{self, Of};
 use super::retry::{self, Failure};
 use super::rights;
@@ -49,6 +50,15 @@ pub(super) async fn ours(
     // The second is read once the first has the lock.
     let (_, row) = tokio::try_join!(biased; tx.batch_execute(&mark), tx.query_opt(stands, &values))?;
     owner::judged(row.as_ref(), shape.of(), rows, (tried, &shape.main.name))
+}
+
+/// Records of a table that were never applied; none where there is no outbox.
+pub(super) async fn waits(tx: &Transaction<'_>, of: Of<'_>) -> Result<i64, Error> {
+    if tx.query_one("SELECT to_regclass('cutover.outbox') IS NULL", &[]).await?.try_get(0)? {
+        return Ok(0);
+    }
+    let sql = "SELECT count(*) FROM cutover.outbox WHERE plan = $1 AND table_id = $2 AND part >= 0";
+    tx.query_one(sql, &[&of.plan, &of.table]).await?.try_get(0)
 }
 
 /// Waits for the plan's own forward transactions and keeps the next ones away until this one ends: they take a table
@@ -325,6 +335,16 @@ impl Outbox for PgTarget {
             }
         }
         Ok(found)
+    }
+
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>> {
+        let error = self.error("look for open transactions in", "the target tables");
+        let client = self.client().await?;
+        let names = tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target)));
+        let names: Vec<String> = names.map(|name| qualified(name)).collect();
+        let statement = client.prepare_cached(open::WRITES).await.map_err(&error)?;
+        let rows = client.query(&statement, &[&names]).await.map_err(&error)?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(&error)
     }
 
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {

@@ -382,3 +382,36 @@ async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
     forget().await;
     assert_eq!(known().await, [false, false]);
 }
+
+#[tokio::test]
+async fn transactions_that_are_open_are_seen_until_they_end() {
+    let (db, table) = armed().await;
+    let tables = std::slice::from_ref(&table);
+    assert_eq!(db.target.open_writes(tables).await.unwrap(), [""; 0]);
+    let mut customer = another(&db).await;
+    // Somebody who only reads has written nothing.
+    let reads = another(&db).await;
+    reads.batch_execute("BEGIN; SELECT * FROM books; SELECT * FROM book_tags").await.unwrap();
+    let writes = customer.transaction().await.unwrap();
+    writes.batch_execute("UPDATE book_tags SET tag = 'z'").await.unwrap();
+    let open = db.target.open_writes(tables).await.unwrap();
+    let (_, waiting) = db.target.waiting(tables).await.unwrap().pop_first().unwrap();
+    assert_eq!(waiting.records, 0, "nobody sees what it wrote");
+    assert!(open.len() == 1 && open[0].starts_with("process ") && open[0].ends_with(" on book_tags"), "{open:?}");
+    writes.commit().await.unwrap();
+    assert_eq!(db.target.open_writes(tables).await.unwrap(), [""; 0]);
+    assert!(db.target.waiting(tables).await.unwrap()["books"].records > 0);
+}
+
+#[tokio::test]
+async fn a_table_whose_captured_writes_were_not_carried_is_not_emptied() {
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'theirs'").await.unwrap();
+    let refused = db.target.reset(&table).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
+    assert!(refused.came_back.starts_with("3 writes"), "{refused}");
+    assert_eq!(db.number("SELECT count(*) FROM books WHERE title = 'theirs'").await, 3);
+    carried(&db, &table).await;
+    db.target.reset(&table).await.unwrap();
+    assert_eq!(db.number("SELECT count(*) FROM books").await, 0);
+}

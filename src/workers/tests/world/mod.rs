@@ -58,7 +58,7 @@ impl World {
         let clock = Arc::new(HandClock::default());
         let journal = FakeJournal::default();
         journal.open(&plan);
-        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old")];
+        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old"), ("/elsewhere", "new")];
         Self {
             old: OldStore::new(&plan.tables, Arc::clone(&clock)),
             new: NewStore::new(&plan.tables, Arc::clone(&clock)),

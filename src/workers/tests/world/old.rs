@@ -39,6 +39,8 @@ struct OldTable {
     streams: u32,
     /// Sequence numbers begin so that their lengths differ soon: text order would be wrong order.
     sequence: u64,
+    /// Shards that are there and are not listed yet.
+    unlisted: Vec<String>,
 }
 
 /// Every table of the old side. Cloning shares.
@@ -59,6 +61,7 @@ impl OldStore {
             stream: None,
             streams: 0,
             sequence: 7,
+            unlisted: Vec::new(),
         };
         let tables = tables.iter().map(|t| (t.source.clone(), empty(t))).collect();
         Self { tables: Arc::new(Mutex::new(tables)), clock, page: 4 }
@@ -170,10 +173,21 @@ impl OldStore {
     /// The stream as it is.
     pub fn stream(&self, table: &Table) -> PortResult<Option<Stream>> {
         self.with(table, |t| {
-            t.stream
-                .as_ref()
-                .map(|s| Stream { id: s.arn.clone(), shards: s.shards.iter().map(|x| x.shard.clone()).collect() })
+            let listed = |x: &&ShardState| !t.unlisted.contains(&x.shard.id);
+            t.stream.as_ref().map(|s| Stream {
+                id: s.arn.clone(),
+                shards: s.shards.iter().filter(listed).map(|x| x.shard.clone()).collect(),
+            })
         })
+    }
+
+    /// A listing is as it was before this shard was born, until it is listed again.
+    pub fn unlist(&self, table: &Table, shard: &str, unlisted: bool) {
+        self.with(table, |t| {
+            t.unlisted.retain(|id| id != shard);
+            t.unlisted.extend(unlisted.then(|| shard.to_owned()));
+        })
+        .unwrap();
     }
 
     /// Every open shard ends and goes on in as many children: two is a split, one is a roll-over.

@@ -36,6 +36,8 @@ pub struct Captures {
     armed: BTreeSet<String>,
     /// What is not captured, in words.
     pub gaps: Vec<CaptureGap>,
+    /// Transactions that are open, in words.
+    pub open: Vec<String>,
     records: Vec<Record>,
     next: i64,
     /// Whether a reverse applier has its turn.
@@ -94,6 +96,10 @@ impl Outbox for NewStore {
 
     async fn gaps(&self, _: &[Table]) -> PortResult<Vec<CaptureGap>> {
         Ok(self.locked().outbox.gaps.clone())
+    }
+
+    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<String>> {
+        Ok(self.locked().outbox.open.clone())
     }
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
