@@ -25,13 +25,27 @@ pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unrea
         T::Bigint => Cell::Int(i64::from_be_bytes(fixed(raw)?)),
         T::Double => Cell::Float(f64::from_be_bytes(fixed(raw)?)),
         T::Boolean => Cell::Bool(fixed::<1>(raw)? != [0]),
-        T::Timestamptz => Cell::Timestamp(i64::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_MICROS)),
-        T::Date => Cell::Date(i32::from_be_bytes(fixed(raw)?).saturating_add(EPOCH_DAYS)),
+        // The ends of both ranges are the infinite ones, and stay what they are.
+        T::Timestamptz => Cell::Timestamp(match i64::from_be_bytes(fixed(raw)?) {
+            infinite @ (i64::MIN | i64::MAX) => infinite,
+            micros => micros.saturating_add(EPOCH_MICROS),
+        }),
+        T::Date => Cell::Date(match i32::from_be_bytes(fixed(raw)?) {
+            infinite @ (i32::MIN | i32::MAX) => infinite,
+            days => days.saturating_add(EPOCH_DAYS),
+        }),
         T::Jsonb => match raw.split_first() {
-            Some((1, body)) => Cell::Json(Cow::Owned(canonical_json_text(text(body)?).ok_or(Unreadable)?)),
+            // Nested deeper than we read it, it is carried as it is.
+            Some((1, body)) => match canonical_json_text(text(body)?) {
+                Some(json) => Cell::Json(Cow::Owned(json)),
+                None => Cell::Other(Cow::Borrowed(raw)),
+            },
             _ => return Err(Unreadable),
         },
-        T::TextArray => Cell::TextArray(text_array(raw)?),
+        T::TextArray => match text_array(raw) {
+            Ok(items) => Cell::TextArray(items),
+            Err(Unreadable) => other_array(raw)?,
+        },
         T::Bytea => Cell::Bytes(Cow::Borrowed(raw)),
     })
 }
@@ -54,16 +68,52 @@ fn text_array(mut raw: &[u8]) -> Result<Vec<Cow<'_, str>>, Unreadable> {
         _ => return Err(Unreadable),
     }
     let count = usize::try_from(word(&mut raw)?).map_err(|_| Unreadable)?;
-    word(&mut raw)?;
+    // Counted from elsewhere, it is another array.
+    if word(&mut raw)? != 1 {
+        return Err(Unreadable);
+    }
     let mut items = Vec::with_capacity(count.min(raw.len()));
     for _ in 0..count {
-        // An element that is NULL has no canonical form: nothing of ours writes one.
+        // Less than 0 for an element that is NULL.
         let length = usize::try_from(word(&mut raw)?).map_err(|_| Unreadable)?;
         let (item, rest) = raw.split_at_checked(length).ok_or(Unreadable)?;
         items.push(Cow::Borrowed(text(item)?));
         raw = rest;
     }
     Ok(items)
+}
+
+/// What a list of texts does not say: an element is NULL, or it has several dimensions, or does not count from 1.
+/// The numbers of its element's type and whether one is NULL stand in its head, and are the same whatever wrote it.
+fn other_array(raw: &[u8]) -> Result<Cell<'_>, Unreadable> {
+    const TEXT: i32 = 25;
+    let mut rest = raw;
+    let dimensions = word(&mut rest)?;
+    word(&mut rest)?;
+    word(&mut rest)?;
+    let mut count = 1_i64;
+    let sizes = rest;
+    for _ in 0..dimensions {
+        count = count.saturating_mul(word(&mut rest)?.into());
+        word(&mut rest)?;
+    }
+    let mut null = 0;
+    for _ in 0..count {
+        match word(&mut rest)? {
+            -1 => null = 1,
+            length => {
+                let length = usize::try_from(length).map_err(|_| Unreadable)?;
+                let (item, behind) = rest.split_at_checked(length).ok_or(Unreadable)?;
+                text(item)?;
+                rest = behind;
+            }
+        }
+    }
+    if !rest.is_empty() {
+        return Err(Unreadable);
+    }
+    let head = [dimensions, null, TEXT].map(i32::to_be_bytes).concat();
+    Ok(Cell::Other(Cow::Owned([head.as_slice(), sizes].concat())))
 }
 
 fn word(raw: &mut &[u8]) -> Result<i32, Unreadable> {

@@ -291,7 +291,7 @@ fn as_text(cell: &Cell<'_>) -> Option<String> {
         Cell::Float(x) => x.to_string(),
         Cell::Bool(b) => b.to_string(),
         Cell::Bytes(b) => b.iter().map(|b| format!("{b:02x}")).collect(),
-        Cell::Null | Cell::TextArray(_) => return None,
+        Cell::Null | Cell::TextArray(_) | Cell::Other(_) => return None,
     })
 }
 

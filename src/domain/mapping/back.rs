@@ -46,6 +46,10 @@ pub(super) fn attribute(
         Cell::Float(_) => return Err(RowErrorReason::NumberRange),
         Cell::Bool(b) if kind == Some(Kind::Text) => text(if *b { "true" } else { "false" }),
         Cell::Bool(b) => Value::Bool(*b),
+        // No document says an infinite moment, nor a number that would be one.
+        Cell::Timestamp(i64::MIN | i64::MAX) | Cell::Date(i32::MIN | i32::MAX) | Cell::Other(_) => {
+            return Err(RowErrorReason::Unparsable);
+        }
         // Without a unit no number was ever read as a moment, so none is written.
         Cell::Timestamp(micros) => match unit.filter(|_| kind != Some(Kind::Text)) {
             Some(unit) => number(scaled(*micros, unit.decimals()))?,
@@ -195,7 +199,12 @@ mod tests {
         assert_eq!(counted(1_000_000, number, Unit::Millis), n("1000"));
         assert_eq!(counted(0, Some(Kind::Text), Unit::Millis), s("1970-01-01T00:00:00.000Z"), "text stays text");
         assert_eq!(counted(-1, number, Unit::Seconds), n("-0.000001"));
-        assert_eq!(back(Cell::Timestamp(i64::MAX), None), Err(RowErrorReason::Unparsable));
+        for infinite in [i64::MIN, i64::MAX] {
+            assert_eq!(back(Cell::Timestamp(infinite), None), Err(RowErrorReason::Unparsable));
+            assert_eq!(counted(infinite, number, Unit::Millis), Err(RowErrorReason::Unparsable));
+        }
+        assert_eq!(back(Cell::Date(i32::MAX), None), Err(RowErrorReason::Unparsable));
+        assert_eq!(back(Cell::Other(vec![0].into()), None), Err(RowErrorReason::Unparsable));
         assert_eq!(back(Cell::Date(-1), None), s("1969-12-31"));
         assert_eq!(back(Cell::Text("12".into()), Some(Kind::Number)), n("12"));
         assert_eq!(back(Cell::Text("012".into()), Some(Kind::Number)), s("012"));

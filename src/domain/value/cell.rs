@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Canonical means: two cells are equal exactly when a reader of the target sees no difference between them.
 /// Constructors in `domain::mapping` and the target's reader both produce this form.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Cell<'a> {
     /// SQL NULL.
     Null,
@@ -26,9 +26,9 @@ pub enum Cell<'a> {
     Float(f64),
     /// `boolean`.
     Bool(bool),
-    /// `timestamptz`: microseconds since the Unix epoch.
+    /// `timestamptz`: microseconds since the Unix epoch; the least and the greatest number are its two infinite values.
     Timestamp(i64),
-    /// `date`: days since the Unix epoch.
+    /// `date`: days since the Unix epoch; the least and the greatest number are its two infinite values.
     Date(i32),
     /// `jsonb`: compact JSON text with object keys sorted and numbers canonical as in `Numeric`.
     Json(Cow<'a, str>),
@@ -36,6 +36,44 @@ pub enum Cell<'a> {
     TextArray(Vec<Cow<'a, str>>),
     /// `bytea`.
     Bytes(Cow<'a, [u8]>),
+    /// A value of the column's type that none of these says, in the binary form of PostgreSQL: a `text[]` with NULL in
+    /// it, of several dimensions or counted from elsewhere than 1; `jsonb` that is nested too deeply.
+    Other(Cow<'a, [u8]>),
+}
+
+/// As a column compares: NaN is itself, and both zeros are one.
+impl PartialEq for Cell<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Text(a), Self::Text(b)) | (Self::Numeric(a), Self::Numeric(b)) | (Self::Json(a), Self::Json(b)) => {
+                a == b
+            }
+            (Self::Uuid(a), Self::Uuid(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) | (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Date(a), Self::Date(b)) => a == b,
+            (Self::TextArray(a), Self::TextArray(b)) => a == b,
+            (Self::Bytes(a), Self::Bytes(b)) | (Self::Other(a), Self::Other(b)) => a == b,
+            (
+                Self::Null
+                | Self::Text(_)
+                | Self::Uuid(_)
+                | Self::Numeric(_)
+                | Self::Int(_)
+                | Self::Float(_)
+                | Self::Bool(_)
+                | Self::Timestamp(_)
+                | Self::Date(_)
+                | Self::Json(_)
+                | Self::TextArray(_)
+                | Self::Bytes(_)
+                | Self::Other(_),
+                _,
+            ) => false,
+        }
+    }
 }
 
 /// A row that owns its cells, for the paths that are not hot (follow, fetch by key, repair).
@@ -58,6 +96,7 @@ impl Cell<'_> {
             Self::Json(_) => "JSON",
             Self::TextArray(_) => "TEXTS",
             Self::Bytes(_) => "BYTES",
+            Self::Other(_) => "OTHER",
         }
     }
 
@@ -86,6 +125,7 @@ impl Cell<'_> {
                 v.iter().for_each(|s| sized(bytes, 1, s.as_bytes()));
             }
             Self::Bytes(b) => sized(bytes, 11, b),
+            Self::Other(raw) => sized(bytes, 12, raw),
         }
     }
 
@@ -105,6 +145,7 @@ impl Cell<'_> {
             Self::Json(s) => Cell::Json(Cow::Owned(s.into_owned())),
             Self::TextArray(v) => Cell::TextArray(v.into_iter().map(|s| Cow::Owned(s.into_owned())).collect()),
             Self::Bytes(b) => Cell::Bytes(Cow::Owned(b.into_owned())),
+            Self::Other(raw) => Cell::Other(Cow::Owned(raw.into_owned())),
         }
     }
 }

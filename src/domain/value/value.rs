@@ -50,7 +50,8 @@ impl<'a> From<Cell<'a>> for Value<'a> {
             | Cell::Timestamp(_)
             | Cell::Date(_)
             | Cell::Json(_)
-            | Cell::TextArray(_) => Self::Cell(cell),
+            | Cell::TextArray(_)
+            | Cell::Other(_) => Self::Cell(cell),
         }
     }
 }

@@ -65,12 +65,7 @@ fn cause(source: &Cell<'_>, target: &Cell<'_>) -> Option<&'static str> {
             _ => "type",
         },
         (Cell::Numeric(s), Cell::Numeric(t)) if rounded(s, t) => "number precision",
-        (Cell::Float(s), Cell::Float(t)) => {
-            if s.is_nan() && t.is_nan() {
-                return None;
-            }
-            if close(*s, *t) { "number precision" } else { "value" }
-        }
+        (Cell::Float(s), Cell::Float(t)) if close(*s, *t) => "number precision",
         (Cell::Timestamp(s), Cell::Timestamp(t)) if coarser(*s, *t) || coarser(*t, *s) => "timestamp precision",
         (Cell::Timestamp(s), Cell::Timestamp(t)) if shifted(*s, *t) => "time zone",
         (Cell::Bytes(s), Cell::Bytes(t)) if !t.is_empty() && s.starts_with(t) => "truncated",

@@ -1,5 +1,7 @@
 //! What the catalogue of a source says of its tables.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Error;
 
 use crate::adapters::postgres::connect::Object;
@@ -40,17 +42,28 @@ fn column_type(written: &str) -> Option<ColumnType> {
         ("timestamp with time zone", None) => ColumnType::Timestamptz,
         ("date", None) => ColumnType::Date,
         ("jsonb", None) => ColumnType::Jsonb,
-        ("text[]" | "character varying[]", None) => ColumnType::TextArray,
+        // Its limits hold for every element, and no column of ours has them.
+        ("text[]", None) => ColumnType::TextArray,
         ("bytea", None) => ColumnType::Bytea,
         _ => return None,
     })
 }
 
-/// The table as the source has it.
+/// The columns of a source that a plan's table reads; none where it is only watched.
+pub(super) fn read_of(table: &Table) -> BTreeSet<String> {
+    let of = |column: &Column| match &column.from {
+        ColumnSource::Attribute(path) => path.first().cloned(),
+        ColumnSource::Constant(_) | ColumnSource::Parent(_) | ColumnSource::Ordinal | ColumnSource::Element => None,
+    };
+    let lists = table.children.iter().filter_map(|child| child.list.first().cloned());
+    table.columns.iter().filter_map(of).chain(lists).collect()
+}
+
+/// The table as the source has it: its columns of types whose values are carried.
 ///
 /// # Errors
-/// `NotFound` when it is not there; `Invalid` for a column of a type whose values are not carried, and for a table
-/// without a primary key.
+/// `NotFound` when it, or a column that the plan reads, is not there; `Invalid` for a column of the key or of the plan
+/// whose values are not carried, and for a table without a primary key.
 pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
     let (tried, on) = ("describe", table.source.as_str());
     let error = |e: Error| trouble::error(&e, tried, on);
@@ -61,11 +74,15 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
         return Err(missing.advise("name it with its schema, as the source has it"));
     }
     let (mut columns, mut key, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (read, mut unmet) = (read_of(table), read_of(table));
     for row in rows {
         let (name, written): (String, String) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
         let place: Option<i32> = row.try_get(2).map_err(error)?;
+        unmet.remove(&name);
         let Some(ty) = column_type(&written) else {
-            refused.push(format!("{name} {written}"));
+            if place.is_some() || read.is_empty() || read.contains(&name) {
+                refused.push(format!("{name} {written}"));
+            }
             continue;
         };
         key.extend(place.map(|place| (place, name.clone())));
@@ -74,6 +91,11 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
         columns.push(Column { name, ty, from, absent: Fallback::Null, key: place.is_some(), declared });
     }
     let invalid = |why: String| PortError::new(ErrorKind::Invalid, tried, on, why);
+    if !unmet.is_empty() {
+        let unmet = unmet.into_iter().collect::<Vec<_>>().join(", ");
+        let missing = PortError::new(ErrorKind::NotFound, tried, on, format!("it has no column {unmet}"));
+        return Err(missing.advise("name columns as the source has them; generated ones are not read"));
+    }
     if !refused.is_empty() {
         return Err(invalid(format!("values of these columns are not carried: {}", refused.join(", "))));
     }
@@ -137,6 +159,7 @@ mod tests {
             ("timestamp(3) with time zone", None),
             ("timestamp without time zone", None),
             ("text[]", Some(ColumnType::TextArray)),
+            ("character varying[]", None),
             ("integer[]", None),
             ("mood", None),
         ] {

@@ -4,7 +4,7 @@
 //! durable. The source keeps what any table has not made durable, so a table that is given nothing also has to move on:
 //! with its changes it is told how far the log was read for it. A transaction of which a part is durable comes again
 //! whole after a restart, and each table skips what it has: a change's place is its transaction's and its number there,
-//! both the same each time.
+//! both the same each time. So messages are numbered, whether a table of ours takes them or not.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Place {
     /// Where the transaction's commit stands in the log.
     pub commit: u64,
-    /// The change's number in its transaction, from 1.
+    /// Twice the number of its message in the transaction, from 1, and one more for the second change of a message.
     pub number: u32,
 }
 
@@ -21,7 +21,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Hub<C> {
     tables: BTreeMap<String, Waiting<C>>,
-    /// The transaction that is being read, with the number of its last change.
+    /// The transaction that is being read, with the number of its last message.
     reading: Option<Place>,
     /// Everything before this was read.
     read: u64,
@@ -33,6 +33,8 @@ pub struct Hub<C> {
 struct Waiting<C> {
     changes: VecDeque<(Place, C, usize)>,
     durable: Place,
+    /// It is not followed any further: nothing waits for it, and it holds nothing back.
+    ended: bool,
 }
 
 /// Changes of a table.
@@ -56,6 +58,9 @@ pub enum OutOfOrder {
     /// A transaction that was committed before one that was read already.
     #[error("a transaction came again, or in another order than they were committed in")]
     Back,
+    /// A transaction of more changes than are counted.
+    #[error("a transaction has more than two billion changes")]
+    Endless,
 }
 
 /// A table whose changes from some place on were forgotten, because it had made them durable.
@@ -65,7 +70,7 @@ pub struct Forgotten;
 impl<C: Clone> Hub<C> {
     /// Begins at a position of the log, with each table where it has made everything durable.
     pub fn new(from: u64, tables: impl IntoIterator<Item = (String, Place)>) -> Self {
-        let waiting = |durable| Waiting { changes: VecDeque::new(), durable };
+        let waiting = |durable| Waiting { changes: VecDeque::new(), durable, ended: false };
         Self {
             tables: tables.into_iter().map(|(table, durable)| (table, waiting(durable))).collect(),
             reading: None,
@@ -86,19 +91,21 @@ impl<C: Clone> Hub<C> {
         Ok(())
     }
 
-    /// The place that the next change will have.
-    pub fn next(&self) -> Result<Place, OutOfOrder> {
-        let place = self.reading.ok_or(OutOfOrder::NoTransaction)?;
-        Ok(Place { number: place.number + 1, ..place })
+    /// A message of the transaction came, whatever becomes of it.
+    pub fn message(&mut self) -> Result<(), OutOfOrder> {
+        let place = self.reading.as_mut().ok_or(OutOfOrder::NoTransaction)?;
+        place.number = place.number.checked_add(2).filter(|number| *number < u32::MAX).ok_or(OutOfOrder::Endless)?;
+        Ok(())
     }
 
-    /// A change of these tables; `bytes` is what it takes up. A table that nobody follows, or that has made the change
-    /// durable already, does not wait for it.
-    pub fn push(&mut self, tables: &[&str], change: &C, bytes: usize) -> Result<(), OutOfOrder> {
-        let place = self.next()?;
-        self.reading = Some(place);
+    /// A change of these tables by the message that came last, its first or its second one; `bytes` is what it takes up.
+    /// A table that nobody follows any more, or that has made the change durable already, does not wait for it.
+    pub fn push(&mut self, second: bool, tables: &[&str], change: &C, bytes: usize) -> Result<(), OutOfOrder> {
+        let message = self.reading.filter(|place| place.number > 0).ok_or(OutOfOrder::NoTransaction)?;
+        let place = Place { number: message.number + u32::from(second), ..message };
         for table in tables {
-            if let Some(waiting) = self.tables.get_mut(*table).filter(|waiting| waiting.durable < place) {
+            let followed = |waiting: &&mut Waiting<C>| !waiting.ended && waiting.durable < place;
+            if let Some(waiting) = self.tables.get_mut(*table).filter(followed) {
                 waiting.changes.push_back((place, change.clone(), bytes));
                 self.bytes += bytes;
             }
@@ -163,6 +170,14 @@ impl<C: Clone> Hub<C> {
         Ok(Taken { changes, reached: if all { last.max(everything) } else { last } })
     }
 
+    /// A table is not followed any further: what waits for it is dropped, and what it has not made durable is not kept
+    /// for it.
+    pub fn end(&mut self, table: &str) {
+        let Some(waiting) = self.tables.get_mut(table) else { return };
+        waiting.ended = true;
+        self.bytes -= waiting.changes.drain(..).map(|(.., bytes)| bytes).sum::<usize>();
+    }
+
     /// A table has made everything up to here durable.
     pub fn durable(&mut self, table: &str, place: Place) {
         let Some(waiting) = self.tables.get_mut(table) else { return };
@@ -172,10 +187,11 @@ impl<C: Clone> Hub<C> {
         }
     }
 
-    /// What the source may forget: transactions committed before this are durable in every table. 0 while a table has
-    /// made nothing durable.
+    /// What the source may forget: transactions committed before this are durable in every table that is followed. 0
+    /// while a table has made nothing durable, and where none is followed.
     pub fn confirmed(&self) -> u64 {
-        self.tables.values().map(|waiting| waiting.durable.commit).min().unwrap_or(0)
+        let followed = self.tables.values().filter(|waiting| !waiting.ended);
+        followed.map(|waiting| waiting.durable.commit).min().unwrap_or(0)
     }
 }
 
@@ -273,7 +289,10 @@ mod tests {
                 match turn {
                     Turn::Read => match left.pop_front() {
                         Some(Message::Begin(commit)) => reader.begin(commit).unwrap(),
-                        Some(Message::Change(table, number)) => reader.push(&[TABLES[table]], &number, 1).unwrap(),
+                        Some(Message::Change(table, number)) => {
+                            reader.message().unwrap();
+                            reader.push(false, &[TABLES[table]], &number, 1).unwrap();
+                        }
                         Some(Message::Commit(end)) => reader.commit(end).unwrap(),
                         None => {}
                     },
@@ -332,28 +351,32 @@ mod tests {
     fn a_transaction_is_kept_until_all_its_tables_have_it() {
         let mut hub = both();
         hub.begin(10).unwrap();
-        hub.push(&["a"], &'x', 3).unwrap();
+        hub.message().unwrap();
+        hub.push(false, &["a"], &'x', 3).unwrap();
         let taken = hub.take("a", at(0, 0), 9).unwrap();
         assert_eq!(
             taken,
-            Taken { changes: vec![(at(10, 1), 'x')], reached: at(10, 1) },
+            Taken { changes: vec![(at(10, 2), 'x')], reached: at(10, 2) },
             "before its transaction's end"
         );
         assert_eq!(hub.take("b", at(0, 0), 9).unwrap().reached, at(10, 0), "nothing of it was committed before");
-        hub.push(&["b"], &'y', 4).unwrap();
-        hub.durable("a", at(10, 1));
+        // One that is nobody's counts all the same.
+        hub.message().unwrap();
+        hub.message().unwrap();
+        hub.push(true, &["b"], &'y', 4).unwrap();
+        hub.durable("a", at(10, 2));
         assert_eq!((hub.confirmed(), hub.bytes()), (0, 4));
         hub.commit(12).unwrap();
-        assert_eq!(hub.take("a", at(10, 1), 9).unwrap().reached, at(12, 0));
+        assert_eq!(hub.take("a", at(10, 2), 9).unwrap().reached, at(12, 0));
         let taken = hub.take("b", at(0, 0), 9).unwrap();
-        assert_eq!(taken, Taken { changes: vec![(at(10, 2), 'y')], reached: at(12, 0) });
-        hub.durable("b", at(10, 2));
+        assert_eq!(taken, Taken { changes: vec![(at(10, 7), 'y')], reached: at(12, 0) });
+        hub.durable("b", at(10, 7));
         assert_eq!((hub.confirmed(), hub.bytes()), (10, 0), "it comes again whole");
         hub.durable("a", at(12, 0));
         hub.durable("b", at(12, 0));
         hub.passed(40);
         assert_eq!((hub.read(), hub.confirmed()), (40, 12));
-        assert_eq!(hub.take("a", at(10, 1), 9), Err(Forgotten));
+        assert_eq!(hub.take("a", at(10, 2), 9), Err(Forgotten));
         assert_eq!(hub.take("elsewhere", at(0, 0), 9).unwrap().reached, at(40, 0));
     }
 
@@ -362,25 +385,45 @@ mod tests {
         let mut hub = both();
         hub.begin(10).unwrap();
         for (change, bytes) in [('x', 3), ('y', 3), ('z', 99)] {
-            hub.push(&["a", "b"], &change, bytes).unwrap();
+            hub.message().unwrap();
+            hub.push(false, &["a", "b"], &change, bytes).unwrap();
         }
         hub.commit(12).unwrap();
         let took = |after, most| {
             let taken = hub.take("a", after, most).unwrap();
             (taken.changes.into_iter().map(|(_, c)| c).collect::<String>(), taken.reached)
         };
-        assert_eq!(took(at(0, 0), 6), ("xy".to_owned(), at(10, 2)));
-        assert_eq!(took(at(10, 2), 6), ("z".to_owned(), at(12, 0)));
+        assert_eq!(took(at(0, 0), 6), ("xy".to_owned(), at(10, 4)));
+        assert_eq!(took(at(10, 4), 6), ("z".to_owned(), at(12, 0)));
         assert_eq!((hub.bytes(), hub.fullest()), (210, Some("b")));
+    }
+
+    #[test]
+    fn a_table_that_has_ended_holds_back_neither_the_others_nor_the_source() {
+        let mut hub = both();
+        hub.begin(10).unwrap();
+        hub.message().unwrap();
+        hub.push(false, &["a", "b"], &'x', 3).unwrap();
+        hub.end("a");
+        hub.message().unwrap();
+        hub.push(false, &["a"], &'y', 3).unwrap();
+        hub.commit(12).unwrap();
+        assert_eq!((hub.bytes(), hub.confirmed()), (3, 0));
+        hub.durable("b", at(12, 0));
+        assert_eq!((hub.bytes(), hub.confirmed()), (0, 12));
+        hub.end("b");
+        assert_eq!(hub.confirmed(), 0, "nobody has confirmed more");
     }
 
     #[test]
     fn messages_in_an_impossible_order_are_refused() {
         let mut hub = Hub::<char>::new(5, [("a".to_owned(), Place::default())]);
-        assert_eq!(hub.push(&["a"], &'x', 1), Err(OutOfOrder::NoTransaction));
+        assert_eq!(hub.message(), Err(OutOfOrder::NoTransaction));
+        assert_eq!(hub.push(false, &["a"], &'x', 1), Err(OutOfOrder::NoTransaction));
         assert_eq!(hub.commit(6), Err(OutOfOrder::NoTransaction));
         assert_eq!(hub.begin(4), Err(OutOfOrder::Back));
         hub.begin(8).unwrap();
+        assert_eq!(hub.push(false, &["a"], &'x', 1), Err(OutOfOrder::NoTransaction), "of no message");
         assert_eq!(hub.begin(9), Err(OutOfOrder::Nested));
         hub.passed(99);
         hub.commit(10).unwrap();

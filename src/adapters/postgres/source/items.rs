@@ -19,6 +19,9 @@ use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Source 
 
 /// What is tried.
 const WRITE: &str = "write a row of";
+/// Longest wait of one write for its row. The server gives up before we do, so that a write that we gave up does not go
+/// through later.
+const PATIENCE: &str = "SET LOCAL statement_timeout = '7s'; SET LOCAL lock_timeout = '6s'";
 /// Rows that are shown of a table.
 const SOME: u32 = 200;
 
@@ -119,12 +122,16 @@ impl<'s> Statement<'s> {
 
     /// Runs it; how many rows it met.
     async fn run(self, source: &PgSource, sql: &str) -> PortResult<u64> {
-        let client = source.client().await?;
+        let mut client = source.client().await?;
         let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| value as _).collect();
         // What the server says of a value may quote it.
         let error = |e: Error| trouble::error(&e, WRITE, &self.table.source);
-        let statement = client.prepare_cached(sql).await.map_err(error)?;
-        client.execute(&statement, &values).await.map_err(error)
+        let tx = client.transaction().await.map_err(error)?;
+        tx.batch_execute(PATIENCE).await.map_err(error)?;
+        let statement = tx.prepare_cached(sql).await.map_err(error)?;
+        let met = tx.execute(&statement, &values).await.map_err(error)?;
+        tx.commit().await.map_err(error)?;
+        Ok(met)
     }
 }
 

@@ -11,10 +11,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::hub::{Forgotten, Hub, Place, Taken};
 use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
-use super::rows::{Known, Of, Rows, by_number, place, position};
+use super::rows::{Entry, Known, Of, Rows, by_number, place, position};
 use super::session::Session;
 use super::slot::{self, Names, Slot};
-use super::{PgSource, catalogue, whole};
+use super::{PgSource, catalogue, fit, whole};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::password::Password;
@@ -52,7 +52,7 @@ impl PgChanges {
     #[must_use]
     pub fn new(source: Arc<PgSource>, settings: PgSettings, tables: Vec<Table>) -> Self {
         let password = Password::new(settings.password.clone(), settings.password_source.clone());
-        let names = Names::of(&source.plan);
+        let names = Names::of(&source.plan, &settings.database);
         let (making, beginning) = Default::default();
         Self { source, settings, password, names, tables, making, beginning, shared: Arc::default() }
     }
@@ -72,9 +72,8 @@ impl PgChanges {
         slot::drop_all(&client, &self.names).await
     }
 
-    fn stream_of(slot: &Slot, entry: i64, table: &Table) -> Stream {
+    fn stream_of(slot: &Slot, entry: &str, table: &Table) -> Stream {
         let shard = Shard { id: table.id.clone(), parent: None, closed: false };
-        // A table that is taken out of the publication and put in again has another entry: changes may be missing.
         Stream { id: format!("{}/{}/{entry}", slot.system, slot.name), shards: vec![shard] }
     }
 
@@ -130,15 +129,19 @@ impl PgChanges {
         let found = slot::find(&client, &self.names).await?.filter(|found| found.name == slot);
         let gone = || self.wrong(ErrorKind::Trimmed, format!("the slot {slot} is gone, or lacks what it had to keep"));
         let found = found.ok_or_else(gone)?;
-        let known = self.known(&client).await?;
+        let (known, refused) = self.known(&client).await?;
         slot::free(&client, slot).await?;
         drop(client);
         let log = self.session().await?.start(slot, &self.names.publication, found.confirmed).await?;
-        let durable = self.shared.locked().durable.clone();
-        let stands = |table: &Table| (table.id.clone(), durable.get(&table.id).copied().unwrap_or_default());
-        let hub = Hub::new(found.confirmed, self.tables.iter().map(stands));
-        let reading = Reading { slot: slot.to_owned(), from: found.confirmed, hub, ended: None, task: None };
-        self.shared.locked().reading = Some(reading);
+        {
+            let mut state = self.shared.locked();
+            state.ended.extend(refused);
+            let stands = |table: &Table| (table.id.clone(), state.durable.get(&table.id).copied().unwrap_or_default());
+            let mut hub = Hub::new(found.confirmed, self.tables.iter().map(stands));
+            state.ended.keys().for_each(|table| hub.end(table));
+            state.reading =
+                Some(Reading { slot: slot.to_owned(), from: found.confirmed, hub, ended: None, task: None });
+        }
         let pump = Pump {
             shared: Arc::clone(&self.shared),
             rows: Rows::new(known),
@@ -160,18 +163,28 @@ impl PgChanges {
         Ok(())
     }
 
-    /// The plan's tables by their number in the catalogue.
-    async fn known(&self, client: &Object) -> PortResult<HashMap<u32, Vec<Known>>> {
-        let mut all = Vec::with_capacity(self.tables.len());
+    /// The plan's tables by their number in the catalogue, and those that cannot be followed.
+    async fn known(&self, client: &Object) -> PortResult<(HashMap<u32, Vec<Known>>, Vec<(String, PortError)>)> {
+        let (mut all, mut refused) = (Vec::with_capacity(self.tables.len()), Vec::new());
         for table in &self.tables {
             let error = |e: Error| trouble::error(&e, READ, &table.source);
-            let as_is = catalogue::table(client, table).await?;
+            let fits = fit::table(client, table).await;
+            let as_is = match fits.and(catalogue::table(client, table).await) {
+                Ok(as_is) => as_is,
+                Err(e) if matches!(e.kind, ErrorKind::Invalid | ErrorKind::NotFound) => {
+                    refused.push((table.id.clone(), e));
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let sql = "SELECT to_regclass($1)::oid";
             let row = client.query_one(sql, &[&qualified(&table.source)]).await.map_err(error)?;
             let oid: u32 = row.try_get(0).map_err(error)?;
-            all.push((oid, Known { table: table.clone(), key: as_is.key }));
+            let mut columns = catalogue::read_of(table);
+            columns.extend(as_is.key.iter().cloned());
+            all.push((oid, Known { table: table.clone(), key: as_is.key, columns }));
         }
-        Ok(by_number(all))
+        Ok((by_number(all), refused))
     }
 
     fn table(&self, id: &str) -> PortResult<&Table> {
@@ -196,7 +209,17 @@ impl Changes for PgChanges {
     async fn enable(&self, table: &Table) -> PortResult<Stream> {
         let _making = self.making.lock().await;
         let client = self.source.client().await?;
-        slot::enable(&client, &self.names, &self.tables).await?;
+        fit::table(&client, table).await?;
+        // One that does not fit says so when it is its turn, and stops no other.
+        let mut fitting = Vec::with_capacity(self.tables.len());
+        for table in &self.tables {
+            match fit::table(&client, table).await {
+                Ok(()) => fitting.push(table.clone()),
+                Err(e) if matches!(e.kind, ErrorKind::Invalid | ErrorKind::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        slot::enable(&client, &self.names, &fitting).await?;
         let made = self.stream(table).await?;
         made.ok_or_else(|| self.wrong(ErrorKind::NotFound, "what was just made is not there"))
     }
@@ -205,8 +228,8 @@ impl Changes for PgChanges {
         let client = self.source.client().await?;
         let Some(slot) = slot::find(&client, &self.names).await? else { return Ok(None) };
         let entries = slot::published(&client, &self.names, std::slice::from_ref(table)).await?;
-        let entry = entries.first().copied().flatten();
-        Ok(entry.map(|entry| Self::stream_of(&slot, entry, table)))
+        let entry = entries.first().cloned().flatten();
+        Ok(entry.map(|entry| Self::stream_of(&slot, &entry, table)))
     }
 
     async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {
@@ -215,7 +238,10 @@ impl Changes for PgChanges {
         self.table(shard)?;
         let invalid = |p: &Position| self.wrong(ErrorKind::Invalid, format!("{} is no position of the log", p.0));
         let after = match from {
-            ReadFrom::Oldest => Place::default(),
+            ReadFrom::Oldest => {
+                let begin = slot::begin(slot).ok_or_else(|| self.wrong(ErrorKind::Invalid, "no slot of ours"))?;
+                Place { commit: begin, number: 0 }
+            }
             ReadFrom::After(p) => place(p).ok_or_else(|| invalid(p))?,
             ReadFrom::At(p) => {
                 let at = place(p).ok_or_else(|| invalid(p))?;
@@ -223,10 +249,24 @@ impl Changes for PgChanges {
             }
             ReadFrom::Newest => Place { commit: self.end().await?, number: 0 },
         };
+        let end = self.end().await?;
+        if after.commit > end {
+            let why = format!(
+                "{shard} has what was committed at {}, and the log ends at {}: the source lost its last transactions",
+                super::session::shown(after.commit),
+                super::session::shown(end)
+            );
+            return Err(self.wrong(ErrorKind::Trimmed, why).advise("load the table anew: it has rows that are gone"));
+        }
         {
             let mut state = self.shared.locked();
             if state.slot != slot {
                 *state = State { slot: slot.to_owned(), ..State::default() };
+            }
+            // What was not kept for it is read anew.
+            if state.ended.remove(shard).is_some() {
+                state.durable.remove(shard);
+                state.reading = None;
             }
             if state.durable.get(shard).is_some_and(|durable| after < *durable) {
                 return Err(self.rewound(shard));
@@ -235,7 +275,7 @@ impl Changes for PgChanges {
         }
         self.begin(slot).await?;
         // A table never stands before what it has confirmed itself.
-        let before = |reading: &Reading| after != Place::default() && after.commit < reading.from;
+        let before = |reading: &Reading| after.commit < reading.from;
         if self.shared.locked().reading.as_ref().is_some_and(before) {
             return Err(self.rewound(shard));
         }
@@ -256,7 +296,20 @@ impl Changes for PgChanges {
                 (hub.take(id, after, ANSWER), hub.read(), full)
             });
             let Some((taken, read, full)) = taken else { continue };
+            if let Some(e) = self.shared.locked().ended.get(id) {
+                return Err(e.clone());
+            }
             let Taken { changes, reached } = taken.map_err(|Forgotten| self.rewound(id))?;
+            if let Some((_, entry)) = changes.first()
+                && let Entry::End(why) = &**entry
+            {
+                let ended = PortError::new(ErrorKind::Invalid, READ, &table.source, why.clone())
+                    .advise("changes behind it are not followed; load the table anew");
+                self.shared.locked().ended.insert(id.to_owned(), ended.clone());
+                self.shared.hub(|hub| hub.end(id));
+                self.shared.room.notify_one();
+                return Err(ended);
+            }
             if !changes.is_empty() {
                 let changes = whole::changes(&self.source, table, &changes).await?;
                 let last = changes.last().and_then(|change| place(&change.position)).unwrap_or(after);

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::hub::{Hub, Place};
 use super::pgoutput::{self, Message};
-use super::rows::{Entry, Of, Rows, weight};
+use super::rows::{Entry, Made, Of, Rows, weight};
 use super::session::{EPOCH, Frame, Log};
 use crate::domain::at::At;
 use crate::ports::{ErrorKind, PortError, PortResult};
@@ -19,6 +19,10 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 pub(super) const WAITING: usize = 64 << 20;
 /// How often the server is told what it may forget.
 const TELL: Duration = Duration::from_secs(1);
+/// A server that has sent nothing for so long is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(10);
+/// One that has sent nothing for so long is not: the session is opened anew.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// What is tried.
 pub(super) const READ: &str = "read the log of";
@@ -44,6 +48,8 @@ pub(super) struct State {
     pub(super) durable: BTreeMap<String, Place>,
     /// When a table that was given nothing moved on last.
     pub(super) moved: BTreeMap<String, Instant>,
+    /// Tables that are not followed any further, until somebody begins to read them again.
+    pub(super) ended: BTreeMap<String, PortError>,
 }
 
 /// A slot that is being read.
@@ -83,22 +89,35 @@ impl Pump {
     pub(super) async fn run(mut self, mut log: Log, place: &str) -> PortError {
         let mut tell = tokio::time::interval(TELL);
         tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
         loop {
             let Some((full, confirmed)) = self.shared.hub(|hub| (hub.bytes() >= WAITING, hub.confirmed())) else {
                 return PortError::new(ErrorKind::Unreachable, READ, place, "nobody reads it any more");
             };
             let done = tokio::select! {
-                frame = log.next(), if !full => match frame {
-                    Ok(Frame::Message(message)) => self.message(&message, place),
-                    Ok(Frame::Passed(position)) => {
-                        self.shared.hub(|hub| hub.passed(position));
-                        Ok(())
+                frame = log.next(), if !full => {
+                    heard = Instant::now();
+                    match frame {
+                        Ok(Frame::Message(message)) => self.message(&message, place),
+                        Ok(Frame::Passed(position)) => {
+                            self.shared.hub(|hub| hub.passed(position));
+                            Ok(())
+                        }
+                        Err(e) => Err(e),
                     }
-                    Err(e) => Err(e),
-                },
+                }
                 () = self.shared.room.notified(), if full => continue,
-                () = self.shared.ask.notified() => log.confirm(confirmed, true).await,
-                _ = tell.tick() => log.confirm(confirmed, false).await,
+                () = self.shared.ask.notified() => tell_it(&mut log, confirmed, true, place).await,
+                _ = tell.tick() => {
+                    if full {
+                        // Nothing is taken meanwhile, so nothing can be heard.
+                        heard = Instant::now();
+                    }
+                    if heard.elapsed() >= SILENT {
+                        return silent(place);
+                    }
+                    tell_it(&mut log, confirmed, heard.elapsed() >= QUIET, place).await
+                }
             };
             if let Err(e) = done {
                 return e;
@@ -111,6 +130,17 @@ impl Pump {
         let broken = |e: String| PortError::new(ErrorKind::Internal, READ, place, e).advise("it is read anew");
         let message = pgoutput::decode(bytes).map_err(|e| broken(e.to_string()))?;
         let tx = self.tx;
+        if matches!(
+            message,
+            Message::Logical { transactional: true, .. }
+                | Message::Insert { .. }
+                | Message::Update { .. }
+                | Message::Delete { .. }
+                | Message::Truncate { .. }
+        ) {
+            let counted = self.shared.hub(Hub::message);
+            counted.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()))?;
+        }
         let changes = match message {
             Message::Begin { commit, at, xid } => {
                 self.tx = Of { xid, at: At(at.saturating_add(EPOCH).div_euclid(1_000)) };
@@ -135,14 +165,25 @@ impl Pump {
             Message::Delete { relation, old } => self.rows.deleted(relation, &old, tx),
             Message::Truncate { relations } => self.rows.emptied(&relations),
         };
-        for (tables, entry) in changes {
+        for Made { tables, entry, second } in changes {
             let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-            let bytes = weight(&entry);
-            let pushed = self.shared.hub(|hub| hub.push(&tables, &Arc::new(entry), bytes));
+            let (bytes, entry) = (weight(&entry), Arc::new(entry));
+            let pushed = self.shared.hub(|hub| hub.push(second, &tables, &entry, bytes));
             pushed.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()))?;
         }
         Ok(())
     }
+}
+
+/// Tells the server how far everything is durable. A line that takes nothing is one that nobody reads.
+async fn tell_it(log: &mut Log, confirmed: u64, answer: bool, place: &str) -> PortResult<()> {
+    let told = tokio::time::timeout(SILENT, log.confirm(confirmed, answer)).await;
+    told.unwrap_or_else(|_| Err(silent(place)))
+}
+
+fn silent(place: &str) -> PortError {
+    let why = format!("nothing came for {} s", SILENT.as_secs());
+    PortError::new(ErrorKind::TimedOut, READ, place, why).advise("it is connected anew")
 }
 
 /// The table and the nonce of one of our markers: `{plan}/{table}:{nonce}`.

@@ -1,9 +1,9 @@
 //! Messages of the log as changes of the plan's tables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hub::Place;
-use super::pgoutput::{Datum, Identity, Old, Relation};
+use super::pgoutput::{Datum, Identity, Old, Relation, RelationColumn};
 use crate::adapters::postgres::decode;
 use crate::domain::at::At;
 use crate::domain::plan::{ColumnType, Table};
@@ -40,16 +40,39 @@ pub(super) struct Known {
     pub table: Table,
     /// Its primary key, in order.
     pub key: Vec<String>,
+    /// The columns of it that the plan reads.
+    pub columns: BTreeSet<String>,
 }
 
 /// What the columns of a table are, for as long as its definition stays.
 struct Columns {
     ids: Vec<String>,
     name: String,
-    columns: Vec<(String, Option<ColumnType>, u32)>,
+    columns: Vec<ColumnOf>,
+    /// A column that the plan reads, and that the table does not have any more.
+    missing: Option<String>,
     identity: Identity,
     /// Whether what is said of a row before has its whole primary key.
     keyed: bool,
+}
+
+struct ColumnOf {
+    name: String,
+    /// `None` for one whose values are not carried.
+    ty: Option<ColumnType>,
+    type_oid: u32,
+    /// Whether the plan reads it.
+    needed: bool,
+}
+
+/// What a message makes of a row.
+pub(super) struct Made {
+    /// The plan's tables it is a change of.
+    pub tables: Vec<String>,
+    /// The change.
+    pub entry: Entry,
+    /// Whether it is the second one of its message.
+    pub second: bool,
 }
 
 /// Reads rows of the log for the tables of a plan.
@@ -73,14 +96,14 @@ const fn column_type(oid: u32) -> Option<ColumnType> {
         1184 => ColumnType::Timestamptz,
         1082 => ColumnType::Date,
         3802 => ColumnType::Jsonb,
-        1009 | 1015 => ColumnType::TextArray,
+        1009 => ColumnType::TextArray,
         17 => ColumnType::Bytea,
         _ => return None,
     })
 }
 
 /// What becomes of a row: in the order in which it is applied.
-type Changes = Vec<(Vec<String>, Entry)>;
+type Changes = Vec<Made>;
 
 impl Rows {
     pub(super) fn new(known: HashMap<u32, Vec<Known>>) -> Self {
@@ -92,12 +115,22 @@ impl Rows {
         let Some(known) = self.known.get(&relation.oid) else { return };
         let key = known.first().map_or(&[][..], |k| k.key.as_slice());
         let flagged = |name: &String| relation.columns.iter().any(|c| c.key && c.name == *name);
+        let mut needed = known.iter().flat_map(|k| &k.columns);
+        let is_there = |name: &String| relation.columns.iter().any(|c| c.name == *name);
+        let is_needed = |name: &String| known.iter().any(|k| k.columns.contains(name));
+        let column = |c: &RelationColumn| ColumnOf {
+            name: c.name.clone(),
+            ty: column_type(c.type_oid),
+            type_oid: c.type_oid,
+            needed: is_needed(&c.name),
+        };
         let columns = Columns {
             ids: known.iter().map(|k| k.table.id.clone()).collect(),
             name: format!("{}.{}", relation.schema, relation.name),
             keyed: !key.is_empty() && key.iter().all(flagged),
             identity: relation.identity,
-            columns: relation.columns.into_iter().map(|c| (c.name, column_type(c.type_oid), c.type_oid)).collect(),
+            missing: needed.find(|name| !is_there(name)).cloned(),
+            columns: relation.columns.iter().map(column).collect(),
         };
         self.relations.insert(relation.oid, columns);
     }
@@ -136,7 +169,8 @@ impl Rows {
     /// Tables that were emptied at once: no change of a row says so.
     pub(super) fn emptied(&self, oids: &[u32]) -> Changes {
         let of = oids.iter().filter_map(|oid| self.relations.get(oid));
-        of.map(|of| (of.ids.clone(), Entry::End(format!("{} was emptied with TRUNCATE", of.name)))).collect()
+        let emptied = |of: &Columns| Entry::End(format!("{} was emptied with TRUNCATE", of.name));
+        of.map(|of| Made { tables: of.ids.clone(), entry: emptied(of), second: false }).collect()
     }
 
     /// A marker of one table: its nonce stands where the key stands.
@@ -148,7 +182,7 @@ impl Rows {
         let text = Value::Text(format!("{}{nonce}", known.table.marker_prefix).into());
         let key = Record { fields: vec![(name.clone().into(), text)] };
         let change = Change { kind: ChangeKind::Insert, ..change(key.clone(), Some(key), tx) };
-        vec![(vec![id.to_owned()], Entry::Row { change, partial: None })]
+        vec![Made { tables: vec![id.to_owned()], entry: Entry::Row { change, partial: None }, second: false }]
     }
 
     fn made(&self, oid: u32, make: impl Fn(&Columns, &Known) -> Result<Vec<Entry>, String>) -> Changes {
@@ -156,11 +190,19 @@ impl Rows {
             return Vec::new();
         };
         let Some(of) = self.relations.get(&oid) else {
-            let ids = all.iter().map(|k| k.table.id.clone()).collect();
-            return vec![(ids, Entry::End("a change came before the definition of its table".to_owned()))];
+            let tables = all.iter().map(|k| k.table.id.clone()).collect();
+            let entry = Entry::End("a change came before the definition of its table".to_owned());
+            return vec![Made { tables, entry, second: false }];
         };
-        let entries = make(of, known).unwrap_or_else(|why| vec![Entry::End(format!("{}: {why}", of.name))]);
-        entries.into_iter().map(|entry| (of.ids.clone(), entry)).collect()
+        // Its rows would be taken for rows in which it is NULL.
+        let gone = |name: &String| format!("column {name} is not there any more: it was renamed or dropped");
+        let entries = match &of.missing {
+            Some(name) => Err(gone(name)),
+            None => make(of, known),
+        };
+        let entries = entries.unwrap_or_else(|why| vec![Entry::End(format!("{}: {why}", of.name))]);
+        let made = |(n, entry)| Made { tables: of.ids.clone(), entry, second: n > 0 };
+        entries.into_iter().enumerate().map(made).collect()
     }
 }
 
@@ -175,8 +217,14 @@ impl Columns {
             return Err(format!("a row has {} values for {} columns", row.len(), self.columns.len()));
         }
         let (mut fields, mut partial) = (Vec::with_capacity(row.len()), false);
-        for (datum, (name, ty, oid)) in row.iter().zip(&self.columns) {
-            let ty = ty.ok_or_else(|| format!("values of column {name} (type number {oid}) are not carried"))?;
+        for (datum, column) in row.iter().zip(&self.columns) {
+            let (name, oid) = (&column.name, column.type_oid);
+            let Some(ty) = column.ty else {
+                if column.needed {
+                    return Err(format!("values of column {name} (type number {oid}) are not carried"));
+                }
+                continue;
+            };
             let unreadable = |_| format!("a value of column {name} is not in the form of its type");
             let cell = match datum {
                 Datum::Null => Cell::Null,
@@ -240,7 +288,8 @@ pub(super) fn weight(entry: &Entry) -> usize {
 fn size(value: &Value<'_>) -> usize {
     48 + match value {
         Value::Cell(Cell::Text(text) | Cell::Numeric(text) | Cell::Json(text)) => text.len(),
-        Value::Cell(Cell::Bytes(bytes)) => bytes.len(),
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) | Value::Cell(Cell::Bytes(bytes) | Cell::Other(bytes)) => bytes.len(),
         Value::Cell(Cell::TextArray(texts)) => texts.iter().map(|text| 24 + text.len()).sum(),
         _ => 0,
     }

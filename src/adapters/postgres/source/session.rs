@@ -26,6 +26,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// What is tried.
 const READ: &str = "read the log of";
 
+/// What the server calls a session of ours.
+pub(super) const NAME: &str = "cutover";
+
 trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
 
@@ -62,10 +65,14 @@ impl Session {
             ("user", settings.user.as_str()),
             ("database", settings.database.as_str()),
             ("replication", "database"),
-            ("application_name", "cutover"),
+            ("application_name", NAME),
             ("client_encoding", "UTF8"),
-            // Values are written the same way whatever the server is set to.
-            ("options", "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1"),
+            // Values are written the same way whatever the server is set to. It hears from us each second, so one of us
+            // that is gone frees its slot soon.
+            (
+                "options",
+                "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 -c wal_sender_timeout=20s",
+            ),
         ];
         frontend::startup_message(parameters, &mut out).map_err(|e| self.broken(&e))?;
         self.send(&out).await?;
@@ -208,7 +215,11 @@ impl Session {
                 _ => {}
             }
         }
-        let (kind, advice) = trouble::of_code(&code);
+        let (kind, advice) = match code.as_str() {
+            // A piece of the log that was to be kept is gone.
+            "58P01" => (ErrorKind::Trimmed, "load the tables anew, and raise max_slot_wal_keep_size"),
+            code => trouble::of_code(code),
+        };
         PortError::new(kind, tried, &self.place, format!("{said} (SQLSTATE {code})")).advise(advice)
     }
 }

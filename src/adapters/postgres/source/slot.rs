@@ -20,15 +20,17 @@ const ENABLE: &str = "capture changes of";
 /// A slot that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// Its name; no other slot ever has the same.
+    /// Its name, which says where it begins; no other slot of the server ever has the same.
     pub name: String,
+    /// Where it began: transactions committed before this were never sent.
+    pub begin: u64,
     /// Transactions committed before this are not sent any more.
     pub confirmed: u64,
     /// Which server it is on.
     pub system: String,
 }
 
-/// Names that belong to a plan, and to no other.
+/// Names that belong to a plan in a database, and to no other: a server has one set of names for all its databases.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     /// The publication.
@@ -38,9 +40,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(plan: &str) -> Self {
+    pub(super) fn of(plan: &str, database: &str) -> Self {
         let word: String = plan.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-        let digest = Sha256::digest(plan.as_bytes());
+        let digest = Sha256::digest(format!("{plan}\0{database}").as_bytes());
         let [a, b, c, d, ..] = *digest.as_slice() else { unreachable!("a digest of 32 bytes") };
         // A slot's name has 63 bytes at most, and no capital letters.
         let prefix = format!("cutover_{word:.24}_{a:02x}{b:02x}{c:02x}{d:02x}");
@@ -52,19 +54,21 @@ impl Names {
 const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
     (SELECT system_identifier::text FROM pg_control_system())";
 
-/// Slots of ours in this database, the newest last.
+/// Slots of ours in this database, the newest last: sorted by where they begin.
 const SLOTS: &str =
     "SELECT slot_name::text, confirmed_flush_lsn::text, (SELECT system_identifier::text FROM pg_control_system())
 FROM pg_replication_slots
 WHERE database = current_database() AND plugin = 'pgoutput' AND starts_with(slot_name::text, $1)
   AND coalesce(to_jsonb(pg_replication_slots)->>'wal_status', '') <> 'lost'
-  AND coalesce(to_jsonb(pg_replication_slots)->>'conflicting', 'false') <> 'true' ORDER BY 1";
+  AND coalesce(to_jsonb(pg_replication_slots)->>'conflicting', 'false') <> 'true'
+  AND length(slot_name::text) = length($1) + 16 ORDER BY 1";
 
-/// How each of these tables is published: the number of its entry, or none where it is not, or not whole.
+/// How each of these tables is published: its entry and since when it and its publication are as they are, or nothing
+/// where it is not published, or not whole.
 const PUBLISHED: &str = "
-SELECT t.n, r.oid::bigint
+SELECT t.n, r.entry
 FROM unnest($1::text[]) WITH ORDINALITY t(name, n)
-LEFT JOIN (SELECT r.oid, r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+LEFT JOIN (SELECT concat_ws('-', r.oid, r.xmin, p.xmin) AS entry, r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
            WHERE p.pubname = $2 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND p.pubviaroot
              AND to_jsonb(r)->>'prqual' IS NULL AND to_jsonb(r)->>'prattrs' IS NULL) r
        ON r.prrelid = to_regclass(t.name)::oid
@@ -77,11 +81,18 @@ pub(super) async fn find(client: &Object, names: &Names) -> PortResult<Option<Sl
     let Some(row) = rows.last() else { return Ok(None) };
     let (name, confirmed): (String, Option<String>) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
     let Some(confirmed) = confirmed.as_deref().and_then(session::position) else { return Ok(None) };
-    Ok(Some(Slot { name, confirmed, system: row.try_get(2).map_err(error)? }))
+    let Some(begin) = begin(&name) else { return Ok(None) };
+    Ok(Some(Slot { name, begin, confirmed, system: row.try_get(2).map_err(error)? }))
 }
 
-/// The numbers of the tables' entries in the publication; `None` for one that is not published whole.
-pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Vec<Option<i64>>> {
+/// Where a slot of ours begins, by its name.
+pub(super) fn begin(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.get(name.len().checked_sub(16)?..)?, 16).ok()
+}
+
+/// The tables' entries in the publication; `None` for one that is not published whole. A table that is taken out and put
+/// in again, or a publication that is altered, has other entries: changes may be missing.
+pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Vec<Option<String>>> {
     let error = |e: Error| trouble::error(&e, "read the publication of", &names.publication);
     let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
     let rows = client.query(PUBLISHED, &[&of, &names.publication]).await.map_err(error)?;
@@ -91,8 +102,8 @@ pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) 
 /// Publishes the tables and makes a slot, unless both are there and fit.
 ///
 /// # Errors
-/// `Invalid` for a server that does not write what is needed into its log; `Denied` without the right to; `TimedOut`
-/// when a transaction stays open for too long.
+/// `Invalid` for a server that does not write what is needed into its log, or whose customers would wait for us;
+/// `Denied` without the right to; `TimedOut` when a transaction stays open for too long.
 pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Slot> {
     let on = names.publication.as_str();
     let error = |e: Error| trouble::error(&e, ENABLE, on);
@@ -114,6 +125,7 @@ pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> 
     {
         return Ok(slot);
     }
+    super::fit::standbys(client, on).await?;
     drop_all(client, names).await?;
     let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
     let sql = format!(
@@ -122,12 +134,22 @@ pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> 
         of.join(", ")
     );
     client.batch_execute(&sql).await.map_err(error)?;
-    let name = format!("{}{:08x}", names.prefix, fastrand::u32(..));
-    let made = client.query_one("SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text", &[&name]).await;
-    if let Err(e) = made {
-        let failed = error(e);
-        return Err(if failed.kind == ErrorKind::TimedOut { waited(client, failed).await } else { failed });
-    }
+    // A name says where its slot begins, which is known once there is one: it is made under another name and copied. One
+    // that is left over by a death in between goes when slots are made again, or removed.
+    let first = format!("{}new_{:08x}", names.prefix, fastrand::u32(..));
+    let sql = "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+    let made = match client.query_one(sql, &[&first]).await {
+        Ok(made) => made,
+        Err(e) => {
+            let failed = error(e);
+            return Err(if failed.kind == ErrorKind::TimedOut { waited(client, failed).await } else { failed });
+        }
+    };
+    let at: String = made.try_get(0).map_err(error)?;
+    let begin = session::position(&at).ok_or_else(|| invalid(format!("{at} is no position of the log"), ""))?;
+    let name = format!("{}{begin:016x}", names.prefix);
+    let sql = "SELECT pg_copy_logical_replication_slot($1, $2), pg_drop_replication_slot($1)";
+    client.execute(sql, &[&first, &name]).await.map_err(error)?;
     let gone = || PortError::new(ErrorKind::NotFound, ENABLE, on, "the slot that was just made is not there");
     find(client, names).await?.ok_or_else(gone)
 }
@@ -146,9 +168,12 @@ async fn waited(client: &Object, failed: PortError) -> PortError {
     failed.advise(advice)
 }
 
-/// Removes what belongs to the plan: nothing is kept for it any more.
+/// Removes what belongs to the plan: nothing is kept for it any more, and whoever reads it is ended.
 pub(super) async fn drop_all(client: &Object, names: &Names) -> PortResult<()> {
     let error = |e: Error| trouble::error(&e, "remove the slot of", &names.publication);
+    let sql = "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots
+               WHERE database = current_database() AND active_pid IS NOT NULL AND starts_with(slot_name::text, $1)";
+    client.execute(sql, &[&names.prefix]).await.map_err(error)?;
     let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
                WHERE database = current_database() AND plugin = 'pgoutput' AND starts_with(slot_name::text, $1)";
     client.execute(sql, &[&names.prefix]).await.map_err(error)?;
@@ -171,9 +196,11 @@ mod tests {
     fn names_are_ones_that_a_server_takes_and_of_one_plan_only() {
         let long = "Shop / eu-west-1: a plan with a very long name, so long that it would not fit";
         for (one, other) in [("shop", "Shop"), (long, &long[..70]), ("éà", "é")] {
-            let (one, other) = (Names::of(one), Names::of(other));
+            assert_ne!(Names::of(one, "a").prefix, Names::of(one, "b").prefix);
+            let (one, other) = (Names::of(one, "a"), Names::of(other, "a"));
             assert_ne!(one.prefix, other.prefix);
-            let name = format!("{}{:08x}", one.prefix, u32::MAX);
+            let name = format!("{}{:016x}", one.prefix, u64::MAX);
+            assert_eq!(begin(&name), Some(u64::MAX));
             assert!(name.len() <= 63, "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
         }

@@ -48,6 +48,51 @@ fn every() -> Fields {
     ]
 }
 
+#[tokio::test]
+async fn values_without_an_ordinary_form_go_there_and_back() {
+    let (db, source) = database().await;
+    let table = things();
+    db.sql
+        .batch_execute(
+            "CREATE TABLE odd AS SELECT 1 AS id, 'infinity'::timestamptz AS at, '-infinity'::date AS day,
+                 ARRAY['a', NULL] AS ts, 'NaN'::float8 AS d;
+             INSERT INTO odd VALUES (2, '-infinity', 'infinity', '{{a,b},{c,NULL}}', '-infinity'), (3, NULL, NULL, '[0:1]={a,b}', NULL);
+             ALTER TABLE odd ADD PRIMARY KEY (id)",
+        )
+        .await
+        .unwrap();
+    let odd = Table::watched("odd", "odd");
+    for id in 1..=3 {
+        let key = record(vec![("id", Cell::Int(id))]);
+        let found = Items::read(&source, &odd, &key).await.unwrap().unwrap();
+        let set = found.fields.iter().filter(|(name, _)| name != "id");
+        let set: Vec<(String, Value<'static>)> = set.map(|(name, v)| (name.to_string(), v.clone())).collect();
+        let write = ItemWrite { key, exists: false, set: set.clone(), remove: vec![], expect: vec![], after: found };
+        assert_eq!(source.write(&table, &ItemChange::Write(write.clone())).await.unwrap(), ItemOutcome::Written);
+        // It is recognised as what was read.
+        let expect = set.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+        let over = ItemWrite { exists: true, set: named(vec![("s", Cell::Int(5))]), expect, ..write };
+        assert_eq!(source.write(&table, &ItemChange::Write(over)).await.unwrap(), ItemOutcome::Written, "{id}");
+    }
+    let same = "SELECT count(*) FROM odd JOIN things USING (id) WHERE odd.at IS NOT DISTINCT FROM things.at
+                AND odd.day IS NOT DISTINCT FROM things.day AND odd.ts IS NOT DISTINCT FROM things.ts
+                AND array_dims(odd.ts) = array_dims(things.ts) AND odd.d IS NOT DISTINCT FROM things.d";
+    assert_eq!(db.number(same).await, 3);
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_its_row_is_given_up_by_the_server_and_never_done_later() {
+    let (db, source) = database().await;
+    db.sql.batch_execute("INSERT INTO things (s) VALUES (1)").await.unwrap();
+    let mut customer = db.connect().await;
+    let holds = customer.transaction().await.unwrap();
+    holds.batch_execute("UPDATE things SET b = 7 WHERE id = 1").await.unwrap();
+    let late = source.write(&things(), &write(1, true, vec![("s", Cell::Int(2))], vec![("s", Cell::Int(1))])).await;
+    assert!(late.as_ref().is_err_and(|e| e.kind.transient()), "{late:?}");
+    holds.commit().await.unwrap();
+    assert_eq!(db.number("SELECT s FROM things WHERE id = 1 AND b = 7").await, 1);
+}
+
 async fn database() -> (TestDatabase, PgSource) {
     let db = TestDatabase::bare().await;
     db.sql

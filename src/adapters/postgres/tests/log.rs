@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TestDatabase;
 use super::neighbours::{connect_once_up, own_server, until};
+use super::{TestDatabase, column, key};
 use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::adapters::postgres::{PgSettings, SslMode};
-use crate::domain::plan::Table;
+use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
 use crate::ports::{Batch, Change, ChangeKind, Changes as _, ErrorKind, ReadFrom, Source as _};
+use crate::rehearsal::postgres::PrivatePostgres;
 
 const TABLES: [&str; 3] = ["authors", "books", "orders"];
 
 fn table(id: &str) -> Table {
-    Table { marker_prefix: "marker-".into(), key: vec!["id".into()], ..Table::watched(id, &format!("public.{id}")) }
+    let columns = vec![key("id", ColumnType::Bigint), column("v", ColumnType::Text), column("big", ColumnType::Text)];
+    Table {
+        marker_prefix: "marker-".into(),
+        key: vec!["id".into()],
+        columns,
+        ..Table::watched(id, &format!("public.{id}"))
+    }
 }
 
 fn changes(db: &TestDatabase) -> Arc<PgChanges> {
@@ -25,6 +32,20 @@ fn changes(db: &TestDatabase) -> Arc<PgChanges> {
 fn changes_at(settings: &PgSettings) -> Arc<PgChanges> {
     let source = Arc::new(PgSource::new(settings, super::PLAN).unwrap());
     Arc::new(PgChanges::new(source, settings.clone(), TABLES.map(table).into()))
+}
+
+fn settings_of(server: &PrivatePostgres) -> PgSettings {
+    PgSettings {
+        host: server.host.clone(),
+        port: server.port,
+        database: "postgres".into(),
+        user: server.user.clone(),
+        password: Some(server.password.clone()),
+        sslmode: SslMode::Disable,
+        password_source: None,
+        ca_file: None,
+        pool: 4,
+    }
 }
 
 const BIG: &str = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) n)";
@@ -184,18 +205,7 @@ async fn what_stands_in_the_log_before_anybody_sees_it_is_waited_for() {
     let server = own_server().await;
     let sql = connect_once_up(&server.url()).await;
     create(&sql).await;
-    let settings = PgSettings {
-        host: server.host.clone(),
-        port: server.port,
-        database: "postgres".into(),
-        user: server.user.clone(),
-        password: Some(server.password.clone()),
-        sslmode: SslMode::Disable,
-        password_source: None,
-        ca_file: None,
-        pool: 4,
-    };
-    let changes = changes_at(&settings);
+    let changes = changes_at(&settings_of(&server));
     let mut books = Follower::new(&changes, "books").await;
     // Commits wait for a standby that is not there: they are in the log, and nobody sees them.
     sql.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
@@ -274,7 +284,175 @@ async fn a_table_that_is_emptied_at_once_ends_and_the_others_go_on() {
     let ended = books.try_read().await.unwrap_err();
     assert!(ended.kind == ErrorKind::Invalid && ended.came_back.contains("TRUNCATE"), "{ended}");
     assert_eq!(authors.whole().await.len(), 1);
+    // It holds back neither the others nor the disk of the source.
+    let mut orders = Follower::new(&changes, "orders").await;
+    let before = confirmed(&db).await;
+    db.sql
+        .batch_execute("INSERT INTO books VALUES (2, 'b', ''); INSERT INTO authors VALUES (2, 'a', '')")
+        .await
+        .unwrap();
+    let asked = std::time::Instant::now();
+    while confirmed(&db).await == before {
+        assert!(asked.elapsed() < Duration::from_secs(60), "the server forgets nothing");
+        authors.whole().await;
+        orders.whole().await;
+    }
+    // Loaded anew, it is followed again, from where that load began.
+    let mut again = Follower::new(&changes, "books").await;
+    again.at = ReadFrom::Newest;
+    let iterator = changes.iterator(&again.stream, "books", &again.at).await.unwrap();
+    again.iterator = Some(iterator);
+    db.sql.batch_execute("INSERT INTO books VALUES (3, 'b', '')").await.unwrap();
+    again.whole().await;
+    assert_eq!(again.rows.keys().collect::<Vec<_>>(), [&3]);
     changes.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_column_that_is_renamed_ends_its_table_and_no_other() {
+    let db = database().await;
+    let changes = changes(&db);
+    let mut books = Follower::new(&changes, "books").await;
+    let mut authors = Follower::new(&changes, "authors").await;
+    assert_eq!(books.whole().await.len() + authors.whole().await.len(), 0);
+    for sql in [
+        "INSERT INTO books VALUES (1, 'b', '')",
+        "ALTER TABLE books ADD more int; INSERT INTO books VALUES (2, 'b', '', 7)",
+        "ALTER TABLE books RENAME v TO w; INSERT INTO books VALUES (3, 'b', '')",
+        "INSERT INTO authors VALUES (1, 'a', '')",
+    ] {
+        db.sql.batch_execute(sql).await.unwrap();
+    }
+    let mut read = 0;
+    let ended = loop {
+        match books.try_read().await {
+            Ok(batch) => {
+                read += batch.changes.len();
+                books.apply(&batch);
+            }
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(read, 2, "a column more is no harm");
+    assert!(ended.came_back.contains("column v is not there any more"), "{ended}");
+    assert_eq!(authors.whole().await.len(), 1);
+    // Another process finds it so at once.
+    let second = self::changes(&db);
+    let iterator = second.iterator(&books.stream, "books", &books.at).await.unwrap();
+    let refused = second.read(&iterator).await.unwrap_err();
+    assert!(refused.came_back.contains("no column v"), "{refused}");
+    authors.changes = Arc::clone(&second);
+    authors.iterator = None;
+    db.sql.batch_execute("INSERT INTO authors VALUES (2, 'a', '')").await.unwrap();
+    assert_eq!(authors.whole().await.len(), 1);
+    second.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_whose_customers_a_publication_would_stop_is_refused_and_stops_no_other() {
+    let db = database().await;
+    let changes = changes(&db);
+    for (how, said) in [
+        ("ALTER TABLE books REPLICA IDENTITY NOTHING", "NOTHING"),
+        (
+            "ALTER TABLE books REPLICA IDENTITY DEFAULT, DROP CONSTRAINT books_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
+            "DEFERRABLE",
+        ),
+        (
+            "ALTER TABLE books DROP CONSTRAINT books_pkey, ADD PRIMARY KEY (id), ALTER v SET NOT NULL;
+             CREATE UNIQUE INDEX by_v ON books (v); ALTER TABLE books REPLICA IDENTITY USING INDEX by_v",
+            "lacks columns of the primary key",
+        ),
+        ("ALTER TABLE books REPLICA IDENTITY DEFAULT, SET UNLOGGED", "UNLOGGED"),
+        ("DROP TABLE books; CREATE TABLE books (id bigint PRIMARY KEY) PARTITION BY RANGE (id)", "partitioned"),
+        ("DROP TABLE books; CREATE VIEW books AS SELECT 1::bigint AS id", "no ordinary table"),
+        ("DROP VIEW books; CREATE TABLE books (id bigint, v text, big text)", "no primary key"),
+    ] {
+        db.sql.batch_execute(how).await.unwrap();
+        let refused = changes.enable(&table("books")).await.unwrap_err();
+        assert!(refused.kind == ErrorKind::Invalid && refused.came_back.contains(said), "{how}: {refused}");
+        assert!(!refused.advice.is_empty(), "{refused}");
+        let mut authors = Follower::new(&changes, "authors").await;
+        authors.at = ReadFrom::Newest;
+        authors.whole().await;
+    }
+    db.sql.batch_execute("ALTER TABLE books ADD PRIMARY KEY (id)").await.unwrap();
+    changes.enable(&table("books")).await.unwrap();
+    // The role that reads is not the owner, and rows are hidden from it.
+    let role = format!("hidden_{}", db.settings.database);
+    db.sql
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'pw' REPLICATION; GRANT SELECT ON books TO {role};
+             ALTER TABLE books ENABLE ROW LEVEL SECURITY; INSERT INTO books VALUES (1, 'x', '')"
+        ))
+        .await
+        .unwrap();
+    let mut settings = db.settings.clone();
+    (settings.user, settings.password) = (role, Some(crate::domain::secret::Secret::new("pw")));
+    let refused = changes_at(&settings).enable(&table("books")).await.unwrap_err();
+    assert!(refused.came_back.contains("row level security"), "{refused}");
+    let source = PgSource::new(&settings, super::PLAN).unwrap();
+    let whole = crate::ports::Partition { index: 0, of: 1 };
+    let hidden = source.page(&table("books"), whole, None).await.unwrap_err();
+    assert!(hidden.came_back.contains("row-level security"), "{hidden}");
+    assert!(source.count(&table("books")).await.is_err());
+    changes.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_target_that_is_ahead_of_the_log_or_stands_before_it_is_told_so() {
+    let db = database().await;
+    let changes = changes(&db);
+    let mut all = Vec::new();
+    for id in TABLES {
+        all.push(Follower::new(&changes, id).await);
+    }
+    let begun = confirmed(&db).await;
+    let stream = all[0].stream.clone();
+    // The source lost its last transactions: a standby that lacked them was promoted.
+    let ahead = ReadFrom::After(crate::ports::Position((u128::from(u64::MAX - 1) << 32).to_string()));
+    let refused = changes.iterator(&stream, "authors", &ahead).await.unwrap_err();
+    assert!(refused.kind == ErrorKind::Trimmed && refused.came_back.contains("lost its last"), "{refused}");
+    // A target that was set back to its beginning, where the server has forgotten what followed.
+    let asked = std::time::Instant::now();
+    while confirmed(&db).await == begun {
+        assert!(asked.elapsed() < Duration::from_secs(60), "the server forgets nothing");
+        db.sql
+            .batch_execute(
+                "INSERT INTO books SELECT max(id) + 1, '', '' FROM books HAVING max(id) < 9 OR max(id) IS NULL",
+            )
+            .await
+            .ok();
+        for follower in &mut all {
+            follower.whole().await;
+        }
+    }
+    for process in [changes, self::changes(&db)] {
+        let refused = process.iterator(&stream, "authors", &ReadFrom::Oldest).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Trimmed, "{refused}");
+    }
+    self::changes(&db).remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn customers_that_would_wait_for_us_are_a_reason_to_refuse() {
+    let server = own_server().await;
+    let sql = connect_once_up(&server.url()).await;
+    create(&sql).await;
+    let changes = changes_at(&settings_of(&server));
+    for names in ["*", "ANY 1 (standby, cutover)"] {
+        sql.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await.unwrap();
+        sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        let reader = connect_once_up(&server.url()).await;
+        until(&reader, &format!("current_setting('synchronous_standby_names') = '{names}'")).await;
+        let refused = changes.enable(&table("books")).await.unwrap_err();
+        assert!(refused.came_back.contains("synchronous_standby_names"), "{refused}");
+    }
+    sql.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let reader = connect_once_up(&server.url()).await;
+    until(&reader, "current_setting('synchronous_standby_names') = ''").await;
+    changes.enable(&table("books")).await.unwrap();
 }
 
 #[tokio::test]
@@ -292,7 +470,8 @@ async fn a_table_that_is_not_published_for_a_while_is_another_stream() {
     let again = alter("ADD TABLE books").await.unwrap();
     assert_ne!(again.id, before.id, "changes may be missing");
     assert_eq!(alter("SET (publish = 'insert')").await, None);
-    assert_eq!(alter("SET (publish = 'insert, update, delete, truncate')").await, Some(again));
+    let once_more = alter("SET (publish = 'insert, update, delete, truncate')").await.unwrap();
+    assert_ne!(once_more.id, again.id, "what was only updated meanwhile is missing");
     // Captured anew, with another slot, since the publication was no longer whole.
     alter("DROP TABLE books").await;
     let anew = changes.enable(&table("books")).await.unwrap();

@@ -94,6 +94,27 @@ async fn a_row_of_every_type_is_read_as_its_cells() {
         assert_eq!(cell(name), Value::from(wanted), "{name}");
     }
     assert_eq!(found[0].get("twice"), None, "the target makes it itself");
+    // Values that have no ordinary form are what they are, and no other value.
+    db.sql
+        .batch_execute(
+            "INSERT INTO things (id, at, day, ts, d) VALUES (2, 'infinity', '-infinity', ARRAY['a', NULL], 'NaN'),
+                 (3, '-infinity', 'infinity', '{{a,b},{c,d}}', '-infinity'), (4, NULL, NULL, '[0:1]={a,b}', NULL)",
+        )
+        .await
+        .unwrap();
+    let (odd, _) = page(&source, &things(), WHOLE, None).await;
+    let of = |id: i64, name: &str| {
+        let row = odd.iter().find(|r| r.get("id") == Some(&Value::from(Cell::Int(id)))).unwrap();
+        row.get(name).cloned().unwrap()
+    };
+    assert_eq!(of(2, "at"), Value::from(Cell::Timestamp(i64::MAX)));
+    assert_eq!(of(3, "at"), Value::from(Cell::Timestamp(i64::MIN)));
+    assert_eq!((of(2, "day"), of(3, "day")), (Value::from(Cell::Date(i32::MIN)), Value::from(Cell::Date(i32::MAX))));
+    assert_eq!(of(2, "d"), Value::from(Cell::Float(f64::NAN)));
+    let arrays: Vec<Value<'_>> = (2..=4).map(|id| of(id, "ts")).collect();
+    assert!(arrays.iter().all(|array| matches!(array, Value::Cell(Cell::Other(_)))), "{arrays:?}");
+    assert!(arrays[0] != arrays[1] && arrays[1] != arrays[2]);
+    db.sql.batch_execute("DELETE FROM things WHERE id > 1").await.unwrap();
     assert_eq!(found[1].get("t"), Some(&Value::Null));
     // By key, in the order of the keys, in either way of saying one.
     let key = |value: Value<'static>| Record { fields: vec![("id".into(), value)] };
