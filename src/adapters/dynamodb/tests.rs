@@ -22,6 +22,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
+mod contract;
 mod items;
 mod records;
 mod wire;

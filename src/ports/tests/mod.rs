@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Target;
 
+pub(crate) mod source;
 pub(crate) mod tables;
 pub(crate) mod target;
 
@@ -45,10 +46,32 @@ macro_rules! target_cases {
 }
 pub(crate) use target_cases;
 
+/// One test of a source for each case.
+macro_rules! source_cases {
+    ($store:expr) => {
+        $crate::ports::tests::source_cases! { $store;
+            all_parts_of_a_reading_give_each_row_once,
+            rows_are_given_in_the_order_of_their_keys_and_absent_ones_are_named,
+            changes_of_a_key_come_in_order_and_whole,
+            another_process_goes_on_behind_what_is_durable,
+            what_is_not_durable_is_given_again,
+            a_marker_comes_behind_everything_that_was_written_before,
+        }
+    };
+    ($store:expr; $($case:ident),* $(,)?) => { $(
+        #[tokio::test]
+        async fn $case() {
+            let store = $store.await;
+            $crate::ports::tests::source::$case(&store).await;
+        }
+    )* };
+}
+pub(crate) use source_cases;
+
 /// A case that stands in no list is run on nothing.
 #[test]
 fn every_case_is_run() {
-    let (listed, told) = (include_str!("mod.rs"), include_str!("target.rs"));
+    let (listed, told) = (include_str!("mod.rs"), [include_str!("target.rs"), include_str!("source.rs")].concat());
     let cases = told.lines().filter_map(|line| line.strip_prefix("pub(crate) async fn ")?.split_once('('));
     let missing: Vec<&str> =
         cases.map(|(name, _)| name).filter(|name| !listed.contains(&format!("            {name},\n"))).collect();

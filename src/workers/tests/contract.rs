@@ -1,10 +1,14 @@
-//! The target in memory keeps what every target promises.
+//! The stores in memory keep what every target and every source promises.
 
 use std::sync::Arc;
 
-use super::world::{FakeTarget, HandClock, NewStore};
-use crate::ports::Target;
-use crate::ports::tests::{TargetStore, tables, target_cases};
+use async_trait::async_trait;
+
+use super::world::{FakeTarget, HandClock, NewStore, OldStore};
+use crate::domain::plan::Table;
+use crate::ports::tests::source::SourceStore;
+use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
+use crate::ports::{Changes, Source, Target};
 
 struct InMemory {
     store: NewStore,
@@ -28,4 +32,45 @@ impl TargetStore for InMemory {
     }
 }
 
-target_cases!(InMemory::new());
+mod as_a_target {
+    use super::*;
+
+    target_cases!(InMemory::new());
+}
+
+#[async_trait]
+impl SourceStore for OldStore {
+    fn authors(&self) -> Table {
+        Table { marker_prefix: "marker-".into(), ..tables::authors() }
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(self.clone())
+    }
+
+    fn changes(&self) -> Arc<dyn Changes> {
+        Arc::new(self.clone())
+    }
+
+    fn changes_elsewhere(&self) -> Arc<dyn Changes> {
+        Arc::new(self.clone())
+    }
+
+    async fn put(&self, id: &str, name: &str) {
+        Self::put(self, &tables::authors(), tables::item(&[("id", id), ("name", name)]));
+    }
+
+    async fn delete(&self, id: &str) {
+        Self::delete(self, &tables::authors(), id, false);
+    }
+}
+
+async fn old_store() -> OldStore {
+    OldStore::new(&tables::all(), Arc::new(HandClock::default()))
+}
+
+mod as_a_source {
+    use super::*;
+
+    source_cases!(old_store());
+}

@@ -1,11 +1,16 @@
-//! PostgreSQL keeps what every target promises.
+//! PostgreSQL keeps what every target promises, and what every source does.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::{PLAN, TestDatabase};
+use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::adapters::postgres::{PgSettings, PgTarget};
-use crate::ports::Target;
-use crate::ports::tests::{TargetStore, target_cases};
+use crate::domain::plan::Table;
+use crate::ports::tests::source::SourceStore;
+use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
+use crate::ports::{Changes, Source, Target};
 
 struct Database {
     settings: PgSettings,
@@ -29,4 +34,57 @@ impl TargetStore for Database {
     }
 }
 
-target_cases!(Database::new());
+mod as_a_target {
+    use super::*;
+
+    target_cases!(Database::new());
+}
+
+/// A database that rows come from.
+struct OldDatabase {
+    db: TestDatabase,
+    source: Arc<PgSource>,
+}
+
+impl OldDatabase {
+    async fn new() -> Self {
+        let db = TestDatabase::bare().await;
+        db.sql.batch_execute("CREATE TABLE authors (id text PRIMARY KEY, name text)").await.unwrap();
+        Self { source: Arc::new(PgSource::new(&db.settings, PLAN).unwrap()), db }
+    }
+}
+
+#[async_trait]
+impl SourceStore for OldDatabase {
+    fn authors(&self) -> Table {
+        Table { source: "public.authors".into(), marker_prefix: "marker-".into(), ..tables::authors() }
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.source) as _
+    }
+
+    fn changes(&self) -> Arc<dyn Changes> {
+        let settings = self.db.settings.clone();
+        Arc::new(PgChanges::new(Arc::clone(&self.source), settings, vec![self.authors()]))
+    }
+
+    fn changes_elsewhere(&self) -> Arc<dyn Changes> {
+        self.changes()
+    }
+
+    async fn put(&self, id: &str, name: &str) {
+        let sql = "INSERT INTO authors VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name";
+        self.db.sql.execute(sql, &[&id, &name]).await.unwrap();
+    }
+
+    async fn delete(&self, id: &str) {
+        self.db.sql.execute("DELETE FROM authors WHERE id = $1", &[&id]).await.unwrap();
+    }
+}
+
+mod as_a_source {
+    use super::*;
+
+    source_cases!(OldDatabase::new());
+}
