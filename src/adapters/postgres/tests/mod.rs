@@ -3,6 +3,7 @@
 mod apply;
 mod connect;
 mod contract;
+mod day;
 mod describe;
 mod dump;
 mod ending;

@@ -1,0 +1,185 @@
+//! A whole day between two PostgreSQL databases, there and back, through the workers, with deaths on the way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{PLAN, TestDatabase, column, key};
+use crate::adapters::postgres::PgTarget;
+use crate::adapters::postgres::source::{PgChanges, PgSource};
+use crate::domain::plan::{ColumnType, Freeze, Plan, Table};
+use crate::engine::MachineClock;
+use crate::ports::ReversePorts;
+use crate::workers::reverse::drain;
+use crate::workers::tests::world::World;
+use crate::workers::{CapturedValues, Ports, WorkerContext};
+
+const SCHEMA: &str = "
+CREATE TABLE authors (id text PRIMARY KEY, name text);
+CREATE TABLE books (id uuid PRIMARY KEY, price numeric(10,2), note text, at timestamptz, tags text[], author text REFERENCES authors)";
+
+fn tables() -> Vec<Table> {
+    let of = |id: &str, columns| Table {
+        key: vec!["id".into()],
+        columns,
+        target: format!("public.{id}"),
+        marker_prefix: "marker-".into(),
+        ..Table::watched(id, &format!("public.{id}"))
+    };
+    use ColumnType as T;
+    let books = vec![
+        key("id", T::Uuid),
+        column("price", T::Numeric(Some((10, 2)))),
+        column("note", T::Text),
+        column("at", T::Timestamptz),
+        column("tags", T::TextArray),
+        column("author", T::Text),
+    ];
+    vec![of("books", books), of("authors", vec![key("id", T::Text), column("name", T::Text)])]
+}
+
+fn plan() -> Plan {
+    let base = crate::workers::tests::plan::plan();
+    let freeze = Freeze { settle_ms: 400, ..base.freeze.clone().unwrap() };
+    Plan { tables: tables(), freeze: Some(freeze), ..base }
+}
+
+struct Day {
+    world: World,
+    old: TestDatabase,
+    new: TestDatabase,
+}
+
+impl Day {
+    async fn begun() -> Self {
+        let (old, new) = (TestDatabase::bare().await, TestDatabase::new().await);
+        old.sql.batch_execute(SCHEMA).await.unwrap();
+        new.sql.batch_execute(SCHEMA).await.unwrap();
+        old.sql
+            .batch_execute(
+                "INSERT INTO authors SELECT 'a' || n, 'author ' || n FROM generate_series(1, 40) n;
+                 INSERT INTO books SELECT gen_random_uuid(), n / 7.0, repeat('long ', n), now(), ARRAY['x', NULL], 'a' || (n % 40 + 1)
+                 FROM generate_series(1, 1500) n",
+            )
+            .await
+            .unwrap();
+        Self { world: World::with(plan()), old, new }
+    }
+
+    fn reverse(&self) -> ReversePorts {
+        ReversePorts {
+            outbox: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
+            items: Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap()),
+        }
+    }
+
+    /// A process with connections and memory of its own.
+    async fn process(&self) -> Arc<WorkerContext> {
+        let source = Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap());
+        let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), self.world.plan.tables.clone());
+        let ports = Ports {
+            source,
+            changes: Arc::new(changes),
+            target: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
+            switches: Arc::new(self.world.switches.clone()),
+            probes: Arc::new(self.world.switches.clone()),
+            reverse: Some(self.reverse()),
+            identity: None,
+            metrics: None,
+            clock: Arc::new(MachineClock::default()),
+        };
+        let facts = Arc::new(self.world.journal.clone());
+        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), ports, facts);
+        ctx.recapture(&self.world.journal.state()).await;
+        ctx
+    }
+
+    async fn dies(&self, ctx: Arc<WorkerContext>) -> Arc<WorkerContext> {
+        ctx.stop().await;
+        drop(ctx);
+        self.process().await
+    }
+
+    /// What a side holds, in a form that is equal where the tables are.
+    async fn held(db: &TestDatabase) -> Vec<String> {
+        let mut all = Vec::new();
+        for table in ["authors", "books"] {
+            let sql = format!("SELECT t::text FROM {table} t ORDER BY id");
+            let rows = db.sql.query(&sql, &[]).await.unwrap();
+            all.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, String>(0))));
+        }
+        all
+    }
+}
+
+/// A customer's next write.
+fn a_write(rng: &mut fastrand::Rng) -> String {
+    let some = format!("id = (SELECT id FROM books ORDER BY md5(id::text || '{}') LIMIT 1)", rng.u32(..));
+    match rng.u8(0..7) {
+        0 => format!("DELETE FROM books WHERE {some}"),
+        1 => format!("UPDATE books SET id = gen_random_uuid() WHERE {some}"),
+        2 => format!("UPDATE authors SET name = 'renamed {}' WHERE id = 'a{}'", rng.u16(..), rng.u8(1..41)),
+        3 | 4 => format!("UPDATE books SET price = {}, at = 'infinity' WHERE {some}", rng.u16(..)),
+        _ => format!(
+            "INSERT INTO books VALUES (gen_random_uuid(), {}, repeat(md5('{}'), 400), clock_timestamp(), '{{y}}', 'a{}')",
+            rng.u16(..),
+            rng.u32(..),
+            rng.u8(1..41)
+        ),
+    }
+}
+
+#[tokio::test]
+async fn a_day_between_two_databases_loses_nothing_there_or_back() {
+    let day = Day::begun().await;
+    let world = &day.world;
+    let done = Arc::new(AtomicBool::new(false));
+    let customers = {
+        let (client, switches, done) = (day.old.connect().await, world.switches.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut rng = fastrand::Rng::with_seed(5);
+            let mut writes = 0;
+            while !done.load(Ordering::SeqCst) {
+                if switches.now("/mode") == "open" {
+                    client.batch_execute(&a_write(&mut rng)).await.unwrap();
+                    writes += 1;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            }
+            writes
+        })
+    };
+    let mut ctx = day.process().await;
+    world.well(&ctx, &["capture"]).await;
+    ctx = day.dies(ctx).await;
+    world.well(&ctx, &["load"]).await;
+    ctx = day.dies(ctx).await;
+    ctx.ensure_following();
+    world.well(&ctx, &["catch-up", "verify", "arm"]).await;
+    ctx = day.dies(ctx).await;
+    ctx.ensure_following();
+    world.well(&ctx, &["freeze", "drain", "switch"]).await;
+    done.store(true, Ordering::SeqCst);
+    let writes = customers.await.unwrap();
+    assert!(writes > 100, "{writes}");
+    assert_eq!(Day::held(&day.old).await, Day::held(&day.new).await);
+    world.well(&ctx, &["thaw"]).await;
+
+    // Customers are on the new side, and go back.
+    let mut rng = fastrand::Rng::with_seed(6);
+    for n in 0..120 {
+        day.new.sql.batch_execute(&a_write(&mut rng)).await.unwrap();
+        if n == 60 {
+            ctx = day.dies(ctx).await;
+            ctx.ensure_following();
+        }
+    }
+    assert_ne!(Day::held(&day.old).await, Day::held(&day.new).await);
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    let run = world.journal.state().run;
+    let found = drain(&world.plan, &run, &day.reverse(), &world.journal, &MachineClock::default(), true).await;
+    assert_eq!(found.left, [""; 0]);
+    assert_eq!(Day::held(&day.old).await, Day::held(&day.new).await);
+    ctx.stop().await;
+}
