@@ -37,6 +37,8 @@ pub async fn rehearse(
         return Ok(Exit::Finished);
     }
     let usage = |e: String| Failure::new(Exit::Usage, e);
+    // A mistake in them is told before a server is started.
+    super::own_keys::read()?;
     let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
     let ids = steps()?;
     let planned = faults.iter().map(|f| planned(f, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));

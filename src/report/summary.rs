@@ -26,7 +26,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let _ = writeln!(
             out,
             "CLOCK       times and lengths of the day are of the rehearsed clock, which runs ahead while only a planned time \
-             is waited for; downtime, the rollback and every age are real"
+             is waited for; downtime, the rollback and the ages of what is measured are real"
         );
     }
     timeline(&mut out, s);
@@ -123,13 +123,16 @@ fn signed(ms: i64) -> String {
 }
 
 fn rows(out: &mut String, s: &Snapshot, decided: bool) {
+    let back = matches!(s.status, RunStatus::RolledBack | RunStatus::RollingBack | RunStatus::Stuck);
     for t in &s.tables {
         if t.target_name.is_empty() {
             let _ = writeln!(out, "ROWS        {}: {}, stays", t.id, count(&t.source, s.wall));
             continue;
         }
         let mut difference = t.difference.map_or_else(|| "?".to_owned(), |d| d.to_string());
-        if decided && t.difference != Some(0) {
+        if back && t.difference != Some(0) {
+            difference.push_str(" (the new side is not followed since the rollback)");
+        } else if decided && t.difference != Some(0) {
             difference.push_str(" (counted while customers write; what was compared is the proof)");
         }
         let _ = writeln!(

@@ -21,6 +21,9 @@ use crate::view::state::{Button, DIALOG_DEAF_MS, Modal, Pane, View, ViewState};
 use crate::view::{focusable, layout_of, shows_boxes};
 
 /// Within this time a second Ctrl-C leaves.
+/// Said of keys that come with the box they are meant for.
+const NOT_YET: &str = "not yet: a box takes keys once it has stood for a moment";
+
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// How far one press jumps in a recording, in milliseconds.
 const JUMP_MS: i64 = 10_000;
@@ -64,6 +67,8 @@ pub struct Session {
     /// Panes there is room for, and whether there is room for boxes.
     panes: &'static [Pane],
     shows_boxes: bool,
+    /// Why the last key in a box was not taken, as long as its message may stand.
+    refused: Option<String>,
 }
 
 impl Session {
@@ -89,6 +94,7 @@ impl Session {
             boxes: 0,
             panes: focusable(layout_of(Rect::new(0, 0, 80, 24))),
             shows_boxes: true,
+            refused: None,
         })
     }
 
@@ -291,13 +297,30 @@ impl Session {
     fn question(&mut self, key: &KeyEvent, action: Option<Action>, at: Instant, snapshot: &Snapshot) -> Vec<Do> {
         let ms = self.ms(at);
         let Some(modal) = self.state.modals.last_mut() else { return Vec::new() };
-        let out = match dialog::press(modal, key, action, ms) {
-            Outcome::Deaf | Outcome::Stays => return Vec::new(),
+        let outcome = dialog::press(modal, key, action, ms);
+        // What was wrong with the key before is over with this one.
+        if let Some(refused) = self.refused.take() {
+            self.state.toasts.retain(|t| t.text != refused);
+        }
+        let out = match outcome {
+            Outcome::Stays => return Vec::new(),
+            Outcome::Deaf => {
+                self.refused = Some(NOT_YET.to_owned());
+                self.say(Level::Info, NOT_YET, at);
+                return Vec::new();
+            }
             Outcome::Refused(why) => {
                 self.say(Level::Warn, &why, at);
+                self.refused = Some(why);
                 return vec![Do::Bell];
             }
-            Outcome::Cancelled => Vec::new(),
+            Outcome::Cancelled => {
+                // Esc says it by itself; Enter may have been meant for the other button.
+                if key.code == KeyCode::Enter {
+                    self.say(Level::Info, "cancelled: nothing was changed", at);
+                }
+                Vec::new()
+            }
             Outcome::Leave => vec![self.way_out(snapshot)],
             Outcome::Confirmed { step, word } => vec![Do::Command(Command::Confirm { step, word })],
             Outcome::Retry(step) => vec![Do::Command(Command::Retry { step })],

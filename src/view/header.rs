@@ -272,7 +272,7 @@ pub(super) fn banner(snapshot: &Snapshot, state: &ViewState, width: usize) -> Op
         }
         let undo = back.actions.iter().filter(|a| a.contains("->") || a.starts_with("BY HAND")).count();
         let run = match undo {
-            0 => "stop and undo nothing".to_owned(),
+            0 => "stop; nothing to undo".to_owned(),
             1 => "run 1 undo action".to_owned(),
             n => format!("run {n} undo actions"),
         };
@@ -286,12 +286,13 @@ pub(super) fn banner(snapshot: &Snapshot, state: &ViewState, width: usize) -> Op
         let variants = [
             format!("!! ROLLBACK ARMED - press {key} again within {seconds} s to {run} {about}.{risk}  Esc cancels"),
             format!("!! ROLLBACK ARMED - press {key} again within {seconds} s to {run}.{risk}  Esc cancels"),
+            format!("!! ROLLBACK ARMED - {key} again within {seconds} s: {run}.{risk}  Esc cancels"),
             format!("!! ROLLBACK ARMED - {key} again within {seconds} s: {run}.{risk}  Esc"),
             format!("!! ROLLBACK ARMED - {key} again within {seconds} s.{risk}  Esc"),
             format!("!! ROLLBACK ARMED {key} again {seconds}s Esc"),
             format!("!! {key} again {seconds}s Esc"),
         ];
-        return Some(variants.iter().find(|v| v.width() <= width).cloned().unwrap_or_else(|| fit(&variants[5], width)));
+        return Some(variants.iter().find(|v| v.width() <= width).cloned().unwrap_or_else(|| fit(&variants[6], width)));
     }
     (state.ordered && !under_way).then(|| fit("!! ROLLBACK ORDERED - waiting for the engine to answer", width))
 }

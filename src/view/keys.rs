@@ -96,7 +96,7 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
     }
     match state.top() {
         Some(Modal::Confirm { .. } | Modal::Quit { .. }) => {
-            boxed(&[(Action::Enter, "press"), (Action::Right, "button"), (Action::Back, "cancel")])
+            boxed(&[(Action::FocusNext, "button"), (Action::Enter, "press"), (Action::Back, "cancel")])
         }
         Some(Modal::Decide { .. }) => {
             boxed(&[(Action::Enter, "choose"), (Action::Right, "choice"), (Action::Back, "leave as it is")])

@@ -53,14 +53,18 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
         }
         Modal::Quit { button, .. } => {
             // A rehearsal's stores live in this process, so leaving has another effect than on the real day.
-            let (ctrl_c, after) = match snapshot.mode {
-                Mode::Rehearsal { .. } => ("ends it", "its stores end with it: a rehearsal is not resumed"),
-                _ => ("pauses it at a safe point", "the same command resumes the run"),
+            let (ctrl_c, after, back) = match snapshot.mode {
+                Mode::Rehearsal { .. } => (
+                    "ends it",
+                    "its stores end with it: a rehearsal is not resumed",
+                    "Until then `cutover rollback` works",
+                ),
+                _ => ("pauses it at a safe point", "the same command resumes the run", "`cutover rollback` works"),
             };
             let text = format!(
                 "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as plain \
                  lines, where Ctrl-C {ctrl_c}. When a step waits for a person this process ends (code 75), and {after}. \
-                 `cutover rollback` works from any terminal. y leaves."
+                 {back} from any terminal. y leaves."
             );
             let lines: Vec<Line> = wrap(&text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))).collect();
             let ask = Line::plain("  ");

@@ -91,8 +91,12 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         RunStatus::RolledBack => {
             let home = |s: &SwitchRow| matches!(s.standing, SwitchStatus::Old | SwitchStatus::Restored);
             let all = snapshot.switches.iter().all(home);
-            let rest =
-                if all { "Every switch stands on its old value." } else { "NOT every switch is known to be back." };
+            let moved = snapshot.switches.iter().any(|s| s.standing == SwitchStatus::Restored);
+            let rest = match (all, moved) {
+                (true, true) => "Every switch stands on its old value.",
+                (true, false) => "No switch was moved.",
+                (false, _) => "NOT every switch is known to be back.",
+            };
             let tone = if all { Tone::Good } else { Tone::Bad };
             lines.push(Line::new(format!(" ROLLED BACK in {took}. "), Tone::Strong).then(rest, tone).cut(width));
             lines.push(heading("What stands where"));

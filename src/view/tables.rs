@@ -5,7 +5,7 @@ use super::signals::age_text;
 use super::theme::{Theme, Tone};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind, Phase, Reading};
-use crate::snapshot::{Proof, Snapshot, TableRow, words};
+use crate::snapshot::{Health, Proof, Snapshot, TableRow, words};
 
 /// How a count is written, with the mark of its provenance.
 pub(super) fn count(count: Count, width: usize) -> String {
@@ -482,10 +482,19 @@ pub(super) fn criteria_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
                 .then(pad(&k.name, 16), Tone::Plain)
                 .then(pad(&format!("wanted {}", k.wanted), 22), Tone::Dim)
                 .then(pad(&k.measured, 12), Theme::tone(k.health))
-                .then(Theme::word(k.health), Theme::tone(k.health))
+                .then(met(k.health), Theme::tone(k.health))
                 .cut(width)
         })
         .collect()
+}
+
+/// A criterion is met, is not, or nobody knows: in the words of the closing summary.
+fn met(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "ok",
+        Health::Fail | Health::Warn => "NOT MET",
+        Health::Unknown | Health::Watch | Health::Idle => Theme::word(health),
+    }
 }
 
 #[cfg(test)]

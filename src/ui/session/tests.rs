@@ -170,6 +170,29 @@ fn a_word_is_typed_to_confirm() {
 }
 
 #[test]
+fn what_a_box_did_not_take_is_said_and_gone_with_the_next_key() {
+    let mut user = TestUser::at(held(Need::Word("orders".into())));
+    user.tap("n");
+    user.tap("tab");
+    assert!(user.toast().contains("not yet"), "{}", user.toast());
+    user.paint().wait(400);
+    user.type_in("orders");
+    assert!(!user.toast().contains("not yet"), "{}", user.toast());
+    assert_eq!(user.tap("enter"), [Do::Bell]);
+    assert!(user.toast().contains("the focus is on Cancel"), "{}", user.toast());
+    user.tap("tab");
+    let word = Some("orders".to_owned());
+    assert_eq!(user.tap("enter"), [Do::Command(Command::Confirm { step: "switch".into(), word })]);
+    assert_eq!(user.toast(), "", "it stands beside what was started");
+    // Enter on the button that has the focus from the beginning.
+    let mut user = TestUser::at(held(Need::Key));
+    user.tap("n");
+    user.paint().wait(400);
+    assert_eq!(user.tap("enter"), []);
+    assert!(user.toast().contains("cancelled"), "{}", user.toast());
+}
+
+#[test]
 fn a_frame_from_before_the_box_does_not_open_its_ears() {
     let mut user = TestUser::at(held(Need::Key));
     let before = user.session.boxes();
