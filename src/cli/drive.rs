@@ -61,7 +61,7 @@ pub struct Driven {
 pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let plan = Arc::clone(&d.config.plan);
     let answers = super::answers::parse(&d.args.answer, &plan)?;
-    let screen = !d.args.headless && !d.args.json && std::io::stdout().is_terminal();
+    let screen = shows_screen(d.args);
     // A mistake in them is told before anything begins.
     let options = if screen { Some(screen_options(&d.args.screen)?) } else { None };
     let machine = MachineClock::default();
@@ -147,6 +147,11 @@ async fn front(
         return lines::print(lines, &mut handle, fresh, ending).await;
     }
     lines::print(lines, &mut handle, facts, ending).await
+}
+
+/// Whether there is a screen and somebody wants it.
+pub fn shows_screen(args: &DriveArgs) -> bool {
+    !args.headless && !args.json && std::io::stdout().is_terminal()
 }
 
 /// What the screen flags and the person's own keys ask for.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::DriveArgs;
-use super::drive::{Drive, drive, print, say};
+use super::drive::{Drive, drive, print, say, shows_screen};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Driver;
@@ -38,7 +38,9 @@ pub async fn rehearse(
     }
     let usage = |e: String| Failure::new(Exit::Usage, e);
     // A mistake in them is told before a server is started.
-    super::own_keys::read()?;
+    if shows_screen(args) {
+        super::own_keys::read()?;
+    }
     let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
     let ids = steps()?;
     let planned = faults.iter().map(|f| planned(f, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));

@@ -32,7 +32,7 @@ pub use reverse::{
     Unfinished, Waiting,
 };
 pub use sequence::{Sequence, SequenceScan};
-pub use source::{Cursor, Page, PageEnd, Partition, Source, SourceTable};
+pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceTable, first_open};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, OpenedTable, Orphans,

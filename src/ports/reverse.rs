@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::error::PortResult;
+use super::source::OpenWrite;
 use crate::domain::at::At;
 use crate::domain::mapping::{ItemChange, Resolution, RowTree};
 use crate::domain::plan::Table;
@@ -186,9 +187,9 @@ pub trait Outbox: Send + Sync {
     /// What waits, by table id. Markers do not count.
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
 
-    /// Transactions of others that are open and may have written to these tables, each in words. What they wrote is not
-    /// captured until they commit.
-    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>>;
+    /// Transactions of others that are open and have written something. What they wrote is in no record until they
+    /// commit, and they may write more.
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
 
     /// What was applied to the old side so far, by table id.
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;

@@ -52,6 +52,23 @@ pub struct SourceTable {
     pub stream: Option<(String, bool)>,
     /// The TTL attribute, if TTL is on.
     pub ttl: Option<String>,
+    /// Regions where customers may write to the same table, this one left out.
+    pub replicas: Vec<String>,
+}
+
+/// A transaction that is open and has written something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenWrite {
+    /// No other transaction has the same.
+    pub id: String,
+    /// Whose it is, and since when: `process 4711, open since 02:00:01 UTC`.
+    pub words: String,
+}
+
+/// Of transactions that were open at a first look, the first that still is.
+#[must_use]
+pub fn first_open<'o>(first: &'o [OpenWrite], now: &[OpenWrite]) -> Option<&'o OpenWrite> {
+    first.iter().find(|one| now.iter().any(|other| other.id == one.id))
 }
 
 /// A store that can be read in partitions.
@@ -72,6 +89,10 @@ pub trait Source: Send + Sync {
 
     /// Counts every row by reading them. Costs read capacity.
     async fn count(&self, table: &Table) -> PortResult<Count>;
+
+    /// Transactions of others that are open and have written something: what they wrote is in no page and in no change
+    /// until they commit, and they may write more. None in a store whose writes are single.
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

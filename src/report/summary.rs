@@ -78,20 +78,24 @@ fn result(s: &Snapshot, state: &RunState) -> String {
 }
 
 fn timeline(out: &mut String, s: &Snapshot) {
-    let width = s.steps.iter().map(|r| r.title.chars().count()).max().unwrap_or(4).clamp(4, 40);
+    let width = s.steps.iter().map(|r| r.title.chars().count()).max().unwrap_or(4).max(4);
+    // A time of another day than the first one's names it.
+    let first = s.steps.iter().filter_map(|r| r.started).min().unwrap_or(s.now);
+    let clock = |at: Option<At>| at.map_or_else(|| "-".to_owned(), |at| at.clock_on(first));
+    let times = s.steps.iter().flat_map(|r| [clock(r.started), clock(r.ended)]);
+    let at = times.map(|text| text.chars().count()).max().unwrap_or(9).max(9);
     let _ = writeln!(
         out,
-        "TIMELINE    {:>2} {:9} {:width$} {:9} {:9} {:>9} {:>9} {:>9}",
+        "TIMELINE    {:>2} {:9} {:width$} {:at$} {:at$} {:>9} {:>9} {:>9}",
         "#", "PLANNED", "STEP", "STARTED", "ENDED", "TOOK", "PLAN", "SLIP"
     );
     for row in &s.steps {
-        let title: String = row.title.chars().take(width).collect();
-        let clock = |at: Option<At>| at.map_or_else(|| "-".to_owned(), At::clock);
+        let title = &row.title;
         let took = row.started.zip(row.ended).map_or_else(|| "-".to_owned(), |(a, b)| hms(b.since(a)));
         let slip = row.slip_ms.filter(|_| row.started.is_some()).map_or_else(|| "-".to_owned(), signed);
         let _ = writeln!(
             out,
-            "            {:>2} {:9} {title:width$} {:9} {:9} {took:>9} {:>9} {slip:>9}{}",
+            "            {:>2} {:9} {title:width$} {:at$} {:at$} {took:>9} {:>9} {slip:>9}{}",
             row.number,
             t_offset(row.at_ms),
             clock(row.started),

@@ -184,6 +184,14 @@ fn the_summary_says_what_was_proven_and_what_was_not() {
     ] {
         assert!(block.contains(part), "{part} is missing in\n{block}");
     }
+    // A title is never cut, and a time of another day says so.
+    let mut long = s.clone();
+    long.steps[0].title = "a title of fifty letters that says what the step is".to_owned();
+    long.steps[0].ended = long.steps[0].started.map(|at| at.plus(86_400_000));
+    let told = summary(&long, &state, Path::new("j"));
+    let first = long.steps.iter().filter_map(|row| row.started).min().unwrap();
+    let ended = long.steps[0].ended.unwrap().clock_on(first);
+    assert!(told.contains(&long.steps[0].title) && ended.len() > 8 && told.contains(&ended), "{ended} in\n{told}");
     // Where every row is, in the words of the screen.
     s.account.text = "every row arrived but 12 that are parked".to_owned();
     let said = format!("ACCOUNT     {}", s.account.text);

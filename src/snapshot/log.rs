@@ -180,7 +180,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
             }
         }
         Event::ReverseConflicts { table, count, keys, kept } => {
-            warn("reverse", format!("{table} {count} keys changed by both sides, {kept} kept: {}", brief_list(keys)))
+            warn("reverse", format!("{table} keys changed by both sides: {count}, {kept} kept: {}", brief_list(keys)))
         }
         Event::StrayWrites { table, count, keys } => error(
             "stray",

@@ -20,10 +20,9 @@ use crate::view::action::{ACTIONS, Action, KeyScope, availability, key_label};
 use crate::view::state::{Button, DIALOG_DEAF_MS, Modal, Pane, View, ViewState};
 use crate::view::{focusable, layout_of, shows_boxes};
 
-/// Within this time a second Ctrl-C leaves.
 /// Said of keys that come with the box they are meant for.
 const NOT_YET: &str = "not yet: a box takes keys once it has stood for a moment";
-
+/// Within this time a second Ctrl-C leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// How far one press jumps in a recording, in milliseconds.
 const JUMP_MS: i64 = 10_000;

@@ -1,9 +1,10 @@
 //! The drain proof: everything written before the freeze has arrived.
 //!
-//! Markers with fresh nonces go through the fenced path, more of them until every open shard has received one, and are
-//! read back from the target; then two whole poll cycles that began after them, over a shard list that was made after
-//! them, found nothing more. A shard that receives no marker counts only after five such poll cycles. A follower that
-//! is paused, stalled, throttled or cut off makes no poll cycles, so it cannot be taken for drained.
+//! First every transaction has to end that was open at the freeze and had written anything. Then markers with fresh
+//! nonces go through the fenced path, more of them until every open shard has received one, and are read back from the
+//! target; then two whole poll cycles that began after them, over a shard list that was made after them, found nothing
+//! more. A shard that receives no marker counts only after five such poll cycles. A follower that is paused, stalled,
+//! throttled or cut off makes no poll cycles, so it cannot be taken for drained.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
-use crate::ports::{PortResult, SequenceScan};
+use crate::ports::{OpenWrite, PortResult, SequenceScan, first_open};
 
 /// How long a drain may take before writes are allowed again on the old side.
 const PATIENCE_MS: i64 = 60_000;
@@ -30,15 +31,40 @@ pub async fn perform(
     state: &RunState,
 ) -> Result<Vec<Evidence>, StepError> {
     ctx.ensure_following();
+    nobody_writes(ctx).await?;
     let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
     if state.frozen(&ctx.plan) {
-        found.push(super::freeze::still_frozen(ctx).await?);
+        found.push(super::freeze::still_frozen(ctx, state).await?);
     }
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     Ok(found)
+}
+
+/// Waits until every transaction has ended that was open at the freeze and had written anything: what it writes would
+/// stand behind the markers.
+async fn nobody_writes(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
+    let (began, mut first) = (ctx.mono(), None::<Vec<OpenWrite>>);
+    loop {
+        let waited = match ctx.ports.source.open_writes().await {
+            Ok(now) => {
+                let open = first.get_or_insert_with(|| now.clone());
+                let Some(open) = first_open(open, &now) else { return Ok(()) };
+                format!("a transaction of a customer has not ended: {}", open.words)
+            }
+            Err(e) if e.kind.transient() => e.to_string(),
+            Err(e) => return Err(step_error(&e)),
+        };
+        if ctx.mono() - began >= PATIENCE_MS {
+            return Err(too_late(
+                format!("after {} s {waited}", PATIENCE_MS / 1000),
+                "writes go back to the old side; end it or wait for it, then try again another time",
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn one(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32, table: &Table) -> Result<Vec<Evidence>, StepError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::context::{CapturedValue, WorkerContext};
-use super::switch::{new_value, set};
+use super::switch::{READ_BACKS, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
@@ -76,20 +76,34 @@ pub async fn freeze(
     }
 }
 
-/// Sees that the freeze still stands: its switch holds the new value, and a write probe that is sent now is refused.
-/// Somebody may have let customers write again since it was proven, perhaps while no console ran.
+/// Sees that the freeze still stands: its switch holds the new value, in the version that the freeze wrote, and a write
+/// probe that is sent now is refused. Somebody may have let customers write again since it was proven, perhaps while no
+/// console ran, and may have locked them out again.
 ///
 /// # Errors
 /// It does not stand, or nobody can say.
-pub(super) async fn still_frozen(ctx: &Arc<WorkerContext>) -> Result<Evidence, StepError> {
+pub(super) async fn still_frozen(ctx: &Arc<WorkerContext>, state: &RunState) -> Result<Evidence, StepError> {
     let Parts { freeze, switch, probe } = parts(ctx)?;
     let advice = "see who lets customers write; what they wrote since is not drained: roll back, then freeze again";
     let value = new_value(ctx, switch).await?;
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
     let began = ctx.mono();
+    let written = state.switches.get(&switch.id).and_then(|s| s.version);
+    let mut otherwise = 0;
     loop {
         match ctx.ports.switches.read(switch).await {
-            Ok(now) if now.value == value => break,
+            Ok(now) if now.value == value => {
+                if now.version.zip(written).is_none_or(|(now, written)| now <= written) {
+                    break;
+                }
+                let again = format!("{} was set again since the freeze: customers may have written", switch.place());
+                return Err(world(again, advice));
+            }
+            // The store may answer from an older copy.
+            Ok(_) if otherwise < READ_BACKS => {
+                otherwise += 1;
+                tokio::time::sleep(POLL).await;
+            }
             Ok(_) => return Err(world(format!("{} does not hold the freeze any more", switch.place()), advice)),
             Err(e) if e.kind.transient() && ctx.mono() - began <= timeout => tokio::time::sleep(POLL).await,
             Err(e) => return Err(step_error(&e)),

@@ -35,6 +35,16 @@ pub fn problems(table: &Table, found: &SourceTable) -> Vec<(String, String)> {
             "leave this table where it is, or move it by other means: its drain cannot be proven".to_owned(),
         ));
     }
+    if !found.replicas.is_empty() {
+        problems.push((
+            format!(
+                "{} has replicas in {}: what is written there arrives here later, also after the drain is proven",
+                table.source,
+                found.replicas.join(", ")
+            ),
+            "remove the replicas before the day, or move this table by other means".to_owned(),
+        ));
+    }
     match (&table.ttl, &found.ttl) {
         (Some(plan), Some(source)) if plan != source => problems.push((
             format!("rows of {} expire by {source}, the plan says {plan}", table.source),
@@ -100,6 +110,14 @@ mod tests {
 
     fn said(table: &Table, found: &SourceTable) -> String {
         problems(table, found).into_iter().map(|(what, advice)| format!("{what} -> {advice}\n")).collect()
+    }
+
+    #[test]
+    fn a_table_with_replicas_is_refused() {
+        let one = SourceTable { replicas: vec!["us-east-1".into()], ..found("S", None) };
+        let said = said(&table(ColumnType::Text), &one);
+        assert!(said.contains("replicas in us-east-1") && said.contains("remove the replicas"), "{said}");
+        assert_eq!(self::said(&table(ColumnType::Text), &found("S", None)), "");
     }
 
     #[test]

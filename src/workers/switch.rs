@@ -14,7 +14,7 @@ use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue};
 /// Longest a change may be on the wire.
 const ON_THE_WIRE: Duration = Duration::from_secs(8);
 /// How often a value is read back before it counts as not set: the store may answer from an older copy.
-const READ_BACKS: u32 = 10;
+pub(super) const READ_BACKS: u32 = 10;
 
 /// Sets every switch of a step at the same time; one failure fails the step after all have ended. In a freeze none is
 /// set unless it still stands: what customers wrote on the old side since would stay there.
@@ -25,7 +25,7 @@ pub async fn perform(
     state: &RunState,
     ids: &[String],
 ) -> Result<Vec<Evidence>, StepError> {
-    let frozen = if state.frozen(&ctx.plan) { Some(super::freeze::still_frozen(ctx).await?) } else { None };
+    let frozen = if state.frozen(&ctx.plan) { Some(super::freeze::still_frozen(ctx, state).await?) } else { None };
     let all = ids.iter().map(|id| async move {
         let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
         let value = new_value(ctx, switch).await?;

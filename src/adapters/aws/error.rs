@@ -58,7 +58,10 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn classify(code: &str) -> (ErrorKind, &'static str) {
     let has = |words: &[&str]| words.iter().any(|w| code.contains(w));
-    if has(&["Throttl", "TooManyRequests", "LimitExceeded", "TooManyUpdates"]) {
+    if code == "ParameterMaxVersionLimitExceeded" {
+        // It holds 100, and the oldest one cannot go while a label is on it.
+        (ErrorKind::Invalid, "move the label off the parameter's oldest version, then try again")
+    } else if has(&["Throttl", "TooManyRequests", "LimitExceeded", "TooManyUpdates"]) {
         (ErrorKind::Throttled, "trying again more slowly")
     } else if has(&[
         "AccessDenied",
@@ -95,6 +98,8 @@ mod tests {
         for (code, kind) in [
             ("ThrottlingException", ErrorKind::Throttled),
             ("TooManyUpdates", ErrorKind::Throttled),
+            ("LimitExceededException", ErrorKind::Throttled),
+            ("ParameterMaxVersionLimitExceeded", ErrorKind::Invalid),
             ("AccessDeniedException", ErrorKind::Denied),
             ("UnrecognizedClientException", ErrorKind::Denied),
             ("ParameterNotFound", ErrorKind::NotFound),

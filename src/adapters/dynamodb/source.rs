@@ -20,7 +20,9 @@ use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
-use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable};
+use crate::ports::{
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+};
 
 /// Keys in one BatchGetItem.
 const BATCH: usize = 100;
@@ -174,6 +176,12 @@ impl DynamoSource {
     }
 }
 
+/// Regions of a global table besides this one.
+fn replicas_of(described: &TableDescription, here: Option<&str>) -> Vec<String> {
+    let all = described.replicas().iter().filter_map(|replica| replica.region_name());
+    all.filter(|region| Some(*region) != here).map(str::to_owned).collect()
+}
+
 #[async_trait]
 impl Source for DynamoSource {
     async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
@@ -197,6 +205,7 @@ impl Source for DynamoSource {
             bytes: described.table_size_bytes().and_then(|n| u64::try_from(n).ok()),
             stream: stream_of(&described).map(|(arn, view)| (arn, view == Some(StreamViewType::NewAndOldImages))),
             ttl,
+            replicas: replicas_of(&described, self.sdk.config().region().map(|region| region.as_ref())),
         })
     }
 
@@ -229,6 +238,11 @@ impl Source for DynamoSource {
             self.get_batch(table, &mapping, batch, &mut found).await?;
         }
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    /// Each call is a transaction of its own: what was acknowledged is in the stream.
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        Ok(Vec::new())
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

@@ -38,7 +38,13 @@ const OPTIONS: &str = "-c default_transaction_isolation=read\\ committed -c stat
 
 /// Asked of a new connection. An empty mark means that the options never came through.
 const WHO: &str = "SELECT coalesce(current_setting('cutover.session', true), ''), current_setting('synchronous_commit'), \
-     coalesce(host(inet_server_addr()) || ':' || inet_server_port(), ''), current_user = 'cutover'";
+     coalesce(host(inet_server_addr()) || ':' || inet_server_port(), ''), current_user = 'cutover', \
+     EXISTS (SELECT FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout') AND setting <> '0')";
+
+/// Limits that a role or a database may set and that end a long read, an index build or a waiting connection whatever
+/// the statement limit is. Not among the options: servers before 14 and 17 do not know them, and refuse a session then.
+const UNLIMITED: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('transaction_timeout', 'idle_session_timeout') AND setting <> '0'";
 
 /// For a role with the same name as our schema: a table named without a schema is then not searched for in our schema,
 /// and not created there.
@@ -192,6 +198,9 @@ impl Connector {
         }
         if word(3) == "t" {
             client.batch_execute(NOT_OURS).await.map_err(error)?;
+        }
+        if word(4) == "t" {
+            client.batch_execute(UNLIMITED).await.map_err(error)?;
         }
         Ok(client)
     }

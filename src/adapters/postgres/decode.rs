@@ -26,10 +26,14 @@ pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unrea
         T::Double => Cell::Float(f64::from_be_bytes(fixed(raw)?)),
         T::Boolean => Cell::Bool(fixed::<1>(raw)? != [0]),
         // The ends of both ranges are the infinite ones, and stay what they are.
-        T::Timestamptz => Cell::Timestamp(match i64::from_be_bytes(fixed(raw)?) {
-            infinite @ (i64::MIN | i64::MAX) => infinite,
-            micros => micros.saturating_add(EPOCH_MICROS),
-        }),
+        T::Timestamptz => match i64::from_be_bytes(fixed(raw)?) {
+            infinite @ (i64::MIN | i64::MAX) => Cell::Timestamp(infinite),
+            // In the last days of the year 294276, counted from 1970, there are no more numbers.
+            micros => match micros.checked_add(EPOCH_MICROS) {
+                Some(micros) => Cell::Timestamp(micros),
+                None => Cell::Other(Cow::Borrowed(raw)),
+            },
+        },
         T::Date => Cell::Date(match i32::from_be_bytes(fixed(raw)?) {
             infinite @ (i32::MIN | i32::MAX) => infinite,
             days => days.saturating_add(EPOCH_DAYS),

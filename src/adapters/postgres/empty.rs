@@ -37,6 +37,9 @@ impl PgTarget {
                         return Err(PortError::new(ErrorKind::Conflict, "reset", &table.target, came_back)
                             .advise("empty or detach them yourself first, if they may go, then try again"));
                     }
+                    // As TRUNCATE does: whoever is writing is waited for.
+                    let locked = format!("LOCK TABLE {} IN EXCLUSIVE MODE", there.join(", "));
+                    tx.batch_execute(&locked).await.map_err(&error)?;
                     let deletes: Vec<String> = there.iter().map(|t| format!("DELETE FROM {t}")).collect();
                     tx.batch_execute(&deletes.join("; ")).await.map_err(&error)?;
                 }

@@ -51,7 +51,7 @@ pub(super) fn field(out: &mut BytesMut, ty: ColumnType, cell: &Cell<'_>) -> Opti
         (T::Bigint, Cell::Int(i)) => out.put_i64(*i),
         (T::Double, Cell::Float(x)) => out.put_f64(*x),
         (T::Boolean, Cell::Bool(b)) => out.put_u8(u8::from(*b)),
-        (T::TextArray | T::Jsonb, Cell::Other(raw)) => out.put_slice(raw),
+        (T::TextArray | T::Jsonb | T::Timestamptz, Cell::Other(raw)) => out.put_slice(raw),
         // The ends of both ranges are the infinite ones.
         (T::Timestamptz, Cell::Timestamp(t @ (i64::MIN | i64::MAX))) => out.put_i64(*t),
         (T::Date, Cell::Date(d @ (i32::MIN | i32::MAX))) => out.put_i32(*d),

@@ -27,6 +27,7 @@ mod ledger;
 mod leftovers;
 mod names;
 mod numeric;
+mod open;
 mod orphans;
 mod outbox;
 mod owner;

@@ -59,7 +59,8 @@ const fn stripe(n: i64) -> std::ops::Range<i64> {
     }
 }
 
-/// Reads one part of a table: some of its blocks. What has no blocks of its own is read as the first part.
+/// Reads one part of a table: some of its blocks. What is not read by its own blocks, or by a server that would read it
+/// whole each time, is read as the first part.
 pub(super) async fn scan_part(
     pool: &Pool,
     place: &str,
@@ -70,8 +71,10 @@ pub(super) async fn scan_part(
     let on = part.name.as_str();
     let error = |e: tokio_postgres::Error| trouble::error(&e, "scan", on);
     let mut client = retry::client(pool, place).await?;
-    let sql = "SELECT CASE WHEN relkind = 'r' THEN pg_relation_size(oid) / current_setting('block_size')::bigint END
-               FROM pg_class WHERE oid = to_regclass($1)";
+    let sql = "SELECT CASE WHEN relkind = 'r' AND current_setting('server_version_num')::int >= 140000
+                        AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+                      THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint END
+               FROM pg_class c WHERE c.oid = to_regclass($1)";
     let statement = client.prepare_cached(sql).await.map_err(error)?;
     let row = client.query_opt(&statement, &[&part.sql]).await.map_err(error)?;
     let blocks: Option<i64> = row.map(|r| r.try_get(0)).transpose().map_err(error)?.flatten();

@@ -18,10 +18,10 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState, FullRead,
-    ItemOutcome, Items, Lease, Metrics, Obstacle, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning,
-    Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence,
-    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches, Taken, Target,
-    TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite,
+    Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
+    ReverseCounts, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches,
+    Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -52,6 +52,7 @@ failing! {
         async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
+        async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {
@@ -185,7 +186,7 @@ failing! {
         async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
-        async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>>;
+        async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
         async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>>;
         async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;

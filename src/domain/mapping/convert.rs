@@ -119,8 +119,10 @@ fn held<'p>(format: Format, cell: &Cell<'p>) -> Result<Cell<'p>, RowErrorReason>
         | (ColumnType::Date, Cell::Date(_))
         | (ColumnType::Jsonb, Cell::Json(_))
         | (ColumnType::TextArray, Cell::TextArray(_)) => Ok(cell.clone()),
-        // One that counts from 1 names an array by its dimensions; the other is text behind the version of its form.
-        (ColumnType::TextArray, Cell::Other(raw)) if raw.first() == Some(&0) => Ok(cell.clone()),
+        // An array begins with the number of its dimensions, JSON with the version of its form, and a moment is one
+        // number.
+        (ColumnType::Timestamptz, Cell::Other(raw)) if raw.len() == 8 => Ok(cell.clone()),
+        (ColumnType::TextArray, Cell::Other(raw)) if raw.len() > 8 && raw.first() == Some(&0) => Ok(cell.clone()),
         (ColumnType::Jsonb, Cell::Other(raw)) if raw.first() == Some(&1) => Ok(cell.clone()),
         (ColumnType::Integer, Cell::Int(i)) if i32::try_from(*i).is_ok() => Ok(Cell::Int(*i)),
         (ColumnType::Smallint, Cell::Int(i)) if i16::try_from(*i).is_ok() => Ok(Cell::Int(*i)),

@@ -475,10 +475,11 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     let mut closes = false;
     let Some(s) = switch_of(state, &action) else { return };
     match result {
-        OutcomeResult::Done { read_back, .. } => {
+        OutcomeResult::Done { read_back, version } => {
             s.standing = reached;
             closes = true;
             s.read_back = Some(read_back.clone());
+            s.version = *version;
             s.read_at = Some(at);
         }
         // A value that was to be written over itself and still stands there is what it was.

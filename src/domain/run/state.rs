@@ -122,6 +122,9 @@ pub struct SwitchState {
     pub read_at: Option<At>,
     /// What was last read back, or its version.
     pub read_back: Option<String>,
+    /// The version that was last read back, where the place has versions.
+    #[serde(default)]
+    pub version: Option<i64>,
     /// Position of the fact that last set it; the latest is restored first.
     pub changed_seq: u64,
 }

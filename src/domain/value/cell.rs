@@ -37,7 +37,8 @@ pub enum Cell<'a> {
     /// `bytea`.
     Bytes(Cow<'a, [u8]>),
     /// A value of the column's type that none of these says, in the binary form of PostgreSQL: a `text[]` with NULL in
-    /// it, of several dimensions or counted from elsewhere than 1; `jsonb` that is nested too deeply.
+    /// it, of several dimensions or counted from elsewhere than 1; `jsonb` that is nested too deeply; a `timestamptz` of
+    /// the last days that there are.
     Other(Cow<'a, [u8]>),
 }
 

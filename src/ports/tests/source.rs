@@ -137,6 +137,7 @@ pub(crate) async fn all_parts_of_a_reading_give_each_row_once(store: &impl Sourc
     for of in [1, 2, 5] {
         assert_eq!(read_whole(store, of).await, wanted, "{of} parts");
     }
+    assert_eq!(store.source().open_writes().await.unwrap(), [], "nobody has a transaction open");
     let count = store.source().count(&store.authors()).await.unwrap();
     assert_eq!(count.rows, Some(40));
 }

@@ -10,7 +10,7 @@ use crate::domain::mapping::{Resolution, Winner, inverse_gaps};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::run::{Event, Evidence, Level, RunState};
 use crate::domain::value::Key;
-use crate::ports::{Clock, ErrorKind, PortError, PortResult, ReversePorts};
+use crate::ports::{Clock, ErrorKind, OpenWrite, PortError, PortResult, ReversePorts, first_open};
 use crate::workers::rollback::FactSink;
 use crate::workers::trouble::evidence;
 
@@ -64,6 +64,7 @@ pub async fn drain(
         applier: None,
         unfit: Vec::new(),
         conflicts: BTreeSet::new(),
+        open: None,
         last: None,
         told: Instant::now(),
     };
@@ -153,6 +154,8 @@ struct Draining<'d> {
     unfit: Vec<(String, String, String)>,
     /// Tables and keys of conflicts that were recorded.
     conflicts: BTreeSet<(String, Key)>,
+    /// Transactions that were open when it was first looked for them.
+    open: Option<Vec<OpenWrite>>,
     /// The last trouble.
     last: Option<PortError>,
     told: Instant,
@@ -268,12 +271,13 @@ impl Draining<'_> {
     /// side cannot take.
     async fn proven(&mut self) -> PortResult<bool> {
         let Some(applier) = &mut self.applier else { return Ok(false) };
-        // What is written and not committed is in no record yet.
-        let open = self.ports.outbox.open_writes(&self.plan.tables).await?;
-        if let Some(first) = open.first() {
-            let why = format!("{} transactions are open that write to it, first {first}", open.len());
+        // What is written and not committed is in no record yet. Those that begin later write after the switch.
+        let now = self.ports.outbox.open_writes().await?;
+        let open = self.open.get_or_insert_with(|| now.clone());
+        if let Some(first) = first_open(open, &now) {
+            let why = format!("a transaction is open that may have written there: {}", first.words);
             return Err(PortError::new(ErrorKind::Conflict, "carry back", "the new side", why)
-                .advise("end them, or wait for them: what they wrote is carried once they commit"));
+                .advise("end it, or wait for it: what it wrote is carried once it commits"));
         }
         for table in self.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
             let nonce = uuid::Uuid::new_v4().to_string();

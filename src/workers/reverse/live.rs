@@ -147,7 +147,14 @@ pub async fn watch(ctx: Arc<WorkerContext>) {
         looks += 1;
         let at = ctx.wall();
         if let Err(why) = &armed {
-            ctx.latest.put(|m| m.reverse.state = ReverseState::NotReady { why: why.clone() });
+            ctx.latest.put(|m| {
+                // The price of before was one of everything.
+                let was_all = !matches!(m.reverse.state, ReverseState::NotReady { .. } | ReverseState::Off);
+                if gaps && was_all && ctx.open_to_customers.load(Ordering::Acquire) {
+                    m.at_risk = None;
+                }
+                m.reverse.state = ReverseState::NotReady { why: why.clone() };
+            });
             if gaps {
                 count(&ctx, &ports, false).await;
             }

@@ -153,8 +153,9 @@ async fn a_freeze_that_somebody_took_back_is_neither_drained_nor_switched_on() {
             let error = world.perform(&ctx, next).await.expect_err("customers write");
             assert!(error.message.contains("does not hold the freeze any more"), "{next}: {error:?}");
             assert!(on_the_old_side(&world), "{next} set a switch");
+            ctx.stop().await;
             // The switch stands, and the application does not obey it any more.
-            world.switches.foreign_put("/mode", "frozen", Default::default());
+            let (world, ctx) = up_to(last).await;
             world.switches.deaf.store(true, std::sync::atomic::Ordering::SeqCst);
             let error = world.perform(&ctx, next).await.expect_err("customers write");
             assert!(error.message.contains("is served in the freeze"), "{next}: {error:?}");
@@ -162,6 +163,29 @@ async fn a_freeze_that_somebody_took_back_is_neither_drained_nor_switched_on() {
             ctx.stop().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_freeze_that_was_taken_back_for_a_moment_is_noticed() {
+    for (last, next) in [("freeze", "drain"), ("drain", "switch")] {
+        let (world, ctx) = up_to(last).await;
+        let ctx = world.restart(ctx).await;
+        world.switches.foreign_put("/mode", "open", Default::default());
+        world.book("late", "5.00");
+        world.switches.foreign_put("/mode", "frozen", Default::default());
+        let error = world.perform(&ctx, next).await.expect_err("customers wrote meanwhile");
+        assert!(error.message.contains("set again since the freeze"), "{next}: {error:?}");
+        assert!(world.switches.now("/writes") == "old", "{next} set a switch");
+        ctx.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_old_answer_takes_no_freeze_back() {
+    let (world, ctx) = up_to("freeze").await;
+    world.switches.answers_old("/mode", 3);
+    world.well(&ctx, &["drain"]).await;
+    ctx.stop().await;
 }
 
 #[tokio::test]

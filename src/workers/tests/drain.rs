@@ -137,6 +137,36 @@ async fn a_shard_that_ended_before_its_child_is_listed_keeps_the_table_from_look
 }
 
 #[tokio::test]
+async fn a_transaction_that_is_open_at_the_freeze_is_waited_for_and_a_later_one_is_not() {
+    let (world, ctx) = frozen().await;
+    world.old.transactions(&[7]);
+    let (looks, put) = (world.faults.calls(Op::OpenWrites), world.faults.calls(Op::PutMarker));
+    let (result, ()) = tokio::join!(world.perform(&ctx, "drain"), async {
+        until("three looks", || world.faults.calls(Op::OpenWrites) >= looks + 3).await;
+        assert_eq!(world.faults.calls(Op::PutMarker), put, "a marker may stand before what it writes");
+        world.book("late", "7.00");
+        world.old.transactions(&[8]);
+    });
+    result.unwrap();
+    assert_eq!(world.differing("books"), [""; 0]);
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_never_ends_fails_the_drain_and_is_named() {
+    let (world, ctx) = frozen().await;
+    world.old.transactions(&[7]);
+    let looks = world.faults.calls(Op::OpenWrites);
+    let (result, ()) = tokio::join!(world.perform(&ctx, "drain"), async {
+        until("two looks", || world.faults.calls(Op::OpenWrites) >= looks + 2).await;
+        world.clock.advance(70_000);
+    });
+    let error = result.expect_err("somebody writes");
+    assert!(error.message.contains("process 7"), "{error:?}");
+    ctx.stop().await;
+}
+
+#[tokio::test]
 async fn a_sweep_that_began_before_the_marker_proves_nothing() {
     let (world, ctx) = frozen().await;
     let latch = Latch::default();

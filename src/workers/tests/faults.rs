@@ -25,6 +25,7 @@ pub enum Op {
     Checkpoints,
     Flush,
     FinishLoad,
+    OpenWrites,
     Reset,
     StartPositions,
     Positions,

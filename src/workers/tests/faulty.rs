@@ -17,9 +17,9 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FollowState, FullRead, Lease,
-    NotRecorded, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position,
-    ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable,
-    Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
+    NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError, PortResult,
+    Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source, SourceCount,
+    SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -95,6 +95,10 @@ impl Source for FaultySource {
 
     async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
         self.1.call(Op::Get, &table.id, self.0.get(table, keys)).await
+    }
+
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        self.1.call(Op::OpenWrites, "", self.0.open_writes()).await
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

@@ -11,8 +11,8 @@ use crate::domain::mapping::{ItemChange, Resolution};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
-    CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, PortResult, ReverseCounts, Taken,
-    Unfinished, Waiting,
+    CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult, ReverseCounts,
+    Taken, Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -28,8 +28,8 @@ impl Outbox for FaultyOutbox {
         self.0.gaps(tables).await
     }
 
-    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>> {
-        self.0.open_writes(tables).await
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        self.0.open_writes().await
     }
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {

@@ -11,7 +11,7 @@ use crate::domain::gauge::ReverseState;
 use crate::domain::mapping::Winner;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
-use crate::ports::{CaptureGap, ErrorKind};
+use crate::ports::{CaptureGap, ErrorKind, OpenWrite};
 use crate::workers::reverse::{Drained, ReverseApplier, drain};
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -353,12 +353,13 @@ async fn a_drain_waits_for_a_transaction_that_is_open_and_names_it_at_the_end() 
     let (world, ctx) = open_to_customers().await;
     mark_rolled_back(&world, &ctx).await;
     ctx.stop().await;
-    world.new.locked().outbox.open.push("process 7 on books".into());
+    let open = OpenWrite { id: "7".into(), words: "process 7".into() };
+    world.new.locked().outbox.open.push(open);
     let mut plan = (*world.plan).clone();
     plan.reverse.patience_ms = 300;
     let run = world.journal.state().run;
     let found = drain(&plan, &run, &world.reverse(), &world.journal, &*world.clock, true).await;
-    assert!(!found.left.is_empty() && found.left.iter().all(|left| left.contains("process 7 on books")), "{found:?}");
+    assert!(!found.left.is_empty() && found.left.iter().all(|left| left.contains("process 7")), "{found:?}");
     let (found, row) = tokio::join!(drained(&world), async {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let row = world.customer_puts("b1", "77.00");

@@ -5,7 +5,6 @@
 //! commits late with an early number is simply in the next snapshot, so no gap between numbers can hide a change.
 
 mod gaps;
-mod open;
 mod take;
 mod trigger;
 
@@ -19,7 +18,8 @@ use tokio_postgres::{Error, Statement};
 use super::book::storable;
 use super::connect::Pool;
 use super::ending;
-use super::names::{ident, qualified};
+use super::names::ident;
+use super::open;
 use super::owner::{self, Of};
 use super::retry::{self, Failure};
 use super::rights;
@@ -30,8 +30,8 @@ use crate::domain::mapping::Resolution;
 use crate::domain::plan::{Table, shell_word};
 use crate::domain::value::Key;
 use crate::ports::{
-    CaptureGap, CaptureState, ErrorKind, Outbox, OwnWrite, OwnedTable, PortError, PortResult, ReverseCounts, Taken,
-    Unfinished, Waiting,
+    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OwnWrite, OwnedTable, PortError, PortResult, ReverseCounts,
+    Taken, Unfinished, Waiting,
 };
 
 pub(super) use trigger::{OURS, TABLES};
@@ -337,14 +337,10 @@ impl Outbox for PgTarget {
         Ok(found)
     }
 
-    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<String>> {
-        let error = self.error("look for open transactions in", "the target tables");
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        let error = self.error("look for open transactions at", self.place());
         let client = self.client().await?;
-        let names = tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target)));
-        let names: Vec<String> = names.map(|name| qualified(name)).collect();
-        let statement = client.prepare_cached(open::WRITES).await.map_err(&error)?;
-        let rows = client.query(&statement, &[&names]).await.map_err(&error)?;
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(&error)
+        open::writes(&client).await.map_err(&error)
     }
 
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {

@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS cutover.reverse_tally (
 CREATE TABLE IF NOT EXISTS cutover.reverse_conflict (
     plan text NOT NULL, table_id text NOT NULL, key_digest bytea NOT NULL, key text NOT NULL, resolution text NOT NULL,
     PRIMARY KEY (plan, table_id, key_digest));
-CREATE TABLE IF NOT EXISTS cutover.reverse_marker (plan text NOT NULL, table_id text NOT NULL, nonce text NOT NULL);
+CREATE TABLE IF NOT EXISTS cutover.reverse_marker (
+    plan text NOT NULL, table_id text NOT NULL, nonce text NOT NULL, PRIMARY KEY (plan, table_id, nonce));
 CREATE OR REPLACE FUNCTION cutover.capture_marker() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -43,6 +44,10 @@ BEGIN
     RETURN NULL;
 END $$;
 DO $$ BEGIN
+    -- Without a key no row could be deleted any more once somebody publishes all tables.
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = 'cutover.reverse_marker'::regclass AND indisprimary) THEN
+        ALTER TABLE cutover.reverse_marker ADD PRIMARY KEY (plan, table_id, nonce);
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'cutover.reverse_marker'::regclass AND NOT tgisinternal) THEN
         CREATE TRIGGER cutover_capture AFTER INSERT ON cutover.reverse_marker
             FOR EACH ROW EXECUTE FUNCTION cutover.capture_marker();
@@ -56,6 +61,10 @@ SELECT tgname::text FROM pg_trigger
 WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgparentid = 0 AND starts_with(tgname::text, 'cutover_capture_')
   AND tgargs = convert_to($2, getdatabaseencoding()) || '\\x00'::bytea
             || convert_to($3, getdatabaseencoding()) || '\\x00'::bytea";
+
+/// How values are written into records, whatever the customer's session is set to: a number that is rounded would hide a
+/// change, and a key that is written in two ways would be two keys.
+const FORMS: &str = "SET extra_float_digits = 1 SET bytea_output = 'hex' SET timezone = 'UTC'";
 
 /// Whether every trigger stands, is switched on, and says that it captures for this plan.
 pub(super) const ARMED: &str = "
@@ -149,7 +158,7 @@ END",
         every_key = keys("r.b"),
     );
     let mut crc = crc32fast::Hasher::new();
-    for part in [owner.plan.as_str(), "\0", &owner.id, "\0", &shape.sql, &body] {
+    for part in [owner.plan.as_str(), "\0", &owner.id, "\0", &shape.sql, FORMS, &body] {
         crc.update(part.as_bytes());
     }
     let plan: String = owner.plan.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
@@ -159,7 +168,7 @@ END",
     // The owner's rights: customers' roles need none on the outbox.
     let function = format!(
         "CREATE OR REPLACE FUNCTION cutover.capture_{hash}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-         SET search_path = pg_catalog, pg_temp AS $cutover$ {body} $cutover$"
+         SET search_path = pg_catalog, pg_temp {FORMS} AS $cutover$ {body} $cutover$"
     );
     let does = format!(
         "WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \

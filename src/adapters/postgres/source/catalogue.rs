@@ -13,7 +13,8 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// Columns that rows have of their own: name, type with its limits, and the place in the primary key, from 1.
 const COLUMNS: &str = "
-SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), array_position(i.indkey::int2[], a.attnum)
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod),
+       array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum)
 FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum";
 

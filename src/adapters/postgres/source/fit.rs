@@ -16,8 +16,10 @@ const TRIED: &str = "capture changes of";
 const TABLE: &str = "
 SELECT c.relkind::text, c.relpersistence::text, c.relispartition, c.relreplident::text, row_security_active(c.oid),
        pk.indexrelid IS NOT NULL, coalesce(pk.indimmediate AND pk.indisvalid, false),
-       coalesce((SELECT i.indisvalid AND i.indimmediate AND pk.indkey::int2[] <@ i.indkey::int2[]
-                 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident), false)
+       coalesce((SELECT i.indisvalid AND i.indimmediate
+                        AND (pk.indkey::int2[])[0:pk.indnkeyatts - 1] <@ (i.indkey::int2[])[0:i.indnkeyatts - 1]
+                 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident), false),
+       EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid))
 FROM pg_class c LEFT JOIN pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary WHERE c.oid = to_regclass($1)";
 
 /// Sees whether the changes of a table can be followed.
@@ -48,6 +50,10 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<()> {
     if flag(2)? {
         let why = "it is a partition: that it is detached does not stand in the log";
         return refuse(why, "move the whole table by pg_dump, or by the replication of the server itself".to_owned());
+    }
+    if flag(8)? {
+        let why = "it inherits, or is inherited from: the log names each table of the family by itself";
+        return refuse(why, "move it by pg_dump, or by the replication of the server itself".to_owned());
     }
     if text(1)? != "p" {
         let why = "it is UNLOGGED or TEMPORARY: its changes do not stand in the log";

@@ -1,6 +1,7 @@
 //! Writing single rows of the source, each only over what was read: the way back into PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -20,8 +21,10 @@ use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Source 
 /// What is tried.
 const WRITE: &str = "write a row of";
 /// Longest wait of one write for its row. The server gives up before we do, so that a write that we gave up does not go
-/// through later.
-const PATIENCE: &str = "SET LOCAL statement_timeout = '7s'; SET LOCAL lock_timeout = '6s'";
+/// through later. (A commit that waits for a standby may.)
+const PATIENCE: &str = "SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '3s'";
+/// Longest time until a write is committed.
+const MOST: Duration = Duration::from_secs(7);
 /// Rows that are shown of a table.
 const SOME: u32 = 200;
 
@@ -126,10 +129,18 @@ impl<'s> Statement<'s> {
         let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| value as _).collect();
         // What the server says of a value may quote it.
         let error = |e: Error| trouble::error(&e, WRITE, &self.table.source);
+        let began = tokio::time::Instant::now();
         let tx = client.transaction().await.map_err(error)?;
         tx.batch_execute(PATIENCE).await.map_err(error)?;
         let statement = tx.prepare_cached(sql).await.map_err(error)?;
         let met = tx.execute(&statement, &values).await.map_err(error)?;
+        // What is deferred is done here, within the limit, and not while it commits.
+        tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(error)?;
+        if began.elapsed() > MOST {
+            tx.rollback().await.map_err(error)?;
+            let why = format!("it took more than {} s and was taken back", MOST.as_secs());
+            return Err(PortError::new(ErrorKind::TimedOut, WRITE, &self.table.source, why).advise("it is tried again"));
+        }
         tx.commit().await.map_err(error)?;
         Ok(met)
     }

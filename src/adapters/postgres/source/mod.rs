@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use tokio_postgres::Error;
 
 use super::connect::{Object, Pool};
+use super::open;
 use super::read;
 use super::retry;
 use super::settings::PgSettings;
@@ -37,7 +38,9 @@ use crate::domain::gauge::Count;
 use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
-use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable};
+use crate::ports::{
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+};
 
 /// Tables of a database, read.
 pub struct PgSource {
@@ -113,7 +116,7 @@ impl Source for PgSource {
         let (key, estimate) = (key.collect(), catalogue::size(&client, &shape.main.sql).await.map_err(error)?);
         let count =
             estimate.rows.map_or_else(Count::default, |rows| Count::estimated(rows, estimate.at.unwrap_or_default()));
-        Ok(SourceTable { key, count, bytes: Some(estimate.bytes), stream: None, ttl: None })
+        Ok(SourceTable { key, count, bytes: Some(estimate.bytes), stream: None, ttl: None, replicas: Vec::new() })
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
@@ -153,6 +156,12 @@ impl Source for PgSource {
         tx.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off").await.map_err(error)?;
         let row = tx.query_one(&format!("SELECT count(*) FROM {}", shape.main.sql), &[]).await.map_err(error)?;
         Ok(Count::exact(row.try_get::<_, i64>(0).map_err(error)?.unsigned_abs(), now()))
+    }
+
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        let error = |e: Error| trouble::error(&e, "look for open transactions at", &self.place);
+        let client = self.client().await?;
+        open::writes(&client).await.map_err(error)
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

@@ -95,3 +95,18 @@ async fn a_statement_behind_one_that_failed_says_nothing_of_the_data() {
     // `Invalid` would end following for good.
     assert_eq!(error.kind, ErrorKind::Internal);
 }
+
+#[tokio::test]
+async fn limits_of_the_database_that_would_end_long_work_do_not_hold_for_our_sessions() {
+    let db = TestDatabase::new().await;
+    let limit = |how: &str| format!("ALTER DATABASE {} {how} idle_session_timeout", db.settings.database);
+    db.sql.batch_execute(&format!("{} = '1s'", limit("SET"))).await.unwrap();
+    let target = PgTarget::new(&db.settings, PLAN).unwrap();
+    let client = target.client().await.unwrap();
+    let row = client.query_one("SELECT current_setting('idle_session_timeout')", &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "0");
+    drop(client);
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    target.version().await.unwrap();
+    db.sql.batch_execute(&limit("RESET")).await.unwrap();
+}

@@ -8,7 +8,7 @@ use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::domain::plan::{ColumnType, Freeze, Plan, Table};
 use crate::engine::MachineClock;
-use crate::ports::ReversePorts;
+use crate::ports::{ReversePorts, Source as _};
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
 use crate::workers::{CapturedValues, Ports, WorkerContext};
@@ -157,7 +157,22 @@ async fn a_day_between_two_databases_loses_nothing_there_or_back() {
     world.well(&ctx, &["catch-up", "verify", "arm"]).await;
     ctx = day.dies(ctx).await;
     ctx.ensure_following();
-    world.well(&ctx, &["freeze", "drain", "switch"]).await;
+    // Somebody has begun before the freeze, and commits while the drain is under way.
+    let late = day.old.connect().await;
+    late.batch_execute(
+        "BEGIN; UPDATE authors SET name = 'late' WHERE id = 'a7'; INSERT INTO authors VALUES ('late', '')",
+    )
+    .await
+    .unwrap();
+    let source = PgSource::new(&day.old.settings, PLAN).unwrap();
+    assert!(!source.open_writes().await.unwrap().is_empty());
+    world.well(&ctx, &["freeze"]).await;
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        late.batch_execute("COMMIT").await.unwrap();
+    });
+    world.well(&ctx, &["drain", "switch"]).await;
+    assert_eq!(day.new.number("SELECT count(*) FROM authors WHERE name = 'late' OR id = 'late'").await, 2);
     done.store(true, Ordering::SeqCst);
     let writes = customers.await.unwrap();
     assert!(writes > 100, "{writes}");

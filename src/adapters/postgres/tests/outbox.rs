@@ -387,20 +387,29 @@ async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
 async fn transactions_that_are_open_are_seen_until_they_end() {
     let (db, table) = armed().await;
     let tables = std::slice::from_ref(&table);
-    assert_eq!(db.target.open_writes(tables).await.unwrap(), [""; 0]);
-    let mut customer = another(&db).await;
+    let open =
+        async || -> Vec<String> { db.target.open_writes().await.unwrap().into_iter().map(|one| one.words).collect() };
+    assert_eq!(open().await, [""; 0]);
     // Somebody who only reads has written nothing.
     let reads = another(&db).await;
     reads.batch_execute("BEGIN; SELECT * FROM books; SELECT * FROM book_tags").await.unwrap();
+    let mut customer = another(&db).await;
+    // It has not come to our tables yet.
+    db.sql.batch_execute("CREATE TABLE audit (n int)").await.unwrap();
     let writes = customer.transaction().await.unwrap();
+    writes.batch_execute("INSERT INTO audit VALUES (1)").await.unwrap();
+    let found = open().await;
+    assert!(found.len() == 1 && found[0].starts_with("process ") && found[0].contains("open since"), "{found:?}");
     writes.batch_execute("UPDATE book_tags SET tag = 'z'").await.unwrap();
-    let open = db.target.open_writes(tables).await.unwrap();
     let (_, waiting) = db.target.waiting(tables).await.unwrap().pop_first().unwrap();
-    assert_eq!(waiting.records, 0, "nobody sees what it wrote");
-    assert!(open.len() == 1 && open[0].starts_with("process ") && open[0].ends_with(" on book_tags"), "{open:?}");
+    assert_eq!((waiting.records, open().await.len()), (0, 1), "nobody sees what it wrote");
     writes.commit().await.unwrap();
-    assert_eq!(db.target.open_writes(tables).await.unwrap(), [""; 0]);
+    assert_eq!(open().await, [""; 0]);
     assert!(db.target.waiting(tables).await.unwrap()["books"].records > 0);
+    // Of another database on the same server, and of ours.
+    let elsewhere = TestDatabase::bare().await;
+    elsewhere.sql.batch_execute("CREATE TABLE audit (n int); BEGIN; INSERT INTO audit VALUES (1)").await.unwrap();
+    assert_eq!(open().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -414,4 +423,48 @@ async fn a_table_whose_captured_writes_were_not_carried_is_not_emptied() {
     carried(&db, &table).await;
     db.target.reset(&table).await.unwrap();
     assert_eq!(db.number("SELECT count(*) FROM books").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_captured_does_not_depend_on_how_a_customers_session_writes_numbers() {
+    let db = TestDatabase::new().await;
+    let columns = vec![key("id", ColumnType::Text), column("x", ColumnType::Double), column("raw", ColumnType::Bytea)];
+    let points = table("points", columns, "CREATE TABLE points (id text PRIMARY KEY, x float8, raw bytea)");
+    assert!(db.create(&points).await.unwrap());
+    db.target.arm(std::slice::from_ref(&points)).await.unwrap();
+    let customer = another(&db).await;
+    customer
+        .batch_execute(
+            "SET extra_float_digits = 0; SET bytea_output = 'escape'; SET timezone = 'Asia/Tokyo';
+             INSERT INTO points VALUES ('a', 0.1234567890123456, '\\x00ff')",
+        )
+        .await
+        .unwrap();
+    carried(&db, &points).await;
+    // It differs in a digit that such a session does not write.
+    customer.batch_execute("UPDATE points SET x = 0.1234567890123457").await.unwrap();
+    let changes = carried(&db, &points).await;
+    let states: Vec<_> = changes.iter().flat_map(|c| c.states.iter().flatten()).map(|tree| tree.row.clone()).collect();
+    let x = |x: f64| vec![Cell::Text("a".into()), Cell::Float(x), Cell::Bytes(vec![0, 255].into())];
+    assert!(states.contains(&x(0.123_456_789_012_345_6)), "the state before: {states:?}");
+    assert!(states.contains(&x(0.123_456_789_012_345_7)), "the state after: {states:?}");
+}
+
+#[tokio::test]
+async fn somebody_who_publishes_every_table_stops_no_marker_of_ours() {
+    let (db, books) = armed().await;
+    let without =
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'cutover'
+        WHERE c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)";
+    assert_eq!(db.number(without).await, 0, "a table of ours has no primary key");
+    db.sql.batch_execute("CREATE PUBLICATION everything FOR ALL TABLES").await.unwrap();
+    db.target.put_marker(&books, "n-1").await.unwrap();
+    let taken = db.target.take(&books, 10).await.unwrap().unwrap();
+    assert_eq!(taken.markers(), ["n-1"]);
+    // One of an earlier version of this program gets its key when it is armed.
+    db.sql.batch_execute("ALTER TABLE cutover.reverse_marker DROP CONSTRAINT reverse_marker_pkey").await.unwrap();
+    drop(taken);
+    db.target.put_marker(&books, "n-2").await.unwrap_err();
+    db.target.arm(std::slice::from_ref(&books)).await.unwrap();
+    db.target.put_marker(&books, "n-2").await.unwrap();
 }

@@ -8,7 +8,9 @@ use super::clock::HandClock;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
-use crate::ports::{Batch, Change, ChangeKind, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+use crate::ports::{
+    Batch, Change, ChangeKind, ErrorKind, OpenWrite, PortError, PortResult, Position, ReadFrom, Shard, Stream,
+};
 
 /// An iterator lives this long (developer guide: 15 minutes).
 const ITERATOR_MS: i64 = 15 * 60_000;
@@ -47,6 +49,7 @@ struct OldTable {
 #[derive(Clone)]
 pub struct OldStore {
     tables: Arc<Mutex<BTreeMap<String, OldTable>>>,
+    open: Arc<Mutex<Vec<u32>>>,
     clock: Arc<HandClock>,
     /// Most records one read gives.
     pub page: usize,
@@ -64,7 +67,7 @@ impl OldStore {
             unlisted: Vec::new(),
         };
         let tables = tables.iter().map(|t| (t.source.clone(), empty(t))).collect();
-        Self { tables: Arc::new(Mutex::new(tables)), clock, page: 4 }
+        Self { tables: Arc::new(Mutex::new(tables)), open: Arc::default(), clock, page: 4 }
     }
 
     /// Whether a key's records go to the lower half of the hashes: to the first child of the first split.
@@ -179,6 +182,17 @@ impl OldStore {
                 shards: s.shards.iter().filter(listed).map(|x| x.shard.clone()).collect(),
             })
         })
+    }
+
+    /// Processes with these numbers have a transaction open from now on.
+    pub fn transactions(&self, open: &[u32]) {
+        *self.open.lock().unwrap() = open.to_vec();
+    }
+
+    /// Transactions that are open.
+    pub fn open_transactions(&self) -> Vec<OpenWrite> {
+        let of = |pid: &u32| OpenWrite { id: pid.to_string(), words: format!("process {pid}") };
+        self.open.lock().unwrap().iter().map(of).collect()
     }
 
     /// A listing is as it was before this shard was born, until it is listed again.

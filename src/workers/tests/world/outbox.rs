@@ -10,8 +10,8 @@ use crate::domain::mapping::{Resolution, RowTree, item_digest};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    CaptureGap, CaptureState, ErrorKind, Outbox, OutboxChange, OwnWrite, PortError, PortResult, ReverseCounts, Taken,
-    Unfinished, Waiting,
+    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OutboxChange, OwnWrite, PortError, PortResult,
+    ReverseCounts, Taken, Unfinished, Waiting,
 };
 
 /// A change of one row, or a marker.
@@ -36,8 +36,8 @@ pub struct Captures {
     armed: BTreeSet<String>,
     /// What is not captured, in words.
     pub gaps: Vec<CaptureGap>,
-    /// Transactions that are open, in words.
-    pub open: Vec<String>,
+    /// Transactions that are open.
+    pub open: Vec<OpenWrite>,
     records: Vec<Record>,
     next: i64,
     /// Whether a reverse applier has its turn.
@@ -98,7 +98,7 @@ impl Outbox for NewStore {
         Ok(self.locked().outbox.gaps.clone())
     }
 
-    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<String>> {
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         Ok(self.locked().outbox.open.clone())
     }
 

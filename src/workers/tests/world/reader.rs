@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source, SourceTable,
-    Stream,
+    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source,
+    SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -27,7 +27,14 @@ impl Source for OldStore {
         let stream = self.stream(table)?.map(|s| (s.id, true));
         let key = table.key.iter().map(|k| (k.clone(), "S".to_owned())).collect();
         // The store's own count is six hours old at best.
-        Ok(SourceTable { key, count: Count::estimated(rows, At(0)), bytes: None, stream, ttl: table.ttl.clone() })
+        Ok(SourceTable {
+            key,
+            count: Count::estimated(rows, At(0)),
+            bytes: None,
+            stream,
+            ttl: table.ttl.clone(),
+            replicas: Vec::new(),
+        })
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
@@ -61,6 +68,10 @@ impl Source for OldStore {
         let mapping = TableMapping::new(table);
         let items = self.items(table);
         Ok(keys.iter().map(|k| mapping.key(k).ok().and_then(|(k, _)| items.get(&k.0).cloned())).collect())
+    }
+
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        Ok(self.open_transactions())
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

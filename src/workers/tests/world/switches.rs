@@ -29,6 +29,8 @@ pub struct FakeSwitches {
     pub deaf: Arc<std::sync::atomic::AtomicBool>,
     /// A store that puts every SecureString under its own key, whichever was asked for.
     own_key: Arc<std::sync::atomic::AtomicBool>,
+    /// A place, and how many more reads of it are answered from the version before.
+    old_answers: Arc<Mutex<(String, u32)>>,
 }
 
 impl FakeSwitches {
@@ -39,7 +41,18 @@ impl FakeSwitches {
             _ => (value.to_owned(), Attributes { kind: Some("String".into()), ..Attributes::default() }),
         };
         let history = values.iter().map(|(p, v)| ((*p).to_owned(), vec![first(p, v)])).collect();
-        Self { history: Arc::new(Mutex::new(history)), journal, deaf: Arc::default(), own_key: Arc::default() }
+        Self {
+            history: Arc::new(Mutex::new(history)),
+            journal,
+            deaf: Arc::default(),
+            own_key: Arc::default(),
+            old_answers: Arc::default(),
+        }
+    }
+
+    /// The next reads of a place are answered from an older copy.
+    pub fn answers_old(&self, place: &str, times: u32) {
+        *self.old_answers.lock().unwrap() = (place.to_owned(), times);
     }
 
     /// What stands at a place.
@@ -82,7 +95,14 @@ fn nowhere(switch: &Switch) -> PortError {
 impl Switches for FakeSwitches {
     async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
         let newest = self.history.lock().unwrap().get(&switch.place()).map(Vec::len);
-        self.read_version(switch, i64::try_from(newest.ok_or_else(|| nowhere(switch))?).unwrap()).await
+        let newest = i64::try_from(newest.ok_or_else(|| nowhere(switch))?).unwrap();
+        let old = {
+            let mut old = self.old_answers.lock().unwrap();
+            let is_old = old.0 == switch.place() && old.1 > 0;
+            old.1 -= u32::from(is_old);
+            is_old
+        };
+        self.read_version(switch, newest - i64::from(old)).await
     }
 
     async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
