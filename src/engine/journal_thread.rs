@@ -196,22 +196,22 @@ mod tests {
             drop(disk);
         });
         holds.recv().unwrap();
-        let keeper = JournalThread::start(writer).unwrap();
+        let thread = JournalThread::start(writer).unwrap();
         let (order, ordered) = oneshot::channel::<()>();
-        let mut forward = Box::pin(keeper.keep(vec![note(1)], async { ordered.await.unwrap_or(()) }));
+        let mut forward = Box::pin(thread.keep(vec![note(1)], async { ordered.await.unwrap_or(()) }));
         assert!(futures::poll!(&mut forward).is_pending(), "going forward waits for the disk");
         order.send(()).unwrap();
         assert_eq!(forward.as_mut().await, Ok(Durability::Overtaken), "until somebody orders to go back");
         drop(forward);
         for seq in 2..=600 {
-            assert_eq!(keeper.keep_briefly(vec![note(seq)]).await, Ok(()));
+            assert_eq!(thread.keep_briefly(vec![note(seq)]).await, Ok(()));
         }
-        assert_eq!(keeper.unsaved(), 600);
+        assert_eq!(thread.unsaved(), 600);
         // The disk works again: everything is there, in order.
-        let unsaved = Arc::clone(&keeper.unsaved);
+        let unsaved = Arc::clone(&thread.unsaved);
         hangs.thread().unpark();
         hangs.join().unwrap();
-        drop(keeper);
+        drop(thread);
         assert_eq!(unsaved.load(Ordering::Acquire), 0);
         assert_eq!(read_run(&folder).unwrap().facts.len(), 600);
     }

@@ -56,7 +56,7 @@ async fn values_without_an_ordinary_form_go_there_and_back() {
         .batch_execute(
             "CREATE TABLE odd AS SELECT 1 AS id, 'infinity'::timestamptz AS at, '-infinity'::date AS day,
                  ARRAY['a', NULL] AS ts, 'NaN'::float8 AS d;
-             INSERT INTO odd VALUES (2, '-infinity', 'infinity', '{{a,b},{c,NULL}}', '-infinity'), (3, NULL, NULL, '[0:1]={a,b}', NULL);
+             INSERT INTO odd VALUES (2, '-infinity', 'infinity', '{{a,b},{c,NULL}}', '-infinity'), (3, '294276-12-31 23:59:59.999999+00', NULL, '[0:1]={a,b}', NULL);
              ALTER TABLE odd ADD PRIMARY KEY (id)",
         )
         .await

@@ -366,7 +366,16 @@ async fn a_table_whose_customers_a_publication_would_stop_is_refused_and_stops_n
         ("ALTER TABLE books REPLICA IDENTITY DEFAULT, SET UNLOGGED", "UNLOGGED"),
         ("DROP TABLE books; CREATE TABLE books (id bigint PRIMARY KEY) PARTITION BY RANGE (id)", "partitioned"),
         ("DROP TABLE books; CREATE VIEW books AS SELECT 1::bigint AS id", "no ordinary table"),
-        ("DROP VIEW books; CREATE TABLE books (id bigint, v text, big text)", "no primary key"),
+        (
+            "DROP VIEW books; CREATE TABLE books (id bigint PRIMARY KEY, v text, big text); CREATE TABLE more () INHERITS (books)",
+            "inherited from",
+        ),
+        (
+            "DROP TABLE more, books; CREATE TABLE books (id bigint PRIMARY KEY, v text NOT NULL, big text);
+             CREATE UNIQUE INDEX by_v ON books (v) INCLUDE (id); ALTER TABLE books REPLICA IDENTITY USING INDEX by_v",
+            "lacks columns of the primary key",
+        ),
+        ("DROP TABLE books; CREATE TABLE books (id bigint, v text, big text)", "no primary key"),
     ] {
         db.sql.batch_execute(how).await.unwrap();
         let refused = changes.enable(&table("books")).await.unwrap_err();
