@@ -116,7 +116,7 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
         captured.keep(&switch.id, CapturedValue { value: read.value.clone(), attributes: attributes.clone() });
         let value = (!switch.secret()).then(|| read.value.reveal().to_owned());
         let (switch, version) = (switch.id.clone(), read.version);
-        wave.push(RestoreAction { switch, version, value, attributes, thaw: false, captured: true });
+        wave.push(RestoreAction { switch, version, value, attributes, seen: version, thaw: false, captured: true });
     }
     let way = RollbackPlan { waves: vec![wave] };
     let mut took = Vec::new();

@@ -19,6 +19,9 @@ const ATTEMPTS: u32 = 5;
 const CALL: Duration = Duration::from_secs(4);
 /// No attempt at an action begins later than this: the thaw behind it must not wait for a place that hangs.
 const ACTION: Duration = Duration::from_secs(12);
+/// Looks at a place that cannot be written, and the pause before each.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the write probe is watched after the thaw; its result is reported, and nothing waits for it.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -164,11 +167,15 @@ impl Rollback<'_> {
         // What stands there already is not written again; reading costs a round trip, a lost race would cost more.
         if let Ok(now) = limited("read", switch, self.switches.read(switch)).await
             && now.value == value
+            && is_newer(&now, action)
             && let Ok(stands) = stands(&now, &attributes, self.beside(switch, &attributes).await)
         {
             return Ok(stands);
         }
-        limited("set", switch, self.switches.set(switch, &value, &attributes)).await.map_err(port)?;
+        if let Err(refused) = limited("set", switch, self.switches.set(switch, &value, &attributes)).await {
+            // Perhaps it never left that value, and the right to write was what was missing from the beginning.
+            return self.never_left(switch, &value, &attributes).await.ok_or_else(|| port(refused));
+        }
         let read = limited("read back", switch, self.switches.read(switch));
         let (now, beside) = futures::future::join(read, self.beside(switch, &attributes)).await;
         let now = now.map_err(port)?;
@@ -176,6 +183,21 @@ impl Rollback<'_> {
             return Err(("it does not read back as set".to_owned(), true));
         }
         stands(&now, &attributes, beside).map_err(|wrong| (wrong, true))
+    }
+
+    /// What stands at a place that cannot be written, if it is the captured value at every one of some looks: one alone may
+    /// be answered from an older copy.
+    async fn never_left(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> Option<Stands> {
+        let mut last = None;
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK).await;
+            let now = limited("read", switch, self.switches.read(switch)).await.ok()?;
+            if now.value != *value {
+                return None;
+            }
+            last = Some(now);
+        }
+        stands(&last?, attributes, self.beside(switch, attributes).await).ok()
     }
 
     /// What the place keeps beside its value now, if anything was captured of it.
@@ -222,6 +244,12 @@ impl Rollback<'_> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Whether an answer can be later than everything the record knows of the place. Places without versions answer as they
+/// are.
+fn is_newer(now: &SwitchValue, action: &RestoreAction) -> bool {
+    now.version.is_none_or(|now| action.seen.is_some_and(|seen| now > seen))
 }
 
 /// A call with a time limit.

@@ -18,6 +18,10 @@ pub struct RestoreAction {
     /// What the place kept beside it; empty in journals of older versions.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+    /// The version that the record last saw the place in, where it has versions: an answer that is not newer says nothing
+    /// of what stands there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<i64>,
     /// Whether this restores the freeze parameter, which thaws the old side.
     pub thaw: bool,
     /// Whether anything was captured; without it the action can only be done by hand.
@@ -78,6 +82,7 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
             version: s.captured_version,
             value: s.captured_value.clone(),
             attributes: s.captured_attributes.clone(),
+            seen: s.version,
             thaw: is_freeze,
             captured: s.captured,
         };

@@ -308,6 +308,19 @@ async fn the_way_back_stands_every_passing_error_before_and_after_its_effect() {
 }
 
 #[tokio::test]
+async fn an_old_answer_is_not_taken_for_what_stands_there() {
+    for place in ["/reads", "/writes", "/mode"] {
+        let (world, ctx) = up_to("switch").await;
+        ctx.stop().await;
+        // The store answers as it was before the switch, once.
+        world.switches.answers_old(place, 1);
+        let report = world.roll_back(&CapturedValues::default()).await;
+        assert_eq!(report.stuck, [""; 0], "{place}");
+        assert!(on_the_old_side(&world), "{place} was left where it was, and called restored");
+    }
+}
+
+#[tokio::test]
 async fn one_switch_that_is_stuck_keeps_no_other_from_going_back() {
     let (world, ctx) = up_to("switch").await;
     world.faults.put(Op::SwitchSet, "reads", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
