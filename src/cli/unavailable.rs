@@ -31,6 +31,10 @@ impl Switches for Unavailable {
         self.refused("read what belongs to", switch.place())
     }
 
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
+        self.refused("read the history of", switch.place())
+    }
+
     async fn set(&self, switch: &Switch, _: &Secret, _: &Attributes) -> PortResult<()> {
         self.refused("set", switch.place())
     }

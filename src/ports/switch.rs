@@ -30,6 +30,9 @@ pub trait Switches: Send + Sync {
     /// What the place keeps beside the value: of a version, from the place's history, or as it is now.
     async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
 
+    /// How often the place can still be set before it refuses; `None` where there is no such end.
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>>;
+
     /// Sets the value, and what the place keeps beside it. Does not read it back. An error never quotes the value.
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::context::{CapturedValue, WorkerContext};
-use super::switch::{another_type, exposed};
+use super::switch::{another_type, exposed, nearly_full};
 use super::trouble::{evidence, not_recorded, step_error, world};
 use super::{exercise, sequences};
 use crate::domain::plan::{Step, Switch};
@@ -18,10 +18,12 @@ pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Res
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
         let value = ctx.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
-        Ok::<_, StepError>((switch, reading, kept, value))
+        let left = ctx.ports.switches.writes_left(switch).await.map_err(|e| step_error(&e))?;
+        let wrong = problem(switch, &reading, &value).or_else(|| nearly_full(switch, left));
+        Ok::<_, StepError>((switch, reading, kept, wrong))
     });
     let all = futures::future::try_join_all(reads).await?;
-    let problems: Vec<String> = all.iter().filter_map(|(s, now, _, to)| problem(s, now, to)).collect();
+    let problems: Vec<&str> = all.iter().filter_map(|(_, _, _, wrong)| wrong.as_deref()).collect();
     if !problems.is_empty() {
         return Err(world(problems.join("; "), "see who changed it; the plan was made for another state of the world"));
     }

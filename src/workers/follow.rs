@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::changes::{Gathered, build};
 use super::context::WorkerContext;
+use super::listing::{Listed, Listing};
 use super::pace::pause;
 use super::parked;
 use super::progress::{FollowProgress, Read};
@@ -19,9 +20,7 @@ use crate::domain::gauge::Phase;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Level};
-use crate::ports::{
-    Ahead, Applied, Checkpoint, ErrorKind, Fence, PortError, ReadFrom, Stream, refuse_rewound, rewound,
-};
+use crate::ports::{Ahead, Applied, Checkpoint, ErrorKind, Fence, PortError, ReadFrom, refuse_rewound, rewound};
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;
@@ -117,8 +116,7 @@ struct Follower<'c> {
     /// Lanes that had landed more than the positions say when the table was resumed.
     ahead: Ahead,
     lineage: Lineage,
-    listing: Stream,
-    listed_mono: i64,
+    listing: Listing,
     iterators: HashMap<String, String>,
     /// Shards that gave something within the last interval, each with when it did so last.
     busy: HashMap<String, Instant>,
@@ -153,8 +151,7 @@ impl<'c> Follower<'c> {
             fence: state.fence,
             ahead: state.ahead,
             lineage: Lineage::new(state.positions),
-            listing: Stream { id: String::new(), shards: Vec::new() },
-            listed_mono: i64::MIN / 2,
+            listing: Listing::default(),
             iterators: HashMap::new(),
             busy: HashMap::new(),
             quiet: true,
@@ -200,13 +197,11 @@ impl<'c> Follower<'c> {
 
     /// Lists shards when it is time, reads each readable one once, applies.
     async fn cycle(&mut self) -> Result<(), Stopped> {
-        if self.ctx.mono() - self.listed_mono >= self.list_every() {
-            self.list().await?;
-        }
-        let listed_mono = self.listed_mono;
+        self.list().await?;
+        let listed_mono = self.listing.mono;
         let (began_mono, began) = (self.ctx.mono(), Instant::now());
-        let shards: Vec<String> = self.lineage.readable(&self.listing).map(|s| s.id.clone()).collect();
-        let whole = self.lineage.all_within_horizon(&self.listing);
+        let shards: Vec<String> = self.lineage.readable(&self.listing.stream).map(|s| s.id.clone()).collect();
+        let whole = self.lineage.all_within_horizon(&self.listing.stream);
         self.swept = Some(began);
         let something = self.round(shards, Some(began_mono)).await?;
         self.retry_parked().await?;
@@ -219,7 +214,7 @@ impl<'c> Follower<'c> {
         }
         self.ctx.latest.table(&self.table.id, |g| {
             g.phase = Phase::Following;
-            g.trouble = None;
+            g.trouble.clone_from(&self.listing.trouble);
         });
         Ok(())
     }
@@ -289,7 +284,7 @@ impl<'c> Follower<'c> {
         }
         if ended {
             // Children of a shard that has ended may be readable now.
-            self.listed_mono = i64::MIN / 2;
+            self.listing.is_old();
             self.swept = None;
         }
         Ok(something || ended)
@@ -325,14 +320,16 @@ impl<'c> Follower<'c> {
     }
 
     async fn list(&mut self) -> Result<(), Stopped> {
-        let before = self.ctx.mono();
-        match self.ctx.ports.changes.stream(self.table).await? {
+        let every = self.list_every();
+        let Listed::Answered(listed, before) = self.listing.renew(self.ctx, self.table, every).await? else {
+            return Ok(());
+        };
+        match listed {
             Some(stream) if stream.id == self.stream => {
                 if let Some(shard) = self.lineage.lost(&stream) {
                     return Err(Stopped::Gap(format!("{}: shard {shard} was trimmed unread", self.table.source)));
                 }
-                self.listing = stream;
-                self.listed_mono = before;
+                (self.listing.stream, self.listing.mono) = (stream, before);
                 self.tell_open();
                 Ok(())
             }
@@ -384,8 +381,9 @@ impl<'c> Follower<'c> {
     /// Shards that are not finished hold the lag back, children that wait for their parent included, and finished ones
     /// whose children are not listed yet.
     fn tell_open(&self) {
-        let open = self.listing.shards.iter().filter(|s| !self.lineage.finished(&s.id));
-        let open = open.chain(self.lineage.childless(&self.listing)).map(|s| s.id.as_str());
+        let listed = &self.listing.stream;
+        let open = listed.shards.iter().filter(|s| !self.lineage.finished(&s.id));
+        let open = open.chain(self.lineage.childless(listed)).map(|s| s.id.as_str());
         self.progress.listed(open);
     }
 

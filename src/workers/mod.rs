@@ -21,6 +21,7 @@ mod follow;
 mod freeze;
 mod key_form;
 mod latest;
+mod listing;
 mod load;
 mod marker;
 mod pace;

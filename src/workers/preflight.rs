@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::{Ports, WorkerContext};
 use super::key_form;
-use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed};
+use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
 use super::{sampled, schema};
 use crate::domain::at::{At, brief};
@@ -196,6 +196,11 @@ async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
                 Err(e) => return CheckRow::port(what, &e),
                 Ok(kept) => kept.words(),
             };
+            match ports.switches.writes_left(switch).await.map(|left| nearly_full(switch, left)) {
+                Err(e) => return CheckRow::port(what, &e),
+                Ok(Some(wrong)) => return CheckRow::bad(what, wrong, "see `aws ssm label-parameter-version`"),
+                Ok(None) => {}
+            }
             let kept = if kept.is_empty() { kept } else { format!(" ({kept})") };
             CheckRow::ok(what, format!("{} = {value}{kept}", switch.place()))
         }

@@ -172,6 +172,24 @@ pub(super) fn exposed(switch: &Switch, new: &SwitchValue) -> Option<String> {
     })
 }
 
+/// Writes of a place that a day there and back may need: its rights are exercised, it is switched, restored, and all that
+/// once more.
+const WRITES_OF_A_DAY: usize = 8;
+
+/// Says that a place will take too few writes.
+pub(super) fn nearly_full(switch: &Switch, writes_left: Option<usize>) -> Option<String> {
+    let left = writes_left.filter(|left| *left < WRITES_OF_A_DAY)?;
+    let times = match left {
+        0 => "no further value".to_owned(),
+        1 => "one more value".to_owned(),
+        n => format!("{n} more values"),
+    };
+    Some(format!(
+        "{} takes {times}: it keeps 100 versions, and a label keeps an old one from making room (move or remove the label)",
+        switch.place()
+    ))
+}
+
 /// Says that the store holds another type of value than the plan names.
 pub(super) fn another_type(switch: &Switch, now: &SwitchValue) -> Option<String> {
     let (store, plan) = match (now.secret, switch.secret()) {

@@ -36,7 +36,7 @@ impl CloudWatchMetrics {
     async fn batch(&self, metrics: &[Metric], now: At) -> PortResult<Vec<Reading>> {
         let longest = metrics.iter().map(|m| i64::from(m.period_s)).max().unwrap_or(60);
         let queries: Vec<MetricDataQuery> = metrics.iter().enumerate().map(|(i, m)| query(i, m)).collect();
-        let mut readings = vec![Reading::default(); metrics.len()];
+        let mut points: Vec<Vec<(At, f64)>> = vec![Vec::new(); metrics.len()];
         let mut next = None;
         loop {
             let answer = self
@@ -53,28 +53,37 @@ impl CloudWatchMetrics {
                 .map_err(|e| port_error("read metrics", "CloudWatch", &e))?;
             for result in answer.metric_data_results() {
                 let index = result.id().and_then(|id| id.strip_prefix('m')).and_then(|n| n.parse::<usize>().ok());
-                let Some(reading) = index.and_then(|i| readings.get_mut(i)) else { continue };
-                // Emulators disagree on the order, so the newest value is searched for.
-                for (at, value) in result.timestamps().iter().zip(result.values()) {
-                    let at = At(at.to_millis().unwrap_or(0));
-                    if reading.value.is_none() || at > reading.at {
-                        *reading = Reading::new(*value, at);
-                    }
-                }
+                let Some(points) = index.and_then(|i| points.get_mut(i)) else { continue };
+                let told = result.timestamps().iter().zip(result.values());
+                points.extend(told.map(|(at, value)| (At(at.to_millis().unwrap_or(0)), *value)));
             }
             next = answer.next_token().map(str::to_owned);
             if next.is_none() {
                 break;
             }
         }
-        // A value stands for its whole period: its age counts from the period's end, not its start.
-        for (reading, metric) in readings.iter_mut().zip(metrics) {
-            if reading.value.is_some() {
-                reading.at = reading.at.plus(i64::from(metric.period_s) * 1000).min(now);
-            }
-        }
-        Ok(readings)
+        Ok(metrics.iter().zip(&points).map(|(metric, points)| newest(metric, points, now)).collect())
     }
+}
+
+/// What a metric says now, of its periods (each with its beginning, in any order).
+///
+/// A value stands for its whole period: its age counts from the period's end. A sum of the period that is under way is
+/// not whole yet and can only grow, so it counts where it is more than that of the last whole one already.
+fn newest(metric: &Metric, points: &[(At, f64)], now: At) -> Reading {
+    let length = i64::from(metric.period_s) * 1000;
+    let grows = matches!(metric.statistic.as_str(), "Sum" | "SampleCount");
+    let last = |whole: bool| {
+        let of_them = points.iter().filter(|(at, _)| (at.plus(length) <= now) == whole);
+        of_them.max_by_key(|(at, _)| *at).copied()
+    };
+    let (at, value) = match (last(true), last(false)) {
+        (Some(whole), Some(running)) if grows && running.1 <= whole.1 => whole,
+        (_, Some(running)) => running,
+        (Some(whole), None) => whole,
+        (None, None) => return Reading::default(),
+    };
+    Reading::new(value, at.plus(length).min(now))
 }
 
 fn query(index: usize, metric: &Metric) -> MetricDataQuery {
@@ -100,5 +109,36 @@ impl Metrics for CloudWatchMetrics {
             readings.extend(self.batch(chunk, now).await?);
         }
         Ok(readings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metric(statistic: &str) -> Metric {
+        Metric {
+            namespace: "AWS/ApiGateway".into(),
+            name: "5XXError".into(),
+            dimensions: Vec::new(),
+            statistic: statistic.into(),
+            period_s: 60,
+        }
+    }
+
+    #[test]
+    fn a_sum_that_is_under_way_counts_only_where_it_is_more_than_the_last_whole_one() {
+        let now = At(150_000);
+        let say = |statistic, points: &[(i64, f64)]| {
+            let points: Vec<_> = points.iter().map(|(at, value)| (At(*at), *value)).collect();
+            let found = newest(&metric(statistic), &points, now);
+            (found.value, found.at.0)
+        };
+        assert_eq!(say("Sum", &[(120_000, 3.0), (60_000, 50.0), (0, 70.0)]), (Some(50.0), 120_000));
+        assert_eq!(say("Sum", &[(0, 70.0), (60_000, 50.0), (120_000, 51.0)]), (Some(51.0), 150_000));
+        assert_eq!(say("SampleCount", &[(60_000, 50.0), (120_000, 3.0)]), (Some(50.0), 120_000));
+        assert_eq!(say("Average", &[(60_000, 50.0), (120_000, 3.0)]), (Some(3.0), 150_000), "whole at any moment");
+        assert_eq!(say("Sum", &[(120_000, 3.0)]), (Some(3.0), 150_000), "there is nothing else");
+        assert_eq!(say("Sum", &[]), (None, 0));
     }
 }

@@ -11,8 +11,11 @@ use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue, Switches};
 
-/// Versions asked for at a time; the store keeps 100.
+/// Versions asked for at a time.
 const HISTORY_PAGE: i32 = 50;
+/// Versions the store keeps; the oldest makes room for a new one, unless a label is on it (Systems Manager user guide).
+const VERSIONS: usize = 100;
+const HISTORY: &str = "read the history of parameter";
 
 /// Reads and writes switches through the official SDKs.
 #[derive(Clone, Debug)]
@@ -59,10 +62,9 @@ impl AwsSwitches {
         Ok(SwitchValue { value: Secret::new(value), version: (version > 0).then_some(version), secret })
     }
 
-    /// A parameter's version as its history has it, values left encrypted; without a version the newest.
-    async fn in_history(&self, name: &str, version: Option<i64>) -> PortResult<ParameterHistory> {
-        let tried = "read the history of parameter";
-        let mut newest: Option<ParameterHistory> = None;
+    /// A parameter's history, values left encrypted: all of it, or as far as the page with this version.
+    async fn history(&self, name: &str, until: Option<i64>) -> PortResult<Vec<ParameterHistory>> {
+        let mut versions = Vec::new();
         let mut next = None;
         loop {
             let page = self
@@ -74,23 +76,25 @@ impl AwsSwitches {
                 .set_next_token(next)
                 .send()
                 .await
-                .map_err(|e| port_error(tried, name, &e))?;
+                .map_err(|e| port_error(HISTORY, name, &e))?;
             next = page.next_token().map(str::to_owned);
-            for found in page.parameters.unwrap_or_default() {
-                if version == Some(found.version()) {
-                    return Ok(found);
-                }
-                if newest.as_ref().is_none_or(|n| n.version() < found.version()) {
-                    newest = Some(found);
-                }
-            }
-            if next.is_none() {
-                break;
+            versions.extend(page.parameters.unwrap_or_default());
+            if next.is_none() || until.is_some_and(|until| versions.iter().any(|v| v.version() == until)) {
+                return Ok(versions);
             }
         }
-        newest.filter(|_| version.is_none()).ok_or_else(|| {
+    }
+
+    /// A parameter's version as its history has it; without a version the newest.
+    async fn in_history(&self, name: &str, version: Option<i64>) -> PortResult<ParameterHistory> {
+        let found = self.history(name, version).await?.into_iter();
+        let found = match version {
+            Some(version) => found.into_iter().find(|v| v.version() == version),
+            None => found.max_by_key(ParameterHistory::version),
+        };
+        found.ok_or_else(|| {
             let which = version.map_or_else(|| "no version".to_owned(), |v| format!("no version {v} any more"));
-            PortError::new(ErrorKind::NotFound, tried, name, format!("it holds {which}"))
+            PortError::new(ErrorKind::NotFound, HISTORY, name, format!("it holds {which}"))
                 .advise("the store keeps the last 100 versions; see who writes this parameter so often")
         })
     }
@@ -184,6 +188,14 @@ impl Switches for AwsSwitches {
             SwitchKind::Parameter { name, .. } => self.in_history(name, version).await.map(|p| attributes(&p)),
             SwitchKind::StageVariable { .. } => Ok(Attributes::default()),
         }
+    }
+
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
+        let SwitchKind::Parameter { name, .. } = &switch.kind else { return Ok(None) };
+        let mut versions = self.history(name, None).await?;
+        versions.sort_by_key(ParameterHistory::version);
+        let labelled = versions.iter().position(|v| !v.labels().is_empty());
+        Ok(labelled.map(|before| VERSIONS.saturating_sub(versions.len()) + before))
     }
 
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()> {

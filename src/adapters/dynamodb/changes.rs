@@ -9,6 +9,7 @@ use aws_sdk_dynamodbstreams::types::{ShardIteratorType, StreamStatus};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::call_rate::CallRate;
 use super::source::{describe_table, stream_of};
 use super::wire::Wire;
 use super::{fault, records};
@@ -25,17 +26,22 @@ const KEPT: Duration = Duration::from_secs(23 * 3_600);
 /// all of them together may be read ten times a second.
 const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
+/// `DescribeStream` calls a second, and at once after a pause. An account has ten a second in a region (Amazon DynamoDB
+/// developer guide, quotas), and other readers of its streams need some of them.
+const DESCRIBE: (f64, f64) = (8.0, 8.0);
+
 /// DynamoDB Streams as [`Changes`].
 #[derive(Debug)]
 pub struct DynamoChanges {
     tables: aws_sdk_dynamodb::Client,
     streams: Client,
+    describes: CallRate,
     reads: Wire,
 }
 
 impl DynamoChanges {
-    pub(super) const fn new(tables: aws_sdk_dynamodb::Client, streams: Client, reads: Wire) -> Self {
-        Self { tables, streams, reads }
+    pub(super) fn new(tables: aws_sdk_dynamodb::Client, streams: Client, reads: Wire) -> Self {
+        Self { tables, streams, describes: CallRate::new(DESCRIBE.0, DESCRIBE.1), reads }
     }
 
     /// A stream's shards and whether it takes records yet.
@@ -43,6 +49,7 @@ impl DynamoChanges {
         let mut shards = Vec::new();
         let mut after: Option<String> = None;
         loop {
+            self.describes.turn().await;
             let request = self.streams.describe_stream().stream_arn(arn).set_exclusive_start_shard_id(after.take());
             let answer = request.send().await.map_err(|e| fault::sdk(e, "describe stream", on))?;
             let Some(stream) = answer.stream_description else {

@@ -85,10 +85,23 @@ where
     }
     let mut error = fault::sdk(error, WRITE, on);
     if error.kind == ErrorKind::Invalid {
-        // Its message may quote the value that did not fit.
+        // Its message may quote the value that did not fit. The index that refused it is behind that.
+        let index = index_named(&error.came_back);
         error.came_back.truncate(error.came_back.find(':').unwrap_or(error.came_back.len()));
+        if let Some(index) = index {
+            error.came_back.push_str(&format!(" for the key of its index {index}"));
+            error.advice = "the old table cannot hold this value: correct it on the new side".into();
+        }
     }
     Err(error)
+}
+
+/// The index that a message names (`… IndexName: by-author, IndexKey: author`): the last one, for a quoted value may hold
+/// anything.
+fn index_named(message: &str) -> Option<String> {
+    let named = message.rsplit_once("IndexName: ").or_else(|| message.rsplit_once("Index Name: "))?.1;
+    let name: String = named.chars().take_while(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).collect();
+    (!name.is_empty()).then_some(name)
 }
 
 impl DynamoSource {
@@ -202,5 +215,23 @@ impl Items for DynamoSource {
             return Err(wrong("its marker could not be removed"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::index_named;
+
+    #[test]
+    fn the_index_is_found_in_either_form_of_the_message() {
+        let empty = "One or more parameter values are not valid. A value specified for a secondary index key is not \
+                     supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: \
+                     by-author, IndexKey: author";
+        assert_eq!(index_named(empty).as_deref(), Some("by-author"));
+        let type_of = "One or more parameter values were invalid: Type mismatch for Index Key author Expected: S Actual: \
+                       N IndexName: by_author.2";
+        assert_eq!(index_named(type_of).as_deref(), Some("by_author.2"));
+        assert_eq!(index_named("Item size has exceeded the maximum allowed size"), None);
+        assert_eq!(index_named("IndexName: \u{201c}"), None);
     }
 }

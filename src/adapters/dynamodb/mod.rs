@@ -4,6 +4,7 @@
 //! came, parsed once with strings borrowed from it. Everything else goes through the SDK.
 
 mod attr;
+mod call_rate;
 mod changes;
 mod fault;
 mod items;

@@ -158,6 +158,7 @@ failing! {
     Switches as "switches" {
         async fn read(&self, switch: &Switch) -> PortResult<SwitchValue>;
         async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue>;
+        async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>>;
         async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
         async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
         async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;

@@ -379,6 +379,19 @@ async fn a_way_back_is_not_armed_in_a_world_the_plan_was_not_made_for() {
     ctx.stop().await;
 }
 
+#[tokio::test]
+async fn a_place_that_takes_too_few_more_writes_is_found_before_anything_is_changed() {
+    let (world, ctx) = up_to("verify").await;
+    world.switches.takes_only("/reads", 1);
+    let error = world.perform(&ctx, "arm").await.expect_err("the rollback could not write it any more");
+    assert!(error.message.contains("/reads takes one more value"), "{error:?}");
+    assert_eq!(world.switches.writes("/reads"), 0);
+    let rows = crate::workers::check(&ctx.plan, &ctx.ports, &crate::workers::Missing::default()).await;
+    let says = |wrong: &String| wrong.contains("/reads takes one more value");
+    assert!(rows.iter().any(|row| row.result.as_ref().is_err_and(says)), "{rows:?}");
+    ctx.stop().await;
+}
+
 fn sequence(problem: Option<(&str, &str)>) -> Sequence {
     Sequence {
         name: "public.orders_id_seq".into(),

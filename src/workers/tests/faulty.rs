@@ -414,6 +414,10 @@ impl Switches for FaultySwitches {
         self.1.call(Op::SwitchAttributes, &switch.id, self.0.attributes(switch, version)).await
     }
 
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
+        self.1.call(Op::SwitchAttributes, &switch.id, self.0.writes_left(switch)).await
+    }
+
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()> {
         self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value, attributes)).await
     }

@@ -434,6 +434,28 @@ async fn a_shard_that_is_throttled_is_not_hidden_by_a_busy_one() {
 }
 
 #[tokio::test]
+async fn a_listing_of_shards_that_hangs_or_is_throttled_holds_no_change_up() {
+    for fault in [Fault::Refuse(ErrorKind::Throttled), Fault::Latch(Latch::default())] {
+        let (world, ctx) = following().await;
+        until("a listing", || world.faults.calls(Op::Stream) > 0).await;
+        let listed = world.faults.calls(Op::Stream);
+        world.faults.put(Op::Stream, "books", 0, u32::MAX, fault.clone());
+        // Shards are listed again by now, and no answer comes.
+        world.clock.advance(60_000);
+        until("another listing", || world.faults.calls(Op::Stream) > listed).await;
+        for n in 0..5 {
+            world.book(&format!("b{n}"), "7.50");
+            until("the change", || price(&world, &format!("b{n}")).is_some_and(|p| p.contains("7.5"))).await;
+        }
+        // It is said as long as it lasts, and a drain knows that the list is old.
+        if matches!(fault, Fault::Refuse(_)) {
+            until("the trouble", || ctx.measured().tables["books"].trouble.is_some()).await;
+        }
+        ctx.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn lag_comes_to_life_again_and_never_says_zero_for_a_throttled_quarter_of_an_hour() {
     let (world, ctx) = following().await;
     let lag = || {

@@ -102,6 +102,34 @@ async fn a_version_is_found_behind_many_others_and_one_that_is_gone_is_named() {
 }
 
 #[tokio::test]
+async fn how_often_a_parameter_can_be_set_before_a_label_stands_in_the_way() {
+    for account in accounts().await {
+        let switches = AwsSwitches::new(&account.session, None, None);
+        let name = account.name("labelled");
+        let switch = parameter(&name, false);
+        let set = |n: usize| {
+            let (switches, switch) = (&switches, &switch);
+            async move { switches.set(switch, &Secret::new(format!("v{n}")), &Attributes::default()).await }
+        };
+        for n in 0..4 {
+            set(n).await.unwrap();
+        }
+        assert_eq!(switches.writes_left(&switch).await, Ok(None), "the oldest makes room");
+        let label = ssm(&account).label_parameter_version().name(&name).parameter_version(3).labels("stable");
+        label.send().await.unwrap();
+        // 96 up to the store's hundred, and two of the oldest that make room.
+        assert_eq!(switches.writes_left(&switch).await, Ok(Some(98)));
+        if account.strict {
+            for n in 4..102 {
+                set(n).await.unwrap();
+            }
+            assert_eq!(switches.writes_left(&switch).await, Ok(Some(0)));
+            assert!(set(102).await.unwrap_err().to_string().contains("label"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_store_says_what_is_secret_whatever_the_config_says() {
     for account in accounts().await {
         let name = account.name("untold");

@@ -1,5 +1,7 @@
 //! Single items, each written only over what was read.
 
+use aws_sdk_dynamodb::types::{GlobalSecondaryIndex, Projection, ProjectionType};
+
 use super::*;
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::ports::{ItemOutcome, Items};
@@ -106,4 +108,32 @@ async fn a_marker_writes_over_nothing_that_is_there() {
     let stands = source.sdk().get_item().table_name(&table.source).set_key(Some(key)).send().await.unwrap();
     assert_eq!(stands.item, Some(theirs));
     drop(server);
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_hold_a_value_is_named_and_the_value_is_not() {
+    let server = server().await;
+    let name = fresh("indexed");
+    let definitions = ["id", "author"].map(|attribute| {
+        AttributeDefinition::builder().attribute_name(attribute).attribute_type(ScalarAttributeType::S).build().unwrap()
+    });
+    let key =
+        |attribute| KeySchemaElement::builder().attribute_name(attribute).key_type(KeyType::Hash).build().unwrap();
+    let index = GlobalSecondaryIndex::builder()
+        .index_name("by-author")
+        .key_schema(key("author"))
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build());
+    let table_made = raw(&server)
+        .create_table()
+        .table_name(&name)
+        .set_attribute_definitions(Some(definitions.to_vec()))
+        .key_schema(key("id"))
+        .global_secondary_indexes(index.build().unwrap())
+        .billing_mode(BillingMode::PayPerRequest);
+    table_made.send().await.unwrap();
+    let (source, _) = connect(&sdk_config(), &settings(&server)).unwrap();
+    let change = ItemChange::Write(write("b1", false, vec![("author", n("4711"))]));
+    let error = source.write(&table(&name, &["id"]), &change).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("by-author") && !error.to_string().contains("4711"), "{error}");
 }

@@ -29,6 +29,8 @@ pub struct FakeSwitches {
     pub deaf: Arc<std::sync::atomic::AtomicBool>,
     /// A store that puts every SecureString under its own key, whichever was asked for.
     own_key: Arc<std::sync::atomic::AtomicBool>,
+    /// A place that takes no more than so many writes.
+    full: Arc<Mutex<(String, usize)>>,
     /// A place, and how many more reads of it are answered from the version before.
     old_answers: Arc<Mutex<(String, u32)>>,
 }
@@ -46,6 +48,7 @@ impl FakeSwitches {
             journal,
             deaf: Arc::default(),
             own_key: Arc::default(),
+            full: Arc::default(),
             old_answers: Arc::default(),
         }
     }
@@ -53,6 +56,11 @@ impl FakeSwitches {
     /// The next reads of a place are answered from an older copy.
     pub fn answers_old(&self, place: &str, times: u32) {
         *self.old_answers.lock().unwrap() = (place.to_owned(), times);
+    }
+
+    /// A place takes no more than so many writes from now on.
+    pub fn takes_only(&self, place: &str, writes: usize) {
+        *self.full.lock().unwrap() = (place.to_owned(), writes);
     }
 
     /// What stands at a place.
@@ -118,6 +126,11 @@ impl Switches for FakeSwitches {
         let values = history.get(&switch.place()).ok_or_else(|| nowhere(switch))?;
         let n = version.map_or(values.len(), |v| usize::try_from(v).unwrap()) - 1;
         values.get(n).map(|v| v.1.clone()).ok_or_else(|| nowhere(switch))
+    }
+
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
+        let full = self.full.lock().unwrap();
+        Ok((full.0 == switch.place()).then_some(full.1))
     }
 
     async fn set(&self, switch: &Switch, value: &Secret, with: &Attributes) -> PortResult<()> {
