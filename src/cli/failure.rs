@@ -103,7 +103,7 @@ impl From<EngineError> for Failure {
         let exit = match &e {
             EngineError::Journal(..) => Exit::Journal,
             EngineError::Lease(p) => exit_of(p),
-            EngineError::RollbackThread(_) => Exit::Unexpected,
+            EngineError::Thread(_) => Exit::Unexpected,
         };
         Self { exit, report: e.into() }
     }

@@ -463,6 +463,46 @@ mod tests {
         assert!(missing.target.is_none());
     }
 
+    #[cfg(feature = "rehearsal")]
+    #[tokio::test]
+    async fn a_password_that_is_rotated_is_read_again_from_where_the_config_says() {
+        let db = crate::adapters::postgres::tests::TestDatabase::new().await;
+        let role = format!("filed_{}", db.settings.database);
+        let rotate = async |password: &str| {
+            let sql = format!(
+                "ALTER ROLE {role} PASSWORD '{password}';
+                 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{role}'"
+            );
+            db.sql.batch_execute(&sql).await.unwrap();
+        };
+        db.sql.batch_execute(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'first'")).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "first").unwrap();
+        let mut config =
+            config(&format!("password = {{ file = \"{}\" }}", file.display()), "credentials = \"emulator\"");
+        let settings = &db.settings;
+        let postgres = &mut config.connections.postgres;
+        (postgres.host, postgres.port) = (settings.host.clone(), settings.port);
+        (postgres.database, postgres.user) = (settings.database.clone(), role.clone());
+        postgres.sslmode = SslMode::Disable;
+
+        // Of a run, and of the way back from another terminal.
+        let run = ports(&config.plan, &config.connections).await.unwrap();
+        let saved = SavedConnections::from(&config.connections);
+        let key = config.plan.key();
+        let back = target_of(&saved, &key).await.unwrap();
+        for target in [&run.target, &back] {
+            target.lease("run", "me", 1_000).await.unwrap();
+        }
+        rotate("second").await;
+        std::fs::write(&file, "second").unwrap();
+        for target in [&run.target, &back] {
+            let again = target.lease("run", "me", 1_000).await;
+            assert!(again.is_ok(), "{again:?}");
+        }
+    }
+
     /// Says of every caller that it is this account; says nothing without one.
     async fn sts(account: Option<&'static str>) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -22,6 +22,13 @@ pub fn at(place: &str) {
     }
 }
 
+/// Never returns if this is the place the environment names in `CUTOVER_HANG`, as a write to a disk that hangs.
+pub fn hang(place: &str) {
+    while std::env::var("CUTOVER_HANG").is_ok_and(|wanted| wanted == place) {
+        std::thread::park();
+    }
+}
+
 /// Ends this process as `kill -9` does.
 pub fn die() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -10,12 +10,14 @@
 //! - `failpoint`: where tests kill the process (feature `failpoints`).
 //! - `rollback`: rollback on a thread and runtime of its own.
 //! - `lease`: one driver.
+//! - `elsewhere`: a rollback by another process, past this one.
 //! - `socket`: orders from other terminals.
 //! - `outcome`: how a process ends.
 
 mod best_effort;
 mod clock;
 mod dispatch;
+mod elsewhere;
 mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::dispatch::{Dispatch, Inputs};
+use super::elsewhere;
 use super::facts::FactChannel;
 use super::handle::Handle;
 use super::journal_thread::JournalThread;
@@ -37,9 +38,9 @@ pub enum EngineError {
     /// The target did not give the lease.
     #[error("the run cannot be driven from here: {0}")]
     Lease(PortError),
-    /// The rollback thread could not be started.
-    #[error("the rollback thread could not be started: {0}")]
-    RollbackThread(std::io::Error),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
 }
 
 /// A new run, or one that is resumed.
@@ -148,7 +149,8 @@ impl Engine {
                 stop: stop.clone(),
             },
         )
-        .map_err(EngineError::RollbackThread)?;
+        .map_err(EngineError::Thread)?;
+        elsewhere::watch(RunFolder::at(folder), Arc::clone(&order_tx), stop.clone()).map_err(EngineError::Thread)?;
 
         let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
         let mut dispatch = Dispatch {

@@ -9,7 +9,7 @@ use super::rollback::{RollbackPorts, RollbackPortsFactory};
 use super::{Closed, RunClock};
 use crate::domain::at::At;
 use crate::domain::plan::Confirm;
-use crate::domain::run::{Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
+use crate::domain::run::{Actor, Cause, Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
 use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
 use crate::snapshot::Mode;
 use crate::workers::tests::faults::{Fault, Latch, Op};
@@ -300,4 +300,25 @@ async fn a_step_of_the_wall_clock_is_on_record_and_on_the_screen() {
         latch.release();
         run.engine.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_rollback_by_another_process_past_this_console_ends_it_rolled_back() {
+    // A step that takes as long as a gate may: nothing else would ask whose the run is.
+    let world = World::new();
+    world.book("b1", "1.00");
+    let latch = Latch::default();
+    world.faults.put(Op::Flush, "", 0, 1, Fault::Latch(latch.clone()));
+    let run = running(world, Policy::default()).await;
+    latch.caught().await;
+    let header = Header::new("trial", &run.world.plan.hash(), "bob", "elsewhere", At(0));
+    let (mut side, record) = JournalWriter::create_side(&run.folder, &header, "elsewhere-7").unwrap();
+    let last = record.facts.last().unwrap();
+    let by = Actor::Terminal("bob@elsewhere".into());
+    let event = Event::RollbackOrdered { by: by.clone(), cause: Cause::Asked };
+    side.append(&[Fact { seq: last.seq + 1, at: last.at, event }]).unwrap();
+    run.comes_to(Ending::RolledBack).await;
+    latch.release();
+    let Closed { state, .. } = run.engine.close().await;
+    assert_eq!((state.status, state.rollback.map(|r| r.by)), (RunStatus::RolledBack, Some(by)));
 }

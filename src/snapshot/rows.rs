@@ -3,7 +3,7 @@
 use super::build::Context;
 use super::words::{age, human, length, minutes, rate};
 use super::{Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
-use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock};
+use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock, rows_kept_out};
 use crate::domain::plan::{Side, Signal, SignalSource, Switch};
 use crate::domain::run::{RunState, SwitchStatus};
 use crate::domain::run::{signal_value, trim_clock};
@@ -29,7 +29,7 @@ fn table_row(cx: &Context<'_>, id: &str, source_name: &str, target_name: &str) -
     if gauge.phase == Phase::Waiting && parked.is_empty() {
         parked = journaled.map(|t| t.load_parked.clone()).unwrap_or_default();
     }
-    let difference = difference(gauge.source, gauge.target, parked.values().sum()).filter(|_| !stays);
+    let difference = difference(gauge.source, gauge.target, rows_kept_out(&parked)).filter(|_| !stays);
     TableRow {
         id: id.to_owned(),
         source_name: source_name.to_owned(),
@@ -124,10 +124,10 @@ pub(super) fn proof(cx: &Context<'_>, id: &str) -> Proof {
     }
 }
 
-/// `source - target - parked`, when both counts are known.
-fn difference(source: Count, target: Count, parked: u64) -> Option<i64> {
+/// What both counts differ by beyond what parked rows explain, when both are known.
+fn difference(source: Count, target: Count, kept_out: i128) -> Option<i64> {
     let (source, target) = (i128::from(source.rows?), i128::from(target.rows?));
-    i64::try_from(source - target - i128::from(parked)).ok()
+    i64::try_from(source - target - kept_out).ok()
 }
 
 pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {

@@ -8,7 +8,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::{Phase, TableGauge};
 use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
 use crate::domain::run::{
-    Evidence, Need, RunState, RunStatus, StepState, StepStatus, SwitchStatus, approval, lacks_second,
+    Evidence, Need, RunState, RunStatus, StepState, StepStatus, SwitchStatus, approval, lacks_second, trim_clock,
 };
 
 /// Cells of the bar of one table.
@@ -397,6 +397,8 @@ fn segments(gauge: &TableGauge) -> String {
 fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
     let mut worst = Some(0.0_f64);
     let mut per_s = 0.0;
+    // Of the slowest table; unknown while that of any of them is.
+    let mut left = None;
     for (id, gauge) in gauges(cx) {
         let lag = gauge.map(|g| g.lag.apply).unwrap_or_default();
         worst = worst.zip(lag.value).map(|(a, b)| a.max(b));
@@ -411,6 +413,11 @@ fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
             good,
         });
         if !good {
+            let read = trim_clock(cx.state, cx.measured, id).and_then(|clock| clock.read_in_ms);
+            left = match (left, read) {
+                (None, read) => Some(read),
+                (Some(others), read) => Some(others.zip(read).map(|(a, b): (i64, i64)| a.max(b))),
+            };
             let note = gauge.and_then(|g| g.trouble.clone()).unwrap_or_default();
             row.lines.push(
                 format!(
@@ -424,6 +431,7 @@ fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
     }
     let worst = worst.map_or_else(|| "?".to_owned(), |ms| with_unit(ms / 1000.0, "s"));
     row.detail = format!("lag {worst} < {}  {}", age(max_lag_ms), rate(per_s));
+    row.eta = left.flatten().map(|ms| cx.now.plus(ms));
 }
 
 fn verify(cx: &Context<'_>, row: &mut StepRow) {
@@ -472,7 +480,9 @@ fn verify(cx: &Context<'_>, row: &mut StepRow) {
     if let (Some((have, all)), Some(started)) = (row.progress, started) {
         let spent = cx.now.since(started);
         if have > 0 && spent > 0 {
-            row.eta = eta(cx, all - have, have as f64 * 1000.0 / spent as f64).map(|(_, at)| at);
+            let per_s = have as f64 * 1000.0 / spent as f64;
+            row.detail.push_str(&format!("  {}", rate(per_s)));
+            row.eta = eta(cx, all - have, per_s).map(|(_, at)| at);
         }
     }
     if done > 0 {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::fixture::{Moment, T0, plan, snapshot};
 use super::*;
-use crate::domain::gauge::{Measured, Readiness, Reading};
+use crate::domain::gauge::{HELD_DELETE, Measured, Readiness, Reading, rows_kept_out};
+use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::{Plan, StepKind};
 use crate::domain::run::{Action, Event, Fact, OutcomeResult, RunState, StepState, SwitchState, VerifySummary};
 
@@ -101,6 +102,9 @@ fn the_difference_is_source_less_target_less_parked() {
     let s = snapshot(Moment::Loading);
     let items = s.tables.iter().find(|t| t.id == "items").unwrap();
     assert_eq!(items.difference, Some(19_200_000 - 7_872_000 - 2));
+    // A delete that waits leaves one row more in the target, and the same difference.
+    assert_eq!(RowErrorReason::StillReferenced.name(), HELD_DELETE);
+    assert_eq!(rows_kept_out(&BTreeMap::from([("nul".to_owned(), 2), (HELD_DELETE.to_owned(), 3)])), -1);
     let carts = s.tables.last().unwrap();
     assert_eq!((carts.id.as_str(), carts.difference), ("carts", None), "a table that stays has no other side");
 }

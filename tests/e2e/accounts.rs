@@ -356,3 +356,73 @@ fn a_way_to_sign_in_that_is_left_to_the_cli_is_named_with_what_to_do() {
         assert!(!dir.path().join("state").exists(), "{name}: something was written\n{}", run.words());
     }
 }
+
+/// An instance's metadata service: gives out keys, says no, or does not answer.
+#[derive(Clone, Copy, Debug)]
+enum Instance {
+    Gives,
+    Refuses,
+    Hangs,
+}
+
+fn metadata(instance: Instance) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            let n = stream.read(&mut buffer).unwrap_or(0);
+            let request = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let (status, body) = match (instance, path) {
+                (Instance::Hangs, _) => {
+                    held.push(stream);
+                    continue;
+                }
+                (Instance::Refuses, _) => ("403 Forbidden", "no"),
+                (Instance::Gives, "/latest/api/token") => ("200 OK", "a-token"),
+                (Instance::Gives, path) if path.ends_with("/security-credentials/") => ("200 OK", "mover"),
+                (Instance::Gives, path) if path.contains("/security-credentials/") => (
+                    "200 OK",
+                    "{\"Code\":\"Success\",\"Type\":\"AWS-HMAC\",\"AccessKeyId\":\"AKIDPROFILE\",\"SecretAccessKey\":\"x\",\
+                     \"Token\":\"y\",\"Expiration\":\"2099-01-01T00:00:00Z\",\"LastUpdated\":\"2026-01-01T00:00:00Z\"}",
+                ),
+                (Instance::Gives, _) => ("404 Not Found", ""),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\nconnection: close\r\ncontent-length: {}",
+                body.len()
+            );
+            let _ = write!(stream, "{head}\r\n\r\n{body}");
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn an_instances_role_signs_and_one_that_gives_no_keys_is_one_sentence() {
+    for instance in [Instance::Gives, Instance::Refuses, Instance::Hangs] {
+        let cloud = Cloud::start();
+        let dir = folder(&format!("{REGION}endpoint = \"http://{}\"\n", cloud.address), &[]);
+        std::fs::write(dir.path().join("credentials"), "").unwrap();
+        let at = metadata(instance);
+        let vars = [
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_SESSION_TOKEN", ""),
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", at.as_str()),
+        ];
+        let mut check = start(dir.path(), "check", &["check", "-c", "config.toml"], &vars);
+        check.wait();
+        if matches!(instance, Instance::Gives) {
+            assert!(row(&check, "store old").contains("account 111122223333"), "{}", check.words());
+            continue;
+        }
+        let found = row(&check, "AWS credentials");
+        assert!(found.contains("FAIL") && !check.out().contains("cargo feature"), "{instance:?}: {}", check.words());
+        assert_eq!(cloud.calls(), [], "{instance:?}: {}", check.words());
+    }
+}

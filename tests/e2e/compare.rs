@@ -221,6 +221,36 @@ fn what_is_found_in_other_stores_is_no_evidence_for_the_run() {
     assert!(kept(&said, "verifications/runs") && !kept(&said, "runs"), "{said:#}");
 }
 
+#[test]
+fn a_run_is_compared_and_mended_by_its_folder_alone_and_that_is_logged() {
+    let pair = StorePair::new("");
+    pair.books(3);
+    pair.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("bob"))]);
+    pair.load();
+    let folder = cutover::journal::RunFolder::list(&pair.dir().join("state")).unwrap().remove(0);
+    std::fs::remove_file(pair.dir().join("config.toml")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let ask = |name: &str, args: &[&str], code: i32| {
+        let state = pair.dir().join("state");
+        let all = [&["--state-dir", state.to_str().unwrap()], args, &["--run", folder.id()]].concat();
+        let mut console = super::console::Console::start(elsewhere.path(), name, &all, None);
+        console.expect_code(code);
+        console.out()
+    };
+    let found: Value =
+        serde_json::from_str(&ask("verify", &["verify", "--table", "books", "--full", "--json"], 0)).unwrap();
+    assert_eq!(found["summary"]["equal"], json!(3), "{found:#}");
+    assert!(ask("parked", &["parked"], 0).contains("r1"));
+    pair.put("Shelf-Authors", &[("authorId", s("bob")), ("name", s("Bob"))]);
+    ask("authors", &["verify", "--table", "authors", "--repair", "all"], 0);
+    ask("retry", &["parked", "retry", "--table", "reviews"], 0);
+    assert_eq!(pair.number("SELECT count(*) FROM reviews"), 1);
+    let log = std::fs::read_to_string(folder.path().join("cutover.log")).unwrap();
+    for asked in ["verify --repair all", "parked retry"] {
+        assert!(log.lines().any(|l| l.contains("asked for") && l.contains(asked)), "{asked} is not in the log: {log}");
+    }
+}
+
 /// What each full pass over a table found so far, oldest first.
 fn passes(pair: &StorePair, table: &str) -> Vec<VerifySummary> {
     let found = pair.facts().into_iter().filter_map(|f| match f.event {

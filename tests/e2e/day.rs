@@ -71,29 +71,32 @@ fn a_day_on_independent_emulators_loses_nothing() {
     a_whole_day(&Options { sizes: sizes(), day: Day::Whole, endpoint: Some(endpoint), ..Options::default() });
 }
 
+/// A short rehearsal with this fault, as anybody may start one.
+fn rehearsal(fault: &str, code: i32) -> Console {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let args = ["--state-dir", state.to_str().unwrap(), "rehearse", "--headless", "--yes", "--speed", "600"];
+    let more = ["--seed", "7", "--sizes", "300,80,150,20", "--fault", fault];
+    let mut console = Console::start(dir.path(), "rehearse", &[&args[..], &more].concat(), None);
+    console.expect_code(code);
+    console
+}
+
 #[test]
 fn a_rehearsal_that_trips_a_gate_ends_rolled_back_with_nothing_lost() {
     let _slot = super::Slot::take();
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    let args = [
-        "--state-dir",
-        state.to_str().unwrap(),
-        "rehearse",
-        "--headless",
-        "--yes",
-        "--speed",
-        "600",
-        "--seed",
-        "7",
-        "--sizes",
-        "300,80,150,20",
-        "--fault",
-        "errors-new@switch",
-    ];
-    let mut console = Console::start(dir.path(), "rehearse", &args, None);
-    console.expect_code(3);
+    let console = rehearsal("errors-new@switch", 3);
     let out = console.out();
     assert!(out.lines().any(|l| l.starts_with("0 lost: ") && l.contains("old side")), "{}", console.words());
     assert!(out.contains("RESULT      rolled back"), "{}", console.words());
+}
+
+#[test]
+fn a_fault_at_a_gate_strikes_and_one_that_strikes_nothing_is_said() {
+    let _slot = super::Slot::take();
+    let console = rehearsal("errors-new@burn-in", 3);
+    assert!(!console.words().contains("never struck"), "{}", console.words());
+    // Everything has been switched by then: nothing moves a stage variable any more.
+    let console = rehearsal("gateway-refuse@burn-in", 9);
+    assert!(console.words().contains("gateway-refuse@burn-in never struck"), "{}", console.words());
 }

@@ -1,5 +1,6 @@
 //! A disk that does not fail but hangs, and a reader that does not read: no write ever returns.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -57,6 +58,21 @@ fn a_disk_that_hangs_holds_no_switch_and_not_the_end_of_a_rollback() {
     stage.expect_old_values();
     drop(hung);
     // Asked again, what happened comes on record.
+    super::back::rolls_back(&stage);
+}
+
+#[test]
+fn a_disk_that_hangs_once_the_record_is_open_holds_no_switch_either() {
+    let (stage, mut console) = switched(60);
+    console.signal(Signal::KILL);
+    console.expect_killed();
+    let before = stage.facts().len();
+    let mut rollback = stage.start_with(&["rollback"], &[("CUTOVER_HANG", OsStr::new("rollback:append"))]);
+    rollback.expect_code(74);
+    let words = rollback.words();
+    assert_eq!(stage.facts().len(), before, "it did not hang:\n{words}");
+    assert!(words.contains("rolled back in ") && words.contains("is not on record"), "{words}");
+    stage.expect_old_values();
     super::back::rolls_back(&stage);
 }
 

@@ -69,9 +69,9 @@ pub(super) async fn other(client: &impl Ask) -> Result<Option<Other>, Error> {
     Ok(Some(Other {
         wrong: format!("{version} of this program keeps the bookkeeping {whose} there"),
         advice: format!(
-            "finish that run with that version, or take it back with it ({back}); once every run of that version is over and \
-             nobody wants to go back any more, remove its schema, with what it keeps and captures of all of them: DROP \
-             SCHEMA cutover CASCADE"
+            "finish that run with that version, or take it back with it ({back}). That version has no command that ends its \
+             plans: once every run of it is over and nobody wants to go back any more, its schema is removed by hand, with \
+             what it keeps and captures of all of them: DROP SCHEMA cutover CASCADE"
         ),
     }))
 }

@@ -56,4 +56,4 @@ pub use target::PgTarget;
 
 #[cfg(feature = "rehearsal")]
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -153,6 +153,8 @@ impl RecordThread {
             self.kept.send_modify(|k| k.lost += 1);
             return;
         }
+        #[cfg(feature = "failpoints")]
+        crate::engine::failpoint::hang("rollback:append");
         match journal.append(std::slice::from_ref(&fact)) {
             Ok(()) => {
                 #[cfg(feature = "failpoints")]

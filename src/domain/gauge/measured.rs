@@ -65,6 +65,18 @@ pub struct Lag {
     pub marker: Reading,
 }
 
+/// The reason under which a delete is parked whose row other rows still refer to: the row stays in the target.
+pub const HELD_DELETE: &str = "still_referenced";
+
+/// How many rows fewer than the source the target has because of parked rows, by reason: those that did not arrive, less
+/// those whose delete is held.
+#[must_use]
+pub fn rows_kept_out(parked: &BTreeMap<String, u64>) -> i128 {
+    let part =
+        |(reason, rows): (&String, &u64)| if reason == HELD_DELETE { -i128::from(*rows) } else { i128::from(*rows) };
+    parked.iter().map(part).sum()
+}
+
 /// What a table's workers are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,7 +8,8 @@ mod trim;
 
 pub use latency::{ENOUGH, LatencyWindow, ProbeStats};
 pub use measured::{
-    Count, CountKind, Lag, Measured, Phase, Readiness, Reading, Reverse, ReverseGauge, ReverseState, TableGauge,
+    Count, CountKind, HELD_DELETE, Lag, Measured, Phase, Readiness, Reading, Reverse, ReverseGauge, ReverseState,
+    TableGauge, rows_kept_out,
 };
 pub use series::Series;
 pub use source::source_words;

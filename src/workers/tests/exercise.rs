@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::faults::{Fault, Latch, Op};
-use super::world::{World, under_key, until};
+use super::world::{STAGE, World, under_key, until};
 use crate::domain::plan::Plan;
 use crate::domain::run::{ErrorClass, Evidence, StepError, SwitchStatus, rollback_plan};
 use crate::ports::ErrorKind;
@@ -165,4 +165,34 @@ async fn what_somebody_set_after_it_was_captured_is_not_set_back() {
         ("theirs", 1),
         "and only theirs"
     );
+}
+
+#[tokio::test]
+async fn a_stage_that_may_not_be_changed_stops_the_run_before_the_freeze() {
+    let (world, ctx) = before_arming(super::plan::plan_of_a_stage()).await;
+    world.faults.put(Op::SwitchSet, "reads", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
+    let error = world.perform(&ctx, "arm").await.expect_err("its variable may not be set");
+    assert_eq!(error.class, ErrorClass::Permission);
+    assert!(error.advice.contains(STAGE), "{error:?}");
+    assert_eq!((world.switches.now("/mode").as_str(), world.switches.writes(STAGE)), ("open", 0));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_canary_beside_the_stage_stops_check_arm_and_switch_and_a_rollback_names_it() {
+    let (world, ctx) = before_arming(super::plan::plan_of_a_stage()).await;
+    let canary = || Fault::Refuse(ErrorKind::Conflict);
+    world.faults.put(Op::SwitchRead, "reads", 0, 2, canary());
+    let rows = crate::workers::check(&ctx.plan, &ctx.ports, &crate::workers::Missing::default()).await;
+    assert!(rows.iter().any(|row| row.what.contains("reads") && row.result.is_err()), "{rows:?}");
+    world.perform(&ctx, "arm").await.expect_err("it would be captured and half of it served");
+    world.well(&ctx, &["arm", "freeze", "drain"]).await;
+
+    // Somebody adds it after the freeze: the switch fails, and what was switched goes back.
+    world.faults.put(Op::SwitchRead, "reads", 0, u32::MAX, canary());
+    world.perform(&ctx, "switch").await.expect_err("a part of the requests would be served by the old side");
+    let report = world.roll_back(&ctx.captured()).await;
+    assert!(report.stuck.iter().any(|stuck| stuck.contains("reads")), "{report:?}");
+    assert_eq!((world.switches.now("/writes").as_str(), world.switches.now("/mode").as_str()), ("old", "open"));
+    ctx.stop().await;
 }

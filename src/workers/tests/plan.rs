@@ -57,6 +57,14 @@ pub fn plan_of(tables: usize) -> Plan {
     plan
 }
 
+/// The same, whose reads are switched by a variable of a stage.
+pub fn plan_of_a_stage() -> Plan {
+    let mut plan = plan();
+    let reads = plan.switches.iter_mut().find(|s| s.id == "reads").unwrap();
+    reads.kind = SwitchKind::StageVariable { api: "api1".into(), stage: "prod".into(), variable: "reads".into() };
+    plan
+}
+
 /// The plan.
 pub fn plan() -> Plan {
     let mut books = table(

@@ -51,7 +51,7 @@ use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 pub(super) const PLAN: &str = "trial/test";
 
 /// One database with a target on it and a plain connection beside it.
-pub(super) struct TestDatabase {
+pub(crate) struct TestDatabase {
     pub settings: PgSettings,
     pub target: PgTarget,
     pub sql: Client,
@@ -80,7 +80,7 @@ impl TestDatabase {
         another(&self.settings.database).await
     }
 
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let db = Self::bare().await;
         db.target.prepare().await.unwrap();
         db

@@ -72,3 +72,46 @@ async fn a_pooler_is_refused_and_nothing_of_ours_is_left_in_its_sessions() {
     let row = client.query_one("SHOW statement_timeout", &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "1min");
 }
+
+/// Says to everybody who connects what RDS Proxy says to whom brings settings along.
+async fn like_rds_proxy() -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 1024]).await;
+            let mut fields = Vec::new();
+            for field in
+                ["SFATAL", "VFATAL", "C0A000", "MRDS Proxy currently doesn\u{2019}t support command-line options."]
+            {
+                fields.extend_from_slice(field.as_bytes());
+                fields.push(0);
+            }
+            fields.push(0);
+            let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            let _ = socket.write_all(&[b"E", &length[..], &fields].concat()).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn rds_proxy_is_told_apart_from_a_server_by_what_it_refuses() {
+    let settings = PgSettings {
+        host: "127.0.0.1".into(),
+        port: like_rds_proxy().await,
+        database: "shop".into(),
+        user: "cutover".into(),
+        password: None,
+        sslmode: SslMode::Disable,
+        password_source: None,
+        ca_file: None,
+        pool: 4,
+    };
+    let target = PgTarget::new(&settings, super::PLAN).unwrap();
+    for error in [target.version().await.unwrap_err(), target.prepare().await.unwrap_err()] {
+        assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+        assert!(error.came_back.contains("pooler") && error.came_back.contains("RDS Proxy"), "{error}");
+    }
+}

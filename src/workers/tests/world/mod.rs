@@ -37,6 +37,9 @@ use crate::workers::{CapturedValues, Ports, WorkerContext};
 const AT_MOST: Duration = Duration::from_secs(60);
 
 /// Both sides, the switches, the journal, the clock and the faults.
+/// Where a stage variable stands.
+pub const STAGE: &str = "api1/prod:reads";
+
 pub struct World {
     pub plan: Arc<Plan>,
     pub clock: Arc<HandClock>,
@@ -58,7 +61,7 @@ impl World {
         let clock = Arc::new(HandClock::default());
         let journal = FakeJournal::default();
         journal.open(&plan);
-        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old"), ("/elsewhere", "new")];
+        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old"), ("/elsewhere", "new"), (STAGE, "old")];
         Self {
             old: OldStore::new(&plan.tables, Arc::clone(&clock)),
             new: NewStore::new(&plan.tables, Arc::clone(&clock)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::journal::FakeJournal;
-use crate::domain::plan::{Probe, Switch, ValueRef};
+use crate::domain::plan::{Probe, Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, SwitchValue, Switches};
@@ -78,6 +78,15 @@ impl FakeSwitches {
         self.history.lock().unwrap()[place].last().unwrap().1.clone()
     }
 
+    /// What a place held in a version.
+    fn held(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
+        let history = self.history.lock().unwrap();
+        let values = history.get(&switch.place()).ok_or_else(|| nowhere(switch))?;
+        let (value, with) = values.get(usize::try_from(version - 1).unwrap()).ok_or_else(|| nowhere(switch))?;
+        let secret = with.kind.as_deref() == Some("SecureString");
+        Ok(SwitchValue { value: Secret::new(value), version: Some(version), secret })
+    }
+
     /// How often a place was written since the beginning.
     pub fn writes(&self, place: &str) -> usize {
         self.history.lock().unwrap()[place].len() - 1
@@ -99,6 +108,11 @@ fn nowhere(switch: &Switch) -> PortError {
     PortError::new(ErrorKind::NotFound, "read", switch.place(), "no such place")
 }
 
+/// A stage keeps the value of a variable and nothing beside it.
+const fn has_versions(switch: &Switch) -> bool {
+    matches!(switch.kind, SwitchKind::Parameter { .. })
+}
+
 #[async_trait]
 impl Switches for FakeSwitches {
     async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
@@ -110,18 +124,21 @@ impl Switches for FakeSwitches {
             old.1 -= u32::from(is_old);
             is_old
         };
-        self.read_version(switch, newest - i64::from(old)).await
+        let found = self.held(switch, newest - i64::from(old))?;
+        Ok(SwitchValue { version: found.version.filter(|_| has_versions(switch)), ..found })
     }
 
     async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
-        let history = self.history.lock().unwrap();
-        let values = history.get(&switch.place()).ok_or_else(|| nowhere(switch))?;
-        let (value, with) = values.get(usize::try_from(version - 1).unwrap()).ok_or_else(|| nowhere(switch))?;
-        let secret = with.kind.as_deref() == Some("SecureString");
-        Ok(SwitchValue { value: Secret::new(value), version: Some(version), secret })
+        if !has_versions(switch) {
+            return Err(PortError::new(ErrorKind::Invalid, "read version of", switch.place(), "it has none"));
+        }
+        self.held(switch, version)
     }
 
     async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes> {
+        if !has_versions(switch) {
+            return Ok(Attributes::default());
+        }
         let history = self.history.lock().unwrap();
         let values = history.get(&switch.place()).ok_or_else(|| nowhere(switch))?;
         let n = version.map_or(values.len(), |v| usize::try_from(v).unwrap()) - 1;
