@@ -9,8 +9,8 @@ use super::{Context, Mode, Snapshot, build};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Lag, Measured, Phase, ProbeStats, Readiness, Reading, Series, TableGauge};
 use crate::domain::plan::{
-    Confirm, Criterion, Follow, Freeze, Gate, Load, OnFail, Op, Plan, Probe, Side, Signal, SignalSource, Start,
-    StaysTable, Step, StepKind, Switch, SwitchKind, Table, ValueRef, Verify,
+    Confirm, Criterion, Follow, Freeze, Gate, Load, NEW, OLD, OnFail, Op, Plan, Probe, Side, Signal, SignalSource,
+    Start, StaysTable, Step, StepKind, Switch, SwitchKind, Table, ValueRef, Verify,
 };
 use crate::domain::run::{
     Action, Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, GateState, Level, OutcomeResult, RollbackState,
@@ -130,7 +130,9 @@ fn history(seed: i64, limit: f64, moment: Moment) -> Series {
 fn table(id: &str) -> Table {
     Table {
         id: id.into(),
+        from: OLD.to_owned(),
         source: format!("CloudShelf-{id}"),
+        to: NEW.to_owned(),
         target: id.into(),
         key: vec!["id".into()],
         columns: vec![],
@@ -210,7 +212,7 @@ pub(crate) fn plan() -> Plan {
         t0: Some(T0),
         downtime_budget_ms: 5 * MINUTE,
         tables: ["orders", "items", "books", "users"].map(table).to_vec(),
-        stays: vec![StaysTable { id: "carts".into(), source: "CloudShelf-Carts".into() }],
+        stays: vec![StaysTable { id: "carts".into(), from: OLD.into(), source: "CloudShelf-Carts".into() }],
         switches: vec![
             switch("freeze", "writes frozen", "/app/orders/read_only", "true"),
             switch("reads", "reads come from", "/app/orders/read_from", "new"),

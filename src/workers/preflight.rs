@@ -93,7 +93,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         rows.extend(source(plan, ports, table).await);
     }
     for stays in &plan.stays {
-        let as_table = Table::watched(&stays.id, &stays.source);
+        let as_table = stays.watched();
         let what = format!("source {} (stays)", stays.id);
         if missing.aws.is_some() {
             rows.push(no_aws(what));

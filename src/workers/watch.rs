@@ -32,7 +32,7 @@ pub fn start(ctx: &Arc<WorkerContext>) {
         ctx.spawn(watch_target(Arc::clone(ctx), table));
     }
     for stays in &ctx.plan.stays {
-        ctx.spawn(watch_estimate(Arc::clone(ctx), Table::watched(&stays.id, &stays.source)));
+        ctx.spawn(watch_estimate(Arc::clone(ctx), stays.watched()));
     }
     ctx.spawn(watch_metrics(Arc::clone(ctx)));
     ctx.spawn(watch_rollback(Arc::clone(ctx)));

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::domain::gauge::CountKind;
-use crate::domain::plan::Table;
+use crate::domain::plan::{NEW, OLD, Table};
 use crate::domain::value::{Record, Value};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
@@ -75,7 +75,9 @@ fn raw(server: &Server) -> Client {
 fn table(name: &str, key: &[&str]) -> Table {
     Table {
         id: "t".into(),
+        from: OLD.to_owned(),
         source: name.into(),
+        to: NEW.to_owned(),
         target: "t".into(),
         key: key.iter().map(|s| (*s).to_owned()).collect(),
         columns: vec![],

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::{Follow, Load, Plan, Reverse, StaysTable, Stores, Verify};
+use crate::domain::plan::{Follow, Load, OLD, Plan, Reverse, StaysTable, Stores, Verify};
 
 /// Compiles the plan. Every list keeps its length and order, so that `steps[3]` means the same in both.
 pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan {
@@ -40,7 +40,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         stays: root
             .list("stays", keys::STAYS)
             .iter()
-            .map(|s| StaysTable { id: s.must("id"), source: s.must("source") })
+            .map(|s| StaysTable { id: s.must("id"), from: OLD.to_owned(), source: s.must("source") })
             .collect(),
         switches: root.list("switches", keys::SWITCHES).iter().map(|s| day::switch(s, base, sink)).collect(),
         freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),

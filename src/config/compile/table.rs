@@ -6,13 +6,15 @@ use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
 use crate::domain::plan::{
-    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Table, Unit,
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, NEW, OLD, Table, Unit,
 };
 
 pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table {
     let id = s.must("id");
     Table {
+        from: OLD.to_owned(),
         source: s.must("source"),
+        to: NEW.to_owned(),
         target: s.text("target").unwrap_or_else(|| id.clone()),
         key: s.texts("key"),
         columns: columns(s, sink),

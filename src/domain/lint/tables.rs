@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Diagnostics;
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
+use crate::domain::plan::{CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
@@ -13,16 +13,19 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let mut targets = BTreeSet::new();
     for (n, table) in plan.tables.iter().enumerate() {
         let path = format!("tables[{n}]");
-        if !sources.insert(table.source.as_str()) {
+        if !sources.insert((table.from.as_str(), table.source.as_str())) {
             found.error(format!("{path}.source"), format!("`{}` moves already with another table", table.source));
         }
-        if !targets.insert(table.target.as_str()) {
+        for (key, store) in [("from", &table.from), ("to", &table.to)] {
+            store_of_the_plan(plan, store, format!("{path}.{key}"), found);
+        }
+        if !targets.insert((table.to.as_str(), table.target.as_str())) {
             found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
         }
         own(table, &path, found);
         check_inverse(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
-            if !targets.insert(child.target.as_str()) {
+            if !targets.insert((table.to.as_str(), child.target.as_str())) {
                 let at = format!("{path}.children[{c}].target");
                 found.error(at, format!("`{}` is another table's target already", child.target));
             }
@@ -31,10 +34,18 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         foreign_keys(plan, n, &path, found);
     }
     for (n, table) in plan.stays.iter().enumerate() {
-        if sources.contains(table.source.as_str()) {
+        store_of_the_plan(plan, &table.from, format!("stays[{n}].from"), found);
+        if sources.contains(&(table.from.as_str(), table.source.as_str())) {
             found
                 .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
         }
+    }
+}
+
+/// Plans of before do not name their stores.
+fn store_of_the_plan(plan: &Plan, store: &str, path: String, found: &mut Diagnostics) {
+    if !plan.stores.is_empty() {
+        found.name(path, "store", store, plan.stores.keys().map(String::as_str).filter(|name| *name != CONTROL));
     }
 }
 

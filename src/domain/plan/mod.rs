@@ -11,6 +11,8 @@ mod store;
 mod switch;
 mod table;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +74,29 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What kind of store this is. Plans that were saved before stores were part of them have one old side and one new
+    /// side; a store that the plan does not name is taken for one of these, so that the lint can say so.
+    #[must_use]
+    pub fn kind(&self, store: &str) -> StoreKind {
+        match self.stores.get(store) {
+            Some(store) => store.kind,
+            None if store == NEW => StoreKind::Postgresql,
+            None => StoreKind::Dynamodb,
+        }
+    }
+
+    /// The stores that tables come from, each with its tables' ids in order.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (store, id) in
+            self.tables.iter().map(|t| (&t.from, &t.id)).chain(self.stays.iter().map(|t| (&t.from, &t.id)))
+        {
+            sources.entry(store).or_default().push(id);
+        }
+        sources
+    }
+
     /// What distinguishes this plan from others that keep their progress in the same database: `cloudshelf/production`.
     /// A plan
     /// that is renamed is another one.

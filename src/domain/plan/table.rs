@@ -3,13 +3,21 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::store::{NEW, OLD};
+
 /// One source table and where its rows go (FEATURES A1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// Short name on every screen: `books`.
     pub id: String,
+    /// The store it comes from, by name.
+    #[serde(default = "old", skip_serializing_if = "is_old")]
+    pub from: String,
     /// The table's name at the source: `CloudShelf-Books`.
     pub source: String,
+    /// The store it goes to, by name.
+    #[serde(default = "new", skip_serializing_if = "is_new")]
+    pub to: String,
     /// The table's name in the target, schema-qualified or not: `books`.
     pub target: String,
     /// Source attributes that make the key, in order: partition key, then sort key if any.
@@ -206,17 +214,46 @@ pub struct ForeignKey {
 pub struct StaysTable {
     /// Short name on screen.
     pub id: String,
+    /// The store it is in, by name.
+    #[serde(default = "old", skip_serializing_if = "is_old")]
+    pub from: String,
     /// Name at the source.
     pub source: String,
 }
 
+fn old() -> String {
+    OLD.to_owned()
+}
+
+fn new() -> String {
+    NEW.to_owned()
+}
+
+fn is_old(store: &str) -> bool {
+    store == OLD
+}
+
+fn is_new(store: &str) -> bool {
+    store == NEW
+}
+
+impl StaysTable {
+    /// As a table that is only read.
+    #[must_use]
+    pub fn watched(&self) -> Table {
+        Table { from: self.from.clone(), ..Table::watched(&self.id, &self.source) }
+    }
+}
+
 impl Table {
-    /// A table that is only read: a name at the source and nothing else.
+    /// A table that is only read: a name at the old store and nothing else.
     #[must_use]
     pub fn watched(id: &str, source: &str) -> Self {
         Self {
             id: id.to_owned(),
+            from: old(),
             source: source.to_owned(),
+            to: new(),
             target: String::new(),
             key: Vec::new(),
             columns: Vec::new(),

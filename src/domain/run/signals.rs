@@ -190,13 +190,15 @@ mod tests {
 
     use super::*;
     use crate::domain::gauge::{Count, HELD_DELETE, Lag, Phase, ProbeStats};
-    use crate::domain::plan::{Follow, Load, Side, Table, Verify};
+    use crate::domain::plan::{Follow, Load, NEW, OLD, Side, Table, Verify};
     use crate::domain::run::{Downtime, TableState};
 
     fn plan(tables: &[&str]) -> Plan {
         let table = |id: &&str| Table {
             id: (*id).into(),
+            from: OLD.to_owned(),
             source: (*id).into(),
+            to: NEW.to_owned(),
             target: (*id).into(),
             key: vec![],
             columns: vec![],

@@ -10,7 +10,9 @@ fn column(name: &str, ty: ColumnType) -> Column {
 fn table(id: &str, columns: Vec<Column>) -> Table {
     Table {
         id: id.into(),
+        from: OLD.to_owned(),
         source: format!("Shop-{id}"),
+        to: NEW.to_owned(),
         target: id.into(),
         key: vec!["id".into()],
         columns,

@@ -42,7 +42,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{PgSettings, PgTarget, SslMode};
 use crate::domain::mapping::Mapped;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, Table};
+use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, NEW, OLD, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{Checkpoint, Cursor, Partition, PortResult, RowChange, Target as _};
 use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
@@ -172,7 +172,9 @@ pub(super) fn key(name: &str, ty: ColumnType) -> Column {
 pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
     Table {
         id: id.to_owned(),
+        from: OLD.to_owned(),
         source: format!("Shop-{id}"),
+        to: NEW.to_owned(),
         target: id.to_owned(),
         key: columns.iter().filter(|c| c.key).map(|c| c.name.clone()).collect(),
         columns,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::mapping::{Mapped, TableMapping, item_digest};
-use crate::domain::plan::{ChildTable, Declared};
+use crate::domain::plan::{ChildTable, Declared, NEW, OLD};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();
@@ -30,7 +30,9 @@ fn table() -> Table {
     let key = |name: &str, ty, path: &str| Column { key: true, ..column(name, ty, &[path], Fallback::Required) };
     Table {
         id: "things".into(),
+        from: OLD.to_owned(),
         source: "Things".into(),
+        to: NEW.to_owned(),
         target: "things".into(),
         key: vec!["id".into(), "no".into()],
         columns: vec![

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::plan::{ChildTable, ColumnType, Declared};
+use crate::domain::plan::{ChildTable, ColumnType, Declared, NEW, OLD};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();
@@ -14,7 +14,9 @@ fn orders() -> Table {
     use ColumnType::*;
     Table {
         id: "orders".into(),
+        from: OLD.to_owned(),
         source: "CloudShelf-Orders".into(),
+        to: NEW.to_owned(),
         target: "orders".into(),
         key: vec!["userId".into(), "orderNo".into()],
         columns: vec![

@@ -30,8 +30,24 @@ pub(super) fn tables(found: &mut ChangeList<'_>, old: &[Table], new: &[Table]) {
 }
 
 fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
-    let Table { id: _, source, target, key, columns, children, foreign_keys, ttl, marker_prefix, ddl, triggers } = old;
+    let Table {
+        id: _,
+        from,
+        source,
+        to,
+        target,
+        key,
+        columns,
+        children,
+        foreign_keys,
+        ttl,
+        marker_prefix,
+        ddl,
+        triggers,
+    } = old;
     let never = "a run keeps it: load anew with `cutover run --new`";
+    found.field(format!("{what}.from"), (from, &new.from), text, |_| refused(never));
+    found.field(format!("{what}.to"), (to, &new.to), text, |_| refused(never));
     found.field(format!("{what}.source"), (source, &new.source), text, |_| refused(never));
     found.field(format!("{what}.target"), (target, &new.target), text, |_| refused(never));
     found.field(format!("{what}.key"), (key, &new.key), |all| listed(all), |_| refused(never));

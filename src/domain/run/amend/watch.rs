@@ -14,7 +14,8 @@ pub(super) fn stays(found: &mut ChangeList<'_>, old: &[StaysTable], new: &[Stays
         |t| &t.id,
         |_, _| allowed(""),
         |found, what, old, new| {
-            let StaysTable { id: _, source } = old;
+            let StaysTable { id: _, from, source } = old;
+            found.field(format!("{what}.from"), (from, &new.from), text, |_| allowed(""));
             found.field(format!("{what}.source"), (source, &new.source), text, |_| allowed(""));
         },
     );

@@ -56,7 +56,7 @@ fn whole() -> Plan {
         declared: Declared { unit: Some(Unit::Seconds), lossy: true, ..Declared::default() },
         ..column("sold_at", ColumnType::Timestamptz, false)
     });
-    whole.stays = vec![StaysTable { id: "logs".into(), source: "Logs".into() }];
+    whole.stays = vec![StaysTable { id: "logs".into(), from: OLD.into(), source: "Logs".into() }];
     whole.probes = vec![probe("w"), probe("home")];
     whole.signals.push(signal("p95", SignalSource::ProbeP95("home".into())));
     whole.gates = vec![gate("sync"), gate("go"), gate("burn")];
@@ -168,7 +168,9 @@ fn turns() -> Vec<Turn> {
         ("downtime_budget", Done("thaw"), |p| p.downtime_budget_ms += 1),
         ("stores.new", Never, |p| p.stores.get_mut("new").expect("a store").port = Some(1)),
         ("stays.logs.source", Always, |p| p.stays[0].source = "Other".into()),
-        ("stays.more", Always, |p| p.stays.push(StaysTable { id: "more".into(), source: "More".into() })),
+        ("stays.more", Always, |p| {
+            p.stays.push(StaysTable { id: "more".into(), from: OLD.into(), source: "More".into() })
+        }),
         ("tables.more", Never, |p| p.tables.push(Table { id: "more".into(), ..p.tables[0].clone() })),
         ("tables.books", Never, |p| p.tables.clear()),
         ("tables.books.source", Never, |p| p.tables[0].source = "Other".into()),

@@ -52,7 +52,9 @@ pub(super) fn plan() -> Plan {
         downtime_budget_ms: 300_000,
         tables: vec![Table {
             id: "books".into(),
+            from: OLD.to_owned(),
             source: "Books".into(),
+            to: NEW.to_owned(),
             target: "books".into(),
             key: vec!["id".into()],
             columns: vec![],
