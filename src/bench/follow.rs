@@ -206,9 +206,9 @@ async fn updates(own: &OwnWorkers) -> BenchResult<Vec<RowChange>> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
         let part = Partition { index: 0, of: 1 };
-        let page = own.ports.source.page(table, part, cursor.as_ref()).await.tried("read", "the source")?;
+        let page = own.ports.source(table).page(table, part, cursor.as_ref()).await.tried("read", "the source")?;
         let mut mapped = Mapped::default();
-        let end = own.ports.source.read(&page, &mut |item| {
+        let end = own.ports.source(table).read(&page, &mut |item| {
             if mapping.map(item, &mut mapped).is_ok() {
                 let mut row: Vec<Cell<'static>> = mapped.row.iter().cloned().map(Cell::into_owned).collect();
                 if let Some(title) = row.get_mut(1) {
@@ -395,7 +395,7 @@ async fn backlog(brief: &Brief) -> BenchResult<Sample> {
 /// Reads every record of the stream, as the follower does.
 async fn records(brief: &Brief) -> BenchResult<Sample> {
     let own = OwnWorkers::new(&settings(brief, true)?)?;
-    let changes = &own.ports.changes;
+    let changes = own.ports.changes(own.table()?);
     let mut iterator = changes.iterator(ARN, "shard", &ReadFrom::Oldest).await.tried("read", "the stream")?;
     let (began, mut rows) = (Instant::now(), 0);
     while rows < brief.rows {

@@ -13,11 +13,11 @@ use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
 use crate::config;
-use crate::domain::plan::{Plan, StepKind, Table};
+use crate::domain::plan::{OLD, Plan, StepKind, Table};
 use crate::domain::run::{Event, RunState};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{Facts, NotRecorded};
+use crate::ports::{ByStore, Facts, NotRecorded};
 use crate::rehearsal::clients::{self, REGION};
 use crate::workers::{Ports, WorkerContext};
 
@@ -76,8 +76,8 @@ impl OwnWorkers {
         let (source, changes) = dynamodb::connect(&session, &at).tried("connect to", "the source")?;
         let client = http_client().tried("make", "an HTTP client")?;
         let ports = Ports {
-            source: Arc::new(source),
-            changes: Arc::new(changes),
+            sources: ByStore::default().with(OLD, Arc::new(source)),
+            changes: ByStore::default().with(OLD, Arc::new(changes)),
             target: Arc::new(target(&settings.target, settings.segments as usize * 2 + 4)?),
             reverse: None,
             identity: None,

@@ -89,7 +89,7 @@ pub(super) async fn contest(brief: &Brief) -> BenchResult<Option<Sample>> {
 async fn source(own: &OwnWorkers, segments: u32) -> BenchResult<u64> {
     let table = own.table()?;
     let parts = (0..segments).map(|index| {
-        let (source, table) = (own.ports.source.clone(), table.clone());
+        let (source, table) = (own.ports.source(table).clone(), table.clone());
         tokio::spawn(async move {
             let (mut cursor, mut rows) = (None, 0);
             loop {

@@ -30,7 +30,6 @@ mod run;
 mod select_run;
 #[cfg(feature = "rehearsal")]
 mod soak;
-mod unavailable;
 mod verify;
 mod world;
 

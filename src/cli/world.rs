@@ -8,7 +8,6 @@ use super::exit::Exit;
 #[cfg(feature = "failpoints")]
 use super::failing::failing;
 use super::failure::Failure;
-use super::unavailable::Unavailable;
 use crate::adapters::aws::{
     AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, named_endpoints, session,
 };
@@ -21,7 +20,7 @@ use crate::domain::run::{Callers, another_account, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
-use crate::ports::{ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target};
+use crate::ports::{ByStore, ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target, Unavailable};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -182,10 +181,13 @@ fn assemble(
     let metrics = watched(plan).then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
     let target = Arc::new(target);
     Ok(Ports {
-        source: failing(Arc::clone(&source) as _),
-        changes: failing(Arc::new(changes) as _),
+        sources: ByStore::default().with(OLD, failing(Arc::clone(&source) as _)),
+        changes: ByStore::default().with(OLD, failing(Arc::new(changes) as _)),
         target: failing(Arc::clone(&target) as _),
-        reverse: Some(ReversePorts { outbox: failing(target as _), items: failing(source as _) }),
+        reverse: Some(ReversePorts {
+            outbox: failing(target as _),
+            items: ByStore::default().with(OLD, failing(source as _)),
+        }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
         identity: Some(Arc::new(identity(plan, aws, session))),
@@ -295,7 +297,8 @@ async fn reverse(saved: &SavedConnections, plan: &str) -> Result<ReversePorts, S
     {
         return Err(e.to_string());
     }
-    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: failing(Arc::new(source) as _) })
+    let items = ByStore::default().with(OLD, failing(Arc::new(source) as _));
+    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items })
 }
 
 /// The target a run was opened on.

@@ -14,10 +14,12 @@ mod probe;
 mod reverse;
 mod sequence;
 mod source;
+mod stores;
 mod switch;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unavailable;
 
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
@@ -33,9 +35,11 @@ pub use reverse::{
 };
 pub use sequence::{Sequence, SequenceScan};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceTable, first_open};
+pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, OpenedTable, Orphans,
     Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
     TargetVisitor,
 };
+pub use unavailable::Unavailable;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::error::PortResult;
 use super::source::OpenWrite;
+use super::stores::ByStore;
 use crate::domain::at::At;
 use crate::domain::mapping::{ItemChange, Resolution, RowTree};
 use crate::domain::plan::Table;
@@ -234,6 +235,6 @@ pub trait Items: Send + Sync {
 pub struct ReversePorts {
     /// Where changes of the new side wait.
     pub outbox: Arc<dyn Outbox>,
-    /// Where they are written.
-    pub items: Arc<dyn Items>,
+    /// Where they are written, by the store their table comes from.
+    pub items: ByStore<dyn Items>,
 }

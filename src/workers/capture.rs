@@ -160,14 +160,14 @@ async fn brought_up(
     table: &Table,
 ) -> Result<Evidence, StepError> {
     let target = &ctx.ports.target;
-    let before = ctx.ports.changes.stream(table).await.map_err(|e| step_error(&e))?;
+    let before = ctx.ports.changes(table).stream(table).await.map_err(|e| step_error(&e))?;
     let mut made = None;
     if before.is_none() {
         let id = format!("{}/{}/{attempt}", step.id, table.id);
         let action = Action::EnableStream { table: table.id.clone() };
         let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
         ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-        let turned_on = ctx.ports.changes.enable(table).await;
+        let turned_on = ctx.ports.changes(table).enable(table).await;
         let result = match &turned_on {
             Ok(stream) => OutcomeResult::Done { read_back: stream.id.clone(), version: None },
             Err(e) => OutcomeResult::Unknown { error: e.to_string() },
@@ -179,7 +179,7 @@ async fn brought_up(
     // stands.
     let stream = match made {
         Some(stream) => stream,
-        None => ctx.ports.changes.enable(table).await.map_err(|e| step_error(&e))?,
+        None => ctx.ports.changes(table).enable(table).await.map_err(|e| step_error(&e))?,
     };
     if known.is_some_and(|stored| stored != stream.id) {
         return Err(world(

@@ -26,7 +26,7 @@ use crate::domain::run::{Attributes, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::value::Key;
 use crate::domain::verify::Finding;
-use crate::ports::{Changes, Clock, Facts, Identity, Metrics, Probes, ReversePorts, Source, Switches, Target};
+use crate::ports::{ByStore, Changes, Clock, Facts, Identity, Metrics, Probes, ReversePorts, Source, Switches, Target};
 
 /// Keeps the differences one pass over a table found.
 pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
@@ -34,10 +34,10 @@ pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
 /// The world, as the workers see it.
 #[derive(Clone)]
 pub struct Ports {
-    /// Rows of the old side.
-    pub source: Arc<dyn Source>,
-    /// Changes of the old side.
-    pub changes: Arc<dyn Changes>,
+    /// Rows of the old side, by store.
+    pub sources: ByStore<dyn Source>,
+    /// Changes of the old side, by store.
+    pub changes: ByStore<dyn Changes>,
     /// The new side.
     pub target: Arc<dyn Target>,
     /// Switches.
@@ -52,6 +52,20 @@ pub struct Ports {
     pub metrics: Option<Arc<dyn Metrics>>,
     /// This machine's time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Ports {
+    /// Where the rows of a table come from.
+    #[must_use]
+    pub fn source(&self, table: &Table) -> &Arc<dyn Source> {
+        self.sources.of(table)
+    }
+
+    /// Where the changes of a table come from.
+    #[must_use]
+    pub fn changes(&self, table: &Table) -> &Arc<dyn Changes> {
+        self.changes.of(table)
+    }
 }
 
 /// What stood at a place before anything was changed.

@@ -46,9 +46,15 @@ pub async fn perform(
 /// Waits until every transaction has ended that was open at the freeze and had written anything: what it writes would
 /// stand behind the markers.
 async fn nobody_writes(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
+    let moving = ctx.plan.tables.iter().map(|table| table.from.as_str()).collect::<BTreeSet<_>>();
+    let ended = moving.into_iter().map(|store| nobody_writes_in(ctx, store));
+    futures::future::try_join_all(ended).await.map(drop)
+}
+
+async fn nobody_writes_in(ctx: &Arc<WorkerContext>, store: &str) -> Result<(), StepError> {
     let (began, mut first) = (ctx.mono(), None::<Vec<OpenWrite>>);
     loop {
-        let waited = match ctx.ports.source.open_writes().await {
+        let waited = match ctx.ports.sources.named(store).open_writes().await {
             Ok(now) => {
                 let open = first.get_or_insert_with(|| now.clone());
                 let Some(open) = first_open(open, &now) else { return Ok(()) };
@@ -150,7 +156,7 @@ impl Drain<'_> {
     async fn mark(&mut self, nonce: String) -> Result<i64, StepError> {
         self.nonces.insert(nonce.clone());
         let (ctx, table) = (self.ctx, self.table);
-        self.patiently("write a marker", || ctx.ports.source.put_marker(table, &nonce)).await?;
+        self.patiently("write a marker", || ctx.ports.source(table).put_marker(table, &nonce)).await?;
         let written = ctx.mono();
         while self.patiently("read the marker", || ctx.ports.target.marker(table, &nonce)).await?.is_none() {
             self.waited("its marker has not arrived")?;
@@ -215,7 +221,7 @@ impl Drain<'_> {
         let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), self.nonces.clone());
         self.ctx.spawn(async move {
             for nonce in nonces {
-                if let Err(e) = ctx.ports.source.delete_marker(&table, &nonce).await {
+                if let Err(e) = ctx.ports.source(&table).delete_marker(&table, &nonce).await {
                     tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
                 }
             }

@@ -136,7 +136,7 @@ pub(super) async fn markers(
     let action = Action::WriteMarker { table: table.id.clone(), nonce: nonce.clone() };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let source = &ctx.ports.source;
+    let source = ctx.ports.source(table);
     let done = async {
         source.put_marker(table, &nonce).await?;
         source.delete_marker(table, &nonce).await

@@ -231,7 +231,7 @@ impl<'c> Follower<'c> {
         let ctx = Arc::clone(self.ctx);
         let mut asked = Vec::with_capacity(shards.len());
         for shard in shards {
-            let from = self.lineage.read_from(&shard, ctx.wall(), ctx.ports.changes.kept());
+            let from = self.lineage.read_from(&shard, ctx.wall(), ctx.ports.changes(self.table).kept());
             let from = from.map_err(|gap| Stopped::Gap(format!("{} shard {shard}: {gap}", self.table.source)));
             let (reader, iterator) = (self.readers.remove(&shard), self.iterators.get(&shard).cloned());
             asked.push((self.shard_ref(&shard), reader, iterator, from));
@@ -310,7 +310,8 @@ impl<'c> Follower<'c> {
 
     /// Where a shard stands, for reading it.
     fn shard_ref(&self, shard: &str) -> ShardRef {
-        ShardRef { source: self.table.source.clone(), stream: self.stream.clone(), shard: shard.to_owned() }
+        let (store, source) = (self.table.from.clone(), self.table.source.clone());
+        ShardRef { store, source, stream: self.stream.clone(), shard: shard.to_owned() }
     }
 
     /// A drain wants fresh listings; otherwise they are spared.
@@ -360,7 +361,7 @@ impl<'c> Follower<'c> {
         let applied: Applied = self.ctx.ports.target.apply(self.table, batch).await?;
         self.lineage.applied(&positions, &finished);
         for (shard, position) in &positions {
-            self.ctx.ports.changes.durable(&self.stream, shard, position);
+            self.ctx.ports.changes(self.table).durable(&self.stream, shard, position);
         }
         self.progress.applied(&reads);
         self.progress.marked(markers);

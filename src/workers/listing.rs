@@ -73,7 +73,7 @@ impl Listing {
             return Ok(Listed::NotYet);
         }
         let asked = self.asked.get_or_insert_with(|| {
-            let (changes, table) = (std::sync::Arc::clone(&ctx.ports.changes), table.clone());
+            let (changes, table) = (std::sync::Arc::clone(ctx.ports.changes(table)), table.clone());
             Asked { mono: now, answer: tokio::spawn(async move { changes.stream(&table).await }) }
         });
         let first = self.stream.id.is_empty();

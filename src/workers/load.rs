@@ -81,7 +81,7 @@ async fn one(
         (Some(begun), _) => begun.part.of,
         (None, Some(segments)) => segments.max(1),
         (None, None) => {
-            let source = ctx.ports.source.describe(table).await.map_err(|e| step_error(&e))?;
+            let source = ctx.ports.source(table).describe(table).await.map_err(|e| step_error(&e))?;
             ctx.plan.load.segments_of(source.bytes)
         }
     };
@@ -299,7 +299,7 @@ impl Segment {
             });
             let page = async {
                 self.budget.wait().await;
-                ctx.ports.source.page(&self.table, self.part, at.cursor.as_ref()).await
+                ctx.ports.source(&self.table).page(&self.table, self.part, at.cursor.as_ref()).await
             };
             let page = page.await;
             let decoded = page.and_then(|page| self.decode(&page, bulk.as_mut()));
@@ -375,7 +375,7 @@ impl Segment {
         let mut failed = None;
         {
             let mut mapped = Mapped::default();
-            out.end = self.ctx.ports.source.read(page, &mut |item| {
+            out.end = self.ctx.ports.source(&self.table).read(page, &mut |item| {
                 if failed.is_some() || mapping.marker(item).is_some() {
                     return;
                 }

@@ -17,7 +17,7 @@ pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
         }
         let nonce = uuid::Uuid::new_v4().to_string();
         let began = ctx.mono();
-        if let Err(e) = ctx.ports.source.put_marker(&table, &nonce).await {
+        if let Err(e) = ctx.ports.source(&table).put_marker(&table, &nonce).await {
             tracing::warn!(table = %table.id, error = %e, "marker not written");
             continue;
         }
@@ -32,7 +32,7 @@ pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
         let wall = ctx.wall();
         let took = seen.then(|| (ctx.mono() - began) as f64);
         ctx.latest.table(&table.id, |g| g.lag.marker = Reading { value: took, at: wall });
-        if let Err(e) = ctx.ports.source.delete_marker(&table, &nonce).await {
+        if let Err(e) = ctx.ports.source(&table).delete_marker(&table, &nonce).await {
             tracing::warn!(table = %table.id, error = %e, "marker not removed");
         }
     }

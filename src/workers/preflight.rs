@@ -99,7 +99,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
             rows.push(no_aws(what));
             continue;
         }
-        rows.push(match ports.source.describe(&as_table).await {
+        rows.push(match ports.source(&as_table).describe(&as_table).await {
             Ok(found) => CheckRow::ok(what, format!("{}, watched", shown(&found.count, ports.clock.wall()))),
             Err(e) => CheckRow::port(what, &e),
         });
@@ -232,7 +232,7 @@ fn inverse_row(table: &Table) -> CheckRow {
 
 async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let what = format!("source {}", table.id);
-    let found = match ports.source.describe(table).await {
+    let found = match ports.source(table).describe(table).await {
         Ok(found) => found,
         Err(e) => {
             let advice = if e.kind == ErrorKind::NotFound {
@@ -266,8 +266,8 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
-    rows.extend(sampled::rows(plan, &*ports.source, table).await);
-    rows.extend(key_form::row(&*ports.source, table).await);
+    rows.extend(sampled::rows(plan, &**ports.source(table), table).await);
+    rows.extend(key_form::row(&**ports.source(table), table).await);
     rows
 }
 

@@ -16,6 +16,8 @@ const WAITING: usize = 2;
 /// Where a shard is.
 #[derive(Clone, Debug)]
 pub(super) struct ShardRef {
+    /// The store.
+    pub store: String,
     /// The table's name, for errors.
     pub source: String,
     /// The stream.
@@ -53,9 +55,10 @@ pub(super) async fn read(
         ErrorKind::Trimmed => Stopped::Gap(format!("{}: {e}", shard_ref.source)),
         _ => Stopped::Read(e),
     };
+    let changes = ctx.ports.changes.named(&shard_ref.store);
     let (mono, wall) = (ctx.mono(), ctx.wall());
     if let Some(iterator) = iterator {
-        match ctx.ports.changes.read(iterator).await {
+        match changes.read(iterator).await {
             Ok(batch) => return Ok(Answer { mono, wall, batch }),
             // An iterator is valid for a quarter of an hour; positions are stored in the target.
             Err(e) if e.kind == ErrorKind::Expired => {}
@@ -63,8 +66,8 @@ pub(super) async fn read(
         }
     }
     let (mono, wall) = (ctx.mono(), ctx.wall());
-    let fresh = ctx.ports.changes.iterator(&shard_ref.stream, &shard_ref.shard, &from?).await.map_err(gap)?;
-    let batch = ctx.ports.changes.read(&fresh).await.map_err(gap)?;
+    let fresh = changes.iterator(&shard_ref.stream, &shard_ref.shard, &from?).await.map_err(gap)?;
+    let batch = changes.read(&fresh).await.map_err(gap)?;
     Ok(Answer { mono, wall, batch })
 }
 

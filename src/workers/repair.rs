@@ -145,7 +145,7 @@ pub(super) async fn put(ctx: &Arc<WorkerContext>, table: &Table, keys: &[Candida
 }
 
 async fn put_chunk(ctx: &Arc<WorkerContext>, table: &Table, chunk: &[Candidate]) -> PortResult<Repaired> {
-    let (source, target) = (&ctx.ports.source, &ctx.ports.target);
+    let (source, target) = (ctx.ports.source(table), &ctx.ports.target);
     let items: Vec<Record<'static>> = chunk.iter().map(|c| c.item.clone()).collect();
     let mut images = source.get(table, &items).await?;
     let mut open: Vec<usize> = (0..chunk.len()).collect();

@@ -112,7 +112,7 @@ async fn source_count(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Opt
 
 /// The store's own count, with the store's age.
 async fn estimate(ctx: &Arc<WorkerContext>, table: &Table) {
-    if let Ok(found) = ctx.ports.source.describe(table).await {
+    if let Ok(found) = ctx.ports.source(table).describe(table).await {
         ctx.latest.table(&table.id, |g| {
             if found.count.rows.is_some() {
                 g.source = found.count;

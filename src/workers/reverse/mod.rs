@@ -179,7 +179,7 @@ impl ReverseApplier {
 
 async fn markers(ports: &ReversePorts, table: &Table, taken: &dyn Taken, round: &mut Round) -> PortResult<()> {
     for nonce in taken.markers() {
-        ports.items.exercise(table, nonce).await?;
+        ports.items.of(table).exercise(table, nonce).await?;
         round.markers.push(nonce.clone());
     }
     Ok(())
@@ -193,8 +193,8 @@ async fn learn(
     table: &Table,
     mapping: &TableMapping,
 ) -> PortResult<(Kinds, BTreeSet<String>, Option<Key>)> {
-    let mut kinds = if ports.items.of_columns() { Kinds::of_columns() } else { Kinds::default() };
-    let items = ports.items.sample(table).await?;
+    let mut kinds = if ports.items.of(table).of_columns() { Kinds::of_columns() } else { Kinds::default() };
+    let items = ports.items.of(table).sample(table).await?;
     let has_row = |item: &Record<'static>| mapping.marker(item).is_none() && mapping.row_key(item).is_ok();
     let items: Vec<Record<'static>> = items.into_iter().filter(has_row).collect();
     items.iter().for_each(|item| kinds.learn(item));
@@ -266,7 +266,7 @@ async fn one(
     }
     let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
     for _ in 0..ATTEMPTS {
-        let item = ports.items.read(table, &key).await?;
+        let item = ports.items.of(table).read(table, &key).await?;
         let first = change.states.first().and_then(Option::as_ref);
         let record = change.records.last().copied().unwrap_or_default();
         // With two states there is none in between.
@@ -301,7 +301,7 @@ async fn one(
             .advise("it is decided anew by itself"));
         }
         // Given up before the turn can be lost: an attempt that is repeated later would go over newer writes.
-        let written = tokio::time::timeout(WRITE, ports.items.write(table, &wanted)).await;
+        let written = tokio::time::timeout(WRITE, ports.items.of(table).write(table, &wanted)).await;
         match written.unwrap_or_else(|_| Err(late(table))) {
             Ok(ItemOutcome::Written) => return Ok(Done::Carried(resolution)),
             Ok(ItemOutcome::Moved) => {}
@@ -310,7 +310,7 @@ async fn one(
             // It may have been written. If it were taken again it would be taken for an item nobody had changed but us,
             // and the conflict would not be counted.
             Err(e) if e.kind.transient() => {
-                let stands = ports.items.read(table, &key).await?;
+                let stands = ports.items.of(table).read(table, &key).await?;
                 return if item_digest(stands.as_ref()) == image { Ok(Done::Carried(resolution)) } else { Err(e) };
             }
             Err(e) => return Err(e),

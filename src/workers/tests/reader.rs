@@ -17,8 +17,13 @@ async fn reading(changes: u32) -> (World, Arc<WorkerContext>, Answer, Reader) {
     for n in 0..changes {
         world.book(&format!("b{n}"), "1.00");
     }
-    let stream = ctx.ports.changes.stream(world.table("books")).await.unwrap().unwrap();
-    let shard_ref = ShardRef { source: "Shop-books".into(), stream: stream.id, shard: stream.shards[0].id.clone() };
+    let stream = ctx.ports.changes(world.table("books")).stream(world.table("books")).await.unwrap().unwrap();
+    let shard_ref = ShardRef {
+        store: crate::domain::plan::OLD.into(),
+        source: "Shop-books".into(),
+        stream: stream.id,
+        shard: stream.shards[0].id.clone(),
+    };
     let first = read(&ctx, &shard_ref, None, Ok(ReadFrom::Oldest)).await.unwrap();
     let (last, next) = first.goes_on().map(|(last, next)| (last.clone(), next.to_owned())).unwrap();
     let reader = Reader::start(&ctx, shard_ref, &last, &next);

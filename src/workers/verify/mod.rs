@@ -89,7 +89,7 @@ pub async fn full_pass(ctx: &Arc<WorkerContext>, table: &Table) -> Result<Compar
 pub async fn candidate(ctx: &Arc<WorkerContext>, table: &Table, text: &str) -> PortResult<Candidate> {
     let item = match super::parked::key_item(text) {
         Some(item) => item,
-        None => keys::parse(&ctx.ports.source.describe(table).await?.key, text).ok_or_else(|| {
+        None => keys::parse(&ctx.ports.source(table).describe(table).await?.key, text).ok_or_else(|| {
             let came_back = format!("the key has {} parts: {}", table.key.len(), table.key.join(", "));
             PortError::new(ErrorKind::Invalid, "read the key", text, came_back)
                 .advise("write it as the verification shows it, parts joined by |, or as DynamoDB JSON")

@@ -150,7 +150,7 @@ pub async fn compare_keys(ctx: &Arc<WorkerContext>, table: &Table, keys: Vec<Can
 pub(super) async fn subject(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<(Arc<Subject>, Option<Ttl>)> {
     let attribute = match &table.ttl {
         Some(attribute) => Some(attribute.clone()),
-        None => ctx.ports.source.describe(table).await?.ttl,
+        None => ctx.ports.source(table).describe(table).await?.ttl,
     };
     let ttl = attribute.map(|attribute| Ttl::new(table, &attribute));
     let mapping = ctx.mapping(table);

@@ -24,7 +24,7 @@ const SEGMENTS: u64 = 1_000_000;
 pub async fn sample(ctx: &Arc<WorkerContext>, table: &Table, wanted: u64) -> PortResult<Compared> {
     let began = ctx.mono();
     let (subject, ttl) = subject(ctx, table).await?;
-    let (source, target) = (&ctx.ports.source, &ctx.ports.target);
+    let (source, target) = (ctx.ports.source(table), &ctx.ports.target);
     let rows = target.count(table, false).await?.rows.unwrap_or(0);
     let rows = rows.max(source.describe(table).await?.count.rows.unwrap_or(0)).max(1);
     let each = (wanted / u64::from(PLACES)).max(1);

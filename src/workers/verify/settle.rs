@@ -144,7 +144,7 @@ async fn images(subject: &Subject, open: &[Candidate], which: &[usize]) -> PortR
     for chunk in which.chunks(CHUNK) {
         subject.ctx.unpaused().await;
         let keys: Vec<Record<'static>> = chunk.iter().map(|n| open[*n].item.clone()).collect();
-        let items = subject.ctx.ports.source.get(&subject.table, &keys).await?;
+        let items = subject.ctx.ports.source(&subject.table).get(&subject.table, &keys).await?;
         found.extend(chunk.iter().zip(items).filter_map(|(n, item)| item.map(|item| (*n, item))));
     }
     Ok(found)

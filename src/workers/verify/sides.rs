@@ -191,10 +191,10 @@ async fn page(
     let ctx = &subject.ctx;
     ctx.unpaused().await;
     ctx.budget.wait().await;
-    let page = ctx.ports.source.page(&subject.table, part, cursor.as_ref()).await?;
+    let page = ctx.ports.source(&subject.table).page(&subject.table, part, cursor.as_ref()).await?;
     let end = {
         let mut mapped = Mapped::default();
-        ctx.ports.source.read(&page, &mut |item| {
+        ctx.ports.source(&subject.table).read(&page, &mut |item| {
             if subject.mapping.marker(item).is_some() {
                 return;
             }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{PLAN, TestDatabase, column, key};
 use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
-use crate::domain::plan::{ColumnType, Freeze, Plan, Table};
+use crate::domain::plan::{ColumnType, Freeze, OLD, Plan, Table};
 use crate::engine::MachineClock;
-use crate::ports::{ReversePorts, Source as _};
+use crate::ports::{ByStore, ReversePorts, Source as _};
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
 use crate::workers::{CapturedValues, Ports, WorkerContext};
@@ -68,7 +68,7 @@ impl Day {
     fn reverse(&self) -> ReversePorts {
         ReversePorts {
             outbox: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
-            items: Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap()),
+            items: ByStore::default().with(OLD, Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap())),
         }
     }
 
@@ -77,8 +77,8 @@ impl Day {
         let source = Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap());
         let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), self.world.plan.tables.clone());
         let ports = Ports {
-            source,
-            changes: Arc::new(changes),
+            sources: ByStore::default().with(OLD, source),
+            changes: ByStore::default().with(OLD, Arc::new(changes)),
             target: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
             switches: Arc::new(self.world.switches.clone()),
             probes: Arc::new(self.world.switches.clone()),

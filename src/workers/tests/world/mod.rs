@@ -26,10 +26,10 @@ use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, Faul
 use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
-use crate::domain::plan::{Plan, Table};
+use crate::domain::plan::{OLD, Plan, Table};
 use crate::domain::run::{Actor, Cause, Event, Evidence, RunState, StepError, rollback_plan};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
-use crate::ports::ReversePorts;
+use crate::ports::{ByStore, ReversePorts};
 use crate::workers::rollback::{Rollback, RollbackReport};
 use crate::workers::{CapturedValues, Ports, WorkerContext};
 
@@ -87,8 +87,9 @@ impl World {
         let t = || self.trouble();
         let switches = Arc::new(FaultySwitches(Arc::new(self.switches.clone()), t()));
         Ports {
-            source: Arc::new(FaultySource(Arc::new(self.old.clone()), t())),
-            changes: Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t())),
+            sources: ByStore::default().with(OLD, Arc::new(FaultySource(Arc::new(self.old.clone()), t()))),
+            changes: ByStore::default()
+                .with(OLD, Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t()))),
             target: Arc::new(FaultyTarget(Arc::new(FakeTarget::new(self.new.clone())), self.new.clone(), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.switches.clone()), t())),
@@ -103,7 +104,7 @@ impl World {
     pub fn reverse(&self) -> ReversePorts {
         ReversePorts {
             outbox: Arc::new(FaultyOutbox(Arc::new(self.new.clone()), self.trouble())),
-            items: Arc::new(FaultyItems(Arc::new(self.old.clone()), self.trouble())),
+            items: ByStore::default().with(OLD, Arc::new(FaultyItems(Arc::new(self.old.clone()), self.trouble()))),
         }
     }
 

@@ -1,0 +1,142 @@
+//! What stands in for ports that cannot be made: each call is refused with the reason, so that a rollback names what it
+//! could not do and goes on with the rest.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    Batch, Changes, Cursor, ErrorKind, ItemOutcome, Items, OpenWrite, Page, PageEnd, Partition, PortError, PortResult,
+    ProbeOutcome, ProbeResult, Probes, ReadFrom, Source, SourceTable, Stream, SwitchValue, Switches,
+};
+use crate::domain::gauge::Count;
+use crate::domain::mapping::ItemChange;
+use crate::domain::plan::{Probe, Switch, Table, ValueRef};
+use crate::domain::run::Attributes;
+use crate::domain::secret::Secret;
+use crate::domain::value::Record;
+
+/// Ports that cannot be made, for this reason.
+pub struct Unavailable(pub String);
+
+impl Unavailable {
+    fn refused<T>(&self, tried: &str, on: String) -> PortResult<T> {
+        Err(PortError::new(ErrorKind::Invalid, tried, on, self.0.clone()))
+    }
+}
+
+#[async_trait]
+impl Switches for Unavailable {
+    async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
+        self.refused("read", switch.place())
+    }
+
+    async fn read_version(&self, switch: &Switch, _: i64) -> PortResult<SwitchValue> {
+        self.refused("read the history of", switch.place())
+    }
+
+    async fn attributes(&self, switch: &Switch, _: Option<i64>) -> PortResult<Attributes> {
+        self.refused("read what belongs to", switch.place())
+    }
+
+    async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
+        self.refused("read the history of", switch.place())
+    }
+
+    async fn set(&self, switch: &Switch, _: &Secret, _: &Attributes) -> PortResult<()> {
+        self.refused("set", switch.place())
+    }
+
+    async fn resolve(&self, _: &ValueRef) -> PortResult<SwitchValue> {
+        self.refused("resolve", "a reference".to_owned())
+    }
+}
+
+#[async_trait]
+impl Probes for Unavailable {
+    async fn probe(&self, _: &Probe) -> ProbeResult {
+        ProbeResult { outcome: ProbeOutcome::Failed(self.0.clone()), status: None, latency_ms: 0 }
+    }
+}
+
+#[async_trait]
+impl Source for Unavailable {
+    async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
+        self.refused("describe", table.source.clone())
+    }
+
+    async fn page(&self, table: &Table, _: Partition, _: Option<&Cursor>) -> PortResult<Page> {
+        self.refused("read", table.source.clone())
+    }
+
+    fn read<'p>(&self, _: &'p Page, _: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
+        self.refused("read", "a page".to_owned())
+    }
+
+    async fn get(&self, table: &Table, _: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
+        self.refused("read", table.source.clone())
+    }
+
+    async fn count(&self, table: &Table) -> PortResult<Count> {
+        self.refused("count", table.source.clone())
+    }
+
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        self.refused("ask for open transactions of", "the store".to_owned())
+    }
+
+    async fn put_marker(&self, table: &Table, _: &str) -> PortResult<()> {
+        self.refused("write a marker to", table.source.clone())
+    }
+
+    async fn delete_marker(&self, table: &Table, _: &str) -> PortResult<()> {
+        self.refused("delete a marker of", table.source.clone())
+    }
+}
+
+#[async_trait]
+impl Changes for Unavailable {
+    async fn enable(&self, table: &Table) -> PortResult<Stream> {
+        self.refused("follow", table.source.clone())
+    }
+
+    async fn stream(&self, table: &Table) -> PortResult<Option<Stream>> {
+        self.refused("follow", table.source.clone())
+    }
+
+    async fn iterator(&self, stream: &str, _: &str, _: &ReadFrom) -> PortResult<String> {
+        self.refused("follow", stream.to_owned())
+    }
+
+    async fn read(&self, _: &str) -> PortResult<Batch> {
+        self.refused("read", "changes".to_owned())
+    }
+
+    fn kept(&self) -> Option<Duration> {
+        // Nothing is known of it, so nothing is promised.
+        Some(Duration::ZERO)
+    }
+}
+
+#[async_trait]
+impl Items for Unavailable {
+    async fn write(&self, table: &Table, _: &ItemChange) -> PortResult<ItemOutcome> {
+        self.refused("write to", table.source.clone())
+    }
+
+    async fn read(&self, table: &Table, _: &Record<'static>) -> PortResult<Option<Record<'static>>> {
+        self.refused("read", table.source.clone())
+    }
+
+    fn of_columns(&self) -> bool {
+        false
+    }
+
+    async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>> {
+        self.refused("read", table.source.clone())
+    }
+
+    async fn exercise(&self, table: &Table, _: &str) -> PortResult<()> {
+        self.refused("write a marker to", table.source.clone())
+    }
+}
