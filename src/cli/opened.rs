@@ -84,10 +84,8 @@ pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
     let unread = |what: &str, why: String| {
         Failure::new(Exit::Journal, format!("run {}: how {what} is reached cannot be read: {why}", folder.id()))
     };
-    let aws = connections.aws.map_err(|why| unread("AWS", why))?;
-    let postgres = connections.postgres.map_err(|why| unread("the target", why))?;
+    let connections = connections.whole().map_err(|(what, why)| unread(&what, why))?;
     let path = folder.path().join(CONNECTIONS);
-    let connections = Connections { aws, postgres };
     let changes = if plan.stores.is_empty() { Vec::new() } else { store_changes(&plan.stores, &connections.stores()) };
     if !changes.is_empty() {
         let text = format!(
@@ -126,8 +124,7 @@ fn connections(folder: &RunFolder, plan: &Plan, warnings: &mut Vec<String>) -> S
         Ok(text) => SavedConnections::read(&text),
         Err(e) => SavedConnections::unreadable(&e.to_string()),
     };
-    let whole = kept.aws.is_ok() && kept.postgres.is_ok();
-    let found = if whole {
+    let found = if kept.unread().is_empty() {
         kept
     } else {
         // Runs of older programs have the copy only. One that names other stores now is not the run's any more.
@@ -140,9 +137,8 @@ fn connections(folder: &RunFolder, plan: &Plan, warnings: &mut Vec<String>) -> S
         };
         // A run that kept none is read from its copy, and so is the reason why it cannot be.
         let (kept, from) = if path.exists() { (kept, path.clone()) } else { (copy.clone(), folder.config()) };
-        if path.exists() || copy.aws.is_err() || copy.postgres.is_err() {
-            let parts = [("AWS", kept.aws.as_ref().err()), ("the target", kept.postgres.as_ref().err())];
-            for (what, why) in parts.iter().filter_map(|(what, why)| why.map(|why| (what, why))) {
+        if path.exists() || !copy.unread().is_empty() {
+            for (what, why) in kept.unread() {
                 warnings.push(format!("how {what} is reached cannot be read from {}: {why}", from.display()));
             }
         }
@@ -159,8 +155,7 @@ fn connections(folder: &RunFolder, plan: &Plan, warnings: &mut Vec<String>) -> S
 
 /// The stores that connections lead to, when all of them could be read.
 fn stores_of(found: &SavedConnections) -> Option<Stores> {
-    let (aws, postgres) = (found.aws.as_ref().ok()?, found.postgres.as_ref().ok()?);
-    Some(Connections { aws: aws.clone(), postgres: postgres.clone() }.stores())
+    found.whole().ok().map(|connections| connections.stores())
 }
 
 /// The copy of the config a run was started with, read as a config; runs of older programs need it. `known` says that

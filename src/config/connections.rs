@@ -1,5 +1,6 @@
 //! Where the stores and the control plane are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,30 @@ pub struct Connections {
     pub aws: Option<Aws>,
     /// The target database.
     pub postgres: Postgres,
+    /// What the target is called.
+    #[serde(default = "new", skip_serializing_if = "is_new")]
+    pub target: String,
+    /// The stores that tables come from, by name. Empty where that is the DynamoDB of `[aws]` alone, called [`OLD`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, SourceConnection>,
+}
+
+/// How a store is reached that tables come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceConnection {
+    /// DynamoDB tables and their streams.
+    Dynamodb(Aws),
+    /// A PostgreSQL database.
+    Postgresql(Postgres),
+}
+
+fn new() -> String {
+    NEW.to_owned()
+}
+
+fn is_new(store: &str) -> bool {
+    store == NEW
 }
 
 impl Connections {
@@ -23,32 +48,27 @@ impl Connections {
     #[must_use]
     pub fn stores(&self) -> Stores {
         let mut stores = Stores::new();
-        if let Some(aws) = &self.aws {
-            let ends = &aws.endpoints;
-            let of = |kind, services: &[(&str, &Option<String>)]| Store {
-                region: Some(aws.region.clone()),
-                account: aws.account.clone(),
-                // An account says whose store it is, whatever its profile is called.
-                profile: aws.profile.clone().filter(|_| aws.account.is_none()),
-                endpoints: services
-                    .iter()
-                    .filter_map(|(name, at)| Some(((*name).to_owned(), at.as_ref()?.clone())))
-                    .collect(),
-                ..Store::new(kind)
+        for (name, source) in self.sources() {
+            let store = match source {
+                SourceConnection::Dynamodb(aws) => aws.tables(),
+                SourceConnection::Postgresql(postgres) => postgres.store(),
             };
-            let tables = [("dynamodb", &ends.dynamodb), ("streams", &ends.streams)];
-            let control = [("ssm", &ends.ssm), ("apigateway", &ends.apigateway), ("cloudwatch", &ends.cloudwatch)];
-            stores.insert(OLD.to_owned(), of(StoreKind::Dynamodb, &tables));
-            stores.insert(CONTROL.to_owned(), of(StoreKind::Aws, &control));
+            stores.insert(name, store);
         }
-        let target = Store {
-            host: Some(self.postgres.host.clone()),
-            port: Some(self.postgres.port),
-            database: Some(self.postgres.database.clone()),
-            ..Store::new(StoreKind::Postgresql)
-        };
-        stores.insert(NEW.to_owned(), target);
+        stores.extend(self.aws.as_ref().map(|aws| (CONTROL.to_owned(), aws.control())));
+        stores.insert(self.target.clone(), self.postgres.store());
         stores
+    }
+
+    /// The stores that tables come from.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<String, SourceConnection> {
+        match &self.aws {
+            Some(aws) if self.sources.is_empty() => {
+                BTreeMap::from([(OLD.to_owned(), SourceConnection::Dynamodb(aws.clone()))])
+            }
+            _ => self.sources.clone(),
+        }
     }
 }
 
@@ -66,6 +86,33 @@ pub struct Aws {
     pub credentials: Credentials,
     /// Endpoints that differ from AWS's own.
     pub endpoints: Endpoints,
+}
+
+impl Aws {
+    /// Its DynamoDB tables, as a store.
+    fn tables(&self) -> Store {
+        let ends = &self.endpoints;
+        self.store(StoreKind::Dynamodb, &[("dynamodb", &ends.dynamodb), ("streams", &ends.streams)])
+    }
+
+    /// Its switches and metrics, as a store.
+    fn control(&self) -> Store {
+        let ends = &self.endpoints;
+        let services = [("ssm", &ends.ssm), ("apigateway", &ends.apigateway), ("cloudwatch", &ends.cloudwatch)];
+        self.store(StoreKind::Aws, &services)
+    }
+
+    fn store(&self, kind: StoreKind, services: &[(&str, &Option<String>)]) -> Store {
+        let named = services.iter().filter_map(|(name, at)| Some(((*name).to_owned(), at.as_ref()?.clone())));
+        Store {
+            region: Some(self.region.clone()),
+            account: self.account.clone(),
+            // An account says whose store it is, whatever its profile is called.
+            profile: self.profile.clone().filter(|_| self.account.is_none()),
+            endpoints: named.collect(),
+            ..Store::new(kind)
+        }
+    }
 }
 
 /// Where AWS credentials come from.
@@ -96,7 +143,7 @@ pub struct Endpoints {
     pub sts: Option<String>,
 }
 
-/// How the target database is reached.
+/// How a database is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postgres {
     /// Host name, or the folder of a Unix socket.
@@ -117,7 +164,18 @@ pub struct Postgres {
     pub pool: usize,
 }
 
-/// TLS to the target.
+impl Postgres {
+    fn store(&self) -> Store {
+        Store {
+            host: Some(self.host.clone()),
+            port: Some(self.port),
+            database: Some(self.database.clone()),
+            ..Store::new(StoreKind::Postgresql)
+        }
+    }
+}
+
+/// TLS to a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SslMode {
@@ -130,23 +188,28 @@ pub enum SslMode {
 }
 
 pub(super) fn read(root: &Section<'_>, base: &Path) -> Connections {
-    let pg = root.table("postgres", keys::POSTGRES);
     Connections {
         aws: root.has("aws").then(|| aws(&root.table("aws", keys::AWS))),
-        postgres: Postgres {
-            host: pg.must("host"),
-            port: u16::try_from(pg.count("port", 5432)).unwrap_or_default(),
-            database: pg.must("database"),
-            user: pg.must("user"),
-            password: resolve(pg.reference("password"), base),
-            sslmode: match pg.text("sslmode").as_deref() {
-                Some("disable") => SslMode::Disable,
-                Some("require") => SslMode::Require,
-                _ => SslMode::VerifyFull,
-            },
-            ca_file: pg.text("ca_file").map(|f| base.join(f)),
-            pool: pg.count("pool", 12) as usize,
+        postgres: postgres(&root.table("postgres", keys::POSTGRES), base),
+        target: new(),
+        sources: BTreeMap::new(),
+    }
+}
+
+fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
+    Postgres {
+        host: pg.must("host"),
+        port: u16::try_from(pg.count("port", 5432)).unwrap_or_default(),
+        database: pg.must("database"),
+        user: pg.must("user"),
+        password: resolve(pg.reference("password"), base),
+        sslmode: match pg.text("sslmode").as_deref() {
+            Some("disable") => SslMode::Disable,
+            Some("require") => SslMode::Require,
+            _ => SslMode::VerifyFull,
         },
+        ca_file: pg.text("ca_file").map(|f| base.join(f)),
+        pool: pg.count("pool", 12) as usize,
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode};
+pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SourceConnection, SslMode};
 pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
