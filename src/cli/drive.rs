@@ -87,7 +87,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
             until: d.until.clone(),
         },
         ports,
-        rollback_ports: world::rollback_ports((&d.config.connections).into(), &plan.key()),
+        rollback_ports: world::rollback_ports((&d.config.connections).into(), &plan),
         clock,
         journal,
         samples,

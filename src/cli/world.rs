@@ -1,8 +1,13 @@
 //! From a config's connections to ports: the one place where adapters are chosen.
 
+mod back;
+mod sources;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+
+pub use back::{rollback_ports, target_of};
+use sources::AllSources;
 
 use super::exit::Exit;
 #[cfg(feature = "failpoints")]
@@ -11,16 +16,14 @@ use super::failure::Failure;
 use crate::adapters::aws::{
     AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, named_endpoints, session,
 };
-use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SavedConnections, SslMode};
+use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SourceConnection, SslMode};
 use crate::domain::plan::{CONTROL, OLD, Plan, SignalSource, SwitchKind, ValueRef};
-use crate::domain::run::{Callers, another_account, other_accounts};
+use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
-use crate::ports::{ByStore, ErrorKind, Identity as _, PortError, ReversePorts, Switches, Target, Unavailable};
+use crate::ports::{ErrorKind, PortError, ReversePorts, Switches};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -78,9 +81,20 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let password = password(&connections.postgres, &*switches).await?;
+    let password = password("target", &connections.postgres, &*switches).await?;
     let target = target(&connections.postgres, password, &switches, &plan.key())?;
-    assemble(plan, &aws, &session, switches, target)
+    let mut stores = AllSources::default();
+    for (name, at) in connections.sources() {
+        let ports = match &at {
+            // Over the session that there is.
+            SourceConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {
+                sources::connect(&name, &at, plan, &switches).await?
+            }
+        };
+        stores.add(&name, ports);
+    }
+    assemble(plan, connections, &session, switches, target, stores)
 }
 
 /// Who the calls to each store are signed as: asked before anything is written.
@@ -144,13 +158,13 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
     let switches = switches(&session, &aws.endpoints);
     let found = credentials(&session, &aws_settings(&aws)).await;
     let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
-    let mut missing = Missing { aws: found.err().map(denied), target: None };
+    let mut missing = Missing { aws: found.err().map(denied), ..Missing::default() };
     let password = match (&connections.postgres.password, &missing.aws) {
         (Some(ValueRef::Parameter(name)), Some(_)) => {
             let wrong = format!("the password's parameter {name} cannot be read without AWS credentials");
-            Err(Trouble { what: "target", wrong, advice: String::new() })
+            Err(Trouble { what: "target".to_owned(), wrong, advice: String::new() })
         }
-        _ => password(&connections.postgres, &*switches).await,
+        _ => password("target", &connections.postgres, &*switches).await,
     };
     let target = match password {
         Ok(password) => target(&connections.postgres, password, &switches, &plan.key())?,
@@ -160,37 +174,47 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
             target(&connections.postgres, None, &switches, &plan.key())?
         }
     };
-    Ok((assemble(plan, &aws, &session, switches, target)?, missing))
+    let mut stores = AllSources::default();
+    for (name, at) in connections.sources() {
+        let ports = match &at {
+            SourceConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {
+                match sources::connect(&name, &at, plan, &switches).await {
+                    Ok(ports) => ports,
+                    Err(failure) => {
+                        let row = CheckRow::denied(format!("store {name}"), failure.words(), "");
+                        let absent = sources::out_of_reach(&failure.words());
+                        missing.stores.insert(name.clone(), row);
+                        absent
+                    }
+                }
+            }
+        };
+        stores.add(&name, ports);
+    }
+    Ok((assemble(plan, connections, &session, switches, target, stores)?, missing))
 }
 
 fn assemble(
     plan: &Plan,
-    aws: &Aws,
+    connections: &Connections,
     session: &aws_config::SdkConfig,
     switches: Arc<dyn Switches>,
     target: PgTarget,
+    stores: AllSources,
 ) -> Result<Ports, Failure> {
+    let aws = aws(connections.aws.as_ref());
     let ends = &aws.endpoints;
-    let settings = DynamoSettings {
-        endpoint: ends.dynamodb.clone(),
-        streams_endpoint: ends.streams.clone(),
-        ..DynamoSettings::new(&aws.region)
-    };
-    let (source, changes) = dynamodb::connect(session, &settings)?;
-    let source = Arc::new(source);
     let metrics = watched(plan).then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
     let target = Arc::new(target);
     Ok(Ports {
-        sources: ByStore::default().with(OLD, failing(Arc::clone(&source) as _)),
-        changes: ByStore::default().with(OLD, failing(Arc::new(changes) as _)),
+        sources: stores.sources,
+        changes: stores.changes,
         target: failing(Arc::clone(&target) as _),
-        reverse: Some(ReversePorts {
-            outbox: failing(target as _),
-            items: ByStore::default().with(OLD, failing(source as _)),
-        }),
+        reverse: Some(ReversePorts { outbox: failing(target as _), items: stores.items }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
-        identity: Some(Arc::new(identity(plan, aws, session))),
+        identity: Some(Arc::new(identity(plan, &aws, session))),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })
@@ -199,7 +223,7 @@ fn assemble(
 /// Something that is not where the config says.
 #[derive(Debug)]
 struct Trouble {
-    what: &'static str,
+    what: String,
     wrong: String,
     advice: String,
 }
@@ -211,16 +235,16 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// The target's password, from where the config says.
-async fn password(postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
+/// The password of a database, from where the config says. `what` names the database in what is said.
+async fn password(what: &str, postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
     let Some(reference) = &postgres.password else { return Ok(None) };
     match switches.resolve(reference).await {
         Ok(password) => Ok(Some(password.value)),
-        Err(e) => Err(no_password(reference, e)),
+        Err(e) => Err(no_password(what, reference, e)),
     }
 }
 
-fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
+fn no_password(what: &str, reference: &ValueRef, e: PortError) -> Trouble {
     let elsewhere = "or name another place under [postgres] `password`";
     let (wrong, advice) = match reference {
         ValueRef::Env(name) if std::env::var_os(name).is_none() => {
@@ -235,7 +259,7 @@ fn no_password(reference: &ValueRef, e: PortError) -> Trouble {
         }
         ValueRef::Env(_) | ValueRef::Literal(_) => (format!("the password cannot be read: {}", e.came_back), e.advice),
     };
-    Trouble { what: "target", wrong, advice }
+    Trouble { what: what.to_owned(), wrong, advice }
 }
 
 /// The password's place, to be read again whenever the server refuses what was read before. One that is written down,
@@ -261,7 +285,12 @@ fn target(
     switches: &Arc<dyn Switches>,
     plan: &str,
 ) -> Result<PgTarget, Failure> {
-    let settings = PgSettings {
+    Ok(PgTarget::new(&pg_settings(pg, password, switches), plan)?)
+}
+
+/// How a database is reached, for its adapters.
+fn pg_settings(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>) -> PgSettings {
+    PgSettings {
         host: pg.host.clone(),
         port: pg.port,
         database: pg.database.clone(),
@@ -275,53 +304,7 @@ fn target(
         },
         ca_file: pg.ca_file.clone(),
         pool: pg.pool,
-    };
-    Ok(PgTarget::new(&settings, plan)?)
-}
-
-/// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached.
-async fn reverse(saved: &SavedConnections, plan: &str) -> Result<ReversePorts, String> {
-    let aws = aws(saved.aws.as_ref().map_err(|why| unread("AWS", why))?.as_ref());
-    let session = aws_session(&aws).await;
-    let ends = &aws.endpoints;
-    let settings = DynamoSettings {
-        endpoint: ends.dynamodb.clone(),
-        streams_endpoint: ends.streams.clone(),
-        ..DynamoSettings::new(&aws.region)
-    };
-    let (source, _) = dynamodb::connect(&session, &settings).map_err(|e| e.to_string())?;
-    let target = saved_target(saved, &switches(&session, ends), plan).await?;
-    // Another version's bookkeeping there does not become ours by waiting. Any other error may pass.
-    if let Err(e) = target.in_our_layout().await
-        && e.kind == ErrorKind::Conflict
-    {
-        return Err(e.to_string());
     }
-    let items = ByStore::default().with(OLD, failing(Arc::new(source) as _));
-    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items })
-}
-
-/// The target a run was opened on.
-async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>, plan: &str) -> Result<PgTarget, String> {
-    let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
-    let password = password(postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
-    let (postgres, switches, plan) = (postgres.clone(), Arc::clone(switches), plan.to_owned());
-    // Reads certificates: a disk that hangs delays nothing else of the rollback.
-    let made = move || target(&postgres, password, &switches, &plan).map_err(|f| f.words());
-    tokio::task::spawn_blocking(made).await.map_err(|e| e.to_string())?
-}
-
-/// The target of a run of this plan, for its lease.
-///
-/// # Errors
-/// In words: how it is reached cannot be read, or its password is not where it was.
-pub async fn target_of(saved: &SavedConnections, plan: &str) -> Result<Arc<dyn Target>, String> {
-    let undo = rollback_ports(saved.clone(), plan)().await;
-    Ok(failing(Arc::new(saved_target(saved, &undo.switches, plan).await?) as _))
-}
-
-fn unread(what: &str, why: &str) -> String {
-    format!("how {what} is reached cannot be read: {why}")
 }
 
 fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
@@ -338,55 +321,6 @@ fn probes() -> Result<HttpProbes, PortError> {
     let client =
         http_client().map_err(|e| PortError::new(ErrorKind::Invalid, "build", "the HTTP client", e.to_string()))?;
     Ok(HttpProbes::new(client))
-}
-
-/// How long a rollback waits at most to learn whose account its calls are signed for.
-const WHOSE: Duration = Duration::from_secs(2);
-
-/// Whether a run's switches would be restored in another account than it pins. An unknown account keeps nobody from
-/// rolling back.
-async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
-    let pinned = aws.account.as_deref()?;
-    let emulator = aws.credentials == Credentials::Emulator;
-    let all = vec![(CONTROL.to_owned(), Vec::new())];
-    let identity = AwsIdentity::new(session, aws.endpoints.sts.as_deref(), emulator, all);
-    let callers = tokio::time::timeout(WHOSE, identity.callers()).await.ok()?;
-    let caller = callers.get(CONTROL).filter(|caller| caller.account.is_some())?;
-    another_account(Some(pinned), caller)
-}
-
-/// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.
-/// For what cannot be reached a port stands in that refuses each call with the reason, so that the rest goes on.
-pub fn rollback_ports(saved: SavedConnections, plan: &str) -> RollbackPortsFactory {
-    let plan = plan.to_owned();
-    Box::new(move || {
-        Box::pin(async move {
-            let switches = match &saved.aws {
-                Ok(named) => {
-                    let aws = aws(named.as_ref());
-                    let session = aws_session(&aws).await;
-                    match elsewhere(&aws, &session).await {
-                        None => switches(&session, &aws.endpoints),
-                        Some(wrong) => Arc::new(Unavailable(wrong)) as _,
-                    }
-                }
-                Err(why) => Arc::new(Unavailable(unread("AWS", why))) as _,
-            };
-            let probes = match probes() {
-                Ok(probes) => failing(Arc::new(probes) as _),
-                Err(e) => Arc::new(Unavailable(e.to_string())) as _,
-            };
-            RollbackPorts {
-                switches,
-                probes,
-                // Made only once the switches are restored, so that it cannot delay them.
-                reverse: Box::new(move || {
-                    let (saved, plan) = (saved.clone(), plan.clone());
-                    Box::pin(async move { reverse(&saved, &plan).await })
-                }),
-            }
-        })
-    })
 }
 
 /// Who sits here and where: for facts, locks and leases.
@@ -428,7 +362,7 @@ pub fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Config};
+    use crate::config::{self, Config, SavedConnections};
 
     /// The rehearsal's config with this password and these credentials; nobody is at its addresses.
     fn config(password: &str, credentials: &str) -> Config {
@@ -535,7 +469,7 @@ mod tests {
             let mut saved = SavedConnections::from(&config.connections);
             let aws = saved.aws.as_mut().unwrap().as_mut().unwrap();
             aws.endpoints.sts = Some(sts(account).await);
-            let driver = rollback_ports(saved, "trial/test")().await;
+            let driver = rollback_ports(saved, &config.plan)().await;
             let error = driver.switches.read(switch).await.unwrap_err().to_string();
             let named = error.contains("444455556666") && error.contains("111122223333");
             assert_eq!(named, kept_away, "{account:?}: {error}");

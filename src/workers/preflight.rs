@@ -1,6 +1,7 @@
 //! Preflight: are stores, rights and switches as the plan says? Every problem at once, each with what to do. Changes
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::context::{Ports, WorkerContext};
@@ -13,7 +14,7 @@ use crate::domain::estimate::{Known, estimate};
 use crate::domain::gauge::Count;
 use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::inverse_gaps;
-use crate::domain::plan::{Plan, Switch, Table, ValueRef};
+use crate::domain::plan::{Plan, StoreKind, Switch, Table, ValueRef};
 use crate::domain::run::{ErrorClass, Evidence, StepError, another_account};
 use crate::ports::{Bookkeeping, ErrorKind, Obstacle, Owning, PortError, ProbeOutcome, SourceTable};
 
@@ -63,6 +64,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+const NO_AWS: &str = "not checked: no AWS credentials";
+
 /// What is known to be missing before anything is asked. What depends on it is named, and not asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Missing {
@@ -70,12 +73,25 @@ pub struct Missing {
     pub aws: Option<CheckRow>,
     /// Why the target cannot be asked.
     pub target: Option<CheckRow>,
+    /// Why a store cannot be asked that tables come from, by its name.
+    pub stores: BTreeMap<String, CheckRow>,
+}
+
+impl Missing {
+    /// Why a store cannot be asked, in a line for `what`; the store's own line says more.
+    fn store(&self, plan: &Plan, store: &str, what: &str) -> Option<CheckRow> {
+        if self.stores.contains_key(store) {
+            return Some(CheckRow::denied(what, format!("not checked: the store {store} cannot be asked"), ""));
+        }
+        let asks_aws = plan.kind(store) == StoreKind::Dynamodb;
+        (asks_aws && self.aws.is_some()).then(|| CheckRow::denied(what, NO_AWS, ""))
+    }
 }
 
 /// Checks everything the plan names.
 pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
     let mut rows = Vec::new();
-    let no_aws = |what: String| CheckRow::denied(what, "not checked: no AWS credentials", "");
+    let no_aws = |what: String| CheckRow::denied(what, NO_AWS, "");
     let errors: Vec<_> = lint(plan).into_iter().filter(|f| f.severity == Severity::Error).collect();
     match errors.first() {
         Some(f) => rows.push(CheckRow::bad("plan", format!("{}: {}", f.path, f.message), "mend the config")),
@@ -85,9 +101,10 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     if missing.aws.is_none() {
         rows.extend(accounts(plan, ports).await);
     }
+    rows.extend(missing.stores.values().cloned());
     for table in &plan.tables {
-        if missing.aws.is_some() {
-            rows.push(no_aws(format!("source {}", table.id)));
+        if let Some(row) = missing.store(plan, &table.from, &format!("source {}", table.id)) {
+            rows.push(row);
             continue;
         }
         rows.extend(source(plan, ports, table).await);
@@ -95,8 +112,8 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     for stays in &plan.stays {
         let as_table = stays.watched();
         let what = format!("source {} (stays)", stays.id);
-        if missing.aws.is_some() {
-            rows.push(no_aws(what));
+        if let Some(row) = missing.store(plan, &stays.from, &what) {
+            rows.push(row);
             continue;
         }
         rows.push(match ports.source(&as_table).describe(&as_table).await {
@@ -462,14 +479,14 @@ mod tests {
         assert!(named(&whole, "target ") > 0 && named(&whole, "stream ") > 0, "{whole:?}");
 
         let target = Some(CheckRow::denied("target", "no password", "set it"));
-        let rows = check(plan, &ports, &Missing { target, aws: None }).await;
+        let rows = check(plan, &ports, &Missing { target, ..Missing::default() }).await;
         assert_eq!(named(&rows, "target"), 1);
         assert_eq!(named(&rows, "stream "), named(&whole, "stream "), "the source is checked all the same");
         assert_eq!(named(&rows, "switch "), named(&whole, "switch "));
         assert!(rows.iter().any(|r| r.denied));
 
         let aws = Some(CheckRow::denied("AWS credentials", "none", "set them"));
-        let rows = check(plan, &ports, &Missing { target: None, aws }).await;
+        let rows = check(plan, &ports, &Missing { aws, ..Missing::default() }).await;
         assert_eq!(named(&rows, "AWS credentials"), 1);
         assert_eq!(named(&rows, "target"), named(&whole, "target"), "the target is checked all the same");
         for row in rows.iter().filter(|r| r.what.starts_with("source ") || r.what.starts_with("switch ")) {

@@ -30,7 +30,7 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     let began = Instant::now();
     say(&format!("rolling back from here: {} switches to restore and read back", way.actions().count()));
     let mut recorder = Recorder::start(folder, driver, state, true);
-    let undo = world::rollback_ports(found.connections.clone(), &found.plan.key())().await;
+    let undo = world::rollback_ports(found.connections.clone(), &found.plan)().await;
     let marks = |state: &RunState| possible(plan, state) || (*damaged && plan.reverse.enabled);
     let first_mark = async {
         if marks(state) {

@@ -17,7 +17,7 @@ pub(super) async fn late(found: &SavedRun) -> Exit {
     if !possible(plan, state) {
         return Exit::RolledBack;
     }
-    let undo = world::rollback_ports(found.connections.clone(), &found.plan.key())().await;
+    let undo = world::rollback_ports(found.connections.clone(), &found.plan)().await;
     let waits = async {
         let ports = (undo.reverse)().await?;
         uncarried(&ports, &plan.tables).await.map_err(|e| e.to_string())

@@ -1,0 +1,130 @@
+//! What a rollback needs, with clients of its own: from what the run kept, not from the config.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::failure::Failure;
+use super::sources::{self, AllSources};
+use super::{aws, aws_session, failing, password, probes, switches, target};
+use crate::adapters::aws::AwsIdentity;
+use crate::adapters::postgres::PgTarget;
+use crate::config::{Aws, Credentials, SavedConnections};
+use crate::domain::plan::{CONTROL, Plan};
+use crate::domain::run::another_account;
+use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
+use crate::ports::{ErrorKind, Identity as _, ReversePorts, Switches, Target, Unavailable};
+
+/// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
+/// reached costs its own tables only.
+async fn reverse(saved: &SavedConnections, plan: &Plan) -> Result<ReversePorts, String> {
+    let switches = own_switches(saved).await;
+    let mut stores = AllSources::default();
+    let from = plan.tables.iter().map(|table| table.from.as_str()).collect::<BTreeSet<_>>();
+    let alone = from.len() <= 1;
+    for store in from {
+        let connected = match saved.source(store) {
+            Ok(at) => sources::connect(store, &at, plan, &switches).await.map_err(|failure| failure.words()),
+            Err(why) => Err(unread(if alone { "AWS" } else { store }, &why)),
+        };
+        match connected {
+            Ok(ports) => stores.add(store, ports),
+            Err(why) if alone => return Err(why),
+            Err(why) => stores.add(store, sources::out_of_reach(&why)),
+        }
+    }
+    let target = saved_target(saved, &switches, &plan.key()).await?;
+    // Another version's bookkeeping there does not become ours by waiting. Any other error may pass.
+    if let Err(e) = target.in_our_layout().await
+        && e.kind == ErrorKind::Conflict
+    {
+        return Err(e.to_string());
+    }
+    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: stores.items })
+}
+
+/// Switches over a session of their own: passwords may stand there. Where AWS cannot be reached each call says why.
+async fn own_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
+    match &saved.aws {
+        Ok(named) => {
+            let aws = aws(named.as_ref());
+            switches(&aws_session(&aws).await, &aws.endpoints)
+        }
+        Err(why) => Arc::new(Unavailable(unread("AWS", why))),
+    }
+}
+
+/// The target a run was opened on.
+async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>, plan: &str) -> Result<PgTarget, String> {
+    let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
+    let password = password("target", postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
+    let (postgres, switches, plan) = (postgres.clone(), Arc::clone(switches), plan.to_owned());
+    // Reads certificates: a disk that hangs delays nothing else of the rollback.
+    let made = move || target(&postgres, password, &switches, &plan).map_err(|f| f.words());
+    tokio::task::spawn_blocking(made).await.map_err(|e| e.to_string())?
+}
+
+/// The target of a run of this plan, for its lease.
+///
+/// # Errors
+/// In words: how it is reached cannot be read, or its password is not where it was.
+pub async fn target_of(saved: &SavedConnections, plan: &str) -> Result<Arc<dyn Target>, String> {
+    Ok(failing(Arc::new(saved_target(saved, &rollback_switches(saved).await, plan).await?) as _))
+}
+
+fn unread(what: &str, why: &str) -> String {
+    format!("how {what} is reached cannot be read: {why}")
+}
+
+/// How long a rollback waits at most to learn whose account its calls are signed for.
+const WHOSE: Duration = Duration::from_secs(2);
+
+/// Whether a run's switches would be restored in another account than it pins. An unknown account keeps nobody from
+/// rolling back.
+async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
+    let pinned = aws.account.as_deref()?;
+    let emulator = aws.credentials == Credentials::Emulator;
+    let all = vec![(CONTROL.to_owned(), Vec::new())];
+    let identity = AwsIdentity::new(session, aws.endpoints.sts.as_deref(), emulator, all);
+    let callers = tokio::time::timeout(WHOSE, identity.callers()).await.ok()?;
+    let caller = callers.get(CONTROL).filter(|caller| caller.account.is_some())?;
+    another_account(Some(pinned), caller)
+}
+
+/// The switches of a rollback: not of another account than the run's.
+async fn rollback_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
+    match &saved.aws {
+        Ok(named) => {
+            let aws = aws(named.as_ref());
+            let session = aws_session(&aws).await;
+            match elsewhere(&aws, &session).await {
+                None => switches(&session, &aws.endpoints),
+                Some(wrong) => Arc::new(Unavailable(wrong)),
+            }
+        }
+        Err(why) => Arc::new(Unavailable(unread("AWS", why))),
+    }
+}
+
+/// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.
+/// For what cannot be reached a port stands in that refuses each call with the reason, so that the rest goes on.
+pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFactory {
+    let plan = Arc::new(plan.clone());
+    Box::new(move || {
+        Box::pin(async move {
+            let probes = match probes() {
+                Ok(probes) => failing(Arc::new(probes) as _),
+                Err(e) => Arc::new(Unavailable(e.to_string())) as _,
+            };
+            RollbackPorts {
+                switches: rollback_switches(&saved).await,
+                probes,
+                // Made only once the switches are restored, so that it cannot delay them.
+                reverse: Box::new(move || {
+                    let (saved, plan) = (saved.clone(), Arc::clone(&plan));
+                    Box::pin(async move { reverse(&saved, &plan).await })
+                }),
+            }
+        })
+    })
+}
