@@ -34,7 +34,14 @@ pub struct Known {
     pub bytes: u64,
     /// Workers reading at once.
     pub workers: u32,
-    /// Read units a second that may be used; absent means no limit of ours.
+    /// What reading costs, where the store sells reads.
+    pub units: Option<ReadUnits>,
+}
+
+/// How read units are spent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReadUnits {
+    /// Units a second that may be used; absent means no limit of ours.
     pub budget: Option<f64>,
     /// Whether reads are strongly consistent, which costs twice as much.
     pub consistent: bool,
@@ -77,7 +84,7 @@ pub struct Estimate {
     pub seconds: f64,
     /// What holds it back.
     pub bound: Bound,
-    /// Read units it takes.
+    /// Read units it takes; none where the store sells none.
     pub units: f64,
     /// What they cost on demand, in US dollars.
     pub dollars: f64,
@@ -106,14 +113,15 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
     }
     let (items, bytes) = (known.items as f64, known.bytes as f64);
     // A byte is read for this many units.
-    let per_byte = if known.consistent { 1.0 } else { 0.5 } / UNIT;
+    let per_byte = known.units.map_or(0.0, |units| if units.consistent { 1.0 } else { 0.5 } / UNIT);
+    let budget = known.units.and_then(|units| units.budget).filter(|b| *b > 0.0);
     let partitions = (bytes / PARTITION_BYTES).ceil().max(1.0);
     let candidates = [
         (Bound::Target, target_seconds(items, bytes)),
         (Bound::Workers, bytes / (WORKER_BYTES * f64::from(known.workers.max(1)))),
         (Bound::Partitions, bytes * per_byte / (PARTITION_UNITS * partitions)),
         (Bound::Quota, bytes * per_byte / TABLE_UNITS),
-        (Bound::Budget, known.budget.filter(|b| *b > 0.0).map_or(0.0, |budget| bytes * per_byte / budget)),
+        (Bound::Budget, budget.map_or(0.0, |budget| bytes * per_byte / budget)),
     ];
     let (bound, seconds) = candidates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let units = bytes * per_byte;
@@ -124,15 +132,27 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
 mod tests {
     use super::*;
 
-    const BOOKS: Known = Known { items: 1_000_000, bytes: 520_000_000, workers: 4, budget: None, consistent: true };
+    const UNITS: ReadUnits = ReadUnits { budget: None, consistent: true };
+    const BOOKS: Known = Known { items: 1_000_000, bytes: 520_000_000, workers: 4, units: Some(UNITS) };
+    const HALF: Option<ReadUnits> = Some(ReadUnits { consistent: false, ..UNITS });
+
+    fn budget(units: f64) -> Option<ReadUnits> {
+        Some(ReadUnits { budget: Some(units), ..UNITS })
+    }
+
+    #[test]
+    fn a_store_that_sells_no_reads_costs_nothing_and_is_held_back_by_what_does_the_work() {
+        let e = estimate(&Known { units: None, ..BOOKS }).unwrap();
+        assert_eq!((e.bound, e.units, e.dollars), (Bound::Target, 0.0, 0.0));
+    }
 
     #[test]
     fn the_slowest_part_holds_the_load_back() {
         let e = |known: Known| estimate(&known).unwrap();
         assert_eq!(e(BOOKS).bound, Bound::Partitions, "half a gigabyte is one partition of 12 MB a second");
         assert!((e(BOOKS).seconds - 42.3).abs() < 0.1, "{:?}", e(BOOKS));
-        assert_eq!(e(Known { consistent: false, ..BOOKS }).bound, Bound::Partitions);
-        assert_eq!(e(Known { budget: Some(100.0), ..BOOKS }).bound, Bound::Budget);
+        assert_eq!(e(Known { units: HALF, ..BOOKS }).bound, Bound::Partitions);
+        assert_eq!(e(Known { units: budget(100.0), ..BOOKS }).bound, Bound::Budget);
         let large = Known { items: 2_000_000_000, bytes: 1_000_000_000_000, workers: 64, ..BOOKS };
         assert_eq!(e(large).bound, Bound::Target);
         assert_eq!(e(Known { workers: 1, items: 1, ..large }).bound, Bound::Workers);
@@ -143,14 +163,14 @@ mod tests {
     fn units_and_dollars_follow_the_bytes() {
         let e = estimate(&BOOKS).unwrap();
         assert!((e.units - 126_953.1).abs() < 0.1 && (e.dollars - 0.01587).abs() < 1e-4);
-        let half = estimate(&Known { consistent: false, ..BOOKS }).unwrap();
+        let half = estimate(&Known { units: HALF, ..BOOKS }).unwrap();
         assert!((half.units * 2.0 - e.units).abs() < 1e-6);
     }
 
     #[test]
     fn a_load_that_outlasts_the_stream_is_told() {
         assert!(!estimate(&BOOKS).unwrap().outlasts_stream());
-        assert!(estimate(&Known { budget: Some(1.0), ..BOOKS }).unwrap().outlasts_stream());
+        assert!(estimate(&Known { units: budget(1.0), ..BOOKS }).unwrap().outlasts_stream());
         assert_eq!(estimate(&Known { items: 0, ..BOOKS }), None);
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn catch_up(cx: &Context<'_>, max_lag_ms: i64, row: &mut StepRow) {
             good,
         });
         if !good {
-            let read = trim_clock(cx.state, cx.measured, id).and_then(|clock| clock.read_in_ms);
+            let read = trim_clock(cx.plan.keeps_ms(id), cx.state, cx.measured, id).and_then(|clock| clock.read_in_ms);
             left = match (left, read) {
                 (None, read) => Some(read),
                 (Some(others), read) => Some(others.zip(read).map(|(a, b): (i64, i64)| a.max(b))),

@@ -50,7 +50,7 @@ fn table_row(cx: &Context<'_>, id: &str, source_name: &str, target_name: &str) -
         verified: journaled.and_then(|t| t.verified.clone()),
         proof: proof(cx, id),
         trouble: gauge.trouble.clone(),
-        trim: trim_clock(cx.state, cx.measured, id).filter(|_| !stays).map(trim_row),
+        trim: trim_clock(cx.plan.keeps_ms(id), cx.state, cx.measured, id).filter(|_| !stays).map(trim_row),
     }
 }
 

@@ -10,7 +10,7 @@ use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_f
 use super::trouble::evidence;
 use super::{sampled, schema};
 use crate::domain::at::{At, brief};
-use crate::domain::estimate::{Known, estimate};
+use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
 use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::inverse_gaps;
@@ -126,7 +126,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         None => rows.extend(target(plan, ports).await),
     }
     if plan.reverse.enabled {
-        rows.extend(plan.tables.iter().map(inverse_row));
+        rows.extend(plan.tables.iter().map(|table| inverse_row(plan, table)));
     }
     for switch in &plan.switches {
         let what = format!("switch {}", switch.id);
@@ -235,9 +235,9 @@ async fn new_value(ports: &Ports, switch: &Switch) -> Option<CheckRow> {
 
 /// Says which tables have no inverse. That does not stop the run: the price of a rollback says what it would leave
 /// behind.
-fn inverse_row(table: &Table) -> CheckRow {
+fn inverse_row(plan: &Plan, table: &Table) -> CheckRow {
     let what = format!("inverse {}", table.id);
-    let inverse_gaps = inverse_gaps(table);
+    let inverse_gaps = inverse_gaps(table, plan.kind(&table.from));
     match (inverse_gaps.blocks.is_empty(), inverse_gaps.notes.is_empty()) {
         (false, _) => {
             CheckRow::ok(what, format!("NONE, a rollback leaves writes behind: {}", inverse_gaps.blocks.join("; ")))
@@ -262,7 +262,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     };
     let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
     let mut rows = Vec::new();
-    for (wrong, advice) in schema::problems(table, &found) {
+    for (wrong, advice) in schema::problems(table, plan.kind(&table.from), &found) {
         rows.push(CheckRow::bad(&what, wrong, advice));
     }
     if rows.is_empty() {
@@ -272,7 +272,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, &found)));
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, plan.kind(&table.from), &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
         Some((_, true)) => CheckRow::ok(what, "on, with new and old images"),
@@ -417,20 +417,21 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
 }
 
 /// How long the load may take, what holds it back, and what it costs, in words.
-fn estimated(plan: &Plan, found: &SourceTable) -> String {
+fn estimated(plan: &Plan, kind: StoreKind, found: &SourceTable) -> String {
     let known = Known {
         items: found.count.rows.unwrap_or(0),
         bytes: found.bytes.unwrap_or(0),
         workers: plan.load.workers.min(plan.load.segments_of(found.bytes)),
-        budget: plan.load.read_budget_rcu,
-        consistent: true,
+        units: kind.sells_reads().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
     };
-    let Some(e) = estimate(&known) else { return "no size is known yet; the store counts every few hours".to_owned() };
+    let Some(e) = estimate(&known) else { return "no size is known yet; the store counts now and then".to_owned() };
     let took = brief((e.seconds * 1000.0) as i64);
     let size = known.bytes as f64 / 1e6;
-    let (bound, units, dollars) = (e.bound.words(), e.units, e.dollars);
-    let said = format!("load about {took}, held back by {bound}; {size:.1} MB, {units:.0} read units, ${dollars:.2}");
-    if e.outlasts_stream() {
+    let mut said = format!("load about {took}, held back by {}; {size:.1} MB", e.bound.words());
+    if known.units.is_some() {
+        said.push_str(&format!(", {:.0} read units, ${:.2}", e.units, e.dollars));
+    }
+    if kind.keeps_ms().is_some() && e.outlasts_stream() {
         format!("{said}; longer than the stream is sure to keep changes (24h): load from an export instead")
     } else {
         said

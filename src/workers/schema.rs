@@ -1,11 +1,11 @@
 //! The source's key schema compared with the plan: each problem with what to do. What the target holds is compared by
 //! its adapter.
 
-use crate::domain::plan::{ColumnSource, ColumnType, Table};
+use crate::domain::plan::{ColumnSource, ColumnType, StoreKind, Table};
 use crate::ports::SourceTable;
 
 /// Problems of a source table, each with what to do about it.
-pub fn problems(table: &Table, found: &SourceTable) -> Vec<(String, String)> {
+pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
     if names != table.key.iter().map(String::as_str).collect::<Vec<_>>() {
@@ -29,7 +29,7 @@ pub fn problems(table: &Table, found: &SourceTable) -> Vec<(String, String)> {
             ));
         }
     }
-    if let Some((attribute, ty)) = found.key.first().filter(|(_, ty)| ty != "S") {
+    if let Some((attribute, ty)) = found.key.first().filter(|(_, ty)| kind.markers_are_rows() && ty != "S") {
         problems.push((
             format!("the partition key {attribute} is of type {ty}: markers need a text key"),
             "leave this table where it is, or move it by other means: its drain cannot be proven".to_owned(),
@@ -109,7 +109,10 @@ mod tests {
     }
 
     fn said(table: &Table, found: &SourceTable) -> String {
-        problems(table, found).into_iter().map(|(what, advice)| format!("{what} -> {advice}\n")).collect()
+        problems(table, StoreKind::Dynamodb, found)
+            .into_iter()
+            .map(|(what, advice)| format!("{what} -> {advice}\n"))
+            .collect()
     }
 
     #[test]

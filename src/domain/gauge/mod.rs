@@ -13,4 +13,4 @@ pub use measured::{
 };
 pub use series::Series;
 pub use source::source_words;
-pub use trim::{Course, Outbox, Pace, RETENTION_MS, TrimClock, Unread};
+pub use trim::{Course, Outbox, Pace, TrimClock, Unread};

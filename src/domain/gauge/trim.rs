@@ -5,9 +5,6 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::at::At;
-
-/// How long a stream keeps its records (DynamoDB developer guide), in milliseconds.
-pub const RETENTION_MS: i64 = 24 * 3_600_000;
 /// Over how much of the past the pace is measured, and the least that says something, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
 const LEAST_MS: i64 = 10_000;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Diagnostics;
-use crate::domain::plan::{CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, Table, Unit};
+use crate::domain::plan::{CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, StoreKind, Table, Unit};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
@@ -22,7 +22,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         if !targets.insert((table.to.as_str(), table.target.as_str())) {
             found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
         }
-        own(table, &path, found);
+        own(plan, table, &path, found);
         check_inverse(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
             if !targets.insert((table.to.as_str(), child.target.as_str())) {
@@ -52,16 +52,19 @@ fn store_of_the_plan(plan: &Plan, store: &str, path: String, found: &mut Diagnos
 /// A table without an inverse leaves a rollback without its writes.
 fn check_inverse(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
     if plan.reverse.enabled {
-        for why in crate::domain::mapping::inverse_gaps(table).blocks {
+        for why in crate::domain::mapping::inverse_gaps(table, plan.kind(&table.from)).blocks {
             let message = format!("writes of the new side to `{}` cannot be carried back: {why}", table.id);
             found.warn(format!("{path}.columns"), message);
         }
     }
 }
 
-fn own(table: &Table, path: &str, found: &mut Diagnostics) {
-    if table.key.is_empty() || table.key.len() > 2 {
-        found.error(format!("{path}.key"), "a DynamoDB key is one attribute or two");
+fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
+    match (plan.kind(&table.from), table.key.len()) {
+        (StoreKind::Dynamodb, 1 | 2) => {}
+        (StoreKind::Dynamodb, _) => found.error(format!("{path}.key"), "a DynamoDB key is one attribute or two"),
+        (_, 0) => found.error(format!("{path}.key"), "a table needs a key"),
+        (_, _) => {}
     }
     if table.marker_prefix.is_empty() {
         found.error(format!("{path}.marker_prefix"), "an empty prefix would make every row a marker");

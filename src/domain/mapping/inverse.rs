@@ -12,7 +12,7 @@ use super::convert::{Format, convert, literal};
 use super::elements::{Elements, number_set};
 use super::kinds::{Kind, Kinds};
 use super::{RowError, RowErrorReason};
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table, Unit, path_text, quoted};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, StoreKind, Table, Unit, path_text, quoted};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 
 /// A row with its child rows, by child table in the plan's order.
@@ -163,9 +163,10 @@ pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
     }
 }
 
-/// Says which parts of a table's mapping have an inverse.
+/// Says which parts of a table's mapping have an inverse. `source` is the kind of store it comes
+/// from: typed columns say themselves how a value was written.
 #[must_use]
-pub fn inverse_gaps(table: &Table) -> InverseGaps {
+pub fn inverse_gaps(table: &Table, source: StoreKind) -> InverseGaps {
     use ColumnType::{Boolean, Date, Double, Jsonb, TextArray, Timestamptz};
     let mut found = InverseGaps::default();
     if table.columns.iter().all(|c| !c.key) {
@@ -173,7 +174,10 @@ pub fn inverse_gaps(table: &Table) -> InverseGaps {
     }
     for column in &table.columns {
         match &column.from {
-            _ if column.key && matches!(column.ty, Boolean | Date | Double | Jsonb | TextArray | Timestamptz) => {
+            _ if column.key
+                && !source.of_columns()
+                && matches!(column.ty, Boolean | Date | Double | Jsonb | TextArray | Timestamptz) =>
+            {
                 found.blocks.push(format!("key column {} does not say how its attribute was written", column.name));
             }
             ColumnSource::Constant(_) => {

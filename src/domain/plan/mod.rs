@@ -85,6 +85,12 @@ impl Plan {
         }
     }
 
+    /// How long changes of a table are kept at its source at least, in milliseconds; `None` for as long as it takes.
+    #[must_use]
+    pub fn keeps_ms(&self, table: &str) -> Option<i64> {
+        self.tables.iter().find(|t| t.id == table).and_then(|t| self.kind(&t.from).keeps_ms())
+    }
+
     /// The stores that tables come from, each with its tables' ids in order.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<&str, Vec<&str>> {

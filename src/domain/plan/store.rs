@@ -28,6 +28,42 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
+    /// How long a change is kept at the source at least, in milliseconds; `None` for as long as it takes.
+    #[must_use]
+    pub const fn keeps_ms(self) -> Option<i64> {
+        match self {
+            Self::Dynamodb => Some(24 * 3_600_000),
+            Self::Postgresql | Self::Aws => None,
+        }
+    }
+
+    /// Whether values are those of typed columns: they say themselves how they were written.
+    #[must_use]
+    pub const fn of_columns(self) -> bool {
+        match self {
+            Self::Postgresql => true,
+            Self::Dynamodb | Self::Aws => false,
+        }
+    }
+
+    /// Whether a marker is a row of a table, whose key has to be text; elsewhere it goes through the log by itself.
+    #[must_use]
+    pub const fn markers_are_rows(self) -> bool {
+        match self {
+            Self::Dynamodb => true,
+            Self::Postgresql | Self::Aws => false,
+        }
+    }
+
+    /// Whether reading costs units that are limited and paid for.
+    #[must_use]
+    pub const fn sells_reads(self) -> bool {
+        match self {
+            Self::Dynamodb => true,
+            Self::Postgresql | Self::Aws => false,
+        }
+    }
+
     /// As people call it.
     #[must_use]
     pub const fn name(self) -> &'static str {

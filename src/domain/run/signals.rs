@@ -29,7 +29,10 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
             .get(probe)
             .map(|stats| Reading { value: stats.error_share(), at: stats.at })
             .unwrap_or_default(),
-        SignalSource::Trim => fold(plan.tables.iter().map(|t| trim(state, measured, &t.id)), f64::max),
+        SignalSource::Trim => {
+            let kept = plan.tables.iter().filter(|t| plan.keeps_ms(&t.id).is_some());
+            fold(kept.map(|t| trim(plan, state, measured, &t.id)), f64::max)
+        }
         SignalSource::Downtime => downtime(state, measured),
         SignalSource::ReverseLag => reverse_lag(measured),
         SignalSource::Strays => strays(plan, state, measured),
@@ -167,8 +170,10 @@ fn unaccounted(plan: &Plan, state: &RunState, measured: &Measured) -> Reading {
 }
 
 /// Share of the retention one table will use up, percent.
-fn trim(state: &RunState, measured: &Measured, table: &str) -> Reading {
-    trim_clock(state, measured, table).map(|c| Reading { value: c.used, at: c.at }).unwrap_or_default()
+fn trim(plan: &Plan, state: &RunState, measured: &Measured, table: &str) -> Reading {
+    trim_clock(plan.keeps_ms(table), state, measured, table)
+        .map(|c| Reading { value: c.used, at: c.at })
+        .unwrap_or_default()
 }
 
 fn downtime(state: &RunState, measured: &Measured) -> Reading {

@@ -2,7 +2,7 @@
 
 use super::RunState;
 use crate::domain::at::At;
-use crate::domain::gauge::{Course, Measured, Phase, RETENTION_MS, TableGauge, TrimClock};
+use crate::domain::gauge::{Course, Measured, Phase, TableGauge, TrimClock};
 
 /// Younger than this the oldest unread record says nothing but that reading goes on, in milliseconds.
 const CAUGHT_UP_MS: i64 = 60_000;
@@ -32,9 +32,11 @@ pub fn oldest_unread(state: &RunState, table: &str, gauge: Option<&TableGauge>) 
     Some((oldest, At::default()))
 }
 
-/// One table's clock as of `measured.at`; `None` before its stream is captured.
+/// One table's clock as of `measured.at`; `None` before its stream is captured, and where its source keeps changes for as
+/// long as it takes. `kept_ms` is how long that is ([`crate::domain::plan::Plan::keeps_ms`]).
 #[must_use]
-pub fn trim_clock(state: &RunState, measured: &Measured, table: &str) -> Option<TrimClock> {
+pub fn trim_clock(kept_ms: Option<i64>, state: &RunState, measured: &Measured, table: &str) -> Option<TrimClock> {
+    let kept = kept_ms?;
     state.tables.get(table).filter(|t| t.stream.is_some())?;
     let gauge = measured.tables.get(table);
     let unknown = TrimClock {
@@ -47,10 +49,10 @@ pub fn trim_clock(state: &RunState, measured: &Measured, table: &str) -> Option<
     };
     let Some(unread) = gauge.and_then(|g| g.unread) else { return Some(unknown) };
     let age = measured.at.since(unread.oldest).max(0);
-    let share = |ms: i64| ms as f64 * 100.0 / RETENTION_MS as f64;
+    let share = |ms: i64| ms as f64 * 100.0 / kept as f64;
     let clock = |course, read_in_ms, used| TrimClock {
         age_ms: Some(age),
-        trimmed_in_ms: Some(RETENTION_MS - age),
+        trimmed_in_ms: Some(kept - age),
         read_in_ms,
         course,
         used,
@@ -91,6 +93,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
     const NOW: At = At(100 * HOUR);
+    const KEPT: Option<i64> = crate::domain::plan::StoreKind::Dynamodb.keeps_ms();
 
     fn state(loaded: Option<u64>, start: &str) -> RunState {
         let table = TableState {
@@ -107,7 +110,7 @@ mod tests {
             gauge.unread = Some(Unread { oldest, at, closing });
         }
         let measured = Measured { at: NOW, tables: [("books".to_owned(), gauge)].into(), ..Measured::default() };
-        trim_clock(state, &measured, "books").expect("captured")
+        trim_clock(KEPT, state, &measured, "books").expect("captured")
     }
 
     fn following(age_ms: i64) -> TableGauge {
@@ -158,6 +161,10 @@ mod tests {
         // Right after a restart the start is not where reading stands.
         assert_eq!(oldest_unread(&state(Some(9), "oldest@0"), "books", None), None);
         assert_eq!(oldest_unread(&state(None, "4711"), "books", None), None, "a start without its moment");
-        assert_eq!(trim_clock(&RunState::default(), &Measured::default(), "books"), None, "nothing is captured");
+        assert_eq!(trim_clock(KEPT, &RunState::default(), &Measured::default(), "books"), None, "nothing is captured");
+        let gauge = following(1_000);
+        let measured = Measured { at: NOW, tables: [("books".to_owned(), gauge)].into(), ..Measured::default() };
+        let state = state(Some(9), "oldest@0");
+        assert_eq!(trim_clock(None, &state, &measured, "books"), None, "kept for as long as it takes");
     }
 }

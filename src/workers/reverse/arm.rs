@@ -18,7 +18,7 @@ pub async fn arm(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     let at = ctx.wall();
     let mut blocked = false;
     for table in &ctx.plan.tables {
-        for why in inverse_gaps(table).blocks {
+        for why in inverse_gaps(table, ctx.plan.kind(&table.from)).blocks {
             blocked = true;
             let mut line = evidence(format!("reverse {}", table.id), why, at, "mapping");
             line.good = false;
@@ -68,7 +68,8 @@ async fn keys(ctx: &Arc<WorkerContext>, ports: &ReversePorts, table: &Table) -> 
         ));
     }
     let mut value = format!("{} items come back under their keys", kinds.items());
-    let notes: Vec<String> = inverse_gaps(table).notes.into_iter().chain(lost.into_iter().take(5)).collect();
+    let gaps = inverse_gaps(table, ctx.plan.kind(&table.from));
+    let notes: Vec<String> = gaps.notes.into_iter().chain(lost.into_iter().take(5)).collect();
     if !notes.is_empty() {
         value.push_str(&format!("; new items come without: {}", notes.join(", ")));
     }

@@ -83,7 +83,7 @@ pub async fn drain(
             return drained;
         }
         // Capture was proven by the arm step and is gone, in part or whole: what was written since is unknown.
-        Ok(Some(false)) if plan.tables.iter().all(|t| inverse_gaps(t).blocks.is_empty()) => {
+        Ok(Some(false)) if plan.tables.iter().all(|t| inverse_gaps(t, plan.kind(&t.from)).blocks.is_empty()) => {
             let left = "writes of the new side are not captured any more: a trigger of ours is missing or switched off; \
                         compare the tables by hand (cutover.outbox holds what was captured before)";
             return Drained { evidence: Vec::new(), left: vec![left.to_owned()] };

@@ -118,7 +118,7 @@ pub async fn watch(ctx: Arc<WorkerContext>) {
         .plan
         .tables
         .iter()
-        .flat_map(|t| inverse_gaps(t).blocks.into_iter().map(|why| format!("{}: {why}", t.id)))
+        .flat_map(|t| inverse_gaps(t, ctx.plan.kind(&t.from)).blocks.into_iter().map(|why| format!("{}: {why}", t.id)))
         .collect();
     let mut looks = 0_u64;
     let mut armed = Err("not armed yet".to_owned());

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::mapping::{Mapped, TableMapping, item_digest};
-use crate::domain::plan::{ChildTable, Declared, NEW, OLD};
+use crate::domain::plan::{ChildTable, Declared, NEW, OLD, StoreKind};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();
@@ -408,12 +408,12 @@ fn lines_that_stay_keep_what_no_column_carries() {
 
 #[test]
 fn a_mapping_without_an_inverse_is_named() {
-    assert_eq!(inverse_gaps(&table()).blocks, Vec::<String>::new());
-    assert_eq!(inverse_gaps(&table()).notes, ["origin is a constant and has no attribute"]);
+    assert_eq!(inverse_gaps(&table(), StoreKind::Dynamodb).blocks, Vec::<String>::new());
+    assert_eq!(inverse_gaps(&table(), StoreKind::Dynamodb).notes, ["origin is a constant and has no attribute"]);
     let mut table = table();
     table.columns[1].ty = ColumnType::Timestamptz;
     table.children[0].columns.remove(1);
-    let found = inverse_gaps(&table);
+    let found = inverse_gaps(&table, StoreKind::Dynamodb);
     assert_eq!(found.blocks.len(), 1);
     assert_eq!(found.notes.len(), 2);
 }
