@@ -255,10 +255,10 @@ mod tests {
             state.clone()
         };
         let catching_up = running("catch-up");
-        let found = row(&catching_up, &measured, "catch-up").unwrap();
+        let found = row(&catching_up, &measured, "catch_up").unwrap();
         assert_eq!(found.eta, Some(now.plus(120_000)), "ten minutes behind, five times as fast as time: {found:?}");
         measured.tables.values_mut().for_each(|g| g.unread = None);
-        assert_eq!(row(&catching_up, &measured, "catch-up").unwrap().eta, None, "unknown is not now");
+        assert_eq!(row(&catching_up, &measured, "catch_up").unwrap().eta, None, "unknown is not now");
 
         let comparing = running("verify-1");
         measured.tables.values_mut().for_each(|g| (g.phase, g.verified_rows) = (Phase::Verifying, 500));

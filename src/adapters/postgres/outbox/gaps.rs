@@ -115,17 +115,18 @@ WHERE NOT coalesce(has_schema_privilege(p.proowner, 'cutover', 'USAGE')
                    AND has_table_privilege(p.proowner, to_regclass('cutover.outbox'), 'INSERT'), false)
 ORDER BY 1";
 
-/// Partitions that came since; with how old the youngest link to the table is, and its place in that transaction; and
-/// how old the partition itself is.
+/// Partitions that came since; with the transaction of the youngest link to the table, and its place in it; and the
+/// transaction that made the partition itself. Transactions, not their ages: these grow from one statement to the next.
 fn since() -> String {
     format!("
-SELECT w.n, p.relid::regclass::text, i.age, i.cmin,
-       (SELECT max(age(a.xmin)) FROM pg_attribute a WHERE a.attrelid = p.relid AND a.attnum < 0)
+SELECT w.n, p.relid::regclass::text, i.made_by, i.cmin,
+       (SELECT a.xmin::text FROM pg_attribute a WHERE a.attrelid = p.relid AND a.attnum < 0 ORDER BY age(a.xmin) DESC LIMIT 1)
 FROM unnest($1::text[], $2::text[], $3::bigint[]) w(tab, name, n)
 JOIN pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgname = w.name
 CROSS JOIN LATERAL pg_partition_tree(to_regclass(w.tab)) p
-CROSS JOIN LATERAL (SELECT age(h.xmin) AS age, h.cmin::text::bigint AS cmin FROM pg_inherits h
-                    WHERE h.inhrelid IN (SELECT relid FROM pg_partition_ancestors(p.relid)) ORDER BY 1, 2 DESC LIMIT 1) i
+CROSS JOIN LATERAL (SELECT h.xmin::text AS made_by, h.cmin::text::bigint AS cmin FROM pg_inherits h
+                    WHERE h.inhrelid IN (SELECT relid FROM pg_partition_ancestors(p.relid))
+                    ORDER BY age(h.xmin), 2 DESC LIMIT 1) i
 WHERE p.isleaf AND p.relid <> to_regclass(w.tab) AND starts_with(obj_description(t.oid, 'pg_trigger'), $4)
   AND {LINKED} <> ALL (string_to_array(
           split_part(substr(obj_description(t.oid, 'pg_trigger'), length($4) + 1), ';', 2), ' '))
@@ -233,14 +234,15 @@ fn unzip<'t>(rows: impl Iterator<Item = (&'t str, &'t str, i64)>) -> (Vec<&'t st
 /// is older than the partition came later, of a transaction that had begun before. The oldest rows stand at the
 /// beginning, so only the first pages are read. Within one transaction the order of statements separates them, as long as
 /// nobody has touched the row since: an update or a lock overwrites that order.
-async fn brought_rows(client: &impl Ask, part: &str, linked: i32, place: i64, made: i32) -> Result<bool, Error> {
-    let oldest = if made == linked { made } else { i32::MAX };
+async fn brought_rows(client: &impl Ask, part: &str, linked: &str, place: i64, made: &str) -> Result<bool, Error> {
+    let oldest = (made == linked).then_some(made);
     // By row, not by range: servers before 14 would read the whole partition. No page holds more than 291 rows.
     let sql = format!(
         "SELECT EXISTS (SELECT FROM {part} t WHERE t.ctid = ANY (ARRAY(
                SELECT format('(%s,%s)', page, row)::tid FROM generate_series(0, 31) page, generate_series(1, 291) row))
-           AND age(t.xmin) <= $3
-           AND (age(t.xmin) > $1 OR age(t.xmin) = $1 AND t.xmax::text = '0' AND t.cmin::text::bigint < $2))"
+           AND ($3::text IS NULL OR age(t.xmin) <= age($3::text::xid))
+           AND (age(t.xmin) > age($1::text::xid)
+                OR age(t.xmin) = age($1::text::xid) AND t.xmax::text = '0' AND t.cmin::text::bigint < $2))"
     );
     client.ask_one(&sql, &[&linked, &place, &oldest]).await?.map_or(Ok(false), |row| row.try_get(0))
 }

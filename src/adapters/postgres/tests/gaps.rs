@@ -1,5 +1,7 @@
 //! What is done to captured tables long after: customers' own writes go on, and what is not captured is named.
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{TestDatabase, book, books};
 use crate::domain::plan::Table;
 use crate::ports::{ErrorKind, Outbox as _, Target as _};
@@ -114,6 +116,11 @@ async fn rights_and_tables_that_records_need_are_missed_before_a_write_fails() {
 #[tokio::test]
 async fn a_partition_that_is_attached_with_rows_in_it_is_named_and_an_empty_one_is_not() {
     let db = TestDatabase::new().await;
+    // Others write all the time, as on a production server: the age of a transaction never stands still.
+    let others = db.connect().await;
+    let _writing = AbortOnDropHandle::new(tokio::spawn(async move {
+        while others.batch_execute("SELECT pg_current_xact_id()").await.is_ok() {}
+    }));
     let mut kept = books();
     (kept.id, kept.target) = ("kept".into(), "kept".into());
     kept.children.clear();

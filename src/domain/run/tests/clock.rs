@@ -80,7 +80,8 @@ fn a_gap_that_nobody_watched_is_no_longer_for_a_step() {
     restart(&mut run);
     stepped(&mut run, HOUR, StepSeen::AtStart);
     run.now = run.now.plus(HOUR + 2_000);
-    run.tick(0, Some(0.5));
+    run.tick(0, None);
+    run.tick(100, Some(0.5));
     let gate = &run.state.gates["sync"];
     assert!((2_000..10_000).contains(&gate.unwatched_ms), "{gate:?}");
     assert!((4_000..=5_000).contains(&gate.held(run.now)), "{gate:?}");
