@@ -8,6 +8,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::out::say;
 use super::{nearest, run, world};
+use crate::config::Config;
 use crate::ports::{Owned, OwnedTable, Target};
 
 /// Shows what the plan has, asks for its name, and ends it. `config` says where the target is; its own plan may be
@@ -24,7 +25,7 @@ pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
     if owned.tables.is_empty() && owned.interrupted {
         // Its name was typed when that began, and nothing else is left of it.
         say("an earlier release of it did not come to its end: going on");
-        return ended(&*target, plan).await;
+        return ended(&*target, plan, &config).await;
     }
     if owned.tables.is_empty() {
         return Err(Failure::new(Exit::Usage, nothing(plan, &owned)));
@@ -36,11 +37,16 @@ pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
         return Ok(Exit::Refused);
     }
     // Nothing was written until here.
-    ended(&*target, plan).await
+    ended(&*target, plan, &config).await
 }
 
-async fn ended(target: &dyn Target, plan: &str) -> Result<Exit, Failure> {
+async fn ended(target: &dyn Target, plan: &str, config: &Config) -> Result<Exit, Failure> {
     target.disown().await?;
+    let kept = world::kept_at_sources(&(&config.connections).into(), plan).await;
+    for (store, changes) in kept.all() {
+        changes.close().await?;
+        print(&format!("the store {store} keeps nothing for {plan} any more\n"));
+    }
     print(&format!("{plan} has nothing in the target any more; what it captured is gone\n"));
     Ok(Exit::Finished)
 }

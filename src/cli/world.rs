@@ -6,7 +6,7 @@ mod sources;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use back::{rollback_ports, target_of};
+pub use back::{kept_at_sources, rollback_ports, target_of};
 use sources::AllSources;
 
 use super::exit::Exit;

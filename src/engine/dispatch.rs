@@ -25,7 +25,7 @@ use crate::domain::run::{
     StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
 use crate::ports::NotRecorded;
-use crate::workers::WorkerContext;
+use crate::workers::{WorkerContext, end_capture};
 
 /// How often measurements are read, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
@@ -120,6 +120,9 @@ impl Dispatch {
             }
         }
         self.ctx.stop().await;
+        if self.state.is_final() {
+            self.end_capture().await;
+        }
         if self.journal.unsaved() > 0 {
             let _ = self.journal.keep_briefly(Vec::new()).await;
         }
@@ -127,6 +130,23 @@ impl Dispatch {
         self.publish();
         self.best_effort.written().await;
         Closed { state: self.state, unsaved: self.journal.unsaved() }
+    }
+
+    /// Sources that keep their changes until they are read keep them for nobody any more. Nobody reads by now.
+    async fn end_capture(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        for store in end_capture::kept_for_us(&plan) {
+            let (id, intent) = end_capture::intent(store, &self.state.last_seq.to_string());
+            if let Err(why) = self.keep(vec![intent]).await {
+                tracing::warn!(store, %why, "capture is not ended: it cannot be recorded");
+                continue;
+            }
+            let (outcome, left) = self.ctx.end_capture(store, id).await;
+            let note = left.map(|text| Event::Note { level: Level::Error, source: "capture".to_owned(), text });
+            if let Err(why) = self.keep(std::iter::once(outcome).chain(note).collect()).await {
+                tracing::warn!(store, %why, "the end of capture is not on record");
+            }
+        }
     }
 
     /// A step came to its end. What cannot be recorded has not happened yet: it is offered again.

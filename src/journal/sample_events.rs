@@ -226,6 +226,7 @@ fn action() -> impl Strategy<Value = Action> {
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
         text().prop_map(|table| Action::EnableStream { table }),
+        text().prop_map(|store| Action::EndCapture { store }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
         Just(Action::AdvanceSequences),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),

@@ -120,6 +120,12 @@ pub trait Changes: Send + Sync {
     /// may forget it. Does not wait. Stores that forget by time alone ignore it.
     fn durable(&self, _stream: &str, _shard: &str, _position: &Position) {}
 
+    /// Ends what [`Changes::enable`] began: a store that keeps what is not confirmed keeps nothing for us any more, and what
+    /// was not read is lost. Idempotent. Stores that forget by time alone have nothing to end.
+    async fn close(&self) -> PortResult<()> {
+        Ok(())
+    }
+
     /// How long a change is kept at least, whether it was read or not; `None` for as long as it takes.
     fn kept(&self) -> Option<Duration>;
 }

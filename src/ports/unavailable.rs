@@ -112,6 +112,10 @@ impl Changes for Unavailable {
         self.refused("read", "changes".to_owned())
     }
 
+    async fn close(&self) -> PortResult<()> {
+        self.refused("end capture at", "the store".to_owned())
+    }
+
     fn kept(&self) -> Option<Duration> {
         // Nothing is known of it, so nothing is promised.
         Some(Duration::ZERO)

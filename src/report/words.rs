@@ -158,6 +158,7 @@ pub(super) fn action_words(action: &Action) -> String {
         Action::ExerciseSwitch { switch, .. } => format!("writing the value of switch {switch} over itself."),
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
         Action::EnableStream { table } => format!("turning the stream of {table} on."),
+        Action::EndCapture { store } => format!("ending capture at the store {store}."),
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
         Action::AdvanceSequences => "moving the target's sequences past the rows.".to_owned(),
         Action::WriteMarker { table, .. } => format!("writing a marker to {table} at the source."),

@@ -61,6 +61,7 @@ fn action_words(action: &Action) -> String {
         Action::ExerciseSwitch { switch, .. } => format!("write {switch} over itself"),
         Action::CreateTable { table } => format!("create table {table}"),
         Action::EnableStream { table } => format!("turn on the stream of {table}"),
+        Action::EndCapture { store } => format!("end capture at the store {store}"),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
         Action::AdvanceSequences => "move the target's sequences past the rows".to_owned(),
         Action::WriteMarker { table, .. } => format!("write a marker to {table}"),

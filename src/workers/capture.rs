@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::stream::{self, StreamExt as _};
 
 use super::context::WorkerContext;
+use super::end_capture;
 use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Table, shell_word};
@@ -74,6 +75,9 @@ pub async fn perform(
             ));
         }
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    }
+    if !again {
+        end_older(ctx, step, attempt).await?;
     }
     // Children first, so that no reference is left dangling while tables are emptied.
     let mut tables = super::load::in_order(&ctx.plan.tables);
@@ -150,6 +154,31 @@ async fn one(
         let named = e.message.contains(&table.source) || e.message.contains(&table.id);
         if named { e } else { StepError { message: format!("{}: {}", table.id, e.message), ..e } }
     })
+}
+
+/// What an older run's capture keeps at a source begins before this one's: its changes are not wanted, and it may have
+/// been told to forget some.
+async fn end_older(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<(), StepError> {
+    for store in end_capture::kept_for_us(&ctx.plan) {
+        let theirs = ctx.plan.tables.iter().filter(|table| table.from == store);
+        let mut stands = false;
+        for table in theirs {
+            stands |= ctx.ports.changes(table).stream(table).await.map_err(|e| step_error(&e))?.is_some();
+        }
+        if !stands {
+            continue;
+        }
+        let id = format!("{}/end-capture/{store}/{attempt}", step.id);
+        let action = Action::EndCapture { store: store.to_owned() };
+        let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
+        ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+        let (outcome, left) = end_capture::end(&ctx.ports.changes, store, id).await;
+        ctx.facts.state(outcome).await.map_err(|e| not_recorded(&e))?;
+        if let Some(why) = left {
+            return Err(world(why, "try again once the store answers"));
+        }
+    }
+    Ok(())
 }
 
 async fn brought_up(

@@ -17,12 +17,12 @@ use super::trouble::cancelled;
 use super::{
     arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
 };
-use super::{catch_up, marker};
+use super::{catch_up, end_capture, marker};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
-use crate::domain::run::{Attributes, Evidence, RunState, StepError};
+use crate::domain::run::{Attributes, Event, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::value::Key;
 use crate::domain::verify::Finding;
@@ -385,6 +385,11 @@ impl WorkerContext {
     /// Stops the step that is being performed, at its next await.
     pub fn cancel_step(&self) {
         self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner).cancel();
+    }
+
+    /// Ends capture at a store: see [`end_capture::end`].
+    pub async fn end_capture(&self, store: &str, id: String) -> (Event, Option<String>) {
+        end_capture::end(&self.ports.changes, store, id).await
     }
 
     /// Stops everything and waits for it.

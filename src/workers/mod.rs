@@ -16,6 +16,7 @@ mod changes;
 mod context;
 mod continuous;
 mod drain;
+pub mod end_capture;
 mod exercise;
 mod follow;
 mod freeze;

@@ -16,8 +16,9 @@ use crate::domain::run::{Event, RollbackPlan, RunState, rollback_plan, rollback_
 use crate::engine::rollback::{ReversePortsFactory, RollbackPorts, drained};
 use crate::engine::{DriverLease, MachineClock};
 use crate::workers::CapturedValues;
+use crate::workers::end_capture;
 use crate::workers::reverse::{Drained, possible, uncarried};
-use crate::workers::rollback::{Rollback, RollbackReport};
+use crate::workers::rollback::{FactSink as _, Rollback, RollbackReport};
 
 /// How long a console that hung is kept from going forward.
 const FENCE_MS: i64 = 120_000;
@@ -83,10 +84,32 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     report.stuck.extend(carried.left);
     report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
     let exit = conclude(&report, &recorder);
+    if exit == Exit::RolledBack {
+        end_capture(found, &recorder).await;
+    }
     if let Some(lease) = lease {
         lease.release().await;
     }
     recorded(found, exit, recorder.end().await)
+}
+
+/// Sources that keep their changes until they are read keep them for nobody any more. No part of going back: what is not
+/// ended is said, and changes nothing of the result.
+async fn end_capture(found: &SavedRun, recorder: &Recorder) {
+    let stores: Vec<&str> = end_capture::kept_for_us(&found.plan).collect();
+    if stores.is_empty() {
+        return;
+    }
+    let changes = world::kept_at_sources(&found.connections, &found.plan.key()).await;
+    for store in stores {
+        let (id, intent) = end_capture::intent(store, &format!("{}-{}", found.state.last_seq, std::process::id()));
+        recorder.send(intent);
+        let (outcome, left) = end_capture::end(&changes, store, id).await;
+        recorder.send(outcome);
+        if let Some(left) = left {
+            say(&format!("warning: {left}"));
+        }
+    }
 }
 
 /// Restores every switch, and then what a driver moved between the reading of the record and its opening here. With
@@ -202,7 +225,6 @@ async fn succeed(found: &SavedRun, driver: &Driver) -> Option<DriverLease> {
 
 /// Prints how it ended, and records it.
 fn conclude(report: &RollbackReport, recorder: &Recorder) -> Exit {
-    use crate::workers::rollback::FactSink as _;
     if report.stuck.is_empty() {
         recorder.send(Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence.clone() });
         for e in &report.evidence {

@@ -13,7 +13,7 @@ use crate::config::{Aws, Credentials, SavedConnections};
 use crate::domain::plan::{CONTROL, Plan};
 use crate::domain::run::another_account;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
-use crate::ports::{ErrorKind, Identity as _, ReversePorts, Switches, Target, Unavailable};
+use crate::ports::{ByStore, Changes, ErrorKind, Identity as _, ReversePorts, Switches, Target, Unavailable};
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
 /// reached costs its own tables only.
@@ -127,4 +127,9 @@ pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFact
             }
         })
     })
+}
+
+/// Stores that keep changes until they are read, for what is left there of a plan with this key.
+pub async fn kept_at_sources(saved: &SavedConnections, plan: &str) -> ByStore<dyn Changes> {
+    sources::kept(saved, plan, &own_switches(saved).await).await
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::super::failure::Failure;
 use super::{aws_session, failing, password, pg_settings};
 use crate::adapters::dynamodb::{self, DynamoSettings};
+use crate::adapters::postgres::PgSettings;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
-use crate::config::{Aws, Postgres, SourceConnection};
+use crate::config::{Aws, Postgres, SavedConnections, SourceConnection};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::secret::Secret;
 use crate::ports::{ByStore, Changes, Items, PortResult, Source, Switches, Unavailable};
@@ -88,13 +89,39 @@ fn postgresql(
     plan: &Plan,
     switches: &Arc<dyn Switches>,
 ) -> PortResult<SourcePorts> {
-    let settings = pg_settings(postgres, password, switches);
-    let source = Arc::new(PgSource::new(&settings, plan.key())?);
     let tables: Vec<Table> = plan.tables.iter().filter(|table| table.from == store).cloned().collect();
-    let changes = PgChanges::new(Arc::clone(&source), settings, tables);
+    let (source, changes) = followed(&pg_settings(postgres, password, switches), &plan.key(), tables)?;
     Ok(SourcePorts {
         source: failing(Arc::clone(&source) as _),
         changes: failing(Arc::new(changes) as _),
         items: failing(source as _),
     })
+}
+
+/// A database and the changes of these tables in it, which a plan follows by its key.
+fn followed(settings: &PgSettings, plan: &str, tables: Vec<Table>) -> PortResult<(Arc<PgSource>, PgChanges)> {
+    let source = Arc::new(PgSource::new(settings, plan)?);
+    let changes = PgChanges::new(Arc::clone(&source), settings.clone(), tables);
+    Ok((source, changes))
+}
+
+/// Stores that keep changes until they are read, for what is left there of a plan: by its key, whatever its tables are. A
+/// store that cannot be reached says so when it is asked.
+pub(super) async fn kept(saved: &SavedConnections, plan: &str, switches: &Arc<dyn Switches>) -> ByStore<dyn Changes> {
+    let mut stores = ByStore::default();
+    for (name, at) in &saved.sources {
+        let changes = match at {
+            // Forgets by time alone.
+            Ok(SourceConnection::Dynamodb(_)) => continue,
+            Ok(SourceConnection::Postgresql(postgres)) => match password(name, postgres, &**switches).await {
+                Ok(password) => followed(&pg_settings(postgres, password, switches), plan, Vec::new())
+                    .map(|(_, changes)| failing(Arc::new(changes) as _))
+                    .map_err(|e| e.to_string()),
+                Err(trouble) => Err(Failure::from(trouble).words()),
+            },
+            Err(why) => Err(why.clone()),
+        };
+        stores = stores.with(name, changes.unwrap_or_else(|why| Arc::new(Unavailable(why)) as _));
+    }
+    stores
 }

@@ -53,6 +53,10 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                 None if matches!(action, Action::Repair { .. }) => {
                     allow(state.status != RunStatus::RollingBack, "a rollback is under way")
                 }
+                // Once everything is over.
+                None if matches!(action, Action::EndCapture { .. }) => {
+                    allow(state.is_final() || state.status == RunStatus::RollingBack, "the run is not over")
+                }
                 Some(step) => {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])

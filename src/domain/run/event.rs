@@ -361,6 +361,11 @@ pub enum Action {
         /// Table id.
         table: String,
     },
+    /// Let a source forget what it keeps for this plan's reading.
+    EndCapture {
+        /// The store.
+        store: String,
+    },
     /// Write rows to the target again, as the source has them now.
     Repair {
         /// Table id.

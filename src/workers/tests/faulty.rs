@@ -136,6 +136,10 @@ impl Changes for FaultyChanges {
         Ok(found)
     }
 
+    async fn close(&self) -> PortResult<()> {
+        self.0.close().await
+    }
+
     fn durable(&self, stream: &str, shard: &str, position: &Position) {
         self.0.durable(stream, shard, position);
     }

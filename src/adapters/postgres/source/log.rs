@@ -57,21 +57,6 @@ impl PgChanges {
         Self { source, settings, password, names, tables, making, beginning, shared: Arc::default() }
     }
 
-    /// Ends it: nothing reads the log any more, and slot and publication are removed, so that the server keeps nothing
-    /// for them.
-    ///
-    /// # Errors
-    /// The server did not say; it may be called again.
-    pub async fn remove(&self) -> PortResult<()> {
-        let _beginning = self.beginning.lock().await;
-        *self.shared.locked() = State::default();
-        let client = self.source.client().await?;
-        if let Some(slot) = slot::find(&client, &self.names).await? {
-            slot::free(&client, &slot.name).await?;
-        }
-        slot::drop_all(&client, &self.names).await
-    }
-
     fn stream_of(slot: &Slot, entry: &str, table: &Table) -> Stream {
         let shard = Shard { id: table.id.clone(), parent: None, closed: false };
         Stream { id: format!("{}/{}/{entry}", slot.system, slot.name), shards: vec![shard] }
@@ -349,6 +334,17 @@ impl Changes for PgChanges {
         self.shared.locked().durable.insert(shard.to_owned(), at);
         self.shared.hub(|hub| hub.durable(shard, at));
         self.shared.room.notify_one();
+    }
+
+    /// Nothing reads the log any more, and slot and publication are removed.
+    async fn close(&self) -> PortResult<()> {
+        let _beginning = self.beginning.lock().await;
+        *self.shared.locked() = State::default();
+        let client = self.source.client().await?;
+        if let Some(slot) = slot::find(&client, &self.names).await? {
+            slot::free(&client, &slot.name).await?;
+        }
+        slot::drop_all(&client, &self.names).await
     }
 
     fn kept(&self) -> Option<Duration> {

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{PLAN, TestDatabase, column, key};
 use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
-use crate::domain::plan::{ColumnType, Freeze, OLD, Plan, Table};
+use crate::domain::plan::{ColumnType, Freeze, NEW, OLD, Plan, Store, StoreKind, Table};
+use crate::domain::run::{Event, OutcomeResult};
 use crate::engine::MachineClock;
 use crate::ports::{ByStore, ReversePorts, Source as _};
+use crate::workers::end_capture;
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
 use crate::workers::{CapturedValues, Ports, WorkerContext};
@@ -40,7 +42,8 @@ fn tables() -> Vec<Table> {
 fn plan() -> Plan {
     let base = crate::workers::tests::plan::plan();
     let freeze = Freeze { settle_ms: 400, ..base.freeze.clone().unwrap() };
-    Plan { tables: tables(), freeze: Some(freeze), ..base }
+    let stores = [OLD, NEW].map(|name| (name.to_owned(), Store::new(StoreKind::Postgresql)));
+    Plan { tables: tables(), freeze: Some(freeze), stores: stores.into(), ..base }
 }
 
 struct Day {
@@ -197,4 +200,45 @@ async fn a_day_between_two_databases_loses_nothing_there_or_back() {
     assert_eq!(found.left, [""; 0]);
     assert_eq!(Day::held(&day.old).await, Day::held(&day.new).await);
     ctx.stop().await;
+}
+
+/// What the old server keeps for somebody who reads its changes.
+async fn kept(db: &TestDatabase) -> Vec<String> {
+    let sql = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()
+               UNION ALL SELECT pubname::text FROM pg_publication";
+    db.sql.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn a_later_run_begins_a_capture_of_its_own_and_at_the_end_the_source_keeps_nothing() {
+    let first = Day::begun().await;
+    let ctx = first.process().await;
+    first.world.well(&ctx, &["capture", "load", "catch-up"]).await;
+    let of_the_first = kept(&first.old).await;
+    assert_eq!(of_the_first.len(), 2, "a slot and a publication: {of_the_first:?}");
+    // Its console is gone, and nobody took it back.
+    ctx.stop().await;
+    drop(ctx);
+
+    let second = Day { world: World::with(plan()), ..first };
+    let ctx = second.process().await;
+    second.old.sql.batch_execute("DELETE FROM books WHERE price < 10; UPDATE authors SET name = 'new'").await.unwrap();
+    second.world.well(&ctx, &["capture", "load", "catch-up"]).await;
+    let of_the_second = kept(&second.old).await;
+    assert!(of_the_second.len() == 2 && of_the_second[0] != of_the_first[0], "{of_the_first:?} {of_the_second:?}");
+    second.old.sql.batch_execute("UPDATE authors SET name = 'newer'").await.unwrap();
+    second.world.well(&ctx, &["verify"]).await;
+    assert_eq!(Day::held(&second.old).await, Day::held(&second.new).await);
+
+    ctx.stop().await;
+    let stores: Vec<&str> = end_capture::kept_for_us(&second.world.plan).collect();
+    assert_eq!(stores, [OLD]);
+    for pass in ["1", "2"] {
+        let (outcome, left) = ctx.end_capture(OLD, pass.to_owned()).await;
+        assert!(
+            left.is_none() && matches!(outcome, Event::Outcome { result: OutcomeResult::Done { .. }, .. }),
+            "{left:?}"
+        );
+        assert_eq!(kept(&second.old).await, [""; 0]);
+    }
 }

@@ -179,7 +179,7 @@ async fn every_kind_of_change_comes_in_order_and_whole() {
     let age = jiff::Timestamp::now().as_millisecond() - all[0].at.0;
     assert!((0..60_000).contains(&age), "committed {age} ms ago");
     assert_eq!(Follower::new(&changes, "authors").await.whole().await.len(), 1);
-    changes.remove().await.unwrap();
+    changes.close().await.unwrap();
     assert_eq!(confirmed(&db).await, None, "the server keeps nothing for it any more");
 }
 
@@ -197,7 +197,7 @@ async fn a_transaction_that_was_open_when_capture_began_is_read_or_followed() {
     writer.batch_execute("COMMIT").await.unwrap();
     enabling.await.unwrap();
     assert_eq!(db.number("SELECT count(*) FROM books").await, 1);
-    changes.remove().await.unwrap();
+    changes.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -268,7 +268,7 @@ async fn another_process_goes_on_within_a_transaction_and_the_server_keeps_what_
     let third = changes(&db);
     let refused = third.iterator(&stream, "books", &stands).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Trimmed, "{refused}");
-    third.remove().await.unwrap();
+    third.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn a_table_that_is_emptied_at_once_ends_and_the_others_go_on() {
     db.sql.batch_execute("INSERT INTO books VALUES (3, 'b', '')").await.unwrap();
     again.whole().await;
     assert_eq!(again.rows.keys().collect::<Vec<_>>(), [&3]);
-    changes.remove().await.unwrap();
+    changes.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn a_column_that_is_renamed_ends_its_table_and_no_other() {
     authors.iterator = None;
     db.sql.batch_execute("INSERT INTO authors VALUES (2, 'a', '')").await.unwrap();
     assert_eq!(authors.whole().await.len(), 1);
-    second.remove().await.unwrap();
+    second.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn a_table_whose_customers_a_publication_would_stop_is_refused_and_stops_n
     let hidden = source.page(&table("books"), whole, None).await.unwrap_err();
     assert!(hidden.came_back.contains("row-level security"), "{hidden}");
     assert!(source.count(&table("books")).await.is_err());
-    changes.remove().await.unwrap();
+    changes.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -440,7 +440,7 @@ async fn a_target_that_is_ahead_of_the_log_or_stands_before_it_is_told_so() {
         let refused = process.iterator(&stream, "authors", &ReadFrom::Oldest).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Trimmed, "{refused}");
     }
-    self::changes(&db).remove().await.unwrap();
+    self::changes(&db).close().await.unwrap();
 }
 
 #[tokio::test]
@@ -485,7 +485,7 @@ async fn a_table_that_is_not_published_for_a_while_is_another_stream() {
     alter("DROP TABLE books").await;
     let anew = changes.enable(&table("books")).await.unwrap();
     assert_ne!(anew.id.split('/').nth(1), before.id.split('/').nth(1));
-    changes.remove().await.unwrap();
+    changes.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -515,7 +515,7 @@ async fn a_session_that_is_cut_is_opened_again_and_nothing_is_missing() {
     books.iterator = None;
     db.sql.batch_execute("INSERT INTO books VALUES (6, 'b', '')").await.unwrap();
     assert_eq!(books.whole().await.len(), 1);
-    second.remove().await.unwrap();
+    second.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -592,5 +592,5 @@ async fn three_followers_that_die_at_random_end_with_what_the_tables_hold() {
         let holds = stands[id].0.iter().map(|(id, row)| format!("{id}={row}")).collect::<Vec<_>>().join(",");
         assert_eq!(Some(holds), db.text(&sql).await, "{id}");
     }
-    processes[0].remove().await.unwrap();
+    processes[0].close().await.unwrap();
 }
