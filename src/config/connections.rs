@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::keys;
+use super::error::Sink;
 use super::section::Section;
+use super::{keys, stores};
 use crate::domain::plan::{CONTROL, NEW, OLD, Store, StoreKind, Stores, ValueRef};
 
 /// Where everything is. Kept with every run ([`super::SavedConnections`]), so a field that is added later needs
@@ -165,6 +166,25 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// Stands where a mistake was reported.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            host: String::new(),
+            port: 5432,
+            database: String::new(),
+            user: String::new(),
+            password: None,
+            sslmode: SslMode::VerifyFull,
+            ca_file: None,
+            pool: 12,
+        }
+    }
+
+    /// Whether both lead to one database of one server, as far as their names tell.
+    pub(super) fn is_same_database(&self, other: &Self) -> bool {
+        (&self.host, self.port, &self.database) == (&other.host, other.port, &other.database)
+    }
+
     fn store(&self) -> Store {
         Store {
             host: Some(self.host.clone()),
@@ -187,16 +207,20 @@ pub enum SslMode {
     VerifyFull,
 }
 
-pub(super) fn read(root: &Section<'_>, base: &Path) -> Connections {
+pub(super) fn read(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Connections {
+    let aws = root.has("aws").then(|| aws(&root.table("aws", keys::AWS)));
+    if root.has("stores") {
+        return stores::read(root, aws, base, sink);
+    }
     Connections {
-        aws: root.has("aws").then(|| aws(&root.table("aws", keys::AWS))),
+        aws,
         postgres: postgres(&root.table("postgres", keys::POSTGRES), base),
         target: new(),
         sources: BTreeMap::new(),
     }
 }
 
-fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
+pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
     Postgres {
         host: pg.must("host"),
         port: u16::try_from(pg.count("port", 5432)).unwrap_or_default(),
@@ -210,6 +234,20 @@ fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
         },
         ca_file: pg.text("ca_file").map(|f| base.join(f)),
         pool: pg.count("pool", 12) as usize,
+    }
+}
+
+/// A DynamoDB store: what it does not say is as `[aws]` says.
+pub(super) fn tables(store: &Section<'_>, default: Option<&Aws>) -> Aws {
+    let said = aws(store);
+    let Some(default) = default else { return said };
+    let own = ["endpoint", "endpoints"].iter().any(|key| store.has(key));
+    Aws {
+        region: if store.has("region") { said.region } else { default.region.clone() },
+        profile: said.profile.or_else(|| default.profile.clone()),
+        account: said.account.or_else(|| default.account.clone()),
+        credentials: if store.has("credentials") { said.credentials } else { default.credentials },
+        endpoints: if own { said.endpoints } else { default.endpoints.clone() },
     }
 }
 

@@ -80,7 +80,12 @@ pub(super) static ROOT: &[Key] = &[
     ),
     may("downtime_budget", Duration, "Longest write interruption that still counts as success. Default: 5m."),
     may("aws", Table(AWS), "Where DynamoDB, SSM, API Gateway and CloudWatch are."),
-    must("postgres", Table(POSTGRES), "Where the target database is."),
+    may("postgres", Table(POSTGRES), "Where the target database is; or name both ends under `stores`."),
+    may(
+        "stores",
+        Map(&Table(STORE)),
+        "Stores by name. Tables come from `old` and go to `new` unless they say otherwise.",
+    ),
     may("load", Table(LOAD), "How the bulk load runs."),
     may("follow", Table(FOLLOW), "How changes are followed."),
     may("verify", Table(VERIFY), "How both sides are compared."),
@@ -132,6 +137,25 @@ pub(super) static POSTGRES: &[Key] = &[
     may("ca_file", Text, "PEM file with the certificate authority, relative to this file. Default: the system's."),
     may("pool", Count, "Most connections at once. Default: 12."),
 ];
+pub(super) static STORE: &[Key] = &[
+    must("kind", OneOf(STORE_KINDS), "`dynamodb` or `postgresql`."),
+    may("region", Text, "DynamoDB: AWS region. Default: that of `[aws]`."),
+    may("profile", Text, "DynamoDB: named profile. Default: that of `[aws]`."),
+    may("account", Text, "DynamoDB: the account id that calls must be signed for. Default: that of `[aws]`."),
+    may("credentials", OneOf(CREDENTIALS), "DynamoDB: as under `[aws]`. Default: those of `[aws]`."),
+    may("endpoint", Url, "DynamoDB: one endpoint for tables and streams. Default: those of `[aws]`."),
+    may("endpoints", Table(ENDPOINTS), "DynamoDB: endpoints by service; they win over `endpoint`."),
+    may("host", Text, "PostgreSQL: host name of the server itself, not of a pooler; or the folder of a Unix socket."),
+    may("port", Count, "PostgreSQL: port. Default: 5432."),
+    may("database", Text, "PostgreSQL: database."),
+    may("user", Text, "PostgreSQL: user."),
+    may("password", Secret, "PostgreSQL: where the password is found; never the password itself."),
+    may("sslmode", OneOf(SSLMODES), "PostgreSQL: `verify-full` (default), `require` or `disable`."),
+    may("ca_file", Text, "PostgreSQL: PEM file with the certificate authority, relative to this file."),
+    may("pool", Count, "PostgreSQL: most connections at once. Default: 12."),
+];
+pub(super) static STORE_KINDS: &[&str] = &["dynamodb", "postgresql"];
+
 pub(super) static SSLMODES: &[&str] = &["disable", "require", "verify-full"];
 
 pub(super) static REFERENCE: &[Key] = &[
@@ -199,8 +223,10 @@ pub(super) static VERIFY: &[Key] = &[
 
 pub(super) static TABLES: &[Key] = &[
     must("id", Text, "Short name on every screen."),
-    must("source", Text, "The table's name at the source."),
-    may("target", Text, "The table's name in the target. Default: the id."),
+    may("source", Text, "The table's name at the store `old`; or say `from`."),
+    may("from", Text, "Store and table it comes from: `old.public.books`."),
+    may("target", Text, "The table's name at the store `new`. Default: the id."),
+    may("to", Text, "Store and table it goes to: `new.public.books`."),
     must("key", Texts, "Source attributes that make the key: partition key, then sort key if any."),
     may("ttl", Text, "The TTL attribute at the source; its deletes are counted as expired."),
     may("marker_prefix", Text, "Key of marker items: this text and a nonce. Default: `cutover-marker-`."),
@@ -258,8 +284,11 @@ pub(super) static CHILDREN: &[Key] = &[
 pub(super) static FOREIGN_KEYS: &[Key] =
     &[must("columns", Texts, "Columns here."), must("references", Text, "Id of the table they point at.")];
 
-pub(super) static STAYS: &[Key] =
-    &[must("id", Text, "Short name on screen."), must("source", Text, "Name at the source.")];
+pub(super) static STAYS: &[Key] = &[
+    must("id", Text, "Short name on screen."),
+    may("source", Text, "Its name at the store `old`; or say `from`."),
+    may("from", Text, "Store and table: `old.carts`."),
+];
 
 pub(super) static SWITCHES: &[Key] = &[
     must("id", Text, "Short name."),

@@ -9,6 +9,7 @@ mod node;
 mod saved;
 mod schema;
 mod section;
+mod stores;
 mod words;
 
 use std::collections::BTreeMap;
@@ -80,9 +81,9 @@ pub fn load_str(
     let document = node::parse(text, vars, &mut sink);
     check::check(&document, keys::ROOT, "", &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
-    let connections = connections::read(&root, base_dir);
+    let connections = connections::read(&root, base_dir, &mut sink);
     connected(&connections, &root, &mut sink);
-    let mut plan = compile::plan(&root, base_dir, &mut sink);
+    let mut plan = compile::plan(&root, connections.postgres.pool, base_dir, &mut sink);
     plan.stores = connections.stores();
 
     // What was reported already is not reported again as a consequence.
@@ -131,11 +132,21 @@ fn places(plan: &Plan, document: &Node, sink: &Sink<'_>) -> BTreeMap<String, Str
 /// What connections must have beyond what each key must be.
 fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) {
     let pg = root.table("postgres", keys::POSTGRES);
-    if connections.postgres.port == 0 && !sink.reported("postgres.port") {
+    match (root.has("postgres"), root.has("stores")) {
+        (true, true) => {
+            let message = "`postgres` and `stores` exclude each other: name the target under [stores]";
+            sink.error(pg.offset_of("host"), "postgres", message);
+        }
+        (false, false) => {
+            sink.error(root.offset_of("postgres"), "postgres", "missing `postgres`: Where the target database is.");
+        }
+        (true, false) | (false, true) => {}
+    }
+    if connections.postgres.port == 0 && root.has("postgres") && !sink.reported("postgres.port") {
         sink.error(pg.offset_of("port"), "postgres.port", "a port is from 1 to 65535");
     }
     match &connections.aws {
-        None if root.has("tables") => {
+        None if root.has("tables") && !root.has("stores") => {
             sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
         }
         Some(aws) if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() => {

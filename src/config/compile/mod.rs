@@ -9,10 +9,10 @@ use std::path::Path;
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::{Follow, Load, OLD, Plan, Reverse, StaysTable, Stores, Verify};
+use crate::domain::plan::{Follow, Load, Plan, Reverse, Stores, Verify};
 
-/// Compiles the plan. Every list keeps its length and order, so that `steps[3]` means the same in both.
-pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan {
+/// Compiles the plan. `pool` is the target's most connections. Every list keeps its length and order, so that `steps[3]` means the same in both.
+pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink<'_>) -> Plan {
     let name = root.must("name");
     let production = root.flag_or("production", true);
     let downtime_budget_ms = root.duration("downtime_budget").unwrap_or(300_000);
@@ -26,9 +26,10 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
     let reverse = root.table("reverse", keys::REVERSE);
     let verify = root.table("verify", keys::VERIFY);
     let lanes = follow.count("lanes", Follow::lanes());
-    let pool = root.table("postgres", keys::POSTGRES).count("pool", 12);
+    let pool = u32::try_from(pool).unwrap_or(u32::MAX);
     if lanes > pool && !sink.reported("follow") {
-        let message = format!("{lanes} lanes, but [postgres] pool is {pool}: each lane holds a connection");
+        let target = if root.has("stores") { "the target's" } else { "[postgres]" };
+        let message = format!("{lanes} lanes, but {target} pool is {pool}: each lane holds a connection");
         sink.error(follow.offset_of("lanes"), "follow.lanes", message);
     }
     Plan {
@@ -37,11 +38,7 @@ pub(super) fn plan(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Plan
         t0: t0.flatten(),
         downtime_budget_ms,
         tables: root.list("tables", keys::TABLES).iter().map(|t| table::table(t, base, sink)).collect(),
-        stays: root
-            .list("stays", keys::STAYS)
-            .iter()
-            .map(|s| StaysTable { id: s.must("id"), from: OLD.to_owned(), source: s.must("source") })
-            .collect(),
+        stays: root.list("stays", keys::STAYS).iter().map(|s| table::stays(s, sink)).collect(),
         switches: root.list("switches", keys::SWITCHES).iter().map(|s| day::switch(s, base, sink)).collect(),
         freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),
         probes: root.list("probes", keys::PROBES).iter().map(watch::probe).collect(),

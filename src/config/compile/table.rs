@@ -5,17 +5,24 @@ use std::path::Path;
 use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
+use crate::config::stores;
 use crate::domain::plan::{
-    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, NEW, OLD, Table, Unit,
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, NEW, OLD, StaysTable, Table,
+    Unit,
 };
 
 pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table {
     let id = s.must("id");
+    let (from, source) = end(s, ("from", "source"), OLD, sink);
+    let (to, target) = end(s, ("to", "target"), NEW, sink);
+    if source.is_none() {
+        missing_source(s, sink);
+    }
     Table {
-        from: OLD.to_owned(),
-        source: s.must("source"),
-        to: NEW.to_owned(),
-        target: s.text("target").unwrap_or_else(|| id.clone()),
+        from,
+        source: source.unwrap_or_default(),
+        to,
+        target: target.unwrap_or_else(|| id.clone()),
         key: s.texts("key"),
         columns: columns(s, sink),
         children: s
@@ -39,6 +46,44 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
         ddl: ddl(s, base, sink),
         triggers: s.texts("triggers"),
         id,
+    }
+}
+
+pub(super) fn stays(s: &Section<'_>, sink: &mut Sink<'_>) -> StaysTable {
+    let (from, source) = end(s, ("from", "source"), OLD, sink);
+    if source.is_none() {
+        missing_source(s, sink);
+    }
+    StaysTable { id: s.must("id"), from, source: source.unwrap_or_default() }
+}
+
+fn missing_source(s: &Section<'_>, sink: &mut Sink<'_>) {
+    if !sink.reported(&s.path_of("from")) && !sink.reported(&s.path_of("source")) {
+        let message = "missing `source`: the table's name at the source, or `from` with store and table";
+        sink.error(s.offset_of("id"), &s.path_of("source"), message);
+    }
+}
+
+/// A table's store and its name there, at one end: `from = "old.books"`, or `source = "books"` at the store that is
+/// understood.
+fn end(
+    s: &Section<'_>,
+    (whole, name): (&str, &str),
+    understood: &str,
+    sink: &mut Sink<'_>,
+) -> (String, Option<String>) {
+    let Some(text) = s.text(whole) else { return (understood.to_owned(), s.text(name)) };
+    if s.has(name) {
+        let message = format!("`{whole}` and `{name}` exclude each other");
+        sink.error(s.offset_of(whole), &s.path_of(whole), message);
+    }
+    match stores::place(&text) {
+        Some((store, table)) => (store.to_owned(), Some(table.to_owned())),
+        None => {
+            let message = format!("`{text}` names no table: write store and table, like {understood}.public.books");
+            sink.error(s.offset_of(whole), &s.path_of(whole), message);
+            (understood.to_owned(), None)
+        }
     }
 }
 

@@ -1,0 +1,121 @@
+//! `[stores.NAME]`: stores by name, and which of them tables come from and go to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::connections::{self, Aws, Connections, Postgres, SourceConnection};
+use super::error::Sink;
+use super::keys;
+use super::section::Section;
+use crate::domain::lint::nearest;
+use crate::domain::plan::{CONTROL, NEW, OLD};
+
+/// A store and the table in it: `old.public.books` is `public.books` in the store `old`.
+pub(super) fn place(text: &str) -> Option<(&str, &str)> {
+    text.split_once('.').filter(|(store, table)| !store.is_empty() && !table.is_empty())
+}
+
+/// The store that an end of a table names, or the one that is understood.
+fn named(table: &Section<'_>, end: &str, understood: &str) -> String {
+    table.text(end).as_deref().and_then(place).map_or_else(|| understood.to_owned(), |(store, _)| store.to_owned())
+}
+
+/// Reads the connections of a file with `[stores]`. One target for now, a PostgreSQL database.
+pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut Sink<'_>) -> Connections {
+    let stores: BTreeMap<String, Section<'_>> = root.map("stores", keys::STORE).into_iter().collect();
+    let (tables, stays) = (root.list("tables", keys::TABLES), root.list("stays", keys::STAYS));
+    let mut from: BTreeSet<String> = tables.iter().chain(&stays).map(|t| named(t, "from", OLD)).collect();
+    let to: BTreeSet<String> = tables.iter().map(|t| named(t, "to", NEW)).collect();
+    if from.is_empty() {
+        from.insert(OLD.to_owned());
+    }
+    for (name, store) in &stores {
+        judge(name, store, aws.is_some(), sink);
+        if !from.contains(name) && !to.contains(name) {
+            sink.error(
+                store.offset_of("kind"),
+                &store.path,
+                format!("no table comes from the store `{name}` or goes to it"),
+            );
+        }
+    }
+    for (end, section) in tables.iter().flat_map(|t| [("from", t), ("to", t)]).chain(stays.iter().map(|s| ("from", s)))
+    {
+        let store = named(section, end, if end == "from" { OLD } else { NEW });
+        if !stores.contains_key(&store) {
+            let near = nearest(&store, stores.keys().map(String::as_str));
+            let message = format!("there is no store `{store}` under [stores]");
+            sink.error_near(section.offset_of(end), &section.path_of(end), message, near);
+        }
+    }
+    let target = to.first().cloned().unwrap_or_else(|| NEW.to_owned());
+    if let Some(other) = to.iter().nth(1) {
+        let message =
+            format!("tables go to `{target}` and `{other}`: one target for now; move the others in a run of their own");
+        sink.error(root.offset_of("tables"), "tables", message);
+    }
+    let of = |name: &str, sink: &mut Sink<'_>| {
+        stores.get(name).and_then(|store| connection(store, aws.as_ref(), base, sink))
+    };
+    let sources: BTreeMap<String, SourceConnection> =
+        from.iter().filter_map(|name| Some((name.clone(), of(name, sink)?))).collect();
+    let postgres = match of(&target, sink) {
+        Some(SourceConnection::Postgresql(postgres)) => postgres,
+        Some(SourceConnection::Dynamodb(_)) => {
+            let path = format!("stores.{target}.kind");
+            let message = "tables go to a PostgreSQL database for now: nothing writes whole tables into DynamoDB yet";
+            sink.error(stores.get(&target).map_or(0, |s| s.offset_of("kind")), &path, message);
+            Postgres::nowhere()
+        }
+        None => Postgres::nowhere(),
+    };
+    for (name, source) in &sources {
+        if matches!(source, SourceConnection::Postgresql(source) if source.is_same_database(&postgres)) {
+            let message =
+                format!("`{name}` and `{target}` are one database: what is ours in it would be customers' data too");
+            sink.error(
+                stores.get(name).map_or(0, |s| s.offset_of("database")),
+                &format!("stores.{name}.database"),
+                message,
+            );
+        }
+    }
+    Connections { aws, postgres, target, sources }
+}
+
+/// Reports what a store's kind does not have, or lacks.
+fn judge(name: &str, store: &Section<'_>, aws: bool, sink: &mut Sink<'_>) {
+    let id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name == CONTROL || name.is_empty() || !name.chars().all(id) {
+        let message = format!("a store is called by lower letters, digits, `-` and `_`, and not `{CONTROL}`");
+        sink.error(store.offset_of("kind"), &store.path, message);
+    }
+    let (own, others, what) = match store.text("kind").as_deref() {
+        Some("dynamodb") => (keys::AWS, keys::POSTGRES, "a DynamoDB store"),
+        Some("postgresql") => (keys::POSTGRES, keys::AWS, "a PostgreSQL store"),
+        // Reported already.
+        _ => return,
+    };
+    for key in others.iter().filter(|key| store.has(key.name) && own.iter().all(|o| o.name != key.name)) {
+        sink.error(store.offset_of(key.name), &store.path_of(key.name), format!("{what} has no `{}`", key.name));
+    }
+    // What [aws] says holds for a store of AWS that does not say it.
+    let needed = own.iter().filter(|key| key.required && !(aws && key.name == "region"));
+    for key in needed.filter(|key| !store.has(key.name)) {
+        sink.error(store.offset_of("kind"), &store.path_of(key.name), format!("missing `{}`: {}", key.name, key.doc));
+    }
+}
+
+fn connection(store: &Section<'_>, aws: Option<&Aws>, base: &Path, sink: &mut Sink<'_>) -> Option<SourceConnection> {
+    match store.text("kind").as_deref() {
+        Some("postgresql") => {
+            let postgres = connections::postgres(store, base);
+            if postgres.port == 0 && !sink.reported(&store.path_of("port")) {
+                sink.error(store.offset_of("port"), &store.path_of("port"), "a port is from 1 to 65535");
+            }
+            Some(SourceConnection::Postgresql(postgres))
+        }
+        Some("dynamodb") => Some(SourceConnection::Dynamodb(connections::tables(store, aws))),
+        _ => None,
+    }
+}
