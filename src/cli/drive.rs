@@ -228,7 +228,7 @@ fn open(
     let (speed, longest) = d.pace;
     let mut unopened = None;
     if folder.journal().exists() {
-        let (journal, RunRecord { facts, torn, last_time, .. }) = JournalWriter::reopen(folder)?;
+        let (journal, RunRecord { facts, torn, last_time, sides, .. }) = JournalWriter::reopen(folder)?;
         for (file, tail) in torn {
             tracing::warn!(file = %file.display(), ?tail, "a torn last line was left out");
         }
@@ -258,7 +258,8 @@ fn open(
             let clock = Arc::new(RunClock::new(machine, Some(start), speed, longest));
             settle_plan(folder, &state.plan_hash, plan).map_err(journal_io(folder.path()))?;
             keep_connections(folder, &d.config.connections).map_err(journal_io(folder.path()))?;
-            let opening = Opening::Resume { state: Box::new(state), facts };
+            let sides = sides.into_iter().map(|side| (side.path, side.facts)).collect();
+            let opening = Opening::Resume { state: Box::new(state), facts, sides };
             return Ok(Opened { journal, opening, clock, stepped });
         }
         unopened = Some(journal);

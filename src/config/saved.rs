@@ -100,13 +100,16 @@ impl SavedConnections {
         let source = |(name, v): (&String, &Value)| {
             (name.clone(), serde_json::from_value(v.clone()).map_err(|e| wrong(&format!("sources.{name}"), &e)))
         };
+        // Where it is no table nothing in it can be read, and that is said.
+        let no_table = document.get("sources").filter(|s| !s.is_object());
+        let unreadable = no_table.map(|_| (OLD.to_owned(), Err("`sources` in it is no table".to_owned())));
         let sources = document.get("sources").and_then(Value::as_object);
         Self {
             aws: part("aws").and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("aws", &e))),
             postgres: part("postgres")
                 .and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("postgres", &e))),
             target: document.get("target").and_then(Value::as_str).unwrap_or(NEW).to_owned(),
-            sources: sources.into_iter().flatten().map(source).collect(),
+            sources: sources.into_iter().flatten().map(source).chain(unreadable).collect(),
         }
     }
 
@@ -115,7 +118,7 @@ impl SavedConnections {
     pub fn or(self, other: &Self) -> Self {
         let mut sources = self.sources;
         for (name, theirs) in &other.sources {
-            let ours = sources.remove(name).unwrap_or_else(|| Err(String::new()));
+            let ours = sources.remove(name).unwrap_or_else(|| Err(format!("no `sources.{name}` in it")));
             sources.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
         }
         let target = if self.postgres.is_ok() { self.target } else { other.target.clone() };

@@ -119,3 +119,115 @@ fn connection(store: &Section<'_>, aws: Option<&Aws>, base: &Path, sink: &mut Si
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, ConfigErrors, load_str};
+    use crate::domain::plan::{StoreKind, Table};
+
+    const STORES: &str = r#"
+[stores.old]
+kind = "postgresql"
+host = "db-1"
+database = "shop"
+user = "cutover"
+[stores.new]
+kind = "postgresql"
+host = "db-2"
+port = 5433
+database = "shop"
+user = "cutover"
+"#;
+
+    /// The example with these connections, and with each of these texts replaced.
+    fn with(connections: &str, replaced: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+        let text = include_str!("../../config.toml.example");
+        let (before, rest) = text.split_once("[postgres]\n").unwrap();
+        let (_, after) = rest.split_once("# ── How the work is done").unwrap();
+        let mut text = format!("{before}{connections}\n# ── How the work is done{after}");
+        for (from, to) in replaced {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        load_str("c.toml", &text, Path::new(""), &BTreeMap::from([("PGPASSWORD".to_owned(), "x".to_owned())]))
+    }
+
+    fn wrong(connections: &str, replaced: &[(&str, &str)]) -> Vec<String> {
+        let errors = with(connections, replaced).expect_err("a mistake");
+        errors.items.iter().map(|e| format!("{} {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn tables_come_from_and_go_to_the_stores_they_name() {
+        let one = [(
+            "source = \"CloudShelf-Books\"\ntarget = \"books\"",
+            "from = \"v1.public.books\"\nto = \"new.public.books\"",
+        )];
+        let stores = format!("{STORES}[stores.v1]\nkind = \"dynamodb\"\n");
+        let config = with(&stores, &one).unwrap();
+        let table = |id: &str| config.plan.tables.iter().find(|t| t.id == id).unwrap();
+        let ends = |t: &Table| [&t.from, &t.source, &t.to, &t.target].map(String::clone);
+        assert_eq!(ends(table("books")), ["v1", "public.books", "new", "public.books"]);
+        assert_eq!(ends(table("users")), ["old", "CloudShelf-Users", "new", "users"]);
+        assert_eq!(config.plan.kind("old"), StoreKind::Postgresql);
+        assert_eq!((config.plan.kind("v1"), config.plan.keeps_ms("books").is_some()), (StoreKind::Dynamodb, true));
+        assert_eq!(config.plan.keeps_ms("users"), None);
+        assert_eq!(config.plan.stores.keys().collect::<Vec<_>>(), ["control", "new", "old", "v1"]);
+        // What [aws] says holds for a store of AWS that does not say it.
+        let Some(SourceConnection::Dynamodb(aws)) = config.connections.sources.get("v1") else { panic!() };
+        assert_eq!(aws.region, "us-east-1");
+        assert_eq!((config.connections.postgres.port, config.connections.target.as_str()), (5433, "new"));
+    }
+
+    #[test]
+    fn the_two_ways_of_saying_the_same_are_the_same_plan() {
+        let old = "[postgres]\nhost = \"db-2\"\ndatabase = \"shop\"\nuser = \"cutover\"\n";
+        let new = "[stores.old]\nkind = \"dynamodb\"\n[stores.new]\nkind = \"postgresql\"\nhost = \"db-2\"\ndatabase = \"shop\"\nuser = \"cutover\"\n";
+        let (old, new) = (with(old, &[]).unwrap(), with(new, &[]).unwrap());
+        assert_eq!(old.plan.hash(), new.plan.hash());
+        assert_eq!(old.connections.sources(), new.connections.sources());
+    }
+
+    #[test]
+    fn each_mistake_is_named_where_it_stands() {
+        let books = "source = \"CloudShelf-Books\"\ntarget = \"books\"";
+        let cases: [(&str, &[(&str, &str)], &str); 9] = [
+            ("", &[], "postgres missing `postgres`"),
+            (
+                &format!("[postgres]\nhost = \"a\"\ndatabase = \"b\"\nuser = \"c\"\n{STORES}"),
+                &[],
+                "postgres `postgres` and `stores` exclude",
+            ),
+            (
+                &STORES.replace("host = \"db-1\"", "region = \"eu-west-1\""),
+                &[],
+                "stores.old.region a PostgreSQL store has no `region`",
+            ),
+            (&STORES.replace("host = \"db-1\"\n", ""), &[], "stores.old.host missing `host`"),
+            (
+                &STORES.replace("[stores.old]", "[stores.first]"),
+                &[],
+                "stores.first no table comes from the store `first`",
+            ),
+            (STORES, &[(books, "from = \"older.books\"")], "tables[0].from there is no store `older`"),
+            (STORES, &[(books, "from = \"books\"")], "tables[0].from `books` names no table: write store and table"),
+            (STORES, &[(books, "source = \"a\"\nfrom = \"old.a\"")], "tables[0].from `from` and `source` exclude"),
+            (
+                &STORES.replace("db-2", "db-1").replace("5433", "5432"),
+                &[],
+                "stores.old.database `old` and `new` are one database",
+            ),
+        ];
+        for (connections, replaced, wanted) in cases {
+            let found = wrong(connections, replaced);
+            assert!(found.iter().any(|e| e.starts_with(wanted)), "{wanted}: {found:#?}");
+        }
+        let onto_dynamodb = STORES.replace("[stores.new]\nkind = \"postgresql\"\nhost = \"db-2\"\nport = 5433\ndatabase = \"shop\"\nuser = \"cutover\"", "[stores.new]\nkind = \"dynamodb\"");
+        assert!(wrong(&onto_dynamodb, &[]).iter().any(|e| e.contains("nothing writes whole tables into DynamoDB yet")));
+        let two =
+            format!("{STORES}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"b\"\nuser = \"c\"\n");
+        let found = wrong(&two, &[(books, "source = \"CloudShelf-Books\"\nto = \"third.books\"")]);
+        assert!(found.iter().any(|e| e.starts_with("tables tables go to `new` and `third`")), "{found:#?}");
+    }
+}

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::dispatch::{Dispatch, Inputs};
-use super::elsewhere;
+use super::elsewhere::{self, KnownSides};
 use super::facts::FactChannel;
 use super::handle::Handle;
 use super::journal_thread::JournalThread;
@@ -53,6 +53,8 @@ pub enum Opening {
         state: Box<RunState>,
         /// Its facts.
         facts: Vec<Fact>,
+        /// The side journals they were read from besides, each with how many facts.
+        sides: KnownSides,
     },
 }
 
@@ -150,7 +152,6 @@ impl Engine {
             },
         )
         .map_err(EngineError::Thread)?;
-        elsewhere::watch(RunFolder::at(folder), Arc::clone(&order_tx), stop.clone()).map_err(EngineError::Thread)?;
 
         let handle = Handle::new(screens, requests_tx, Arc::clone(&order_tx), None, operator.clone());
         let mut dispatch = Dispatch {
@@ -179,9 +180,11 @@ impl Engine {
             tried_mono: 0,
             step_began,
         };
+        let mut known = KnownSides::new();
         let first = match opening {
             Opening::New(event) => *event,
-            Opening::Resume { state, facts } => {
+            Opening::Resume { state, facts, sides } => {
+                known = sides;
                 dispatch.state = *state;
                 for fact in facts {
                     dispatch.publisher.fact(fact);
@@ -193,6 +196,9 @@ impl Engine {
         dispatch.keep([first].into_iter().chain(stepped).collect()).await.map_err(journal_error)?;
         dispatch.resume_run().await;
         dispatch.ctx.watch();
+        // From here on orders are heard, and the rollback knows where the run stands.
+        let (states, order) = (dispatch.state_tx.subscribe(), Arc::clone(&dispatch.order_tx));
+        elsewhere::watch(RunFolder::at(folder), known, states, order, stop.clone()).map_err(EngineError::Thread)?;
         let inputs = Inputs { back: Orders { given: orders, facts: told }, stated, requests, performed };
         let task = tokio::spawn(dispatch.run(inputs, stop.clone()));
         Ok(Self { task, stop, handle, ending: ending_rx, told: facts_told })

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::context::{CapturedValue, WorkerContext};
-use super::switch::{READ_BACKS, new_value, set};
+use super::switch::{READ_BACKS, known, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
@@ -39,7 +39,7 @@ pub async fn freeze(
     let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     ctx.frozen.store(true, Ordering::Release);
-    let read_back = set(ctx, step, attempt, switch, &value, action).await?;
+    let read_back = set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await?;
     let began = ctx.mono();
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
     let settle = i64::try_from(freeze.settle_ms).unwrap_or(i64::MAX);
@@ -152,7 +152,7 @@ pub async fn thaw(
     ctx.ensure_reverse();
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
     let action = Action::RestoreSwitch { switch: switch.id.clone(), version };
-    let read_back = set(ctx, step, attempt, switch, &value, action).await?;
+    let read_back = set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await?;
     let began = ctx.mono();
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
     loop {

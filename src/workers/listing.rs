@@ -60,9 +60,10 @@ pub enum Listed {
 }
 
 impl Listing {
-    /// Makes the next listing due at once.
-    pub const fn is_old(&mut self) {
+    /// Makes the next listing due at once. One that is under way was asked for before, and is not waited for.
+    pub fn is_old(&mut self) {
         self.mono = i64::MIN / 2;
+        self.asked = None;
     }
 
     /// Asks for a listing where the last one is older than `every` milliseconds. Waits for the first one as long as it
@@ -105,5 +106,58 @@ impl Listing {
             }
             Err(e) => Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::ErrorKind;
+    use crate::workers::tests::faults::{Fault, Latch, Op};
+    use crate::workers::tests::world::{World, until};
+
+    #[tokio::test]
+    async fn a_listing_is_as_old_as_the_moment_it_was_asked_for() {
+        let world = World::new();
+        let ctx = world.ctx().await;
+        world.well(&ctx, &["capture"]).await;
+        let table = world.table("books").clone();
+        let mut listing = Listing::default();
+        let Ok(Listed::Answered(Some(stream), _)) = listing.renew(&ctx, &table, 100).await else {
+            panic!("the first one")
+        };
+        (listing.stream, listing.mono) = (stream, ctx.mono());
+
+        world.clock.advance(1_000);
+        let (asked_at, latch) = (ctx.mono(), Latch::default());
+        world.faults.put(Op::Stream, "books", 0, 1, Fault::Latch(latch.clone()));
+        assert_eq!(listing.renew(&ctx, &table, 100).await, Ok(Listed::NotYet));
+        latch.caught().await;
+        // A marker goes through meanwhile: this listing may lack the shard it came in.
+        world.clock.advance(1_000);
+        latch.release();
+        let mut mono = None;
+        while mono.is_none() {
+            if let Listed::Answered(_, at) = listing.renew(&ctx, &table, 100).await.unwrap() {
+                mono = Some(at);
+            }
+        }
+        assert_eq!(mono, Some(asked_at));
+
+        // A shard has ended since a listing was asked for: that one is not waited for.
+        let calls = world.faults.calls(Op::Stream);
+        let latch = Latch::default();
+        world.faults.put(Op::Stream, "books", 0, 1, Fault::Latch(latch.clone()));
+        assert_eq!(listing.renew(&ctx, &table, 100).await, Ok(Listed::NotYet));
+        listing.is_old();
+        let fresh = listing.renew(&ctx, &table, 5_000).await.unwrap();
+        assert!(matches!(fresh, Listed::Answered(Some(_), at) if at == ctx.mono()), "{fresh:?}");
+        until("both were asked for", || world.faults.calls(Op::Stream) == calls + 2).await;
+
+        world.faults.put(Op::Stream, "books", 0, 1, Fault::Refuse(ErrorKind::Throttled));
+        listing.is_old();
+        assert_eq!(listing.renew(&ctx, &table, 100).await, Ok(Listed::NotYet));
+        assert!(listing.trouble.is_some());
+        ctx.stop().await;
     }
 }

@@ -173,8 +173,11 @@ impl Rollback<'_> {
             return Ok(stands);
         }
         if let Err(refused) = limited("set", switch, self.switches.set(switch, &value, &attributes)).await {
+            if refused.kind.transient() {
+                return Err(port(refused));
+            }
             // Perhaps it never left that value, and the right to write was what was missing from the beginning.
-            return self.never_left(switch, &value, &attributes).await.ok_or_else(|| port(refused));
+            return self.never_left(switch, action, &value, &attributes).await.ok_or_else(|| port(refused));
         }
         let read = limited("read back", switch, self.switches.read(switch));
         let (now, beside) = futures::future::join(read, self.beside(switch, &attributes)).await;
@@ -187,12 +190,19 @@ impl Rollback<'_> {
 
     /// What stands at a place that cannot be written, if it is the captured value at every one of some looks: one alone may
     /// be answered from an older copy.
-    async fn never_left(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> Option<Stands> {
+    async fn never_left(
+        &self,
+        switch: &Switch,
+        action: &RestoreAction,
+        value: &Secret,
+        attributes: &Attributes,
+    ) -> Option<Stands> {
         let mut last = None;
         for _ in 0..LOOKS {
             tokio::time::sleep(LOOK).await;
             let now = limited("read", switch, self.switches.read(switch)).await.ok()?;
-            if now.value != *value {
+            let older = now.version.zip(action.seen).is_some_and(|(now, seen)| now < seen);
+            if now.value != *value || older {
                 return None;
             }
             last = Some(now);

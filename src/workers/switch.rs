@@ -30,7 +30,7 @@ pub async fn perform(
         let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
         let value = new_value(ctx, switch).await?;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
-        set(ctx, step, attempt, switch, &value, action).await
+        set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await
     });
     let done: Result<Vec<Evidence>, StepError> = futures::future::join_all(all).await.into_iter().collect();
     ctx.sides.send_modify(|n| *n += 1);
@@ -46,13 +46,22 @@ pub(super) async fn new_value(ctx: &WorkerContext, switch: &Switch) -> Result<Se
     }
 }
 
-/// Sets one switch. Reads it first: a value that stands there already is not written again, so that a restart between
-/// effect and outcome does nothing twice.
+/// The version of a switch that is on record: no answer of an older one says what stands there now.
+pub(super) fn known(state: &RunState, switch: &Switch) -> Option<i64> {
+    state.switches.get(&switch.id).and_then(|s| s.version)
+}
+
+/// Whether an answer is of an older copy than what is on record.
+fn is_older(answer: &SwitchValue, known: Option<i64>) -> bool {
+    answer.version.zip(known).is_some_and(|(answer, known)| answer < known)
+}
+
+/// Sets one switch, of which this version is on record. Reads it first: a value that stands there already is not written
+/// again, so that a restart between effect and outcome does nothing twice.
 pub async fn set(
     ctx: &Arc<WorkerContext>,
-    step: &Step,
-    attempt: u32,
-    switch: &Switch,
+    (step, attempt): (&Step, u32),
+    (switch, known): (&Switch, Option<i64>),
     value: &Secret,
     action: Action,
 ) -> Result<Evidence, StepError> {
@@ -62,7 +71,7 @@ pub async fn set(
         && (matches!(action, Action::RestoreSwitch { .. }) || matches!(switch.to, ValueRef::Literal(_)));
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let done = write(ctx, switch, value).await;
+    let done = write(ctx, switch, known, value).await;
     let (result, evidence) = match done {
         Ok(version) => {
             let read_back = match (shown, version) {
@@ -102,7 +111,12 @@ pub(super) async fn shielded(
     }
 }
 
-async fn write(ctx: &Arc<WorkerContext>, switch: &Switch, value: &Secret) -> Result<Option<i64>, StepError> {
+async fn write(
+    ctx: &Arc<WorkerContext>,
+    switch: &Switch,
+    known: Option<i64>,
+    value: &Secret,
+) -> Result<Option<i64>, StepError> {
     let ports = &ctx.ports.switches;
     let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
     if let Some(wrong) = another_type(switch, &before) {
@@ -113,7 +127,7 @@ async fn write(ctx: &Arc<WorkerContext>, switch: &Switch, value: &Secret) -> Res
         Some(kept) if !kept.attributes.is_empty() => kept.attributes,
         _ => ports.attributes(switch, before.version).await.map_err(|e| step_error(&e))?,
     };
-    if before.value == *value {
+    if before.value == *value && !is_older(&before, known) {
         return beside(ctx, switch, before.version, &with).await;
     }
     // An error here says nothing about the effect: only the read-back does.
@@ -121,6 +135,7 @@ async fn write(ctx: &Arc<WorkerContext>, switch: &Switch, value: &Secret) -> Res
     let mut unread = None;
     for _ in 0..READ_BACKS {
         match ports.read(switch).await {
+            Ok(now) if is_older(&now, known) => unread = None,
             Ok(now) if now.value == *value => return beside(ctx, switch, now.version, &with).await,
             Ok(_) if put.is_err() => break,
             Ok(_) => unread = None,

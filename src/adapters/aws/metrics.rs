@@ -68,11 +68,12 @@ impl CloudWatchMetrics {
 
 /// What a metric says now, of its periods (each with its beginning, in any order).
 ///
-/// A value stands for its whole period: its age counts from the period's end. A sum of the period that is under way is
-/// not whole yet and can only grow, so it counts where it is more than that of the last whole one already.
+/// A value stands for its whole period: its age counts from the period's end. A sum or a maximum of the period that is under
+/// way is not whole yet and can only grow, so it counts where it is more than that of the last whole one already, or where
+/// there is no whole one.
 fn newest(metric: &Metric, points: &[(At, f64)], now: At) -> Reading {
     let length = i64::from(metric.period_s) * 1000;
-    let grows = matches!(metric.statistic.as_str(), "Sum" | "SampleCount");
+    let grows = matches!(metric.statistic.as_str(), "Sum" | "SampleCount" | "Maximum");
     let last = |whole: bool| {
         let of_them = points.iter().filter(|(at, _)| (at.plus(length) <= now) == whole);
         of_them.max_by_key(|(at, _)| *at).copied()
@@ -137,6 +138,7 @@ mod tests {
         assert_eq!(say("Sum", &[(120_000, 3.0), (60_000, 50.0), (0, 70.0)]), (Some(50.0), 120_000));
         assert_eq!(say("Sum", &[(0, 70.0), (60_000, 50.0), (120_000, 51.0)]), (Some(51.0), 150_000));
         assert_eq!(say("SampleCount", &[(60_000, 50.0), (120_000, 3.0)]), (Some(50.0), 120_000));
+        assert_eq!(say("Maximum", &[(60_000, 50.0), (120_000, 3.0)]), (Some(50.0), 120_000));
         assert_eq!(say("Average", &[(60_000, 50.0), (120_000, 3.0)]), (Some(3.0), 150_000), "whole at any moment");
         assert_eq!(say("Sum", &[(120_000, 3.0)]), (Some(3.0), 150_000), "there is nothing else");
         assert_eq!(say("Sum", &[]), (None, 0));

@@ -16,7 +16,7 @@ use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{ByStore, Changes, ErrorKind, Identity as _, ReversePorts, Switches, Target, Unavailable};
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
-/// reached costs its own tables only.
+/// reached refuses each call with the reason: what waits for its tables is left, and named.
 async fn reverse(saved: &SavedConnections, plan: &Plan) -> Result<ReversePorts, String> {
     let switches = own_switches(saved).await;
     let mut stores = AllSources::default();
@@ -25,7 +25,8 @@ async fn reverse(saved: &SavedConnections, plan: &Plan) -> Result<ReversePorts, 
     for store in from {
         let connected = match saved.source(store) {
             Ok(at) => sources::connect(store, &at, plan, &switches).await.map_err(|failure| failure.words()),
-            Err(why) => Err(unread(if alone { "AWS" } else { store }, &why)),
+            Err(why) if saved.sources.is_empty() => Err(unread("AWS", &why)),
+            Err(why) => Err(unread(&format!("the store {store}"), &why)),
         };
         match connected {
             Ok(ports) => stores.add(store, ports),

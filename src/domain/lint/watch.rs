@@ -122,6 +122,11 @@ fn gates(plan: &Plan, found: &mut Diagnostics) {
         for (c, criterion) in gate.criteria.iter().enumerate() {
             let names = plan.signals.iter().map(|s| s.id.as_str());
             found.name(format!("{path}.criteria[{c}]"), "signal", &criterion.signal, names);
+            let of = plan.signals.iter().find(|s| s.id == criterion.signal).map(|s| &s.source);
+            if of == Some(&SignalSource::Trim) && plan.tables.iter().all(|t| plan.keeps_ms(&t.id).is_none()) {
+                let message = "no source of this plan forgets changes by time, so this is never known; leave it out";
+                found.error(format!("{path}.criteria[{c}]"), message);
+            }
         }
         if gate.give_up_ms.is_some_and(|g| g <= gate.hold_ms) {
             found.error(

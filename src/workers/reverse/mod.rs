@@ -306,7 +306,10 @@ async fn one(
             Ok(ItemOutcome::Written) => return Ok(Done::Carried(resolution)),
             Ok(ItemOutcome::Moved) => {}
             // The store cannot hold this item: trying again does not help, and others must not wait for it.
-            Err(e) if e.kind == ErrorKind::Invalid => return Ok(Done::Unfit(e.came_back)),
+            Err(e) if e.kind == ErrorKind::Invalid => {
+                let next = if e.advice.is_empty() { String::new() } else { format!(" ({})", e.advice) };
+                return Ok(Done::Unfit(format!("{}{next}", e.came_back)));
+            }
             // It may have been written. If it were taken again it would be taken for an item nobody had changed but us,
             // and the conflict would not be counted.
             Err(e) if e.kind.transient() => {

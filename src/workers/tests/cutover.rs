@@ -321,6 +321,29 @@ async fn an_old_answer_is_not_taken_for_what_stands_there() {
 }
 
 #[tokio::test]
+async fn an_old_answer_at_the_thaw_leaves_nobody_locked_out() {
+    for times in [1, 3] {
+        let (world, ctx) = up_to("switch").await;
+        // As it was before the freeze.
+        world.switches.answers_old("/mode", times);
+        world.well(&ctx, &["thaw"]).await;
+        assert_eq!(world.switches.now("/mode"), "open", "{times} old answers");
+        ctx.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_may_not_be_written_is_not_called_restored_by_old_answers() {
+    let (world, ctx) = up_to("switch").await;
+    ctx.stop().await;
+    world.faults.put(Op::SwitchSet, "reads", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
+    world.switches.answers_old("/reads", u32::MAX);
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert!(report.stuck.iter().any(|stuck| stuck.contains("reads")), "{report:?}");
+    assert_eq!(world.switches.now("/reads"), "new");
+}
+
+#[tokio::test]
 async fn one_switch_that_is_stuck_keeps_no_other_from_going_back() {
     let (world, ctx) = up_to("switch").await;
     world.faults.put(Op::SwitchSet, "reads", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
