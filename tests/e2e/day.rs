@@ -1,5 +1,7 @@
 //! A whole day that goes well, on the embedded stores and on independent ones; and one that goes badly.
 
+use std::path::Path;
+
 use cutover::domain::run::RunStatus;
 use cutover::rehearsal::oracle::Side;
 use serde_json::Value;
@@ -72,12 +74,11 @@ fn a_day_on_independent_emulators_loses_nothing() {
 }
 
 /// A short rehearsal with this fault, as anybody may start one.
-fn rehearsal(fault: &str, code: i32) -> Console {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
+fn rehearsal(dir: &Path, fault: &str, code: i32) -> Console {
+    let state = dir.join("state");
     let args = ["--state-dir", state.to_str().unwrap(), "rehearse", "--headless", "--yes", "--speed", "600"];
     let more = ["--seed", "7", "--sizes", "300,80,150,20", "--fault", fault];
-    let mut console = Console::start(dir.path(), "rehearse", &[&args[..], &more].concat(), None);
+    let mut console = Console::start(dir, fault, &[&args[..], &more].concat(), None);
     console.expect_code(code);
     console
 }
@@ -85,7 +86,8 @@ fn rehearsal(fault: &str, code: i32) -> Console {
 #[test]
 fn a_rehearsal_that_trips_a_gate_ends_rolled_back_with_nothing_lost() {
     let _slot = super::Slot::take();
-    let console = rehearsal("errors-new@switch", 3);
+    let dir = tempfile::tempdir().unwrap();
+    let console = rehearsal(dir.path(), "errors-new@switch", 3);
     let out = console.out();
     assert!(out.lines().any(|l| l.starts_with("0 lost: ") && l.contains("old side")), "{}", console.words());
     assert!(out.contains("RESULT      rolled back"), "{}", console.words());
@@ -94,9 +96,10 @@ fn a_rehearsal_that_trips_a_gate_ends_rolled_back_with_nothing_lost() {
 #[test]
 fn a_fault_at_a_gate_strikes_and_one_that_strikes_nothing_is_said() {
     let _slot = super::Slot::take();
-    let console = rehearsal("errors-new@burn-in", 3);
+    let dir = tempfile::tempdir().unwrap();
+    let console = rehearsal(dir.path(), "errors-new@burn-in", 3);
     assert!(!console.words().contains("never struck"), "{}", console.words());
     // Everything has been switched by then: nothing moves a stage variable any more.
-    let console = rehearsal("gateway-refuse@burn-in", 9);
+    let console = rehearsal(dir.path(), "gateway-refuse@burn-in", 9);
     assert!(console.words().contains("gateway-refuse@burn-in never struck"), "{}", console.words());
 }

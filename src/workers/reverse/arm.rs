@@ -41,7 +41,7 @@ pub async fn arm(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     for table in &ctx.plan.tables {
         found.push(keys(ctx, &ports, table).await?);
     }
-    let applier = ReverseApplier::open(&ctx.plan, &ports).await.map_err(|e| fails(&e))?;
+    let applier = ReverseApplier::new(&ports);
     for table in ctx.plan.tables.iter().filter(|t| !t.marker_prefix.is_empty()) {
         let nonce = uuid::Uuid::new_v4().to_string();
         let began = ctx.mono();

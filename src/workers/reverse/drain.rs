@@ -237,23 +237,33 @@ impl Draining<'_> {
                     return Ok(None);
                 }
                 self.ports.outbox.mark_rolled_back(self.run, &self.plan.tables).await?;
-                none.insert(ReverseApplier::open(self.plan, self.ports).await?)
+                none.insert(ReverseApplier::new(self.ports))
             }
         };
         let (mut carried, began) = (0, Instant::now());
+        let mut failed = None;
         for table in &self.plan.tables {
             loop {
                 let before = applier.stuck(&table.id);
-                let Some(round) = applier.round(table, self.plan.reverse.batch, &|| Winner::Old).await? else {
-                    self.unfit.retain(|(id, ..)| *id != table.id);
-                    break;
+                let round = match applier.round(table, self.plan.reverse.batch, &|| Winner::Old).await {
+                    Ok(Some(round)) => round,
+                    Ok(None) => {
+                        self.unfit.retain(|(id, ..)| *id != table.id);
+                        break;
+                    }
+                    // The other tables go on: their store may well answer.
+                    Err(e) => {
+                        failed = failed.or(Some(e));
+                        break;
+                    }
                 };
                 tell_conflicts(self.facts, &mut self.conflicts, table, round.conflicts);
                 self.unfit.retain(|(id, ..)| *id != table.id);
                 self.unfit.extend(round.unfit.into_iter().map(|(key, why)| (table.id.clone(), key.0, why)));
                 carried += round.tally.carried;
                 if let Some(e) = round.trouble {
-                    return Err(e);
+                    failed = failed.or(Some(e));
+                    break;
                 }
                 // What the old side cannot take is left out, as far as it goes.
                 if round.tally.carried == 0 && applier.stuck(&table.id) <= before {
@@ -264,7 +274,10 @@ impl Draining<'_> {
                 }
             }
         }
-        Ok(Some(carried))
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(Some(carried)),
+        }
     }
 
     /// Sends a marker after everything that was captured and sees it through, then finds nothing left but what the old

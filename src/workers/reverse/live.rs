@@ -27,10 +27,7 @@ pub async fn apply_reverse(ctx: Arc<WorkerContext>) {
     let Some(ports) = ctx.reverse_ports() else { return };
     let mut attempt = 0;
     while !ctx.rolling_back.load(Ordering::Acquire) {
-        let stopped = match ReverseApplier::open(&ctx.plan, &ports).await {
-            Ok(mut applier) => carry(&ctx, &mut applier, &mut attempt).await,
-            Err(e) => e,
-        };
+        let stopped = carry(&ctx, &mut ReverseApplier::new(&ports), &mut attempt).await;
         if ctx.rolling_back.load(Ordering::Acquire) {
             return;
         }

@@ -22,7 +22,7 @@ use crate::domain::mapping::{
     Inverse, ItemChange, Kinds, Resolution, ReverseChange, RowError, RowErrorReason, TableMapping, Winner, carried,
     item_digest,
 };
-use crate::domain::plan::{Plan, Table};
+use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
     ErrorKind, ItemOutcome, OutboxChange, OwnWrite, PortError, PortResult, ReverseCounts, ReversePorts, Taken,
@@ -91,19 +91,25 @@ enum Done {
 }
 
 impl ReverseApplier {
-    /// Reads the first items of each table, to write new ones as the old side does.
-    pub async fn open(plan: &Plan, ports: &ReversePorts) -> PortResult<Self> {
-        let mut tables = BTreeMap::new();
-        for table in &plan.tables {
+    /// Nothing is read yet.
+    pub fn new(ports: &ReversePorts) -> Self {
+        Self { ports: ports.clone(), tables: BTreeMap::new() }
+    }
+
+    /// Reads the first items of a table, to write new ones as the old side does. Each table by itself: a store that cannot be
+    /// reached keeps nothing of another one.
+    async fn learn(&mut self, table: &Table) -> PortResult<()> {
+        if !self.tables.contains_key(&table.id) {
             let mapping = TableMapping::new(table);
-            let kinds = learn(ports, table, &mapping).await?.0;
-            tables.insert(table.id.clone(), Way { inverse: Inverse::new(table, kinds), mapping, stuck: 0 });
+            let kinds = learn(&self.ports, table, &mapping).await?.0;
+            self.tables.insert(table.id.clone(), Way { inverse: Inverse::new(table, kinds), mapping, stuck: 0 });
         }
-        Ok(Self { ports: ports.clone(), tables })
+        Ok(())
     }
 
     /// Takes what waits of one table and applies it. `None` when nothing waits.
     pub async fn round(&mut self, table: &Table, batch: u32, rule: Rule<'_>) -> PortResult<Option<Round>> {
+        self.learn(table).await?;
         let Some(way) = self.tables.get_mut(&table.id) else { return Ok(None) };
         let limit = batch.saturating_add(u32::try_from(way.stuck).unwrap_or(u32::MAX / 2));
         let Some(taken) = self.ports.outbox.take(table, limit).await? else {

@@ -426,7 +426,7 @@ async fn equal_to_an_older_one(late: bool) {
     world.faults.lift(off);
     let ports = world.reverse();
     let dies = world.faults.always(Op::Clear, Fault::Refuse(ErrorKind::TimedOut));
-    let mut first = ReverseApplier::open(&world.plan, &ports).await.unwrap();
+    let mut first = ReverseApplier::new(&ports);
     let round = first.round(&books, 10, &|| Winner::Old).await.unwrap().unwrap();
     assert!(round.trouble.is_some());
     let both = world.row_of("b1", "2.00", Some("a0"));
@@ -460,7 +460,7 @@ async fn a_write_without_an_answer_is_given_up_and_never_done_later() {
     let (latch, before) = (Latch::default(), world.wanted("books"));
     world.faults.put(Op::ItemWrite, "books", 0, 1, Fault::Latch(latch.clone()));
     let ports = world.reverse();
-    let mut applier = ReverseApplier::open(&world.plan, &ports).await.unwrap();
+    let mut applier = ReverseApplier::new(&ports);
     // It takes as long as a write is given.
     let round = applier.round(world.table("books"), 10, &|| Winner::Old).await.unwrap().unwrap();
     assert_eq!(round.trouble.map(|e| e.kind), Some(ErrorKind::TimedOut));
