@@ -190,6 +190,11 @@ impl<'c> Follower<'c> {
                 // What was read of the others is applied, and they go on; there is no whole poll cycle until this one
                 // answers.
                 Err(Stopped::Read(e)) if e.kind.transient() => self.unread(&e),
+                // It was listed a moment ago and is gone: a new listing says whether anything is lost.
+                Err(Stopped::Read(e)) if e.kind == ErrorKind::NotFound => {
+                    self.listing.is_old();
+                    self.unread(&e);
+                }
                 Err(stopped) => return stopped,
             }
         }
@@ -327,10 +332,16 @@ impl<'c> Follower<'c> {
         };
         match listed {
             Some(stream) if stream.id == self.stream => {
-                if let Some(shard) = self.lineage.lost(&stream) {
+                let kept = self.ctx.ports.changes(self.table).kept();
+                if let Some(shard) = self.lineage.lost(&stream, self.ctx.wall(), kept) {
                     return Err(Stopped::Gap(format!("{}: shard {shard} was trimmed unread", self.table.source)));
                 }
                 (self.listing.stream, self.listing.mono) = (stream, before);
+                // Durably: later nothing tells them from shards that were lost.
+                let finished = self.lineage.gone(&self.listing.stream);
+                if !finished.is_empty() {
+                    self.apply(&mut Gathered { finished, ..Gathered::default() }).await?;
+                }
                 self.tell_open();
                 Ok(())
             }

@@ -66,8 +66,13 @@ pub(super) async fn read(
         }
     }
     let (mono, wall) = (ctx.mono(), ctx.wall());
-    let fresh = changes.iterator(&shard_ref.stream, &shard_ref.shard, &from?).await.map_err(gap)?;
-    let batch = changes.read(&fresh).await.map_err(gap)?;
+    let from = from?;
+    let fresh = changes.iterator(&shard_ref.stream, &shard_ref.shard, &from).await.map_err(gap)?;
+    let batch = changes.read(&fresh).await.map_err(|e| match (e.kind, &from) {
+        // The oldest record went between the two calls: it was older than what is kept, and is not wanted.
+        (ErrorKind::Trimmed, ReadFrom::Oldest) => Stopped::Read(PortError { kind: ErrorKind::Unreachable, ..e }),
+        _ => gap(e),
+    })?;
     Ok(Answer { mono, wall, batch })
 }
 

@@ -37,13 +37,12 @@ impl Lineage {
         Self { applied }
     }
 
-    /// Shards that may be read now: not finished, and the parent finished or no longer kept.
+    /// Shards that may be read now: not finished, and the parent finished or no longer kept. A parent that was never read and
+    /// is not listed any more held nothing that is wanted ([`Lineage::lost`] says where that is not so).
     pub fn readable<'s>(&'s self, stream: &'s Stream) -> impl Iterator<Item = &'s Shard> {
         let listed: BTreeSet<&str> = stream.shards.iter().map(|s| s.id.as_str()).collect();
         stream.shards.iter().filter(move |s| !self.finished(&s.id)).filter(move |s| match &s.parent {
-            Some(parent) if listed.contains(parent.as_str()) || self.applied.contains_key(parent) => {
-                self.finished(parent)
-            }
+            Some(parent) if listed.contains(parent.as_str()) || self.begun(parent) => self.finished(parent),
             _ => true,
         })
     }
@@ -65,11 +64,15 @@ impl Lineage {
 
     /// A shard that was trimmed before it was read to its end: begun and gone, or unknown parent of a shard that
     /// nobody has begun. Changes are missing then.
+    ///
+    /// A shard that was not begun and is gone while everything since its recorded start is kept held only what is older than
+    /// that start: the load has read it.
     #[must_use]
-    pub fn lost(&self, stream: &Stream) -> Option<String> {
+    pub fn lost(&self, stream: &Stream, now: At, kept: Option<Duration>) -> Option<String> {
         let listed: BTreeSet<&str> = stream.shards.iter().map(|s| s.id.as_str()).collect();
-        let begun = self.applied.iter().find(|(id, p)| p.is_some() && !listed.contains(id.as_str()));
-        if let Some((id, _)) = begun {
+        let gone = self.applied.keys().filter(|id| !listed.contains(id.as_str()) && !self.finished(id));
+        let mut gone = gone.filter(|id| self.begun(id) || self.read_from(id, now, kept).is_err());
+        if let Some(id) = gone.next() {
             return Some(id.clone());
         }
         // Shards listed at the start are known, so an unknown one was created later, and so was its parent.
@@ -80,6 +83,19 @@ impl Lineage {
             .filter_map(|s| s.parent.as_ref())
             .find(|p| !listed.contains(p.as_str()) && !self.applied.contains_key(*p))
             .cloned()
+    }
+
+    /// Shards that were never begun and are gone in time ([`Lineage::lost`]): nothing is left to be read of them.
+    #[must_use]
+    pub fn gone(&self, stream: &Stream) -> Vec<String> {
+        let listed: BTreeSet<&str> = stream.shards.iter().map(|s| s.id.as_str()).collect();
+        let gone = self.applied.keys().filter(|id| !listed.contains(id.as_str()) && !self.begun(id));
+        gone.cloned().collect()
+    }
+
+    /// Whether anything of a shard was read, or it is finished: not only its start recorded.
+    fn begun(&self, shard: &str) -> bool {
+        self.applied.get(shard).is_some_and(|p| p.as_ref().is_none_or(|p| !p.0.starts_with(OLDEST)))
     }
 
     /// Whether a shard is read to its end and applied.
@@ -142,6 +158,8 @@ impl Lineage {
 mod tests {
     use super::*;
 
+    const KEPT: Option<Duration> = Some(Duration::from_secs(23 * 3_600));
+
     fn stream(shards: &[(&str, Option<&str>)]) -> Stream {
         let shards = shards
             .iter()
@@ -175,13 +193,34 @@ mod tests {
     fn a_shard_trimmed_unread_is_lost_and_said_so() {
         let s = stream(&[("c", Some("b"))]);
         let begun = Lineage::new(BTreeMap::from([("a".into(), Some(Position("1".into())))]));
-        assert_eq!(begun.lost(&s), Some("a".into()), "begun, and gone");
+        assert_eq!(begun.lost(&s, At(0), KEPT), Some("a".into()), "begun, and gone");
         let ended = Lineage::new(BTreeMap::from([("a".into(), None)]));
-        assert_eq!(ended.lost(&s), Some("b".into()), "its parent was never seen");
+        assert_eq!(ended.lost(&s, At(0), KEPT), Some("b".into()), "its parent was never seen");
         let known = Lineage::new(BTreeMap::from([("b".into(), None)]));
-        assert_eq!(known.lost(&s), None);
+        assert_eq!(known.lost(&s, At(0), KEPT), None);
         let start = Lineage::new(BTreeMap::from([("c".into(), Some(start_now(At(0))))]));
-        assert_eq!(start.lost(&s), None, "a parent trimmed before the start does not matter");
+        assert_eq!(start.lost(&s, At(0), KEPT), None, "a parent trimmed before the start does not matter");
+    }
+
+    #[test]
+    fn a_shard_that_goes_before_it_is_read_is_no_loss_while_everything_since_its_start_is_kept() {
+        let hour = 3_600_000;
+        let start = BTreeMap::from([("a".into(), Some(start_now(At(0)))), ("b".into(), Some(start_now(At(0))))]);
+        let lineage = Lineage::new(start);
+        let s = stream(&[("b", Some("a"))]);
+        assert_eq!(lineage.lost(&s, At(20 * hour), KEPT), None, "what it held is older than the load");
+        assert_eq!(readable(&lineage, &s), ["b"], "and keeps no child waiting");
+        // It is kept as finished, so that it is no loss later either.
+        assert_eq!(lineage.gone(&s), ["a"]);
+        let mut kept = lineage.clone();
+        kept.applied(&BTreeMap::new(), &lineage.gone(&s));
+        assert_eq!((kept.lost(&s, At(30 * hour), KEPT), kept.gone(&s)), (None, vec![]));
+        assert_eq!(lineage.lost(&s, At(24 * hour), KEPT), Some("a".into()), "by now it may have held more");
+        // Once it was read in part, what is left of it is missing.
+        let mut lineage = lineage;
+        lineage.applied(&BTreeMap::from([("a".into(), Position("7".into()))]), &[]);
+        assert_eq!(lineage.lost(&s, At(20 * hour), KEPT), Some("a".into()));
+        assert!(readable(&lineage, &s).is_empty());
     }
 
     #[test]

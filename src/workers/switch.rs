@@ -162,7 +162,17 @@ async fn beside(
     if wanted.is_empty() {
         return Ok(version);
     }
-    let now = ctx.ports.switches.attributes(switch, version).await.map_err(|e| step_error(&e))?;
+    let mut found = ctx.ports.switches.attributes(switch, version).await;
+    for _ in 1..READ_BACKS {
+        // The history may be of an older copy than the value was.
+        let Err(e) = &found else { break };
+        if e.kind != ErrorKind::NotFound && !e.kind.transient() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        found = ctx.ports.switches.attributes(switch, version).await;
+    }
+    let now = found.map_err(|e| step_error(&e))?;
     let wrong = wanted.differences(&now);
     if wrong.is_empty() {
         return Ok(version);

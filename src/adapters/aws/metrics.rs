@@ -13,8 +13,9 @@ use crate::ports::{Metrics, PortResult};
 
 /// Most queries one `GetMetricData` call takes (API reference).
 const BATCH: usize = 500;
-/// How many periods back a value may lie; CloudWatch publishes late.
+/// How far back a value may lie: so many periods, and so long at least. CloudWatch publishes late.
 const PERIODS_BACK: i64 = 5;
+const BACK_MS: i64 = 300_000;
 
 /// Reads metrics through the official SDK.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ impl CloudWatchMetrics {
                 .client
                 .get_metric_data()
                 .set_metric_data_queries(Some(queries.clone()))
-                .start_time(DateTime::from_millis(now.plus(-longest * PERIODS_BACK * 1000).0))
+                .start_time(DateTime::from_millis(now.plus(-(longest * PERIODS_BACK * 1000).max(BACK_MS)).0))
                 // The end is exclusive; the running period must be in it.
                 .end_time(DateTime::from_millis(now.plus(longest * 1000).0))
                 .scan_by(ScanBy::TimestampDescending)
@@ -66,25 +67,26 @@ impl CloudWatchMetrics {
     }
 }
 
+/// How long after its end a period may still grow: values are published late (CloudWatch user guide, and what people
+/// report of many services).
+const SETTLES_MS: i64 = 120_000;
+
 /// What a metric says now, of its periods (each with its beginning, in any order).
 ///
-/// A value stands for its whole period: its age counts from the period's end. A sum or a maximum of the period that is under
-/// way is not whole yet and can only grow, so it counts where it is more than that of the last whole one already, or where
-/// there is no whole one.
+/// A value stands for its whole period: its age counts from the period's end. A sum or a maximum that is under way, or has
+/// just ended, is not whole yet and can only grow: the most of these and of the last settled one before them counts.
 fn newest(metric: &Metric, points: &[(At, f64)], now: At) -> Reading {
     let length = i64::from(metric.period_s) * 1000;
     let grows = matches!(metric.statistic.as_str(), "Sum" | "SampleCount" | "Maximum");
-    let last = |whole: bool| {
-        let of_them = points.iter().filter(|(at, _)| (at.plus(length) <= now) == whole);
-        of_them.max_by_key(|(at, _)| *at).copied()
-    };
-    let (at, value) = match (last(true), last(false)) {
-        (Some(whole), Some(running)) if grows && running.1 <= whole.1 => whole,
-        (_, Some(running)) => running,
-        (Some(whole), None) => whole,
-        (None, None) => return Reading::default(),
-    };
-    Reading::new(value, at.plus(length).min(now))
+    let Some(&(at, value)) = points.iter().max_by_key(|(at, _)| *at) else { return Reading::default() };
+    let newest_end = at.plus(length).min(now);
+    if !grows {
+        return Reading::new(value, newest_end);
+    }
+    // The settled one that stands right before those that are not.
+    let since = now.plus(-SETTLES_MS - 2 * length);
+    let most = points.iter().filter(|(at, _)| at.plus(length) > since).map(|(_, value)| *value).reduce(f64::max);
+    Reading::new(most.unwrap_or(value), newest_end)
 }
 
 fn query(index: usize, metric: &Metric) -> MetricDataQuery {
@@ -128,19 +130,31 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_is_under_way_counts_only_where_it_is_more_than_the_last_whole_one() {
-        let now = At(150_000);
-        let say = |statistic, points: &[(i64, f64)]| {
+    fn a_sum_that_may_still_grow_does_not_hide_the_one_before_it() {
+        let say = |statistic, now, points: &[(i64, f64)]| {
             let points: Vec<_> = points.iter().map(|(at, value)| (At(*at), *value)).collect();
-            let found = newest(&metric(statistic), &points, now);
+            let found = newest(&metric(statistic), &points, At(now));
             (found.value, found.at.0)
         };
-        assert_eq!(say("Sum", &[(120_000, 3.0), (60_000, 50.0), (0, 70.0)]), (Some(50.0), 120_000));
-        assert_eq!(say("Sum", &[(0, 70.0), (60_000, 50.0), (120_000, 51.0)]), (Some(51.0), 150_000));
-        assert_eq!(say("SampleCount", &[(60_000, 50.0), (120_000, 3.0)]), (Some(50.0), 120_000));
-        assert_eq!(say("Maximum", &[(60_000, 50.0), (120_000, 3.0)]), (Some(50.0), 120_000));
-        assert_eq!(say("Average", &[(60_000, 50.0), (120_000, 3.0)]), (Some(3.0), 150_000), "whole at any moment");
-        assert_eq!(say("Sum", &[(120_000, 3.0)]), (Some(3.0), 150_000), "there is nothing else");
-        assert_eq!(say("Sum", &[]), (None, 0));
+        // Under way, and just ended: both may lack most of their values.
+        assert_eq!(say("Sum", 150_000, &[(120_000, 3.0), (60_000, 50.0), (0, 7.0)]), (Some(50.0), 150_000));
+        assert_eq!(say("Sum", 125_000, &[(0, 50.0), (60_000, 3.0)]), (Some(50.0), 120_000));
+        assert_eq!(say("Maximum", 125_000, &[(60_000, 3.0), (0, 50.0)]), (Some(50.0), 120_000));
+        // More already is more.
+        assert_eq!(say("SampleCount", 125_000, &[(0, 50.0), (60_000, 51.0)]), (Some(51.0), 120_000));
+        // It was long ago: what came since has settled.
+        let calm = [(0, 50.0), (60_000, 0.0), (120_000, 0.0), (180_000, 0.0), (240_000, 0.0)];
+        assert_eq!(say("Sum", 310_000, &calm), (Some(0.0), 300_000));
+        assert_eq!(
+            say("Sum", 310_000, &[(0, 50.0), (240_000, 3.0)]),
+            (Some(3.0), 300_000),
+            "nothing stands right before it"
+        );
+        assert_eq!(
+            say("Average", 150_000, &[(60_000, 50.0), (120_000, 3.0)]),
+            (Some(3.0), 150_000),
+            "whole at any moment"
+        );
+        assert_eq!((say("Sum", 400_000, &[(0, 9.0)]), say("Sum", 1, &[])), ((Some(9.0), 60_000), (None, 0)));
     }
 }

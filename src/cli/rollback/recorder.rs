@@ -139,7 +139,20 @@ impl RecordThread {
         let header =
             Header::new(self.folder.id(), &self.state.plan_hash, &self.driver.operator, &self.driver.host, now);
         let holder = format!("{}-{}", self.driver.host, std::process::id());
-        JournalWriter::create_side(&self.folder, &header, &holder)
+        // Processes of two containers may have host name and number in common.
+        let again = (2..=9).map(|n| format!("{holder}-{n}"));
+        let mut made = JournalWriter::create_side(&self.folder, &header, &holder);
+        for holder in again {
+            match &made {
+                Err(crate::journal::JournalError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::AlreadyExists =>
+                {
+                    made = JournalWriter::create_side(&self.folder, &header, &holder);
+                }
+                _ => break,
+            }
+        }
+        made
     }
 
     /// Writes a fact, or counts it as lost.

@@ -321,6 +321,15 @@ async fn an_old_answer_is_not_taken_for_what_stands_there() {
 }
 
 #[tokio::test]
+async fn a_history_that_lags_behind_its_value_fails_no_switch() {
+    let (world, ctx) = up_to("drain").await;
+    world.faults.put(Op::SwitchAttributes, "", 0, 4, Fault::Refuse(ErrorKind::NotFound));
+    world.well(&ctx, &["switch"]).await;
+    assert!(on_the_new_side(&world));
+    ctx.stop().await;
+}
+
+#[tokio::test]
 async fn an_old_answer_at_the_thaw_leaves_nobody_locked_out() {
     for times in [1, 3] {
         let (world, ctx) = up_to("switch").await;

@@ -232,7 +232,8 @@ fn unzip<'t>(rows: impl Iterator<Item = (&'t str, &'t str, i64)>) -> (Vec<&'t st
 
 /// Whether a partition holds rows that are older than its link to the table. In one that was made where it is, a row that
 /// is older than the partition came later, of a transaction that had begun before. The oldest rows stand at the
-/// beginning, so only the first pages are read. Within one transaction the order of statements separates them, as long as
+/// beginning, so only the first pages are read. A frozen row keeps its number: one of more than two billion transactions
+/// ago looks as if it were still to come. Within one transaction the order of statements separates them, as long as
 /// nobody has touched the row since: an update or a lock overwrites that order.
 async fn brought_rows(client: &impl Ask, part: &str, linked: &str, place: i64, made: &str) -> Result<bool, Error> {
     let oldest = (made == linked).then_some(made);
@@ -241,7 +242,7 @@ async fn brought_rows(client: &impl Ask, part: &str, linked: &str, place: i64, m
         "SELECT EXISTS (SELECT FROM {part} t WHERE t.ctid = ANY (ARRAY(
                SELECT format('(%s,%s)', page, row)::tid FROM generate_series(0, 31) page, generate_series(1, 291) row))
            AND ($3::text IS NULL OR age(t.xmin) <= age($3::text::xid))
-           AND (age(t.xmin) > age($1::text::xid)
+           AND (age(t.xmin) > age($1::text::xid) OR age(t.xmin) < 0
                 OR age(t.xmin) = age($1::text::xid) AND t.xmax::text = '0' AND t.cmin::text::bigint < $2))"
     );
     client.ask_one(&sql, &[&linked, &place, &oldest]).await?.map_or(Ok(false), |row| row.try_get(0))
