@@ -1,6 +1,7 @@
 //! From a config's connections to ports: the one place where adapters are chosen.
 
 mod back;
+mod identity;
 mod sources;
 
 use std::path::PathBuf;
@@ -14,12 +15,12 @@ use super::exit::Exit;
 use super::failing::failing;
 use super::failure::Failure;
 use crate::adapters::aws::{
-    AwsIdentity, AwsSettings, AwsSwitches, CloudWatchMetrics, Service, address, credentials, named_endpoints, session,
+    AwsSettings, AwsSwitches, CloudWatchMetrics, Service, credentials, named_endpoints, session,
 };
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SourceConnection, SslMode};
-use crate::domain::plan::{CONTROL, OLD, Plan, SignalSource, SwitchKind, ValueRef};
+use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
@@ -94,7 +95,7 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
         };
         stores.add(&name, ports);
     }
-    assemble(plan, connections, &session, switches, target, stores)
+    assemble(plan, connections, &session, switches, target, stores).await
 }
 
 /// Who the calls to each store are signed as: asked before anything is written.
@@ -102,11 +103,10 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
 /// # Errors
 /// There are no credentials, or a store is in another account than the plan pins or in one that is not known.
 pub async fn callers(plan: &Plan, connections: &Connections, ports: &Ports) -> Result<Callers, Failure> {
-    let Some(identity) = ports.identity.as_ref().filter(|_| connections.aws.is_some()) else {
-        return Ok(Callers::new());
-    };
-    let aws = aws(connections.aws.as_ref());
-    credentials(&aws_session(&aws).await, &aws_settings(&aws)).await?;
+    let Some(identity) = ports.identity.as_ref() else { return Ok(Callers::new()) };
+    for aws in identity::accounts(connections) {
+        credentials(&aws_session(&aws).await, &aws_settings(&aws)).await?;
+    }
     let callers = identity.callers().await;
     let wrong = other_accounts(plan, &callers);
     if wrong.is_empty() {
@@ -116,30 +116,17 @@ pub async fn callers(plan: &Plan, connections: &Connections, ports: &Ports) -> R
     Err(Failure::new(Exit::Denied, text))
 }
 
-/// Asks whose calls these are, for the stores of a plan that AWS holds.
-fn identity(plan: &Plan, aws: &Aws, session: &aws_config::SdkConfig) -> AwsIdentity {
-    let ends = &aws.endpoints;
-    let parameters = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
-    let stages = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
-    let of = |service: Service, used: bool| {
-        let given = match service {
-            Service::Dynamodb => &ends.dynamodb,
-            Service::Streams => &ends.streams,
-            Service::Ssm => &ends.ssm,
-            Service::Apigateway => &ends.apigateway,
-            Service::Cloudwatch => &ends.cloudwatch,
-            Service::Sts => &ends.sts,
-        };
-        used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
-    };
-    let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
-    let control =
-        [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, watched(plan))];
-    let named = |name: &str, all: Vec<_>| plan.stores.contains_key(name).then(|| (name.to_owned(), all));
-    let stores =
-        [named(OLD, tables.into_iter().flatten().collect()), named(CONTROL, control.into_iter().flatten().collect())];
-    let emulator = aws.credentials == Credentials::Emulator;
-    AwsIdentity::new(session, ends.sts.as_deref(), emulator, stores.into_iter().flatten().collect())
+/// Whether anything of AWS is asked for.
+fn asks_aws(plan: &Plan, connections: &Connections) -> bool {
+    let passwords = connections.sources.values().filter_map(|source| match source {
+        SourceConnection::Postgresql(postgres) => postgres.password.as_ref(),
+        SourceConnection::Dynamodb(_) => None,
+    });
+    let parameter = |reference: &ValueRef| matches!(reference, ValueRef::Parameter(_));
+    connections.sources().values().any(|source| matches!(source, SourceConnection::Dynamodb(_)))
+        || !plan.switches.is_empty()
+        || watched(plan)
+        || passwords.chain(connections.postgres.password.as_ref()).any(parameter)
 }
 
 /// Whether any signal is a metric of CloudWatch.
@@ -156,7 +143,8 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let found = credentials(&session, &aws_settings(&aws)).await;
+    // A plan that needs nothing of AWS is not asked for its credentials.
+    let found = if asks_aws(plan, connections) { credentials(&session, &aws_settings(&aws)).await } else { Ok(()) };
     let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
     let mut missing = Missing { aws: found.err().map(denied), ..Missing::default() };
     let password = match (&connections.postgres.password, &missing.aws) {
@@ -192,10 +180,10 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
         };
         stores.add(&name, ports);
     }
-    Ok((assemble(plan, connections, &session, switches, target, stores)?, missing))
+    Ok((assemble(plan, connections, &session, switches, target, stores).await?, missing))
 }
 
-fn assemble(
+async fn assemble(
     plan: &Plan,
     connections: &Connections,
     session: &aws_config::SdkConfig,
@@ -214,7 +202,7 @@ fn assemble(
         reverse: Some(ReversePorts { outbox: failing(target as _), items: stores.items }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
-        identity: Some(Arc::new(identity(plan, &aws, session))),
+        identity: Some(Arc::new(identity::of_all(plan, connections, session).await)),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })

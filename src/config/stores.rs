@@ -140,6 +140,9 @@ database = "shop"
 user = "cutover"
 "#;
 
+    const SOURCE: &str = "source = \"CloudShelf-Books\"";
+    const TARGET: &str = "target = \"books\"";
+
     /// The example with these connections, and with each of these texts replaced.
     fn with(connections: &str, replaced: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let text = include_str!("../../config.toml.example");
@@ -160,10 +163,7 @@ user = "cutover"
 
     #[test]
     fn tables_come_from_and_go_to_the_stores_they_name() {
-        let one = [(
-            "source = \"CloudShelf-Books\"\ntarget = \"books\"",
-            "from = \"v1.public.books\"\nto = \"new.public.books\"",
-        )];
+        let one = [(SOURCE, "from = \"v1.public.books\""), (TARGET, "to = \"new.public.books\"")];
         let stores = format!("{STORES}[stores.v1]\nkind = \"dynamodb\"\n");
         let config = with(&stores, &one).unwrap();
         let table = |id: &str| config.plan.tables.iter().find(|t| t.id == id).unwrap();
@@ -191,7 +191,6 @@ user = "cutover"
 
     #[test]
     fn each_mistake_is_named_where_it_stands() {
-        let books = "source = \"CloudShelf-Books\"\ntarget = \"books\"";
         let cases: [(&str, &[(&str, &str)], &str); 9] = [
             ("", &[], "postgres missing `postgres`"),
             (
@@ -210,9 +209,9 @@ user = "cutover"
                 &[],
                 "stores.first no table comes from the store `first`",
             ),
-            (STORES, &[(books, "from = \"older.books\"")], "tables[0].from there is no store `older`"),
-            (STORES, &[(books, "from = \"books\"")], "tables[0].from `books` names no table: write store and table"),
-            (STORES, &[(books, "source = \"a\"\nfrom = \"old.a\"")], "tables[0].from `from` and `source` exclude"),
+            (STORES, &[(SOURCE, "from = \"older.books\"")], "tables[0].from there is no store `older`"),
+            (STORES, &[(SOURCE, "from = \"books\"")], "tables[0].from `books` names no table: write store and table"),
+            (STORES, &[(SOURCE, "source = \"a\"\nfrom = \"old.a\"")], "tables[0].from `from` and `source` exclude"),
             (
                 &STORES.replace("db-2", "db-1").replace("5433", "5432"),
                 &[],
@@ -227,7 +226,7 @@ user = "cutover"
         assert!(wrong(&onto_dynamodb, &[]).iter().any(|e| e.contains("nothing writes whole tables into DynamoDB yet")));
         let two =
             format!("{STORES}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"b\"\nuser = \"c\"\n");
-        let found = wrong(&two, &[(books, "source = \"CloudShelf-Books\"\nto = \"third.books\"")]);
+        let found = wrong(&two, &[(TARGET, "to = \"third.books\"")]);
         assert!(found.iter().any(|e| e.starts_with("tables tables go to `new` and `third`")), "{found:#?}");
     }
 }

@@ -216,7 +216,7 @@ mod tests {
             Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },
             Action::EnableStream { table: table() },
-            Action::EndCapture { store: "old".to_owned() },
+            Action::EndCapture { store: table() },
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },
             Action::WriteMarker { table: table(), nonce: "n".to_owned() },
         ];

@@ -142,7 +142,8 @@ mod tests {
                 mono = Some(at);
             }
         }
-        assert_eq!(mono, Some(asked_at));
+        // The hand clock moves a little at each look.
+        assert!(mono.is_some_and(|at| (asked_at..asked_at + 500).contains(&at)), "{mono:?} for {asked_at}");
 
         // A shard has ended since a listing was asked for: that one is not waited for.
         let calls = world.faults.calls(Op::Stream);
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(listing.renew(&ctx, &table, 100).await, Ok(Listed::NotYet));
         listing.is_old();
         let fresh = listing.renew(&ctx, &table, 5_000).await.unwrap();
-        assert!(matches!(fresh, Listed::Answered(Some(_), at) if at == ctx.mono()), "{fresh:?}");
+        assert!(matches!(fresh, Listed::Answered(Some(_), at) if at > ctx.mono() - 500), "{fresh:?}");
         until("both were asked for", || world.faults.calls(Op::Stream) == calls + 2).await;
 
         world.faults.put(Op::Stream, "books", 0, 1, Fault::Refuse(ErrorKind::Throttled));

@@ -97,7 +97,7 @@ fn a_rehearsal_that_trips_a_gate_ends_rolled_back_with_nothing_lost() {
 fn a_fault_at_a_gate_strikes_and_one_that_strikes_nothing_is_said() {
     let _slot = super::Slot::take();
     let dir = tempfile::tempdir().unwrap();
-    let console = rehearsal(dir.path(), "errors-new@burn-in", 3);
+    let console = rehearsal(dir.path(), "errors-new@new-side-check", 3);
     assert!(!console.words().contains("never struck"), "{}", console.words());
     // Everything has been switched by then: nothing moves a stage variable any more.
     let console = rehearsal(dir.path(), "gateway-refuse@burn-in", 9);

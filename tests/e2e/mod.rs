@@ -24,6 +24,7 @@ mod secrets;
 mod silence;
 mod stage;
 mod store_pair;
+mod stores;
 mod words;
 
 use std::sync::{Condvar, Mutex, PoisonError};

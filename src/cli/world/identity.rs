@@ -1,0 +1,88 @@
+//! Whose calls these are, for the stores of a plan that AWS holds.
+
+use async_trait::async_trait;
+
+use super::{aws_session, watched};
+use crate::adapters::aws::{AwsIdentity, Service, address};
+use crate::config::{Aws, Connections, Credentials, SourceConnection};
+use crate::domain::plan::{CONTROL, Plan, SwitchKind};
+use crate::domain::run::Callers;
+use crate::ports::{Address, Identity};
+
+/// One identity for each way of signing.
+pub(super) struct Identities(Vec<AwsIdentity>);
+
+/// The ways of signing that a config has: the control plane's first, then those of stores that have another one.
+pub(super) fn accounts(connections: &Connections) -> Vec<Aws> {
+    let mut all: Vec<Aws> = connections.aws.iter().cloned().collect();
+    for source in connections.sources().into_values() {
+        match source {
+            SourceConnection::Dynamodb(aws) if !all.contains(&aws) => all.push(aws),
+            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {}
+        }
+    }
+    all
+}
+
+/// Identities of every store of the plan. `session` is the control plane's.
+pub(super) async fn of_all(plan: &Plan, connections: &Connections, session: &aws_config::SdkConfig) -> Identities {
+    let mut all = Vec::new();
+    for (n, aws) in accounts(connections).into_iter().enumerate() {
+        let control = n == 0 && connections.aws.is_some();
+        let own = if control { session.clone() } else { aws_session(&aws).await };
+        all.push(identity(plan, connections, &aws, &own, control));
+    }
+    Identities(all)
+}
+
+fn identity(
+    plan: &Plan,
+    connections: &Connections,
+    aws: &Aws,
+    session: &aws_config::SdkConfig,
+    control: bool,
+) -> AwsIdentity {
+    let ends = &aws.endpoints;
+    let of = |service: Service, used: bool| {
+        let given = match service {
+            Service::Dynamodb => &ends.dynamodb,
+            Service::Streams => &ends.streams,
+            Service::Ssm => &ends.ssm,
+            Service::Apigateway => &ends.apigateway,
+            Service::Cloudwatch => &ends.cloudwatch,
+            Service::Sts => &ends.sts,
+        };
+        used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
+    };
+    let mut stores = Vec::new();
+    for (name, source) in connections.sources() {
+        if plan.stores.contains_key(&name) && source == SourceConnection::Dynamodb(aws.clone()) {
+            let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
+            stores.push((name, tables.into_iter().flatten().collect()));
+        }
+    }
+    if control && plan.stores.contains_key(CONTROL) {
+        let parameters = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
+        let stages = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
+        let all =
+            [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, watched(plan))];
+        stores.push((CONTROL.to_owned(), all.into_iter().flatten().collect()));
+    }
+    AwsIdentity::new(session, ends.sts.as_deref(), aws.credentials == Credentials::Emulator, stores)
+}
+
+#[async_trait]
+impl Identity for Identities {
+    async fn callers(&self) -> Callers {
+        let all = futures::future::join_all(self.0.iter().map(Identity::callers)).await;
+        all.into_iter().flatten().collect()
+    }
+
+    fn addresses(&self, store: &str) -> Vec<Address> {
+        self.0.iter().flat_map(|one| one.addresses(store)).collect()
+    }
+
+    fn clock_ahead_ms(&self) -> Option<i64> {
+        self.0.iter().find_map(Identity::clock_ahead_ms)
+    }
+}

@@ -1,0 +1,189 @@
+//! Stores by name: between two PostgreSQL databases, and from two kinds of store in one plan.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cutover::domain::run::RunStatus;
+use cutover::journal::{RunFolder, fold, read_run};
+use cutover::rehearsal::PgAddress;
+use tokio::runtime::Runtime;
+
+use super::Slot;
+use super::console::Console;
+use super::stage::{database, pg_client};
+
+const STEPS: &str = r#"
+[[steps]]
+id = "preflight"
+title = "check both stores"
+at = "T-01:05"
+takes = "1m"
+kind = "preflight"
+[[steps]]
+id = "set-up"
+title = "create target tables"
+at = "T-01:00"
+takes = "1m"
+kind = "set_up"
+[[steps]]
+id = "capture"
+title = "begin to capture"
+at = "T-00:55"
+takes = "1m"
+kind = "capture"
+[[steps]]
+id = "load"
+title = "bulk load"
+at = "T-00:50"
+takes = "1m"
+kind = "load"
+[[steps]]
+id = "catch-up"
+title = "catch up with changes"
+at = "T-00:40"
+takes = "1m"
+kind = "catch_up"
+max_lag = "10s"
+[[steps]]
+id = "verify"
+title = "compare"
+at = "T-00:30"
+takes = "1m"
+kind = "verify"
+"#;
+
+const TABLES: &str = r#"
+[[tables]]
+id = "people"
+from = "old.public.people"
+to = "new.public.people"
+key = ["id"]
+ddl_sql = "CREATE TABLE people (id bigint PRIMARY KEY, name text, born date)"
+[tables.columns]
+id = { type = "bigint", key = true }
+name = { type = "text" }
+born = { type = "date" }
+
+[[tables]]
+id = "visits"
+from = "old.public.visits"
+to = "new.public.visits"
+key = ["person", "place", "at"]
+ddl_sql = "CREATE TABLE visits (person bigint REFERENCES people, place text, at timestamptz, note text, PRIMARY KEY (person, place, at))"
+[tables.columns]
+person = { type = "bigint", key = true }
+place = { type = "text", key = true }
+at = { type = "timestamptz", key = true }
+note = { type = "text" }
+[[tables.foreign_keys]]
+columns = ["person"]
+references = "people"
+"#;
+
+const OLD: &str = "
+CREATE TABLE people (id bigint PRIMARY KEY, name text, born date);
+CREATE TABLE visits (person bigint REFERENCES people, place text, at timestamptz, note text, PRIMARY KEY (person, place, at));
+INSERT INTO people SELECT n, 'person ' || n, '1970-01-01'::date + n FROM generate_series(1, 500) n;
+INSERT INTO visits SELECT n % 500 + 1, 'place ' || n % 7, now() - n * interval '1 minute', repeat('x', n % 90)
+  FROM generate_series(1, 3000) n;";
+
+/// Two databases, a config and a folder.
+struct Databases {
+    runtime: Runtime,
+    old: tokio_postgres::Client,
+    new: tokio_postgres::Client,
+    dir: tempfile::TempDir,
+    started: AtomicU32,
+    _slot: Slot,
+}
+
+impl Databases {
+    fn new() -> Self {
+        let slot = Slot::take();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (old, new) = (database(&runtime), database(&runtime));
+        let dir = tempfile::Builder::new().prefix("cutover-stores-").tempdir().unwrap();
+        fs::write(dir.path().join("password"), old.password.as_ref().unwrap().reveal()).unwrap();
+        let store = |name: &str, at: &PgAddress| {
+            format!(
+                "[stores.{name}]\nkind = \"postgresql\"\nhost = \"{}\"\nport = {}\ndatabase = \"{}\"\nuser = \"{}\"\n\
+                 password = {{ file = \"password\" }}\nsslmode = \"disable\"\n",
+                at.host, at.port, at.database, at.user
+            )
+        };
+        let text = format!(
+            "name = \"people\"\nproduction = false\n{}{}\n[follow]\npoll = \"20ms\"\n[verify]\nsettle = \"50ms\"\n{TABLES}{STEPS}",
+            store("old", &old),
+            store("new", &new)
+        );
+        fs::write(dir.path().join("config.toml"), text).unwrap();
+        let (old, new) = runtime.block_on(async { (pg_client(&old).await, pg_client(&new).await) });
+        runtime.block_on(old.batch_execute(OLD)).unwrap();
+        Self { runtime, old, new, dir, started: AtomicU32::new(0), _slot: slot }
+    }
+
+    fn start(&self, args: &[&str]) -> Console {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let all = [&["--state-dir", "state"], args].concat();
+        Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, None)
+    }
+
+    fn cutover(&self, args: &[&str], code: i32) -> String {
+        let mut console = self.start(args);
+        console.expect_code(code);
+        console.out()
+    }
+
+    fn old(&self, sql: &str) {
+        self.runtime.block_on(self.old.batch_execute(sql)).unwrap();
+    }
+
+    fn held(&self, client: &tokio_postgres::Client) -> Vec<String> {
+        let sql = "SELECT p::text FROM people p UNION ALL SELECT v::text FROM visits v ORDER BY 1";
+        let rows = self.runtime.block_on(client.query(sql, &[])).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Slots and publications of the old side.
+    fn kept(&self) -> Vec<String> {
+        let sql = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()
+                   UNION ALL SELECT pubname::text FROM pg_publication";
+        let rows = self.runtime.block_on(self.old.query(sql, &[])).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    fn status(&self) -> RunStatus {
+        let folder = RunFolder::list(&self.dir.path().join("state")).unwrap().remove(0);
+        fold(&read_run(&folder).unwrap().facts).unwrap().status
+    }
+}
+
+#[test]
+fn a_database_moves_to_another_one_and_the_source_keeps_nothing_at_the_end() {
+    let both = Databases::new();
+    let said = both.cutover(&["check"], 0);
+    assert!(said.contains(" 0 failed"), "{said}");
+    // Nothing is bought there, nothing is forgotten by time, and nobody is asked for credentials of AWS.
+    assert!(!said.contains("read units") && !said.contains("AWS"), "{said}");
+    both.cutover(&["run", "--headless", "--until", "catch-up"], 75);
+    assert_eq!(both.kept().len(), 2, "a slot and a publication");
+    both.old(
+        "UPDATE people SET name = 'renamed' WHERE id % 3 = 0; DELETE FROM visits WHERE place = 'place 1';
+         INSERT INTO people VALUES (1001, 'new', 'infinity'); INSERT INTO visits VALUES (1001, 'here', now(), '');
+         UPDATE visits SET place = 'moved' WHERE place = 'place 2'",
+    );
+    // Resumed by another process, which reads on in the log.
+    let said = both.cutover(&["run", "--headless"], 0);
+    assert!(said.contains("RESULT      finished") && said.contains("VERIFIED    visits"), "{said}");
+    assert_eq!(both.held(&both.new), both.held(&both.old));
+    assert_eq!((both.status(), both.kept()), (RunStatus::Finished, vec![]), "the source keeps nothing");
+
+    // Another run begins with a capture of its own, is left alone, and is taken back from elsewhere without its config.
+    both.cutover(&["release", "people/test"], 8);
+    let mut again = both.start(&["run", "--headless", "--new", "--until", "catch-up"]);
+    again.expect_code(75);
+    assert_eq!(both.kept().len(), 2);
+    fs::remove_file(both.dir.path().join("config.toml")).unwrap();
+    both.cutover(&["rollback", "--yes"], 3);
+    assert_eq!((both.status(), both.kept()), (RunStatus::RolledBack, vec![]), "{}", again.words());
+}
