@@ -114,7 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { drive, speed, seed, fault, sizes } => {
-            rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?).await
+            Box::pin(rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]
         Command::Soak { minutes, seed, writes, sizes } => {

@@ -140,6 +140,9 @@ database = "shop"
 user = "cutover"
 "#;
 
+    /// Connections, what is replaced in the example, and the beginning of what is said.
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c str);
+
     const SOURCE: &str = "source = \"CloudShelf-Books\"";
     const TARGET: &str = "target = \"books\"";
 
@@ -191,7 +194,7 @@ user = "cutover"
 
     #[test]
     fn each_mistake_is_named_where_it_stands() {
-        let cases: [(&str, &[(&str, &str)], &str); 9] = [
+        let cases: [Case<'_>; 9] = [
             ("", &[], "postgres missing `postgres`"),
             (
                 &format!("[postgres]\nhost = \"a\"\ndatabase = \"b\"\nuser = \"c\"\n{STORES}"),

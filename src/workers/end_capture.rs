@@ -11,7 +11,7 @@ use crate::ports::{ByStore, Changes, PortResult};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stores of a plan whose changes are kept until they are read, by name.
-pub fn kept_for_us<'p>(plan: &'p Plan) -> impl Iterator<Item = &'p str> {
+pub fn kept_for_us(plan: &Plan) -> impl Iterator<Item = &str> {
     let keeps = |store: &&str| plan.kind(store).keeps_ms().is_none();
     plan.tables.iter().map(|table| table.from.as_str()).collect::<BTreeSet<_>>().into_iter().filter(keeps)
 }
