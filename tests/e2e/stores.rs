@@ -3,9 +3,14 @@
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use cutover::domain::run::RunStatus;
 use cutover::journal::{RunFolder, fold, read_run};
 use cutover::rehearsal::PgAddress;
+use cutover::rehearsal::clients::session;
+use cutover::rehearsal::dynamo::EmbeddedDynamo;
 use tokio::runtime::Runtime;
 
 use super::Slot;
@@ -99,6 +104,11 @@ struct Databases {
 
 impl Databases {
     fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// With more stores, and more tables before those of the old database.
+    fn with(more: &str, tables: &str) -> Self {
         let slot = Slot::take();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (old, new) = (database(&runtime), database(&runtime));
@@ -112,7 +122,7 @@ impl Databases {
             )
         };
         let text = format!(
-            "name = \"people\"\nproduction = false\n{}{}\n[follow]\npoll = \"20ms\"\n[verify]\nsettle = \"50ms\"\n{TABLES}{STEPS}",
+            "name = \"people\"\nproduction = false\n{}{}{more}\n[follow]\npoll = \"20ms\"\n[verify]\nfloor = 1.0\nsettle = \"5s\"\n{tables}{TABLES}{STEPS}",
             store("old", &old),
             store("new", &new)
         );
@@ -178,6 +188,15 @@ fn a_database_moves_to_another_one_and_the_source_keeps_nothing_at_the_end() {
     assert_eq!(both.held(&both.new), both.held(&both.old));
     assert_eq!((both.status(), both.kept()), (RunStatus::Finished, vec![]), "the source keeps nothing");
 
+    let said = both.cutover(&["audit"], 0);
+    assert!(!said.contains("has not ended"), "{said}");
+    // A row whose key no other store could say is missing all the same.
+    both.old("INSERT INTO visits VALUES (1, 'never', 'infinity', '')");
+    let said = both.cutover(&["verify", "--table", "visits", "--full", "--json"], 5);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["tables"][0]["summary"]["missing"], 1, "{said:#}");
+    both.old("DELETE FROM visits WHERE at = 'infinity'");
+
     // Another run begins with a capture of its own, is left alone, and is taken back from elsewhere without its config.
     both.cutover(&["release", "people/test"], 8);
     let mut again = both.start(&["run", "--headless", "--new", "--until", "catch-up"]);
@@ -186,4 +205,54 @@ fn a_database_moves_to_another_one_and_the_source_keeps_nothing_at_the_end() {
     fs::remove_file(both.dir.path().join("config.toml")).unwrap();
     both.cutover(&["rollback", "--yes"], 3);
     assert_eq!((both.status(), both.kept()), (RunStatus::RolledBack, vec![]), "{}", again.words());
+}
+
+const NOTES: &str = r#"
+[[tables]]
+id = "notes"
+from = "papers.Notes"
+to = "new.public.notes"
+key = ["noteId"]
+ddl_sql = "CREATE TABLE notes (id text PRIMARY KEY, words text)"
+[tables.columns]
+id = { from = "noteId", type = "text", key = true }
+words = { type = "text" }
+"#;
+
+#[test]
+fn two_kinds_of_store_move_in_one_plan() {
+    let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).unwrap();
+    let papers = format!(
+        "[stores.papers]\nkind = \"dynamodb\"\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{}\"\n",
+        dynamo.endpoint()
+    );
+    let both = Databases::with(&papers, NOTES);
+    let client = aws_sdk_dynamodb::Client::new(&session(dynamo.endpoint(), 3));
+    let put = |id: &str, words: &str| {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let put = client.put_item().table_name("Notes").item("noteId", text(id)).item("words", text(words));
+        both.runtime.block_on(put.send()).unwrap();
+    };
+    let attribute = AttributeDefinition::builder().attribute_name("noteId").attribute_type(ScalarAttributeType::S);
+    let create = client
+        .create_table()
+        .table_name("Notes")
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(KeySchemaElement::builder().attribute_name("noteId").key_type(KeyType::Hash).build().unwrap())
+        .attribute_definitions(attribute.build().unwrap());
+    both.runtime.block_on(create.send()).unwrap();
+    (0..40).for_each(|n| put(&format!("n{n}"), "before"));
+
+    let said = both.cutover(&["check"], 0);
+    assert!(said.contains(" 0 failed"), "{said}");
+    assert_eq!(said.matches("read units").count(), 1, "only one of the stores sells reads: {said}");
+    both.cutover(&["run", "--headless", "--until", "catch-up"], 75);
+    (20..60).for_each(|n| put(&format!("n{n}"), "after"));
+    both.old("UPDATE people SET name = 'renamed'; DELETE FROM visits WHERE place = 'place 3'");
+    both.cutover(&["run", "--headless"], 0);
+    assert_eq!(both.held(&both.new), both.held(&both.old));
+    let sql = "SELECT count(*) FILTER (WHERE words = 'before'), count(*) FILTER (WHERE words = 'after') FROM notes";
+    let row = both.runtime.block_on(both.new.query_one(sql, &[])).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (20, 40));
+    assert_eq!((both.status(), both.kept()), (RunStatus::Finished, vec![]));
 }

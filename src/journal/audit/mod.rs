@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::merge::{RunRecord, salvage_run};
 use super::reader::TornTail;
 use super::{Header, JournalError, RunFolder, SampleReader, fold, read_run};
-use crate::domain::run::Event;
+use crate::domain::run::{Action, Event};
 
 /// What an audit found.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,8 +112,18 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
     if !amended_unseen {
         findings.extend(belongs(folder, &files, &record));
     }
-    let ended = record.facts.last().is_some_and(|f| matches!(f.event, Event::RunFinished | Event::RolledBack { .. }));
+    let last = record.facts.iter().map(|f| &f.event).rfind(|event| !follows_the_end(event));
+    let ended = last.is_some_and(|event| matches!(event, Event::RunFinished | Event::RolledBack { .. }));
     Ok(Audit { files, findings, record, ended })
+}
+
+/// Whether this may follow the end of a run: a source forgets what it kept for it.
+fn follows_the_end(event: &Event) -> bool {
+    match event {
+        Event::Intent { action: Action::EndCapture { .. }, .. } => true,
+        Event::Outcome { id, .. } => id.starts_with("end-capture/"),
+        _ => false,
+    }
 }
 
 impl Damage {

@@ -118,9 +118,11 @@ async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Si
                     rest.candidates.extend(candidate(&subject, seen.mapped));
                 }
                 Some((key, row)) => tally.row(key, row),
-                None => {
-                    refused.extend(candidate(&subject, seen.mapped).map(|c| (Key(seen.mapped.key.clone()), c)));
-                }
+                None => match candidate(&subject, seen.mapped) {
+                    Some(candidate) => refused.push((Key(seen.mapped.key.clone()), candidate)),
+                    // Its key cannot even be said: it is in no ledger, and in no row.
+                    None => rest.unexplained += 1,
+                },
             }
         })
         .await?;
