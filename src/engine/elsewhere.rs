@@ -37,13 +37,13 @@ pub(super) fn watch(
         while !stop.is_cancelled() {
             for found in ordered(&folder, &mut known, &mut sizes) {
                 tracing::warn!(by = ?found.by, "another process rolls this run back");
-                let going_back = state.borrow().status == RunStatus::RollingBack;
+                let rolling_back = state.borrow().status == RunStatus::RollingBack;
                 order.send_if_modified(|order| {
-                    let fresh = order.is_none() || !going_back;
-                    if fresh {
+                    let is_new = order.is_none() || !rolling_back;
+                    if is_new {
                         *order = Some(found);
                     }
-                    fresh
+                    is_new
                 });
             }
             std::thread::sleep(EVERY);
