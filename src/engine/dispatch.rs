@@ -41,6 +41,8 @@ const DISK_HANGS: &str = "the disk does not answer";
 /// How long a disk may take for one write before a run rolls back that nobody sits at, and that a full disk would roll
 /// back.
 const DISK_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
+/// How long a process that ends waits for a slow disk: what it did is not on record before.
+const CLOSING: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(5) };
 
 /// Resolves when an order is there that the loop has not taken.
 async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
@@ -124,7 +126,7 @@ impl Dispatch {
             self.end_capture().await;
         }
         if self.journal.unsaved() > 0 {
-            let _ = self.journal.keep_briefly(Vec::new()).await;
+            self.journal.settle(CLOSING).await;
         }
         self.lease.release().await;
         self.publish();

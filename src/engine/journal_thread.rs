@@ -94,6 +94,13 @@ impl JournalThread {
         }
     }
 
+    /// Waits until the disk has taken everything that was handed over, has refused it, or has not answered for so long.
+    pub async fn settle(&self, patience: Duration) {
+        if let Ok(answer) = self.send(Vec::new(), true) {
+            let _ = tokio::time::timeout(patience, answer).await;
+        }
+    }
+
     /// Facts of a rollback that are not on disk.
     #[must_use]
     pub fn unsaved(&self) -> usize {

@@ -253,6 +253,28 @@ async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
 }
 
 #[tokio::test]
+async fn a_slow_disk_is_waited_for_before_a_rollback_is_called_unrecorded() {
+    let mut plan = crate::workers::tests::plan::plan();
+    plan.steps.iter_mut().filter(|s| s.id == "switch").for_each(|s| s.confirm = Confirm::Key);
+    let run = running(World::with(plan), Policy::default()).await;
+    let handle = run.engine.handle();
+    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Held);
+    until("the switch to wait for a key", waits).await;
+    let hangs = hung(&run.disk);
+    handle.roll_back();
+    until("the rollback to end", || handle.snapshot().status == RunStatus::RolledBack).await;
+    let Running { engine, folder, _dir, .. } = run;
+    let mut closing = Box::pin(engine.close());
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut closing).await;
+    assert!(early.is_err(), "the disk may answer yet");
+    hangs.thread().unpark();
+    let Closed { state, unsaved } = closing.await;
+    assert_eq!((state.status, unsaved), (RunStatus::RolledBack, 0));
+    assert_eq!(read_run(&folder).unwrap().facts.len() as u64, state.last_seq);
+    hangs.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_itself() {
     let mut plan = crate::workers::tests::plan::plan();
     plan.steps.iter_mut().filter(|s| s.id == "switch").for_each(|s| s.confirm = Confirm::Key);

@@ -25,6 +25,7 @@ pub(super) const fn phase_words(phase: Phase) -> &'static str {
         Phase::Verifying => "comparing",
         Phase::Paused => "paused",
         Phase::Drained => "drained",
+        Phase::Ended => "ended",
         Phase::Retrying => "RETRYING",
         Phase::Stays => "stays",
     }

@@ -169,6 +169,8 @@ pub struct WorkerContext {
     /// Where differences are kept in full.
     findings: OnceLock<KeepFindings>,
     stop: CancellationToken,
+    /// Ends what keeps the new side like the old one.
+    unfollow: CancellationToken,
     step: Mutex<CancellationToken>,
     tasks: TaskTracker,
     watching: AtomicBool,
@@ -220,6 +222,7 @@ impl WorkerContext {
             repairs: Mutex::default(),
             findings: OnceLock::new(),
             stop: CancellationToken::new(),
+            unfollow: CancellationToken::new(),
             step: Mutex::new(CancellationToken::new()),
             tasks: TaskTracker::new(),
             watching: AtomicBool::new(false),
@@ -264,11 +267,11 @@ impl WorkerContext {
             return;
         }
         for table in &self.plan.tables {
-            self.spawn(follow::follow(Arc::clone(self), table.clone()));
-            self.spawn(marker::markers(Arc::clone(self), table.clone()));
+            self.spawn_following(follow::follow(Arc::clone(self), table.clone()));
+            self.spawn_following(marker::markers(Arc::clone(self), table.clone()));
         }
         if self.plan.verify.continuous {
-            self.spawn(continuous::run(Arc::clone(self)));
+            self.spawn_following(continuous::run(Arc::clone(self)));
         }
     }
 
@@ -433,9 +436,12 @@ impl WorkerContext {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
-    /// A rollback has ended: what stays behind is counted once more, and that count stays.
+    /// A rollback has ended: what stays behind is counted once more, and that count stays. The new side is followed no
+    /// more, so that it stands as it did then.
     pub fn rolled_back(&self) {
         self.priced.store(true, Ordering::Release);
+        self.following.store(true, Ordering::Release);
+        self.unfollow.cancel();
     }
 
     /// The captured values, shared with the rollback.
@@ -470,6 +476,23 @@ impl WorkerContext {
         let _ = paused.wait_for(|p| !p).await;
     }
 
+    /// Runs a background task that ends with a rollback, or with the workers.
+    fn spawn_following(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let ctx = Arc::clone(self);
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                () = ctx.unfollow.cancelled() => {
+                    for table in &ctx.plan.tables {
+                        ctx.progress(&table.id).end();
+                        ctx.latest.table(&table.id, |g| g.phase = Phase::Ended);
+                    }
+                }
+                () = work => {}
+            }
+        });
+    }
+
     /// Runs a background task that ends with the workers.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -479,5 +502,30 @@ impl WorkerContext {
                 () = work => {}
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workers::tests::world::{World, until};
+
+    #[tokio::test]
+    async fn a_console_that_is_left_open_after_a_rollback_follows_no_more() {
+        let world = World::new();
+        let ctx = world.ctx().await;
+        world.well(&ctx, &["capture", "load"]).await;
+        ctx.ensure_following();
+        world.book("b1", "1.00");
+        until("it to be followed", || world.new.table(world.table("books")).rows.len() == 1).await;
+        ctx.rolled_back();
+        until("following to end", || ctx.tasks.is_empty()).await;
+        let measured = ctx.measured();
+        for table in &world.plan.tables {
+            let gauge = &measured.tables[&table.id];
+            assert_eq!((gauge.phase, gauge.lag.apply.value), (Phase::Ended, None), "{}", table.id);
+        }
+        ctx.ensure_following();
+        assert!(ctx.tasks.is_empty(), "it does not begin again");
     }
 }

@@ -96,6 +96,8 @@ pub enum Phase {
     Paused,
     /// Drained and fenced.
     Drained,
+    /// Followed no more since a rollback: the new side stands as it did then.
+    Ended,
     /// A worker stopped with an error and will try again.
     Retrying,
     /// Not moved by plan; watched.
