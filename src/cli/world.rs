@@ -3,12 +3,14 @@
 mod back;
 mod identity;
 mod sources;
+mod targets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use back::{kept_at_sources, rollback_ports, target_of};
 use sources::AllSources;
+use targets::TargetPorts;
 
 use super::exit::Exit;
 #[cfg(feature = "failpoints")]
@@ -18,8 +20,8 @@ use crate::adapters::aws::{
     AwsSettings, AwsSwitches, CloudWatchMetrics, Service, credentials, named_endpoints, session,
 };
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PasswordSource, PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SourceConnection, SslMode};
+use crate::adapters::postgres::{PasswordSource, PgSettings, SslMode as PgSslMode};
+use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
 use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
@@ -82,14 +84,13 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
-    let password = password("target", &connections.postgres, &*switches).await?;
-    let target = target(&connections.postgres, password, &switches, &plan.key())?;
+    let target = targets::connect(connections, &switches, &plan.key()).await?;
     let mut stores = AllSources::default();
     for (name, at) in connections.sources() {
         let ports = match &at {
             // Over the session that there is.
-            SourceConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
-            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {
+            StoreConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 sources::connect(&name, &at, plan, &switches).await?
             }
         };
@@ -119,14 +120,14 @@ pub async fn callers(plan: &Plan, connections: &Connections, ports: &Ports) -> R
 /// Whether anything of AWS is asked for.
 fn asks_aws(plan: &Plan, connections: &Connections) -> bool {
     let passwords = connections.sources.values().filter_map(|source| match source {
-        SourceConnection::Postgresql(postgres) => postgres.password.as_ref(),
-        SourceConnection::Dynamodb(_) => None,
+        StoreConnection::Postgresql(postgres) => postgres.password.as_ref(),
+        StoreConnection::Dynamodb(_) => None,
     });
     let parameter = |reference: &ValueRef| matches!(reference, ValueRef::Parameter(_));
-    connections.sources().values().any(|source| matches!(source, SourceConnection::Dynamodb(_)))
+    connections.sources().values().any(|source| matches!(source, StoreConnection::Dynamodb(_)))
         || !plan.switches.is_empty()
         || watched(plan)
-        || passwords.chain(connections.postgres.password.as_ref()).any(parameter)
+        || passwords.chain(connections.databases().filter_map(|target| target.password.as_ref())).any(parameter)
 }
 
 /// Whether any signal is a metric of CloudWatch.
@@ -147,26 +148,13 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
     let found = if asks_aws(plan, connections) { credentials(&session, &aws_settings(&aws)).await } else { Ok(()) };
     let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
     let mut missing = Missing { aws: found.err().map(denied), ..Missing::default() };
-    let password = match (&connections.postgres.password, &missing.aws) {
-        (Some(ValueRef::Parameter(name)), Some(_)) => {
-            let wrong = format!("the password's parameter {name} cannot be read without AWS credentials");
-            Err(Trouble { what: "target".to_owned(), wrong, advice: String::new() })
-        }
-        _ => password("target", &connections.postgres, &*switches).await,
-    };
-    let target = match password {
-        Ok(password) => target(&connections.postgres, password, &switches, &plan.key())?,
-        Err(t) => {
-            missing.target = Some(CheckRow::denied(t.what, t.wrong, t.advice));
-            // Stands in its place and is not asked.
-            target(&connections.postgres, None, &switches, &plan.key())?
-        }
-    };
+    let (target, row) = targets::connect_to_check(connections, &switches, &plan.key(), missing.aws.is_some()).await?;
+    missing.target = row;
     let mut stores = AllSources::default();
     for (name, at) in connections.sources() {
         let ports = match &at {
-            SourceConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
-            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {
+            StoreConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 match sources::connect(&name, &at, plan, &switches).await {
                     Ok(ports) => ports,
                     Err(failure) => {
@@ -188,18 +176,17 @@ async fn assemble(
     connections: &Connections,
     session: &aws_config::SdkConfig,
     switches: Arc<dyn Switches>,
-    target: PgTarget,
+    target: TargetPorts,
     stores: AllSources,
 ) -> Result<Ports, Failure> {
     let aws = aws(connections.aws.as_ref());
     let ends = &aws.endpoints;
     let metrics = watched(plan).then(|| CloudWatchMetrics::new(session, ends.cloudwatch.as_deref()));
-    let target = Arc::new(target);
     Ok(Ports {
         sources: stores.sources,
         changes: stores.changes,
-        target: failing(Arc::clone(&target) as _),
-        reverse: Some(ReversePorts { outbox: failing(target as _), items: stores.items }),
+        target: target.target,
+        reverse: Some(ReversePorts { outbox: target.outbox, items: stores.items }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
         identity: Some(Arc::new(identity::of_all(plan, connections, session).await)),
@@ -264,16 +251,6 @@ fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option
         let (reference, switches) = (reference.clone(), Arc::clone(&switches));
         Box::pin(async move { Ok(switches.resolve(&reference).await?.value) })
     }))
-}
-
-/// The target database, with the bookkeeping of this plan.
-fn target(
-    pg: &Postgres,
-    password: Option<Secret>,
-    switches: &Arc<dyn Switches>,
-    plan: &str,
-) -> Result<PgTarget, Failure> {
-    Ok(PgTarget::new(&pg_settings(pg, password, switches), plan)?)
 }
 
 /// How a database is reached, for its adapters.
@@ -407,7 +384,7 @@ mod tests {
         let mut config =
             config(&format!("password = {{ file = \"{}\" }}", file.display()), "credentials = \"emulator\"");
         let settings = &db.settings;
-        let postgres = &mut config.connections.postgres;
+        let Some(StoreConnection::Postgresql(postgres)) = config.connections.targets.get_mut("new") else { panic!() };
         (postgres.host, postgres.port) = (settings.host.clone(), settings.port);
         (postgres.database, postgres.user) = (settings.database.clone(), role.clone());
         postgres.sslmode = SslMode::Disable;

@@ -10,26 +10,64 @@ use super::section::Section;
 use super::{keys, stores};
 use crate::domain::plan::{CONTROL, NEW, OLD, Store, StoreKind, Stores, ValueRef};
 
-/// Where everything is. Kept with every run ([`super::SavedConnections`]), so a field that is added later needs
-/// `#[serde(default)]`; secrets are references.
+/// Where everything is. Secrets are references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Connections {
     /// AWS; absent when the file has no `[aws]`.
     pub aws: Option<Aws>,
-    /// The target database.
-    pub postgres: Postgres,
-    /// What the target is called.
-    #[serde(default = "new", skip_serializing_if = "is_new")]
-    pub target: String,
+    /// The stores that tables go to, by name.
+    pub targets: BTreeMap<String, StoreConnection>,
+    /// Which of them is home: its lease says who drives.
+    pub home: String,
     /// The stores that tables come from, by name. Empty where that is the DynamoDB of `[aws]` alone, called [`OLD`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sources: BTreeMap<String, SourceConnection>,
+    pub sources: BTreeMap<String, StoreConnection>,
 }
 
-/// How a store is reached that tables come from.
+/// Connections as they are kept with every run ([`super::SavedConnections`]): a field that is added later needs
+/// `#[serde(default)]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Written {
+    aws: Option<Aws>,
+    /// Home, where that is a PostgreSQL database.
+    postgres: Option<Postgres>,
+    /// What home is called.
+    #[serde(default = "new", skip_serializing_if = "is_new")]
+    target: String,
+    /// Stores that tables go to, besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    targets: BTreeMap<String, StoreConnection>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sources: BTreeMap<String, StoreConnection>,
+}
+
+impl From<Written> for Connections {
+    fn from(written: Written) -> Self {
+        let Written { aws, postgres, target: home, mut targets, sources } = written;
+        targets.extend(postgres.map(|postgres| (home.clone(), StoreConnection::Postgresql(postgres))));
+        Self { aws, targets, home, sources }
+    }
+}
+
+impl From<Connections> for Written {
+    fn from(connections: Connections) -> Self {
+        let Connections { aws, mut targets, home: target, sources } = connections;
+        let postgres = match targets.remove(&target) {
+            Some(StoreConnection::Postgresql(postgres)) => Some(postgres),
+            Some(other @ StoreConnection::Dynamodb(_)) => {
+                targets.insert(target.clone(), other);
+                None
+            }
+            None => None,
+        };
+        Self { aws, postgres, target, targets, sources }
+    }
+}
+
+/// How a store is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SourceConnection {
+pub enum StoreConnection {
     /// DynamoDB tables and their streams.
     Dynamodb(Aws),
     /// A PostgreSQL database.
@@ -49,24 +87,37 @@ impl Connections {
     #[must_use]
     pub fn stores(&self) -> Stores {
         let mut stores = Stores::new();
-        for (name, source) in self.sources() {
-            let store = match source {
-                SourceConnection::Dynamodb(aws) => aws.tables(),
-                SourceConnection::Postgresql(postgres) => postgres.store(),
+        for (name, store) in self.sources().into_iter().chain(self.targets.clone()) {
+            let store = match store {
+                StoreConnection::Dynamodb(aws) => aws.tables(),
+                StoreConnection::Postgresql(postgres) => postgres.store(),
             };
             stores.insert(name, store);
         }
         stores.extend(self.aws.as_ref().map(|aws| (CONTROL.to_owned(), aws.control())));
-        stores.insert(self.target.clone(), self.postgres.store());
         stores
+    }
+
+    /// Databases that tables go to.
+    pub fn databases(&self) -> impl Iterator<Item = &Postgres> {
+        self.targets.values().filter_map(|target| match target {
+            StoreConnection::Postgresql(postgres) => Some(postgres),
+            StoreConnection::Dynamodb(_) => None,
+        })
+    }
+
+    /// Most connections at once to any of the targets.
+    #[must_use]
+    pub fn pool(&self) -> usize {
+        self.databases().map(|postgres| postgres.pool).min().unwrap_or(POOL as usize)
     }
 
     /// The stores that tables come from.
     #[must_use]
-    pub fn sources(&self) -> BTreeMap<String, SourceConnection> {
+    pub fn sources(&self) -> BTreeMap<String, StoreConnection> {
         match &self.aws {
             Some(aws) if self.sources.is_empty() => {
-                BTreeMap::from([(OLD.to_owned(), SourceConnection::Dynamodb(aws.clone()))])
+                BTreeMap::from([(OLD.to_owned(), StoreConnection::Dynamodb(aws.clone()))])
             }
             _ => self.sources.clone(),
         }
@@ -176,7 +227,7 @@ impl Postgres {
             password: None,
             sslmode: SslMode::VerifyFull,
             ca_file: None,
-            pool: 12,
+            pool: POOL as usize,
         }
     }
 
@@ -195,6 +246,9 @@ impl Postgres {
     }
 }
 
+/// Connections to a database at once, unless the file says otherwise.
+const POOL: u32 = 12;
+
 /// TLS to a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,12 +266,8 @@ pub(super) fn read(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Conn
     if root.has("stores") {
         return stores::read(root, aws, base, sink);
     }
-    Connections {
-        aws,
-        postgres: postgres(&root.table("postgres", keys::POSTGRES), base),
-        target: new(),
-        sources: BTreeMap::new(),
-    }
+    let target = StoreConnection::Postgresql(postgres(&root.table("postgres", keys::POSTGRES), base));
+    Connections { aws, targets: BTreeMap::from([(new(), target)]), home: new(), sources: BTreeMap::new() }
 }
 
 pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
@@ -233,7 +283,7 @@ pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
             _ => SslMode::VerifyFull,
         },
         ca_file: pg.text("ca_file").map(|f| base.join(f)),
-        pool: pg.count("pool", 12) as usize,
+        pool: pg.count("pool", POOL) as usize,
     }
 }
 

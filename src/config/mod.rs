@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SourceConnection, SslMode};
+pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
 pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
@@ -83,7 +83,7 @@ pub fn load_str(
     let root = Section::new(&document, keys::ROOT, "");
     let connections = connections::read(&root, base_dir, &mut sink);
     connected(&connections, &root, &mut sink);
-    let mut plan = compile::plan(&root, connections.postgres.pool, base_dir, &mut sink);
+    let mut plan = compile::plan(&root, connections.pool(), base_dir, &mut sink);
     plan.stores = connections.stores();
 
     // What was reported already is not reported again as a consequence.
@@ -142,7 +142,8 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         }
         (true, false) | (false, true) => {}
     }
-    if connections.postgres.port == 0 && root.has("postgres") && !sink.reported("postgres.port") {
+    let no_port = connections.databases().any(|postgres| postgres.port == 0);
+    if no_port && root.has("postgres") && !sink.reported("postgres.port") {
         sink.error(pg.offset_of("port"), "postgres.port", "a port is from 1 to 65535");
     }
     match &connections.aws {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::connections::{Aws, Connections, Credentials, Endpoints, Postgres, SourceConnection};
+use super::connections::{Aws, Connections, Credentials, Endpoints, StoreConnection};
 use crate::domain::plan::{CONTROL, NEW, OLD, Stores};
 
 /// What can be read of the connections a run was opened with. The parts do not depend on each other: one that cannot be
@@ -14,19 +14,21 @@ use crate::domain::plan::{CONTROL, NEW, OLD, Stores};
 pub struct SavedConnections {
     /// AWS; `None` inside when the run named none. The error says why it cannot be read.
     pub aws: Result<Option<Aws>, String>,
-    /// The target database, or why it cannot be read.
-    pub postgres: Result<Postgres, String>,
-    /// What the target is called.
-    pub target: String,
+    /// Stores that tables go to, by name, each with how it is reached or why that cannot be read.
+    pub targets: BTreeMap<String, Result<StoreConnection, String>>,
+    /// Which of them is home.
+    pub home: String,
     /// Stores that tables come from and that have connections of their own. A run whose tables come from the DynamoDB of
     /// `aws` alone has none.
-    pub sources: BTreeMap<String, Result<SourceConnection, String>>,
+    pub sources: BTreeMap<String, Result<StoreConnection, String>>,
 }
 
 impl From<&Connections> for SavedConnections {
     fn from(c: &Connections) -> Self {
-        let sources = c.sources.iter().map(|(name, source)| (name.clone(), Ok(source.clone()))).collect();
-        Self { aws: Ok(c.aws.clone()), postgres: Ok(c.postgres.clone()), target: c.target.clone(), sources }
+        let read = |stores: &BTreeMap<String, StoreConnection>| {
+            stores.iter().map(|(name, store)| (name.clone(), Ok(store.clone()))).collect()
+        };
+        Self { aws: Ok(c.aws.clone()), targets: read(&c.targets), home: c.home.clone(), sources: read(&c.sources) }
     }
 }
 
@@ -42,20 +44,34 @@ impl SavedConnections {
     /// Nothing can be read, for this reason.
     #[must_use]
     pub fn unreadable(why: &str) -> Self {
-        let (target, sources) = (NEW.to_owned(), BTreeMap::new());
-        Self { aws: Err(why.to_owned()), postgres: Err(why.to_owned()), target, sources }
+        let targets = BTreeMap::from([(NEW.to_owned(), Err(why.to_owned()))]);
+        Self { aws: Err(why.to_owned()), targets, home: NEW.to_owned(), sources: BTreeMap::new() }
+    }
+
+    /// How a store is reached that tables go to.
+    ///
+    /// # Errors
+    /// Why that cannot be read.
+    pub fn target(&self, store: &str) -> Result<StoreConnection, String> {
+        self.targets.get(store).cloned().unwrap_or_else(|| Err(format!("it says nothing of the store `{store}`")))
+    }
+
+    /// What a target is called in what is said: by its name where there are several.
+    #[must_use]
+    pub fn target_words(&self, store: &str) -> String {
+        if self.targets.len() > 1 { format!("the store {store}") } else { "the target".to_owned() }
     }
 
     /// How a store is reached that tables come from.
     ///
     /// # Errors
     /// Why that cannot be read.
-    pub fn source(&self, store: &str) -> Result<SourceConnection, String> {
+    pub fn source(&self, store: &str) -> Result<StoreConnection, String> {
         match (self.sources.get(store), &self.aws) {
             (Some(source), _) => source.clone(),
             (None, Err(why)) => Err(why.clone()),
             (None, Ok(Some(aws))) if store == OLD && self.sources.is_empty() => {
-                Ok(SourceConnection::Dynamodb(aws.clone()))
+                Ok(StoreConnection::Dynamodb(aws.clone()))
             }
             (None, Ok(_)) => Err(format!("it says nothing of the store `{store}`")),
         }
@@ -68,13 +84,15 @@ impl SavedConnections {
     pub fn whole(&self) -> Result<Connections, (String, String)> {
         let of = |what: &str, why: &String| (what.to_owned(), why.clone());
         let aws = self.aws.clone().map_err(|why| of("AWS", &why))?;
-        let postgres = self.postgres.clone().map_err(|why| of("the target", &why))?;
-        let source = |(name, source): (&String, &Result<SourceConnection, String>)| match source {
-            Ok(source) => Ok((name.clone(), source.clone())),
-            Err(why) => Err(of(&format!("the store {name}"), why)),
+        let read = |name: &String, store: &Result<StoreConnection, String>, called: String| match store {
+            Ok(store) => Ok((name.clone(), store.clone())),
+            Err(why) => Err(of(&called, why)),
         };
-        let sources = self.sources.iter().map(source).collect::<Result<_, _>>()?;
-        Ok(Connections { aws, postgres, target: self.target.clone(), sources })
+        let targets = self.targets.iter().map(|(name, store)| read(name, store, self.target_words(name)));
+        let targets = targets.collect::<Result<_, _>>()?;
+        let sources = self.sources.iter().map(|(name, store)| read(name, store, format!("the store {name}")));
+        let sources = sources.collect::<Result<_, _>>()?;
+        Ok(Connections { aws, targets, home: self.home.clone(), sources })
     }
 
     /// What cannot be read, each with why.
@@ -82,7 +100,8 @@ impl SavedConnections {
     pub fn unread(&self) -> Vec<(String, String)> {
         let mut unread = Vec::new();
         unread.extend(self.aws.as_ref().err().map(|why| ("AWS".to_owned(), why.clone())));
-        unread.extend(self.postgres.as_ref().err().map(|why| ("the target".to_owned(), why.clone())));
+        let targets = self.targets.iter();
+        unread.extend(targets.filter_map(|(name, t)| Some((self.target_words(name), t.as_ref().err()?.clone()))));
         let sources = self.sources.iter();
         unread.extend(sources.filter_map(|(name, s)| Some((format!("the store {name}"), s.as_ref().err()?.clone()))));
         unread
@@ -97,19 +116,19 @@ impl SavedConnections {
         };
         let part = |name: &str| document.get(name).ok_or_else(|| format!("no `{name}` in it"));
         let wrong = |name: &str, e: &serde_json::Error| format!("`{name}` in it: {e}");
-        let source = |(name, v): (&String, &Value)| {
-            (name.clone(), serde_json::from_value(v.clone()).map_err(|e| wrong(&format!("sources.{name}"), &e)))
-        };
-        // Where it is no table nothing in it can be read, and that is said.
-        let no_table = document.get("sources").filter(|s| !s.is_object());
-        let unreadable = no_table.map(|_| (OLD.to_owned(), Err("`sources` in it is no table".to_owned())));
-        let sources = document.get("sources").and_then(Value::as_object);
+        let home = document.get("target").and_then(Value::as_str).unwrap_or(NEW).to_owned();
+        let mut targets = stores(&document, "targets", &home);
+        if !targets.contains_key(&home) {
+            let postgres = part("postgres")
+                .and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("postgres", &e)))
+                .map(StoreConnection::Postgresql);
+            targets.insert(home.clone(), postgres);
+        }
         Self {
             aws: part("aws").and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("aws", &e))),
-            postgres: part("postgres")
-                .and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("postgres", &e))),
-            target: document.get("target").and_then(Value::as_str).unwrap_or(NEW).to_owned(),
-            sources: sources.into_iter().flatten().map(source).chain(unreadable).collect(),
+            targets,
+            home,
+            sources: stores(&document, "sources", OLD),
         }
     }
 
@@ -121,13 +140,14 @@ impl SavedConnections {
             let ours = sources.remove(name).unwrap_or_else(|| Err(format!("no `sources.{name}` in it")));
             sources.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
         }
-        let target = if self.postgres.is_ok() { self.target } else { other.target.clone() };
-        Self {
-            aws: self.aws.or_else(|why| other.aws.clone().map_err(|_| why)),
-            postgres: self.postgres.or_else(|why| other.postgres.clone().map_err(|_| why)),
-            target,
-            sources,
+        // A text that cannot be read at all does not say what its targets are called.
+        let named = self.targets.values().any(Result::is_ok) || self.targets.keys().eq(other.targets.keys());
+        let (home, mut targets) = if named { (self.home, self.targets) } else { (other.home.clone(), BTreeMap::new()) };
+        for (name, theirs) in &other.targets {
+            let ours = targets.remove(name).unwrap_or_else(|| Err(format!("no `targets.{name}` in it")));
+            targets.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
         }
+        Self { aws: self.aws.or_else(|why| other.aws.clone().map_err(|_| why)), targets, home, sources }
     }
 
     /// What a plan itself says of the connections: where AWS is reached, with the usual chain of credentials. It does
@@ -152,6 +172,21 @@ impl SavedConnections {
                 },
             })
         });
-        Self { aws, postgres: Err(nowhere()), target: NEW.to_owned(), sources: BTreeMap::new() }
+        let targets = BTreeMap::from([(NEW.to_owned(), Err(nowhere()))]);
+        Self { aws, targets, home: NEW.to_owned(), sources: BTreeMap::new() }
     }
+}
+
+/// Stores by name under one key of what was kept. Where it is no table nothing in it can be read, and that is said of the
+/// store that is understood.
+fn stores(document: &Value, key: &str, understood: &str) -> BTreeMap<String, Result<StoreConnection, String>> {
+    let Some(found) = document.get(key) else { return BTreeMap::new() };
+    let Some(found) = found.as_object() else {
+        return BTreeMap::from([(understood.to_owned(), Err(format!("`{key}` in it is no table")))]);
+    };
+    let read = |(name, v): (&String, &Value)| {
+        let store = serde_json::from_value(v.clone()).map_err(|e| format!("`{key}.{name}` in it: {e}"));
+        (name.clone(), store)
+    };
+    found.iter().map(read).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::connections::{self, Aws, Connections, Postgres, SourceConnection};
+use super::connections::{self, Aws, Connections, Postgres, StoreConnection};
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
@@ -20,7 +20,7 @@ fn named(table: &Section<'_>, end: &str, understood: &str) -> String {
     table.text(end).as_deref().and_then(place).map_or_else(|| understood.to_owned(), |(store, _)| store.to_owned())
 }
 
-/// Reads the connections of a file with `[stores]`. One target for now, a PostgreSQL database.
+/// Reads the connections of a file with `[stores]`. Targets are PostgreSQL databases for now.
 pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut Sink<'_>) -> Connections {
     let stores: BTreeMap<String, Section<'_>> = root.map("stores", keys::STORE).into_iter().collect();
     let (tables, stays) = (root.list("tables", keys::TABLES), root.list("stays", keys::STAYS));
@@ -48,39 +48,48 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
             sink.error_near(section.offset_of(end), &section.path_of(end), message, near);
         }
     }
-    let target = to.first().cloned().unwrap_or_else(|| NEW.to_owned());
-    if let Some(other) = to.iter().nth(1) {
-        let message =
-            format!("tables go to `{target}` and `{other}`: one target for now; move the others in a run of their own");
-        sink.error(root.offset_of("tables"), "tables", message);
-    }
     let of = |name: &str, sink: &mut Sink<'_>| {
         stores.get(name).and_then(|store| connection(store, aws.as_ref(), base, sink))
     };
-    let sources: BTreeMap<String, SourceConnection> =
+    let sources: BTreeMap<String, StoreConnection> =
         from.iter().filter_map(|name| Some((name.clone(), of(name, sink)?))).collect();
-    let postgres = match of(&target, sink) {
-        Some(SourceConnection::Postgresql(postgres)) => postgres,
-        Some(SourceConnection::Dynamodb(_)) => {
-            let path = format!("stores.{target}.kind");
-            let message = "tables go to a PostgreSQL database for now: nothing writes whole tables into DynamoDB yet";
-            sink.error(stores.get(&target).map_or(0, |s| s.offset_of("kind")), &path, message);
-            Postgres::nowhere()
-        }
-        None => Postgres::nowhere(),
+    let mut targets = BTreeMap::new();
+    for target in &to {
+        let database = match of(target, sink) {
+            Some(StoreConnection::Postgresql(postgres)) => postgres,
+            Some(StoreConnection::Dynamodb(_)) => {
+                let path = format!("stores.{target}.kind");
+                let message =
+                    "tables go to a PostgreSQL database for now: nothing writes whole tables into DynamoDB yet";
+                sink.error(stores.get(target).map_or(0, |s| s.offset_of("kind")), &path, message);
+                Postgres::nowhere()
+            }
+            None => Postgres::nowhere(),
+        };
+        targets.insert(target.clone(), StoreConnection::Postgresql(database));
+    }
+    let home = to.first().cloned().unwrap_or_else(|| NEW.to_owned());
+    targets.entry(home.clone()).or_insert_with(|| StoreConnection::Postgresql(Postgres::nowhere()));
+    let one_database = |one: &StoreConnection, other: &StoreConnection| match (one, other) {
+        (StoreConnection::Postgresql(one), StoreConnection::Postgresql(other)) => one.is_same_database(other),
+        (StoreConnection::Dynamodb(_), _) | (_, StoreConnection::Dynamodb(_)) => false,
     };
-    for (name, source) in &sources {
-        if matches!(source, SourceConnection::Postgresql(source) if source.is_same_database(&postgres)) {
-            let message =
-                format!("`{name}` and `{target}` are one database: what is ours in it would be customers' data too");
-            sink.error(
-                stores.get(name).map_or(0, |s| s.offset_of("database")),
-                &format!("stores.{name}.database"),
-                message,
-            );
+    let mut twice = |name: &str, target: &str, why: &str| {
+        let message = format!("`{name}` and `{target}` are one database: {why}");
+        let at = stores.get(name).map_or(0, |s| s.offset_of("database"));
+        sink.error(at, &format!("stores.{name}.database"), message);
+    };
+    for (target, at) in &targets {
+        for (name, _) in sources.iter().filter(|(_, source)| one_database(source, at)) {
+            twice(name, target, "what is ours in it would be customers' data too");
+        }
+        for (name, other) in targets.iter().filter(|(name, _)| *name > target) {
+            if one_database(other, at) && stores.contains_key(name) {
+                twice(name, target, "it has one lease; name one store and let tables go to it");
+            }
         }
     }
-    Connections { aws, postgres, target, sources }
+    Connections { aws, targets, home, sources }
 }
 
 /// Reports what a store's kind does not have, or lacks.
@@ -106,16 +115,16 @@ fn judge(name: &str, store: &Section<'_>, aws: bool, sink: &mut Sink<'_>) {
     }
 }
 
-fn connection(store: &Section<'_>, aws: Option<&Aws>, base: &Path, sink: &mut Sink<'_>) -> Option<SourceConnection> {
+fn connection(store: &Section<'_>, aws: Option<&Aws>, base: &Path, sink: &mut Sink<'_>) -> Option<StoreConnection> {
     match store.text("kind").as_deref() {
         Some("postgresql") => {
             let postgres = connections::postgres(store, base);
             if postgres.port == 0 && !sink.reported(&store.path_of("port")) {
                 sink.error(store.offset_of("port"), &store.path_of("port"), "a port is from 1 to 65535");
             }
-            Some(SourceConnection::Postgresql(postgres))
+            Some(StoreConnection::Postgresql(postgres))
         }
-        Some("dynamodb") => Some(SourceConnection::Dynamodb(connections::tables(store, aws))),
+        Some("dynamodb") => Some(StoreConnection::Dynamodb(connections::tables(store, aws))),
         _ => None,
     }
 }
@@ -178,9 +187,10 @@ user = "cutover"
         assert_eq!(config.plan.keeps_ms("users"), None);
         assert_eq!(config.plan.stores.keys().collect::<Vec<_>>(), ["control", "new", "old", "v1"]);
         // What [aws] says holds for a store of AWS that does not say it.
-        let Some(SourceConnection::Dynamodb(aws)) = config.connections.sources.get("v1") else { panic!() };
+        let Some(StoreConnection::Dynamodb(aws)) = config.connections.sources.get("v1") else { panic!() };
         assert_eq!(aws.region, "us-east-1");
-        assert_eq!((config.connections.postgres.port, config.connections.target.as_str()), (5433, "new"));
+        let port = config.connections.databases().next().map(|postgres| postgres.port);
+        assert_eq!((port, config.connections.home.as_str()), (Some(5433), "new"));
     }
 
     #[test]
@@ -229,7 +239,17 @@ user = "cutover"
         assert!(wrong(&onto_dynamodb, &[]).iter().any(|e| e.contains("nothing writes whole tables into DynamoDB yet")));
         let two =
             format!("{STORES}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"b\"\nuser = \"c\"\n");
-        let found = wrong(&two, &[(TARGET, "to = \"third.books\"")]);
-        assert!(found.iter().any(|e| e.starts_with("tables tables go to `new` and `third`")), "{found:#?}");
+        let third = [(TARGET, "to = \"third.books\"")];
+        let config = with(&two, &third).unwrap().connections;
+        assert_eq!(
+            (config.targets.keys().map(String::as_str).collect::<Vec<_>>(), config.home.as_str()),
+            (vec!["new", "third"], "new")
+        );
+        let one = two.replace("host = \"db-3\"\ndatabase = \"b\"", "host = \"db-2\"\nport = 5433\ndatabase = \"shop\"");
+        let found = wrong(&one, &third);
+        assert!(
+            found.iter().any(|e| e.starts_with("stores.third.database `third` and `new` are one database")),
+            "{found:#?}"
+        );
     }
 }

@@ -15,6 +15,11 @@ fn read(text: &str) -> Result<Config, ConfigErrors> {
     load_str("c.toml", text, Path::new("/etc/cutover"), &BTreeMap::new())
 }
 
+/// The target of a config.
+fn database(config: &Config) -> &Postgres {
+    config.connections.databases().next().expect("a database")
+}
+
 fn rehearsal() -> Result<Config, ConfigErrors> {
     let vars = [
         ("AWS_ENDPOINT", "http://127.0.0.1:8000"),
@@ -96,8 +101,8 @@ fn the_example_lints_clean() {
     assert_eq!(freeze, Some((0, Confirm::Word("freeze".into()))));
     assert_eq!(plan.steps.first().map(|s| s.at_ms), Some(-4 * 3_600_000));
     assert_eq!(plan.steps.last().map(|s| s.at_ms), Some(24 * 3_600_000));
-    assert_eq!(config.connections.postgres.password, Some(ValueRef::Env("PGPASSWORD".into())));
-    assert_eq!(config.connections.postgres.sslmode, SslMode::VerifyFull);
+    assert_eq!(database(&config).password, Some(ValueRef::Env("PGPASSWORD".into())));
+    assert_eq!(database(&config).sslmode, SslMode::VerifyFull);
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn the_rehearsal_is_the_same_migration() {
         let real = example.plan.signals.iter().find(|s| s.id == signal.id).map_or(5 * 60_000, |s| s.stale_ms);
         assert!(signal.stale_ms <= real, "{}: {} over {real}", signal.id, signal.stale_ms);
     }
-    assert_eq!(rehearsal.connections.postgres.port, 54321);
+    assert_eq!(database(&rehearsal).port, 54321);
     let aws = rehearsal.connections.aws.unwrap_or_else(|| panic!("no aws"));
     assert_eq!(aws.endpoints.ssm.as_deref(), Some("http://127.0.0.1:8001"));
     assert_eq!(aws.credentials, Credentials::Emulator);

@@ -11,7 +11,7 @@ use crate::domain::at::At;
 use crate::domain::plan::Confirm;
 use crate::domain::run::{Actor, Cause, Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
 use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
-use crate::snapshot::Mode;
+use crate::snapshot::{Mode, StepRow};
 use crate::workers::tests::faults::{Fault, Latch, Op};
 use crate::workers::tests::world::{World, until};
 
@@ -73,6 +73,20 @@ async fn running(world: World, policy: Policy) -> Running {
 }
 
 impl Running {
+    /// Waits until this step waits for a key.
+    async fn holds(&self, step: &str) {
+        let handle = self.engine.handle();
+        let held = |row: &StepRow| row.id == step && row.status == StepStatus::Held;
+        for _ in 0..30_000 {
+            if handle.snapshot().steps.iter().any(held) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        let log: Vec<String> = handle.snapshot().log.iter().map(|row| row.text.clone()).collect();
+        panic!("{step} never waits for a key:\n{}", log.join("\n"));
+    }
+
     fn facts(&self) -> Vec<Fact> {
         read_run(&self.folder).unwrap().facts
     }
@@ -224,8 +238,7 @@ async fn an_order_to_go_back_ends_the_run_though_the_disk_hangs() {
     world.book("b1", "1.00");
     let run = running(world, Policy::default()).await;
     let handle = run.engine.handle();
-    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "thaw" && s.status == StepStatus::Held);
-    until("the thaw to wait for a key", waits).await;
+    run.holds("thaw").await;
     assert_eq!(run.stand(), ("frozen".into(), "new".into(), "new".into()));
     let before = run.facts().len();
 
@@ -258,8 +271,7 @@ async fn a_slow_disk_is_waited_for_before_a_rollback_is_called_unrecorded() {
     plan.steps.iter_mut().filter(|s| s.id == "switch").for_each(|s| s.confirm = Confirm::Key);
     let run = running(World::with(plan), Policy::default()).await;
     let handle = run.engine.handle();
-    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Held);
-    until("the switch to wait for a key", waits).await;
+    run.holds("switch").await;
     let hangs = hung(&run.disk);
     handle.roll_back();
     until("the rollback to end", || handle.snapshot().status == RunStatus::RolledBack).await;
@@ -282,8 +294,7 @@ async fn a_disk_that_hangs_while_customers_are_kept_out_takes_the_run_back_by_it
     world.book("b1", "1.00");
     let run = running(world, Policy::default()).await;
     let handle = run.engine.handle();
-    let waits = || handle.snapshot().steps.iter().any(|s| s.id == "switch" && s.status == StepStatus::Held);
-    until("the switch to wait for a key", waits).await;
+    run.holds("switch").await;
     assert_eq!(run.stand(), ("frozen".into(), "old".into(), "old".into()));
     let before = run.facts().len();
 

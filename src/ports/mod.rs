@@ -13,6 +13,7 @@ mod metrics;
 mod probe;
 mod reverse;
 mod sequence;
+mod several;
 mod source;
 mod stores;
 mod switch;
@@ -34,6 +35,7 @@ pub use reverse::{
     Unfinished, Waiting,
 };
 pub use sequence::{Sequence, SequenceScan};
+pub use several::{SeveralOutboxes, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceTable, first_open};
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};

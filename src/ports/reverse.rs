@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::error::PortResult;
+use super::sequence::Sequence;
 use super::source::OpenWrite;
 use super::stores::ByStore;
 use crate::domain::at::At;
@@ -228,6 +229,13 @@ pub trait Items: Send + Sync {
 
     /// Writes, reads back and removes a marker item, through the calls every change goes through.
     async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
+
+    /// Sequences that give columns of these tables their values; none in a store without them. Reads the catalogue only.
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+
+    /// Moves each of these sequences past every value that an indexed column of it holds, with a margin and never back, and
+    /// reads it back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
+    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>>;
 }
 
 /// Both ends of the reverse flow.

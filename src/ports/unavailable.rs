@@ -1,20 +1,24 @@
 //! What stands in for ports that cannot be made: each call is refused with the reason, so that a rollback names what it
 //! could not do and goes on with the rest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    Batch, Changes, Cursor, ErrorKind, ItemOutcome, Items, OpenWrite, Page, PageEnd, Partition, PortError, PortResult,
-    ProbeOutcome, ProbeResult, Probes, ReadFrom, Source, SourceTable, Stream, SwitchValue, Switches,
+    Batch, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, OpenWrite, Outbox, Page, PageEnd,
+    Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, Source,
+    SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
 };
 use crate::domain::gauge::Count;
-use crate::domain::mapping::ItemChange;
+use crate::domain::mapping::{ItemChange, Resolution};
 use crate::domain::plan::{Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
-use crate::domain::value::Record;
+use crate::domain::value::{Key, Record};
+
+const OUTBOX: &str = "the outbox";
 
 /// Ports that cannot be made, for this reason.
 pub struct Unavailable(pub String);
@@ -49,6 +53,61 @@ impl Switches for Unavailable {
 
     async fn resolve(&self, _: &ValueRef) -> PortResult<SwitchValue> {
         self.refused("resolve", "a reference".to_owned())
+    }
+}
+
+#[async_trait]
+impl Outbox for Unavailable {
+    async fn arm(&self, _: &[Table]) -> PortResult<Vec<CaptureState>> {
+        self.refused("capture", OUTBOX.to_owned())
+    }
+
+    async fn armed(&self, _: &[Table]) -> PortResult<bool> {
+        self.refused("look at", OUTBOX.to_owned())
+    }
+
+    async fn gaps(&self, _: &[Table]) -> PortResult<Vec<CaptureGap>> {
+        self.refused("look at", OUTBOX.to_owned())
+    }
+
+    async fn disarm(&self, _: &[Table]) -> PortResult<()> {
+        self.refused("end", OUTBOX.to_owned())
+    }
+
+    async fn mark_rolled_back(&self, _: &str, _: &[Table]) -> PortResult<()> {
+        self.refused("mark", OUTBOX.to_owned())
+    }
+
+    async fn settle(&self, _: &str, _: &[Table]) -> PortResult<()> {
+        self.refused("settle", OUTBOX.to_owned())
+    }
+
+    async fn put_marker(&self, table: &Table, _: &str) -> PortResult<()> {
+        self.refused("put a marker in", table.target.clone())
+    }
+
+    async fn take(&self, table: &Table, _: u32) -> PortResult<Option<Box<dyn Taken>>> {
+        self.refused("take changes of", table.target.clone())
+    }
+
+    async fn waiting(&self, _: &[Table]) -> PortResult<BTreeMap<String, Waiting>> {
+        self.refused("count", OUTBOX.to_owned())
+    }
+
+    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        self.refused("look at", OUTBOX.to_owned())
+    }
+
+    async fn tally(&self, _: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {
+        self.refused("count", OUTBOX.to_owned())
+    }
+
+    async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>> {
+        self.refused("read conflicts of", table.target.clone())
+    }
+
+    async fn own_writes(&self, table: &Table, _: &[(Key, u128)]) -> PortResult<Vec<bool>> {
+        self.refused("look up own writes to", table.target.clone())
     }
 }
 
@@ -142,5 +201,13 @@ impl Items for Unavailable {
 
     async fn exercise(&self, table: &Table, _: &str) -> PortResult<()> {
         self.refused("write a marker to", table.source.clone())
+    }
+
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.refused("look for", "sequences".to_owned())
+    }
+
+    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+        self.refused("advance", "sequences".to_owned())
     }
 }

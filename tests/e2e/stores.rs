@@ -97,6 +97,7 @@ struct Databases {
     runtime: Runtime,
     old: tokio_postgres::Client,
     new: tokio_postgres::Client,
+    archive: tokio_postgres::Client,
     dir: tempfile::TempDir,
     started: AtomicU32,
     _slot: Slot,
@@ -111,7 +112,7 @@ impl Databases {
     fn with(more: &str, tables: &str) -> Self {
         let slot = Slot::take();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let (old, new) = (database(&runtime), database(&runtime));
+        let (old, new, archive) = (database(&runtime), database(&runtime), database(&runtime));
         let dir = tempfile::Builder::new().prefix("cutover-stores-").tempdir().unwrap();
         fs::write(dir.path().join("password"), old.password.as_ref().unwrap().reveal()).unwrap();
         let store = |name: &str, at: &PgAddress| {
@@ -121,15 +122,17 @@ impl Databases {
                 at.host, at.port, at.database, at.user
             )
         };
+        let third = if tables.contains("archive.") { store("archive", &archive) } else { String::new() };
         let text = format!(
-            "name = \"people\"\nproduction = false\n{}{}{more}\n[follow]\npoll = \"20ms\"\n[verify]\nfloor = 1.0\nsettle = \"5s\"\n{tables}{TABLES}{STEPS}",
+            "name = \"people\"\nproduction = false\n{}{}{third}{more}\n[follow]\npoll = \"20ms\"\n[verify]\nfloor = 1.0\nsettle = \"5s\"\n{tables}{TABLES}{STEPS}",
             store("old", &old),
             store("new", &new)
         );
         fs::write(dir.path().join("config.toml"), text).unwrap();
-        let (old, new) = runtime.block_on(async { (pg_client(&old).await, pg_client(&new).await) });
+        let clients = async { (pg_client(&old).await, pg_client(&new).await, pg_client(&archive).await) };
+        let (old, new, archive) = runtime.block_on(clients);
         runtime.block_on(old.batch_execute(OLD)).unwrap();
-        Self { runtime, old, new, dir, started: AtomicU32::new(0), _slot: slot }
+        Self { runtime, old, new, archive, dir, started: AtomicU32::new(0), _slot: slot }
     }
 
     fn start(&self, args: &[&str]) -> Console {
@@ -211,7 +214,7 @@ const NOTES: &str = r#"
 [[tables]]
 id = "notes"
 from = "papers.Notes"
-to = "new.public.notes"
+to = "PLACE.public.notes"
 key = ["noteId"]
 ddl_sql = "CREATE TABLE notes (id text PRIMARY KEY, words text)"
 [tables.columns]
@@ -221,12 +224,23 @@ words = { type = "text" }
 
 #[test]
 fn two_kinds_of_store_move_in_one_plan() {
+    two_kinds("new");
+}
+
+#[test]
+fn one_plan_moves_into_two_databases() {
+    two_kinds("archive");
+}
+
+/// A DynamoDB table moves into this store, tables of a database into the store `new`.
+fn two_kinds(place: &str) {
     let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).unwrap();
     let papers = format!(
         "[stores.papers]\nkind = \"dynamodb\"\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{}\"\n",
         dynamo.endpoint()
     );
-    let both = Databases::with(&papers, NOTES);
+    let both = Databases::with(&papers, &NOTES.replace("PLACE", place));
+    let notes = if place == "new" { &both.new } else { &both.archive };
     let client = aws_sdk_dynamodb::Client::new(&session(dynamo.endpoint(), 3));
     let put = |id: &str, words: &str| {
         let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -252,7 +266,15 @@ fn two_kinds_of_store_move_in_one_plan() {
     both.cutover(&["run", "--headless"], 0);
     assert_eq!(both.held(&both.new), both.held(&both.old));
     let sql = "SELECT count(*) FILTER (WHERE words = 'before'), count(*) FILTER (WHERE words = 'after') FROM notes";
-    let row = both.runtime.block_on(both.new.query_one(sql, &[])).unwrap();
+    let row = both.runtime.block_on(notes.query_one(sql, &[])).unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (20, 40));
     assert_eq!((both.status(), both.kept()), (RunStatus::Finished, vec![]));
+
+    // One release ends what the plan has in every store.
+    both.cutover(&["release", "people/test"], 8);
+    for client in [&both.new, notes] {
+        let owned = "SELECT count(*) FROM cutover.plan_table";
+        let row = both.runtime.block_on(client.query_one(owned, &[])).unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0);
+    }
 }

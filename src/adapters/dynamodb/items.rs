@@ -11,7 +11,7 @@ use super::{attr, fault};
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Source as _};
+use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, Source as _};
 
 /// Attributes may have any name, so every name goes by a placeholder.
 struct Expression {
@@ -218,6 +218,14 @@ impl Items for DynamoSource {
             return Err(wrong("its marker could not be removed"));
         }
         Ok(())
+    }
+
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
+    }
+
+    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
     }
 }
 

@@ -70,14 +70,18 @@ struct SequenceInfo {
     fed: Vec<Fed>,
 }
 
-/// All sequences of these tables and their child tables. Nothing is changed and no row is read.
-pub(super) async fn list(client: &Object, tables: &[Table]) -> Result<Vec<Sequence>, Error> {
-    Ok(find(client, tables).await?.into_iter().map(|found| found.sequence).collect())
+/// The tables of a plan and their child tables, as the target calls them.
+pub(super) fn targets(tables: &[Table]) -> Vec<&str> {
+    let each = tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target)));
+    each.map(String::as_str).collect()
 }
 
-async fn find(client: &Object, tables: &[Table]) -> Result<Vec<SequenceInfo>, Error> {
-    let names: Vec<&String> =
-        tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target))).collect();
+/// All sequences of the tables of these names. Nothing is changed and no row is read.
+pub(super) async fn list(client: &Object, names: &[&str]) -> Result<Vec<Sequence>, Error> {
+    Ok(find(client, names).await?.into_iter().map(|found| found.sequence).collect())
+}
+
+async fn find(client: &Object, names: &[&str]) -> Result<Vec<SequenceInfo>, Error> {
     let quoted: Vec<String> = names.iter().map(|n| qualified(n)).collect();
     let statement = client.prepare_cached(FEEDS).await?;
     let mut all: BTreeMap<String, SequenceInfo> = BTreeMap::new();
@@ -162,12 +166,12 @@ fn plain(default: &str) -> bool {
 /// Moves every sequence but those in `by_hand` past what its columns hold and reads it back.
 pub(super) async fn advance(
     client: &mut Object,
-    tables: &[Table],
+    names: &[&str],
     look: SequenceScan,
     by_hand: &[String],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
-    for mut found in find(client, tables).await? {
+    for mut found in find(client, names).await? {
         if by_hand.contains(&found.sequence.name) {
             found.sequence.problem = None;
             found.sequence.notes.push("advanced by hand, as the plan says; not looked at".to_owned());

@@ -327,7 +327,9 @@ impl Target for PgTarget {
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
-        sequences::list(&self.look().await?, tables).await.map_err(self.error("look for", "sequences"))
+        sequences::list(&self.look().await?, &sequences::targets(tables))
+            .await
+            .map_err(self.error("look for", "sequences"))
     }
 
     async fn advance_sequences(
@@ -337,7 +339,8 @@ impl Target for PgTarget {
         by_hand: &[String],
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
-        sequences::advance(&mut client, tables, look, by_hand).await.map_err(self.error("advance", "sequences"))
+        let names = sequences::targets(tables);
+        sequences::advance(&mut client, &names, look, by_hand).await.map_err(self.error("advance", "sequences"))
     }
 
     async fn start_positions(

@@ -206,6 +206,8 @@ failing! {
         async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
         async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+        async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>>;
     } beside {
         fn of_columns(&self) -> bool {
             self.0.of_columns()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::cli::args::ConfigArg;
-use crate::config::{Credentials, load_str};
+use crate::config::{Credentials, Postgres, StoreConnection, load_str};
 use crate::domain::at::At;
 use crate::domain::plan::{NEW, OLD};
 use crate::domain::run::{Actor, Amendment};
@@ -49,6 +49,14 @@ impl TestFolder {
     }
 }
 
+/// How the one target is reached.
+fn database(found: &Opened) -> Result<Postgres, String> {
+    match found.connections.target(NEW)? {
+        StoreConnection::Postgresql(postgres) => Ok(postgres),
+        StoreConnection::Dynamodb(_) => panic!("a database"),
+    }
+}
+
 /// What becomes of a run folder.
 type Spoiling = fn(&TestFolder, &RunFolder);
 
@@ -76,7 +84,7 @@ fn what_was_resolved_at_the_start_is_not_resolved_again() {
         assert_eq!(found.plan, *config.plan, "{what}");
         assert_eq!(found.connections, (&config.connections).into(), "{what}");
         assert_eq!(found.warnings, [""; 0], "{what}");
-        assert_eq!(found.connections.postgres.unwrap().port, 6543, "{what}");
+        assert_eq!(database(&found).unwrap().port, 6543, "{what}");
     }
 }
 
@@ -99,7 +107,8 @@ fn relative_files_are_kept_as_whole_paths() {
     std::fs::write(inside.join("c.toml"), text).unwrap();
     // A path with a way round, as one that is relative to where this process was started.
     let config = config::load(&inside.join("../inside/c.toml"), &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
-    let Some(crate::domain::plan::ValueRef::File(path)) = config.connections.postgres.password else { panic!() };
+    let password = config.connections.databases().next().unwrap().password.clone();
+    let Some(crate::domain::plan::ValueRef::File(path)) = password else { panic!() };
     assert!(PathBuf::from(&path).is_absolute() && path.ends_with("/secret"), "{path}");
 }
 
@@ -116,7 +125,7 @@ fn a_part_that_cannot_be_read_keeps_nobody_from_the_other() {
     std::fs::write(&path, spoilt.to_string()).unwrap();
     let found = opened(&folder, &config.plan.hash()).unwrap();
     assert_eq!(found.connections.aws, Ok(config.connections.aws.clone()));
-    assert!(found.connections.postgres.unwrap_err().contains("`postgres`"));
+    assert!(database(&found).unwrap_err().contains("`postgres`"));
     assert!(
         found.warnings.len() == 1 && found.warnings[0].contains("how the target is reached"),
         "{:?}",
@@ -128,10 +137,10 @@ fn a_part_that_cannot_be_read_keeps_nobody_from_the_other() {
     spoilt["aws"]["credentials"] = "from_the_future".into();
     std::fs::write(&path, spoilt.to_string()).unwrap();
     let found = opened(&folder, &config.plan.hash()).unwrap();
-    let (aws, was) = (found.connections.aws.unwrap().unwrap(), config.connections.aws.clone().unwrap());
+    let (aws, was) = (found.connections.aws.clone().unwrap().unwrap(), config.connections.aws.clone().unwrap());
     assert_eq!((aws.region, aws.profile, aws.endpoints), (was.region, was.profile, was.endpoints));
     assert_eq!(aws.credentials, Credentials::Chain);
-    assert_eq!(found.connections.postgres, Ok(config.connections.postgres));
+    assert_eq!(database(&found).as_ref(), Ok(config.connections.databases().next().unwrap()));
 }
 
 /// Such a run says nothing of its stores but in its copy; what a variable was then, this process does not know.
@@ -149,7 +158,8 @@ fn an_old_run_whose_copy_leaves_a_variable_open_is_not_sent_elsewhere_by_the_env
     folder.write("config.toml", text.as_bytes()).unwrap();
     folder.write("config.base", folder_of_test.dir.path().to_str().unwrap().as_bytes()).unwrap();
     let found = opened(&folder, &old.hash()).unwrap();
-    for why in [found.connections.aws.unwrap_err(), found.connections.postgres.unwrap_err()] {
+    let of_database = database(&found).unwrap_err();
+    for why in [found.connections.aws.unwrap_err(), of_database] {
         assert!(why.contains("`${PATH}` is not set") && why.contains("record does not say"), "{why}");
     }
     assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
@@ -177,7 +187,7 @@ fn a_run_of_a_program_that_kept_no_connections_is_read_from_its_copy() {
 
     std::fs::remove_file(folder.config()).unwrap();
     let found = opened(&folder, &old.hash()).unwrap();
-    assert!(found.connections.aws.is_err() && found.connections.postgres.is_err());
+    assert!(found.connections.aws.is_err() && database(&found).is_err());
     assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
     assert!(matches!(fit(&folder, &old.hash(), &config.plan), Fit::OtherStores(_)), "nobody knows where it was opened");
 }

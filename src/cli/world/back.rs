@@ -1,19 +1,22 @@
 //! What a rollback needs, with clients of its own: from what the run kept, not from the config.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::failure::Failure;
 use super::sources::{self, AllSources};
-use super::{aws, aws_session, failing, password, probes, switches, target};
+use super::targets::{self, TargetPorts, Targets};
+use super::{aws, aws_session, failing, password, pg_settings, probes, switches};
 use crate::adapters::aws::AwsIdentity;
 use crate::adapters::postgres::PgTarget;
 use crate::config::{Aws, Credentials, SavedConnections};
 use crate::domain::plan::{CONTROL, Plan};
 use crate::domain::run::another_account;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
-use crate::ports::{ByStore, Changes, ErrorKind, Identity as _, ReversePorts, Switches, Target, Unavailable};
+use crate::ports::{
+    ByStore, Changes, ErrorKind, Identity as _, Outbox, ReversePorts, SeveralOutboxes, Switches, Target, Unavailable,
+};
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
 /// reached refuses each call with the reason: what waits for its tables is left, and named.
@@ -34,14 +37,42 @@ async fn reverse(saved: &SavedConnections, plan: &Plan) -> Result<ReversePorts, 
             Err(why) => stores.add(store, sources::out_of_reach(&why)),
         }
     }
-    let target = saved_target(saved, &switches, &plan.key()).await?;
-    // Another version's bookkeeping there does not become ours by waiting. Any other error may pass.
-    if let Err(e) = target.in_our_layout().await
-        && e.kind == ErrorKind::Conflict
-    {
-        return Err(e.to_string());
+    Ok(ReversePorts { outbox: outboxes(saved, plan, &switches).await?, items: stores.items })
+}
+
+/// The outboxes of a plan's targets as one. Where one of several cannot be reached each of its calls says why.
+async fn outboxes(
+    saved: &SavedConnections,
+    plan: &Plan,
+    switches: &Arc<dyn Switches>,
+) -> Result<Arc<dyn Outbox>, String> {
+    let to = plan.tables.iter().map(|table| table.to.as_str()).collect::<BTreeSet<_>>();
+    let alone = to.len() <= 1;
+    let mut all = BTreeMap::new();
+    for store in to {
+        let outbox = match in_our_layout(saved, store, switches, &plan.key()).await {
+            Ok(database) => targets::shared(database).outbox,
+            Err(why) if alone => return Err(why),
+            Err(why) => Arc::new(Unavailable(why)) as _,
+        };
+        all.insert(store.to_owned(), outbox);
     }
-    Ok(ReversePorts { outbox: failing(Arc::new(target) as _), items: stores.items })
+    let home = all.remove_entry(&saved.home).or_else(|| all.pop_first());
+    home.map(|home| SeveralOutboxes::new(home, all)).ok_or_else(|| "the plan moves no table".to_owned())
+}
+
+/// A target whose bookkeeping is of this version: another one does not become ours by waiting. Any other error may pass.
+async fn in_our_layout(
+    saved: &SavedConnections,
+    store: &str,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+) -> Result<PgTarget, String> {
+    let target = saved_target(saved, store, switches, plan).await?;
+    match target.in_our_layout().await {
+        Err(e) if e.kind == ErrorKind::Conflict => Err(e.to_string()),
+        Ok(()) | Err(_) => Ok(target),
+    }
 }
 
 /// Switches over a session of their own: passwords may stand there. Where AWS cannot be reached each call says why.
@@ -55,22 +86,38 @@ async fn own_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
     }
 }
 
-/// The target a run was opened on.
-async fn saved_target(saved: &SavedConnections, switches: &Arc<dyn Switches>, plan: &str) -> Result<PgTarget, String> {
-    let postgres = saved.postgres.as_ref().map_err(|why| unread("the target", why))?;
-    let password = password("target", postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
-    let (postgres, switches, plan) = (postgres.clone(), Arc::clone(switches), plan.to_owned());
+/// A target a run was opened on.
+async fn saved_target(
+    saved: &SavedConnections,
+    store: &str,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+) -> Result<PgTarget, String> {
+    let words = saved.target_words(store);
+    let called = if saved.targets.len() > 1 { store } else { "target" };
+    let at = saved.target(store).map_err(|why| unread(&words, &why))?;
+    let postgres = targets::database(store, &at).map_err(|f| f.words())?.clone();
+    let password = password(called, &postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
+    let (switches, plan) = (Arc::clone(switches), plan.to_owned());
     // Reads certificates: a disk that hangs delays nothing else of the rollback.
-    let made = move || target(&postgres, password, &switches, &plan).map_err(|f| f.words());
+    let made = move || {
+        PgTarget::new(&pg_settings(&postgres, password, &switches), &plan).map_err(|e| Failure::from(e).words())
+    };
     tokio::task::spawn_blocking(made).await.map_err(|e| e.to_string())?
 }
 
-/// The target of a run of this plan, for its lease.
+/// The targets of a run of this plan as one, for its lease.
 ///
 /// # Errors
-/// In words: how it is reached cannot be read, or its password is not where it was.
+/// In words: how one is reached cannot be read, or its password is not where it was.
 pub async fn target_of(saved: &SavedConnections, plan: &str) -> Result<Arc<dyn Target>, String> {
-    Ok(failing(Arc::new(saved_target(saved, &rollback_switches(saved).await, plan).await?) as _))
+    let switches = rollback_switches(saved).await;
+    let mut all = Targets::new();
+    for store in saved.targets.keys() {
+        all.insert(store.clone(), targets::shared(saved_target(saved, store, &switches, plan).await?));
+    }
+    let TargetPorts { target, .. } = targets::as_one(&saved.home, all).ok_or("it does not say which target is home")?;
+    Ok(target)
 }
 
 fn unread(what: &str, why: &str) -> String {

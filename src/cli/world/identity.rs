@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{aws_session, watched};
 use crate::adapters::aws::{AwsIdentity, Service, address};
-use crate::config::{Aws, Connections, Credentials, SourceConnection};
+use crate::config::{Aws, Connections, Credentials, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan, SwitchKind};
 use crate::domain::run::Callers;
 use crate::ports::{Address, Identity};
@@ -17,8 +17,8 @@ pub(super) fn accounts(connections: &Connections) -> Vec<Aws> {
     let mut all: Vec<Aws> = connections.aws.iter().cloned().collect();
     for source in connections.sources().into_values() {
         match source {
-            SourceConnection::Dynamodb(aws) if !all.contains(&aws) => all.push(aws),
-            SourceConnection::Dynamodb(_) | SourceConnection::Postgresql(_) => {}
+            StoreConnection::Dynamodb(aws) if !all.contains(&aws) => all.push(aws),
+            StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {}
         }
     }
     all
@@ -56,7 +56,7 @@ fn identity(
     };
     let mut stores = Vec::new();
     for (name, source) in connections.sources() {
-        if plan.stores.contains_key(&name) && source == SourceConnection::Dynamodb(aws.clone()) {
+        if plan.stores.contains_key(&name) && source == StoreConnection::Dynamodb(aws.clone()) {
             let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
             stores.push((name, tables.into_iter().flatten().collect()));
         }

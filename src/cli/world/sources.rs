@@ -7,7 +7,7 @@ use super::{aws_session, failing, password, pg_settings};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::postgres::PgSettings;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
-use crate::config::{Aws, Postgres, SavedConnections, SourceConnection};
+use crate::config::{Aws, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::secret::Secret;
 use crate::ports::{ByStore, Changes, Items, PortResult, Source, Switches, Unavailable};
@@ -48,13 +48,13 @@ pub(super) fn out_of_reach(why: &str) -> SourcePorts {
 /// An address that is none, or a password that is not where the config says.
 pub(super) async fn connect(
     store: &str,
-    at: &SourceConnection,
+    at: &StoreConnection,
     plan: &Plan,
     switches: &Arc<dyn Switches>,
 ) -> Result<SourcePorts, Failure> {
     match at {
-        SourceConnection::Dynamodb(aws) => Ok(dynamodb(aws, &aws_session(aws).await)?),
-        SourceConnection::Postgresql(postgres) => {
+        StoreConnection::Dynamodb(aws) => Ok(dynamodb(aws, &aws_session(aws).await)?),
+        StoreConnection::Postgresql(postgres) => {
             let password = password(store, postgres, &**switches).await?;
             Ok(postgresql(store, postgres, password, plan, switches)?)
         }
@@ -112,8 +112,8 @@ pub(super) async fn kept(saved: &SavedConnections, plan: &str, switches: &Arc<dy
     for (name, at) in &saved.sources {
         let changes = match at {
             // Forgets by time alone.
-            Ok(SourceConnection::Dynamodb(_)) => continue,
-            Ok(SourceConnection::Postgresql(postgres)) => match password(name, postgres, &**switches).await {
+            Ok(StoreConnection::Dynamodb(_)) => continue,
+            Ok(StoreConnection::Postgresql(postgres)) => match password(name, postgres, &**switches).await {
                 Ok(password) => followed(&pg_settings(postgres, password, switches), plan, Vec::new())
                     .map(|(_, changes)| failing(Arc::new(changes) as _))
                     .map_err(|e| e.to_string()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ReverseApplier, learn};
+use super::{ReverseApplier, learn, sequences};
 use crate::domain::mapping::{TableMapping, inverse_gaps};
 use crate::domain::plan::Table;
 use crate::domain::run::{Evidence, StepError};
@@ -54,6 +54,7 @@ pub async fn arm(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
         let value = format!("written to {}, read back and removed in {}ms", table.source, ctx.mono() - began);
         found.push(evidence(format!("reverse marker {}", table.id), value, ctx.wall(), "cutover.outbox"));
     }
+    found.extend(sequences::arm(ctx, &ports).await?);
     Ok(found)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{LISTED, ReverseApplier, conflict_facts};
+use super::{LISTED, ReverseApplier, conflict_facts, sequences};
 use crate::domain::at::brief;
 use crate::domain::mapping::{Resolution, Winner, inverse_gaps};
 use crate::domain::plan::{Plan, Table};
@@ -37,6 +37,34 @@ pub fn possible(plan: &Plan, state: &RunState) -> bool {
     plan.reverse.enabled && state.open_to_customers(plan)
 }
 
+/// Drains every target by itself, all at the same time: one that cannot be reached holds nothing of the others. See
+/// [`drain_one`].
+pub async fn drain(
+    plan: &Plan,
+    run: &str,
+    ports: &ReversePorts,
+    facts: &dyn FactSink,
+    clock: &dyn Clock,
+    switched: bool,
+) -> Drained {
+    let stores: BTreeSet<&str> = plan.tables.iter().map(|table| table.to.as_str()).collect();
+    let parts: Vec<Plan> = stores.into_iter().map(|store| onto(plan, store)).collect();
+    let all = parts.iter().map(|part| drain_one(part, run, ports, facts, clock, switched));
+    let mut whole = Drained::default();
+    for one in futures::future::join_all(all).await {
+        whole.evidence.extend(one.evidence);
+        whole.left.extend(one.left);
+    }
+    whole
+}
+
+/// The plan with the tables that go to this store alone.
+fn onto(plan: &Plan, store: &str) -> Plan {
+    let mut part = plan.clone();
+    part.tables.retain(|table| table.to == store);
+    part
+}
+
 /// Applies what waits until nothing has arrived for the plan's settle time, and proves by markers that nothing is on
 /// its way. What the old side's customers changed meanwhile is newer and stays.
 ///
@@ -47,7 +75,7 @@ pub fn possible(plan: &Plan, state: &RunState) -> bool {
 ///
 /// `switched` says whether every switch is restored: while the new side may still be open to customers, no later run
 /// may take it for its own.
-pub async fn drain(
+async fn drain_one(
     plan: &Plan,
     run: &str,
     ports: &ReversePorts,
@@ -73,6 +101,10 @@ pub async fn drain(
         Ok(Some(true)) => {
             let mut drained = way.report(clock, None).await;
             drained.left.extend(missed(plan, ports).await);
+            let ended = tokio::time::timeout(COUNTING, sequences::end(plan, ports, clock)).await;
+            let (stand, behind) = ended.unwrap_or_else(|_| (Vec::new(), vec![sequences::UNKNOWN.to_owned()]));
+            drained.evidence.extend(stand);
+            drained.left.extend(behind);
             if switched && drained.left.is_empty() {
                 match tokio::time::timeout(COUNTING, ports.outbox.settle(run, &plan.tables)).await {
                     Ok(Ok(())) => {}

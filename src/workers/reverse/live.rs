@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{ReverseApplier, conflict_facts};
+use super::{ReverseApplier, conflict_facts, sequences};
 use crate::domain::gauge::{Outbox, ReverseState};
 use crate::domain::mapping::{Resolution, Winner, inverse_gaps};
 use crate::domain::plan::Table;
@@ -16,6 +16,8 @@ use crate::ports::{ErrorKind, PortError, ReversePorts};
 use crate::workers::context::WorkerContext;
 use crate::workers::pace::pause;
 
+/// Sequences of the old side are kept past what was applied this often, in milliseconds.
+const ADVANCE_MS: i64 = 5_000;
 /// What waits is counted this often.
 const COUNT: Duration = Duration::from_secs(1);
 /// Whether every table is still captured is asked this often, in counts.
@@ -51,6 +53,11 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
     // Once a rollback is ordered, customers may write on the old side, and what they write there is newer.
     let rule = || if ctx.rolling_back.load(Ordering::Acquire) { Winner::Old } else { Winner::New };
     let mut speed = (ctx.mono(), 0);
+    let Some(ports) = ctx.reverse_ports() else {
+        return PortError::new(ErrorKind::Invalid, "carry back", "the plan", "it wants no reverse flow");
+    };
+    // What an earlier process applied counts too.
+    let (mut inserted, mut advanced) = (true, i64::MIN / 2);
     for table in &ctx.plan.tables {
         match applier.conflicts(table).await {
             Ok(before) => conflicts(ctx, table, &before).await,
@@ -80,6 +87,11 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
             }
         }
         *attempt = 0;
+        inserted |= busy;
+        if inserted && ctx.mono() - advanced >= ADVANCE_MS {
+            sequences::keep_past(ctx, &ports).await;
+            (inserted, advanced) = (false, ctx.mono());
+        }
         let (at, mono) = (ctx.wall(), ctx.mono());
         let rate = (mono - speed.0 >= 2_000).then(|| speed.1 as f64 * 1_000.0 / (mono - speed.0) as f64);
         if rate.is_some() {

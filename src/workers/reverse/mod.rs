@@ -8,6 +8,7 @@
 mod arm;
 mod drain;
 mod live;
+mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,14 +1,15 @@
 //! The stores in memory keep what every target and every source promises.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::world::{FakeTarget, HandClock, NewStore, OldStore};
-use crate::domain::plan::Table;
+use crate::domain::plan::{NEW, Table};
 use crate::ports::tests::source::SourceStore;
 use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
-use crate::ports::{Changes, Source, Target};
+use crate::ports::{Changes, SeveralTargets, Source, Target};
 
 struct InMemory {
     store: NewStore,
@@ -36,6 +37,43 @@ mod as_a_target {
     use super::*;
 
     target_cases!(InMemory::new());
+}
+
+/// The same behind the port of several targets, of which it is not home.
+struct BesideHome {
+    home: NewStore,
+    store: NewStore,
+    target: Arc<dyn Target>,
+}
+
+impl BesideHome {
+    async fn new() -> Self {
+        let clock = Arc::new(HandClock::default());
+        let home = NewStore::new(&[], Arc::clone(&clock));
+        let store = NewStore::new(&tables::all(), clock);
+        Self { target: Self::both(&home, &store), home, store }
+    }
+
+    fn both(home: &NewStore, store: &NewStore) -> Arc<dyn Target> {
+        let target = |store: &NewStore| Arc::new(FakeTarget::new(store.clone())) as Arc<dyn Target>;
+        SeveralTargets::new(("home".to_owned(), target(home)), BTreeMap::from([(NEW.to_owned(), target(store))]))
+    }
+}
+
+impl TargetStore for BesideHome {
+    fn target(&self) -> Arc<dyn Target> {
+        Arc::clone(&self.target)
+    }
+
+    fn another(&self) -> Arc<dyn Target> {
+        Self::both(&self.home, &self.store)
+    }
+}
+
+mod as_one_of_several_targets {
+    use super::*;
+
+    target_cases!(BesideHome::new());
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
     CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult, ReverseCounts,
-    Taken, Unfinished, Waiting,
+    Sequence, Taken, Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -132,5 +132,13 @@ impl Items for FaultyItems {
 
     async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()> {
         self.1.call(Op::Exercise, &table.id, self.0.exercise(table, nonce)).await
+    }
+
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.0.sequences(tables).await
+    }
+
+    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>> {
+        self.0.advance_sequences(tables, by_hand).await
     }
 }

@@ -333,6 +333,8 @@ async fn a_drain_that_never_grows_less_ends_and_says_so() {
     ctx.stop().await;
     let mut plan = (*world.plan).clone();
     plan.reverse.patience_ms = 300;
+    // A machine that stands still for a moment must not look like a stranger who does.
+    plan.reverse.settle_ms = 60_000;
     let stranger = async {
         for n in 0.. {
             world.customer_puts("b1", &format!("{n}.00"));

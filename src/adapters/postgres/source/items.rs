@@ -11,12 +11,13 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use super::{PgSource, record};
 use crate::adapters::postgres::encode;
 use crate::adapters::postgres::names::{ident, list};
+use crate::adapters::postgres::sequences;
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::{ItemChange, cell_of};
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Source as _};
+use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Source as _};
 
 /// What is tried.
 const WRITE: &str = "write a row of";
@@ -235,4 +236,20 @@ impl Items for PgSource {
         tx.batch_execute(&each.join(";")).await.map_err(error)?;
         tx.rollback().await.map_err(error)
     }
+
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        let error = |e: Error| trouble::error(&e, "look for", "sequences");
+        sequences::list(&self.client().await?, &sources(tables)).await.map_err(error)
+    }
+
+    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>> {
+        let error = |e: Error| trouble::error(&e, "advance", "sequences");
+        let (mut client, names) = (self.client().await?, sources(tables));
+        sequences::advance(&mut client, &names, SequenceScan::Indexed, by_hand).await.map_err(error)
+    }
+}
+
+/// The tables as this store calls them.
+fn sources(tables: &[Table]) -> Vec<&str> {
+    tables.iter().map(|table| table.source.as_str()).collect()
 }

@@ -6,7 +6,7 @@ use super::old::OldStore;
 use crate::domain::mapping::{ItemChange, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult};
+use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence};
 
 /// Items on the first page.
 const PAGE: usize = 16;
@@ -66,5 +66,13 @@ impl Items for OldStore {
         let gone = there == Some(marker) && self.change(table, &key, |item| item.is_some(), |_| None)?;
         let wrong = || PortError::new(ErrorKind::Invalid, "exercise", &table.source, "a marker did not read back");
         gone.then_some(()).ok_or_else(wrong)
+    }
+
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
+    }
+
+    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
     }
 }

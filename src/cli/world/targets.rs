@@ -1,0 +1,125 @@
+//! The stores that tables go to, behind the ports of one target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::{Trouble, failing, password, pg_settings};
+use crate::adapters::postgres::PgTarget;
+use crate::config::{Connections, Postgres, StoreConnection};
+use crate::domain::plan::ValueRef;
+use crate::domain::secret::Secret;
+use crate::ports::{Outbox, SeveralOutboxes, SeveralTargets, Switches, Target};
+use crate::workers::CheckRow;
+
+/// One store's ports, or all of them as one.
+pub(super) struct TargetPorts {
+    pub target: Arc<dyn Target>,
+    pub outbox: Arc<dyn Outbox>,
+}
+
+/// Ports of several stores by name, until they become one.
+pub(super) type Targets = BTreeMap<String, TargetPorts>;
+
+/// All of them as one. `None` where home is not among them.
+pub(super) fn as_one(home: &str, all: Targets) -> Option<TargetPorts> {
+    let (mut targets, mut outboxes) = (BTreeMap::new(), BTreeMap::new());
+    for (name, ports) in all {
+        targets.insert(name.clone(), ports.target);
+        outboxes.insert(name, ports.outbox);
+    }
+    let (target, outbox) = (targets.remove(home)?, outboxes.remove(home)?);
+    Some(TargetPorts {
+        target: SeveralTargets::new((home.to_owned(), target), targets),
+        outbox: SeveralOutboxes::new((home.to_owned(), outbox), outboxes),
+    })
+}
+
+/// What no config that was read brings about.
+fn bug(text: impl std::fmt::Display + std::fmt::Debug + Send + Sync + 'static) -> Failure {
+    Failure::new(Exit::Bug, text)
+}
+
+/// What a target is called in what is said: by its name where there are several.
+fn called<'c>(connections: &'c Connections, store: &'c str) -> &'c str {
+    if connections.targets.len() > 1 { store } else { "target" }
+}
+
+/// Ports of every target. Nothing is called yet but the sources of passwords.
+///
+/// # Errors
+/// An address that is none, or a password that is not where the config says.
+pub(super) async fn connect(
+    connections: &Connections,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+) -> Result<TargetPorts, Failure> {
+    let mut all = Targets::new();
+    for (name, at) in &connections.targets {
+        let postgres = database(name, at)?;
+        let password = password(called(connections, name), postgres, &**switches).await?;
+        all.insert(name.clone(), ports(postgres, password, switches, plan)?);
+    }
+    as_one(&connections.home, all).ok_or_else(|| bug("home is not among the targets"))
+}
+
+/// The same for a check: a password that is missing is a row, and its store is not asked. `no_aws` says that nothing of
+/// AWS can be read.
+///
+/// # Errors
+/// An address that is none.
+pub(super) async fn connect_to_check(
+    connections: &Connections,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+    no_aws: bool,
+) -> Result<(TargetPorts, Option<CheckRow>), Failure> {
+    let (mut all, mut missing) = (Targets::new(), None);
+    for (name, at) in &connections.targets {
+        let (postgres, called) = (database(name, at)?, called(connections, name));
+        let found = match &postgres.password {
+            Some(ValueRef::Parameter(parameter)) if no_aws => {
+                let wrong = format!("the password's parameter {parameter} cannot be read without AWS credentials");
+                Err(Trouble { what: called.to_owned(), wrong, advice: String::new() })
+            }
+            _ => password(called, postgres, &**switches).await,
+        };
+        let password = found.unwrap_or_else(|t| {
+            missing.get_or_insert(CheckRow::denied(t.what, t.wrong, t.advice));
+            // Stands in its place and is not asked.
+            None
+        });
+        all.insert(name.clone(), ports(postgres, password, switches, plan)?);
+    }
+    let all = as_one(&connections.home, all).ok_or_else(|| bug("home is not among the targets"))?;
+    Ok((all, missing))
+}
+
+/// A target's database.
+///
+/// # Errors
+/// It is of another kind.
+pub(super) fn database<'c>(store: &str, at: &'c StoreConnection) -> Result<&'c Postgres, Failure> {
+    match at {
+        StoreConnection::Postgresql(postgres) => Ok(postgres),
+        StoreConnection::Dynamodb(_) => {
+            Err(bug(format!("the store {store} is DynamoDB, and nothing writes whole tables there yet")))
+        }
+    }
+}
+
+fn ports(
+    postgres: &Postgres,
+    password: Option<Secret>,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
+) -> Result<TargetPorts, Failure> {
+    Ok(shared(PgTarget::new(&pg_settings(postgres, password, switches), plan)?))
+}
+
+/// Both ports of a database.
+pub(super) fn shared(database: PgTarget) -> TargetPorts {
+    let database = Arc::new(database);
+    TargetPorts { target: failing(Arc::clone(&database) as _), outbox: failing(database as _) }
+}

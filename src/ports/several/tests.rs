@@ -1,0 +1,53 @@
+//! What has no meaning for one target alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::domain::plan::NEW;
+use crate::ports::tests::tables;
+use crate::ports::{Target, TargetServer};
+use crate::workers::tests::world::{FakeTarget, HandClock, NewStore};
+
+/// Two targets, of which the first is home, and both as one.
+fn two() -> (Arc<FakeTarget>, Arc<FakeTarget>, Arc<dyn Target>) {
+    let store = || Arc::new(FakeTarget::new(NewStore::new(&tables::all(), Arc::new(HandClock::default()))));
+    let (home, other) = (store(), store());
+    let others = BTreeMap::from([("other".to_owned(), Arc::clone(&other) as Arc<dyn Target>)]);
+    (Arc::clone(&home), Arc::clone(&other), SeveralTargets::new((NEW.to_owned(), home), others))
+}
+
+#[tokio::test]
+async fn a_lease_that_is_refused_at_one_store_is_held_at_none() {
+    let (home, other, both) = two();
+    other.prepare().await.unwrap();
+    both.prepare().await.unwrap();
+    other.lease("another run", "somebody", 60_000).await.unwrap();
+    let refused = both.lease("run", "me", 60_000).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert!(refused.on.contains("store other"), "{refused}");
+    home.lease("a third run", "a third", 60_000).await.expect("nobody holds it");
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_named_is_said() {
+    let (_, _, both) = two();
+    let mut table = tables::authors();
+    table.to = "elsewhere".into();
+    let refused = both.claimable(&[table]).await.unwrap_err();
+    assert!(refused.came_back.contains("`elsewhere`"), "{refused}");
+}
+
+#[tokio::test]
+async fn rows_go_where_their_table_goes() {
+    let (home, other, both) = two();
+    both.prepare().await.unwrap();
+    both.lease("run", "me", 60_000).await.unwrap();
+    let mut there = tables::authors();
+    there.to = "other".into();
+    both.claim("run", std::slice::from_ref(&there)).await.unwrap();
+    both.start_positions(&there, "stream", &BTreeMap::new()).await.unwrap();
+    assert!(other.positions(&there).await.unwrap().is_some());
+    assert!(home.positions(&there).await.unwrap().is_none());
+    assert_eq!(both.inspect().await.unwrap(), TargetServer { obstacles: Vec::new(), ..home.inspect().await.unwrap() });
+}
