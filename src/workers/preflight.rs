@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{sampled, schema};
+use super::{column_types, sampled, schema};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -313,7 +313,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     }
     for table in &plan.tables {
         let what = format!("target {}", table.target);
-        let mut notices = Vec::new();
+        let (mut notices, mut types) = (Vec::new(), Vec::new());
         let row = match ports.target.describe(table).await {
             Err(e) => CheckRow::port(what, &e),
             Ok(found) if !found.exists && table.ddl.is_some() => {
@@ -323,6 +323,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
                 CheckRow::bad(what, "does not exist and the plan has no DDL for it", "create it, or add `ddl`")
             }
             Ok(found) if found.problems.is_empty() => {
+                types = column_types::rows(ports, table, &found).await;
                 notices = found.notices;
                 match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
@@ -337,6 +338,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             Ok(found) => CheckRow::bad(what, found.problems.join("; "), "mend the table or the mapping"),
         };
         rows.push(row);
+        rows.extend(types);
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
         if kept == Bookkeeping::Ready {
             rows.extend(indexes(ports, table).await);

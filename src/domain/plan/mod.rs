@@ -10,6 +10,7 @@ mod step;
 mod store;
 mod switch;
 mod table;
+mod type_name;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,
 };
+pub use type_name::{SaidKind, TypeName};
 
 use super::at::At;
 

@@ -19,6 +19,7 @@ mod lease;
 mod load;
 mod log;
 mod lossy;
+mod natives;
 mod neighbours;
 mod outbox;
 mod password;
