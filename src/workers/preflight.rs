@@ -109,6 +109,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         }
         rows.extend(source(plan, ports, table).await);
     }
+    rows.extend(capture(plan, ports, missing).await);
     for stays in &plan.stays {
         let as_table = stays.watched();
         let what = format!("source {} (stays)", stays.id);
@@ -245,6 +246,26 @@ fn inverse_row(plan: &Plan, table: &Table) -> CheckRow {
         (true, true) => CheckRow::ok(what, "every column has an inverse"),
         (true, false) => CheckRow::ok(what, format!("without: {}", inverse_gaps.notes.join("; "))),
     }
+}
+
+/// Everything that would keep changes from being captured, store by store; nothing where all is well.
+async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
+    let mut rows = Vec::new();
+    for store in plan.stores_of_tables() {
+        let what = format!("capture {store}");
+        // Its tables have said so.
+        if missing.store(plan, store, &what).is_some() {
+            continue;
+        }
+        let theirs: Vec<Table> = plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        match ports.changes.named(store).obstacles(&theirs).await {
+            Err(e) => rows.push(CheckRow::port(what, &e)),
+            Ok(found) => rows.extend(
+                found.into_iter().map(|o| CheckRow { denied: o.rights, ..CheckRow::bad(&what, o.wrong, o.advice) }),
+            ),
+        }
+    }
+    rows
 }
 
 async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {

@@ -14,7 +14,7 @@ use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
 use super::rows::{Entry, Known, Of, Rows, by_number, place, position};
 use super::session::Session;
 use super::slot::{self, Names, Slot};
-use super::{PgSource, catalogue, fit, whole};
+use super::{PgSource, catalogue, fit, obstacles, whole};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::native;
@@ -23,7 +23,7 @@ use crate::adapters::postgres::settings::PgSettings;
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
 use crate::domain::plan::Table;
-use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+use crate::ports::{Batch, Changes, ErrorKind, Obstacle, PortError, PortResult, Position, ReadFrom, Shard, Stream};
 
 /// Changes of one answer take up no more than this, but for a single larger one.
 const ANSWER: usize = 1 << 20;
@@ -195,6 +195,11 @@ fn parse(iterator: &str) -> Option<(&str, Place, &str)> {
 
 #[async_trait]
 impl Changes for PgChanges {
+    async fn obstacles(&self, tables: &[Table]) -> PortResult<Vec<Obstacle>> {
+        let client = self.source.client().await?;
+        obstacles::of(&client, &self.names, tables).await
+    }
+
     async fn enable(&self, table: &Table) -> PortResult<Stream> {
         let _making = self.making.lock().await;
         let client = self.source.client().await?;

@@ -10,6 +10,7 @@ mod fit;
 mod hub;
 mod items;
 mod log;
+mod obstacles;
 mod pages;
 mod pgoutput;
 mod pump;

@@ -21,6 +21,7 @@ mod log;
 mod lossy;
 mod natives;
 mod neighbours;
+mod obstacles;
 mod outbox;
 mod password;
 mod plans;
