@@ -5,7 +5,7 @@ use super::keys::{Key, Kind, REFERENCE, WORD};
 use super::node::{Entry, Node, Value, join};
 use super::words;
 use crate::domain::lint::nearest;
-use crate::domain::plan::path_of;
+use crate::domain::plan::{ColumnType, path_of};
 
 /// Reports everything in `node` that is not as `keys` says.
 pub(super) fn check(node: &Node, keys: &[Key], path: &str, sink: &mut Sink<'_>) {
@@ -82,7 +82,7 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
         }
         (Kind::ColumnType, Value::Text { text, .. }) => {
             if words::column_type(text).is_none() {
-                let near = nearest(text, words::COLUMN_TYPES.into_iter());
+                let near = nearest(text, ColumnType::NAMES.into_iter());
                 sink.error_near(start, path, format!("`{text}` is not a column type that can be written"), near);
             }
         }

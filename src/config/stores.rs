@@ -252,4 +252,37 @@ user = "cutover"
             "{found:#?}"
         );
     }
+
+    #[test]
+    fn between_two_databases_any_type_goes_and_from_items_those_whose_text_is_their_value() {
+        use crate::domain::plan::{ColumnType, TypeName};
+
+        const OF_ITEMS: &str = "[postgres]\nhost = \"a\"\ndatabase = \"b\"\nuser = \"c\"\n";
+        const CATEGORY: &str = "category = { from = \"category\", type = \"varchar(100)\", default = \"General\" }";
+        const ID: &str = "id = { from = \"bookId\", type = \"uuid\", key = true }";
+        let category = |ty: &str| format!("category = {{ from = \"category\", type = \"{ty}\" }}");
+        let id = |ty: &str| format!("id = {{ from = \"bookId\", type = \"{ty}\", key = true }}");
+        for ty in ["mood", "shop.mood[]", "timestamp(3)", "enum mood", "int4range", "interval day to second(3)"] {
+            let config = with(STORES, &[(CATEGORY, &category(ty))]).unwrap_or_else(|e| panic!("{e}"));
+            let column = config.plan.tables[0].columns.iter().find(|c| c.name == "category").unwrap();
+            assert_eq!(column.ty, ColumnType::Native(TypeName::new(ty)));
+        }
+        for ty in ["enum mood", "domain isbn", "char(2)", "time(3)", "interval", "json"] {
+            assert!(with(OF_ITEMS, &[(CATEGORY, &category(ty))]).is_ok(), "{ty}");
+        }
+        for (ty, words, near) in [
+            ("mood", "an enum is written `enum NAME`", None),
+            ("timestamp", "it does not say which zone its moments are of", Some("timestamptz")),
+            ("interger", "`interger` is not a column type that can be written", Some("integer")),
+        ] {
+            let found = with(OF_ITEMS, &[(CATEGORY, &category(ty))]).expect_err(ty);
+            let hit = found.items.iter().find(|e| e.path == "tables[0].columns.category.type");
+            let hit = hit.unwrap_or_else(|| panic!("{ty}: {found}"));
+            assert!(hit.message.contains(words) && hit.nearest.as_deref() == near, "{hit:?}");
+        }
+        for (ty, fits) in [("enum mood", true), ("char(9)", true), ("domain isbn", false), ("time", false)] {
+            let found = with(OF_ITEMS, &[(ID, &id(ty))]);
+            assert_eq!(found.is_ok(), fits, "{ty}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The small languages inside text values: durations, offsets, column types, criteria.
 
-use crate::domain::plan::{ColumnType, Criterion, Op};
+use crate::domain::plan::{ColumnType, Criterion, Op, TypeName};
 
 /// `250ms`, `30s`, `10m`, `4h`, `2d`, and sums like `1h30m`, in milliseconds. `None` when it is not one.
 pub(super) fn duration(text: &str) -> Option<i64> {
@@ -47,8 +47,26 @@ pub(super) fn offset(text: &str) -> Option<i64> {
     seconds.checked_mul(1000)?.checked_mul(sign)
 }
 
-/// A PostgreSQL type that can be written and compared.
+/// The type of a column: one of ours, or one that only the database knows. `None` for text that is no type's name.
 pub(super) fn column_type(text: &str) -> Option<ColumnType> {
+    known_type(text).or_else(|| native(text))
+}
+
+/// A type of PostgreSQL by its name, with its limits: `mood`, `char(2)`, `shop."Odd type"[]`, `enum mood`. What stands
+/// there is looked up by the server, and nothing of it is put into a statement.
+fn native(text: &str) -> Option<ColumnType> {
+    let name = TypeName::new(text);
+    let own = name.parts().0;
+    let begins = own.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"');
+    let limits = |c: char| c.is_alphanumeric() || " _\"().,[]$".contains(c);
+    // A limit that one of our types cannot have is a slip, not a type of the database's own.
+    let ours = own.split('(').next().is_some_and(|name| known_type(name).is_some());
+    let slip = ours && own.contains('(') && !own.contains(' ') && !own.ends_with(']');
+    (begins && own.chars().all(limits) && !slip).then_some(ColumnType::Native(name))
+}
+
+/// A type of ours.
+fn known_type(text: &str) -> Option<ColumnType> {
     let text = text.trim().to_ascii_lowercase();
     let (name, arguments) = match text.split_once('(') {
         Some((name, rest)) => (name.trim_end(), Some(rest.strip_suffix(')')?)),
@@ -66,13 +84,13 @@ pub(super) fn column_type(text: &str) -> Option<ColumnType> {
         };
     }
     Some(match name {
-        "text" => ColumnType::Text,
+        "text" | "varchar" | "character varying" => ColumnType::Text,
         "uuid" => ColumnType::Uuid,
         "numeric" | "decimal" => ColumnType::Numeric(None),
-        "smallint" => ColumnType::Smallint,
-        "integer" | "int" => ColumnType::Integer,
-        "bigint" => ColumnType::Bigint,
-        "double precision" | "double" => ColumnType::Double,
+        "smallint" | "int2" => ColumnType::Smallint,
+        "integer" | "int" | "int4" => ColumnType::Integer,
+        "bigint" | "int8" => ColumnType::Bigint,
+        "double precision" | "double" | "float8" => ColumnType::Double,
         "boolean" | "bool" => ColumnType::Boolean,
         "timestamptz" | "timestamp with time zone" => ColumnType::Timestamptz,
         "date" => ColumnType::Date,
@@ -82,25 +100,6 @@ pub(super) fn column_type(text: &str) -> Option<ColumnType> {
         _ => return None,
     })
 }
-
-/// Names to offer when a type is not one.
-pub(super) const COLUMN_TYPES: [&str; 15] = [
-    "text",
-    "varchar(255)",
-    "uuid",
-    "numeric",
-    "numeric(12,2)",
-    "smallint",
-    "integer",
-    "bigint",
-    "double precision",
-    "boolean",
-    "timestamptz",
-    "date",
-    "jsonb",
-    "text[]",
-    "bytea",
-];
 
 /// `lag < 2`.
 pub(super) fn criterion(text: &str) -> Option<Criterion> {
@@ -151,11 +150,24 @@ mod tests {
 
     #[test]
     fn types_read_back_as_written() {
-        for name in COLUMN_TYPES {
+        for name in ColumnType::NAMES {
             assert_eq!(column_type(name).map(ColumnType::sql).as_deref(), Some(name));
         }
-        for name in ["varchar", "varchar(0)", "numeric(2,3)", "numeric(", "text(3)", "int4range", "numeric(1,2,3)"] {
+        for name in ["varchar(0)", "numeric(2,3)", "numeric(", "text(3)", "numeric(1,2,3)", "", "9", "a;b", "a'b"] {
             assert_eq!(column_type(name), None, "{name}");
+        }
+        for name in [
+            "int4range",
+            "char(2)",
+            "mood",
+            "enum mood",
+            "domain shop.isbn",
+            "integer[]",
+            "\"Odd type\"",
+            "interval day to second(3)",
+            "timestamp(3) with time zone",
+        ] {
+            assert_eq!(column_type(name), Some(ColumnType::Native(TypeName::new(name))), "{name}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::error::PortResult;
+use super::target::Obstacle;
 use crate::domain::at::At;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
@@ -104,6 +105,12 @@ pub struct Batch {
 /// A store whose changes can be followed.
 #[async_trait]
 pub trait Changes: Send + Sync {
+    /// Everything that would keep the changes of these tables from being captured, all at once. Changes nothing. A store
+    /// that says so only when it is asked to capture has nothing to tell.
+    async fn obstacles(&self, _tables: &[Table]) -> PortResult<Vec<Obstacle>> {
+        Ok(Vec::new())
+    }
+
     /// Turns the stream on (new and old images) if it is off, and says what it is. Idempotent.
     async fn enable(&self, table: &Table) -> PortResult<Stream>;
 

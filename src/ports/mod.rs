@@ -5,6 +5,7 @@
 
 mod changes;
 mod clock;
+mod column_types;
 mod error;
 mod facts;
 mod identity;
@@ -24,6 +25,7 @@ mod unavailable;
 
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
+pub use column_types::{ColumnTypes, MadeOf};
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};

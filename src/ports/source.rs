@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::column_types::ColumnTypes;
 use super::error::PortResult;
 use crate::domain::gauge::Count;
 use crate::domain::plan::Table;
@@ -54,6 +55,8 @@ pub struct SourceTable {
     pub ttl: Option<String>,
     /// Regions where customers may write to the same table, this one left out.
     pub replicas: Vec<String>,
+    /// Types of the columns that only the store knows.
+    pub types: ColumnTypes,
 }
 
 /// A transaction that is open and has written something.

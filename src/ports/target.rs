@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::changes::Position;
+use super::column_types::ColumnTypes;
 use super::error::{LeaseHolder, PortResult};
 use super::lanes::{Fence, FollowState};
 use super::sequence::{Sequence, SequenceScan};
@@ -22,6 +23,8 @@ pub struct TargetTable {
     pub exists: bool,
     /// Its columns with their SQL types, in order.
     pub columns: Vec<(String, String)>,
+    /// Types of the columns that only the database knows.
+    pub types: ColumnTypes,
     /// Primary key columns.
     pub key: Vec<String>,
     /// What does not fit the plan: each with what to do. Empty when all is well.

@@ -77,6 +77,7 @@ pub async fn perform(
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     if !again {
+        none_in_the_way(ctx).await?;
         end_older(ctx, step, attempt).await?;
     }
     // Children first, so that no reference is left dangling while tables are emptied.
@@ -104,6 +105,22 @@ pub async fn perform(
     // Parents are reported first.
     ended.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     together(ended.into_iter().map(|(_, done)| done))
+}
+
+/// Fails with everything that keeps changes from being captured, at every store, before anything is turned on.
+async fn none_in_the_way(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
+    let (mut wrong, mut advice) = (Vec::new(), Vec::new());
+    for store in ctx.plan.stores_of_tables() {
+        let theirs: Vec<Table> = ctx.plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        let found = ctx.ports.changes.named(store).obstacles(&theirs).await.map_err(|e| step_error(&e))?;
+        for obstacle in found {
+            wrong.push(obstacle.wrong);
+            if !advice.contains(&obstacle.advice) {
+                advice.push(obstacle.advice);
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(world(wrong.join("; "), advice.join("; "))) }
 }
 
 /// The evidence of all, or the first failure with what went wrong besides.

@@ -13,6 +13,7 @@ mod arm;
 mod capture;
 mod catch_up;
 mod changes;
+mod column_types;
 mod context;
 mod continuous;
 mod drain;

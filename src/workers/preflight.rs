@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{sampled, schema};
+use super::{column_types, sampled, schema};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -109,6 +109,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         }
         rows.extend(source(plan, ports, table).await);
     }
+    rows.extend(capture(plan, ports, missing).await);
     for stays in &plan.stays {
         let as_table = stays.watched();
         let what = format!("source {} (stays)", stays.id);
@@ -247,6 +248,26 @@ fn inverse_row(plan: &Plan, table: &Table) -> CheckRow {
     }
 }
 
+/// Everything that would keep changes from being captured, store by store; nothing where all is well.
+async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
+    let mut rows = Vec::new();
+    for store in plan.stores_of_tables() {
+        let what = format!("capture {store}");
+        // Its tables have said so.
+        if missing.store(plan, store, &what).is_some() {
+            continue;
+        }
+        let theirs: Vec<Table> = plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        match ports.changes.named(store).obstacles(&theirs).await {
+            Err(e) => rows.push(CheckRow::port(what, &e)),
+            Ok(found) => rows.extend(
+                found.into_iter().map(|o| CheckRow { denied: o.rights, ..CheckRow::bad(&what, o.wrong, o.advice) }),
+            ),
+        }
+    }
+    rows
+}
+
 async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let what = format!("source {}", table.id);
     let found = match ports.source(table).describe(table).await {
@@ -313,7 +334,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     }
     for table in &plan.tables {
         let what = format!("target {}", table.target);
-        let mut notices = Vec::new();
+        let (mut notices, mut types) = (Vec::new(), Vec::new());
         let row = match ports.target.describe(table).await {
             Err(e) => CheckRow::port(what, &e),
             Ok(found) if !found.exists && table.ddl.is_some() => {
@@ -323,6 +344,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
                 CheckRow::bad(what, "does not exist and the plan has no DDL for it", "create it, or add `ddl`")
             }
             Ok(found) if found.problems.is_empty() => {
+                types = column_types::rows(ports, table, &found).await;
                 notices = found.notices;
                 match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
@@ -337,6 +359,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             Ok(found) => CheckRow::bad(what, found.problems.join("; "), "mend the table or the mapping"),
         };
         rows.push(row);
+        rows.extend(types);
         rows.extend(notices.into_iter().map(|notice| CheckRow::ok(format!("note {}", table.id), notice)));
         if kept == Bookkeeping::Ready {
             rows.extend(indexes(ports, table).await);

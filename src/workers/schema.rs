@@ -59,7 +59,10 @@ pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(Str
 const fn holds(column: ColumnType, key: &str) -> bool {
     use ColumnType as T;
     match key.as_bytes() {
-        b"S" => matches!(column, T::Text | T::Varchar(_) | T::Uuid | T::Timestamptz | T::Date | T::Boolean | T::Jsonb),
+        b"S" => matches!(
+            column,
+            T::Text | T::Varchar(_) | T::Uuid | T::Timestamptz | T::Date | T::Boolean | T::Jsonb | T::Native(_)
+        ),
         b"N" => matches!(
             column,
             T::Text
@@ -71,6 +74,7 @@ const fn holds(column: ColumnType, key: &str) -> bool {
                 | T::Double
                 | T::Timestamptz
                 | T::Jsonb
+                | T::Native(_)
         ),
         b"B" => matches!(column, T::Bytea),
         // A type that is not known here is not judged.

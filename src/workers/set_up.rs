@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::column_types;
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::Step;
@@ -40,6 +41,8 @@ pub async fn perform(
             problems.push(format!("{} does not exist and the plan has no DDL for it", table.target));
         }
         problems.extend(now.problems.iter().map(|p| format!("{}: {p}", table.target)));
+        let types = column_types::problems(&ctx.ports, table, &now).await.map_err(|e| step_error(&e))?;
+        problems.extend(types.into_iter().map(|(wrong, advice)| format!("{}: {wrong}; {advice}", table.target)));
         let how = if before.exists { "was there" } else { "created" };
         let value = format!("{how}, {} columns, key {}", now.columns.len(), now.key.join(", "));
         found.push(evidence(format!("table {}", table.target), value, ctx.wall(), "pg_catalog"));

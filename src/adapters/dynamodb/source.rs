@@ -21,7 +21,7 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+    ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -206,6 +206,7 @@ impl Source for DynamoSource {
             stream: stream_of(&described).map(|(arn, view)| (arn, view == Some(StreamViewType::NewAndOldImages))),
             ttl,
             replicas: replicas_of(&described, self.sdk.config().region().map(|region| region.as_ref())),
+            types: ColumnTypes::default(),
         })
     }
 

@@ -27,7 +27,8 @@ pub(super) struct PgBulk {
     buffer: RowBuffer,
     /// Rows whose cells the columns cannot hold.
     refused: Vec<ParkedRow>,
-    /// Whether the last flush found keys that were there: the next ones are merged at once.
+    /// Whether the last flush found keys that were there, or values are made by a statement: then rows are merged at
+    /// once.
     way: Way,
     /// The lease's fencing number when this partition was opened.
     epoch: Option<i64>,
@@ -39,7 +40,8 @@ impl PgBulk {
     /// An empty one.
     pub(super) fn new(pool: Pool, place: String, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
         let buffer = RowBuffer::new(shape.children.len());
-        Self { pool, place, shape, buffer, refused: Vec::new(), way: Way::Plain, epoch, from: None }
+        let way = usual(&shape);
+        Self { pool, place, shape, buffer, refused: Vec::new(), way, epoch, from: None }
     }
 
     /// Refuses a page of a process that is no longer the driver: it was read before what the next driver has followed
@@ -115,6 +117,11 @@ impl PgBulk {
     }
 }
 
+/// How rows get into an empty table.
+fn usual(shape: &Shape) -> Way {
+    if shape.direct { Way::Plain } else { Way::Merge }
+}
+
 #[async_trait]
 impl Bulk for PgBulk {
     fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
@@ -152,7 +159,7 @@ impl Bulk for PgBulk {
         match done {
             Ok(applied) => {
                 // Merging the next run at once saves trying it twice while a partition is read again.
-                self.way = if tries.piecewise { Way::Merge } else { Way::Plain };
+                self.way = if tries.piecewise { Way::Merge } else { usual(&self.shape) };
                 self.refused.clear();
                 self.buffer.reuse(rows);
                 Ok(applied)

@@ -52,6 +52,8 @@ pub(super) const fn element(ty: ColumnType) -> Option<(&'static str, u32)> {
         T::Date => ("date", 1082),
         T::Jsonb => ("jsonb", 3802),
         T::Bytea => ("bytea", 17),
+        // As text; the statement makes a value of it.
+        T::Native(_) => ("text", 25),
         T::TextArray => return None,
     })
 }

@@ -17,6 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Connection, Error, NoTls, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::native;
 use super::password::{Password, Stale};
 use super::trouble;
 use crate::domain::secret::Secret;
@@ -34,7 +35,7 @@ const ASKED: Duration = Duration::from_secs(5);
 /// What every connection is set to, beside the mark. Loads and scans lift the statement limit for their transaction.
 /// A second statement must see what was committed while the first waited for a lock.
 const OPTIONS: &str = "-c default_transaction_isolation=read\\ committed -c statement_timeout=60s -c lock_timeout=15s \
-     -c idle_in_transaction_session_timeout=120s -c timezone=UTC -c client_min_messages=warning";
+     -c idle_in_transaction_session_timeout=120s -c client_min_messages=warning";
 
 /// Asked of a new connection. An empty mark means that the options never came through.
 const WHO: &str = "SELECT coalesce(current_setting('cutover.session', true), ''), current_setting('synchronous_commit'), \
@@ -125,7 +126,7 @@ impl Connector {
     async fn open(&self, password: Option<&Secret>, terms: Terms) -> Result<ClientWrapper, Error> {
         let mut config = self.config.clone();
         if terms != Terms::NoSettings {
-            config.options(format!("{OPTIONS} -c cutover.session={}", self.mark));
+            config.options(format!("{OPTIONS} {} -c cutover.session={}", native::SETTINGS, self.mark));
         }
         if terms == Terms::AnyServer {
             config.target_session_attrs(TargetSessionAttrs::Any);

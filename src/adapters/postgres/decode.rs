@@ -17,7 +17,7 @@ pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unrea
     use ColumnType as T;
     let Some(raw) = raw else { return Ok(Cell::Null) };
     Ok(match ty {
-        T::Text | T::Varchar(_) => Cell::Text(Cow::Borrowed(text(raw)?)),
+        T::Text | T::Varchar(_) | T::Native(_) => Cell::Text(Cow::Borrowed(text(raw)?)),
         T::Uuid => Cell::Uuid(raw.try_into().map_err(|_| Unreadable)?),
         T::Numeric(_) => Cell::Numeric(Cow::Owned(numeric::decode(raw).ok_or(Unreadable)?)),
         T::Smallint => Cell::Int(i16::from_be_bytes(fixed(raw)?).into()),

@@ -75,6 +75,7 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
             updated(&table.target, &table.columns, columns, &mut problems);
             compare_key(table, key, &mut problems);
             nullable(&table.target, &table.columns, columns, &mut notices);
+            super::native::describe(client, &table.target, &table.columns, &mut problems).await?;
         }
     }
     for child in &table.children {
@@ -95,11 +96,14 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
     super::collations::describe(client, table, &mut problems).await?;
     super::references::describe(client, table, &mut problems, &mut notices).await?;
     references(client, table, &mut notices).await?;
+    let natives: Vec<&str> = table.columns.iter().filter(|c| c.ty.is_native()).map(|c| c.name.as_str()).collect();
+    let types = super::native::types(client, &table.target, &natives).await?;
     Ok(match main {
         None => TargetTable { problems, ..TargetTable::default() },
         Some((columns, key)) => TargetTable {
             exists: true,
             columns: columns.into_iter().map(|c| (c.name, c.ty)).collect(),
+            types,
             key,
             problems,
             notices,
@@ -295,6 +299,8 @@ fn fits(planned: ColumnType, found: &str) -> bool {
                 })
         }
         T::Timestamptz => found == "timestamp with time zone",
+        // The database compares names: one type has several.
+        T::Native(_) => true,
         other => found == other.sql(),
     }
 }

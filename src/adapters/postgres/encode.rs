@@ -43,7 +43,7 @@ pub(super) fn field(out: &mut BytesMut, ty: ColumnType, cell: &Cell<'_>) -> Opti
     let at = out.len();
     out.put_i32(0);
     match (ty, cell) {
-        (T::Text | T::Varchar(_), Cell::Text(s)) => out.put_slice(s.as_bytes()),
+        (T::Text | T::Varchar(_) | T::Native(_), Cell::Text(s)) => out.put_slice(s.as_bytes()),
         (T::Uuid, Cell::Uuid(u)) => out.put_slice(u),
         (T::Numeric(_), Cell::Numeric(n)) => numeric::encode(out, n)?,
         (T::Smallint, Cell::Int(i)) => out.put_i16(i16::try_from(*i).ok()?),

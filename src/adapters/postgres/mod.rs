@@ -26,6 +26,7 @@ mod lease;
 mod ledger;
 mod leftovers;
 mod names;
+mod native;
 mod numeric;
 mod open;
 mod orphans;

@@ -2,6 +2,7 @@
 
 use super::columns;
 use super::names::{ident, list, qualified};
+use super::native::{Native, Natives};
 use super::owner::Of;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
 use crate::domain::value::Cell;
@@ -16,6 +17,8 @@ pub(super) struct Part {
     /// Column types in order.
     pub types: Vec<ColumnType>,
     names: Vec<String>,
+    /// Types that only the database knows.
+    natives: Natives,
     /// `COPY … FROM STDIN`.
     pub copy_in: String,
     /// The SELECT list that reads rows in the form the decoder knows.
@@ -63,6 +66,8 @@ pub(super) struct Shape {
     pub unstage: String,
     /// Deletes rows by key, children first.
     pub delete: Vec<String>,
+    /// Whether rows may be copied straight into the main table: each value's form is the one its column takes.
+    pub direct: bool,
     /// Main rows `t` by key, for `FROM`.
     pub keyed: String,
     /// Whose keys are among those given: `SELECT` without columns, with `{}` for the row's name.
@@ -74,14 +79,14 @@ pub(super) struct Shape {
 }
 
 impl Part {
-    fn new(name: &str, columns: &[Column], parent_key: Vec<String>) -> Self {
+    fn new(name: &str, columns: &[Column], parent_key: Vec<String>, natives: Natives) -> Self {
         let sql = qualified(name);
         let names = list(columns.iter().map(|c| c.name.as_str()));
-        let select = columns.iter().map(|c| format!("t.{}::{}", ident(&c.name), read_as(c.ty))).collect::<Vec<_>>();
+        let select = columns.iter().map(|c| read("t", &c.name, c.ty, natives.get(&c.name))).collect::<Vec<_>>();
         let select = select.join(", ");
         let ordinal = columns.iter().filter(|c| c.from == ColumnSource::Ordinal).collect::<Vec<_>>();
         let by_key = columns.iter().filter(|c| c.key).collect::<Vec<_>>();
-        let by_all = columns.iter().filter(|c| c.ty != ColumnType::Jsonb).collect::<Vec<_>>();
+        let by_all = columns.iter().filter(|c| c.ty != ColumnType::Jsonb && !c.ty.is_native()).collect::<Vec<_>>();
         let order = [ordinal, by_key, by_all].into_iter().find(|o| !o.is_empty()).unwrap_or_default();
         let order = order.iter().map(|c| format!(", t.{}", ident(&c.name))).collect();
         Self {
@@ -94,7 +99,36 @@ impl Part {
             select,
             order,
             parent_key,
+            natives,
         }
+    }
+
+    /// The type of a column, where only the database knows it.
+    pub(super) fn native(&self, column: &str) -> Option<&Native> {
+        self.natives.get(column)
+    }
+
+    /// Names of the columns whose type only the database knows, with the types.
+    pub(super) fn natives(&self) -> &Natives {
+        &self.natives
+    }
+
+    /// The values of a row in the form the decoder knows, of a record of it as JSON, and the record as a row `t`, for
+    /// `FROM`. Values of types that only the database knows stand in a record as the text they are compared in.
+    pub(super) fn recorded(&self, json: &str) -> (String, String) {
+        let columns = || self.names.iter().zip(&self.types);
+        let select = columns().map(|(name, ty)| match self.natives.get(name) {
+            Some(_) => format!("{json} ->> {}", literal(name)),
+            None => read("t", name, *ty, None),
+        });
+        let known = columns().filter(|(name, _)| !self.natives.contains_key(*name));
+        let known: Vec<String> = known.map(|(name, ty)| format!("{} {}", ident(name), read_as(*ty))).collect();
+        let row = if known.is_empty() {
+            "LATERAL (SELECT) t".to_owned()
+        } else {
+            format!("LATERAL jsonb_to_record({json}) AS t({})", known.join(", "))
+        };
+        (select.collect::<Vec<_>>().join(", "), row)
     }
 
     /// `COPY` of the rows in these blocks.
@@ -119,17 +153,20 @@ impl Part {
 
 impl Shape {
     /// The statements of a table.
-    pub(super) fn new(plan: &str, table: &Table) -> Self {
-        let main = Part::new(&table.target, &table.columns, Vec::new());
+    ///
+    /// `natives` are the types of those of its columns whose type only the database knows.
+    pub(super) fn new(plan: &str, table: &Table, natives: Natives) -> Self {
+        let main = Part::new(&table.target, &table.columns, Vec::new(), natives);
         let children: Vec<Part> = table
             .children
             .iter()
-            .map(|c| Part::new(&c.target, &c.columns, parent_key(table, &c.parent_key, &c.columns)))
+            .map(|c| Part::new(&c.target, &c.columns, parent_key(table, &c.parent_key, &c.columns), Natives::new()))
             .collect();
         let keys: Vec<(usize, &Column)> = table.columns.iter().enumerate().filter(|(_, c)| c.key).collect();
         let names = list(table.columns.iter().map(|c| c.name.as_str()));
         let stage = stage_name(table);
-        let typed: Vec<String> = table.columns.iter().map(|c| format!("{} {}", ident(&c.name), c.ty.sql())).collect();
+        let typed: Vec<String> =
+            table.columns.iter().map(|c| format!("{} {}", ident(&c.name), staged_as(c.ty))).collect();
         let rest: Vec<String> =
             table.columns.iter().filter(|c| !c.key).map(|c| format!("{0} = EXCLUDED.{0}", ident(&c.name))).collect();
         let conflict = match (keys.is_empty(), rest.is_empty()) {
@@ -144,18 +181,36 @@ impl Shape {
             merge.push_str(&format!("DELETE FROM {} t USING {stage} s WHERE {on}; ", child.sql));
         }
         let insert = format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT", main.sql);
-        merge.push_str(&format!("{insert} {names} FROM {stage} {conflict}"));
+        let (values, kept) =
+            made_of(&main, |place| format!("s.{}", main.names.get(place).map_or_else(String::new, |n| ident(n))));
+        merge.push_str(&format!("{insert} {values} FROM {stage} s{kept} {conflict}"));
         let elements: Option<Vec<(&str, u32)>> = main.types.iter().map(|ty| columns::element(*ty)).collect();
         let upsert = elements.filter(|_| children.is_empty()).map(|elements| {
             let (names, elements): (Vec<&str>, Vec<u32>) = elements.into_iter().unzip();
             let arrays: Vec<String> = names.iter().zip(1..).map(|(name, i)| format!("${i}::{name}[]")).collect();
-            Upsert { sql: format!("{insert} * FROM unnest({}) {conflict}", arrays.join(", ")), elements }
+            let (values, kept) = made_of(&main, |place| format!("u.c{place}"));
+            let places = (0..elements.len()).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
+            let from = format!("unnest({}) AS u({places})", arrays.join(", "));
+            Upsert { sql: format!("{insert} {values} FROM {from}{kept} {conflict}"), elements }
         });
         let params = (1..=keys.len()).map(|i| format!("${i}::text[]")).collect::<Vec<_>>().join(", ");
         let aliases = (0..keys.len()).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", ");
-        let given: Vec<String> =
-            keys.iter().enumerate().map(|(i, (_, c))| from_text(c.ty, &format!("k.k{i}"))).collect();
-        let on_main = pairs(&key_names, &given, |c, g| format!("t.{} = {g}", ident(c)));
+        let given: Vec<String> = keys
+            .iter()
+            .enumerate()
+            .map(|(i, (_, c))| from_text(c.ty, main.native(&c.name), &format!("k.k{i}")))
+            .collect();
+        let on_key = |row: &str| {
+            let each = keys.iter().zip(&given).enumerate().map(|(i, ((_, c), given))| {
+                let column = format!("{row}.{}", ident(&c.name));
+                let equal = || format!("{column} = {given}");
+                main.native(&c.name).map_or_else(equal, |native| native.found(&column, &format!("k.k{i}")))
+            });
+            let each: Vec<String> = each.collect();
+            // Without a key nothing may match.
+            if each.is_empty() { "false".to_owned() } else { each.join(" AND ") }
+        };
+        let on_main = on_key("t");
         let on_child = |child: &Part| pairs(&child.parent_key, &given, |c, g| format!("t.{} = {g}", ident(c)));
         let mut delete: Vec<String> = children
             .iter()
@@ -163,7 +218,7 @@ impl Shape {
             .collect();
         delete.push(format!("DELETE FROM {} t USING unnest({params}) AS k({aliases}) WHERE {on_main}", main.sql));
         let keyed = format!("unnest({params}) AS k({aliases}) JOIN {} t ON {on_main}", main.sql);
-        let on_other = pairs(&key_names, &given, |c, g| format!("{{}}.{} = {g}", ident(c)));
+        let on_other = on_key("{}");
         let among = format!("SELECT FROM unnest({params}) AS k({aliases}) WHERE {on_other}");
         let numbered = format!("unnest({params}) WITH ORDINALITY AS k({aliases}, n)");
         let fetch = format!("SELECT k.n, {} FROM {numbered} JOIN {} t ON {on_main}", main.select, main.sql);
@@ -181,6 +236,7 @@ impl Shape {
             stage_copy: format!("COPY {stage} ({names}) FROM STDIN (FORMAT binary)"),
             unstage: format!("DELETE FROM {stage}"),
             key: keys.iter().map(|(i, _)| *i).collect(),
+            direct: main.natives.values().all(Native::as_text),
             main,
             children,
             merge,
@@ -215,8 +271,23 @@ impl Shape {
 
     /// The SELECT list of the key columns, in the form the decoder knows.
     pub(super) fn key_select(&self) -> String {
-        let each = self.key_names().zip(self.key_types()).map(|(n, ty)| format!("t.{}::{}", ident(n), read_as(ty)));
+        let each = self.key_names().zip(self.key_types()).map(|(n, ty)| read("t", n, ty, self.main.native(n)));
         each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A key that stands as JSON in a record, as a row with the key's columns, for `FROM`.
+    pub(super) fn recorded_key(&self, json: &str, row: &str) -> String {
+        let each = self.key_names().zip(self.key_types()).map(|(name, ty)| {
+            let ty = self.main.native(name).map_or_else(|| read_as(ty), |native| native.limited().to_owned());
+            format!("{} {ty}", ident(name))
+        });
+        let columns = each.collect::<Vec<_>>().join(", ");
+        // A table without a key has no rows of a key.
+        if columns.is_empty() {
+            format!("LATERAL (SELECT) {row}")
+        } else {
+            format!("LATERAL jsonb_to_record({json}) AS {row}({columns})")
+        }
     }
 
     /// The key cells of a main row.
@@ -268,8 +339,43 @@ fn read_as(ty: ColumnType) -> String {
     }
 }
 
+/// The type a column has in the staging table.
+fn staged_as(ty: ColumnType) -> String {
+    if ty.is_native() { "text".to_owned() } else { ty.sql() }
+}
+
+/// A column's value in the form the decoder knows.
+fn read(row: &str, name: &str, ty: ColumnType, native: Option<&Native>) -> String {
+    let value = format!("{row}.{}", ident(name));
+    native.map_or_else(|| format!("{value}::{}", read_as(ty)), |native| native.read(&value))
+}
+
+/// Values of a row from the places they stand in, and the condition under which they are written: behind `FROM`.
+fn made_of(part: &Part, at: impl Fn(usize) -> String) -> (String, String) {
+    let (mut values, mut kept) = (Vec::new(), Vec::new());
+    for (place, name) in part.names.iter().enumerate() {
+        let value = at(place);
+        match part.natives.get(name) {
+            None => values.push(value),
+            Some(native) => {
+                values.push(native.value(&value));
+                kept.push(native.kept(&part.name, name, &value));
+            }
+        }
+    }
+    let kept = if kept.is_empty() { String::new() } else { format!(" WHERE {}", kept.join(" AND ")) };
+    (values.join(", "), kept)
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// A key's text back to its type, in SQL.
-fn from_text(ty: ColumnType, text: &str) -> String {
+fn from_text(ty: ColumnType, native: Option<&Native>, text: &str) -> String {
+    if let Some(native) = native {
+        return native.bare(text);
+    }
     match ty {
         // Intervals are multiplied as floats, so seconds and their rest go separately.
         ColumnType::Timestamptz => format!(
@@ -301,7 +407,7 @@ fn stage_name(table: &Table) -> String {
     crc.update(table.target.as_bytes());
     for c in &table.columns {
         crc.update(c.name.as_bytes());
-        crc.update(c.ty.sql().as_bytes());
+        crc.update(staged_as(c.ty).as_bytes());
     }
     let id: String = table.id.chars().filter(char::is_ascii_alphanumeric).take(24).collect();
     ident(&format!("cutover_stage_{}_{:08x}", id.to_lowercase(), crc.finalize()))

@@ -19,7 +19,7 @@ use super::retry::{self, Failure, Tries};
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
-    ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, orphans, owner, read, references, rights,
+    ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read, references, rights,
     sequences, server, source_count, trouble,
 };
 use crate::domain::at::At;
@@ -132,16 +132,32 @@ impl PgTarget {
         Ok(lease)
     }
 
-    pub(super) fn shape(&self, table: &Table) -> Arc<Shape> {
-        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        match shapes.get(&table.id) {
-            Some((known, shape)) if known == table => Arc::clone(shape),
-            _ => {
-                let shape = Arc::new(Shape::new(&self.plan, table));
-                shapes.insert(table.id.clone(), (table.clone(), Arc::clone(&shape)));
-                shape
-            }
+    /// The table's statements. Of columns whose type only the database knows, the types are looked up first.
+    ///
+    /// # Errors
+    /// `NotFound` when such a column is not there (yet); nothing is kept then.
+    pub(super) async fn shape(&self, table: &Table) -> PortResult<Arc<Shape>> {
+        if let Some((known, shape)) = self.shapes.lock().unwrap_or_else(PoisonError::into_inner).get(&table.id)
+            && known == table
+        {
+            return Ok(Arc::clone(shape));
         }
+        let natives = if table.columns.iter().any(|c| c.ty.is_native()) {
+            let (tried, on) = ("look up the column types of", table.target.as_str());
+            let found = native::of(&self.look().await?, on, &table.columns).await.map_err(self.error(tried, on))?;
+            if let Some(column) = table.columns.iter().find(|c| c.ty.is_native() && !found.contains_key(&c.name)) {
+                let missing =
+                    PortError::new(ErrorKind::NotFound, tried, on, format!("there is no column {}", column.name));
+                return Err(missing.advise("`cutover check` compares the table with the plan"));
+            }
+            found
+        } else {
+            native::Natives::new()
+        };
+        let shape = Arc::new(Shape::new(&self.plan, table, natives));
+        let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        shapes.insert(table.id.clone(), (table.clone(), Arc::clone(&shape)));
+        Ok(shape)
     }
 
     #[allow(clippy::unused_self)]
@@ -189,7 +205,7 @@ impl Target for PgTarget {
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(book::ALONE).await.map_err(&error)?;
         layout::ours(&tx, "prepare").await?;
-        for made in MADE.into_iter().chain([references::REFUSE]) {
+        for made in MADE.into_iter().chain([references::REFUSE, native::REWRITTEN]) {
             tx.batch_execute(made).await.map_err(&error)?;
         }
         tx.commit().await.map_err(&error)
@@ -275,7 +291,7 @@ impl Target for PgTarget {
             Some(epoch) => Some(epoch),
             None => lease::driver(&self.client().await?, &self.plan).await.map_err(&error)?,
         };
-        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table), epoch)))
+        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table).await?, epoch)))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
@@ -396,7 +412,7 @@ impl Target for PgTarget {
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
         self.in_our_layout().await?;
-        let to = To { pool: &self.pool, place: &self.place, table, shape: &self.shape(table) };
+        let to = To { pool: &self.pool, place: &self.place, table, shape: &*self.shape(table).await? };
         let (end, rows) = BatchEnd::of(batch, self.epoch());
         lanes::apply(to, rows, &end).await
     }
@@ -482,12 +498,12 @@ impl Target for PgTarget {
     }
 
     async fn scan(&self, table: &Table, each: &mut TargetVisitor<'_>) -> PortResult<()> {
-        let shape = self.shape(table);
+        let shape = self.shape(table).await?;
         read::scan(&self.pool, &self.place, &shape.main, each).await
     }
 
     async fn scan_child(&self, table: &Table, child: usize, each: &mut TargetVisitor<'_>) -> PortResult<()> {
-        let shape = self.shape(table);
+        let shape = self.shape(table).await?;
         let Some(part) = shape.children.get(child) else {
             let came_back = format!("the plan has no child table {child}");
             return Err(PortError::new(ErrorKind::Invalid, "scan", &table.id, came_back));
@@ -502,7 +518,7 @@ impl Target for PgTarget {
         part: Partition,
         each: &mut TargetVisitor<'_>,
     ) -> PortResult<()> {
-        let shape = self.shape(table);
+        let shape = self.shape(table).await?;
         let Some(of) = child.map_or(Some(&shape.main), |child| shape.children.get(child)) else {
             let came_back = format!("the plan has no child table {}", child.unwrap_or_default());
             return Err(PortError::new(ErrorKind::Invalid, "scan", &table.id, came_back));
@@ -518,7 +534,7 @@ impl Target for PgTarget {
     }
 
     async fn fetch(&self, table: &Table, keys: &[OwnedRow]) -> PortResult<Vec<Option<(OwnedRow, Vec<Vec<OwnedRow>>)>>> {
-        read::fetch(&self.pool, &self.place, &self.shape(table), keys).await
+        read::fetch(&self.pool, &self.place, &*self.shape(table).await?, keys).await
     }
 
     async fn writes(&self, tables: &[Table]) -> PortResult<u64> {

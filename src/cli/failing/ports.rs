@@ -64,6 +64,7 @@ failing! {
 
 failing! {
     Changes as "changes" {
+        async fn obstacles(&self, tables: &[Table]) -> PortResult<Vec<Obstacle>>;
         async fn enable(&self, table: &Table) -> PortResult<Stream>;
         async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
         async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;

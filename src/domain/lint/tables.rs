@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Diagnostics;
-use crate::domain::plan::{CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, StoreKind, Table, Unit};
+use crate::domain::plan::{
+    CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, SaidKind, StoreKind, Table, TypeName, Unit,
+};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
@@ -83,6 +85,12 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
         }
         literal(column, &at, found);
         whole_key(column, &at, found);
+        native(column, plan.kind(&table.from), &at, found);
+        if column.key && column.ty.is_native() && !table.children.is_empty() {
+            let message =
+                format!("key column `{}` of a table with child tables has a type that is known here", column.name);
+            found.error(format!("{at}.type"), message);
+        }
         let expires = |ttl: &String| column.from == ColumnSource::Attribute(vec![ttl.clone()]);
         if column.ty == ColumnType::Timestamptz
             && column.declared.unit != Some(Unit::Seconds)
@@ -128,6 +136,9 @@ fn children(table: &Table, path: &str, found: &mut Diagnostics) {
             }
             literal(column, &at, found);
             whole_key(column, &at, found);
+            if let ColumnType::Native(name) = column.ty {
+                not_a_type(name, &at, "columns of child tables have one of the types that are known here", found);
+            }
         }
         if !child.columns.iter().any(|c| c.key && !child.parent_key.contains(&c.name)) {
             let message = "needs a key column besides the parent's, usually { ordinal = true, key = true }";
@@ -169,6 +180,44 @@ fn reaches(plan: &Plan, from: &str, to: &str) -> bool {
         }
     }
     false
+}
+
+/// Types of the database's own whose values an item may hold as text, in the words PostgreSQL writes them in.
+const OF_ITEMS: [&str; 6] = ["char", "character", "json", "time", "time without time zone", "interval"];
+
+/// A type that only the database knows: between two databases any, from items one whose text is its value.
+fn native(column: &Column, source: StoreKind, path: &str, found: &mut Diagnostics) {
+    let ColumnType::Native(name) = column.ty else { return };
+    if source.of_columns() {
+        return;
+    }
+    // Limits stand behind the name or within it: `char(2)`, `time(3) without time zone`.
+    let lower = name.written().to_ascii_lowercase();
+    let (head, rest) = lower.split_once('(').unwrap_or((&lower, ""));
+    let behind = rest.split_once(')').map_or("", |(_, behind)| behind);
+    let bare = format!("{}{behind}", head.trim_end());
+    let said = name.parts().1;
+    if said.is_some() || OF_ITEMS.contains(&bare.as_str()) {
+        // Any other text may be no value of the type, and then no row could be looked for by it.
+        if column.key && said != Some(SaidKind::Enum) && !bare.starts_with("char") {
+            let message =
+                format!("key column `{}` of a table of items is of a known type, an enum or char(n)", column.name);
+            found.error(format!("{path}.type"), message);
+        }
+        return;
+    }
+    let advice = if bare.starts_with("timestamp") {
+        "it does not say which zone its moments are of; `timestamptz` does"
+    } else {
+        "an enum is written `enum NAME`, a domain `domain NAME`"
+    };
+    not_a_type(name, path, advice, found);
+}
+
+fn not_a_type(name: TypeName, path: &str, advice: &str, found: &mut Diagnostics) {
+    let near = super::nearest(name.written(), ColumnType::NAMES.into_iter());
+    let message = format!("`{name}` is not a column type that can be written: {advice}");
+    found.push(super::Severity::Error, format!("{path}.type"), message, near);
 }
 
 /// Keys that are rounded or cut become one.

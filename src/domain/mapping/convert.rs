@@ -96,6 +96,8 @@ pub(super) fn convert<'p>(format: Format, attr: &Value<'p>) -> Result<Cell<'p>, 
             Ok(Cell::TextArray(sorted))
         }
         (ColumnType::Bytea, Value::Bytes(b)) => Ok(Cell::Bytes(b.clone())),
+        // Whether the type reads it, and writes it as it was, only the database can say.
+        (ColumnType::Native(_), _) => text(attr).map(Cell::Text),
         _ => Err(WrongType),
     }
 }

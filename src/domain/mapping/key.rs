@@ -18,7 +18,8 @@ pub(super) const fn has_spellings(ty: ColumnType) -> bool {
     match ty {
         ColumnType::Uuid | ColumnType::Double | ColumnType::Boolean | ColumnType::Timestamptz => true,
         // The cell holds the attribute itself. Numbers are one key whatever their spelling, at the source too, and
-        // dates are read in one spelling only. Lists are no keys.
+        // dates are read in one spelling only. Lists are no keys. What a type that only the database knows
+        // would write in another way is refused there.
         ColumnType::Text
         | ColumnType::Varchar(_)
         | ColumnType::Numeric(_)
@@ -28,7 +29,8 @@ pub(super) const fn has_spellings(ty: ColumnType) -> bool {
         | ColumnType::Date
         | ColumnType::Jsonb
         | ColumnType::TextArray
-        | ColumnType::Bytea => false,
+        | ColumnType::Bytea
+        | ColumnType::Native(_) => false,
     }
 }
 

@@ -10,8 +10,9 @@ mod step;
 mod store;
 mod switch;
 mod table;
+mod type_name;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,
 };
+pub use type_name::{SaidKind, TypeName};
 
 use super::at::At;
 
@@ -83,6 +85,12 @@ impl Plan {
             None if store == NEW => StoreKind::Postgresql,
             None => StoreKind::Dynamodb,
         }
+    }
+
+    /// The stores that tables come from, by name.
+    #[must_use]
+    pub fn stores_of_tables(&self) -> BTreeSet<&str> {
+        self.tables.iter().map(|table| table.from.as_str()).collect()
     }
 
     /// How long changes of a table are kept at its source at least, in milliseconds; `None` for as long as it takes.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::store::{NEW, OLD};
+use super::type_name::TypeName;
 
 /// One source table and where its rows go (FEATURES A1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,6 +183,9 @@ pub enum ColumnType {
     TextArray,
     /// `bytea`.
     Bytea,
+    /// Any other type of PostgreSQL, by its name. Its values go there and back in the text that the server writes and
+    /// reads them in, and are compared as that text.
+    Native(TypeName),
 }
 
 /// A list attribute that becomes rows of another table, replaced as a whole with its parent.
@@ -273,7 +277,32 @@ impl Table {
 }
 
 impl ColumnType {
-    /// The type as PostgreSQL writes it.
+    /// Names to offer when a type is not one.
+    pub const NAMES: [&str; 15] = [
+        "text",
+        "varchar(255)",
+        "uuid",
+        "numeric",
+        "numeric(12,2)",
+        "smallint",
+        "integer",
+        "bigint",
+        "double precision",
+        "boolean",
+        "timestamptz",
+        "date",
+        "jsonb",
+        "text[]",
+        "bytea",
+    ];
+
+    /// Whether only the database knows the type.
+    #[must_use]
+    pub const fn is_native(self) -> bool {
+        matches!(self, Self::Native(_))
+    }
+
+    /// The type as PostgreSQL writes it; one that only the database knows as the config writes it.
     #[must_use]
     pub fn sql(self) -> String {
         match self {
@@ -292,6 +321,7 @@ impl ColumnType {
             Self::Jsonb => "jsonb".into(),
             Self::TextArray => "text[]".into(),
             Self::Bytea => "bytea".into(),
+            Self::Native(name) => name.written().into(),
         }
     }
 }

@@ -75,12 +75,12 @@ const NAMED: u32 = 1_000;
 
 impl PgTarget {
     /// Makes the triggers of one table, and removes those of an older mapping.
-    async fn capture(&self, tx: &Transaction<'_>, table: &Table) -> Result<Vec<String>, Error> {
+    async fn capture(&self, tx: &Transaction<'_>, table: &Table, shape: &Shape) -> Result<Vec<String>, Error> {
         // As long as no customer writes there, nothing can be missed, and all begin anew.
         let open = tx.query_opt(owner::OPENED, &[&self.plan(), &table.id]).await?;
         let open: bool = open.map_or(Ok(false), |row| row.try_get(0))?;
         let mut named = Vec::new();
-        for trigger in trigger::triggers(table, &self.shape(table)) {
+        for trigger in trigger::triggers(table, shape) {
             let there: Vec<String> = tx
                 .query(trigger::THERE, &[&trigger.on, &self.plan(), &table.id])
                 .await?
@@ -109,6 +109,7 @@ impl PgTarget {
     /// writes the table, and a writer that holds one of its child tables may wait for the trigger.
     async fn capture_alone(&self, table: &Table) -> PortResult<Vec<String>> {
         let (tried, on) = ("capture changes of", table.target.as_str());
+        let shape = self.shape(table).await?;
         let mut client = self.client().await?;
         let mut tries = retry::Tries::default();
         loop {
@@ -116,7 +117,7 @@ impl PgTarget {
                 let tx = client.transaction().await?;
                 alone(&tx, self.plan()).await?;
                 owner::stands(&tx, self.of(table), false, (tried, on)).await?;
-                let named = self.capture(&tx, table).await?;
+                let named = self.capture(&tx, table, &shape).await?;
                 tx.commit().await.map_err(Failure::Commit)?;
                 Ok::<_, Failure>(named)
             };
@@ -131,7 +132,7 @@ impl PgTarget {
     /// is empty.
     async fn exercise(&self, table: &Table) -> PortResult<bool> {
         let error = self.error("exercise the capture of", &table.target);
-        let shape = self.shape(table);
+        let shape = self.shape(table).await?;
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
         alone(&tx, self.plan()).await.map_err(&error)?;
@@ -232,7 +233,8 @@ impl Outbox for PgTarget {
         let client = self.client().await?;
         let (mut on, mut names, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for table in tables {
-            for trigger in trigger::triggers(table, &self.shape(table)) {
+            let shape = self.shape(table).await?;
+            for trigger in trigger::triggers(table, &shape) {
                 for (name, _) in trigger.create {
                     on.push(trigger.on.clone());
                     names.push(name);
@@ -245,7 +247,10 @@ impl Outbox for PgTarget {
     }
 
     async fn gaps(&self, tables: &[Table]) -> PortResult<Vec<CaptureGap>> {
-        let triggers: Vec<_> = tables.iter().flat_map(|table| trigger::triggers(table, &self.shape(table))).collect();
+        let mut triggers = Vec::new();
+        for table in tables {
+            triggers.extend(trigger::triggers(table, &*self.shape(table).await?));
+        }
         gaps::of(&self.client().await?, &triggers).await.map_err(self.error("look for", "the outbox"))
     }
 
@@ -312,7 +317,7 @@ impl Outbox for PgTarget {
 
     async fn take(&self, table: &Table, limit: u32) -> PortResult<Option<Box<dyn Taken>>> {
         self.in_our_layout().await?;
-        let shape = self.shape(table);
+        let shape = self.shape(table).await?;
         let taken = take::take(self.pool(), self.place(), shape, limit).await?;
         Ok(taken.map(|t| Box::new(t) as Box<dyn Taken>))
     }

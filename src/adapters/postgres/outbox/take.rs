@@ -192,10 +192,10 @@ pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, limit: u32) -> PortR
     // Keys and present rows, numbered by their place in `firsts`.
     let names: Vec<String> = shape.key_names().map(ident).collect();
     let places = "unnest($1::bigint[]) WITH ORDINALITY k(first, n) JOIN cutover.outbox o ON o.id = k.first";
-    let as_row = format!("LATERAL jsonb_populate_record(NULL::{}, o.key) p", shape.main.sql);
+    let as_row = shape.recorded_key("o.key", "p");
     let on_main: Vec<String> = names.iter().map(|n| format!("t.{n} = p.{n}")).collect();
     let select_key = shape.key_select();
-    let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", as_row.replace(") p", ") t"));
+    let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", shape.recorded_key("o.key", "t"));
     let mut key_cells: Vec<OwnedRow> = vec![Vec::new(); keys.len()];
     for row in client.ask(&sql, &[&firsts]).await.map_err(error)? {
         let (place, cells) = numbered(&row, &shape.key_types()).ok_or_else(unreadable)?;
@@ -273,10 +273,10 @@ async fn states<C: Ask>(
 ) -> PortResult<BTreeMap<i64, OwnedRow>> {
     let error = |e: Error| trouble::error(&e, "read the outbox of", &part.name);
     // Numbered from 1 by `numbered`'s custom, so the id goes in one higher.
+    let (select, row) = part.recorded(&format!("o.{side}"));
     let sql = format!(
-        "SELECT o.id + 1, {} FROM cutover.outbox o, LATERAL jsonb_populate_record(NULL::{}, o.{side}) t
-         WHERE o.id = ANY ($1) AND o.part = $2 AND o.{side} IS NOT NULL",
-        part.select, part.sql
+        "SELECT o.id + 1, {select} FROM cutover.outbox o, {row}
+         WHERE o.id = ANY ($1) AND o.part = $2 AND o.{side} IS NOT NULL"
     );
     let mut found = BTreeMap::new();
     for row in client.ask(&sql, &[&ids, &number]).await.map_err(error)? {

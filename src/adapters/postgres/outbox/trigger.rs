@@ -2,6 +2,7 @@
 //! transaction of the change itself. Works behind any pooler, because it needs nothing of the session.
 
 use crate::adapters::postgres::names::qualified;
+use crate::adapters::postgres::native::Native;
 use crate::adapters::postgres::shape::{Part, Shape};
 use crate::domain::plan::{Column, Table};
 
@@ -66,6 +67,9 @@ WHERE tgrelid = to_regclass($1) AND NOT tgisinternal AND tgparentid = 0 AND star
 /// change, and a key that is written in two ways would be two keys.
 const FORMS: &str = "SET extra_float_digits = 1 SET bytea_output = 'hex' SET timezone = 'UTC'";
 
+/// The same for types that only the database knows.
+const NATIVE_FORMS: &str = "SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET lc_monetary = 'C'";
+
 /// Whether every trigger stands, is switched on, and says that it captures for this plan.
 pub(super) const ARMED: &str = "
 SELECT count(DISTINCT (w.tab, w.name)) = cardinality($1::text[])
@@ -101,6 +105,63 @@ pub(super) fn triggers(table: &Table, shape: &Shape) -> Vec<Trigger> {
     all
 }
 
+/// How a trigger's function makes the JSON of a row.
+struct RowWords {
+    declared: String,
+    /// Of a row `t`, in the statement for all rows.
+    every: &'static str,
+    old: &'static str,
+    new: &'static str,
+    /// Whether the rows before and after are the same, all of their columns.
+    same: &'static str,
+}
+
+/// The server's own JSON of a row, unless there are columns whose type only the database knows: JSON has other forms for
+/// arrays, for composite values and for JSON itself than the type, so that what it was made of could not be told any
+/// more, and some values it has none for, which would fail the customer's write. Then the text of such a column stands in
+/// place of its JSON, and no other columns are looked at. Which columns there are is asked each time, and their names
+/// stand only in a statement that is made then: see below.
+fn row_words(shape: &Part) -> RowWords {
+    if shape.natives().is_empty() {
+        return RowWords {
+            declared: String::new(),
+            every: "to_jsonb(t.*)",
+            old: "o := to_jsonb(OLD);",
+            new: "n := to_jsonb(NEW);",
+            same: "o IS NOT DISTINCT FROM n",
+        };
+    }
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let array = |kind: &dyn Fn(&str) -> bool| {
+        let names: Vec<String> = shape.names().iter().filter(|name| kind(name)).map(|name| text(name)).collect();
+        format!("ARRAY[{}]::text[]", names.join(", "))
+    };
+    let padded = |name: &str| shape.native(name).is_some_and(Native::padded);
+    let declared = format!(
+        "
+    f text := (SELECT format('(SELECT to_jsonb(s) FROM (SELECT %s) s) || jsonb_object(ARRAY[%s]::text[], ARRAY[%s]::text[])',
+            coalesce(string_agg(format('t.%I', e.name), ', ') FILTER (WHERE e.kind = 'known'), ''),
+            coalesce(string_agg(quote_literal(e.name), ', ') FILTER (WHERE e.kind <> 'known'), ''),
+            coalesce(string_agg(CASE e.kind WHEN 'padded' THEN format('(t.%I)::text', e.name)
+                ELSE format('CASE WHEN t.%1$I IS DISTINCT FROM NULL THEN concat(t.%1$I) END', e.name) END, ', ')
+                FILTER (WHERE e.kind <> 'known'), ''))
+        FROM (SELECT unnest({known}), 'known' UNION ALL SELECT unnest({padded}), 'padded'
+              UNION ALL SELECT unnest({plain}), 'plain') AS e(name, kind)
+        WHERE EXISTS (SELECT FROM pg_attribute x
+                      WHERE x.attrelid = TG_RELID AND x.attname = e.name AND x.attnum > 0 AND NOT x.attisdropped));",
+        known = array(&|name| shape.native(name).is_none()),
+        padded = array(&padded),
+        plain = array(&|name| shape.native(name).is_some() && !padded(name)),
+    );
+    RowWords {
+        declared,
+        every: "$all$ || f || $all$",
+        old: "EXECUTE 'SELECT ' || f || ' FROM (SELECT ($1).*) t' INTO o USING OLD;",
+        new: "EXECUTE 'SELECT ' || f || ' FROM (SELECT ($1).*) t' INTO n USING NEW;",
+        same: "OLD::text IS NOT DISTINCT FROM NEW::text",
+    }
+}
+
 /// `key` names the columns here and what they are called in the main table.
 fn trigger(owner: &Shape, part: usize, shape: &Part, columns: &[Column], key: &[(&str, &str)]) -> Trigger {
     let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
@@ -116,9 +177,10 @@ fn trigger(owner: &Shape, part: usize, shape: &Part, columns: &[Column], key: &[
             "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') FROM jsonb_each({row}) e WHERE e.key = ANY ({names}))"
         )
     };
+    let RowWords { declared, every, old: old_row, new: new_row, same } = row_words(shape);
     // A trigger learns from its arguments whose record it writes.
     let body = format!(
-        "DECLARE c constant text[] := ARRAY[{names}]::text[]; o jsonb; n jsonb; b jsonb; a jsonb; bk jsonb; ak jsonb;
+        "DECLARE c constant text[] := ARRAY[{names}]::text[]; o jsonb; n jsonb; b jsonb; a jsonb; bk jsonb; ak jsonb;{declared}
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         EXECUTE $all$INSERT INTO cutover.outbox (plan, table_id, part, key, before)
@@ -128,17 +190,17 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_OP <> 'INSERT' THEN
-        o := to_jsonb(OLD);
+        {old_row}
         b := {old};
         bk := jsonb_build_object({old_key});
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        n := to_jsonb(NEW);
+        {new_row}
         a := {new};
         ak := jsonb_build_object({new_key});
     END IF;
     IF a IS NOT DISTINCT FROM b AND current_setting('cutover.origin', true) IS DISTINCT FROM 'exercise'
-       AND (o IS NOT DISTINCT FROM n OR jsonb_exists_all(a, c)) THEN
+       AND ({same} OR jsonb_exists_all(a, c)) THEN
         RETURN NULL;
     END IF;
     IF bk IS NULL OR ak IS NULL OR bk = ak THEN
@@ -154,11 +216,12 @@ END",
         new = of("n", "c"),
         old_key = keys("b"),
         new_key = keys("a"),
-        every = of("to_jsonb(t.*)", "$3"),
+        every = of(every, "$3"),
         every_key = keys("r.b"),
     );
     let mut crc = crc32fast::Hasher::new();
-    for part in [owner.plan.as_str(), "\0", &owner.id, "\0", &shape.sql, FORMS, &body] {
+    let forms = if shape.natives().is_empty() { FORMS.to_owned() } else { format!("{FORMS} {NATIVE_FORMS}") };
+    for part in [owner.plan.as_str(), "\0", &owner.id, "\0", &shape.sql, &forms, &body] {
         crc.update(part.as_bytes());
     }
     let plan: String = owner.plan.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
@@ -168,7 +231,7 @@ END",
     // The owner's rights: customers' roles need none on the outbox.
     let function = format!(
         "CREATE OR REPLACE FUNCTION cutover.capture_{hash}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-         SET search_path = pg_catalog, pg_temp {FORMS} AS $cutover$ {body} $cutover$"
+         SET search_path = pg_catalog, pg_temp {forms} AS $cutover$ {body} $cutover$"
     );
     let does = format!(
         "WHEN (current_setting('cutover.origin', true) IS DISTINCT FROM 'forward') \

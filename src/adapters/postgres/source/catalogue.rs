@@ -1,6 +1,6 @@
 //! What the catalogue of a source says of its tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Error;
 
@@ -8,7 +8,7 @@ use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table, TypeName};
 use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// Columns that rows have of their own: name, type with its limits, and the place in the primary key, from 1.
@@ -50,6 +50,21 @@ fn column_type(written: &str) -> Option<ColumnType> {
     })
 }
 
+/// Columns of a source that a plan's table takes as the text of a type that only the database knows, and those that it
+/// takes in another way too, with the type that it says.
+fn natives_of(table: &Table) -> (BTreeMap<&str, TypeName>, BTreeMap<&str, ColumnType>) {
+    let (mut natives, mut others) = (BTreeMap::new(), BTreeMap::new());
+    for column in &table.columns {
+        let ColumnSource::Attribute(path) = &column.from else { continue };
+        match (path.as_slice(), column.ty) {
+            ([name], ColumnType::Native(ty)) => drop(natives.insert(name.as_str(), ty)),
+            ([name, ..], ty) => drop(others.insert(name.as_str(), ty)),
+            ([], _) => {}
+        }
+    }
+    (natives, others)
+}
+
 /// The columns of a source that a plan's table reads; none where it is only watched.
 pub(super) fn read_of(table: &Table) -> BTreeSet<String> {
     let of = |column: &Column| match &column.from {
@@ -75,16 +90,30 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
         return Err(missing.advise("name it with its schema, as the source has it"));
     }
     let (mut columns, mut key, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (natives, others) = natives_of(table);
     let (read, mut unmet) = (read_of(table), read_of(table));
     for row in rows {
         let (name, written): (String, String) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
         let place: Option<i32> = row.try_get(2).map_err(error)?;
         unmet.remove(&name);
-        let Some(ty) = column_type(&written) else {
-            if place.is_some() || read.is_empty() || read.contains(&name) {
-                refused.push(format!("{name} {written}"));
+        let ty = match (natives.get(name.as_str()), others.get(name.as_str()), column_type(&written)) {
+            (Some(native), None, _) => ColumnType::Native(*native),
+            // In one column as its text and in another as something else: one reading cannot be both.
+            (Some(_), Some(_), _) => {
+                refused.push(format!("{name} {written}, which two columns take as different types"));
+                continue;
             }
-            continue;
+            (None, _, Some(ty)) => ty,
+            // A table that is only watched, or a key that no column takes.
+            (None, None, None) if place.is_some() || read.is_empty() => ColumnType::Native(TypeName::new(&written)),
+            (None, _, None) => {
+                if read.contains(&name) {
+                    let says = |ty: &ColumnType| format!(", which the plan takes as {}", ty.sql());
+                    refused
+                        .push(format!("{name} {written}{}", others.get(name.as_str()).map_or_else(String::new, says)));
+                }
+                continue;
+            }
         };
         key.extend(place.map(|place| (place, name.clone())));
         let from = ColumnSource::Attribute(vec![name.clone()]);
@@ -98,7 +127,8 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
         return Err(missing.advise("name columns as the source has them; generated ones are not read"));
     }
     if !refused.is_empty() {
-        return Err(invalid(format!("values of these columns are not carried: {}", refused.join(", "))));
+        let why = format!("values of these columns are not carried: {}", refused.join("; "));
+        return Err(invalid(why).advise("give each column the type it has at the source: type = \"...\""));
     }
     if key.is_empty() {
         return Err(invalid("it has no primary key, by which changes find their row".to_owned())

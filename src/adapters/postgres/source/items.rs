@@ -86,8 +86,17 @@ impl<'s> Statement<'s> {
         ty.ok_or_else(|| self.wrong(format!("the table has no column {name} of its own")))
     }
 
-    /// The placeholder of a value.
+    /// A value as its column's type.
     fn value(&mut self, name: &str, value: &Value<'_>) -> PortResult<String> {
+        let placed = self.placed(name, value)?;
+        Ok(match self.shape.main.native(name) {
+            Some(native) => native.bare(&format!("{placed}::text")),
+            None => placed,
+        })
+    }
+
+    /// The placeholder of a value.
+    fn placed(&mut self, name: &str, value: &Value<'_>) -> PortResult<String> {
         let ty = self.column(name)?;
         let cell = match value {
             Value::Null => Cell::Null,
@@ -101,7 +110,12 @@ impl<'s> Statement<'s> {
 
     /// That a column still holds what was read. Text is compared byte by byte, whatever its collation calls equal.
     fn holds(&mut self, name: &str, value: Option<&Value<'_>>) -> PortResult<String> {
-        let placed = self.value(name, value.unwrap_or(&Value::Null))?;
+        let placed = self.placed(name, value.unwrap_or(&Value::Null))?;
+        if let Some(native) = self.shape.main.native(name) {
+            // Some types have no equality, and to some of them two texts are equal.
+            let read = native.read(&format!("t.{}", ident(name)));
+            return Ok(format!("({read}) COLLATE \"C\" IS NOT DISTINCT FROM {placed}::text"));
+        }
         let exact = match self.column(name)? {
             ColumnType::Text | ColumnType::Varchar(_) => " COLLATE \"C\"",
             _ => "",

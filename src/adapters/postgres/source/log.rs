@@ -14,15 +14,16 @@ use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
 use super::rows::{Entry, Known, Of, Rows, by_number, place, position};
 use super::session::Session;
 use super::slot::{self, Names, Slot};
-use super::{PgSource, catalogue, fit, whole};
+use super::{PgSource, catalogue, fit, obstacles, whole};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
+use crate::adapters::postgres::native;
 use crate::adapters::postgres::password::Password;
 use crate::adapters::postgres::settings::PgSettings;
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
 use crate::domain::plan::Table;
-use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+use crate::ports::{Batch, Changes, ErrorKind, Obstacle, PortError, PortResult, Position, ReadFrom, Shard, Stream};
 
 /// Changes of one answer take up no more than this, but for a single larger one.
 const ANSWER: usize = 1 << 20;
@@ -117,7 +118,9 @@ impl PgChanges {
         let (known, refused) = self.known(&client).await?;
         slot::free(&client, slot).await?;
         drop(client);
-        let log = self.session().await?.start(slot, &self.names.publication, found.confirmed).await?;
+        // The binary form of a type that only the database knows says nothing here, its text does.
+        let as_text = known.values().flatten().any(|table| !table.natives.is_empty());
+        let log = self.session().await?.start(slot, &self.names.publication, found.confirmed, as_text).await?;
         {
             let mut state = self.shared.locked();
             state.ended.extend(refused);
@@ -162,12 +165,13 @@ impl PgChanges {
                 }
                 Err(e) => return Err(e),
             };
+            let natives = native::of(client, &as_is.target, &as_is.columns).await.map_err(error)?;
             let sql = "SELECT to_regclass($1)::oid";
             let row = client.query_one(sql, &[&qualified(&table.source)]).await.map_err(error)?;
             let oid: u32 = row.try_get(0).map_err(error)?;
             let mut columns = catalogue::read_of(table);
             columns.extend(as_is.key.iter().cloned());
-            all.push((oid, Known { table: table.clone(), key: as_is.key, columns }));
+            all.push((oid, Known { table: table.clone(), key: as_is.key, columns, natives }));
         }
         Ok((by_number(all), refused))
     }
@@ -191,6 +195,11 @@ fn parse(iterator: &str) -> Option<(&str, Place, &str)> {
 
 #[async_trait]
 impl Changes for PgChanges {
+    async fn obstacles(&self, tables: &[Table]) -> PortResult<Vec<Obstacle>> {
+        let client = self.source.client().await?;
+        obstacles::of(&client, &self.names, tables).await
+    }
+
     async fn enable(&self, table: &Table) -> PortResult<Stream> {
         let _making = self.making.lock().await;
         let client = self.source.client().await?;

@@ -4,11 +4,13 @@
 //! state, twice, or not at all; whatever wrote it stands in the log behind the position that was recorded before the
 //! first page, and is applied after the last one. What was not written meanwhile stands where it stood, and is read once.
 
+mod as_text;
 mod catalogue;
 mod fit;
 mod hub;
 mod items;
 mod log;
+mod obstacles;
 mod pages;
 mod pgoutput;
 mod pump;
@@ -27,6 +29,7 @@ use async_trait::async_trait;
 use tokio_postgres::Error;
 
 use super::connect::{Object, Pool};
+use super::native;
 use super::open;
 use super::read;
 use super::retry;
@@ -70,7 +73,10 @@ impl PgSource {
         if let Some(known) = self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(&table.source) {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(Shape::new(&self.plan, &catalogue::table(client, table).await?));
+        let as_is = catalogue::table(client, table).await?;
+        let error = |e: Error| trouble::error(&e, "describe", &table.source);
+        let natives = native::of(client, &as_is.target, &as_is.columns).await.map_err(error)?;
+        let found = Arc::new(Shape::new(&self.plan, &as_is, natives));
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(tables.entry(table.source.clone()).or_insert(found)))
     }
@@ -92,7 +98,8 @@ fn letter(ty: ColumnType) -> &'static str {
         | ColumnType::Timestamptz
         | ColumnType::Date
         | ColumnType::Jsonb
-        | ColumnType::TextArray => "S",
+        | ColumnType::TextArray
+        | ColumnType::Native(_) => "S",
     }
 }
 
@@ -116,7 +123,10 @@ impl Source for PgSource {
         let (key, estimate) = (key.collect(), catalogue::size(&client, &shape.main.sql).await.map_err(error)?);
         let count =
             estimate.rows.map_or_else(Count::default, |rows| Count::estimated(rows, estimate.at.unwrap_or_default()));
-        Ok(SourceTable { key, count, bytes: Some(estimate.bytes), stream: None, ttl: None, replicas: Vec::new() })
+        let names: Vec<&str> = shape.main.natives().keys().map(String::as_str).collect();
+        let types = native::types(&client, &table.source, &names).await.map_err(error)?;
+        let bytes = Some(estimate.bytes);
+        Ok(SourceTable { key, count, bytes, stream: None, ttl: None, replicas: Vec::new(), types })
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

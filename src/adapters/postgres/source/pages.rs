@@ -120,7 +120,7 @@ const READ_AS: [ColumnType; 13] = [
 
 fn number(ty: ColumnType) -> Option<u8> {
     let ty = match ty {
-        ColumnType::Varchar(_) => ColumnType::Text,
+        ColumnType::Varchar(_) | ColumnType::Native(_) => ColumnType::Text,
         ColumnType::Numeric(_) => ColumnType::Numeric(None),
         other => other,
     };

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::as_text;
 use super::hub::Place;
 use super::pgoutput::{Datum, Identity, Old, Relation, RelationColumn};
 use crate::adapters::postgres::decode;
+use crate::adapters::postgres::native::{Native, Natives};
 use crate::domain::at::At;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
@@ -42,6 +44,8 @@ pub(super) struct Known {
     pub key: Vec<String>,
     /// The columns of it that the plan reads.
     pub columns: BTreeSet<String>,
+    /// Those whose type only the database knows.
+    pub natives: Natives,
 }
 
 /// What the columns of a table are, for as long as its definition stays.
@@ -60,6 +64,8 @@ struct ColumnOf {
     name: String,
     /// `None` for one whose values are not carried.
     ty: Option<ColumnType>,
+    /// Whether blanks at the end of its text are none.
+    padded: bool,
     type_oid: u32,
     /// Whether the plan reads it.
     needed: bool,
@@ -118,9 +124,11 @@ impl Rows {
         let mut needed = known.iter().flat_map(|k| &k.columns);
         let is_there = |name: &String| relation.columns.iter().any(|c| c.name == *name);
         let is_needed = |name: &String| known.iter().any(|k| k.columns.contains(name));
+        let native = |name: &str| known.iter().find_map(|k| k.natives.get(name));
         let column = |c: &RelationColumn| ColumnOf {
             name: c.name.clone(),
-            ty: column_type(c.type_oid),
+            ty: native(&c.name).map_or_else(|| column_type(c.type_oid), |_| Some(ColumnType::Text)),
+            padded: native(&c.name).is_some_and(Native::padded),
             type_oid: c.type_oid,
             needed: is_needed(&c.name),
         };
@@ -229,7 +237,8 @@ impl Columns {
             let cell = match datum {
                 Datum::Null => Cell::Null,
                 Datum::Binary(raw) => decode::cell(ty, Some(raw)).map_err(unreadable)?,
-                Datum::Text(_) => return Err(format!("a value of column {name} was sent as text")),
+                Datum::Text(text) if column.padded => Cell::Text(text.trim_end_matches(' ').into()),
+                Datum::Text(text) => as_text::cell(ty, text).map_err(unreadable)?,
                 Datum::Unchanged => {
                     partial = true;
                     continue;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::adapters::postgres::settings::{PgSettings, SslMode};
-use crate::adapters::postgres::{tls, trouble};
+use crate::adapters::postgres::{native, tls, trouble};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult};
 
@@ -61,18 +61,16 @@ impl Session {
 
     async fn log_in(&mut self, settings: &PgSettings, password: Option<&Secret>) -> PortResult<()> {
         let mut out = BytesMut::new();
+        // Values are written the same way whatever the server is set to. It hears from us each second, so one of us that
+        // is gone frees its slot soon.
+        let options = format!("{} -c wal_sender_timeout=20s", native::SETTINGS);
         let parameters = [
             ("user", settings.user.as_str()),
             ("database", settings.database.as_str()),
             ("replication", "database"),
             ("application_name", NAME),
             ("client_encoding", "UTF8"),
-            // Values are written the same way whatever the server is set to. It hears from us each second, so one of us
-            // that is gone frees its slot soon.
-            (
-                "options",
-                "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 -c wal_sender_timeout=20s",
-            ),
+            ("options", options.as_str()),
         ];
         frontend::startup_message(parameters, &mut out).map_err(|e| self.broken(&e))?;
         self.send(&out).await?;
@@ -129,13 +127,15 @@ impl Session {
         }
     }
 
-    /// Begins to read a slot from where it was confirmed last, or later.
-    pub(super) async fn start(mut self, slot: &str, publication: &str, from: u64) -> PortResult<Log> {
+    /// Begins to read a slot from where it was confirmed last, or later. Values come in the binary form of their type
+    /// where it has one, or all as text.
+    pub(super) async fn start(mut self, slot: &str, publication: &str, from: u64, as_text: bool) -> PortResult<Log> {
         let quoted = |name: &str| format!("'{}'", name.replace('\'', "''"));
         let names = quoted(&format!("\"{}\"", publication.replace('"', "\"\"")));
         let sql = format!(
-            "START_REPLICATION SLOT \"{slot}\" LOGICAL {} (proto_version '1', publication_names {names}, messages 'true', binary 'true')",
-            shown(from)
+            "START_REPLICATION SLOT \"{slot}\" LOGICAL {} (proto_version '1', publication_names {names}, messages 'true', binary '{}')",
+            shown(from),
+            !as_text
         );
         let mut out = BytesMut::new();
         frontend::query(&sql, &mut out).map_err(|e| self.broken(&e))?;

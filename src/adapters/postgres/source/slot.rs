@@ -36,7 +36,7 @@ pub(super) struct Names {
     /// The publication.
     pub publication: String,
     /// What the names of its slots begin with.
-    prefix: String,
+    pub prefix: String,
 }
 
 impl Names {

@@ -42,16 +42,20 @@ fn tables() -> Vec<Table> {
 }
 
 fn plan() -> Plan {
+    plan_of(tables())
+}
+
+pub(super) fn plan_of(tables: Vec<Table>) -> Plan {
     let base = crate::workers::tests::plan::plan();
     let freeze = Freeze { settle_ms: 400, ..base.freeze.clone().unwrap() };
     let stores = [OLD, NEW].map(|name| (name.to_owned(), Store::new(StoreKind::Postgresql)));
-    Plan { tables: tables(), freeze: Some(freeze), stores: stores.into(), ..base }
+    Plan { tables, freeze: Some(freeze), stores: stores.into(), ..base }
 }
 
-struct Day {
-    world: World,
-    old: TestDatabase,
-    new: TestDatabase,
+pub(super) struct Day {
+    pub world: World,
+    pub old: TestDatabase,
+    pub new: TestDatabase,
 }
 
 impl Day {
@@ -70,7 +74,7 @@ impl Day {
         Self { world: World::with(plan()), old, new }
     }
 
-    fn reverse(&self) -> ReversePorts {
+    pub(super) fn reverse(&self) -> ReversePorts {
         ReversePorts {
             outbox: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
             items: ByStore::default().with(OLD, Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap())),
@@ -78,7 +82,7 @@ impl Day {
     }
 
     /// A process with connections and memory of its own.
-    async fn process(&self) -> Arc<WorkerContext> {
+    pub(super) async fn process(&self) -> Arc<WorkerContext> {
         let source = Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap());
         let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), self.world.plan.tables.clone());
         let ports = Ports {
@@ -98,7 +102,7 @@ impl Day {
         ctx
     }
 
-    async fn dies(&self, ctx: Arc<WorkerContext>) -> Arc<WorkerContext> {
+    pub(super) async fn dies(&self, ctx: Arc<WorkerContext>) -> Arc<WorkerContext> {
         ctx.stop().await;
         drop(ctx);
         self.process().await
@@ -106,8 +110,12 @@ impl Day {
 
     /// What a side holds, in a form that is equal where the tables are.
     async fn held(db: &TestDatabase) -> Vec<String> {
+        Self::held_of(db, &["authors", "books"]).await
+    }
+
+    pub(super) async fn held_of(db: &TestDatabase, tables: &[&str]) -> Vec<String> {
         let mut all = Vec::new();
-        for table in ["authors", "books"] {
+        for table in tables {
             let sql = format!("SELECT t::text FROM {table} t ORDER BY id");
             let rows = db.sql.query(&sql, &[]).await.unwrap();
             all.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, String>(0))));

@@ -192,7 +192,8 @@ fn widens(old: ColumnType, new: ColumnType) -> bool {
             | T::Date
             | T::Jsonb
             | T::TextArray
-            | T::Bytea,
+            | T::Bytea
+            | T::Native(_),
             _,
         ) => false,
     }

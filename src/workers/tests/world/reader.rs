@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source,
-    SourceTable, Stream,
+    Batch, Changes, ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult,
+    ReadFrom, Source, SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -34,6 +34,7 @@ impl Source for OldStore {
             stream,
             ttl: table.ttl.clone(),
             replicas: Vec::new(),
+            types: ColumnTypes::default(),
         })
     }
 

@@ -1,0 +1,287 @@
+//! Types that only the database knows: how a value of one is asked for as text, and how text becomes a value again.
+//!
+//! The text is the one the type's own output function writes, under settings that every session of ours has, and its
+//! input function reads it again: what a dump of the database does too. A cast of the value to `text` would not do: it
+//! writes some types in another way (`inet` with its mask).
+//!
+//! A value that the type would write in another way than it was given (rounded, cut, put in another spelling) is refused
+//! with its row: it would differ for ever.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Error;
+
+use super::connect::Ask;
+use super::names::qualified;
+use crate::domain::plan::{Column, ColumnType, SaidKind};
+use crate::ports::{ColumnTypes, MadeOf};
+
+/// The settings that decide how values are written and read, for a session of ours.
+pub(super) const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
+     -c bytea_output=hex -c lc_monetary=C -c xmloption=content -c array_nulls=on";
+
+/// One column's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Native {
+    /// The type with its limits, for a cast whose value is looked at again: a cast cuts.
+    limited: String,
+    /// What it is made of without limits, for a value that is compared, or that the column itself refuses.
+    base: String,
+    /// Whether blanks at the end are none: `character(n)`.
+    padded: bool,
+    /// Whether the binary form is the text itself, letter by letter.
+    as_text: bool,
+    /// Whether it is made of an enum, to which most texts are no value.
+    labels: bool,
+}
+
+/// Types by the column's name.
+pub(super) type Natives = BTreeMap<String, Native>;
+
+/// The types of a table's columns `$2`, each followed to what its domain is made of.
+const TYPES: &str = "
+WITH RECURSIVE made(name, own, limits, oid, modifier) AS (
+    SELECT a.attname::text, a.atttypid, a.atttypmod, a.atttypid, a.atttypmod FROM pg_attribute a
+    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2::text[])
+    UNION ALL
+    SELECT m.name, m.own, m.limits, t.typbasetype, t.typtypmod FROM made m JOIN pg_type t ON t.oid = m.oid
+    WHERE t.typtype = 'd')
+SELECT m.name, format_type(m.own, m.limits), format_type(t.oid, -1), t.oid = 'bpchar'::regtype,
+       m.modifier = -1 AND (t.typtype = 'e' OR t.oid IN ('text'::regtype, 'json'::regtype) OR t.typname = 'citext'),
+       t.typtype = 'e'
+FROM made m JOIN pg_type t ON t.oid = m.oid WHERE t.typtype <> 'd'";
+
+/// Looks up the types of those columns whose type only the database knows. Asks nothing where there is none. A column
+/// that is not there has no entry.
+pub(super) async fn of<C: Ask>(client: &C, table: &str, columns: &[Column]) -> Result<Natives, Error> {
+    let names: Vec<&str> = columns.iter().filter(|c| c.ty.is_native()).map(|c| c.name.as_str()).collect();
+    if names.is_empty() {
+        return Ok(Natives::new());
+    }
+    let rows = client.ask(TYPES, &[&qualified(table), &names]).await?;
+    let each = |row: &tokio_postgres::Row| {
+        let native = Native {
+            limited: row.try_get(1)?,
+            base: row.try_get(2)?,
+            padded: row.try_get(3)?,
+            as_text: row.try_get(4)?,
+            labels: row.try_get(5)?,
+        };
+        Ok((row.try_get(0)?, native))
+    };
+    rows.iter().map(each).collect()
+}
+
+impl Native {
+    /// A value as the text it is compared in; NULL for NULL, and only for that: a composite value of NULLs is one.
+    pub(super) fn read(&self, value: &str) -> String {
+        if self.padded {
+            format!("({value})::text")
+        } else {
+            format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN concat({value}) END")
+        }
+    }
+
+    /// Whether blanks at the end of a value are none.
+    pub(super) const fn padded(&self) -> bool {
+        self.padded
+    }
+
+    /// Whether a value may be sent as its text where a binary form is expected.
+    pub(super) const fn as_text(&self) -> bool {
+        self.as_text
+    }
+
+    /// The type with its limits.
+    pub(super) fn limited(&self) -> &str {
+        &self.limited
+    }
+
+    /// Text as a value that is written where [`Native::kept`] holds.
+    pub(super) fn value(&self, text: &str) -> String {
+        format!("{text}::{}", self.limited)
+    }
+
+    /// Text as a value that is compared, or written into a column that refuses what does not fit.
+    pub(super) fn bare(&self, text: &str) -> String {
+        format!("{text}::{}", self.base)
+    }
+
+    /// That a column holds the value of a key's text, and no other value that the type holds equal to it. A label that
+    /// this server does not know is no row's, and no error.
+    pub(super) fn found(&self, column: &str, text: &str) -> String {
+        let value = self.bare(text);
+        let value = if self.labels {
+            format!("CASE WHEN {text} = ANY (enum_range(NULL::{})::text[]) THEN {value} END", self.base)
+        } else {
+            value
+        };
+        format!("{column} = {value} AND ({}) COLLATE \"C\" = {text}", self.read(column))
+    }
+
+    /// That the type writes a text as it was given; an error of the row where it does not.
+    pub(super) fn kept(&self, table: &str, column: &str, text: &str) -> String {
+        let literal = |name: &str| format!("'{}'", name.replace('\'', "''"));
+        let value = self.value(text);
+        let again = if self.padded { format!("({value})::text") } else { format!("concat({value})") };
+        format!(
+            "CASE WHEN {text} IS NULL OR ({again}) COLLATE \"C\" = {text} THEN true ELSE cutover.rewritten({}, {}) IS NULL END",
+            literal(table),
+            literal(column)
+        )
+    }
+}
+
+/// Makes what refuses a row of which the server would write a value in another way.
+pub(super) const REWRITTEN: &str = r#"
+CREATE OR REPLACE FUNCTION cutover.rewritten(of_table text, of_column text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = '22000', MESSAGE = 'the type would write the value in another way',
+        TABLE = of_table, COLUMN = of_column;
+END $$;
+"#;
+
+/// What is wrong with the names of types, and with types of key columns, of a target table's columns.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn describe<C: Ask>(
+    client: &C,
+    table: &str,
+    columns: &[Column],
+    problems: &mut Vec<String>,
+) -> Result<(), Error> {
+    for column in columns {
+        let ColumnType::Native(name) = column.ty else { continue };
+        let (own, said) = name.parts();
+        let sql = qualified(table);
+        let row = match client.ask_one(NAMED, &[&sql, &column.name, &own]).await {
+            Ok(Some(row)) => row,
+            // It is missing, which is told elsewhere.
+            Ok(None) => continue,
+            // A name that is none ends the look-up, and says nothing of the others.
+            Err(e) if e.code().is_some_and(|code| code.code().starts_with("42") || code.code() == "22023") => {
+                problems.push(format!("{table}.{}: `{name}` is no name of a type", column.name));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let (same, found): (Option<bool>, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (kind, carried): (String, bool) = (row.try_get(2)?, row.try_get(3)?);
+        let (told_apart, base): (bool, String) = (row.try_get(4)?, row.try_get(5)?);
+        match same {
+            None => problems.push(format!(
+                "{table}.{} is {found}, and there is no type {own} here; name the column's type",
+                column.name
+            )),
+            Some(false) => {
+                problems.push(format!("{table}.{} is {found}, the plan says {own}; make them the same", column.name))
+            }
+            Some(true) => {}
+        }
+        let is_said = match said {
+            None => true,
+            Some(SaidKind::Enum) => kind == "e",
+            Some(SaidKind::Domain) => kind == "d",
+        };
+        if same == Some(true) && !is_said {
+            problems.push(format!("{table}.{}: {found} is not what the plan says, {name}", column.name));
+        }
+        if !carried {
+            problems.push(format!(
+                "{table}.{} is {found}: its values are numbers of this server's own catalogue, which mean nothing on \
+                 another; leave the column out, or store names as text",
+                column.name
+            ));
+        }
+        if column.key && !told_apart {
+            problems.push(format!(
+                "{table}.{}: {base} holds values equal that are written differently, so a change of one key could find \
+                 the row of another; give the key a type that does not (text, or char(n) for a fixed length)",
+                column.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Of the table `$1` and its column `$2`: whether its type is called `$3`, how it is called, its kind, whether its
+/// values mean the same on another server, whether equal values have one spelling, and what it is made of.
+const NAMED: &str = "
+WITH RECURSIVE made(oid, modifier) AS (
+    SELECT a.atttypid, a.atttypmod FROM pg_attribute a
+    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = $2
+    UNION ALL
+    SELECT t.typbasetype, t.typtypmod FROM made m JOIN pg_type t ON t.oid = m.oid WHERE t.typtype = 'd')
+SELECT to_regtype($3)::oid = a.atttypid, format_type(a.atttypid, a.atttypmod), own.typtype::text,
+       NOT (t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace)
+           AND t.oid NOT IN ('tid'::regtype, 'xid'::regtype, 'cid'::regtype),
+       t.typtype = 'e' OR t.oid IN ('text'::regtype, 'varchar'::regtype, 'uuid'::regtype, 'int2'::regtype, 'int4'::regtype,
+           'int8'::regtype, 'bool'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
+           'timestamptz'::regtype, 'inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'macaddr8'::regtype,
+           'oid'::regtype, 'name'::regtype, '\"char\"'::regtype, 'bit'::regtype, 'varbit'::regtype, 'money'::regtype,
+           'bytea'::regtype, 'pg_lsn'::regtype)
+         OR t.oid = 'bpchar'::regtype AND m.modifier > 0,
+       format_type(t.oid, m.modifier)
+FROM pg_attribute a JOIN pg_type own ON own.oid = a.atttypid, made m JOIN pg_type t ON t.oid = m.oid AND t.typtype <> 'd'
+WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped";
+
+/// A type as people call it, without its schema: one type may stand in another schema on each side.
+const CALLED: &str = r#"regexp_replace(format_type({type}, {limits}), '^("([^"]|"")*"|[^."([]+)\.', '')"#;
+
+fn called(ty: &str, limits: &str) -> String {
+    CALLED.replace("{type}", ty).replace("{limits}", limits)
+}
+
+/// What these columns' types are, and what those that people made are made of.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn types<C: Ask>(client: &C, table: &str, columns: &[&str]) -> Result<ColumnTypes, Error> {
+    let mut found = ColumnTypes::default();
+    if columns.is_empty() {
+        return Ok(found);
+    }
+    let of = "FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
+                  AND a.attname = ANY ($2::text[])";
+    let table = qualified(table);
+    let sql = format!("SELECT a.attname::text, {} {of}", called("a.atttypid", "a.atttypmod"));
+    for row in client.ask(&sql, &[&table, &columns]).await? {
+        found.columns.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    let sql = format!(
+        "WITH RECURSIVE reached(oid) AS (
+             SELECT a.atttypid {of}
+             UNION
+             SELECT part.oid FROM reached r JOIN pg_type t ON t.oid = r.oid, LATERAL (
+                 SELECT t.typelem AS oid WHERE t.typelem <> 0 AND t.typcategory = 'A'
+                 UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
+                 UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = t.oid
+                 UNION ALL SELECT f.atttypid FROM pg_attribute f
+                           WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) part)
+         SELECT {name}, t.typtype::text, CASE t.typtype
+             WHEN 'e' THEN ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+             WHEN 'd' THEN ARRAY[{base}]
+             WHEN 'r' THEN ARRAY(SELECT {bounds} FROM pg_range g WHERE g.rngtypid = t.oid)
+             ELSE ARRAY(SELECT f.attname || ' ' || {field} FROM pg_attribute f WHERE f.attrelid = t.typrelid
+                        AND f.attnum > 0 AND NOT f.attisdropped ORDER BY f.attnum) END
+         FROM reached r JOIN pg_type t ON t.oid = r.oid
+         WHERE t.typtype IN ('e', 'd', 'c', 'r') AND t.typnamespace <> 'pg_catalog'::regnamespace",
+        name = called("t.oid", "-1"),
+        base = called("t.typbasetype", "t.typtypmod"),
+        bounds = called("g.rngsubtype", "-1"),
+        field = called("f.atttypid", "f.atttypmod"),
+    );
+    for row in client.ask(&sql, &[&table, &columns]).await? {
+        let (name, kind, parts): (String, String, Vec<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let one = || parts.first().cloned().unwrap_or_default();
+        let made = match kind.as_str() {
+            "e" => MadeOf::Enum(parts),
+            "d" => MadeOf::Domain(one()),
+            "r" => MadeOf::Range(one()),
+            _ => MadeOf::Composite(parts),
+        };
+        found.made.insert(name, made);
+    }
+    Ok(found)
+}
