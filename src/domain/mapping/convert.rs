@@ -8,7 +8,7 @@ use super::RowErrorReason;
 use super::back::document;
 use super::json::{canonical_json_text, json_of};
 use super::numeric::{canonical_cow, fits, reads_back, rounded, whole};
-use super::time;
+use super::{time, typed};
 use crate::domain::plan::{Column, ColumnType, Declared};
 use crate::domain::value::{Cell, Value};
 
@@ -96,6 +96,7 @@ pub(super) fn convert<'p>(format: Format, attr: &Value<'p>) -> Result<Cell<'p>, 
             Ok(Cell::TextArray(sorted))
         }
         (ColumnType::Bytea, Value::Bytes(b)) => Ok(Cell::Bytes(b.clone())),
+        (ColumnType::Document, Value::Map(entries)) => typed::map(entries).map(|text| Cell::Json(Cow::Owned(text))),
         _ => Err(WrongType),
     }
 }

@@ -28,7 +28,8 @@ pub(super) const fn has_spellings(ty: ColumnType) -> bool {
         | ColumnType::Date
         | ColumnType::Jsonb
         | ColumnType::TextArray
-        | ColumnType::Bytea => false,
+        | ColumnType::Bytea
+        | ColumnType::Document => false,
     }
 }
 

@@ -136,6 +136,8 @@ pub enum ColumnSource {
     Ordinal,
     /// In a child table of plain values: the element itself.
     Element,
+    /// The whole record, every attribute it has; for a column of type [`ColumnType::Document`].
+    Whole,
 }
 
 /// What stands in when an attribute is absent or null.
@@ -182,6 +184,8 @@ pub enum ColumnType {
     TextArray,
     /// `bytea`.
     Bytea,
+    /// An item, or a map, with the type of each value: what a document store holds verbatim.
+    Document,
 }
 
 /// A list attribute that becomes rows of another table, replaced as a whole with its parent.
@@ -292,6 +296,8 @@ impl ColumnType {
             Self::Jsonb => "jsonb".into(),
             Self::TextArray => "text[]".into(),
             Self::Bytea => "bytea".into(),
+            // No relational type: a table that has such a column goes to a document store.
+            Self::Document => "document".into(),
         }
     }
 }

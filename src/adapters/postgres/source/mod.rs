@@ -92,7 +92,8 @@ fn letter(ty: ColumnType) -> &'static str {
         | ColumnType::Timestamptz
         | ColumnType::Date
         | ColumnType::Jsonb
-        | ColumnType::TextArray => "S",
+        | ColumnType::TextArray
+        | ColumnType::Document => "S",
     }
 }
 

@@ -192,7 +192,8 @@ fn widens(old: ColumnType, new: ColumnType) -> bool {
             | T::Date
             | T::Jsonb
             | T::TextArray
-            | T::Bytea,
+            | T::Bytea
+            | T::Document,
             _,
         ) => false,
     }
@@ -220,6 +221,7 @@ fn source(from: &ColumnSource) -> String {
         ColumnSource::Parent(name) => format!("parent {name}"),
         ColumnSource::Ordinal => "ordinal".to_owned(),
         ColumnSource::Element => "element".to_owned(),
+        ColumnSource::Whole => "whole".to_owned(),
     }
 }
 
