@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::plan::Table;
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
+use crate::ports::tests::{Abilities, TargetStore, source_cases, tables, target_cases};
 use crate::ports::{Changes, Source, Target};
 
 struct InMemory {
@@ -23,6 +23,10 @@ impl InMemory {
 }
 
 impl TargetStore for InMemory {
+    fn abilities(&self) -> Abilities {
+        Abilities::RELATIONAL
+    }
+
     fn target(&self) -> Arc<dyn Target> {
         Arc::clone(&self.target) as _
     }
