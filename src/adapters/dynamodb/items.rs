@@ -98,7 +98,7 @@ where
 
 /// The index that a message names (`… IndexName: by-author, IndexKey: author`): the last one, for a quoted value may hold
 /// anything.
-fn index_named(message: &str) -> Option<String> {
+pub(super) fn index_named(message: &str) -> Option<String> {
     // Other messages may quote a value, and that may hold anything.
     let about_an_index = ["Type mismatch for Index Key", "A value specified for a secondary index key"];
     about_an_index.iter().find(|words| message.contains(*words))?;

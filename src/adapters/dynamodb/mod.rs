@@ -12,6 +12,7 @@ mod json;
 mod page;
 mod records;
 mod source;
+mod target;
 mod wire;
 
 #[cfg(all(test, feature = "rehearsal"))]
@@ -25,6 +26,7 @@ use aws_types::region::Region;
 
 pub use changes::DynamoChanges;
 pub use source::DynamoSource;
+pub use target::DynamoTarget;
 
 use crate::domain::value::Record;
 use crate::ports::PortResult;
@@ -89,6 +91,15 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
     let wire = |service| wire::Wire::new(sdk, settings, service);
     let (scans, reads) = (wire(wire::Service::Tables)?, wire(wire::Service::Streams)?);
     Ok((DynamoSource::new(tables.clone(), scans, settings), DynamoChanges::new(tables, streams, reads)))
+}
+
+/// Makes the target of a plan over one configuration. Does not connect yet: the first call does.
+///
+/// # Errors
+/// `Invalid` for an address that is none, `Denied` without credentials.
+pub fn target(sdk: &SdkConfig, settings: &DynamoSettings, plan: &str) -> PortResult<DynamoTarget> {
+    let sdk = of_the_region(sdk, settings);
+    Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, plan))
 }
 
 /// The configuration for the settings' region, and no account's own endpoint: the SDK would go to one once it knows the

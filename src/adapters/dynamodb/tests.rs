@@ -27,9 +27,9 @@ mod items;
 mod records;
 mod wire;
 
-const REGION: &str = "eu-west-1";
+pub(super) const REGION: &str = "eu-west-1";
 
-fn sdk_config() -> SdkConfig {
+pub(super) fn sdk_config() -> SdkConfig {
     let credentials = Credentials::new("AKIATEST", "secret", None, None, "test");
     let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
     SdkConfig::builder()
@@ -41,13 +41,13 @@ fn sdk_config() -> SdkConfig {
 }
 
 /// A server to test against; dropping it stops the embedded one and removes its file.
-struct Server {
-    endpoint: String,
+pub(super) struct Server {
+    pub(super) endpoint: String,
     _stop: Option<oneshot::Sender<()>>,
     _dir: Option<tempfile::TempDir>,
 }
 
-async fn server() -> Server {
+pub(super) async fn server() -> Server {
     if let Ok(endpoint) = std::env::var("CUTOVER_TEST_DYNAMODB_ENDPOINT") {
         return Server { endpoint, _stop: None, _dir: None };
     }
@@ -63,16 +63,16 @@ async fn server() -> Server {
     Server { endpoint, _stop: Some(stop), _dir: Some(dir) }
 }
 
-fn settings(server: &Server) -> DynamoSettings {
+pub(super) fn settings(server: &Server) -> DynamoSettings {
     DynamoSettings { limit: 300, ..DynamoSettings::new(REGION).at(&server.endpoint) }
 }
 
-fn raw(server: &Server) -> Client {
+pub(super) fn raw(server: &Server) -> Client {
     let config = aws_sdk_dynamodb::config::Builder::from(&sdk_config()).endpoint_url(&server.endpoint).build();
     Client::from_conf(config)
 }
 
-fn table(name: &str, key: &[&str]) -> Table {
+pub(super) fn table(name: &str, key: &[&str]) -> Table {
     Table {
         id: "t".into(),
         from: OLD.to_owned(),
@@ -91,11 +91,16 @@ fn table(name: &str, key: &[&str]) -> Table {
 }
 
 /// A name no other test of this or another run uses.
-fn fresh(name: &str) -> String {
+pub(super) fn fresh(name: &str) -> String {
     format!("cutover-{name}-{}", uuid::Uuid::new_v4().simple())
 }
 
-async fn create(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)], view: Option<StreamViewType>) {
+pub(super) async fn create(
+    client: &Client,
+    name: &str,
+    key: &[(&str, ScalarAttributeType)],
+    view: Option<StreamViewType>,
+) {
     let mut request = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (i, (attr, ty)) in key.iter().enumerate() {
         let role = if i == 0 { KeyType::Hash } else { KeyType::Range };
@@ -112,7 +117,7 @@ async fn create(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)]
     request.send().await.unwrap();
 }
 
-async fn put_all(client: &Client, name: &str, items: Vec<HashMap<String, AttributeValue>>) {
+pub(super) async fn put_all(client: &Client, name: &str, items: Vec<HashMap<String, AttributeValue>>) {
     for batch in items.chunks(25) {
         let mut left: Vec<WriteRequest> = batch
             .iter()
@@ -128,7 +133,7 @@ async fn put_all(client: &Client, name: &str, items: Vec<HashMap<String, Attribu
     }
 }
 
-fn s(text: impl Into<String>) -> AttributeValue {
+pub(super) fn s(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 

@@ -16,6 +16,7 @@ use http::{Request, Uri, header};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::DynamoSettings;
 use super::fault::{answered, chain, unanswered};
@@ -67,7 +68,7 @@ impl Service {
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Longest wait for one answer, body included.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// Credentials are renewed this long before they end, and without an end after the second time.
 const RENEW: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(900));
 /// Longest wait for a connection.
@@ -112,31 +113,48 @@ impl Wire {
     /// Posts one operation, `Scan`, and gives the body of its answer. Throttles, torn connections, slow
     /// and damaged answers are tried again with growing, jittered pauses.
     pub(super) async fn post(&self, operation: &str, body: String, tried: &str, on: &str) -> PortResult<Bytes> {
+        self.ask(operation, body, tried, on, None).await.map_err(|refused| refused.error)
+    }
+
+    /// The same, with what a refusal says besides. With `until`, nothing is sent that could still be under way then.
+    pub(super) async fn ask(
+        &self,
+        operation: &str,
+        body: String,
+        tried: &str,
+        on: &str,
+        until: Option<Instant>,
+    ) -> Result<Bytes, Refused> {
         let body = Bytes::from(body);
         let mut attempt = 1;
         loop {
+            if until.is_some_and(|until| Instant::now() + ANSWER > until) {
+                let why = "the time in which it could be sent is over";
+                return Err(unanswered(ErrorKind::TimedOut, why, tried, on).into());
+            }
             let signed_at = self.clock.ahead_ms().unwrap_or(0);
-            let error = match self.once(operation, body.clone(), tried, on).await {
+            let refused = match self.once(operation, body.clone(), tried, on).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => error,
+                Err(refused) => refused,
             };
+            let error = &refused.error;
             let off = self.clock.ahead_ms().unwrap_or(0).abs_diff(signed_at);
             if error.kind == ErrorKind::Denied && error.came_back.starts_with("ExpiredToken") && attempt == 1 {
                 *self.identity.lock().await = None;
-            } else if refused_for_clock(&error) && off > SKEW_MS && attempt < self.service.attempts() {
+            } else if refused_for_clock(error) && off > SKEW_MS && attempt < self.service.attempts() {
                 tracing::warn!(
                     ms = self.clock.ahead_ms(),
                     "this machine's clock is off; signing with the service's time"
                 );
             } else if !error.kind.transient() || attempt >= self.service.attempts() {
-                return Err(error);
+                return Err(refused);
             }
             tokio::time::sleep(pause(attempt, fastrand::f64())).await;
             attempt += 1;
         }
     }
 
-    async fn once(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<Bytes> {
+    async fn once(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> Result<Bytes, Refused> {
         let request = self.signed(operation, body, tried, on).await?;
         let torn = |why: String| unanswered(ErrorKind::Unreachable, why, tried, on);
         let sent = SystemTime::now();
@@ -147,14 +165,15 @@ impl Wire {
             let header = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok());
             self.clock.saw(header("date"), header("age").is_some(), sent, SystemTime::now());
             let body = body.collect().await.map_err(|e| torn(chain(&*e)))?.to_bytes();
-            Ok((head, body))
+            Ok::<_, PortError>((head, body))
         };
         let (head, body) = tokio::time::timeout(ANSWER, fetch).await.map_err(|_| {
             unanswered(ErrorKind::TimedOut, format!("no answer in {} s", ANSWER.as_secs()), tried, on)
         })??;
         let sum = head.headers.get("x-amz-crc32").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u32>().ok());
         if sum.is_some_and(|sum| sum != crc32fast::hash(&body)) {
-            return Err(unanswered(ErrorKind::Unreachable, "the answer was damaged on its way (CRC32)", tried, on));
+            let why = "the answer was damaged on its way (CRC32)";
+            return Err(unanswered(ErrorKind::Unreachable, why, tried, on).into());
         }
         let status = head.status.as_u16();
         if status == 200 {
@@ -162,7 +181,14 @@ impl Wire {
         }
         let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
         let code = refusal.code.rsplit('#').next().unwrap_or_default();
-        Err(answered(code, &refusal.message, status, tried, on))
+        let error = answered(code, &refusal.message, status, tried, on);
+        Err(Refused { error, said: body })
+    }
+
+    /// The service's time, in milliseconds since 1970; this machine's while nothing was answered yet.
+    pub(super) fn now_ms(&self) -> i64 {
+        let since = self.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     async fn signed(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> PortResult<HttpRequest> {
@@ -215,6 +241,21 @@ impl Wire {
         let identity = Identity::from(credentials);
         *kept = Some((identity.clone(), until));
         Ok(identity)
+    }
+}
+
+/// A refusal: the error, and the body that came with it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What is told.
+    pub error: PortError,
+    /// What the service said, empty when it said nothing. It may quote values: nothing of it is shown as it is.
+    pub said: Bytes,
+}
+
+impl From<PortError> for Refused {
+    fn from(error: PortError) -> Self {
+        Self { error, said: Bytes::new() }
     }
 }
 

@@ -54,7 +54,8 @@ pub(super) const fn element(ty: ColumnType) -> Option<(&'static str, u32)> {
         T::Bytea => ("bytea", 17),
         // As text; the statement makes a value of it.
         T::Native(_) => ("text", 25),
-        T::TextArray => return None,
+        // No type of PostgreSQL: the lint lets no document go there.
+        T::TextArray | T::Document => return None,
     })
 }
 

@@ -51,6 +51,7 @@ pub(super) fn cell(ty: ColumnType, raw: Option<&[u8]>) -> Result<Cell<'_>, Unrea
             Err(Unreadable) => other_array(raw)?,
         },
         T::Bytea => Cell::Bytes(Cow::Borrowed(raw)),
+        T::Document => return Err(Unreadable),
     })
 }
 

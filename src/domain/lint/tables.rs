@@ -91,6 +91,7 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
                 format!("key column `{}` of a table with child tables has a type that is known here", column.name);
             found.error(format!("{at}.type"), message);
         }
+        document(plan, table, column, &at, found);
         let expires = |ttl: &String| column.from == ColumnSource::Attribute(vec![ttl.clone()]);
         if column.ty == ColumnType::Timestamptz
             && column.declared.unit != Some(Unit::Seconds)
@@ -109,6 +110,31 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
             let message =
                 format!("no column with `key = true` comes from `{attribute}`: its deletes could not be carried");
             found.error(format!("{path}.key"), message);
+        }
+    }
+}
+
+/// What holds of columns that take documents, and of those that take the whole record.
+fn document(plan: &Plan, table: &Table, column: &Column, at: &str, found: &mut Diagnostics) {
+    let name = &column.name;
+    if column.from == ColumnSource::Whole {
+        if column.ty != ColumnType::Document {
+            found.error(at, format!("column `{name}` takes the whole record, so its type must be document"));
+        }
+        if plan.kind(&table.from).of_columns() {
+            found.error(at, format!("column `{name}` takes the whole record, and only a document store has records"));
+        }
+    }
+    if column.ty != ColumnType::Document {
+        return;
+    }
+    if column.key {
+        found.error(at, format!("column `{name}` holds a document, which is no key"));
+    }
+    match plan.kind(&table.to) {
+        StoreKind::Dynamodb => {}
+        StoreKind::Postgresql | StoreKind::Aws => {
+            found.error(at, format!("column `{name}` holds a document, which only a document store takes"));
         }
     }
 }
@@ -138,6 +164,9 @@ fn children(table: &Table, path: &str, found: &mut Diagnostics) {
             whole_key(column, &at, found);
             if let ColumnType::Native(name) = column.ty {
                 not_a_type(name, &at, "columns of child tables have one of the types that are known here", found);
+            }
+            if column.ty == ColumnType::Document || column.from == ColumnSource::Whole {
+                found.error(&at, format!("column `{}` holds a document, which a child table does not", column.name));
             }
         }
         if !child.columns.iter().any(|c| c.key && !child.parent_key.contains(&c.name)) {

@@ -8,7 +8,7 @@ use super::RowErrorReason;
 use super::back::document;
 use super::json::{canonical_json_text, json_of};
 use super::numeric::{canonical_cow, fits, reads_back, rounded, whole};
-use super::time;
+use super::{time, typed};
 use crate::domain::plan::{Column, ColumnType, Declared};
 use crate::domain::value::{Cell, Value};
 
@@ -98,6 +98,7 @@ pub(super) fn convert<'p>(format: Format, attr: &Value<'p>) -> Result<Cell<'p>, 
         (ColumnType::Bytea, Value::Bytes(b)) => Ok(Cell::Bytes(b.clone())),
         // Whether the type reads it, and writes it as it was, only the database can say.
         (ColumnType::Native(_), _) => text(attr).map(Cell::Text),
+        (ColumnType::Document, Value::Map(entries)) => typed::map(entries).map(|text| Cell::Json(Cow::Owned(text))),
         _ => Err(WrongType),
     }
 }

@@ -183,6 +183,8 @@ pub fn inverse_gaps(table: &Table, source: StoreKind) -> InverseGaps {
             ColumnSource::Constant(_) => {
                 found.notes.push(format!("{} is a constant and has no attribute", column.name))
             }
+            // The way back writes single attributes over what it read; a record as a whole is none of them.
+            ColumnSource::Whole => found.blocks.push(format!("{} holds the whole record", column.name)),
             _ => {}
         }
     }

@@ -30,7 +30,8 @@ pub(super) const fn has_spellings(ty: ColumnType) -> bool {
         | ColumnType::Jsonb
         | ColumnType::TextArray
         | ColumnType::Bytea
-        | ColumnType::Native(_) => false,
+        | ColumnType::Native(_)
+        | ColumnType::Document => false,
     }
 }
 

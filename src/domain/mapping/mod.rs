@@ -21,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+mod typed;
 
 pub use back::document;
 pub use convert::{cell_of, literal_fits};
@@ -33,6 +34,7 @@ pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
 pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
+pub use typed::{push_typed, typed_record};
 
 /// Why a row cannot be written. Holds the column and the kind of trouble, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

@@ -67,7 +67,9 @@ impl Asked {
         let names = match &column.from {
             ColumnSource::Attribute(names) => names.as_slice(),
             ColumnSource::Element => &[],
-            ColumnSource::Constant(_) | ColumnSource::Parent(_) | ColumnSource::Ordinal => return None,
+            ColumnSource::Constant(_) | ColumnSource::Parent(_) | ColumnSource::Ordinal | ColumnSource::Whole => {
+                return None;
+            }
         };
         let (name, within) = match child {
             None => (column.name.clone(), String::new()),

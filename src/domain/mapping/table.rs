@@ -10,8 +10,8 @@ use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
 use super::key;
 use super::numeric::{by_value, canonical};
-use super::{RowError, RowErrorReason};
-use crate::domain::plan::{Column, ColumnSource, Fallback, Table};
+use super::{RowError, RowErrorReason, typed};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::domain::value::{Cell, Key, Record, Value};
 
 /// One item, mapped: the main row and its child rows, borrowing from the page the item came in.
@@ -58,6 +58,7 @@ enum From {
     Parent(String),
     Ordinal,
     Element,
+    Whole,
 }
 
 #[derive(Clone, Debug)]
@@ -253,6 +254,7 @@ impl Compiled {
             ColumnSource::Parent(name) => From::Parent(name.clone()),
             ColumnSource::Ordinal => From::Ordinal,
             ColumnSource::Element => From::Element,
+            ColumnSource::Whole => From::Whole,
         };
         let absent = match &column.absent {
             Fallback::Null => Absent::Cell(Cell::Null),
@@ -275,6 +277,11 @@ impl Compiled {
                 return convert(self.format, &Value::Decimal(Cow::Owned(place)));
             }
             From::Element => scope.element.map(|(element, _)| element),
+            // A child row is no record of its own, and no other type holds a record.
+            From::Whole if scope.element.is_some() || self.format.ty != ColumnType::Document => {
+                return Err(RowErrorReason::WrongType);
+            }
+            From::Whole => return typed::record(scope.item).map(|text| Cell::Json(Cow::Owned(text))),
         };
         match attr {
             None | Some(Value::Null) => match &self.absent {

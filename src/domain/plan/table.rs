@@ -137,6 +137,8 @@ pub enum ColumnSource {
     Ordinal,
     /// In a child table of plain values: the element itself.
     Element,
+    /// The whole record, every attribute it has; for a column of type [`ColumnType::Document`].
+    Whole,
 }
 
 /// What stands in when an attribute is absent or null.
@@ -186,6 +188,8 @@ pub enum ColumnType {
     /// Any other type of PostgreSQL, by its name. Its values go there and back in the text that the server writes and
     /// reads them in, and are compared as that text.
     Native(TypeName),
+    /// An item, or a map, with the type of each value: what a document store holds verbatim.
+    Document,
 }
 
 /// A list attribute that becomes rows of another table, replaced as a whole with its parent.
@@ -322,6 +326,8 @@ impl ColumnType {
             Self::TextArray => "text[]".into(),
             Self::Bytea => "bytea".into(),
             Self::Native(name) => name.written().into(),
+            // No relational type: a table that has such a column goes to a document store.
+            Self::Document => "document".into(),
         }
     }
 }

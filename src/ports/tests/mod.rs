@@ -10,8 +10,28 @@ pub(crate) mod source;
 pub(crate) mod tables;
 pub(crate) mod target;
 
+/// What a store does besides what every target promises. A case that is about one of these holds a store to what it
+/// says: one that does not have it must not seem to have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// It refuses to delete a row that others refer to.
+    pub references: bool,
+    /// It refuses a second row with a value that a column holds once.
+    pub unique: bool,
+}
+
+impl Abilities {
+    /// Of a relational store.
+    pub(crate) const RELATIONAL: Self = Self { references: true, unique: true };
+    /// Of a store of single items.
+    pub(crate) const ITEMS: Self = Self { references: false, unique: false };
+}
+
 /// A store to try cases on, empty, of a plan with the tables of [`tables`].
 pub(crate) trait TargetStore: Send + Sync {
+    /// What it does besides.
+    fn abilities(&self) -> Abilities;
+
     /// The store as the process under test sees it.
     fn target(&self) -> Arc<dyn Target>;
 
@@ -34,6 +54,11 @@ macro_rules! target_cases {
             a_delete_that_a_reference_refuses_is_parked_as_still_referenced,
             rows_of_a_process_without_the_lease_are_refused_without_positions_too,
             a_table_that_is_open_to_customers_refuses_rows_and_no_other_does,
+            two_rows_with_one_unique_value_are_one_row_where_the_store_knows_unique_columns,
+            a_large_batch_lands_whole_with_its_positions,
+            a_large_batch_of_an_overtaken_follower_lands_nowhere,
+            the_ledger_is_read_in_pages_and_by_key,
+            a_load_that_goes_on_from_elsewhere_is_told_so,
         }
     };
     ($store:expr; $($case:ident),* $(,)?) => { $(

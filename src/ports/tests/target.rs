@@ -157,6 +157,11 @@ pub(crate) async fn a_delete_that_a_reference_refuses_is_parked_as_still_referen
     target.apply(&parents, rows(vec![upsert(&parents, &item(&[("id", "a1"), ("name", "n")]))])).await.unwrap();
     target.apply(&children, rows(vec![upsert(&children, &book_of("b1", "1", "a1"))])).await.unwrap();
     let applied = target.apply(&parents, rows(vec![delete("a1")])).await.unwrap();
+    if !store.abilities().references {
+        assert_eq!((applied.deleted, applied.parked.len()), (1, 0), "nothing holds it back");
+        assert!(keys(&*target, &parents).await.is_empty());
+        return;
+    }
     let refused: Vec<_> = applied.parked.iter().map(|p| p.row_error.reason).collect();
     assert_eq!((applied.deleted, refused), (0, vec![RowErrorReason::StillReferenced]));
     assert_eq!(keys(&*target, &parents).await, ["a1"], "the row stays as long as anything refers to it");
@@ -198,4 +203,137 @@ pub(crate) async fn a_table_that_is_open_to_customers_refuses_rows_and_no_other_
     // The old side is still watched: positions move, rows do not.
     let watched = ChangeBatch { positions: reached(9), fence: Some(fence), ..ChangeBatch::default() };
     target.apply(&table, watched).await.unwrap();
+}
+
+pub(crate) async fn two_rows_with_one_unique_value_are_one_row_where_the_store_knows_unique_columns(
+    store: &impl TargetStore,
+) {
+    let (target, table) = (store.target(), books());
+    prepared(&*target).await;
+    let mut other = book("b2", "2");
+    other.fields.retain(|(name, _)| name != "isbn");
+    other.fields.push(("isbn".into(), crate::domain::value::Value::Text("isbn-b1".into())));
+    let both = vec![upsert(&table, &book("b1", "1")), upsert(&table, &other)];
+    let applied = target.apply(&table, rows(both)).await.unwrap();
+    let refused: Vec<_> = applied.parked.iter().map(|p| p.row_error.reason).collect();
+    let (landed, wanted) = match store.abilities().unique {
+        true => (1, vec![RowErrorReason::DuplicateUnique]),
+        false => (2, Vec::new()),
+    };
+    assert_eq!((applied.upserted, refused), (landed, wanted));
+}
+
+/// Books that no transaction of any store holds together.
+fn many(price: &str) -> Vec<RowChange> {
+    (0..450).map(|n| upsert(&books(), &book(&format!("b{n:03}"), price))).collect()
+}
+
+pub(crate) async fn a_large_batch_lands_whole_with_its_positions(store: &impl TargetStore) {
+    let (target, table) = (store.target(), books());
+    prepared(&*target).await;
+    target.start_positions(&table, "stream-1", &reached(1)).await.unwrap();
+    for lanes in [1, 4] {
+        let fence = target.resume_follow(&table, lanes).await.unwrap().unwrap().fence;
+        let reaches = 100 * u64::from(lanes);
+        let price_of = format!("{lanes}.5");
+        let finished = if lanes == 4 { vec!["shard-0".to_owned()] } else { Vec::new() };
+        let batch = ChangeBatch {
+            rows: many(&price_of),
+            positions: reached(reaches),
+            finished,
+            markers: vec![format!("n-{lanes}")],
+            expired: 3,
+            fence: Some(fence),
+            ..ChangeBatch::default()
+        };
+        let applied = target.apply(&table, batch).await.unwrap();
+        assert_eq!((applied.upserted, applied.deleted, applied.parked.len()), (450, 0, 0));
+        assert_eq!(keys(&*target, &table).await.len(), 450);
+        assert_eq!(price(&*target, "b449").await.as_deref(), Some(price_of.as_str()));
+        let (_, positions) = store.another().positions(&table).await.unwrap().unwrap();
+        assert_eq!(positions["shard-1"], Some(Position(reaches.to_string())));
+        assert!(target.marker(&table, &format!("n-{lanes}")).await.unwrap().is_some());
+    }
+    let (_, positions) = target.positions(&table).await.unwrap().unwrap();
+    assert_eq!(positions["shard-0"], None, "its end");
+    assert_eq!(target.ledger(&table).await.unwrap().1, 6, "rows that expired are counted once");
+    let gone = (0..450).map(|n| delete(&format!("b{n:03}"))).collect();
+    let applied = target.apply(&table, rows(gone)).await.unwrap();
+    assert_eq!(applied.deleted, 450);
+    assert!(keys(&*target, &table).await.is_empty());
+}
+
+pub(crate) async fn a_large_batch_of_an_overtaken_follower_lands_nowhere(store: &impl TargetStore) {
+    let (target, table) = (store.target(), books());
+    prepared(&*target).await;
+    target.start_positions(&table, "stream-1", &reached(1)).await.unwrap();
+    let first = target.resume_follow(&table, 4).await.unwrap().unwrap().fence;
+    let batch = |fence, n, price: &str| ChangeBatch {
+        rows: many(price),
+        positions: reached(n),
+        fence: Some(fence),
+        ..ChangeBatch::default()
+    };
+    let second = store.another().resume_follow(&table, 2).await.unwrap().unwrap();
+    let refused = target.apply(&table, batch(first, 50, "1")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
+    assert!(keys(&*target, &table).await.is_empty());
+    let applied = store.another().apply(&table, batch(second.fence, 50, "2")).await.unwrap();
+    assert_eq!(applied.upserted, 450);
+    // A late one of the first changes nothing, whatever it reached.
+    assert_eq!(target.apply(&table, batch(first, 60, "3")).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(price(&*target, "b007").await.as_deref(), Some("2"));
+    // Nor does anybody's once customers are there.
+    target.open_to_customers(std::slice::from_ref(&table)).await.unwrap();
+    let refused = store.another().apply(&table, batch(second.fence, 70, "4")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "{refused}");
+    assert_eq!(price(&*target, "b007").await.as_deref(), Some("2"));
+}
+
+pub(crate) async fn the_ledger_is_read_in_pages_and_by_key(store: &impl TargetStore) {
+    use crate::domain::value::Key;
+    let (target, table) = (store.target(), books());
+    prepared(&*target).await;
+    let ids: Vec<String> = (0..25).map(|n| format!("b{n:02}")).collect();
+    let reason = |n: usize| if n % 5 == 0 { RowErrorReason::TooLong } else { RowErrorReason::NumberRange };
+    let parks = ids.iter().enumerate().map(|(n, id)| RowChange::Park(parked(&table, id, reason(n)))).collect();
+    target.apply(&table, rows(parks)).await.unwrap();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = target.parked(&table, None, after.as_ref(), 10).await.unwrap();
+        let last = page.len() < 10;
+        after = page.last().map(|row| row.key.clone());
+        found.extend(page.into_iter().map(|row| row.key.0));
+        if last {
+            break;
+        }
+    }
+    assert_eq!(found, ids, "each once, in order");
+    let long = target.parked(&table, Some(&[RowErrorReason::TooLong]), Some(&Key("b05".into())), 9).await.unwrap();
+    assert_eq!(long.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>(), ["b10", "b15", "b20"]);
+    let by_key = target.parked_since(&table, &[Key("b07".into()), Key("none".into())]).await.unwrap();
+    assert!(by_key[0].as_ref().is_some_and(|(row, at)| row.key.0 == "b07" && at.0 > 0) && by_key[1].is_none());
+    let (reasons, expired) = target.ledger(&table).await.unwrap();
+    assert_eq!((reasons[&RowErrorReason::TooLong], reasons[&RowErrorReason::NumberRange], expired), (5, 20, 0));
+    target.apply(&table, rows(vec![upsert(&table, &book("b07", "1")), delete_without_row("b08")])).await.unwrap();
+    let left = target.parked(&table, None, Some(&Key("b06".into())), 1).await.unwrap();
+    assert_eq!(left[0].key.0, "b09", "what lands or goes leaves the ledger");
+}
+
+pub(crate) async fn a_load_that_goes_on_from_elsewhere_is_told_so(store: &impl TargetStore) {
+    let (target, table) = (store.target(), books());
+    prepared(&*target).await;
+    let mut bulk = target.bulk(&table, WHOLE).await.unwrap();
+    bulk.goes_on_from(None);
+    push(&mut *bulk, &[book("b1", "1")]);
+    bulk.flush(Vec::new(), &checkpoint(1, 0, false)).await.unwrap();
+    // The same flush again is one whose answer was lost.
+    push(&mut *bulk, &[book("b1", "1")]);
+    bulk.flush(Vec::new(), &checkpoint(1, 0, false)).await.unwrap();
+    let elsewhere = Cursor(r#"{"id":{"S":"b5"}}"#.to_owned());
+    bulk.goes_on_from(Some(elsewhere));
+    push(&mut *bulk, &[book("b2", "1")]);
+    let refused = bulk.flush(Vec::new(), &checkpoint(2, 0, true)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Rewound, "{refused}");
+    assert_eq!(target.checkpoints(&table).await.unwrap(), [checkpoint(1, 0, false)]);
 }

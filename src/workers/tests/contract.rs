@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::plan::{NEW, Table};
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
+use crate::ports::tests::{Abilities, TargetStore, source_cases, tables, target_cases};
 use crate::ports::{Changes, SeveralTargets, Source, Target};
 
 struct InMemory {
@@ -24,6 +24,10 @@ impl InMemory {
 }
 
 impl TargetStore for InMemory {
+    fn abilities(&self) -> Abilities {
+        Abilities::RELATIONAL
+    }
+
     fn target(&self) -> Arc<dyn Target> {
         Arc::clone(&self.target) as _
     }
@@ -61,6 +65,10 @@ impl BesideHome {
 }
 
 impl TargetStore for BesideHome {
+    fn abilities(&self) -> Abilities {
+        Abilities::RELATIONAL
+    }
+
     fn target(&self) -> Arc<dyn Target> {
         Arc::clone(&self.target)
     }

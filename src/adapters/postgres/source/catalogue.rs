@@ -69,7 +69,12 @@ fn natives_of(table: &Table) -> (BTreeMap<&str, TypeName>, BTreeMap<&str, Column
 pub(super) fn read_of(table: &Table) -> BTreeSet<String> {
     let of = |column: &Column| match &column.from {
         ColumnSource::Attribute(path) => path.first().cloned(),
-        ColumnSource::Constant(_) | ColumnSource::Parent(_) | ColumnSource::Ordinal | ColumnSource::Element => None,
+        // The lint takes whole records from document stores only.
+        ColumnSource::Constant(_)
+        | ColumnSource::Parent(_)
+        | ColumnSource::Ordinal
+        | ColumnSource::Element
+        | ColumnSource::Whole => None,
     };
     let lists = table.children.iter().filter_map(|child| child.list.first().cloned());
     table.columns.iter().filter_map(of).chain(lists).collect()

@@ -99,7 +99,8 @@ fn letter(ty: ColumnType) -> &'static str {
         | ColumnType::Date
         | ColumnType::Jsonb
         | ColumnType::TextArray
-        | ColumnType::Native(_) => "S",
+        | ColumnType::Native(_)
+        | ColumnType::Document => "S",
     }
 }
 

@@ -9,7 +9,7 @@ use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::adapters::postgres::{PgSettings, PgTarget};
 use crate::domain::plan::Table;
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{TargetStore, source_cases, tables, target_cases};
+use crate::ports::tests::{Abilities, TargetStore, source_cases, tables, target_cases};
 use crate::ports::{Changes, Source, Target};
 
 struct Database {
@@ -25,6 +25,10 @@ impl Database {
 }
 
 impl TargetStore for Database {
+    fn abilities(&self) -> Abilities {
+        Abilities::RELATIONAL
+    }
+
     fn target(&self) -> Arc<dyn Target> {
         Arc::clone(&self.target) as _
     }

@@ -193,7 +193,8 @@ fn widens(old: ColumnType, new: ColumnType) -> bool {
             | T::Jsonb
             | T::TextArray
             | T::Bytea
-            | T::Native(_),
+            | T::Native(_)
+            | T::Document,
             _,
         ) => false,
     }
@@ -221,6 +222,7 @@ fn source(from: &ColumnSource) -> String {
         ColumnSource::Parent(name) => format!("parent {name}"),
         ColumnSource::Ordinal => "ordinal".to_owned(),
         ColumnSource::Element => "element".to_owned(),
+        ColumnSource::Whole => "whole".to_owned(),
     }
 }
 

@@ -1,0 +1,188 @@
+//! Batches: rows by the fewest calls, without conditions. What is not processed is sent again; what is refused is found.
+
+use futures::StreamExt as _;
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+use super::call::{At2, Store, pause, throttled};
+use super::rows;
+use crate::domain::mapping::RowError;
+use crate::ports::{ErrorKind, PortResult};
+
+/// Writes in one batch, and the bytes it may have; DynamoDB allows 16 MB.
+const WRITES: usize = 25;
+const BYTES: usize = 8 << 20;
+/// Batches under way at a time.
+const AT_ONCE: usize = 8;
+/// Answers in a row that processed nothing before a batch is given up.
+const IDLE: u32 = 14;
+
+/// A row to put: its key and itself, as JSON.
+pub(super) struct Put<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The whole item.
+    pub item: &'a str,
+}
+
+/// Puts rows, side by side. Gives the places of those that the store refuses one by one, each with the reason.
+pub(super) async fn put(
+    store: &Store,
+    table: &str,
+    rows: &[Put<'_>],
+    until: Instant,
+    at: At2<'_>,
+) -> PortResult<Vec<(usize, RowError)>> {
+    let mut batches: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for (n, row) in rows.iter().enumerate() {
+        let full =
+            batches.last().is_some_and(|b| b.len() >= WRITES || (!b.is_empty() && bytes + row.item.len() > BYTES));
+        if full {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += row.item.len();
+        if let Some(batch) = batches.last_mut() {
+            batch.push(n);
+        }
+    }
+    let puts = batches.into_iter().filter(|b| !b.is_empty()).map(|batch| one(store, table, rows, batch, until, at));
+    let mut under_way = futures::stream::iter(puts).buffer_unordered(AT_ONCE);
+    let (mut refused, mut failed) = (Vec::new(), None);
+    // All of them are waited for: nothing of a failed flush is under way when the next one begins.
+    while let Some(done) = under_way.next().await {
+        match done {
+            Ok(some) => refused.extend(some),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(refused), Err)
+}
+
+/// One batch, until everything in it has landed or is refused.
+async fn one(
+    store: &Store,
+    table: &str,
+    rows: &[Put<'_>],
+    batch: Vec<usize>,
+    until: Instant,
+    at: At2<'_>,
+) -> PortResult<Vec<(usize, RowError)>> {
+    let (mut waiting, mut refused, mut idle) = (vec![batch], Vec::new(), 0);
+    while let Some(batch) = waiting.pop() {
+        let puts: Vec<&Put<'_>> = batch.iter().filter_map(|n| rows.get(*n)).collect();
+        let requests = puts.iter().map(|row| format!("{{\"PutRequest\":{{\"Item\":{}}}}}", row.item));
+        let requests: Vec<String> = requests.collect();
+        let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
+        match store.send("BatchWriteItem", body, at, Some(until)).await {
+            Ok(answer) => {
+                let left = unprocessed(&answer, table, &batch, &puts);
+                if left.is_empty() {
+                    idle = 0;
+                    continue;
+                }
+                idle = if left.len() < batch.len() { 0 } else { idle + 1 };
+                if idle > IDLE {
+                    return Err(throttled("no item of a batch was processed", at));
+                }
+                waiting.push(left);
+                pause(idle + 2).await;
+            }
+            Err(answer) if answer.error.kind == ErrorKind::Invalid => {
+                let said: Json = serde_json::from_slice(&answer.said).unwrap_or_default();
+                let message = said.get("message").or_else(|| said.get("Message")).and_then(Json::as_str);
+                let Some(row_error) = rows::refusal(message.unwrap_or_default()) else { return Err(answer.error) };
+                match batch.as_slice() {
+                    [] => {}
+                    [one] => refused.push((*one, row_error)),
+                    // One of them is refused, and the batch with it: it is found by halves.
+                    many => {
+                        let (first, second) = many.split_at(many.len() / 2);
+                        waiting.extend([first.to_vec(), second.to_vec()]);
+                    }
+                }
+            }
+            Err(answer) => return Err(answer.error),
+        }
+    }
+    Ok(refused)
+}
+
+/// Which rows of a batch were not processed. When they cannot be told, it is all of them: a row put twice is put once.
+fn unprocessed(answer: &Json, table: &str, batch: &[usize], puts: &[&Put<'_>]) -> Vec<usize> {
+    let left = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
+    let Some(left) = left.filter(|left| !left.is_empty()) else { return Vec::new() };
+    let items: Vec<&Json> = left.iter().filter_map(|one| one.get("PutRequest")?.get("Item")).collect();
+    let is_left = |put: &Put<'_>| {
+        let Ok(Json::Object(key)) = serde_json::from_str::<Json>(put.key) else { return true };
+        items.iter().any(|item| key.iter().all(|(name, value)| item.get(name) == Some(value)))
+    };
+    let found: Vec<usize> = batch.iter().zip(puts).filter(|(_, put)| is_left(put)).map(|(n, _)| *n).collect();
+    if found.len() == left.len() { found } else { batch.to_vec() }
+}
+
+/// Deletes items by their keys, as JSON.
+pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: At2<'_>) -> PortResult<()> {
+    let batches: Vec<Vec<String>> = keys.chunks(WRITES).map(<[String]>::to_vec).collect();
+    let batches = batches.into_iter().map(|batch| delete_one(store, table, batch, at));
+    let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
+    while let Some(done) = under_way.next().await {
+        done?;
+    }
+    Ok(())
+}
+
+/// One batch of deletes, until all have happened.
+async fn delete_one(store: &Store, table: &str, batch: Vec<String>, at: At2<'_>) -> PortResult<()> {
+    let (mut left, mut idle) = (batch, 0);
+    while !left.is_empty() {
+        let requests: Vec<String> = left.iter().map(|key| format!("{{\"DeleteRequest\":{{\"Key\":{key}}}}}")).collect();
+        let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
+        let answer = store.send("BatchWriteItem", body, at, None).await.map_err(|refused| refused.error)?;
+        let unprocessed = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
+        let key = |one: &Json| one.get("DeleteRequest")?.get("Key").map(Json::to_string);
+        let again: Vec<String> = unprocessed.into_iter().flatten().filter_map(key).collect();
+        idle = if again.len() < left.len() { 0 } else { idle + 1 };
+        if idle > IDLE {
+            return Err(throttled("no delete of a batch was processed", at));
+        }
+        if !again.is_empty() {
+            pause(idle + 2).await;
+        }
+        left = again;
+    }
+    Ok(())
+}
+
+/// Which of these keys have a row. In the order of the keys.
+pub(super) async fn there(
+    store: &Store,
+    table: &str,
+    names: &[&str],
+    keys: &[&str],
+    at: At2<'_>,
+) -> PortResult<Vec<bool>> {
+    let placeholders: Vec<String> = (0..names.len()).map(|n| format!("#k{n}")).collect();
+    let named: serde_json::Map<String, Json> =
+        placeholders.iter().zip(names).map(|(short, name)| (short.clone(), Json::from(*name))).collect();
+    let (expression, named) = (placeholders.join(","), json!(named));
+    let parsed: Vec<Json> = keys.iter().map(|key| serde_json::from_str(key).unwrap_or_default()).collect();
+    let mut found = Vec::new();
+    for some in parsed.chunks(100) {
+        found.extend(store.read_keys(table, some.to_vec(), Some((&expression, &named)), at).await?);
+    }
+    // Numbers may come back in another spelling than they were asked for.
+    let canonical = |item: &serde_json::Map<String, Json>| -> Option<Vec<String>> {
+        names
+            .iter()
+            .map(|name| {
+                let mut out = String::new();
+                crate::domain::mapping::push_typed(&mut out, &rows::key_value(item.get(*name)?)?).ok()?;
+                Some(out)
+            })
+            .collect()
+    };
+    let found: std::collections::HashSet<Option<Vec<String>>> = found.iter().map(canonical).collect();
+    Ok(parsed.iter().map(|key| key.as_object().is_some_and(|key| found.contains(&canonical(key)))).collect())
+}

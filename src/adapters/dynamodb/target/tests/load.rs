@@ -1,0 +1,159 @@
+//! The load: refused rows one by one, unprocessed ones again, late ones waited for.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue as A;
+use axum::extract::State;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::adapters::dynamodb::target::batch::{self, Put};
+use crate::adapters::dynamodb::target::call::Store;
+use crate::adapters::dynamodb::wire;
+use crate::domain::mapping::{Mapped, RowErrorReason};
+use crate::ports::tests::tables::{self, WHOLE, book, books, keys, prepared};
+use crate::ports::{Bulk, ChangeBatch, Checkpoint, ErrorKind, Position, RowChange};
+
+fn checkpoint(rows: u64, done: bool) -> Checkpoint {
+    let cursor = (!done).then(|| crate::ports::Cursor("{}".to_owned()));
+    Checkpoint { part: WHOLE, cursor, rows, parked: 0, done }
+}
+
+fn push(bulk: &mut dyn Bulk, id: &str, isbn: &str) {
+    let mut item = book(id, "1");
+    item.fields[1].1 = crate::domain::value::Value::Text(isbn.to_owned().into());
+    let mapped: Mapped<'static> = tables::mapped(&books(), &item);
+    bulk.push(&mapped).unwrap();
+}
+
+#[tokio::test]
+async fn an_item_that_is_too_large_is_parked_and_the_others_land() {
+    let account = Account::embedded().await;
+    let (target, table) = (&account.target, books());
+    prepared(&**target).await;
+    let large = "x".repeat(410 * 1024);
+    let mut bulk = target.bulk(&table, WHOLE).await.unwrap();
+    for n in 0..60 {
+        push(&mut *bulk, &format!("b{n:02}"), if n == 33 { &large } else { "isbn" });
+    }
+    push(&mut *bulk, "", "isbn");
+    let applied = bulk.flush(Vec::new(), &checkpoint(61, true)).await.unwrap();
+    let refused: Vec<_> = applied.parked.iter().map(|p| (p.key.0.as_str(), p.row_error.reason)).collect();
+    assert_eq!(refused, [("b33", RowErrorReason::TooLong), ("", RowErrorReason::Refused)]);
+    assert!(!format!("{:?}", applied.parked).contains("xxx"), "no value is told");
+    assert_eq!((applied.upserted, keys(&**target, &table).await.len()), (59, 59));
+    let stored = target.checkpoints(&table).await.unwrap();
+    assert_eq!((stored[0].rows, stored[0].parked, stored[0].done), (59, 2, true));
+    // The same while changes are followed: the older row leaves the table.
+    let upsert = |id: &str, isbn: &str| {
+        let mut item = book(id, "2");
+        item.fields[1].1 = crate::domain::value::Value::Text(isbn.to_owned().into());
+        tables::upsert(&table, &item)
+    };
+    let mut rows: Vec<RowChange> = (0..30).map(|n| upsert(&format!("b{n:02}"), "isbn")).collect();
+    rows[7] = upsert("b07", &large);
+    let applied = target.apply(&table, ChangeBatch { rows, ..ChangeBatch::default() }).await.unwrap();
+    let refused: Vec<_> = applied.parked.iter().map(|p| (p.key.0.as_str(), p.row_error.reason)).collect();
+    assert_eq!((applied.upserted, refused), (29, vec![("b07", RowErrorReason::TooLong)]));
+    assert_eq!(keys(&**target, &table).await.len(), 58);
+    assert_eq!(target.ledger(&table).await.unwrap().0[&RowErrorReason::TooLong], 2);
+}
+
+#[tokio::test]
+async fn nothing_is_resumed_while_rows_of_a_load_may_still_land() {
+    let account = Account::embedded().await;
+    let (target, table, raw) = (&account.target, books(), account.raw());
+    prepared(&**target).await;
+    let mut bulk = target.bulk(&table, WHOLE).await.unwrap();
+    push(&mut *bulk, "b1", "isbn");
+    bulk.flush(Vec::new(), &checkpoint(1, false)).await.unwrap();
+    let permits = || async {
+        let query = raw.scan().table_name("cutover-bookkeeping").filter_expression("begins_with(sk, :p)");
+        query.expression_attribute_values(":p", A::S("permit/".to_owned())).send().await.unwrap().items.unwrap()
+    };
+    assert_eq!(permits().await.len(), 1, "more may come of it");
+    push(&mut *bulk, "b2", "isbn");
+    bulk.flush(Vec::new(), &checkpoint(2, true)).await.unwrap();
+    assert!(permits().await.is_empty(), "its end is the load's");
+    // A loader died, and something it sent may land for another second.
+    let now = target.store.now().0;
+    let load = target.of(&table).load();
+    let left =
+        raw.put_item().table_name("cutover-bookkeeping").item("pk", A::S(load)).item("sk", A::S("permit/x".into()));
+    left.item("until", A::N((now - 500).to_string())).send().await.unwrap();
+    let start = BTreeMap::from([("s".to_owned(), Position("1".into()))]);
+    target.start_positions(&table, "stream-1", &start).await.unwrap();
+    let began = Instant::now();
+    assert!(target.resume_follow(&table, 1).await.unwrap().is_some());
+    assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(permits().await.is_empty());
+    let again = Instant::now();
+    target.reset(&table).await.unwrap();
+    assert!(again.elapsed() < Duration::from_secs(5) && keys(&**target, &table).await.is_empty());
+    assert!(target.checkpoints(&table).await.unwrap().is_empty());
+}
+
+/// A service that takes the first rows of each batch only, and is overloaded every third time.
+async fn takes_some(
+    State(taken): State<Arc<std::sync::Mutex<(u32, Vec<Json>)>>>,
+    body: String,
+) -> (axum::http::StatusCode, String) {
+    let body: Json = serde_json::from_str(&body).unwrap();
+    let mut taken = taken.lock().unwrap();
+    taken.0 += 1;
+    if taken.0 % 3 == 0 {
+        let said = json!({"__type": "x#ProvisionedThroughputExceededException", "message": "slower"});
+        return (axum::http::StatusCode::BAD_REQUEST, said.to_string());
+    }
+    let mut all = body["RequestItems"]["t"].as_array().unwrap().clone();
+    let left = all.split_off(all.len().min(4));
+    taken.1.extend(all);
+    let answer =
+        if left.is_empty() { json!({"UnprocessedItems": {}}) } else { json!({"UnprocessedItems": {"t": left}}) };
+    (axum::http::StatusCode::OK, answer.to_string())
+}
+
+fn store_at(endpoint: &str) -> Store {
+    let settings = DynamoSettings::new(REGION).at(endpoint);
+    Store::new(wire::Wire::new(&sdk_config(), &settings, wire::Service::Tables).unwrap())
+}
+
+async fn serve(app: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    endpoint
+}
+
+#[tokio::test]
+async fn rows_that_were_not_processed_are_sent_again_and_no_others() {
+    let taken = Arc::new(std::sync::Mutex::new((0, Vec::new())));
+    let app = axum::Router::new().fallback(takes_some).with_state(Arc::clone(&taken));
+    let store = store_at(&serve(app).await);
+    let rows: Vec<(String, String)> = (0..60)
+        .map(|n| (format!(r#"{{"id":{{"N":"{n}"}}}}"#), format!(r#"{{"id":{{"N":"{n}"}},"v":{{"S":"x"}}}}"#)))
+        .collect();
+    let puts: Vec<Put<'_>> = rows.iter().map(|(key, item)| Put { key, item }).collect();
+    let until = tokio::time::Instant::now() + Duration::from_secs(120);
+    assert_eq!(batch::put(&store, "t", &puts, until, ("load", "t")).await.unwrap().len(), 0);
+    let taken = &taken.lock().unwrap().1;
+    let once: std::collections::BTreeSet<String> = taken.iter().map(Json::to_string).collect();
+    assert_eq!((taken.len(), once.len()), (60, 60), "each once");
+}
+
+#[tokio::test]
+async fn a_service_that_processes_nothing_is_given_up_as_throttled() {
+    let app = axum::Router::new().fallback(|body: String| async move {
+        let body: Json = serde_json::from_str(&body).unwrap();
+        json!({"UnprocessedItems": body["RequestItems"]}).to_string()
+    });
+    let store = store_at(&serve(app).await);
+    let puts = [Put { key: r#"{"id":{"S":"a"}}"#, item: r#"{"id":{"S":"a"}}"# }];
+    let until = tokio::time::Instant::now() + Duration::from_secs(120);
+    let error = batch::put(&store, "t", &puts, until, ("load", "t")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
+    // And nothing is sent that could still be under way when the permit is over.
+    let soon = tokio::time::Instant::now() + Duration::from_secs(10);
+    assert_eq!(batch::put(&store, "t", &puts, soon, ("load", "t")).await.unwrap_err().kind, ErrorKind::TimedOut);
+}
