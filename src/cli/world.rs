@@ -124,7 +124,8 @@ fn asks_aws(plan: &Plan, connections: &Connections) -> bool {
         StoreConnection::Dynamodb(_) => None,
     });
     let parameter = |reference: &ValueRef| matches!(reference, ValueRef::Parameter(_));
-    connections.sources().values().any(|source| matches!(source, StoreConnection::Dynamodb(_)))
+    let stores = connections.sources();
+    stores.values().chain(connections.targets.values()).any(|store| matches!(store, StoreConnection::Dynamodb(_)))
         || !plan.switches.is_empty()
         || watched(plan)
         || passwords.chain(connections.databases().filter_map(|target| target.password.as_ref())).any(parameter)

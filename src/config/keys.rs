@@ -237,10 +237,17 @@ pub(super) static TABLES: &[Key] = &[
         Texts,
         "Triggers of the target table and its child tables that may fire on loaded and followed rows; any other is refused.",
     ),
-    must("columns", Map(&Table(COLUMN)), "Target columns in insert order."),
+    may("columns", Map(&Table(COLUMN)), "Target columns in insert order."),
+    may(
+        "like",
+        OneOf(LIKES),
+        "`same`: items go from one DynamoDB table to another as they are. Key attributes are text unless `columns` says otherwise.",
+    ),
     may("children", List(CHILDREN), "Lists that become rows of their own."),
     may("foreign_keys", List(FOREIGN_KEYS), "References to other target tables; parents load first."),
 ];
+
+pub(super) static LIKES: &[&str] = &["same"];
 
 pub(super) static COLUMN: &[Key] = &[
     must("type", ColumnType, "The column's PostgreSQL type."),

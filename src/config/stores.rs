@@ -20,7 +20,7 @@ fn named(table: &Section<'_>, end: &str, understood: &str) -> String {
     table.text(end).as_deref().and_then(place).map_or_else(|| understood.to_owned(), |(store, _)| store.to_owned())
 }
 
-/// Reads the connections of a file with `[stores]`. Targets are PostgreSQL databases for now.
+/// Reads the connections of a file with `[stores]`.
 pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut Sink<'_>) -> Connections {
     let stores: BTreeMap<String, Section<'_>> = root.map("stores", keys::STORE).into_iter().collect();
     let (tables, stays) = (root.list("tables", keys::TABLES), root.list("stays", keys::STAYS));
@@ -55,20 +55,13 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
         from.iter().filter_map(|name| Some((name.clone(), of(name, sink)?))).collect();
     let mut targets = BTreeMap::new();
     for target in &to {
-        let database = match of(target, sink) {
-            Some(StoreConnection::Postgresql(postgres)) => postgres,
-            Some(StoreConnection::Dynamodb(_)) => {
-                let path = format!("stores.{target}.kind");
-                let message =
-                    "tables go to a PostgreSQL database for now: nothing writes whole tables into DynamoDB yet";
-                sink.error(stores.get(target).map_or(0, |s| s.offset_of("kind")), &path, message);
-                Postgres::nowhere()
-            }
-            None => Postgres::nowhere(),
-        };
-        targets.insert(target.clone(), StoreConnection::Postgresql(database));
+        let nowhere = || StoreConnection::Postgresql(Postgres::nowhere());
+        targets.insert(target.clone(), of(target, sink).unwrap_or_else(nowhere));
     }
-    let home = to.first().cloned().unwrap_or_else(|| NEW.to_owned());
+    // A database before others: its lease costs nothing.
+    let databases = targets.iter().find(|(_, at)| matches!(at, StoreConnection::Postgresql(_)));
+    let home = databases.map(|(name, _)| name.clone()).or_else(|| to.first().cloned());
+    let home = home.unwrap_or_else(|| NEW.to_owned());
     targets.entry(home.clone()).or_insert_with(|| StoreConnection::Postgresql(Postgres::nowhere()));
     let one_database = |one: &StoreConnection, other: &StoreConnection| match (one, other) {
         (StoreConnection::Postgresql(one), StoreConnection::Postgresql(other)) => one.is_same_database(other),
@@ -235,8 +228,6 @@ user = "cutover"
             let found = wrong(connections, replaced);
             assert!(found.iter().any(|e| e.starts_with(wanted)), "{wanted}: {found:#?}");
         }
-        let onto_dynamodb = STORES.replace("[stores.new]\nkind = \"postgresql\"\nhost = \"db-2\"\nport = 5433\ndatabase = \"shop\"\nuser = \"cutover\"", "[stores.new]\nkind = \"dynamodb\"");
-        assert!(wrong(&onto_dynamodb, &[]).iter().any(|e| e.contains("nothing writes whole tables into DynamoDB yet")));
         let two =
             format!("{STORES}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"b\"\nuser = \"c\"\n");
         let third = [(TARGET, "to = \"third.books\"")];

@@ -11,6 +11,7 @@ mod facts;
 mod identity;
 mod lanes;
 mod metrics;
+mod never_captured;
 mod probe;
 mod reverse;
 mod sequence;
@@ -31,6 +32,7 @@ pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_rewound, rewound};
 pub use metrics::Metrics;
+pub use never_captured::NeverCaptured;
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,

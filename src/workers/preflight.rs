@@ -1,7 +1,7 @@
 //! Preflight: are stores, rights and switches as the plan says? Every problem at once, each with what to do. Changes
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::context::{Ports, WorkerContext};
@@ -318,7 +318,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     let wrong = |o: Obstacle| CheckRow { denied: o.rights, ..CheckRow::bad("target", o.wrong, o.advice) };
     let mut rows: Vec<CheckRow> = server.obstacles.into_iter().map(wrong).collect();
     if rows.is_empty() {
-        rows.push(CheckRow::ok("target", bookkeeping(kept)));
+        rows.push(CheckRow::ok("target", bookkeeping(plan, kept)));
         rows.push(match ports.target.claimable(&plan.tables).await {
             Ok(()) => CheckRow::ok("target tables", format!("free for plan {}", plan.key())),
             Err(e) => CheckRow::port("target tables", &e),
@@ -369,11 +369,14 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
     rows
 }
 
-const fn bookkeeping(kept: Bookkeeping) -> &'static str {
+/// What is there of our bookkeeping, which has a place of its own in each kind of store.
+fn bookkeeping(plan: &Plan, kept: Bookkeeping) -> String {
+    let kinds: BTreeSet<&str> = plan.tables.iter().map(|t| plan.kind(&t.to).bookkeeping()).collect();
+    let place = kinds.into_iter().collect::<Vec<_>>().join(", ");
     match kept {
-        Bookkeeping::Absent => "reachable; a run makes the schema cutover for its bookkeeping",
-        Bookkeeping::Older => "reachable; parts of the bookkeeping in schema cutover are missing, a run makes them",
-        Bookkeeping::Ready => "reachable, bookkeeping in schema cutover",
+        Bookkeeping::Absent => format!("reachable; a run makes the {place} for its bookkeeping"),
+        Bookkeeping::Older => format!("reachable; parts of the bookkeeping in {place} are missing, a run makes them"),
+        Bookkeeping::Ready => format!("reachable, bookkeeping in {place}"),
     }
 }
 

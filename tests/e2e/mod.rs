@@ -10,6 +10,7 @@ mod check;
 mod compare;
 mod console;
 mod day;
+mod documents;
 mod hung_disk;
 mod kills;
 #[cfg(feature = "failpoints")]

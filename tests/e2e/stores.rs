@@ -19,7 +19,7 @@ use super::Slot;
 use super::console::Console;
 use super::stage::{database, pg_client};
 
-const STEPS: &str = r#"
+pub(super) const STEPS: &str = r#"
 [[steps]]
 id = "preflight"
 title = "check both stores"

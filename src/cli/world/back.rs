@@ -10,7 +10,7 @@ use super::targets::{self, TargetPorts, Targets};
 use super::{aws, aws_session, failing, password, pg_settings, probes, switches};
 use crate::adapters::aws::AwsIdentity;
 use crate::adapters::postgres::PgTarget;
-use crate::config::{Aws, Credentials, SavedConnections};
+use crate::config::{Aws, Credentials, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan};
 use crate::domain::run::another_account;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
@@ -50,8 +50,8 @@ async fn outboxes(
     let alone = to.len() <= 1;
     let mut all = BTreeMap::new();
     for store in to {
-        let outbox = match in_our_layout(saved, store, switches, &plan.key()).await {
-            Ok(database) => targets::shared(database).outbox,
+        let outbox = match target_in_our_layout(saved, store, switches, &plan.key()).await {
+            Ok(ports) => ports.outbox,
             Err(why) if alone => return Err(why),
             Err(why) => Arc::new(Unavailable(why)) as _,
         };
@@ -62,16 +62,21 @@ async fn outboxes(
 }
 
 /// A target whose bookkeeping is of this version: another one does not become ours by waiting. Any other error may pass.
-async fn in_our_layout(
+async fn target_in_our_layout(
     saved: &SavedConnections,
     store: &str,
     switches: &Arc<dyn Switches>,
     plan: &str,
-) -> Result<PgTarget, String> {
-    let target = saved_target(saved, store, switches, plan).await?;
-    match target.in_our_layout().await {
-        Err(e) if e.kind == ErrorKind::Conflict => Err(e.to_string()),
-        Ok(()) | Err(_) => Ok(target),
+) -> Result<TargetPorts, String> {
+    match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
+        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
+        StoreConnection::Postgresql(postgres) => {
+            let database = saved_database(saved, store, postgres, switches, plan).await?;
+            match database.in_our_layout().await {
+                Err(e) if e.kind == ErrorKind::Conflict => Err(e.to_string()),
+                Ok(()) | Err(_) => Ok(targets::shared(database)),
+            }
+        }
     }
 }
 
@@ -92,11 +97,24 @@ async fn saved_target(
     store: &str,
     switches: &Arc<dyn Switches>,
     plan: &str,
+) -> Result<TargetPorts, String> {
+    match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
+        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
+        StoreConnection::Postgresql(postgres) => {
+            Ok(targets::shared(saved_database(saved, store, postgres, switches, plan).await?))
+        }
+    }
+}
+
+/// A database a run was opened on.
+async fn saved_database(
+    saved: &SavedConnections,
+    store: &str,
+    postgres: Postgres,
+    switches: &Arc<dyn Switches>,
+    plan: &str,
 ) -> Result<PgTarget, String> {
-    let words = saved.target_words(store);
     let called = if saved.targets.len() > 1 { store } else { "target" };
-    let at = saved.target(store).map_err(|why| unread(&words, &why))?;
-    let postgres = targets::database(store, &at).map_err(|f| f.words())?.clone();
     let password = password(called, &postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
     let (switches, plan) = (Arc::clone(switches), plan.to_owned());
     // Reads certificates: a disk that hangs delays nothing else of the rollback.
@@ -114,7 +132,7 @@ pub async fn target_of(saved: &SavedConnections, plan: &str) -> Result<Arc<dyn T
     let switches = rollback_switches(saved).await;
     let mut all = Targets::new();
     for store in saved.targets.keys() {
-        all.insert(store.clone(), targets::shared(saved_target(saved, store, &switches, plan).await?));
+        all.insert(store.clone(), saved_target(saved, store, &switches, plan).await?);
     }
     let TargetPorts { target, .. } = targets::as_one(&saved.home, all).ok_or("it does not say which target is home")?;
     Ok(target)

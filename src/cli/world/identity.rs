@@ -15,8 +15,8 @@ pub(super) struct Identities(Vec<AwsIdentity>);
 /// The ways of signing that a config has: the control plane's first, then those of stores that have another one.
 pub(super) fn accounts(connections: &Connections) -> Vec<Aws> {
     let mut all: Vec<Aws> = connections.aws.iter().cloned().collect();
-    for source in connections.sources().into_values() {
-        match source {
+    for store in connections.sources().into_values().chain(connections.targets.values().cloned()) {
+        match store {
             StoreConnection::Dynamodb(aws) if !all.contains(&aws) => all.push(aws),
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {}
         }
@@ -55,9 +55,12 @@ fn identity(
         used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
     };
     let mut stores = Vec::new();
-    for (name, source) in connections.sources() {
-        if plan.stores.contains_key(&name) && source == StoreConnection::Dynamodb(aws.clone()) {
-            let tables = [of(Service::Dynamodb, true), of(Service::Streams, true)];
+    let read = connections.sources();
+    let written = connections.targets.iter().filter(|(name, _)| !read.contains_key(*name));
+    let written = written.map(|(name, at)| (name.clone(), at.clone(), false));
+    for (name, store, streams) in read.clone().into_iter().map(|(name, at)| (name, at, true)).chain(written) {
+        if plan.stores.contains_key(&name) && store == StoreConnection::Dynamodb(aws.clone()) {
+            let tables = [of(Service::Dynamodb, true), of(Service::Streams, streams)];
             stores.push((name, tables.into_iter().flatten().collect()));
         }
     }

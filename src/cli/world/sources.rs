@@ -66,19 +66,22 @@ pub(super) async fn connect(
 /// # Errors
 /// An address that is none.
 pub(super) fn dynamodb(aws: &Aws, session: &aws_config::SdkConfig) -> PortResult<SourcePorts> {
-    let ends = &aws.endpoints;
-    let settings = DynamoSettings {
-        endpoint: ends.dynamodb.clone(),
-        streams_endpoint: ends.streams.clone(),
-        ..DynamoSettings::new(&aws.region)
-    };
-    let (source, changes) = dynamodb::connect(session, &settings)?;
+    let (source, changes) = dynamodb::connect(session, &settings(aws))?;
     let source = Arc::new(source);
     Ok(SourcePorts {
         source: failing(Arc::clone(&source) as _),
         changes: failing(Arc::new(changes) as _),
         items: failing(source as _),
     })
+}
+
+/// Where DynamoDB is reached.
+pub(super) fn settings(aws: &Aws) -> DynamoSettings {
+    DynamoSettings {
+        endpoint: aws.endpoints.dynamodb.clone(),
+        streams_endpoint: aws.endpoints.streams.clone(),
+        ..DynamoSettings::new(&aws.region)
+    }
 }
 
 /// A PostgreSQL database, with those of the plan's tables that come from it.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
-use super::{Trouble, failing, password, pg_settings};
+use super::{Trouble, aws_session, failing, password, pg_settings, sources};
+use crate::adapters::dynamodb;
 use crate::adapters::postgres::PgTarget;
-use crate::config::{Connections, Postgres, StoreConnection};
+use crate::config::{Aws, Connections, Postgres, StoreConnection};
 use crate::domain::plan::ValueRef;
 use crate::domain::secret::Secret;
-use crate::ports::{Outbox, SeveralOutboxes, SeveralTargets, Switches, Target};
+use crate::ports::{NeverCaptured, Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
 use crate::workers::CheckRow;
 
 /// One store's ports, or all of them as one.
@@ -37,8 +38,8 @@ pub(super) fn as_one(home: &str, all: Targets) -> Option<TargetPorts> {
 }
 
 /// What no config that was read brings about.
-fn bug(text: impl std::fmt::Display + std::fmt::Debug + Send + Sync + 'static) -> Failure {
-    Failure::new(Exit::Bug, text)
+fn no_home() -> Failure {
+    Failure::new(Exit::Bug, "home is not among the targets")
 }
 
 /// What a target is called in what is said: by its name where there are several.
@@ -57,11 +58,16 @@ pub(super) async fn connect(
 ) -> Result<TargetPorts, Failure> {
     let mut all = Targets::new();
     for (name, at) in &connections.targets {
-        let postgres = database(name, at)?;
-        let password = password(called(connections, name), postgres, &**switches).await?;
-        all.insert(name.clone(), ports(postgres, password, switches, plan)?);
+        let ports = match at {
+            StoreConnection::Postgresql(postgres) => {
+                let password = password(called(connections, name), postgres, &**switches).await?;
+                ports(postgres, password, switches, plan)?
+            }
+            StoreConnection::Dynamodb(aws) => tables(aws, plan).await?,
+        };
+        all.insert(name.clone(), ports);
     }
-    as_one(&connections.home, all).ok_or_else(|| bug("home is not among the targets"))
+    as_one(&connections.home, all).ok_or_else(no_home)
 }
 
 /// The same for a check: a password that is missing is a row, and its store is not asked. `no_aws` says that nothing of
@@ -77,7 +83,14 @@ pub(super) async fn connect_to_check(
 ) -> Result<(TargetPorts, Option<CheckRow>), Failure> {
     let (mut all, mut missing) = (Targets::new(), None);
     for (name, at) in &connections.targets {
-        let (postgres, called) = (database(name, at)?, called(connections, name));
+        let postgres = match at {
+            StoreConnection::Postgresql(postgres) => postgres,
+            StoreConnection::Dynamodb(aws) => {
+                all.insert(name.clone(), tables(aws, plan).await?);
+                continue;
+            }
+        };
+        let called = called(connections, name);
         let found = match &postgres.password {
             Some(ValueRef::Parameter(parameter)) if no_aws => {
                 let wrong = format!("the password's parameter {parameter} cannot be read without AWS credentials");
@@ -92,21 +105,18 @@ pub(super) async fn connect_to_check(
         });
         all.insert(name.clone(), ports(postgres, password, switches, plan)?);
     }
-    let all = as_one(&connections.home, all).ok_or_else(|| bug("home is not among the targets"))?;
+    let all = as_one(&connections.home, all).ok_or_else(no_home)?;
     Ok((all, missing))
 }
 
-/// A target's database.
+/// DynamoDB tables. What customers write there is not captured yet, and no plan that was read asks for it.
 ///
 /// # Errors
-/// It is of another kind.
-pub(super) fn database<'c>(store: &str, at: &'c StoreConnection) -> Result<&'c Postgres, Failure> {
-    match at {
-        StoreConnection::Postgresql(postgres) => Ok(postgres),
-        StoreConnection::Dynamodb(_) => {
-            Err(bug(format!("the store {store} is DynamoDB, and nothing writes whole tables there yet")))
-        }
-    }
+/// An address that is none, or no credentials.
+pub(super) async fn tables(aws: &Aws, plan: &str) -> PortResult<TargetPorts> {
+    let target = dynamodb::target(&aws_session(aws).await, &sources::settings(aws), plan)?;
+    let outbox = NeverCaptured("what customers write to DynamoDB is not captured yet");
+    Ok(TargetPorts { target: failing(Arc::new(target) as _), outbox: Arc::new(outbox) })
 }
 
 fn ports(

@@ -24,7 +24,7 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
         to,
         target: target.unwrap_or_else(|| id.clone()),
         key: s.texts("key"),
-        columns: columns(s, sink),
+        columns: own_columns(s, sink),
         children: s
             .list("children", keys::CHILDREN)
             .iter()
@@ -102,6 +102,43 @@ fn ddl(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Option<String> {
         }
     }
 }
+
+/// The columns of a table. One that is like its source has those of its key, and one with everything an item holds.
+fn own_columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
+    let declared = columns(s, sink);
+    if !s.has("like") {
+        if !s.has("columns") && !sink.reported(&s.path_of("columns")) {
+            let message = "missing `columns`: Target columns in insert order; or say like = \"same\"";
+            sink.error(s.offset_of("id"), &s.path_of("columns"), message);
+        }
+        return declared;
+    }
+    let key = s.texts("key");
+    for other in declared.iter().filter(|c| !key.contains(&c.name)) {
+        let path = s.path_of(&format!("columns.{}", other.name));
+        let message = format!("`{}` is no key attribute: with like = \"same\" the others go as they are", other.name);
+        sink.error(s.offset_of("columns"), &path, message);
+    }
+    let whole = |name: &str, ty, from, key, absent| Column {
+        name: name.to_owned(),
+        ty,
+        from,
+        absent,
+        key,
+        declared: Declared::default(),
+    };
+    let of_key = |name: &String| {
+        let ty = declared.iter().find(|c| c.name == *name).map_or(ColumnType::Text, |c| c.ty);
+        whole(name, ty, ColumnSource::Attribute(vec![name.clone()]), true, Fallback::Required)
+    };
+    // No attribute of a key can have this name: it stands beside the item, not in it.
+    let name = if key.iter().any(|k| k == ITEM) { "whole_item" } else { ITEM };
+    let item = whole(name, ColumnType::Document, ColumnSource::Whole, false, Fallback::Required);
+    key.iter().map(of_key).chain([item]).collect()
+}
+
+/// The column with everything an item holds.
+const ITEM: &str = "item";
 
 fn columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
     s.map("columns", keys::COLUMN).iter().map(|(name, c)| column(name, c, sink)).collect()

@@ -208,6 +208,9 @@ fn inside<'s, 'p>(item: &'s Record<'p>, names: &[String]) -> Result<Option<&'s V
 /// list's path followed by `[]`.
 #[must_use]
 pub fn carried(table: &Table, path: &str) -> bool {
+    if table.columns.iter().any(|c| c.from == ColumnSource::Whole) {
+        return true;
+    }
     let below = |path: &str, whole: &str| {
         path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
     };

@@ -79,7 +79,7 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
         );
     }
     let key = has.iter().map(|(name, _)| name.clone()).collect();
-    Ok(TargetTable { exists: true, columns: has, key, problems, notices })
+    Ok(TargetTable { exists: true, columns: has, key, problems, notices, ..TargetTable::default() })
 }
 
 /// The key that the plan wants.

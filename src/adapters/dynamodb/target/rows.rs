@@ -188,7 +188,11 @@ pub(super) const fn key_type(ty: ColumnType) -> Option<&'static str> {
         | ColumnType::Bigint
         | ColumnType::Double => Some("N"),
         ColumnType::Bytea => Some("B"),
-        ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray | ColumnType::Document => None,
+        ColumnType::Boolean
+        | ColumnType::Jsonb
+        | ColumnType::TextArray
+        | ColumnType::Document
+        | ColumnType::Native(_) => None,
     }
 }
 
