@@ -58,7 +58,7 @@ async fn outboxes(
         all.insert(store.to_owned(), outbox);
     }
     let home = all.remove_entry(&saved.home).or_else(|| all.pop_first());
-    home.map(|home| SeveralOutboxes::new(home, all)).ok_or_else(|| "the plan moves no table".to_owned())
+    home.map(|home| SeveralOutboxes::as_one(home, all)).ok_or_else(|| "the plan moves no table".to_owned())
 }
 
 /// A target whose bookkeeping is of this version: another one does not become ours by waiting. Any other error may pass.

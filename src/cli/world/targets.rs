@@ -32,8 +32,8 @@ pub(super) fn as_one(home: &str, all: Targets) -> Option<TargetPorts> {
     }
     let (target, outbox) = (targets.remove(home)?, outboxes.remove(home)?);
     Some(TargetPorts {
-        target: SeveralTargets::new((home.to_owned(), target), targets),
-        outbox: SeveralOutboxes::new((home.to_owned(), outbox), outboxes),
+        target: SeveralTargets::as_one((home.to_owned(), target), targets),
+        outbox: SeveralOutboxes::as_one((home.to_owned(), outbox), outboxes),
     })
 }
 

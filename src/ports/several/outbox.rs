@@ -18,7 +18,7 @@ pub struct SeveralOutboxes(ByTarget<dyn Outbox>);
 impl SeveralOutboxes {
     /// Outboxes by the names of their stores; the one of `home` alone where there are no others.
     #[must_use]
-    pub fn new(home: (String, Arc<dyn Outbox>), others: BTreeMap<String, Arc<dyn Outbox>>) -> Arc<dyn Outbox> {
+    pub fn as_one(home: (String, Arc<dyn Outbox>), others: BTreeMap<String, Arc<dyn Outbox>>) -> Arc<dyn Outbox> {
         if others.is_empty() { home.1 } else { Arc::new(Self(ByTarget { home, others })) }
     }
 }

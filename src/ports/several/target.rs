@@ -24,7 +24,7 @@ pub struct SeveralTargets(ByTarget<dyn Target>);
 impl SeveralTargets {
     /// Targets by the names of their stores; the one of `home` alone where there are no others.
     #[must_use]
-    pub fn new(home: (String, Arc<dyn Target>), others: BTreeMap<String, Arc<dyn Target>>) -> Arc<dyn Target> {
+    pub fn as_one(home: (String, Arc<dyn Target>), others: BTreeMap<String, Arc<dyn Target>>) -> Arc<dyn Target> {
         if others.is_empty() { home.1 } else { Arc::new(Self(ByTarget { home, others })) }
     }
 

@@ -14,7 +14,7 @@ fn two() -> (Arc<FakeTarget>, Arc<FakeTarget>, Arc<dyn Target>) {
     let store = || Arc::new(FakeTarget::new(NewStore::new(&tables::all(), Arc::new(HandClock::default()))));
     let (home, other) = (store(), store());
     let others = BTreeMap::from([("other".to_owned(), Arc::clone(&other) as Arc<dyn Target>)]);
-    (Arc::clone(&home), Arc::clone(&other), SeveralTargets::new((NEW.to_owned(), home), others))
+    (Arc::clone(&home), Arc::clone(&other), SeveralTargets::as_one((NEW.to_owned(), home), others))
 }
 
 #[tokio::test]

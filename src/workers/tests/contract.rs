@@ -60,7 +60,7 @@ impl BesideHome {
 
     fn both(home: &NewStore, store: &NewStore) -> Arc<dyn Target> {
         let target = |store: &NewStore| Arc::new(FakeTarget::new(store.clone())) as Arc<dyn Target>;
-        SeveralTargets::new(("home".to_owned(), target(home)), BTreeMap::from([(NEW.to_owned(), target(store))]))
+        SeveralTargets::as_one(("home".to_owned(), target(home)), BTreeMap::from([(NEW.to_owned(), target(store))]))
     }
 }
 
