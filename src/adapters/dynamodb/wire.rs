@@ -67,8 +67,10 @@ impl Service {
 
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// The same for a request that must not land late.
+pub(super) const BRIEF: Duration = Duration::from_secs(8);
 /// Longest wait for one answer, body included.
-pub(super) const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(20);
 /// Credentials are renewed this long before they end, and without an end after the second time.
 const RENEW: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(900));
 /// Longest wait for a connection.
@@ -116,7 +118,8 @@ impl Wire {
         self.ask(operation, body, tried, on, None).await.map_err(|refused| refused.error)
     }
 
-    /// The same, with what a refusal says besides. With `until`, nothing is sent that could still be under way then.
+    /// The same, with what a refusal says besides. With `until`, nothing is sent that could still be under way then: the
+    /// clock is looked at last, and the answer is not waited for longer than [`BRIEF`].
     pub(super) async fn ask(
         &self,
         operation: &str,
@@ -128,13 +131,10 @@ impl Wire {
         let body = Bytes::from(body);
         let mut attempt = 1;
         loop {
-            if until.is_some_and(|until| Instant::now() + ANSWER > until) {
-                let why = "the time in which it could be sent is over";
-                return Err(unanswered(ErrorKind::TimedOut, why, tried, on).into());
-            }
             let signed_at = self.clock.ahead_ms().unwrap_or(0);
-            let refused = match self.once(operation, body.clone(), tried, on).await {
+            let refused = match self.once(operation, body.clone(), tried, on, until).await {
                 Ok(answer) => return Ok(answer),
+                Err(refused) if until.is_some_and(|until| Instant::now() + BRIEF > until) => return Err(refused),
                 Err(refused) => refused,
             };
             let error = &refused.error;
@@ -154,8 +154,20 @@ impl Wire {
         }
     }
 
-    async fn once(&self, operation: &str, body: Bytes, tried: &str, on: &str) -> Result<Bytes, Refused> {
+    async fn once(
+        &self,
+        operation: &str,
+        body: Bytes,
+        tried: &str,
+        on: &str,
+        until: Option<Instant>,
+    ) -> Result<Bytes, Refused> {
         let request = self.signed(operation, body, tried, on).await?;
+        let answer = if until.is_some() { BRIEF } else { ANSWER };
+        if until.is_some_and(|until| Instant::now() + answer > until) {
+            let why = "the time in which it could be sent is over";
+            return Err(unanswered(ErrorKind::TimedOut, why, tried, on).into());
+        }
         let torn = |why: String| unanswered(ErrorKind::Unreachable, why, tried, on);
         let sent = SystemTime::now();
         let fetch = async {
@@ -167,8 +179,8 @@ impl Wire {
             let body = body.collect().await.map_err(|e| torn(chain(&*e)))?.to_bytes();
             Ok::<_, PortError>((head, body))
         };
-        let (head, body) = tokio::time::timeout(ANSWER, fetch).await.map_err(|_| {
-            unanswered(ErrorKind::TimedOut, format!("no answer in {} s", ANSWER.as_secs()), tried, on)
+        let (head, body) = tokio::time::timeout(answer, fetch).await.map_err(|_| {
+            unanswered(ErrorKind::TimedOut, format!("no answer in {} s", answer.as_secs()), tried, on)
         })??;
         let sum = head.headers.get("x-amz-crc32").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u32>().ok());
         if sum.is_some_and(|sum| sum != crc32fast::hash(&body)) {

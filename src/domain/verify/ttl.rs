@@ -14,6 +14,8 @@ pub struct Ttl {
     attribute: String,
     /// Place of the target column that holds it as it is, if one does.
     column: Option<usize>,
+    /// Place of the target column that holds the whole item, if one does.
+    whole: Option<usize>,
 }
 
 impl Ttl {
@@ -21,7 +23,8 @@ impl Ttl {
     #[must_use]
     pub fn new(table: &Table, attribute: &str) -> Self {
         let from = ColumnSource::Attribute(vec![attribute.to_owned()]);
-        Self { attribute: attribute.to_owned(), column: table.columns.iter().position(|c| c.from == from) }
+        let place = |from: &ColumnSource| table.columns.iter().position(|c| c.from == *from);
+        Self { attribute: attribute.to_owned(), column: place(&from), whole: place(&ColumnSource::Whole) }
     }
 
     /// Whether the source's item is past its time: readers must not rely on it, and DynamoDB may remove it any moment.
@@ -41,8 +44,17 @@ impl Ttl {
             Some(Cell::Int(s)) => past(*s, now),
             Some(Cell::Numeric(s)) => s.parse::<f64>().is_ok_and(|s| past(s as i64, now)),
             Some(Cell::Timestamp(us)) => past(us.div_euclid(1_000_000), now),
-            _ => false,
+            Some(_) => false,
+            None => self.whole.and_then(|place| row.get(place)).is_some_and(|whole| self.document_is_past(whole, now)),
         }
+    }
+
+    /// The same of a whole item in the row.
+    fn document_is_past(&self, whole: &Cell<'_>, now: At) -> bool {
+        let Cell::Json(text) = whole else { return false };
+        let document: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let number = document.get(&self.attribute).and_then(|value| value.get("N")?.as_str()?.parse::<f64>().ok());
+        number.is_some_and(|s| past(s as i64, now))
     }
 }
 
@@ -104,5 +116,19 @@ mod tests {
         assert!(!ttl.row_is_past(&[id.clone(), Cell::Null], NOW));
         let elsewhere = Ttl::new(&table(ColumnType::Bigint), "ttl");
         assert!(!elsewhere.row_is_past(&[id, Cell::Int(1_799_999_999)], NOW), "no column holds it");
+    }
+
+    #[test]
+    fn a_whole_item_tells_its_own_time() {
+        let item = Column {
+            from: ColumnSource::Whole,
+            ty: ColumnType::Document,
+            ..table(ColumnType::Bigint).columns[0].clone()
+        };
+        let ttl = Ttl::new(&Table { columns: vec![item], ..Table::watched("t", "T") }, "expiresAt");
+        let is_past = |json: &str| ttl.row_is_past(&[Cell::Json(json.to_owned().into())], NOW);
+        assert!(is_past(r#"{"expiresAt":{"N":"1799999999"},"id":{"S":"a"}}"#));
+        assert!(!is_past(r#"{"expiresAt":{"N":"1800000001"}}"#) && !is_past(r#"{"expiresAt":{"S":"1799999999"}}"#));
+        assert!(!is_past("{}") && !ttl.row_is_past(&[Cell::Null], NOW));
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::future::join_all;
 
-use super::call::{At2, Item, Stopped, Store};
+use super::call::{Item, Stopped, Store, Tried};
 use super::names::{self, Of};
 use super::owner::{self, Known};
 use super::rows::{self, Shape};
@@ -21,7 +21,8 @@ use super::write::Write;
 use super::{batch, counts, lease, ledger};
 use crate::domain::value::Key;
 use crate::ports::{
-    Applied, ChangeBatch, CountChange, ErrorKind, Fence, PortError, PortResult, Position, refuse_rewound, rewound,
+    Applied, ChangeBatch, CountChange, ErrorKind, Fence, LaneStand, PortError, PortResult, Position, refuse_rewound,
+    rewound,
 };
 
 /// What is tried.
@@ -45,6 +46,8 @@ pub(super) struct To<'a> {
     pub shape: &'a Shape,
     /// The lease's epoch when this process had it.
     pub epoch: Option<i64>,
+    /// How far lanes had come when the table was resumed.
+    pub ahead: &'a [LaneStand],
 }
 
 /// What a transaction of rows holds on to.
@@ -57,7 +60,7 @@ enum Guard {
 }
 
 impl<'a> To<'a> {
-    fn at(&self) -> At2<'a> {
+    fn at(&self) -> Tried<'a> {
         (TRIED, &self.shape.target)
     }
 
@@ -316,12 +319,13 @@ async fn side_by_side(
     for op in ops {
         lanes.entry(op.key().lane(fence.lanes)).or_default().push(op);
     }
-    let reached = end.reached();
     let lands = lanes.into_iter().map(|(lane, ops)| {
-        let reached = &reached;
+        let mut reached: Positions =
+            to.ahead.iter().filter(|s| s.lane == lane && s.of == fence.lanes).map(stand).collect();
+        reached.extend(end.reached());
         async move {
             let mine: Vec<CountChange> = end.counts.iter().filter(|c| c.lane == lane).copied().collect();
-            let lands = standing::lane_lands(to.of, lane, fence, reached);
+            let lands = standing::lane_lands(to.of, lane, fence, &reached);
             let last = [Some(lands), counts::note(to.of, &mine)].into_iter().flatten().collect();
             (lane, land(to, Guard::Lane(lane, fence), ops, Some(last)).await)
         }
@@ -345,6 +349,10 @@ async fn side_by_side(
         }),
         Some(error) => Err(error),
     }
+}
+
+fn stand(stand: &LaneStand) -> (String, Option<Position>) {
+    (stand.shard.clone(), stand.position.clone())
 }
 
 /// Adds what a part did.

@@ -2,9 +2,9 @@
 
 use futures::StreamExt as _;
 use serde_json::{Value as Json, json};
-use tokio::time::Instant;
 
-use super::call::{At2, Store, pause, throttled};
+use super::call::{Store, Tried, pause, throttled};
+use super::permits::Kept;
 use super::rows;
 use crate::domain::mapping::RowError;
 use crate::ports::{ErrorKind, PortResult};
@@ -30,8 +30,8 @@ pub(super) async fn put(
     store: &Store,
     table: &str,
     rows: &[Put<'_>],
-    until: Instant,
-    at: At2<'_>,
+    permit: &Kept<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Vec<(usize, RowError)>> {
     let mut batches: Vec<Vec<usize>> = vec![Vec::new()];
     let mut bytes = 0;
@@ -47,7 +47,7 @@ pub(super) async fn put(
             batch.push(n);
         }
     }
-    let puts = batches.into_iter().filter(|b| !b.is_empty()).map(|batch| one(store, table, rows, batch, until, at));
+    let puts = batches.into_iter().filter(|b| !b.is_empty()).map(|batch| one(store, table, rows, batch, permit, at));
     let mut under_way = futures::stream::iter(puts).buffer_unordered(AT_ONCE);
     let (mut refused, mut failed) = (Vec::new(), None);
     // All of them are waited for: nothing of a failed flush is under way when the next one begins.
@@ -66,8 +66,8 @@ async fn one(
     table: &str,
     rows: &[Put<'_>],
     batch: Vec<usize>,
-    until: Instant,
-    at: At2<'_>,
+    permit: &Kept<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Vec<(usize, RowError)>> {
     let (mut waiting, mut refused, mut idle) = (vec![batch], Vec::new(), 0);
     while let Some(batch) = waiting.pop() {
@@ -75,6 +75,7 @@ async fn one(
         let requests = puts.iter().map(|row| format!("{{\"PutRequest\":{{\"Item\":{}}}}}", row.item));
         let requests: Vec<String> = requests.collect();
         let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
+        let until = permit.until(at).await?;
         match store.send("BatchWriteItem", body, at, Some(until)).await {
             Ok(answer) => {
                 let left = unprocessed(&answer, table, &batch, &puts);
@@ -123,7 +124,7 @@ fn unprocessed(answer: &Json, table: &str, batch: &[usize], puts: &[&Put<'_>]) -
 }
 
 /// Deletes items by their keys, as JSON.
-pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: At2<'_>) -> PortResult<()> {
+pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: Tried<'_>) -> PortResult<()> {
     let batches: Vec<Vec<String>> = keys.chunks(WRITES).map(<[String]>::to_vec).collect();
     let batches = batches.into_iter().map(|batch| delete_one(store, table, batch, at));
     let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
@@ -134,7 +135,7 @@ pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: At2<
 }
 
 /// One batch of deletes, until all have happened.
-async fn delete_one(store: &Store, table: &str, batch: Vec<String>, at: At2<'_>) -> PortResult<()> {
+async fn delete_one(store: &Store, table: &str, batch: Vec<String>, at: Tried<'_>) -> PortResult<()> {
     let (mut left, mut idle) = (batch, 0);
     while !left.is_empty() {
         let requests: Vec<String> = left.iter().map(|key| format!("{{\"DeleteRequest\":{{\"Key\":{key}}}}}")).collect();
@@ -161,7 +162,7 @@ pub(super) async fn there(
     table: &str,
     names: &[&str],
     keys: &[&str],
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Vec<bool>> {
     let placeholders: Vec<String> = (0..names.len()).map(|n| format!("#k{n}")).collect();
     let named: serde_json::Map<String, Json> =

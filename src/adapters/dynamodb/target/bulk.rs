@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::batch::{self, Put};
-use super::call::{At2, Item, Stopped, Store, n, number, s, sk, text};
+use super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::names::{self, Of};
-use super::permits::{self, Holder, Permit};
+use super::permits::{self, Holder, Kept, Permit};
 use super::rows::Shape;
 use super::work::{no_children, parked_row};
 use super::write::Write;
@@ -62,33 +62,28 @@ impl DynamoBulk {
         (TRIED, self.shape.target.clone())
     }
 
-    /// Puts what waits. Gives what the store refused.
-    async fn send(&mut self, at: At2<'_>) -> PortResult<Vec<ParkedRow>> {
-        if self.rows.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Puts what waits, under a permit. Gives the permit, and what the store refused.
+    async fn send(&mut self, at: Tried<'_>) -> PortResult<(Permit, Vec<ParkedRow>)> {
         let holder = Holder { plan: &self.plan, of: &self.of, epoch: self.epoch };
-        // As long as nothing is refused this reads nothing: who drives is asked by each permit.
-        let permit = match self.permit.take().filter(Permit::lasts) {
-            Some(permit) => {
-                self.drives(at).await?;
-                permit
-            }
-            None => permits::give(&self.store, holder, None, at).await?,
-        };
+        self.drives(at).await?;
         let puts: Vec<Put<'_>> = self.rows.iter().map(|row| Put { key: &row.row_key, item: &row.item }).collect();
-        let until = permit.until;
-        self.permit = Some(permit);
-        let refused = batch::put(&self.store, &self.shape.target, &puts, until, at).await?;
+        let kept = Kept::new(&self.store, holder, self.permit.clone());
+        let sent = async {
+            kept.until(at).await?;
+            batch::put(&self.store, &self.shape.target, &puts, &kept, at).await
+        };
+        let refused = sent.await;
+        self.permit = kept.into_permit();
+        let (refused, Some(permit)) = (refused?, self.permit.clone()) else { return Err(lease::overtaken(at)) };
         let parked = |(place, row_error): (usize, RowError)| {
             let row = self.rows.get(place)?;
             Some(parked_row(&self.shape.id, &row.key, &row.key_json, row_error))
         };
-        Ok(refused.into_iter().filter_map(parked).collect())
+        Ok((permit, refused.into_iter().filter_map(parked).collect()))
     }
 
     /// Refuses a page of a process that is no longer the driver before it sends it.
-    async fn drives(&self, at: At2<'_>) -> PortResult<()> {
+    async fn drives(&self, at: Tried<'_>) -> PortResult<()> {
         let found = self.store.get_all(&[names::lease(&self.plan), self.of.table()], at).await?;
         let mut found = found.into_iter();
         let (driver, table) = (found.next().flatten(), found.next().flatten());
@@ -100,7 +95,16 @@ impl DynamoBulk {
 
     /// Writes the ledger and the checkpoint: rows are there already. What does not fit into one transaction goes into
     /// the ledger before it.
-    async fn book(&self, parked: &[ParkedRow], checkpoint: &Checkpoint, at: At2<'_>) -> PortResult<()> {
+    ///
+    /// Each of these transactions holds only while the permit is there. Whoever goes on after a load takes it away, once
+    /// it is over; and it is nobody else's, so that partitions do not get into each other's way.
+    async fn book(
+        &self,
+        permit: &Permit,
+        parked: &[ParkedRow],
+        checkpoint: &Checkpoint,
+        at: Tried<'_>,
+    ) -> PortResult<()> {
         let now = self.store.now();
         let refused: HashSet<&Key> = parked.iter().map(|row| &row.key).collect();
         let landed: Vec<&Key> = self.rows.iter().map(|row| &row.key).filter(|key| !refused.contains(key)).collect();
@@ -116,23 +120,23 @@ impl DynamoBulk {
             writes.extend(row_key.map(|key| Write::delete_row(&self.shape.target, &key)));
         }
         writes.extend(landed.iter().map(|key| ledger::unpark(&self.of, key)));
-        let fences = [owner::fence(&self.of, true), lease::fence_of(&self.plan, self.epoch)];
+        let held = permit.held(&self.of);
         let mut rest = writes.as_slice();
         while rest.len() > WITH_CHECKPOINT * 2 {
             let (some, more) = rest.split_at(WITH_CHECKPOINT * 2);
-            let all: Vec<&Write> = fences.iter().chain(some).collect();
+            let all: Vec<&Write> = [&held].into_iter().chain(some).collect();
             if let Err(stopped) = self.store.transact(&all, at).await {
                 return Err(self.stopped(stopped, at).await);
             }
             rest = more;
         }
         let stored = self.checkpoint(checkpoint);
-        let over = self.permit.as_ref().filter(|_| checkpoint.done).map(|permit| permit.end(&self.of));
-        let all: Vec<&Write> = fences.iter().chain([&stored]).chain(rest).chain(&over).collect();
-        let checkpoint_at = fences.len();
+        // Nothing of a partition is under way after its end.
+        let held = if checkpoint.done { permit.end(&self.of) } else { held };
+        let all: Vec<&Write> = [&held, &stored].into_iter().chain(rest).collect();
         match self.store.transact(&all, at).await {
             Ok(()) => Ok(()),
-            Err(Stopped::Condition(place)) if place == checkpoint_at => {
+            Err(Stopped::Condition(1)) => {
                 let what = format!("part {}/{} of the load", checkpoint.part.index + 1, checkpoint.part.of);
                 Err(refuse_rewound(TRIED, at.1, &what))
             }
@@ -141,7 +145,7 @@ impl DynamoBulk {
     }
 
     /// Why a transaction did not hold, as it stands now.
-    async fn stopped(&self, stopped: Stopped, at: At2<'_>) -> PortError {
+    async fn stopped(&self, stopped: Stopped, at: Tried<'_>) -> PortError {
         match stopped {
             Stopped::Condition(_) => self.drives(at).await.err().unwrap_or_else(|| lease::overtaken(at)),
             other => other.error(at),
@@ -191,7 +195,7 @@ fn read(item: &Item) -> Option<Checkpoint> {
 }
 
 /// See [`crate::ports::Target::checkpoints`].
-pub(super) async fn checkpoints(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Vec<Checkpoint>> {
+pub(super) async fn checkpoints(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Vec<Checkpoint>> {
     let items = store.query(&of.load(), names::PARTS, None, None, at).await?;
     Ok(items.iter().filter_map(read).collect())
 }
@@ -254,7 +258,7 @@ impl Bulk for DynamoBulk {
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied> {
         let (tried, on) = self.at();
         let at = (tried, on.as_str());
-        let mut refused = self.send(at).await?;
+        let (permit, mut refused) = self.send(at).await?;
         refused.extend(self.refused.iter().cloned());
         // The caller counted every row it pushed as written; the ones refused here are parked instead.
         let lost = refused.len() as u64;
@@ -264,7 +268,7 @@ impl Bulk for DynamoBulk {
             ..checkpoint.clone()
         };
         let all: Vec<ParkedRow> = parked.into_iter().chain(refused.iter().cloned()).collect();
-        self.book(&all, &counted, at).await?;
+        self.book(&permit, &all, &counted, at).await?;
         let upserted = (self.rows.len() + self.refused.len()) as u64 - lost;
         if checkpoint.done {
             self.permit = None;

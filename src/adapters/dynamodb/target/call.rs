@@ -20,7 +20,7 @@ const READ: usize = 100;
 const TRIES: u32 = 14;
 
 /// What is tried, and on what, for errors.
-pub(super) type At2<'a> = (&'a str, &'a str);
+pub(super) type Tried<'a> = (&'a str, &'a str);
 
 /// Why a write did not happen.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl From<PortError> for Stopped {
 
 impl Stopped {
     /// The error, where a condition that does not hold means that something else changed it.
-    pub(super) fn error(self, (tried, on): At2<'_>) -> PortError {
+    pub(super) fn error(self, (tried, on): Tried<'_>) -> PortError {
         match self {
             Self::Failed(error) | Self::Whole(_, error) => error,
             Self::Condition(_) => PortError::new(ErrorKind::Conflict, tried, on, "something else has changed it")
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// One operation.
-    pub(super) async fn call(&self, operation: &str, body: &Json, at: At2<'_>) -> PortResult<Json> {
+    pub(super) async fn call(&self, operation: &str, body: &Json, at: Tried<'_>) -> PortResult<Json> {
         self.send(operation, body.to_string(), at, None).await.map_err(|refused| refused.error)
     }
 
@@ -80,7 +80,7 @@ impl Store {
         &self,
         operation: &str,
         body: String,
-        (tried, on): At2<'_>,
+        (tried, on): Tried<'_>,
         until: Option<Instant>,
     ) -> Result<Json, Refused> {
         let answer = match self.wire.ask(operation, body, tried, on, until).await {
@@ -101,19 +101,19 @@ impl Store {
     }
 
     /// The same with the body as it came.
-    pub(super) async fn raw(&self, operation: &str, body: &Json, (tried, on): At2<'_>) -> PortResult<bytes::Bytes> {
+    pub(super) async fn raw(&self, operation: &str, body: &Json, (tried, on): Tried<'_>) -> PortResult<bytes::Bytes> {
         self.wire.post(operation, body.to_string(), tried, on).await
     }
 
     /// An item of our bookkeeping.
-    pub(super) async fn get(&self, place: &Place, at: At2<'_>) -> PortResult<Option<Item>> {
+    pub(super) async fn get(&self, place: &Place, at: Tried<'_>) -> PortResult<Option<Item>> {
         let body = json!({"TableName": BOOK, "Key": key_of(place), "ConsistentRead": true});
         let mut answer = self.call("GetItem", &body, at).await?;
         Ok(answer.get_mut("Item").and_then(|item| object(item.take())))
     }
 
     /// Items of our bookkeeping, in the order of their places.
-    pub(super) async fn get_all(&self, places: &[Place], at: At2<'_>) -> PortResult<Vec<Option<Item>>> {
+    pub(super) async fn get_all(&self, places: &[Place], at: Tried<'_>) -> PortResult<Vec<Option<Item>>> {
         let mut once: Vec<&Place> = places.iter().collect();
         once.sort_unstable();
         once.dedup();
@@ -135,7 +135,7 @@ impl Store {
         table: &str,
         keys: Vec<Json>,
         project: Option<(&str, &Json)>,
-        at: At2<'_>,
+        at: Tried<'_>,
     ) -> PortResult<Vec<Item>> {
         let (mut left, mut found, mut idle) = (keys, Vec::new(), 0);
         while !left.is_empty() {
@@ -168,7 +168,7 @@ impl Store {
         prefix: &str,
         after: Option<&str>,
         limit: Option<usize>,
-        at: At2<'_>,
+        at: Tried<'_>,
     ) -> PortResult<Vec<Item>> {
         let (mut found, mut from) =
             (Vec::new(), after.map(|sk| key_of(&Place { pk: pk.to_owned(), sk: sk.to_owned() })));
@@ -201,7 +201,7 @@ impl Store {
     }
 
     /// Writes one item, and gives the item before it (an update: the one after it).
-    pub(super) async fn write(&self, write: &Write, at: At2<'_>) -> Result<Option<Item>, Stopped> {
+    pub(super) async fn write(&self, write: &Write, at: Tried<'_>) -> Result<Option<Item>, Stopped> {
         let (operation, body) = write.alone();
         let mut tried = 0;
         loop {
@@ -224,7 +224,7 @@ impl Store {
 
     /// Writes all of these or none of them. What was answered by nobody is sent again under the same token, and happens
     /// once.
-    pub(super) async fn transact(&self, writes: &[&Write], at: At2<'_>) -> Result<(), Stopped> {
+    pub(super) async fn transact(&self, writes: &[&Write], at: Tried<'_>) -> Result<(), Stopped> {
         let token = uuid::Uuid::new_v4().to_string();
         let mut body = format!("{{\"ClientRequestToken\":\"{token}\",\"TransactItems\":[");
         for (n, write) in writes.iter().enumerate() {
@@ -288,7 +288,7 @@ fn why(refused: &Refused) -> Why {
 }
 
 /// That the store asks for patience.
-pub(super) fn throttled(why: &str, (tried, on): At2<'_>) -> PortError {
+pub(super) fn throttled(why: &str, (tried, on): Tried<'_>) -> PortError {
     PortError::new(ErrorKind::Throttled, tried, on, why)
         .advise("raise the table's capacity or lower the budgets; it is tried again by itself")
 }

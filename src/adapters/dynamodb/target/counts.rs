@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::batch;
-use super::call::{At2, Item, Stopped, Store, key_of, n, number, s, sk, text};
+use super::call::{Item, Stopped, Store, Tried, key_of, n, number, s, sk, text};
 use super::names::{self, Of, Place};
 use super::write::Write;
 use crate::domain::at::At;
@@ -71,20 +71,20 @@ fn place(of: &Of, item: &Item) -> Place {
 }
 
 /// Deletes the counts: what was counted can no longer be separated from what will be counted again.
-pub(super) async fn forget(store: &Store, of: &Of, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn forget(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<()> {
     let all = store.query(&of.counts(), "", None, None, at).await?;
     let keys: Vec<String> = all.iter().map(|item| key_of(&place(of, item)).to_string()).collect();
     batch::delete(store, names::BOOK, &keys, at).await
 }
 
 /// See [`crate::ports::Target::load_reads`].
-pub(super) async fn load_reads(store: &Store, of: &Of, began: At, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn load_reads(store: &Store, of: &Of, began: At, at: Tried<'_>) -> PortResult<()> {
     let note = Write::update(&of.reading(), "SET #began = if_not_exists(#began, :began)").with("began", n(began.0));
     store.write(&note, at).await.map_err(|e| e.error(at)).map(drop)
 }
 
 /// See [`crate::ports::Target::full_read`].
-pub(super) async fn full_read(store: &Store, of: &Of, reading: FullRead, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn full_read(store: &Store, of: &Of, reading: FullRead, at: Tried<'_>) -> PortResult<()> {
     // Of a load whose beginning nobody noted nothing is known: what came since the stream began is unsure.
     let began = if reading.began.is_some() { "#began = :began" } else { "#began = if_not_exists(#began, :began)" };
     let note = Write::update(&of.reading(), format!("SET #items = :items, #ended = :ended, {began}"))
@@ -102,7 +102,7 @@ pub(super) async fn full_read(store: &Store, of: &Of, reading: FullRead, at: At2
 }
 
 /// See [`crate::ports::Target::source_count`].
-pub(super) async fn source_count(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Option<SourceCount>> {
+pub(super) async fn source_count(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Option<SourceCount>> {
     let Some(reading) = store.get(&of.reading(), at).await? else { return Ok(None) };
     let (Some(items), Some(ended)) = (number(&reading, "items"), number(&reading, "ended")) else { return Ok(None) };
     let began = number(&reading, "began").unwrap_or(0);
@@ -150,7 +150,13 @@ const fn side(second: i64, began: i64, ended: i64) -> Side {
 /// Adds up old items, so that what is read stays small. Of seconds that are old enough to have a side, one a minute and
 /// side is left, the last of them: what is derived stays the same. Two processes may do it at once: each removes items
 /// only as long as they are there.
-async fn fold(store: &Store, of: &Of, all: &[Item], old: impl Fn(i64) -> Option<Side>, at: At2<'_>) -> PortResult<()> {
+async fn fold(
+    store: &Store,
+    of: &Of,
+    all: &[Item],
+    old: impl Fn(i64) -> Option<Side>,
+    at: Tried<'_>,
+) -> PortResult<()> {
     let mut taken = Vec::new();
     let mut counts = Vec::new();
     for item in all {

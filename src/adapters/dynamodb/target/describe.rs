@@ -73,7 +73,8 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
                 .to_owned(),
         );
     }
-    if found.get("LatestStreamArn").is_some() {
+    let streams = found.get("StreamSpecification").and_then(|stream| stream.get("StreamEnabled"));
+    if streams.and_then(Json::as_bool) == Some(true) {
         notices.push(
             "its stream tells every row that is loaded: see that nothing acts on it before customers do".to_owned(),
         );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use super::call::{At2, Store, n, number};
+use super::call::{Store, Tried, n, number};
 use super::names::{self, BOOK, KEY, LAYOUT};
 use super::rows::key_type;
 use super::write::Write;
@@ -15,7 +15,7 @@ use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, PortResult, Targ
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// DescribeTable; `None` when there is no such table.
-pub(super) async fn described(store: &Store, table: &str, at: At2<'_>) -> PortResult<Option<Json>> {
+pub(super) async fn described(store: &Store, table: &str, at: Tried<'_>) -> PortResult<Option<Json>> {
     match store.call("DescribeTable", &json!({"TableName": table}), at).await {
         Ok(mut answer) => Ok(answer.get_mut("Table").map(Json::take)),
         Err(e) if e.kind == ErrorKind::NotFound => Ok(None),
@@ -29,7 +29,7 @@ pub(super) fn is_active(described: &Json) -> bool {
 }
 
 /// Makes a table with this key (names with `S`, `N` or `B`) and waits until it can be used. Says whether it made it.
-pub(super) async fn make(store: &Store, table: &str, key: &[(&str, &str)], at: At2<'_>) -> PortResult<bool> {
+pub(super) async fn make(store: &Store, table: &str, key: &[(&str, &str)], at: Tried<'_>) -> PortResult<bool> {
     let roles = ["HASH", "RANGE"];
     let schema: Vec<Json> =
         key.iter().zip(roles).map(|((name, _), role)| json!({"AttributeName": name, "KeyType": role})).collect();
@@ -72,7 +72,7 @@ pub(super) async fn prepare(store: &Store) -> PortResult<()> {
 }
 
 /// Refuses the bookkeeping of another version.
-fn check(stands: Option<i64>, (tried, on): At2<'_>) -> PortResult<()> {
+fn check(stands: Option<i64>, (tried, on): Tried<'_>) -> PortResult<()> {
     match stands {
         Some(LAYOUT) => Ok(()),
         Some(other) => {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::call::{At2, Item, Stopped, Store, n, number, pause, s, text};
+use super::call::{Item, Stopped, Store, Tried, n, number, pause, s, text};
 use super::names;
 use super::write::Write;
 use crate::domain::at::At;
@@ -46,7 +46,7 @@ fn left(lease: &Lease, now: At) -> Option<i64> {
 }
 
 /// The lease as it stands; `None` while nobody ever had it.
-async fn stands(store: &Store, plan: &str, at: At2<'_>) -> PortResult<Option<Lease>> {
+async fn stands(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<Option<Lease>> {
     Ok(store.get(&names::lease(plan), at).await?.as_ref().map(lease))
 }
 
@@ -56,12 +56,12 @@ pub(super) fn epoch_of(item: Option<&Item>) -> Option<i64> {
 }
 
 /// The same, asked for.
-pub(super) async fn driver(store: &Store, plan: &str, at: At2<'_>) -> PortResult<Option<i64>> {
+pub(super) async fn driver(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<Option<i64>> {
     Ok(stands(store, plan, at).await?.map(|lease| lease.epoch))
 }
 
 /// Who drives a plan, while somebody does.
-pub(super) async fn holder(store: &Store, plan: &str, at: At2<'_>) -> PortResult<Option<LeaseHolder>> {
+pub(super) async fn holder(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<Option<LeaseHolder>> {
     let stands = stands(store, plan, at).await?;
     let held = stands.filter(|lease| left(lease, store.now()).is_some());
     Ok(held.map(|lease| LeaseHolder { run: lease.run, holder: lease.holder }))
@@ -81,7 +81,7 @@ pub(super) fn fence_of(plan: &str, epoch: Option<i64>) -> Write {
 }
 
 /// That a process is not the driver any more.
-pub(super) fn overtaken((tried, on): At2<'_>) -> PortError {
+pub(super) fn overtaken((tried, on): Tried<'_>) -> PortError {
     let came_back = "another process has taken the lease since, or the plan was released";
     PortError::new(ErrorKind::Conflict, tried, on, came_back)
         .advise("nothing was written; attach to the run that drives now")
@@ -127,7 +127,7 @@ pub(super) async fn take(store: &Store, plan: &str, wanted: &Wanted<'_>) -> Port
     Err(PortError::new(ErrorKind::Conflict, at.0, at.1, came_back).advise("attach to that run, or try again"))
 }
 
-fn held(other: &Lease, now: At, (tried, on): At2<'_>) -> PortError {
+fn held(other: &Lease, now: At, (tried, on): Tried<'_>) -> PortError {
     let conflict = |came_back: String| {
         PortError::new(ErrorKind::Conflict, tried, on, came_back)
             .advise("attach to that run, or wait until its lease is over")
@@ -156,7 +156,7 @@ pub(super) async fn release(store: &Store, plan: &str, holder: &str) -> PortResu
 }
 
 /// Ends the lease while nobody drives. Whoever drove is refused by the epoch from then on.
-pub(super) async fn end(store: &Store, plan: &str, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn end(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<()> {
     for tried in 0..TRIES {
         let before = stands(store, plan, at).await?;
         let now = store.now();
@@ -181,7 +181,7 @@ pub(super) async fn end(store: &Store, plan: &str, at: At2<'_>) -> PortResult<()
 }
 
 /// That a plan is driven, so nothing of it is ended.
-fn driven(plan: &str, held: &LeaseHolder, (tried, _): At2<'_>) -> PortError {
+fn driven(plan: &str, held: &LeaseHolder, (tried, _): Tried<'_>) -> PortError {
     let came_back = format!("run {} is driven by {}", held.run, held.holder);
     PortError::new(ErrorKind::Conflict, tried, plan, came_back)
         .advise("end that run first, or wait until its lease is over")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
-use super::call::{At2, Item, Store, n, number, s, text};
+use super::call::{Item, Store, Tried, n, number, s, text};
 use super::names::Of;
 use super::write::Write;
 use crate::domain::at::At;
@@ -46,7 +46,7 @@ fn parked_row(table: &str, item: &Item) -> ParkedRow {
 }
 
 /// Which of these keys stand in the ledger. Costs one read where it is empty.
-pub(super) async fn standing(store: &Store, of: &Of, keys: &[&Key], at: At2<'_>) -> PortResult<HashSet<Key>> {
+pub(super) async fn standing(store: &Store, of: &Of, keys: &[&Key], at: Tried<'_>) -> PortResult<HashSet<Key>> {
     if keys.is_empty() || store.query(&of.ledger(), "", None, Some(1), at).await?.is_empty() {
         return Ok(HashSet::new());
     }
@@ -56,7 +56,7 @@ pub(super) async fn standing(store: &Store, of: &Of, keys: &[&Key], at: At2<'_>)
 }
 
 /// See [`crate::ports::Target::ledger`].
-pub(super) async fn totals(store: &Store, of: &Of, at: At2<'_>) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)> {
+pub(super) async fn totals(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<(BTreeMap<RowErrorReason, u64>, u64)> {
     let mut reasons = BTreeMap::new();
     for item in store.query(&of.ledger(), "", None, None, at).await? {
         *reasons.entry(reason(text(&item, "reason").unwrap_or_default())).or_insert(0) += 1;
@@ -74,7 +74,7 @@ pub(super) async fn page(
     reasons: Option<&[RowErrorReason]>,
     after: Option<&Key>,
     limit: u32,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Vec<ParkedRow>> {
     let (limit, mut found) = (limit as usize, Vec::new());
     let mut after = after.map(|key| of.parked(key).sk);
@@ -99,7 +99,7 @@ pub(super) async fn by_key(
     of: &Of,
     table: &str,
     keys: &[Key],
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Vec<Option<(ParkedRow, At)>>> {
     let places: Vec<_> = keys.iter().map(|key| of.parked(key)).collect();
     let found = store.get_all(&places, at).await?;

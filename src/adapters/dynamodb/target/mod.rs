@@ -36,9 +36,9 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, FollowState, FullRead, Lease, Obstacle, OpenedTable, Orphans, Owned,
-    Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside, SourceCount, Target,
-    TargetServer, TargetTable, TargetVisitor,
+    Applied, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle, OpenedTable,
+    Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside, SourceCount,
+    Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 use call::Store;
@@ -55,6 +55,8 @@ pub struct DynamoTarget {
     shapes: std::sync::Mutex<HashMap<String, (Table, Arc<Shape>)>>,
     /// One at a time writes rows of a table, so that nobody parks a row that another one is writing.
     turns: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// How far lanes had come when this process resumed a table, with the token it got.
+    ahead: std::sync::Mutex<HashMap<String, (i64, Vec<LaneStand>)>>,
     /// The lease's epoch when this process last had it; 0 while it never had.
     epoch: AtomicI64,
     /// The epoch that the next call renews; 0 takes the lease anew.
@@ -70,6 +72,7 @@ impl DynamoTarget {
             layout: OnceCell::new(),
             shapes: std::sync::Mutex::default(),
             turns: std::sync::Mutex::default(),
+            ahead: std::sync::Mutex::default(),
             epoch: AtomicI64::new(0),
             renews: AtomicI64::new(0),
         }
@@ -94,6 +97,13 @@ impl DynamoTarget {
     fn turn(&self, table: &Table) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(table.id.clone()).or_default())
+    }
+
+    /// How far lanes had come when the follower with this fence began.
+    fn ahead_of(&self, table: &Table, fence: Option<Fence>) -> Vec<LaneStand> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = ahead.get(&table.id).filter(|(token, _)| fence.is_some_and(|fence| fence.token == *token));
+        known.map(|(_, stands)| stands.clone()).unwrap_or_default()
     }
 
     fn epoch(&self) -> Option<i64> {
@@ -221,7 +231,13 @@ impl Target for DynamoTarget {
 
     async fn resume_follow(&self, table: &Table, lanes: u32) -> PortResult<Option<FollowState>> {
         let at = ("take up following of", table.id.as_str());
-        standing::resume(self.ours().await?, &self.plan, &self.of(table), lanes, self.epoch(), at).await
+        let resumed =
+            standing::resume(self.ours().await?, &self.plan, &self.of(table), lanes, self.epoch(), at).await?;
+        let Some((state, kept)) = resumed else { return Ok(None) };
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.insert(table.id.clone(), (state.fence.token, kept));
+        drop(ahead);
+        Ok(Some(state))
     }
 
     async fn apply(&self, table: &Table, batch: ChangeBatch) -> PortResult<Applied> {
@@ -229,7 +245,8 @@ impl Target for DynamoTarget {
         let turn = self.turn(table);
         let _turn = turn.lock().await;
         let (of, shape) = (self.of(table), self.shape(table));
-        let to = apply::To { store, plan: &self.plan, of: &of, shape: &shape, epoch: self.epoch() };
+        let ahead = self.ahead_of(table, batch.fence);
+        let to = apply::To { store, plan: &self.plan, of: &of, shape: &shape, epoch: self.epoch(), ahead: &ahead };
         apply::apply(&to, batch).await
     }
 

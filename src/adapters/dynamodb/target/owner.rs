@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::call::{At2, Item, Stopped, Store, n, number, s, sk, text};
+use super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::names::{self, Of};
 use super::write::Write;
 use super::{lease, permits};
@@ -69,20 +69,20 @@ impl Known {
 }
 
 /// That a plan does not have a table: nothing of it is written or emptied for the plan.
-pub(super) fn not_ours((tried, on): At2<'_>, plan: &str) -> PortError {
+pub(super) fn not_ours((tried, on): Tried<'_>, plan: &str) -> PortError {
     let came_back = format!("it does not belong to plan {plan}: it was released, or no run of the plan has taken it");
     PortError::new(ErrorKind::Conflict, tried, on, came_back)
         .advise("nothing was written; open a new run, whose set_up or capture step takes the tables for its plan")
 }
 
 /// That customers write to a table.
-pub(super) fn is_open((tried, on): At2<'_>) -> PortError {
+pub(super) fn is_open((tried, on): Tried<'_>) -> PortError {
     PortError::new(ErrorKind::Conflict, tried, on, "the new side is open to customers")
         .advise("changes of the old side are only watched from now on")
 }
 
 /// The table as the plan has it; refused when it does not, and with `rows` when it is open or being emptied.
-pub(super) fn judged(known: Option<Item>, rows: bool, plan: &str, at: At2<'_>) -> PortResult<Known> {
+pub(super) fn judged(known: Option<Item>, rows: bool, plan: &str, at: Tried<'_>) -> PortResult<Known> {
     let known = Known(known.ok_or_else(|| not_ours(at, plan))?);
     if rows && known.opened().is_some() {
         return Err(is_open(at));
@@ -197,7 +197,7 @@ fn owned_by(target: &str, plan: &str, id: &str) -> Write {
 }
 
 /// A plan's tables with their ids.
-async fn tables_of(store: &Store, plan: &str, at: At2<'_>) -> PortResult<Vec<(String, Known)>> {
+async fn tables_of(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<Vec<(String, Known)>> {
     let items = store.query(&names::of_plan(plan), names::TABLES, None, None, at).await?;
     let id = |item: &Item| sk(item).strip_prefix(names::TABLES).unwrap_or_default().to_owned();
     Ok(items.into_iter().map(|item| (id(&item), Known(item))).collect())
@@ -247,7 +247,7 @@ pub(super) async fn disown(store: &Store, plan: &str) -> PortResult<()> {
 }
 
 /// Deletes everything that is kept of a table besides whose it is. First what a follower or a loader shows.
-pub(super) async fn forget(store: &Store, of: &Of, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn forget(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<()> {
     let known = store.get(&of.table(), at).await?.map(Known);
     for lane in 0..known.map_or(0, |known| known.lanes()) {
         store.write(&Write::delete(&of.lane(lane)), at).await.map_err(|e| e.error(at))?;

@@ -8,25 +8,29 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::call::{At2, Stopped, Store, n, number, sk};
+use super::call::{Stopped, Store, Tried, n, number, sk};
 use super::lease::{self, CLOCKS_MS};
 use super::names::{self, Of};
 use super::owner;
 use super::write::Write;
-use crate::adapters::dynamodb::wire::ANSWER;
+use crate::adapters::dynamodb::wire::BRIEF;
+use crate::domain::at::At;
 use crate::ports::PortResult;
 
 /// How long a permit lasts. Longer than two answers, so that it is renewed while batches are under way.
-const LASTS: Duration = Duration::from_secs(50);
+const LASTS: Duration = Duration::from_secs(24);
 
 /// A permit of this process.
 #[derive(Clone, Debug)]
 pub(super) struct Permit {
     id: String,
     /// When it ends, by a clock that nobody steps.
-    pub until: Instant,
+    until: Instant,
+    /// The same by the service's clock, which goes on while this machine sleeps.
+    ends: At,
 }
 
 /// Whose permit.
@@ -42,23 +46,58 @@ pub(super) struct Holder<'a> {
 
 impl Permit {
     /// Whether a call may begin, and another one after it.
-    pub(super) fn lasts(&self) -> bool {
-        Instant::now() + ANSWER * 2 < self.until
+    fn lasts(&self, now: At) -> bool {
+        let twice = BRIEF * 2;
+        let ms = i64::try_from(twice.as_millis()).unwrap_or(i64::MAX);
+        Instant::now() + twice < self.until && now.plus(ms) < self.ends
     }
 
-    /// Its end, when the load of a partition is over: nothing of it is under way.
+    /// That a transaction holds only while it is there.
+    pub(super) fn held(&self, of: &Of) -> Write {
+        Write::check(&of.permit(&self.id)).when("attribute_exists(#pk)")
+    }
+
+    /// The same, and its end: when the load of a partition is over, nothing of it is under way.
     pub(super) fn end(&self, of: &Of) -> Write {
-        Write::delete(&of.permit(&self.id))
+        Write::delete(&of.permit(&self.id)).when("attribute_exists(#pk)")
+    }
+}
+
+/// The permit of a flush, renewed as long as it takes.
+pub(super) struct Kept<'a> {
+    store: &'a Store,
+    holder: Holder<'a>,
+    permit: Mutex<Option<Permit>>,
+}
+
+impl<'a> Kept<'a> {
+    /// With the permit that the flush before it had.
+    pub(super) const fn new(store: &'a Store, holder: Holder<'a>, before: Option<Permit>) -> Self {
+        Self { store, holder, permit: Mutex::const_new(before) }
+    }
+
+    /// Until when a batch may be under way that is sent now. Asks for a longer permit when this one is nearly over.
+    pub(super) async fn until(&self, at: Tried<'_>) -> PortResult<Instant> {
+        let mut permit = self.permit.lock().await;
+        match permit.as_ref().filter(|permit| permit.lasts(self.store.now())) {
+            Some(permit) => Ok(permit.until),
+            None => {
+                let given = give(self.store, self.holder, permit.as_ref(), at).await?;
+                let until = given.until;
+                *permit = Some(given);
+                Ok(until)
+            }
+        }
+    }
+
+    /// The permit as it stands.
+    pub(super) fn into_permit(self) -> Option<Permit> {
+        self.permit.into_inner()
     }
 }
 
 /// Gives a permit, or renews it.
-pub(super) async fn give(
-    store: &Store,
-    holder: Holder<'_>,
-    before: Option<&Permit>,
-    at: At2<'_>,
-) -> PortResult<Permit> {
+async fn give(store: &Store, holder: Holder<'_>, before: Option<&Permit>, at: Tried<'_>) -> PortResult<Permit> {
     let id = before.map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), |permit| permit.id.clone());
     let lasts = i64::try_from(LASTS.as_millis()).unwrap_or(i64::MAX);
     // Counted from before it is asked for: what others read is never earlier than what we keep to.
@@ -69,7 +108,7 @@ pub(super) async fn give(
         lease::fence_of(holder.plan, holder.epoch),
     ];
     match store.transact(&writes.iter().collect::<Vec<_>>(), at).await {
-        Ok(()) => Ok(Permit { id, until: began + LASTS }),
+        Ok(()) => Ok(Permit { id, until: began + LASTS, ends: until }),
         Err(Stopped::Condition(2)) => Err(lease::overtaken(at)),
         Err(Stopped::Condition(_)) => {
             // Why, as it stands now.
@@ -81,7 +120,7 @@ pub(super) async fn give(
 }
 
 /// Waits until no batch of a load can land any more, by whomever it was sent.
-pub(super) async fn quiet(store: &Store, of: &Of, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn quiet(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<()> {
     loop {
         let permits = store.query(&of.load(), names::PERMITS, None, None, at).await?;
         let now = store.now();

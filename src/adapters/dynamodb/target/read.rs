@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use serde_json::{Value as Json, json};
 
 use super::batch;
-use super::call::{At2, Item, Store};
+use super::call::{Item, Store, Tried};
 use super::layout;
 use super::rows::Shape;
 use crate::adapters::dynamodb::page;
@@ -27,7 +27,7 @@ async fn page_of(
     part: Partition,
     from: Option<Json>,
     more: &Json,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<bytes::Bytes> {
     let mut body = json!({
         "TableName": table, "Segment": part.index, "TotalSegments": part.of.max(1), "ConsistentRead": true,
@@ -39,7 +39,7 @@ async fn page_of(
     store.raw("Scan", &body, at).await
 }
 
-fn unreadable(at: At2<'_>) -> PortError {
+fn unreadable(at: Tried<'_>) -> PortError {
     PortError::new(ErrorKind::Invalid, at.0, at.1, "a page that cannot be read")
         .advise("the endpoint may not be DynamoDB; look at what stands between")
 }
@@ -65,7 +65,7 @@ pub(super) async fn scan_part(
 }
 
 /// Rows as they are counted, by reading them.
-async fn counted(store: &Store, table: &str, part: Partition, at: At2<'_>) -> PortResult<u64> {
+async fn counted(store: &Store, table: &str, part: Partition, at: Tried<'_>) -> PortResult<u64> {
     let (mut rows, mut from) = (0, None);
     loop {
         let body = page_of(store, table, part, from.take(), &json!({"Select": "COUNT"}), at).await?;
@@ -94,7 +94,7 @@ pub(super) async fn count(store: &Store, table: &str, exact: bool) -> PortResult
 }
 
 /// Deletes every row.
-pub(super) async fn delete_all(store: &Store, shape: &Shape, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn delete_all(store: &Store, shape: &Shape, at: Tried<'_>) -> PortResult<()> {
     let table = shape.target.as_str();
     if layout::described(store, table, at).await?.is_none() {
         return Ok(());

@@ -199,8 +199,9 @@ pub(super) const fn key_type(ty: ColumnType) -> Option<&'static str> {
 /// What a refusal of one item says of it: whether it may be the item's own fault, and then why. The store's message may
 /// quote values and is never kept.
 pub(super) fn refusal(message: &str) -> Option<RowError> {
-    // Every item of the table would be refused alike: the plan is wrong, and nothing is parked.
-    let of_the_table = ["does not match the schema", "Missing the key", "Missing one of the required keys"];
+    // Every item of the table would be refused alike: the plan is wrong, or this program. Nothing is parked.
+    let of_the_table =
+        ["does not match the schema", "Missing the key", "Missing one of the required keys", "xpression"];
     if of_the_table.iter().any(|words| message.contains(words)) {
         return None;
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use super::call::{At2, Item, Stopped, Store, n, number, s, sk, text};
+use super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::names::{self, Of, Place};
 use super::owner::{self, Known};
 use super::write::Write;
@@ -35,7 +35,7 @@ fn position_of(item: &Item) -> Option<Position> {
 }
 
 /// Every shard as it is stored.
-async fn stored(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Positions> {
+async fn stored(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Positions> {
     let shards = store.query(&of.follow(), names::SHARDS, None, None, at).await?;
     let shard = |item: &Item| sk(item).strip_prefix(names::SHARDS).unwrap_or_default().to_owned();
     Ok(shards.iter().map(|item| (shard(item), position_of(item))).collect())
@@ -84,7 +84,7 @@ pub(super) async fn start(
     of: &Of,
     stream: &str,
     positions: &BTreeMap<String, Position>,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<()> {
     let known = owner::judged(store.get(&of.table(), at).await?, false, plan, at)?;
     match known.stream() {
@@ -116,7 +116,7 @@ pub(super) async fn start(
 }
 
 /// See [`crate::ports::Target::positions`].
-pub(super) async fn positions(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Option<(String, Positions)>> {
+pub(super) async fn positions(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Option<(String, Positions)>> {
     let Some(known) = store.get(&of.table(), at).await?.map(Known::of) else { return Ok(None) };
     let Some(stream) = known.stream() else { return Ok(None) };
     // Lanes first: what lands in between is then in the positions too, or in neither.
@@ -134,15 +134,16 @@ fn of_lanes(items: &[Option<Item>]) -> Vec<LaneStand> {
     items.iter().enumerate().flat_map(one).collect()
 }
 
-/// See [`crate::ports::Target::resume_follow`].
+/// See [`crate::ports::Target::resume_follow`]. With how far lanes had come: a lane's item is written anew with each batch,
+/// and what it says of other shards must stay until their positions have passed it.
 pub(super) async fn resume(
     store: &Store,
     plan: &str,
     of: &Of,
     lanes: u32,
     epoch: Option<i64>,
-    at: At2<'_>,
-) -> PortResult<Option<FollowState>> {
+    at: Tried<'_>,
+) -> PortResult<Option<(FollowState, Vec<LaneStand>)>> {
     let lanes = lanes.max(1);
     let Some(known) = store.get(&of.table(), at).await?.map(Known::of) else { return Ok(None) };
     let Some(stream) = known.stream().map(str::to_owned) else { return Ok(None) };
@@ -187,7 +188,9 @@ pub(super) async fn resume(
         store.write(&forget, at).await.map_err(|e| e.error(at))?;
     }
     let ahead = Ahead::of(lanes, &stands, &positions);
-    Ok(Some(FollowState { stream, positions, ahead, fence: Fence { token, lanes } }))
+    let kept = stands.into_iter().filter(|stand| stand.of == lanes).collect();
+    let state = FollowState { stream, positions, ahead, fence: Fence { token, lanes } };
+    Ok(Some((state, kept)))
 }
 
 fn clone((shard, position): (&String, &Option<Position>)) -> (String, Option<Position>) {
@@ -201,7 +204,7 @@ async fn take(
     of: &Of,
     (stream, token, lanes): (&str, i64, u32),
     epoch: Option<i64>,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<()> {
     let mine = Write::update(&of.table(), "SET #token = :token, #lanes = :lanes")
         .when("#stream = :stream AND (attribute_not_exists(#token) OR #token < :token)")
@@ -219,7 +222,7 @@ async fn take(
 }
 
 /// Writes positions under a token.
-pub(super) async fn advance(store: &Store, of: &Of, token: i64, moved: &Positions, at: At2<'_>) -> PortResult<()> {
+pub(super) async fn advance(store: &Store, of: &Of, token: i64, moved: &Positions, at: Tried<'_>) -> PortResult<()> {
     let puts: Vec<Write> = moved.iter().map(|(shard, position)| put_shard(of, shard, position.as_ref())).collect();
     for some in puts.chunks(AT_ONCE) {
         let fence = Write::check(&of.table()).when("#token = :token").with("token", n(token));
@@ -234,7 +237,7 @@ pub(super) async fn advance(store: &Store, of: &Of, token: i64, moved: &Position
 }
 
 /// That another process follows the table now.
-pub(super) fn overtaken((tried, on): At2<'_>) -> PortError {
+pub(super) fn overtaken((tried, on): Tried<'_>) -> PortError {
     PortError::new(ErrorKind::Conflict, tried, on, "this table was resumed by another follower since")
         .advise("nothing was written; whoever took it up goes on from the stored positions")
 }

@@ -142,3 +142,112 @@ async fn a_table_is_compared_with_the_plan_and_its_rights_are_asked_for() {
     let problems = target.describe(&odd).await.unwrap().problems;
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
+
+#[tokio::test]
+async fn keys_of_numbers_and_bytes_are_written_found_and_deleted() {
+    for account in Account::both().await {
+        let target = &account.target;
+        let table = Table {
+            target: "readings".to_owned(),
+            key: vec!["sensor".to_owned(), "at".to_owned()],
+            columns: vec![
+                column("sensor", ColumnType::Bytea, true),
+                column("at", ColumnType::Bigint, true),
+                column("day", ColumnType::Date, false),
+                column("tags", ColumnType::TextArray, false),
+                column("json", ColumnType::Jsonb, false),
+            ],
+            ..Table::watched("readings", "old")
+        };
+        target.prepare().await.unwrap();
+        target.claim("run-1", std::slice::from_ref(&table)).await.unwrap();
+        target.create(&table).await.unwrap();
+        let row = |n: i64| -> OwnedRow {
+            vec![
+                Cell::Bytes(vec![0, 255, 7].into()),
+                Cell::Int(n),
+                Cell::Date(20_000),
+                Cell::TextArray(vec!["b".into(), "a".into()]),
+                Cell::Json(r#"{"a":[1,null]}"#.into()),
+            ]
+        };
+        let key = |n: i64| Key(format!("AP8H|{n}"));
+        let json = |n: i64| format!(r#"{{"sensor":{{"B":"AP8H"}},"at":{{"N":"{n}"}}}}"#);
+        let upsert = |n| RowChange::Upsert { key: key(n), key_json: json(n), row: row(n), children: Vec::new() };
+        let batch = |rows| ChangeBatch { rows, ..ChangeBatch::default() };
+        target.apply(&table, batch((-60..60).map(upsert).collect())).await.unwrap();
+        let mut found = rows(target, &table).await;
+        found.sort_by_key(|row| match row[1] {
+            Cell::Int(n) => n,
+            _ => panic!("{row:?}"),
+        });
+        assert_eq!(found, (-60..60).map(row).collect::<Vec<_>>());
+        let fetched = target.fetch(&table, &[row(7)[..2].to_vec(), row(99)[..2].to_vec()]).await.unwrap();
+        assert!(fetched[0].as_ref().is_some_and(|(found, _)| *found == row(7)) && fetched[1].is_none());
+        let delete = |n: i64| RowChange::Delete { key: key(n), key_json: json(n), row_key: row(n)[..2].to_vec() };
+        let applied = target.apply(&table, batch(vec![delete(7), delete(8), delete(99)])).await.unwrap();
+        assert_eq!((applied.deleted, target.count(&table, true).await.unwrap().rows), (2, Some(118)));
+        // A row that no longer fits is known by the key of the source alone.
+        let parked = crate::ports::tests::tables::parked(&table, "x", crate::domain::mapping::RowErrorReason::TooLong);
+        let parked = crate::ports::ParkedRow { key: key(9), key_json: json(9), ..parked };
+        target.apply(&table, batch(vec![RowChange::Park(parked)])).await.unwrap();
+        assert_eq!(target.count(&table, true).await.unwrap().rows, Some(117));
+        target.reset(&table).await.unwrap();
+        assert_eq!(target.count(&table, true).await.unwrap().rows, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn an_index_tells_what_it_would_refuse_and_refuses_it_row_by_row() {
+    use aws_sdk_dynamodb::types::{
+        AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+        ScalarAttributeType,
+    };
+    let account = Account::embedded().await;
+    let (target, raw) = (&account.target, account.raw());
+    let define = |name: &str| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
+    };
+    let hash = |name: &str| KeySchemaElement::builder().attribute_name(name).key_type(KeyType::Hash).build().unwrap();
+    let all = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+    let index = GlobalSecondaryIndex::builder().index_name("by-author").key_schema(hash("author")).projection(all);
+    let made = raw.create_table().table_name("books").attribute_definitions(define("id"));
+    let made = made.attribute_definitions(define("author")).key_schema(hash("id"));
+    let made = made.global_secondary_indexes(index.build().unwrap()).billing_mode(BillingMode::PayPerRequest);
+    made.send().await.unwrap();
+    let item = Column { from: ColumnSource::Whole, ..column("item", ColumnType::Document, false) };
+    let whole = Table {
+        target: "books".to_owned(),
+        key: vec!["id".to_owned()],
+        columns: vec![column("id", ColumnType::Text, true), item],
+        ..Table::watched("books", "old-books")
+    };
+    let told = target.describe(&whole).await.unwrap();
+    assert!(told.problems.is_empty() && told.notices.iter().any(|n| n.contains("by-author")), "{told:?}");
+    let numbers = column("author", ColumnType::Numeric(None), false);
+    let plain = Table { columns: vec![column("id", ColumnType::Text, true), numbers], ..whole.clone() };
+    let told = target.describe(&plain).await.unwrap();
+    assert!(told.problems.len() == 1 && told.problems[0].contains("by-author"), "{told:?}");
+    target.prepare().await.unwrap();
+    target.claim("run-1", std::slice::from_ref(&whole)).await.unwrap();
+    let mapping = TableMapping::new(&whole);
+    let mut bulk = target.bulk(&whole, WHOLE).await.unwrap();
+    let record = |n: u32| {
+        use crate::domain::value::Value;
+        let author = if n % 10 == 3 { Value::Decimal("4711".into()) } else { Value::Text("a".into()) };
+        Record { fields: vec![("id".into(), Value::Text(format!("b{n}").into())), ("author".into(), author)] }
+    };
+    for n in 0..40 {
+        let mut mapped = Mapped::default();
+        let record = record(n);
+        mapping.map(&record, &mut mapped).unwrap();
+        bulk.push(&mapped).unwrap();
+    }
+    let done = Checkpoint { part: WHOLE, cursor: None, rows: 40, parked: 0, done: true };
+    let mut refused = bulk.flush(Vec::new(), &done).await.unwrap().parked;
+    refused.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(refused.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>(), ["b13", "b23", "b3", "b33"]);
+    assert!(refused.iter().all(|row| row.row_error.detail.contains("by-author")), "{refused:?}");
+    assert!(!format!("{refused:?}").contains("4711"), "no value is told");
+    assert_eq!(target.count(&whole, true).await.unwrap().rows, Some(36));
+}

@@ -10,6 +10,8 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::adapters::dynamodb::target::batch::{self, Put};
 use crate::adapters::dynamodb::target::call::Store;
+use crate::adapters::dynamodb::target::names::Of;
+use crate::adapters::dynamodb::target::permits::{Holder, Kept};
 use crate::adapters::dynamodb::wire;
 use crate::domain::mapping::{Mapped, RowErrorReason};
 use crate::ports::tests::tables::{self, WHOLE, book, books, keys, prepared};
@@ -29,7 +31,12 @@ fn push(bulk: &mut dyn Bulk, id: &str, isbn: &str) {
 
 #[tokio::test]
 async fn an_item_that_is_too_large_is_parked_and_the_others_land() {
-    let account = Account::embedded().await;
+    for account in Account::both().await {
+        one_too_large(&account).await;
+    }
+}
+
+async fn one_too_large(account: &Account) {
     let (target, table) = (&account.target, books());
     prepared(&**target).await;
     let large = "x".repeat(410 * 1024);
@@ -76,6 +83,14 @@ async fn nothing_is_resumed_while_rows_of_a_load_may_still_land() {
     push(&mut *bulk, "b2", "isbn");
     bulk.flush(Vec::new(), &checkpoint(2, true)).await.unwrap();
     assert!(permits().await.is_empty(), "its end is the load's");
+    // A checkpoint of a loader whose permit was taken away says nothing of what stands there now.
+    let mut slow = target.bulk(&table, WHOLE).await.unwrap();
+    slow.flush(Vec::new(), &checkpoint(2, false)).await.unwrap();
+    let permit = permits().await.pop().unwrap();
+    let key = ["pk", "sk"].map(|name| (name.to_owned(), permit[name].clone()));
+    raw.delete_item().table_name("cutover-bookkeeping").set_key(Some(key.into())).send().await.unwrap();
+    assert_eq!(slow.flush(Vec::new(), &checkpoint(9, false)).await.unwrap_err().kind, ErrorKind::Conflict);
+    drop(slow);
     // A loader died, and something it sent may land for another second.
     let now = target.store.now().0;
     let load = target.of(&table).load();
@@ -94,12 +109,24 @@ async fn nothing_is_resumed_while_rows_of_a_load_may_still_land() {
     assert!(target.checkpoints(&table).await.unwrap().is_empty());
 }
 
-/// A service that takes the first rows of each batch only, and is overloaded every third time.
+/// A service that takes the first rows of each batch only, and is overloaded every third time. It gives every permit.
 async fn takes_some(
     State(taken): State<Arc<std::sync::Mutex<(u32, Vec<Json>)>>>,
+    headers: axum::http::HeaderMap,
     body: String,
 ) -> (axum::http::StatusCode, String) {
-    let body: Json = serde_json::from_str(&body).unwrap();
+    if !is_batch(&headers) {
+        return (axum::http::StatusCode::OK, "{}".to_owned());
+    }
+    some_taken(&taken, &body)
+}
+
+fn is_batch(headers: &axum::http::HeaderMap) -> bool {
+    headers["x-amz-target"].to_str().unwrap().ends_with(".BatchWriteItem")
+}
+
+fn some_taken(taken: &std::sync::Mutex<(u32, Vec<Json>)>, body: &str) -> (axum::http::StatusCode, String) {
+    let body: Json = serde_json::from_str(body).unwrap();
     let mut taken = taken.lock().unwrap();
     taken.0 += 1;
     if taken.0 % 3 == 0 {
@@ -135,8 +162,10 @@ async fn rows_that_were_not_processed_are_sent_again_and_no_others() {
         .map(|n| (format!(r#"{{"id":{{"N":"{n}"}}}}"#), format!(r#"{{"id":{{"N":"{n}"}},"v":{{"S":"x"}}}}"#)))
         .collect();
     let puts: Vec<Put<'_>> = rows.iter().map(|(key, item)| Put { key, item }).collect();
-    let until = tokio::time::Instant::now() + Duration::from_secs(120);
-    assert_eq!(batch::put(&store, "t", &puts, until, ("load", "t")).await.unwrap().len(), 0);
+    let of = Of::id("p", "t");
+    let holder = Holder { plan: "p", of: &of, epoch: None };
+    let permit = Kept::new(&store, holder, None);
+    assert_eq!(batch::put(&store, "t", &puts, &permit, ("load", "t")).await.unwrap().len(), 0);
     let taken = &taken.lock().unwrap().1;
     let once: std::collections::BTreeSet<String> = taken.iter().map(Json::to_string).collect();
     assert_eq!((taken.len(), once.len()), (60, 60), "each once");
@@ -144,16 +173,24 @@ async fn rows_that_were_not_processed_are_sent_again_and_no_others() {
 
 #[tokio::test]
 async fn a_service_that_processes_nothing_is_given_up_as_throttled() {
-    let app = axum::Router::new().fallback(|body: String| async move {
+    let app = axum::Router::new().fallback(|headers: axum::http::HeaderMap, body: String| async move {
+        if !is_batch(&headers) {
+            return "{}".to_owned();
+        }
         let body: Json = serde_json::from_str(&body).unwrap();
         json!({"UnprocessedItems": body["RequestItems"]}).to_string()
     });
     let store = store_at(&serve(app).await);
     let puts = [Put { key: r#"{"id":{"S":"a"}}"#, item: r#"{"id":{"S":"a"}}"# }];
-    let until = tokio::time::Instant::now() + Duration::from_secs(120);
-    let error = batch::put(&store, "t", &puts, until, ("load", "t")).await.unwrap_err();
+    let of = Of::id("p", "t");
+    let permit = Kept::new(&store, Holder { plan: "p", of: &of, epoch: None }, None);
+    let error = batch::put(&store, "t", &puts, &permit, ("load", "t")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Throttled, "{error}");
     // And nothing is sent that could still be under way when the permit is over.
-    let soon = tokio::time::Instant::now() + Duration::from_secs(10);
-    assert_eq!(batch::put(&store, "t", &puts, soon, ("load", "t")).await.unwrap_err().kind, ErrorKind::TimedOut);
+    let body = r#"{"RequestItems":{"t":[]}}"#.to_owned();
+    let soon = tokio::time::Instant::now() + wire::BRIEF - Duration::from_secs(1);
+    let late = store.send("BatchWriteItem", body.clone(), ("load", "t"), Some(soon)).await.unwrap_err();
+    assert_eq!(late.error.kind, ErrorKind::TimedOut);
+    let enough = soon + Duration::from_secs(60);
+    store.send("BatchWriteItem", body, ("load", "t"), Some(enough)).await.unwrap();
 }

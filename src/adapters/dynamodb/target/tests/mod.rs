@@ -58,6 +58,11 @@ impl Account {
         }
     }
 
+    /// One account on each.
+    async fn both() -> [Self; 2] {
+        [Self::embedded().await, Self::of_the_neighbour().await]
+    }
+
     /// The same account as another process sees it.
     fn elsewhere(&self) -> DynamoTarget {
         connect(&self.sdk, &self.endpoint, PLAN)
