@@ -55,7 +55,20 @@ async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
 /// Fills in the endpoints that the environment or the profile names and the config does not: they say which stores
 /// these are as much as the config does, and are kept with a run.
 pub async fn with_named_endpoints(mut config: Config) -> Config {
-    let Some(aws) = &mut config.connections.aws else { return config };
+    let Connections { aws, sources, targets, .. } = &mut config.connections;
+    let stores = sources.values_mut().chain(targets.values_mut()).filter_map(|store| match store {
+        StoreConnection::Dynamodb(aws) => Some(aws),
+        StoreConnection::Postgresql(_) => None,
+    });
+    for aws in aws.iter_mut().chain(stores) {
+        fill_in(aws).await;
+    }
+    Arc::make_mut(&mut config.plan).stores = config.connections.stores();
+    config
+}
+
+/// Endpoints that the environment or the profile names.
+async fn fill_in(aws: &mut Aws) {
     let [dynamodb, streams, ssm, apigateway, cloudwatch, sts] = named_endpoints(
         &aws_settings(aws),
         [Service::Dynamodb, Service::Streams, Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts],
@@ -72,8 +85,6 @@ pub async fn with_named_endpoints(mut config: Config) -> Config {
         // Fixed keys of an emulator are sent nowhere but where the config says.
         sts: sts.or(named.sts.filter(|_| aws.credentials == Credentials::Chain)),
     };
-    Arc::make_mut(&mut config.plan).stores = config.connections.stores();
-    config
 }
 
 /// Builds every port. Nothing is called yet but the password's source.

@@ -150,17 +150,26 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         None if root.has("tables") && !root.has("stores") => {
             sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
         }
-        Some(aws) if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() => {
-            let section = root.table("aws", keys::AWS);
-            let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
-            sink.error(section.offset_of("credentials"), "aws.credentials", message);
-        }
-        _ => {}
+        None => {}
+        Some(aws) => signs(aws, &root.table("aws", keys::AWS), sink),
     }
-    let account = connections.aws.as_ref().and_then(|aws| aws.account.as_deref());
-    if account.is_some_and(|a| a.len() != 12 || !a.bytes().all(|b| b.is_ascii_digit())) {
-        let section = root.table("aws", keys::AWS);
-        sink.error(section.offset_of("account"), "aws.account", "an account id is 12 digits, in quotes");
+    for (name, section) in root.map("stores", keys::STORE) {
+        let store = connections.sources.get(&name).or_else(|| connections.targets.get(&name));
+        if let Some(StoreConnection::Dynamodb(aws)) = store {
+            signs(aws, &section, sink);
+        }
+    }
+}
+
+/// How calls to AWS are signed, as one section says it.
+fn signs(aws: &Aws, section: &Section<'_>, sink: &mut Sink<'_>) {
+    if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() {
+        let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
+        sink.error(section.offset_of("credentials"), &section.path_of("credentials"), message);
+    }
+    if aws.account.as_deref().is_some_and(|a| a.len() != 12 || !a.bytes().all(|b| b.is_ascii_digit())) {
+        let message = "an account id is 12 digits, in quotes";
+        sink.error(section.offset_of("account"), &section.path_of("account"), message);
     }
 }
 

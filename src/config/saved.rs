@@ -118,7 +118,7 @@ impl SavedConnections {
         let wrong = |name: &str, e: &serde_json::Error| format!("`{name}` in it: {e}");
         let home = document.get("target").and_then(Value::as_str).unwrap_or(NEW).to_owned();
         let mut targets = stores(&document, "targets", &home);
-        if !targets.contains_key(&home) {
+        if document.get("postgres").is_some_and(|postgres| !postgres.is_null()) || !targets.contains_key(&home) {
             let postgres = part("postgres")
                 .and_then(|v| serde_json::from_value(v.clone()).map_err(|e| wrong("postgres", &e)))
                 .map(StoreConnection::Postgresql);
@@ -144,8 +144,16 @@ impl SavedConnections {
         let named = self.targets.values().any(Result::is_ok) || self.targets.keys().eq(other.targets.keys());
         let (home, mut targets) = if named { (self.home, self.targets) } else { (other.home.clone(), BTreeMap::new()) };
         for (name, theirs) in &other.targets {
-            let ours = targets.remove(name).unwrap_or_else(|| Err(format!("no `targets.{name}` in it")));
-            targets.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
+            match targets.remove(name) {
+                Some(ours) => {
+                    targets.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
+                }
+                // A name that is only guessed adds no target.
+                None if theirs.is_ok() || targets.is_empty() => {
+                    targets.insert(name.clone(), theirs.clone());
+                }
+                None => {}
+            }
         }
         Self { aws: self.aws.or_else(|why| other.aws.clone().map_err(|_| why)), targets, home, sources }
     }

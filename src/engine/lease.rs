@@ -66,7 +66,12 @@ impl DriverLease {
             Err(e) if inherit && e.held_by.as_ref().is_some_and(|held| left_behind(held, host, run)) => {
                 target.seize(run, &holder, TTL_MS).await?;
             }
-            Err(e) => return Err(e),
+            Err(e) => {
+                // Of several stores some may have given it: whoever drives must not find it taken.
+                let given_back = tokio::time::timeout(Duration::from_secs(2), target.release(&holder)).await;
+                tracing::debug!(?given_back, "a lease that was not had everywhere is given back");
+                return Err(e);
+            }
         }
         let lease = Self {
             target,

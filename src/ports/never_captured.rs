@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{
-    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, PortError, PortResult, ReverseCounts, Taken, Waiting,
+    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, PortError, PortResult, ReverseCounts, Sequence, Taken,
+    Waiting,
 };
 use crate::domain::mapping::Resolution;
 use crate::domain::plan::Table;
@@ -59,7 +60,11 @@ impl Outbox for NeverCaptured {
         Ok(tables.iter().map(|table| (table.id.clone(), Waiting::default())).collect())
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
+    }
+
+    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<OpenWrite>> {
         Ok(Vec::new())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::error::PortResult;
-use super::sequence::Sequence;
+use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::OpenWrite;
 use super::stores::ByStore;
 use crate::domain::at::At;
@@ -189,9 +189,13 @@ pub trait Outbox: Send + Sync {
     /// What waits, by table id. Markers do not count.
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
 
-    /// Transactions of others that are open and have written something. What they wrote is in no record until they
+    /// Transactions of others that are open where these tables are, and have written something. What they wrote is in no record until they
     /// commit, and they may write more.
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<OpenWrite>>;
+
+    /// Sequences of the new side that give columns of these tables their values, with what each gave last; none in a store
+    /// without them.
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
     /// What was applied to the old side so far, by table id.
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
@@ -233,9 +237,16 @@ pub trait Items: Send + Sync {
     /// Sequences that give columns of these tables their values; none in a store without them. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
-    /// Moves each of these sequences past every value that an indexed column of it holds, with a margin and never back, and
-    /// reads it back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
-    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>>;
+    /// Moves each of these sequences past every value that its columns hold and past those in `beyond`, with a margin and
+    /// never back, and reads it back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says
+    /// so itself.
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceScan,
+        by_hand: &[String],
+        beyond: &[Beyond],
+    ) -> PortResult<Vec<Sequence>>;
 }
 
 /// Both ends of the reverse flow.

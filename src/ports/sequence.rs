@@ -1,4 +1,4 @@
-//! Sequences of the target that give columns of moved tables their values.
+//! Sequences that give columns of moved tables their values.
 
 /// How the columns that a sequence feeds are scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub struct Sequence {
     /// The value in those columns that lies furthest in its direction, of those it could ever give; `None` when there
     /// is none, or the columns were not read.
     pub held: Option<i64>,
+    /// The value it gave last; `None` when it gave none yet, may not be read, or was moved just now.
+    pub given: Option<i64>,
+    /// The value given out elsewhere that it must stand past, if it was told one.
+    pub beyond: Option<i64>,
     /// Whether any of its columns was read; `notes` names those that were not.
     pub looked: bool,
     /// The value it gives next; `None` when it was not read.
@@ -27,4 +31,15 @@ pub struct Sequence {
     pub problem: Option<(String, String)>,
     /// What is right and may still surprise.
     pub notes: Vec<String>,
+}
+
+/// A value that was given out for a column on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// The plan's id of the table.
+    pub table: String,
+    /// The column, as the target calls it.
+    pub column: String,
+    /// The value given last, or one further on.
+    pub value: i64,
 }

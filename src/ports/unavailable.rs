@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, OpenWrite, Outbox, Page, PageEnd,
-    Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, Source,
-    SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
+    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
+    Outbox, Page, PageEnd, Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
+    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -94,7 +94,11 @@ impl Outbox for Unavailable {
         self.refused("count", OUTBOX.to_owned())
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.refused("look for", "sequences".to_owned())
+    }
+
+    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<OpenWrite>> {
         self.refused("look at", OUTBOX.to_owned())
     }
 
@@ -155,6 +159,10 @@ impl Source for Unavailable {
 
 #[async_trait]
 impl Changes for Unavailable {
+    async fn obstacles(&self, _: &[Table]) -> PortResult<Vec<Obstacle>> {
+        self.refused("look at", "what changes are kept".to_owned())
+    }
+
     async fn enable(&self, table: &Table) -> PortResult<Stream> {
         self.refused("follow", table.source.clone())
     }
@@ -207,7 +215,13 @@ impl Items for Unavailable {
         self.refused("look for", "sequences".to_owned())
     }
 
-    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+    async fn advance_sequences(
+        &self,
+        _: &[Table],
+        _: SequenceScan,
+        _: &[String],
+        _: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
         self.refused("advance", "sequences".to_owned())
     }
 }

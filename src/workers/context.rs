@@ -268,7 +268,7 @@ impl WorkerContext {
         }
         for table in &self.plan.tables {
             self.spawn_following(follow::follow(Arc::clone(self), table.clone()));
-            self.spawn_following(marker::markers(Arc::clone(self), table.clone()));
+            self.spawn(marker::markers(Arc::clone(self), table.clone()));
         }
         if self.plan.verify.continuous {
             self.spawn_following(continuous::run(Arc::clone(self)));
@@ -474,6 +474,16 @@ impl WorkerContext {
     pub(super) async fn unpaused(&self) {
         let mut paused = self.paused.subscribe();
         let _ = paused.wait_for(|p| !p).await;
+    }
+
+    /// Whether the new side is followed no more, because a rollback has ended.
+    pub(super) fn unfollowed(&self) -> bool {
+        self.unfollow.is_cancelled()
+    }
+
+    /// Waits until the new side is followed no more.
+    pub(super) async fn until_unfollowed(&self) {
+        self.unfollow.cancelled().await;
     }
 
     /// Runs a background task that ends with a rollback, or with the workers.

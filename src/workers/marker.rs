@@ -10,8 +10,12 @@ use crate::domain::plan::Table;
 /// Measures the way of a marker through the whole path, again and again.
 pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
     let every = Duration::from_millis(ctx.plan.follow.marker_every_ms.max(200));
-    loop {
-        tokio::time::sleep(every).await;
+    // It ends by itself, so that no marker is left in a customer's table.
+    while !ctx.unfollowed() {
+        tokio::select! {
+            () = ctx.until_unfollowed() => return,
+            () = tokio::time::sleep(every) => {}
+        }
         if *ctx.paused.borrow() {
             continue;
         }
@@ -22,7 +26,7 @@ pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
             continue;
         }
         let mut seen = false;
-        while ctx.mono() - began < 60_000 {
+        while ctx.mono() - began < 60_000 && !ctx.unfollowed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             if matches!(ctx.ports.target.marker(&table, &nonce).await, Ok(Some(_))) {
                 seen = true;

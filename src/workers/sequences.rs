@@ -46,7 +46,8 @@ fn read_back(stand: &[Sequence]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-fn words(s: &Sequence) -> String {
+/// Where a sequence stands, and against what.
+pub(super) fn words(s: &Sequence) -> String {
     let columns = s.columns.join(", ");
     let mut said = match (s.next, s.held) {
         (Some(next), Some(held)) => format!("gives {next} next; {columns} holds up to {held}"),
@@ -54,6 +55,9 @@ fn words(s: &Sequence) -> String {
         (Some(next), None) => format!("gives {next} next; {columns} is fed by it"),
         (None, _) => format!("feeds {columns}"),
     };
+    if let Some(beyond) = s.beyond {
+        said.push_str(&format!("; the other side has given up to {beyond}"));
+    }
     for note in &s.notes {
         said.push_str("; ");
         said.push_str(note);

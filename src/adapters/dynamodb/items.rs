@@ -11,7 +11,9 @@ use super::{attr, fault};
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, Source as _};
+use crate::ports::{
+    Beyond, ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, SequenceScan, Source as _,
+};
 
 /// Attributes may have any name, so every name goes by a placeholder.
 struct Expression {
@@ -224,7 +226,13 @@ impl Items for DynamoSource {
         Ok(Vec::new())
     }
 
-    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+    async fn advance_sequences(
+        &self,
+        _: &[Table],
+        _: SequenceScan,
+        _: &[String],
+        _: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 }

@@ -45,7 +45,8 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(s.relname), f.name, f.sql, f
        f.attidentity <> '', f.expr, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle, s.relpersistence = 'u',
        has_sequence_privilege(s.oid, 'SELECT') AND has_sequence_privilege(s.oid, 'UPDATE'),
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = f.rel AND i.indkey[0] = f.attnum AND i.indisvalid
-               AND i.indpred IS NULL)
+               AND i.indpred IS NULL),
+       CASE WHEN has_sequence_privilege(s.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.oid) END
 FROM feeds f JOIN pg_class s ON s.oid = f.seq AND s.relkind = 'S'
 JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
 ORDER BY 1, 2, 4";
@@ -119,6 +120,7 @@ fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error
     let cache: i64 = row.try_get(10)?;
     let (unlogged, may): (bool, bool) = (row.try_get(12)?, row.try_get(13)?);
     let sequence = &mut found.sequence;
+    sequence.given = row.try_get(15)?;
     let first = sequence.columns.is_empty();
     sequence.columns.push(place.clone());
     if first && cache > 1 {
@@ -163,12 +165,14 @@ fn plain(default: &str) -> bool {
     argument.starts_with(['\'', '(']) && argument.replace("''", "").matches('\'').count() == 2
 }
 
-/// Moves every sequence but those in `by_hand` past what its columns hold and reads it back.
+/// Moves every sequence but those in `by_hand` past what its columns hold, and past what is said to be given out for one of
+/// them elsewhere (`public.orders.id`), and reads it back.
 pub(super) async fn advance(
     client: &mut Object,
     names: &[&str],
     look: SequenceScan,
     by_hand: &[String],
+    beyond: &[(String, i64)],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
     for mut found in find(client, names).await? {
@@ -176,8 +180,20 @@ pub(super) async fn advance(
             found.sequence.problem = None;
             found.sequence.notes.push("advanced by hand, as the plan says; not looked at".to_owned());
         } else if found.sequence.problem.is_none() {
-            one(client, &mut found, look).await?;
+            let of_it =
+                beyond.iter().filter(|(place, _)| found.sequence.columns.contains(place)).map(|(_, value)| *value);
+            found.sequence.beyond = if found.increment > 0 { of_it.max() } else { of_it.min() };
+            match one(client, &mut found, look).await {
+                // The others are moved all the same.
+                Err(e) if e.as_db_error().is_some() => {
+                    let advice = "see what the server says of it, then try again".to_owned();
+                    found.sequence.problem = Some((e.to_string(), advice));
+                }
+                ended => ended?,
+            }
         }
+        // Read before it was moved.
+        found.sequence.given = None;
         done.push(found.sequence);
     }
     Ok(done)
@@ -218,6 +234,10 @@ async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) 
         };
     }
     found.sequence.held = furthest;
+    let furthest = match (furthest, found.sequence.beyond) {
+        (Some(a), Some(b)) => Some(if ascending { a.max(b) } else { a.min(b) }),
+        (a, b) => a.or(b),
+    };
     let end = if ascending { greatest } else { least };
     if let Some(held) = furthest {
         let stands = stands(client, &name, found.increment).await?;

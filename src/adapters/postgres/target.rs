@@ -356,7 +356,7 @@ impl Target for PgTarget {
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
         let names = sequences::targets(tables);
-        sequences::advance(&mut client, &names, look, by_hand).await.map_err(self.error("advance", "sequences"))
+        sequences::advance(&mut client, &names, look, by_hand, &[]).await.map_err(self.error("advance", "sequences"))
     }
 
     async fn start_positions(

@@ -17,9 +17,9 @@ use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState, FullRead,
-    ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite,
-    Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
+    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState,
+    FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
+    OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
     ReverseCounts, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches,
     Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
@@ -189,7 +189,8 @@ failing! {
         async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>>;
-        async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+        async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<OpenWrite>>;
+        async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>>;
         async fn conflicts(&self, table: &Table) -> PortResult<Vec<(Key, Resolution)>>;
         async fn own_writes(&self, table: &Table, images: &[(Key, u128)]) -> PortResult<Vec<bool>>;
@@ -208,7 +209,13 @@ failing! {
         async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
-        async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>>;
+        async fn advance_sequences(
+            &self,
+            tables: &[Table],
+            look: SequenceScan,
+            by_hand: &[String],
+            beyond: &[Beyond],
+        ) -> PortResult<Vec<Sequence>>;
     } beside {
         fn of_columns(&self) -> bool {
             self.0.of_columns()

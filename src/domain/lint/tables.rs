@@ -197,6 +197,13 @@ fn foreign_keys(plan: &Plan, n: usize, path: &str, found: &mut Diagnostics) {
         let references = format!("{at}.references");
         found.name(&references, "table", &key.references, plan.tables.iter().map(|t| t.id.as_str()));
         let Some(parent) = plan.table(&key.references) else { continue };
+        if parent.to != table.to {
+            let message = format!(
+                "`{}` goes to the store `{}`, where no reference of `{}` reaches",
+                parent.id, parent.to, table.to
+            );
+            found.error(&references, message);
+        }
         if parent.key_columns().count() != key.columns.len() {
             let message = format!("`{}` has {} key columns", parent.id, parent.key_columns().count());
             found.error(format!("{at}.columns"), message);

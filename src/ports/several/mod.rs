@@ -43,12 +43,13 @@ impl<P: ?Sized> ByTarget<P> {
     }
 
     /// These tables by the store they go to, home first. Stores without any are left out.
-    fn parted(&self, tried: &str, tables: &[Table]) -> PortResult<Vec<(&P, Vec<Table>)>> {
+    fn parted(&self, tried: &str, tables: &[Table]) -> PortResult<Vec<(&str, &P, Vec<Table>)>> {
         for table in tables {
             self.of(tried, table)?;
         }
         let of_store = |name: &str| tables.iter().filter(|table| table.to == name).cloned().collect::<Vec<_>>();
-        Ok(self.all().map(|(name, port)| (port, of_store(name))).filter(|(_, tables)| !tables.is_empty()).collect())
+        let all = self.all().map(|(name, port)| (name, port, of_store(name)));
+        Ok(all.filter(|(_, _, tables)| !tables.is_empty()).collect())
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 
 use super::{ByTarget, at};
 use crate::domain::mapping::Resolution;
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{CaptureGap, CaptureState, OpenWrite, Outbox, PortResult, ReverseCounts, Taken, Waiting};
+use crate::ports::{CaptureGap, CaptureState, OpenWrite, Outbox, PortResult, ReverseCounts, Sequence, Taken, Waiting};
 
 /// Outboxes of several targets as one.
 pub struct SeveralOutboxes(ByTarget<dyn Outbox>);
@@ -27,7 +27,7 @@ impl SeveralOutboxes {
 impl Outbox for SeveralOutboxes {
     async fn arm(&self, tables: &[Table]) -> PortResult<Vec<CaptureState>> {
         let mut all = Vec::new();
-        for (outbox, tables) in self.0.parted("capture", tables)? {
+        for (_, outbox, tables) in self.0.parted("capture", tables)? {
             all.extend(outbox.arm(&tables).await?);
         }
         Ok(all)
@@ -35,30 +35,34 @@ impl Outbox for SeveralOutboxes {
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
         let all = self.0.parted("look at the capture of", tables)?;
-        let armed = try_join_all(all.iter().map(|(outbox, tables)| outbox.armed(tables))).await?;
+        let armed = try_join_all(all.iter().map(|(_, outbox, tables)| outbox.armed(tables))).await?;
         Ok(armed.into_iter().all(|armed| armed))
     }
 
     async fn gaps(&self, tables: &[Table]) -> PortResult<Vec<CaptureGap>> {
         let all = self.0.parted("look at the capture of", tables)?;
-        let gaps = try_join_all(all.iter().map(|(outbox, tables)| outbox.gaps(tables))).await?;
+        let gaps = try_join_all(all.iter().map(|(_, outbox, tables)| outbox.gaps(tables))).await?;
         Ok(gaps.into_iter().flatten().collect())
     }
 
     async fn disarm(&self, tables: &[Table]) -> PortResult<()> {
-        for (outbox, tables) in self.0.parted("stop capturing", tables)? {
+        for (_, outbox, tables) in self.0.parted("stop capturing", tables)? {
             outbox.disarm(&tables).await?;
         }
         Ok(())
     }
 
     async fn mark_rolled_back(&self, run: &str, tables: &[Table]) -> PortResult<()> {
+        // Each by itself: one that cannot be reached keeps no other from knowing.
         let all = self.0.parted("mark as rolled back", tables)?;
-        try_join_all(all.iter().map(|(outbox, tables)| outbox.mark_rolled_back(run, tables))).await.map(drop)
+        let marked = all.iter().map(|(store, outbox, tables)| async move {
+            outbox.mark_rolled_back(run, tables).await.map_err(at(store))
+        });
+        join_all(marked).await.into_iter().collect()
     }
 
     async fn settle(&self, run: &str, tables: &[Table]) -> PortResult<()> {
-        for (outbox, tables) in self.0.parted("settle", tables)? {
+        for (_, outbox, tables) in self.0.parted("settle", tables)? {
             outbox.settle(run, &tables).await?;
         }
         Ok(())
@@ -74,14 +78,14 @@ impl Outbox for SeveralOutboxes {
 
     async fn waiting(&self, tables: &[Table]) -> PortResult<BTreeMap<String, Waiting>> {
         let all = self.0.parted("count what waits of", tables)?;
-        let waiting = try_join_all(all.iter().map(|(outbox, tables)| outbox.waiting(tables))).await?;
+        let waiting = try_join_all(all.iter().map(|(_, outbox, tables)| outbox.waiting(tables))).await?;
         Ok(waiting.into_iter().flatten().collect())
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<OpenWrite>> {
         let mut all = Vec::new();
-        for (store, outbox) in self.0.all() {
-            let open = outbox.open_writes().await.map_err(at(store))?;
+        for (store, outbox, tables) in self.0.parted("look at", tables)? {
+            let open = outbox.open_writes(&tables).await.map_err(at(store))?;
             // Two databases may give one number to two transactions.
             let named = |open: OpenWrite| OpenWrite {
                 id: format!("{store} {}", open.id),
@@ -92,9 +96,17 @@ impl Outbox for SeveralOutboxes {
         Ok(all)
     }
 
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        let mut all = Vec::new();
+        for (store, outbox, tables) in self.0.parted("look for sequences of", tables)? {
+            all.extend(outbox.sequences(&tables).await.map_err(at(store))?);
+        }
+        Ok(all)
+    }
+
     async fn tally(&self, tables: &[Table]) -> PortResult<BTreeMap<String, ReverseCounts>> {
         let all = self.0.parted("count what was applied of", tables)?;
-        let tally = try_join_all(all.iter().map(|(outbox, tables)| outbox.tally(tables))).await?;
+        let tally = try_join_all(all.iter().map(|(_, outbox, tables)| outbox.tally(tables))).await?;
         Ok(tally.into_iter().flatten().collect())
     }
 

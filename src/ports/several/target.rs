@@ -13,9 +13,9 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, FollowState, FullRead, Lease, Obstacle, OpenedTable, Orphans,
-    Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside, SourceCount, Target,
-    TargetServer, TargetTable, TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside,
+    SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// Several targets as one.
@@ -28,37 +28,30 @@ impl SeveralTargets {
         if others.is_empty() { home.1 } else { Arc::new(Self(ByTarget { home, others })) }
     }
 
-    /// Gives back what was taken at some stores when another one refused: nobody may believe that the plan is driven.
-    async fn give_back(&self, taken: &[&str], holder: &str) {
-        for (store, target) in self.0.all().filter(|(store, _)| taken.contains(store)) {
-            if let Err(e) = target.release(holder).await {
-                tracing::warn!(store, error = %e, "a lease is left to end by itself");
-            }
-        }
-    }
-
-    /// Takes a lease at every store, home first; gives home's.
-    async fn at_all<'s, F>(&'s self, holder: &str, take: impl Fn(&'s dyn Target) -> F) -> PortResult<Lease>
+    /// Asks every store at once, so that one that is slow keeps no other from being renewed; gives home's answer where all
+    /// are well.
+    async fn at_all<'s, F>(&'s self, ask: impl Fn(&'s dyn Target) -> F) -> Leases
     where
         F: Future<Output = PortResult<Lease>>,
     {
-        let mut taken = Vec::new();
-        let mut home = None;
-        for (store, target) in self.0.all() {
-            match take(target).await {
-                Ok(lease) => {
-                    taken.push(store);
-                    home.get_or_insert(lease);
-                }
-                Err(e) if e.kind.transient() => return Err(at(store)(e)),
-                Err(e) => {
-                    self.give_back(&taken, holder).await;
-                    return Err(at(store)(e));
-                }
-            }
-        }
-        home.ok_or_else(|| unreachable_store("lease"))
+        let all = self.0.all().map(|(store, target)| {
+            let asked = ask(target);
+            async move { asked.await.map_err(at(store)) }
+        });
+        join_all(all).await
     }
+}
+
+/// What each store said, home first.
+type Leases = Vec<PortResult<Lease>>;
+
+/// Home's lease, or why not all of them are held: that somebody else holds one before anything that may pass.
+fn whole(mut leases: Leases) -> PortResult<Lease> {
+    let is_conflict = |lease: &PortResult<Lease>| matches!(lease, Err(e) if e.kind == ErrorKind::Conflict);
+    if let Some(n) = leases.iter().position(is_conflict).or_else(|| leases.iter().position(Result::is_err)) {
+        return leases.swap_remove(n);
+    }
+    leases.into_iter().next().unwrap_or_else(|| Err(unreachable_store("lease")))
 }
 
 /// There is always a home.
@@ -91,7 +84,7 @@ impl Target for SeveralTargets {
     async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()> {
         // One store that refuses must leave nothing claimed at the others.
         self.claimable(tables).await?;
-        for (target, tables) in self.0.parted("claim", tables)? {
+        for (_, target, tables) in self.0.parted("claim", tables)? {
             target.claim(run, &tables).await?;
         }
         Ok(())
@@ -99,7 +92,7 @@ impl Target for SeveralTargets {
 
     async fn claimable(&self, tables: &[Table]) -> PortResult<()> {
         let all = self.0.parted("claim", tables)?;
-        try_join_all(all.iter().map(|(target, tables)| target.claimable(tables))).await.map(drop)
+        try_join_all(all.iter().map(|(_, target, tables)| target.claimable(tables))).await.map(drop)
     }
 
     async fn owned(&self) -> PortResult<Owned> {
@@ -124,14 +117,14 @@ impl Target for SeveralTargets {
     }
 
     async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()> {
-        for (target, tables) in self.0.parted("open", tables)? {
+        for (_, target, tables) in self.0.parted("open", tables)? {
             target.open_to_customers(&tables).await?;
         }
         Ok(())
     }
 
     async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {
-        for (target, tables) in self.0.parted("look at", tables)? {
+        for (_, target, tables) in self.0.parted("look at", tables)? {
             if let Some(opened) = target.opened_to_customers(&tables).await? {
                 return Ok(Some(opened));
             }
@@ -145,7 +138,7 @@ impl Target for SeveralTargets {
 
     async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>> {
         let mut all = Vec::new();
-        for (target, tables) in self.0.parted("read rights on", tables)? {
+        for (_, target, tables) in self.0.parted("read rights on", tables)? {
             all.extend(target.rights(&tables, owning).await?);
         }
         Ok(all)
@@ -181,7 +174,7 @@ impl Target for SeveralTargets {
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         let mut all = Vec::new();
-        for (target, tables) in self.0.parted("read sequences of", tables)? {
+        for (_, target, tables) in self.0.parted("read sequences of", tables)? {
             all.extend(target.sequences(&tables).await?);
         }
         Ok(all)
@@ -194,7 +187,7 @@ impl Target for SeveralTargets {
         by_hand: &[String],
     ) -> PortResult<Vec<Sequence>> {
         let mut all = Vec::new();
-        for (target, tables) in self.0.parted("advance sequences of", tables)? {
+        for (_, target, tables) in self.0.parted("advance sequences of", tables)? {
             all.extend(target.advance_sequences(&tables, look, by_hand).await?);
         }
         Ok(all)
@@ -289,16 +282,23 @@ impl Target for SeveralTargets {
 
     async fn writes(&self, tables: &[Table]) -> PortResult<u64> {
         let all = self.0.parted("count writes to", tables)?;
-        let counts = try_join_all(all.iter().map(|(target, tables)| target.writes(tables))).await?;
+        let counts = try_join_all(all.iter().map(|(_, target, tables)| target.writes(tables))).await?;
         Ok(counts.into_iter().sum())
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        self.at_all(holder, |target| target.lease(run, holder, ttl_ms)).await
+        let leases = self.at_all(|target| target.lease(run, holder, ttl_ms)).await;
+        let lease = whole(leases);
+        // Somebody else drives at one store, so we drive at none: what the others gave us now would only be in the way.
+        if matches!(&lease, Err(e) if e.kind == ErrorKind::Conflict) {
+            let _ = self.release(holder).await;
+        }
+        lease
     }
 
     async fn seize(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
-        self.at_all(holder, |target| target.seize(run, holder, ttl_ms)).await
+        // What could be taken stays taken: it keeps a console that hangs from going forward there.
+        whole(self.at_all(|target| target.seize(run, holder, ttl_ms)).await)
     }
 
     async fn release(&self, holder: &str) -> PortResult<()> {

@@ -7,7 +7,8 @@ use super::*;
 use crate::domain::plan::NEW;
 use crate::ports::tests::tables;
 use crate::ports::{Target, TargetServer};
-use crate::workers::tests::world::{FakeTarget, HandClock, NewStore};
+use crate::workers::tests::faults::{Fault, Op};
+use crate::workers::tests::world::{FakeTarget, HandClock, NewStore, World};
 
 /// Two targets, of which the first is home, and both as one.
 fn two() -> (Arc<FakeTarget>, Arc<FakeTarget>, Arc<dyn Target>) {
@@ -50,4 +51,19 @@ async fn rows_go_where_their_table_goes() {
     assert!(other.positions(&there).await.unwrap().is_some());
     assert!(home.positions(&there).await.unwrap().is_none());
     assert_eq!(both.inspect().await.unwrap(), TargetServer { obstacles: Vec::new(), ..home.inspect().await.unwrap() });
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_renewed_costs_no_other_its_lease() {
+    let (home, _, _) = two();
+    let world = World::new();
+    world.faults.put(Op::Lease, "", 0, 9, Fault::Refuse(ErrorKind::Denied));
+    let others = BTreeMap::from([("other".to_owned(), world.ports().target)]);
+    let both = SeveralTargets::as_one((NEW.to_owned(), Arc::clone(&home) as _), others);
+    home.prepare().await.unwrap();
+    let before = home.lease("run", "me", 60_000).await.unwrap().epoch;
+    let refused = both.lease("run", "me", 60_000).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    let after = home.lease("run", "me", 60_000).await.unwrap().epoch;
+    assert_eq!(after, before, "it did not change hands");
 }

@@ -96,15 +96,13 @@ async fn drain_one(
         last: None,
         told: Instant::now(),
     };
+    sequences::first(plan, ports).await;
     let carried = way.until_empty(patience).await;
     let why = match carried {
         Ok(Some(true)) => {
             let mut drained = way.report(clock, None).await;
             drained.left.extend(missed(plan, ports).await);
-            let ended = tokio::time::timeout(COUNTING, sequences::end(plan, ports, clock)).await;
-            let (stand, behind) = ended.unwrap_or_else(|_| (Vec::new(), vec![sequences::UNKNOWN.to_owned()]));
-            drained.evidence.extend(stand);
-            drained.left.extend(behind);
+            drained.evidence.extend(sequences::end(plan, ports, facts, clock).await);
             if switched && drained.left.is_empty() {
                 match tokio::time::timeout(COUNTING, ports.outbox.settle(run, &plan.tables)).await {
                     Ok(Ok(())) => {}
@@ -317,7 +315,7 @@ impl Draining<'_> {
     async fn proven(&mut self) -> PortResult<bool> {
         let Some(applier) = &mut self.applier else { return Ok(false) };
         // What is written and not committed is in no record yet. Those that begin later write after the switch.
-        let now = self.ports.outbox.open_writes().await?;
+        let now = self.ports.outbox.open_writes(&self.plan.tables).await?;
         let open = self.open.get_or_insert_with(|| now.clone());
         if let Some(first) = first_open(open, &now) {
             let why = format!("a transaction is open that may have written there: {}", first.words);

@@ -16,8 +16,8 @@ use crate::ports::{ErrorKind, PortError, ReversePorts};
 use crate::workers::context::WorkerContext;
 use crate::workers::pace::pause;
 
-/// Sequences of the old side are kept past what was applied this often, in milliseconds.
-const ADVANCE_MS: i64 = 5_000;
+/// Sequences of the old side are kept past what the new side gives this often, in milliseconds.
+const ADVANCE_MS: i64 = 2_000;
 /// What waits is counted this often.
 const COUNT: Duration = Duration::from_secs(1);
 /// Whether every table is still captured is asked this often, in counts.
@@ -56,12 +56,13 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
     let Some(ports) = ctx.reverse_ports() else {
         return PortError::new(ErrorKind::Invalid, "carry back", "the plan", "it wants no reverse flow");
     };
-    // What an earlier process applied counts too.
-    let (mut inserted, mut advanced) = (true, i64::MIN / 2);
+    let (mut advanced, mut given, mut told) = (i64::MIN / 2, sequences::Given::new(), Vec::<String>::new());
+    // One store that does not answer keeps no other waiting: it is said at the end of each round.
+    let mut failed = None;
     for table in &ctx.plan.tables {
         match applier.conflicts(table).await {
             Ok(before) => conflicts(ctx, table, &before).await,
-            Err(e) => return e,
+            Err(e) => failed = failed.or(Some(e)),
         }
     }
     loop {
@@ -73,7 +74,10 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
             let round = match applier.round(table, ctx.plan.reverse.batch, &rule).await {
                 Ok(None) => continue,
                 Ok(Some(round)) => round,
-                Err(e) => return e,
+                Err(e) => {
+                    failed = failed.or(Some(e));
+                    continue;
+                }
             };
             busy |= round.tally.carried > 0;
             speed.1 += round.tally.carried;
@@ -82,15 +86,25 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
                 tracing::warn!(table = %table.id, key = %key.0, why, keys = round.unfit.len(), "cannot be carried back");
             }
             ctx.latest.put(|m| m.reverse.tables.entry(table.id.clone()).or_default().unfit = round.unfit.len() as u64);
-            if let Some(e) = round.trouble {
-                return e;
-            }
+            failed = failed.or(round.trouble);
+        }
+        if let Some(failed) = failed {
+            return failed;
         }
         *attempt = 0;
-        inserted |= busy;
-        if inserted && ctx.mono() - advanced >= ADVANCE_MS {
-            sequences::keep_past(ctx, &ports).await;
-            (inserted, advanced) = (false, ctx.mono());
+        if ctx.mono() - advanced >= ADVANCE_MS {
+            let wrong = sequences::keep_past(&ctx.plan, &ports, &mut given).await;
+            if wrong != told {
+                for text in wrong.iter().filter(|text| !told.contains(text)) {
+                    let text = format!("a rollback may give values on the old side that rows have: {text}");
+                    let note = Event::Note { level: Level::Error, source: "reverse".to_owned(), text };
+                    if let Err(e) = ctx.facts.state(note).await {
+                        tracing::warn!(error = %e, "a sequence that stands behind was not recorded");
+                    }
+                }
+                told = wrong;
+            }
+            advanced = ctx.mono();
         }
         let (at, mono) = (ctx.wall(), ctx.mono());
         let rate = (mono - speed.0 >= 2_000).then(|| speed.1 as f64 * 1_000.0 / (mono - speed.0) as f64);

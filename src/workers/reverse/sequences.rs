@@ -1,17 +1,27 @@
-//! Sequences of the old side: they must stand past the rows that come back, before customers insert there again.
+//! Sequences of the old side: they must stand past every value that the new side has given out, before customers insert on
+//! the old side again.
+//!
+//! A rollback lets them in at once, while rows with values of the new side may still wait to be applied. So what counts is
+//! what the new side's sequences have *given*, not what was applied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::plan::{Plan, Table};
-use crate::domain::run::{Evidence, StepError};
-use crate::ports::{Clock, Items, PortResult, ReversePorts, Sequence};
+use crate::domain::run::{Event, Evidence, Level, StepError};
+use crate::ports::{Beyond, Clock, Items, PortError, PortResult, ReversePorts, Sequence, SequenceScan};
 use crate::workers::context::WorkerContext;
+use crate::workers::rollback::FactSink;
+use crate::workers::sequences::words;
 use crate::workers::trouble::{evidence, step_error, world};
 
-/// What is said when the old side does not answer in time.
-pub(super) const UNKNOWN: &str = "whether sequences of the old side stand past the rows that came back is not known; run \
-                                  `cutover rollback` again";
+/// Pause before the store is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long one store may take. Nothing that is left of it keeps a rollback from ending.
+const MOST: Duration = Duration::from_secs(30);
+/// So many times what was given since the last look is left free until the next one.
+const AHEAD: i64 = 3;
 
 /// The stores that tables come from, each with its tables.
 fn by_store<'p>(
@@ -31,62 +41,128 @@ pub(super) async fn arm(ctx: &Arc<WorkerContext>, ports: &ReversePorts) -> Resul
     for (store, items, tables) in by_store(&ctx.plan, ports) {
         let sequences = items.sequences(&tables).await.map_err(|e| step_error(&e))?;
         let by_hand = |s: &Sequence| ctx.plan.load.sequences_by_hand.contains(&s.name);
-        if let Some((name, (wrong, advice))) =
-            sequences.iter().filter(|s| !by_hand(s)).find_map(|s| Some((&s.name, s.problem.as_ref()?)))
-        {
+        let trouble = sequences.iter().filter(|s| !by_hand(s)).find_map(|s| Some((&s.name, s.problem.as_ref()?)));
+        if let Some((name, (wrong, advice))) = trouble {
             let message =
                 format!("sequence {name} of the store {store} cannot be kept past rows that come back: {wrong}");
             return Err(world(message, format!("{advice}; or set enabled = false under [reverse]")));
         }
-        if !sequences.is_empty() {
-            let names: Vec<&str> = sequences.iter().map(|s| s.name.as_str()).collect();
-            let value = format!("{}: kept past rows that come back", names.join(", "));
-            found.push(evidence(format!("sequences of {store}"), value, ctx.wall(), "pg_sequence"));
+        let (left, kept): (Vec<&Sequence>, Vec<&Sequence>) = sequences.iter().partition(|s| by_hand(s));
+        let names = |all: &[&Sequence]| all.iter().map(|s| s.name.clone()).collect::<Vec<_>>().join(", ");
+        for (all, what) in
+            [(kept, "kept past what the new side gives"), (left, "left to you after a rollback, as the plan says")]
+        {
+            if !all.is_empty() {
+                let value = format!("{}: {what}", names(&all));
+                found.push(evidence(format!("sequences of {store}"), value, ctx.wall(), "pg_sequence"));
+            }
         }
     }
     Ok(found)
 }
 
-/// Moves those of one plan past every row that is there now, with a margin for what comes; gives what does not stand past
-/// it, by store.
-async fn advance(plan: &Plan, items: &Arc<dyn Items>, tables: &[Table]) -> PortResult<(Vec<Sequence>, Vec<String>)> {
-    let stand = items.advance_sequences(tables, &plan.load.sequences_by_hand).await?;
-    let wrong = |s: &Sequence| s.problem.as_ref().map(|(wrong, advice)| format!("{}: {wrong} ({advice})", s.name));
-    let troubles = stand.iter().filter_map(wrong).collect();
-    Ok((stand, troubles))
+/// What the new side's sequences had given, by sequence, when they were looked at last.
+pub(super) type Given = BTreeMap<String, i64>;
+
+/// What the new side has given out, with room for what it may give until the next look.
+async fn beyond(plan: &Plan, ports: &ReversePorts, before: &mut Given) -> PortResult<Vec<Beyond>> {
+    let mut all = Vec::new();
+    for sequence in ports.outbox.sequences(&plan.tables).await? {
+        let Some(given) = sequence.given else { continue };
+        let grown = given.saturating_sub(before.insert(sequence.name.clone(), given).unwrap_or(given));
+        let value = given.saturating_add(grown.saturating_mul(AHEAD));
+        for table in &plan.tables {
+            let fed =
+                table.columns.iter().filter(|c| sequence.columns.contains(&format!("{}.{}", table.target, c.name)));
+            all.extend(fed.map(|c| Beyond { table: table.id.clone(), column: c.name.clone(), value }));
+        }
+    }
+    Ok(all)
 }
 
 /// While customers are on the new side: so that a rollback, which lets them in on the old one at once, finds sequences that
-/// stand past what was applied.
-pub(super) async fn keep_past(ctx: &Arc<WorkerContext>, ports: &ReversePorts) {
-    for (store, items, tables) in by_store(&ctx.plan, ports) {
-        match advance(&ctx.plan, items, &tables).await {
-            Ok((_, troubles)) => {
-                troubles.iter().for_each(|wrong| tracing::warn!(store, wrong, "a sequence stands behind"))
+/// stand past everything. Gives what is wrong, in words.
+pub(super) async fn keep_past(plan: &Plan, ports: &ReversePorts, before: &mut Given) -> Vec<String> {
+    let given = match beyond(plan, ports, before).await {
+        Ok(given) => given,
+        Err(e) => return vec![format!("what sequences of the new side have given is not known: {e}")],
+    };
+    let mut wrong = Vec::new();
+    for (store, items, tables) in by_store(plan, ports) {
+        match items.advance_sequences(&tables, SequenceScan::Indexed, &plan.load.sequences_by_hand, &given).await {
+            Ok(stand) => {
+                wrong.extend(stand.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.problem.as_ref()?.0))))
             }
-            Err(e) => tracing::warn!(store, error = %e, "sequences are not kept past rows that come back"),
+            Err(e) => wrong.push(format!("sequences of {store}: {e}")),
         }
+    }
+    wrong
+}
+
+/// At the beginning of a drain, whose rows customers of the old side may meet already.
+pub(super) async fn first(plan: &Plan, ports: &ReversePorts) {
+    let moved = tokio::time::timeout(MOST / 6, keep_past(plan, ports, &mut Given::new())).await;
+    for wrong in moved.unwrap_or_else(|_| vec!["the stores did not answer in time".to_owned()]) {
+        tracing::warn!(wrong, "a sequence of the old side may stand behind");
     }
 }
 
-/// After everything is applied: the evidence, and what is left.
-pub(super) async fn end(plan: &Plan, ports: &ReversePorts, clock: &dyn Clock) -> (Vec<Evidence>, Vec<String>) {
-    let (mut found, mut left) = (Vec::new(), Vec::new());
+/// After everything is applied: evidence of each. What is wrong with one is said and keeps nothing from ending: the rows are
+/// where they belong.
+pub(super) async fn end(plan: &Plan, ports: &ReversePorts, facts: &dyn FactSink, clock: &dyn Clock) -> Vec<Evidence> {
+    let mut found = Vec::new();
+    let given = patiently(|| async { beyond(plan, ports, &mut Given::new()).await }).await.unwrap_or_default();
     for (store, items, tables) in by_store(plan, ports) {
-        let advice = "move them past the rows before customers insert there, or run `cutover rollback` again";
-        match advance(plan, items, &tables).await {
-            Ok((stand, troubles)) => {
-                left.extend(troubles.into_iter().map(|wrong| format!("a sequence of {store} stands behind: {wrong}")));
-                found.extend(stand.iter().filter(|s| s.problem.is_none()).map(|s| {
-                    let next = s.next.map_or_else(|| "?".to_owned(), |next| next.to_string());
-                    let value = format!("gives {next} next, past {}", s.columns.join(", "));
-                    evidence(format!("sequence {}", s.name), value, clock.wall(), "pg_sequence")
-                }));
+        let by_hand = &plan.load.sequences_by_hand;
+        let moved = patiently(|| items.advance_sequences(&tables, SequenceScan::Whole, by_hand, &given)).await;
+        let stand = moved.unwrap_or_else(|e| {
+            let advice = "move them past the rows before customers insert there".to_owned();
+            let unknown =
+                Sequence { name: format!("of {store}"), problem: Some((e.to_string(), advice)), ..Sequence::default() };
+            vec![unknown]
+        });
+        for sequence in stand {
+            let mut line =
+                evidence(format!("sequence {}", sequence.name), words(&sequence), clock.wall(), "pg_sequence");
+            if let Some((wrong, advice)) = &sequence.problem {
+                let text = format!(
+                    "sequence {} of the old side may give values that rows have: {wrong}; {advice}",
+                    sequence.name
+                );
+                facts.send(Event::Note { level: Level::Error, source: "reverse".to_owned(), text });
+                line.value = wrong.clone();
             }
-            Err(e) => {
-                left.push(format!("sequences of {store} were not moved past the rows that came back ({e}); {advice}"))
-            }
+            line.good = sequence.problem.is_none() && (sequence.looked || sequence.beyond.is_some());
+            found.push(line);
         }
     }
-    (found, left)
+    found
+}
+
+/// Tries again what may pass, for as long as one store may take.
+async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> PortResult<T>
+where
+    F: Future<Output = PortResult<T>>,
+{
+    let mut last = None::<PortError>;
+    let tried = async {
+        loop {
+            match attempt().await {
+                Err(e) if e.kind.transient() => last = Some(e),
+                ended => return ended,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    match tokio::time::timeout(MOST, tried).await {
+        Ok(ended) => ended,
+        Err(_) => Err(last.unwrap_or_else(|| {
+            PortError::new(
+                crate::ports::ErrorKind::TimedOut,
+                "advance",
+                "sequences",
+                format!("no answer in {} s", MOST.as_secs()),
+            )
+        })),
+    }
 }

@@ -432,7 +432,7 @@ fn sequence(problem: Option<(&str, &str)>) -> Sequence {
         looked: true,
         next: Some(1_006),
         problem: problem.map(|(what, advice)| (what.into(), advice.into())),
-        notes: vec![],
+        ..Sequence::default()
     }
 }
 

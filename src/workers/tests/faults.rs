@@ -63,6 +63,8 @@ pub enum Op {
     ItemRead,
     Sample,
     Exercise,
+    OldSequences,
+    AdvanceOldSequences,
 }
 
 /// What goes wrong.

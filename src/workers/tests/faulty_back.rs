@@ -11,8 +11,8 @@ use crate::domain::mapping::{ItemChange, Resolution};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
-    CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult, ReverseCounts,
-    Sequence, Taken, Unfinished, Waiting,
+    Beyond, CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult,
+    ReverseCounts, Sequence, SequenceScan, Taken, Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -28,8 +28,12 @@ impl Outbox for FaultyOutbox {
         self.0.gaps(tables).await
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
-        self.0.open_writes().await
+    async fn open_writes(&self, tables: &[Table]) -> PortResult<Vec<OpenWrite>> {
+        self.0.open_writes(tables).await
+    }
+
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.0.sequences(tables).await
     }
 
     async fn armed(&self, tables: &[Table]) -> PortResult<bool> {
@@ -135,10 +139,16 @@ impl Items for FaultyItems {
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
-        self.0.sequences(tables).await
+        self.1.call(Op::OldSequences, "old", self.0.sequences(tables)).await
     }
 
-    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>> {
-        self.0.advance_sequences(tables, by_hand).await
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceScan,
+        by_hand: &[String],
+        beyond: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
+        self.1.call(Op::AdvanceOldSequences, "old", self.0.advance_sequences(tables, look, by_hand, beyond)).await
     }
 }

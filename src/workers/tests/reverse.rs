@@ -9,9 +9,10 @@ use super::faults::{Fault, Latch, Op};
 use super::world::{World, until};
 use crate::domain::gauge::ReverseState;
 use crate::domain::mapping::Winner;
+use crate::domain::plan::NEW;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
-use crate::ports::{CaptureGap, ErrorKind, OpenWrite};
+use crate::ports::{CaptureGap, ErrorKind, OpenWrite, Outbox, ReversePorts, SeveralOutboxes, Unavailable};
 use crate::workers::reverse::{Drained, ReverseApplier, drain};
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -574,4 +575,27 @@ async fn a_change_of_the_old_side_never_lands_on_what_customers_wrote() {
     assert_eq!((&stored.rows["b1"], world.wanted("books").get("b1")), (&row, Some(&row)));
     assert_ne!(Some(&stored.rows["b3"]), world.wanted("books").get("b3"), "it was applied over the new side");
     ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_out_of_reach_holds_nothing_of_another_one() {
+    let (world, ctx) = open_to_customers().await;
+    world.customer_puts("b1", "7.00");
+    mark_rolled_back(&world, &ctx).await;
+    ctx.stop().await;
+    let mut plan = (*world.plan).clone();
+    plan.tables.iter_mut().filter(|t| t.id == "authors").for_each(|t| t.to = "archive".into());
+    let reachable = world.reverse();
+    let absent: Arc<dyn Outbox> = Arc::new(Unavailable("its password is gone".into()));
+    let outboxes = BTreeMap::from([("archive".to_owned(), absent)]);
+    let ports =
+        ReversePorts { outbox: SeveralOutboxes::as_one((NEW.to_owned(), reachable.outbox), outboxes), ..reachable };
+    let ended = drain(&plan, &world.journal.state().run, &ports, &world.journal, &*world.clock, true).await;
+    assert!(ended.evidence.iter().any(|e| e.name == "carried back books" && e.good), "{:?}", ended.evidence);
+    assert!(
+        ended.left.len() == 1 && ended.left[0].contains("authors") && ended.left[0].contains("its password is gone"),
+        "{:?}",
+        ended.left
+    );
+    assert_eq!(world.new.captured(), 0);
 }

@@ -23,6 +23,7 @@ use super::open;
 use super::owner::{self, Of};
 use super::retry::{self, Failure};
 use super::rights;
+use super::sequences;
 use super::shape::Shape;
 use super::target::PgTarget;
 use super::trouble;
@@ -31,7 +32,7 @@ use crate::domain::plan::{Table, shell_word};
 use crate::domain::value::Key;
 use crate::ports::{
     CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OwnWrite, OwnedTable, PortError, PortResult, ReverseCounts,
-    Taken, Unfinished, Waiting,
+    Sequence, Taken, Unfinished, Waiting,
 };
 
 pub(super) use trigger::{OURS, TABLES};
@@ -342,7 +343,12 @@ impl Outbox for PgTarget {
         Ok(found)
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+    async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        let error = self.error("look for", "sequences");
+        sequences::list(&self.client().await?, &sequences::targets(tables)).await.map_err(error)
+    }
+
+    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<OpenWrite>> {
         let error = self.error("look for open transactions at", self.place());
         let client = self.client().await?;
         open::writes(&client).await.map_err(&error)

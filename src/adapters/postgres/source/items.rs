@@ -15,9 +15,9 @@ use crate::adapters::postgres::sequences;
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::{ItemChange, cell_of};
-use crate::domain::plan::{ColumnType, Table};
+use crate::domain::plan::{ColumnSource, ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Source as _};
+use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Source as _};
 
 /// What is tried.
 const WRITE: &str = "write a row of";
@@ -256,10 +256,30 @@ impl Items for PgSource {
         sequences::list(&self.client().await?, &sources(tables)).await.map_err(error)
     }
 
-    async fn advance_sequences(&self, tables: &[Table], by_hand: &[String]) -> PortResult<Vec<Sequence>> {
+    async fn advance_sequences(
+        &self,
+        tables: &[Table],
+        look: SequenceScan,
+        by_hand: &[String],
+        beyond: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
         let error = |e: Error| trouble::error(&e, "advance", "sequences");
         let (mut client, names) = (self.client().await?, sources(tables));
-        sequences::advance(&mut client, &names, SequenceScan::Indexed, by_hand).await.map_err(error)
+        let beyond: Vec<(String, i64)> = beyond.iter().filter_map(|b| Some((place(tables, b)?, b.value))).collect();
+        sequences::advance(&mut client, &names, look, by_hand, &beyond).await.map_err(error)
+    }
+}
+
+/// The column of this store that a column of the target is read from: `public.books.number`.
+fn place(tables: &[Table], beyond: &Beyond) -> Option<String> {
+    let table = tables.iter().find(|table| table.id == beyond.table)?;
+    match &table.columns.iter().find(|column| column.name == beyond.column)?.from {
+        ColumnSource::Attribute(path) => Some(format!("{}.{}", table.source, path.first()?)),
+        ColumnSource::Constant(_)
+        | ColumnSource::Parent(_)
+        | ColumnSource::Ordinal
+        | ColumnSource::Element
+        | ColumnSource::Whole => None,
     }
 }
 

@@ -387,8 +387,9 @@ async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
 async fn transactions_that_are_open_are_seen_until_they_end() {
     let (db, table) = armed().await;
     let tables = std::slice::from_ref(&table);
-    let open =
-        async || -> Vec<String> { db.target.open_writes().await.unwrap().into_iter().map(|one| one.words).collect() };
+    let open = async || -> Vec<String> {
+        db.target.open_writes(&[]).await.unwrap().into_iter().map(|one| one.words).collect()
+    };
     assert_eq!(open().await, [""; 0]);
     // Somebody who only reads has written nothing.
     let reads = another(&db).await;

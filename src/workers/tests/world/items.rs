@@ -6,7 +6,7 @@ use super::old::OldStore;
 use crate::domain::mapping::{ItemChange, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
-use crate::ports::{ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence};
+use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan};
 
 /// Items on the first page.
 const PAGE: usize = 16;
@@ -72,7 +72,13 @@ impl Items for OldStore {
         Ok(Vec::new())
     }
 
-    async fn advance_sequences(&self, _: &[Table], _: &[String]) -> PortResult<Vec<Sequence>> {
+    async fn advance_sequences(
+        &self,
+        _: &[Table],
+        _: SequenceScan,
+        _: &[String],
+        _: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OutboxChange, OwnWrite, PortError, PortResult,
-    ReverseCounts, Taken, Unfinished, Waiting,
+    ReverseCounts, Sequence, Taken, Unfinished, Waiting,
 };
 
 /// A change of one row, or a marker.
@@ -98,7 +98,11 @@ impl Outbox for NewStore {
         Ok(self.locked().outbox.gaps.clone())
     }
 
-    async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+    async fn sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
+    }
+
+    async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<OpenWrite>> {
         Ok(self.locked().outbox.open.clone())
     }
 
