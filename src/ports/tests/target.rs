@@ -295,7 +295,7 @@ pub(crate) async fn the_ledger_is_read_in_pages_and_by_key(store: &impl TargetSt
     let (target, table) = (store.target(), books());
     prepared(&*target).await;
     let ids: Vec<String> = (0..25).map(|n| format!("b{n:02}")).collect();
-    let reason = |n: usize| if n % 5 == 0 { RowErrorReason::TooLong } else { RowErrorReason::NumberRange };
+    let reason = |n: usize| if n.is_multiple_of(5) { RowErrorReason::TooLong } else { RowErrorReason::NumberRange };
     let parks = ids.iter().enumerate().map(|(n, id)| RowChange::Park(parked(&table, id, reason(n)))).collect();
     target.apply(&table, rows(parks)).await.unwrap();
     let (mut found, mut after) = (Vec::new(), None);

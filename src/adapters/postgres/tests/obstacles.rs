@@ -23,7 +23,7 @@ fn tables() -> Vec<Table> {
 
 fn changes(settings: &PgSettings) -> PgChanges {
     let source = Arc::new(PgSource::new(settings, super::PLAN).unwrap());
-    PgChanges::new(source, settings.clone(), tables().into())
+    PgChanges::new(source, settings.clone(), tables())
 }
 
 fn says<'o>(found: &'o [Obstacle], words: &str) -> Option<&'o Obstacle> {

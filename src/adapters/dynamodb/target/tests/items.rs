@@ -105,7 +105,7 @@ async fn whole_items_move_verbatim_and_compare_by_value_and_type() {
     // The same digits of another type are another value.
     other.insert("price".to_owned(), A::S("1.5".to_owned()));
     raw.put_item().table_name(&table.target).set_item(Some(other)).send().await.unwrap();
-    let fetched = target.fetch(&table, &[key.clone()]).await.unwrap();
+    let fetched = target.fetch(&table, std::slice::from_ref(&key)).await.unwrap();
     assert!(!sent.contains(&fetched[0].as_ref().unwrap().0));
     assert_eq!(target.count(&table, true).await.unwrap().rows, Some(2));
     assert_eq!(target.count(&table, false).await.unwrap().kind, crate::domain::gauge::CountKind::Estimated);

