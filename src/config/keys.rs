@@ -176,7 +176,7 @@ pub(super) static LOAD: &[Key] = &[
     may(
         "sequences_by_hand",
         Texts,
-        "Sequences, with their schema, that you advance yourself before the switch: `public.orders_number_seq`.",
+        "Sequences, with their schema, that you advance yourself, in the target before the switch and at a PostgreSQL source after a rollback: `public.orders_number_seq`.",
     ),
 ];
 
