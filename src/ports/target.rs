@@ -8,7 +8,7 @@ use super::changes::Position;
 use super::column_types::ColumnTypes;
 use super::error::{LeaseHolder, PortResult};
 use super::lanes::{Fence, FollowState};
-use super::sequence::{Sequence, SequenceScan};
+use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -403,13 +403,15 @@ pub trait Target: Send + Sync {
     /// Sequences that give columns of these tables and of their child tables their values. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
-    /// Moves each of these sequences past every value its columns hold, with a margin and never back, and reads it
-    /// back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so itself.
+    /// Moves each of these sequences past every value its columns hold and past those in `beyond`, with a margin and never
+    /// back, and reads it back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so
+    /// itself.
     async fn advance_sequences(
         &self,
         tables: &[Table],
         look: SequenceScan,
         by_hand: &[String],
+        beyond: &[Beyond],
     ) -> PortResult<Vec<Sequence>>;
 
     /// Stores where following starts. Keeps positions that are there already. In one transaction.

@@ -1,12 +1,13 @@
 //! Sequences left behind: the target's sequences stand past what was loaded before customers write there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::Step;
+use crate::domain::plan::{Column, ColumnSource, Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::{Sequence, SequenceScan};
+use crate::ports::{Beyond, Sequence, SequenceScan};
 
 /// Moves every sequence that feeds a moved column past what its columns hold, with a margin, and reads it back. Fails
 /// when one of them is not known to stand past it.
@@ -23,7 +24,8 @@ pub async fn advance(
     let id = format!("{}/sequences/{attempt}", step.id);
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action: Action::AdvanceSequences };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let stand = target.advance_sequences(tables, look, &ctx.plan.load.sequences_by_hand).await;
+    let given = given_at_sources(ctx).await?;
+    let stand = target.advance_sequences(tables, look, &ctx.plan.load.sequences_by_hand, &given).await;
     let result = match &stand {
         Ok(stand) => OutcomeResult::Done { read_back: read_back(stand), version: None },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
@@ -39,6 +41,35 @@ pub async fn advance(
     }
     let at = ctx.wall();
     Ok(stand.iter().map(|s| evidence(format!("sequence {}", s.name), words(s), at, "pg_sequence")).collect())
+}
+
+/// What sequences of the sources have given for columns that move: also without a row, as after a delete or a transaction that
+/// was rolled back, a value was given to somebody.
+async fn given_at_sources(ctx: &Arc<WorkerContext>) -> Result<Vec<Beyond>, StepError> {
+    let Some(ports) = ctx.ports.reverse.as_ref() else { return Ok(Vec::new()) };
+    let stores: BTreeSet<&str> = ctx.plan.tables.iter().map(|table| table.from.as_str()).collect();
+    let mut given = Vec::new();
+    for store in stores {
+        let tables: Vec<Table> = ctx.plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        for sequence in ports.items.named(store).sequences(&tables).await.map_err(|e| step_error(&e))? {
+            let Some(value) = sequence.given else { continue };
+            for table in &tables {
+                let fed = |column: &&Column| match &column.from {
+                    ColumnSource::Attribute(path) => {
+                        path.first().is_some_and(|name| sequence.columns.contains(&format!("{}.{name}", table.source)))
+                    }
+                    ColumnSource::Constant(_)
+                    | ColumnSource::Parent(_)
+                    | ColumnSource::Ordinal
+                    | ColumnSource::Element
+                    | ColumnSource::Whole => false,
+                };
+                let beyond = |column: &Column| Beyond { table: table.id.clone(), column: column.name.clone(), value };
+                given.extend(table.columns.iter().filter(fed).map(beyond));
+            }
+        }
+    }
+    Ok(given)
 }
 
 fn read_back(stand: &[Sequence]) -> String {

@@ -28,9 +28,9 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence, SequenceScan, SetAside,
-    SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
+    Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence, SequenceScan,
+    SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -353,10 +353,15 @@ impl Target for PgTarget {
         tables: &[Table],
         look: SequenceScan,
         by_hand: &[String],
+        beyond: &[Beyond],
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
-        let names = sequences::targets(tables);
-        sequences::advance(&mut client, &names, look, by_hand, &[]).await.map_err(self.error("advance", "sequences"))
+        let (names, called) = (sequences::targets(tables), |id: &String| tables.iter().find(|t| t.id == *id));
+        let place = |b: &Beyond| Some((format!("{}.{}", called(&b.table)?.target, b.column), b.value));
+        let beyond: Vec<(String, i64)> = beyond.iter().filter_map(place).collect();
+        sequences::advance(&mut client, &names, look, by_hand, &beyond)
+            .await
+            .map_err(self.error("advance", "sequences"))
     }
 
     async fn start_positions(

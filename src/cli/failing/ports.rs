@@ -105,6 +105,7 @@ failing! {
             tables: &[Table],
             look: SequenceScan,
             by_hand: &[String],
+            beyond: &[Beyond],
         ) -> PortResult<Vec<Sequence>>;
         async fn start_positions(
             &self,

@@ -13,7 +13,7 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
+    Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside,
     SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
@@ -185,10 +185,11 @@ impl Target for SeveralTargets {
         tables: &[Table],
         look: SequenceScan,
         by_hand: &[String],
+        beyond: &[Beyond],
     ) -> PortResult<Vec<Sequence>> {
         let mut all = Vec::new();
         for (_, target, tables) in self.0.parted("advance sequences of", tables)? {
-            all.extend(target.advance_sequences(&tables, look, by_hand).await?);
+            all.extend(target.advance_sequences(&tables, look, by_hand, beyond).await?);
         }
         Ok(all)
     }

@@ -16,10 +16,10 @@ use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FollowState, FullRead, Lease,
-    NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError, PortResult,
-    Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source, SourceCount,
-    SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
+    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FollowState, FullRead,
+    Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError,
+    PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source,
+    SourceCount, SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -295,8 +295,9 @@ impl Target for FaultyTarget {
         tables: &[Table],
         look: SequenceScan,
         by_hand: &[String],
+        beyond: &[Beyond],
     ) -> PortResult<Vec<Sequence>> {
-        self.0.advance_sequences(tables, look, by_hand).await
+        self.0.advance_sequences(tables, look, by_hand, beyond).await
     }
 
     async fn start_positions(

@@ -36,9 +36,9 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside, SourceCount,
-    Target, TargetServer, TargetTable, TargetVisitor,
+    Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside,
+    SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 use call::Store;
@@ -211,7 +211,13 @@ impl Target for DynamoTarget {
         Ok(Vec::new())
     }
 
-    async fn advance_sequences(&self, _: &[Table], _: SequenceScan, _: &[String]) -> PortResult<Vec<Sequence>> {
+    async fn advance_sequences(
+        &self,
+        _: &[Table],
+        _: SequenceScan,
+        _: &[String],
+        _: &[Beyond],
+    ) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 

@@ -24,7 +24,7 @@ async fn loaded(ddl: &str, ids: &[i64]) -> (TestDatabase, Table, Vec<Sequence>) 
 }
 
 async fn advance(db: &TestDatabase, table: &Table, look: SequenceScan) -> Vec<Sequence> {
-    db.target.advance_sequences(std::slice::from_ref(table), look, &[]).await.unwrap()
+    db.target.advance_sequences(std::slice::from_ref(table), look, &[], &[]).await.unwrap()
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_sequence_keeps_its_step_and_direction_and_one_of_two_tables_passes_bo
                   CREATE TABLE bills (id bigint DEFAULT nextval('ids') PRIMARY KEY); INSERT INTO bills VALUES (900)";
     let (db, table, _) = loaded(shared, &[5]).await;
     let bills = super::table("bills", vec![key("id", ColumnType::Bigint)], "");
-    let stand = db.target.advance_sequences(&[table, bills], SequenceScan::Indexed, &[]).await.unwrap();
+    let stand = db.target.advance_sequences(&[table, bills], SequenceScan::Indexed, &[], &[]).await.unwrap();
     assert_eq!((stand.len(), stand[0].held, stand[0].next), (1, Some(900), Some(1_901)));
 }
 
@@ -121,7 +121,7 @@ async fn what_cannot_be_moved_past_its_rows_says_why_and_what_to_do() {
         assert!(what.contains(wanted) && !advice.is_empty(), "{ddl}: {what} -> {advice}");
         let by_hand = vec![stand[0].name.clone()];
         let tables = std::slice::from_ref(&table);
-        let told = db.target.advance_sequences(tables, SequenceScan::Whole, &by_hand).await.unwrap();
+        let told = db.target.advance_sequences(tables, SequenceScan::Whole, &by_hand, &[]).await.unwrap();
         assert!(told[0].problem.is_none() && told[0].notes.iter().any(|n| n.contains("by hand")), "{told:?}");
     }
     // Ids out of its range can never be given a second time, so one beyond the range does not count as its end.
@@ -152,9 +152,9 @@ async fn a_role_that_may_not_move_a_sequence_is_told_which_right_is_missing() {
         what.contains("may not") && advice.contains("GRANT SELECT, UPDATE ON SEQUENCE public.orders_id_seq"),
         "{what}"
     );
-    let stand = target.advance_sequences(tables, SequenceScan::Whole, &[]).await.unwrap();
+    let stand = target.advance_sequences(tables, SequenceScan::Whole, &[], &[]).await.unwrap();
     assert!(stand[0].problem.is_some());
     db.sql.batch_execute(&format!("GRANT SELECT, UPDATE ON SEQUENCE orders_id_seq TO {role}")).await.unwrap();
-    let stand = target.advance_sequences(tables, SequenceScan::Whole, &[]).await.unwrap();
+    let stand = target.advance_sequences(tables, SequenceScan::Whole, &[], &[]).await.unwrap();
     assert_eq!((stand[0].problem.clone(), stand[0].next), (None, Some(1_006)));
 }

@@ -12,9 +12,9 @@ use crate::domain::mapping::{Mapped, RowErrorReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence, SequenceScan,
-    SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common, refuse_rewound,
+    Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease,
+    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence,
+    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common, refuse_rewound,
 };
 
 /// The target as one process sees it. Clone the store, not this: another process has a memory of its own.
@@ -182,6 +182,7 @@ impl Target for FakeTarget {
         _tables: &[Table],
         look: SequenceScan,
         by_hand: &[String],
+        _: &[Beyond],
     ) -> PortResult<Vec<Sequence>> {
         let mut state = self.store.locked();
         state.advanced.push(look);
