@@ -40,6 +40,8 @@ pub struct Beyond {
     pub table: String,
     /// The column, as the target calls it.
     pub column: String,
-    /// The value given last, or one further on.
+    /// The value given last.
     pub value: i64,
+    /// How many more may be given until the next look: left free too, where the range has room for them.
+    pub ahead: i64,
 }

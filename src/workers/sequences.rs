@@ -64,7 +64,8 @@ async fn given_at_sources(ctx: &Arc<WorkerContext>) -> Result<Vec<Beyond>, StepE
                     | ColumnSource::Element
                     | ColumnSource::Whole => false,
                 };
-                let beyond = |column: &Column| Beyond { table: table.id.clone(), column: column.name.clone(), value };
+                let beyond =
+                    |column: &Column| Beyond { table: table.id.clone(), column: column.name.clone(), value, ahead: 0 };
                 given.extend(table.columns.iter().filter(fed).map(beyond));
             }
         }

@@ -215,7 +215,7 @@ WITH RECURSIVE made(oid, modifier) AS (
     SELECT t.typbasetype, t.typtypmod FROM made m JOIN pg_type t ON t.oid = m.oid WHERE t.typtype = 'd')
 SELECT to_regtype($3)::oid = a.atttypid, format_type(a.atttypid, a.atttypmod), own.typtype::text,
        NOT (t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace)
-           AND t.oid NOT IN ('tid'::regtype, 'xid'::regtype, 'cid'::regtype),
+           AND t.oid NOT IN ('tid'::regtype, 'xid'::regtype, 'cid'::regtype, 'oid'::regtype),
        t.typtype = 'e' OR t.oid IN ('text'::regtype, 'varchar'::regtype, 'uuid'::regtype, 'int2'::regtype, 'int4'::regtype,
            'int8'::regtype, 'bool'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
            'timestamptz'::regtype, 'inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'macaddr8'::regtype,

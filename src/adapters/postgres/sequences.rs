@@ -68,6 +68,8 @@ struct SequenceInfo {
     min: i64,
     max: i64,
     cycles: bool,
+    /// How many more values may be given elsewhere until the next look.
+    ahead: i64,
     fed: Vec<Fed>,
 }
 
@@ -114,6 +116,7 @@ fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error
             min: row.try_get(8)?,
             max: row.try_get(9)?,
             cycles: row.try_get(11)?,
+            ahead: 0,
             fed: Vec::new(),
         }),
     };
@@ -172,7 +175,7 @@ pub(super) async fn advance(
     names: &[&str],
     look: SequenceScan,
     by_hand: &[String],
-    beyond: &[(String, i64)],
+    beyond: &[(String, i64, i64)],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
     for mut found in find(client, names).await? {
@@ -180,9 +183,11 @@ pub(super) async fn advance(
             found.sequence.problem = None;
             found.sequence.notes.push("advanced by hand, as the plan says; not looked at".to_owned());
         } else if found.sequence.problem.is_none() {
-            let of_it =
-                beyond.iter().filter(|(place, _)| found.sequence.columns.contains(place)).map(|(_, value)| *value);
-            found.sequence.beyond = if found.increment > 0 { of_it.max() } else { of_it.min() };
+            let of_it = beyond.iter().filter(|(place, ..)| found.sequence.columns.contains(place));
+            let of_it = of_it.map(|(_, value, ahead)| (*value, *ahead));
+            let told = if found.increment > 0 { of_it.max() } else { of_it.min() };
+            found.sequence.beyond = told.map(|(value, _)| value);
+            found.ahead = told.map_or(0, |(_, ahead)| ahead);
             match one(client, &mut found, look).await {
                 // The others are moved all the same.
                 Err(e) if e.as_db_error().is_some() => {
@@ -241,7 +246,9 @@ async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) 
     let end = if ascending { greatest } else { least };
     if let Some(held) = furthest {
         let stands = stands(client, &name, found.increment).await?;
-        match goal(stands, found.increment, held, end) {
+        // What may be given later is only wished for.
+        let wished = goal(stands, found.increment, held.saturating_add(found.ahead), end);
+        match if wished == Goal::Over { goal(stands, found.increment, held, end) } else { wished } {
             Goal::Stands => {}
             Goal::Move(to) => {
                 client.execute(&format!("SELECT setval('{}', $1)", name.replace('\'', "''")), &[&to]).await?;

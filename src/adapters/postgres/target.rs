@@ -357,8 +357,8 @@ impl Target for PgTarget {
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
         let (names, called) = (sequences::targets(tables), |id: &String| tables.iter().find(|t| t.id == *id));
-        let place = |b: &Beyond| Some((format!("{}.{}", called(&b.table)?.target, b.column), b.value));
-        let beyond: Vec<(String, i64)> = beyond.iter().filter_map(place).collect();
+        let place = |b: &Beyond| Some((format!("{}.{}", called(&b.table)?.target, b.column), b.value, b.ahead));
+        let beyond: Vec<(String, i64, i64)> = beyond.iter().filter_map(place).collect();
         sequences::advance(&mut client, &names, look, by_hand, &beyond)
             .await
             .map_err(self.error("advance", "sequences"))

@@ -79,8 +79,10 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
         );
         found.error(format!("{path}.to"), message);
     }
-    if (&table.from, &table.source) == (&table.to, &table.target) {
-        found.error(format!("{path}.to"), format!("`{}` would go onto itself", table.source));
+    if table.source == table.target && plan.may_be_one(&table.from, &table.to) {
+        let message =
+            format!("`{}` would go onto itself: `{}` and `{}` are one store", table.source, table.from, table.to);
+        found.error(format!("{path}.to"), message);
     }
     for column in &table.columns {
         let at = format!("{path}.columns.{}", column.name);

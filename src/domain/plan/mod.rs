@@ -87,6 +87,20 @@ impl Plan {
         }
     }
 
+    /// Whether two names may mean one store of AWS: nothing that is known tells them apart. Profiles do not, because two of
+    /// them may sign for one account.
+    #[must_use]
+    pub fn may_be_one(&self, one: &str, other: &str) -> bool {
+        let (Some(a), Some(b)) = (self.stores.get(one), self.stores.get(other)) else { return one == other };
+        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
+        one == other
+            || a.kind == StoreKind::Dynamodb
+                && a.kind == b.kind
+                && a.region == b.region
+                && a.endpoints.get("dynamodb") == b.endpoints.get("dynamodb")
+                && !differ(&a.account, &b.account)
+    }
+
     /// The stores that tables come from, by name.
     #[must_use]
     pub fn stores_of_tables(&self) -> BTreeSet<&str> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::plan::{Plan, Table};
+use crate::domain::plan::{Column, Plan, Table};
 use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::ports::{Beyond, Clock, Items, PortError, PortResult, ReversePorts, Sequence, SequenceScan};
 use crate::workers::context::WorkerContext;
@@ -61,20 +61,25 @@ pub(super) async fn arm(ctx: &Arc<WorkerContext>, ports: &ReversePorts) -> Resul
     Ok(found)
 }
 
-/// What the new side's sequences had given, by sequence, when they were looked at last.
-pub(super) type Given = BTreeMap<String, i64>;
+/// What the new side's sequences had given, by store and sequence, when they were looked at last.
+pub(super) type Given = BTreeMap<(String, String), i64>;
 
 /// What the new side has given out, with room for what it may give until the next look.
 async fn beyond(plan: &Plan, ports: &ReversePorts, before: &mut Given) -> PortResult<Vec<Beyond>> {
     let mut all = Vec::new();
-    for sequence in ports.outbox.sequences(&plan.tables).await? {
-        let Some(given) = sequence.given else { continue };
-        let grown = given.saturating_sub(before.insert(sequence.name.clone(), given).unwrap_or(given));
-        let value = given.saturating_add(grown.saturating_mul(AHEAD));
-        for table in &plan.tables {
-            let fed =
-                table.columns.iter().filter(|c| sequence.columns.contains(&format!("{}.{}", table.target, c.name)));
-            all.extend(fed.map(|c| Beyond { table: table.id.clone(), column: c.name.clone(), value }));
+    let stores: BTreeSet<&str> = plan.tables.iter().map(|table| table.to.as_str()).collect();
+    // Two stores may have sequences, and tables, of one name.
+    for store in stores {
+        let tables: Vec<Table> = plan.tables.iter().filter(|table| table.to == store).cloned().collect();
+        for sequence in ports.outbox.sequences(&tables).await? {
+            let Some(value) = sequence.given else { continue };
+            let last = before.insert((store.to_owned(), sequence.name.clone()), value).unwrap_or(value);
+            let ahead = value.saturating_sub(last).saturating_mul(AHEAD);
+            for table in &tables {
+                let place = |c: &Column| format!("{}.{}", table.target, c.name);
+                let fed = table.columns.iter().filter(|c| sequence.columns.contains(&place(c)));
+                all.extend(fed.map(|c| Beyond { table: table.id.clone(), column: c.name.clone(), value, ahead }));
+            }
         }
     }
     Ok(all)

@@ -12,7 +12,7 @@ use crate::domain::mapping::Winner;
 use crate::domain::plan::NEW;
 use crate::domain::run::Event;
 use crate::domain::value::{Cell, OwnedRow};
-use crate::ports::{CaptureGap, ErrorKind, OpenWrite, Outbox, ReversePorts, SeveralOutboxes, Unavailable};
+use crate::ports::{CaptureGap, ErrorKind, OpenWrite, ReversePorts, SeveralOutboxes, Unavailable};
 use crate::workers::reverse::{Drained, ReverseApplier, drain};
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -586,8 +586,7 @@ async fn a_target_out_of_reach_holds_nothing_of_another_one() {
     let mut plan = (*world.plan).clone();
     plan.tables.iter_mut().filter(|t| t.id == "authors").for_each(|t| t.to = "archive".into());
     let reachable = world.reverse();
-    let absent: Arc<dyn Outbox> = Arc::new(Unavailable("its password is gone".into()));
-    let outboxes = BTreeMap::from([("archive".to_owned(), absent)]);
+    let outboxes = BTreeMap::from([("archive".to_owned(), Arc::new(Unavailable("its password is gone".into())) as _)]);
     let ports =
         ReversePorts { outbox: SeveralOutboxes::as_one((NEW.to_owned(), reachable.outbox), outboxes), ..reachable };
     let ended = drain(&plan, &world.journal.state().run, &ports, &world.journal, &*world.clock, true).await;

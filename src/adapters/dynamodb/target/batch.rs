@@ -7,7 +7,7 @@ use super::call::{Store, Tried, pause, throttled};
 use super::permits::Kept;
 use super::rows;
 use crate::domain::mapping::RowError;
-use crate::ports::{ErrorKind, PortResult};
+use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// Writes in one batch, and the bytes it may have; DynamoDB allows 16 MB.
 const WRITES: usize = 25;
@@ -90,7 +90,8 @@ async fn one(
                 waiting.push(left);
                 pause(idle + 2).await;
             }
-            Err(answer) if answer.error.kind == ErrorKind::Invalid => {
+            // Only what the store says of items is an item's fault; a proxy's answer, say, is not.
+            Err(answer) if answer.error.kind == ErrorKind::Invalid && of_items(&answer.error) => {
                 let said: Json = serde_json::from_slice(&answer.said).unwrap_or_default();
                 let message = said.get("message").or_else(|| said.get("Message")).and_then(Json::as_str);
                 let Some(row_error) = rows::refusal(message.unwrap_or_default()) else { return Err(answer.error) };
@@ -186,4 +187,11 @@ pub(super) async fn there(
     };
     let found: std::collections::HashSet<Option<Vec<String>>> = found.iter().map(canonical).collect();
     Ok(parsed.iter().map(|key| key.as_object().is_some_and(|key| found.contains(&canonical(key)))).collect())
+}
+
+/// Whether a refusal speaks of what was to be written.
+fn of_items(error: &PortError) -> bool {
+    ["ValidationException", "ItemCollectionSizeLimitExceededException"]
+        .iter()
+        .any(|code| error.came_back.starts_with(code))
 }

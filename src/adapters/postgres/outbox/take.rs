@@ -191,11 +191,14 @@ pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, limit: u32) -> PortR
 
     // Keys and present rows, numbered by their place in `firsts`.
     let names: Vec<String> = shape.key_names().map(ident).collect();
-    let places = "unnest($1::bigint[]) WITH ORDINALITY k(first, n) JOIN cutover.outbox o ON o.id = k.first";
-    let as_row = shape.recorded_key("o.key", "p");
+    // Read by itself first (`OFFSET 0`): a plan that makes rows of keys before it joins would read the keys of other tables
+    // as this one's, and fail.
+    let places = "(SELECT k.n, o.key FROM unnest($1::bigint[]) WITH ORDINALITY k(first, n)
+                   JOIN cutover.outbox o ON o.id = k.first OFFSET 0) k";
+    let as_row = shape.recorded_key("k.key", "p");
     let on_main: Vec<String> = names.iter().map(|n| format!("t.{n} = p.{n}")).collect();
     let select_key = shape.key_select();
-    let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", shape.recorded_key("o.key", "t"));
+    let sql = format!("SELECT k.n, {select_key} FROM {places}, {}", shape.recorded_key("k.key", "t"));
     let mut key_cells: Vec<OwnedRow> = vec![Vec::new(); keys.len()];
     for row in client.ask(&sql, &[&firsts]).await.map_err(error)? {
         let (place, cells) = numbered(&row, &shape.key_types()).ok_or_else(unreadable)?;

@@ -265,7 +265,8 @@ impl Items for PgSource {
     ) -> PortResult<Vec<Sequence>> {
         let error = |e: Error| trouble::error(&e, "advance", "sequences");
         let (mut client, names) = (self.client().await?, sources(tables));
-        let beyond: Vec<(String, i64)> = beyond.iter().filter_map(|b| Some((place(tables, b)?, b.value))).collect();
+        let beyond: Vec<(String, i64, i64)> =
+            beyond.iter().filter_map(|b| Some((place(tables, b)?, b.value, b.ahead))).collect();
         sequences::advance(&mut client, &names, look, by_hand, &beyond).await.map_err(error)
     }
 }

@@ -108,7 +108,6 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("circle_", "circle", &["'<(1,2),3>'"]),
     ("line_", "line", &["'{1,-1,0}'"]),
     ("lseg_", "lseg", &["'[(0,0),(1,1)]'"]),
-    ("oid_", "oid", &["4294967295"]),
     ("lsn", "pg_lsn", &["'16/B374D848'"]),
     ("long", "citext", &["(SELECT string_agg(md5(n::text), E'\\t') FROM generate_series(1, 32000) n)"]),
 ];
@@ -505,7 +504,6 @@ async fn keys_of_types_with_one_spelling_are_keys_and_others_are_not() {
         ("timestamp", true),
         ("inet", true),
         ("bit(3)", true),
-        ("oid", true),
         ("isbn", true),
         ("code", true),
         ("bpchar", false),

@@ -469,3 +469,20 @@ async fn somebody_who_publishes_every_table_stops_no_marker_of_ours() {
     db.target.arm(std::slice::from_ref(&books)).await.unwrap();
     db.target.put_marker(&books, "n-2").await.unwrap();
 }
+
+#[tokio::test]
+async fn keys_of_other_tables_are_not_read_as_this_tables_own() {
+    let (db, table) = armed().await;
+    db.sql.batch_execute("UPDATE books SET title = 'theirs'").await.unwrap();
+    // Of a table whose keys are text; few rows, and the server knows it.
+    db.sql
+        .batch_execute(
+            "CREATE TEMP TABLE other AS SELECT * FROM cutover.outbox LIMIT 1;
+             UPDATE other SET id = id + 100000, table_id = 'vip', key = '{\"id\": \"a1\", \"book_id\": \"a1\"}';
+             INSERT INTO cutover.outbox OVERRIDING SYSTEM VALUE SELECT * FROM other;
+             ANALYZE cutover.outbox",
+        )
+        .await
+        .unwrap();
+    assert_eq!(carried(&db, &table).await.len(), 3);
+}
