@@ -48,8 +48,6 @@ pub(in super::super) struct Reader {
     listed: Option<Instant>,
     lineage: Lineage,
     iterators: BTreeMap<String, String>,
-    /// When a round last began that found nothing.
-    quiet: Option<Instant>,
 }
 
 /// What one round over all shards found.
@@ -79,17 +77,10 @@ impl Way<'_> {
     /// Reads until all that was written before this call is stored, as far as the stream says, or `patience` ends. Says
     /// whether it was.
     pub(super) async fn read_on(&self, reader: &mut Reader, patience: Duration) -> PortResult<bool> {
-        if reader.quiet.is_some_and(|quiet| quiet.elapsed() < PAUSE) {
-            return Ok(true);
-        }
         let (began, since) = (Instant::now(), self.store.now());
         loop {
-            let round = Instant::now();
             match self.round(reader, since, false).await? {
-                Round::Whole => {
-                    reader.quiet = Some(round);
-                    return Ok(true);
-                }
+                Round::Whole => return Ok(true),
                 Round::More if began.elapsed() >= patience => return Ok(false),
                 Round::More => {}
             }
@@ -302,8 +293,9 @@ impl Way<'_> {
                 }
                 Some(_) => {}
                 None if capture.opened.is_some() => {
-                    let spooled = spool::put(&self.of, id, &change, before.as_ref(), at)?;
-                    (writes, bytes, lane) = (spooled.writes, spooled.bytes, Some(spooled.lane));
+                    if let Some(spooled) = spool::put(&self.of, id, &change, before.as_ref(), at)? {
+                        (writes, bytes, lane) = (spooled.writes, spooled.bytes, Some(spooled.lane));
+                    }
                 }
                 None => {}
             }

@@ -69,18 +69,21 @@ fn pieces(text: &str) -> Vec<&str> {
     found
 }
 
-/// What puts a change under this number.
+/// What puts a change under this number; `None` for a change that changed nothing.
 pub(super) fn put(
     of: &Of,
     id: i64,
     change: &Change,
     before: Option<&Record<'static>>,
     at: At2<'_>,
-) -> PortResult<Spooled> {
+) -> PortResult<Option<Spooled>> {
     let unsaid = |_| PortError::new(ErrorKind::Invalid, at.0, at.1, "a record with a value that has no form");
     let said = |record: Option<&Record<'static>>| record.map_or(Ok("null".to_owned()), typed_record).map_err(unsaid);
     let key = typed_record(&change.key).map_err(unsaid)?;
     let (before, after) = (said(before)?, said(change.image.as_ref())?);
+    if before == after {
+        return Ok(None);
+    }
     let body = format!("{{\"key\":{key},\"before\":{before},\"after\":{after}}}");
     let (digest, lane) = names::digest(&key);
     let mut writes = vec![Write::put(&of.wait(lane, id), json!({"digest": s(&digest), "at": n(change.at.0)}))];
@@ -90,7 +93,7 @@ pub(super) fn put(
         let item = json!({"body": s(piece), "at": n(change.at.0), "of": n(of_them)});
         writes.push(Write::put(&of.state(lane, &digest, id, number), item));
     }
-    Ok(Spooled { writes, bytes: body.len() + 400 * all.len(), lane })
+    Ok(Some(Spooled { writes, bytes: body.len() + 400 * all.len(), lane }))
 }
 
 /// What counts so many more, or fewer, in a lane.
