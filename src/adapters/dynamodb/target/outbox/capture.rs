@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::super::call::{At2, Item, Stopped, Store, n, number, s, sk, text};
+use super::super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::super::names::{self, Of};
 use super::super::write::Write;
 use super::super::{batch, layout};
@@ -48,12 +48,12 @@ impl Capture {
     }
 
     /// The capture of a table; `None` when it is not captured.
-    pub(super) async fn load(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Option<Self>> {
+    pub(super) async fn load(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Option<Self>> {
         Ok(store.get(&of.captured(), at).await?.as_ref().and_then(Self::of))
     }
 
     /// The captures of several tables, in their order.
-    pub(super) async fn load_all(store: &Store, of: &[Of], at: At2<'_>) -> PortResult<Vec<Option<Self>>> {
+    pub(super) async fn load_all(store: &Store, of: &[Of], at: Tried<'_>) -> PortResult<Vec<Option<Self>>> {
         let places: Vec<_> = of.iter().map(Of::captured).collect();
         Ok(store.get_all(&places, at).await?.iter().map(|item| item.as_ref().and_then(Self::of)).collect())
     }
@@ -78,7 +78,7 @@ pub(super) fn put_shard(of: &Of, shard: &str, position: Option<&Position>) -> Wr
 }
 
 /// Where every shard stands.
-pub(super) async fn positions(store: &Store, of: &Of, at: At2<'_>) -> PortResult<BTreeMap<String, Option<Position>>> {
+pub(super) async fn positions(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<BTreeMap<String, Option<Position>>> {
     let shards = store.query(&of.capture(), names::SHARDS, None, None, at).await?;
     let one = |item: &Item| {
         let shard = sk(item).strip_prefix(names::SHARDS).unwrap_or_default().to_owned();
@@ -95,7 +95,7 @@ pub(super) async fn begin(
     before: Option<&Capture>,
     stream: &Stream,
     lost: Option<&str>,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> Result<(), Stopped> {
     let start = start_now(store.now());
     let known = positions(store, of, at).await?;
@@ -128,7 +128,7 @@ pub(super) async fn begin(
 }
 
 /// The stream that is on, as the table says, when its records hold both images.
-pub(super) async fn stream_on(store: &Store, target: &str, at: At2<'_>) -> PortResult<Option<String>> {
+pub(super) async fn stream_on(store: &Store, target: &str, at: Tried<'_>) -> PortResult<Option<String>> {
     let Some(described) = layout::described(store, target, at).await? else { return Ok(None) };
     let spec = described.get("StreamSpecification");
     let says = |name: &str| spec.and_then(|spec| spec.get(name));
@@ -139,7 +139,7 @@ pub(super) async fn stream_on(store: &Store, target: &str, at: At2<'_>) -> PortR
 }
 
 /// Deletes everything that is kept of a table's capture. The capture itself goes first: without it nothing is stored.
-pub(in super::super) async fn forget(store: &Store, of: &Of, at: At2<'_>) -> PortResult<()> {
+pub(in super::super) async fn forget(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<()> {
     store.write(&Write::delete(&of.captured()), at).await.map_err(|e| e.error(at))?;
     let of_lanes =
         (0..names::LANES).flat_map(|lane| [of.waits(lane), of.states(lane), of.images(lane), of.tally(lane).pk]);

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::super::call::{At2, Store};
+use super::super::call::{Store, Tried};
 use super::super::rows::key_type;
 use super::spool::said;
 use crate::domain::plan::Table;
@@ -59,7 +59,7 @@ impl Markers {
     }
 
     /// Puts a marker and takes it away again.
-    pub(super) async fn send(&self, store: &Store, target: &str, nonce: &str, at: At2<'_>) -> PortResult<()> {
+    pub(super) async fn send(&self, store: &Store, target: &str, nonce: &str, at: Tried<'_>) -> PortResult<()> {
         let key = self.key(nonce);
         let mut item = key.clone();
         item.insert(MARK.to_owned(), json!({"S": nonce}));
@@ -75,7 +75,7 @@ impl Markers {
     }
 
     /// Takes a marker away, if it is there.
-    pub(super) async fn remove(&self, store: &Store, target: &str, nonce: &str, at: At2<'_>) -> PortResult<()> {
+    pub(super) async fn remove(&self, store: &Store, target: &str, nonce: &str, at: Tried<'_>) -> PortResult<()> {
         let key = self.key(nonce);
         let body = json!({
             "TableName": target, "Key": key,
@@ -91,7 +91,7 @@ impl Markers {
         }
     }
 
-    fn first(&self, (tried, on): At2<'_>) -> PortResult<&str> {
+    fn first(&self, (tried, on): Tried<'_>) -> PortResult<&str> {
         let none = || PortError::new(ErrorKind::Invalid, tried, on, "the plan gives the table no key");
         self.key.first().map(|(name, _)| name.as_str()).ok_or_else(none)
     }

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 
 use super::DynamoTarget;
-use super::call::{At2, Stopped, Store, n, s, text};
+use super::call::{Stopped, Store, Tried, n, s, text};
 use super::names::{self, Of};
 use super::owner;
 use super::write::Write;
@@ -58,7 +58,7 @@ pub(super) async fn open(target: &DynamoTarget, store: &Store, table: &Table) ->
 }
 
 /// How many records of a table wait, as far as they were read.
-pub(super) async fn waits(store: &Store, of: &Of, at: At2<'_>) -> PortResult<u64> {
+pub(super) async fn waits(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<u64> {
     Ok(spool::waiting(store, of, at).await?.records)
 }
 
@@ -134,7 +134,7 @@ impl DynamoTarget {
     }
 
     /// The captures of these tables; none of those that are not captured, or where no run has begun.
-    async fn captures(&self, tables: &[Table], at: At2<'_>) -> PortResult<Vec<Option<Capture>>> {
+    async fn captures(&self, tables: &[Table], at: Tried<'_>) -> PortResult<Vec<Option<Capture>>> {
         let of: Vec<Of> = tables.iter().map(|table| self.of(table)).collect();
         Capture::load_all(self.ours().await?, &of, at).await
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::super::call::{At2, Stopped, Store, n, sk};
+use super::super::call::{Stopped, Store, Tried, n, sk};
 use super::super::names::{self, Of};
 use super::super::write::Write;
 use super::capture::{self, Capture};
@@ -70,7 +70,7 @@ pub(super) struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn at(&self) -> At2<'_> {
+    fn at(&self) -> Tried<'_> {
         ("read what customers write to", &self.table.source)
     }
 
@@ -138,7 +138,7 @@ impl Way<'_> {
     }
 
     /// Takes away what a process that died has left in the table.
-    async fn sweep(&self, at: At2<'_>) -> PortResult<()> {
+    async fn sweep(&self, at: Tried<'_>) -> PortResult<()> {
         for left in self.store.query(&self.of.back_markers(), names::SENT, None, None, at).await? {
             let Some(nonce) = sk(&left).strip_prefix(names::SENT) else { continue };
             self.markers.remove(self.store, &self.table.source, nonce, at).await?;
@@ -405,7 +405,7 @@ impl Way<'_> {
     }
 
     /// Markers that came through and were not taken yet, without those that only lead the way.
-    pub(super) async fn came(&self, at: At2<'_>) -> PortResult<BTreeSet<String>> {
+    pub(super) async fn came(&self, at: Tried<'_>) -> PortResult<BTreeSet<String>> {
         let found = self.store.query(&self.of.back_markers(), names::CAME, None, None, at).await?;
         let nonce = |item| sk(item).strip_prefix(names::CAME).map(str::to_owned);
         Ok(found.iter().filter_map(nonce).filter(|nonce| !nonce.contains('.')).collect())
@@ -457,6 +457,6 @@ impl From<PortError> for Unread {
 }
 
 /// That a table is not captured.
-pub(super) fn not_captured((tried, on): At2<'_>) -> PortError {
+pub(super) fn not_captured((tried, on): Tried<'_>) -> PortError {
     PortError::new(ErrorKind::NotFound, tried, on, "it is not captured").advise("run the arm step first")
 }

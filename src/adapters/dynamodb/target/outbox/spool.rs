@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::super::call::{At2, Item, Store, n, number, s, sk, text};
+use super::super::call::{Item, Store, Tried, n, number, s, sk, text};
 use super::super::names::{self, LANES, Of};
 use super::super::write::Write;
 use crate::domain::at::At;
@@ -75,7 +75,7 @@ pub(super) fn put(
     id: i64,
     change: &Change,
     before: Option<&Record<'static>>,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<Option<Spooled>> {
     let unsaid = |_| PortError::new(ErrorKind::Invalid, at.0, at.1, "a record with a value that has no form");
     let said = |record: Option<&Record<'static>>| record.map_or(Ok("null".to_owned()), typed_record).map_err(unsaid);
@@ -102,7 +102,7 @@ pub(super) fn count(of: &Of, lane: u8, more: i64) -> Write {
 }
 
 /// What waits and what was applied, lane by lane.
-async fn tallies(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Vec<Option<Item>>> {
+async fn tallies(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Vec<Option<Item>>> {
     let places: Vec<_> = (0..LANES).map(|lane| of.tally(lane)).collect();
     store.get_all(&places, at).await
 }
@@ -112,14 +112,14 @@ fn told(item: &Item, name: &str) -> u64 {
 }
 
 /// How many wait in each lane where some do.
-async fn lanes(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Vec<(u8, u64)>> {
+async fn lanes(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Vec<(u8, u64)>> {
     let tallies = tallies(store, of, at).await?;
     let each = (0..LANES).zip(&tallies).map(|(lane, item)| (lane, item.as_ref().map_or(0, |i| told(i, "waiting"))));
     Ok(each.filter(|(_, waiting)| *waiting > 0).collect())
 }
 
 /// The first records of each of these lanes, the oldest first.
-async fn first(store: &Store, of: &Of, lanes: &[(u8, u64)], limit: usize, at: At2<'_>) -> PortResult<Vec<Waits>> {
+async fn first(store: &Store, of: &Of, lanes: &[(u8, u64)], limit: usize, at: Tried<'_>) -> PortResult<Vec<Waits>> {
     let lanes = lanes.iter().map(|(lane, _)| async move {
         let items = store.query(&of.waits(*lane), "", None, Some(limit), at).await?;
         let waits = |item: &Item| {
@@ -136,7 +136,7 @@ async fn first(store: &Store, of: &Of, lanes: &[(u8, u64)], limit: usize, at: At
 }
 
 /// The keys of the oldest records, at most so many records, in the order they were first changed.
-pub(super) async fn oldest(store: &Store, of: &Of, limit: usize, at: At2<'_>) -> PortResult<Vec<Waits>> {
+pub(super) async fn oldest(store: &Store, of: &Of, limit: usize, at: Tried<'_>) -> PortResult<Vec<Waits>> {
     let lanes = lanes(store, of, at).await?;
     let mut found = first(store, of, &lanes, limit, at).await?;
     let mut seen = std::collections::HashSet::new();
@@ -145,7 +145,7 @@ pub(super) async fn oldest(store: &Store, of: &Of, limit: usize, at: At2<'_>) ->
 }
 
 /// How much waits.
-pub(super) async fn waiting(store: &Store, of: &Of, at: At2<'_>) -> PortResult<Waiting> {
+pub(super) async fn waiting(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<Waiting> {
     let lanes = lanes(store, of, at).await?;
     let records = lanes.iter().map(|(_, waiting)| waiting).sum();
     let oldest = first(store, of, &lanes, 1, at).await?;
@@ -154,7 +154,7 @@ pub(super) async fn waiting(store: &Store, of: &Of, at: At2<'_>) -> PortResult<W
 }
 
 /// What was applied so far.
-pub(super) async fn applied(store: &Store, of: &Of, at: At2<'_>) -> PortResult<ReverseCounts> {
+pub(super) async fn applied(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<ReverseCounts> {
     let mut all = ReverseCounts::default();
     for item in tallies(store, of, at).await?.iter().flatten() {
         let [carried, merged, conflicts] = ["carried", "merged", "conflicts"].map(|name| told(item, name));
@@ -164,7 +164,7 @@ pub(super) async fn applied(store: &Store, of: &Of, at: At2<'_>) -> PortResult<R
 }
 
 /// All records of a key, oldest first.
-pub(super) async fn of_key(store: &Store, of: &Of, key: &Waits, at: At2<'_>) -> PortResult<Vec<Captured>> {
+pub(super) async fn of_key(store: &Store, of: &Of, key: &Waits, at: Tried<'_>) -> PortResult<Vec<Captured>> {
     let items = store.query(&of.states(key.lane), &format!("{}/", key.digest), None, None, at).await?;
     let mut bodies: BTreeMap<i64, (At, usize, String)> = BTreeMap::new();
     for item in &items {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::super::call::{At2, Item, Stopped, Store, n, number, s, sk, text};
+use super::super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::super::names::{self, Of};
 use super::super::rows::Shape;
 use super::super::write::Write;
@@ -67,7 +67,7 @@ pub(super) struct DynamoTaken {
 }
 
 /// Whether the table is marked as rolled back.
-async fn rolled_back(store: &Store, of: &Of, at: At2<'_>) -> PortResult<bool> {
+async fn rolled_back(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<bool> {
     Ok(store.get(&of.table(), at).await?.is_some_and(|item| item.contains_key("back")))
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn taken(
     turn: Turn,
     limit: usize,
     markers: Vec<String>,
-    at: At2<'_>,
+    at: Tried<'_>,
 ) -> PortResult<DynamoTaken> {
     // Read within the turn: whoever had it before has cleared what it applied.
     let rolled_back = rolled_back(store, of, at).await?;
@@ -119,7 +119,7 @@ fn change(shape: &Shape, records: &[Captured]) -> Option<OutboxChange> {
 }
 
 impl DynamoTaken {
-    fn at(&self, tried: &'static str) -> At2<'_> {
+    fn at(&self, tried: &'static str) -> Tried<'_> {
         (tried, &self.table)
     }
 
@@ -223,7 +223,7 @@ impl DynamoTaken {
         &self,
         piece: &[(i64, Kept)],
         ends: Option<(&Key, Resolution)>,
-        at: At2<'_>,
+        at: Tried<'_>,
     ) -> PortResult<()> {
         let Some((_, Kept { lane, .. })) = piece.first() else { return Ok(()) };
         let mut writes = Vec::new();

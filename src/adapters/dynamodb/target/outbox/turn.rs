@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::super::call::{At2, Stopped, Store, n, s};
+use super::super::call::{Stopped, Store, Tried, n, s};
 use super::super::lease::CLOCKS_MS;
 use super::super::names;
 use super::super::write::Write;
@@ -33,7 +33,7 @@ fn lasts() -> i64 {
 
 impl Turn {
     /// Takes the turn. `Throttled` while another process has it.
-    pub(super) async fn take(store: &Arc<Store>, plan: &Arc<str>, (tried, on): At2<'_>) -> PortResult<Self> {
+    pub(super) async fn take(store: &Arc<Store>, plan: &Arc<str>, (tried, on): Tried<'_>) -> PortResult<Self> {
         let (holder, began, now) = (uuid::Uuid::new_v4().simple().to_string(), Instant::now(), store.now());
         let mine = Write::update(&names::turn(plan), "SET #holder = :me, #until = :until")
             .when("attribute_not_exists(#holder) OR #holder = :none OR #until < :now")
@@ -58,7 +58,7 @@ impl Turn {
     }
 
     /// Renews it, and fails when it is lost.
-    pub(super) async fn renew(&self, (tried, on): At2<'_>) -> PortResult<()> {
+    pub(super) async fn renew(&self, (tried, on): Tried<'_>) -> PortResult<()> {
         let mut renewed = self.renewed.lock().await;
         if renewed.elapsed() < FRESH {
             return Ok(());
@@ -89,7 +89,7 @@ impl Turn {
     }
 
     /// Gives it back.
-    pub(super) async fn give_back(mut self, at: At2<'_>) -> PortResult<()> {
+    pub(super) async fn give_back(mut self, at: Tried<'_>) -> PortResult<()> {
         self.over = true;
         match self.store.write(&self.end(), at).await {
             Ok(_) | Err(Stopped::Condition(_)) => Ok(()),
