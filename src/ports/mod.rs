@@ -10,8 +10,8 @@ mod error;
 mod facts;
 mod identity;
 mod lanes;
+mod lineage;
 mod metrics;
-mod never_captured;
 mod probe;
 mod reverse;
 mod sequence;
@@ -31,8 +31,8 @@ pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_rewound, rewound};
+pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
-pub use never_captured::NeverCaptured;
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,

@@ -8,11 +8,10 @@ use futures::stream::{self, StreamExt as _};
 
 use super::context::WorkerContext;
 use super::end_capture;
-use super::shards::start_now;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Table, shell_word};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
-use crate::ports::{OpenedTable, PortResult};
+use crate::ports::{OpenedTable, PortResult, start_now};
 
 /// Streams enabled side by side. `DynamoDB` takes some hundred changes of tables at once, but only ten calls of
 /// `DescribeStream` a second, and each stream that is being enabled is read again and again.

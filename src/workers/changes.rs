@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::parked;
 use super::progress::Read;
-use super::shards::Lineage;
 use crate::domain::mapping::{Mapped, RowError, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
-use crate::ports::{Ahead, Batch, Change, ChangeBatch, ChangeKind, CountChange, Fence, ParkedRow, Position, RowChange};
+use crate::ports::{
+    Ahead, Batch, Change, ChangeBatch, ChangeKind, CountChange, Fence, Lineage, ParkedRow, Position, RowChange,
+};
 
 /// Changes of one round, before they become rows.
 #[derive(Default)]

@@ -15,12 +15,13 @@ use super::pace::pause;
 use super::parked;
 use super::progress::{FollowProgress, Read};
 use super::reader::{Answer, Reader, ShardRef, read};
-use super::shards::Lineage;
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::run::{Event, Level};
-use crate::ports::{Ahead, Applied, Checkpoint, ErrorKind, Fence, PortError, ReadFrom, refuse_rewound, rewound};
+use crate::ports::{
+    Ahead, Applied, Checkpoint, ErrorKind, Fence, Lineage, PortError, ReadFrom, refuse_rewound, rewound,
+};
 
 /// Shards of one table that are read at the same time. An answer holds a megabyte at most, so this bounds memory too.
 const AT_ONCE: usize = 16;

@@ -39,7 +39,6 @@ mod sampled;
 mod schema;
 mod sequences;
 mod set_up;
-mod shards;
 mod smoke;
 mod stray;
 mod switch;

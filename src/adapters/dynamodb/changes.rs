@@ -10,10 +10,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::call_rate::CallRate;
+use super::json::Malformed;
 use super::source::{describe_table, stream_of};
 use super::wire::Wire;
 use super::{fault, records};
 use crate::domain::plan::Table;
+use crate::domain::value::Record;
 use crate::ports::{Batch, Changes, ErrorKind, PortError, PortResult, ReadFrom, Shard, Stream};
 
 /// How long turning a stream on may take.
@@ -29,6 +31,11 @@ const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_s
 /// `DescribeStream` calls a second, and at once after a pause. An account has ten a second in a region (Amazon DynamoDB
 /// developer guide, quotas), and other readers of its streams need some of them.
 const DESCRIBE: (f64, f64) = (8.0, 8.0);
+
+/// What is tried when a shard is read.
+const READ: &str = "read changes";
+/// What it is tried on.
+const STREAM: &str = "stream";
 
 /// DynamoDB Streams as [`Changes`].
 #[derive(Debug)]
@@ -66,6 +73,17 @@ impl DynamoChanges {
                 return Ok((Stream { id: arn.to_owned(), shards }, ready));
             }
         }
+    }
+
+    /// Reads on, with what each item was before its change.
+    pub(super) async fn read_both(&self, iterator: &str) -> PortResult<(Batch, Vec<Option<Record<'static>>>)> {
+        let answer = self.records(iterator).await?;
+        records::decode_both(&answer).map_err(|e| unfollowable(&answer, &e))
+    }
+
+    async fn records(&self, iterator: &str) -> PortResult<bytes::Bytes> {
+        let body = format!("{{\"ShardIterator\":{}}}", Value::from(iterator));
+        self.reads.post("GetRecords", body, READ, STREAM).await
     }
 
     async fn turn_on(&self, table: &str) -> PortResult<()> {
@@ -156,19 +174,19 @@ impl Changes for DynamoChanges {
     }
 
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
-        const TRIED: &str = "read changes";
-        let on = "stream";
-        let body = format!("{{\"ShardIterator\":{}}}", Value::from(iterator));
-        let answer = self.reads.post("GetRecords", body, TRIED, on).await?;
-        records::decode(&answer).map_err(|e| {
-            // Either a whole record that cannot be followed, or a torn answer: only the first will be the same when it
-            // is read again.
-            let whole = serde_json::from_slice::<&RawValue>(&answer).is_ok();
-            let kind = if whole { ErrorKind::Invalid } else { ErrorKind::Internal };
-            PortError::new(kind, TRIED, on, format!("an answer that cannot be followed: {e}"))
-                .advise("the stream must carry new and old images; look at what stands between if it does")
-        })
+        let answer = self.records(iterator).await?;
+        records::decode(&answer).map_err(|e| unfollowable(&answer, &e))
     }
+}
+
+/// That an answer is not what a stream of ours says.
+fn unfollowable(answer: &[u8], why: &Malformed) -> PortError {
+    // Either a whole record that cannot be followed, or a torn answer: only the first will be the same when it is read
+    // again.
+    let whole = serde_json::from_slice::<&RawValue>(answer).is_ok();
+    let kind = if whole { ErrorKind::Invalid } else { ErrorKind::Internal };
+    PortError::new(kind, READ, STREAM, format!("an answer that cannot be followed: {why}"))
+        .advise("the stream must carry new and old images; look at what stands between if it does")
 }
 
 /// Waits, longer at each turn, and at another time than others that wait.

@@ -98,8 +98,9 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
 /// # Errors
 /// `Invalid` for an address that is none, `Denied` without credentials.
 pub fn target(sdk: &SdkConfig, settings: &DynamoSettings, plan: &str) -> PortResult<DynamoTarget> {
+    let (_, changes) = connect(sdk, settings)?;
     let sdk = of_the_region(sdk, settings);
-    Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, plan))
+    Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, changes, plan))
 }
 
 /// The configuration for the settings' region, and no account's own endpoint: the SDK would go to one once it knows the

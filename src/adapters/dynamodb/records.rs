@@ -8,6 +8,17 @@ use crate::ports::{Batch, Change, ChangeKind, Position};
 
 /// Parses the answer of `GetRecords`. A record that cannot be followed is refused, never skipped.
 pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
+    decoded(body, None)
+}
+
+/// The same with what each item was before its change, one for each change.
+pub(super) fn decode_both(body: &[u8]) -> Result<(Batch, Vec<Option<Record<'static>>>), Malformed> {
+    let mut before = Vec::new();
+    let batch = decoded(body, Some(&mut before))?;
+    Ok((batch, before))
+}
+
+fn decoded(body: &[u8], mut before: Option<&mut Vec<Option<Record<'static>>>>) -> Result<Batch, Malformed> {
     let mut json = Json::new(body)?;
     let (mut batch, mut there) = (Batch::default(), false);
     json.object(|json, name| {
@@ -15,7 +26,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Batch, Malformed> {
             "Records" => {
                 there = true;
                 json.list(|json| {
-                    batch.changes.push(record(json)?);
+                    batch.changes.push(record(json, before.as_deref_mut())?);
                     Ok(())
                 })?;
             }
@@ -39,10 +50,13 @@ struct Parts {
     position: Option<Position>,
     key: Option<Record<'static>>,
     image: Option<Record<'static>>,
+    /// Whether the old image is read; following forward has no use for it.
+    both: bool,
+    before: Option<Record<'static>>,
 }
 
-fn record(json: &mut Json<'_>) -> Result<Change, Malformed> {
-    let mut parts = Parts::default();
+fn record(json: &mut Json<'_>, before: Option<&mut Vec<Option<Record<'static>>>>) -> Result<Change, Malformed> {
+    let mut parts = Parts { both: before.is_some(), ..Parts::default() };
     json.object(|json, name| {
         match name.as_ref() {
             "eventName" => {
@@ -68,6 +82,14 @@ fn record(json: &mut Json<'_>) -> Result<Change, Malformed> {
         ChangeKind::Remove { .. } => None,
         _ => Some(parts.image.ok_or_else(|| json.wrong("a record without a new image"))?),
     };
+    if let Some(all) = before {
+        all.push(match kind {
+            ChangeKind::Insert => None,
+            ChangeKind::Modify | ChangeKind::Remove { .. } => {
+                Some(parts.before.ok_or_else(|| json.wrong("a record without an old image"))?)
+            }
+        });
+    }
     Ok(Change {
         kind,
         key: parts.key.ok_or_else(|| json.wrong("a record without keys"))?,
@@ -92,6 +114,7 @@ fn data(json: &mut Json<'_>, parts: &mut Parts) -> Result<(), Malformed> {
             "SequenceNumber" => parts.position = Some(Position(json.string()?.into_owned())),
             "Keys" => parts.key = item(json)?,
             "NewImage" => parts.image = item(json)?,
+            "OldImage" if parts.both => parts.before = item(json)?,
             // The old image and what only describes the record.
             _ => drop(json.raw()?),
         }

@@ -11,7 +11,7 @@ use crate::adapters::postgres::PgTarget;
 use crate::config::{Aws, Connections, Postgres, StoreConnection};
 use crate::domain::plan::ValueRef;
 use crate::domain::secret::Secret;
-use crate::ports::{NeverCaptured, Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
+use crate::ports::{Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
 use crate::workers::CheckRow;
 
 /// One store's ports, or all of them as one.
@@ -109,14 +109,14 @@ pub(super) async fn connect_to_check(
     Ok((all, missing))
 }
 
-/// DynamoDB tables. What customers write there is not captured yet, and no plan that was read asks for it.
+/// DynamoDB tables, and their own streams as the outbox.
 ///
 /// # Errors
 /// An address that is none, or no credentials.
 pub(super) async fn tables(aws: &Aws, plan: &str) -> PortResult<TargetPorts> {
     let target = dynamodb::target(&aws_session(aws).await, &sources::settings(aws), plan)?;
-    let outbox = NeverCaptured("what customers write to DynamoDB is not captured yet");
-    Ok(TargetPorts { target: failing(Arc::new(target) as _), outbox: Arc::new(outbox) })
+    let tables = Arc::new(target);
+    Ok(TargetPorts { target: failing(Arc::clone(&tables) as _), outbox: failing(tables as _) })
 }
 
 fn ports(

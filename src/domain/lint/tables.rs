@@ -71,14 +71,6 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
     if table.marker_prefix.is_empty() {
         found.error(format!("{path}.marker_prefix"), "an empty prefix would make every row a marker");
     }
-    if plan.reverse.enabled && !plan.kind(&table.to).captures_writes() {
-        let message = format!(
-            "what customers write to {} is not captured yet: say enabled = false under [reverse], and a rollback after the \
-             thaw leaves it on the new side",
-            plan.kind(&table.to).name()
-        );
-        found.error(format!("{path}.to"), message);
-    }
     if table.source == table.target && plan.may_be_one(&table.from, &table.to) {
         let message =
             format!("`{}` would go onto itself: `{}` and `{}` are one store", table.source, table.from, table.to);

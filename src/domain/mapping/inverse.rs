@@ -103,6 +103,8 @@ pub struct Inverse {
     keys: Vec<KeyPart>,
     fields: Vec<Field>,
     kinds: Kinds,
+    /// The column that holds the whole record: its attributes are the fields, known only with the item at hand.
+    whole: Option<Whole>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,8 +125,19 @@ struct Field {
 
 #[derive(Clone, Debug)]
 enum What {
-    Column { place: usize, format: Format, absent: Option<Cell<'static>> },
-    List { place: usize, elements: Elements },
+    Column {
+        place: usize,
+        format: Format,
+        absent: Option<Cell<'static>>,
+    },
+    List {
+        place: usize,
+        elements: Elements,
+    },
+    /// An attribute of a row that holds a whole record, as it is now.
+    Attribute {
+        value: Option<Value<'static>>,
+    },
 }
 
 /// One field in the form both sides share.
@@ -183,9 +196,15 @@ pub fn inverse_gaps(table: &Table, source: StoreKind) -> InverseGaps {
             ColumnSource::Constant(_) => {
                 found.notes.push(format!("{} is a constant and has no attribute", column.name))
             }
-            // The way back writes single attributes over what it read; a record as a whole is none of them.
-            ColumnSource::Whole => found.blocks.push(format!("{} holds the whole record", column.name)),
-            _ => {}
+            // Two columns would say what one attribute holds.
+            ColumnSource::Whole if table.columns.iter().any(|c| !c.key && c.from != ColumnSource::Whole) => {
+                found.blocks.push(format!("{} holds the whole record, and other columns parts of it", column.name));
+            }
+            ColumnSource::Whole
+            | ColumnSource::Attribute(_)
+            | ColumnSource::Parent(_)
+            | ColumnSource::Ordinal
+            | ColumnSource::Element => {}
         }
     }
     for child in &table.children {
@@ -224,7 +243,10 @@ impl Inverse {
         fields.retain(|f| f.path.first().is_some_and(|first| !table.key.contains(first)));
         // The whole of something before its parts.
         fields.sort_by_key(|f| f.path.len());
-        Self { keys, fields, kinds }
+        let whole = table.columns.iter().position(|c| c.from == ColumnSource::Whole);
+        let whole =
+            whole.map(|place| Whole { place, column: table.columns[place].name.clone(), key: table.key.clone() });
+        Self { keys, fields, kinds, whole }
     }
 
     /// The item's key from the cells of the key columns.
@@ -246,7 +268,10 @@ impl Inverse {
     /// Whether an item says what this state of its row says, in everything that columns hold.
     #[must_use]
     pub fn says(&self, state: Option<&RowTree>, item: Option<&Record<'static>>) -> bool {
-        alike(state.map(|f| self.of_row_tree(f)).as_ref(), item.map(|i| self.of_item(i)).as_ref())
+        let state = state.cloned();
+        let Ok(attributes) = self.of_attributes(std::slice::from_ref(&state), item) else { return false };
+        let fields = attributes.as_ref().unwrap_or(self);
+        alike(state.map(|f| fields.of_row_tree(&f)).as_ref(), item.map(|i| fields.of_item(i)).as_ref())
     }
 
     /// Whether an item shows that one of its row's states was written to it, though others wrote to it since: of the
@@ -254,8 +279,10 @@ impl Inverse {
     #[must_use]
     pub fn shows(&self, states: &[Option<RowTree>], state: usize, item: Option<&Record<'static>>) -> bool {
         let (Some(written), Some(item)) = (states.get(state).and_then(Option::as_ref), item) else { return false };
-        let (written, have) = (self.of_row_tree(written), self.of_item(item));
-        let before = states.first().and_then(Option::as_ref).map(|b| self.of_row_tree(b));
+        let Ok(attributes) = self.of_attributes(states, Some(item)) else { return false };
+        let fields = attributes.as_ref().unwrap_or(self);
+        let (written, have) = (fields.of_row_tree(written), fields.of_item(item));
+        let before = states.first().and_then(Option::as_ref).map(|b| fields.of_row_tree(b));
         let before = |field: usize, value: &FieldValue| before.as_ref().is_some_and(|b| b[field].is(value));
         let changed = (0..written.len()).filter(|&field| !before(field, &written[field]));
         let mut stands = false;
@@ -287,6 +314,18 @@ impl Inverse {
         winner: Winner,
     ) -> Result<ReverseChange, RowError> {
         let key = self.key(key)?;
+        let attributes = self.of_attributes(known, item)?;
+        attributes.as_ref().unwrap_or(self).carry_fields(key, known, item, begun, winner)
+    }
+
+    fn carry_fields(
+        &self,
+        key: Record<'static>,
+        known: &[Option<RowTree>],
+        item: Option<&Record<'static>>,
+        begun: Option<usize>,
+        winner: Winner,
+    ) -> Result<ReverseChange, RowError> {
         let now = known.last().and_then(Option::as_ref);
         let states: Vec<Option<Vec<FieldValue>>> =
             known.iter().map(|s| s.as_ref().map(|f| self.of_row_tree(f))).collect();
@@ -409,6 +448,7 @@ impl Inverse {
                 let cell = row_tree.row.get(*place).ok_or_else(|| refuse(RowErrorReason::Missing))?;
                 attribute(cell, kind, format.declared.unit, &path, &self.kinds).map_err(refuse)
             }
+            What::Attribute { value } => Ok(value.clone()),
             What::List { place, elements } => {
                 let rows = row_tree.children.get(*place).map_or(&[][..], Vec::as_slice);
                 elements.build(rows, kind, old, &path, &self.kinds).map_err(refuse)
@@ -433,6 +473,7 @@ impl Inverse {
                         convert(*format, attr).map_or(FieldValue::Unfit, |c| FieldValue::Cell(c.into_owned()))
                     }
                 },
+                What::Attribute { .. } => whole::of_attribute(found),
                 What::List { elements, .. } => elements.of_attr(found).map_or(FieldValue::Unfit, FieldValue::Rows),
             }
         };
@@ -440,12 +481,17 @@ impl Inverse {
     }
 
     fn of_row_tree(&self, row_tree: &RowTree) -> Vec<FieldValue> {
+        if let Some(whole) = &self.whole {
+            return whole.values(&self.fields, row_tree);
+        }
         let each = |field: &Field| match &field.what {
             What::Column { place, absent, .. } => {
                 let cell = row_tree.row.get(*place).cloned().unwrap_or(Cell::Null);
                 let set = self.kinds.usual(&path_text(&field.path)) == Some(Kind::TextSet);
                 FieldValue::Cell(settled(cell, set, absent.as_ref()))
             }
+            // Only rows that hold a whole record have such fields.
+            What::Attribute { .. } => FieldValue::Unfit,
             What::List { place, elements } => {
                 FieldValue::Rows(elements.of_rows(row_tree.children.get(*place).map_or(&[][..], Vec::as_slice)))
             }
@@ -552,6 +598,10 @@ pub(super) fn set_of(cells: &[&Cell<'static>], kind: Kind) -> Option<Result<Valu
     let texts: Vec<String> = texts.collect();
     if kind == Kind::NumberSet { number_set(&texts) } else { text_set(texts.iter().map(String::as_str)).map(Ok) }
 }
+
+mod whole;
+
+use whole::Whole;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 mod back;
 mod convert;
+mod document;
 mod elements;
 mod image;
 mod inverse;
@@ -25,6 +26,7 @@ mod typed;
 
 pub use back::document;
 pub use convert::{cell_of, literal_fits};
+pub use document::read_typed_record;
 pub use image::item_digest;
 pub use inverse::{
     Inverse, InverseGaps, ItemChange, ItemWrite, Resolution, ReverseChange, RowTree, Winner, inverse_gaps,

@@ -55,15 +55,6 @@ impl StoreKind {
         }
     }
 
-    /// Whether what customers write there can be captured, for the way back.
-    #[must_use]
-    pub const fn captures_writes(self) -> bool {
-        match self {
-            Self::Postgresql => true,
-            Self::Dynamodb | Self::Aws => false,
-        }
-    }
-
     /// Where our bookkeeping stands in such a store.
     #[must_use]
     pub const fn bookkeeping(self) -> &'static str {

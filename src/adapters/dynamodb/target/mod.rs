@@ -12,6 +12,7 @@ mod layout;
 mod lease;
 mod ledger;
 mod names;
+mod outbox;
 mod owner;
 mod permits;
 mod read;
@@ -29,6 +30,7 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
+use super::changes::DynamoChanges;
 use super::wire::Wire;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -53,6 +55,10 @@ pub struct DynamoTarget {
     /// Whether our bookkeeping was found to be of this version.
     layout: OnceCell<()>,
     shapes: std::sync::Mutex<HashMap<String, (Table, Arc<Shape>)>>,
+    /// The streams of its tables, for what customers write there.
+    changes: DynamoChanges,
+    /// What this process knows of the streams it reads, one reader at a time for each table.
+    readers: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<outbox::Reader>>>>,
     /// One at a time writes rows of a table, so that nobody parks a row that another one is writing.
     turns: std::sync::Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// How far lanes had come when this process resumed a table, with the token it got.
@@ -65,8 +71,10 @@ pub struct DynamoTarget {
 
 impl DynamoTarget {
     /// The target of a plan, as [`Plan::key`](crate::domain::plan::Plan::key) names it.
-    pub(super) fn new(wire: Wire, plan: &str) -> Self {
+    pub(super) fn new(wire: Wire, changes: DynamoChanges, plan: &str) -> Self {
         Self {
+            changes,
+            readers: std::sync::Mutex::default(),
             store: Arc::new(Store::new(wire)),
             plan: plan.into(),
             layout: OnceCell::new(),
@@ -159,7 +167,10 @@ impl Target for DynamoTarget {
     }
 
     async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()> {
-        owner::open_to_customers(self.ours().await?, &self.plan, tables).await
+        let store = self.ours().await?;
+        owner::open_to_customers(store, &self.plan, tables).await?;
+        // Nothing of ours lands any more: what the streams hold up to here is ours, and what comes is theirs.
+        futures::future::try_join_all(tables.iter().map(|table| outbox::open(self, store, table))).await.map(drop)
     }
 
     async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {

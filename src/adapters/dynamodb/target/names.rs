@@ -83,6 +83,11 @@ pub(super) const PERMITS: &str = "permit/";
 /// The beginning of counts of changes in [`Of::counts`].
 pub(super) const CHANGES: &str = "change/";
 
+/// The beginning of markers that came through, in [`Of::back_markers`].
+pub(super) const CAME: &str = "came/";
+/// The beginning of markers that were sent.
+pub(super) const SENT: &str = "sent/";
+
 /// Whose bookkeeping of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Of {
@@ -164,8 +169,7 @@ impl Of {
     /// may be longer than a sort key.
     pub(super) fn parked(&self, key: &Key) -> Place {
         let end = (0..=HEAD.min(key.0.len())).rev().find(|n| key.0.is_char_boundary(*n)).unwrap_or(0);
-        let digest: String = Sha256::digest(key.0.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        place(self.ledger(), format!("{}\u{1}{digest}", &key.0[..end]))
+        place(self.ledger(), format!("{}\u{1}{}", &key.0[..end], digest(&key.0).0))
     }
 
     /// Everything of the source's count.
@@ -182,6 +186,98 @@ impl Of {
     pub(super) fn change(&self, first: i64, id: &str) -> Place {
         place(self.counts(), format!("{CHANGES}{first:012}/{id}"))
     }
+}
+
+impl Of {
+    /// Everything of the capture of what customers write: the capture itself and its shards.
+    pub(super) fn capture(&self) -> String {
+        self.about("capture")
+    }
+
+    /// How the capture stands.
+    pub(super) fn captured(&self) -> Place {
+        place(self.capture(), "capture")
+    }
+
+    /// Where a shard of the new table's stream stands.
+    pub(super) fn captured_shard(&self, shard: &str) -> Place {
+        place(self.capture(), format!("{SHARDS}{shard}"))
+    }
+
+    /// Everything of the markers that go through that stream.
+    pub(super) fn back_markers(&self) -> String {
+        self.about("back-marker")
+    }
+
+    /// That a marker came through.
+    pub(super) fn came(&self, nonce: &str) -> Place {
+        place(self.back_markers(), format!("{CAME}{nonce}"))
+    }
+
+    /// That a marker is being put, and may be left in the table.
+    pub(super) fn sent(&self, nonce: &str) -> Place {
+        place(self.back_markers(), format!("{SENT}{nonce}"))
+    }
+
+    /// Everything of the keys that both sides had changed.
+    pub(super) fn conflicts(&self) -> String {
+        self.about("conflict")
+    }
+
+    /// One of them, by the digest of its key.
+    pub(super) fn conflict(&self, digest: &str) -> Place {
+        place(self.conflicts(), digest)
+    }
+
+    /// What waits in a lane, in the order it was captured.
+    pub(super) fn waits(&self, lane: u8) -> String {
+        format!("{}/{lane:02}", self.about("waits"))
+    }
+
+    /// That a record waits.
+    pub(super) fn wait(&self, lane: u8, record: i64) -> Place {
+        place(self.waits(lane), format!("{record:019}"))
+    }
+
+    /// Captured changes of a lane by key.
+    pub(super) fn states(&self, lane: u8) -> String {
+        format!("{}/{lane:02}", self.about("states"))
+    }
+
+    /// A piece of a record of a key.
+    pub(super) fn state(&self, lane: u8, digest: &str, record: i64, piece: usize) -> Place {
+        place(self.states(lane), format!("{digest}/{record:019}/{piece:02}"))
+    }
+
+    /// Signed images of a lane by key.
+    pub(super) fn images(&self, lane: u8) -> String {
+        format!("{}/{lane:02}", self.about("image"))
+    }
+
+    /// One of them.
+    pub(super) fn image(&self, lane: u8, digest: &str, image: u128) -> Place {
+        place(self.images(lane), format!("{digest}/{image:032x}"))
+    }
+
+    /// How many wait in a lane, and how many were applied.
+    pub(super) fn tally(&self, lane: u8) -> Place {
+        place(format!("{}/{lane:02}", self.about("tally")), "tally")
+    }
+}
+
+/// Whose turn it is to apply what customers of a plan wrote.
+pub(super) fn turn(plan: &str) -> Place {
+    place(of_plan(plan), "turn")
+}
+
+/// Lanes that captured changes are kept in, so that no one partition takes all of them. Part of the layout.
+pub(super) const LANES: u8 = 16;
+
+/// The digest of a key, and the lane it falls into.
+pub(super) fn digest(key: &str) -> (String, u8) {
+    let digest = Sha256::digest(key.as_bytes());
+    let lane = digest.first().map_or(0, |byte| byte % LANES);
+    (digest.iter().map(|byte| format!("{byte:02x}")).collect(), lane)
 }
 
 #[cfg(test)]

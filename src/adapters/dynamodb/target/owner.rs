@@ -6,7 +6,7 @@ use serde_json::json;
 use super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
 use super::names::{self, Of};
 use super::write::Write;
-use super::{lease, permits};
+use super::{lease, outbox, permits};
 use crate::domain::at::At;
 use crate::domain::plan::{Table, shell_word};
 use crate::ports::{ErrorKind, OpenedTable, Owned, OwnedTable, PortError, PortResult};
@@ -162,6 +162,7 @@ pub(super) async fn claim(store: &Store, plan: &str, run: &str, tables: &[Table]
             // Another id of the same plan gives it up; what was kept of it goes.
             if let Some((theirs, id)) = other(store, plan, table).await? {
                 forget(store, &Of::id(&theirs, &id), at).await?;
+                outbox::forget(store, &Of::id(&theirs, &id), at).await?;
                 let freed = [Write::delete(&Of::id(&theirs, &id).table()), owned_by(&table.target, &theirs, &id)];
                 store.transact(&freed.iter().collect::<Vec<_>>(), at).await.map_err(|e| e.error(at))?;
             }
@@ -207,18 +208,22 @@ async fn tables_of(store: &Store, plan: &str, at: Tried<'_>) -> PortResult<Vec<(
 pub(super) async fn owned(store: &Store, plan: &str) -> PortResult<Owned> {
     let at = ("look what belongs to", plan);
     let tables = tables_of(store, plan, at).await?;
-    let tables = tables.into_iter().map(|(id, known)| OwnedTable {
-        id,
-        targets: vec![known.target().to_owned()],
-        run: known.run().to_owned(),
-        since: known.since(),
-        open_to_customers: known.opened(),
-        waits: 0,
-        aside: 0,
+    let tables = tables.into_iter().map(|(id, known)| async move {
+        let waits = outbox::waits(store, &Of::id(plan, &id), at).await?;
+        PortResult::Ok(OwnedTable {
+            id,
+            targets: vec![known.target().to_owned()],
+            run: known.run().to_owned(),
+            since: known.since(),
+            open_to_customers: known.opened(),
+            waits,
+            aside: 0,
+        })
     });
+    let tables = futures::future::try_join_all(tables).await?;
     let others = store.query(names::PLANS, "", None, None, at).await?;
     Ok(Owned {
-        tables: tables.collect(),
+        tables,
         driven: lease::holder(store, plan, at).await?,
         others: others.iter().map(|item| sk(item).to_owned()).filter(|other| other != plan).collect(),
         interrupted: store.get(&names::released(plan), at).await?.is_some(),
@@ -237,6 +242,7 @@ pub(super) async fn disown(store: &Store, plan: &str) -> PortResult<()> {
         // Without its lanes nothing of a follower lands any more; the table itself goes last, so that a release that
         // died here is found again.
         forget(store, &of, at).await?;
+        outbox::forget(store, &of, at).await?;
         let freed = [Write::delete(&of.table()), owned_by(known.target(), plan, &id)];
         store.transact(&freed.iter().collect::<Vec<_>>(), at).await.map_err(|e| e.error(at))?;
     }

@@ -425,3 +425,90 @@ fn a_value_that_no_attribute_holds_is_named_by_its_column() {
     let refused = inverse(&[]).carry(&key(&now), &[None, Some(now.clone())], None, None, Winner::New).unwrap_err();
     assert_eq!((refused.column.as_str(), refused.reason), ("price", RowErrorReason::NumberRange));
 }
+
+/// A table whose rows hold whole records.
+fn whole_table() -> Table {
+    let key = Column { key: true, ..column("id", ColumnType::Text, &["id"], Fallback::Required) };
+    let item = of("item", ColumnType::Document, ColumnSource::Whole);
+    Table { key: vec!["id".into()], columns: vec![key, item], children: vec![], ..table() }
+}
+
+/// A record with an id and these attributes.
+fn whole(fields: &[(&'static str, Value<'static>)]) -> Record<'static> {
+    let id = ("id".into(), Value::Text("a".into()));
+    let fields = fields.iter().map(|(name, value)| ((*name).into(), value.clone()));
+    Record { fields: std::iter::once(id).chain(fields).collect() }
+}
+
+fn whole_row(record: Option<&Record<'static>>) -> Option<RowTree> {
+    let table = whole_table();
+    let mapping = TableMapping::new(&table);
+    record.map(|record| {
+        let mut mapped = Mapped::default();
+        mapping.map(record, &mut mapped).unwrap();
+        RowTree { row: mapped.row.into_iter().map(Cell::into_owned).collect(), children: vec![] }
+    })
+}
+
+/// What is left of an item once the way back has written to it, and how it met the other side.
+fn carried_whole(
+    states: &[Option<Record<'static>>],
+    item: Option<&Record<'static>>,
+    winner: Winner,
+) -> (Option<Record<'static>>, Resolution) {
+    let inverse = Inverse::new(&whole_table(), Kinds::default());
+    let states: Vec<Option<RowTree>> = states.iter().map(|state| whole_row(state.as_ref())).collect();
+    let found = inverse.carry(&[Cell::Text("a".into())], &states, item, None, winner).unwrap();
+    let left = match found.change {
+        ItemChange::Nothing => item.cloned(),
+        ItemChange::Write(write) => {
+            assert!(write.set.iter().all(|(name, _)| name != "id"), "a key never changes");
+            Some(write.after)
+        }
+        ItemChange::Delete { .. } => None,
+    };
+    (left, found.resolution)
+}
+
+#[test]
+fn whole_records_come_back_attribute_by_attribute() {
+    let (n, t) = (|n: &'static str| Value::Decimal(n.into()), |t: &'static str| Value::Text(t.into()));
+    let set = |a: &'static str, b: &'static str| Value::TextSet(vec![a.into(), b.into()]);
+    assert_eq!(inverse_gaps(&whole_table(), StoreKind::Dynamodb), InverseGaps::default());
+    let is = |found: (Option<Record<'static>>, Resolution), wanted: Option<&Record<'static>>, resolution| {
+        assert_eq!((item_digest(found.0.as_ref()), found.1), (item_digest(wanted), resolution), "{:?}", found.0);
+    };
+    let old = whole(&[("a", n("1")), ("b", set("x", "y")), ("gone", Value::Null)]);
+    let new = whole(&[("a", n("2.50")), ("b", set("y", "x")), ("c", Value::Map(vec![("k".into(), Value::Null)]))]);
+    let both = [Some(old.clone()), Some(new.clone())];
+    // Changed on the new side alone: added, changed, removed; a null is no absence.
+    is(carried_whole(&both, Some(&old), Winner::New), Some(&new), Resolution::None);
+    is(carried_whole(&both, Some(&new), Winner::Old), Some(&new), Resolution::None);
+    is(carried_whole(&[None, Some(new.clone())], None, Winner::Old), Some(&new), Resolution::None);
+    is(carried_whole(&[Some(old.clone()), None], Some(&old), Winner::Old), None, Resolution::None);
+    // The old side wrote another attribute: both stay.
+    let theirs = whole(&[("a", n("1")), ("b", set("x", "y")), ("gone", Value::Null), ("d", t("theirs"))]);
+    let merged = whole(&[
+        ("a", n("2.5")),
+        ("b", set("x", "y")),
+        ("c", Value::Map(vec![("k".into(), Value::Null)])),
+        ("d", t("theirs")),
+    ]);
+    is(carried_whole(&both, Some(&theirs), Winner::Old), Some(&merged), Resolution::Merged);
+    // The same one: by the rule.
+    let theirs = whole(&[("a", t("1")), ("b", set("x", "y")), ("gone", Value::Null)]);
+    let kept = whole(&[("a", t("1")), ("b", set("x", "y")), ("c", Value::Map(vec![("k".into(), Value::Null)]))]);
+    is(carried_whole(&both, Some(&theirs), Winner::New), Some(&new), Resolution::NewWon);
+    is(carried_whole(&both, Some(&theirs), Winner::Old), Some(&kept), Resolution::OldWon);
+    let inverse = Inverse::new(&whole_table(), Kinds::default());
+    assert!(inverse.says(whole_row(Some(&old)).as_ref(), Some(&old)) && !inverse.says(None, Some(&old)));
+    let states = both.map(|state| whole_row(state.as_ref()));
+    assert!(inverse.shows(&states, 1, Some(&merged)) && !inverse.shows(&states, 1, Some(&old)));
+    // What is no record is refused and nothing is guessed.
+    let odd = RowTree { row: vec![Cell::Text("a".into()), Cell::Other(vec![1].into())], children: vec![] };
+    let refused = inverse.carry(&[Cell::Text("a".into())], &[None, Some(odd)], None, None, Winner::New).unwrap_err();
+    assert_eq!((refused.column.as_str(), refused.reason), ("item", RowErrorReason::Unparsable));
+    let mut parts = whole_table();
+    parts.columns.push(column("price", ColumnType::Numeric(None), &["price"], Fallback::Null));
+    assert_eq!(inverse_gaps(&parts, StoreKind::Dynamodb).blocks.len(), 1);
+}

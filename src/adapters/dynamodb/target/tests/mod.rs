@@ -13,9 +13,11 @@ use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::ports::Target;
 use crate::ports::tests::{Abilities, TargetStore, target_cases};
 
+mod day;
 mod follow;
 mod items;
 mod load;
+mod outbox;
 mod plans;
 
 const PLAN: &str = "shop/test";

@@ -1,10 +1,10 @@
-//! Shards of a stream: lineage, and where to read on.
+//! Shards of a stream: lineage, and where to read on. Whoever reads a stream keeps to it, in either direction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::{Position, ReadFrom, Shard, Stream, is_behind};
 use crate::domain::at::At;
-use crate::ports::{Position, ReadFrom, Shard, Stream, is_behind};
 
 /// How a start at the oldest record is stored, with the moment it was recorded.
 const OLDEST: &str = "oldest@";
