@@ -106,11 +106,20 @@ impl DynamoTarget {
 
     async fn count_one(&self, store: &Store, table: &Table, captured: bool) -> PortResult<Waiting> {
         let at = ("count what waits of", table.id.as_str());
+        if !captured {
+            return Ok(Waiting::default());
+        }
+        let reader = self.reader(table);
+        let mut reader = reader.lock().await;
         // What is not read yet is not counted, and less than waits is no price.
-        if captured && !self.read_on(store, table, LOOK).await? {
+        if !self.way(store, table).read_on(&mut reader, LOOK).await? {
             let came_back = "more is written than was read in time";
             return Err(PortError::new(ErrorKind::Throttled, at.0, at.1, came_back).advise("it is counted again"));
         }
+        if reader.is_empty() {
+            return Ok(Waiting::default());
+        }
+        drop(reader);
         spool::waiting(store, &self.of(table), at).await
     }
 
@@ -275,12 +284,20 @@ impl Outbox for DynamoTarget {
         if Capture::load(store, &way.of, at).await?.is_none() {
             return Ok(None);
         }
-        let read = self.read_on(store, table, LOOK).await;
+        let reader = self.reader(table);
+        let mut reader = reader.lock().await;
+        let read = way.read_on(&mut reader, LOOK).await;
+        if reader.is_empty() {
+            return read.map(|_| None);
+        }
+        let version = reader.version();
         let markers = way.came(at).await?;
         if markers.is_empty() && spool::oldest(store, &way.of, 1, at).await?.is_empty() {
+            reader.found_empty(version);
             // What waits is applied even while the stream cannot be read.
             return read.map(|_| None);
         }
+        drop(reader);
         let turn = Turn::take(store, &self.plan, at).await?;
         let (limit, shape) = (usize::try_from(limit).unwrap_or(usize::MAX), self.shape(table));
         let markers = markers.into_iter().collect();

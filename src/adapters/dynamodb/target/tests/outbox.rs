@@ -27,7 +27,10 @@ async fn delete(account: &Account, table: &Table, id: &str) {
 
 /// A table with three rows of ours, captured.
 async fn armed() -> (Account, Table) {
-    let account = Account::embedded().await;
+    armed_at(Account::embedded().await).await
+}
+
+async fn armed_at(account: Account) -> (Account, Table) {
     let table = books();
     prepared(&*account.target).await;
     let target = &account.target;
@@ -80,7 +83,16 @@ fn prices(table: &Table, change: &OutboxChange) -> Vec<String> {
 
 #[tokio::test]
 async fn what_is_ours_is_not_captured_and_what_comes_after_the_opening_is() {
-    let (account, table) = armed().await;
+    ours_and_theirs(Account::embedded().await).await;
+}
+
+#[tokio::test]
+async fn another_emulator_tells_ours_from_theirs_too() {
+    ours_and_theirs(Account::of_the_neighbour().await).await;
+}
+
+async fn ours_and_theirs(account: Account) {
+    let (account, table) = armed_at(account).await;
     let (target, tables) = (&account.target, std::slice::from_ref(&table));
     assert!(target.armed(tables).await.unwrap());
     assert_eq!(target.gaps(tables).await.unwrap(), []);
