@@ -108,24 +108,6 @@ pub(super) fn index_named(message: &str) -> Option<String> {
 }
 
 impl DynamoSource {
-    /// Makes an item that is not there. As a whole: an expression may not name as many attributes as an item may have.
-    async fn insert(&self, table: &Table, write: &ItemWrite) -> PortResult<ItemOutcome> {
-        let mut e = Expression::new(table);
-        let condition = e.condition(&write.key, false, &[])?;
-        let (names, _) = e.values();
-        let request = self
-            .sdk()
-            .put_item()
-            .table_name(&table.source)
-            .set_item(Some(attr::item_to_sdk(&write.after, WRITE, &table.source)?))
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names));
-        match request.send().await {
-            Ok(_) => Ok(ItemOutcome::Written),
-            Err(e) => judge(e, &table.source),
-        }
-    }
-
     async fn update(&self, table: &Table, write: &ItemWrite) -> PortResult<ItemOutcome> {
         let mut e = Expression::new(table);
         let mut set = Vec::new();
@@ -187,8 +169,7 @@ impl Items for DynamoSource {
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome> {
         match change {
             ItemChange::Nothing => Ok(ItemOutcome::Written),
-            ItemChange::Write(write) if write.exists => self.update(table, write).await,
-            ItemChange::Write(write) => self.insert(table, write).await,
+            ItemChange::Write(write) => self.update(table, write).await,
             ItemChange::Delete { key, expect } => self.delete(table, key, expect).await,
         }
     }
