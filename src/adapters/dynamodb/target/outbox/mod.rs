@@ -104,13 +104,21 @@ impl DynamoTarget {
         Ok(CaptureState { table: table.id.clone(), exercised: true, tables: vec![table.target.clone()] })
     }
 
-    async fn count_one(&self, store: &Store, table: &Table, captured: bool) -> PortResult<Waiting> {
+    async fn count_one(&self, store: &Store, table: &Table, capture: Option<Capture>) -> PortResult<Waiting> {
         let at = ("count what waits of", table.id.as_str());
-        if !captured {
-            return Ok(Waiting::default());
-        }
+        let Some(capture) = capture else { return Ok(Waiting::default()) };
         let reader = self.reader(table);
         let mut reader = reader.lock().await;
+        if capture.opened.is_none() {
+            // Nothing of customers waits. It is read all the same, so that the opening has little left to read.
+            if let Err(e) = self.way(store, table).read_on(&mut reader, LOOK).await {
+                tracing::debug!(table = %table.target, error = %e, "its stream is not read on");
+            }
+            // Unless they were let in meanwhile.
+            if Capture::load(store, &self.of(table), at).await?.is_none_or(|capture| capture.opened.is_none()) {
+                return Ok(Waiting::default());
+            }
+        }
         // What is not read yet is not counted, and less than waits is no price.
         if !self.way(store, table).read_on(&mut reader, LOOK).await? {
             let came_back = "more is written than was read in time";
@@ -309,7 +317,7 @@ impl Outbox for DynamoTarget {
         let store = self.ours().await?;
         let captures = self.captures(tables, ("count what waits of", "the target tables")).await?;
         let each = tables.iter().zip(captures).map(|(table, capture)| async move {
-            PortResult::Ok((table.id.clone(), self.count_one(store, table, capture.is_some()).await?))
+            PortResult::Ok((table.id.clone(), self.count_one(store, table, capture).await?))
         });
         Ok(try_join_all(each).await?.into_iter().collect())
     }

@@ -202,7 +202,11 @@ impl Way<'_> {
         let childless = reader.stream.as_ref().is_some_and(|stream| reader.lineage.childless(stream).next().is_some());
         if list || old || childless || reader.stream.is_none() {
             let now = Instant::now();
-            reader.stream = self.changes.stream(&self.table).await?;
+            reader.stream = match self.changes.stream(&self.table).await {
+                // A table that is gone has no stream either.
+                Err(e) if e.kind == ErrorKind::NotFound => None,
+                stream => stream?,
+            };
             reader.listed = Some(now);
         }
         let Some(stream) = reader.stream.clone() else {

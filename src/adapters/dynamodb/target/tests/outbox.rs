@@ -307,6 +307,31 @@ async fn before_customers_write_there_a_stream_may_be_replaced() {
 }
 
 #[tokio::test]
+async fn what_was_captured_of_a_table_that_is_gone_is_counted_still() {
+    let (account, table) = opened().await;
+    let tables = std::slice::from_ref(&table);
+    put(&account, &table, item("a", 2)).await;
+    assert_eq!(waits(&account.target, &table).await, 1);
+    account.raw().delete_table().table_name(&table.target).send().await.unwrap();
+    let fresh = account.elsewhere();
+    assert_eq!(waits(&fresh, &table).await, 1);
+    assert!(fresh.gaps(tables).await.unwrap()[0].lost);
+    assert_eq!(fresh.disarm(tables).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(carried(&fresh, &table).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_capture_that_was_never_open_stands_in_no_later_runs_way() {
+    let (account, table) = armed().await;
+    let tables = std::slice::from_ref(&table);
+    account.raw().delete_table().table_name(&table.target).send().await.unwrap();
+    let fresh = account.elsewhere();
+    assert_eq!(waits(&fresh, &table).await, 0, "nothing of customers can wait");
+    fresh.disarm(tables).await.unwrap();
+    assert_eq!(fresh.gaps(tables).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_later_run_begins_anew_once_nothing_waits() {
     let (account, table) = opened().await;
     let (target, tables) = (&account.target, std::slice::from_ref(&table));
