@@ -62,6 +62,12 @@ pub(super) async fn waits(store: &Store, of: &Of, at: At2<'_>) -> PortResult<u64
     Ok(spool::waiting(store, of, at).await?.records)
 }
 
+/// The markers of a table.
+#[cfg(test)]
+pub(super) fn markers(table: &Table) -> Markers {
+    Markers::new(table)
+}
+
 impl DynamoTarget {
     fn reader(&self, table: &Table) -> Arc<tokio::sync::Mutex<Reader>> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);

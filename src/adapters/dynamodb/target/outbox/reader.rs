@@ -305,10 +305,12 @@ impl Way<'_> {
         let mut piece = Piece::default();
         for (change, before) in read {
             let marked = self.markers.nonce(&change.key, change.image.as_ref().or(before.as_ref()));
-            let (mut writes, mut bytes, mut lane) = (Vec::new(), 0, None);
+            let (mut writes, mut nonces, mut bytes, mut lane) = (Vec::new(), Vec::new(), 0, None);
             let id = capture.next + piece.records;
             match marked {
-                Some(nonce) if change.image.is_some() => {
+                // One that was put again because its answer was lost comes twice; a transaction writes an item once.
+                Some(nonce) if change.image.is_some() && !piece.nonces.contains(&nonce) => {
+                    nonces.push(nonce.clone());
                     writes.push(Write::put(&self.of.came(&nonce), json!({"at": n(change.at.0)})));
                 }
                 Some(_) => {}
@@ -320,12 +322,11 @@ impl Way<'_> {
                 None => {}
             }
             let full = piece.writes.len() + writes.len() > ACTIONS || piece.bytes + bytes > BYTES;
-            if full && !piece.writes.is_empty() {
-                if !self.commit(reader, capture, shard, &mut piece, false).await? {
-                    return Ok(false);
-                }
+            if full && !piece.writes.is_empty() && !self.commit(reader, capture, shard, &mut piece, false).await? {
+                return Ok(false);
             }
             piece.writes.extend(writes);
+            piece.nonces.extend(nonces);
             piece.bytes += bytes;
             if let Some(lane) = lane {
                 *piece.lanes.entry(lane).or_default() += 1;
@@ -436,6 +437,8 @@ impl Way<'_> {
 #[derive(Default)]
 struct Piece {
     writes: Vec<Write>,
+    /// Markers among them.
+    nonces: BTreeSet<String>,
     bytes: usize,
     lanes: BTreeMap<u8, i64>,
     records: i64,
