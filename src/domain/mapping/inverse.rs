@@ -5,14 +5,20 @@
 //! written. So an attribute that no column holds stays as it is, and so does what somebody else wrote into another
 //! field meanwhile. Where both sides changed the same field to different values, [`Winner`] decides.
 
+mod gaps;
+mod whole;
+
 use std::collections::BTreeMap;
+
+pub use gaps::{InverseGaps, inverse_gaps};
+use whole::Whole;
 
 use super::back::{attribute, text_set};
 use super::convert::{Format, convert, literal};
 use super::elements::{Elements, number_set};
 use super::kinds::{Kind, Kinds};
 use super::{RowError, RowErrorReason};
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, StoreKind, Table, Unit, path_text, quoted};
+use crate::domain::plan::{Column, ColumnSource, Fallback, Table, Unit, path_text, quoted};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 
 /// A row with its child rows, by child table in the plan's order.
@@ -86,15 +92,6 @@ pub struct ReverseChange {
     pub change: ItemChange,
     /// What the other side had done.
     pub resolution: Resolution,
-}
-
-/// What has no inverse, found without reading any data.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InverseGaps {
-    /// Why the table has no inverse at all.
-    pub blocks: Vec<String>,
-    /// What is left out of an item that is made from a row.
-    pub notes: Vec<String>,
 }
 
 /// A table's inverse mapping, compiled once.
@@ -174,45 +171,6 @@ pub(super) fn absent(column: &Column) -> Option<Cell<'static>> {
         Fallback::Literal(text) => literal(Format::of(column), text).ok(),
         Fallback::Required => None,
     }
-}
-
-/// Says which parts of a table's mapping have an inverse. `source` is the kind of store it comes
-/// from: typed columns say themselves how a value was written.
-#[must_use]
-pub fn inverse_gaps(table: &Table, source: StoreKind) -> InverseGaps {
-    use ColumnType::{Boolean, Date, Double, Jsonb, TextArray, Timestamptz};
-    let mut found = InverseGaps::default();
-    if table.columns.iter().all(|c| !c.key) {
-        found.blocks.push("it has no key column".to_owned());
-    }
-    for column in &table.columns {
-        match &column.from {
-            _ if column.key
-                && !source.of_columns()
-                && matches!(column.ty, Boolean | Date | Double | Jsonb | TextArray | Timestamptz) =>
-            {
-                found.blocks.push(format!("key column {} does not say how its attribute was written", column.name));
-            }
-            ColumnSource::Constant(_) => {
-                found.notes.push(format!("{} is a constant and has no attribute", column.name))
-            }
-            // Two columns would say what one attribute holds.
-            ColumnSource::Whole if table.columns.iter().any(|c| !c.key && c.from != ColumnSource::Whole) => {
-                found.blocks.push(format!("{} holds the whole record, and other columns parts of it", column.name));
-            }
-            ColumnSource::Whole
-            | ColumnSource::Attribute(_)
-            | ColumnSource::Parent(_)
-            | ColumnSource::Ordinal
-            | ColumnSource::Element => {}
-        }
-    }
-    for child in &table.children {
-        if !child.columns.iter().any(|c| c.from == ColumnSource::Ordinal) {
-            found.notes.push(format!("{} has no ordinal: the list comes back in key order", child.target));
-        }
-    }
-    found
 }
 
 impl Inverse {
@@ -598,10 +556,6 @@ pub(super) fn set_of(cells: &[&Cell<'static>], kind: Kind) -> Option<Result<Valu
     let texts: Vec<String> = texts.collect();
     if kind == Kind::NumberSet { number_set(&texts) } else { text_set(texts.iter().map(String::as_str)).map(Ok) }
 }
-
-mod whole;
-
-use whole::Whole;
 
 #[cfg(test)]
 mod tests;

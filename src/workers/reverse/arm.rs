@@ -36,7 +36,7 @@ pub async fn arm(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     for capture in ports.outbox.arm(&ctx.plan.tables).await.map_err(|e| fails(&e))? {
         let how = if capture.exercised { "a touched row left its record" } else { "empty, not touched" };
         let value = format!("{} captured, {how}", capture.tables.join(", "));
-        found.push(evidence(format!("outbox {}", capture.table), value, at, "pg_trigger"));
+        found.push(evidence(format!("outbox {}", capture.table), value, at, "outbox"));
     }
     for table in &ctx.plan.tables {
         found.push(keys(ctx, &ports, table).await?);
@@ -52,7 +52,7 @@ pub async fn arm(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
             return Err(world(message, "see whether another process carries changes back, then try again"));
         }
         let value = format!("written to {}, read back and removed in {}ms", table.source, ctx.mono() - began);
-        found.push(evidence(format!("reverse marker {}", table.id), value, ctx.wall(), "cutover.outbox"));
+        found.push(evidence(format!("reverse marker {}", table.id), value, ctx.wall(), "outbox"));
     }
     found.extend(sequences::arm(ctx, &ports).await?);
     Ok(found)

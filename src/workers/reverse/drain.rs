@@ -114,8 +114,8 @@ async fn drain_one(
         }
         // Capture was proven by the arm step and is gone, in part or whole: what was written since is unknown.
         Ok(Some(false)) if plan.tables.iter().all(|t| inverse_gaps(t, plan.kind(&t.from)).blocks.is_empty()) => {
-            let left = "writes of the new side are not captured any more: a trigger of ours is missing or switched off; \
-                        compare the tables by hand (cutover.outbox holds what was captured before)";
+            let left = "writes of the new side are not captured any more: what captures them is missing or switched off; \
+                        compare the tables by hand (the outbox holds what was captured before)";
             return Drained { evidence: Vec::new(), left: vec![left.to_owned()] };
         }
         // There never was a reverse flow: what stays behind was counted and reported before.
@@ -161,7 +161,7 @@ async fn missed(plan: &Plan, ports: &ReversePorts) -> Vec<String> {
             // What waits was applied, or is counted as left; what failed was never written.
             let lost: Vec<String> = gaps.iter().filter(|gap| gap.lost).map(|gap| left(&gap.what)).collect();
             let off = !armed && lost.is_empty();
-            if off { vec![left("a trigger of ours is missing or switched off")] } else { lost }
+            if off { vec![left("what captures them is missing or switched off")] } else { lost }
         }
         Ok(Err(e)) => vec![left(&format!("nobody knows ({e})"))],
         Err(_) => vec![left("nobody knows, the target does not answer")],
@@ -387,7 +387,7 @@ impl Draining<'_> {
             if left == Some(0) {
                 let value = format!("{} keys, {} changed by both sides, none left", tally.carried, tally.conflicts);
                 let name = format!("carried back {}", table.id);
-                drained.evidence.push(evidence(name, value, clock.wall(), "cutover.outbox, marker read back"));
+                drained.evidence.push(evidence(name, value, clock.wall(), "outbox, marker read back"));
                 continue;
             }
             let left = left.map_or_else(|| "nobody knows how many".to_owned(), |n| n.to_string());

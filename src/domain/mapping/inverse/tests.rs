@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::mapping::{Mapped, TableMapping, item_digest};
-use crate::domain::plan::{ChildTable, Declared, NEW, OLD, StoreKind};
+use crate::domain::plan::{ChildTable, ColumnType, Declared, NEW, OLD, StoreKind};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback) -> Column {
     let path = path.iter().map(|s| (*s).to_owned()).collect();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
+use super::super::call::{Item, Stopped, Store, Tried, key_of, n, number, s, sk, text};
 use super::super::names::{self, Of};
 use super::super::write::Write;
 use super::super::{batch, layout};
@@ -100,8 +100,7 @@ pub(super) async fn begin(
     let start = start_now(store.now());
     let known = positions(store, of, at).await?;
     let gone = known.keys().filter(|shard| !stream.shards.iter().any(|s| s.id == **shard));
-    let gone: Vec<String> =
-        gone.map(|shard| super::super::call::key_of(&of.captured_shard(shard)).to_string()).collect();
+    let gone: Vec<String> = gone.map(|shard| key_of(&of.captured_shard(shard)).to_string()).collect();
     batch::delete(store, names::BOOK, &gone, at).await?;
     // Nothing counts before the capture names the stream.
     for some in stream.shards.chunks(AT_ONCE) {
@@ -147,7 +146,7 @@ pub(in super::super) async fn forget(store: &Store, of: &Of, at: Tried<'_>) -> P
         let kept = store.query(&part, "", None, None, at).await?;
         let key = |item: &Item| {
             let place = names::Place { pk: part.clone(), sk: sk(item).to_owned() };
-            super::super::call::key_of(&place).to_string()
+            key_of(&place).to_string()
         };
         batch::delete(store, names::BOOK, &kept.iter().map(key).collect::<Vec<_>>(), at).await?;
     }

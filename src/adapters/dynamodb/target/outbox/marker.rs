@@ -18,7 +18,7 @@ const MARK: &str = "cutover-marker";
 
 /// How the markers of a table are written.
 #[derive(Clone, Debug)]
-pub(super) struct Markers {
+pub(in super::super) struct Markers {
     prefix: String,
     /// Names and types of the key's attributes.
     key: Vec<(String, &'static str)>,
@@ -59,7 +59,13 @@ impl Markers {
     }
 
     /// Puts a marker and takes it away again.
-    pub(super) async fn send(&self, store: &Store, target: &str, nonce: &str, at: Tried<'_>) -> PortResult<()> {
+    pub(in super::super) async fn send(
+        &self,
+        store: &Store,
+        target: &str,
+        nonce: &str,
+        at: Tried<'_>,
+    ) -> PortResult<()> {
         let key = self.key(nonce);
         let mut item = key.clone();
         item.insert(MARK.to_owned(), json!({"S": nonce}));

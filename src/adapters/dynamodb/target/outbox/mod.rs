@@ -62,6 +62,12 @@ pub(super) async fn waits(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<u
     Ok(spool::waiting(store, of, at).await?.records)
 }
 
+/// The markers of a table.
+#[cfg(test)]
+pub(super) fn markers(table: &Table) -> Markers {
+    Markers::new(table)
+}
+
 impl DynamoTarget {
     fn reader(&self, table: &Table) -> Arc<tokio::sync::Mutex<Reader>> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,13 +110,30 @@ impl DynamoTarget {
         Ok(CaptureState { table: table.id.clone(), exercised: true, tables: vec![table.target.clone()] })
     }
 
-    async fn count_one(&self, store: &Store, table: &Table, captured: bool) -> PortResult<Waiting> {
+    async fn count_one(&self, store: &Store, table: &Table, capture: Option<Capture>) -> PortResult<Waiting> {
         let at = ("count what waits of", table.id.as_str());
+        let Some(capture) = capture else { return Ok(Waiting::default()) };
+        let reader = self.reader(table);
+        let mut reader = reader.lock().await;
+        if capture.opened.is_none() {
+            // Nothing of customers waits. It is read all the same, so that the opening has little left to read.
+            if let Err(e) = self.way(store, table).read_on(&mut reader, LOOK).await {
+                tracing::debug!(table = %table.target, error = %e, "its stream is not read on");
+            }
+            // Unless they were let in meanwhile.
+            if Capture::load(store, &self.of(table), at).await?.is_none_or(|capture| capture.opened.is_none()) {
+                return Ok(Waiting::default());
+            }
+        }
         // What is not read yet is not counted, and less than waits is no price.
-        if captured && !self.read_on(store, table, LOOK).await? {
+        if !self.way(store, table).read_on(&mut reader, LOOK).await? {
             let came_back = "more is written than was read in time";
             return Err(PortError::new(ErrorKind::Throttled, at.0, at.1, came_back).advise("it is counted again"));
         }
+        if reader.is_empty() {
+            return Ok(Waiting::default());
+        }
+        drop(reader);
         spool::waiting(store, &self.of(table), at).await
     }
 
@@ -275,12 +298,20 @@ impl Outbox for DynamoTarget {
         if Capture::load(store, &way.of, at).await?.is_none() {
             return Ok(None);
         }
-        let read = self.read_on(store, table, LOOK).await;
+        let reader = self.reader(table);
+        let mut reader = reader.lock().await;
+        let read = way.read_on(&mut reader, LOOK).await;
+        if reader.is_empty() {
+            return read.map(|_| None);
+        }
+        let version = reader.version();
         let markers = way.came(at).await?;
         if markers.is_empty() && spool::oldest(store, &way.of, 1, at).await?.is_empty() {
+            reader.found_empty(version);
             // What waits is applied even while the stream cannot be read.
             return read.map(|_| None);
         }
+        drop(reader);
         let turn = Turn::take(store, &self.plan, at).await?;
         let (limit, shape) = (usize::try_from(limit).unwrap_or(usize::MAX), self.shape(table));
         let markers = markers.into_iter().collect();
@@ -292,7 +323,7 @@ impl Outbox for DynamoTarget {
         let store = self.ours().await?;
         let captures = self.captures(tables, ("count what waits of", "the target tables")).await?;
         let each = tables.iter().zip(captures).map(|(table, capture)| async move {
-            PortResult::Ok((table.id.clone(), self.count_one(store, table, capture.is_some()).await?))
+            PortResult::Ok((table.id.clone(), self.count_one(store, table, capture).await?))
         });
         Ok(try_join_all(each).await?.into_iter().collect())
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::super::call::{Stopped, Store, Tried, n, sk};
+use super::super::batch;
+use super::super::call::{Stopped, Store, Tried, key_of, n, s, sk};
 use super::super::names::{self, Of};
 use super::super::write::Write;
 use super::capture::{self, Capture};
@@ -48,6 +49,25 @@ pub(in super::super) struct Reader {
     listed: Option<Instant>,
     lineage: Lineage,
     iterators: BTreeMap<String, String>,
+    /// The version at which nothing waited. Whatever is stored begins another one.
+    empty: i64,
+}
+
+impl Reader {
+    /// The version of the capture that was read last; 0 when it has to be read anew.
+    pub(super) const fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Nothing waited at this version.
+    pub(super) const fn found_empty(&mut self, version: i64) {
+        self.empty = version;
+    }
+
+    /// Whether nothing can wait, because nothing was stored since nothing did.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.version != 0 && self.version == self.empty
+    }
 }
 
 /// What one round over all shards found.
@@ -95,11 +115,12 @@ impl Way<'_> {
         let shards = reader.stream.as_ref().map_or(1, |stream| stream.shards.iter().filter(|s| !s.closed).count());
         let more = (1..(2 * shards).min(SPREAD)).map(|number| format!("{nonce}.{number}"));
         let nonces: Vec<String> = std::iter::once(nonce.to_owned()).chain(more).collect();
-        for nonce in &nonces {
+        let sends = nonces.iter().map(|nonce| async move {
             let sent = Write::put(&self.of.sent(nonce), json!({}));
             self.store.write(&sent, at).await.map_err(|e| e.error(at))?;
-            self.markers.send(self.store, &self.table.source, nonce, at).await?;
-        }
+            self.markers.send(self.store, &self.table.source, nonce, at).await
+        });
+        futures::future::try_join_all(sends).await?;
         let (since, began) = (self.store.now().plus(1_000), Instant::now());
         let (mut came, mut listed) = (false, false);
         loop {
@@ -126,15 +147,10 @@ impl Way<'_> {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        for other in &nonces {
-            if other != nonce {
-                let gone = Write::delete(&self.of.came(other));
-                self.store.write(&gone, at).await.map_err(|e| e.error(at))?;
-            }
-            let gone = Write::delete(&self.of.sent(other));
-            self.store.write(&gone, at).await.map_err(|e| e.error(at))?;
-        }
-        Ok(())
+        let others = nonces.iter().filter(|other| *other != nonce).map(|other| self.of.came(other));
+        let over: Vec<_> = others.chain(nonces.iter().map(|nonce| self.of.sent(nonce))).collect();
+        let keys: Vec<String> = over.iter().map(|place| key_of(place).to_string()).collect();
+        batch::delete(self.store, names::BOOK, &keys, at).await
     }
 
     /// Takes away what a process that died has left in the table.
@@ -186,7 +202,11 @@ impl Way<'_> {
         let childless = reader.stream.as_ref().is_some_and(|stream| reader.lineage.childless(stream).next().is_some());
         if list || old || childless || reader.stream.is_none() {
             let now = Instant::now();
-            reader.stream = self.changes.stream(&self.table).await?;
+            reader.stream = match self.changes.stream(&self.table).await {
+                // A table that is gone has no stream either.
+                Err(e) if e.kind == ErrorKind::NotFound => None,
+                stream => stream?,
+            };
             reader.listed = Some(now);
         }
         let Some(stream) = reader.stream.clone() else {
@@ -285,10 +305,12 @@ impl Way<'_> {
         let mut piece = Piece::default();
         for (change, before) in read {
             let marked = self.markers.nonce(&change.key, change.image.as_ref().or(before.as_ref()));
-            let (mut writes, mut bytes, mut lane) = (Vec::new(), 0, None);
+            let (mut writes, mut nonces, mut bytes, mut lane) = (Vec::new(), Vec::new(), 0, None);
             let id = capture.next + piece.records;
             match marked {
-                Some(nonce) if change.image.is_some() => {
+                // One that was put again because its answer was lost comes twice; a transaction writes an item once.
+                Some(nonce) if change.image.is_some() && !piece.nonces.contains(&nonce) => {
+                    nonces.push(nonce.clone());
                     writes.push(Write::put(&self.of.came(&nonce), json!({"at": n(change.at.0)})));
                 }
                 Some(_) => {}
@@ -300,12 +322,11 @@ impl Way<'_> {
                 None => {}
             }
             let full = piece.writes.len() + writes.len() > ACTIONS || piece.bytes + bytes > BYTES;
-            if full && !piece.writes.is_empty() {
-                if !self.commit(reader, capture, shard, &mut piece, false).await? {
-                    return Ok(false);
-                }
+            if full && !piece.writes.is_empty() && !self.commit(reader, capture, shard, &mut piece, false).await? {
+                return Ok(false);
             }
             piece.writes.extend(writes);
+            piece.nonces.extend(nonces);
             piece.bytes += bytes;
             if let Some(lane) = lane {
                 *piece.lanes.entry(lane).or_default() += 1;
@@ -332,7 +353,7 @@ impl Way<'_> {
         let next = capture.next + records;
         let step = capture.step(&self.of, ", #next = :next").with("next", n(next));
         // The markers of a process that slept would count for a stream that is not read any more.
-        let step = step.and("#stream = :stream").with("stream", super::super::call::s(&capture.stream));
+        let step = step.and("#stream = :stream").with("stream", s(&capture.stream));
         let position = if finished { None } else { position };
         let shard_stands = capture::put_shard(&self.of, shard, position.as_ref());
         let counts: Vec<Write> = lanes.iter().map(|(lane, more)| spool::count(&self.of, *lane, *more)).collect();
@@ -399,7 +420,7 @@ impl Way<'_> {
 
     async fn mark(&self, capture: &Capture, lost: &str, more: &[Write]) -> Result<(), Stopped> {
         let step = capture.step(&self.of, ", #lost = if_not_exists(#lost, :lost)");
-        let step = step.with("lost", super::super::call::s(lost));
+        let step = step.with("lost", s(lost));
         let all: Vec<&Write> = std::iter::once(&step).chain(more).collect();
         self.store.transact(&all, self.at()).await
     }
@@ -416,6 +437,8 @@ impl Way<'_> {
 #[derive(Default)]
 struct Piece {
     writes: Vec<Write>,
+    /// Markers among them.
+    nonces: BTreeSet<String>,
     bytes: usize,
     lanes: BTreeMap<u8, i64>,
     records: i64,

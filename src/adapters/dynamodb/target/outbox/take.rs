@@ -229,9 +229,8 @@ impl DynamoTaken {
         let mut writes = Vec::new();
         for (id, kept) in piece {
             // They go together, so one of them says whether all are there.
-            let there = if writes.is_empty() { "attribute_exists(#pk)" } else { "" };
             let gone = Write::delete(&self.of.wait(kept.lane, *id));
-            writes.push(if there.is_empty() { gone } else { gone.when(there) });
+            writes.push(if writes.is_empty() { gone.when("attribute_exists(#pk)") } else { gone });
             let states = (0..kept.pieces).map(|part| Write::delete(&self.of.state(kept.lane, &kept.digest, *id, part)));
             writes.extend(states);
         }

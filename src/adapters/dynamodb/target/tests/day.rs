@@ -49,8 +49,8 @@ struct Day {
 }
 
 impl Day {
-    async fn begun() -> Self {
-        let (world, account) = (World::with(plan()), Account::embedded().await);
+    async fn begun(account: Account) -> Self {
+        let world = World::with(plan());
         account.target.prepare().await.unwrap();
         for table in tables() {
             account.target.create(&table).await.unwrap();
@@ -192,7 +192,16 @@ async fn differing(one: &BTreeMap<String, String>, other: &BTreeMap<String, Stri
 
 #[tokio::test]
 async fn a_day_between_two_tables_loses_nothing_there_or_back() {
-    let day = Arc::new(Day::begun().await);
+    there_and_back(Account::embedded().await).await;
+}
+
+#[tokio::test]
+async fn a_day_on_another_emulator_loses_nothing_there_or_back() {
+    there_and_back(Account::of_the_neighbour().await).await;
+}
+
+async fn there_and_back(account: Account) {
+    let day = Arc::new(Day::begun(account).await);
     let world = &day.world;
     let (mut rng, mut oracle) = (fastrand::Rng::with_seed(5), Oracle::new());
     for _ in 0..60 {

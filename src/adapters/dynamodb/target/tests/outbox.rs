@@ -27,7 +27,10 @@ async fn delete(account: &Account, table: &Table, id: &str) {
 
 /// A table with three rows of ours, captured.
 async fn armed() -> (Account, Table) {
-    let account = Account::embedded().await;
+    armed_at(Account::embedded().await).await
+}
+
+async fn armed_at(account: Account) -> (Account, Table) {
     let table = books();
     prepared(&*account.target).await;
     let target = &account.target;
@@ -80,7 +83,16 @@ fn prices(table: &Table, change: &OutboxChange) -> Vec<String> {
 
 #[tokio::test]
 async fn what_is_ours_is_not_captured_and_what_comes_after_the_opening_is() {
-    let (account, table) = armed().await;
+    ours_and_theirs(Account::embedded().await).await;
+}
+
+#[tokio::test]
+async fn another_emulator_tells_ours_from_theirs_too() {
+    ours_and_theirs(Account::of_the_neighbour().await).await;
+}
+
+async fn ours_and_theirs(account: Account) {
+    let (account, table) = armed_at(account).await;
     let (target, tables) = (&account.target, std::slice::from_ref(&table));
     assert!(target.armed(tables).await.unwrap());
     assert_eq!(target.gaps(tables).await.unwrap(), []);
@@ -232,6 +244,12 @@ async fn markers_go_through_the_stream_and_leave_nothing() {
     let target = &account.target;
     put(&account, &table, item("a", 2)).await;
     target.put_marker(&table, "nonce-1").await.unwrap();
+    // Put again, as after an answer that was lost: it comes twice at once.
+    let markers = super::super::outbox::markers(&table);
+    for _ in 0..2 {
+        markers.send(&target.store, &table.target, "nonce-1", ("test", "t")).await.unwrap();
+    }
+    assert_eq!(waits(target, &table).await, 1);
     let taken = target.take(&table, 100).await.unwrap().unwrap();
     assert_eq!((taken.markers(), taken.changes().len()), (&["nonce-1".to_owned()][..], 1));
     taken.done().await.unwrap();
@@ -292,6 +310,31 @@ async fn before_customers_write_there_a_stream_may_be_replaced() {
     assert_eq!(account.target.gaps(tables).await.unwrap(), []);
     put(&account, &table, item("a", 2)).await;
     assert_eq!(carried(&account.target, &table).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_captured_of_a_table_that_is_gone_is_counted_still() {
+    let (account, table) = opened().await;
+    let tables = std::slice::from_ref(&table);
+    put(&account, &table, item("a", 2)).await;
+    assert_eq!(waits(&account.target, &table).await, 1);
+    account.raw().delete_table().table_name(&table.target).send().await.unwrap();
+    let fresh = account.elsewhere();
+    assert_eq!(waits(&fresh, &table).await, 1);
+    assert!(fresh.gaps(tables).await.unwrap()[0].lost);
+    assert_eq!(fresh.disarm(tables).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(carried(&fresh, &table).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_capture_that_was_never_open_stands_in_no_later_runs_way() {
+    let (account, table) = armed().await;
+    let tables = std::slice::from_ref(&table);
+    account.raw().delete_table().table_name(&table.target).send().await.unwrap();
+    let fresh = account.elsewhere();
+    assert_eq!(waits(&fresh, &table).await, 0, "nothing of customers can wait");
+    fresh.disarm(tables).await.unwrap();
+    assert_eq!(fresh.gaps(tables).await.unwrap(), []);
 }
 
 #[tokio::test]
