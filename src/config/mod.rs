@@ -150,7 +150,7 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         None if root.has("tables") && !root.has("stores") => {
             sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
         }
-        Some(aws) if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() => {
+        Some(aws) if aws.credentials == Credentials::Emulator && nowhere(aws, connections, root) => {
             let section = root.table("aws", keys::AWS);
             let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
             sink.error(section.offset_of("credentials"), "aws.credentials", message);
@@ -162,6 +162,13 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         let section = root.table("aws", keys::AWS);
         sink.error(section.offset_of("account"), "aws.account", "an account id is 12 digits, in quotes");
     }
+}
+
+/// Whether calls would go to AWS itself: those to the tables where any are there, else those to the parameters.
+fn nowhere(aws: &Aws, connections: &Connections, root: &Section<'_>) -> bool {
+    let mut stores = connections.sources.values().chain(connections.targets.values());
+    let tables = !root.has("stores") || stores.any(|at| matches!(at, StoreConnection::Dynamodb(_)));
+    if tables { aws.endpoints.dynamodb.is_none() } else { aws.endpoints.ssm.is_none() }
 }
 
 #[cfg(test)]
