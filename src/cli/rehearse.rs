@@ -35,7 +35,6 @@ pub struct Rehearsal<'a> {
 
 /// `cutover rehearse`.
 pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path) -> Result<Exit, Failure> {
-    let (speed, seed) = (asked.speed, asked.seed);
     let scenario = scenario(asked.scenario)?;
     if asked.faults.iter().any(|f| f == "list") {
         for fault in scenario.faults() {
@@ -43,6 +42,18 @@ pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path)
         }
         return Ok(Exit::Finished);
     }
+    live(args, asked, scenario, scenario.plan(), state_dir).await
+}
+
+/// Lives the day of this plan, the scenario's own but for what a test hurries.
+async fn live(
+    args: &DriveArgs,
+    asked: &Rehearsal<'_>,
+    scenario: Scenario,
+    plan: &str,
+    state_dir: &Path,
+) -> Result<Exit, Failure> {
+    let (speed, seed) = (asked.speed, asked.seed);
     let usage = |e: String| Failure::new(Exit::Usage, e);
     // A mistake in them is told before a server is started.
     if shows_screen(args) {
@@ -69,10 +80,10 @@ pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path)
     let mut vars = world.vars();
     // Where a rollback from another terminal finds them too.
     vars.extend(servers.passwords(None).map_err(unexpected)?);
-    let config = config::load_str(scenario.file(), scenario.plan(), Path::new(""), &vars)?;
+    let config = config::load_str(scenario.file(), plan, Path::new(""), &vars)?;
     let driven = drive(Drive {
         config: &config,
-        config_text: &filled(scenario.plan(), &vars),
+        config_text: &filled(plan, &vars),
         state_dir,
         args,
         new: true,

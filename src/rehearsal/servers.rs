@@ -119,6 +119,7 @@ impl Servers {
                 WorldOptions { sizes: *sizes, ..WorldOptions::new(address(new, Some(database))) }
             }
             Self::V1ToV2 { v1, v2, sizes } => {
+                forget(v1).await?;
                 create(v1, database).await?;
                 create(v2, database).await?;
                 WorldOptions::payments(address(v1, Some(database)), address(v2, Some(database)), *sizes)
@@ -169,14 +170,49 @@ fn address(server: &PrivatePostgres, database: Option<&str>) -> PgAddress {
     }
 }
 
-async fn create(server: &PrivatePostgres, database: &str) -> RehearsalResult<()> {
-    let failed = |e: tokio_postgres::Error| RehearsalError::caused("create database", database, &e);
+/// Runs a statement as the server's own user.
+async fn run(server: &PrivatePostgres, tried: &'static str, on: &str, statement: &str) -> RehearsalResult<()> {
+    let failed = |e: tokio_postgres::Error| RehearsalError::caused(tried, on, &e);
     let mut config = tokio_postgres::Config::new();
     config.host(&server.host).port(server.port).user(&server.user).dbname(&server.database);
     config.password(server.password.reveal());
     let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(failed)?;
     let driver = tokio::spawn(driver);
-    let made = client.batch_execute(&format!("CREATE DATABASE {database}")).await;
+    let ran = client.batch_execute(statement).await;
     driver.abort();
-    made.map_err(failed)
+    ran.map_err(failed)
+}
+
+async fn create(server: &PrivatePostgres, database: &str) -> RehearsalResult<()> {
+    run(server, "create database", database, &format!("CREATE DATABASE {database}")).await
+}
+
+/// Drops slots of days that are over: a day whose console was killed leaves its own, and a server has room for ten.
+async fn forget(server: &PrivatePostgres) -> RehearsalResult<()> {
+    let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
+    run(server, "drop the slots of", "earlier days", slots).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_day_has_databases_of_its_own_and_begins_without_the_slots_of_earlier_ones() {
+        let amounts = Amounts::V1ToV2(PaymentSizes { accounts: 1, payments: 1 });
+        let servers = tokio::task::spawn_blocking(move || Servers::start(amounts, |_| {})).await.unwrap().unwrap();
+        let Servers::V1ToV2 { v1, .. } = &servers else { panic!("servers of another scenario") };
+        servers.fresh("first").await.unwrap();
+        let slot = "SELECT pg_create_logical_replication_slot('left', 'pgoutput')";
+        run(v1, "make", "a slot", slot).await.unwrap();
+        servers.fresh("second").await.unwrap();
+        // Its name is free again.
+        run(v1, "make", "a slot", slot).await.unwrap();
+        assert!(servers.fresh("second").await.is_err(), "a database of that name is there");
+
+        let folder = tempfile::tempdir().unwrap();
+        let files = servers.passwords(Some(folder.path())).unwrap();
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["V1_PASSWORD_FILE", "V2_PASSWORD_FILE"]);
+        assert_eq!(std::fs::read_to_string(&files["V1_PASSWORD_FILE"]).unwrap(), v1.password.reveal());
+    }
 }
