@@ -63,9 +63,13 @@ pub enum Command {
         #[arg(long, value_name = "STEP")]
         until: Option<String>,
     },
-    /// Rehearse a whole migration day on embedded stores with a simulated shop.
+    /// Rehearse a whole migration day on stores of its own with a simulated application.
     #[cfg(feature = "rehearsal")]
     Rehearse {
+        /// Which day: `cloudshelf`, a shop that moves from DynamoDB to PostgreSQL, or `v1-to-v2`, payments that move
+        /// from one PostgreSQL server to another.
+        #[arg(default_value = "cloudshelf", value_name = "SCENARIO")]
+        scenario: String,
         #[command(flatten)]
         drive: DriveArgs,
         /// How much faster planned waits run; work is never compressed.
@@ -74,28 +78,34 @@ pub enum Command {
         /// Seed of data and traffic.
         #[arg(long, default_value_t = 7, value_name = "N")]
         seed: u64,
-        /// Inject a fault when a step starts; may be given several times. `--fault list` names them.
+        /// Inject a fault when a step starts; may be given several times. `--fault list` names those of the scenario:
+        /// `gateway-refuse` is one of cloudshelf only, all others hit both.
         #[arg(long, value_name = "NAME@STEP")]
         fault: Vec<String>,
-        /// Books, users, orders and carts to begin with.
-        #[arg(long, value_name = "B,U,O,C", default_value = "5000,1000,2500,200")]
-        sizes: String,
+        /// Records to begin with: books, users, orders and carts (cloudshelf, by default 5000,1000,2500,200), or
+        /// accounts and payments (v1-to-v2, by default 2000,8000).
+        #[arg(long, value_name = "N,N,...")]
+        sizes: Option<String>,
     },
     /// Live one migration day after the other under writes, kills and faults, and count what is lost.
     #[cfg(feature = "rehearsal")]
     Soak {
+        /// Which day, as for `rehearse`: `cloudshelf` or `v1-to-v2`.
+        #[arg(default_value = "cloudshelf", value_name = "SCENARIO")]
+        scenario: String,
         /// No day begins after this many minutes.
         #[arg(long, default_value_t = 30.0, value_name = "N")]
         minutes: f64,
         /// Seed of data, traffic, kills and faults.
         #[arg(long, default_value_t = 7, value_name = "N")]
         seed: u64,
-        /// Writes a second of the simulated shop.
+        /// Writes a second of the simulated application.
         #[arg(long, default_value_t = 100.0, value_name = "N")]
         writes: f64,
-        /// Books, users, orders and carts each day begins with.
-        #[arg(long, value_name = "B,U,O,C", default_value = "1000,200,500,50")]
-        sizes: String,
+        /// Records each day begins with: books, users, orders and carts (cloudshelf, by default 1000,200,500,50), or
+        /// accounts and payments (v1-to-v2, by default 300,900).
+        #[arg(long, value_name = "N,N,...")]
+        sizes: Option<String>,
     },
     /// Measure this program against what the stores can do and against other tools.
     #[cfg(feature = "rehearsal")]

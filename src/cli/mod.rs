@@ -113,14 +113,17 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { config, json } => run::plan(&config, json).await,
         Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
         #[cfg(feature = "rehearsal")]
-        Command::Rehearse { drive, speed, seed, fault, sizes } => {
-            Box::pin(rehearse::rehearse(&drive, speed, seed, &fault, &sizes, &state_dir()?)).await
+        Command::Rehearse { scenario, drive, speed, seed, fault, sizes } => {
+            let asked =
+                rehearse::Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };
+            Box::pin(rehearse::rehearse(&drive, &asked, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]
-        Command::Soak { minutes, seed, writes, sizes } => {
-            let parsed = sizes.parse::<crate::rehearsal::seed::Sizes>();
-            let sizes = parsed.map_err(|e| Failure::new(Exit::Usage, format!("--sizes {sizes}: {e}")))?;
-            soak::soak(&soak::Soak { minutes, seed, writes, sizes }, &state_dir()?).await
+        Command::Soak { scenario, minutes, seed, writes, sizes } => {
+            let scenario = rehearse::scenario(&scenario)?;
+            let amounts = rehearse::amounts(scenario, sizes.as_deref())?;
+            let amounts = amounts.unwrap_or_else(|| crate::rehearsal::Amounts::few(scenario));
+            soak::soak(&soak::Soak { minutes, seed, writes, amounts }, &state_dir()?).await
         }
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,

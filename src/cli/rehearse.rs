@@ -1,4 +1,4 @@
-//! `cutover rehearse`: a whole migration day on embedded stores with a simulated shop.
+//! `cutover rehearse`: a whole migration day on stores of its own with a simulated application.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,66 +11,79 @@ use super::failure::Failure;
 use super::world::Driver;
 use crate::config;
 use crate::engine::Ending;
-use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults, names};
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
-use crate::rehearsal::seed::Sizes;
-use crate::rehearsal::short_plan::PLAN as CONFIG;
-use crate::rehearsal::{PgAddress, World, WorldOptions};
+use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults};
+use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions};
 use crate::snapshot::Mode;
 
 /// No planned wait of the day lasts longer than this, whatever the speed: night watches are not rehearsed.
 const LONGEST_WAIT_MS: i64 = 5_000;
 
+/// What is rehearsed, as the command line asked for it.
+#[derive(Debug)]
+pub struct Rehearsal<'a> {
+    /// The scenario's name.
+    pub scenario: &'a str,
+    /// How much faster planned waits run.
+    pub speed: f64,
+    /// Seed of data and traffic.
+    pub seed: u64,
+    /// Faults with their steps; `list` alone prints them.
+    pub faults: &'a [String],
+    /// Records to begin with; absent means as many as make a good rehearsal.
+    pub sizes: Option<&'a str>,
+}
+
 /// `cutover rehearse`.
-pub async fn rehearse(
-    args: &DriveArgs,
-    speed: f64,
-    seed: u64,
-    faults: &[String],
-    sizes: &str,
-    state_dir: &Path,
-) -> Result<Exit, Failure> {
-    if faults.iter().any(|f| f == "list") {
-        for fault in Fault::ALL {
+pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path) -> Result<Exit, Failure> {
+    let scenario = scenario(asked.scenario)?;
+    if asked.faults.iter().any(|f| f == "list") {
+        for fault in scenario.faults() {
             print(&format!("{:<16} {}\n", fault.name(), fault.words()));
         }
         return Ok(Exit::Finished);
     }
+    live(args, asked, scenario, scenario.plan(), state_dir).await
+}
+
+/// Lives the day of this plan, the scenario's own but for what a test hurries.
+async fn live(
+    args: &DriveArgs,
+    asked: &Rehearsal<'_>,
+    scenario: Scenario,
+    plan: &str,
+    state_dir: &Path,
+) -> Result<Exit, Failure> {
+    let (speed, seed) = (asked.speed, asked.seed);
     let usage = |e: String| Failure::new(Exit::Usage, e);
     // A mistake in them is told before a server is started.
     if shows_screen(args) {
         super::own_keys::read()?;
     }
-    let sizes: Sizes = sizes.parse().map_err(|e| usage(format!("--sizes {sizes}: {e}")))?;
-    let ids = steps()?;
-    let planned = faults.iter().map(|f| planned(f, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));
+    let amounts = amounts(scenario, asked.sizes)?.unwrap_or_else(|| Amounts::usual(scenario));
+    let ids = steps(scenario)?;
+    let planned =
+        asked.faults.iter().map(|f| planned(f, scenario, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));
     let faults = Faults::new(planned.collect::<Result<_, _>>()?);
     if !(speed.is_finite() && speed >= 1.0) {
         return Err(usage(format!("--speed {speed}: a number from 1")));
     }
     if !args.json {
-        say("starting a private PostgreSQL, an embedded DynamoDB, a control plane and a shop ...");
+        say(&format!("starting {} ...", scenario.starts()));
     }
-    let postgres = tokio::task::spawn_blocking(|| PrivatePostgres::start(&PostgresOptions::default(), say))
+    let servers = tokio::task::spawn_blocking(move || Servers::start(amounts, say))
         .await
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
-    let pg = PgAddress {
-        host: postgres.host.clone(),
-        port: postgres.port,
-        user: postgres.user.clone(),
-        database: postgres.database.clone(),
-        password: Some(postgres.password.clone()),
-    };
-    let world = World::start(WorldOptions { seed, sizes, faults: faults.clone(), ..WorldOptions::new(pg) })
-        .await
-        .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
+    let unexpected = |e: crate::rehearsal::RehearsalError| Failure::new(Exit::Unexpected, e.to_string());
+    let options = WorldOptions { seed, faults: faults.clone(), ..servers.options() };
+    let world = World::start(options).await.map_err(unexpected)?;
     let mut vars = world.vars();
-    vars.insert("PG_PASSWORD_FILE".to_owned(), password_file(&postgres)?);
-    let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), &vars)?;
+    // Where a rollback from another terminal finds them too.
+    vars.extend(servers.passwords(None).map_err(unexpected)?);
+    let config = config::load_str(scenario.file(), plan, Path::new(""), &vars)?;
     let driven = drive(Drive {
         config: &config,
-        config_text: &filled(CONFIG, &vars),
+        config_text: &filled(plan, &vars),
         state_dir,
         args,
         new: true,
@@ -84,7 +97,7 @@ pub async fn rehearse(
         driver: Driver::here(),
     })
     .await?;
-    let verdict = world.verdict().await.map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
+    let verdict = world.verdict().await.map_err(unexpected)?;
     let unstruck = faults.unstruck();
     if args.json {
         for missed in &unstruck {
@@ -106,7 +119,7 @@ pub async fn rehearse(
         print(&format!("{verdict}\n"));
     }
     world.stop().await;
-    tokio::task::spawn_blocking(move || drop(postgres)).await.ok();
+    tokio::task::spawn_blocking(move || drop(servers)).await.ok();
     Ok(exit(driven.ending, verdict.clean(), unstruck.is_empty()))
 }
 
@@ -119,24 +132,69 @@ fn exit(ending: Ending, clean: bool, struck: bool) -> Exit {
     }
 }
 
-/// The ids of the rehearsal's steps. No world is needed for them: its variables stand for addresses only.
-fn steps() -> Result<Vec<String>, Failure> {
-    let names = CONFIG.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.to_owned());
-    let mut vars: BTreeMap<String, String> = names.map(|name| (name, "http://127.0.0.1:1".to_owned())).collect();
-    vars.insert("PG_PORT".to_owned(), "5432".to_owned());
-    let config = config::load_str("rehearsal.toml", CONFIG, Path::new(""), &vars)?;
+/// The scenario of this name; the error names what is most like it.
+///
+/// # Errors
+/// There is none of this name.
+pub(super) fn scenario(name: &str) -> Result<Scenario, Failure> {
+    let names = Scenario::ALL.map(Scenario::name);
+    Scenario::named(name).ok_or_else(|| {
+        let near = near(name, &names);
+        Failure::new(Exit::Usage, format!("{near}no scenario is called `{name}`; there are {}", names.join(", ")))
+    })
+}
+
+/// Sizes that were asked for.
+///
+/// # Errors
+/// They are not the numbers that the scenario takes.
+pub(super) fn amounts(scenario: Scenario, sizes: Option<&str>) -> Result<Option<Amounts>, Failure> {
+    let parse = |text: &str| {
+        Amounts::parse(scenario, text).map_err(|e| Failure::new(Exit::Usage, format!("--sizes {text}: {e}")))
+    };
+    sizes.map(parse).transpose()
+}
+
+/// The ids of a scenario's steps. No world is needed for them: its variables stand for addresses only.
+fn steps(scenario: Scenario) -> Result<Vec<String>, Failure> {
+    let config = config::load_str(scenario.file(), scenario.plan(), Path::new(""), &anywhere(scenario))?;
     Ok(config.plan.steps.iter().map(|s| s.id.clone()).collect())
 }
 
-/// A fault as it was asked for; the error names what is most like it.
-fn planned(text: &str, steps: &[String]) -> Result<FaultAt, String> {
-    let near = |asked: &str, names: &[&str]| {
-        super::nearest(asked, names.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "))
+/// Values for a scenario's variables that name nothing: enough to read its plan.
+fn anywhere(scenario: Scenario) -> BTreeMap<String, String> {
+    let names = scenario.plan().split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    // Two databases of one port would be one database.
+    let mut port = 5431;
+    let mut value = |name: &str| {
+        if name.ends_with("_PORT") {
+            port += 1;
+            port.to_string()
+        } else {
+            "http://127.0.0.1:1".to_owned()
+        }
     };
+    names.map(|name| (name.to_owned(), value(name))).collect()
+}
+
+/// `did you mean ...?`, or nothing where none of the names is like it.
+fn near(asked: &str, names: &[&str]) -> String {
+    super::nearest(asked, names.iter().copied()).map_or_else(String::new, |near| format!("did you mean {near}? "))
+}
+
+/// A fault as it was asked for; the error names what is most like it.
+fn planned(text: &str, scenario: Scenario, steps: &[String]) -> Result<FaultAt, String> {
+    let faults: Vec<&str> = scenario.faults().iter().copied().map(Fault::name).collect();
     let at: FaultAt = text.parse().map_err(|e: BadFault| match &e {
-        BadFault::Name { name } => format!("{}{e}", near(name, &names())),
+        BadFault::Name { name } => {
+            format!("{}no fault is called `{name}`; there are {}", near(name, &faults), faults.join(", "))
+        }
         BadFault::Step { .. } => e.to_string(),
     })?;
+    if !scenario.faults().contains(&at.fault) {
+        let (fault, name) = (at.fault, scenario.name());
+        return Err(format!("{fault} has nothing to hit in {name}; there are {}", faults.join(", ")));
+    }
     match &at.step {
         Some(step) if !steps.contains(step) => {
             let ids: Vec<&str> = steps.iter().map(String::as_str).collect();
@@ -146,68 +204,14 @@ fn planned(text: &str, steps: &[String]) -> Result<FaultAt, String> {
     }
 }
 
-/// The server's password, where a rollback from another terminal finds it too; gone with the server.
-fn password_file(postgres: &PrivatePostgres) -> Result<String, Failure> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = postgres.directory().join("console-password");
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(postgres.password.reveal().as_bytes())?;
-    Ok(path.to_string_lossy().into_owned())
-}
-
 /// The config with its variables filled in, so that a rollback from another terminal finds the same world.
 pub(super) fn filled(text: &str, vars: &BTreeMap<String, String>) -> String {
-    // A port is a number: once it is no variable any more, it stands without quotes.
-    let port = vars.get("PG_PORT").map_or("", String::as_str);
-    let text = text.replace("\"${PG_PORT}\"", port);
-    vars.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
+    vars.iter().fold(text.to_owned(), |text, (name, value)| {
+        // A port is a number: once it is no variable any more, it stands without quotes.
+        let text = if name.ends_with("_PORT") { text.replace(&format!("\"${{{name}}}\""), value) } else { text };
+        text.replace(&format!("${{{name}}}"), value)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_is_held_against_the_plan_before_anything_starts() {
-        let ids = steps().unwrap();
-        let at = planned("errors-new@smoke-tests", &ids).unwrap();
-        assert_eq!(at, FaultAt { fault: Fault::ErrorsNew, step: Some("smoke-tests".to_owned()) });
-        let wrong = |text: &str| planned(text, &ids).unwrap_err();
-        let said = wrong("errors-new@smoke-test");
-        assert!(said.starts_with("did you mean smoke-tests? no step is called `smoke-test`; there are "), "{said}");
-        let said = wrong("error-new@smoke-tests");
-        assert!(said.starts_with("did you mean errors-new? no fault is called `error-new`"), "{said}");
-        assert!(wrong("errors-new@").contains("names no step"));
-        assert!(!wrong("zzz").contains("did you mean"));
-    }
-
-    #[test]
-    fn the_saved_config_can_be_read_without_its_variables() {
-        let names = ["AWS_ENDPOINT", "CONTROL_ENDPOINT", "PG_HOST", "PG_DATABASE", "PG_USER", "REST_API", "SHOP_URL"];
-        let mut vars: std::collections::BTreeMap<String, String> =
-            names.iter().map(|n| ((*n).to_owned(), "http://127.0.0.1:1".to_owned())).collect();
-        vars.insert("PG_PORT".into(), "5432".into());
-        vars.insert("PG_PASSWORD_FILE".into(), "/nowhere/password".into());
-        let read =
-            config::load_str("c.toml", &filled(CONFIG, &vars), Path::new(""), &std::collections::BTreeMap::new());
-        let asked = config::load_str("c.toml", CONFIG, Path::new(""), &vars);
-        assert_eq!(read.unwrap().plan.hash(), asked.unwrap().plan.hash());
-    }
-
-    #[test]
-    fn a_fault_that_never_struck_and_a_lost_row_have_codes_of_their_own() {
-        for (ending, clean, struck, code) in [
-            (Ending::Finished, true, true, 0),
-            (Ending::Finished, true, false, 9),
-            (Ending::Finished, false, false, 5),
-            (Ending::RolledBack, true, true, 3),
-            (Ending::RolledBack, true, false, 9),
-            (Ending::RolledBack, false, true, 5),
-            (Ending::GateNotMet, false, false, 4),
-            (Ending::Paused, true, false, 75),
-        ] {
-            assert_eq!(exit(ending, clean, struck) as u8, code, "{ending:?} {clean} {struck}");
-        }
-    }
-}
+mod tests;

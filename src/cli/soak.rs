@@ -5,8 +5,6 @@
 //! data, traffic, places of kills and faults; the machine's scheduling it cannot fix.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,11 +16,10 @@ use crate::domain::run::{RunState, RunStatus, StepStatus};
 use crate::journal::{RunFolder, fold, read_run};
 use crate::rehearsal::fault::{Fault, Faults};
 use crate::rehearsal::oracle::Side;
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
-use crate::rehearsal::seed::Sizes;
+use crate::rehearsal::servers::private;
 use crate::rehearsal::shop::Rates;
-use crate::rehearsal::short_plan::{Last, ShortPlan, shortened};
-use crate::rehearsal::{PgAddress, World, WorldOptions};
+use crate::rehearsal::short_plan::{Last, ShortPlan, shortened_plan};
+use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions};
 use crate::workers::reverse::AT_ONCE;
 
 /// Longest a day may take to reach the thaw, kills included.
@@ -39,10 +36,10 @@ pub struct Soak {
     pub minutes: f64,
     /// Where everything random comes from.
     pub seed: u64,
-    /// Writes a second of the shop.
+    /// Writes a second of the application.
     pub writes: f64,
-    /// Records each day begins with.
-    pub sizes: Sizes,
+    /// Records each day begins with, and so which day it is.
+    pub amounts: Amounts,
 }
 
 /// What all days together came to.
@@ -65,7 +62,8 @@ struct SoakTotals {
 
 /// `cutover soak`.
 pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
-    let postgres = tokio::task::spawn_blocking(|| PrivatePostgres::start(&PostgresOptions::default(), say))
+    let amounts = what.amounts;
+    let servers = tokio::task::spawn_blocking(move || Servers::start(amounts, say))
         .await
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
@@ -75,15 +73,16 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         let number = tally.days + 1;
         let dir = state_dir.join(format!("soak-{}-{number}", what.seed));
         std::fs::create_dir_all(&dir)?;
-        let mut day = Day::open(what, number, dir, &postgres).await?;
+        let mut day = Day::open(what, number, dir, &servers).await?;
         let ended = day.live(&mut tally).await;
         match ended {
             Ok(words) => say(&format!("day {number}: {words}")),
             Err(wrong) => {
                 print(&format!(
-                    "FAILED on day {number} of seed {}: {wrong}\nrecords: {}\nagain: cutover soak --seed {} --minutes {}\n",
+                    "FAILED on day {number} of seed {}: {wrong}\nrecords: {}\nagain: cutover soak {} --seed {} --minutes {}\n",
                     what.seed,
                     day.dir.display(),
+                    amounts.scenario().name(),
                     what.seed,
                     what.minutes
                 ));
@@ -99,7 +98,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
     print(&format!(
         "0 lost in {} days ({} ended on the new side, {} rolled back after customers wrote there, {} cancelled by themselves)\n\
          {} kills of the console, {} faults, {} writes acknowledged ({per_second:.0} a second), {} of them on the new side, {} keys checked\n\
-         {} of these keys were written a value that stood there already (DynamoDB's own answer) while a newer one was on its way\n\
+         {} of these keys were written a value that stood there already (the store's own answer) while a newer one was on its way\n\
          {} were set back after a carried change whose carrier was killed before it cleared the record\n\
          {} keys had a write whose outcome nobody knows; {} markers of ours were left in the old tables\n\
          seed {}, {:.1} minutes\n",
@@ -119,7 +118,7 @@ pub async fn soak(what: &Soak, state_dir: &Path) -> Result<Exit, Failure> {
         what.seed,
         began.elapsed().as_secs_f64() / 60.0
     ));
-    tokio::task::spawn_blocking(move || drop(postgres)).await.ok();
+    tokio::task::spawn_blocking(move || drop(servers)).await.ok();
     Ok(Exit::Finished)
 }
 
@@ -135,26 +134,23 @@ struct Day {
 }
 
 impl Day {
-    async fn open(what: &Soak, number: u32, dir: PathBuf, postgres: &PrivatePostgres) -> Result<Self, Failure> {
+    async fn open(what: &Soak, number: u32, dir: PathBuf, servers: &Servers) -> Result<Self, Failure> {
         let unexpected = |e: String| Failure::new(Exit::Unexpected, e);
         let seed = what.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number));
-        let pg = database(postgres, number).await.map_err(unexpected)?;
+        let fresh = servers.fresh(&format!("soak_{number}")).await.map_err(|e| unexpected(e.to_string()))?;
         let faults = Faults::none();
         let world = World::start(WorldOptions {
             seed,
-            sizes: what.sizes,
             rates: Rates { writes: what.writes, reads: what.writes / 2.0 },
             poll: Duration::from_millis(150),
             faults: faults.clone(),
-            ..WorldOptions::new(pg)
+            ..fresh
         })
         .await
         .map_err(|e| unexpected(e.to_string()))?;
         let mut vars = world.vars();
-        let password = dir.join("password");
-        private(&password, postgres.password.reveal())?;
-        vars.insert("PG_PASSWORD_FILE".to_owned(), password.to_string_lossy().into_owned());
-        private(&dir.join("config.toml"), &filled(&vars))?;
+        vars.extend(servers.passwords(Some(&dir)).map_err(|e| unexpected(e.to_string()))?);
+        private(&dir.join("config.toml"), &filled(what.amounts.scenario(), &vars))?;
         Ok(Self { world, faults, rng: fastrand::Rng::with_seed(seed), dir, starts: 0, kills_before: 0 })
     }
 
@@ -330,33 +326,8 @@ fn kill(child: &mut Child) -> Result<(), String> {
     child.wait().map(|_| ()).map_err(|e| e.to_string())
 }
 
-/// A database of the day's own in the soak's server.
-async fn database(postgres: &PrivatePostgres, number: u32) -> Result<PgAddress, String> {
-    let mut config = tokio_postgres::Config::new();
-    config.host(&postgres.host).port(postgres.port).user(&postgres.user).dbname(&postgres.database);
-    config.password(postgres.password.reveal());
-    let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(|e| e.to_string())?;
-    let driver = tokio::spawn(driver);
-    let name = format!("soak_{number}");
-    let made = client.batch_execute(&format!("CREATE DATABASE {name}")).await.map_err(|e| e.to_string());
-    driver.abort();
-    made?;
-    Ok(PgAddress {
-        host: postgres.host.clone(),
-        port: postgres.port,
-        user: postgres.user.clone(),
-        database: name,
-        password: Some(postgres.password.clone()),
-    })
-}
-
-fn private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
-}
-
 /// The hurried plan with its variables filled in.
-fn filled(vars: &BTreeMap<String, String>) -> String {
-    let text = shortened(ShortPlan { switched: 1, last: Last::BurnIn(3_600), lenient: true });
+fn filled(scenario: Scenario, vars: &BTreeMap<String, String>) -> String {
+    let text = shortened_plan(scenario, ShortPlan { switched: 1, last: Last::BurnIn(3_600), lenient: true });
     super::rehearse::filled(&text, vars)
 }

@@ -151,19 +151,19 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
             sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
         }
         None => {}
-        Some(aws) => signs(aws, &root.table("aws", keys::AWS), sink),
+        Some(aws) => signs(aws, nowhere(aws, connections, root), &root.table("aws", keys::AWS), sink),
     }
     for (name, section) in root.map("stores", keys::STORE) {
         let store = connections.sources.get(&name).or_else(|| connections.targets.get(&name));
         if let Some(StoreConnection::Dynamodb(aws)) = store {
-            signs(aws, &section, sink);
+            signs(aws, aws.endpoints.dynamodb.is_none(), &section, sink);
         }
     }
 }
 
-/// How calls to AWS are signed, as one section says it.
-fn signs(aws: &Aws, section: &Section<'_>, sink: &mut Sink<'_>) {
-    if aws.credentials == Credentials::Emulator && aws.endpoints.dynamodb.is_none() {
+/// How calls to AWS are signed, as one section says it; `nowhere` when it names no emulator.
+fn signs(aws: &Aws, nowhere: bool, section: &Section<'_>, sink: &mut Sink<'_>) {
+    if aws.credentials == Credentials::Emulator && nowhere {
         let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
         sink.error(section.offset_of("credentials"), &section.path_of("credentials"), message);
     }
@@ -171,6 +171,13 @@ fn signs(aws: &Aws, section: &Section<'_>, sink: &mut Sink<'_>) {
         let message = "an account id is 12 digits, in quotes";
         sink.error(section.offset_of("account"), &section.path_of("account"), message);
     }
+}
+
+/// Whether calls would go to AWS itself: those to the tables where any are there, else those to the parameters.
+fn nowhere(aws: &Aws, connections: &Connections, root: &Section<'_>) -> bool {
+    let mut stores = connections.sources.values().chain(connections.targets.values());
+    let tables = !root.has("stores") || stores.any(|at| matches!(at, StoreConnection::Dynamodb(_)));
+    if tables { aws.endpoints.dynamodb.is_none() } else { aws.endpoints.ssm.is_none() }
 }
 
 #[cfg(test)]

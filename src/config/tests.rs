@@ -562,3 +562,22 @@ fn a_check_can_say_where_the_file_speaks_of_a_column() {
     assert!(config.place("tables[0]").is_some());
     assert_eq!((config.place(""), config.place("switches[0]")), (None, None));
 }
+
+#[test]
+fn keys_of_an_emulator_need_an_endpoint_for_what_is_there() {
+    let text = include_str!("../../assets/rehearsal-v1-to-v2.toml");
+    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    let value = |name: &str| match name {
+        "V1_PORT" => "5432",
+        "V2_PORT" => "5433",
+        _ => "http://127.0.0.1:1",
+    };
+    let vars = names.map(|name| (name.to_owned(), value(name).to_owned())).collect();
+    let read = |text: &str| load_str("c.toml", text, Path::new(""), &vars);
+    // No table is at AWS, only parameters are.
+    assert!(read(text).is_ok());
+    let without = text.replace("ssm = \"${CONTROL_ENDPOINT}\"\n", "");
+    assert_ne!(without, text);
+    let said = read(&without).unwrap_err().to_string();
+    assert!(said.contains("emulator credentials need an `endpoint`"), "{said}");
+}

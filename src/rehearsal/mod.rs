@@ -1,5 +1,6 @@
-//! A whole migration day without anything outside the binary: an embedded DynamoDB, a stand-in for the AWS
-//! control plane, a simulated shop that obeys the parameters, and an oracle of every acknowledged write.
+//! A whole migration day without anything outside the binary but PostgreSQL: private servers, an embedded DynamoDB, a
+//! stand-in for the AWS control plane, a simulated application that obeys the parameters, and an oracle of every
+//! acknowledged write. Which day it is says [`Scenario`].
 //!
 //! This is deliberately the *other side* of the console: it talks to the stores through the official SDK and
 //! driver and shares no mapping, reader or writer with the adapters it helps to test.
@@ -10,9 +11,12 @@ pub mod dynamo;
 mod error;
 pub mod fault;
 pub mod oracle;
+pub mod payments;
 pub mod postgres;
 pub mod records;
+pub mod scenario;
 pub mod seed;
+pub mod servers;
 pub mod shop;
 pub mod short_plan;
 #[cfg(test)]
@@ -20,6 +24,8 @@ mod test_postgres;
 pub mod world;
 
 pub use error::{RehearsalError, RehearsalResult};
+pub use scenario::Scenario;
+pub use servers::{Amounts, Servers};
 pub use world::{OracleReport, PgAddress, World, WorldOptions};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

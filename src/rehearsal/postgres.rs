@@ -79,6 +79,8 @@ struct Nest {
 
 const USER: &str = "app";
 const DATABASE: &str = "postgres";
+/// The oldest major version that tables may come from.
+const OLDEST: u32 = 15;
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(15);
 
@@ -113,10 +115,24 @@ impl PrivatePostgres {
     /// When there are no binaries, or the server does not come up; nothing is left behind then.
     pub fn start(options: &PostgresOptions, announce: impl Fn(&str)) -> Result<Self, PrivatePostgresError> {
         let owner = Owner::choose();
-        let bin = binaries(owner, &announce)?;
+        Self::start_from(&binaries(owner, &announce)?, owner, options)
+    }
+
+    /// The same of the oldest version on this machine that the console can follow; where there is one only, of that.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_oldest(options: &PostgresOptions, announce: impl Fn(&str)) -> Result<Self, PrivatePostgresError> {
+        let owner = Owner::choose();
+        let oldest = versions().into_iter().filter(|(version, _)| *version >= OLDEST).find_map(|(_, dir)| whole(&dir));
+        let bin = oldest.map_or_else(|| binaries(owner, &announce), Ok)?;
+        Self::start_from(&bin, owner, options)
+    }
+
+    fn start_from(bin: &Path, owner: Owner, options: &PostgresOptions) -> Result<Self, PrivatePostgresError> {
         let password = Secret::new(format!("{:032x}", fastrand::u128(..)));
-        let mut nest = Nest::new(&bin, owner)?;
-        init(&bin, &nest.base, owner, &password)?;
+        let mut nest = Nest::new(bin, owner)?;
+        init(bin, &nest.base, owner, &password)?;
         let mut attempt = 0;
         let port = loop {
             attempt += 1;
@@ -346,11 +362,8 @@ fn whole(dir: &Path) -> Option<PathBuf> {
     dir.join("initdb").is_file().then_some(dir)
 }
 
-fn installed() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(found) = std::env::split_paths(&path).find_map(|dir| whole(&dir)) {
-        return Some(found);
-    }
+/// Installed major versions with their directories, oldest first.
+fn versions() -> Vec<(u32, PathBuf)> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -358,7 +371,15 @@ fn installed() -> Option<PathBuf> {
         .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
         .collect();
     versions.sort();
-    if let Some(found) = versions.into_iter().rev().find_map(|(_, dir)| whole(&dir)) {
+    versions
+}
+
+fn installed() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = std::env::split_paths(&path).find_map(|dir| whole(&dir)) {
+        return Some(found);
+    }
+    if let Some(found) = versions().into_iter().rev().find_map(|(_, dir)| whole(&dir)) {
         return Some(found);
     }
     let output = Command::new("pg_config").arg("--bindir").stdin(Stdio::null()).output().ok()?;

@@ -18,7 +18,7 @@ use super::records::{
 };
 
 /// 2026-06-01T00:00:00Z, so that nothing in the data depends on the machine's clock.
-const BEGINNING: i64 = 1_780_272_000_000_000;
+pub(super) const BEGINNING: i64 = 1_780_272_000_000_000;
 /// Items in one batch write: DynamoDB takes no more.
 const BATCH: usize = 25;
 /// Items in one direct import.
@@ -210,7 +210,7 @@ const CITIES: &[(&str, &str, &str)] = &[
 /// What an order goes through.
 pub(super) const STATUSES: &[&str] = &["placed", "paid", "packed", "shipped", "delivered", "returned"];
 
-fn words(rng: &mut fastrand::Rng, count: usize) -> String {
+pub(super) fn words(rng: &mut fastrand::Rng, count: usize) -> String {
     let words: Vec<&str> = (0..count).map(|_| *pick(rng, WORDS)).collect();
     words.join(" ")
 }
@@ -219,7 +219,7 @@ pub(super) fn name(rng: &mut fastrand::Rng) -> String {
     format!("{} {}", pick(rng, FIRST), pick(rng, LAST))
 }
 
-fn moment(rng: &mut fastrand::Rng, after: i64) -> Moment {
+pub(super) fn moment(rng: &mut fastrand::Rng, after: i64) -> Moment {
     // Whole milliseconds, up to 60 days later.
     Moment(after + rng.i64(0..60 * 86_400_000) * 1000)
 }
@@ -350,7 +350,7 @@ fn decimal(text: &str) -> Decimal {
 
 /// Creates the shop's four tables, without streams: turning those on is the console's job.
 pub async fn create_tables(client: &Client) -> RehearsalResult<()> {
-    for kind in Kind::ALL {
+    for kind in Kind::SHOP {
         let (table, key) = (table_name(kind), key_attribute(kind));
         let failed = |e: &(dyn std::error::Error + 'static)| RehearsalError::caused("create table", table, e);
         let schema = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash).build();
@@ -379,7 +379,7 @@ pub async fn create_tables(client: &Client) -> RehearsalResult<()> {
 /// Writes the data through the SDK, eight batches at a time.
 pub async fn write_items(client: &Client, data: &Dataset) -> RehearsalResult<()> {
     use futures::TryStreamExt;
-    for kind in Kind::ALL {
+    for kind in Kind::SHOP {
         let items: Vec<HashMap<String, Av>> = data.of(kind).map(to_item).collect();
         futures::stream::iter(items.chunks(BATCH).map(Ok))
             .try_for_each_concurrent(8, |batch| write_batch(client, table_name(kind), batch))
@@ -411,7 +411,7 @@ async fn write_batch(client: &Client, table: &str, items: &[HashMap<String, Av>]
 pub async fn import(dynamo: &EmbeddedDynamo, data: &Dataset) -> RehearsalResult<()> {
     let Some(db) = dynamo.database().cloned() else { return Ok(()) };
     let tables: Vec<(&str, Vec<dynoxide::types::Item>)> =
-        Kind::ALL.map(|kind| (table_name(kind), data.of(kind).map(|r| raw_item(to_item(r))).collect())).into();
+        Kind::SHOP.map(|kind| (table_name(kind), data.of(kind).map(|r| raw_item(to_item(r))).collect())).into();
     let loaded = tokio::task::spawn_blocking(move || {
         for (table, mut items) in tables {
             while !items.is_empty() {

@@ -1,7 +1,6 @@
-//! The rehearsal's plan without waits for the clock: `cutover run` knows no other speed than the real one.
+//! A rehearsal's plan without waits for the clock: `cutover run` knows no other speed than the real one.
 
-/// The shipped rehearsal plan.
-pub const PLAN: &str = include_str!("../../assets/rehearsal.toml");
+use super::scenario::Scenario;
 
 /// Where the hurried day ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +24,27 @@ pub struct ShortPlan {
     pub lenient: bool,
 }
 
-/// The plan with planned starts dropped and holds and settling times cut to a second. Work stays what it is.
+/// The shop's plan, shortened.
+///
+/// # Panics
+/// As [`shortened_plan`].
+#[must_use]
+pub fn shortened(how: ShortPlan) -> String {
+    shortened_plan(Scenario::Cloudshelf, how)
+}
+
+/// A scenario's plan with planned starts dropped and holds and settling times cut to a second. Work stays what it is.
 ///
 /// # Panics
 /// When the shipped plan does not say any more what is replaced here; a test holds the two together.
 #[must_use]
-pub fn shortened(how: ShortPlan) -> String {
+pub fn shortened_plan(scenario: Scenario, how: ShortPlan) -> String {
+    let file = scenario.file();
     let swap = |text: String, from: &str, to: &str| {
-        assert!(text.contains(from), "assets/rehearsal.toml has no {from:?} any more");
+        assert!(text.contains(from), "assets/{file} has no {from:?} any more");
         text.replace(from, to)
     };
-    let mut text = swap(PLAN.to_owned(), "start = \"at_planned\"\n", "");
+    let mut text = swap(scenario.plan().to_owned(), "start = \"at_planned\"\n", "");
     for hold in ["2m", "1m", "10m"] {
         text = swap(text, &format!("hold = \"{hold}\""), "hold = \"1s\"");
     }
@@ -58,7 +67,7 @@ pub fn shortened(how: ShortPlan) -> String {
         }
     };
     let after = format!("[[steps]]\nid = \"{after}\"");
-    assert!(text.contains(&after), "assets/rehearsal.toml has no step {after:?} any more");
+    assert!(text.contains(&after), "assets/{file} has no step {after:?} any more");
     text.truncate(text.find(&after).unwrap_or(text.len()));
     text
 }
@@ -80,7 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_plan_can_be_hurried() {
+    fn every_shipped_plan_can_be_hurried() {
+        Scenario::ALL.into_iter().for_each(can_be_hurried);
+    }
+
+    fn can_be_hurried(scenario: Scenario) {
+        let shortened = |how| shortened_plan(scenario, how);
         let to_thaw = shortened(ShortPlan { switched: 7, last: Last::Thaw, lenient: false });
         assert!(
             to_thaw.contains("hold = \"7s\"\ngive_up = \"67s\"") && !to_thaw.contains("[[steps]]\nid = \"burn-in\"")

@@ -1,7 +1,9 @@
-//! A whole rehearsal: stores, control plane, data, shop, and the verdict at its end.
+//! A whole rehearsal: stores, control plane, data, application, and the verdict at its end.
+
+mod report;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_ssm::types::ParameterType;
@@ -11,11 +13,16 @@ use super::control::ControlPlane;
 use super::dynamo::EmbeddedDynamo;
 use super::error::{RehearsalError, RehearsalResult};
 use super::fault::Faults;
-use super::oracle::{Comparison, Oracle, Side, WriteCounts};
+use super::oracle::{Comparison, Oracle, Side};
+use super::payments::{self, Databases, PaymentSizes, PaymentStore};
 use super::records::{Kind, table_name};
+use super::scenario::Scenario;
 use super::seed::{self, Dataset, Sizes};
-use super::shop::{ALIAS_VARIABLE, Names, Rates, Settings, Shop, ShopOptions, read_settings};
+use super::shop::{
+    ALIAS_VARIABLE, Names, NewSides, OldSide, Places, Rates, Settings, Shop, ShopOptions, Store, read_settings,
+};
 use crate::domain::secret::Secret;
+pub use report::OracleReport;
 
 /// The parameter that holds the new side's connection, for the plan to refer to.
 pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
@@ -23,8 +30,6 @@ pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
 const OLD_SECRET: &str = "none";
 /// The key that SecureStrings of the day are encrypted with, as most companies have one of their own.
 pub const SECRETS_KEY: &str = "alias/cloudshelf";
-/// Most keys that a verdict lists.
-const LISTED: usize = 20;
 
 /// Where PostgreSQL answers.
 #[derive(Clone, Debug)]
@@ -46,7 +51,7 @@ impl PgAddress {
     pub fn connection(&self) -> Secret {
         let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
         let mut text = format!(
-            "host={} port={} user={} dbname={} connect_timeout=3 application_name=cloudshelf",
+            "host={} port={} user={} dbname={} connect_timeout=3 application_name=application",
             quoted(&self.host),
             self.port,
             quoted(&self.user),
@@ -59,20 +64,47 @@ impl PgAddress {
     }
 }
 
+/// Which day it is, with what it needs besides.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    /// The shop: its old side is DynamoDB.
+    Cloudshelf,
+    /// The payments application.
+    V1ToV2 {
+        /// The old side: an empty database.
+        v1: PgAddress,
+        /// Records to begin with.
+        sizes: PaymentSizes,
+    },
+}
+
+impl Setting {
+    /// The scenario.
+    #[must_use]
+    pub const fn scenario(&self) -> Scenario {
+        match self {
+            Self::Cloudshelf => Scenario::Cloudshelf,
+            Self::V1ToV2 { .. } => Scenario::V1ToV2,
+        }
+    }
+}
+
 /// How a rehearsal is set up.
 #[derive(Clone, Debug)]
 pub struct WorldOptions {
+    /// Which day it is.
+    pub setting: Setting,
     /// Seed of data and traffic.
     pub seed: u64,
-    /// Records to begin with.
+    /// Records of the shop to begin with.
     pub sizes: Sizes,
-    /// Whether a few rows do not fit the target.
+    /// Whether a few rows of the shop do not fit the target.
     pub awkward: bool,
     /// The new side. It is not touched before the parameters name it.
     pub pg: PgAddress,
-    /// The shop's traffic.
+    /// The application's traffic.
     pub rates: Rates,
-    /// The shop's pause between two readings of its parameters.
+    /// The application's pause between two readings of its parameters.
     pub poll: Duration,
     /// Faults; the caller reports steps to them.
     pub faults: Faults,
@@ -83,10 +115,11 @@ pub struct WorldOptions {
 }
 
 impl WorldOptions {
-    /// The usual rehearsal against this PostgreSQL.
+    /// The usual rehearsal of the shop against this PostgreSQL.
     #[must_use]
     pub fn new(pg: PgAddress) -> Self {
         Self {
+            setting: Setting::Cloudshelf,
             seed: 7,
             sizes: Sizes::default(),
             awkward: true,
@@ -98,124 +131,146 @@ impl WorldOptions {
             control_endpoint: None,
         }
     }
+
+    /// The usual rehearsal of the payments application, from one database to another.
+    #[must_use]
+    pub fn payments(v1: PgAddress, v2: PgAddress, sizes: PaymentSizes) -> Self {
+        Self { setting: Setting::V1ToV2 { v1, sizes }, ..Self::new(v2) }
+    }
 }
 
 /// A running rehearsal. Dropping it stops everything it started and removes its files.
 #[derive(Debug)]
 pub struct World {
-    // Dropped in this order: the shop before what it uses.
+    // Dropped in this order: the application before what it uses.
     shop: Shop,
     _control: Option<ControlPlane>,
     dynamo: Option<EmbeddedDynamo>,
-    dynamo_endpoint: String,
+    /// Where DynamoDB answers, where there is one.
+    dynamo_endpoint: Option<String>,
     control_endpoint: String,
-    names: Names,
+    places: Places,
+    old: Arc<dyn Store>,
+    new: Arc<dyn Store>,
     pg: PgAddress,
     faults: Faults,
     data: (String, usize),
 }
 
+/// The stores of a day, filled.
+struct Stores {
+    dynamo: Option<EmbeddedDynamo>,
+    dynamo_endpoint: Option<String>,
+    old: Arc<dyn Store>,
+    new: Arc<dyn Store>,
+    data: Dataset,
+}
+
 impl World {
-    /// Starts stores and control plane, seeds them, and opens the shop.
+    /// Starts stores and control plane, seeds them, and opens the application.
     pub async fn start(options: WorldOptions) -> RehearsalResult<Self> {
-        let generate = (options.sizes, options.seed, options.awkward);
-        let data = tokio::task::spawn_blocking(move || Dataset::generate(generate.0, generate.1, generate.2));
-        let (dynamo, dynamo_endpoint) = match &options.dynamo_endpoint {
-            Some(endpoint) => (None, endpoint.clone()),
-            None => {
-                let started = tokio::task::spawn_blocking(|| EmbeddedDynamo::start(&EmbeddedDynamo::place())).await;
-                let started = started.map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))??;
-                let endpoint = started.endpoint().to_owned();
-                (Some(started), endpoint)
-            }
+        let stores = match &options.setting {
+            Setting::Cloudshelf => shelves(&options).await?,
+            Setting::V1ToV2 { v1, sizes } => ledgers(&options, v1, *sizes).await?,
         };
-        let client = aws_sdk_dynamodb::Client::new(&session(&dynamo_endpoint, 5));
-        seed::create_tables(&client).await?;
-        let data = data.await.map_err(|e| RehearsalError::new("generate", "the shop's data", e))?;
-        match &dynamo {
-            Some(embedded) => {
-                embedded.tune(&Kind::ALL.map(table_name))?;
-                seed::import(embedded, &data).await?;
-            }
-            None => seed::write_items(&client, &data).await?,
-        }
-        let (control, control_endpoint, names) = Self::control(&options).await?;
+        let (control, control_endpoint, places) = Self::control(&options).await?;
         let shop = ShopOptions {
-            dynamo_endpoint: dynamo_endpoint.clone(),
+            scenario: options.setting.scenario(),
+            old: Arc::clone(&stores.old),
+            new: Arc::clone(&stores.new),
             control_endpoint: control_endpoint.clone(),
-            names: names.clone(),
+            places: places.clone(),
             poll: options.poll,
             rates: options.rates,
             seed: options.seed,
             faults: options.faults.clone(),
         };
-        let shop = Shop::start(shop, Oracle::new(&data)).await?;
+        let shop = Shop::start(shop, Oracle::new(&stores.data)).await?;
         Ok(Self {
             shop,
             _control: control,
-            dynamo,
-            dynamo_endpoint,
+            dynamo: stores.dynamo,
+            dynamo_endpoint: stores.dynamo_endpoint,
             control_endpoint,
-            names,
+            places,
+            old: stores.old,
+            new: stores.new,
             pg: options.pg,
             faults: options.faults,
-            data: (data.digest(), data.records.len()),
+            data: (stores.data.digest(), stores.data.records.len()),
         })
     }
 
     /// The control plane with everything on the old side.
-    async fn control(options: &WorldOptions) -> RehearsalResult<(Option<ControlPlane>, String, Names)> {
-        let mut names = Names::default();
+    async fn control(options: &WorldOptions) -> RehearsalResult<(Option<ControlPlane>, String, Places)> {
         let (control, endpoint) = match &options.control_endpoint {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let control = ControlPlane::start(options.faults.clone()).await?;
-                control.put_stage(&names.api, &names.stage, &[(ALIAS_VARIABLE, "blue")]);
                 let endpoint = control.endpoint().to_owned();
                 (Some(control), endpoint)
             }
         };
-        if control.is_none() {
-            names.api = create_api(&endpoint, &names.stage).await?;
-        }
         let ssm = aws_sdk_ssm::Client::new(&session(&endpoint, 3));
-        let new_secret = options.pg.connection();
-        for (name, value, kind) in [
-            (names.reads.as_str(), "dynamodb", ParameterType::String),
-            (&names.writes, "dynamodb", ParameterType::String),
-            (&names.mode, "open", ParameterType::String),
-            (&names.secret, OLD_SECRET, ParameterType::SecureString),
-            (NEW_SECRET, new_secret.reveal(), ParameterType::SecureString),
-        ] {
-            let key = (kind == ParameterType::SecureString).then(|| SECRETS_KEY.to_owned());
-            let put = ssm.put_parameter().name(name).value(value).r#type(kind).set_key_id(key).overwrite(true);
-            put.send().await.map_err(|e| RehearsalError::caused("seed parameter", name, &e))?;
-        }
-        Ok((control, endpoint, names))
+        let places = match &options.setting {
+            Setting::Cloudshelf => {
+                let mut names = Names::default();
+                match &control {
+                    Some(control) => control.put_stage(&names.api, &names.stage, &[(ALIAS_VARIABLE, "blue")]),
+                    None => names.api = create_api(&endpoint, &names.stage).await?,
+                }
+                put(&ssm, &names.reads, "dynamodb", false).await?;
+                put(&ssm, &names.writes, "dynamodb", false).await?;
+                put(&ssm, &names.mode, "open", false).await?;
+                put(&ssm, &names.secret, OLD_SECRET, true).await?;
+                put(&ssm, NEW_SECRET, options.pg.connection().reveal(), true).await?;
+                Places::Shop(names)
+            }
+            Setting::V1ToV2 { v1, .. } => {
+                put(&ssm, payments::ENDPOINT, &payments::endpoint_of(v1), true).await?;
+                put(&ssm, payments::NEW_ENDPOINT, &payments::endpoint_of(&options.pg), true).await?;
+                put(&ssm, payments::PASSWORD, payments::OLD_PASSWORD, false).await?;
+                put(&ssm, payments::MODE, "open", false).await?;
+                Places::Payments(Databases { v1: v1.clone(), v2: options.pg.clone() })
+            }
+        };
+        Ok((control, endpoint, places))
     }
 
     /// Names and values for a configuration that points at this world. Holds no secret: `NEW_SECRET` is the name
     /// of a parameter.
     #[must_use]
     pub fn vars(&self) -> BTreeMap<String, String> {
-        [
-            ("AWS_ENDPOINT", self.dynamo_endpoint.clone()),
-            ("CONTROL_ENDPOINT", self.control_endpoint.clone()),
-            ("AWS_REGION", clients::REGION.to_owned()),
-            ("PG_HOST", self.pg.host.clone()),
-            ("PG_PORT", self.pg.port.to_string()),
-            ("PG_USER", self.pg.user.clone()),
-            ("PG_DATABASE", self.pg.database.clone()),
-            ("SHOP_URL", self.shop.url().to_owned()),
-            ("NEW_SECRET", NEW_SECRET.to_owned()),
-            ("REST_API", self.names.api.clone()),
-            ("REST_STAGE", self.names.stage.clone()),
-        ]
-        .map(|(k, v)| (k.to_owned(), v))
-        .into()
+        let mut vars: BTreeMap<String, String> = BTreeMap::new();
+        let mut add = |name: &str, value: &str| vars.insert(name.to_owned(), value.to_owned());
+        add("CONTROL_ENDPOINT", &self.control_endpoint);
+        add("AWS_REGION", clients::REGION);
+        add("SHOP_URL", self.shop.url());
+        if let Some(endpoint) = &self.dynamo_endpoint {
+            add("AWS_ENDPOINT", endpoint);
+        }
+        let mut database = |prefix: &str, at: &PgAddress| {
+            add(&format!("{prefix}_HOST"), &at.host);
+            add(&format!("{prefix}_PORT"), &at.port.to_string());
+            add(&format!("{prefix}_USER"), &at.user);
+            add(&format!("{prefix}_DATABASE"), &at.database);
+        };
+        match &self.places {
+            Places::Shop(names) => {
+                database("PG", &self.pg);
+                add("NEW_SECRET", NEW_SECRET);
+                add("REST_API", &names.api);
+                add("REST_STAGE", &names.stage);
+            }
+            Places::Payments(databases) => {
+                database("V1", &databases.v1);
+                database("V2", &databases.v2);
+            }
+        }
+        vars
     }
 
-    /// The shop.
+    /// The simulated application.
     #[must_use]
     pub const fn shop(&self) -> &Shop {
         &self.shop
@@ -237,32 +292,38 @@ impl World {
     /// is, the parameters say; they are read afresh. Call it when the console has ended.
     pub async fn verdict(&self) -> RehearsalResult<OracleReport> {
         self.shop.quiesce().await?;
-        let settings: Settings = read_settings(&self.control_endpoint, self.names.clone()).await?;
+        let settings: Settings = read_settings(&self.control_endpoint, self.places.clone()).await?;
         let in_charge = settings.writes_to();
         let oracle = self.shop.oracle();
-        let dynamo = aws_sdk_dynamodb::Client::new(&session(&self.dynamo_endpoint, 5));
-        let comparison = match in_charge {
-            Side::Old => oracle.compare_old(&dynamo, &Kind::ALL).await?,
-            Side::New => {
-                let mut comparison = self.compare_new(oracle).await?;
-                // Carts live on the old side whatever happens.
-                comparison.add(oracle.compare_old(&dynamo, &[Kind::Cart]).await?);
-                comparison
+        let (scenario, comparison) = match &self.places {
+            Places::Shop(_) => (Scenario::Cloudshelf, self.shelved(in_charge).await?),
+            Places::Payments(databases) => {
+                let store = match in_charge {
+                    Side::Old => &self.old,
+                    Side::New => &self.new,
+                };
+                let connection = databases.of(in_charge).connection();
+                let found = oracle.compare(in_charge, &**store, &connection, &Kind::PAYMENTS).await?;
+                (Scenario::V1ToV2, found)
             }
         };
         let frozen = settings.frozen;
-        Ok(OracleReport { in_charge, frozen, comparison, tally: oracle.tally() })
+        Ok(OracleReport { scenario, in_charge, frozen, comparison, tally: oracle.tally() })
     }
 
-    async fn compare_new(&self, oracle: &Oracle) -> RehearsalResult<Comparison> {
-        let on = format!("PostgreSQL at {}:{}", self.pg.host, self.pg.port);
+    /// The shop's stores of this side.
+    async fn shelved(&self, in_charge: Side) -> RehearsalResult<Comparison> {
+        let oracle = self.shop.oracle();
         let connection = self.pg.connection();
-        let connected = tokio_postgres::connect(connection.reveal(), tokio_postgres::NoTls).await;
-        let (client, driver) = connected.map_err(|e| RehearsalError::caused("connect to", on, &e))?;
-        let driver = tokio::spawn(driver);
-        let found = oracle.compare_new(&client, &Kind::MOVING).await;
-        driver.abort();
-        found
+        match in_charge {
+            Side::Old => oracle.compare(Side::Old, &*self.old, &connection, &Kind::SHOP).await,
+            Side::New => {
+                let mut found = oracle.compare(Side::New, &*self.new, &connection, &Kind::MOVING).await?;
+                // Carts live on the old side whatever happens.
+                found.add(oracle.compare(Side::Old, &*self.old, &connection, &[Kind::Cart]).await?);
+                Ok(found)
+            }
+        }
     }
 
     /// Stops everything and removes every file, off the async threads.
@@ -272,6 +333,58 @@ impl World {
         drop(_control);
         let _ = tokio::task::spawn_blocking(move || drop(dynamo)).await;
     }
+}
+
+/// Writes a parameter. A secure one is encrypted with the key of the day.
+async fn put(ssm: &aws_sdk_ssm::Client, name: &str, value: &str, secure: bool) -> RehearsalResult<()> {
+    let kind = if secure { ParameterType::SecureString } else { ParameterType::String };
+    let key = secure.then(|| SECRETS_KEY.to_owned());
+    let put = ssm.put_parameter().name(name).value(value).r#type(kind).set_key_id(key).overwrite(true);
+    put.send().await.map_err(|e| RehearsalError::caused("seed parameter", name, &e))?;
+    Ok(())
+}
+
+/// The shop's stores. The new side is not touched.
+async fn shelves(options: &WorldOptions) -> RehearsalResult<Stores> {
+    let generate = (options.sizes, options.seed, options.awkward);
+    let data = tokio::task::spawn_blocking(move || Dataset::generate(generate.0, generate.1, generate.2));
+    let (dynamo, endpoint) = match &options.dynamo_endpoint {
+        Some(endpoint) => (None, endpoint.clone()),
+        None => {
+            let started = tokio::task::spawn_blocking(|| EmbeddedDynamo::start(&EmbeddedDynamo::place())).await;
+            let started = started.map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))??;
+            let endpoint = started.endpoint().to_owned();
+            (Some(started), endpoint)
+        }
+    };
+    let client = aws_sdk_dynamodb::Client::new(&session(&endpoint, 5));
+    seed::create_tables(&client).await?;
+    let data = data.await.map_err(|e| RehearsalError::new("generate", "the shop's data", e))?;
+    match &dynamo {
+        Some(embedded) => {
+            embedded.tune(&Kind::SHOP.map(table_name))?;
+            seed::import(embedded, &data).await?;
+        }
+        None => seed::write_items(&client, &data).await?,
+    }
+    let old = Arc::new(OldSide::new(&endpoint));
+    Ok(Stores { dynamo, dynamo_endpoint: Some(endpoint), old, new: Arc::new(NewSides::default()), data })
+}
+
+/// The stores of the payments application: the old database is filled, the new one is not touched.
+async fn ledgers(options: &WorldOptions, v1: &PgAddress, sizes: PaymentSizes) -> RehearsalResult<Stores> {
+    let seed = options.seed;
+    let data = tokio::task::spawn_blocking(move || payments::generate(sizes, seed)).await;
+    let data = data.map_err(|e| RehearsalError::new("generate", "accounts and payments", e))?;
+    let on = || format!("PostgreSQL at {}", payments::endpoint_of(v1));
+    let connected = tokio_postgres::connect(v1.connection().reveal(), tokio_postgres::NoTls).await;
+    let (client, driver) = connected.map_err(|e| RehearsalError::caused("connect to", on(), &e))?;
+    let driver = tokio::spawn(driver);
+    let imported = payments::import(&client, &data).await;
+    driver.abort();
+    imported?;
+    let (old, new) = (Arc::new(PaymentStore::default()), Arc::new(PaymentStore::default()));
+    Ok(Stores { dynamo: None, dynamo_endpoint: None, old, new, data })
 }
 
 /// An API with a stage in a control plane that is not ours. Gives the API's id.
@@ -299,93 +412,6 @@ pub(crate) async fn create_api(endpoint: &str, stage: &str) -> RehearsalResult<S
         .await
         .map_err(|e| failed(&e))?;
     Ok(id)
-}
-
-/// What a rehearsal ends with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OracleReport {
-    /// The side that the parameters name for writes.
-    pub in_charge: Side,
-    /// Whether writes are still frozen.
-    pub frozen: bool,
-    /// What was found there.
-    pub comparison: Comparison,
-    /// Writes over the whole rehearsal.
-    pub tally: WriteCounts,
-}
-
-impl OracleReport {
-    /// Whether the side in charge holds every acknowledged write and nothing else.
-    #[must_use]
-    pub fn clean(&self) -> bool {
-        self.comparison.clean()
-    }
-}
-
-impl fmt::Display for OracleReport {
-    /// Begins with `0 lost` when, and only when, nothing was lost.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = &self.comparison;
-        let side = match self.in_charge {
-            Side::Old => "old side (DynamoDB)",
-            Side::New => "new side (PostgreSQL)",
-        };
-        if c.clean() {
-            writeln!(f, "0 lost: {} keys checked on the {side}", c.checked)?;
-        } else {
-            writeln!(
-                f,
-                "LOST: {} of {} keys on the {side} do not hold their last acknowledged write \
-                 ({} missing, {} differing, {} that should not be there)",
-                c.wrong(),
-                c.checked,
-                c.lost.len(),
-                c.differing.len(),
-                c.extra.len()
-            )?;
-            for finding in c.findings().take(LISTED) {
-                writeln!(f, "  {finding}")?;
-            }
-            if c.wrong() > LISTED {
-                writeln!(f, "  and {} more", c.wrong() - LISTED)?;
-            }
-            if self.in_charge == Side::Old && c.new_side_writes_lost() > 0 {
-                writeln!(f, "  {} writes of the new side did not come back", c.new_side_writes_lost())?;
-            }
-        }
-        let t = &self.tally;
-        write!(
-            f,
-            "{} writes acknowledged ({} old side, {} new side), {} refused while frozen, {} failed, {} unknown",
-            t.old + t.new,
-            t.old,
-            t.new,
-            t.frozen,
-            t.refused,
-            t.unknown
-        )?;
-        if self.in_charge == Side::New {
-            write!(f, "; {} rows that cannot be carried stayed behind", c.parked)?;
-        }
-        if c.untold > 0 {
-            write!(
-                f,
-                "; on {} keys a value that stood there already was written while a newer one was on its way",
-                c.untold
-            )?;
-        }
-        if c.set_back > 0 {
-            write!(
-                f,
-                "; {} keys were set back after a carried change that a dead carrier had not cleared",
-                c.set_back
-            )?;
-        }
-        if self.frozen {
-            f.write_str("; writes are still frozen")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

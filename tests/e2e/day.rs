@@ -103,3 +103,36 @@ fn a_fault_at_a_gate_strikes_and_one_that_strikes_nothing_is_said() {
     let console = rehearsal(dir.path(), "gateway-refuse@burn-in", 9);
     assert!(console.words().contains("gateway-refuse@burn-in never struck"), "{}", console.words());
 }
+
+/// A short rehearsal of payments that move from one server to another, with this fault.
+fn payments(dir: &Path, fault: Option<&str>, code: i32) -> Console {
+    let state = dir.join("state");
+    let args = ["--state-dir", state.to_str().unwrap(), "rehearse", "v1-to-v2", "--headless", "--yes"];
+    let more = ["--speed", "600", "--seed", "7", "--sizes", "80,300"];
+    let fault: Vec<&str> = fault.into_iter().flat_map(|fault| ["--fault", fault]).collect();
+    let mut console = Console::start(dir, "payments", &[&args[..], &more[..], &fault[..]].concat(), None);
+    console.expect_code(code);
+    console
+}
+
+#[test]
+fn a_rehearsal_of_payments_ends_on_the_new_server_with_nothing_lost() {
+    let _slot = super::Slot::take();
+    let dir = tempfile::tempdir().unwrap();
+    let console = payments(dir.path(), None, 0);
+    let out = console.out();
+    let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
+    assert!(verdict.is_some_and(|l| l.contains("new side (PostgreSQL v2)")), "{}", console.words());
+    assert!(out.contains("RESULT      finished"), "{}", console.words());
+}
+
+#[test]
+fn a_fault_after_the_switch_brings_payments_back_to_the_old_server_with_nothing_lost() {
+    let _slot = super::Slot::take();
+    let dir = tempfile::tempdir().unwrap();
+    let console = payments(dir.path(), Some("errors-new@new-side-check"), 3);
+    let out = console.out();
+    let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
+    assert!(verdict.is_some_and(|l| l.contains("old side (PostgreSQL v1)")), "{}", console.words());
+    assert!(out.contains("RESULT      rolled back"), "{}", console.words());
+}

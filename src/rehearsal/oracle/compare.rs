@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_sdk_dynamodb::Client as Dynamo;
-use tokio_postgres::Client as Postgres;
-
 use super::trace::{Excuse, filled_in};
 use super::{Ack, Oracle, Row, Side};
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::domain::secret::Secret;
+use crate::rehearsal::error::RehearsalResult;
 use crate::rehearsal::held;
-use crate::rehearsal::records::{Kind, Record, RecordKey, TargetShape, from_item, key_attribute, read_all, table_name};
+use crate::rehearsal::records::{Kind, Record, RecordKey};
+use crate::rehearsal::shop::Store;
 
 /// A key that does not hold what it must. Names fields, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub struct Comparison {
     pub parked: usize,
     /// Keys with more than one allowed value, because a write's outcome is unknown.
     pub unknown: usize,
-    /// Keys where writes of the old side left a field as they had found it, by DynamoDB's own answers, while a change
+    /// Keys where writes of the old side left a field as they had found it, by the store's own answers, while a change
     /// of the new side was on its way: nothing shows that it was written, and the new side's value stands.
     pub untold: usize,
     /// Keys where the old side set a field back to the value before a change of the new side that had been applied, and
@@ -110,42 +109,51 @@ impl Comparison {
 
 /// How the target writes a book's absent category; the application on the new side does the same.
 pub(in crate::rehearsal) const DEFAULT_CATEGORY: &str = "General";
-/// Keys of the console's markers begin with this.
-const MARKER: &str = "cutover-marker-";
 
-/// What a store holds of one kind. `None` stands for a record that could not be read as one.
-type Records = BTreeMap<String, Option<Record>>;
+/// How a store writes what the application gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    AsGiven,
+    /// A book without a category gets one; the lines of an order keep their titles or not.
+    Shelved {
+        /// Whether lines keep their titles.
+        titled: bool,
+    },
+}
+
+/// Everything that a store holds of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Records by id. `None` stands for one that could not be read as a record.
+    pub records: BTreeMap<String, Option<Record>>,
+    /// How this store writes what it is given.
+    pub form: Form,
+    /// Rows of the console's own that were passed over.
+    pub markers: usize,
+}
 
 impl Oracle {
-    /// Compares kinds with DynamoDB. Rows that cannot be moved must be there too: it is where they stay.
-    pub async fn compare_old(&self, client: &Dynamo, kinds: &[Kind]) -> RehearsalResult<Comparison> {
+    /// Compares kinds with what this store of a side lists. On the old side rows that cannot be moved must be there too:
+    /// it is where they stay.
+    pub(in crate::rehearsal) async fn compare(
+        &self,
+        side: Side,
+        store: &dyn Store,
+        connection: &Secret,
+        kinds: &[Kind],
+    ) -> RehearsalResult<Comparison> {
         let mut all = Comparison::default();
         for &kind in kinds {
-            let (records, markers) = scan(client, kind).await?;
-            let mut found = self.compare(Side::Old, kind, records, &|r| r);
-            found.markers = markers;
-            all.add(found);
+            all.add(self.judge(side, kind, store.list(connection, kind).await?));
         }
         Ok(all)
     }
 
-    /// Compares kinds with PostgreSQL. Carts do not live there.
-    pub async fn compare_new(&self, client: &Postgres, kinds: &[Kind]) -> RehearsalResult<Comparison> {
-        let failed = |e: tokio_postgres::Error| RehearsalError::caused("compare with", "PostgreSQL", &e);
-        let shape = TargetShape::of(client).await.map_err(failed)?;
-        let titled = shape.line_title;
-        let mut all = Comparison::default();
-        for &kind in kinds.iter().filter(|k| **k != Kind::Cart) {
-            let records = read_all(client, &shape, kind).await.map_err(failed)?;
-            all.add(self.compare(Side::New, kind, records, &|r| as_carried(r, titled)));
-        }
-        Ok(all)
-    }
-
-    /// `expect` turns a record into what the store must hold of it.
-    fn compare(&self, side: Side, kind: Kind, mut records: Records, expect: &dyn Fn(Record) -> Record) -> Comparison {
+    fn judge(&self, side: Side, kind: Kind, listed: Listed) -> Comparison {
+        let Listed { mut records, form, markers } = listed;
         let ledger = held(&self.0);
-        let mut found = Comparison::default();
+        let mut found = Comparison { markers, ..Comparison::default() };
         for (key, row) in ledger.rows.iter().filter(|(k, _)| k.kind == kind) {
             let stands = records.remove(&key.id);
             let parked = side == Side::New && ledger.parked.contains_key(key);
@@ -155,7 +163,7 @@ impl Oracle {
             }
             found.checked += 1;
             found.unknown += usize::from(row.allowed.len() > 1);
-            judge(&mut found, side, key, row, stands, expect);
+            judge(&mut found, side, key, row, stands, form);
         }
         for (id, _) in records {
             let key = RecordKey { kind, id };
@@ -168,18 +176,11 @@ impl Oracle {
     }
 }
 
-fn judge(
-    found: &mut Comparison,
-    side: Side,
-    key: &RecordKey,
-    row: &Row,
-    stands: Option<Option<Record>>,
-    expect: &dyn Fn(Record) -> Record,
-) {
+fn judge(found: &mut Comparison, side: Side, key: &RecordKey, row: &Row, stands: Option<Option<Record>>, form: Form) {
     let finding = |fields| Mismatch { key: key.clone(), fields, last: row.last, new_writes: row.new_writes };
     let mut nearest: Option<Vec<&'static str>> = None;
     for allowed in &row.allowed {
-        match (allowed.clone().map(expect), &stands) {
+        match (allowed.clone().map(|record| form.of(record)), &stands) {
             (None, None) => return,
             (Some(want), Some(Some(have))) => {
                 let mut fields = want.differs(have);
@@ -216,50 +217,22 @@ fn judge(
     }
 }
 
-/// A record as the target must hold it.
-fn as_carried(record: Record, titled: bool) -> Record {
-    match record {
-        Record::Book(mut b) => {
-            b.category.get_or_insert_with(|| DEFAULT_CATEGORY.to_owned());
-            Record::Book(b)
-        }
-        Record::Order(mut o) if !titled => {
-            for line in &mut o.lines {
-                line.title.clear();
+impl Form {
+    /// A record as the store must hold it.
+    fn of(self, record: Record) -> Record {
+        match (self, record) {
+            (Self::AsGiven, record) => record,
+            (Self::Shelved { .. }, Record::Book(mut b)) => {
+                b.category.get_or_insert_with(|| DEFAULT_CATEGORY.to_owned());
+                Record::Book(b)
             }
-            Record::Order(o)
-        }
-        other => other,
-    }
-}
-
-async fn scan(client: &Dynamo, kind: Kind) -> RehearsalResult<(Records, usize)> {
-    let (table, attribute) = (table_name(kind), key_attribute(kind));
-    let mut records = Records::new();
-    let mut markers = 0;
-    let mut start = None;
-    loop {
-        // A limit: the embedded emulator reads the rest of the table for every page that has none.
-        let page = client
-            .scan()
-            .table_name(table)
-            .limit(2_000)
-            .consistent_read(true)
-            .set_exclusive_start_key(start)
-            .send()
-            .await
-            .map_err(|e| RehearsalError::caused("compare with", table, &e))?;
-        for item in page.items() {
-            let Some(id) = item.get(attribute).and_then(|v| v.as_s().ok()) else { continue };
-            if id.starts_with(MARKER) {
-                markers += 1;
-            } else {
-                records.insert(id.clone(), from_item(kind, item));
+            (Self::Shelved { titled: false }, Record::Order(mut o)) => {
+                for line in &mut o.lines {
+                    line.title.clear();
+                }
+                Record::Order(o)
             }
-        }
-        start = page.last_evaluated_key.filter(|k| !k.is_empty());
-        if start.is_none() {
-            return Ok((records, markers));
+            (Self::Shelved { .. }, other) => other,
         }
     }
 }
@@ -269,9 +242,10 @@ impl Oracle {
     /// Compares with stored records given by a test.
     pub(super) fn compare_with(&self, side: Side, kind: Kind, records: Vec<Record>) -> Comparison {
         let records = records.into_iter().map(|r| (r.key().id, Some(r))).collect();
-        match side {
-            Side::Old => self.compare(side, kind, records, &|r| r),
-            Side::New => self.compare(side, kind, records, &|r| as_carried(r, true)),
-        }
+        let form = match side {
+            Side::Old => Form::AsGiven,
+            Side::New => Form::Shelved { titled: true },
+        };
+        self.judge(side, kind, Listed { records, form, markers: 0 })
     }
 }

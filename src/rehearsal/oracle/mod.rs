@@ -1,4 +1,4 @@
-//! What the stores must hold, by the shop's own account: every write that was acknowledged to a customer.
+//! What the stores must hold, by the application's own account: every write that was acknowledged to a customer.
 //!
 //! The oracle never asks a store. A key has one writer at a time, so "the last acknowledged write" is well
 //! defined. A write whose outcome nobody knows leaves two allowed values, and its key is not written again.
@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::held;
-use super::records::{Book, Kind, Record, RecordKey, Write};
+use super::records::{Kind, Record, RecordKey, Write};
 use super::seed::Dataset;
 
 pub(super) use compare::DEFAULT_CATEGORY;
-pub use compare::{Comparison, Mismatch};
+pub use compare::{Comparison, Form, Listed, Mismatch};
 use trace::Trace;
 
-/// Which store.
+/// Which side of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// DynamoDB.
+    /// The stores that serve before the cutover.
     Old,
-    /// PostgreSQL.
+    /// The stores that serve after it.
     New,
 }
 
@@ -91,7 +91,7 @@ struct Row {
     on_new: Vec<Option<Record>>,
     /// The new side wrote the record whole and had no category for it.
     filled_in: bool,
-    /// Acknowledged by the old side since the new side's last acknowledgement, with what DynamoDB said of each.
+    /// Acknowledged by the old side since the new side's last acknowledgement, with what the store said of each.
     traces: Vec<Trace>,
     /// Of one of them it said nothing: what is not known excuses nothing.
     untraced: bool,
@@ -104,8 +104,8 @@ struct Ledger {
     /// Ids that exist and may be written, by kind, and where each stands in its list.
     live: BTreeMap<Kind, Vec<String>>,
     places: HashMap<RecordKey, usize>,
-    /// Books that were deleted and may be created again.
-    deleted: Vec<Book>,
+    /// Records that were deleted and may be created again.
+    deleted: Vec<Record>,
     tally: WriteCounts,
 }
 
@@ -213,13 +213,13 @@ impl Oracle {
         Some(Claim { oracle: self.clone(), key: key.clone(), begun: None, stood: None, again: None, settled: false })
     }
 
-    /// Takes a deleted book for creating it again.
+    /// Takes a deleted record for creating it again.
     #[must_use]
-    pub fn claim_deleted(&self) -> Option<(Claim, Book)> {
-        let book = held(&self.0).deleted.pop()?;
-        let mut claim = self.claim(&RecordKey { kind: Kind::Book, id: book.id.clone() })?;
-        claim.again = Some(book.clone());
-        Some((claim, book))
+    pub fn claim_deleted(&self) -> Option<(Claim, Record)> {
+        let record = held(&self.0).deleted.pop()?;
+        let mut claim = self.claim(&record.key())?;
+        claim.again = Some(record.clone());
+        Some((claim, record))
     }
 
     fn settle(&self, claim: &mut Claim, outcome: Outcome) {
@@ -239,16 +239,17 @@ impl Oracle {
         match outcome {
             Outcome::Refused => {
                 ledger.tally.refused += 1;
-                if let (Write::Put(Record::Book(book)), [None], false) =
-                    (&write, row.allowed.as_slice(), key.is_probe())
+                if let (Write::Put(record), [None], false) = (&write, row.allowed.as_slice(), key.is_probe())
+                    && comes_back(key.kind)
                 {
-                    ledger.deleted.push(book.clone());
+                    ledger.deleted.push(record.clone());
                 }
             }
             Outcome::Acknowledged => {
-                let gone = matches!((&write, row.allowed.as_slice()), (Write::Delete(_), [Some(Record::Book(_))]));
-                if gone && let Some(Some(Record::Book(book))) = row.allowed.first() {
-                    ledger.deleted.push(book.clone());
+                if let (Write::Delete(_), [Some(record)]) = (&write, row.allowed.as_slice())
+                    && comes_back(key.kind)
+                {
+                    ledger.deleted.push(record.clone());
                 }
                 let stood = row.allowed.first().cloned().flatten();
                 row.allowed = row.allowed.drain(..).map(|before| write.apply(before)).collect();
@@ -299,6 +300,14 @@ impl Oracle {
     }
 }
 
+/// Whether customers make a deleted record of this kind again under its id: nothing it refers to may be gone by then.
+const fn comes_back(kind: Kind) -> bool {
+    match kind {
+        Kind::Book | Kind::Payment => true,
+        Kind::User | Kind::Order | Kind::Cart | Kind::Account => false,
+    }
+}
+
 /// The new side writes a category where a book has none.
 fn fills_in(write: &Write) -> bool {
     matches!(write, Write::Put(Record::Book(b)) if b.category.is_none())
@@ -311,8 +320,8 @@ pub struct Claim {
     key: RecordKey,
     begun: Option<(Write, Side)>,
     stood: Option<Stood>,
-    /// The deleted book this is for; given back when nothing is begun.
-    again: Option<Book>,
+    /// The deleted record this is for; given back when nothing is begun.
+    again: Option<Record>,
     settled: bool,
 }
 

@@ -1,10 +1,10 @@
-//! Whether an old-side write left a trace: what DynamoDB itself answered to it, and nothing else, may excuse a
+//! Whether an old-side write left a trace: what the store itself answered to it, and nothing else, may excuse a
 //! difference.
 //!
 //! After a rollback the old side's value wins over one of the new side that is still on its way, if the store shows
 //! that somebody wrote there. The reverse applier sees the item as it stands, so a write (or a chain of them) that
-//! leaves a field as it found it is invisible to it. The shop asks DynamoDB for the item before each of its writes
-//! (`ReturnValues=ALL_OLD`), so the account knows which writes were such.
+//! leaves a field as it found it is invisible to it. The application asks the store for what stands there before each of
+//! its writes (`ReturnValues=ALL_OLD`; of PostgreSQL the row, under its lock), so the account knows which writes were such.
 
 use super::{DEFAULT_CATEGORY, Row};
 use crate::rehearsal::records::{Record, Write};
@@ -12,7 +12,7 @@ use crate::rehearsal::records::{Record, Write};
 /// One acknowledged write of the old side.
 #[derive(Clone, Debug)]
 pub(super) struct Trace {
-    /// What DynamoDB held before it, by its own answer.
+    /// What the store held before it, by its own answer.
     stood: Option<Record>,
     /// What it held after it.
     left: Option<Record>,

@@ -1,15 +1,18 @@
-//! What the shop keeps: books, users, orders and carts, and the writes that change them.
+//! What the applications keep, and the writes that change it: books, users, orders and carts of the shop, accounts and
+//! payments of the payments application.
 //!
 //! These are the rehearsal's own types. Both stores are decoded into them, so that the oracle compares values
 //! without using anything of the console's mapping.
 
 mod decimal;
 mod item;
+mod payments;
 mod rows;
 
 pub use decimal::Decimal;
 pub(super) use item::address_value;
 pub use item::{from_item, key_attribute, table_name, to_item};
+pub use payments::{Account, Payment};
 pub use rows::{TargetShape, read_all, read_one};
 
 use std::collections::BTreeSet;
@@ -39,7 +42,7 @@ impl Moment {
     }
 }
 
-/// The kinds of things the shop keeps.
+/// The kinds of things that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A book.
@@ -50,14 +53,21 @@ pub enum Kind {
     Order,
     /// A cart; stays in DynamoDB.
     Cart,
+    /// An account.
+    Account,
+    /// A payment.
+    Payment,
 }
 
 impl Kind {
-    /// All kinds, parents before children.
-    pub const ALL: [Self; 4] = [Self::Book, Self::User, Self::Order, Self::Cart];
+    /// What the shop keeps, parents before children.
+    pub const SHOP: [Self; 4] = [Self::Book, Self::User, Self::Order, Self::Cart];
 
-    /// The kinds that move to the new side.
+    /// What of the shop moves to the new side.
     pub const MOVING: [Self; 3] = [Self::Book, Self::User, Self::Order];
+
+    /// What the payments application keeps, parents before children. All of it moves.
+    pub const PAYMENTS: [Self; 2] = [Self::Account, Self::Payment];
 
     /// The plural, as in keys and messages.
     #[must_use]
@@ -67,6 +77,8 @@ impl Kind {
             Self::User => "users",
             Self::Order => "orders",
             Self::Cart => "carts",
+            Self::Account => "accounts",
+            Self::Payment => "payments",
         }
     }
 }
@@ -80,20 +92,20 @@ pub struct RecordKey {
     pub id: String,
 }
 
-/// Ids of the books that only the write probe writes begin with this; a number follows.
+/// Ids of the records that only the write probe writes begin with this; a number follows. No random id does.
 const PROBE: &str = "00000000-0000-4000-8000-";
 
 impl RecordKey {
-    /// A book of the write probe's own.
+    /// A record of the write probe's own.
     #[must_use]
-    pub fn probe(number: u32) -> Self {
-        Self { kind: Kind::Book, id: format!("{PROBE}{number:012}") }
+    pub fn probe(kind: Kind, number: u32) -> Self {
+        Self { kind, id: format!("{PROBE}{number:012}") }
     }
 
     /// Whether the key is one of the write probe's own.
     #[must_use]
     pub fn is_probe(&self) -> bool {
-        self.kind == Kind::Book && self.id.starts_with(PROBE)
+        self.id.starts_with(PROBE)
     }
 }
 
@@ -183,7 +195,7 @@ pub struct Cart {
     pub lines: Vec<Line>,
 }
 
-/// Anything the shop keeps.
+/// Anything that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A book.
@@ -194,6 +206,10 @@ pub enum Record {
     Order(Order),
     /// A cart.
     Cart(Cart),
+    /// An account.
+    Account(Account),
+    /// A payment.
+    Payment(Payment),
 }
 
 impl Record {
@@ -205,6 +221,8 @@ impl Record {
             Self::User(u) => (Kind::User, &u.id),
             Self::Order(o) => (Kind::Order, &o.id),
             Self::Cart(c) => (Kind::Cart, &c.id),
+            Self::Account(a) => (Kind::Account, &a.id),
+            Self::Payment(p) => (Kind::Payment, &p.id),
         };
         RecordKey { kind, id: id.clone() }
     }
@@ -253,13 +271,31 @@ impl Record {
                 check("id", a.id == b.id);
                 check("items", a.lines == b.lines);
             }
+            (Self::Account(a), Self::Account(b)) => {
+                check("id", a.id == b.id);
+                check("holder", a.holder == b.holder);
+                check("email", a.email == b.email);
+                check("balance", a.balance == b.balance);
+                check("opened_at", a.opened_at == b.opened_at);
+                check("updated_at", a.updated_at == b.updated_at);
+            }
+            (Self::Payment(a), Self::Payment(b)) => {
+                check("id", a.id == b.id);
+                check("account", a.account == b.account);
+                check("amount", a.amount == b.amount);
+                check("currency", a.currency == b.currency);
+                check("state", a.state == b.state);
+                check("note", a.note == b.note);
+                check("created_at", a.created_at == b.created_at);
+                check("updated_at", a.updated_at == b.updated_at);
+            }
             _ => check("kind", false),
         }
         fields
     }
 }
 
-/// One write of the shop.
+/// One write of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Write {
@@ -273,6 +309,12 @@ pub enum Write {
     Profile { id: String, name: String, address: Address, favorites: BTreeSet<String> },
     /// Sets an order's status.
     Status { id: String, status: String, at: Moment },
+    /// Sets an account's balance.
+    Balance { id: String, balance: Decimal, at: Moment },
+    /// Sets an account's holder and e-mail address.
+    Holder { id: String, holder: String, email: String },
+    /// Sets a payment's state.
+    State { id: String, state: String, at: Moment },
     /// Removes a record.
     Delete(RecordKey),
 }
@@ -286,6 +328,8 @@ impl Write {
             Self::Stock { id, .. } | Self::Price { id, .. } => RecordKey { kind: Kind::Book, id: id.clone() },
             Self::Profile { id, .. } => RecordKey { kind: Kind::User, id: id.clone() },
             Self::Status { id, .. } => RecordKey { kind: Kind::Order, id: id.clone() },
+            Self::Balance { id, .. } | Self::Holder { id, .. } => RecordKey { kind: Kind::Account, id: id.clone() },
+            Self::State { id, .. } => RecordKey { kind: Kind::Payment, id: id.clone() },
             Self::Delete(key) => key.clone(),
         }
     }
@@ -310,6 +354,15 @@ impl Write {
             })),
             (Self::Status { status, at, .. }, Some(Record::Order(o))) => {
                 Some(Record::Order(Order { status: status.clone(), updated_at: *at, ..o }))
+            }
+            (Self::Balance { balance, at, .. }, Some(Record::Account(a))) => {
+                Some(Record::Account(Account { balance: balance.clone(), updated_at: *at, ..a }))
+            }
+            (Self::Holder { holder, email, .. }, Some(Record::Account(a))) => {
+                Some(Record::Account(Account { holder: holder.clone(), email: email.clone(), ..a }))
+            }
+            (Self::State { state, at, .. }, Some(Record::Payment(p))) => {
+                Some(Record::Payment(Payment { state: state.clone(), updated_at: *at, ..p }))
             }
             (_, before) => before,
         }

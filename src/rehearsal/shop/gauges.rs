@@ -1,4 +1,5 @@
-//! The shop's latency and errors, published to CloudWatch once a second.
+//! The application's latency and errors, published to CloudWatch once a second: `Latency` in milliseconds (95th
+//! percentile of the second) and `Errors` in per cent, each with the dimension `Side` = `old` or `new`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::Floor;
 use crate::rehearsal::held;
 use crate::rehearsal::oracle::Side;
-
-/// The namespace of the shop's metrics: `Latency` in milliseconds (95th percentile of the second) and `Errors`
-/// in per cent, each with the dimension `Side` = `old` or `new`.
-pub const NAMESPACE: &str = "CloudShelf";
 
 #[derive(Debug, Default)]
 struct Second {
@@ -105,7 +102,7 @@ pub(super) fn publish(floor: Arc<Floor>, session: &SdkConfig, stop: Cancellation
             if data.is_empty() {
                 continue;
             }
-            let put = client.put_metric_data().namespace(NAMESPACE).set_metric_data(Some(data));
+            let put = client.put_metric_data().namespace(floor.scenario.namespace()).set_metric_data(Some(data));
             if put.send().await.is_err() {
                 tracing::debug!("shop: a second of metrics was not taken");
             }

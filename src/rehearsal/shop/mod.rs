@@ -1,14 +1,16 @@
-//! The simulated shop: an application that does what its parameters say.
+//! The simulated application: a shop, or whatever the scenario has. It does what its parameters say.
 //!
-//! It serves customers over HTTP and makes traffic of its own. Requests of the `blue` alias run the old code,
-//! which knows only DynamoDB; `green` runs the new code, which reads and writes where the parameters say. Every
-//! write goes through [`Shop::write`] and is entered in the oracle.
+//! It serves customers over HTTP and makes traffic of its own. Every write goes through [`Shop::write`] and is entered in
+//! the oracle. Of the shop, requests of the `blue` alias run the old code, which knows only DynamoDB; `green` runs the
+//! new code, which reads and writes where the parameters say.
 
 mod gauges;
 mod new_side;
 mod old_side;
+pub(super) mod pool;
 mod server;
 mod settings;
+mod store;
 mod traffic;
 
 use std::sync::Arc;
@@ -22,17 +24,22 @@ use super::clients;
 use super::error::{RehearsalError, RehearsalResult};
 use super::fault::{Fault, Faults};
 use super::oracle::{Claim, Oracle, Outcome, Side};
-use super::records::{Book, Decimal, Moment, Record, RecordKey, Write};
+use super::payments;
+use super::records::{Book, Decimal, Kind, Moment, Record, RecordKey, Write};
+use super::scenario::Scenario;
 
 use gauges::Gauges;
-use new_side::NewSides;
-use old_side::OldSide;
-pub use settings::{ALIAS_VARIABLE, Names, Settings, read_settings};
+pub(super) use new_side::NewSides;
+pub(super) use old_side::OldSide;
+pub(super) use settings::Values;
+pub use settings::{ALIAS_VARIABLE, Names, Places, Settings, read_settings};
 use settings::{Poller, Watched};
+pub use store::Store;
+pub(super) use traffic::Customers;
 pub use traffic::Rates;
 
-/// Longest time a store may take for one request of the shop.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time a store may take for one request of the application.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer the slow fault makes a request.
 const SLOWNESS: Duration = Duration::from_millis(900);
 /// Most requests of the shop's own traffic at the same time.
@@ -41,12 +48,16 @@ const IN_FLIGHT: u32 = 64;
 /// How the shop is set up.
 #[derive(Clone, Debug)]
 pub struct ShopOptions {
-    /// Where DynamoDB answers.
-    pub dynamo_endpoint: String,
+    /// Which application it is.
+    pub scenario: Scenario,
+    /// The old side's store.
+    pub old: Arc<dyn Store>,
+    /// The new side's store.
+    pub new: Arc<dyn Store>,
     /// Where the Parameter Store, CloudWatch and API Gateway answer.
     pub control_endpoint: String,
-    /// The names of what it reads.
-    pub names: Names,
+    /// What it reads to know what to do.
+    pub places: Places,
     /// Pause between two readings of the parameters.
     pub poll: Duration,
     /// Traffic of its own.
@@ -90,9 +101,10 @@ pub struct Shop {
 /// What requests share.
 #[derive(Debug)]
 struct Floor {
+    scenario: Scenario,
     settings: Watched,
-    old: OldSide,
-    new: NewSides,
+    old: Arc<dyn Store>,
+    new: Arc<dyn Store>,
     oracle: Oracle,
     faults: Faults,
     gauges: Gauges,
@@ -100,7 +112,7 @@ struct Floor {
     shut: AtomicBool,
     /// Free places for requests; a write holds one until its outcome is entered.
     places: Arc<Semaphore>,
-    /// The number of the book that the write probe writes; one writer at a time.
+    /// The number of the record that the write probe writes; one writer at a time.
     probe: Mutex<u32>,
     polls_failed: Arc<AtomicU64>,
 }
@@ -110,14 +122,15 @@ impl Shop {
     /// The new side is not touched before the parameters name it.
     pub async fn start(options: ShopOptions, oracle: Oracle) -> RehearsalResult<Self> {
         let stop = CancellationToken::new();
-        let poller = Poller::new(&options.control_endpoint, options.names.clone());
+        let poller = Poller::new(&options.control_endpoint, options.places.clone());
         let settings = poller.first().await?;
         let polls_failed = Arc::new(AtomicU64::new(0));
         let watched = poller.run(settings, options.poll, Arc::clone(&polls_failed), stop.clone());
         let floor = Arc::new(Floor {
+            scenario: options.scenario,
             settings: watched,
-            old: OldSide::new(&options.dynamo_endpoint),
-            new: NewSides::default(),
+            old: options.old,
+            new: options.new,
             oracle,
             faults: options.faults,
             gauges: Gauges::default(),
@@ -189,6 +202,14 @@ impl Drop for Shop {
 }
 
 impl Floor {
+    /// A side's store.
+    fn of(&self, side: Side) -> &dyn Store {
+        match side {
+            Side::Old => &*self.old,
+            Side::New => &*self.new,
+        }
+    }
+
     /// One write request from its arrival to its acknowledgement. The side is settled when it begins.
     async fn write(&self, claim: Claim, write: Write) -> Written {
         let Ok(_place) = self.places.acquire().await else { return Written::Failed };
@@ -212,16 +233,10 @@ impl Floor {
             claim.settle(Outcome::Refused);
             return Outcome::Refused;
         }
-        let outcome = match side {
-            Side::Old => {
-                let (outcome, stood) = self.old.write(&write).await;
-                if let Some(stood) = stood {
-                    claim.over(stood);
-                }
-                outcome
-            }
-            Side::New => self.new.write(&settings.secret, &write).await,
-        };
+        let (outcome, stood) = self.of(side).write(&settings.secret, &write).await;
+        if let Some(stood) = stood {
+            claim.over(stood);
+        }
         claim.settle(outcome);
         outcome
     }
@@ -232,11 +247,7 @@ impl Floor {
         let began = Instant::now();
         let side = settings.reads_from();
         let seen = if self.path_works(&settings).await {
-            let found = match side {
-                Side::Old => self.old.read(key).await,
-                Side::New => self.new.read(&settings.secret, key).await,
-            };
-            match found {
+            match self.of(side).read(&settings.secret, key).await {
                 Ok(Some(record)) => StepSeen::Found(Box::new(record), side),
                 Ok(None) => StepSeen::Absent(side),
                 Err(why) => {
@@ -268,32 +279,45 @@ impl Floor {
         true
     }
 
-    /// The write of the probe: a book of its own, written whole, through the path of any other write.
+    /// The write of the probe: a record of its own, written whole, through the path of any other write.
     async fn probe(&self, nonce: &str) -> Written {
+        let kind = match self.scenario {
+            Scenario::Cloudshelf => Kind::Book,
+            Scenario::V1ToV2 => Kind::Account,
+        };
+        let nonce: String = nonce.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
         let mut number = self.probe.lock().await;
         for _ in 0..1_000 {
-            let key = RecordKey::probe(*number);
+            let key = RecordKey::probe(kind, *number);
             let Some(claim) = self.oracle.claim(&key) else {
-                // Closed by an unknown outcome: the next request takes the next book.
+                // Closed by an unknown outcome: the next request takes the next record.
                 *number += 1;
                 continue;
             };
-            let now = Moment::now();
-            let book = Book {
-                id: key.id,
-                title: "Write probe".to_owned(),
-                author: "cutover".to_owned(),
-                description: nonce.chars().filter(|c| c.is_ascii_graphic()).take(64).collect(),
-                price: Decimal::cents(100),
-                category: None,
-                isbn: None,
-                stock: 1,
-                created_at: now,
-                updated_at: now,
+            let record = match self.scenario {
+                Scenario::Cloudshelf => Record::Book(probe_book(&key, nonce)),
+                Scenario::V1ToV2 => payments::probe(&key, nonce),
             };
-            return self.write(claim, Write::Put(Record::Book(book))).await;
+            return self.write(claim, Write::Put(record)).await;
         }
         Written::Failed
+    }
+}
+
+/// The book that the write probe writes, with its nonce.
+fn probe_book(key: &RecordKey, nonce: String) -> Book {
+    let now = Moment::now();
+    Book {
+        id: key.id.clone(),
+        title: "Write probe".to_owned(),
+        author: "cutover".to_owned(),
+        description: nonce,
+        price: Decimal::cents(100),
+        category: None,
+        isbn: None,
+        stock: 1,
+        created_at: now,
+        updated_at: now,
     }
 }
 

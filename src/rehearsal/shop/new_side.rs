@@ -1,28 +1,26 @@
-//! The shop's data in PostgreSQL.
+//! The shop's data in PostgreSQL: where it goes.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Pool};
 use tokio::sync::OnceCell;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, Error, NoTls};
 
-use super::PATIENCE;
+use super::pool::{committed, connection, pool, said};
+use super::{PATIENCE, Store};
 use crate::domain::secret::Secret;
+use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
-use crate::rehearsal::oracle::{DEFAULT_CATEGORY, Outcome};
+use crate::rehearsal::oracle::{DEFAULT_CATEGORY, Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{
-    Address, Book, Kind, Order, Record, RecordKey, Shipping, TargetShape, User, Write, read_one,
+    Address, Book, Kind, Order, Record, RecordKey, Shipping, TargetShape, User, Write, read_all, read_one,
 };
-
-/// Most connections of the shop.
-const POOL: usize = 12;
 
 /// The new side behind the secret that was last used. Nothing is connected before it is needed.
 #[derive(Debug, Default)]
-pub(super) struct NewSides(Mutex<Option<(Secret, Arc<NewSide>)>>);
+pub(in crate::rehearsal) struct NewSides(Mutex<Option<(Secret, Arc<NewSide>)>>);
 
 impl NewSides {
     /// The side of a secret. A new secret means a new pool; requests on the old one finish there.
@@ -62,9 +60,25 @@ impl NewSides {
     }
 }
 
-/// An error without values: the SQL state, or that there was none.
-fn said(error: &Error) -> String {
-    error.code().map_or("no connection".to_owned(), |state| format!("SQL state {}", state.code()))
+#[async_trait]
+impl Store for NewSides {
+    async fn read(&self, connection: &Secret, key: &RecordKey) -> Result<Option<Record>, String> {
+        Self::read(self, connection, key).await
+    }
+
+    async fn write(&self, connection: &Secret, write: &Write) -> (Outcome, Option<Stood>) {
+        (Self::write(self, connection, write).await, None)
+    }
+
+    async fn list(&self, connection: &Secret, kind: Kind) -> RehearsalResult<Listed> {
+        let unreached = |why| RehearsalError::new("compare with", "the new side", why);
+        let failed = |e: Error| RehearsalError::caused("compare with", "the new side", &e);
+        let side = self.of(connection).map_err(unreached)?;
+        let client = side.client().await.map_err(unreached)?;
+        let shape = side.shape(&client).await.map_err(failed)?;
+        let records = read_all(&client, shape, kind).await.map_err(failed)?;
+        Ok(Listed { records, form: Form::Shelved { titled: shape.line_title }, markers: 0 })
+    }
 }
 
 #[derive(Debug)]
@@ -75,22 +89,11 @@ struct NewSide {
 
 impl NewSide {
     fn new(secret: &Secret) -> Result<Self, String> {
-        // The parser's own error may quote the secret.
-        let config: Config =
-            secret.reveal().parse().map_err(|_| "the secret names no PostgreSQL database".to_owned())?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
-            .max_size(POOL)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(Duration::from_secs(4)))
-            .create_timeout(Some(Duration::from_secs(4)))
-            .build()
-            .map_err(|e| e.to_string())?;
-        Ok(Self { pool, shape: OnceCell::new() })
+        Ok(Self { pool: pool(secret)?, shape: OnceCell::new() })
     }
 
     async fn client(&self) -> Result<Object, String> {
-        self.pool.get().await.map_err(|_| "no connection".to_owned())
+        connection(&self.pool).await
     }
 
     async fn shape(&self, client: &Object) -> Result<&TargetShape, Error> {
@@ -108,14 +111,7 @@ impl NewSide {
                 Outcome::Refused
             }
             Ok(0) => Outcome::Refused,
-            Ok(_) => match transaction.commit().await {
-                Ok(()) => Outcome::Acknowledged,
-                Err(e) => match e.code() {
-                    // The server says that it did not commit, except when it cannot know.
-                    Some(state) if *state != SqlState::TRANSACTION_RESOLUTION_UNKNOWN => Outcome::Refused,
-                    _ => Outcome::Unknown,
-                },
-            },
+            Ok(_) => committed(transaction.commit().await),
         }
     }
 }
@@ -126,7 +122,11 @@ async fn apply(tx: &deadpool_postgres::Transaction<'_>, shape: &TargetShape, wri
         Write::Put(Record::Book(book)) => put_book(tx, book).await,
         Write::Put(Record::User(user)) => put_user(tx, shape, user).await,
         Write::Put(Record::Order(order)) => put_order(tx, shape, order).await,
-        Write::Put(Record::Cart(_)) => Ok(0),
+        // Carts stay in DynamoDB, payments are another application's.
+        Write::Put(Record::Cart(_) | Record::Account(_) | Record::Payment(_))
+        | Write::Balance { .. }
+        | Write::Holder { .. }
+        | Write::State { .. } => Ok(0),
         Write::Stock { id, stock, at } => {
             let sql = "UPDATE books SET stock_quantity = $2::bigint::integer, updated_at = $3::text::timestamptz \
                        WHERE id = $1::text::uuid";

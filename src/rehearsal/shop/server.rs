@@ -1,4 +1,4 @@
-//! The shop's HTTP server.
+//! The application's HTTP server.
 
 use std::sync::Arc;
 
@@ -14,12 +14,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Floor, StepSeen, Written};
+use crate::rehearsal::Scenario;
 use crate::rehearsal::records::{Kind, Record, RecordKey};
 
 pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationToken) {
+    let shown = match floor.scenario {
+        Scenario::Cloudshelf => "/books/{id}",
+        Scenario::V1ToV2 => "/payments/{id}",
+    };
     let router = Router::new()
         .route("/health", get(health))
-        .route("/books/{id}", get(book))
+        .route(shown, get(record))
         .route("/probe", post(probe))
         .with_state(floor);
     let listener = listener.tap_io(|io| {
@@ -27,7 +32,7 @@ pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationT
     });
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::warn!("the shop's front door: {e}");
+            tracing::warn!("the application's front door: {e}");
         }
     });
 }
@@ -48,14 +53,18 @@ fn failed() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": "the request failed" }))).into_response()
 }
 
-async fn book(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Response {
+async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Response {
+    let kind = match floor.scenario {
+        Scenario::Cloudshelf => Kind::Book,
+        Scenario::V1ToV2 => Kind::Payment,
+    };
     let asked = if id == "probe" {
-        floor.oracle.any(Kind::Book, &mut fastrand::Rng::new())
+        floor.oracle.any(kind, &mut fastrand::Rng::new())
     } else {
         // An id that is no UUID is not searched for.
-        uuid::Uuid::parse_str(&id).ok().map(|id| RecordKey { kind: Kind::Book, id: id.to_string() })
+        uuid::Uuid::parse_str(&id).ok().map(|id| RecordKey { kind, id: id.to_string() })
     };
-    let absent = || (StatusCode::NOT_FOUND, Json(json!({ "error": "no such book" }))).into_response();
+    let absent = || (StatusCode::NOT_FOUND, Json(json!({ "error": "it is not here" }))).into_response();
     let Some(key) = asked else { return absent() };
     match floor.read(&key).await {
         StepSeen::Found(record, side) => match *record {
@@ -68,9 +77,19 @@ async fn book(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Respon
                 "servedBy": side.name(),
             }))
             .into_response(),
-            _ => failed(),
+            Record::Payment(p) => Json(json!({
+                "id": p.id,
+                "account": p.account,
+                "amount": p.amount.text(),
+                "currency": p.currency,
+                "state": p.state,
+                "servedBy": side.name(),
+            }))
+            .into_response(),
+            // Another kind than was asked for.
+            Record::User(_) | Record::Order(_) | Record::Cart(_) | Record::Account(_) => failed(),
         },
-        // A book that was drawn from those that exist was deleted meanwhile, or is lost. Customers see 404 either way;
+        // A record that was drawn from those that exist was deleted meanwhile, or is lost. Customers see 404 either way;
         // the oracle's comparison shows which.
         StepSeen::Absent(_) => absent(),
         StepSeen::Failed => failed(),

@@ -1,9 +1,10 @@
-//! The parameters that the shop obeys, read again and again as a real application would.
+//! The parameters that an application obeys, read again and again as a real application would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_sdk_ssm::types::Parameter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -11,11 +12,12 @@ use crate::domain::secret::Secret;
 use crate::rehearsal::clients;
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
+use crate::rehearsal::payments::Databases;
 
 /// The stage variable that says which code runs.
 pub const ALIAS_VARIABLE: &str = "lambdaAlias";
 
-/// Names of the parameters and of the stage.
+/// Names of the shop's parameters and of its stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// Where data is read: `dynamodb` or `postgresql`.
@@ -45,6 +47,15 @@ impl Default for Names {
     }
 }
 
+/// What an application reads to know what to do.
+#[derive(Clone, Debug)]
+pub enum Places {
+    /// The shop's parameters and its stage.
+    Shop(Names),
+    /// The parameters of the payments application, whose values name one of its databases.
+    Payments(Databases),
+}
+
 /// The parameters, as read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -56,7 +67,7 @@ pub struct Settings {
     pub writes: Side,
     /// Writes are refused.
     pub frozen: bool,
-    /// The new side's connection.
+    /// How the database is reached that the parameters name.
     pub secret: Secret,
 }
 
@@ -91,8 +102,29 @@ impl Watched {
 }
 
 /// The settings as they stand in this control plane.
-pub async fn read_settings(endpoint: &str, names: Names) -> RehearsalResult<Settings> {
-    Poller::new(endpoint, names).read().await
+pub async fn read_settings(endpoint: &str, places: Places) -> RehearsalResult<Settings> {
+    Poller::new(endpoint, places).read().await
+}
+
+/// What parameters hold, by name.
+#[derive(Debug)]
+pub(in crate::rehearsal) struct Values(Vec<Parameter>);
+
+impl Values {
+    /// One of them.
+    pub(in crate::rehearsal) fn of(&self, name: &str) -> RehearsalResult<&str> {
+        let found = self.0.iter().find(|p| p.name() == Some(name)).and_then(|p| p.value());
+        found.ok_or_else(|| RehearsalError::new("read parameter", name, "there is none"))
+    }
+
+    /// Whether the parameter of this name says that writes are frozen.
+    pub(in crate::rehearsal) fn frozen(&self, name: &str) -> RehearsalResult<bool> {
+        match self.of(name)? {
+            "open" => Ok(false),
+            "frozen" => Ok(true),
+            _ => Err(RehearsalError::new("read parameter", name, "it is neither open nor frozen")),
+        }
+    }
 }
 
 /// Reads the parameters.
@@ -100,44 +132,44 @@ pub async fn read_settings(endpoint: &str, names: Names) -> RehearsalResult<Sett
 pub(super) struct Poller {
     ssm: aws_sdk_ssm::Client,
     gateway: aws_sdk_apigateway::Client,
-    names: Names,
+    places: Places,
 }
 
 impl Poller {
-    pub(super) fn new(endpoint: &str, names: Names) -> Self {
+    pub(super) fn new(endpoint: &str, places: Places) -> Self {
         let session = clients::session(endpoint, 2);
-        Self { ssm: aws_sdk_ssm::Client::new(&session), gateway: aws_sdk_apigateway::Client::new(&session), names }
+        Self { ssm: aws_sdk_ssm::Client::new(&session), gateway: aws_sdk_apigateway::Client::new(&session), places }
     }
 
-    /// The settings as they stand. Parameters first, then the stage: a reader that does it in reverse can
-    /// take an old stage with a new freeze, and write to the old side after the thaw.
+    /// The settings as they stand.
     pub(super) async fn read(&self) -> RehearsalResult<Settings> {
-        let n = &self.names;
-        let names = [&n.reads, &n.writes, &n.mode, &n.secret].map(String::to_owned).to_vec();
-        let got = self
-            .ssm
-            .get_parameters()
-            .set_names(Some(names))
-            .with_decryption(true)
-            .send()
-            .await
-            .map_err(|e| RehearsalError::caused("read", "the shop's parameters", &e))?;
-        let value = |name: &str| {
-            let found = got.parameters().iter().find(|p| p.name() == Some(name)).and_then(|p| p.value());
-            found.ok_or_else(|| RehearsalError::new("read parameter", name, "there is none"))
-        };
-        let side = |name: &str| match value(name)? {
+        match &self.places {
+            Places::Shop(names) => self.shop(names).await,
+            Places::Payments(databases) => {
+                databases.settings(&self.values(databases.parameters().map(str::to_owned).to_vec()).await?)
+            }
+        }
+    }
+
+    /// All of these in one answer: what was set together is seen together or not yet.
+    async fn values(&self, names: Vec<String>) -> RehearsalResult<Values> {
+        let got = self.ssm.get_parameters().set_names(Some(names)).with_decryption(true).send().await;
+        let got = got.map_err(|e| RehearsalError::caused("read", "the application's parameters", &e))?;
+        Ok(Values(got.parameters.unwrap_or_default()))
+    }
+
+    /// The shop's. Parameters first, then the stage: a reader that does it in reverse can take an old stage with a new
+    /// freeze, and write to the old side after the thaw.
+    async fn shop(&self, n: &Names) -> RehearsalResult<Settings> {
+        let values = self.values([&n.reads, &n.writes, &n.mode, &n.secret].map(String::to_owned).to_vec()).await?;
+        let side = |name: &str| match values.of(name)? {
             "dynamodb" => Ok(Side::Old),
             "postgresql" | "postgres" => Ok(Side::New),
             _ => Err(RehearsalError::new("read parameter", name, "it is neither dynamodb nor postgresql")),
         };
-        let frozen = match value(&n.mode)? {
-            "open" => false,
-            "frozen" => true,
-            _ => return Err(RehearsalError::new("read parameter", &n.mode, "it is neither open nor frozen")),
-        };
+        let frozen = values.frozen(&n.mode)?;
         let (reads, writes) = (side(&n.reads)?, side(&n.writes)?);
-        let secret = Secret::new(value(&n.secret)?);
+        let secret = Secret::new(values.of(&n.secret)?);
         let stage = self.gateway.get_stage().rest_api_id(&n.api).stage_name(&n.stage).send().await;
         let stage = stage.map_err(|e| RehearsalError::caused("read stage", format!("{}/{}", n.api, n.stage), &e))?;
         let green = match stage.variables().and_then(|v| v.get(ALIAS_VARIABLE)).map(String::as_str) {

@@ -122,7 +122,7 @@ async fn every_kind_of_write_reaches_postgresql_as_written() {
         assert_eq!(sides.write(&secret, &Write::Put(record.clone())).await, Outcome::Acknowledged, "{}", record.key());
     }
     let check = async |what: &str| {
-        let found = oracle.compare_new(&client, &Kind::MOVING).await.unwrap();
+        let found = oracle.compare(Side::New, &sides, &secret, &Kind::MOVING).await.unwrap();
         assert!(found.clean() && found.checked >= 50, "{what}: {found:?}");
     };
     check("seeded").await;

@@ -74,7 +74,7 @@ async fn the_same_seed_gives_the_same_world() {
     let quiet = || WorldOptions { rates: Rates { reads: 0.0, writes: 0.0 }, ..small(nowhere()) };
     let (one, two) = (World::start(quiet()).await.unwrap(), World::start(quiet()).await.unwrap());
     assert_eq!(one.data(), two.data());
-    for kind in Kind::ALL {
+    for kind in Kind::SHOP {
         let mut sides = Vec::new();
         for world in [&one, &two] {
             let scan = dynamo(world).scan().table_name(table_name(kind)).send().await.unwrap();
@@ -189,7 +189,7 @@ async fn insert(client: &tokio_postgres::Client, shape: &crate::rehearsal::recor
             }
             Ok(1)
         }
-        Record::Cart(_) => Ok(1),
+        Record::Cart(_) | Record::Account(_) | Record::Payment(_) => Ok(1),
     };
     assert_eq!(done.unwrap(), 1);
 }
@@ -280,8 +280,7 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
     until("old writes", || oracle.tally().old > old + 20).await;
     freeze(&world, &switchboard, true).await;
     assert_eq!(oracle.tally().new, 0);
-    let dynamo = dynamo(&world);
-    let found = oracle.compare_old(&dynamo, &Kind::ALL).await.unwrap();
+    let found = oracle.compare(Side::Old, &*world.old, &Secret::new("none"), &Kind::SHOP).await.unwrap();
     assert!(found.clean(), "{found:?}");
 
     // Rolled back after the thaw, and nobody applied the writes to the old side.
@@ -304,6 +303,7 @@ async fn a_rollback_without_the_way_back_lists_the_writes_of_the_new_side() {
     assert!(verdict.to_string().contains("writes of the new side did not come back"), "{verdict}");
 
     // Applied to the old side by hand, they are there again.
+    let dynamo = dynamo(&world);
     let shape = crate::rehearsal::records::TargetShape::of(&client).await.unwrap();
     for finding in verdict.comparison.findings() {
         let key = &finding.key;

@@ -1,0 +1,109 @@
+//! What is said before a rehearsal starts, and whole days.
+
+use clap::Parser as _;
+
+use super::super::args::{Cli, Command};
+use super::*;
+
+#[test]
+fn a_fault_is_held_against_the_plan_before_anything_starts() {
+    let shop = Scenario::Cloudshelf;
+    let ids = steps(shop).unwrap();
+    let at = planned("errors-new@smoke-tests", shop, &ids).unwrap();
+    assert_eq!(at, FaultAt { fault: Fault::ErrorsNew, step: Some("smoke-tests".to_owned()) });
+    let wrong = |text: &str| planned(text, shop, &ids).unwrap_err();
+    let said = wrong("errors-new@smoke-test");
+    assert!(said.starts_with("did you mean smoke-tests? no step is called `smoke-test`; there are "), "{said}");
+    let said = wrong("error-new@smoke-tests");
+    assert!(said.starts_with("did you mean errors-new? no fault is called `error-new`"), "{said}");
+    assert!(wrong("errors-new@").contains("names no step"));
+    assert!(!wrong("zzz").contains("did you mean"));
+}
+
+#[test]
+fn a_fault_that_hits_nothing_in_a_scenario_is_refused() {
+    let ids = steps(Scenario::V1ToV2).unwrap();
+    for fault in Scenario::V1ToV2.faults() {
+        planned(&format!("{fault}@switch"), Scenario::V1ToV2, &ids).unwrap();
+    }
+    let said = planned("gateway-refuse@switch", Scenario::V1ToV2, &ids).unwrap_err();
+    assert_eq!(
+        said,
+        "gateway-refuse has nothing to hit in v1-to-v2; there are slow-new, errors-new, ssm-refuse, ssm-slow, ssm-lost-reply"
+    );
+}
+
+#[test]
+fn a_scenario_and_its_sizes_are_known_by_name() {
+    for known in Scenario::ALL {
+        assert_eq!(scenario(known.name()).unwrap(), known);
+        assert_eq!((Amounts::usual(known).scenario(), Amounts::few(known).scenario()), (known, known));
+    }
+    let said = scenario("v1-to-v3").unwrap_err();
+    let words = said.words();
+    assert!(words.contains("did you mean v1-to-v2? no scenario is called `v1-to-v3`"), "{words}");
+    assert!(amounts(Scenario::V1ToV2, Some("30,90")).unwrap().is_some());
+    let words = amounts(Scenario::V1ToV2, Some("5000,1000,2500,200")).unwrap_err().words();
+    assert!(words.contains("--sizes 5000,1000,2500,200: ") && words.contains("is not ACCOUNTS,PAYMENTS"), "{words}");
+}
+
+#[test]
+fn a_saved_config_can_be_read_without_its_variables() {
+    for scenario in Scenario::ALL {
+        let vars = anywhere(scenario);
+        let (text, file) = (filled(scenario.plan(), &vars), scenario.file());
+        let read = config::load_str(file, &text, Path::new(""), &BTreeMap::new());
+        let asked = config::load_str(file, scenario.plan(), Path::new(""), &vars);
+        assert_eq!(read.unwrap().plan.hash(), asked.unwrap().plan.hash());
+    }
+}
+
+#[test]
+fn a_fault_that_never_struck_and_a_lost_row_have_codes_of_their_own() {
+    for (ending, clean, struck, code) in [
+        (Ending::Finished, true, true, 0),
+        (Ending::Finished, true, false, 9),
+        (Ending::Finished, false, false, 5),
+        (Ending::RolledBack, true, true, 3),
+        (Ending::RolledBack, true, false, 9),
+        (Ending::RolledBack, false, true, 5),
+        (Ending::GateNotMet, false, false, 4),
+        (Ending::Paused, true, false, 75),
+    ] {
+        assert_eq!(exit(ending, clean, struck) as u8, code, "{ending:?} {clean} {struck}");
+    }
+}
+
+/// A short day of the payments application by this plan, with these arguments besides. It ends with
+/// [`Exit::VerificationFailed`] when anything was lost on the side in charge, whatever else happened.
+async fn a_day(plan: &str, more: &[&str]) -> Exit {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300"];
+    let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
+    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes } = cli.command else {
+        panic!("another command than asked for");
+    };
+    let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };
+    let lived = Box::pin(live(&drive, &asked, Scenario::V1ToV2, plan, dir.path())).await;
+    lived.unwrap_or_else(|failure| panic!("{}", failure.words()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_move_from_one_server_to_another_and_nothing_is_lost() {
+    assert_eq!(a_day(Scenario::V1ToV2.plan(), &[]).await, Exit::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_go_back_when_the_new_side_fails_after_the_switch_and_nothing_is_lost() {
+    assert_eq!(a_day(Scenario::V1ToV2.plan(), &["--fault", "errors-new@new-side-check"]).await, Exit::RolledBack);
+}
+
+/// Customers have written on the new side by then: all of it must be on the old one at the end. A gate that is not met
+/// is waited for at wall speed, so this one is not given twelve minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_made_on_the_new_side_come_back_with_a_rollback() {
+    let plan = Scenario::V1ToV2.plan();
+    let hurried = plan.replace("hold = \"10m\"\ngive_up = \"12m\"", "hold = \"2s\"\ngive_up = \"6s\"");
+    assert_ne!(hurried, plan);
+    assert_eq!(a_day(&hurried, &["--fault", "errors-new@thaw"]).await, Exit::RolledBack);
+}
