@@ -42,7 +42,7 @@ pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path)
         }
         return Ok(Exit::Finished);
     }
-    live(args, asked, scenario, scenario.plan(), state_dir).await
+    Box::pin(live(args, asked, scenario, scenario.plan(), state_dir)).await
 }
 
 /// Lives the day of this plan, the scenario's own but for what a test hurries.
