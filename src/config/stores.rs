@@ -196,6 +196,20 @@ user = "cutover"
     }
 
     #[test]
+    fn a_table_is_not_moved_onto_itself_under_another_name_of_its_store() {
+        let onto_itself = |second: &str| {
+            let stores =
+                format!("{STORES}[stores.v1]\nkind = \"dynamodb\"\n[stores.v2]\nkind = \"dynamodb\"\n{second}");
+            let ends = [(SOURCE, "from = \"v1.Books\""), (TARGET, "to = \"v2.Books\"")];
+            let said = with(&stores, &ends).err().map(|e| e.to_string()).unwrap_or_default();
+            said.contains("would go onto itself: `v1` and `v2` are one store")
+        };
+        assert!(onto_itself(""));
+        assert!(onto_itself("profile = \"another\"\n"), "it may sign for the same account");
+        assert!(!onto_itself("region = \"eu-west-1\"\n"));
+    }
+
+    #[test]
     fn each_mistake_is_named_where_it_stands() {
         let cases: [Case<'_>; 9] = [
             ("", &[], "postgres missing `postgres`"),
