@@ -19,7 +19,7 @@ pub enum Exit {
     GateNotMet = 4,
     /// Both sides differ.
     VerificationFailed = 5,
-    /// A switch could not be restored; a person is needed.
+    /// A switch could not be put back, or writes of the new side were left there; a person is needed.
     Stuck = 6,
     /// The record of a run is not what was written.
     Damaged = 7,

@@ -14,7 +14,7 @@ pub enum Ending {
     GateNotMet,
     /// Both sides differ.
     VerificationFailed,
-    /// A switch could not be restored.
+    /// A switch could not be put back, or writes of the new side were left there.
     Stuck,
     /// Resumable.
     Paused,

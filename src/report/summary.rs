@@ -62,7 +62,9 @@ fn result(s: &Snapshot, state: &RunState) -> String {
             "rolled back, but NOT every switch is known to be back: `cutover rollback` looks again".to_owned()
         }
         RunStatus::RolledBack => "rolled back: everything stands on the old side, read back".to_owned(),
-        RunStatus::Stuck => "STUCK: an undo failed, a person is needed".to_owned(),
+        RunStatus::Stuck => {
+            "STUCK: not everything could be taken back; a person is needed, and BY HAND says for what".to_owned()
+        }
         RunStatus::Prepared | RunStatus::Running | RunStatus::Paused | RunStatus::RollingBack => {
             let at =
                 s.current.and_then(|i| s.steps.get(i)).map_or_else(String::new, |r| format!(" at step {}", r.number));

@@ -44,7 +44,7 @@ pub(crate) enum Moment {
     RollingBack,
     /// Rolled back.
     RolledBack,
-    /// A switch could not be restored.
+    /// A switch could not be put back.
     Stuck,
     /// Everything done.
     Finished,

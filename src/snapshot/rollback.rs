@@ -199,6 +199,16 @@ fn writes(cx: &Context<'_>) -> Option<Deed> {
     Some(Deed { text, done, writes: true })
 }
 
+/// Why nothing applies the writes of the new side to the old side, once customers may write there.
+pub(super) fn why_not_carried(cx: &Context<'_>) -> Option<String> {
+    match &cx.measured.reverse.state {
+        ReverseState::Down { why, .. } if cx.state.open_to_customers(cx.plan) => {
+            Some(format!("the reverse flow is down: {why}"))
+        }
+        _ => None,
+    }
+}
+
 fn actions(cx: &Context<'_>, way: &RollbackPlan) -> Vec<String> {
     let mut list = Vec::new();
     let busy = cx.plan.tables.iter().filter_map(|t| cx.measured.tables.get(&t.id)).any(|g| {
@@ -227,5 +237,35 @@ fn actions(cx: &Context<'_>, way: &RollbackPlan) -> Vec<String> {
             list.push(format!("carry {} writes of the new side back", human(cx.measured.reverse.waiting())));
         }
     }
+    list.extend(why_not_carried(cx));
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{T0, plan};
+    use super::super::tests::built;
+    use crate::domain::gauge::{Measured, Readiness, Reverse, ReverseState};
+    use crate::domain::run::{RunState, SwitchState, SwitchStatus};
+
+    #[test]
+    fn why_the_reverse_flow_is_down_stands_beside_what_a_rollback_would_do() {
+        let plan = plan();
+        let mut state = RunState { t0: T0, decided: Some(T0), ..RunState::default() };
+        let new = SwitchState { captured: true, standing: SwitchStatus::New, ..SwitchState::default() };
+        state.switches.insert("writes".into(), new);
+        let why = "read changes from orders: permission denied".to_owned();
+        let down = Reverse { state: ReverseState::Down { since: T0, why }, at: T0, ..Reverse::default() };
+        let armed = Readiness::Armed { read_ms: 100, at: T0 };
+        let m = Measured { at: T0, rollback: armed, reverse: down, ..Measured::default() };
+        let said = |state: &RunState| {
+            let back = built(&plan, state, &m, &[]).rollback;
+            let named = |lines: &[String]| lines.iter().any(|l| l.contains("permission denied"));
+            (named(&back.actions), named(&back.what_if.blocks))
+        };
+        assert_eq!(said(&state), (false, false), "no customer has written on the new side yet");
+        state.downtime.refused = Some(T0);
+        state.downtime.accepted = Some(T0);
+        assert_eq!(said(&state), (true, true));
+    }
 }

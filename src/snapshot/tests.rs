@@ -18,7 +18,7 @@ fn says(text: &str, health: Health) -> (String, Health) {
     (text.to_owned(), health)
 }
 
-fn built(plan: &Plan, state: &RunState, measured: &Measured, facts: &[Fact]) -> Snapshot {
+pub(super) fn built(plan: &Plan, state: &RunState, measured: &Measured, facts: &[Fact]) -> Snapshot {
     let series = BTreeMap::new();
     let now = measured.at;
     build(&Context { plan, state, measured, series: &series, facts, now, mode: Mode::Live, waiting: None, version: 1 })

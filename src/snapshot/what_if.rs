@@ -98,6 +98,7 @@ pub(super) fn what_if(
     for action in way.actions().filter(|a| !a.captured) {
         blocks.push(format!("{} was never captured: put it back by hand", action.switch));
     }
+    blocks.extend(super::rollback::why_not_carried(cx));
     match cx.state.status {
         RunStatus::RollingBack => blocks.push("it is under way already".to_owned()),
         RunStatus::RolledBack => blocks.push("it is done already".to_owned()),

@@ -273,7 +273,7 @@ pub enum Event {
         /// What was read back.
         evidence: Vec<Evidence>,
     },
-    /// A switch could not be restored; a person is needed.
+    /// A switch could not be put back, or writes of the new side were left there; a person is needed.
     RollbackStuck {
         /// What stands where, and what to do by hand.
         what: Vec<String>,

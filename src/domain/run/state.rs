@@ -30,7 +30,7 @@ pub enum RunStatus {
     RolledBack,
     /// Every step done. Final.
     Finished,
-    /// A switch could not be restored; a person is needed. Rollback may be ordered again.
+    /// A switch could not be put back, or writes of the new side were left there; a person is needed. Rollback may be ordered again.
     Stuck,
 }
 
