@@ -94,7 +94,7 @@ impl Running {
     /// Waits until the run has ended in this way.
     async fn ends(&self, wanted: Ending) {
         let mut ending = self.engine.ending();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), ending.wait_for(Option::is_some)).await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(300), ending.wait_for(Option::is_some)).await;
         assert_eq!(*ended.expect("it ends").unwrap(), Some(wanted));
     }
 
@@ -102,7 +102,7 @@ impl Running {
     async fn comes_to(&self, wanted: Ending) {
         let mut ending = self.engine.ending();
         let came = ending.wait_for(|e| *e == Some(wanted));
-        tokio::time::timeout(std::time::Duration::from_secs(60), came).await.expect("it comes to it").unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(300), came).await.expect("it comes to it").unwrap();
     }
 
     fn stand(&self) -> (String, String, String) {

@@ -53,7 +53,7 @@ pub fn typed(dir: &Path, args: &[&str], early: &[u8], press: Option<(&str, &[u8]
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        assert!(began.elapsed() < Duration::from_secs(120), "still running:\n{text}");
+        assert!(began.elapsed() < Duration::from_secs(600), "still running:\n{text}");
     };
     while let Ok(more) = shown.recv_timeout(Duration::from_millis(200)) {
         text.push_str(&more);

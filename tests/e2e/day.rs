@@ -53,7 +53,7 @@ fn a_whole_day(options: &Options) {
     stage.runtime().block_on(async {
         let (mut handle, player) = cutover::replay::open(&folder, 1_000_000.0).unwrap();
         let ended = handle.snapshots.wait_for(|s| s.status == RunStatus::Finished);
-        tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("a replay that ends").unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(120), ended).await.expect("a replay that ends").unwrap();
         player.abort();
     });
     // No secret in anything that was written down.

@@ -1,7 +1,7 @@
 //! The kill matrix: every fact of a day is a place to die right after it is durable. Forward, one day dies at each of
 //! them in turn and still finishes; backward, a day dies at each of them and is rolled back from another terminal.
-//! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix -- --nocapture` prints the table; without the variable rollbacks die at
-//! every fifth place only.
+//! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix -- --nocapture` prints the table; without the variable days die at every
+//! second place, and rollbacks follow every eighth one.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,11 +72,13 @@ impl MatrixTotals {
 fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
     let mut stage = Stage::new(&Options::default());
     let (mut deaths, mut passed) = (0, Vec::new());
-    for place in places() {
-        let status = stage.run(Some(&place)).wait();
+    let tried: Vec<String> = places().into_iter().step_by(if all() { 1 } else { 2 }).collect();
+    for place in &tried {
+        let place = place.as_str();
+        let status = stage.run(Some(place)).wait();
         let died = status.code().is_none();
         assert!(died || status.success(), "{place}: it ended with {status}");
-        deaths += u32::from(died);
+        deaths += usize::from(died);
         if died && !at_its_end(&stage) {
             continue;
         }
@@ -84,7 +86,7 @@ fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
         // went on to its end. The next one goes on dying.
         finished(&stage);
         if !died {
-            passed.push(place);
+            passed.push(place.to_owned());
         }
         // A world is given up before another one is asked for: two tests that hold one would wait for each other.
         drop(stage);
@@ -95,8 +97,8 @@ fn matrix_forward_a_day_that_dies_at_every_fact_finishes() {
         finished(&stage);
     }
     // On a busy machine more facts are durable together, and of those only the first is a place to die.
-    assert!(deaths > 50 && passed.len() * 5 < deaths as usize, "died {deaths} times; passed {passed:?}");
-    MatrixTotals::went_well(deaths as usize).row("killed after one fact after the other, finished");
+    assert!(passed.len() * 5 < deaths, "died {deaths} times; passed {passed:?}");
+    MatrixTotals::went_well(deaths).row("killed after one fact after the other, finished");
 }
 
 /// Whether the run is finished: started again it would be another run.
@@ -126,7 +128,7 @@ pub(super) fn rolled_back(stage: &Stage, place: &str) {
 fn backward(first: usize) {
     let places = places();
     let mut tally = MatrixTotals::default();
-    let thinned = if all() { 1 } else { 5 };
+    let thinned = if all() { 1 } else { 8 };
     for place in places.iter().skip(first * thinned).step_by(2 * thinned) {
         tally.hold(place, || {
             let stage = Stage::new(&Options::default());

@@ -2,8 +2,8 @@
 //! goes on, or back. What a day calls is learnt from a trace of one that goes well.
 //!
 //! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix -- --nocapture` dies at each place in a world of its own, and prints
-//! the table. Without the variable days die at one place after the other, at one moment of each call, and a rollback
-//! follows every sixth call.
+//! the table. Without the variable a day dies around every third call, one after the other, and a rollback follows every
+//! ninth.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -149,7 +149,8 @@ impl Runs {
 #[test]
 fn matrix_calls_a_day_that_dies_around_every_call_finishes() {
     // Learnt before a world is taken: learning takes one itself.
-    let places = places(of_a_day());
+    // An odd step: before and after in turn.
+    let places = places(of_a_day()).into_iter().step_by(if all() { 1 } else { 3 });
     let mut stage = Stage::new(&Options::default());
     let mut runs = Runs::default();
     for place in places {
@@ -205,7 +206,7 @@ fn matrix_calls_forward_second_half() {
 
 fn backward(first: usize) {
     let mut runs = Runs::default();
-    let thinned = if all() { 1 } else { 6 };
+    let thinned = if all() { 1 } else { 9 };
     for place in half(places(of_a_day()), first, thinned) {
         runs.hold(&place, || {
             let stage = Stage::new(&Options::default());
@@ -237,7 +238,7 @@ fn matrix_calls_backward_second_half() {
 fn opened_and_rolled_back(again: bool) {
     let mut runs = Runs::default();
     // An odd step: before and after in turn.
-    for place in after_the_thaw().iter().step_by(if all() { 1 } else { 5 }) {
+    for place in after_the_thaw().iter().step_by(if all() { 1 } else { 9 }) {
         runs.hold(place, || {
             let stage = Stage::new(&Options { day: Day::ToBurnIn, ..Options::default() });
             stage.run(Some(place)).expect_killed();

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ssm::Client as Ssm;
 use aws_sdk_ssm::types::ParameterType;
@@ -94,8 +94,13 @@ pub struct Stage {
     pg: PgAddress,
     dir: tempfile::TempDir,
     started: AtomicU32,
+    /// The facts that were read last, with what the journals looked like.
+    read: Mutex<(Vec<JournalFile>, Vec<Fact>)>,
     _slot: Slot,
 }
+
+/// A journal's path, length and time of its last change.
+type JournalFile = (PathBuf, u64, SystemTime);
 
 impl Stage {
     /// Starts a world and writes its config.
@@ -125,7 +130,7 @@ impl Stage {
         }
         text = text.replace("${PG_PASSWORD_FILE}", secret.to_str().unwrap());
         fs::write(dir.path().join("config.toml"), text).unwrap();
-        Self { world: Some(world), runtime, pg, dir, started: AtomicU32::new(0), _slot: slot }
+        Self { world: Some(world), runtime, pg, dir, started: AtomicU32::new(0), read: Mutex::default(), _slot: slot }
     }
 
     /// The folder of this stage.
@@ -192,9 +197,18 @@ impl Stage {
         all.pop()
     }
 
-    /// Every fact so far, side journals included.
+    /// Every fact so far, side journals included. Read anew only when a journal has changed: many ask all the time.
     pub fn facts(&self) -> Vec<Fact> {
-        self.folder().and_then(|f| read_run(&f).ok()).map(|r| r.facts).unwrap_or_default()
+        let Some(folder) = self.folder() else { return Vec::new() };
+        let mut paths = folder.side_journals().unwrap_or_default();
+        paths.push(folder.journal());
+        let look = |path: PathBuf| fs::metadata(&path).and_then(|m| Ok((path, m.len(), m.modified()?))).ok();
+        let files: Vec<JournalFile> = paths.into_iter().filter_map(look).collect();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.0 != files {
+            *read = (files, read_run(&folder).map(|r| r.facts).unwrap_or_default());
+        }
+        read.1.clone()
     }
 
     /// Flips a bit of the journal within this text.

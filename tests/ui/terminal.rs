@@ -13,7 +13,7 @@ pub const SCENE: &str = "CUTOVER_UI_SCENE";
 /// Names the file the child notes to.
 pub const OUTCOME: &str = "CUTOVER_UI_OUTCOME";
 /// How long anything is waited for.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 pub struct TestTerminal {
     master: Option<Box<dyn MasterPty + Send>>,

@@ -284,7 +284,7 @@ async fn changes_are_followed_in_order() {
     for shard in &stream.shards {
         assert!(shard.parent.as_ref().is_none_or(|p| !known.contains(p) || p != &shard.id));
         let mut next = Some(changes.iterator(&stream.id, &shard.id, &ReadFrom::Oldest).await.unwrap());
-        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let until = tokio::time::Instant::now() + Duration::from_secs(120);
         while let Some(iterator) = next {
             let batch = changes.read(&iterator).await.unwrap();
             all.extend(batch.changes);

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn seat() -> (Handle, watch::Receiver<Option<RollbackOrder>>) {
     let (_, snapshots) = watch::channel(Arc::new(Snapshot { run: "r-1".to_owned(), ..Snapshot::default() }));

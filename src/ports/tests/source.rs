@@ -34,7 +34,7 @@ pub(crate) trait SourceStore: Send + Sync {
 }
 
 /// How long a change may take until it is read.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn text(record: &Record<'_>, name: &str) -> Option<String> {
     match record.get(name) {

@@ -23,7 +23,7 @@ pub(in crate::rehearsal) fn small(pg: PgAddress) -> WorldOptions {
 pub(in crate::rehearsal) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        assert!(began.elapsed() < Duration::from_secs(180), "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

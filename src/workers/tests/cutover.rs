@@ -371,7 +371,7 @@ async fn a_place_that_never_answers_is_given_up_and_keeps_no_other_from_going_ba
         world.faults.put(op, "reads", 0, u32::MAX, Fault::Latch(latch));
         let nothing = CapturedValues::default();
         let back = world.roll_back(&nothing);
-        let report = tokio::time::timeout(std::time::Duration::from_secs(120), back).await;
+        let report = tokio::time::timeout(std::time::Duration::from_secs(300), back).await;
         let report = report.unwrap_or_else(|_| panic!("{op:?}: rollback waits for ever for one place"));
         assert_eq!(report.stuck.len(), 1, "{op:?}: {:?}", report.stuck);
         assert_eq!(world.switches.now("/mode"), "open", "{op:?}: customers stay locked out");

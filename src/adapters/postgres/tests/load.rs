@@ -130,7 +130,7 @@ async fn a_connection_that_is_killed_leaves_no_half_flush() {
     let (failed, killed) = tokio::join!(bulk.flush(vec![], &after), async {
         let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                        AND wait_event_type = 'Lock'";
-        let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
         loop {
             if let Some(row) = db.sql.query_opt(waiting, &[]).await.unwrap() {
                 let pid: i32 = row.get(0);

@@ -258,7 +258,7 @@ async fn another_process_goes_on_within_a_transaction_and_the_server_keeps_what_
     // All three are read to the end; those that are given nothing move on too, and the server forgets.
     let asked = std::time::Instant::now();
     while confirmed(&db).await == begun {
-        assert!(asked.elapsed() < Duration::from_secs(60), "the server forgets nothing");
+        assert!(asked.elapsed() < Duration::from_secs(300), "the server forgets nothing");
         for follower in [&mut books, &mut authors, &mut orders] {
             follower.whole().await;
         }
@@ -293,7 +293,7 @@ async fn a_table_that_is_emptied_at_once_ends_and_the_others_go_on() {
         .unwrap();
     let asked = std::time::Instant::now();
     while confirmed(&db).await == before {
-        assert!(asked.elapsed() < Duration::from_secs(60), "the server forgets nothing");
+        assert!(asked.elapsed() < Duration::from_secs(300), "the server forgets nothing");
         authors.whole().await;
         orders.whole().await;
     }
@@ -425,7 +425,7 @@ async fn a_target_that_is_ahead_of_the_log_or_stands_before_it_is_told_so() {
     // A target that was set back to its beginning, where the server has forgotten what followed.
     let asked = std::time::Instant::now();
     while confirmed(&db).await == begun {
-        assert!(asked.elapsed() < Duration::from_secs(60), "the server forgets nothing");
+        assert!(asked.elapsed() < Duration::from_secs(300), "the server forgets nothing");
         db.sql
             .batch_execute(
                 "INSERT INTO books SELECT max(id) + 1, '', '' FROM books HAVING max(id) < 9 OR max(id) IS NULL",

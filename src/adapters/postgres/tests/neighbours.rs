@@ -21,7 +21,7 @@ pub(super) async fn own_server() -> PrivatePostgres {
 
 /// Waits until a query says true.
 pub(super) async fn until(sql: &Client, asked: &str) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(30);
+    let limit = tokio::time::Instant::now() + Duration::from_secs(180);
     while !sql.query_one(&format!("SELECT ({asked})::boolean"), &[]).await.unwrap().get::<_, bool>(0) {
         assert!(tokio::time::Instant::now() < limit, "never true: {asked}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -34,7 +34,7 @@ fn free_port() -> u16 {
 
 /// Waits until somebody listens.
 async fn listening(port: u16, child: &mut Child, log: &Path) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(30);
+    let limit = tokio::time::Instant::now() + Duration::from_secs(180);
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         let log = || std::fs::read_to_string(log).unwrap_or_default();
         assert!(child.try_wait().unwrap().is_none(), "it ended: {}", log());
@@ -75,7 +75,7 @@ impl HostName {
 
 /// Connects as soon as the server accepts connections.
 pub(super) async fn connect_once_up(url: &str) -> Client {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(30);
+    let limit = tokio::time::Instant::now() + Duration::from_secs(180);
     loop {
         match tokio_postgres::connect(url, tokio_postgres::NoTls).await {
             Ok((client, connection)) => {

@@ -34,7 +34,7 @@ use crate::workers::rollback::{Rollback, RollbackReport};
 use crate::workers::{CapturedValues, Ports, WorkerContext};
 
 /// Longest a test waits for something that must come.
-const AT_MOST: Duration = Duration::from_secs(60);
+const AT_MOST: Duration = Duration::from_secs(300);
 
 /// Both sides, the switches, the journal, the clock and the faults.
 /// Where a stage variable stands.
