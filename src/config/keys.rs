@@ -239,6 +239,11 @@ pub(super) static TABLES: &[Key] = &[
     ),
     may("columns", Map(&Table(COLUMN)), "Target columns in insert order."),
     may(
+        "leave_out",
+        Texts,
+        "Source columns that do not move. Of a PostgreSQL source each column that no column of the target reads must stand here.",
+    ),
+    may(
         "like",
         OneOf(LIKES),
         "`same`: items go from one DynamoDB table to another as they are. Key attributes are text unless `columns` says otherwise.",

@@ -39,6 +39,26 @@ impl ColumnTypes {
     }
 }
 
+impl ColumnTypes {
+    /// Enums of the source's column `from` whose labels the target's column `to` has in another order, by name, each with
+    /// the order of the source.
+    #[must_use]
+    pub fn other_orders(&self, from: &str, target: &Self, to: &str) -> Vec<(String, String)> {
+        if self.columns.get(from).is_none() || self.columns.get(from) != target.columns.get(to) {
+            return Vec::new();
+        }
+        let other = |(name, made): (&String, &MadeOf)| match (made, target.made.get(name)?) {
+            (MadeOf::Enum(labels), MadeOf::Enum(known)) => {
+                let shared: Vec<&String> = known.iter().filter(|label| labels.contains(label)).collect();
+                let order: Vec<&String> = labels.iter().filter(|label| known.contains(label)).collect();
+                (shared != order).then(|| (name.clone(), labels.join(", ")))
+            }
+            _ => None,
+        };
+        self.made.iter().filter_map(other).collect()
+    }
+}
+
 impl MadeOf {
     /// What a type of the same name lacks that this one has.
     fn lacks(&self, name: &str, there: &Self) -> Option<(String, String)> {
@@ -89,6 +109,10 @@ mod tests {
         let source = types("how", "mood", &[("mood", labels(&["so so", "it's fine"]))]);
         let same = types("kind", "mood", &[("mood", labels(&["new", "it's fine", "so so"]))]);
         assert_eq!(source.differences("how", &same, "kind"), []);
+        let order = source.other_orders("how", &same, "kind");
+        assert_eq!(order, [("mood".to_owned(), "so so, it's fine".to_owned())]);
+        let between = types("kind", "mood", &[("mood", labels(&["so so", "new", "it's fine"]))]);
+        assert_eq!(source.other_orders("how", &between, "kind"), [], "a label between them changes no order");
         let lacks = types("kind", "mood", &[("mood", labels(&["so so"]))]);
         let found = source.differences("how", &lacks, "kind");
         assert_eq!(

@@ -40,12 +40,12 @@ pub use reverse::{
 };
 pub use sequence::{Beyond, Sequence, SequenceScan};
 pub use several::{SeveralOutboxes, SeveralTargets};
-pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceTable, first_open};
+pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, OpenedTable, Orphans,
-    Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,
+    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
     TargetVisitor,
 };
 pub use unavailable::Unavailable;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
 use crate::domain::gauge::Count;
-use crate::domain::plan::Table;
+use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::Record;
 
 /// One part of a table that is read on its own: segment `index` of `of`.
@@ -57,6 +57,28 @@ pub struct SourceTable {
     pub replicas: Vec<String>,
     /// Types of the columns that only the store knows.
     pub types: ColumnTypes,
+    /// Every column, in order; of a document store the attributes whose type the table's definition fixes.
+    pub columns: Vec<SourceColumn>,
+    /// Names of types in the plan that are none here, or not those of their columns, each with what to do.
+    pub misnamed: Vec<(String, String)>,
+}
+
+/// A column of a source table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type as the store writes it, with its limits: `character varying(255)`.
+    pub written: String,
+    /// The same as a plan says it, where it is a type that is known here.
+    pub ty: Option<ColumnType>,
+    /// Whether the store makes its values out of the row's others.
+    pub generated: bool,
+    /// Whether a new row may have a value of its own in it, and a row that is there no other one: an identity that is
+    /// `GENERATED ALWAYS`.
+    pub always: bool,
+    /// Whether a new row has to bring a value for it.
+    pub required: bool,
 }
 
 /// A transaction that is open and has written something.

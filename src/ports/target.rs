@@ -31,6 +31,19 @@ pub struct TargetTable {
     pub problems: Vec<String>,
     /// What fits and may still surprise: rows that would be refused, triggers that fire, references nobody enforces.
     pub notices: Vec<String>,
+    /// Keys of indexes whose type refuses items that hold another one there.
+    pub index_keys: Vec<IndexKey>,
+}
+
+/// An attribute that is a key of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexKey {
+    /// The index.
+    pub index: String,
+    /// The attribute.
+    pub attribute: String,
+    /// The type it has to have: `S`, `N` or `B`.
+    pub ty: String,
 }
 
 /// The server and the database as a whole.

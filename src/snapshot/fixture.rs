@@ -142,6 +142,7 @@ fn table(id: &str) -> Table {
         marker_prefix: "~".into(),
         ddl: None,
         triggers: vec![],
+        leave_out: vec![],
     }
 }
 

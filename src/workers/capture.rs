@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::stream::{self, StreamExt as _};
 
 use super::context::WorkerContext;
-use super::end_capture;
 use super::trouble::{evidence, not_recorded, step_error, world};
+use super::{end_capture, source_columns};
 use crate::domain::plan::{Step, Table, shell_word};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
 use crate::ports::{OpenedTable, PortResult, start_now};
@@ -76,6 +76,7 @@ pub async fn perform(
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     if !again {
+        source_columns::nothing_added(ctx).await?;
         none_in_the_way(ctx).await?;
         end_older(ctx, step, attempt).await?;
     }

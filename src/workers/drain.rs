@@ -14,6 +14,7 @@ use super::context::WorkerContext;
 use super::pace::pause;
 use super::parked;
 use super::sequences;
+use super::source_columns;
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Step, Table};
@@ -35,6 +36,7 @@ pub async fn perform(
     let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
+    source_columns::nothing_added(ctx).await?;
     if state.frozen(&ctx.plan) {
         found.push(super::freeze::still_frozen(ctx, state).await?);
     }

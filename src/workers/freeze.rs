@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::context::{CapturedValue, WorkerContext};
+use super::source_columns;
 use super::switch::{READ_BACKS, known, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
@@ -36,6 +37,10 @@ pub async fn freeze(
     state: &RunState,
 ) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(ctx)?;
+    // Before customers are kept out for a switch that could not follow.
+    if state.downtime.refused.is_none() {
+        source_columns::nothing_added(ctx).await?;
+    }
     let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     ctx.frozen.store(true, Ordering::Release);

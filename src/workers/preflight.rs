@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, sampled, schema};
+use super::{column_types, index_keys, sampled, schema, source_columns};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -283,8 +283,15 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     };
     let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
     let mut rows = Vec::new();
+    let columns = source_columns::compare(plan, table, &found);
+    let place = |key: &str| {
+        plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}].{key}"))
+    };
     for (wrong, advice) in schema::problems(table, plan.kind(&table.from), &found) {
         rows.push(CheckRow::bad(&what, wrong, advice));
+    }
+    for (wrong, advice) in columns.problems {
+        rows.push(CheckRow::bad(&what, wrong, advice).about(place("columns")));
     }
     if rows.is_empty() {
         let ttl = found.ttl.as_ref().map_or_else(String::new, |ttl| format!(", expires by {ttl}"));
@@ -304,6 +311,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });
+    rows.extend(columns.notes.into_iter().map(|note| CheckRow::ok(format!("note {}", table.id), note)));
     rows.extend(sampled::rows(plan, &**ports.source(table), table).await);
     rows.extend(key_form::row(&**ports.source(table), table).await);
     rows
@@ -345,6 +353,7 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             }
             Ok(found) if found.problems.is_empty() => {
                 types = column_types::rows(ports, table, &found).await;
+                types.extend(index_keys::rows(ports, table, &found).await);
                 notices = found.notices;
                 match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),

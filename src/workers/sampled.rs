@@ -4,7 +4,7 @@
 use super::preflight::CheckRow;
 use crate::domain::lint::nearest;
 use crate::domain::mapping::{Asked, RowErrorReason, Sampled, TableMapping};
-use crate::domain::plan::{Plan, Table, Unit};
+use crate::domain::plan::{Plan, StoreKind, Table, Unit};
 use crate::ports::{Partition, PortResult, Source};
 
 /// Parts of a table that are sampled, one page each at most.
@@ -21,7 +21,7 @@ pub(super) async fn rows(plan: &Plan, source: &dyn Source, table: &Table) -> Vec
         plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}]."));
     match look(source, table).await {
         Err(e) => vec![CheckRow::port(what, &e)],
-        Ok((sampled, whole)) => told(&what, &within, table, &sampled, whole),
+        Ok((sampled, whole)) => told(&what, &within, (table, plan.kind(&table.from)), &sampled, whole),
     }
 }
 
@@ -46,14 +46,14 @@ async fn look(source: &dyn Source, table: &Table) -> PortResult<(Sampled, bool)>
 }
 
 /// `within` is the table's section of the config.
-fn told(what: &str, within: &str, table: &Table, sampled: &Sampled, whole: bool) -> Vec<CheckRow> {
+fn told(what: &str, within: &str, (table, kind): (&Table, StoreKind), sampled: &Sampled, whole: bool) -> Vec<CheckRow> {
     let items = sampled.items();
     if items == 0 {
         return vec![CheckRow::ok(what, "?: there was no item to look at, so what the mapping finds is not known")];
     }
     let about = |asked: &Asked, row: CheckRow| row.about(format!("{within}{}", asked.place));
     let mut rows: Vec<CheckRow> =
-        sampled.asked().filter_map(|asked| Some(about(asked, wrong(what, table, sampled, asked)?))).collect();
+        sampled.asked().filter_map(|asked| Some(about(asked, wrong(what, (table, kind), sampled, asked)?))).collect();
     let looked = if whole { format!("all {items} items looked at") } else { format!("{items} items looked at") };
     if rows.is_empty() {
         let absent = sampled
@@ -80,11 +80,12 @@ fn told(what: &str, within: &str, table: &Table, sampled: &Sampled, whole: bool)
 }
 
 /// What would go wrong in every row, or in a way that a line in the config settles.
-fn wrong(what: &str, table: &Table, sampled: &Sampled, asked: &Asked) -> Option<CheckRow> {
+fn wrong(what: &str, (table, kind): (&Table, StoreKind), sampled: &Sampled, asked: &Asked) -> Option<CheckRow> {
     let Asked { column, path, of, present, .. } = asked;
     let (target, each) = (&table.target, if column.contains('.') { "elements" } else { "items" });
     if asked.never() {
-        if asked.sparse {
+        // That a column is there the catalogue says; it may be NULL in every row.
+        if asked.sparse || kind.of_columns() && asked.is_top() {
             return None;
         }
         let advice = match nearest(&asked.path, sampled.beside(asked).into_iter()) {

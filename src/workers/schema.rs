@@ -16,6 +16,10 @@ pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(Str
         return problems;
     }
     for (attribute, ty) in &found.key {
+        if table.is_whole() {
+            problems.extend(whole_key(table, attribute, ty));
+            continue;
+        }
         let from = ColumnSource::Attribute(vec![attribute.clone()]);
         for column in table.columns.iter().filter(|c| c.key && c.from == from && !holds(c.ty, ty)) {
             problems.push((
@@ -53,6 +57,31 @@ pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(Str
         _ => {}
     }
     problems
+}
+
+/// Items that go as they are keep the types of their keys: a table whose key has another one takes none of them.
+fn whole_key(table: &Table, attribute: &str, ty: &str) -> Option<(String, String)> {
+    let column = table.columns.iter().find(|c| c.key && c.name == attribute)?;
+    (column.ty.key_attribute() != Some(ty)).then(|| {
+        (
+            format!(
+                "the key {attribute} of {} is of type {ty}, and {} in the plan: {} would take no item",
+                table.source,
+                column.ty.sql(),
+                table.target
+            ),
+            format!("write under [tables.columns]: {attribute} = {{ type = \"{}\" }}", of_items(ty)),
+        )
+    })
+}
+
+/// The type by which a key of whole items is declared.
+const fn of_items(key: &str) -> &'static str {
+    match key.as_bytes() {
+        b"N" => "numeric",
+        b"B" => "bytea",
+        _ => "text",
+    }
 }
 
 /// Whether a key attribute of this DynamoDB type can convert to the column's type.
@@ -136,6 +165,31 @@ mod tests {
         assert!(said(&table(ColumnType::Bigint), &found("N", None)).contains("markers need a text key"));
         let other = SourceTable { key: vec![("pk".into(), "S".into())], ..SourceTable::default() };
         assert!(said(&table(ColumnType::Uuid), &other).contains("has the key pk, the plan says id"));
+    }
+
+    #[test]
+    fn items_that_go_as_they_are_keep_the_types_of_their_keys() {
+        let whole = |ty| {
+            let mut table = table(ty);
+            let item = Column {
+                name: "item".into(),
+                ty: ColumnType::Document,
+                from: ColumnSource::Whole,
+                key: false,
+                ..table.columns[0].clone()
+            };
+            table.columns.push(item);
+            table
+        };
+        assert_eq!(said(&whole(ColumnType::Text), &found("S", None)), "");
+        // Otherwise a table would be made that refuses every item.
+        let wrong = said(&whole(ColumnType::Text), &found("N", None));
+        assert!(
+            wrong.contains("is of type N, and text in the plan") && wrong.contains("id = { type = \"numeric\" }"),
+            "{wrong}"
+        );
+        assert!(!said(&whole(ColumnType::Numeric(None)), &found("N", None)).contains("in the plan"));
+        assert!(said(&whole(ColumnType::Numeric(None)), &found("B", None)).contains("type = \"bytea\""));
     }
 
     #[test]

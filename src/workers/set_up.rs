@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::column_types;
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
+use super::{column_types, index_keys, source_columns};
 use crate::domain::plan::Step;
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 
@@ -19,6 +19,8 @@ pub async fn perform(
     target.prepare().await.map_err(|e| step_error(&e))?;
     // Another plan's tables stay as they are.
     target.claim(run, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    // Before a table is made by a plan that its source does not fit.
+    source_columns::all_fit(ctx).await?;
     let mut found = Vec::new();
     let mut problems = Vec::new();
     for table in &ctx.plan.tables {
@@ -43,6 +45,8 @@ pub async fn perform(
         problems.extend(now.problems.iter().map(|p| format!("{}: {p}", table.target)));
         let types = column_types::problems(&ctx.ports, table, &now).await.map_err(|e| step_error(&e))?;
         problems.extend(types.into_iter().map(|(wrong, advice)| format!("{}: {wrong}; {advice}", table.target)));
+        let indexes = index_keys::problems(&ctx.ports, table, &now).await.map_err(|e| step_error(&e))?;
+        problems.extend(indexes.into_iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
         let how = if before.exists { "was there" } else { "created" };
         let value = format!("{how}, {} columns, key {}", now.columns.len(), now.key.join(", "));
         found.push(evidence(format!("table {}", table.target), value, ctx.wall(), "pg_catalog"));

@@ -52,6 +52,12 @@ pub struct DynamoSettings {
     pub consistent: bool,
 }
 
+/// Whether items may still be removed for their age, by what the service says of a table's TTL. One that is being turned
+/// off goes on for up to an hour.
+fn still_expires(status: &str) -> bool {
+    status != "DISABLED"
+}
+
 impl DynamoSettings {
     /// The region's own endpoints, strongly consistent.
     pub fn new(region: impl Into<String>) -> Self {

@@ -7,21 +7,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
-use aws_sdk_dynamodb::types::{AttributeValue, KeyType, KeysAndAttributes, StreamViewType, TableDescription};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, KeyType, KeysAndAttributes, StreamViewType, TableDescription,
+};
 use aws_smithy_types::Blob;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
-use super::{DynamoSettings, attr, fault, page};
+use super::{DynamoSettings, attr, fault, page, still_expires};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceColumn, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -189,7 +191,7 @@ impl Source for DynamoSource {
         let ttl = match self.sdk.describe_time_to_live().table_name(&table.source).send().await {
             Ok(answer) => answer
                 .time_to_live_description
-                .filter(|ttl| ttl.time_to_live_status().is_some_and(|s| s.as_str().starts_with("ENABL")))
+                .filter(|ttl| ttl.time_to_live_status().is_some_and(|s| still_expires(s.as_str())))
                 .and_then(|ttl| ttl.attribute_name),
             // Some emulators have no TTL, so nothing expires there.
             Err(e) if matches!(e.code(), Some("UnknownOperationException" | "UnknownOperation")) => None,
@@ -206,7 +208,8 @@ impl Source for DynamoSource {
             stream: stream_of(&described).map(|(arn, view)| (arn, view == Some(StreamViewType::NewAndOldImages))),
             ttl,
             replicas: replicas_of(&described, self.sdk.config().region().map(|region| region.as_ref())),
-            types: ColumnTypes::default(),
+            columns: fixed(&described),
+            ..SourceTable::default()
         })
     }
 
@@ -286,6 +289,16 @@ pub(super) async fn describe_table(sdk: &Client, table: &str) -> PortResult<Tabl
 pub(super) fn stream_of(table: &TableDescription) -> Option<(String, Option<StreamViewType>)> {
     let spec = table.stream_specification().filter(|spec| spec.stream_enabled())?;
     Some((table.latest_stream_arn()?.to_owned(), spec.stream_view_type().cloned()))
+}
+
+/// Attributes whose type the table fixes: those of its key and of the keys of its indexes.
+fn fixed(table: &TableDescription) -> Vec<SourceColumn> {
+    let one = |d: &AttributeDefinition| SourceColumn {
+        name: d.attribute_name().to_owned(),
+        written: d.attribute_type().as_str().to_owned(),
+        ..SourceColumn::default()
+    };
+    table.attribute_definitions().iter().map(one).collect()
 }
 
 fn key_of(table: &TableDescription) -> Vec<(String, String)> {

@@ -112,6 +112,11 @@ impl Wire {
         Ok(Self { http, service, endpoint, region, provider, identity: Mutex::new(None), clock })
     }
 
+    /// The region that requests are signed for.
+    pub(super) fn region(&self) -> &str {
+        &self.region
+    }
+
     /// Posts one operation, `Scan`, and gives the body of its answer. Throttles, torn connections, slow
     /// and damaged answers are tried again with growing, jittered pauses.
     pub(super) async fn post(&self, operation: &str, body: String, tried: &str, on: &str) -> PortResult<Bytes> {

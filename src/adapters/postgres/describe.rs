@@ -107,6 +107,7 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
             key,
             problems,
             notices,
+            index_keys: Vec::new(),
         },
     })
 }

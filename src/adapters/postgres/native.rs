@@ -13,8 +13,8 @@ use tokio_postgres::Error;
 
 use super::connect::Ask;
 use super::names::qualified;
-use crate::domain::plan::{Column, ColumnType, SaidKind};
-use crate::ports::{ColumnTypes, MadeOf};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, SaidKind, Table};
+use crate::ports::{ColumnTypes, MadeOf, SourceColumn};
 
 /// The settings that decide how values are written and read, for a session of ours.
 pub(super) const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
@@ -225,6 +225,65 @@ SELECT to_regtype($3)::oid = a.atttypid, format_type(a.atttypid, a.atttypmod), o
        format_type(t.oid, m.modifier)
 FROM pg_attribute a JOIN pg_type own ON own.oid = a.atttypid, made m JOIN pg_type t ON t.oid = m.oid AND t.typtype <> 'd'
 WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped";
+
+/// Of the table `$1` and its column `$2`: whether its type is the one that is called `$3` here.
+const IS_CALLED: &str = "
+SELECT to_regtype($3)::oid = a.atttypid FROM pg_attribute a
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = $2";
+
+/// Names of types in a plan's table that are none at this source, or not those of the columns that are read, each with what
+/// to do. A type that people made may stand in another schema on each side, so its name alone is compared then.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn misnamed<C: Ask>(
+    client: &C,
+    table: &Table,
+    there: &[SourceColumn],
+    types: &ColumnTypes,
+) -> Result<Vec<(String, String)>, Error> {
+    let mut found = Vec::new();
+    for column in &table.columns {
+        let (ColumnType::Native(name), ColumnSource::Attribute(path)) = (column.ty, &column.from) else { continue };
+        let source = path.first().and_then(|from| there.iter().find(|c| c.name == *from));
+        let Some((source, called)) = source.and_then(|s| Some((s, types.columns.get(&s.name)?))) else { continue };
+        let own = name.parts().0;
+        let is_called = match client.ask_one(IS_CALLED, &[&qualified(&table.source), &source.name, &own]).await {
+            Ok(row) => row.map(|row| row.try_get::<_, Option<bool>>(0)).transpose()?.flatten(),
+            // No name of a type at all.
+            Err(e) if e.code().is_some_and(|code| code.code().starts_with("42") || code.code() == "22023") => None,
+            Err(e) => return Err(e),
+        };
+        let same = is_called == Some(true) || bare(own).eq_ignore_ascii_case(&bare(called));
+        if !same || limits(own).is_some_and(|wanted| limits(called) != Some(wanted)) {
+            let meant = source.ty.map_or_else(|| called.clone(), ColumnType::sql);
+            found.push((
+                format!(
+                    "{}.{} is {name} in the plan, and {} is {meant} at the source",
+                    table.target, column.name, source.name
+                ),
+                format!("write type = \"{meant}\", and give the column of the target the same type"),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The limits of a type as it is written, without blanks: `10,2`.
+fn limits(ty: &str) -> Option<String> {
+    let (_, rest) = ty.split_once('(')?;
+    Some(rest.split_once(')')?.0.replace(' ', ""))
+}
+
+/// A type as it is written, without its schema and its limits: `mood[]`, `time with time zone`.
+fn bare(ty: &str) -> String {
+    let (head, rest) = ty.split_once('(').unwrap_or((ty, ""));
+    let behind = rest.split_once(')').map_or("", |(_, behind)| behind);
+    // A point within quotes is part of a name.
+    let dot = head.char_indices().filter(|(at, c)| *c == '.' && head[..*at].matches('"').count() % 2 == 0).last();
+    let own = dot.and_then(|(at, _)| head.get(at + 1..)).unwrap_or(head);
+    format!("{}{behind}", own.trim_end())
+}
 
 /// A type as people call it, without its schema: one type may stand in another schema on each side.
 const CALLED: &str = r#"regexp_replace(format_type({type}, {limits}), '^("([^"]|"")*"|[^."([]+)\.', '')"#;

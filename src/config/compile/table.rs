@@ -45,6 +45,7 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
         marker_prefix: s.text("marker_prefix").unwrap_or_else(|| "cutover-marker-".to_owned()),
         ddl: ddl(s, base, sink),
         triggers: s.texts("triggers"),
+        leave_out: s.texts("leave_out"),
         id,
     }
 }
@@ -112,6 +113,10 @@ fn own_columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
             sink.error(s.offset_of("id"), &s.path_of("columns"), message);
         }
         return declared;
+    }
+    if s.has("leave_out") {
+        let message = "nothing is left out with like = \"same\": the items go as they are";
+        sink.error(s.offset_of("leave_out"), &s.path_of("leave_out"), message);
     }
     let key = s.texts("key");
     for other in declared.iter().filter(|c| !key.contains(&c.name)) {

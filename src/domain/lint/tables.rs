@@ -11,33 +11,39 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     let stays = plan.stays.iter().map(|s| s.id.as_str());
     found.ids("tables", "table", plan.tables.iter().map(|t| t.id.as_str()));
     found.ids("stays", "staying table", stays);
-    let mut sources = BTreeSet::new();
-    let mut targets = BTreeSet::new();
+    let mut sources: Vec<(&str, &str)> = Vec::new();
+    let mut targets: Vec<(&str, &str)> = Vec::new();
+    let taken = |all: &[(&str, &str)], store: &str, name: &str| {
+        all.iter().any(|(other, table)| *other == store && plan.is_one_table(store, table, name))
+    };
     for (n, table) in plan.tables.iter().enumerate() {
         let path = format!("tables[{n}]");
-        if !sources.insert((table.from.as_str(), table.source.as_str())) {
+        if taken(&sources, &table.from, &table.source) {
             found.error(format!("{path}.source"), format!("`{}` moves already with another table", table.source));
         }
+        sources.push((&table.from, &table.source));
         for (key, store) in [("from", &table.from), ("to", &table.to)] {
             store_of_the_plan(plan, store, format!("{path}.{key}"), found);
         }
-        if !targets.insert((table.to.as_str(), table.target.as_str())) {
+        if taken(&targets, &table.to, &table.target) {
             found.error(format!("{path}.target"), format!("`{}` is another table's target already", table.target));
         }
+        targets.push((&table.to, &table.target));
         own(plan, table, &path, found);
         check_inverse(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
-            if !targets.insert((table.to.as_str(), child.target.as_str())) {
+            if taken(&targets, &table.to, &child.target) {
                 let at = format!("{path}.children[{c}].target");
                 found.error(at, format!("`{}` is another table's target already", child.target));
             }
+            targets.push((&table.to, &child.target));
         }
         children(table, &path, found);
         foreign_keys(plan, n, &path, found);
     }
     for (n, table) in plan.stays.iter().enumerate() {
         store_of_the_plan(plan, &table.from, format!("stays[{n}].from"), found);
-        if sources.contains(&(table.from.as_str(), table.source.as_str())) {
+        if taken(&sources, &table.from, &table.source) {
             found
                 .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
         }
@@ -71,7 +77,7 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
     if table.marker_prefix.is_empty() {
         found.error(format!("{path}.marker_prefix"), "an empty prefix would make every row a marker");
     }
-    if table.source == table.target && plan.may_be_one(&table.from, &table.to) {
+    if plan.is_one_table(&table.from, &table.source, &table.target) && plan.may_be_one(&table.from, &table.to) {
         let message =
             format!("`{}` would go onto itself: `{}` and `{}` are one store", table.source, table.from, table.to);
         found.error(format!("{path}.to"), message);
@@ -106,6 +112,12 @@ fn own(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
                 &at,
                 format!("column `{}` takes the time an item expires, which counts seconds: unit = \"s\"", column.name),
             );
+        }
+    }
+    for (n, name) in table.leave_out.iter().enumerate() {
+        if let Some(reader) = table.readers(name).next() {
+            let message = format!("`{name}` is read by the column `{}`, so it is not left out", reader.name);
+            found.error(format!("{path}.leave_out[{n}]"), message);
         }
     }
     for attribute in &table.key {

@@ -19,6 +19,7 @@ mod sampled;
 #[cfg(test)]
 mod stored;
 mod table;
+mod takes;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -36,6 +37,7 @@ pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
 pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
+pub use takes::{Takes, takes};
 pub use typed::{push_typed, typed_record};
 
 /// Why a row cannot be written. Holds the column and the kind of trouble, never the value.

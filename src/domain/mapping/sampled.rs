@@ -79,6 +79,12 @@ impl Asked {
         Some(Self::new(name, place, names, Some(Format::of(column)), column.declared.sparse))
     }
 
+    /// Whether it stands in the record itself, and not within one of its attributes or elements.
+    #[must_use]
+    pub fn is_top(&self) -> bool {
+        self.names.len() == 1 && !self.column.contains('.')
+    }
+
     /// Whether something was read and none of it has the attribute.
     #[must_use]
     pub const fn never(&self) -> bool {
@@ -194,7 +200,8 @@ impl Sampled {
     /// Attributes that no column holds, each with the number of items or elements that have it.
     #[must_use]
     pub fn uncarried(&self) -> Vec<(&str, u64)> {
-        let paths = self.kinds.paths().filter(|path| !carried(&self.table, path));
+        let left_out = |path: &str| self.table.leave_out.iter().any(|name| name == path || below(path, name));
+        let paths = self.kinds.paths().filter(|path| !carried(&self.table, path) && !left_out(path));
         paths.map(|path| (path, self.kinds.times(path))).collect()
     }
 }
@@ -204,6 +211,11 @@ fn inside<'s, 'p>(item: &'s Record<'p>, names: &[String]) -> Result<Option<&'s V
     names.split_first().map_or(Ok(None), |(first, rest)| walk(item.get(first), rest))
 }
 
+/// Whether a path leads into what stands at another one.
+fn below(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
+}
+
 /// Whether some column holds the attribute at this path, alone or within its whole. Elements of a list stand at the
 /// list's path followed by `[]`.
 #[must_use]
@@ -211,9 +223,6 @@ pub fn carried(table: &Table, path: &str) -> bool {
     if table.columns.iter().any(|c| c.from == ColumnSource::Whole) {
         return true;
     }
-    let below = |path: &str, whole: &str| {
-        path.strip_prefix(whole).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
-    };
     // A map that leads to an attribute which a column holds counts as held itself.
     let fits = |name: &str| path == name || below(path, name) || below(name, path);
     let columns = table.columns.iter().filter_map(|c| match &c.from {

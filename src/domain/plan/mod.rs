@@ -1,6 +1,7 @@
 //! The plan: immutable data, compiled from `config.toml`, linted and hashed before it may run.
 //! Nothing is chosen at execution time.
 
+mod arn;
 mod gate;
 mod hash;
 mod path;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use arn::Arn;
 pub use gate::{Criterion, Gate, OnFail, Op};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
@@ -99,6 +101,25 @@ impl Plan {
                 && a.region == b.region
                 && a.endpoints.get("dynamodb") == b.endpoints.get("dynamodb")
                 && !differ(&a.account, &b.account)
+    }
+
+    /// Whether two names mean one table of a store: DynamoDB takes a table's ARN where it takes its name.
+    #[must_use]
+    pub fn is_one_table(&self, store: &str, one: &str, other: &str) -> bool {
+        if one == other {
+            return true;
+        }
+        let (arn, name) = match (Arn::of(one), Arn::of(other)) {
+            (Some(arn), None) => (arn, other),
+            (None, Some(arn)) => (arn, one),
+            _ => return false,
+        };
+        let may_be = |known: Option<&String>, said: &str| known.is_none_or(|known| known == said);
+        let at = self.stores.get(store);
+        self.kind(store) == StoreKind::Dynamodb
+            && arn.table == name
+            && may_be(at.and_then(|s| s.region.as_ref()), arn.region)
+            && may_be(at.and_then(|s| s.account.as_ref()), arn.account)
     }
 
     /// The stores that tables come from, by name.

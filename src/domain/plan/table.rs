@@ -38,6 +38,9 @@ pub struct Table {
     /// Triggers of the target table and its child tables that may fire on rows we write; any other one stops the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<String>,
+    /// Columns of the source that no column here reads, and that are not to move; any other such column stops the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
 }
 
 /// One target column.
@@ -271,7 +274,21 @@ impl Table {
             marker_prefix: String::new(),
             ddl: None,
             triggers: vec![],
+            leave_out: vec![],
         }
+    }
+
+    /// Whether its records go as they are, with everything they hold.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.columns.iter().any(|c| c.from == ColumnSource::Whole)
+    }
+
+    /// The columns that read this column of the source, or a part of it.
+    pub fn readers<'t>(&'t self, source: &'t str) -> impl Iterator<Item = &'t Column> + 't {
+        let reads =
+            move |c: &&Column| matches!(&c.from, ColumnSource::Attribute(p) if p.first().is_some_and(|n| n == source));
+        self.columns.iter().filter(reads)
     }
 
     /// Names of the target's primary key columns, in column order.
@@ -304,6 +321,17 @@ impl ColumnType {
     #[must_use]
     pub const fn is_native(self) -> bool {
         matches!(self, Self::Native(_))
+    }
+
+    /// The type of the attribute in which DynamoDB keeps a key of this type; `None` for one that can be no key there.
+    #[must_use]
+    pub const fn key_attribute(self) -> Option<&'static str> {
+        match self {
+            Self::Text | Self::Varchar(_) | Self::Uuid | Self::Timestamptz | Self::Date => Some("S"),
+            Self::Numeric(_) | Self::Smallint | Self::Integer | Self::Bigint | Self::Double => Some("N"),
+            Self::Bytea => Some("B"),
+            Self::Boolean | Self::Jsonb | Self::TextArray | Self::Document | Self::Native(_) => None,
+        }
     }
 
     /// The type as PostgreSQL writes it; one that only the database knows as the config writes it.

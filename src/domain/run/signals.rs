@@ -213,6 +213,7 @@ mod tests {
             marker_prefix: String::new(),
             ddl: None,
             triggers: vec![],
+            leave_out: vec![],
         };
         Plan {
             name: "p".into(),

@@ -22,6 +22,7 @@ fn table(id: &str, columns: Vec<Column>) -> Table {
         marker_prefix: "marker#".into(),
         ddl: None,
         triggers: vec![],
+        leave_out: vec![],
     }
 }
 

@@ -64,6 +64,11 @@ impl Store {
         Self { wire }
     }
 
+    /// The region of its tables.
+    pub(super) fn region(&self) -> Option<&str> {
+        Some(self.wire.region()).filter(|region| !region.is_empty())
+    }
+
     /// Now, by the service's clock.
     pub(super) fn now(&self) -> At {
         At(self.wire.now_ms())

@@ -8,8 +8,9 @@ use super::names::{self, BOOK};
 use super::read::nobodys_key;
 use super::rows::{Shape, key_type};
 use super::write::Write;
+use crate::adapters::dynamodb::still_expires;
 use crate::domain::plan::{Column, ColumnSource, Table};
-use crate::ports::{ErrorKind, Obstacle, PortError, PortResult, TargetTable};
+use crate::ports::{ErrorKind, IndexKey, Obstacle, PortError, PortResult, TargetTable};
 
 /// A table's key as the service says it: names with types, partition key first.
 fn key(described: &Json) -> Vec<(String, String)> {
@@ -32,7 +33,7 @@ fn schema(of: &Json) -> Vec<String> {
 /// See [`crate::ports::Target::describe`].
 pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetTable> {
     let at = ("describe", table.target.as_str());
-    let (mut problems, mut notices) = (of_the_plan(table), Vec::new());
+    let (mut problems, mut notices, mut index_keys) = (of_the_plan(table), Vec::new(), Vec::new());
     let Some(found) = described(store, &table.target, at).await? else {
         return Ok(TargetTable { problems, ..TargetTable::default() });
     };
@@ -52,7 +53,7 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
     }
     for (kind, local) in [("GlobalSecondaryIndexes", false), ("LocalSecondaryIndexes", true)] {
         for index in found.get(kind).and_then(Json::as_array).into_iter().flatten() {
-            of_an_index(table, &found, index, local, &mut problems, &mut notices);
+            index_keys.extend(of_an_index(table, &found, index, local, &mut problems, &mut notices));
         }
     }
     match expires(store, table).await? {
@@ -60,7 +61,18 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
         Expires::By(attribute) => problems.push(format!(
             "items expire by {attribute}: rows would go while they are compared; turn TTL off until the run has ended"
         )),
+        Expires::Ending(attribute) => problems.push(format!(
+            "its expiry by {attribute} is being turned off, and items may still go for up to an hour: wait until it is off"
+        )),
         Expires::Unknown => notices.push("whether items expire could not be asked".to_owned()),
+    }
+    let replicas = replicas(&found, store.region());
+    if !replicas.is_empty() {
+        notices.push(format!(
+            "it is a global table with replicas in {}: what is loaded and followed is copied there too, and what customers \
+             write there arrives here later, so that a rollback may miss it; let them write here only until the run has ended",
+            replicas.join(", ")
+        ));
     }
     if found.get("DeletionProtectionEnabled").and_then(Json::as_bool) != Some(true) {
         notices.push("it is not protected against deletion".to_owned());
@@ -80,7 +92,7 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
         );
     }
     let key = has.iter().map(|(name, _)| name.clone()).collect();
-    Ok(TargetTable { exists: true, columns: has, key, problems, notices, ..TargetTable::default() })
+    Ok(TargetTable { exists: true, columns: has, key, problems, notices, index_keys, ..TargetTable::default() })
 }
 
 /// The key that the plan wants.
@@ -126,7 +138,14 @@ fn of_the_plan(table: &Table) -> Vec<String> {
     problems
 }
 
-/// What an index refuses, as far as the plan tells.
+/// Regions that have a replica of the table besides this one.
+fn replicas(described: &Json, here: Option<&str>) -> Vec<String> {
+    let all = described.get("Replicas").and_then(Json::as_array).into_iter().flatten();
+    let regions = all.filter_map(|replica| replica.get("RegionName").and_then(Json::as_str));
+    regions.filter(|region| Some(*region) != here).map(str::to_owned).collect()
+}
+
+/// What an index refuses, as far as the plan tells. Gives the keys of which only items themselves tell.
 fn of_an_index(
     table: &Table,
     found: &Json,
@@ -134,7 +153,8 @@ fn of_an_index(
     local: bool,
     problems: &mut Vec<String>,
     notices: &mut Vec<String>,
-) {
+) -> Vec<IndexKey> {
+    let mut open = Vec::new();
     let name = index.get("IndexName").and_then(Json::as_str).unwrap_or("?");
     let status = index.get("IndexStatus").and_then(Json::as_str).unwrap_or("ACTIVE");
     if status != "ACTIVE" || index.get("Backfilling").and_then(Json::as_bool) == Some(true) {
@@ -153,23 +173,41 @@ fn of_an_index(
         let column = table.columns.iter().find(|c| c.name == attribute && c.from != ColumnSource::Whole);
         match column.map(|c| (c, key_type(c.ty))) {
             Some((column, written)) if written != Some(ty.as_str()) => problems.push(format!(
-                "index {name} wants {attribute} as {ty}, and column {attribute} of type {} is written otherwise: every row \
-                 that has it would be refused",
-                column.ty.sql()
+                "index {name} wants {attribute} as {ty}, and column {attribute} of type {} is {}: every row that has it would be \
+                 refused; give the column a type that is written as {ty} ({}), or make the index anew on another attribute",
+                column.ty.sql(),
+                written.map_or_else(|| "no key of an index".to_owned(), |written| format!("written as {written}")),
+                suited(&ty)
             )),
             Some((column, _)) if !column.key => notices.push(format!("index {name} refuses rows whose {attribute} is empty")),
             Some(_) => {}
             // Of a whole item only the store itself says.
-            None => notices.push(format!(
-                "index {name} refuses items whose {attribute} is not {ty} or empty; those are parked one by one"
-            )),
+            None => {
+                notices.push(format!(
+                    "index {name} refuses items whose {attribute} is not {ty} or empty; those are parked one by one"
+                ));
+                open.push(IndexKey { index: name.to_owned(), attribute, ty });
+            }
         }
+    }
+    open
+}
+
+/// Types of columns that are written as attributes of this type.
+fn suited(ty: &str) -> &'static str {
+    match ty {
+        "N" => "numeric or a whole number",
+        "B" => "bytea",
+        _ => "text, uuid, date or timestamptz",
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Expires {
     Never,
     By(String),
+    /// It is being turned off, and may still remove items.
+    Ending(String),
     Unknown,
 }
 
@@ -183,10 +221,19 @@ async fn expires(store: &Store, table: &Table) -> PortResult<Expires> {
         }
         Err(e) => return Err(e),
     };
+    Ok(expiry(&answer))
+}
+
+/// What the service says of a table's TTL.
+fn expiry(answer: &Json) -> Expires {
     let said = answer.get("TimeToLiveDescription");
     let status = said.and_then(|ttl| ttl.get("TimeToLiveStatus")).and_then(Json::as_str).unwrap_or("DISABLED");
     let attribute = said.and_then(|ttl| ttl.get("AttributeName")).and_then(Json::as_str).unwrap_or("an attribute");
-    Ok(if status.starts_with("ENABL") { Expires::By(attribute.to_owned()) } else { Expires::Never })
+    match status {
+        "DISABLING" => Expires::Ending(attribute.to_owned()),
+        status if still_expires(status) => Expires::By(attribute.to_owned()),
+        _ => Expires::Never,
+    }
 }
 
 /// See [`crate::ports::Target::rights`]. Each right is asked for by a call that changes nothing: a write whose condition
@@ -254,5 +301,28 @@ fn obstacle(operation: &str, table: &str, error: &PortError) -> Obstacle {
         wrong: format!("{operation} on {table} is refused: {}", error.came_back),
         advice: format!("allow dynamodb:{operation} on table/{table}"),
         rights: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_that_is_being_turned_off_may_still_remove_items() {
+        let says = |status: &str| {
+            expiry(&json!({"TimeToLiveDescription": {"TimeToLiveStatus": status, "AttributeName": "until"}}))
+        };
+        let by = || Expires::By("until".to_owned());
+        assert_eq!([says("ENABLED"), says("ENABLING")], [by(), by()]);
+        assert_eq!(says("DISABLING"), Expires::Ending("until".to_owned()));
+        assert_eq!([says("DISABLED"), expiry(&json!({}))], [Expires::Never, Expires::Never]);
+    }
+
+    #[test]
+    fn replicas_in_other_regions_are_named_and_this_one_is_not() {
+        let table = json!({"Replicas": [{"RegionName": "eu-west-1"}, {"RegionName": "us-east-1"}]});
+        assert_eq!(replicas(&table, Some("eu-west-1")), ["us-east-1"]);
+        assert_eq!(replicas(&json!({}), Some("eu-west-1")), [""; 0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::plan::Table;
+use crate::domain::plan::{Arn, Table};
 use crate::domain::value::Key;
 use crate::ports::Partition;
 
@@ -69,9 +69,10 @@ pub(super) fn of_plan(plan: &str) -> String {
 /// The beginning of a plan's tables in [`of_plan`].
 pub(super) const TABLES: &str = "table/";
 
-/// Who has a table of the store.
+/// Who has a table of the store. A table that is named by its ARN is the one of that name.
 pub(super) fn owner(target: &str) -> Place {
-    place(format!("target/{}", part(target)), "owner")
+    let name = Arn::of(target).map_or(target, |arn| arn.table);
+    place(format!("target/{}", part(name)), "owner")
 }
 
 /// The beginning of shards in [`Of::follow`].

@@ -178,22 +178,7 @@ pub(super) fn key_value(typed: &serde_json::Value) -> Option<Value<'static>> {
 
 /// The attribute type of a key column; `None` for a column that can be no key of this store.
 pub(super) const fn key_type(ty: ColumnType) -> Option<&'static str> {
-    match ty {
-        ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Uuid | ColumnType::Timestamptz | ColumnType::Date => {
-            Some("S")
-        }
-        ColumnType::Numeric(_)
-        | ColumnType::Smallint
-        | ColumnType::Integer
-        | ColumnType::Bigint
-        | ColumnType::Double => Some("N"),
-        ColumnType::Bytea => Some("B"),
-        ColumnType::Boolean
-        | ColumnType::Jsonb
-        | ColumnType::TextArray
-        | ColumnType::Document
-        | ColumnType::Native(_) => None,
-    }
+    ty.key_attribute()
 }
 
 /// What a refusal of one item says of it: whether it may be the item's own fault, and then why. The store's message may

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 
-use crate::adapters::postgres::connect::Object;
+use crate::adapters::postgres::connect::{Ask, Object};
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
+use crate::domain::lint::nearest;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table, TypeName};
-use crate::ports::{ErrorKind, PortError, PortResult};
+use crate::ports::{ErrorKind, PortError, PortResult, SourceColumn};
 
 /// Columns that rows have of their own: name, type with its limits, and the place in the primary key, from 1.
 const COLUMNS: &str = "
@@ -17,6 +18,30 @@ SELECT a.attname::text, format_type(a.atttypid, a.atttypmod),
        array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum)
 FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum";
+
+/// Every column of a table: name, type with its limits, whether it is generated, an identity that the server alone gives,
+/// and whether a new row has to bring a value.
+const ALL: &str = "
+SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '', a.attidentity = 'a',
+       (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// Every column of a table, as it stands there now.
+pub(super) async fn columns<C: Ask>(client: &C, table: &str) -> Result<Vec<SourceColumn>, Error> {
+    let one = |row: &Row| {
+        let written: String = row.try_get(1)?;
+        Ok(SourceColumn {
+            name: row.try_get(0)?,
+            ty: column_type(&written),
+            written,
+            generated: row.try_get(2)?,
+            always: row.try_get(3)?,
+            required: row.try_get(4)?,
+        })
+    };
+    client.ask(ALL, &[&qualified(table)]).await?.iter().map(one).collect()
+}
 
 /// The type of a column, as `format_type` writes it; `None` for one whose values are not carried.
 fn column_type(written: &str) -> Option<ColumnType> {
@@ -94,13 +119,14 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
         let missing = PortError::new(ErrorKind::NotFound, tried, on, "the table does not exist");
         return Err(missing.advise("name it with its schema, as the source has it"));
     }
-    let (mut columns, mut key, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut columns, mut key, mut refused, mut there) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (natives, others) = natives_of(table);
     let (read, mut unmet) = (read_of(table), read_of(table));
     for row in rows {
         let (name, written): (String, String) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
         let place: Option<i32> = row.try_get(2).map_err(error)?;
         unmet.remove(&name);
+        there.push(name.clone());
         let ty = match (natives.get(name.as_str()), others.get(name.as_str()), column_type(&written)) {
             (Some(native), None, _) => ColumnType::Native(*native),
             // In one column as its text and in another as something else: one reading cannot be both.
@@ -127,7 +153,11 @@ pub(super) async fn table(client: &Object, table: &Table) -> PortResult<Table> {
     }
     let invalid = |why: String| PortError::new(ErrorKind::Invalid, tried, on, why);
     if !unmet.is_empty() {
-        let unmet = unmet.into_iter().collect::<Vec<_>>().join(", ");
+        let meant = |name: &String| {
+            let near = nearest(name, there.iter().map(String::as_str).filter(|there| !read.contains(*there)));
+            near.map_or_else(|| name.clone(), |near| format!("{name} (did you mean {near}?)"))
+        };
+        let unmet = unmet.iter().map(meant).collect::<Vec<_>>().join(", ");
         let missing = PortError::new(ErrorKind::NotFound, tried, on, format!("it has no column {unmet}"));
         return Err(missing.advise("name columns as the source has them; generated ones are not read"));
     }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio_postgres::Error;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
-use super::{PgSource, record};
+use super::{PgSource, catalogue, record};
 use crate::adapters::postgres::encode;
 use crate::adapters::postgres::names::{ident, list};
 use crate::adapters::postgres::sequences;
@@ -238,7 +238,10 @@ impl Items for PgSource {
         let (on, names) = (&shape.main.sql, list(shape.main.names().iter().map(String::as_str)));
         // A key is never changed on the way back.
         let keys: Vec<&str> = shape.key_names().collect();
-        let others: Vec<&String> = shape.main.names().iter().filter(|n| !keys.contains(&n.as_str())).collect();
+        // Nor is a value that the server alone gives: a new row brings it, one that is there keeps it.
+        let all = catalogue::columns(&tx, &table.source).await.map_err(error)?;
+        let kept = |name: &str| keys.contains(&name) || all.iter().any(|c| c.always && c.name == name);
+        let others: Vec<&String> = shape.main.names().iter().filter(|n| !kept(n)).collect();
         let set: Vec<String> = others.iter().map(|n| format!("{0} = t.{0}", ident(n))).collect();
         // Rights are asked for whether a row is met or not; no customer waits for a lock on one.
         let each = [

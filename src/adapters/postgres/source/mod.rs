@@ -127,7 +127,10 @@ impl Source for PgSource {
         let names: Vec<&str> = shape.main.natives().keys().map(String::as_str).collect();
         let types = native::types(&client, &table.source, &names).await.map_err(error)?;
         let bytes = Some(estimate.bytes);
-        Ok(SourceTable { key, count, bytes, stream: None, ttl: None, replicas: Vec::new(), types })
+        // Not what was found when the table was read first: somebody may have changed it since.
+        let columns = catalogue::columns(&client, &table.source).await.map_err(error)?;
+        let misnamed = native::misnamed(&client, table, &columns, &types).await.map_err(error)?;
+        Ok(SourceTable { key, count, bytes, types, columns, misnamed, ..SourceTable::default() })
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

@@ -186,6 +186,7 @@ pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
         marker_prefix: "cutover-marker-".into(),
         ddl: Some(ddl.to_owned()),
         triggers: vec![],
+        leave_out: vec![],
     }
 }
 

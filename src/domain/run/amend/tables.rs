@@ -44,6 +44,7 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
         marker_prefix,
         ddl,
         triggers,
+        leave_out,
     } = old;
     let never = "a run keeps it: load anew with `cutover run --new`";
     found.field(format!("{what}.from"), (from, &new.from), text, |_| refused(never));
@@ -74,6 +75,12 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
         (triggers, &new.triggers),
         |all| listed(all),
         |phase| as_long_as(!phase.open_to_customers(), "the target is asked whether it fits", OPEN_TO_CUSTOMERS),
+    );
+    found.field(
+        format!("{what}.leave_out"),
+        (leave_out, &new.leave_out),
+        |all| listed(all),
+        |_| allowed("nothing is written by it; the source is asked before the freeze"),
     );
 }
 

@@ -183,6 +183,7 @@ fn turns() -> Vec<Turn> {
         ("tables.books.ttl", Begun("load"), |p| p.tables[0].ttl = Some("expires".into())),
         ("tables.books.ddl", Always, |p| p.tables[0].ddl = Some("CREATE TABLE books ()".into())),
         ("tables.books.triggers", Begun("thaw"), |p| p.tables[0].triggers.push("audit".into())),
+        ("tables.books.leave_out", Always, |p| p.tables[0].leave_out.push("legacy".into())),
         ("tables.books.columns.id.type", Never, |p| p.tables[0].columns[0].ty = ColumnType::Uuid),
         ("tables.books.columns.title.key", Never, |p| p.tables[0].columns[1].key = true),
         // What turns nothing but row errors into values.

@@ -64,6 +64,7 @@ pub(super) fn plan() -> Plan {
             marker_prefix: "m#".into(),
             ddl: None,
             triggers: vec![],
+            leave_out: vec![],
         }],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],

@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult,
-    ReadFrom, Source, SourceTable, Stream,
+    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source,
+    SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -30,11 +30,9 @@ impl Source for OldStore {
         Ok(SourceTable {
             key,
             count: Count::estimated(rows, At(0)),
-            bytes: None,
             stream,
             ttl: table.ttl.clone(),
-            replicas: Vec::new(),
-            types: ColumnTypes::default(),
+            ..SourceTable::default()
         })
     }
 
