@@ -36,6 +36,8 @@ pub async fn freeze(
     state: &RunState,
 ) -> Result<Vec<Evidence>, StepError> {
     let Parts { freeze, switch, probe } = parts(ctx)?;
+    // Nobody is locked out for a switch that would leave a table behind.
+    super::appeared::none(&ctx.plan, &ctx.ports).await?;
     let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     ctx.frozen.store(true, Ordering::Release);

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
-use super::{DynamoSettings, attr, fault, page};
+use super::{DynamoSettings, attr, fault, listed, page};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
@@ -239,6 +239,10 @@ impl Source for DynamoSource {
             self.get_batch(table, &mapping, batch, &mut found).await?;
         }
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    async fn names(&self) -> PortResult<Vec<String>> {
+        listed::names(&self.sdk).await
     }
 
     /// Each call is a transaction of its own: what was acknowledged is in the stream.

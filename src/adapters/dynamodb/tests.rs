@@ -87,6 +87,7 @@ pub(super) fn table(name: &str, key: &[&str]) -> Table {
         marker_prefix: "~cutover~".into(),
         ddl: None,
         triggers: vec![],
+        after_load: vec![],
     }
 }
 

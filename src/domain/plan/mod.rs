@@ -3,6 +3,7 @@
 
 mod gate;
 mod hash;
+mod moves;
 mod path;
 mod probe;
 mod shell;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gate::{Criterion, Gate, OnFail, Op};
+pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use shell::shell_word;
@@ -46,6 +48,9 @@ pub struct Plan {
     pub downtime_budget_ms: i64,
     /// Tables that move.
     pub tables: Vec<Table>,
+    /// Rules by which tables of whole stores move. The tables they gave stand among `tables`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
     /// Tables that are watched and never moved (FEATURES A8).
     pub stays: Vec<StaysTable>,
     /// Everything that can be switched, the freeze parameter included.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::moves::AfterLoad;
 use super::store::{NEW, OLD};
 use super::type_name::TypeName;
 
@@ -38,6 +39,9 @@ pub struct Table {
     /// Triggers of the target table and its child tables that may fire on rows we write; any other one stops the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<String>,
+    /// What a table that was made by its DDL gets once its rows are in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_load: Vec<AfterLoad>,
 }
 
 /// One target column.
@@ -271,6 +275,7 @@ impl Table {
             marker_prefix: String::new(),
             ddl: None,
             triggers: vec![],
+            after_load: vec![],
         }
     }
 

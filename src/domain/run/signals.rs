@@ -213,6 +213,7 @@ mod tests {
             marker_prefix: String::new(),
             ddl: None,
             triggers: vec![],
+            after_load: vec![],
         };
         Plan {
             name: "p".into(),
@@ -221,6 +222,7 @@ mod tests {
             t0: None,
             downtime_budget_ms: 1,
             tables: tables.iter().map(table).collect(),
+            moves: vec![],
             stays: vec![],
             switches: vec![],
             freeze: None,

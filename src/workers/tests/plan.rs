@@ -22,6 +22,7 @@ fn table(id: &str, columns: Vec<Column>) -> Table {
         marker_prefix: "marker#".into(),
         ddl: None,
         triggers: vec![],
+        after_load: vec![],
     }
 }
 
@@ -98,6 +99,7 @@ pub fn plan() -> Plan {
         t0: None,
         downtime_budget_ms: 60_000,
         tables: vec![books, authors],
+        moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],
         freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 3, timeout_ms: 5_000 }),

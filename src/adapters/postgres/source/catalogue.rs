@@ -19,7 +19,7 @@ FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisp
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum";
 
 /// The type of a column, as `format_type` writes it; `None` for one whose values are not carried.
-fn column_type(written: &str) -> Option<ColumnType> {
+pub(super) fn column_type(written: &str) -> Option<ColumnType> {
     let (name, limits) = match written.split_once('(') {
         Some((name, limits)) => (name, Some(limits.strip_suffix(')')?)),
         None => (written, None),

@@ -19,6 +19,7 @@ mod lease;
 mod load;
 mod log;
 mod lossy;
+mod moves;
 mod natives;
 mod neighbours;
 mod obstacles;
@@ -186,6 +187,7 @@ pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
         marker_prefix: "cutover-marker-".into(),
         ddl: Some(ddl.to_owned()),
         triggers: vec![],
+        after_load: vec![],
     }
 }
 

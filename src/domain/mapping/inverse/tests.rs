@@ -77,6 +77,7 @@ fn table() -> Table {
         marker_prefix: "~".into(),
         ddl: None,
         triggers: vec![],
+        after_load: vec![],
     }
 }
 

@@ -61,6 +61,7 @@ fn orders() -> Table {
         marker_prefix: "~cutover~".into(),
         ddl: None,
         triggers: vec![],
+        after_load: vec![],
     }
 }
 
