@@ -9,6 +9,7 @@ use super::asked;
 use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::listing::{self, Over};
 use super::opened::{Fit, fit, settle_plan, with_stores};
 use super::world::{self, Driver};
 use crate::config::Config;
@@ -27,7 +28,7 @@ const QUESTION: &str = "press A to amend the plan, any other key leaves it as it
 
 /// `cutover amend`.
 pub async fn amend(args: &AmendArgs, state_dir: &Path) -> Result<Exit, Failure> {
-    let (config, text) = super::run::load(&args.config).await?;
+    let (config, text) = super::run::load(&args.config, Over::UnfinishedRun(state_dir)).await?;
     let folder = match &args.run {
         Some(run) => RunFolder::find(state_dir, Some(run))?,
         None => unfinished(state_dir, &config.plan)?,
@@ -222,6 +223,7 @@ fn write(
     // `plan.json` is only a copy: without it the run opens all the same.
     let copies = folder.write("plan.json", &plan).and_then(|()| {
         place("amend:in-force");
+        listing::keep(folder, config)?;
         folder.write("config.toml", text.as_bytes())
     });
     if let Err(e) = copies {

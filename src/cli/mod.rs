@@ -13,6 +13,7 @@ mod exit;
 mod failing;
 mod failure;
 mod lines;
+mod listing;
 mod logging;
 mod opened;
 mod out;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::args::OfArg;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::listing::{self, Over};
 use super::out::say;
 use crate::config::{self, Config, Connections, SavedConnections};
 use crate::domain::plan::{Plan, Stores, store_changes};
@@ -26,6 +27,7 @@ const CONNECTIONS: &str = "connections.json";
 pub fn keep(folder: &RunFolder, config: &Config, config_text: &str) -> io::Result<()> {
     folder.write("plan.json", &serde_json::to_vec_pretty(&*config.plan)?)?;
     folder.write("config.toml", config_text.as_bytes())?;
+    listing::keep(folder, config)?;
     keep_connections(folder, &config.connections)
 }
 
@@ -73,7 +75,7 @@ pub fn opened(folder: &RunFolder, plan_hash: &str) -> Result<Opened, Failure> {
 /// A config with mistakes, a run that is not there, one whose plan or connections cannot be read, or whose plan or
 /// stores are not those it was opened with.
 pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
-    let Some(run) = &of.run else { return Ok(super::run::load(&of.config).await?.0) };
+    let Some(run) = &of.run else { return Ok(super::run::load(&of.config, Over::UnfinishedRun(state_dir)).await?.0) };
     let folder = RunFolder::find(state_dir, Some(run))?;
     let (record, _) = salvage_run(&folder)?;
     let (state, _) = fold_believable(&record.facts);
@@ -97,7 +99,7 @@ pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
         );
         return Err(Failure::new(Exit::Config, text));
     }
-    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new() })
+    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new(), listing: None })
 }
 
 /// A plan that is not known to be the run's very own, for when that one cannot be read: the copy of the config if it
@@ -165,7 +167,9 @@ fn saved_config(folder: &RunFolder, known: bool) -> Result<Config, String> {
     let text = std::fs::read_to_string(folder.config()).map_err(|e| format!("{}: {e}", folder.config().display()))?;
     let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
     let vars = if known { std::env::vars().collect() } else { BTreeMap::new() };
-    let read = config::load_str(&folder.config().display().to_string(), &text, Path::new(&base), &vars);
+    let listing = listing::kept(folder);
+    let name = folder.config().display().to_string();
+    let read = config::load_listed(&name, &text, Path::new(&base), &vars, listing.as_ref());
     read.map_err(|e| {
         let first = e.items.first().map_or_else(|| e.to_string(), ToString::to_string);
         let unfilled = !known && first.contains("is not set");

@@ -7,15 +7,15 @@ use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::out::say;
-use super::{nearest, run, world};
-use crate::config::Config;
+use super::{listing, nearest, world};
+use crate::config::Connections;
 use crate::ports::{Owned, OwnedTable, Target};
 
 /// Shows what the plan has, asks for its name, and ends it. `config` says where the target is; its own plan may be
 /// another.
 pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
-    let (config, _) = run::load(config).await?;
-    let target = world::target_of(&(&config.connections).into(), plan).await;
+    let connections = listing::connections(&config.config).await?;
+    let target = world::target_of(&(&connections).into(), plan).await;
     let target = target.map_err(|why| Failure::new(Exit::Denied, why))?;
     let owned = target.owned().await?;
     if let Some(driven) = &owned.driven {
@@ -25,7 +25,7 @@ pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
     if owned.tables.is_empty() && owned.interrupted {
         // Its name was typed when that began, and nothing else is left of it.
         say("an earlier release of it did not come to its end: going on");
-        return ended(&*target, plan, &config).await;
+        return ended(&*target, plan, &connections).await;
     }
     if owned.tables.is_empty() {
         return Err(Failure::new(Exit::Usage, nothing(plan, &owned)));
@@ -37,12 +37,12 @@ pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
         return Ok(Exit::Refused);
     }
     // Nothing was written until here.
-    ended(&*target, plan, &config).await
+    ended(&*target, plan, &connections).await
 }
 
-async fn ended(target: &dyn Target, plan: &str, config: &Config) -> Result<Exit, Failure> {
+async fn ended(target: &dyn Target, plan: &str, connections: &Connections) -> Result<Exit, Failure> {
     target.disown().await?;
-    let kept = world::kept_at_sources(&(&config.connections).into(), plan).await;
+    let kept = world::kept_at_sources(&connections.into(), plan).await;
     for (store, changes) in kept.all() {
         changes.close().await?;
         print(&format!("the store {store} keeps nothing for {plan} any more\n"));

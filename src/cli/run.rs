@@ -1,25 +1,23 @@
 //! `cutover run`, `check` and `plan`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{ConfigArg, DriveArgs};
 use super::drive::{Drive, drive, print};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::listing::{self, Over};
 use super::out;
 use super::world::{self, Driver};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::snapshot::Mode;
 
 /// Reads the config; `${NAME}` is filled from the environment, and so is what AWS's own variables name.
-pub async fn load(arg: &ConfigArg) -> Result<(Config, String), Failure> {
-    let vars: BTreeMap<String, String> = std::env::vars().collect();
-    let config = config::load(&arg.config, &vars)?;
+pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), Failure> {
+    let (config, text) = listing::load(&arg.config, over).await?;
     for warning in &config.warnings {
         super::drive::say(&format!("warning: {warning}"));
     }
-    let text = std::fs::read_to_string(&arg.config)?;
     Ok((world::with_named_endpoints(config).await, text))
 }
 
@@ -31,7 +29,8 @@ pub async fn run(
     until: Option<String>,
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
-    let (config, text) = load(config).await?;
+    let over = if new { Over::Now } else { Over::UnfinishedRun(state_dir) };
+    let (config, text) = load(config, over).await?;
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
@@ -60,7 +59,7 @@ pub async fn run(
 
 /// `cutover plan`.
 pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config).await?;
+    let (config, _) = load(config, Over::Now).await?;
     let mut out = out::stdout();
     if json {
         let mut shown = crate::domain::plan::Plan::clone(&config.plan);
@@ -80,7 +79,7 @@ pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
-    let (config, _) = load(config).await?;
+    let (config, _) = load(config, Over::Now).await?;
     let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
     let rows = crate::workers::check(&config.plan, &ports, &missing).await;
     let bad = rows.iter().filter(|r| r.result.is_err()).count();

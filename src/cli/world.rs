@@ -26,7 +26,7 @@ use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{ErrorKind, PortError, ReversePorts, Switches};
+use crate::ports::{Catalogue, ErrorKind, PortError, ReversePorts, Switches};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -55,7 +55,14 @@ async fn aws_session(aws: &Aws) -> aws_config::SdkConfig {
 /// Fills in the endpoints that the environment or the profile names and the config does not: they say which stores
 /// these are as much as the config does, and are kept with a run.
 pub async fn with_named_endpoints(mut config: Config) -> Config {
-    let Connections { aws, sources, targets, .. } = &mut config.connections;
+    name_endpoints(&mut config.connections).await;
+    Arc::make_mut(&mut config.plan).stores = config.connections.stores();
+    config
+}
+
+/// The same for connections by themselves.
+pub async fn name_endpoints(connections: &mut Connections) {
+    let Connections { aws, sources, targets, .. } = connections;
     let stores = sources.values_mut().chain(targets.values_mut()).filter_map(|store| match store {
         StoreConnection::Dynamodb(aws) => Some(aws),
         StoreConnection::Postgresql(_) => None,
@@ -63,8 +70,19 @@ pub async fn with_named_endpoints(mut config: Config) -> Config {
     for aws in aws.iter_mut().chain(stores) {
         fill_in(aws).await;
     }
-    Arc::make_mut(&mut config.plan).stores = config.connections.stores();
-    config
+}
+
+/// What a store has, for tables that move by rule. Nothing is called yet but the source of a password.
+///
+/// # Errors
+/// An address that is none, or a password that is not where the config says.
+pub async fn catalogue(connections: &Connections, store: &str) -> Result<Arc<dyn Catalogue>, Failure> {
+    let aws = aws(connections.aws.as_ref());
+    let switches = switches(&aws_session(&aws).await, &aws.endpoints);
+    let Some(at) = connections.sources().remove(store) else {
+        return Err(Failure::new(Exit::Bug, format!("no tables come from the store {store}")));
+    };
+    sources::catalogue(store, &at, &switches).await
 }
 
 /// Endpoints that the environment or the profile names.

@@ -91,6 +91,11 @@ pub(super) static ROOT: &[Key] = &[
     may("verify", Table(VERIFY), "How both sides are compared."),
     may("reverse", Table(REVERSE), "How writes of the new side are carried back, so that a rollback loses none."),
     may("tables", List(TABLES), "Tables that move."),
+    may(
+        "moves",
+        List(MOVES),
+        "Tables that move by rule, as their store has them; one under `tables` or `stays` goes by what stands there.",
+    ),
     may("stays", List(STAYS), "Tables that are watched and never moved."),
     may("switches", List(SWITCHES), "Everything that can be switched, the freeze parameter included."),
     may("freeze", Table(FREEZE), "How writes are frozen and thawed."),
@@ -251,6 +256,24 @@ pub(super) static TABLES: &[Key] = &[
     may("children", List(CHILDREN), "Lists that become rows of their own."),
     may("foreign_keys", List(FOREIGN_KEYS), "References to other target tables; parents load first."),
 ];
+
+pub(super) static MOVES: &[Key] = &[
+    may("from", Text, "The store they come from. Default: `old`."),
+    may("to", Text, "The store they go to, under the same names. Default: `new`."),
+    must(
+        "include",
+        Texts,
+        "Patterns of names that move, `*` for any text and `?` for one character: `public.*`; a DynamoDB table has no schema.",
+    ),
+    may("exclude", Texts, "Patterns of names that do not, though they are included."),
+    must("like", OneOf(LIKES), "`same`: the same names and types, between two stores of one kind."),
+    may(
+        "ddl",
+        OneOf(MOVE_DDL),
+        "PostgreSQL: `pg_dump` (default) makes missing tables as the source has them; `none` expects them to be there.",
+    ),
+];
+pub(super) static MOVE_DDL: &[&str] = &["pg_dump", "none"];
 
 pub(super) static LIKES: &[&str] = &["same"];
 

@@ -22,7 +22,7 @@ pub use saved::SavedConnections;
 pub use schema::schema;
 
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Listing, Move, Plan};
 use error::Sink;
 use node::Node;
 use section::Section;
@@ -40,6 +40,44 @@ pub struct Config {
     pub warnings: Vec<Located>,
     /// Where the file says what a check may find wrong, `FILE:LINE:COLUMN` by path: tables, their columns and children.
     pub places: BTreeMap<String, String>,
+    /// What stores said they have, where tables move by rule: the plan is this config over this list.
+    pub listing: Option<Listing>,
+}
+
+/// A file before its rules are expanded: what has to be asked of which store.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The name of the plan.
+    pub name: String,
+    /// The rules; none where every table stands in the file by hand.
+    pub moves: Vec<Move>,
+    /// Where the stores and the control plane are.
+    pub connections: Connections,
+    /// By store, tables that go by hand or stay.
+    by_hand: BTreeMap<String, std::collections::BTreeSet<String>>,
+    /// By store, whether any rule wants its DDL.
+    made: std::collections::BTreeSet<String>,
+}
+
+impl Draft {
+    /// The stores that tables come from by rule, by name.
+    pub fn stores(&self) -> std::collections::BTreeSet<&str> {
+        self.moves.iter().map(|rule| rule.from.as_str()).collect()
+    }
+
+    /// Of the tables a store has, those that move by rule.
+    #[must_use]
+    pub fn wanted(&self, store: &str, names: &[String]) -> Vec<String> {
+        let by_hand = |name: &String| self.by_hand.get(store).is_some_and(|names| names.contains(name));
+        let takes = |name: &String| self.moves.iter().any(|rule| rule.from == store && rule.takes(name));
+        names.iter().filter(|name| takes(name) && !by_hand(name)).cloned().collect()
+    }
+
+    /// Whether tables that come from this store are made by the DDL they have there.
+    #[must_use]
+    pub fn makes(&self, store: &str) -> bool {
+        self.made.contains(store)
+    }
 }
 
 impl Config {
@@ -59,15 +97,26 @@ impl Config {
 
 /// Reads a config file. `vars` fill `${NAME}`. Every problem is reported at once; exit code 78.
 pub fn load(path: &Path, vars: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
+    load_str(&path.display().to_string(), &text_of(path)?, &base_of(path), vars)
+}
+
+/// The text of a config file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn text_of(path: &Path) -> Result<String, ConfigErrors> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    std::fs::read_to_string(path).map_err(|e| {
         let sink = Sink::new(&name, "");
         let next = "name another with -c FILE, or begin with a copy of config.toml.example";
         ConfigErrors::new(vec![sink.at(0, "", format!("cannot read the file: {e}; {next}"), None)])
-    })?;
-    // Whole paths: a run is resumed and rolled back from other folders than this one.
-    let base = std::env::current_dir().unwrap_or_default().join(path.parent().unwrap_or_else(|| Path::new("")));
-    load_str(&name, &text, &base, vars)
+    })
+}
+
+/// Where the files are that a config names: whole paths, for a run is resumed and rolled back from other folders.
+#[must_use]
+pub fn base_of(path: &Path) -> PathBuf {
+    std::env::current_dir().unwrap_or_default().join(path.parent().unwrap_or_else(|| Path::new("")))
 }
 
 /// Reads a config from text. `name` stands in messages; files it names are relative to `base_dir`.
@@ -77,14 +126,77 @@ pub fn load_str(
     base_dir: &Path,
     vars: &BTreeMap<String, String>,
 ) -> Result<Config, ConfigErrors> {
+    load_listed(name, text, base_dir, vars, None)
+}
+
+/// What a config asks of its stores before it is a plan.
+///
+/// # Errors
+/// Mistakes that can be seen in the file by itself.
+pub fn draft(name: &str, text: &str, base_dir: &Path, vars: &BTreeMap<String, String>) -> Result<Draft, ConfigErrors> {
     let mut sink = Sink::new(name, text);
     let document = node::parse(text, vars, &mut sink);
-    check::check(&document, keys::ROOT, "", &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
-    let connections = connections::read(&root, base_dir, &mut sink);
-    connected(&connections, &root, &mut sink);
-    let mut plan = compile::plan(&root, connections.pool(), base_dir, &mut sink);
+    let (plan, connections) = compiled(&document, base_dir, &mut sink);
+    if !sink.items.is_empty() {
+        return Err(ConfigErrors::new(sink.items));
+    }
+    let rules = root.list("moves", keys::MOVES);
+    let made =
+        plan.moves.iter().zip(&rules).filter(|(_, s)| compile::moves::made(s)).map(|(rule, _)| rule.from.clone());
+    let by_hand = |store: &String| compile::moves::by_hand(store, &plan.stores, &plan.tables, &plan.stays);
+    let by_hand = plan.moves.iter().map(|rule| (rule.from.clone(), by_hand(&rule.from))).collect();
+    Ok(Draft { name: plan.name, made: made.collect(), by_hand, moves: plan.moves, connections })
+}
+
+/// The plan as far as the file says it, unjudged, and the connections.
+fn compiled(document: &Node, base_dir: &Path, sink: &mut Sink<'_>) -> (Plan, Connections) {
+    check::check(document, keys::ROOT, "", sink);
+    let root = Section::new(document, keys::ROOT, "");
+    let connections = connections::read(&root, base_dir, sink);
+    connected(&connections, &root, sink);
+    let mut plan = compile::plan(&root, connections.pool(), base_dir, sink);
     plan.stores = connections.stores();
+    compile::moves::judge(&root, &plan.stores, sink);
+    (plan, connections)
+}
+
+/// Reads a config from text whose tables move by rule, over what the stores said they have. Pure: the same text over the
+/// same list is the same plan.
+///
+/// # Errors
+/// Every mistake of the file, and what of the list does not fit its rules.
+pub fn load_listed(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    vars: &BTreeMap<String, String>,
+    listing: Option<&Listing>,
+) -> Result<Config, ConfigErrors> {
+    let mut sink = Sink::new(name, text);
+    let document = node::parse(text, vars, &mut sink);
+    let root = Section::new(&document, keys::ROOT, "");
+    let (mut plan, connections) = compiled(&document, base_dir, &mut sink);
+    // Which rule a table came by: what is wrong with it is said there.
+    let (by_hand, mut rules) = (plan.tables.len(), Vec::new());
+    match listing {
+        Some(listing) if sink.items.is_empty() => {
+            let known = (&plan.stores, plan.tables.as_slice(), plan.stays.as_slice());
+            let given = compile::moves::expand(&root, listing, known, &mut sink);
+            rules.extend(given.iter().map(|given| given.rule));
+            plan.tables.extend(given.into_iter().map(|given| given.table));
+        }
+        None if !plan.moves.is_empty() && sink.items.is_empty() => {
+            let message = "tables move by rule, and what they are only their store can say: it was not asked here";
+            sink.error(root.offset_of("moves"), "moves", message);
+        }
+        Some(_) | None => {}
+    }
+    let in_file = |path: &str| -> String {
+        let inside = path.strip_prefix("tables[").and_then(|rest| rest.split_once(']'));
+        let rule = inside.and_then(|(n, _)| rules.get(n.parse::<usize>().ok()?.checked_sub(by_hand)?));
+        rule.map_or_else(|| path.to_owned(), |rule| format!("moves[{rule}]"))
+    };
 
     // What was reported already is not reported again as a consequence.
     let unknown_kind = sink.items.iter().any(|i| i.path.starts_with("steps[") && i.path.ends_with(".kind"));
@@ -94,7 +206,12 @@ pub fn load_str(
         if sink.reported(&f.path) || (unknown_kind && f.path.ends_with(".kind")) {
             continue;
         }
-        let item = sink.at(document.locate(&f.path), &f.path, f.message, f.nearest);
+        let of_rule = in_file(&f.path);
+        let message = match table_of(&plan, &f.path).filter(|_| of_rule != f.path) {
+            Some(id) => format!("table `{id}` of this rule: {}", f.message),
+            None => f.message,
+        };
+        let item = sink.at(document.locate(&of_rule), &f.path, message, f.nearest);
         match f.severity {
             Severity::Error => errors.push(item),
             Severity::Warning => warnings.push(item),
@@ -102,15 +219,30 @@ pub fn load_str(
     }
     sink.items.append(&mut errors);
     if sink.items.is_empty() {
-        let places = places(&plan, &document, &sink);
-        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings, places })
+        for (store, listed) in listing.iter().flat_map(|listing| &listing.stores) {
+            let rule = plan.moves.iter().position(|rule| rule.from == *store).unwrap_or(0);
+            for left in &listed.left_out {
+                let message = format!("not made on the new side: {left}");
+                let path = format!("moves[{rule}].include");
+                warnings.push(sink.at(document.locate(&path), &path, message, None));
+            }
+        }
+        let places = places(&plan, |path| document.locate(&in_file(path)), &sink);
+        let listing = listing.filter(|_| !plan.moves.is_empty()).cloned();
+        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings, places, listing })
     } else {
         Err(ConfigErrors::new(sink.items))
     }
 }
 
+/// The id of the table that a path is about.
+fn table_of<'p>(plan: &'p Plan, path: &str) -> Option<&'p str> {
+    let (n, _) = path.strip_prefix("tables[")?.split_once(']')?;
+    plan.tables.get(n.parse::<usize>().ok()?).map(|table| table.id.as_str())
+}
+
 /// Where the file names each table, each of its columns and child tables.
-fn places(plan: &Plan, document: &Node, sink: &Sink<'_>) -> BTreeMap<String, String> {
+fn places(plan: &Plan, locate: impl Fn(&str) -> usize, sink: &Sink<'_>) -> BTreeMap<String, String> {
     let mut paths = Vec::new();
     for (n, table) in plan.tables.iter().enumerate() {
         let of_table = format!("tables[{n}]");
@@ -123,7 +255,7 @@ fn places(plan: &Plan, document: &Node, sink: &Sink<'_>) -> BTreeMap<String, Str
         paths.push(of_table);
     }
     let place = |path: &String| {
-        let Located { file, line, column, .. } = sink.at(document.locate(path), path, String::new(), None);
+        let Located { file, line, column, .. } = sink.at(locate(path), path, String::new(), None);
         format!("{file}:{line}:{column}")
     };
     paths.into_iter().map(|path| (path.clone(), place(&path))).collect()
@@ -147,7 +279,7 @@ fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>)
         sink.error(pg.offset_of("port"), "postgres.port", "a port is from 1 to 65535");
     }
     match &connections.aws {
-        None if root.has("tables") && !root.has("stores") => {
+        None if (root.has("tables") || root.has("moves")) && !root.has("stores") => {
             sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
         }
         None => {}

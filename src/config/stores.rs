@@ -24,8 +24,13 @@ fn named(table: &Section<'_>, end: &str, understood: &str) -> String {
 pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut Sink<'_>) -> Connections {
     let stores: BTreeMap<String, Section<'_>> = root.map("stores", keys::STORE).into_iter().collect();
     let (tables, stays) = (root.list("tables", keys::TABLES), root.list("stays", keys::STAYS));
+    let moves = root.list("moves", keys::MOVES);
+    let of_rule =
+        |rule: &Section<'_>, end: &str, understood: &str| rule.text(end).unwrap_or_else(|| understood.to_owned());
     let mut from: BTreeSet<String> = tables.iter().chain(&stays).map(|t| named(t, "from", OLD)).collect();
-    let to: BTreeSet<String> = tables.iter().map(|t| named(t, "to", NEW)).collect();
+    from.extend(moves.iter().map(|rule| of_rule(rule, "from", OLD)));
+    let mut to: BTreeSet<String> = tables.iter().map(|t| named(t, "to", NEW)).collect();
+    to.extend(moves.iter().map(|rule| of_rule(rule, "to", NEW)));
     if from.is_empty() {
         from.insert(OLD.to_owned());
     }
@@ -39,9 +44,17 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
             );
         }
     }
+    let mut named_stores = Vec::new();
     for (end, section) in tables.iter().flat_map(|t| [("from", t), ("to", t)]).chain(stays.iter().map(|s| ("from", s)))
     {
         let store = named(section, end, if end == "from" { OLD } else { NEW });
+        named_stores.push((store, end, section));
+    }
+    for rule in &moves {
+        named_stores.push((of_rule(rule, "from", OLD), "from", rule));
+        named_stores.push((of_rule(rule, "to", NEW), "to", rule));
+    }
+    for (store, end, section) in named_stores {
         if !stores.contains_key(&store) {
             let near = nearest(&store, stores.keys().map(String::as_str));
             let message = format!("there is no store `{store}` under [stores]");

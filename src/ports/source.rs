@@ -115,6 +115,9 @@ pub trait Source: Send + Sync {
     /// Counts every row by reading them. Costs read capacity.
     async fn count(&self, table: &Table) -> PortResult<Count>;
 
+    /// The names of all its tables, as rules fit them: ours and the store's own are left out.
+    async fn names(&self) -> PortResult<Vec<String>>;
+
     /// Transactions of others that are open and have written something: what they wrote is in no page and in no change
     /// until they commit, and they may write more. None in a store whose writes are single.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;

@@ -409,9 +409,16 @@ pub trait Target: Send + Sync {
     /// Indexes that are dropped at this moment: while a table is loaded, or after a load that never ended.
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
 
-    /// After every partition is loaded: indexes that were dropped are built again, then statistics are taken.
+    /// After every partition is loaded: indexes that were dropped are built again, what the plan gives a table after its
+    /// load is made, then statistics are taken.
     /// Can be called again after it was interrupted anywhere.
     async fn finish_load(&self, table: &Table) -> PortResult<()>;
+
+    /// Proves that every row of a table has the parents its foreign keys say, for keys that were made after the load and hold
+    /// for new rows since. Says what is not so at this moment: a child may have come before its parent. Idempotent.
+    async fn prove_references(&self, _table: &Table) -> PortResult<Option<String>> {
+        Ok(None)
+    }
 
     /// Sequences that give columns of these tables and of their child tables their values. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;

@@ -144,6 +144,10 @@ impl Source for Unavailable {
         self.refused("count", table.source.clone())
     }
 
+    async fn names(&self) -> PortResult<Vec<String>> {
+        self.refused("list the tables of", "the store".to_owned())
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.refused("ask for open transactions of", "the store".to_owned())
     }

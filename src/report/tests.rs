@@ -38,6 +38,7 @@ fn plan() -> Plan {
         t0: Some(At(T)),
         downtime_budget_ms: 60_000,
         tables: Vec::new(),
+        moves: vec![],
         stays: Vec::new(),
         switches: Vec::new(),
         freeze: None,

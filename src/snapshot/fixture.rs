@@ -143,6 +143,7 @@ fn table(id: &str) -> Table {
         ddl: None,
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 
@@ -213,6 +214,7 @@ pub(crate) fn plan() -> Plan {
         t0: Some(T0),
         downtime_budget_ms: 5 * MINUTE,
         tables: ["orders", "items", "books", "users"].map(table).to_vec(),
+        moves: vec![],
         stays: vec![StaysTable { id: "carts".into(), from: OLD.into(), source: "CloudShelf-Carts".into() }],
         switches: vec![
             switch("freeze", "writes frozen", "/app/orders/read_only", "true"),

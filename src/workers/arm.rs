@@ -15,6 +15,7 @@ use crate::ports::{SequenceScan, SwitchValue};
 /// exercises each right.
 pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
     source_columns::nothing_added(ctx).await?;
+    super::appeared::none(&ctx.plan, &ctx.ports).await?;
     let reads = ctx.plan.switches.iter().map(|switch| async move {
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
@@ -60,6 +61,7 @@ pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Res
     }
     // First what is cheapest to correct: nothing is captured yet.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Whole).await?);
+    found.extend(super::references::prove(ctx).await?);
     found.extend(super::reverse::arm(ctx).await?);
     super::watch::read_rollback(ctx).await;
     Ok(found)

@@ -40,6 +40,8 @@ pub async fn perform(
     if state.frozen(&ctx.plan) {
         found.push(super::freeze::still_frozen(ctx, state).await?);
     }
+    super::appeared::none(&ctx.plan, &ctx.ports).await?;
+    found.extend(super::references::prove(ctx).await?);
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     Ok(found)

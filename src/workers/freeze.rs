@@ -41,6 +41,8 @@ pub async fn freeze(
     if state.downtime.refused.is_none() {
         source_columns::nothing_added(ctx).await?;
     }
+    // Nobody is locked out for a switch that would leave a table behind.
+    super::appeared::none(&ctx.plan, &ctx.ports).await?;
     let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
     ctx.frozen.store(true, Ordering::Release);

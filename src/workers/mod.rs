@@ -9,6 +9,7 @@
 //! change, or at the scanned value if it had none. Positions commit with the rows they describe and are read back
 //! from the target after every restart.
 
+mod appeared;
 mod arm;
 mod capture;
 mod catch_up;
@@ -33,6 +34,7 @@ mod preflight;
 mod progress;
 mod rate;
 mod reader;
+mod references;
 mod repair;
 pub mod reverse;
 pub mod rollback;

@@ -102,6 +102,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         rows.extend(accounts(plan, ports).await);
     }
     rows.extend(missing.stores.values().cloned());
+    rows.extend(appeared(plan, ports, missing).await);
     for table in &plan.tables {
         if let Some(row) = missing.store(plan, &table.from, &format!("source {}", table.id)) {
             rows.push(row);
@@ -245,6 +246,19 @@ fn inverse_row(plan: &Plan, table: &Table) -> CheckRow {
         }
         (true, true) => CheckRow::ok(what, "every column has an inverse"),
         (true, false) => CheckRow::ok(what, format!("without: {}", inverse_gaps.notes.join("; "))),
+    }
+}
+
+/// Tables that rules would take and that are not in the plan: only a plan that was made before can lack any.
+async fn appeared(plan: &Plan, ports: &Ports, missing: &Missing) -> Option<CheckRow> {
+    if plan.stores_of_rules().into_iter().any(|store| missing.store(plan, store, "moves").is_some()) {
+        return None;
+    }
+    match super::appeared::tables(plan, ports).await {
+        Err(e) => Some(CheckRow::port("moves", &e)),
+        Ok(found) if found.is_empty() && plan.moves.is_empty() => None,
+        Ok(found) if found.is_empty() => Some(CheckRow::ok("moves", "every table that the rules take is in the plan")),
+        Ok(found) => Some(CheckRow::bad("moves", super::appeared::words(&found), super::appeared::ADVICE)),
     }
 }
 

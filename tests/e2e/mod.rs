@@ -17,6 +17,7 @@ mod kills;
 mod matrix;
 #[cfg(feature = "failpoints")]
 mod matrix_calls;
+mod moves;
 mod parked;
 mod people;
 mod plans;

@@ -35,6 +35,7 @@ pub fn plan() -> Plan {
         t0: None,
         downtime_budget_ms: 1,
         tables: vec![],
+        moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("writes", "new")],
         freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 0, timeout_ms: 1 }),

@@ -9,6 +9,7 @@ mod changes;
 mod fault;
 mod items;
 mod json;
+mod listed;
 mod page;
 mod records;
 mod source;

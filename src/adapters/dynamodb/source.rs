@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
-use super::{DynamoSettings, attr, fault, page, still_expires};
+use super::{DynamoSettings, attr, fault, listed, page, still_expires};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::TableMapping;
@@ -242,6 +242,10 @@ impl Source for DynamoSource {
             self.get_batch(table, &mapping, batch, &mut found).await?;
         }
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    async fn names(&self) -> PortResult<Vec<String>> {
+        listed::names(&self.sdk).await
     }
 
     /// Each call is a transaction of its own: what was acknowledged is in the stream.

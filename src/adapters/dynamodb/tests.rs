@@ -88,6 +88,7 @@ pub(super) fn table(name: &str, key: &[&str]) -> Table {
         ddl: None,
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 

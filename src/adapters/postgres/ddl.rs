@@ -30,7 +30,7 @@ pub(super) fn sql(text: &str) -> Result<String, NotSql> {
     let mut inside = Inside::default();
     let mut out = String::with_capacity(text.len());
     for (n, line) in text.split_inclusive('\n').enumerate() {
-        let plain = inside.plain();
+        let plain = inside.is_plain();
         let trimmed = line.trim_start();
         if plain && trimmed.starts_with('\\') {
             let word = trimmed.split_whitespace().next().unwrap_or(trimmed);
@@ -59,7 +59,7 @@ pub(super) async fn without_schemas(client: &impl Ask, text: &str) -> Result<Str
     let mut inside = Inside::default();
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let makes = if inside.plain() { made_schema(line) } else { None };
+        let makes = if inside.is_plain() { made_schema(line) } else { None };
         inside.read(line);
         let there = match makes {
             Some(name) => client.ask_one("SELECT to_regnamespace($1) IS NOT NULL", &[&name]).await?,
@@ -93,7 +93,7 @@ fn brings_rows(line: &str) -> bool {
 
 /// What a line begins inside of.
 #[derive(Debug, Default)]
-enum Inside {
+pub(super) enum Inside {
     #[default]
     Nothing,
     /// `'…'`; with a backslash that hides the next character in `E'…'`.
@@ -107,12 +107,13 @@ enum Inside {
 }
 
 impl Inside {
-    const fn plain(&self) -> bool {
+    /// Whether a line that begins now is SQL of its own.
+    pub(super) const fn is_plain(&self) -> bool {
         matches!(self, Self::Nothing)
     }
 
     /// Reads one line with its end.
-    fn read(&mut self, line: &str) {
+    pub(super) fn read(&mut self, line: &str) {
         let mut rest = line;
         let mut before = '\n';
         while let Some(c) = rest.chars().next() {

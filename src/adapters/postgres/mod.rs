@@ -4,6 +4,7 @@
 //! or the positions it reaches. When the server refuses a batch, it is sent again in halves and halves of halves
 //! until only the refused rows are left; those go to the ledger, in the same transaction.
 
+mod after_load;
 mod apply;
 mod book;
 mod bulk;
@@ -14,6 +15,7 @@ mod create;
 mod ddl;
 mod decode;
 mod describe;
+mod dump;
 mod empty;
 mod encode;
 mod ending;

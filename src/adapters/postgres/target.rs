@@ -19,8 +19,8 @@ use super::retry::{self, Failure, Tries};
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
-    ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read, references, rights,
-    sequences, server, source_count, trouble,
+    after_load, ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read,
+    references, rights, sequences, server, source_count, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -221,6 +221,7 @@ impl Target for PgTarget {
             let attempt = async {
                 let tx = client.transaction().await?;
                 let left = owner::claim(&tx, &self.plan, run, tables).await?;
+                after_load::quiet(&tx, &self.plan, tables).await?;
                 tx.commit().await.map_err(Failure::Commit)?;
                 Ok(left)
             };
@@ -255,6 +256,7 @@ impl Target for PgTarget {
         let marked = async {
             let tx = client.transaction().await?;
             owner::open_to_customers(&tx, &self.plan, tables).await?;
+            after_load::wake(&tx, &self.plan, tables).await?;
             tx.commit().await.map_err(Failure::Commit)
         };
         marked.await.map_err(answer)
@@ -332,6 +334,7 @@ impl Target for PgTarget {
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
         indexes::restore(&self.pool, &self.place, self.of(table)).await?;
+        self.make_after_load(table).await?;
         let error = self.error("analyse", &table.target);
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(&error)?;
@@ -340,6 +343,10 @@ impl Target for PgTarget {
             tx.batch_execute(&format!("ANALYZE {}", qualified(name))).await.map_err(&error)?;
         }
         tx.commit().await.map_err(&error)
+    }
+
+    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
+        self.prove_foreign_keys(table).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

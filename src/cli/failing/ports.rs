@@ -53,6 +53,7 @@ failing! {
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+        async fn names(&self) -> PortResult<Vec<String>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {
@@ -99,6 +100,7 @@ failing! {
         async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
+        async fn prove_references(&self, table: &Table) -> PortResult<Option<String>>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn advance_sequences(
             &self,

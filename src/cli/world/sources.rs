@@ -6,11 +6,11 @@ use super::super::failure::Failure;
 use super::{aws_session, failing, password, pg_settings};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::adapters::postgres::PgSettings;
-use crate::adapters::postgres::source::{PgChanges, PgSource};
+use crate::adapters::postgres::source::{PgCatalogue, PgChanges, PgSource};
 use crate::config::{Aws, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{Plan, Table};
 use crate::domain::secret::Secret;
-use crate::ports::{ByStore, Changes, Items, PortResult, Source, Switches, Unavailable};
+use crate::ports::{ByStore, Catalogue, Changes, Items, PortResult, Source, Switches, Unavailable};
 
 /// One store's ports.
 pub(super) struct SourcePorts {
@@ -57,6 +57,24 @@ pub(super) async fn connect(
         StoreConnection::Postgresql(postgres) => {
             let password = password(store, postgres, &**switches).await?;
             Ok(postgresql(store, postgres, password, plan, switches)?)
+        }
+    }
+}
+
+/// What one store has. Nothing is called yet but the source of a password.
+///
+/// # Errors
+/// An address that is none, or a password that is not where the config says.
+pub(super) async fn catalogue(
+    store: &str,
+    at: &StoreConnection,
+    switches: &Arc<dyn Switches>,
+) -> Result<Arc<dyn Catalogue>, Failure> {
+    match at {
+        StoreConnection::Dynamodb(aws) => Ok(Arc::new(dynamodb::connect(&aws_session(aws).await, &settings(aws))?.0)),
+        StoreConnection::Postgresql(postgres) => {
+            let password = password(store, postgres, &**switches).await?;
+            Ok(Arc::new(PgCatalogue::new(&pg_settings(postgres, password, switches))?))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From the checked file to the plan.
 
 mod day;
+pub(super) mod moves;
 mod table;
 mod watch;
 
@@ -38,6 +39,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         t0: t0.flatten(),
         downtime_budget_ms,
         tables: root.list("tables", keys::TABLES).iter().map(|t| table::table(t, base, sink)).collect(),
+        moves: moves::rules(root),
         stays: root.list("stays", keys::STAYS).iter().map(|s| table::stays(s, sink)).collect(),
         switches: root.list("switches", keys::SWITCHES).iter().map(|s| day::switch(s, base, sink)).collect(),
         freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),

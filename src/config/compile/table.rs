@@ -11,6 +11,9 @@ use crate::domain::plan::{
     Unit,
 };
 
+/// How keys of marker items begin.
+pub(super) const MARKER_PREFIX: &str = "cutover-marker-";
+
 pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table {
     let id = s.must("id");
     let (from, source) = end(s, ("from", "source"), OLD, sink);
@@ -42,10 +45,11 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
             .map(|f| ForeignKey { columns: f.texts("columns"), references: f.must("references") })
             .collect(),
         ttl: s.text("ttl"),
-        marker_prefix: s.text("marker_prefix").unwrap_or_else(|| "cutover-marker-".to_owned()),
+        marker_prefix: s.text("marker_prefix").unwrap_or_else(|| MARKER_PREFIX.to_owned()),
         ddl: ddl(s, base, sink),
         triggers: s.texts("triggers"),
         leave_out: s.texts("leave_out"),
+        after_load: Vec::new(),
         id,
     }
 }
@@ -124,6 +128,12 @@ fn own_columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
         let message = format!("`{}` is no key attribute: with like = \"same\" the others go as they are", other.name);
         sink.error(s.offset_of("columns"), &path, message);
     }
+    whole_item(&key, &declared)
+}
+
+/// The columns of a table whose items go as they are: those of its key, which are text unless `known` says otherwise, and
+/// one with everything an item holds.
+pub(super) fn whole_item(key: &[String], known: &[Column]) -> Vec<Column> {
     let whole = |name: &str, ty, from, key, absent| Column {
         name: name.to_owned(),
         ty,
@@ -133,7 +143,7 @@ fn own_columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
         declared: Declared::default(),
     };
     let of_key = |name: &String| {
-        let ty = declared.iter().find(|c| c.name == *name).map_or(ColumnType::Text, |c| c.ty);
+        let ty = known.iter().find(|c| c.name == *name).map_or(ColumnType::Text, |c| c.ty);
         whole(name, ty, ColumnSource::Attribute(vec![name.clone()]), true, Fallback::Required)
     };
     // No attribute of a key can have this name: it stands beside the item, not in it.

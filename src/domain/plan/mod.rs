@@ -4,6 +4,7 @@
 mod arn;
 mod gate;
 mod hash;
+mod moves;
 mod path;
 mod probe;
 mod shell;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arn::Arn;
 pub use gate::{Criterion, Gate, OnFail, Op};
+pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use shell::shell_word;
@@ -48,6 +50,9 @@ pub struct Plan {
     pub downtime_budget_ms: i64,
     /// Tables that move.
     pub tables: Vec<Table>,
+    /// Rules by which tables of whole stores move. The tables they gave stand among `tables`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
     /// Tables that are watched and never moved (FEATURES A8).
     pub stays: Vec<StaysTable>,
     /// Everything that can be switched, the freeze parameter included.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::moves::AfterLoad;
 use super::store::{NEW, OLD};
 use super::type_name::TypeName;
 
@@ -41,6 +42,9 @@ pub struct Table {
     /// Columns of the source that no column here reads, and that are not to move; any other such column stops the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leave_out: Vec<String>,
+    /// What a table that was made by its DDL gets once its rows are in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_load: Vec<AfterLoad>,
 }
 
 /// One target column.
@@ -275,6 +279,7 @@ impl Table {
             ddl: None,
             triggers: vec![],
             leave_out: vec![],
+            after_load: vec![],
         }
     }
 

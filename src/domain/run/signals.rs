@@ -214,6 +214,7 @@ mod tests {
             ddl: None,
             triggers: vec![],
             leave_out: vec![],
+            after_load: vec![],
         };
         Plan {
             name: "p".into(),
@@ -222,6 +223,7 @@ mod tests {
             t0: None,
             downtime_budget_ms: 1,
             tables: tables.iter().map(table).collect(),
+            moves: vec![],
             stays: vec![],
             switches: vec![],
             freeze: None,

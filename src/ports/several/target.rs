@@ -172,6 +172,10 @@ impl Target for SeveralTargets {
         self.0.of("load", table)?.finish_load(table).await
     }
 
+    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
+        self.0.of("prove the foreign keys of", table)?.prove_references(table).await
+    }
+
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         let mut all = Vec::new();
         for (_, target, tables) in self.0.parted("read sequences of", tables)? {

@@ -97,6 +97,10 @@ impl Source for FaultySource {
         self.1.call(Op::Get, &table.id, self.0.get(table, keys)).await
     }
 
+    async fn names(&self) -> PortResult<Vec<String>> {
+        self.1.call(Op::SourceDescribe, "", self.0.names()).await
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.1.call(Op::OpenWrites, "", self.0.open_writes()).await
     }
@@ -284,6 +288,10 @@ impl Target for FaultyTarget {
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
         self.2.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
+    }
+
+    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
+        self.2.call(Op::FinishLoad, &table.id, self.0.prove_references(table)).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

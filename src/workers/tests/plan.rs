@@ -23,6 +23,7 @@ fn table(id: &str, columns: Vec<Column>) -> Table {
         ddl: None,
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 
@@ -99,6 +100,7 @@ pub fn plan() -> Plan {
         t0: None,
         downtime_budget_ms: 60_000,
         tables: vec![books, authors],
+        moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],
         freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 3, timeout_ms: 5_000 }),

@@ -44,7 +44,7 @@ pub(super) async fn columns<C: Ask>(client: &C, table: &str) -> Result<Vec<Sourc
 }
 
 /// The type of a column, as `format_type` writes it; `None` for one whose values are not carried.
-fn column_type(written: &str) -> Option<ColumnType> {
+pub(super) fn column_type(written: &str) -> Option<ColumnType> {
     let (name, limits) = match written.split_once('(') {
         Some((name, limits)) => (name, Some(limits.strip_suffix(')')?)),
         None => (written, None),

@@ -9,6 +9,7 @@ mod catalogue;
 mod fit;
 mod hub;
 mod items;
+mod listed;
 mod log;
 mod obstacles;
 mod pages;
@@ -19,6 +20,7 @@ mod session;
 mod slot;
 mod whole;
 
+pub use listed::PgCatalogue;
 pub use log::PgChanges;
 
 use std::collections::HashMap;
@@ -170,6 +172,11 @@ impl Source for PgSource {
         tx.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off").await.map_err(error)?;
         let row = tx.query_one(&format!("SELECT count(*) FROM {}", shape.main.sql), &[]).await.map_err(error)?;
         Ok(Count::exact(row.try_get::<_, i64>(0).map_err(error)?.unsigned_abs(), now()))
+    }
+
+    async fn names(&self) -> PortResult<Vec<String>> {
+        let client = self.client().await?;
+        listed::names(&client).await.map_err(|e| trouble::error(&e, "list the tables of", &self.place))
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {

@@ -19,6 +19,7 @@ mod lease;
 mod load;
 mod log;
 mod lossy;
+mod moves;
 mod natives;
 mod neighbours;
 mod obstacles;
@@ -187,6 +188,7 @@ pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
         ddl: Some(ddl.to_owned()),
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 

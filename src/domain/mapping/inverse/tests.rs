@@ -78,6 +78,7 @@ fn table() -> Table {
         ddl: None,
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 

@@ -62,6 +62,7 @@ fn orders() -> Table {
         ddl: None,
         triggers: vec![],
         leave_out: vec![],
+        after_load: vec![],
     }
 }
 

@@ -162,6 +162,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
         t0,
         downtime_budget_ms,
         tables,
+        moves,
         stays,
         switches,
         freeze,
@@ -197,6 +198,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
         |phase| as_long_as(!phase.downtime_measured(), "", "the interruption is over and was measured against it"),
     );
     tables::tables(found, tables, &new.tables);
+    tables::moves(found, moves, &new.moves);
     watch::stays(found, stays, &new.stays);
     day::switches(found, switches, &new.switches);
     day::freeze(found, freeze.as_ref(), new.freeze.as_ref());

@@ -9,7 +9,8 @@ use super::phase::Phase;
 use super::show::{listed, option, text};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Table, Unit, path_text,
+    AfterLoad, Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Move, Table,
+    Unit, path_text,
 };
 
 const NEW_LOAD: &str = "rows have arrived by it: put it back, or load anew with `cutover run --new`";
@@ -45,6 +46,7 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
         ddl,
         triggers,
         leave_out,
+        after_load,
     } = old;
     let never = "a run keeps it: load anew with `cutover run --new`";
     found.field(format!("{what}.from"), (from, &new.from), text, |_| refused(never));
@@ -82,6 +84,26 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
         |all| listed(all),
         |_| allowed("nothing is written by it; the source is asked before the freeze"),
     );
+    let names = |all: &Vec<AfterLoad>| listed(&all.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>());
+    found.field(format!("{what}.after_load"), (after_load, &new.after_load), names, |phase| {
+        as_long_as(
+            !phase.load_begun(),
+            NOT_LOADED,
+            "what the table gets after its load stands with the run: put it back",
+        )
+    });
+}
+
+/// The rules tables came by. What they give is judged table by table.
+pub(super) fn moves(found: &mut ChangeList<'_>, old: &[Move], new: &[Move]) {
+    let rule = |rule: &Move| {
+        let Move { from, to, include, exclude } = rule;
+        let but = if exclude.is_empty() { String::new() } else { format!(" but {}", exclude.join(", ")) };
+        format!("{} from {from} to {to}{but}", include.join(", "))
+    };
+    let all = |rules: &Vec<Move>| listed(&rules.iter().map(rule).collect::<Vec<_>>());
+    let effect = "the tables of the run stay as they are; others of the source are held against the new rule";
+    found.field("moves", (&old.to_vec(), &new.to_vec()), all, |_| allowed(effect));
 }
 
 fn reference(key: &ForeignKey) -> String {

@@ -184,6 +184,14 @@ fn turns() -> Vec<Turn> {
         ("tables.books.ddl", Always, |p| p.tables[0].ddl = Some("CREATE TABLE books ()".into())),
         ("tables.books.triggers", Begun("thaw"), |p| p.tables[0].triggers.push("audit".into())),
         ("tables.books.leave_out", Always, |p| p.tables[0].leave_out.push("legacy".into())),
+        ("tables.books.after_load", Begun("load"), |p| {
+            let (name, sql) = ("fk".to_owned(), String::new());
+            p.tables[0].after_load.push(crate::domain::plan::AfterLoad::ForeignKey { name, sql });
+        }),
+        ("moves", Always, |p| {
+            let (from, to, include) = ("old".to_owned(), "new".to_owned(), vec!["public.*".to_owned()]);
+            p.moves.push(crate::domain::plan::Move { from, to, include, exclude: vec![] });
+        }),
         ("tables.books.columns.id.type", Never, |p| p.tables[0].columns[0].ty = ColumnType::Uuid),
         ("tables.books.columns.title.key", Never, |p| p.tables[0].columns[1].key = true),
         // What turns nothing but row errors into values.

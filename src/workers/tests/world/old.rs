@@ -87,6 +87,11 @@ impl OldStore {
     }
 
     /// Puts an item; one that changes nothing leaves no record, as the store does it.
+    /// Every table's name at the source.
+    pub fn names_of_tables(&self) -> Vec<String> {
+        self.locked().keys().cloned().collect()
+    }
+
     pub fn put(&self, table: &Table, item: Record<'static>) {
         let at = self.clock.true_wall();
         self.with(table, |t| {

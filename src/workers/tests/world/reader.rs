@@ -69,6 +69,10 @@ impl Source for OldStore {
         Ok(keys.iter().map(|k| mapping.key(k).ok().and_then(|(k, _)| items.get(&k.0).cloned())).collect())
     }
 
+    async fn names(&self) -> PortResult<Vec<String>> {
+        Ok(self.names_of_tables())
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         Ok(self.open_transactions())
     }

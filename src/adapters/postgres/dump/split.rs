@@ -1,0 +1,250 @@
+//! A dump, taken apart by table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::entries::Entry;
+use super::{Catalogue, Chosen, Part, Parts};
+use crate::domain::plan::{AfterLoad, Fires};
+
+/// What stands before everything a table is made by: names are whole, and bodies of functions may speak of what comes later.
+const BEGINS: &str = "SET check_function_bodies = false;\nSET xmloption = content;\n\
+                      SELECT pg_catalog.set_config('search_path', '', false);\n";
+
+/// What a table has of its own before its rows. Unique keys are among them: what they refuse is found row by row.
+const OWN: [&str; 7] =
+    ["DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "INDEX", "SEQUENCE", "STATISTICS", "SEQUENCE OWNED BY"];
+
+/// What a table has after its rows.
+const LATER: [&str; 2] = ["FK CONSTRAINT", "TRIGGER"];
+
+/// What tables need, and what is made with them though none of them says so: an application may ask for it by name.
+const MAKEABLE: [&str; 22] = [
+    "SCHEMA",
+    "EXTENSION",
+    "TYPE",
+    "SHELL TYPE",
+    "DOMAIN",
+    "COLLATION",
+    "CONVERSION",
+    "FUNCTION",
+    "PROCEDURE",
+    "AGGREGATE",
+    "OPERATOR",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "CAST",
+    "SEQUENCE",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH TEMPLATE",
+    "TEXT SEARCH CONFIGURATION",
+    "PROCEDURAL LANGUAGE",
+    "ACCESS METHOD",
+    "CHECK CONSTRAINT",
+];
+
+/// Of these, what is made for its own sake where it stands in a schema of the tables.
+const WITH_THEM: [&str; 6] = ["TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "SEQUENCE"];
+
+/// A dump while it is taken apart.
+struct Dump<'e> {
+    entries: &'e [Entry],
+    /// Where an entry stands, by its number.
+    places: BTreeMap<u32, usize>,
+    catalogue: &'e Catalogue,
+    /// Tables that move, by their number in the catalogue.
+    chosen: BTreeSet<u32>,
+    /// What a table before has already.
+    made: BTreeSet<usize>,
+}
+
+/// Each table's part, in the order of the tables.
+pub(super) fn by_table(entries: &[Entry], chosen: &[&Chosen], catalogue: &Catalogue) -> Parts {
+    let mut dump = Dump {
+        entries,
+        places: entries.iter().enumerate().map(|(place, entry)| (entry.id, place)).collect(),
+        catalogue,
+        chosen: chosen.iter().map(|t| t.oid).collect(),
+        made: BTreeSet::new(),
+    };
+    let mut parts = Parts::default();
+    let last = chosen.len().saturating_sub(1);
+    let schemas: BTreeSet<&str> = chosen.iter().map(|t| t.schema.as_str()).collect();
+    for (n, table) in chosen.iter().enumerate() {
+        let mut part = Part::default();
+        let mut wanted = dump.of_table(table, &mut part);
+        if n == last {
+            dump.with_them(&schemas, &mut wanted, &mut parts.left_out);
+        }
+        wanted.retain(|place| !dump.made.contains(place));
+        dump.made.extend(&wanted);
+        dump.small_ones(&mut wanted);
+        part.ddl = BEGINS.to_owned();
+        for place in wanted {
+            part.ddl.push('\n');
+            part.ddl.push_str(&entries[place].sql);
+            part.ddl.push('\n');
+        }
+        parts.tables.push(part);
+    }
+    parts
+}
+
+impl Dump<'_> {
+    /// The table that an entry belongs to.
+    fn owner(&self, entry: &Entry) -> Option<u32> {
+        self.catalogue.owners.get(&entry.object).copied()
+    }
+
+    /// What makes a table, with everything it needs.
+    fn of_table(&self, table: &Chosen, part: &mut Part) -> BTreeSet<usize> {
+        let mut wanted = BTreeSet::new();
+        let whole = format!("{}.{}", table.schema, table.name);
+        for (place, entry) in self.entries.iter().enumerate() {
+            let itself = entry.kind == "TABLE" && entry.object.1 == table.oid;
+            if !itself && self.owner(entry) != Some(table.oid) {
+                continue;
+            }
+            let later = LATER.contains(&entry.kind.as_str());
+            if !(itself || later || OWN.contains(&entry.kind.as_str())) {
+                let why = format!("it has a {}, which is not made", entry.kind.to_ascii_lowercase());
+                part.unfit.push((why, "make the table on the new side by hand".to_owned()));
+                continue;
+            }
+            match self.needed(place) {
+                Ok(needed) => wanted.extend(needed),
+                Err(other) => {
+                    let advice = "make both on the new side by hand and write ddl = \"none\"".to_owned();
+                    part.unfit
+                        .push((format!("{} needs {}, which does not move", entry.words(), other.words()), advice));
+                }
+            }
+            if later {
+                part.after_load.extend(self.later(entry));
+            } else {
+                wanted.insert(place);
+            }
+        }
+        if !self.entries.iter().any(|e| e.kind == "TABLE" && e.object.1 == table.oid) {
+            let advice = "see whether it was dropped meanwhile, and whether this role may read it".to_owned();
+            part.unfit.push((format!("pg_dump does not have {whole}"), advice));
+        }
+        wanted
+    }
+
+    fn later(&self, entry: &Entry) -> Option<AfterLoad> {
+        let (name, fires) = self.catalogue.later.get(&entry.object.1)?.clone();
+        let sql = entry.sql.clone();
+        Some(match entry.kind.as_str() {
+            "TRIGGER" => AfterLoad::Trigger { name, sql, fires: fires.unwrap_or(Fires::Usually) },
+            _ => AfterLoad::ForeignKey { name, sql },
+        })
+    }
+
+    /// Everything that an entry needs and no table that moves has of its own. The first thing that cannot be made is the
+    /// error.
+    fn needed(&self, place: usize) -> Result<BTreeSet<usize>, &Entry> {
+        let mut needed = BTreeSet::new();
+        let mut to_do = self.entries[place].needs.clone();
+        while let Some(id) = to_do.pop() {
+            // What is not in the dump is there already, or was left out of it on purpose.
+            let Some(&at) = self.places.get(&id) else { continue };
+            let entry = &self.entries[at];
+            let is_a_table = entry.kind == "TABLE" && self.chosen.contains(&entry.object.1);
+            if is_a_table || self.owner(entry).is_some() || needed.contains(&at) {
+                continue;
+            }
+            if !MAKEABLE.contains(&entry.kind.as_str()) {
+                return Err(entry);
+            }
+            needed.insert(at);
+            to_do.extend(&entry.needs);
+        }
+        Ok(needed)
+    }
+
+    /// Adds what stands in the schemas of the tables beside them, as far as it can be made, and says what cannot.
+    fn with_them(&self, schemas: &BTreeSet<&str>, wanted: &mut BTreeSet<usize>, left_out: &mut Vec<String>) {
+        for (place, entry) in self.entries.iter().enumerate() {
+            let known = self.made.contains(&place) || wanted.contains(&place) || self.owner(entry).is_some();
+            if known || !(schemas.contains(entry.schema.as_str()) || entry.kind == "EVENT TRIGGER") {
+                continue;
+            }
+            let kind = entry.kind.as_str();
+            if WITH_THEM.contains(&kind) {
+                match self.needed(place) {
+                    Ok(needed) => {
+                        wanted.extend(needed);
+                        wanted.insert(place);
+                        if kind == "SEQUENCE" {
+                            left_out.push(format!("the value of {}, which feeds no column", entry.words()));
+                        }
+                    }
+                    Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
+                }
+            } else if matches!(kind, "VIEW" | "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
+                left_out.push(entry.words());
+            }
+        }
+    }
+
+    /// Adds comments on what is made, and which column a sequence belongs to: these have no number of their own.
+    fn small_ones(&self, wanted: &mut BTreeSet<usize>) {
+        for (place, entry) in self.entries.iter().enumerate() {
+            if !matches!(entry.kind.as_str(), "COMMENT" | "SEQUENCE OWNED BY") || entry.needs.is_empty() {
+                continue;
+            }
+            // What is there already belongs to somebody else, and only its owner comments on it.
+            if ["EXTENSION ", "SCHEMA "].iter().any(|of| entry.name.starts_with(of)) {
+                continue;
+            }
+            let of = |id: &u32| self.places.get(id).is_some_and(|at| wanted.contains(at));
+            if entry.needs.iter().all(of) {
+                wanted.insert(place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u32, kind: &str, name: &str, needs: &[u32]) -> Entry {
+        let (class, oid) = if kind == "COMMENT" { (0, 0) } else { (1, id) };
+        let (schema, sql) = ("public".to_owned(), format!("-> {name};"));
+        Entry { id, object: (class, oid), needs: needs.to_vec(), name: name.into(), kind: kind.into(), schema, sql }
+    }
+
+    #[test]
+    fn what_two_tables_need_is_made_once_and_what_cannot_be_made_is_named() {
+        let entries = [
+            entry(1, "TYPE", "mood", &[]),
+            entry(2, "FUNCTION", "touch()", &[]),
+            entry(3, "TABLE", "a", &[1]),
+            entry(4, "TABLE", "b", &[1]),
+            entry(5, "VIEW", "v", &[3]),
+            entry(6, "FUNCTION", "of_v()", &[5]),
+            entry(7, "COMMENT", "on b", &[4]),
+            entry(8, "CONSTRAINT", "a a_pkey", &[3]),
+            entry(9, "TRIGGER", "b t", &[2, 4]),
+            entry(10, "FK CONSTRAINT", "b b_fk", &[4, 3, 8]),
+            entry(11, "FUNCTION", "loose()", &[]),
+            entry(12, "DEFAULT", "b d", &[4, 6]),
+        ];
+        let owners = [(8, 3), (9, 4), (10, 4), (12, 4)].map(|(of, table)| ((1, of), table));
+        let later = [(9, ("t".to_owned(), Some(Fires::Always))), (10, ("b_fk".to_owned(), None))];
+        let catalogue = Catalogue { owners: owners.into(), later: later.into() };
+        let [a, b] = [(3, "a"), (4, "b")].map(|(oid, name)| Chosen { oid, schema: "public".into(), name: name.into() });
+        let parts = by_table(&entries, &[&a, &b], &catalogue);
+        let made = |n: usize| parts.tables[n].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ").trim().to_owned();
+        assert_eq!(made(0), "-> mood; -> a; -> a a_pkey;");
+        assert_eq!(made(1), "-> touch(); -> b; -> on b; -> loose(); -> b d;");
+        let names: Vec<&str> = parts.tables[1].after_load.iter().map(AfterLoad::name).collect();
+        assert_eq!(names, ["t", "b_fk"]);
+        assert!(matches!(parts.tables[1].after_load[0], AfterLoad::Trigger { fires: Fires::Always, .. }));
+        assert_eq!(parts.tables[0].unfit, []);
+        assert_eq!(parts.tables[1].unfit[0].0, "default public.b d needs view public.v, which does not move");
+        assert_eq!(parts.left_out, ["view public.v", "function public.of_v(), which needs view public.v"]);
+    }
+}

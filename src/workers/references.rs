@@ -1,0 +1,38 @@
+//! Foreign keys that were made after the load are proven for every row, once what was on its way has arrived.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::WorkerContext;
+use super::trouble::{evidence, step_error, too_late};
+use crate::domain::run::{Evidence, StepError};
+
+/// How long rows may wait for their parents: what changes is applied table by table.
+const PATIENCE_MS: i64 = 60_000;
+
+/// Proves them. Nothing where no table of the plan gets any.
+///
+/// # Errors
+/// Rows have no parent, and go on having none.
+pub(super) async fn prove(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
+    let mut found = Vec::new();
+    for table in ctx.plan.tables.iter().filter(|table| !table.after_load.is_empty()) {
+        let began = ctx.mono();
+        loop {
+            let wrong = match ctx.ports.target.prove_references(table).await {
+                Ok(None) => break,
+                Ok(Some(wrong)) => wrong,
+                Err(e) if e.kind.transient() => e.to_string(),
+                Err(e) => return Err(step_error(&e)),
+            };
+            if ctx.mono() - began >= PATIENCE_MS {
+                let advice = "`cutover verify` names rows that differ; a key that the source does not hold either is made \
+                              NOT VALID there first";
+                return Err(too_late(format!("after {} s {wrong}", PATIENCE_MS / 1000), advice));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        found.push(evidence(format!("foreign keys {}", table.id), "hold for every row", ctx.wall(), "pg_constraint"));
+    }
+    Ok(found)
+}
