@@ -21,7 +21,7 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+    ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -244,6 +244,11 @@ impl Source for DynamoSource {
     /// Each call is a transaction of its own: what was acknowledged is in the stream.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         Ok(Vec::new())
+    }
+
+    /// A table of DynamoDB is read at no single moment.
+    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        Ok(None)
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

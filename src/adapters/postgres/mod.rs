@@ -16,6 +16,7 @@ mod decode;
 mod describe;
 mod empty;
 mod encode;
+mod encoder;
 mod ending;
 mod indexes;
 mod keys;

@@ -17,6 +17,7 @@ mod pump;
 mod rows;
 mod session;
 mod slot;
+mod snapshot;
 mod whole;
 
 pub use log::PgChanges;
@@ -42,7 +43,7 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceTable,
 };
 
 /// Tables of a database, read.
@@ -167,6 +168,11 @@ impl Source for PgSource {
         tx.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off").await.map_err(error)?;
         let row = tx.query_one(&format!("SELECT count(*) FROM {}", shape.main.sql), &[]).await.map_err(error)?;
         Ok(Count::exact(row.try_get::<_, i64>(0).map_err(error)?.unsigned_abs(), now()))
+    }
+
+    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        let client = Object::take(self.client().await?);
+        Ok(Some(Box::new(snapshot::open(client, tables).await?)))
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
