@@ -9,6 +9,7 @@
 //! - [`engine`]: the only owner of mutable run state.
 //! - [`workers`]: load, follow, drain, verify, switch, watch and rollback, written against ports.
 //! - [`ports`]: the traits workers are written against.
+//! - [`export`]: files of an export, its manifest, and reading both again.
 //! - [`adapters`]: the only place that names a driver or an SDK.
 //! - [`rehearsal`]: embedded stores, the control-plane stand-in and the simulated shop.
 //! - [`ui`]: terminal, keys, frames.
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod export;
 pub mod journal;
 pub mod ports;
 #[cfg(feature = "rehearsal")]

@@ -38,6 +38,11 @@ pub enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArg,
+        /// Read about N records of each table, spread over it, map them as the load would, and say what would fit, be
+        /// changed, be parked or be left out, and how large it would become.
+        #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1000",
+            value_parser = clap::value_parser!(u64).range(1..))]
+        scan: Option<u64>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -62,7 +67,22 @@ pub enum Command {
         /// Pause once this step is done.
         #[arg(long, value_name = "STEP")]
         until: Option<String>,
+        /// Read every record of every table, map it as the load would, and say what would be parked, how large it would
+        /// become, how long the load would take and what it would cost. Writes nothing: no run is opened, and neither
+        /// store is changed.
+        #[arg(long, conflicts_with_all = ["new", "until", "yes", "answer", "headless"])]
+        dry_run: bool,
+        /// Write what the dry run found into this file as JSON, readable by its owner only. An existing file is not
+        /// touched.
+        #[arg(long, value_name = "FILE", requires = "dry_run")]
+        report: Option<PathBuf>,
     },
+    /// Copy source tables into local files, compressed, with counts and checksums; or check such a copy.
+    ///
+    /// One file of JSON lines for each table, and a manifest. Only a folder that is complete has its name. Tables of one
+    /// PostgreSQL store are all of one moment; a DynamoDB table is read while customers go on writing, and the manifest
+    /// says so.
+    Export(ExportArgs),
     /// Rehearse a whole migration day on stores of its own with a simulated application.
     #[cfg(feature = "rehearsal")]
     Rehearse {
@@ -238,6 +258,25 @@ pub struct AmendArgs {
     /// terminal the difference is shown and nothing is changed.
     #[arg(long)]
     pub yes: bool,
+}
+
+/// What to copy, and where to.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+    /// The folder to make; one that is there is not touched.
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    pub to: Option<PathBuf>,
+    /// Read an export again, and compare it with its manifest; no store is asked.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "table"])]
+    pub verify: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to compare.

@@ -8,7 +8,9 @@ mod audit;
 #[cfg(feature = "rehearsal")]
 mod bench;
 mod drive;
+mod dry_run;
 mod exit;
+mod export;
 #[cfg(feature = "failpoints")]
 mod failing;
 mod failure;
@@ -110,9 +112,12 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     logging::choose(cli.log)?;
     let state_dir = || world::state_dir(cli.state_dir.clone());
     match cli.command {
-        Command::Check { config, json } => run::check(&config, json).await,
+        Command::Check { config, scan, json } => Box::pin(run::check(&config, scan, json)).await,
         Command::Plan { config, json } => run::plan(&config, json).await,
-        Command::Run { config, drive, new, until } => run::run(&config, &drive, new, until, &state_dir()?).await,
+        Command::Run { config, drive, dry_run: true, report, .. } => {
+            Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await
+        }
+        Command::Run { config, drive, new, until, .. } => run::run(&config, &drive, new, until, &state_dir()?).await,
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { scenario, drive, speed, seed, fault, sizes } => {
             let asked =
@@ -128,6 +133,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
+        Command::Export(args) => Box::pin(export::export(&args)).await,
         Command::Release { plan, config } => release::release(&plan, &config).await,
         Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
         Command::Amend(args) => amend::amend(&args, &state_dir()?).await,

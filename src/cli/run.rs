@@ -78,10 +78,15 @@ pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
 }
 
 /// `cutover check`.
-pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
+pub async fn check(config: &ConfigArg, scan: Option<u64>, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config, Over::Now).await?;
     let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
-    let rows = crate::workers::check(&config.plan, &ports, &missing).await;
+    let mut rows = crate::workers::check(&config.plan, &ports, &missing).await;
+    let scanned = match scan {
+        Some(records) => Some(super::dry_run::scan(&config, &ports, &missing, records).await),
+        None => None,
+    };
+    rows.extend(scanned.iter().flat_map(|scanned| scanned.rows.clone()));
     let bad = rows.iter().filter(|r| r.result.is_err()).count();
     if json {
         let all: Vec<_> = rows
@@ -96,7 +101,11 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                 })
             })
             .collect();
-        print(&format!("{}\n", serde_json::Value::Array(all)));
+        let checks = serde_json::Value::Array(all);
+        print(&match &scanned {
+            None => format!("{checks}\n"),
+            Some(scanned) => format!("{}\n", serde_json::json!({ "checks": checks, "scan": scanned.json })),
+        });
     } else {
         for row in &rows {
             match &row.result {
@@ -107,6 +116,9 @@ pub async fn check(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
                 let place = config.place(&row.path).map_or_else(String::new, |place| format!("{place}: "));
                 print(&format!("        {:<34} {place}{}\n", "", row.advice));
             }
+        }
+        if let Some(scanned) = &scanned {
+            print(&format!("\n{}", scanned.text));
         }
         print(&format!("{} checks, {bad} failed\n", rows.len()));
     }

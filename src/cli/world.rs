@@ -26,7 +26,7 @@ use crate::domain::plan::{Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{Catalogue, ErrorKind, PortError, ReversePorts, Switches};
+use crate::ports::{ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, Source, Switches};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -114,18 +114,43 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);
     let target = targets::connect(connections, &switches, &plan.key()).await?;
+    let stores = every_source(plan, connections, &aws, &session, &switches).await?;
+    assemble(plan, connections, &session, switches, target, stores).await
+}
+
+/// The ports of every store that tables come from.
+async fn every_source(
+    plan: &Plan,
+    connections: &Connections,
+    aws: &Aws,
+    session: &aws_config::SdkConfig,
+    switches: &Arc<dyn Switches>,
+) -> Result<AllSources, Failure> {
     let mut stores = AllSources::default();
     for (name, at) in connections.sources() {
         let ports = match &at {
             // Over the session that there is.
-            StoreConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            StoreConnection::Dynamodb(tables) if tables == aws => sources::dynamodb(tables, session)?,
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
-                sources::connect(&name, &at, plan, &switches).await?
+                sources::connect(&name, &at, plan, switches).await?
             }
         };
         stores.add(&name, ports);
     }
-    assemble(plan, connections, &session, switches, target, stores).await
+    Ok(stores)
+}
+
+/// Sources alone, for what reads them and asks no target; and whom calls to them are signed as.
+///
+/// # Errors
+/// As [`ports`] and [`callers`].
+pub async fn sources_alone(plan: &Plan, connections: &Connections) -> Result<(ByStore<dyn Source>, Callers), Failure> {
+    let aws = aws(connections.aws.as_ref());
+    let session = aws_session(&aws).await;
+    let switches = switches(&session, &aws.endpoints);
+    let stores = every_source(plan, connections, &aws, &session, &switches).await?;
+    let identity = identity::of_all(plan, connections, &session).await;
+    Ok((stores.sources, signed_as(plan, connections, &identity).await?))
 }
 
 /// Who the calls to each store are signed as: asked before anything is written.
@@ -133,7 +158,13 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
 /// # Errors
 /// There are no credentials, or a store is in another account than the plan pins or in one that is not known.
 pub async fn callers(plan: &Plan, connections: &Connections, ports: &Ports) -> Result<Callers, Failure> {
-    let Some(identity) = ports.identity.as_ref() else { return Ok(Callers::new()) };
+    match &ports.identity {
+        Some(identity) => signed_as(plan, connections, &**identity).await,
+        None => Ok(Callers::new()),
+    }
+}
+
+async fn signed_as(plan: &Plan, connections: &Connections, identity: &dyn Identity) -> Result<Callers, Failure> {
     for aws in identity::accounts(connections) {
         credentials(&aws_session(&aws).await, &aws_settings(&aws)).await?;
     }

@@ -105,6 +105,12 @@ pub fn target_seconds(items: f64, bytes: f64) -> f64 {
     (items / TARGET_ROWS).max(bytes / TARGET_BYTES)
 }
 
+/// What read units cost on demand, in US dollars (us-east-1).
+#[must_use]
+pub fn dollars(units: f64) -> f64 {
+    units * DOLLARS / 1e6
+}
+
 /// Estimates a load. `None` for a table of which nothing is known, or that is empty.
 #[must_use]
 pub fn estimate(known: &Known) -> Option<Estimate> {
@@ -125,7 +131,7 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
     ];
     let (bound, seconds) = candidates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let units = bytes * per_byte;
-    Some(Estimate { seconds, bound, units, dollars: units * DOLLARS / 1e6 })
+    Some(Estimate { seconds, bound, units, dollars: dollars(units) })
 }
 
 #[cfg(test)]

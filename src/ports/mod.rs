@@ -17,6 +17,7 @@ mod probe;
 mod reverse;
 mod sequence;
 mod several;
+mod snapshot;
 mod source;
 mod stores;
 mod switch;
@@ -42,12 +43,13 @@ pub use reverse::{
 };
 pub use sequence::{Beyond, Sequence, SequenceScan};
 pub use several::{SeveralOutboxes, SeveralTargets};
+pub use snapshot::{Snapshot, TextPage};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
-    TargetVisitor,
+    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, RowEncoder, SetAside, SourceCount, Target, TargetServer,
+    TargetTable, TargetVisitor,
 };
 pub use unavailable::Unavailable;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
+use super::snapshot::Snapshot;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::Record;
@@ -121,6 +122,9 @@ pub trait Source: Send + Sync {
     /// Transactions of others that are open and have written something: what they wrote is in no page and in no change
     /// until they commit, and they may write more. None in a store whose writes are single.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+
+    /// Opens a reading of these tables at one moment; `None` in a store that shows no single one. Writes nothing.
+    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

@@ -12,7 +12,7 @@ use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Mapped, RowError, RowErrorReason};
+use crate::domain::mapping::{Mapped, RowError, RowErrorReason, RowSize};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 
@@ -344,6 +344,12 @@ pub trait Bulk: Send {
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied>;
 }
 
+/// Encodes rows as a load does, and sends and keeps none: what a store says of a row before it is asked.
+pub trait RowEncoder: Send {
+    /// How large the row would be with its child rows, or why no such row can be written.
+    fn encode(&mut self, mapped: &Mapped<'_>) -> Result<RowSize, RowError>;
+}
+
 /// Sees rows of the target in canonical form: main-table rows in column order.
 pub type TargetVisitor<'v> = dyn FnMut(&[Cell<'_>]) + Send + 'v;
 
@@ -394,6 +400,9 @@ pub trait Target: Send + Sync {
 
     /// Opens a partition's way in.
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>>;
+
+    /// How rows of a table are encoded. Asks the store nothing, so the table need not be there.
+    fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>>;
 
     /// Load checkpoints of a table; empty before its load began.
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;

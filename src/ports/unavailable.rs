@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
     Outbox, Page, PageEnd, Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
+    ReverseCounts, Sequence, SequenceScan, Snapshot, Source, SourceTable, Stream, SwitchValue, Switches, Taken,
+    Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -150,6 +151,10 @@ impl Source for Unavailable {
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.refused("ask for open transactions of", "the store".to_owned())
+    }
+
+    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        self.refused("open a snapshot of", "the store".to_owned())
     }
 
     async fn put_marker(&self, table: &Table, _: &str) -> PortResult<()> {

@@ -34,11 +34,15 @@ pub struct CheckRow {
 }
 
 impl CheckRow {
-    pub(super) fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+    /// All is well.
+    #[must_use]
+    pub fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { what: what.into(), result: Ok(found.into()), advice: String::new(), denied: false, path: String::new() }
     }
 
-    pub(super) fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
+    /// Something is wrong, with what to do about it.
+    #[must_use]
+    pub fn bad(what: impl Into<String>, wrong: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: what.into(), result: Err(wrong.into()), advice: advice.into(), denied: false, path: String::new() }
     }
 
@@ -47,7 +51,9 @@ impl CheckRow {
         Self { denied: true, ..Self::bad(what, wrong, advice) }
     }
 
-    pub(super) fn port(what: impl Into<String>, e: &PortError) -> Self {
+    /// A store refused, or did not answer.
+    #[must_use]
+    pub fn port(what: impl Into<String>, e: &PortError) -> Self {
         let result = Err(one_line(&format!("{} {}: {}", e.tried, e.on, e.came_back)));
         let denied = e.kind == ErrorKind::Denied;
         Self { what: what.into(), result, advice: one_line(&e.advice), denied, path: String::new() }

@@ -23,7 +23,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceColumn, SourceTable,
+    ColumnTypes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source,
+    SourceColumn, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -251,6 +252,11 @@ impl Source for DynamoSource {
     /// Each call is a transaction of its own: what was acknowledged is in the stream.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         Ok(Vec::new())
+    }
+
+    /// A table of DynamoDB is read at no single moment.
+    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        Ok(None)
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

@@ -18,6 +18,7 @@ mod describe;
 mod dump;
 mod empty;
 mod encode;
+mod encoder;
 mod ending;
 mod indexes;
 mod keys;

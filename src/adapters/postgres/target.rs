@@ -13,6 +13,7 @@ use super::apply::{BatchEnd, To};
 use super::book;
 use super::bulk::PgBulk;
 use super::connect::{Object, Pool};
+use super::encoder::CopyEncoder;
 use super::names::qualified;
 use super::owner::Of;
 use super::retry::{self, Failure, Tries};
@@ -29,8 +30,8 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence, SequenceScan,
-    SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, RowEncoder, Sequence,
+    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -294,6 +295,11 @@ impl Target for PgTarget {
             None => lease::driver(&self.client().await?, &self.plan).await.map_err(&error)?,
         };
         Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table).await?, epoch)))
+    }
+
+    fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
+        // Types that only the database knows are encoded as their text, whatever they are.
+        Ok(Box::new(CopyEncoder::new(Shape::new(&self.plan, table, native::Natives::new()))))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

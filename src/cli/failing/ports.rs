@@ -20,8 +20,8 @@ use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState,
     FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
     OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches,
-    Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Snapshot, Source, SourceCount, SourceTable, Stream,
+    SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -54,6 +54,7 @@ failing! {
         async fn count(&self, table: &Table) -> PortResult<Count>;
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn names(&self) -> PortResult<Vec<String>>;
+        async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {
@@ -155,6 +156,10 @@ failing! {
         async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
             let bulk = around("target.bulk", self.0.bulk(table, part)).await?;
             Ok(Box::new(FailingBulk(bulk)))
+        }
+
+        fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
+            self.0.encoder(table)
         }
     }
 }

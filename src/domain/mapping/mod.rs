@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 mod back;
 mod convert;
 mod document;
+mod duplicates;
 mod elements;
 mod image;
 mod inverse;
@@ -15,6 +16,7 @@ mod json;
 mod key;
 mod kinds;
 mod numeric;
+mod profile;
 mod sampled;
 #[cfg(test)]
 mod stored;
@@ -24,10 +26,12 @@ mod takes;
 mod tests;
 mod time;
 mod typed;
+mod unread;
 
 pub use back::document;
 pub use convert::{cell_of, literal_fits};
 pub use document::read_typed_record;
+pub use duplicates::Duplicates;
 pub use image::item_digest;
 pub use inverse::{
     Inverse, InverseGaps, ItemChange, ItemWrite, Resolution, ReverseChange, RowTree, Winner, inverse_gaps,
@@ -35,10 +39,12 @@ pub use inverse::{
 pub use json::{canonical_json, canonical_json_text};
 pub use kinds::{Kind, Kinds};
 pub use numeric::canonical_numeric;
+pub use profile::{Alteration, ColumnProfile, Found, RowSize, Sizes, TableProfile, WouldPark};
 pub use sampled::{Asked, Sampled, carried};
 pub use table::{ChildRows, Mapped, TableMapping};
 pub use takes::{Takes, takes};
 pub use typed::{push_typed, typed_record};
+pub use unread::{Unread, UnreadAttribute};
 
 /// Why a row cannot be written. Holds the column and the kind of trouble, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

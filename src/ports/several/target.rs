@@ -14,8 +14,8 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside,
-    SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
+    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// Several targets as one.
@@ -150,6 +150,10 @@ impl Target for SeveralTargets {
 
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
         self.0.of("load", table)?.bulk(table, part).await
+    }
+
+    fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
+        self.0.of("encode rows of", table)?.encoder(table)
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

@@ -109,6 +109,10 @@ impl Source for FaultySource {
         self.1.call(Op::SourceDescribe, &table.id, self.0.count(table)).await
     }
 
+    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn crate::ports::Snapshot>>> {
+        self.0.snapshot(tables).await
+    }
+
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
         self.1.call(Op::PutMarker, &table.id, self.0.put_marker(table, nonce)).await
     }
@@ -268,6 +272,10 @@ impl Target for FaultyTarget {
 
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {
         Ok(Box::new(FaultyBulk(self.0.bulk(table, part).await?, table.id.clone(), self.2.clone())))
+    }
+
+    fn encoder(&self, table: &Table) -> PortResult<Box<dyn crate::ports::RowEncoder>> {
+        self.0.encoder(table)
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

@@ -8,6 +8,7 @@ mod bulk;
 mod call;
 mod counts;
 mod describe;
+mod encoder;
 mod layout;
 mod lease;
 mod ledger;
@@ -39,8 +40,8 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, Sequence, SequenceScan, SetAside,
-    SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
+    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 use call::Store;
@@ -194,6 +195,10 @@ impl Target for DynamoTarget {
         let epoch = bulk::epoch(self.ours().await?, &self.plan, self.epoch(), &table.target).await?;
         let (store, plan) = (Arc::clone(&self.store), Arc::clone(&self.plan));
         Ok(Box::new(bulk::DynamoBulk::new(store, plan, self.of(table), self.shape(table), epoch)))
+    }
+
+    fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
+        Ok(Box::new(encoder::ItemEncoder(self.shape(table))))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

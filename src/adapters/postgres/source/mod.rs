@@ -18,6 +18,7 @@ mod pump;
 mod rows;
 mod session;
 mod slot;
+mod snapshot;
 mod whole;
 
 pub use listed::PgCatalogue;
@@ -44,7 +45,7 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceTable,
 };
 
 /// Tables of a database, read.
@@ -177,6 +178,11 @@ impl Source for PgSource {
     async fn names(&self) -> PortResult<Vec<String>> {
         let client = self.client().await?;
         listed::names(&client).await.map_err(|e| trouble::error(&e, "list the tables of", &self.place))
+    }
+
+    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        let client = Object::take(self.client().await?);
+        Ok(Some(Box::new(snapshot::open(client, tables).await?)))
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {

@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Source,
-    SourceTable, Stream,
+    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Snapshot,
+    Source, SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -79,6 +79,10 @@ impl Source for OldStore {
 
     async fn count(&self, table: &Table) -> PortResult<Count> {
         Ok(Count::exact(self.items(table).len() as u64, At(0)))
+    }
+
+    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+        Ok(None)
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

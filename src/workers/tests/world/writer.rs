@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use super::new::{NewStore, Waiting, text};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Mapped, RowErrorReason};
+use crate::domain::mapping::{Mapped, RowError, RowErrorReason, RowSize};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease,
-    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, Sequence,
-    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common, refuse_rewound,
+    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, RowEncoder,
+    Sequence, SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
+    refuse_rewound,
 };
 
 /// The target as one process sees it. Clone the store, not this: another process has a memory of its own.
@@ -77,6 +78,16 @@ impl Bulk for Rows {
         let applied = self.store.flush(&self.table, &self.waiting, &parked, checkpoint)?;
         self.waiting.clear();
         Ok(applied)
+    }
+}
+
+/// Counts a row as so many bytes as it has cells.
+struct Counted;
+
+impl RowEncoder for Counted {
+    fn encode(&mut self, mapped: &Mapped<'_>) -> Result<RowSize, RowError> {
+        let cells = mapped.row.len() as u64;
+        Ok(RowSize { sent: cells, stored: cells })
     }
 }
 
@@ -150,6 +161,10 @@ impl Target for FakeTarget {
             epoch: self.epoch().or_else(|| self.store.epoch()),
             from: None,
         }))
+    }
+
+    fn encoder(&self, _table: &Table) -> PortResult<Box<dyn RowEncoder>> {
+        Ok(Box::new(Counted))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
