@@ -57,6 +57,8 @@ const INSIDE_DOMAIN: &[(&str, &[&str])] = &[
     ("plan", &["at", "secret"]),
     ("mapping", &["at", "plan", "value"]),
     ("verify", &["at", "mapping", "plan", "value"]),
+    // Sees of a table what a mapping would see of it.
+    ("propose", &["mapping", "plan", "value"]),
     ("gauge", &["at", "plan"]),
     ("run", &["at", "gauge", "plan", "secret"]),
     // Judges a whole plan, so it sees all that a plan can contain.

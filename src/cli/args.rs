@@ -47,6 +47,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read the stores that a config names, and write the rest of it as a proposal.
+    ///
+    /// Begin with a file that has a name and says where both stores are. Tables of DynamoDB are sampled: every attribute
+    /// is listed with the types it was seen with, and gets a column; tables of the same kind of store move by rule. Lines
+    /// that begin with `# decide:` are for a person. Changes nothing in any store.
+    Init(InitArgs),
     /// Show the plan, linted, with its hash, planned times and undo.
     Plan {
         #[command(flatten)]
@@ -260,6 +266,28 @@ pub struct AmendArgs {
     pub yes: bool,
 }
 
+/// What to propose, and where to write it.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// The store that tables come from.
+    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::OLD)]
+    pub from: String,
+    /// The store they go to.
+    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::NEW)]
+    pub to: String,
+    /// Only tables whose name fits: `*` stands for any text; may be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    pub tables: Vec<String>,
+    /// About how many items of each table are read, where tables have no schema.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: u64,
+    /// Write into this file instead of to standard output. An existing file is not touched.
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
 /// What to copy, and where to.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -353,6 +381,9 @@ pub struct ConfigArg {
     /// The config file.
     #[arg(short, long, env = "CUTOVER_CONFIG", default_value = "config.toml", value_name = "FILE")]
     pub config: PathBuf,
+    /// Which environment of the config is meant, where it has several (`[environments.NAME]`).
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
 }
 
 /// Which plan and which stores: as a config says, or as a run was opened with.

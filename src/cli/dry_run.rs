@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::args::ConfigArg;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::listing::Over;
 use super::out::{print, say};
 use super::{plan, run, world};
 use crate::config::Config;
@@ -30,7 +31,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// `cutover run --dry-run`.
 pub async fn dry_run(arg: &ConfigArg, as_json: bool, report: Option<&Path>) -> Result<Exit, Failure> {
-    let (config, _) = run::load(arg).await?;
+    let (config, _) = run::load(arg, Over::Now).await?;
     // Before hours of reading, not after them.
     let report = report.map(|path| new_file(path).map(|file| (path, file))).transpose()?;
     let ports = world::ports(&config.plan, &config.connections).await?;

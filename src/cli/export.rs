@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::args::ExportArgs;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::listing::Over;
 use super::out::{print, say};
 use super::record::chosen;
 use super::{run, world};
@@ -45,7 +46,7 @@ pub async fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     match (&args.verify, &args.to) {
         (Some(folder), _) => verify(folder, args.json).await,
         (None, Some(to)) => {
-            let (config, _) = run::load(&args.config).await?;
+            let (config, _) = run::load(&args.config, Over::Now).await?;
             tokio::select! {
                 done = write(&config, args, to) => done,
                 // What is written so far is removed on the way out.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::args::ConfigArg;
+use super::exit::Exit;
 use super::failure::Failure;
 use super::out::say;
 use super::world;
@@ -27,25 +29,40 @@ pub enum Over<'a> {
 ///
 /// # Errors
 /// Mistakes in it, and a store that cannot be asked.
-pub async fn load(path: &Path, over: Over<'_>) -> Result<(Config, String), Failure> {
+pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), Failure> {
+    let (path, env) = (&arg.config, arg.env.as_deref());
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
-    let mut draft = config::draft(&name, &text, &base, &vars)?;
+    let mut draft = config::draft(&name, &text, &base, &vars, env)?;
     if draft.moves.is_empty() {
-        return Ok((config::load_str(&name, &text, &base, &vars)?, text));
+        let config = config::load_listed(&name, &text, &base, &vars, env, None)?;
+        return Ok((of_environment(config, env)?, text));
     }
     world::name_endpoints(&mut draft.connections).await;
     if let Over::UnfinishedRun(state_dir) = over
         && let Some((run, kept)) = unfinished(state_dir, &draft.name)
         // A rule that was changed may ask for what was not listed then.
-        && let Ok(config) = config::load_listed(&name, &text, &base, &vars, Some(&kept))
+        && let Ok(config) = config::load_listed(&name, &text, &base, &vars, env, Some(&kept))
     {
         tell_of_later_ones(&draft, &config, &run).await;
-        return Ok((config, text));
+        return Ok((of_environment(config, env)?, text));
     }
     let listing = ask(&draft).await?;
-    Ok((config::load_listed(&name, &text, &base, &vars, Some(&listing))?, text))
+    let config = config::load_listed(&name, &text, &base, &vars, env, Some(&listing))?;
+    Ok((of_environment(config, env)?, text))
+}
+
+/// Refuses a config that is for one environment, when another one was named.
+fn of_environment(config: Config, env: Option<&str>) -> Result<Config, Failure> {
+    match env {
+        Some(env) if env != config.plan.environment => {
+            let (path, is) = (config.path.display(), &config.plan.environment);
+            let text = format!("--env {env}: {path} is for `{is}` alone; several stand under [environments.NAME]");
+            Err(Failure::new(Exit::Usage, text))
+        }
+        _ => Ok(config),
+    }
 }
 
 /// Asks every store that tables come from by rule.
@@ -118,14 +135,15 @@ pub fn keep(folder: &RunFolder, config: &Config) -> io::Result<()> {
 ///
 /// # Errors
 /// Mistakes in the config.
-pub async fn connections(path: &Path) -> Result<config::Connections, Failure> {
+pub async fn connections(arg: &ConfigArg) -> Result<config::Connections, Failure> {
+    let (path, env) = (&arg.config, arg.env.as_deref());
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
-    let mut draft = config::draft(&name, &text, &base, &vars)?;
+    let mut draft = config::draft(&name, &text, &base, &vars, env)?;
     if draft.moves.is_empty() {
         // Every mistake is named, as before any other command.
-        config::load_str(&name, &text, &base, &vars)?;
+        of_environment(config::load_listed(&name, &text, &base, &vars, env, None)?, env)?;
     }
     world::name_endpoints(&mut draft.connections).await;
     Ok(draft.connections)

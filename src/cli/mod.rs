@@ -14,6 +14,7 @@ mod export;
 #[cfg(feature = "failpoints")]
 mod failing;
 mod failure;
+mod init;
 mod lines;
 mod listing;
 mod logging;
@@ -113,6 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let state_dir = || world::state_dir(cli.state_dir.clone());
     match cli.command {
         Command::Check { config, scan, json } => Box::pin(run::check(&config, scan, json)).await,
+        Command::Init(args) => init::init(&args).await,
         Command::Plan { config, json } => run::plan(&config, json).await,
         Command::Run { config, drive, dry_run: true, report, .. } => {
             Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await

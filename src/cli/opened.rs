@@ -19,6 +19,8 @@ use crate::report::{plan_in_force, read_plan};
 
 /// The file with the connections.
 const CONNECTIONS: &str = "connections.json";
+/// The file with the environment that the copy of the config is for; runs of older programs have none.
+const ENVIRONMENT: &str = "config.environment";
 
 /// Keeps the plan, the connections and, for people to read, the config's text.
 ///
@@ -27,6 +29,7 @@ const CONNECTIONS: &str = "connections.json";
 pub fn keep(folder: &RunFolder, config: &Config, config_text: &str) -> io::Result<()> {
     folder.write("plan.json", &serde_json::to_vec_pretty(&*config.plan)?)?;
     folder.write("config.toml", config_text.as_bytes())?;
+    folder.write(ENVIRONMENT, config.plan.environment.as_bytes())?;
     listing::keep(folder, config)?;
     keep_connections(folder, &config.connections)
 }
@@ -167,9 +170,10 @@ fn saved_config(folder: &RunFolder, known: bool) -> Result<Config, String> {
     let text = std::fs::read_to_string(folder.config()).map_err(|e| format!("{}: {e}", folder.config().display()))?;
     let base = std::fs::read_to_string(folder.path().join("config.base")).unwrap_or_default();
     let vars = if known { std::env::vars().collect() } else { BTreeMap::new() };
+    let env = std::fs::read_to_string(folder.path().join(ENVIRONMENT)).ok();
     let listing = listing::kept(folder);
     let name = folder.config().display().to_string();
-    let read = config::load_listed(&name, &text, Path::new(&base), &vars, listing.as_ref());
+    let read = config::load_listed(&name, &text, Path::new(&base), &vars, env.as_deref(), listing.as_ref());
     read.map_err(|e| {
         let first = e.items.first().map_or_else(|| e.to_string(), ToString::to_string);
         let unfilled = !known && first.contains("is not set");

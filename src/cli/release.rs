@@ -14,7 +14,7 @@ use crate::ports::{Owned, OwnedTable, Target};
 /// Shows what the plan has, asks for its name, and ends it. `config` says where the target is; its own plan may be
 /// another.
 pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
-    let connections = listing::connections(&config.config).await?;
+    let connections = listing::connections(config).await?;
     let target = world::target_of(&(&connections).into(), plan).await;
     let target = target.map_err(|why| Failure::new(Exit::Denied, why))?;
     let owned = target.owned().await?;

@@ -14,7 +14,7 @@ use crate::snapshot::Mode;
 
 /// Reads the config; `${NAME}` is filled from the environment, and so is what AWS's own variables name.
 pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), Failure> {
-    let (config, text) = listing::load(&arg.config, over).await?;
+    let (config, text) = listing::load(arg, over).await?;
     for warning in &config.warnings {
         super::drive::say(&format!("warning: {warning}"));
     }

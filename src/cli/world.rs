@@ -85,6 +85,19 @@ pub async fn catalogue(connections: &Connections, store: &str) -> Result<Arc<dyn
     sources::catalogue(store, &at, &switches).await
 }
 
+/// A store whose items can be read before there is a plan. Nothing is called yet.
+///
+/// # Errors
+/// An address that is none.
+pub async fn items(connections: &Connections, store: &str) -> Result<Arc<dyn Source>, Failure> {
+    match connections.sources().remove(store) {
+        Some(StoreConnection::Dynamodb(aws)) => Ok(sources::dynamodb(&aws, &aws_session(&aws).await)?.source()),
+        Some(StoreConnection::Postgresql(_)) | None => {
+            Err(Failure::new(Exit::Bug, format!("the store {store} has no items")))
+        }
+    }
+}
+
 /// Endpoints that the environment or the profile names.
 async fn fill_in(aws: &mut Aws) {
     let [dynamodb, streams, ssm, apigateway, cloudwatch, sts] = named_endpoints(

@@ -121,6 +121,7 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
         }
         (Kind::Table(keys), Value::Table(_)) => check(node, keys, path, sink),
         (Kind::List(keys), Value::List(items)) => each(items, Kind::Table(keys), path, sink),
+        (Kind::Part, Value::Table(_)) => {}
         (Kind::Map(kind), Value::Table(entries)) => {
             for e in entries {
                 value(&e.node, *kind, &join(path, &e.key), sink);
@@ -179,7 +180,7 @@ const fn wanted(kind: Kind) -> &'static str {
         Kind::Secret => "a reference, like { env = \"PGPASSWORD\" }",
         Kind::ValueRef => "text or a reference, like { env = \"NAME\" }",
         Kind::Confirm => "\"none\", \"key\", \"word\" or { word = \"...\" }",
-        Kind::Table(_) | Kind::Map(_) => "a table",
+        Kind::Table(_) | Kind::Map(_) | Kind::Part => "a table",
         Kind::List(_) => "a list of tables",
     }
 }

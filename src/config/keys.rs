@@ -2,8 +2,8 @@
 //! JSON schema is made from it, so the two cannot drift apart.
 
 use Kind::{
-    Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Path, Scalar,
-    Secret, Statuses, Table, Text, Texts, Url, ValueRef,
+    Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Part, Path,
+    Scalar, Secret, Statuses, Table, Text, Texts, Url, ValueRef,
 };
 
 /// One key.
@@ -57,6 +57,8 @@ pub(super) enum Kind {
     Confirm,
     Table(&'static [Key]),
     List(&'static [Key]),
+    /// A part of this very file, checked where it is laid over the rest.
+    Part,
     /// A table whose keys are free names, each with a value of this kind.
     Map(&'static Kind),
 }
@@ -71,6 +73,11 @@ const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 
 pub(super) static ROOT: &[Key] = &[
     must("name", Text, "Short name of the migration; used in run folders and as the default typed word."),
+    may(
+        "environments",
+        Map(&Part),
+        "Several environments by name: what each says is laid over the rest of the file, and `--env` chooses one.",
+    ),
     may("environment", Text, "What the environment is called on screen. Default: the name `production` or `test`."),
     may("production", Bool, "Whether mistakes here hurt customers. Default: true."),
     may(

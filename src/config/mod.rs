@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod connections;
+mod environments;
 mod error;
 mod keys;
 mod node;
@@ -126,16 +127,22 @@ pub fn load_str(
     base_dir: &Path,
     vars: &BTreeMap<String, String>,
 ) -> Result<Config, ConfigErrors> {
-    load_listed(name, text, base_dir, vars, None)
+    load_listed(name, text, base_dir, vars, None, None)
 }
 
-/// What a config asks of its stores before it is a plan.
+/// What a config asks of its stores before it is a plan; `env` is the environment it is for, where it has several.
 ///
 /// # Errors
 /// Mistakes that can be seen in the file by itself.
-pub fn draft(name: &str, text: &str, base_dir: &Path, vars: &BTreeMap<String, String>) -> Result<Draft, ConfigErrors> {
+pub fn draft(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    vars: &BTreeMap<String, String>,
+    env: Option<&str>,
+) -> Result<Draft, ConfigErrors> {
     let mut sink = Sink::new(name, text);
-    let document = node::parse(text, vars, &mut sink);
+    let document = node::parse(text, vars, env, &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
     let (plan, connections) = compiled(&document, base_dir, &mut sink);
     if !sink.items.is_empty() {
@@ -147,6 +154,43 @@ pub fn draft(name: &str, text: &str, base_dir: &Path, vars: &BTreeMap<String, St
     let by_hand = |store: &String| compile::moves::by_hand(store, &plan.stores, &plan.tables, &plan.stays);
     let by_hand = plan.moves.iter().map(|rule| (rule.from.clone(), by_hand(&rule.from))).collect();
     Ok(Draft { name: plan.name, made: made.collect(), by_hand, moves: plan.moves, connections })
+}
+
+/// A config that names its stores and may say nothing else yet.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The name of the plan.
+    pub name: String,
+    /// Where the stores and the control plane are.
+    pub connections: Connections,
+    /// Whether it has a runbook.
+    pub has_steps: bool,
+}
+
+/// Reads what a config says of its stores, whatever else is missing, as if tables went from one store to the other. `env`
+/// is the environment it is for, where it has several.
+///
+/// # Errors
+/// Mistakes in how stores are reached.
+pub fn started(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    vars: &BTreeMap<String, String>,
+    env: Option<&str>,
+    (from, to): (&str, &str),
+) -> Result<Started, ConfigErrors> {
+    let mut sink = Sink::new(name, text);
+    let mut document = node::parse(text, vars, env, &mut sink);
+    document.set("moves", environments::rule(from, to));
+    check::check(&document, keys::ROOT, "", &mut sink);
+    sink.items.retain(|item| item.path != "steps");
+    let root = Section::new(&document, keys::ROOT, "");
+    let connections = connections::read(&root, base_dir, &mut sink);
+    if !sink.items.is_empty() {
+        return Err(ConfigErrors::new(sink.items));
+    }
+    Ok(Started { name: root.must("name"), connections, has_steps: root.has("steps") })
 }
 
 /// The plan as far as the file says it, unjudged, and the connections.
@@ -162,7 +206,7 @@ fn compiled(document: &Node, base_dir: &Path, sink: &mut Sink<'_>) -> (Plan, Con
 }
 
 /// Reads a config from text whose tables move by rule, over what the stores said they have. Pure: the same text over the
-/// same list is the same plan.
+/// same list is the same plan. `env` is the environment it is for, where it has several.
 ///
 /// # Errors
 /// Every mistake of the file, and what of the list does not fit its rules.
@@ -171,10 +215,11 @@ pub fn load_listed(
     text: &str,
     base_dir: &Path,
     vars: &BTreeMap<String, String>,
+    env: Option<&str>,
     listing: Option<&Listing>,
 ) -> Result<Config, ConfigErrors> {
     let mut sink = Sink::new(name, text);
-    let document = node::parse(text, vars, &mut sink);
+    let document = node::parse(text, vars, env, &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
     let (mut plan, connections) = compiled(&document, base_dir, &mut sink);
     // Which rule a table came by: what is wrong with it is said there.

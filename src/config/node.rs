@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::environments;
 use super::error::Sink;
 use crate::domain::lint::nearest;
 
@@ -67,6 +68,13 @@ impl Node {
         }
     }
 
+    /// Puts a value where this key stands, or adds it; nothing happens to what is no table.
+    pub(super) fn set(&mut self, key: &str, node: Node) {
+        let Value::Table(entries) = &mut self.value else { return };
+        entries.retain(|e| e.key != key);
+        entries.push(Entry { key: key.to_owned(), key_span: node.span.clone(), node });
+    }
+
     /// Byte offset of the value a path names, or of its nearest enclosing value that exists.
     pub(super) fn locate(&self, path: &str) -> usize {
         let (mut node, mut offset) = (self, self.span.start);
@@ -84,19 +92,23 @@ impl Node {
     }
 }
 
-/// Parses a document. Syntax errors are reported and the rest is read as well as it can be.
-pub(super) fn parse(text: &str, vars: &BTreeMap<String, String>, sink: &mut Sink<'_>) -> Node {
+/// Parses a document and lays the environment called `env` over it. Syntax errors are reported and the rest is read as
+/// well as it can be.
+pub(super) fn parse(text: &str, vars: &BTreeMap<String, String>, env: Option<&str>, sink: &mut Sink<'_>) -> Node {
     let (document, errors) = DeTable::parse_recoverable(text);
     for e in errors {
         let offset = e.span().map_or(0, |s| s.start);
         sink.error(offset, "", format!("not valid TOML: {}", e.message()));
     }
     let span = document.span();
-    Builder { vars, sink }.table(document.get_ref(), span, "")
+    let mut document = Builder { vars, env, sink }.table(document.get_ref(), span, "");
+    environments::lay_over(&mut document, env, sink);
+    document
 }
 
 struct Builder<'b, 't> {
     vars: &'b BTreeMap<String, String>,
+    env: Option<&'b str>,
     sink: &'b mut Sink<'t>,
 }
 
@@ -107,7 +119,13 @@ impl Builder<'_, '_> {
             .map(|(key, value)| {
                 let name = key.get_ref().to_string();
                 let inner = join(path, &name);
-                Entry { node: self.value(value, &inner), key: name, key_span: key.span() }
+                // Variables of an environment that is not meant need not be set.
+                let node = if path == environments::SECTION && self.env != Some(name.as_str()) {
+                    Node { span: value.span(), value: Value::Table(Vec::new()) }
+                } else {
+                    self.value(value, &inner)
+                };
+                Entry { node, key: name, key_span: key.span() }
             })
             .collect();
         entries.sort_by_key(|e| e.key_span.start);
@@ -204,7 +222,7 @@ mod tests {
     fn read(text: &str) -> (Node, Vec<String>) {
         let vars = [("HOST".to_owned(), "h".to_owned()), ("PORT".to_owned(), "1".to_owned())].into();
         let mut sink = Sink::new("c.toml", text);
-        let node = parse(text, &vars, &mut sink);
+        let node = parse(text, &vars, None, &mut sink);
         (node, sink.items.iter().map(ToString::to_string).collect())
     }
 

@@ -55,6 +55,7 @@ fn kind(kind_: Kind) -> Value {
         Kind::Confirm => json!({ "anyOf": [{ "enum": ["none", "key", "word"] }, object(WORD)] }),
         Kind::Table(keys) => object(keys),
         Kind::List(keys) => json!({ "type": "array", "items": object(keys) }),
+        Kind::Part => json!({ "type": "object" }),
         Kind::Map(of) => json!({ "type": "object", "additionalProperties": kind(*of) }),
     }
 }

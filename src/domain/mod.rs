@@ -6,6 +6,7 @@ pub mod gauge;
 pub mod lint;
 pub mod mapping;
 pub mod plan;
+pub mod propose;
 pub mod run;
 pub mod secret;
 pub mod value;

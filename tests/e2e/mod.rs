@@ -12,6 +12,7 @@ mod console;
 mod day;
 mod documents;
 mod hung_disk;
+mod init;
 mod kills;
 #[cfg(feature = "failpoints")]
 mod matrix;

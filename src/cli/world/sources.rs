@@ -19,6 +19,13 @@ pub(super) struct SourcePorts {
     items: Arc<dyn Items>,
 }
 
+impl SourcePorts {
+    /// What reads the store.
+    pub fn source(self) -> Arc<dyn Source> {
+        self.source
+    }
+}
+
 /// Every store's ports.
 #[derive(Default)]
 pub(super) struct AllSources {

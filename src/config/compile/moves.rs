@@ -273,7 +273,7 @@ region = "eu-west-1"
     fn read(rules: &str) -> Result<Config, ConfigErrors> {
         let stores = if rules.contains("v1") { format!("{STORES}{DOCUMENTS}") } else { STORES.to_owned() };
         let text = format!("{stores}{rules}{STEP}");
-        load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), Some(&listing()))
+        load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), None, Some(&listing()))
     }
 
     fn said(rules: &str) -> String {
@@ -326,7 +326,9 @@ region = "eu-west-1"
             let mut listing = listing();
             listing.stores.get_mut("old").unwrap().tables[n].unfit.push(("it has no key".into(), "add one".into()));
             let text = format!("{STORES}{}{STEP}", rule("include = [\"public.*\"]"));
-            load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), Some(&listing)).err().map(|e| e.to_string())
+            load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), None, Some(&listing))
+                .err()
+                .map(|e| e.to_string())
         };
         let cases = [
             (

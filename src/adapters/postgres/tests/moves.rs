@@ -131,7 +131,7 @@ async fn read(text: &str, db: &TestDatabase) -> Result<Config, ConfigErrors> {
     let listing = Listing { stores: BTreeMap::from([("old".to_owned(), listed)]) };
     // As it is kept with a run.
     let kept: Listing = serde_json::from_slice(&serde_json::to_vec(&listing).unwrap()).unwrap();
-    load_listed("c.toml", text, base, &vars, Some(&kept))
+    load_listed("c.toml", text, base, &vars, None, Some(&kept))
 }
 
 /// Every row of every table of the plan, in a form that is equal where the tables are.

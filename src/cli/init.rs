@@ -1,0 +1,152 @@
+//! `cutover init`: reads the stores that a config names, and writes the rest of it as a proposal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::args::InitArgs;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::out::{print, say};
+use super::world;
+use crate::config::{self, Connections, Started};
+use crate::domain::plan::{Listed, ListedTable, StoreKind, Table, fits};
+use crate::domain::propose::{SampledTable, day, moved, proposed};
+use crate::ports::{Partition, PortResult, Source};
+
+/// Parts a table is sampled in: the beginning of each is read.
+const PARTS: u32 = 8;
+
+/// Reads the stores and writes the proposal.
+///
+/// # Errors
+/// A config that names no stores, a store that cannot be asked, a file that cannot be written.
+pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
+    let vars: BTreeMap<String, String> = std::env::vars().collect();
+    let (path, base) = (&args.config.config, config::base_of(&args.config.config));
+    let text = config::text_of(path)?;
+    let mut started = config::started(
+        &path.display().to_string(),
+        &text,
+        &base,
+        &vars,
+        args.config.env.as_deref(),
+        (&args.from, &args.to),
+    )?;
+    world::name_endpoints(&mut started.connections).await;
+    let (from, to) = (args.from.as_str(), args.to.as_str());
+    let kinds = kinds(&started.connections, from, to)?;
+    let catalogue = world::catalogue(&started.connections, from).await?;
+    let names = catalogue.names().await?;
+    let wanted = wanted(&names, &args.tables, from)?;
+    let listed = catalogue.listed(names, &wanted, false).await?;
+    let proposal = match kinds {
+        (StoreKind::Dynamodb, StoreKind::Postgresql) => sampled(args, &started, &listed).await?,
+        (one, other) if one == other => moved(&listed, (from, to), &args.tables),
+        (one, other) => {
+            let text = format!("tables do not move from a {} to a {} store", one.name(), other.name());
+            return Err(Failure::new(Exit::Usage, format!("{text}; name others with --from and --to")));
+        }
+    };
+    let config = whole(&started, &text, &proposal);
+    match &args.write {
+        Some(file) => written(file, &config)?,
+        None => print(&config),
+    }
+    let open = config.lines().filter(|line| line.starts_with("# decide:")).count();
+    let next = args.write.as_ref().map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
+    say(&format!(
+        "{} tables. {open} lines begin with `# decide:`; settle them, then `cutover check -c {next}`",
+        wanted.len()
+    ));
+    Ok(Exit::Finished)
+}
+
+/// The kinds of both stores, which have to be in the config.
+fn kinds(connections: &Connections, from: &str, to: &str) -> Result<(StoreKind, StoreKind), Failure> {
+    let stores = connections.stores();
+    let kind = |name: &str, option: &str| {
+        stores.get(name).map(|store| store.kind).ok_or_else(|| {
+            let there: Vec<&str> = stores.keys().map(String::as_str).collect();
+            let text = format!("{option}: the config has no store `{name}`; it has {}", there.join(", "));
+            Failure::new(Exit::Usage, text)
+        })
+    };
+    Ok((kind(from, "--from")?, kind(to, "--to")?))
+}
+
+/// The tables that fit the patterns; all of them without one.
+fn wanted(names: &[String], patterns: &[String], store: &str) -> Result<Vec<String>, Failure> {
+    for pattern in patterns {
+        if !names.iter().any(|name| fits(pattern, name)) {
+            let text = format!("--tables {pattern}: no table of the store `{store}` fits; it has {}", names.join(", "));
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    let fit = |name: &&String| patterns.is_empty() || patterns.iter().any(|pattern| fits(pattern, name));
+    let wanted: Vec<String> = names.iter().filter(fit).cloned().collect();
+    if wanted.is_empty() {
+        return Err(Failure::new(Exit::Usage, format!("the store `{store}` has no table")));
+    }
+    Ok(wanted)
+}
+
+/// Reads a sample of each table.
+async fn sampled(args: &InitArgs, started: &Started, listed: &Listed) -> Result<String, Failure> {
+    let source = world::items(&started.connections, &args.from).await?;
+    let (mut out, mut taken) = (String::new(), BTreeSet::new());
+    for table in &listed.tables {
+        let seen = sample(&*source, table, args.sample).await?;
+        say(&format!("{}: {} items read", table.name, seen.items));
+        let _ = writeln!(out, "{}", proposed(&seen, (&args.from, &args.to), &mut taken));
+    }
+    Ok(out)
+}
+
+async fn sample(source: &dyn Source, table: &ListedTable, items: u64) -> PortResult<SampledTable> {
+    let of = Table::watched(&table.name, &table.name);
+    let described = source.describe(&of).await?;
+    let mut seen = SampledTable {
+        name: table.name.clone(),
+        key: table.columns.iter().filter(|c| c.key).map(|c| (c.name.clone(), c.ty)).collect(),
+        ttl: table.ttl.clone(),
+        count: described.count.rows,
+        ..SampledTable::default()
+    };
+    for index in 0..PARTS {
+        let (part, enough) = (Partition { index, of: PARTS }, items * u64::from(index + 1) / u64::from(PARTS));
+        let mut cursor = None;
+        while seen.items < enough {
+            let page = source.page(&of, part, cursor.as_ref()).await?;
+            let end = source.read(&page, &mut |record| seen.look(record))?;
+            cursor = end.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// What the file says already, the tables, and a day unless it has one.
+fn whole(started: &Started, text: &str, proposal: &str) -> String {
+    let mut config = format!("{}\n", text.trim_end());
+    config.push_str("\n# ── Tables that move ");
+    config.push_str(&"─".repeat(80));
+    let _ = write!(config, "\n\n{proposal}");
+    if !started.has_steps {
+        config.push_str(&day(&started.name));
+    }
+    config
+}
+
+/// Writes a new file. One that is there is left as it is.
+fn written(path: &Path, text: &str) -> Result<(), Failure> {
+    let tried = |e: std::io::Error| {
+        Failure::new(Exit::Usage, format!("--write {}: {e}; name a file that is not there yet", path.display()))
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(tried)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(tried)
+}
