@@ -18,6 +18,8 @@ mod matrix;
 #[cfg(feature = "failpoints")]
 mod matrix_calls;
 mod parked;
+#[cfg(feature = "failpoints")]
+mod payments;
 mod people;
 mod plans;
 mod resolved;
