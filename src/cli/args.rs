@@ -93,7 +93,7 @@ pub enum Command {
     #[cfg(feature = "rehearsal")]
     Rehearse {
         /// Which day: `cloudshelf`, a shop that moves from DynamoDB to PostgreSQL, or `v1-to-v2`, payments that move
-        /// from one PostgreSQL server to another.
+        /// from one PostgreSQL server to another and from DynamoDB tables to others, in one run.
         #[arg(default_value = "cloudshelf", value_name = "SCENARIO")]
         scenario: String,
         #[command(flatten)]
@@ -109,7 +109,7 @@ pub enum Command {
         #[arg(long, value_name = "NAME@STEP")]
         fault: Vec<String>,
         /// Records to begin with: books, users, orders and carts (cloudshelf, by default 5000,1000,2500,200), or
-        /// accounts and payments (v1-to-v2, by default 2000,8000).
+        /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,1500,1000).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
     },
@@ -129,7 +129,7 @@ pub enum Command {
         #[arg(long, default_value_t = 100.0, value_name = "N")]
         writes: f64,
         /// Records each day begins with: books, users, orders and carts (cloudshelf, by default 1000,200,500,50), or
-        /// accounts and payments (v1-to-v2, by default 300,900).
+        /// accounts, payments, sessions and limits (v1-to-v2, by default 300,900,200,150).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
     },

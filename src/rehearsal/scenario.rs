@@ -9,7 +9,7 @@ pub enum Scenario {
     /// A shop moves from DynamoDB to PostgreSQL.
     #[default]
     Cloudshelf,
-    /// A payments application moves from one PostgreSQL server to another.
+    /// A payments application moves from one PostgreSQL server to another, and from DynamoDB tables to others.
     V1ToV2,
 }
 
@@ -31,7 +31,7 @@ impl Scenario {
     pub const fn starts(self) -> &'static str {
         match self {
             Self::Cloudshelf => "a private PostgreSQL, an embedded DynamoDB, a control plane and a shop",
-            Self::V1ToV2 => "two private PostgreSQL servers, a control plane and a payments application",
+            Self::V1ToV2 => "two private PostgreSQL servers, an embedded DynamoDB, a control plane and a payments application",
         }
     }
 
@@ -78,8 +78,8 @@ impl Scenario {
         match (self, side) {
             (Self::Cloudshelf, Side::Old) => "DynamoDB",
             (Self::Cloudshelf, Side::New) => "PostgreSQL",
-            (Self::V1ToV2, Side::Old) => "PostgreSQL v1",
-            (Self::V1ToV2, Side::New) => "PostgreSQL v2",
+            (Self::V1ToV2, Side::Old) => "PostgreSQL v1 and DynamoDB v1",
+            (Self::V1ToV2, Side::New) => "PostgreSQL v2 and DynamoDB v2",
         }
     }
 

@@ -64,7 +64,7 @@ impl FromStr for Sizes {
 /// All data of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
-    /// Books, customers, orders, carts, in this order.
+    /// What an application keeps, parents before children.
     pub records: Vec<Record>,
     /// Records that no correct console can move, and why. They stay in DynamoDB.
     pub parked: BTreeMap<RecordKey, &'static str>,
@@ -365,27 +365,37 @@ pub async fn create_tables(client: &Client) -> RehearsalResult<()> {
             .send()
             .await
             .map_err(|e| failed(&e))?;
-        for _ in 0..100 {
-            let told = client.describe_table().table_name(table).send().await.map_err(|e| failed(&e))?;
-            if told.table().and_then(|t| t.table_status()) == Some(&TableStatus::Active) {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        until_active(client, table).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a new table can be used.
+pub(super) async fn until_active(client: &Client, table: &str) -> RehearsalResult<()> {
+    for _ in 0..100 {
+        let told = client.describe_table().table_name(table).send().await;
+        let told = told.map_err(|e| RehearsalError::caused("create table", table, &e))?;
+        if told.table().and_then(|t| t.table_status()) == Some(&TableStatus::Active) {
+            break;
         }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     Ok(())
 }
 
 /// Writes the data through the SDK, eight batches at a time.
 pub async fn write_items(client: &Client, data: &Dataset) -> RehearsalResult<()> {
-    use futures::TryStreamExt;
     for kind in Kind::SHOP {
-        let items: Vec<HashMap<String, Av>> = data.of(kind).map(to_item).collect();
-        futures::stream::iter(items.chunks(BATCH).map(Ok))
-            .try_for_each_concurrent(8, |batch| write_batch(client, table_name(kind), batch))
-            .await?;
+        put_items(client, table_name(kind), data.of(kind).map(to_item).collect()).await?;
     }
     Ok(())
+}
+
+/// Puts items into a table through the SDK.
+pub(super) async fn put_items(client: &Client, table: &str, items: Vec<HashMap<String, Av>>) -> RehearsalResult<()> {
+    use futures::TryStreamExt;
+    let batches = futures::stream::iter(items.chunks(BATCH).map(Ok));
+    batches.try_for_each_concurrent(8, |batch| write_batch(client, table, batch)).await
 }
 
 async fn write_batch(client: &Client, table: &str, items: &[HashMap<String, Av>]) -> RehearsalResult<()> {
@@ -409,11 +419,19 @@ async fn write_batch(client: &Client, table: &str, items: &[HashMap<String, Av>]
 
 /// Loads the data straight into the embedded store: several times faster than over HTTP.
 pub async fn import(dynamo: &EmbeddedDynamo, data: &Dataset) -> RehearsalResult<()> {
+    let tables = Kind::SHOP.map(|kind| (table_name(kind), data.of(kind).map(to_item).collect()));
+    import_items(dynamo, tables.into()).await
+}
+
+/// Loads items straight into tables of the embedded store.
+pub(super) async fn import_items(
+    dynamo: &EmbeddedDynamo,
+    tables: Vec<(&'static str, Vec<HashMap<String, Av>>)>,
+) -> RehearsalResult<()> {
     let Some(db) = dynamo.database().cloned() else { return Ok(()) };
-    let tables: Vec<(&str, Vec<dynoxide::types::Item>)> =
-        Kind::SHOP.map(|kind| (table_name(kind), data.of(kind).map(|r| raw_item(to_item(r))).collect())).into();
     let loaded = tokio::task::spawn_blocking(move || {
-        for (table, mut items) in tables {
+        for (table, items) in tables {
+            let mut items: Vec<_> = items.into_iter().map(raw_item).collect();
             while !items.is_empty() {
                 let batch = items.split_off(items.len().saturating_sub(IMPORT));
                 db.import_items(table, batch, dynoxide::ImportOptions::default())
@@ -434,11 +452,12 @@ fn raw(value: Av) -> dynoxide::types::AttributeValue {
     match value {
         Av::S(s) => Raw::S(s),
         Av::N(n) => Raw::N(n),
+        Av::B(b) => Raw::B(b.into_inner()),
         Av::Bool(b) => Raw::BOOL(b),
         Av::Ss(s) => Raw::SS(s),
         Av::L(l) => Raw::L(l.into_iter().map(raw).collect()),
         Av::M(m) => Raw::M(raw_item(m)),
-        // The shop's records hold no other types.
+        // The applications' records hold no other types.
         _ => Raw::NULL(true),
     }
 }

@@ -47,7 +47,9 @@ impl Amounts {
     pub const fn few(scenario: Scenario) -> Self {
         match scenario {
             Scenario::Cloudshelf => Self::Cloudshelf(Sizes { books: 1_000, users: 200, orders: 500, carts: 50 }),
-            Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900 }),
+            Scenario::V1ToV2 => {
+                Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900, sessions: 200, limits: 150 })
+            }
         }
     }
 
@@ -199,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_day_has_databases_of_its_own_and_begins_without_the_slots_of_earlier_ones() {
-        let amounts = Amounts::V1ToV2(PaymentSizes { accounts: 1, payments: 1 });
+        let amounts = Amounts::V1ToV2(PaymentSizes { accounts: 1, payments: 1, sessions: 1, limits: 1 });
         let servers = tokio::task::spawn_blocking(move || Servers::start(amounts, |_| {})).await.unwrap().unwrap();
         let Servers::V1ToV2 { v1, .. } = &servers else { panic!("servers of another scenario") };
         servers.fresh("first").await.unwrap();

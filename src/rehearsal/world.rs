@@ -14,7 +14,7 @@ use super::dynamo::EmbeddedDynamo;
 use super::error::{RehearsalError, RehearsalResult};
 use super::fault::Faults;
 use super::oracle::{Comparison, Oracle, Side};
-use super::payments::{self, Databases, PaymentSizes, PaymentStore};
+use super::payments::{self, PaymentPlaces, PaymentSizes, PaymentStore};
 use super::records::{Kind, table_name};
 use super::scenario::Scenario;
 use super::seed::{self, Dataset, Sizes};
@@ -22,7 +22,7 @@ use super::shop::{
     ALIAS_VARIABLE, Names, NewSides, OldSide, Places, Rates, Settings, Shop, ShopOptions, Store, read_settings,
 };
 use crate::domain::secret::Secret;
-pub use report::OracleReport;
+pub use report::{OracleReport, StoreFound};
 
 /// The parameter that holds the new side's connection, for the plan to refer to.
 pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
@@ -108,7 +108,7 @@ pub struct WorldOptions {
     pub poll: Duration,
     /// Faults; the caller reports steps to them.
     pub faults: Faults,
-    /// A DynamoDB to use instead of the embedded one. It must not have the shop's tables yet.
+    /// A DynamoDB to use instead of the embedded one. It must not have the application's tables yet.
     pub dynamo_endpoint: Option<String>,
     /// A control plane to use instead of the stand-in. Faults of the control plane have no effect there.
     pub control_endpoint: Option<String>,
@@ -146,8 +146,8 @@ pub struct World {
     shop: Shop,
     _control: Option<ControlPlane>,
     dynamo: Option<EmbeddedDynamo>,
-    /// Where DynamoDB answers, where there is one.
-    dynamo_endpoint: Option<String>,
+    /// Where DynamoDB answers.
+    dynamo_endpoint: String,
     control_endpoint: String,
     places: Places,
     old: Arc<dyn Store>,
@@ -160,7 +160,7 @@ pub struct World {
 /// The stores of a day, filled.
 struct Stores {
     dynamo: Option<EmbeddedDynamo>,
-    dynamo_endpoint: Option<String>,
+    dynamo_endpoint: String,
     old: Arc<dyn Store>,
     new: Arc<dyn Store>,
     data: Dataset,
@@ -230,8 +230,11 @@ impl World {
                 put(&ssm, payments::ENDPOINT, &payments::endpoint_of(v1), true).await?;
                 put(&ssm, payments::NEW_ENDPOINT, &payments::endpoint_of(&options.pg), true).await?;
                 put(&ssm, payments::PASSWORD, payments::OLD_PASSWORD, false).await?;
+                for (parameter, kind) in [(payments::SESSIONS, Kind::Session), (payments::LIMITS, Kind::Limit)] {
+                    put(&ssm, parameter, payments::table_of(kind, Side::Old), false).await?;
+                }
                 put(&ssm, payments::MODE, "open", false).await?;
-                Places::Payments(Databases { v1: v1.clone(), v2: options.pg.clone() })
+                Places::Payments(PaymentPlaces { v1: v1.clone(), v2: options.pg.clone() })
             }
         };
         Ok((control, endpoint, places))
@@ -246,9 +249,7 @@ impl World {
         add("CONTROL_ENDPOINT", &self.control_endpoint);
         add("AWS_REGION", clients::REGION);
         add("SHOP_URL", self.shop.url());
-        if let Some(endpoint) = &self.dynamo_endpoint {
-            add("AWS_ENDPOINT", endpoint);
-        }
+        add("AWS_ENDPOINT", &self.dynamo_endpoint);
         let mut database = |prefix: &str, at: &PgAddress| {
             add(&format!("{prefix}_HOST"), &at.host);
             add(&format!("{prefix}_PORT"), &at.port.to_string());
@@ -262,9 +263,9 @@ impl World {
                 add("REST_API", &names.api);
                 add("REST_STAGE", &names.stage);
             }
-            Places::Payments(databases) => {
-                database("V1", &databases.v1);
-                database("V2", &databases.v2);
+            Places::Payments(places) => {
+                database("V1", &places.v1);
+                database("V2", &places.v2);
             }
         }
         vars
@@ -292,23 +293,58 @@ impl World {
     /// is, the parameters say; they are read afresh. Call it when the console has ended.
     pub async fn verdict(&self) -> RehearsalResult<OracleReport> {
         self.shop.quiesce().await?;
+        self.verdict_so_far().await
+    }
+
+    /// The same without an end of writing: what is written meanwhile may be found wrong.
+    pub(in crate::rehearsal) async fn verdict_so_far(&self) -> RehearsalResult<OracleReport> {
         let settings: Settings = read_settings(&self.control_endpoint, self.places.clone()).await?;
-        let in_charge = settings.writes_to();
-        let oracle = self.shop.oracle();
-        let (scenario, comparison) = match &self.places {
-            Places::Shop(_) => (Scenario::Cloudshelf, self.shelved(in_charge).await?),
-            Places::Payments(databases) => {
-                let store = match in_charge {
-                    Side::Old => &self.old,
-                    Side::New => &self.new,
-                };
-                let connection = databases.of(in_charge).connection();
-                let found = oracle.compare(in_charge, &**store, &connection, &Kind::PAYMENTS).await?;
-                (Scenario::V1ToV2, found)
+        let (in_charge, frozen, tally) = (settings.writes_to(), settings.frozen, self.shop.oracle().tally());
+        Ok(match &self.places {
+            Places::Shop(_) => {
+                let comparison = self.shelved(in_charge).await?;
+                let scenario = Scenario::Cloudshelf;
+                OracleReport { scenario, in_charge, frozen, comparison, stores: Vec::new(), tally }
             }
-        };
-        let frozen = settings.frozen;
-        Ok(OracleReport { scenario, in_charge, frozen, comparison, tally: oracle.tally() })
+            Places::Payments(places) => {
+                let stores = self.paid(places, &settings).await?;
+                let mut comparison = Comparison::default();
+                stores.iter().for_each(|store| comparison.add(store.found.clone()));
+                OracleReport { scenario: Scenario::V1ToV2, in_charge, frozen, comparison, stores, tally }
+            }
+        })
+    }
+
+    /// The stores of payments, each on the side that serves it, and what the other side was left with.
+    async fn paid(&self, places: &PaymentPlaces, settings: &Settings) -> RehearsalResult<Vec<StoreFound>> {
+        let oracle = self.shop.oracle();
+        let mut all: Vec<StoreFound> = Vec::new();
+        for (kinds, of) in [(Kind::PAYMENT_ROWS, payments::ROWS), (Kind::PAYMENT_ITEMS, payments::ITEMS)] {
+            for kind in kinds {
+                let (side, other) = match settings.writes_to_of(kind) {
+                    Side::Old => (Side::Old, Side::New),
+                    Side::New => (Side::New, Side::Old),
+                };
+                let store = |side| match side {
+                    Side::Old => &*self.old,
+                    Side::New => &*self.new,
+                };
+                let connection = |side| places.of(side).connection();
+                let found = oracle.compare(side, store(side), &connection(side), &[kind]).await?;
+                // Before customers write on the new side, nobody says what it must hold.
+                let aside = if oracle.opened() {
+                    let listed = store(other).list(&connection(other), kind).await?;
+                    Some(oracle.judge_aside(other, kind, listed))
+                } else {
+                    None
+                };
+                match all.iter_mut().find(|one| (one.kind, one.side) == (of, side)) {
+                    Some(one) => one.add(found, aside),
+                    None => all.push(StoreFound { kind: of, side, found, aside }),
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// The shop's stores of this side.
@@ -344,19 +380,22 @@ async fn put(ssm: &aws_sdk_ssm::Client, name: &str, value: &str, secure: bool) -
     Ok(())
 }
 
+/// The DynamoDB of the day, and where it answers.
+async fn dynamo(options: &WorldOptions) -> RehearsalResult<(Option<EmbeddedDynamo>, String)> {
+    if let Some(endpoint) = &options.dynamo_endpoint {
+        return Ok((None, endpoint.clone()));
+    }
+    let started = tokio::task::spawn_blocking(|| EmbeddedDynamo::start(&EmbeddedDynamo::place())).await;
+    let started = started.map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))??;
+    let endpoint = started.endpoint().to_owned();
+    Ok((Some(started), endpoint))
+}
+
 /// The shop's stores. The new side is not touched.
 async fn shelves(options: &WorldOptions) -> RehearsalResult<Stores> {
     let generate = (options.sizes, options.seed, options.awkward);
     let data = tokio::task::spawn_blocking(move || Dataset::generate(generate.0, generate.1, generate.2));
-    let (dynamo, endpoint) = match &options.dynamo_endpoint {
-        Some(endpoint) => (None, endpoint.clone()),
-        None => {
-            let started = tokio::task::spawn_blocking(|| EmbeddedDynamo::start(&EmbeddedDynamo::place())).await;
-            let started = started.map_err(|e| RehearsalError::new("start", "the embedded DynamoDB", e))??;
-            let endpoint = started.endpoint().to_owned();
-            (Some(started), endpoint)
-        }
-    };
+    let (dynamo, endpoint) = dynamo(options).await?;
     let client = aws_sdk_dynamodb::Client::new(&session(&endpoint, 5));
     seed::create_tables(&client).await?;
     let data = data.await.map_err(|e| RehearsalError::new("generate", "the shop's data", e))?;
@@ -368,14 +407,15 @@ async fn shelves(options: &WorldOptions) -> RehearsalResult<Stores> {
         None => seed::write_items(&client, &data).await?,
     }
     let old = Arc::new(OldSide::new(&endpoint));
-    Ok(Stores { dynamo, dynamo_endpoint: Some(endpoint), old, new: Arc::new(NewSides::default()), data })
+    Ok(Stores { dynamo, dynamo_endpoint: endpoint, old, new: Arc::new(NewSides::default()), data })
 }
 
-/// The stores of the payments application: the old database is filled, the new one is not touched.
+/// The stores of the payments application: those of the old side are filled. The new database is not touched, the new
+/// tables are there and empty.
 async fn ledgers(options: &WorldOptions, v1: &PgAddress, sizes: PaymentSizes) -> RehearsalResult<Stores> {
     let seed = options.seed;
     let data = tokio::task::spawn_blocking(move || payments::generate(sizes, seed)).await;
-    let data = data.map_err(|e| RehearsalError::new("generate", "accounts and payments", e))?;
+    let data = data.map_err(|e| RehearsalError::new("generate", "the application's data", e))?;
     let on = || format!("PostgreSQL at {}", payments::endpoint_of(v1));
     let connected = tokio_postgres::connect(v1.connection().reveal(), tokio_postgres::NoTls).await;
     let (client, driver) = connected.map_err(|e| RehearsalError::caused("connect to", on(), &e))?;
@@ -383,8 +423,10 @@ async fn ledgers(options: &WorldOptions, v1: &PgAddress, sizes: PaymentSizes) ->
     let imported = payments::import(&client, &data).await;
     driver.abort();
     imported?;
-    let (old, new) = (Arc::new(PaymentStore::default()), Arc::new(PaymentStore::default()));
-    Ok(Stores { dynamo: None, dynamo_endpoint: None, old, new, data })
+    let (dynamo, endpoint) = dynamo(options).await?;
+    payments::lay_tables(&endpoint, dynamo.as_ref(), &data).await?;
+    let [old, new] = [Side::Old, Side::New].map(|side| Arc::new(PaymentStore::new(&endpoint, side)));
+    Ok(Stores { dynamo, dynamo_endpoint: endpoint, old, new, data })
 }
 
 /// An API with a stage in a control plane that is not ours. Gives the API's id.

@@ -108,7 +108,7 @@ fn a_fault_at_a_gate_strikes_and_one_that_strikes_nothing_is_said() {
 fn payments(dir: &Path, fault: Option<&str>, code: i32) -> Console {
     let state = dir.join("state");
     let args = ["--state-dir", state.to_str().unwrap(), "rehearse", "v1-to-v2", "--headless", "--yes"];
-    let more = ["--speed", "600", "--seed", "7", "--sizes", "80,300"];
+    let more = ["--speed", "600", "--seed", "7", "--sizes", "80,300,60,60"];
     let fault: Vec<&str> = fault.into_iter().flat_map(|fault| ["--fault", fault]).collect();
     let mut console = Console::start(dir, "payments", &[&args[..], &more[..], &fault[..]].concat(), None);
     console.expect_code(code);
@@ -122,7 +122,7 @@ fn a_rehearsal_of_payments_ends_on_the_new_server_with_nothing_lost() {
     let console = payments(dir.path(), None, 0);
     let out = console.out();
     let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
-    assert!(verdict.is_some_and(|l| l.contains("new side (PostgreSQL v2)")), "{}", console.words());
+    assert!(verdict.is_some_and(|l| l.contains("new side (PostgreSQL v2 ") && l.contains(", DynamoDB v2 ")), "{}", console.words());
     assert!(out.contains("RESULT      finished"), "{}", console.words());
 }
 
@@ -133,6 +133,6 @@ fn a_fault_after_the_switch_brings_payments_back_to_the_old_server_with_nothing_
     let console = payments(dir.path(), Some("errors-new@new-side-check"), 3);
     let out = console.out();
     let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
-    assert!(verdict.is_some_and(|l| l.contains("old side (PostgreSQL v1)")), "{}", console.words());
+    assert!(verdict.is_some_and(|l| l.contains("old side (PostgreSQL v1 ") && l.contains(", DynamoDB v1 ")), "{}", console.words());
     assert!(out.contains("RESULT      rolled back"), "{}", console.words());
 }

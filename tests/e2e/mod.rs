@@ -20,6 +20,8 @@ mod matrix;
 mod matrix_calls;
 mod moves;
 mod parked;
+#[cfg(feature = "failpoints")]
+mod payments;
 mod people;
 mod plans;
 mod resolved;

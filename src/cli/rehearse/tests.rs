@@ -42,9 +42,9 @@ fn a_scenario_and_its_sizes_are_known_by_name() {
     let said = scenario("v1-to-v3").unwrap_err();
     let words = said.words();
     assert!(words.contains("did you mean v1-to-v2? no scenario is called `v1-to-v3`"), "{words}");
-    assert!(amounts(Scenario::V1ToV2, Some("30,90")).unwrap().is_some());
-    let words = amounts(Scenario::V1ToV2, Some("5000,1000,2500,200")).unwrap_err().words();
-    assert!(words.contains("--sizes 5000,1000,2500,200: ") && words.contains("is not ACCOUNTS,PAYMENTS"), "{words}");
+    assert!(amounts(Scenario::V1ToV2, Some("30,90,20,10")).unwrap().is_some());
+    let words = amounts(Scenario::V1ToV2, Some("30,90")).unwrap_err().words();
+    assert!(words.contains("--sizes 30,90: ") && words.contains("is not ACCOUNTS,PAYMENTS,SESSIONS,LIMITS"), "{words}");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_fault_that_never_struck_and_a_lost_row_have_codes_of_their_own() {
 /// [`Exit::VerificationFailed`] when anything was lost on the side in charge, whatever else happened.
 async fn a_day(plan: &str, more: &[&str]) -> Exit {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300"];
+    let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300,60,60"];
     let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
     let Command::Rehearse { scenario, drive, speed, seed, fault, sizes } = cli.command else {
         panic!("another command than asked for");

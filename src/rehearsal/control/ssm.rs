@@ -279,7 +279,7 @@ fn label_is_valid(label: &str) -> bool {
 
 /// Whether the parameter moves traffic: where data is read, written and with which secret. The freeze does not.
 fn moves_traffic(name: &str) -> bool {
-    name.contains("/db/")
+    name.contains("/db/") || name.contains("/dynamodb/")
 }
 
 async fn put(plane: &Plane, input: &Value) -> Answer {

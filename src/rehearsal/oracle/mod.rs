@@ -3,6 +3,7 @@
 //! The oracle never asks a store. A key has one writer at a time, so "the last acknowledged write" is well
 //! defined. A write whose outcome nobody knows leaves two allowed values, and its key is not written again.
 
+mod aside;
 mod compare;
 mod trace;
 
@@ -13,6 +14,7 @@ use super::held;
 use super::records::{Kind, Record, RecordKey, Write};
 use super::seed::Dataset;
 
+pub use aside::Aside;
 pub(super) use compare::DEFAULT_CATEGORY;
 pub use compare::{Comparison, Form, Listed, Mismatch};
 use trace::Trace;
@@ -89,6 +91,8 @@ struct Row {
     new_writes: u32,
     /// Once the new side has acknowledged a write: what stood there before its first one, and after each of them.
     on_new: Vec<Option<Record>>,
+    /// What was allowed before the old side wrote it once more, after customers had written elsewhere on the new side.
+    kept: Option<Vec<Option<Record>>>,
     /// The new side wrote the record whole and had no category for it.
     filled_in: bool,
     /// Acknowledged by the old side since the new side's last acknowledgement, with what the store said of each.
@@ -107,6 +111,8 @@ struct Ledger {
     /// Records that were deleted and may be created again.
     deleted: Vec<Record>,
     tally: WriteCounts,
+    /// Customers have written on the new side.
+    opened: bool,
 }
 
 impl Ledger {
@@ -228,6 +234,7 @@ impl Oracle {
         let ledger = &mut *ledger;
         let Some(row) = ledger.rows.get_mut(key) else { return };
         row.busy = false;
+        let opened = ledger.opened;
         let Some((write, side)) = begun else {
             ledger.deleted.extend(again);
             if row.allowed == [None] && row.last.is_none() && !row.closed {
@@ -236,6 +243,9 @@ impl Oracle {
             }
             return;
         };
+        if outcome != Outcome::Refused && side == Side::Old && opened && row.kept.is_none() {
+            row.kept = Some(row.allowed.clone());
+        }
         match outcome {
             Outcome::Refused => {
                 ledger.tally.refused += 1;
@@ -269,6 +279,7 @@ impl Oracle {
                     }
                     Side::New => {
                         ledger.tally.new += 1;
+                        ledger.opened = true;
                         if row.new_writes == 0 {
                             row.on_new = vec![stood];
                         }
@@ -303,7 +314,7 @@ impl Oracle {
 /// Whether customers make a deleted record of this kind again under its id: nothing it refers to may be gone by then.
 const fn comes_back(kind: Kind) -> bool {
     match kind {
-        Kind::Book | Kind::Payment => true,
+        Kind::Book | Kind::Payment | Kind::Session | Kind::Limit => true,
         Kind::User | Kind::Order | Kind::Cart | Kind::Account => false,
     }
 }

@@ -1,22 +1,29 @@
-//! The payments application: accounts, and payments that refer to them, in PostgreSQL on both sides.
+//! The payments application: accounts, and payments that refer to them, in PostgreSQL on both sides; sessions and limits
+//! in DynamoDB tables on both sides.
 //!
-//! Which database it uses is what two parameters say: where the database is, and which password opens it. A third one
-//! says whether customers may write.
+//! Which database it uses is what two parameters say: where the database is, and which password opens it. The table of
+//! sessions and that of limits have a parameter each. Another one says whether customers may write.
 
 mod customers;
+mod item_store;
+mod items;
 mod rows;
 mod seed;
+mod side;
 mod store;
 
+use super::dynamo::EmbeddedDynamo;
 use super::error::{RehearsalError, RehearsalResult};
 use super::oracle::Side;
+use super::records::Kind;
+use super::seed::Dataset;
 use super::shop::{Settings, Values};
 use super::world::PgAddress;
 
 pub(super) use customers::Payers;
 pub use seed::{BadPaymentSizes, PaymentSizes};
 pub(super) use seed::{generate, import, probe};
-pub(super) use store::PaymentStore;
+pub(super) use side::PaymentStore;
 
 /// Where the database is: host, port and name.
 pub const ENDPOINT: &str = "/payments/prod/db/endpoint";
@@ -24,12 +31,21 @@ pub const ENDPOINT: &str = "/payments/prod/db/endpoint";
 pub const NEW_ENDPOINT: &str = "/payments/prod/db/endpoint-v2";
 /// Which password opens it.
 pub const PASSWORD: &str = "/payments/prod/db/password-secret";
+/// The name of the table of sessions.
+pub const SESSIONS: &str = "/payments/prod/dynamodb/session-table";
+/// The name of the table of limits.
+pub const LIMITS: &str = "/payments/prod/dynamodb/limit-table";
 /// `open` or `frozen`.
 pub const MODE: &str = "/payments/prod/writes-mode";
 /// The password of the old database, by the name it is kept under.
 pub const OLD_PASSWORD: &str = "db-password-prod";
 /// The password of the new database, by the name it is kept under.
 pub const NEW_PASSWORD: &str = "db-password-v2-prod";
+
+/// The kind of store that holds accounts and payments.
+pub(super) const ROWS: &str = "PostgreSQL";
+/// The kind of store that holds sessions and limits.
+pub(super) const ITEMS: &str = "DynamoDB";
 
 /// What both databases hold. The old one has it from the beginning; the plan creates it in the new one.
 pub(super) const SCHEMA: &str = "
@@ -45,20 +61,20 @@ CREATE TABLE payments (
 CREATE INDEX idx_payments_account ON payments (account_id);
 ";
 
-/// The two databases.
+/// What the parameters may name: two databases, and the tables of both sides.
 #[derive(Clone, Debug)]
-pub struct Databases {
+pub struct PaymentPlaces {
     /// Where payments come from.
     pub v1: PgAddress,
     /// Where they go.
     pub v2: PgAddress,
 }
 
-impl Databases {
+impl PaymentPlaces {
     /// The parameters that the application reads.
     #[must_use]
-    pub const fn parameters(&self) -> [&'static str; 3] {
-        [ENDPOINT, PASSWORD, MODE]
+    pub const fn parameters() -> [&'static str; 5] {
+        [ENDPOINT, PASSWORD, SESSIONS, LIMITS, MODE]
     }
 
     /// The database of a side.
@@ -82,10 +98,32 @@ impl Databases {
             let why = "together they open neither database";
             return Err(RehearsalError::new("read parameters", format!("{ENDPOINT} and {PASSWORD}"), why));
         };
+        // Each table is chosen by itself, so that for a moment a side may serve one and not the other.
+        let placed = [(Kind::Session, SESSIONS), (Kind::Limit, LIMITS)]
+            .map(|(kind, parameter)| Ok((kind, named(kind, parameter, values.of(parameter)?)?)));
+        let placed = placed.into_iter().collect::<RehearsalResult<_>>()?;
         let frozen = values.frozen(MODE)?;
         let secret = self.of(side).connection();
-        Ok(Settings { green: side == Side::New, reads: side, writes: side, frozen, secret })
+        Ok(Settings { green: side == Side::New, reads: side, writes: side, frozen, secret, placed })
     }
+}
+
+/// The side whose table of a kind has this name.
+fn named(kind: Kind, parameter: &str, name: &str) -> RehearsalResult<Side> {
+    let side = [Side::Old, Side::New].into_iter().find(|side| table_of(kind, *side) == name);
+    side.ok_or_else(|| RehearsalError::new("read parameter", parameter, "it names neither side's table"))
+}
+
+/// The table of a kind on a side.
+pub(super) const fn table_of(kind: Kind, side: Side) -> &'static str {
+    items::table(kind, side)
+}
+
+/// Creates the tables of both sides and fills those of the old one.
+pub(super) async fn lay_tables(endpoint: &str, embedded: Option<&EmbeddedDynamo>, data: &Dataset) -> RehearsalResult<()> {
+    let client = aws_sdk_dynamodb::Client::new(&super::clients::session(endpoint, 5));
+    items::create(&client).await?;
+    items::fill(&client, embedded, data).await
 }
 
 /// A database's address as the parameter has it.

@@ -17,7 +17,7 @@ const fn columns(kind: Kind) -> Option<&'static str> {
             "id::text, account_id::text, amount::text, currency, state, note, \
              (extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint",
         ),
-        Kind::Book | Kind::User | Kind::Order | Kind::Cart => None,
+        Kind::Book | Kind::User | Kind::Order | Kind::Cart | Kind::Session | Kind::Limit => None,
     }
 }
 
@@ -55,7 +55,7 @@ fn decode(kind: Kind, row: &Row) -> Option<Record> {
             created_at: moment(row, 6)?,
             updated_at: moment(row, 7)?,
         })),
-        Kind::Book | Kind::User | Kind::Order | Kind::Cart => None,
+        Kind::Book | Kind::User | Kind::Order | Kind::Cart | Kind::Session | Kind::Limit => None,
     }
 }
 

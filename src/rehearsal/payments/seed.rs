@@ -1,17 +1,23 @@
-//! Accounts and payments before the day, the same for the same seed.
+//! Accounts, payments, sessions and limits before the day, the same for the same seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use tokio_postgres::Client;
 
 use super::SCHEMA;
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
-use crate::rehearsal::records::{Account, Decimal, Moment, Payment, Record, RecordKey};
+use crate::rehearsal::records::{Account, Decimal, Limit, Moment, Payment, Record, RecordKey, Session};
 use crate::rehearsal::seed::{BEGINNING, Dataset, moment, name, uuid, words};
 
 /// What a payment goes through.
 pub(super) const STATES: &[&str] = &["created", "authorized", "captured", "settled", "refunded"];
+const DEVICES: &[&str] = &["phone", "tablet", "laptop", "branch terminal", "téléphone", ""];
+const SCOPES: &[&str] = &["read", "pay", "transfer", "limits", "statements"];
+/// The day that limits begin at: 2026-06-01, in days since 1970-01-01.
+const FIRST_DAY: i64 = 20_605;
+/// So many days have limits.
+const DAYS: i64 = 60;
 const CURRENCIES: &[&str] = &["EUR", "USD", "GBP", "JPY", "SEK"];
 /// Records in one statement.
 const BATCH: usize = 500;
@@ -22,17 +28,21 @@ const BATCH: usize = 500;
 pub struct PaymentSizes {
     pub accounts: usize,
     pub payments: usize,
+    pub sessions: usize,
+    pub limits: usize,
 }
 
 impl Default for PaymentSizes {
     fn default() -> Self {
-        Self { accounts: 2_000, payments: 8_000 }
+        Self { accounts: 2_000, payments: 8_000, sessions: 1_500, limits: 1_000 }
     }
 }
 
-/// Text that is not two numbers.
+/// Text that is not four numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not ACCOUNTS,PAYMENTS; write two whole numbers like 2000,8000, accounts above 0")]
+#[error(
+    "`{0}` is not ACCOUNTS,PAYMENTS,SESSIONS,LIMITS; write four whole numbers like 2000,8000,1500,1000, accounts above 0"
+)]
 pub struct BadPaymentSizes(String);
 
 impl FromStr for PaymentSizes {
@@ -43,7 +53,9 @@ impl FromStr for PaymentSizes {
         let numbers: Vec<usize> =
             text.split(',').map(|n| n.trim().parse()).collect::<Result<_, _>>().map_err(|_| bad())?;
         match numbers[..] {
-            [accounts, payments] if accounts > 0 => Ok(Self { accounts, payments }),
+            [accounts, payments, sessions, limits] if accounts > 0 => {
+                Ok(Self { accounts, payments, sessions, limits })
+            }
             _ => Err(bad()),
         }
     }
@@ -65,8 +77,26 @@ pub(in crate::rehearsal) fn generate(sizes: PaymentSizes, seed: u64) -> Dataset 
             payment(&mut rng, &accounts[of].id, at)
         })
         .collect();
-    let records = accounts.into_iter().map(Record::Account).chain(payments.into_iter().map(Record::Payment)).collect();
-    Dataset { records, parked: BTreeMap::new() }
+    let any = |rng: &mut fastrand::Rng| accounts[rng.usize(..accounts.len())].clone();
+    let sessions: Vec<Session> = (0..sizes.sessions)
+        .map(|_| {
+            let of = any(&mut rng);
+            let at = moment(&mut rng, of.opened_at.0);
+            session(&mut rng, &of.id, at)
+        })
+        .collect();
+    // A key that is drawn twice is one limit.
+    let limits: BTreeMap<String, Limit> = (0..sizes.limits)
+        .map(|_| {
+            let of = any(&mut rng);
+            let at = moment(&mut rng, of.opened_at.0);
+            limit(&mut rng, &of.id, at)
+        })
+        .map(|limit| (limit.id(), limit))
+        .collect();
+    let rows = accounts.into_iter().map(Record::Account).chain(payments.into_iter().map(Record::Payment));
+    let items = sessions.into_iter().map(Record::Session).chain(limits.into_values().map(Record::Limit));
+    Dataset { records: rows.chain(items).collect(), parked: BTreeMap::new() }
 }
 
 /// A new account.
@@ -96,6 +126,45 @@ pub(super) fn payment(rng: &mut fastrand::Rng, account: &str, at: Moment) -> Pay
     }
 }
 
+/// A session that somebody has just opened.
+pub(super) fn session(rng: &mut fastrand::Rng, account: &str, at: Moment) -> Session {
+    let mut token = vec![0; 24];
+    rng.fill(&mut token);
+    Session {
+        id: uuid(rng),
+        account: account.to_owned(),
+        device: device(rng),
+        token,
+        scopes: scopes(rng),
+        opened_at: at,
+        seen_at: at,
+    }
+}
+
+/// A device that somebody signs in on.
+pub(super) fn device(rng: &mut fastrand::Rng) -> String {
+    DEVICES[rng.usize(..DEVICES.len())].to_owned()
+}
+
+/// What a session may do; one in four may do nothing.
+pub(super) fn scopes(rng: &mut fastrand::Rng) -> BTreeSet<String> {
+    let count = if rng.u8(..4) == 0 { 0 } else { rng.usize(1..4) };
+    (0..count).map(|_| SCOPES[rng.usize(..SCOPES.len())].to_owned()).collect()
+}
+
+/// A limit of some day, nothing of it spent.
+pub(super) fn limit(rng: &mut fastrand::Rng, account: &str, at: Moment) -> Limit {
+    let reason = rng.bool().then(|| words(rng, 3));
+    Limit {
+        account: account.to_owned(),
+        day: FIRST_DAY + rng.i64(..DAYS),
+        most: Decimal::cents(rng.i64(1_000..5_000_000)),
+        spent: Decimal::cents(0),
+        reason,
+        changed_at: at,
+    }
+}
+
 /// Any sum of money that the application knows, overdrafts included.
 pub(super) fn amount(rng: &mut fastrand::Rng) -> Decimal {
     Decimal::cents(rng.i64(-50_000..2_000_000))
@@ -114,7 +183,7 @@ pub(in crate::rehearsal) fn probe(key: &RecordKey, nonce: String) -> Record {
     })
 }
 
-/// Creates the tables and fills them.
+/// Creates the database's tables and fills them.
 pub(in crate::rehearsal) async fn import(client: &Client, data: &Dataset) -> RehearsalResult<()> {
     let failed = |e: tokio_postgres::Error| RehearsalError::caused("seed", "the payments database", &e);
     client.batch_execute(SCHEMA).await.map_err(failed)?;
@@ -148,7 +217,12 @@ fn insert(record: &Record) -> String {
             p.created_at.iso(),
             p.updated_at.iso()
         ),
-        // The shop's: this application has none of them.
-        Record::Book(_) | Record::User(_) | Record::Order(_) | Record::Cart(_) => String::new(),
+        // Items, or the shop's: this database has none of them.
+        Record::Book(_)
+        | Record::User(_)
+        | Record::Order(_)
+        | Record::Cart(_)
+        | Record::Session(_)
+        | Record::Limit(_) => String::new(),
     }
 }

@@ -1,8 +1,7 @@
-//! The payments application's data in PostgreSQL, the same on both sides.
+//! The payments application's accounts and payments in PostgreSQL, the same on both sides.
 
 use std::sync::Mutex;
 
-use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, Transaction};
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
@@ -14,13 +13,13 @@ use crate::rehearsal::held;
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{Account, Kind, Payment, Record, RecordKey, Write};
 use crate::rehearsal::shop::pool::{committed, connection, pool, said};
-use crate::rehearsal::shop::{PATIENCE, Store};
+use crate::rehearsal::shop::PATIENCE;
 
 /// One side's database. Nothing is connected before it is needed.
 #[derive(Debug, Default)]
-pub struct PaymentStore(Mutex<Option<(Secret, Pool)>>);
+pub(super) struct RowStore(Mutex<Option<(Secret, Pool)>>);
 
-impl PaymentStore {
+impl RowStore {
     /// A connection of the application; another connection text means another pool.
     async fn client(&self, to: &Secret) -> Result<Object, String> {
         let pool = {
@@ -50,11 +49,8 @@ impl PaymentStore {
             Ok(Some(stood)) => (committed(transaction.commit().await), Some(stood)),
         }
     }
-}
 
-#[async_trait]
-impl Store for PaymentStore {
-    async fn read(&self, to: &Secret, key: &RecordKey) -> Result<Option<Record>, String> {
+    pub(super) async fn read(&self, to: &Secret, key: &RecordKey) -> Result<Option<Record>, String> {
         let read = async {
             let client = self.client(to).await?;
             rows::one(&**client, key, false).await.map_err(|e| said(&e))
@@ -67,14 +63,14 @@ impl Store for PaymentStore {
         }
     }
 
-    async fn write(&self, to: &Secret, write: &Write) -> (Outcome, Option<Stood>) {
+    pub(super) async fn write(&self, to: &Secret, write: &Write) -> (Outcome, Option<Stood>) {
         match tokio::time::timeout(PATIENCE, self.written(to, write)).await {
             Ok(answer) => answer,
             Err(_) => (Outcome::Unknown, None),
         }
     }
 
-    async fn list(&self, to: &Secret, kind: Kind) -> RehearsalResult<Listed> {
+    pub(super) async fn list(&self, to: &Secret, kind: Kind) -> RehearsalResult<Listed> {
         let client = self.client(to).await.map_err(|why| RehearsalError::new("compare with", "the database", why))?;
         let records = rows::all(&client, kind).await;
         let records = records.map_err(|e| RehearsalError::caused("compare with", kind.plural(), &e))?;
@@ -127,8 +123,13 @@ async fn change(tx: &Transaction<'_>, write: &Write) -> Result<u64, Error> {
             run(tx, &sql, &[&key.id]).await
         }
         Write::Put(record) => put(tx, record, true).await,
-        // The shop's, and nothing of it is here.
-        Write::Stock { .. } | Write::Price { .. } | Write::Profile { .. } | Write::Status { .. } => Ok(0),
+        // Items, or the shop's: nothing of them is here.
+        Write::Stock { .. }
+        | Write::Price { .. }
+        | Write::Profile { .. }
+        | Write::Status { .. }
+        | Write::Seen { .. }
+        | Write::Spent { .. } => Ok(0),
     }
 }
 
@@ -137,7 +138,12 @@ async fn put(tx: &Transaction<'_>, record: &Record, there: bool) -> Result<u64, 
     match record {
         Record::Account(a) => put_account(tx, a, there).await,
         Record::Payment(p) => put_payment(tx, p, there).await,
-        Record::Book(_) | Record::User(_) | Record::Order(_) | Record::Cart(_) => Ok(0),
+        Record::Book(_)
+        | Record::User(_)
+        | Record::Order(_)
+        | Record::Cart(_)
+        | Record::Session(_)
+        | Record::Limit(_) => Ok(0),
     }
 }
 

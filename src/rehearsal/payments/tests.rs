@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
+
 use super::*;
 use crate::rehearsal::clients::session;
 use crate::rehearsal::oracle::{Oracle, Outcome, Stood};
@@ -11,13 +13,13 @@ use crate::rehearsal::test_postgres::Postgres;
 use crate::rehearsal::world::tests_support::{http, until};
 use crate::rehearsal::{World, WorldOptions};
 
-const SMALL: PaymentSizes = PaymentSizes { accounts: 40, payments: 120 };
+const SMALL: PaymentSizes = PaymentSizes { accounts: 40, payments: 120, sessions: 30, limits: 30 };
 
 /// Both sides in one server.
-async fn databases(postgres: &Postgres) -> Databases {
+async fn databases(postgres: &Postgres) -> PaymentPlaces {
     postgres.client().await.batch_execute("CREATE DATABASE v2").await.unwrap();
     let v1 = postgres.address();
-    Databases { v2: PgAddress { database: "v2".into(), ..v1.clone() }, v1 }
+    PaymentPlaces { v2: PgAddress { database: "v2".into(), ..v1.clone() }, v1 }
 }
 
 async fn client(at: &PgAddress) -> tokio_postgres::Client {
@@ -27,11 +29,11 @@ async fn client(at: &PgAddress) -> tokio_postgres::Client {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_data_and_sizes_are_two_numbers() {
+fn the_same_seed_gives_the_same_data_and_sizes_are_four_numbers() {
     assert_eq!(generate(SMALL, 7).digest(), generate(SMALL, 7).digest());
     assert_ne!(generate(SMALL, 7).digest(), generate(SMALL, 8).digest());
-    assert_eq!("2000,8000".parse(), Ok(PaymentSizes::default()));
-    for text in ["", "1", "1,x", "0,1", "1,2,3", "5000,1000,2500,200"] {
+    assert_eq!("2000,8000,1500,1000".parse(), Ok(PaymentSizes::default()));
+    for text in ["", "1", "1,2", "1,2,3,x", "0,1,1,1", "1,2,3", "1,2,3,4,5"] {
         assert!(text.parse::<PaymentSizes>().is_err(), "{text}");
     }
 }
@@ -42,13 +44,19 @@ async fn every_kind_of_write_is_stored_as_written_and_says_what_stood_there() {
     let databases = databases(&postgres).await;
     let data = generate(SMALL, 5);
     import(&client(&databases.v1).await, &data).await.unwrap();
-    let (store, to) = (PaymentStore::default(), databases.v1.connection());
+    let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).unwrap();
+    lay_tables(dynamo.endpoint(), Some(&dynamo), &data).await.unwrap();
+    let (store, to) = (PaymentStore::new(dynamo.endpoint(), Side::Old), databases.v1.connection());
     let oracle = Oracle::new(&data);
     let found = oracle.compare(Side::Old, &store, &to, &Kind::PAYMENTS).await.unwrap();
-    assert!(found.clean() && found.checked == 160, "{found:?}");
+    assert!(found.clean() && found.checked == data.records.len(), "{found:?}");
 
     let id = |kind| data.records.iter().map(Record::key).find(|key| key.kind == kind).unwrap().id;
     let (account, payment) = (id(Kind::Account), id(Kind::Payment));
+    let (signed_in, limit) = (id(Kind::Session), id(Kind::Limit));
+    let shut = RecordKey { kind: Kind::Session, id: signed_in.clone() };
+    let lifted = RecordKey { kind: Kind::Limit, id: limit.clone() };
+    let (open, set) = (store.read(&to, &shut).await.unwrap().unwrap(), store.read(&to, &lifted).await.unwrap().unwrap());
     let at = Moment::now();
     let gone = RecordKey { kind: Kind::Payment, id: payment.clone() };
     let made = store.read(&to, &gone).await.unwrap().unwrap();
@@ -68,6 +76,14 @@ async fn every_kind_of_write_is_stored_as_written_and_says_what_stood_there() {
         Write::Put(made.clone()),
         Write::Put(made),
         Write::Put(Record::Account(opened)),
+        Write::Seen { id: signed_in.clone(), device: "téléphone".into(), scopes: ["pay".into()].into(), at },
+        Write::Seen { id: signed_in, device: String::new(), scopes: Default::default(), at },
+        Write::Spent { id: limit, spent: Decimal::cents(-7), at },
+        Write::Delete(shut),
+        Write::Put(open.clone()),
+        Write::Put(open),
+        Write::Delete(lifted),
+        Write::Put(set),
     ];
     for write in writes {
         let before = store.read(&to, &write.key()).await.unwrap();
@@ -86,6 +102,9 @@ async fn every_kind_of_write_is_stored_as_written_and_says_what_stood_there() {
     for refused in [
         Write::Balance { id: nobody.clone(), balance: Decimal::cents(1), at },
         Write::Delete(RecordKey { kind: Kind::Account, id: nobody.clone() }),
+        Write::Seen { id: nobody.clone(), device: String::new(), scopes: Default::default(), at },
+        Write::Spent { id: format!("{nobody}/1"), spent: Decimal::cents(1), at },
+        Write::Delete(RecordKey { kind: Kind::Limit, id: format!("{nobody}/1") }),
         Write::Put(Record::Payment(seed::payment(&mut rng, &nobody, at))),
         Write::Put(Record::Book(crate::rehearsal::seed::book(&mut rng, 1))),
     ] {
@@ -101,6 +120,31 @@ async fn every_kind_of_write_is_stored_as_written_and_says_what_stood_there() {
     let found = oracle.compare(Side::Old, &store, &to, &Kind::PAYMENTS).await.unwrap();
     assert_eq!((found.lost.len(), found.differing.len(), found.extra.len()), (1, 1, 0), "{found:?}");
     assert_eq!(found.differing[0].fields, ["email"]);
+    // An attribute that nobody wrote is damage.
+    let tables = aws_sdk_dynamodb::Client::new(&session(dynamo.endpoint(), 2));
+    let key = items::key_of(&RecordKey { kind: Kind::Limit, id: id(Kind::Limit) }).unwrap();
+    let update = tables.update_item().table_name("limit-table-prod").set_key(Some(key)).update_expression("SET x = :x");
+    update.expression_attribute_values(":x", AttributeValue::Bool(true)).send().await.unwrap();
+    let found = oracle.compare(Side::Old, &store, &to, &[Kind::Limit]).await.unwrap();
+    assert_eq!(found.differing.iter().map(|m| &m.fields[..]).collect::<Vec<_>>(), [["unreadable"]], "{found:?}");
+}
+
+#[tokio::test]
+async fn sessions_of_an_account_are_found_by_it_on_both_sides() {
+    let data = generate(SMALL, 5);
+    let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).unwrap();
+    lay_tables(dynamo.endpoint(), Some(&dynamo), &data).await.unwrap();
+    let tables = aws_sdk_dynamodb::Client::new(&session(dynamo.endpoint(), 2));
+    let account = data.records.iter().find_map(|r| match r {
+        Record::Session(session) => Some(session.account.clone()),
+        _ => None,
+    });
+    let query = |table: &str| {
+        let query = tables.query().table_name(table).index_name("by-account").key_condition_expression("accountId = :a");
+        query.expression_attribute_values(":a", AttributeValue::S(account.clone().unwrap())).send()
+    };
+    assert!(query("session-table-prod").await.unwrap().count() > 0);
+    assert_eq!(query("session-table-v2-prod").await.unwrap().count(), 0, "the new table is there, and empty");
 }
 
 #[tokio::test]
@@ -113,8 +157,13 @@ async fn the_application_goes_where_both_parameters_point_and_not_on_one_alone()
         ..WorldOptions::payments(databases.v1.clone(), databases.v2.clone(), SMALL)
     };
     // As a console would have left it.
-    import(&client(&databases.v2).await, &generate(SMALL, options.seed)).await.unwrap();
+    let data = generate(SMALL, options.seed);
+    import(&client(&databases.v2).await, &data).await.unwrap();
     let world = World::start(options).await.unwrap();
+    let (new, nowhere) = (PaymentStore::new(&world.vars()["AWS_ENDPOINT"], Side::New), databases.v2.connection());
+    for record in data.records.iter().filter(|r| Kind::PAYMENT_ITEMS.contains(&r.key().kind)) {
+        assert_eq!(new.write(&nowhere, &Write::Put(record.clone())).await.0, Outcome::Acknowledged);
+    }
     let ssm = aws_sdk_ssm::Client::new(&session(&world.vars()["CONTROL_ENDPOINT"], 2));
     let put = async |name: &str, value: &str| {
         ssm.put_parameter().name(name).value(value).overwrite(true).send().await.unwrap();
@@ -133,13 +182,22 @@ async fn the_application_goes_where_both_parameters_point_and_not_on_one_alone()
     assert_eq!(settings().writes_to(), Side::Old);
     put(ENDPOINT, &endpoint_of(&databases.v2)).await;
     until("the new side", || settings().writes_to() == Side::New).await;
+    // The tables are chosen each by itself.
+    put(SESSIONS, "session-table-v2-prod").await;
+    until("the new table of sessions", || settings().writes_to_of(Kind::Session) == Side::New).await;
+    assert_eq!(settings().writes_to_of(Kind::Limit), Side::Old);
+    let mixed = world.verdict_so_far().await.unwrap();
+    assert!(!mixed.clean() && mixed.to_string().contains("which are of both sides ("), "{mixed}");
+    put(LIMITS, "limit-table-v2-prod").await;
+    until("the new table of limits", || settings().writes_to_of(Kind::Limit) == Side::New).await;
     put(MODE, "open").await;
     until("open", || !settings().frozen).await;
     assert_eq!(http(&world, "POST", "/probe", "{}").await.0, 200);
     until("new reads", || world.shop().served(Side::New).0 > 10).await;
     assert_eq!(world.shop().served(Side::New).1, 0, "no request of the new side failed");
     let verdict = world.verdict().await.unwrap();
-    assert!(verdict.clean() && verdict.to_string().contains("new side (PostgreSQL v2)"), "{verdict}");
+    assert!(verdict.clean() && verdict.to_string().contains("new side (PostgreSQL v2 161, DynamoDB v2 "), "{verdict}");
+    assert!(verdict.to_string().contains("0 wrong on the side that serves no more: PostgreSQL v1 161, "), "{verdict}");
     assert_eq!((verdict.tally.old, verdict.tally.new), (1, 1), "{verdict}");
     world.stop().await;
 }

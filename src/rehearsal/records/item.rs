@@ -1,4 +1,4 @@
-//! Records as DynamoDB items.
+//! The shop's records as DynamoDB items.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::{Address, Book, Cart, Decimal, Kind, Line, Moment, Order, Record, Shi
 /// An item as the SDK has it.
 pub type Item = HashMap<String, Av>;
 
-/// The DynamoDB table of a kind. Payments are kept in PostgreSQL on both sides: no table has the names given for them.
+/// The shop's table of a kind. What the payments application keeps is not there: no table has the names given for it.
 #[must_use]
 pub const fn table_name(kind: Kind) -> &'static str {
     match kind {
@@ -19,6 +19,8 @@ pub const fn table_name(kind: Kind) -> &'static str {
         Kind::Cart => "CloudShelf-Carts",
         Kind::Account => "Payments-Accounts",
         Kind::Payment => "Payments-Payments",
+        Kind::Session => "Payments-Sessions",
+        Kind::Limit => "Payments-Limits",
     }
 }
 
@@ -32,18 +34,20 @@ pub const fn key_attribute(kind: Kind) -> &'static str {
         Kind::Cart => "cartId",
         Kind::Account => "accountId",
         Kind::Payment => "paymentId",
+        Kind::Session => "sessionId",
+        Kind::Limit => "accountId",
     }
 }
 
-fn s(text: &str) -> Av {
+pub(in crate::rehearsal) fn s(text: &str) -> Av {
     Av::S(text.to_owned())
 }
 
-fn n(number: &Decimal) -> Av {
+pub(in crate::rehearsal) fn n(number: &Decimal) -> Av {
     Av::N(number.text().to_owned())
 }
 
-fn map<const N: usize>(fields: [(&str, Av); N]) -> Item {
+pub(in crate::rehearsal) fn map<const N: usize>(fields: [(&str, Av); N]) -> Item {
     fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
 
@@ -63,7 +67,7 @@ fn lines_value(lines: &[Line]) -> Av {
     Av::L(lines.iter().map(line).collect())
 }
 
-/// The item of a record; empty for what DynamoDB does not keep, which it refuses.
+/// The item of a record; empty for what the shop does not keep, which DynamoDB refuses.
 #[must_use]
 pub fn to_item(record: &Record) -> Item {
     match record {
@@ -117,28 +121,28 @@ pub fn to_item(record: &Record) -> Item {
             ("updatedAt", Av::S(o.updated_at.iso())),
         ]),
         Record::Cart(c) => map([("cartId", s(&c.id)), ("items", lines_value(&c.lines))]),
-        Record::Account(_) | Record::Payment(_) => Item::new(),
+        Record::Account(_) | Record::Payment(_) | Record::Session(_) | Record::Limit(_) => Item::new(),
     }
 }
 
-fn text(item: &Item, name: &str) -> Option<String> {
+pub(in crate::rehearsal) fn text(item: &Item, name: &str) -> Option<String> {
     item.get(name)?.as_s().ok().cloned()
 }
 
-fn decimal(item: &Item, name: &str) -> Option<Decimal> {
+pub(in crate::rehearsal) fn decimal(item: &Item, name: &str) -> Option<Decimal> {
     Decimal::parse(item.get(name)?.as_n().ok()?)
 }
 
-fn whole(item: &Item, name: &str) -> Option<i64> {
+pub(in crate::rehearsal) fn whole(item: &Item, name: &str) -> Option<i64> {
     decimal(item, name)?.text().parse().ok()
 }
 
-fn moment(item: &Item, name: &str) -> Option<Moment> {
+pub(in crate::rehearsal) fn moment(item: &Item, name: &str) -> Option<Moment> {
     Moment::parse(item.get(name)?.as_s().ok()?)
 }
 
 /// An attribute that may be absent, but not of another type.
-fn optional(item: &Item, name: &str) -> Option<Option<String>> {
+pub(in crate::rehearsal) fn optional(item: &Item, name: &str) -> Option<Option<String>> {
     item.get(name).map_or(Some(None), |v| v.as_s().ok().map(|s| Some(s.clone())))
 }
 
@@ -210,6 +214,6 @@ pub fn from_item(kind: Kind, item: &Item) -> Option<Record> {
             })
         }
         Kind::Cart => Record::Cart(Cart { id: text(item, "cartId")?, lines: lines(item)? }),
-        Kind::Account | Kind::Payment => return None,
+        Kind::Account | Kind::Payment | Kind::Session | Kind::Limit => return None,
     })
 }

@@ -1,18 +1,18 @@
-//! What the applications keep, and the writes that change it: books, users, orders and carts of the shop, accounts and
-//! payments of the payments application.
+//! What the applications keep, and the writes that change it: books, users, orders and carts of the shop, accounts,
+//! payments, sessions and limits of the payments application.
 //!
 //! These are the rehearsal's own types. Both stores are decoded into them, so that the oracle compares values
 //! without using anything of the console's mapping.
 
 mod decimal;
-mod item;
+pub(super) mod item;
 mod payments;
 mod rows;
 
 pub use decimal::Decimal;
 pub(super) use item::address_value;
 pub use item::{from_item, key_attribute, table_name, to_item};
-pub use payments::{Account, Payment};
+pub use payments::{Account, Limit, Payment, Session};
 pub use rows::{TargetShape, read_all, read_one};
 
 use std::collections::BTreeSet;
@@ -57,6 +57,10 @@ pub enum Kind {
     Account,
     /// A payment.
     Payment,
+    /// A session.
+    Session,
+    /// A limit of what may be spent on a day.
+    Limit,
 }
 
 impl Kind {
@@ -66,8 +70,14 @@ impl Kind {
     /// What of the shop moves to the new side.
     pub const MOVING: [Self; 3] = [Self::Book, Self::User, Self::Order];
 
-    /// What the payments application keeps, parents before children. All of it moves.
-    pub const PAYMENTS: [Self; 2] = [Self::Account, Self::Payment];
+    /// What the payments application keeps in PostgreSQL, parents before children. All of it moves.
+    pub const PAYMENT_ROWS: [Self; 2] = [Self::Account, Self::Payment];
+
+    /// What it keeps in DynamoDB. All of it moves.
+    pub const PAYMENT_ITEMS: [Self; 2] = [Self::Session, Self::Limit];
+
+    /// All that it keeps.
+    pub const PAYMENTS: [Self; 4] = [Self::Account, Self::Payment, Self::Session, Self::Limit];
 
     /// The plural, as in keys and messages.
     #[must_use]
@@ -79,6 +89,8 @@ impl Kind {
             Self::Cart => "carts",
             Self::Account => "accounts",
             Self::Payment => "payments",
+            Self::Session => "sessions",
+            Self::Limit => "limits",
         }
     }
 }
@@ -88,7 +100,7 @@ impl Kind {
 pub struct RecordKey {
     /// What it is.
     pub kind: Kind,
-    /// Its id: a UUID as text.
+    /// Its id: a UUID as text; of a limit the account's, a slash and the day.
     pub id: String,
 }
 
@@ -210,6 +222,10 @@ pub enum Record {
     Account(Account),
     /// A payment.
     Payment(Payment),
+    /// A session.
+    Session(Session),
+    /// A limit.
+    Limit(Limit),
 }
 
 impl Record {
@@ -223,6 +239,8 @@ impl Record {
             Self::Cart(c) => (Kind::Cart, &c.id),
             Self::Account(a) => (Kind::Account, &a.id),
             Self::Payment(p) => (Kind::Payment, &p.id),
+            Self::Session(s) => (Kind::Session, &s.id),
+            Self::Limit(l) => (Kind::Limit, &l.id()),
         };
         RecordKey { kind, id: id.clone() }
     }
@@ -289,6 +307,23 @@ impl Record {
                 check("created_at", a.created_at == b.created_at);
                 check("updated_at", a.updated_at == b.updated_at);
             }
+            (Self::Session(a), Self::Session(b)) => {
+                check("sessionId", a.id == b.id);
+                check("accountId", a.account == b.account);
+                check("device", a.device == b.device);
+                check("token", a.token == b.token);
+                check("scopes", a.scopes == b.scopes);
+                check("openedAt", a.opened_at == b.opened_at);
+                check("seenAt", a.seen_at == b.seen_at);
+            }
+            (Self::Limit(a), Self::Limit(b)) => {
+                check("accountId", a.account == b.account);
+                check("day", a.day == b.day);
+                check("most", a.most == b.most);
+                check("spent", a.spent == b.spent);
+                check("reason", a.reason == b.reason);
+                check("changedAt", a.changed_at == b.changed_at);
+            }
             _ => check("kind", false),
         }
         fields
@@ -315,6 +350,10 @@ pub enum Write {
     Holder { id: String, holder: String, email: String },
     /// Sets a payment's state.
     State { id: String, state: String, at: Moment },
+    /// Sets a session's device, what it may do and when it was last seen.
+    Seen { id: String, device: String, scopes: BTreeSet<String>, at: Moment },
+    /// Sets what was spent of a limit.
+    Spent { id: String, spent: Decimal, at: Moment },
     /// Removes a record.
     Delete(RecordKey),
 }
@@ -330,6 +369,8 @@ impl Write {
             Self::Status { id, .. } => RecordKey { kind: Kind::Order, id: id.clone() },
             Self::Balance { id, .. } | Self::Holder { id, .. } => RecordKey { kind: Kind::Account, id: id.clone() },
             Self::State { id, .. } => RecordKey { kind: Kind::Payment, id: id.clone() },
+            Self::Seen { id, .. } => RecordKey { kind: Kind::Session, id: id.clone() },
+            Self::Spent { id, .. } => RecordKey { kind: Kind::Limit, id: id.clone() },
             Self::Delete(key) => key.clone(),
         }
     }
@@ -363,6 +404,15 @@ impl Write {
             }
             (Self::State { state, at, .. }, Some(Record::Payment(p))) => {
                 Some(Record::Payment(Payment { state: state.clone(), updated_at: *at, ..p }))
+            }
+            (Self::Seen { device, scopes, at, .. }, Some(Record::Session(s))) => Some(Record::Session(Session {
+                device: device.clone(),
+                scopes: scopes.clone(),
+                seen_at: *at,
+                ..s
+            })),
+            (Self::Spent { spent, at, .. }, Some(Record::Limit(l))) => {
+                Some(Record::Limit(Limit { spent: spent.clone(), changed_at: *at, ..l }))
             }
             (_, before) => before,
         }

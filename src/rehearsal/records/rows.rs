@@ -59,7 +59,7 @@ fn select(kind: Kind, shape: &TargetShape) -> String {
             };
             format!("SELECT id::text, email, name, {address}, favorites, {} FROM users", time("created_at"))
         }
-        Kind::Order | Kind::Cart | Kind::Account | Kind::Payment => format!(
+        Kind::Order | Kind::Cart | Kind::Account | Kind::Payment | Kind::Session | Kind::Limit => format!(
             "SELECT id::text, user_id::text, status, total::text, shipping::text, {}, {} FROM orders",
             time("created_at"),
             time("updated_at")
@@ -176,7 +176,7 @@ fn decode(kind: Kind, row: &Row, lines: Option<Vec<Line>>) -> Option<Record> {
         Kind::User => user(row),
         Kind::Order => order(row, lines?),
         // Carts stay in DynamoDB, payments are another application's.
-        Kind::Cart | Kind::Account | Kind::Payment => None,
+        Kind::Cart | Kind::Account | Kind::Payment | Kind::Session | Kind::Limit => None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod gauges;
 mod new_side;
-mod old_side;
+pub(super) mod old_side;
 pub(super) mod pool;
 mod server;
 mod settings;
@@ -220,16 +220,17 @@ impl Floor {
             return Written::ReadOnly;
         }
         let began = Instant::now();
-        let side = settings.writes_to();
+        let side = settings.writes_to_of(write.key().kind);
+        let path = settings.path_of(write.key().kind);
         let outcome = self.store(claim, write, side, &settings).await;
         let good = outcome == Outcome::Acknowledged;
-        self.gauges.note(settings.path(), began.elapsed(), good);
+        self.gauges.note(path, began.elapsed(), good);
         if good { Written::Acknowledged(side) } else { Written::Failed }
     }
 
     async fn store(&self, mut claim: Claim, write: Write, side: Side, settings: &Settings) -> Outcome {
         claim.begin(write.clone(), side);
-        if !self.path_works(settings).await {
+        if !self.path_works(settings.path_of(write.key().kind)).await {
             claim.settle(Outcome::Refused);
             return Outcome::Refused;
         }
@@ -245,8 +246,8 @@ impl Floor {
     async fn read(&self, key: &RecordKey) -> StepSeen {
         let settings = self.settings.now();
         let began = Instant::now();
-        let side = settings.reads_from();
-        let seen = if self.path_works(&settings).await {
+        let (side, path) = (settings.reads_from_of(key.kind), settings.path_of(key.kind));
+        let seen = if self.path_works(path).await {
             match self.of(side).read(&settings.secret, key).await {
                 Ok(Some(record)) => StepSeen::Found(Box::new(record), side),
                 Ok(None) => StepSeen::Absent(side),
@@ -258,13 +259,13 @@ impl Floor {
         } else {
             StepSeen::Failed
         };
-        self.gauges.note(settings.path(), began.elapsed(), !matches!(seen, StepSeen::Failed));
+        self.gauges.note(path, began.elapsed(), !matches!(seen, StepSeen::Failed));
         seen
     }
 
     /// Applies the faults of the new code path: `false` when the request fails in it, before any store is asked.
-    async fn path_works(&self, settings: &Settings) -> bool {
-        if settings.path() == Side::Old {
+    async fn path_works(&self, path: Side) -> bool {
+        if path == Side::Old {
             return true;
         }
         if self.faults.active(Fault::SlowNew) {

@@ -123,10 +123,14 @@ async fn apply(tx: &deadpool_postgres::Transaction<'_>, shape: &TargetShape, wri
         Write::Put(Record::User(user)) => put_user(tx, shape, user).await,
         Write::Put(Record::Order(order)) => put_order(tx, shape, order).await,
         // Carts stay in DynamoDB, payments are another application's.
-        Write::Put(Record::Cart(_) | Record::Account(_) | Record::Payment(_))
+        Write::Put(
+            Record::Cart(_) | Record::Account(_) | Record::Payment(_) | Record::Session(_) | Record::Limit(_),
+        )
         | Write::Balance { .. }
         | Write::Holder { .. }
-        | Write::State { .. } => Ok(0),
+        | Write::State { .. }
+        | Write::Seen { .. }
+        | Write::Spent { .. } => Ok(0),
         Write::Stock { id, stock, at } => {
             let sql = "UPDATE books SET stock_quantity = $2::bigint::integer, updated_at = $3::text::timestamptz \
                        WHERE id = $1::text::uuid";

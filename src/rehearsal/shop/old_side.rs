@@ -29,7 +29,7 @@ fn key_of(key: &RecordKey) -> HashMap<String, Av> {
 }
 
 /// Keys of the console's markers begin with this.
-const MARKER: &str = "cutover-marker-";
+pub(in crate::rehearsal) const MARKER: &str = "cutover-marker-";
 
 #[async_trait]
 impl Store for OldSide {
@@ -119,7 +119,11 @@ impl OldSide {
                 return (judge(&answer), before);
             }
             // Payments are another application's, and nothing of them is here.
-            Write::Balance { .. } | Write::Holder { .. } | Write::State { .. } => return (Outcome::Refused, None),
+            Write::Balance { .. }
+            | Write::Holder { .. }
+            | Write::State { .. }
+            | Write::Seen { .. }
+            | Write::Spent { .. } => return (Outcome::Refused, None),
             Write::Stock { stock, at, .. } => {
                 (&[("#a", "stockQuantity"), ("#b", "updatedAt")], vec![Av::N(stock.to_string()), Av::S(at.iso())])
             }
@@ -174,7 +178,7 @@ fn stood(kind: Kind, item: &HashMap<String, Av>) -> Option<Stood> {
 }
 
 /// What an answer means for a write. Only an explicit refusal counts as not written.
-fn judge<T, E>(answer: &Result<T, SdkError<E, HttpResponse>>) -> Outcome {
+pub(in crate::rehearsal) fn judge<T, E>(answer: &Result<T, SdkError<E, HttpResponse>>) -> Outcome {
     match answer {
         Ok(_) => Outcome::Acknowledged,
         Err(SdkError::ConstructionFailure(_)) => Outcome::Refused,

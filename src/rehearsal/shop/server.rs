@@ -87,7 +87,12 @@ async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Resp
             }))
             .into_response(),
             // Another kind than was asked for.
-            Record::User(_) | Record::Order(_) | Record::Cart(_) | Record::Account(_) => failed(),
+            Record::User(_)
+            | Record::Order(_)
+            | Record::Cart(_)
+            | Record::Account(_)
+            | Record::Session(_)
+            | Record::Limit(_) => failed(),
         },
         // A record that was drawn from those that exist was deleted meanwhile, or is lost. Customers see 404 either way;
         // the oracle's comparison shows which.

@@ -1,5 +1,6 @@
 //! The parameters that an application obeys, read again and again as a real application would.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::domain::secret::Secret;
 use crate::rehearsal::clients;
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
-use crate::rehearsal::payments::Databases;
+use crate::rehearsal::payments::PaymentPlaces;
+use crate::rehearsal::records::Kind;
 
 /// The stage variable that says which code runs.
 pub const ALIAS_VARIABLE: &str = "lambdaAlias";
@@ -52,8 +54,8 @@ impl Default for Names {
 pub enum Places {
     /// The shop's parameters and its stage.
     Shop(Names),
-    /// The parameters of the payments application, whose values name one of its databases.
-    Payments(Databases),
+    /// The parameters of the payments application, whose values name one of its databases and its tables.
+    Payments(PaymentPlaces),
 }
 
 /// The parameters, as read at one moment.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub frozen: bool,
     /// How the database is reached that the parameters name.
     pub secret: Secret,
+    /// The side of kinds that a parameter of their own places, whatever the others say.
+    pub placed: BTreeMap<Kind, Side>,
 }
 
 impl Settings {
@@ -78,16 +82,34 @@ impl Settings {
         if self.green { Side::New } else { Side::Old }
     }
 
+    /// The same for records of a kind.
+    #[must_use]
+    pub fn path_of(&self, kind: Kind) -> Side {
+        self.placed.get(&kind).copied().unwrap_or_else(|| self.path())
+    }
+
     /// The store that a read asks. The old code knows only the old one.
     #[must_use]
     pub const fn reads_from(&self) -> Side {
         if self.green { self.reads } else { Side::Old }
     }
 
+    /// The store that a read of this kind asks.
+    #[must_use]
+    pub fn reads_from_of(&self, kind: Kind) -> Side {
+        self.placed.get(&kind).copied().unwrap_or_else(|| self.reads_from())
+    }
+
     /// The store that a write changes.
     #[must_use]
     pub const fn writes_to(&self) -> Side {
         if self.green { self.writes } else { Side::Old }
+    }
+
+    /// The store that a write of this kind changes.
+    #[must_use]
+    pub fn writes_to_of(&self, kind: Kind) -> Side {
+        self.placed.get(&kind).copied().unwrap_or_else(|| self.writes_to())
     }
 }
 
@@ -145,8 +167,8 @@ impl Poller {
     pub(super) async fn read(&self) -> RehearsalResult<Settings> {
         match &self.places {
             Places::Shop(names) => self.shop(names).await,
-            Places::Payments(databases) => {
-                databases.settings(&self.values(databases.parameters().map(str::to_owned).to_vec()).await?)
+            Places::Payments(places) => {
+                places.settings(&self.values(PaymentPlaces::parameters().map(str::to_owned).to_vec()).await?)
             }
         }
     }
@@ -179,7 +201,7 @@ impl Poller {
                 return Err(RehearsalError::new("read stage variable", ALIAS_VARIABLE, "it is neither blue nor green"));
             }
         };
-        Ok(Settings { green, reads, writes, frozen, secret })
+        Ok(Settings { green, reads, writes, frozen, secret, placed: BTreeMap::new() })
     }
 
     /// The first reading: without it there is no shop. Tried for some seconds.

@@ -189,7 +189,7 @@ async fn insert(client: &tokio_postgres::Client, shape: &crate::rehearsal::recor
             }
             Ok(1)
         }
-        Record::Cart(_) | Record::Account(_) | Record::Payment(_) => Ok(1),
+        Record::Cart(_) | Record::Account(_) | Record::Payment(_) | Record::Session(_) | Record::Limit(_) => Ok(1),
     };
     assert_eq!(done.unwrap(), 1);
 }
