@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
+use super::sequence::Sequence;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::Record;
@@ -118,6 +119,10 @@ pub trait Source: Send + Sync {
     /// Transactions of others that are open and have written something: what they wrote is in no page and in no change
     /// until they commit, and they may write more. None in a store whose writes are single.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+
+    /// Sequences of the store as they stand: those that give columns of these tables their values, and those beside the
+    /// tables that no column takes its values from. None in a store that has none.
+    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

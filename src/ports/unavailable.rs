@@ -144,6 +144,10 @@ impl Source for Unavailable {
         self.refused("count", table.source.clone())
     }
 
+    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.refused("look for", "sequences".to_owned())
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.refused("ask for open transactions of", "the store".to_owned())
     }

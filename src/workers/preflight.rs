@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, index_keys, sampled, schema, source_columns};
+use super::{column_types, index_keys, sampled, schema, sequences, source_columns};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -124,7 +124,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     }
     match &missing.target {
         Some(row) => rows.push(row.clone()),
-        None => rows.extend(target(plan, ports).await),
+        None => rows.extend(target(plan, ports, missing).await),
     }
     if plan.reverse.enabled {
         rows.extend(plan.tables.iter().map(|table| inverse_row(plan, table)));
@@ -317,7 +317,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows
 }
 
-async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+async fn target(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
     let server = match ports.target.inspect().await {
         Ok(server) => server,
         Err(e) => return vec![CheckRow::port("target", &e)],
@@ -374,7 +374,9 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             rows.extend(indexes(ports, table).await);
         }
     }
-    rows.extend(sequences(plan, ports).await);
+    let asked: BTreeSet<&str> =
+        plan.stores_of_tables().into_iter().filter(|store| missing.store(plan, store, "").is_none()).collect();
+    rows.extend(sequences::rows(plan, ports, &asked).await);
     rows
 }
 
@@ -387,27 +389,6 @@ fn bookkeeping(plan: &Plan, kept: Bookkeeping) -> String {
         Bookkeeping::Older => format!("reachable; parts of the bookkeeping in {place} are missing, a run makes them"),
         Bookkeeping::Ready => format!("reachable, bookkeeping in {place}"),
     }
-}
-
-/// Sequences that feed moved columns: which the arm step will move, and which it will not be able to.
-async fn sequences(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
-    let found = match ports.target.sequences(&plan.tables).await {
-        Ok(found) => found,
-        Err(e) => return vec![CheckRow::port("sequences", &e)],
-    };
-    let by_hand = |name: &String| plan.load.sequences_by_hand.contains(name);
-    let each = found.into_iter().map(|s| {
-        let (what, columns) = (format!("sequence {}", s.name), s.columns.join(", "));
-        match s.problem {
-            _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
-            Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
-            None => {
-                let notes: String = s.notes.iter().map(|n| format!("; {n}")).collect();
-                CheckRow::ok(what, format!("feeds {columns}; moved past its rows before the switch{notes}"))
-            }
-        }
-    });
-    each.collect()
 }
 
 /// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.

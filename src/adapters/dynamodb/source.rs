@@ -23,7 +23,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Source, SourceColumn, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Sequence, Source, SourceColumn,
+    SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -246,6 +247,10 @@ impl Source for DynamoSource {
 
     /// Each call is a transaction of its own: what was acknowledged is in the stream.
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
+        Ok(Vec::new())
+    }
+
+    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 

@@ -53,6 +53,7 @@ failing! {
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
+        async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {

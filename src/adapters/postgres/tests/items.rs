@@ -5,7 +5,7 @@ use crate::adapters::postgres::source::PgSource;
 use crate::domain::mapping::{ItemChange, ItemWrite};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
-use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, SequenceScan};
+use crate::ports::{Beyond, ErrorKind, GivenFor, ItemOutcome, Items, SequenceScan};
 
 fn things() -> Table {
     Table::watched("things", "things")
@@ -208,7 +208,11 @@ async fn sequences_of_the_old_side_stand_past_what_the_new_side_has_given() {
         ..super::column(name, ColumnType::Bigint)
     };
     let orders = Table { columns: vec![at("id", "id"), at("counted", "number")], ..Table::watched("orders", "orders") };
-    let given = |column: &str, value| Beyond { table: "orders".into(), column: column.into(), value, ahead: 0 };
+    let given = |column: &str, value| Beyond {
+        of: GivenFor::Column { table: "orders".into(), column: column.into() },
+        value,
+        ahead: 0,
+    };
     let beyond = [given("id", 90_000), given("counted", -70_000)];
     let advance = || source.advance_sequences(std::slice::from_ref(&orders), SequenceScan::Indexed, &[], &beyond);
     let stand = advance().await.unwrap();
