@@ -256,6 +256,10 @@ async fn brought_up(
         })
         .await
         .map_err(|e| not_recorded(&e))?;
+    if !ctx.plan.kind(&table.from).markers_are_rows() {
+        let value = "from where its slot begins".to_owned();
+        return Ok(evidence(format!("changes of {}", table.id), value, ctx.wall(), "cutover.stream_position"));
+    }
     Ok(evidence(
         format!("stream of {}", table.id),
         match shards.len() {

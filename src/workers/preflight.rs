@@ -269,11 +269,11 @@ async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow>
 }
 
 async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
-    let what = format!("source {}", table.id);
+    let (what, kind) = (format!("source {}", table.id), plan.kind(&table.from));
     let found = match ports.source(table).describe(table).await {
         Ok(found) => found,
         Err(e) => {
-            let advice = if e.kind == ErrorKind::NotFound {
+            let advice = if e.kind == ErrorKind::NotFound && !kind.of_columns() {
                 format!("check the name {} and the region", table.source)
             } else {
                 e.advice.clone()
@@ -287,7 +287,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let place = |key: &str| {
         plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}].{key}"))
     };
-    for (wrong, advice) in schema::problems(table, plan.kind(&table.from), &found) {
+    for (wrong, advice) in schema::problems(table, kind, &found) {
         rows.push(CheckRow::bad(&what, wrong, advice));
     }
     for (wrong, advice) in columns.problems {
@@ -300,9 +300,14 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, plan.kind(&table.from), &found)));
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, kind, &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
+        // All tables of a database share one log.
+        _ if kind.of_columns() => CheckRow::ok(
+            format!("changes {}", table.id),
+            "followed in the log; the capture step publishes the table and makes a slot",
+        ),
         Some((_, true)) => CheckRow::ok(what, "on, with new and old images"),
         Some((_, false)) => CheckRow::bad(
             what,
