@@ -76,7 +76,7 @@ pub async fn perform(
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     if !again {
-        source_columns::nothing_added(ctx).await?;
+        source_columns::still_fit(ctx).await?;
         none_in_the_way(ctx).await?;
         end_older(ctx, step, attempt).await?;
     }

@@ -36,7 +36,7 @@ pub async fn perform(
     let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
-    source_columns::nothing_added(ctx).await?;
+    source_columns::still_fit(ctx).await?;
     if state.frozen(&ctx.plan) {
         found.push(super::freeze::still_frozen(ctx, state).await?);
     }
