@@ -294,7 +294,7 @@ async fn password(what: &str, postgres: &Postgres, switches: &dyn Switches) -> R
 }
 
 fn no_password(what: &str, reference: &ValueRef, e: PortError) -> Trouble {
-    let elsewhere = "or name another place under [postgres] `password`";
+    let elsewhere = "or name another place as `password` in the database's section of the config";
     let (wrong, advice) = match reference {
         ValueRef::Env(name) if std::env::var_os(name).is_none() => {
             (format!("the password's variable {name} is not set"), format!("set it, {elsewhere}"))
@@ -427,7 +427,7 @@ mod tests {
             let row = missing.target.expect("a row for the target");
             let wrong = row.result.unwrap_err();
             assert!(wrong.starts_with(wanted) && row.denied && row.what == "target", "{wrong}");
-            assert!(row.advice.contains("[postgres] `password`"), "{}", row.advice);
+            assert!(row.advice.contains("`password` in the database's section"), "{}", row.advice);
             let failure = ports(&config.plan, &config.connections).await.err().expect("no password");
             assert_eq!(failure.exit, Exit::Denied);
             assert!(failure.words().contains(wanted), "{}", failure.words());

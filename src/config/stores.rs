@@ -37,11 +37,10 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
     for (name, store) in &stores {
         judge(name, store, aws.is_some(), sink);
         if !from.contains(name) && !to.contains(name) {
-            sink.error(
-                store.offset_of("kind"),
-                &store.path,
-                format!("no table comes from the store `{name}` or goes to it"),
-            );
+            // Where a table names a store that is not there, that one may be meant.
+            let unknown = from.iter().chain(&to).filter(|named| !stores.contains_key(*named)).map(String::as_str);
+            let message = format!("no table comes from the store `{name}` or goes to it");
+            sink.error_near(store.offset_of("kind"), &store.path, message, nearest(name, unknown));
         }
     }
     let mut named_stores = Vec::new();
@@ -220,10 +219,20 @@ user = "cutover"
         assert!(onto_itself(""));
         assert!(onto_itself("profile = \"another\"\n"), "it may sign for the same account");
         assert!(!onto_itself("region = \"eu-west-1\"\n"));
+        // An ARN is another name of a table, in its own region.
+        let by_arn = |region: &str| {
+            let stores = format!("{STORES}[stores.v1]\nkind = \"dynamodb\"\n");
+            let arn = format!("to = \"v1.arn:aws:dynamodb:{region}:111122223333:table/Books\"");
+            let said = with(&stores, &[(SOURCE, "from = \"v1.Books\""), (TARGET, &arn)]).err();
+            said.is_some_and(|e| e.to_string().contains("would go onto itself"))
+        };
+        assert!(by_arn("us-east-1") && !by_arn("eu-west-1"));
     }
 
     #[test]
     fn each_mistake_is_named_where_it_stands() {
+        let misspelt = with(STORES, &[(SOURCE, "from = \"odl.books\"")]).expect_err("a mistake");
+        assert_eq!(misspelt.items[0].nearest.as_deref(), Some("old"), "{misspelt}");
         let cases: [Case<'_>; 9] = [
             ("", &[], "postgres missing `postgres`"),
             (

@@ -41,7 +41,7 @@ pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
     Unfinished, Waiting,
 };
-pub use sequence::{Beyond, Sequence, SequenceScan};
+pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralTargets};
 pub use snapshot::{Snapshot, TextPage};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
+use super::sequence::Sequence;
 use super::snapshot::Snapshot;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Table};
@@ -125,6 +126,10 @@ pub trait Source: Send + Sync {
 
     /// Opens a reading of these tables at one moment; `None` in a store that shows no single one. Writes nothing.
     async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
+
+    /// Sequences of the store as they stand: those that give columns of these tables their values, and those beside the
+    /// tables that no column takes its values from. None in a store that has none.
+    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

@@ -429,12 +429,13 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
-    /// Sequences that give columns of these tables and of their child tables their values. Reads the catalogue only.
+    /// Sequences that give columns of these tables and of their child tables their values, and those beside the tables that
+    /// no column takes its values from. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
 
     /// Moves each of these sequences past every value its columns hold and past those in `beyond`, with a margin and never
     /// back, and reads it back; those named in `by_hand` are left alone. Idempotent. One that could not be moved says so
-    /// itself.
+    /// itself. One that no column takes its values from is moved, and answered, only where `beyond` has its counterpart.
     async fn advance_sequences(
         &self,
         tables: &[Table],

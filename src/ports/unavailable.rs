@@ -149,6 +149,10 @@ impl Source for Unavailable {
         self.refused("list the tables of", "the store".to_owned())
     }
 
+    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.refused("look for", "sequences".to_owned())
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.refused("ask for open transactions of", "the store".to_owned())
     }

@@ -14,7 +14,7 @@ use crate::ports::{SequenceScan, SwitchValue};
 /// Captures every switch, checks that the expected values stand there, makes sure that every new value can be read, and
 /// exercises each right.
 pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
-    source_columns::nothing_added(ctx).await?;
+    source_columns::still_fit(ctx).await?;
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     let reads = ctx.plan.switches.iter().map(|switch| async move {
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;

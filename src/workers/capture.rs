@@ -76,7 +76,7 @@ pub async fn perform(
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     if !again {
-        source_columns::nothing_added(ctx).await?;
+        source_columns::still_fit(ctx).await?;
         none_in_the_way(ctx).await?;
         end_older(ctx, step, attempt).await?;
     }
@@ -256,6 +256,10 @@ async fn brought_up(
         })
         .await
         .map_err(|e| not_recorded(&e))?;
+    if !ctx.plan.kind(&table.from).markers_are_rows() {
+        let value = "from where its slot begins".to_owned();
+        return Ok(evidence(format!("changes of {}", table.id), value, ctx.wall(), "cutover.stream_position"));
+    }
     Ok(evidence(
         format!("stream of {}", table.id),
         match shards.len() {

@@ -39,7 +39,7 @@ pub async fn freeze(
     let Parts { freeze, switch, probe } = parts(ctx)?;
     // Before customers are kept out for a switch that could not follow.
     if state.downtime.refused.is_none() {
-        source_columns::nothing_added(ctx).await?;
+        source_columns::still_fit(ctx).await?;
     }
     // Nobody is locked out for a switch that would leave a table behind.
     super::appeared::none(&ctx.plan, &ctx.ports).await?;

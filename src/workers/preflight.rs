@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, index_keys, sampled, schema, source_columns};
+use super::{column_types, index_keys, sampled, schema, sequences, source_columns};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -131,7 +131,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     }
     match &missing.target {
         Some(row) => rows.push(row.clone()),
-        None => rows.extend(target(plan, ports).await),
+        None => rows.extend(target(plan, ports, missing).await),
     }
     if plan.reverse.enabled {
         rows.extend(plan.tables.iter().map(|table| inverse_row(plan, table)));
@@ -289,11 +289,11 @@ async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow>
 }
 
 async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
-    let what = format!("source {}", table.id);
+    let (what, kind) = (format!("source {}", table.id), plan.kind(&table.from));
     let found = match ports.source(table).describe(table).await {
         Ok(found) => found,
         Err(e) => {
-            let advice = if e.kind == ErrorKind::NotFound {
+            let advice = if e.kind == ErrorKind::NotFound && !kind.of_columns() {
                 format!("check the name {} and the region", table.source)
             } else {
                 e.advice.clone()
@@ -307,7 +307,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let place = |key: &str| {
         plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}].{key}"))
     };
-    for (wrong, advice) in schema::problems(table, plan.kind(&table.from), &found) {
+    for (wrong, advice) in schema::problems(table, kind, &found) {
         rows.push(CheckRow::bad(&what, wrong, advice));
     }
     for (wrong, advice) in columns.problems {
@@ -320,9 +320,14 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, plan.kind(&table.from), &found)));
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, kind, &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
+        // All tables of a database share one log.
+        _ if kind.of_columns() => CheckRow::ok(
+            format!("changes {}", table.id),
+            "followed in the log; the capture step publishes the table and makes a slot",
+        ),
         Some((_, true)) => CheckRow::ok(what, "on, with new and old images"),
         Some((_, false)) => CheckRow::bad(
             what,
@@ -337,7 +342,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows
 }
 
-async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
+async fn target(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
     let server = match ports.target.inspect().await {
         Ok(server) => server,
         Err(e) => return vec![CheckRow::port("target", &e)],
@@ -394,7 +399,9 @@ async fn target(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
             rows.extend(indexes(ports, table).await);
         }
     }
-    rows.extend(sequences(plan, ports).await);
+    let asked: BTreeSet<&str> =
+        plan.stores_of_tables().into_iter().filter(|store| missing.store(plan, store, "").is_none()).collect();
+    rows.extend(sequences::rows(plan, ports, &asked).await);
     rows
 }
 
@@ -407,27 +414,6 @@ fn bookkeeping(plan: &Plan, kept: Bookkeeping) -> String {
         Bookkeeping::Older => format!("reachable; parts of the bookkeeping in {place} are missing, a run makes them"),
         Bookkeeping::Ready => format!("reachable, bookkeeping in {place}"),
     }
-}
-
-/// Sequences that feed moved columns: which the arm step will move, and which it will not be able to.
-async fn sequences(plan: &Plan, ports: &Ports) -> Vec<CheckRow> {
-    let found = match ports.target.sequences(&plan.tables).await {
-        Ok(found) => found,
-        Err(e) => return vec![CheckRow::port("sequences", &e)],
-    };
-    let by_hand = |name: &String| plan.load.sequences_by_hand.contains(name);
-    let each = found.into_iter().map(|s| {
-        let (what, columns) = (format!("sequence {}", s.name), s.columns.join(", "));
-        match s.problem {
-            _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
-            Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
-            None => {
-                let notes: String = s.notes.iter().map(|n| format!("; {n}")).collect();
-                CheckRow::ok(what, format!("feeds {columns}; moved past its rows before the switch{notes}"))
-            }
-        }
-    });
-    each.collect()
 }
 
 /// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.

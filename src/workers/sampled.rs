@@ -49,12 +49,17 @@ async fn look(source: &dyn Source, table: &Table) -> PortResult<(Sampled, bool)>
 fn told(what: &str, within: &str, (table, kind): (&Table, StoreKind), sampled: &Sampled, whole: bool) -> Vec<CheckRow> {
     let items = sampled.items();
     if items == 0 {
-        return vec![CheckRow::ok(what, "?: there was no item to look at, so what the mapping finds is not known")];
+        let one = if kind.of_columns() { "row" } else { "item" };
+        return vec![CheckRow::ok(
+            what,
+            format!("?: there was no {one} to look at, so what the mapping finds is not known"),
+        )];
     }
     let about = |asked: &Asked, row: CheckRow| row.about(format!("{within}{}", asked.place));
     let mut rows: Vec<CheckRow> =
         sampled.asked().filter_map(|asked| Some(about(asked, wrong(what, (table, kind), sampled, asked)?))).collect();
-    let looked = if whole { format!("all {items} items looked at") } else { format!("{items} items looked at") };
+    let each = each(kind);
+    let looked = if whole { format!("all {items} {each} looked at") } else { format!("{items} {each} looked at") };
     if rows.is_empty() {
         let absent = sampled
             .asked()
@@ -71,18 +76,25 @@ fn told(what: &str, within: &str, (table, kind): (&Table, StoreKind), sampled: &
         }
         rows.push(CheckRow::ok(what, found));
     }
-    let uncarried = sampled.uncarried();
+    // Of a store with columns the catalogue says which ones nothing reads, and nothing of what is within one.
+    let mut uncarried = sampled.uncarried();
+    uncarried.retain(|(path, _)| !kind.of_columns() || path.contains(['.', '[']));
     if !uncarried.is_empty() {
-        let each = listed(uncarried.iter().map(|(path, n)| format!("{path} ({n}x)")));
-        rows.push(CheckRow::ok(what, format!("{looked}; attributes that no column carries: {each}")));
+        let named = listed(uncarried.iter().map(|(path, n)| format!("{path} ({n}x)")));
+        rows.push(CheckRow::ok(what, format!("{looked}; attributes that no column carries: {named}")));
     }
     rows
+}
+
+/// What records of a store are called.
+const fn each(kind: StoreKind) -> &'static str {
+    if kind.of_columns() { "rows" } else { "items" }
 }
 
 /// What would go wrong in every row, or in a way that a line in the config settles.
 fn wrong(what: &str, (table, kind): (&Table, StoreKind), sampled: &Sampled, asked: &Asked) -> Option<CheckRow> {
     let Asked { column, path, of, present, .. } = asked;
-    let (target, each) = (&table.target, if column.contains('.') { "elements" } else { "items" });
+    let (target, each) = (&table.target, if column.contains('.') { "elements" } else { each(kind) });
     if asked.never() {
         // That a column is there the catalogue says; it may be NULL in every row.
         if asked.sparse || kind.of_columns() && asked.is_top() {

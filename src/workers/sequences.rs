@@ -1,13 +1,14 @@
 //! Sequences left behind: the target's sequences stand past what was loaded before customers write there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::context::WorkerContext;
+use super::context::{Ports, WorkerContext};
+use super::preflight::CheckRow;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Column, ColumnSource, Step, Table};
+use crate::domain::plan::{Column, ColumnSource, Plan, Step, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
-use crate::ports::{Beyond, Sequence, SequenceScan};
+use crate::ports::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 
 /// Moves every sequence that feeds a moved column past what its columns hold, with a margin, and reads it back. Fails
 /// when one of them is not known to stand past it.
@@ -18,13 +19,16 @@ pub async fn advance(
     look: SequenceScan,
 ) -> Result<Vec<Evidence>, StepError> {
     let (target, tables) = (&ctx.ports.target, &ctx.plan.tables);
-    if target.sequences(tables).await.map_err(|e| step_error(&e))?.is_empty() {
+    let given = given_at_sources(ctx).await?;
+    let there = target.sequences(tables).await.map_err(|e| step_error(&e))?;
+    nowhere_there(ctx, &given, &there)?;
+    let moves = |s: &Sequence| !s.columns.is_empty() || given.iter().any(|g| stands_for(g, &there) == Some(&s.name));
+    if !there.iter().any(moves) {
         return Ok(Vec::new());
     }
     let id = format!("{}/sequences/{attempt}", step.id);
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action: Action::AdvanceSequences };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let given = given_at_sources(ctx).await?;
     let stand = target.advance_sequences(tables, look, &ctx.plan.load.sequences_by_hand, &given).await;
     let result = match &stand {
         Ok(stand) => OutcomeResult::Done { read_back: read_back(stand), version: None },
@@ -43,16 +47,125 @@ pub async fn advance(
     Ok(stand.iter().map(|s| evidence(format!("sequence {}", s.name), words(s), at, "pg_sequence")).collect())
 }
 
-/// What sequences of the sources have given for columns that move: also without a row, as after a delete or a transaction that
-/// was rolled back, a value was given to somebody.
-async fn given_at_sources(ctx: &Arc<WorkerContext>) -> Result<Vec<Beyond>, StepError> {
-    let Some(ports) = ctx.ports.reverse.as_ref() else { return Ok(Vec::new()) };
-    let stores: BTreeSet<&str> = ctx.plan.tables.iter().map(|table| table.from.as_str()).collect();
+/// The sequence of the target that stands for one of the source that no column takes its values from.
+fn stands_for<'s>(given: &Beyond, there: &'s [Sequence]) -> Option<&'s str> {
+    match &given.of {
+        GivenFor::Standalone(name) => counterpart(name, there.iter().map(|s| s.name.as_str())),
+        GivenFor::Column { .. } => None,
+    }
+}
+
+/// Fails when an application of the old side asks a sequence that the new side does not have.
+fn nowhere_there(ctx: &WorkerContext, given: &[Beyond], there: &[Sequence]) -> Result<(), StepError> {
+    let missing: Vec<&str> = given
+        .iter()
+        .filter_map(|one| match &one.of {
+            GivenFor::Standalone(name) => stands_for(one, there).is_none().then_some(name.as_str()),
+            GivenFor::Column { .. } => None,
+        })
+        .filter(|name| !ctx.plan.load.sequences_by_hand.iter().any(|by_hand| by_hand == name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(world(
+        format!("the target has no sequence {}, which customers are given values of", missing.join(", ")),
+        MAKE_IT,
+    ))
+}
+
+/// For a check: which sequences the arm step will move, and which it will not be able to. Of the stores in `asked` those
+/// that no column takes its values from are looked for too.
+pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>) -> Vec<CheckRow> {
+    let there = match ports.target.sequences(&plan.tables).await {
+        Ok(found) => found,
+        Err(e) => return vec![CheckRow::port("sequences", &e)],
+    };
+    let by_hand = |name: &String| plan.load.sequences_by_hand.contains(name);
+    let notes = |s: &Sequence| s.notes.iter().map(|n| format!("; {n}")).collect::<String>();
+    let fed = there.iter().filter(|s| !s.columns.is_empty()).map(|s| {
+        let (what, columns) = (format!("sequence {}", s.name), s.columns.join(", "));
+        match &s.problem {
+            _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
+            Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
+            None => CheckRow::ok(what, format!("feeds {columns}; moved past its rows before the switch{}", notes(s))),
+        }
+    });
+    let mut rows: Vec<CheckRow> = fed.collect();
+    for (store, tables) in stores(plan).into_iter().filter(|(store, _)| asked.contains(store)) {
+        let found = match ports.sources.named(store).given_sequences(&tables).await {
+            Ok(found) => found,
+            Err(e) => {
+                rows.push(CheckRow::port(format!("sequences of {store}"), &e));
+                continue;
+            }
+        };
+        for sequence in found.iter().filter(|s| s.columns.is_empty()) {
+            let what = format!("sequence {}", sequence.name);
+            rows.push(if by_hand(&sequence.name) {
+                CheckRow::ok(what, format!("{APART}; advanced by hand, as the plan says"))
+            } else {
+                standalone(plan, what, sequence, &there)
+            });
+        }
+    }
+    rows
+}
+
+/// A sequence that an application asks itself.
+const APART: &str = "no column takes its values from it";
+
+fn standalone(plan: &Plan, what: String, sequence: &Sequence, there: &[Sequence]) -> CheckRow {
+    let name = &sequence.name;
+    // Without the right to read it nobody knows what it gave.
+    if let (None, Some((wrong, advice))) = (sequence.given, &sequence.problem) {
+        return CheckRow::bad(what, format!("{APART}, and {wrong}"), advice);
+    }
+    let Some(other) = counterpart(name, there.iter().map(|s| s.name.as_str())) else {
+        let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
+        if plan.tables.iter().any(|t| t.ddl.as_ref().is_some_and(|ddl| ddl.contains(bare))) {
+            return CheckRow::ok(what, format!("{APART}; the plan's DDL makes it, and it is moved before the switch"));
+        }
+        return match sequence.given {
+            None => CheckRow::ok(what, format!("{APART}; it has given no value, and the target has none of the name")),
+            Some(value) => {
+                let wrong = format!("{APART}, it has given {value}, and the target has none of the name");
+                CheckRow::bad(what, wrong, MAKE_IT)
+            }
+        };
+    };
+    match there.iter().find(|s| s.name == other).and_then(|s| s.problem.as_ref()) {
+        Some((wrong, advice)) => CheckRow::bad(what, format!("{APART}, and of {other} in the target: {wrong}"), advice),
+        None => {
+            CheckRow::ok(what, format!("{APART}; {other} in the target is moved to where it stands before the switch"))
+        }
+    }
+}
+
+/// What to do about a sequence that only the source has.
+pub(super) const MAKE_IT: &str =
+    "create it in the target, or name it in `sequences_by_hand` under [load] if nobody asks it there";
+
+/// The stores whose sequences matter: tables come from them and go to a database.
+pub(super) fn stores(plan: &Plan) -> BTreeMap<&str, Vec<Table>> {
+    let mut all: BTreeMap<&str, Vec<Table>> = BTreeMap::new();
+    for table in plan.tables.iter().filter(|t| plan.kind(&t.from).of_columns() && plan.kind(&t.to).of_columns()) {
+        all.entry(&table.from).or_default().push(table.clone());
+    }
+    all
+}
+
+/// What sequences of the sources have given: for columns that move, and to applications that ask them. Also without a row, as
+/// after a delete or a transaction that was rolled back, a value was given to somebody.
+async fn given_at_sources(ctx: &WorkerContext) -> Result<Vec<Beyond>, StepError> {
     let mut given = Vec::new();
-    for store in stores {
-        let tables: Vec<Table> = ctx.plan.tables.iter().filter(|table| table.from == store).cloned().collect();
-        for sequence in ports.items.named(store).sequences(&tables).await.map_err(|e| step_error(&e))? {
+    for (store, tables) in stores(&ctx.plan) {
+        let source = ctx.ports.sources.named(store);
+        for sequence in source.given_sequences(&tables).await.map_err(|e| step_error(&e))? {
             let Some(value) = sequence.given else { continue };
+            if sequence.columns.is_empty() {
+                given.push(Beyond { of: GivenFor::Standalone(sequence.name.clone()), value, ahead: 0 });
+            }
             for table in &tables {
                 let fed = |column: &&Column| match &column.from {
                     ColumnSource::Attribute(path) => {
@@ -64,8 +177,8 @@ async fn given_at_sources(ctx: &Arc<WorkerContext>) -> Result<Vec<Beyond>, StepE
                     | ColumnSource::Element
                     | ColumnSource::Whole => false,
                 };
-                let beyond =
-                    |column: &Column| Beyond { table: table.id.clone(), column: column.name.clone(), value, ahead: 0 };
+                let of = |c: &Column| GivenFor::Column { table: table.id.clone(), column: c.name.clone() };
+                let beyond = |column: &Column| Beyond { of: of(column), value, ahead: 0 };
                 given.extend(table.columns.iter().filter(fed).map(beyond));
             }
         }
@@ -82,6 +195,8 @@ fn read_back(stand: &[Sequence]) -> String {
 pub(super) fn words(s: &Sequence) -> String {
     let columns = s.columns.join(", ");
     let mut said = match (s.next, s.held) {
+        (Some(next), _) if s.columns.is_empty() => format!("gives {next} next; no column takes its values from it"),
+        (None, _) if s.columns.is_empty() => "no column takes its values from it".to_owned(),
         (Some(next), Some(held)) => format!("gives {next} next; {columns} holds up to {held}"),
         (Some(next), None) if s.looked => format!("gives {next} next; {columns} holds no value of it"),
         (Some(next), None) => format!("gives {next} next; {columns} is fed by it"),

@@ -28,27 +28,19 @@ pub(super) fn compare(plan: &Plan, table: &Table, source: &SourceTable) -> Found
     if !plan.kind(&table.from).of_columns() {
         return found;
     }
-    found.problems.extend(unread(table, source));
+    found.problems.extend(lost(table, source));
     found.problems.extend(left_out_in_vain(table, source));
-    found.problems.extend(source.misnamed.iter().cloned());
-    let mut narrower = Vec::new();
-    for (column, from) in read(table, source) {
-        let Some(ty) = from.ty else { continue };
-        let (there, here) = (format!("{}.{}", table.target, column.name), format!("{} is {}", from.name, from.written));
-        match takes(ty, column) {
-            Takes::All => {}
-            Takes::Some if column.declared.lossy => {}
-            Takes::Some => narrower.push(format!("{there} is {}, and {here}", column.ty.sql())),
-            Takes::None => found.problems.push((
-                format!("{there} is {}, which no value of the source is: {here}", column.ty.sql()),
-                format!("write type = \"{}\", or read another column", ty.sql()),
-            )),
-        }
-    }
-    if !narrower.is_empty() {
-        found
-            .notes
-            .push(format!("holds less than the source: {}; rows that do not fit are parked", narrower.join("; ")));
+    let less = |(column, from): (&Column, &SourceColumn)| {
+        let some = !column.declared.lossy && takes(from.ty?, column) == Takes::Some;
+        some.then(|| {
+            let (name, ty) = (&column.name, column.ty.sql());
+            format!("{}.{name} is {ty}, and {} is {}", table.target, from.name, from.written)
+        })
+    };
+    let less: Vec<String> = read(table, source).filter_map(less).collect();
+    if !less.is_empty() {
+        let each = less.join("; ");
+        found.notes.push(format!("holds less than the source: {each}; rows that do not fit are parked"));
     }
     if plan.kind(&table.to) == StoreKind::Postgresql {
         found.notes.extend(zeros(table, source));
@@ -58,6 +50,25 @@ pub(super) fn compare(plan: &Plan, table: &Table, source: &SourceTable) -> Found
         found.notes.extend(not_written_back(table, source));
     }
     found
+}
+
+/// What would be lost, or could not arrive: columns that nothing reads, and those whose values are of another type.
+fn lost(table: &Table, source: &SourceTable) -> Vec<(String, String)> {
+    let mut problems: Vec<(String, String)> = unread(table, source).into_iter().collect();
+    problems.extend(source.misnamed.iter().cloned());
+    for (column, from) in read(table, source) {
+        if let Some(ty) = from.ty.filter(|ty| takes(*ty, column) == Takes::None) {
+            let (target, name, planned) = (&table.target, &column.name, column.ty.sql());
+            problems.push((
+                format!(
+                    "{target}.{name} is {planned}, which no value of the source is: {} is {}",
+                    from.name, from.written
+                ),
+                format!("write type = \"{}\", or read another column", ty.sql()),
+            ));
+        }
+    }
+    problems
 }
 
 /// Columns of the plan, each with the column of the source that it reads as it is.
@@ -179,12 +190,12 @@ pub(super) async fn problems(plan: &Plan, ports: &Ports, table: &Table) -> PortR
     Ok(all)
 }
 
-/// Fails when a source has a column that the plan knows nothing of: it was added since the plan was made. Cheap enough for
-/// moments in which customers wait.
-pub(super) async fn nothing_added(ctx: &WorkerContext) -> Result<(), StepError> {
+/// Fails when a source has a column that the plan knows nothing of, or one of another type: it was altered since the plan
+/// was made. Cheap enough for moments in which customers wait.
+pub(super) async fn still_fit(ctx: &WorkerContext) -> Result<(), StepError> {
     let looked = of_columns(&ctx.plan).map(|table| async move {
         let source = patiently(ctx, table).await.map_err(|e| step_error(&e))?;
-        Ok::<_, StepError>(unread(table, &source))
+        Ok::<_, StepError>(lost(table, &source))
     });
     let found = futures::future::try_join_all(looked).await?;
     let (wrong, advice): (Vec<String>, Vec<String>) = found.into_iter().flatten().unzip();

@@ -101,7 +101,10 @@ impl PaymentDay {
         let verdict = self.runtime.block_on(self.world().verdict()).unwrap();
         assert!(verdict.to_string().starts_with("0 lost: ") && verdict.clean(), "{verdict}");
         assert_eq!((verdict.in_charge, verdict.frozen), (side, false), "{verdict}");
-        assert!(verdict.stores.iter().all(|store| store.found.checked > 100), "too little was held to account: {verdict}");
+        assert!(
+            verdict.stores.iter().all(|store| store.found.checked > 100),
+            "too little was held to account: {verdict}"
+        );
         // It takes a reverse applier killed within one round trip; many would be an excuse.
         assert!(verdict.comparison.set_back <= 3, "{verdict}");
         assert!(verdict.comparison.untold <= 3 + verdict.comparison.checked / 100, "{verdict}");

@@ -23,8 +23,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceColumn,
-    SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Sequence, Snapshot, Source,
+    SourceColumn, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -257,6 +257,10 @@ impl Source for DynamoSource {
     /// A table of DynamoDB is read at no single moment.
     async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
         Ok(None)
+    }
+
+    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

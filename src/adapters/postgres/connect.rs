@@ -282,6 +282,6 @@ pub(super) fn between(place: &str, said: &str, server: Option<&str>) -> PortErro
     };
     PortError::new(ErrorKind::Invalid, "connect to", place, format!("a connection pooler answers there: {said}"))
         .advise(format!(
-            "name the server itself under [postgres], host and port, not the pooler in front of it; {direct}"
+            "name the server itself, host and port, in the database's section of the config, not the pooler in front of it; {direct}"
         ))
 }

@@ -48,6 +48,7 @@ mod settings;
 mod shape;
 pub mod source;
 mod source_count;
+mod standalone;
 mod stands;
 mod target;
 mod tls;

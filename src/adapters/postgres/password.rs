@@ -49,7 +49,9 @@ impl Stale {
     pub(super) fn advice(&self) -> String {
         match self {
             Self::Same(name) => {
-                format!("put the password that the server takes into {name}, or correct `user` in [postgres]")
+                format!(
+                    "put the password that the server takes into {name}, or correct `user` in the database's section of the config"
+                )
             }
             Self::Unreadable(_, e) => e.advice.clone(),
         }

@@ -10,8 +10,9 @@ use tokio_postgres::{Error, Row};
 
 use super::connect::Object;
 use super::names::{ident, qualified};
+use super::standalone::{self, Standalone};
 use crate::domain::plan::Table;
-use crate::ports::{Sequence, SequenceScan};
+use crate::ports::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 
 /// Values that are left free between the furthest value held and the next one given, where the range has room for them:
 /// rows that are parked now may come in later with their ids.
@@ -73,6 +74,40 @@ struct SequenceInfo {
     fed: Vec<Fed>,
 }
 
+impl From<Standalone> for SequenceInfo {
+    fn from(found: Standalone) -> Self {
+        let Standalone { sequence, increment, min, max, cycles } = found;
+        Self { sequence, increment, min, max, cycles, ahead: 0, fed: Vec::new() }
+    }
+}
+
+impl SequenceInfo {
+    /// Values that are left free. Of one that no column takes its values from nothing comes in later, and what it counts
+    /// may have to be without gaps.
+    const fn margin(&self) -> i128 {
+        if self.fed.is_empty() { 0 } else { MARGIN }
+    }
+}
+
+/// A value that was given out elsewhere, and how many more may be given until the next look.
+pub(super) enum Elsewhere {
+    /// For a column: `public.orders.id`.
+    Column(String, i64, i64),
+    /// By a sequence that no column takes its values from, as the other side calls it.
+    Standalone(String, i64, i64),
+}
+
+impl Elsewhere {
+    /// What was given out, for what this store calls `column`.
+    pub(super) fn of(beyond: &Beyond, column: impl FnOnce(&str, &str) -> Option<String>) -> Option<Self> {
+        let Beyond { of, value, ahead } = beyond;
+        Some(match of {
+            GivenFor::Column { table, column: name } => Self::Column(column(table, name)?, *value, *ahead),
+            GivenFor::Standalone(name) => Self::Standalone(name.clone(), *value, *ahead),
+        })
+    }
+}
+
 /// The tables of a plan and their child tables, as the target calls them.
 pub(super) fn targets(tables: &[Table]) -> Vec<&str> {
     let each = tables.iter().flat_map(|t| std::iter::once(&t.target).chain(t.children.iter().map(|c| &c.target)));
@@ -91,7 +126,8 @@ async fn find(client: &Object, names: &[&str]) -> Result<Vec<SequenceInfo>, Erro
     for row in client.query(&statement, &[&quoted, &names]).await? {
         take(&row, &mut all)?;
     }
-    Ok(all.into_values().collect())
+    let standalone = standalone::find(client, &quoted).await?.into_iter().map(SequenceInfo::from);
+    Ok(all.into_values().chain(standalone).collect())
 }
 
 /// Takes one column of one sequence in.
@@ -146,7 +182,7 @@ fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error
     if !may {
         sequence.problem.get_or_insert((
             "the role may not read or move it".to_owned(),
-            format!("GRANT SELECT, UPDATE ON SEQUENCE {name} to the role in [postgres]"),
+            format!("GRANT SELECT, UPDATE ON SEQUENCE {name} to the role of this store"),
         ));
     }
     found.fed.push(Fed { table: sql, column, range, indexed: row.try_get(14)? });
@@ -169,22 +205,38 @@ fn plain(default: &str) -> bool {
 }
 
 /// Moves every sequence but those in `by_hand` past what its columns hold, and past what is said to be given out for one of
-/// them elsewhere (`public.orders.id`), and reads it back.
+/// them elsewhere, and reads it back. One that no column takes its values from is left alone, and not named, where nothing
+/// is said of it.
 pub(super) async fn advance(
     client: &mut Object,
     names: &[&str],
     look: SequenceScan,
     by_hand: &[String],
-    beyond: &[(String, i64, i64)],
+    beyond: &[Elsewhere],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
-    for mut found in find(client, names).await? {
+    let all = find(client, names).await?;
+    let called: Vec<String> = all.iter().map(|found| found.sequence.name.clone()).collect();
+    let stands_for = |name: &str| counterpart(name, called.iter().map(String::as_str));
+    for mut found in all {
+        let sequence = &found.sequence;
+        let of_it: Vec<(i64, i64)> = beyond
+            .iter()
+            .filter_map(|given| match given {
+                Elsewhere::Column(place, value, ahead) => sequence.columns.contains(place).then_some((*value, *ahead)),
+                Elsewhere::Standalone(name, value, ahead) => {
+                    (stands_for(name) == Some(sequence.name.as_str())).then_some((*value, *ahead))
+                }
+            })
+            .collect();
+        if found.fed.is_empty() && of_it.is_empty() && !by_hand.contains(&sequence.name) {
+            continue;
+        }
         if by_hand.contains(&found.sequence.name) {
             found.sequence.problem = None;
             found.sequence.notes.push("advanced by hand, as the plan says; not looked at".to_owned());
         } else if found.sequence.problem.is_none() {
-            let of_it = beyond.iter().filter(|(place, ..)| found.sequence.columns.contains(place));
-            let of_it = of_it.map(|(_, value, ahead)| (*value, *ahead));
+            let of_it = of_it.into_iter();
             let told = if found.increment > 0 { of_it.max() } else { of_it.min() };
             found.sequence.beyond = told.map(|(value, _)| value);
             found.ahead = told.map_or(0, |(_, ahead)| ahead);
@@ -247,8 +299,9 @@ async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) 
     if let Some(held) = furthest {
         let stands = stands(client, &name, found.increment).await?;
         // What may be given later is only wished for.
-        let wished = goal(stands, found.increment, held.saturating_add(found.ahead), end);
-        match if wished == Goal::Over { goal(stands, found.increment, held, end) } else { wished } {
+        let goal = |held| goal(stands, found.increment, held, end, found.margin());
+        let wished = goal(held.saturating_add(found.ahead));
+        match if wished == Goal::Over { goal(held) } else { wished } {
             Goal::Stands => {}
             Goal::Move(to) => {
                 client.execute(&format!("SELECT setval('{}', $1)", name.replace('\'', "''")), &[&to]).await?;
@@ -298,7 +351,7 @@ enum Goal {
 }
 
 /// Whole steps from where a sequence stands, so that one that counts in fives goes on counting in the same fives.
-fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
+fn goal(stands: i128, increment: i64, held: i64, end: i64, margin: i128) -> Goal {
     let (sign, step) = (i128::from(increment.signum()), i128::from(increment).abs());
     let (stands, held, end) = (stands * sign, i128::from(held) * sign, i128::from(end) * sign);
     let steps = |to: i128| if to > stands { (to - stands + step - 1) / step } else { 0 };
@@ -307,7 +360,7 @@ fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
         return Goal::Over;
     }
     // Of a range that is nearly used up the margin takes at most half of what is left.
-    let wanted = steps(held + MARGIN * step).min(least + (most - least) / 2);
+    let wanted = steps(held + margin * step).min(least + (most - least) / 2);
     if wanted == 0 {
         return Goal::Stands;
     }
@@ -317,6 +370,10 @@ fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn goal(stands: i128, increment: i64, held: i64, end: i64) -> Goal {
+        super::goal(stands, increment, held, end, MARGIN)
+    }
 
     #[test]
     fn a_sequence_is_moved_by_whole_steps_and_never_back() {
@@ -330,6 +387,8 @@ mod tests {
         assert_eq!(goal(0, 1, 32_700, 32_767), Goal::Move(32_700 + 33));
         assert_eq!(goal(0, 1, 32_767, 32_767), Goal::Over);
         assert_eq!(goal(0, 1, i64::MAX - 1, i64::MAX), Goal::Move(i64::MAX - 1));
+        assert_eq!(super::goal(0, 1, 41, i64::MAX, 0), Goal::Move(41), "without a gap");
+        assert_eq!(super::goal(41, 1, 41, i64::MAX, 0), Goal::Stands);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) async fn inspect(client: &Client) -> Result<TargetServer, Error> {
     if standby {
         found.wrong(
             "the server is a standby: it takes no writes until it is promoted",
-            "name the primary's address in [postgres]",
+            "name the primary's address in the database's section of the config",
         );
     }
     if let Some(source) = read_only {
@@ -137,7 +137,9 @@ fn read_only_advice(source: &str, database: &str, role: &str) -> String {
     let setting = "default_transaction_read_only";
     match source {
         "database" => format!("ALTER DATABASE {database} RESET {setting}, if the database is meant to be written"),
-        "user" => format!("ALTER ROLE {role} RESET {setting}, or name a role in [postgres] that may write"),
+        "user" => format!(
+            "ALTER ROLE {role} RESET {setting}, or name a role in the database's section of the config that may write"
+        ),
         "database user" => {
             format!("ALTER ROLE {role} IN DATABASE {database} RESET {setting}, or name a role that may write")
         }

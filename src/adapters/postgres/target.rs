@@ -17,6 +17,7 @@ use super::encoder::CopyEncoder;
 use super::names::qualified;
 use super::owner::Of;
 use super::retry::{self, Failure, Tries};
+use super::sequences::Elsewhere;
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
@@ -369,9 +370,9 @@ impl Target for PgTarget {
         beyond: &[Beyond],
     ) -> PortResult<Vec<Sequence>> {
         let mut client = self.client().await?;
-        let (names, called) = (sequences::targets(tables), |id: &String| tables.iter().find(|t| t.id == *id));
-        let place = |b: &Beyond| Some((format!("{}.{}", called(&b.table)?.target, b.column), b.value, b.ahead));
-        let beyond: Vec<(String, i64, i64)> = beyond.iter().filter_map(place).collect();
+        let (names, called) = (sequences::targets(tables), |id: &str| tables.iter().find(|t| t.id == id));
+        let place = |table: &str, column: &str| Some(format!("{}.{column}", called(table)?.target));
+        let beyond: Vec<Elsewhere> = beyond.iter().filter_map(|given| Elsewhere::of(given, place)).collect();
         sequences::advance(&mut client, &names, look, by_hand, &beyond)
             .await
             .map_err(self.error("advance", "sequences"))

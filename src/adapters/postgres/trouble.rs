@@ -72,10 +72,10 @@ pub(super) fn of_code(code: &str) -> (ErrorKind, &'static str) {
         _ => ErrorKind::Invalid,
     };
     let advice = match code {
-        "28P01" => "check `user` and `password` in [postgres]",
-        "28000" => "check pg_hba.conf at the server, and `user` and `sslmode` in [postgres]",
+        "28P01" => "check `user` and `password` in the database's section of the config",
+        "28000" => "check pg_hba.conf at the server, and `user` and `sslmode` in the database's section of the config",
         "42501" => "grant the user what it needs; `cutover check` lists it",
-        "3D000" => "create the database, or correct `database` in [postgres]",
+        "3D000" => "create the database, or correct `database` in the database's section of the config",
         "42P01" | "3F000" | "42703" => "create the table first, or correct the name in the mapping",
         "57014" => "the statement ran into its time limit; look for locks in pg_stat_activity",
         "53300" => "raise max_connections or lower the pool",
@@ -92,7 +92,7 @@ pub(super) fn of_code(code: &str) -> (ErrorKind, &'static str) {
 
 /// What to do about a server that takes no writes.
 const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, or one whose disk is full; each \
-     attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in [postgres]";
+     attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in the database's section of the config";
 
 /// The driver's words, with what is behind them.
 pub(super) fn words(e: &Error) -> String {
@@ -114,7 +114,8 @@ fn connection(e: &Error, tried: &str, on: &str) -> PortError {
     }
     let words = words(e);
     if words.contains("password missing") {
-        return PortError::new(ErrorKind::Denied, tried, on, words).advise("set `password` in [postgres]");
+        return PortError::new(ErrorKind::Denied, tried, on, words)
+            .advise("set `password` in the database's section of the config");
     }
     // The driver's word for `transaction_read_only`, see `target_session_attrs`.
     if words.contains("does not allow writes") {
@@ -156,12 +157,14 @@ pub(super) fn pool(e: PoolError<PortError>, place: &str) -> PortError {
         |what: &str, advice: &str| PortError::new(ErrorKind::Unreachable, "connect to", place, what).advise(advice);
     match e {
         PoolError::Backend(e) => e,
-        PoolError::Timeout(TimeoutType::Wait) => {
-            late("every connection is busy", "raise `pool` in [postgres], or look for locks in pg_stat_activity")
-        }
-        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
-            late("no connection in time", "check `host` and `port` in [postgres], and the network")
-        }
+        PoolError::Timeout(TimeoutType::Wait) => late(
+            "every connection is busy",
+            "raise `pool` in the database's section of the config, or look for locks in pg_stat_activity",
+        ),
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => late(
+            "no connection in time",
+            "check `host` and `port` in the database's section of the config, and the network",
+        ),
         PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
             PortError::new(ErrorKind::Internal, "connect to", place, e.to_string())
         }

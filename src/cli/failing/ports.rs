@@ -55,6 +55,7 @@ failing! {
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn names(&self) -> PortResult<Vec<String>>;
         async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
+        async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
     } beside {

@@ -40,11 +40,21 @@ pub fn lint(plan: &Plan) -> Vec<Diagnostic> {
     found.0
 }
 
+/// How much alike two names are that one slip of the hand makes of each other.
+const ONE_SLIP: f64 = 0.9;
+
 /// The valid name nearest to a wrong one, when one is near enough to be what was intended.
 #[must_use]
 pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let wrong = wrong.to_lowercase();
+    let alike = |name: &str| {
+        let name = name.to_lowercase();
+        // In a short name two letters that changed places are most of it.
+        let one_slip = wrong.chars().count() > 2 && strsim::osa_distance(&wrong, &name) == 1;
+        strsim::jaro_winkler(&wrong, &name).max(if one_slip { ONE_SLIP } else { 0.0 })
+    };
     names
-        .map(|n| (strsim::jaro_winkler(&wrong.to_lowercase(), &n.to_lowercase()), n))
+        .map(|n| (alike(n), n))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, n)| n.to_owned())
@@ -98,5 +108,20 @@ impl Diagnostics {
                 self.error(path, format!("another {what} is called `{id}` already"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered_and_a_strange_one_is_not() {
+        let stores = ["new", "old", "archive"];
+        let near = |wrong: &str| nearest(wrong, stores.into_iter());
+        assert_eq!(near("odl").as_deref(), Some("old"), "two letters changed places");
+        assert_eq!(near("nwe").as_deref(), Some("new"));
+        assert_eq!(near("Archiv").as_deref(), Some("archive"));
+        assert_eq!((near("payments"), near("x")), (None, None));
     }
 }

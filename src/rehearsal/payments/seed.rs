@@ -53,9 +53,7 @@ impl FromStr for PaymentSizes {
         let numbers: Vec<usize> =
             text.split(',').map(|n| n.trim().parse()).collect::<Result<_, _>>().map_err(|_| bad())?;
         match numbers[..] {
-            [accounts, payments, sessions, limits] if accounts > 0 => {
-                Ok(Self { accounts, payments, sessions, limits })
-            }
+            [accounts, payments, sessions, limits] if accounts > 0 => Ok(Self { accounts, payments, sessions, limits }),
             _ => Err(bad()),
         }
     }

@@ -56,7 +56,8 @@ async fn every_kind_of_write_is_stored_as_written_and_says_what_stood_there() {
     let (signed_in, limit) = (id(Kind::Session), id(Kind::Limit));
     let shut = RecordKey { kind: Kind::Session, id: signed_in.clone() };
     let lifted = RecordKey { kind: Kind::Limit, id: limit.clone() };
-    let (open, set) = (store.read(&to, &shut).await.unwrap().unwrap(), store.read(&to, &lifted).await.unwrap().unwrap());
+    let (open, set) =
+        (store.read(&to, &shut).await.unwrap().unwrap(), store.read(&to, &lifted).await.unwrap().unwrap());
     let at = Moment::now();
     let gone = RecordKey { kind: Kind::Payment, id: payment.clone() };
     let made = store.read(&to, &gone).await.unwrap().unwrap();
@@ -140,7 +141,8 @@ async fn sessions_of_an_account_are_found_by_it_on_both_sides() {
         _ => None,
     });
     let query = |table: &str| {
-        let query = tables.query().table_name(table).index_name("by-account").key_condition_expression("accountId = :a");
+        let query =
+            tables.query().table_name(table).index_name("by-account").key_condition_expression("accountId = :a");
         query.expression_attribute_values(":a", AttributeValue::S(account.clone().unwrap())).send()
     };
     assert!(query("session-table-prod").await.unwrap().count() > 0);

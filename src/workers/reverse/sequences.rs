@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::domain::plan::{Column, Plan, Table};
 use crate::domain::run::{Event, Evidence, Level, StepError};
-use crate::ports::{Beyond, Clock, Items, PortError, PortResult, ReversePorts, Sequence, SequenceScan};
+use crate::ports::{
+    Beyond, Clock, GivenFor, Items, PortError, PortResult, ReversePorts, Sequence, SequenceScan, counterpart,
+};
 use crate::workers::context::WorkerContext;
 use crate::workers::rollback::FactSink;
 use crate::workers::sequences::words;
@@ -38,8 +40,12 @@ fn by_store<'p>(
 /// Before the freeze: whether they can be found and moved. Nothing is moved.
 pub(super) async fn arm(ctx: &Arc<WorkerContext>, ports: &ReversePorts) -> Result<Vec<Evidence>, StepError> {
     let mut found = Vec::new();
+    let there = ports.outbox.sequences(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     for (store, items, tables) in by_store(&ctx.plan, ports) {
-        let sequences = items.sequences(&tables).await.map_err(|e| step_error(&e))?;
+        let mut sequences = items.sequences(&tables).await.map_err(|e| step_error(&e))?;
+        // What nobody asks on the new side is given nowhere else.
+        let asked = |s: &Sequence| counterpart(&s.name, there.iter().map(|t| t.name.as_str())).is_some();
+        sequences.retain(|s| !s.columns.is_empty() || asked(s));
         let by_hand = |s: &Sequence| ctx.plan.load.sequences_by_hand.contains(&s.name);
         let trouble = sequences.iter().filter(|s| !by_hand(s)).find_map(|s| Some((&s.name, s.problem.as_ref()?)));
         if let Some((name, (wrong, advice))) = trouble {
@@ -78,7 +84,11 @@ async fn beyond(plan: &Plan, ports: &ReversePorts, before: &mut Given) -> PortRe
             for table in &tables {
                 let place = |c: &Column| format!("{}.{}", table.target, c.name);
                 let fed = table.columns.iter().filter(|c| sequence.columns.contains(&place(c)));
-                all.extend(fed.map(|c| Beyond { table: table.id.clone(), column: c.name.clone(), value, ahead }));
+                let of = |c: &Column| GivenFor::Column { table: table.id.clone(), column: c.name.clone() };
+                all.extend(fed.map(|c| Beyond { of: of(c), value, ahead }));
+            }
+            if sequence.columns.is_empty() {
+                all.push(Beyond { of: GivenFor::Standalone(sequence.name), value, ahead });
             }
         }
     }

@@ -101,6 +101,10 @@ impl Source for FaultySource {
         self.1.call(Op::SourceDescribe, "", self.0.names()).await
     }
 
+    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        self.1.call(Op::SourceDescribe, "", self.0.given_sequences(tables)).await
+    }
+
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         self.1.call(Op::OpenWrites, "", self.0.open_writes()).await
     }

@@ -11,7 +11,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use super::{PgSource, catalogue, record};
 use crate::adapters::postgres::encode;
 use crate::adapters::postgres::names::{ident, list};
-use crate::adapters::postgres::sequences;
+use crate::adapters::postgres::sequences::{self, Elsewhere};
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::{ItemChange, cell_of};
@@ -268,16 +268,16 @@ impl Items for PgSource {
     ) -> PortResult<Vec<Sequence>> {
         let error = |e: Error| trouble::error(&e, "advance", "sequences");
         let (mut client, names) = (self.client().await?, sources(tables));
-        let beyond: Vec<(String, i64, i64)> =
-            beyond.iter().filter_map(|b| Some((place(tables, b)?, b.value, b.ahead))).collect();
+        let place = |table: &str, column: &str| place(tables, table, column);
+        let beyond: Vec<Elsewhere> = beyond.iter().filter_map(|given| Elsewhere::of(given, place)).collect();
         sequences::advance(&mut client, &names, look, by_hand, &beyond).await.map_err(error)
     }
 }
 
 /// The column of this store that a column of the target is read from: `public.books.number`.
-fn place(tables: &[Table], beyond: &Beyond) -> Option<String> {
-    let table = tables.iter().find(|table| table.id == beyond.table)?;
-    match &table.columns.iter().find(|column| column.name == beyond.column)?.from {
+fn place(tables: &[Table], table: &str, column: &str) -> Option<String> {
+    let table = tables.iter().find(|one| one.id == table)?;
+    match &table.columns.iter().find(|one| one.name == column)?.from {
         ColumnSource::Attribute(path) => Some(format!("{}.{}", table.source, path.first()?)),
         ColumnSource::Constant(_)
         | ColumnSource::Parent(_)

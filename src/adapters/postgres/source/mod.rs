@@ -36,6 +36,7 @@ use super::native;
 use super::open;
 use super::read;
 use super::retry;
+use super::sequences;
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::trouble;
@@ -45,7 +46,8 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Sequence, Snapshot, Source,
+    SourceTable,
 };
 
 /// Tables of a database, read.
@@ -189,6 +191,12 @@ impl Source for PgSource {
         let error = |e: Error| trouble::error(&e, "look for open transactions at", &self.place);
         let client = self.client().await?;
         open::writes(&client).await.map_err(error)
+    }
+
+    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+        let error = |e: Error| trouble::error(&e, "look for", "sequences");
+        let names: Vec<&str> = tables.iter().map(|table| table.source.as_str()).collect();
+        sequences::list(&self.client().await?, &names).await.map_err(error)
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

@@ -81,7 +81,9 @@ impl Session {
             let secret = || {
                 let missing = "the server asks for a password";
                 let denied = PortError::new(ErrorKind::Denied, "connect to", &self.place, missing);
-                password.map(|p| p.reveal().as_bytes()).ok_or_else(|| denied.advise("set `password` in [postgres]"))
+                password
+                    .map(|p| p.reveal().as_bytes())
+                    .ok_or_else(|| denied.advise("set `password` in the database's section of the config"))
             };
             let written = match message {
                 Message::AuthenticationOk

@@ -81,11 +81,11 @@ impl Day {
         }
     }
 
-    /// A process with connections and memory of its own.
-    pub(super) async fn process(&self) -> Arc<WorkerContext> {
+    /// Connections of a process of its own.
+    pub(super) fn ports(&self) -> Ports {
         let source = Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap());
         let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), self.world.plan.tables.clone());
-        let ports = Ports {
+        Ports {
             sources: ByStore::default().with(OLD, source),
             changes: ByStore::default().with(OLD, Arc::new(changes)),
             target: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
@@ -95,9 +95,13 @@ impl Day {
             identity: None,
             metrics: None,
             clock: Arc::new(MachineClock::default()),
-        };
+        }
+    }
+
+    /// A process with connections and memory of its own.
+    pub(super) async fn process(&self) -> Arc<WorkerContext> {
         let facts = Arc::new(self.world.journal.clone());
-        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), ports, facts);
+        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), self.ports(), facts);
         ctx.recapture(&self.world.journal.state()).await;
         ctx
     }

@@ -34,6 +34,7 @@ mod rights;
 mod sequences;
 mod server;
 mod source;
+mod source_columns;
 mod source_count;
 mod tls;
 mod values;

@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Snapshot,
-    Source, SourceTable, Stream,
+    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Sequence,
+    Snapshot, Source, SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -75,6 +75,10 @@ impl Source for OldStore {
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {
         Ok(self.open_transactions())
+    }
+
+    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+        Ok(Vec::new())
     }
 
     async fn count(&self, table: &Table) -> PortResult<Count> {

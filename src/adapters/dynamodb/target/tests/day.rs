@@ -36,16 +36,16 @@ fn tables() -> Vec<Table> {
     vec![marked(books), marked(orders())]
 }
 
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     let base = crate::workers::tests::plan::plan();
     let freeze = Freeze { settle_ms: 400, ..base.freeze.clone().unwrap() };
     let stores = [OLD, NEW].map(|name| (name.to_owned(), Store::new(StoreKind::Dynamodb)));
     Plan { tables: tables(), freeze: Some(freeze), stores: stores.into(), ..base }
 }
 
-struct Day {
-    world: World,
-    account: Account,
+pub(super) struct Day {
+    pub world: World,
+    pub account: Account,
 }
 
 impl Day {
@@ -60,7 +60,7 @@ impl Day {
     }
 
     /// The target of the world's plan, as a process of its own.
-    fn target(&self) -> Arc<DynamoTarget> {
+    pub(super) fn target(&self) -> Arc<DynamoTarget> {
         Arc::new(connect(&self.account.sdk, &self.account.endpoint, &self.world.plan.key()))
     }
 
@@ -73,11 +73,11 @@ impl Day {
         ReversePorts { outbox, items: ByStore::default().with(OLD, Arc::new(self.ends().0)) }
     }
 
-    /// A process with clients and memory of its own.
-    async fn process(&self) -> Arc<WorkerContext> {
+    /// Connections of a process of its own.
+    pub(super) fn ports(&self) -> Ports {
         let (source, changes) = self.ends();
         let target = self.target();
-        let ports = Ports {
+        Ports {
             sources: ByStore::default().with(OLD, Arc::new(source)),
             changes: ByStore::default().with(OLD, Arc::new(changes)),
             reverse: Some(self.reverse(&target)),
@@ -87,9 +87,13 @@ impl Day {
             identity: None,
             metrics: None,
             clock: Arc::new(MachineClock::default()),
-        };
+        }
+    }
+
+    /// A process with clients and memory of its own.
+    pub(super) async fn process(&self) -> Arc<WorkerContext> {
         let facts = Arc::new(self.world.journal.clone());
-        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), ports, facts);
+        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), self.ports(), facts);
         ctx.recapture(&self.world.journal.state()).await;
         ctx
     }

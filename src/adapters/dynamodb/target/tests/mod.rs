@@ -14,6 +14,7 @@ use crate::ports::Target;
 use crate::ports::tests::{Abilities, TargetStore, target_cases};
 
 mod day;
+mod fit;
 mod follow;
 mod items;
 mod load;
