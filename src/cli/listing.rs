@@ -53,7 +53,8 @@ async fn ask(draft: &Draft) -> Result<Listing, Failure> {
     let mut listing = Listing::default();
     for store in draft.stores() {
         let of = |failure: Failure| {
-            let text = format!("tables of the store {store} move by rule, and only it can say which: {}", failure.words());
+            let text =
+                format!("tables of the store {store} move by rule, and only it can say which: {}", failure.words());
             Failure::new(failure.exit, text)
         };
         let catalogue = world::catalogue(&draft.connections, store).await.map_err(of)?;

@@ -91,7 +91,11 @@ pub(super) static ROOT: &[Key] = &[
     may("verify", Table(VERIFY), "How both sides are compared."),
     may("reverse", Table(REVERSE), "How writes of the new side are carried back, so that a rollback loses none."),
     may("tables", List(TABLES), "Tables that move."),
-    may("moves", List(MOVES), "Tables that move by rule, as their store has them; one under `tables` or `stays` goes by what stands there."),
+    may(
+        "moves",
+        List(MOVES),
+        "Tables that move by rule, as their store has them; one under `tables` or `stays` goes by what stands there.",
+    ),
     may("stays", List(STAYS), "Tables that are watched and never moved."),
     may("switches", List(SWITCHES), "Everything that can be switched, the freeze parameter included."),
     may("freeze", Table(FREEZE), "How writes are frozen and thawed."),

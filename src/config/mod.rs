@@ -12,7 +12,7 @@ mod section;
 mod stores;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,14 +54,14 @@ pub struct Draft {
     /// Where the stores and the control plane are.
     pub connections: Connections,
     /// By store, tables that go by hand or stay.
-    by_hand: BTreeMap<String, std::collections::BTreeSet<String>>,
+    by_hand: BTreeMap<String, BTreeSet<String>>,
     /// By store, whether any rule wants its DDL.
-    made: std::collections::BTreeSet<String>,
+    made: BTreeSet<String>,
 }
 
 impl Draft {
     /// The stores that tables come from by rule, by name.
-    pub fn stores(&self) -> std::collections::BTreeSet<&str> {
+    pub fn stores(&self) -> BTreeSet<&str> {
         self.moves.iter().map(|rule| rule.from.as_str()).collect()
     }
 
@@ -133,12 +133,7 @@ pub fn load_str(
 ///
 /// # Errors
 /// Mistakes that can be seen in the file by itself.
-pub fn draft(
-    name: &str,
-    text: &str,
-    base_dir: &Path,
-    vars: &BTreeMap<String, String>,
-) -> Result<Draft, ConfigErrors> {
+pub fn draft(name: &str, text: &str, base_dir: &Path, vars: &BTreeMap<String, String>) -> Result<Draft, ConfigErrors> {
     let mut sink = Sink::new(name, text);
     let document = node::parse(text, vars, &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
@@ -147,7 +142,8 @@ pub fn draft(
         return Err(ConfigErrors::new(sink.items));
     }
     let rules = root.list("moves", keys::MOVES);
-    let made = plan.moves.iter().zip(&rules).filter(|(_, s)| compile::moves::made(s)).map(|(rule, _)| rule.from.clone());
+    let made =
+        plan.moves.iter().zip(&rules).filter(|(_, s)| compile::moves::made(s)).map(|(rule, _)| rule.from.clone());
     let by_hand = |store: &String| compile::moves::by_hand(store, &plan.stores, &plan.tables, &plan.stays);
     let by_hand = plan.moves.iter().map(|rule| (rule.from.clone(), by_hand(&rule.from))).collect();
     Ok(Draft { name: plan.name, made: made.collect(), by_hand, moves: plan.moves, connections })
@@ -189,6 +185,10 @@ pub fn load_listed(
             let given = compile::moves::expand(&root, listing, known, &mut sink);
             rules.extend(given.iter().map(|given| given.rule));
             plan.tables.extend(given.into_iter().map(|given| given.table));
+            // What comes of tables that cannot move says nothing more.
+            if !sink.items.is_empty() {
+                return Err(ConfigErrors::new(sink.items));
+            }
         }
         None if !plan.moves.is_empty() && sink.items.is_empty() => {
             let message = "tables move by rule, and what they are only their store can say: it was not asked here";

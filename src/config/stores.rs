@@ -25,7 +25,8 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
     let stores: BTreeMap<String, Section<'_>> = root.map("stores", keys::STORE).into_iter().collect();
     let (tables, stays) = (root.list("tables", keys::TABLES), root.list("stays", keys::STAYS));
     let moves = root.list("moves", keys::MOVES);
-    let of_rule = |rule: &Section<'_>, end: &str, understood: &str| rule.text(end).unwrap_or_else(|| understood.to_owned());
+    let of_rule =
+        |rule: &Section<'_>, end: &str, understood: &str| rule.text(end).unwrap_or_else(|| understood.to_owned());
     let mut from: BTreeSet<String> = tables.iter().chain(&stays).map(|t| named(t, "from", OLD)).collect();
     from.extend(moves.iter().map(|rule| of_rule(rule, "from", OLD)));
     let mut to: BTreeSet<String> = tables.iter().map(|t| named(t, "to", NEW)).collect();

@@ -7,7 +7,8 @@ use crate::domain::run::StepError;
 use crate::ports::PortResult;
 
 /// What to do about them.
-pub(super) const ADVICE: &str = "leave them out of the rule (`exclude`) and `cutover amend`, or begin a run that moves them";
+pub(super) const ADVICE: &str =
+    "leave them out of the rule (`exclude`) and `cutover amend`, or begin a run that moves them";
 
 /// The tables that the rules of the plan would take and that are not in it, each with its store.
 pub(super) async fn tables(plan: &Plan, ports: &Ports) -> PortResult<Vec<String>> {

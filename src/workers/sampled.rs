@@ -4,7 +4,7 @@
 use super::preflight::CheckRow;
 use crate::domain::lint::nearest;
 use crate::domain::mapping::{Asked, RowErrorReason, Sampled, TableMapping};
-use crate::domain::plan::{Plan, Table, Unit};
+use crate::domain::plan::{ColumnSource, Plan, Table, Unit};
 use crate::ports::{Partition, PortResult, Source};
 
 /// Parts of a table that are sampled, one page each at most.
@@ -19,6 +19,15 @@ pub(super) async fn rows(plan: &Plan, source: &dyn Source, table: &Table) -> Vec
     let what = format!("mapping {}", table.id);
     let within =
         plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}]."));
+    // A store of typed columns has said already which of them are there: one that is NULL everywhere is there all the same.
+    let mut known = table.clone();
+    if plan.kind(&table.from).of_columns() {
+        let whole = |from: &ColumnSource| matches!(from, ColumnSource::Attribute(path) if path.len() == 1);
+        for column in known.columns.iter_mut().filter(|column| whole(&column.from)) {
+            column.declared.sparse = true;
+        }
+    }
+    let table = &known;
     match look(source, table).await {
         Err(e) => vec![CheckRow::port(what, &e)],
         Ok((sampled, whole)) => told(&what, &within, table, &sampled, whole),

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 
-use super::source::DynamoSource;
 use super::fault;
+use super::source::DynamoSource;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Listed, ListedTable, Table};
 use crate::ports::{Catalogue, ErrorKind, PortError, PortResult, Source as _};
 

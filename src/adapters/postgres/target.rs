@@ -19,8 +19,8 @@ use super::retry::{self, Failure, Tries};
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
-    after_load, ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read, references, rights,
-    sequences, server, source_count, trouble,
+    after_load, ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read,
+    references, rights, sequences, server, source_count, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;

@@ -7,7 +7,9 @@ use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
 use crate::domain::lint::nearest;
-use crate::domain::plan::{ForeignKey, ListedTable, Listing, Move, NEW, OLD, StaysTable, StoreKind, Stores, Table, listed_name};
+use crate::domain::plan::{
+    ForeignKey, ListedTable, Listing, Move, NEW, OLD, StaysTable, StoreKind, Stores, Table, listed_name,
+};
 
 /// The rules of a file.
 pub(super) fn rules(root: &Section<'_>) -> Vec<Move> {
@@ -230,7 +232,15 @@ region = "us-east-1"
 kind = "dynamodb"
 region = "eu-west-1"
 "#;
-    const STEP: &str = "[[steps]]\nid = \"load\"\ntitle = \"load\"\nat = \"T-01:00\"\ntakes = \"1m\"\nkind = \"preflight\"\n";
+    /// What a plan with tables needs at least.
+    fn steps() -> String {
+        let step = |kind: &&str| {
+            format!(
+                "[[steps]]\nid = \"{kind}\"\ntitle = \"{kind}\"\nat = \"T-01:00\"\ntakes = \"1m\"\nkind = \"{kind}\"\n"
+            )
+        };
+        ["preflight", "set_up", "capture", "load"].iter().map(step).collect()
+    }
 
     fn rule(keys: &str) -> String {
         format!("[[moves]]\n{keys}\nlike = \"same\"\n")
@@ -269,7 +279,7 @@ region = "eu-west-1"
 
     fn read(rules: &str) -> Result<Config, ConfigErrors> {
         let stores = if rules.contains("v1") { format!("{STORES}{DOCUMENTS}") } else { STORES.to_owned() };
-        let text = format!("{stores}{rules}{STEP}");
+        let text = format!("{stores}{rules}{}", steps());
         load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), Some(&listing()))
     }
 
@@ -322,11 +332,14 @@ region = "eu-west-1"
         let unfit = |n: usize| {
             let mut listing = listing();
             listing.stores.get_mut("old").unwrap().tables[n].unfit.push(("it has no key".into(), "add one".into()));
-            let text = format!("{STORES}{}{STEP}", rule("include = [\"public.*\"]"));
+            let text = format!("{STORES}{}{}", rule("include = [\"public.*\"]"), steps());
             load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), Some(&listing)).err().map(|e| e.to_string())
         };
         let cases = [
-            (said(&rule("include = [\"publik.*\"]")), "c.toml:14:12: no table of `old` is called `publik.*`; it has 3 tables"),
+            (
+                said(&rule("include = [\"publik.*\"]")),
+                "c.toml:14:12: no table of `old` is called `publik.*`; it has 3 tables",
+            ),
             (said(&rule("include = [\"public.order\"]")), "(did you mean `public.orders`?)"),
             (
                 said(&rule("include = [\"public.*\"]\nexclude = [\"*\"]")),
@@ -337,7 +350,10 @@ region = "eu-west-1"
                 "c.toml:17:11: `public.orders` moves by moves[0] already",
             ),
             (said(&rule("from = \"v1\"\ninclude = [\"*\"]")), "stores of two kinds"),
-            (said(&rule("from = \"olt\"\ninclude = [\"*\"]")), "there is no store `olt` under [stores] (did you mean `old`?)"),
+            (
+                said(&rule("from = \"olt\"\ninclude = [\"*\"]")),
+                "there is no store `olt` under [stores] (did you mean `old`?)",
+            ),
             (said(&rule("include = []")), "this list is empty"),
             (said(&rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"*\"]\nddl = \"none\"")), "only PostgreSQL has DDL"),
             (unfit(1).unwrap_or_default(), "public.orders cannot move by rule: it has no key; add one, or exclude it"),
@@ -346,7 +362,7 @@ region = "eu-west-1"
             assert!(said.contains(wanted), "{wanted}: {said}");
         }
         // Without its stores a file with rules is no plan.
-        let text = format!("{STORES}{}{STEP}", rule("include = [\"*\"]"));
+        let text = format!("{STORES}{}{}", rule("include = [\"*\"]"), steps());
         let alone = crate::config::load_str("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap_err().to_string();
         assert!(alone.contains("what they are only their store can say"), "{alone}");
         let drafted = draft("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap();

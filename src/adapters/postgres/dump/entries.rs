@@ -23,7 +23,11 @@ impl Entry {
     /// `view public.totals`
     pub fn words(&self) -> String {
         let kind = self.kind.to_ascii_lowercase();
-        if self.schema == "-" { format!("{kind} {}", self.name) } else { format!("{kind} {}.{}", self.schema, self.name) }
+        if self.schema == "-" {
+            format!("{kind} {}", self.name)
+        } else {
+            format!("{kind} {}.{}", self.schema, self.name)
+        }
     }
 }
 

@@ -39,10 +39,17 @@ pub(super) async fn dump(settings: &PgSettings, server: u32, others: &[Chosen]) 
     let place = settings.place();
     let tool = fitting(server, &found().await, &place)?;
     let mut dump = Command::new(&tool.path);
-    dump.args(["--format=custom", "--compress=0", "--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces"])
-        .args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-password", "--encoding=UTF8"])
-        .args(["--lock-wait-timeout=30000", "--exclude-schema=cutover"])
-        .args(others.iter().map(|t| format!("--exclude-table={}.{}", ident(&t.schema), ident(&t.name))));
+    dump.args([
+        "--format=custom",
+        "--compress=0",
+        "--schema-only",
+        "--no-owner",
+        "--no-privileges",
+        "--no-tablespaces",
+    ])
+    .args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-password", "--encoding=UTF8"])
+    .args(["--lock-wait-timeout=30000", "--exclude-schema=cutover"])
+    .args(others.iter().map(|t| format!("--exclude-table={}.{}", ident(&t.schema), ident(&t.name))));
     reach(&mut dump, settings, tool.version);
     let archive = run(dump, &tool.path, Vec::new(), &place).await?;
     let path = tool.path.with_file_name("pg_restore");
@@ -126,7 +133,8 @@ async fn run(mut command: Command, path: &Path, input: Vec<u8>, place: &str) -> 
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("error:")).collect();
-    let why = if errors.is_empty() { said.lines().last().unwrap_or("no word of why").to_owned() } else { errors.join("; ") };
+    let why =
+        if errors.is_empty() { said.lines().last().unwrap_or("no word of why").to_owned() } else { errors.join("; ") };
     let denied = ["permission denied", "authentication failed"].iter().any(|words| why.contains(words));
     Err(failed(if denied { ErrorKind::Denied } else { ErrorKind::Invalid }, why))
 }
@@ -167,9 +175,12 @@ fn fitting(server: u32, tools: &[Tool], place: &str) -> PortResult<Tool> {
     if let Some(tool) = tools.iter().filter(|tool| tool.version >= server).min_by_key(|tool| tool.version) {
         return Ok(tool.clone());
     }
-    let found: Vec<String> = tools.iter().map(|tool| format!("{} is version {}", tool.path.display(), tool.version)).collect();
-    let found = if found.is_empty() { "none is on PATH or in /usr/lib/postgresql".to_owned() } else { found.join(", ") };
-    let came_back = format!("the server is version {server}, which takes a pg_dump of version {server} or newer; {found}");
+    let found: Vec<String> =
+        tools.iter().map(|tool| format!("{} is version {}", tool.path.display(), tool.version)).collect();
+    let found =
+        if found.is_empty() { "none is on PATH or in /usr/lib/postgresql".to_owned() } else { found.join(", ") };
+    let came_back =
+        format!("the server is version {server}, which takes a pg_dump of version {server} or newer; {found}");
     let advice = format!("install the client programs of PostgreSQL {server} (postgresql-client-{server}), {ADVICE}");
     Err(PortError::new(ErrorKind::NotFound, TRIED, place, came_back).advise(advice))
 }
@@ -186,7 +197,10 @@ mod tests {
         let refused = taken(18).unwrap_err();
         assert!(refused.came_back.contains("server is version 18"), "{refused}");
         assert!(refused.came_back.contains("/usr/bin/13 is version 13"), "{refused}");
-        assert!(refused.advice.contains("postgresql-client-18") && refused.advice.contains("ddl = \"none\""), "{refused}");
+        assert!(
+            refused.advice.contains("postgresql-client-18") && refused.advice.contains("ddl = \"none\""),
+            "{refused}"
+        );
         assert!(fitting(15, &[], "db").unwrap_err().came_back.contains("none is on PATH"));
         for (said, number) in [
             ("pg_dump (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", Some(15)),

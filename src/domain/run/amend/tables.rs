@@ -9,8 +9,8 @@ use super::phase::Phase;
 use super::show::{listed, option, text};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    AfterLoad, Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Move, Table, Unit,
-    path_text,
+    AfterLoad, Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Move, Table,
+    Unit, path_text,
 };
 
 const NEW_LOAD: &str = "rows have arrived by it: put it back, or load anew with `cutover run --new`";
@@ -79,7 +79,11 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
     );
     let names = |all: &Vec<AfterLoad>| listed(&all.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>());
     found.field(format!("{what}.after_load"), (after_load, &new.after_load), names, |phase| {
-        as_long_as(!phase.load_begun(), NOT_LOADED, "what the table gets after its load stands with the run: put it back")
+        as_long_as(
+            !phase.load_begun(),
+            NOT_LOADED,
+            "what the table gets after its load stands with the run: put it back",
+        )
     });
 }
 
