@@ -32,8 +32,21 @@ pub(in crate::config) fn made(s: &Section<'_>) -> bool {
 
 /// What is wrong with the rules by themselves.
 pub(in crate::config) fn judge(root: &Section<'_>, stores: &Stores, sink: &mut Sink<'_>) {
+    // By store, where its tables are made: what several of them need is made once, in one place.
+    let mut makes: BTreeMap<String, String> = BTreeMap::new();
     for s in root.list("moves", keys::MOVES) {
         let Move { from, to, include, .. } = rule(&s);
+        let of_database = stores.get(&from).is_some_and(|s| s.kind == StoreKind::Postgresql);
+        if made(&s) && of_database {
+            let first = makes.entry(from.clone()).or_insert_with(|| to.clone());
+            if *first != to {
+                let message = format!(
+                    "tables of `{from}` are made in `{first}` already, with the types and functions they share: make those of \
+                     this rule yourself and write ddl = \"none\""
+                );
+                sink.error(s.offset_of("to"), &s.path_of("to"), message);
+            }
+        }
         if s.has("include") && include.is_empty() {
             sink.error(s.offset_of("include"), &s.path_of("include"), "this list is empty: name tables, or [\"*\"]");
         }
@@ -355,6 +368,14 @@ region = "eu-west-1"
                 "there is no store `olt` under [stores] (did you mean `old`?)",
             ),
             (said(&rule("include = []")), "this list is empty"),
+            (
+                said(&format!(
+                    "{}{}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"x\"\nuser = \"y\"\n",
+                    rule("include = [\"public.c*\"]"),
+                    rule("to = \"third\"\ninclude = [\"public.o*\"]")
+                )),
+                "tables of `old` are made in `new` already",
+            ),
             (said(&rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"*\"]\nddl = \"none\"")), "only PostgreSQL has DDL"),
             (unfit(1).unwrap_or_default(), "public.orders cannot move by rule: it has no key; add one, or exclude it"),
         ];

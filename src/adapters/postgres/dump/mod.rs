@@ -63,13 +63,16 @@ const LATER: &str = "
 SELECT oid, conname::text, NULL::text FROM pg_constraint WHERE contype = 'f' AND conrelid = ANY ($1)
 UNION ALL SELECT oid, tgname::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY ($1)";
 
-/// Views that read one of the tables `$1`, themselves or through other views.
-const VIEWS: &str = "
+/// Views that read one of the tables `$1`, themselves or through other views, and functions that take or give its rows.
+const BEYOND: &str = "
 WITH RECURSIVE reads(oid) AS (
     SELECT unnest($1::oid[])
     UNION SELECT r.ev_class FROM reads JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reads.oid
         AND d.classid = 'pg_rewrite'::regclass JOIN pg_rewrite r ON r.oid = d.objid)
-SELECT c.oid FROM reads JOIN pg_class c ON c.oid = reads.oid WHERE c.relkind IN ('v', 'm')";
+SELECT 'pg_class'::regclass::oid, c.oid FROM reads JOIN pg_class c ON c.oid = reads.oid WHERE c.relkind IN ('v', 'm')
+UNION SELECT d.classid, d.objid FROM pg_depend d JOIN pg_type t ON t.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = t.typelem
+      WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass
+        AND (t.typrelid = ANY ($1) OR e.typrelid = ANY ($1))";
 
 /// What the catalogue says that the dump does not.
 #[derive(Debug, Default)]
@@ -78,8 +81,8 @@ struct Catalogue {
     owners: BTreeMap<(u32, u32), u32>,
     /// Foreign keys and triggers by number: the name, and when a trigger fires.
     later: BTreeMap<u32, (String, Option<Fires>)>,
-    /// Views of tables that do not move, by number.
-    beyond: BTreeSet<u32>,
+    /// Views and functions of tables that do not move, by class and number.
+    beyond: BTreeSet<(u32, u32)>,
 }
 
 /// Takes `chosen` apart, in this order. `others` are the tables that do not move: the dump neither has nor locks them.
@@ -108,8 +111,8 @@ async fn catalogue(client: &Object, chosen: &[&Chosen], others: &[Chosen]) -> Re
         found.owners.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
     }
     let beyond: Vec<u32> = others.iter().map(|t| t.oid).collect();
-    for row in client.query(VIEWS, &[&beyond]).await? {
-        found.beyond.insert(row.try_get(0)?);
+    for row in client.query(BEYOND, &[&beyond]).await? {
+        found.beyond.insert((row.try_get(0)?, row.try_get(1)?));
     }
     for row in client.query(LATER, &[&oids]).await? {
         let fires = row.try_get::<_, Option<String>>(2)?.map(|letter| match letter.as_str() {

@@ -145,9 +145,9 @@ impl Dump<'_> {
         })
     }
 
-    /// Whether it is of a kind that is made, and no view of tables that do not move.
+    /// Whether it is of a kind that is made, and no view or function of tables that do not move.
     fn can_be_made(&self, entry: &Entry) -> bool {
-        MAKEABLE.contains(&entry.kind.as_str()) && !self.catalogue.beyond.contains(&entry.object.1)
+        MAKEABLE.contains(&entry.kind.as_str()) && !self.catalogue.beyond.contains(&entry.object)
     }
 
     /// Everything that an entry needs and no table that moves has of its own. The first thing that cannot be made is the
@@ -180,7 +180,9 @@ impl Dump<'_> {
                 continue;
             }
             let kind = entry.kind.as_str();
-            if WITH_THEM.contains(&kind) && self.can_be_made(entry) {
+            if WITH_THEM.contains(&kind) && !self.can_be_made(entry) {
+                left_out.push(format!("{}, which is of tables that do not move", entry.words()));
+            } else if WITH_THEM.contains(&kind) {
                 match self.needed(place) {
                     Ok(needed) => {
                         wanted.extend(needed);
@@ -191,7 +193,7 @@ impl Dump<'_> {
                     }
                     Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
                 }
-            } else if matches!(kind, "VIEW" | "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
+            } else if matches!(kind, "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
                 left_out.push(entry.words());
             }
         }
@@ -244,7 +246,7 @@ mod tests {
         ];
         let owners = [(8, 3), (9, 4), (10, 4), (12, 4)].map(|(of, table)| ((1, of), table));
         let later = [(9, ("t".to_owned(), Some(Fires::Always))), (10, ("b_fk".to_owned(), None))];
-        let catalogue = Catalogue { owners: owners.into(), later: later.into(), beyond: [5].into() };
+        let catalogue = Catalogue { owners: owners.into(), later: later.into(), beyond: [(1, 5)].into() };
         let [a, b] = [(3, "a"), (4, "b")].map(|(oid, name)| Chosen { oid, schema: "public".into(), name: name.into() });
         let parts = by_table(&entries, &[&a, &b], &catalogue);
         let made = |n: usize| parts.tables[n].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ").trim().to_owned();
@@ -255,6 +257,9 @@ mod tests {
         assert!(matches!(parts.tables[1].after_load[0], AfterLoad::Trigger { fires: Fires::Always, .. }));
         assert_eq!(parts.tables[0].unfit, []);
         assert_eq!(parts.tables[1].unfit[0].0, "default public.b d needs view public.v, which does not move");
-        assert_eq!(parts.left_out, ["view public.v", "function public.of_v(), which needs view public.v"]);
+        assert_eq!(
+            parts.left_out,
+            ["view public.v, which is of tables that do not move", "function public.of_v(), which needs view public.v"]
+        );
     }
 }
