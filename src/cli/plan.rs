@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::domain::at::{brief, t_offset};
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::{Confirm, Plan, Start, StepKind};
+use crate::domain::plan::{Confirm, Move, Plan, Start, StepKind};
 
 /// Writes the plan for people. Warnings of the linter come first.
 pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
@@ -64,6 +64,24 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
             switch.to_label(),
             if freeze { "  (freezes writes)" } else { "" }
         )?;
+    }
+    by_rule(plan, out)
+}
+
+/// What the rules gave: nowhere else does the plan's text say which tables these are.
+fn by_rule(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    for Move { from, to, include, exclude } in &plan.moves {
+        let but = if exclude.is_empty() { String::new() } else { format!(" but {}", exclude.join(", ")) };
+        let theirs: Vec<&str> = plan
+            .tables
+            .iter()
+            .filter(|t| t.from == *from && t.to == *to && t.source == t.target)
+            .map(|t| t.source.as_str())
+            .collect();
+        writeln!(out, "\nmoves from {from} to {to}: {}{but}", include.join(", "))?;
+        for table in theirs {
+            writeln!(out, "  {table}")?;
+        }
     }
     Ok(())
 }

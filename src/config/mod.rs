@@ -13,7 +13,7 @@ mod section;
 mod stores;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,14 +55,14 @@ pub struct Draft {
     /// Where the stores and the control plane are.
     pub connections: Connections,
     /// By store, tables that go by hand or stay.
-    by_hand: BTreeMap<String, std::collections::BTreeSet<String>>,
+    by_hand: BTreeMap<String, BTreeSet<String>>,
     /// By store, whether any rule wants its DDL.
-    made: std::collections::BTreeSet<String>,
+    made: BTreeSet<String>,
 }
 
 impl Draft {
     /// The stores that tables come from by rule, by name.
-    pub fn stores(&self) -> std::collections::BTreeSet<&str> {
+    pub fn stores(&self) -> BTreeSet<&str> {
         self.moves.iter().map(|rule| rule.from.as_str()).collect()
     }
 
@@ -230,6 +230,10 @@ pub fn load_listed(
             let given = compile::moves::expand(&root, listing, known, &mut sink);
             rules.extend(given.iter().map(|given| given.rule));
             plan.tables.extend(given.into_iter().map(|given| given.table));
+            // What comes of tables that cannot move says nothing more.
+            if !sink.items.is_empty() {
+                return Err(ConfigErrors::new(sink.items));
+            }
         }
         None if !plan.moves.is_empty() && sink.items.is_empty() => {
             let message = "tables move by rule, and what they are only their store can say: it was not asked here";

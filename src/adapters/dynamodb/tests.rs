@@ -360,3 +360,29 @@ async fn refusals_are_named() {
     let broken = Cursor("{\"pk\":".into());
     assert_eq!(source.page(&half, part, Some(&broken)).await.unwrap_err().kind, ErrorKind::Invalid);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_listed_with_their_keys_and_ours_is_left_out() {
+    use crate::domain::plan::ColumnType;
+    use crate::ports::Catalogue;
+
+    let server = server().await;
+    let client = raw(&server);
+    let (source, _) = connect(&sdk_config(), &settings(&server)).unwrap();
+    let (plain, typed) = (fresh("plain"), fresh("typed"));
+    create(&client, &plain, &[("id", ScalarAttributeType::S)], None).await;
+    create(&client, &typed, &[("day", ScalarAttributeType::N), ("mark", ScalarAttributeType::B)], None).await;
+    // Another test may have made it on a server that is shared.
+    let ours = client.describe_table().table_name("cutover-bookkeeping").send().await.is_ok();
+    if !ours {
+        create(&client, "cutover-bookkeeping", &[("id", ScalarAttributeType::S)], None).await;
+    }
+    let names = Catalogue::names(&source).await.unwrap();
+    assert!(names.contains(&plain) && names.contains(&typed) && !names.iter().any(|n| n.contains("bookkeeping")));
+    let gone = fresh("gone");
+    let listed = source.listed(names.clone(), &[typed.clone(), gone.clone()], true).await.unwrap();
+    assert_eq!((&listed.names, listed.tables[0].key.as_slice()), (&names, &["day".to_owned(), "mark".to_owned()][..]));
+    let types: Vec<ColumnType> = listed.tables[0].columns.iter().map(|c| c.ty).collect();
+    assert_eq!(types, [ColumnType::Numeric(None), ColumnType::Bytea]);
+    assert_eq!((listed.tables[1].name.as_str(), listed.tables[1].unfit.len()), (gone.as_str(), 1));
+}

@@ -32,8 +32,21 @@ pub(in crate::config) fn made(s: &Section<'_>) -> bool {
 
 /// What is wrong with the rules by themselves.
 pub(in crate::config) fn judge(root: &Section<'_>, stores: &Stores, sink: &mut Sink<'_>) {
+    // By store, where its tables are made: what several of them need is made once, in one place.
+    let mut makes: BTreeMap<String, String> = BTreeMap::new();
     for s in root.list("moves", keys::MOVES) {
         let Move { from, to, include, .. } = rule(&s);
+        let of_database = stores.get(&from).is_some_and(|s| s.kind == StoreKind::Postgresql);
+        if made(&s) && of_database {
+            let first = makes.entry(from.clone()).or_insert_with(|| to.clone());
+            if *first != to {
+                let message = format!(
+                    "tables of `{from}` are made in `{first}` already, with the types and functions they share: make those of \
+                     this rule yourself and write ddl = \"none\""
+                );
+                sink.error(s.offset_of("to"), &s.path_of("to"), message);
+            }
+        }
         if s.has("include") && include.is_empty() {
             sink.error(s.offset_of("include"), &s.path_of("include"), "this list is empty: name tables, or [\"*\"]");
         }
@@ -232,8 +245,15 @@ region = "us-east-1"
 kind = "dynamodb"
 region = "eu-west-1"
 "#;
-    const STEP: &str =
-        "[[steps]]\nid = \"load\"\ntitle = \"load\"\nat = \"T-01:00\"\ntakes = \"1m\"\nkind = \"preflight\"\n";
+    /// What a plan with tables needs at least.
+    fn steps() -> String {
+        let step = |kind: &&str| {
+            format!(
+                "[[steps]]\nid = \"{kind}\"\ntitle = \"{kind}\"\nat = \"T-01:00\"\ntakes = \"1m\"\nkind = \"{kind}\"\n"
+            )
+        };
+        ["preflight", "set_up", "capture", "load"].iter().map(step).collect()
+    }
 
     fn rule(keys: &str) -> String {
         format!("[[moves]]\n{keys}\nlike = \"same\"\n")
@@ -272,7 +292,7 @@ region = "eu-west-1"
 
     fn read(rules: &str) -> Result<Config, ConfigErrors> {
         let stores = if rules.contains("v1") { format!("{STORES}{DOCUMENTS}") } else { STORES.to_owned() };
-        let text = format!("{stores}{rules}{STEP}");
+        let text = format!("{stores}{rules}{}", steps());
         load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), None, Some(&listing()))
     }
 
@@ -325,7 +345,7 @@ region = "eu-west-1"
         let unfit = |n: usize| {
             let mut listing = listing();
             listing.stores.get_mut("old").unwrap().tables[n].unfit.push(("it has no key".into(), "add one".into()));
-            let text = format!("{STORES}{}{STEP}", rule("include = [\"public.*\"]"));
+            let text = format!("{STORES}{}{}", rule("include = [\"public.*\"]"), steps());
             load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), None, Some(&listing))
                 .err()
                 .map(|e| e.to_string())
@@ -350,6 +370,14 @@ region = "eu-west-1"
                 "there is no store `olt` under [stores] (did you mean `old`?)",
             ),
             (said(&rule("include = []")), "this list is empty"),
+            (
+                said(&format!(
+                    "{}{}[stores.third]\nkind = \"postgresql\"\nhost = \"db-3\"\ndatabase = \"x\"\nuser = \"y\"\n",
+                    rule("include = [\"public.c*\"]"),
+                    rule("to = \"third\"\ninclude = [\"public.o*\"]")
+                )),
+                "tables of `old` are made in `new` already",
+            ),
             (said(&rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"*\"]\nddl = \"none\"")), "only PostgreSQL has DDL"),
             (unfit(1).unwrap_or_default(), "public.orders cannot move by rule: it has no key; add one, or exclude it"),
         ];
@@ -357,7 +385,7 @@ region = "eu-west-1"
             assert!(said.contains(wanted), "{wanted}: {said}");
         }
         // Without its stores a file with rules is no plan.
-        let text = format!("{STORES}{}{STEP}", rule("include = [\"*\"]"));
+        let text = format!("{STORES}{}{}", rule("include = [\"*\"]"), steps());
         let alone = crate::config::load_str("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap_err().to_string();
         assert!(alone.contains("what they are only their store can say"), "{alone}");
         let drafted = draft("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Diagnostics;
 use crate::domain::plan::{
-    CONTROL, Column, ColumnSource, ColumnType, Fallback, Plan, SaidKind, StoreKind, Table, TypeName, Unit,
+    AfterLoad, CONTROL, Column, ColumnSource, ColumnType, Fallback, Fires, Plan, SaidKind, StoreKind, Table, TypeName,
+    Unit,
 };
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
@@ -31,6 +32,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         targets.push((&table.to, &table.target));
         own(plan, table, &path, found);
         check_inverse(plan, table, &path, found);
+        triggers_at_the_source(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
             if taken(&targets, &table.to, &child.target) {
                 let at = format!("{path}.children[{c}].target");
@@ -64,6 +66,23 @@ fn check_inverse(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics
             let message = format!("writes of the new side to `{}` cannot be carried back: {why}", table.id);
             found.warn(format!("{path}.columns"), message);
         }
+    }
+}
+
+/// What a rollback writes is written like anything else there, and the source's own triggers see it.
+fn triggers_at_the_source(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
+    let fires = |one: &AfterLoad| match one {
+        AfterLoad::Trigger { name, fires: Fires::Usually | Fires::Always, .. } => Some(name.clone()),
+        AfterLoad::Trigger { .. } | AfterLoad::ForeignKey { .. } => None,
+    };
+    let names: Vec<String> = table.after_load.iter().filter_map(fires).collect();
+    if plan.reverse.enabled && !names.is_empty() {
+        let message = format!(
+            "its trigger {} fires at the source too for each write that a rollback carries back, and may change it or write \
+             others",
+            names.join(", ")
+        );
+        found.warn(path, message);
     }
 }
 

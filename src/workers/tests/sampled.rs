@@ -1,7 +1,7 @@
 //! What a sample of items says of a mapping before the day begins.
 
 use super::world::World;
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Plan, Unit};
+use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Plan, Store, StoreKind, Unit};
 use crate::domain::value::{Record, Value};
 use crate::workers::{CheckRow, Missing, check};
 
@@ -119,4 +119,17 @@ async fn shares_of_absence_are_told_and_of_no_items_nothing_is_known() {
 
     let rows = said(with(added(None)), vec![]).await;
     assert!(rows[0].result.as_ref().is_ok_and(|found| found.starts_with('?')), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_column_of_a_typed_store_that_is_null_everywhere_is_there() {
+    let mut plan = super::plan::plan();
+    plan.tables[0].columns[2].from = ColumnSource::Attribute(vec!["ISBN".into()]);
+    plan.stores.insert(plan.tables[0].from.clone(), Store::new(StoreKind::Postgresql));
+    let rows = said(plan.clone(), (0..40).map(|n| book(n, &[])).collect()).await;
+    assert_eq!(failed(&rows), [], "the catalogue says so: {rows:?}");
+    // What stands inside a document no catalogue says.
+    plan.tables[0].columns[2].from = ColumnSource::Attribute(vec!["author".into(), "isbn".into()]);
+    let rows = said(plan, (0..40).map(|n| book(n, &[])).collect()).await;
+    assert_eq!(failed(&rows).len(), 1, "{rows:?}");
 }

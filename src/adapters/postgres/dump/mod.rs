@@ -9,7 +9,7 @@ mod entries;
 mod split;
 mod tool;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Error;
 
@@ -53,6 +53,7 @@ UNION ALL SELECT 'pg_attrdef'::regclass::oid, oid, adrelid FROM pg_attrdef WHERE
 UNION ALL SELECT 'pg_trigger'::regclass::oid, oid, tgrelid FROM pg_trigger WHERE tgrelid = ANY ($1)
 UNION ALL SELECT 'pg_class'::regclass::oid, indexrelid, indrelid FROM pg_index WHERE indrelid = ANY ($1)
 UNION ALL SELECT 'pg_statistic_ext'::regclass::oid, oid, stxrelid FROM pg_statistic_ext WHERE stxrelid = ANY ($1)
+UNION ALL SELECT 'pg_policy'::regclass::oid, oid, polrelid FROM pg_policy WHERE polrelid = ANY ($1)
 UNION ALL SELECT d.classid, d.objid, d.refobjid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
           WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY ($1)
             AND d.deptype IN ('a', 'i')";
@@ -62,6 +63,17 @@ const LATER: &str = "
 SELECT oid, conname::text, NULL::text FROM pg_constraint WHERE contype = 'f' AND conrelid = ANY ($1)
 UNION ALL SELECT oid, tgname::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY ($1)";
 
+/// Views that read one of the tables `$1`, themselves or through other views, and functions that take or give its rows.
+const BEYOND: &str = "
+WITH RECURSIVE reads(oid) AS (
+    SELECT unnest($1::oid[])
+    UNION SELECT r.ev_class FROM reads JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reads.oid
+        AND d.classid = 'pg_rewrite'::regclass JOIN pg_rewrite r ON r.oid = d.objid)
+SELECT 'pg_class'::regclass::oid, c.oid FROM reads JOIN pg_class c ON c.oid = reads.oid WHERE c.relkind IN ('v', 'm')
+UNION SELECT d.classid, d.objid FROM pg_depend d JOIN pg_type t ON t.oid = d.refobjid LEFT JOIN pg_type e ON e.oid = t.typelem
+      WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass
+        AND (t.typrelid = ANY ($1) OR e.typrelid = ANY ($1))";
+
 /// What the catalogue says that the dump does not.
 #[derive(Debug, Default)]
 struct Catalogue {
@@ -69,6 +81,8 @@ struct Catalogue {
     owners: BTreeMap<(u32, u32), u32>,
     /// Foreign keys and triggers by number: the name, and when a trigger fires.
     later: BTreeMap<u32, (String, Option<Fires>)>,
+    /// Views and functions of tables that do not move, by class and number.
+    beyond: BTreeSet<(u32, u32)>,
 }
 
 /// Takes `chosen` apart, in this order. `others` are the tables that do not move: the dump neither has nor locks them.
@@ -86,15 +100,19 @@ pub(super) async fn of(
     let version = client.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]).await;
     let version: i32 = version.and_then(|row| row.try_get(0)).map_err(error)?;
     let text = tool::dump(settings, version.unsigned_abs(), others).await?;
-    let catalogue = catalogue(client, chosen).await.map_err(error)?;
+    let catalogue = catalogue(client, chosen, others).await.map_err(error)?;
     Ok(split::by_table(&entries::read(&text), chosen, &catalogue))
 }
 
-async fn catalogue(client: &Object, chosen: &[&Chosen]) -> Result<Catalogue, Error> {
+async fn catalogue(client: &Object, chosen: &[&Chosen], others: &[Chosen]) -> Result<Catalogue, Error> {
     let oids: Vec<u32> = chosen.iter().map(|t| t.oid).collect();
     let mut found = Catalogue::default();
     for row in client.query(OWNED, &[&oids]).await? {
         found.owners.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
+    }
+    let beyond: Vec<u32> = others.iter().map(|t| t.oid).collect();
+    for row in client.query(BEYOND, &[&beyond]).await? {
+        found.beyond.insert((row.try_get(0)?, row.try_get(1)?));
     }
     for row in client.query(LATER, &[&oids]).await? {
         let fires = row.try_get::<_, Option<String>>(2)?.map(|letter| match letter.as_str() {

@@ -11,14 +11,17 @@ const BEGINS: &str = "SET check_function_bodies = false;\nSET xmloption = conten
                       SELECT pg_catalog.set_config('search_path', '', false);\n";
 
 /// What a table has of its own before its rows. Unique keys are among them: what they refuse is found row by row.
-const OWN: [&str; 7] =
-    ["DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "INDEX", "SEQUENCE", "STATISTICS", "SEQUENCE OWNED BY"];
+const OWN: [&str; 7] = ["DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "INDEX", "SEQUENCE", "STATISTICS", "POLICY"];
+
+/// What has no number in the catalogue and goes with what it needs: which column a sequence belongs to, comments, and that a
+/// table is under row level security.
+const SMALL: [&str; 3] = ["SEQUENCE OWNED BY", "COMMENT", "ROW SECURITY"];
 
 /// What a table has after its rows.
 const LATER: [&str; 2] = ["FK CONSTRAINT", "TRIGGER"];
 
 /// What tables need, and what is made with them though none of them says so: an application may ask for it by name.
-const MAKEABLE: [&str; 22] = [
+const MAKEABLE: [&str; 23] = [
     "SCHEMA",
     "EXTENSION",
     "TYPE",
@@ -34,6 +37,7 @@ const MAKEABLE: [&str; 22] = [
     "OPERATOR FAMILY",
     "CAST",
     "SEQUENCE",
+    "VIEW",
     "TEXT SEARCH PARSER",
     "TEXT SEARCH DICTIONARY",
     "TEXT SEARCH TEMPLATE",
@@ -44,7 +48,7 @@ const MAKEABLE: [&str; 22] = [
 ];
 
 /// Of these, what is made for its own sake where it stands in a schema of the tables.
-const WITH_THEM: [&str; 6] = ["TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "SEQUENCE"];
+const WITH_THEM: [&str; 7] = ["TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "SEQUENCE", "VIEW"];
 
 /// A dump while it is taken apart.
 struct Dump<'e> {
@@ -141,6 +145,11 @@ impl Dump<'_> {
         })
     }
 
+    /// Whether it is of a kind that is made, and no view or function of tables that do not move.
+    fn can_be_made(&self, entry: &Entry) -> bool {
+        MAKEABLE.contains(&entry.kind.as_str()) && !self.catalogue.beyond.contains(&entry.object)
+    }
+
     /// Everything that an entry needs and no table that moves has of its own. The first thing that cannot be made is the
     /// error.
     fn needed(&self, place: usize) -> Result<BTreeSet<usize>, &Entry> {
@@ -154,7 +163,7 @@ impl Dump<'_> {
             if is_a_table || self.owner(entry).is_some() || needed.contains(&at) {
                 continue;
             }
-            if !MAKEABLE.contains(&entry.kind.as_str()) {
+            if !self.can_be_made(entry) {
                 return Err(entry);
             }
             needed.insert(at);
@@ -171,7 +180,9 @@ impl Dump<'_> {
                 continue;
             }
             let kind = entry.kind.as_str();
-            if WITH_THEM.contains(&kind) {
+            if WITH_THEM.contains(&kind) && !self.can_be_made(entry) {
+                left_out.push(format!("{}, which is of tables that do not move", entry.words()));
+            } else if WITH_THEM.contains(&kind) {
                 match self.needed(place) {
                     Ok(needed) => {
                         wanted.extend(needed);
@@ -182,16 +193,16 @@ impl Dump<'_> {
                     }
                     Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
                 }
-            } else if matches!(kind, "VIEW" | "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
+            } else if matches!(kind, "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
                 left_out.push(entry.words());
             }
         }
     }
 
-    /// Adds comments on what is made, and which column a sequence belongs to: these have no number of their own.
+    /// Adds what has no number of its own.
     fn small_ones(&self, wanted: &mut BTreeSet<usize>) {
         for (place, entry) in self.entries.iter().enumerate() {
-            if !matches!(entry.kind.as_str(), "COMMENT" | "SEQUENCE OWNED BY") || entry.needs.is_empty() {
+            if !SMALL.contains(&entry.kind.as_str()) || entry.needs.is_empty() {
                 continue;
             }
             // What is there already belongs to somebody else, and only its owner comments on it.
@@ -228,23 +239,27 @@ mod tests {
             entry(7, "COMMENT", "on b", &[4]),
             entry(8, "CONSTRAINT", "a a_pkey", &[3]),
             entry(9, "TRIGGER", "b t", &[2, 4]),
+            entry(13, "VIEW", "w", &[3]),
             entry(10, "FK CONSTRAINT", "b b_fk", &[4, 3, 8]),
             entry(11, "FUNCTION", "loose()", &[]),
             entry(12, "DEFAULT", "b d", &[4, 6]),
         ];
         let owners = [(8, 3), (9, 4), (10, 4), (12, 4)].map(|(of, table)| ((1, of), table));
         let later = [(9, ("t".to_owned(), Some(Fires::Always))), (10, ("b_fk".to_owned(), None))];
-        let catalogue = Catalogue { owners: owners.into(), later: later.into() };
+        let catalogue = Catalogue { owners: owners.into(), later: later.into(), beyond: [(1, 5)].into() };
         let [a, b] = [(3, "a"), (4, "b")].map(|(oid, name)| Chosen { oid, schema: "public".into(), name: name.into() });
         let parts = by_table(&entries, &[&a, &b], &catalogue);
         let made = |n: usize| parts.tables[n].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ").trim().to_owned();
         assert_eq!(made(0), "-> mood; -> a; -> a a_pkey;");
-        assert_eq!(made(1), "-> touch(); -> b; -> on b; -> loose(); -> b d;");
+        assert_eq!(made(1), "-> touch(); -> b; -> on b; -> w; -> loose(); -> b d;");
         let names: Vec<&str> = parts.tables[1].after_load.iter().map(AfterLoad::name).collect();
         assert_eq!(names, ["t", "b_fk"]);
         assert!(matches!(parts.tables[1].after_load[0], AfterLoad::Trigger { fires: Fires::Always, .. }));
         assert_eq!(parts.tables[0].unfit, []);
         assert_eq!(parts.tables[1].unfit[0].0, "default public.b d needs view public.v, which does not move");
-        assert_eq!(parts.left_out, ["view public.v", "function public.of_v(), which needs view public.v"]);
+        assert_eq!(
+            parts.left_out,
+            ["view public.v, which is of tables that do not move", "function public.of_v(), which needs view public.v"]
+        );
     }
 }
