@@ -201,7 +201,11 @@ fn shown(to: &Path, manifest: &Manifest, units: Option<f64>, as_json: bool) -> R
     if let Some(units) = units {
         print(&format!("  {units:.0} read units, ${:.2}\n", dollars(units)));
     }
-    print(&format!("{} tables in {}; `cutover export --verify DIR` reads them again\n", manifest.tables.len(), to.display()));
+    print(&format!(
+        "{} tables in {}; `cutover export --verify DIR` reads them again\n",
+        manifest.tables.len(),
+        to.display()
+    ));
     Ok(())
 }
 

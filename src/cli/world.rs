@@ -126,10 +126,7 @@ async fn every_source(
 ///
 /// # Errors
 /// As [`ports`] and [`callers`].
-pub async fn sources_alone(
-    plan: &Plan,
-    connections: &Connections,
-) -> Result<(ByStore<dyn Source>, Callers), Failure> {
+pub async fn sources_alone(plan: &Plan, connections: &Connections) -> Result<(ByStore<dyn Source>, Callers), Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = switches(&session, &aws.endpoints);

@@ -51,9 +51,7 @@ fn advice(e: &io::Error) -> &'static str {
             " (free space there, or name a folder on another disk; what this export had written is removed)"
         }
         io::ErrorKind::NotFound => " (the folder around it must be there)",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            " (name a folder that you may write to)"
-        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => " (name a folder that you may write to)",
         _ => "",
     }
 }

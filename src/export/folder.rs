@@ -54,8 +54,7 @@ impl ExportFolder {
     pub fn complete(mut self, manifest: &Manifest) -> Result<(), ExportError> {
         let path = self.partial.join(MANIFEST);
         let error = || ExportError::io("write", &path);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(error())?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(error())?;
         let mut text = serde_json::to_vec_pretty(manifest).map_err(std::io::Error::from).map_err(error())?;
         text.push(b'\n');
         file.write_all(&text).map_err(error())?;

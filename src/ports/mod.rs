@@ -6,6 +6,7 @@
 mod changes;
 mod clock;
 mod column_types;
+mod encoder;
 mod error;
 mod facts;
 mod identity;
@@ -28,6 +29,7 @@ mod unavailable;
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
 pub use column_types::{ColumnTypes, MadeOf};
+pub use encoder::RowEncoder;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};
@@ -47,7 +49,7 @@ pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, Lease, Obstacle, OpenedTable, Orphans,
-    Owned, OwnedTable, Owning, ParkedRow, RowChange, RowEncoder, SetAside, SourceCount, Target, TargetServer, TargetTable,
+    Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
     TargetVisitor,
 };
 pub use unavailable::Unavailable;

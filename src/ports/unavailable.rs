@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
     Outbox, Page, PageEnd, Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Snapshot, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
+    ReverseCounts, Sequence, SequenceScan, Snapshot, Source, SourceTable, Stream, SwitchValue, Switches, Taken,
+    Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};

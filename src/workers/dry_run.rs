@@ -11,7 +11,9 @@ use super::pace::ReadBudget;
 use super::pages::read_page;
 use crate::domain::mapping::{Mapped, TableMapping, TableProfile};
 use crate::domain::plan::{Plan, StoreKind, Table};
-use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, RowEncoder, Source, SourceTable};
+use crate::ports::{
+    Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, RowEncoder, Source, SourceTable,
+};
 
 /// Parts of a table that a sample is taken from.
 const PARTS: u32 = 8;
@@ -190,11 +192,7 @@ async fn all(reading: &Arc<Reading>, ports: &Ports, of: u32, workers: u32) -> Po
     }
 }
 
-async fn segment(
-    reading: Arc<Reading>,
-    part: Partition,
-    mut encoder: Box<dyn RowEncoder>,
-) -> PortResult<Option<f64>> {
+async fn segment(reading: Arc<Reading>, part: Partition, mut encoder: Box<dyn RowEncoder>) -> PortResult<Option<f64>> {
     let (mut cursor, mut units) = (None, None);
     loop {
         let page = reading.page(part, cursor.as_ref()).await?;

@@ -149,7 +149,7 @@ async fn give(sink: &ExportSink, table: &Table, lines: ExportLines) -> PortResul
     if lines.records == 0 {
         return Ok(());
     }
-    sink.send(lines).await.map_err(|_| {
-        PortError::new(ErrorKind::Invalid, "export", &table.source, "its file takes no more lines")
-    })
+    sink.send(lines)
+        .await
+        .map_err(|_| PortError::new(ErrorKind::Invalid, "export", &table.source, "its file takes no more lines"))
 }

@@ -20,8 +20,8 @@ use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState,
     FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
     OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Snapshot, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches,
-    Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Snapshot, Source, SourceCount, SourceTable, Stream,
+    SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What

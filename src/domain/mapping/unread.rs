@@ -104,9 +104,8 @@ fn reading(table: &Table, path: &str) -> Reading {
     if !carried(table, path) {
         return Reading::Unread;
     }
-    let below = |whole: &str| {
-        whole.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
-    };
+    let below =
+        |whole: &str| whole.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"));
     // A column that holds this path or something around it holds all of it.
     let holds = |whole: &str| path == whole || path.strip_prefix(whole).is_some_and(|r| r.starts_with(['.', '[']));
     let columns = table.columns.iter().filter_map(|c| match &c.from {

@@ -64,9 +64,7 @@ fn size(value: &Value<'_>) -> u64 {
         Value::DecimalSet(set) => set.iter().map(|n| number_size(n)).sum(),
         Value::BytesSet(set) => set.iter().map(|b| b.len() as u64).sum(),
         Value::List(items) => 3 + items.iter().map(|inner| 1 + size(inner)).sum::<u64>(),
-        Value::Map(entries) => {
-            3 + entries.iter().map(|(name, inner)| name.len() as u64 + 1 + size(inner)).sum::<u64>()
-        }
+        Value::Map(entries) => 3 + entries.iter().map(|(name, inner)| name.len() as u64 + 1 + size(inner)).sum::<u64>(),
         // What was read back from an item holds none.
         Value::Cell(_) => 0,
     }

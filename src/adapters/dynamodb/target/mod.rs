@@ -40,8 +40,8 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence, SequenceScan, SetAside,
-    SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
+    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
+    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 use call::Store;

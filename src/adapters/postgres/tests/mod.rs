@@ -32,6 +32,7 @@ mod rewound;
 mod rights;
 mod sequences;
 mod server;
+mod snapshot;
 mod source;
 mod source_count;
 mod tls;

@@ -13,8 +13,9 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease,
-    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, RowEncoder, Sequence,
-    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common, refuse_rewound,
+    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, RowEncoder,
+    Sequence, SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
+    refuse_rewound,
 };
 
 /// The target as one process sees it. Clone the store, not this: another process has a memory of its own.
