@@ -13,11 +13,11 @@ mod identity;
 mod lanes;
 mod lineage;
 mod metrics;
+mod point_in_time;
 mod probe;
 mod reverse;
 mod sequence;
 mod several;
-mod snapshot;
 mod source;
 mod stores;
 mod switch;
@@ -36,6 +36,7 @@ pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_rewound, rewound};
 pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
+pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
@@ -43,7 +44,6 @@ pub use reverse::{
 };
 pub use sequence::{Beyond, Sequence, SequenceScan};
 pub use several::{SeveralOutboxes, SeveralTargets};
-pub use snapshot::{Snapshot, TextPage};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceTable, first_open};
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
-use super::snapshot::Snapshot;
+use super::point_in_time::PointInTime;
 use crate::domain::gauge::Count;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
@@ -99,7 +99,7 @@ pub trait Source: Send + Sync {
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
 
     /// Opens a reading of these tables at one moment; `None` in a store that shows no single one. Writes nothing.
-    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
+    async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

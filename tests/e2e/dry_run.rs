@@ -28,7 +28,7 @@ fn a_dry_run_says_what_the_load_then_does_and_writes_nothing() {
     pair.book(2, &[("title", s("a title that is far too long"))]);
     pair.book(4, &[("title", s("nul \0 in it")), ("colour", s("red"))]);
     pair.book(5, &[("colour", n(7))]);
-    pair.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("ann"))]);
+    pair.put("Shelf-Reviews", &[("reviewId", s("r1")), ("author", s("ann")), ("stars", n(5))]);
     pair.put("Shelf-Reviews", &[("reviewId", s("r2")), ("stars", n("4.5"))]);
     pair.config("price = { type = \"numeric(12,4)\" }", "price = { type = \"numeric(12,2)\", lossy = true }");
     pair.config("price numeric(12,4)", "price numeric(12,2)");

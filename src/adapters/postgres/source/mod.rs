@@ -13,11 +13,11 @@ mod log;
 mod obstacles;
 mod pages;
 mod pgoutput;
+mod point_in_time;
 mod pump;
 mod rows;
 mod session;
 mod slot;
-mod snapshot;
 mod whole;
 
 pub use log::PgChanges;
@@ -43,7 +43,7 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Snapshot, Source, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Source, SourceTable,
 };
 
 /// Tables of a database, read.
@@ -170,9 +170,9 @@ impl Source for PgSource {
         Ok(Count::exact(row.try_get::<_, i64>(0).map_err(error)?.unsigned_abs(), now()))
     }
 
-    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+    async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>> {
         let client = Object::take(self.client().await?);
-        Ok(Some(Box::new(snapshot::open(client, tables).await?)))
+        Ok(Some(Box::new(point_in_time::open(client, tables).await?)))
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {

@@ -1,5 +1,10 @@
 //! A source at one moment, as text: every value of every type comes back, and nothing moves meanwhile.
 
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::SinkExt as _;
+
 use super::TestDatabase;
 use super::natives::{COLUMNS, MADE};
 use crate::adapters::postgres::source::PgSource;
@@ -52,7 +57,7 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
 
     let source = PgSource::new(&db.settings, super::PLAN).unwrap();
     let table = Table::watched("every", "public.every");
-    let mut snapshot = source.snapshot(std::slice::from_ref(&table)).await.unwrap().unwrap();
+    let mut snapshot = source.point_in_time(std::slice::from_ref(&table)).await.unwrap().unwrap();
     // What comes later is in no page, and nobody empties the table under it.
     db.sql.batch_execute("DELETE FROM every WHERE id > 2; UPDATE every SET text_ = 'later'").await.unwrap();
     let emptied = db.sql.batch_execute("SET lock_timeout = '100ms'; TRUNCATE every").await;
@@ -73,15 +78,15 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
     assert!(snapshot.moment().contains("snapshot"), "{}", snapshot.moment());
     let names: Vec<String> = types.iter().map(|(name, _)| ident(name)).collect();
     let values = types.iter().map(|(name, ty)| format!("(r ->> '{}')::{ty}", name.replace('\'', "''")));
-    let restore = format!(
-        "INSERT INTO restored ({}) SELECT {} FROM (SELECT $1::text::json AS r) line",
-        names.join(", "),
-        values.collect::<Vec<_>>().join(", ")
-    );
-    let text = String::from_utf8(lines).unwrap();
-    for line in text.lines() {
-        db.sql.execute(&restore, &[&line]).await.unwrap();
-    }
+    let values: Vec<String> = values.collect();
+    // As the document says how.
+    db.sql.batch_execute("CREATE TEMP TABLE line (r json)").await.unwrap();
+    let copy = "COPY line FROM STDIN (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')";
+    let mut sink = pin!(db.sql.copy_in::<_, Bytes>(copy).await.unwrap());
+    sink.send(Bytes::from(lines)).await.unwrap();
+    assert_eq!(sink.finish().await.unwrap(), records);
+    let restore = format!("INSERT INTO restored ({}) SELECT {} FROM line", names.join(", "), values.join(", "));
+    db.sql.batch_execute(&restore).await.unwrap();
     let differing =
         "SELECT count(*) FROM before b FULL JOIN restored r USING (id) WHERE b::text IS DISTINCT FROM r::text";
     assert_eq!(db.number(differing).await, 0);
