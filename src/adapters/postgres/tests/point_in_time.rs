@@ -80,12 +80,12 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
     let values = types.iter().map(|(name, ty)| format!("(r ->> '{}')::{ty}", name.replace('\'', "''")));
     let values: Vec<String> = values.collect();
     // As the document says how.
-    db.sql.batch_execute("CREATE TEMP TABLE line (r json)").await.unwrap();
-    let copy = "COPY line FROM STDIN (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')";
+    db.sql.batch_execute("CREATE TEMP TABLE exported (r json)").await.unwrap();
+    let copy = "COPY exported FROM STDIN (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')";
     let mut sink = pin!(db.sql.copy_in::<_, Bytes>(copy).await.unwrap());
     sink.send(Bytes::from(lines)).await.unwrap();
     assert_eq!(sink.finish().await.unwrap(), records);
-    let restore = format!("INSERT INTO restored ({}) SELECT {} FROM line", names.join(", "), values.join(", "));
+    let restore = format!("INSERT INTO restored ({}) SELECT {} FROM exported", names.join(", "), values.join(", "));
     db.sql.batch_execute(&restore).await.unwrap();
     let differing =
         "SELECT count(*) FROM before b FULL JOIN restored r USING (id) WHERE b::text IS DISTINCT FROM r::text";
