@@ -22,8 +22,8 @@ use crate::domain::estimate::dollars;
 use crate::domain::plan::Table;
 use crate::engine::MachineClock;
 use crate::export::{self, Checked, ExportError, ExportFolder, LinesFile, Manifest, RecordForm, TableEntry, Written};
-use crate::ports::{ByStore, Clock as _, Snapshot, Source};
-use crate::workers::{ExportLines, ExportPace, ReadBudget, export_pages, export_snapshot};
+use crate::ports::{ByStore, Clock as _, PointInTime, Source};
+use crate::workers::{ExportLines, ExportPace, ReadBudget, export_moment, export_pages};
 
 /// Pieces of a table that wait to be compressed.
 const WAITING: usize = 4;
@@ -103,7 +103,7 @@ impl Reader<'_> {
         mut units: Option<f64>,
     ) -> Result<Option<f64>, Failure> {
         let source = self.sources.named(store);
-        let mut snapshot = source.snapshot(tables).await?;
+        let mut moment = source.point_in_time(tables).await?;
         for table in tables {
             let described = source.describe(table).await?;
             let (file, lines) = self.folder.table(&table.id)?;
@@ -112,19 +112,19 @@ impl Reader<'_> {
                 store: store.to_owned(),
                 source: table.source.clone(),
                 key: described.key,
-                columns: snapshot.as_ref().map(|s| s.columns(table)).unwrap_or_default(),
+                columns: moment.as_ref().map(|s| s.columns(table)).unwrap_or_default(),
                 file,
-                form: if snapshot.is_some() { RecordForm::PostgresqlText } else { RecordForm::DynamodbJson },
+                form: if moment.is_some() { RecordForm::PostgresqlText } else { RecordForm::DynamodbJson },
                 records: 0,
                 bytes: 0,
                 file_bytes: 0,
                 sha256: String::new(),
                 began: self.clock.wall().rfc3339(),
                 ended: String::new(),
-                moment: snapshot.as_ref().map(|s| s.moment().to_owned()),
+                moment: moment.as_ref().map(|s| s.moment().to_owned()),
             };
             let segments = self.config.plan.load.segments_of(described.bytes);
-            let (written, cost) = self.table(source, table, segments, snapshot.as_deref_mut(), lines).await?;
+            let (written, cost) = self.table(source, table, segments, moment.as_deref_mut(), lines).await?;
             units = cost.map(|cost| units.unwrap_or(0.0) + cost).or(units);
             let ended = self.clock.wall().rfc3339();
             manifest.tables.push(TableEntry { ended, ..entry }.with(written));
@@ -138,7 +138,7 @@ impl Reader<'_> {
         source: &Arc<dyn Source>,
         table: &Table,
         segments: u32,
-        snapshot: Option<&mut (dyn Snapshot + 'static)>,
+        moment: Option<&mut (dyn PointInTime + 'static)>,
         file: LinesFile<std::fs::File>,
     ) -> Result<(Written, Option<f64>), Failure> {
         let (sink, lines) = mpsc::channel(WAITING);
@@ -146,8 +146,8 @@ impl Reader<'_> {
         let _progress = progress(table.id.clone(), Arc::clone(&records));
         let writer = tokio::task::spawn_blocking(move || compressed(lines, file, &records));
         let pace = ExportPace { segments, workers: self.config.plan.load.workers };
-        let read = match snapshot {
-            Some(snapshot) => export_snapshot(snapshot, table, &sink).await.map(|()| None),
+        let read = match moment {
+            Some(moment) => export_moment(moment, table, &sink).await.map(|()| None),
             None => export_pages(source, table, pace, self.budget, &sink).await,
         };
         drop(sink);

@@ -7,17 +7,18 @@ mod catalogue;
 mod changes;
 mod clock;
 mod column_types;
+mod encoder;
 mod error;
 mod facts;
 mod identity;
 mod lanes;
 mod lineage;
 mod metrics;
+mod point_in_time;
 mod probe;
 mod reverse;
 mod sequence;
 mod several;
-mod snapshot;
 mod source;
 mod stores;
 mod switch;
@@ -30,12 +31,14 @@ pub use catalogue::Catalogue;
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
 pub use column_types::{ColumnTypes, MadeOf};
+pub use encoder::RowEncoder;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
 pub use identity::{Address, Identity};
 pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_rewound, rewound};
 pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
+pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
@@ -43,13 +46,12 @@ pub use reverse::{
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralTargets};
-pub use snapshot::{Snapshot, TextPage};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, RowEncoder, SetAside, SourceCount, Target, TargetServer,
-    TargetTable, TargetVisitor,
+    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
+    TargetVisitor,
 };
 pub use unavailable::Unavailable;

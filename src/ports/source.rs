@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
 use super::error::PortResult;
+use super::point_in_time::PointInTime;
 use super::sequence::Sequence;
-use super::snapshot::Snapshot;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::Record;
@@ -125,7 +125,7 @@ pub trait Source: Send + Sync {
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
 
     /// Opens a reading of these tables at one moment; `None` in a store that shows no single one. Writes nothing.
-    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
+    async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
 
     /// Sequences of the store as they stand: those that give columns of these tables their values, and those beside the
     /// tables that no column takes its values from. None in a store that has none.

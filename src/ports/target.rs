@@ -6,13 +6,14 @@ use async_trait::async_trait;
 
 use super::changes::Position;
 use super::column_types::ColumnTypes;
+use super::encoder::RowEncoder;
 use super::error::{LeaseHolder, PortResult};
 use super::lanes::{Fence, FollowState};
 use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::{Cursor, Partition};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::{Mapped, RowError, RowErrorReason, RowSize};
+use crate::domain::mapping::{Mapped, RowError, RowErrorReason};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow};
 
@@ -342,12 +343,6 @@ pub trait Bulk: Send {
     /// Writes the buffer, the parked rows and the checkpoint in one transaction, durably.
     /// Rows the target refuses one by one are parked and returned.
     async fn flush(&mut self, parked: Vec<ParkedRow>, checkpoint: &Checkpoint) -> PortResult<Applied>;
-}
-
-/// Encodes rows as a load does, and sends and keeps none: what a store says of a row before it is asked.
-pub trait RowEncoder: Send {
-    /// How large the row would be with its child rows, or why no such row can be written.
-    fn encode(&mut self, mapped: &Mapped<'_>) -> Result<RowSize, RowError>;
 }
 
 /// Sees rows of the target in canonical form: main-table rows in column order.

@@ -8,9 +8,8 @@ use async_trait::async_trait;
 
 use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
-    Outbox, Page, PageEnd, Partition, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Snapshot, Source, SourceTable, Stream, SwitchValue, Switches, Taken,
-    Waiting,
+    Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
+    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -157,7 +156,7 @@ impl Source for Unavailable {
         self.refused("ask for open transactions of", "the store".to_owned())
     }
 
-    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+    async fn point_in_time(&self, _: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>> {
         self.refused("open a snapshot of", "the store".to_owned())
     }
 

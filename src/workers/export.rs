@@ -11,7 +11,7 @@ use super::pace::ReadBudget;
 use super::pages::read_page;
 use crate::domain::mapping::{TableMapping, typed_record};
 use crate::domain::plan::Table;
-use crate::ports::{Cursor, ErrorKind, Partition, PortError, PortResult, Snapshot, Source};
+use crate::ports::{Cursor, ErrorKind, Partition, PointInTime, PortError, PortResult, Source};
 
 /// Records as lines, on their way to a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,14 +34,14 @@ pub struct ExportPace {
     pub workers: u32,
 }
 
-/// Reads a table as it stands in a snapshot, from its first record to its last.
+/// Reads a table as it stands in a moment, from its first record to its last.
 ///
 /// # Errors
 /// The store does not answer, or nobody takes the lines any more.
-pub async fn export_snapshot(snapshot: &mut dyn Snapshot, table: &Table, sink: &ExportSink) -> PortResult<()> {
+pub async fn export_moment(moment: &mut dyn PointInTime, table: &Table, sink: &ExportSink) -> PortResult<()> {
     let mut cursor: Option<Cursor> = None;
     loop {
-        let page = snapshot.page(table, cursor.as_ref()).await?;
+        let page = moment.page(table, cursor.as_ref()).await?;
         give(sink, table, ExportLines { lines: page.lines, records: page.records }).await?;
         cursor = match page.next {
             Some(next) => Some(next),

@@ -55,7 +55,7 @@ mod watch;
 
 pub use context::{CapturedValue, CapturedValues, KeepFindings, Ports, WorkerContext};
 pub use dry_run::{DryRun, DryRunProgress, Extent, dry_run};
-pub use export::{ExportLines, ExportPace, ExportSink, export_pages, export_snapshot};
+pub use export::{ExportLines, ExportPace, ExportSink, export_moment, export_pages};
 pub use latest::LatestSamples;
 pub use load::in_order as parents_first;
 pub use pace::ReadBudget;

@@ -11,6 +11,8 @@ mod compare;
 mod console;
 mod day;
 mod documents;
+mod dry_run;
+mod export;
 mod hung_disk;
 mod init;
 mod kills;

@@ -265,18 +265,7 @@ impl Stage {
 
     /// Rows of every catalogue of the target's database, but for the server's own statistics.
     pub fn catalogues(&self) -> Vec<(String, i64)> {
-        self.runtime.block_on(async {
-            let client = client(&self.pg, &self.pg.database).await;
-            let names = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
-                         AND relkind = 'r' AND NOT relisshared AND relname NOT LIKE 'pg_statistic%' ORDER BY 1";
-            let mut found = Vec::new();
-            for name in client.query(names, &[]).await.unwrap() {
-                let name: String = name.get(0);
-                let row = client.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.unwrap();
-                found.push((name, row.get(0)));
-            }
-            found
-        })
+        self.runtime.block_on(async { catalogues(&client(&self.pg, &self.pg.database).await).await })
     }
 
     /// Writes that the new side has acknowledged to customers so far.
@@ -395,6 +384,19 @@ impl Stage {
     pub const fn runtime(&self) -> &Runtime {
         &self.runtime
     }
+}
+
+/// Rows of every catalogue of a database, but for the server's own statistics.
+pub async fn catalogues(client: &tokio_postgres::Client) -> Vec<(String, i64)> {
+    let names = "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
+                 AND relkind = 'r' AND NOT relisshared AND relname NOT LIKE 'pg_statistic%' ORDER BY 1";
+    let mut found = Vec::new();
+    for name in client.query(names, &[]).await.unwrap() {
+        let name: String = name.get(0);
+        let row = client.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await.unwrap();
+        found.push((name, row.get(0)));
+    }
+    found
 }
 
 impl Drop for Stage {

@@ -274,6 +274,31 @@ impl StorePair {
         (0..count).for_each(|n| self.book(n, &[]));
     }
 
+    /// Everything the source has: each table with its stream and its items.
+    pub fn source(&self) -> Vec<String> {
+        self.runtime.block_on(async {
+            let mut found = Vec::new();
+            for table in self.client.list_tables().send().await.unwrap().table_names() {
+                let described = self.client.describe_table().table_name(table).send().await.unwrap();
+                let stream = described.table().and_then(|t| t.stream_specification()).map(|s| s.stream_enabled());
+                found.push(format!("{table}: stream {stream:?}"));
+                let items = self.client.scan().table_name(table).into_paginator().items().send();
+                let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
+                found.extend(items.into_iter().map(|item| {
+                    let fields: std::collections::BTreeMap<_, _> = item.into_iter().collect();
+                    format!("{table}: {fields:?}")
+                }));
+            }
+            found.sort();
+            found
+        })
+    }
+
+    /// Rows of every catalogue of the target's database, but for the server's own statistics.
+    pub fn catalogues(&self) -> Vec<(String, i64)> {
+        self.runtime.block_on(super::stage::catalogues(&self.pg))
+    }
+
     /// Runs SQL in the target.
     pub fn sql(&self, text: &str) {
         self.runtime.block_on(self.pg.batch_execute(text)).unwrap_or_else(|e| panic!("{text}: {e:?}"));

@@ -96,12 +96,12 @@ INSERT INTO visits SELECT n % 500 + 1, 'place ' || n % 7, now() - n * interval '
   FROM generate_series(1, 3000) n;";
 
 /// Two databases, a config and a folder.
-struct Databases {
-    runtime: Runtime,
+pub(super) struct Databases {
+    pub(super) runtime: Runtime,
     old: tokio_postgres::Client,
     new: tokio_postgres::Client,
     archive: tokio_postgres::Client,
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     started: AtomicU32,
     _slot: Slot,
 }
@@ -112,7 +112,7 @@ impl Databases {
     }
 
     /// With more stores, and more tables before those of the old database.
-    fn with(more: &str, tables: &str) -> Self {
+    pub(super) fn with(more: &str, tables: &str) -> Self {
         let slot = Slot::take();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (old, new, archive) = (database(&runtime), database(&runtime), database(&runtime));
@@ -144,7 +144,7 @@ impl Databases {
         Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, None)
     }
 
-    fn cutover(&self, args: &[&str], code: i32) -> String {
+    pub(super) fn cutover(&self, args: &[&str], code: i32) -> String {
         let mut console = self.start(args);
         console.expect_code(code);
         console.out()
@@ -159,7 +159,7 @@ impl Databases {
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 
-    fn old(&self, sql: &str) {
+    pub(super) fn old(&self, sql: &str) {
         self.runtime.block_on(self.old.batch_execute(sql)).unwrap();
     }
 
@@ -170,7 +170,7 @@ impl Databases {
     }
 
     /// Slots and publications of the old side.
-    fn kept(&self) -> Vec<String> {
+    pub(super) fn kept(&self) -> Vec<String> {
         let sql = "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()
                    UNION ALL SELECT pubname::text FROM pg_publication";
         let rows = self.runtime.block_on(self.old.query(sql, &[])).unwrap();
@@ -245,27 +245,27 @@ fn one_plan_moves_into_two_databases() {
 }
 
 /// A DynamoDB with tables of notes.
-struct Notes {
+pub(super) struct Notes {
     dynamo: EmbeddedDynamo,
     client: Client,
 }
 
 impl Notes {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dynamo = EmbeddedDynamo::start(&EmbeddedDynamo::place()).unwrap();
         let client = Client::new(&session(dynamo.endpoint(), 3));
         Self { dynamo, client }
     }
 
     /// The store as a config names it.
-    fn store(&self) -> String {
+    pub(super) fn store(&self) -> String {
         format!(
             "[stores.papers]\nkind = \"dynamodb\"\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{}\"\n",
             self.dynamo.endpoint()
         )
     }
 
-    async fn create(&self, table: &str) {
+    pub(super) async fn create(&self, table: &str) {
         let attribute = AttributeDefinition::builder().attribute_name("noteId").attribute_type(ScalarAttributeType::S);
         let create = self
             .client
@@ -277,13 +277,13 @@ impl Notes {
         create.send().await.unwrap();
     }
 
-    async fn put(&self, id: &str, words: &str) {
+    pub(super) async fn put(&self, id: &str, words: &str) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let put = self.client.put_item().table_name("Notes").item("noteId", text(id)).item("words", text(words));
         put.send().await.unwrap();
     }
 
-    async fn held(&self, table: &str) -> Vec<String> {
+    pub(super) async fn held(&self, table: &str) -> Vec<String> {
         let items = self.client.scan().table_name(table).into_paginator().items().send();
         let items = items.collect::<Result<Vec<_>, _>>().await.unwrap();
         let mut all: Vec<String> =
@@ -325,7 +325,7 @@ fn two_kinds(place: &str) {
     }
 }
 
-const NOTES_V2: &str = r#"
+pub(super) const NOTES_V2: &str = r#"
 [[tables]]
 id = "notes"
 from = "papers.Notes"

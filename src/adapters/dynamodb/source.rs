@@ -23,7 +23,7 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Sequence, Snapshot, Source,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
     SourceColumn, SourceTable,
 };
 
@@ -255,7 +255,7 @@ impl Source for DynamoSource {
     }
 
     /// A table of DynamoDB is read at no single moment.
-    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+    async fn point_in_time(&self, _: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>> {
         Ok(None)
     }
 

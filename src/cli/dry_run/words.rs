@@ -37,7 +37,12 @@ fn percent(n: u64, of: u64) -> String {
 
 fn example(found: &Found) -> String {
     let times = if found.times == 1 { "once".to_owned() } else { format!("{} times", found.times) };
-    if found.keys.is_empty() { times } else { format!("{times}, for example {}", found.keys.join(", ")) }
+    let keys = found.keys.join(", ");
+    match found.keys.len() as u64 {
+        0 => times,
+        all if all == found.times => format!("{times} ({keys})"),
+        _ => format!("{times}, for example {keys}"),
+    }
 }
 
 fn shares(types: &BTreeMap<&'static str, u64>, of: u64, absent: Option<u64>) -> String {
@@ -98,6 +103,7 @@ pub fn table(found: &DryRun, of: &Table) -> String {
         line("not read", "? there are more attributes than are looked at (4096)");
     }
     line("size", &size_words(found));
+    line("read", &read_words(found));
     line("not judged", &not_judged(found, of));
     out.push('\n');
     out
@@ -111,6 +117,9 @@ fn same_key(profile: &TableProfile) -> String {
 
 fn column_words(column: &ColumnProfile) -> String {
     let from = if column.path.is_empty() { "the element".to_owned() } else { format!("`{}`", column.path) };
+    if column.of == 0 {
+        return format!("{} from {from}: ? there was none to look at", column.column);
+    }
     let mut said = format!("{} from {from}: {} of {} fit", column.column, column.fit, column.of);
     let types = shares(&column.types, column.of, Some(column.of - column.present));
     if !types.is_empty() {
@@ -138,6 +147,11 @@ fn size_words(found: &DryRun) -> String {
         _ => "? in all: the source does not say how many records it has".to_owned(),
     };
     format!("{} a row in the target, {largest}; {all}, without indexes", size(each))
+}
+
+fn read_words(found: &DryRun) -> String {
+    let units = found.units.map(|units| format!(", {units:.0} read units, ${:.2}", dollars(units)));
+    format!("{} in {}{}", size(found.bytes), brief(found.took_ms), units.unwrap_or_default())
 }
 
 /// What only the target knows.
@@ -304,10 +318,12 @@ pub fn closing(all: &[(DryRun, &Table)]) -> String {
         .filter(|(found, _)| found.profile.would_park() > 0)
         .map(|(found, _)| format!("{} {}", found.table, found.profile.would_park()))
         .collect();
-    let _ = match parked.is_empty() {
-        true => writeln!(out, "PARKED      nothing would be, as far as it can be judged without the target"),
-        false => writeln!(out, "PARKED      {} records would be: {}", t.parked, parked.join(", ")),
+    let parked = if parked.is_empty() {
+        "nothing would be, as far as it can be judged without the target".to_owned()
+    } else {
+        format!("{} records would be: {}", t.parked, parked.join(", "))
     };
+    let _ = writeln!(out, "PARKED      {parked}");
     if t.same_key > 0 {
         let _ = writeln!(out, "SAME KEY    {} records have the key of another one in the target", t.same_key);
     }

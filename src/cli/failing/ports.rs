@@ -19,9 +19,9 @@ use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, FollowState,
     FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
-    OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PortResult, Position, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Snapshot, Source, SourceCount, SourceTable, Stream,
-    SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult,
+    Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable,
+    Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -54,7 +54,7 @@ failing! {
         async fn count(&self, table: &Table) -> PortResult<Count>;
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn names(&self) -> PortResult<Vec<String>>;
-        async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>>;
+        async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
         async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::convert::{Format, convert};
 use super::duplicates::Duplicates;
+use super::key;
 use super::table::walk;
 use super::unread::Unread;
 use super::{Mapped, RowError, RowErrorReason};
@@ -84,6 +85,9 @@ pub struct ColumnProfile {
     format: Format,
     #[serde(skip)]
     absent: Fallback,
+    /// Whether its values must have an exact inverse, because they tell keys apart.
+    #[serde(skip)]
+    tells_keys_apart: bool,
 }
 
 impl ColumnProfile {
@@ -108,6 +112,7 @@ impl ColumnProfile {
             names,
             format: Format::of(column),
             absent: column.absent.clone(),
+            tells_keys_apart: false,
         })
     }
 
@@ -139,7 +144,10 @@ impl ColumnProfile {
     }
 
     fn judged(&self, value: &Value<'_>) -> Result<Option<Alteration>, RowErrorReason> {
-        convert(self.format, value)?;
+        let cell = convert(self.format, value)?;
+        if self.tells_keys_apart && !key::comes_back(self.format, value, &cell) {
+            return Err(RowErrorReason::KeyForm);
+        }
         if !self.format.declared.lossy {
             return Ok(None);
         }
@@ -249,9 +257,19 @@ impl TableProfile {
     #[must_use]
     pub fn new(table: &Table) -> Self {
         let natives = table.columns.iter().filter(|c| matches!(c.ty, ColumnType::Native(_)));
+        let mut columns: Vec<ColumnProfile> =
+            table.columns.iter().filter_map(|c| ColumnProfile::new(c, None)).collect();
+        // As the mapping judges them: the first key column of each key attribute.
+        for attribute in &table.key {
+            let whole = ColumnSource::Attribute(vec![attribute.clone()]);
+            let of_key = table.columns.iter().find(|c| c.key && c.from == whole);
+            if let Some(column) = of_key.and_then(|key| columns.iter_mut().find(|c| c.column == key.name)) {
+                column.tells_keys_apart = true;
+            }
+        }
         Self {
             records: 0,
-            columns: table.columns.iter().filter_map(|c| ColumnProfile::new(c, None)).collect(),
+            columns,
             lists: table.children.iter().map(Elements::new).collect(),
             unread: Unread::new(table),
             parked: BTreeMap::new(),

@@ -126,11 +126,11 @@ fn reading(table: &Table, path: &str) -> Reading {
     // Within an element of a list: what a child's column holds, or leads to it.
     let inner = table.children.iter().any(|child| {
         let list = path_text(&child.list);
-        let read = child.columns.iter().filter_map(|c| match &c.from {
+        let mut read = child.columns.iter().filter_map(|c| match &c.from {
             ColumnSource::Attribute(names) => Some(format!("{list}[].{}", path_text(names))),
             _ => None,
         });
-        read.into_iter().any(|c| below(&c))
+        read.any(|c| below(&c))
     });
     if inner { Reading::Within } else { Reading::Read }
 }

@@ -113,8 +113,8 @@ impl Source for FaultySource {
         self.1.call(Op::SourceDescribe, &table.id, self.0.count(table)).await
     }
 
-    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn crate::ports::Snapshot>>> {
-        self.0.snapshot(tables).await
+    async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn crate::ports::PointInTime>>> {
+        self.0.point_in_time(tables).await
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

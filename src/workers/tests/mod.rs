@@ -10,6 +10,7 @@ mod contract;
 mod converge;
 mod cutover;
 mod drain;
+mod dry_run;
 mod exercise;
 pub mod faults;
 mod faulty;

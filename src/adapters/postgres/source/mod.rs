@@ -14,11 +14,11 @@ mod log;
 mod obstacles;
 mod pages;
 mod pgoutput;
+mod point_in_time;
 mod pump;
 mod rows;
 mod session;
 mod slot;
-mod snapshot;
 mod whole;
 
 pub use listed::PgCatalogue;
@@ -46,7 +46,7 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, Sequence, Snapshot, Source,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
     SourceTable,
 };
 
@@ -182,9 +182,9 @@ impl Source for PgSource {
         listed::names(&client).await.map_err(|e| trouble::error(&e, "list the tables of", &self.place))
     }
 
-    async fn snapshot(&self, tables: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+    async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>> {
         let client = Object::take(self.client().await?);
-        Ok(Some(Box::new(snapshot::open(client, tables).await?)))
+        Ok(Some(Box::new(point_in_time::open(client, tables).await?)))
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {

@@ -26,6 +26,7 @@ mod obstacles;
 mod outbox;
 mod password;
 mod plans;
+mod point_in_time;
 mod pooler;
 mod references;
 mod refusals;

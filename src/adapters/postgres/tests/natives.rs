@@ -10,7 +10,7 @@ use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
 
 /// What people made, on either side. Numbers of types in the catalogue are others in each database.
-const MADE: &str = r#"
+pub(super) const MADE: &str = r#"
 CREATE EXTENSION citext; CREATE EXTENSION hstore;
 CREATE SCHEMA odd;
 CREATE TYPE mood AS ENUM ('sad', 'it''s "so so"', 'happy, {very}', '');
@@ -24,7 +24,7 @@ CREATE TYPE span AS RANGE (subtype = timestamp);
 "#;
 
 /// Every column but the key: its name, its type, and values of it as SQL.
-const COLUMNS: &[(&str, &str, &[&str])] = &[
+pub(super) const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("enum_", "mood", &["'sad'", "'it''s \"so so\"'", "'happy, {very}'", "''"]),
     ("enums", "mood[]", &["'{}'", "ARRAY['sad', NULL, 'happy, {very}', '']::mood[]", "'{{sad,\"\"},{sad,sad}}'"]),
     ("isbn", "isbn", &["'0-306'", "'X'"]),

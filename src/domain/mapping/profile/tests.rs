@@ -121,3 +121,18 @@ fn rows_are_measured_and_two_records_of_one_key_are_found() {
     assert_eq!(profile.duplicates().found().keys, ["b3"], "cut, it is the title of the first");
     assert!(profile.has_findings() && profile.would_park() == 0);
 }
+
+#[test]
+fn a_key_that_would_not_come_back_does_not_fit_its_column_either() {
+    let mut table = table();
+    table.columns[0].ty = ColumnType::Uuid;
+    let (mapping, mut profile) = (TableMapping::new(&table), TableProfile::new(&table));
+    for id in ["5e1f0000-0000-4000-8000-00000000000a", "5E1F0000-0000-4000-8000-00000000000A"] {
+        let item = Record { fields: vec![("id".into(), s(id))] };
+        let mut mapped = Mapped::default();
+        let judged = mapping.map(&item, &mut mapped).map(|()| RowSize::default());
+        profile.look(&item, &mapped, judged);
+    }
+    let id = profile.columns().next().unwrap();
+    assert_eq!((id.fit, id.refused[&RowErrorReason::KeyForm].times, profile.would_park()), (1, 1, 1));
+}

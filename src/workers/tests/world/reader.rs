@@ -13,8 +13,8 @@ use crate::domain::mapping::TableMapping;
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PortError, PortResult, ReadFrom, Sequence,
-    Snapshot, Source, SourceTable, Stream,
+    Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult,
+    ReadFrom, Sequence, Source, SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -85,7 +85,7 @@ impl Source for OldStore {
         Ok(Count::exact(self.items(table).len() as u64, At(0)))
     }
 
-    async fn snapshot(&self, _: &[Table]) -> PortResult<Option<Box<dyn Snapshot>>> {
+    async fn point_in_time(&self, _: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>> {
         Ok(None)
     }
 

@@ -20,7 +20,7 @@ pub struct TextPage {
 /// A reading of several tables of one store at one moment. While it is open the store keeps what it shows; dropping it
 /// ends it.
 #[async_trait]
-pub trait Snapshot: Send {
+pub trait PointInTime: Send {
     /// Which moment, in the store's own words.
     fn moment(&self) -> &str;
 

@@ -17,7 +17,7 @@ use crate::adapters::postgres::encode::HEADER;
 use crate::adapters::postgres::names::{ident, qualified};
 use crate::adapters::postgres::trouble;
 use crate::domain::plan::Table;
-use crate::ports::{Cursor, ErrorKind, PortError, PortResult, Snapshot, TextPage};
+use crate::ports::{Cursor, ErrorKind, PointInTime, PortError, PortResult, TextPage};
 
 /// Blocks of one page: 2 MB of rows, and what they keep elsewhere.
 const STRIPE: i64 = 256;
@@ -44,7 +44,7 @@ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0
 SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// A transaction that reads.
-pub(super) struct PgSnapshot {
+pub(super) struct PgPointInTime {
     /// Taken out of the pool: it ends with this.
     client: ClientWrapper,
     moment: String,
@@ -56,7 +56,7 @@ pub(super) struct PgSnapshot {
 /// # Errors
 /// `NotFound` for a table that is not there, `Denied` for one that may not be read, `TimedOut` when somebody holds one
 /// of them locked.
-pub(super) async fn open(client: ClientWrapper, tables: &[Table]) -> PortResult<PgSnapshot> {
+pub(super) async fn open(client: ClientWrapper, tables: &[Table]) -> PortResult<PgPointInTime> {
     let tried = "open a snapshot of";
     let mut columns = BTreeMap::new();
     let first = tables.first().map_or("no table", |table| table.source.as_str());
@@ -76,7 +76,7 @@ pub(super) async fn open(client: ClientWrapper, tables: &[Table]) -> PortResult<
         let each = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         columns.insert(on.to_owned(), each.collect::<Result<Vec<_>, Error>>().map_err(error)?);
     }
-    Ok(PgSnapshot { client, moment, columns })
+    Ok(PgPointInTime { client, moment, columns })
 }
 
 /// The value's text, as its type's output function writes it under our settings; NULL for NULL alone.
@@ -87,7 +87,7 @@ fn text_of(name: &str) -> String {
 }
 
 #[async_trait]
-impl Snapshot for PgSnapshot {
+impl PointInTime for PgPointInTime {
     fn moment(&self) -> &str {
         &self.moment
     }
