@@ -388,7 +388,7 @@ region = "eu-west-1"
         let text = format!("{STORES}{}{}", rule("include = [\"*\"]"), steps());
         let alone = crate::config::load_str("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap_err().to_string();
         assert!(alone.contains("what they are only their store can say"), "{alone}");
-        let drafted = draft("c.toml", &text, Path::new(""), &BTreeMap::new()).unwrap();
+        let drafted = draft("c.toml", &text, Path::new(""), &BTreeMap::new(), None).unwrap();
         assert_eq!((drafted.stores().len(), drafted.makes("old")), (1, true));
     }
 }

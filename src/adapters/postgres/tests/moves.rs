@@ -130,7 +130,7 @@ fn text() -> String {
 /// The config, over what this database has.
 async fn read(text: &str, db: &TestDatabase) -> Result<Config, ConfigErrors> {
     let (vars, base) = (BTreeMap::new(), Path::new(""));
-    let draft = draft("c.toml", text, base, &vars)?;
+    let draft = draft("c.toml", text, base, &vars, None)?;
     let catalogue = PgCatalogue::new(&db.settings).unwrap();
     let names = catalogue.names().await.unwrap();
     let listed = catalogue.listed(names.clone(), &draft.wanted("old", &names), draft.makes("old")).await.unwrap();
