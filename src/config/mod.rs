@@ -177,8 +177,8 @@ fn signs(aws: &Aws, nowhere: bool, section: &Section<'_>, sink: &mut Sink<'_>) {
 /// parameters. A store with endpoints of its own is judged by itself.
 fn nowhere(aws: &Aws, connections: &Connections, root: &Section<'_>) -> bool {
     let mut stores = connections.sources.values().chain(connections.targets.values());
-    let tables = !root.has("stores") || 
-        stores.any(|at| matches!(at, StoreConnection::Dynamodb(store) if store.endpoints == aws.endpoints));
+    let tables = !root.has("stores")
+        || stores.any(|at| matches!(at, StoreConnection::Dynamodb(store) if store.endpoints == aws.endpoints));
     if tables { aws.endpoints.dynamodb.is_none() } else { aws.endpoints.ssm.is_none() }
 }
 

@@ -31,7 +31,9 @@ impl Scenario {
     pub const fn starts(self) -> &'static str {
         match self {
             Self::Cloudshelf => "a private PostgreSQL, an embedded DynamoDB, a control plane and a shop",
-            Self::V1ToV2 => "two private PostgreSQL servers, an embedded DynamoDB, a control plane and a payments application",
+            Self::V1ToV2 => {
+                "two private PostgreSQL servers, an embedded DynamoDB, a control plane and a payments application"
+            }
         }
     }
 

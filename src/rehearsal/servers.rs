@@ -47,9 +47,7 @@ impl Amounts {
     pub const fn few(scenario: Scenario) -> Self {
         match scenario {
             Scenario::Cloudshelf => Self::Cloudshelf(Sizes { books: 1_000, users: 200, orders: 500, carts: 50 }),
-            Scenario::V1ToV2 => {
-                Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900, sessions: 200, limits: 150 })
-            }
+            Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900, sessions: 200, limits: 150 }),
         }
     }
 

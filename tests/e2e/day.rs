@@ -122,7 +122,11 @@ fn a_rehearsal_of_payments_ends_on_the_new_server_with_nothing_lost() {
     let console = payments(dir.path(), None, 0);
     let out = console.out();
     let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
-    assert!(verdict.is_some_and(|l| l.contains("new side (PostgreSQL v2 ") && l.contains(", DynamoDB v2 ")), "{}", console.words());
+    assert!(
+        verdict.is_some_and(|l| l.contains("new side (PostgreSQL v2 ") && l.contains(", DynamoDB v2 ")),
+        "{}",
+        console.words()
+    );
     assert!(out.contains("RESULT      finished"), "{}", console.words());
 }
 
@@ -133,6 +137,10 @@ fn a_fault_after_the_switch_brings_payments_back_to_the_old_server_with_nothing_
     let console = payments(dir.path(), Some("errors-new@new-side-check"), 3);
     let out = console.out();
     let verdict = out.lines().find(|l| l.starts_with("0 lost: "));
-    assert!(verdict.is_some_and(|l| l.contains("old side (PostgreSQL v1 ") && l.contains(", DynamoDB v1 ")), "{}", console.words());
+    assert!(
+        verdict.is_some_and(|l| l.contains("old side (PostgreSQL v1 ") && l.contains(", DynamoDB v1 ")),
+        "{}",
+        console.words()
+    );
     assert!(out.contains("RESULT      rolled back"), "{}", console.words());
 }

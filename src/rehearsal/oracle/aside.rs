@@ -119,11 +119,8 @@ mod tests {
         let data = generate(PaymentSizes { accounts: 3, payments: 0, sessions: 0, limits: 6 }, 7);
         let limits: Vec<Record> = data.records.iter().filter(|r| r.key().kind == Kind::Limit).cloned().collect();
         let oracle = Oracle::new(&data);
-        let spent = |n: usize, cents| Write::Spent {
-            id: limits[n].key().id,
-            spent: Decimal::cents(cents),
-            at: Moment(1_000),
-        };
+        let spent =
+            |n: usize, cents| Write::Spent { id: limits[n].key().id, spent: Decimal::cents(cents), at: Moment(1_000) };
         let stands = |changed: &[(usize, &Write)]| {
             let mut now = limits.clone();
             for (n, write) in changed {

@@ -49,13 +49,7 @@ pub(super) fn key_of(key: &RecordKey) -> Option<Item> {
 pub(super) const fn partition(kind: Kind) -> &'static str {
     match kind {
         Kind::Session => "sessionId",
-        Kind::Limit
-        | Kind::Book
-        | Kind::User
-        | Kind::Order
-        | Kind::Cart
-        | Kind::Account
-        | Kind::Payment => "accountId",
+        Kind::Limit | Kind::Book | Kind::User | Kind::Order | Kind::Cart | Kind::Account | Kind::Payment => "accountId",
     }
 }
 

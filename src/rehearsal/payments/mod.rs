@@ -120,7 +120,11 @@ pub(super) const fn table_of(kind: Kind, side: Side) -> &'static str {
 }
 
 /// Creates the tables of both sides and fills those of the old one.
-pub(super) async fn lay_tables(endpoint: &str, embedded: Option<&EmbeddedDynamo>, data: &Dataset) -> RehearsalResult<()> {
+pub(super) async fn lay_tables(
+    endpoint: &str,
+    embedded: Option<&EmbeddedDynamo>,
+    data: &Dataset,
+) -> RehearsalResult<()> {
     let client = aws_sdk_dynamodb::Client::new(&super::clients::session(endpoint, 5));
     items::create(&client).await?;
     items::fill(&client, embedded, data).await

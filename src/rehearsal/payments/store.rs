@@ -12,8 +12,8 @@ use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{Account, Kind, Payment, Record, RecordKey, Write};
-use crate::rehearsal::shop::pool::{committed, connection, pool, said};
 use crate::rehearsal::shop::PATIENCE;
+use crate::rehearsal::shop::pool::{committed, connection, pool, said};
 
 /// One side's database. Nothing is connected before it is needed.
 #[derive(Debug, Default)]

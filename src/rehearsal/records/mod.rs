@@ -405,12 +405,9 @@ impl Write {
             (Self::State { state, at, .. }, Some(Record::Payment(p))) => {
                 Some(Record::Payment(Payment { state: state.clone(), updated_at: *at, ..p }))
             }
-            (Self::Seen { device, scopes, at, .. }, Some(Record::Session(s))) => Some(Record::Session(Session {
-                device: device.clone(),
-                scopes: scopes.clone(),
-                seen_at: *at,
-                ..s
-            })),
+            (Self::Seen { device, scopes, at, .. }, Some(Record::Session(s))) => {
+                Some(Record::Session(Session { device: device.clone(), scopes: scopes.clone(), seen_at: *at, ..s }))
+            }
             (Self::Spent { spent, at, .. }, Some(Record::Limit(l))) => {
                 Some(Record::Limit(Limit { spent: spent.clone(), changed_at: *at, ..l }))
             }

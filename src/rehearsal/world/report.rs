@@ -104,7 +104,10 @@ impl OracleReport {
         if wrong == 0 {
             write!(f, "0 wrong on the side that serves no more: {each}")?;
         } else {
-            write!(f, "WRONG: {wrong} keys on the side that serves no more ({each}) do not hold what it was left with")?;
+            write!(
+                f,
+                "WRONG: {wrong} keys on the side that serves no more ({each}) do not hold what it was left with"
+            )?;
         }
         match behind {
             0 => writeln!(f)?,
