@@ -109,7 +109,7 @@ pub enum Command {
         #[arg(long, value_name = "NAME@STEP")]
         fault: Vec<String>,
         /// Records to begin with: books, users, orders and carts (cloudshelf, by default 5000,1000,2500,200), or
-        /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,1500,1000).
+        /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,800,500).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
     },

@@ -576,7 +576,7 @@ fn keys_of_an_emulator_need_an_endpoint_for_what_is_there() {
     let read = |text: &str| load_str("c.toml", text, Path::new(""), &vars);
     // The tables have an endpoint of their own, so what [aws] says is asked for parameters only.
     assert_eq!(read(text).err().map(|e| e.to_string()), None);
-    let tables = text.replace("endpoint = \"${AWS_ENDPOINT}\"\n", "");
+    let tables = text.replace("endpoints = { dynamodb = \"${AWS_ENDPOINT}\" }\n", "");
     assert_ne!(tables, text);
     let said = read(&tables).unwrap_err().to_string();
     assert!(said.contains("emulator credentials need an `endpoint`"), "{said}");

@@ -88,22 +88,15 @@ async fn a_day(plan: &str, more: &[&str]) -> Exit {
     lived.unwrap_or_else(|failure| panic!("{}", failure.words()))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn payments_move_from_one_server_to_another_and_nothing_is_lost() {
-    assert_eq!(a_day(Scenario::V1ToV2.plan(), &[]).await, Exit::Finished);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn payments_go_back_when_the_new_side_fails_after_the_switch_and_nothing_is_lost() {
-    assert_eq!(a_day(Scenario::V1ToV2.plan(), &["--fault", "errors-new@new-side-check"]).await, Exit::RolledBack);
-}
-
-/// Customers have written on the new side by then: all of it must be on the old one at the end. A gate that is not met
-/// is waited for at wall speed, so this one is not given twelve minutes.
+/// Customers have written on the new side by then: all of it must be on the old one at the end. A gate that is not met is
+/// waited for at wall speed, so this one is not given twelve minutes. The day that goes well, and a fault before the thaw,
+/// are in `tests/e2e/day.rs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_made_on_the_new_side_come_back_with_a_rollback() {
     let plan = Scenario::V1ToV2.plan();
     let hurried = plan.replace("hold = \"10m\"\ngive_up = \"12m\"", "hold = \"2s\"\ngive_up = \"6s\"");
     assert_ne!(hurried, plan);
+    // How fast a busy machine answers is not what is tried here.
+    let hurried = hurried.replace("< 500\"", "< 60000\"");
     assert_eq!(a_day(&hurried, &["--fault", "errors-new@thaw"]).await, Exit::RolledBack);
 }

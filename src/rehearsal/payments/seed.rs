@@ -34,14 +34,14 @@ pub struct PaymentSizes {
 
 impl Default for PaymentSizes {
     fn default() -> Self {
-        Self { accounts: 2_000, payments: 8_000, sessions: 1_500, limits: 1_000 }
+        Self { accounts: 2_000, payments: 8_000, sessions: 800, limits: 500 }
     }
 }
 
 /// Text that is not four numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not ACCOUNTS,PAYMENTS,SESSIONS,LIMITS; write four whole numbers like 2000,8000,1500,1000, accounts above 0"
+    "`{0}` is not ACCOUNTS,PAYMENTS,SESSIONS,LIMITS; write four whole numbers like 2000,8000,800,500, accounts above 0"
 )]
 pub struct BadPaymentSizes(String);
 
