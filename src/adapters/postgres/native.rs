@@ -280,7 +280,8 @@ fn bare(ty: &str) -> String {
     let (head, rest) = ty.split_once('(').unwrap_or((ty, ""));
     let behind = rest.split_once(')').map_or("", |(_, behind)| behind);
     // A point within quotes is part of a name.
-    let dot = head.char_indices().filter(|(at, c)| *c == '.' && head[..*at].matches('"').count() % 2 == 0).last();
+    let quoted = |at: usize| head.get(..at).is_some_and(|before| before.matches('"').count() % 2 == 1);
+    let dot = head.char_indices().rfind(|(at, c)| *c == '.' && !quoted(*at));
     let own = dot.and_then(|(at, _)| head.get(at + 1..)).unwrap_or(head);
     format!("{}{behind}", own.trim_end())
 }
