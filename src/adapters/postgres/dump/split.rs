@@ -197,6 +197,12 @@ impl Dump<'_> {
                 left_out.push(entry.words());
             }
         }
+        // Known only now: bodies of functions may call what no catalogue says they need.
+        for (place, entry) in self.entries.iter().enumerate() {
+            if entry.kind == "EXTENSION" && !self.made.contains(&place) && !wanted.contains(&place) {
+                left_out.push(format!("{}, which none of the tables needs", entry.words()));
+            }
+        }
     }
 
     /// Adds what has no number of its own.
@@ -240,8 +246,10 @@ mod tests {
             entry(8, "CONSTRAINT", "a a_pkey", &[3]),
             entry(9, "TRIGGER", "b t", &[2, 4]),
             entry(13, "VIEW", "w", &[3]),
+            entry(14, "EXTENSION", "pgcrypto", &[]),
+            entry(15, "EXTENSION", "citext", &[]),
             entry(10, "FK CONSTRAINT", "b b_fk", &[4, 3, 8]),
-            entry(11, "FUNCTION", "loose()", &[]),
+            entry(11, "FUNCTION", "loose()", &[15]),
             entry(12, "DEFAULT", "b d", &[4, 6]),
         ];
         let owners = [(8, 3), (9, 4), (10, 4), (12, 4)].map(|(of, table)| ((1, of), table));
@@ -251,15 +259,17 @@ mod tests {
         let parts = by_table(&entries, &[&a, &b], &catalogue);
         let made = |n: usize| parts.tables[n].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ").trim().to_owned();
         assert_eq!(made(0), "-> mood; -> a; -> a a_pkey;");
-        assert_eq!(made(1), "-> touch(); -> b; -> on b; -> w; -> loose(); -> b d;");
+        assert_eq!(made(1), "-> touch(); -> b; -> on b; -> w; -> citext; -> loose(); -> b d;");
         let names: Vec<&str> = parts.tables[1].after_load.iter().map(AfterLoad::name).collect();
         assert_eq!(names, ["t", "b_fk"]);
         assert!(matches!(parts.tables[1].after_load[0], AfterLoad::Trigger { fires: Fires::Always, .. }));
         assert_eq!(parts.tables[0].unfit, []);
         assert_eq!(parts.tables[1].unfit[0].0, "default public.b d needs view public.v, which does not move");
-        assert_eq!(
-            parts.left_out,
-            ["view public.v, which is of tables that do not move", "function public.of_v(), which needs view public.v"]
-        );
+        let left = [
+            "view public.v, which is of tables that do not move",
+            "function public.of_v(), which needs view public.v",
+            "extension public.pgcrypto, which none of the tables needs",
+        ];
+        assert_eq!(parts.left_out, left);
     }
 }

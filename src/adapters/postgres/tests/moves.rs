@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::TestDatabase;
 use super::day::{Day, plan_of};
+use super::{TestDatabase, column, key, table};
 use crate::adapters::postgres::source::PgCatalogue;
 use crate::config::{Config, ConfigErrors, draft, load_listed};
-use crate::domain::plan::{Listing, Plan};
+use crate::domain::plan::{AfterLoad, ColumnType, Fires, Listing, Plan, Table};
 use crate::engine::MachineClock;
-use crate::ports::Catalogue as _;
+use crate::ports::{Catalogue as _, Outbox as _, Target as _};
 use crate::workers::CapturedValues;
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
@@ -293,4 +293,58 @@ async fn a_schema_nobody_here_designed_moves_by_rule_is_followed_and_comes_back(
     let (back, there) = (without(&day.old, plan, "changed").await, without(&day.new, plan, "changed").await);
     assert_eq!(back, there);
     ctx.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_table_gets_after_its_rows_is_proven_wakes_with_the_customers_and_sleeps_for_a_later_run() {
+    let db = TestDatabase::new().await;
+    let ddl = "CREATE TABLE notes (id bigint PRIMARY KEY, above bigint)";
+    let mut notes = table("notes", vec![key("id", ColumnType::Bigint), column("above", ColumnType::Bigint)], ddl);
+    notes.target = "public.notes".to_owned();
+    let alone = "suppress_redundant_updates_trigger()";
+    notes.after_load = vec![
+        AfterLoad::ForeignKey {
+            name: "up".into(),
+            sql: "ALTER TABLE ONLY public.notes ADD CONSTRAINT up FOREIGN KEY (above) REFERENCES public.notes(id);"
+                .into(),
+        },
+        AfterLoad::Trigger {
+            name: "Same".into(),
+            sql: format!(
+                "CREATE TRIGGER \"Same\" BEFORE UPDATE ON public.notes FOR EACH ROW EXECUTE FUNCTION {alone};"
+            ),
+            fires: Fires::Always,
+        },
+    ];
+    let tables = std::slice::from_ref(&notes);
+    assert!(db.create(&notes).await.unwrap());
+    // A child that came before its parent.
+    db.sql.batch_execute("INSERT INTO notes VALUES (1, 2)").await.unwrap();
+    let fires = "SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'Same'";
+    for _ in 0..2 {
+        db.target.finish_load(&notes).await.unwrap();
+        assert_eq!(db.text(fires).await.as_deref(), Some("D"));
+    }
+    assert!(db.sql.batch_execute("INSERT INTO notes VALUES (3, 4)").await.is_err(), "it holds for new rows");
+    let wrong = db.target.prove_references(&notes).await.unwrap();
+    assert_eq!(wrong.as_deref(), Some("rows of public.notes have no parent, says its foreign key up"));
+    db.sql.batch_execute("INSERT INTO notes VALUES (2, NULL)").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(db.target.prove_references(&notes).await.unwrap(), None);
+    }
+    assert_eq!(db.number("SELECT count(*) FROM pg_constraint WHERE conname = 'up' AND convalidated").await, 1);
+    db.target.open_to_customers(tables).await.unwrap();
+    assert_eq!(db.text(fires).await.as_deref(), Some("A"), "as the source has it");
+    // Taken up again while customers write there, and once they have gone back.
+    db.target.claim("run-1", tables).await.unwrap();
+    assert_eq!(db.text(fires).await.as_deref(), Some("A"));
+    db.target.mark_rolled_back("run-1", tables).await.unwrap();
+    db.target.claim("run-2", tables).await.unwrap();
+    assert_eq!(db.text(fires).await.as_deref(), Some("D"));
+
+    // A table that somebody else made gets nothing.
+    let other = Table { id: "other".into(), ..notes.clone() };
+    db.sql.batch_execute("ALTER TABLE notes DROP CONSTRAINT up").await.unwrap();
+    db.target.finish_load(&other).await.unwrap();
+    assert_eq!(db.number("SELECT count(*) FROM pg_constraint WHERE conname = 'up'").await, 0);
 }
