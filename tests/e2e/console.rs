@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longest life of any process here.
 fn life() -> Duration {
     // Days of the customer's size run on slow emulators.
-    Duration::from_secs(if std::env::var_os("CUTOVER_TEST_SIZES").is_some() { 1_200 } else { 150 })
+    Duration::from_secs(if std::env::var_os("CUTOVER_TEST_SIZES").is_some() { 1_200 } else { 300 })
 }
 /// A file beside the outputs once a process was killed.
 pub const KILLED: &str = "killed";
