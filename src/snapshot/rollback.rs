@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn why_the_reverse_flow_is_down_stands_beside_what_a_rollback_would_do() {
         let plan = plan();
-        let mut state = RunState { t0: T0, decided: Some(T0), ..RunState::default() };
+        let mut state = RunState { t0: T0, ..RunState::default() };
         let new = SwitchState { captured: true, standing: SwitchStatus::New, ..SwitchState::default() };
         state.switches.insert("writes".into(), new);
         let why = "read changes from orders: permission denied".to_owned();
@@ -264,8 +264,8 @@ mod tests {
             (named(&back.actions), named(&back.what_if.blocks))
         };
         assert_eq!(said(&state), (false, false), "no customer has written on the new side yet");
-        state.downtime.refused = Some(T0);
-        state.downtime.accepted = Some(T0);
+        state.decided = Some(T0);
+        (state.downtime.refused, state.downtime.accepted) = (Some(T0), Some(T0));
         assert_eq!(said(&state), (true, true));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use super::{column_types, index_keys, source_columns};
-use crate::domain::plan::Step;
+use crate::domain::plan::{Step, StoreKind};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 
 /// Creates what is missing and compares what is there with the plan. Nothing that exists is changed.
@@ -48,8 +48,13 @@ pub async fn perform(
         let indexes = index_keys::problems(&ctx.ports, table, &now).await.map_err(|e| step_error(&e))?;
         problems.extend(indexes.into_iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
         let how = if before.exists { "was there" } else { "created" };
-        let value = format!("{how}, {} columns, key {}", now.columns.len(), now.key.join(", "));
-        found.push(evidence(format!("table {}", table.target), value, ctx.wall(), "pg_catalog"));
+        // Of an item only the key is declared.
+        let (columns, source) = match ctx.plan.kind(&table.to) {
+            StoreKind::Postgresql => (format!("{} columns, ", now.columns.len()), "pg_catalog"),
+            StoreKind::Dynamodb | StoreKind::Aws => (String::new(), "DescribeTable"),
+        };
+        let value = format!("{how}, {columns}key {}", now.key.join(", "));
+        found.push(evidence(format!("table {}", table.target), value, ctx.wall(), source));
     }
     if problems.is_empty() {
         Ok(found)

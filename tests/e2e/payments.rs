@@ -116,6 +116,11 @@ impl PaymentDay {
         let state = self.state();
         assert_eq!(state.status, RunStatus::Finished);
         assert!(state.open_intents.is_empty(), "intents without outcome: {:?}", state.open_intents);
+        // What is said of a table is said of its kind of store.
+        let facts = fs::read_to_string(self.folder().journal()).unwrap();
+        let said = |text: &str| facts.contains(text);
+        assert!(said(r#""name":"table session-table-v2-prod","value":"was there, key sessionId""#), "{facts}");
+        assert!(said(r#""name":"table public.accounts","value":"created, 6 columns, key id""#), "{facts}");
     }
 
     /// Rolls back from another terminal, and fails unless all is as it was.

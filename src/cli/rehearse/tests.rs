@@ -94,7 +94,7 @@ async fn a_day(plan: &str, more: &[&str]) -> Exit {
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_made_on_the_new_side_come_back_with_a_rollback() {
     let plan = Scenario::V1ToV2.plan();
-    let hurried = plan.replace("hold = \"10m\"\ngive_up = \"12m\"", "hold = \"2s\"\ngive_up = \"6s\"");
+    let hurried = plan.replace("hold = \"10m\"\ngive_up = \"12m\"", "hold = \"2s\"\ngive_up = \"30s\"");
     assert_ne!(hurried, plan);
     // How fast a busy machine answers is not what is tried here.
     let hurried = hurried.replace("< 500\"", "< 60000\"");

@@ -155,7 +155,7 @@ pub(super) fn limit(rng: &mut fastrand::Rng, account: &str, at: Moment) -> Limit
     let reason = rng.bool().then(|| words(rng, 3));
     Limit {
         account: account.to_owned(),
-        day: FIRST_DAY + rng.i64(..DAYS),
+        day: FIRST_DAY + rng.i64(0..DAYS),
         most: Decimal::cents(rng.i64(1_000..5_000_000)),
         spent: Decimal::cents(0),
         reason,
