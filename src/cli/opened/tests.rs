@@ -239,7 +239,8 @@ async fn a_comparison_goes_by_nothing_that_is_not_the_runs_own() {
     keep(&folder, &config, &text).unwrap();
     let header = Header::new(folder.id(), &config.plan.hash(), "alice", "b1", At(0));
     drop(JournalWriter::create(&folder, &header).unwrap());
-    let named = OfArg { config: ConfigArg { config: "nowhere.toml".into(), env: None }, run: Some(folder.id().to_owned()) };
+    let named =
+        OfArg { config: ConfigArg { config: "nowhere.toml".into(), env: None }, run: Some(folder.id().to_owned()) };
     let found = subject(&named, &state_dir).await.unwrap_or_else(|f| panic!("{}", f.words()));
     assert_eq!((&found.plan, &found.connections), (&config.plan, &config.connections));
 
