@@ -146,7 +146,9 @@ pub fn draft(
     let root = Section::new(&document, keys::ROOT, "");
     let (plan, connections) = compiled(&document, base_dir, &mut sink);
     if !sink.items.is_empty() {
-        return Err(ConfigErrors::new(sink.items));
+        // Without rules the whole plan is there to be judged: every mistake is named at once.
+        let judged = plan.moves.is_empty().then(|| load_listed(name, text, base_dir, vars, env, None));
+        return Err(judged.and_then(Result::err).unwrap_or_else(|| ConfigErrors::new(sink.items)));
     }
     let rules = root.list("moves", keys::MOVES);
     let made =

@@ -44,7 +44,7 @@ impl ColumnTypes {
     /// the order of the source.
     #[must_use]
     pub fn other_orders(&self, from: &str, target: &Self, to: &str) -> Vec<(String, String)> {
-        if self.columns.get(from).is_none() || self.columns.get(from) != target.columns.get(to) {
+        if !self.columns.contains_key(from) || self.columns.get(from) != target.columns.get(to) {
             return Vec::new();
         }
         let other = |(name, made): (&String, &MadeOf)| match (made, target.made.get(name)?) {

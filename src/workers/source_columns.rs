@@ -132,10 +132,11 @@ fn left_out_in_vain(table: &Table, source: &SourceTable) -> Vec<(String, String)
 
 /// Between two databases: numbers whose trailing zeros do not arrive.
 fn zeros(table: &Table, source: &SourceTable) -> Option<String> {
-    let loses = |(column, from): &(&Column, &SourceColumn)| match (from.ty, column.ty) {
-        (Some(ColumnType::Numeric(_)), ColumnType::Numeric(None)) => true,
-        (Some(ColumnType::Jsonb), ColumnType::Jsonb) => true,
-        _ => false,
+    let loses = |(column, from): &(&Column, &SourceColumn)| {
+        matches!(
+            (from.ty, column.ty),
+            (Some(ColumnType::Numeric(_)), ColumnType::Numeric(None)) | (Some(ColumnType::Jsonb), ColumnType::Jsonb)
+        )
     };
     let names: Vec<&str> = read(table, source).filter(loses).map(|(column, _)| column.name.as_str()).collect();
     (!names.is_empty()).then(|| {
