@@ -10,7 +10,7 @@ use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::listing::{self, Over};
-use super::opened::{Fit, fit, settle_plan, with_stores};
+use super::opened::{ENVIRONMENT, Fit, fit, settle_plan, with_stores};
 use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::plan::Plan;
@@ -224,7 +224,8 @@ fn write(
     let copies = folder.write("plan.json", &plan).and_then(|()| {
         place("amend:in-force");
         listing::keep(folder, config)?;
-        folder.write("config.toml", text.as_bytes())
+        folder.write("config.toml", text.as_bytes())?;
+        folder.write(ENVIRONMENT, config.plan.environment.as_bytes())
     });
     if let Err(e) = copies {
         say(&format!("warning: {}; the run goes by its plan of that hash all the same", unwritten(folder, &e).words()));

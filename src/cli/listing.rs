@@ -41,7 +41,7 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
     }
     world::name_endpoints(&mut draft.connections).await;
     if let Over::UnfinishedRun(state_dir) = over
-        && let Some((run, kept)) = unfinished(state_dir, &draft.name)
+        && let Some((run, kept)) = unfinished(state_dir, &draft)
         // A rule that was changed may ask for what was not listed then.
         && let Ok(config) = config::load_listed(&name, &text, &base, &vars, env, Some(&kept))
     {
@@ -102,12 +102,12 @@ async fn tell_of_later_ones(draft: &Draft, config: &Config, run: &str) {
     }
 }
 
-/// The newest run of this plan, when it is not at its end, and what it was opened over.
-fn unfinished(state_dir: &Path, plan: &str) -> Option<(String, Listing)> {
+/// The newest run of this plan in this environment, when it is not at its end, and what it was opened over.
+fn unfinished(state_dir: &Path, draft: &Draft) -> Option<(String, Listing)> {
     for folder in RunFolder::list(state_dir).ok()? {
         let Ok(state) = read_run(&folder).map(|record| fold(&record.facts)) else { continue };
         let Ok(state) = state else { continue };
-        if folder.is_rehearsal() || state.plan != plan {
+        if folder.is_rehearsal() || (&state.plan, &state.environment) != (&draft.name, &draft.environment) {
             continue;
         }
         return kept(&folder).filter(|_| !state.is_final()).map(|listing| (folder.id().to_owned(), listing));

@@ -20,7 +20,7 @@ use crate::report::{plan_in_force, read_plan};
 /// The file with the connections.
 const CONNECTIONS: &str = "connections.json";
 /// The file with the environment that the copy of the config is for; runs of older programs have none.
-const ENVIRONMENT: &str = "config.environment";
+pub const ENVIRONMENT: &str = "config.environment";
 
 /// Keeps the plan, the connections and, for people to read, the config's text.
 ///

@@ -63,7 +63,9 @@ fn merge(under: &mut Node, over: Node) {
         (Value::Table(entries), Node { value: Value::Table(over), .. }) => {
             over.into_iter().for_each(|entry| merge_entry(entries, entry));
         }
-        (Value::List(items), Node { value: Value::List(over), .. }) if over.iter().all(|o| id(o).is_some()) => {
+        (Value::List(items), Node { value: Value::List(over), .. })
+            if !over.is_empty() && over.iter().all(|o| id(o).is_some()) =>
+        {
             for item in over {
                 match items.iter_mut().find(|under| id(under) == id(&item)) {
                     Some(under) => merge(under, item),
@@ -105,6 +107,8 @@ environment = "nobody"
 [postgres]
 host = "db"
 port = 5432
+[[gates]]
+id = "in-sync"
 [[switches]]
 id = "reads"
 parameter = "/prod/reads"
@@ -114,6 +118,7 @@ id = "writes"
 parameter = "/prod/writes"
 [environments.test]
 production = false
+gates = []
 postgres.host = "${TEST_HOST}"
 [[environments.test.switches]]
 id = "reads"
@@ -155,6 +160,8 @@ postgres.host = "${NOT_SET_HERE}"
         assert_eq!(text(&node, &["switches", "reads", "to"]), Some("new"));
         assert_eq!(text(&node, &["switches", "writes", "parameter"]), Some("/prod/writes"));
         assert!(text(&node, &["switches", "more", "id"]).is_some());
+        // A list that is said to be empty is.
+        assert!(matches!(&node.entry("gates").unwrap().node.value, Value::List(items) if items.is_empty()));
         assert!(node.entry(SECTION).is_none());
         // A mistake in what was laid over is shown where it stands.
         let at = node.locate("switches[0].parameter");

@@ -50,6 +50,8 @@ pub struct Config {
 pub struct Draft {
     /// The name of the plan.
     pub name: String,
+    /// The environment it is for.
+    pub environment: String,
     /// The rules; none where every table stands in the file by hand.
     pub moves: Vec<Move>,
     /// Where the stores and the control plane are.
@@ -155,7 +157,14 @@ pub fn draft(
         plan.moves.iter().zip(&rules).filter(|(_, s)| compile::moves::made(s)).map(|(rule, _)| rule.from.clone());
     let by_hand = |store: &String| compile::moves::by_hand(store, &plan.stores, &plan.tables, &plan.stays);
     let by_hand = plan.moves.iter().map(|rule| (rule.from.clone(), by_hand(&rule.from))).collect();
-    Ok(Draft { name: plan.name, made: made.collect(), by_hand, moves: plan.moves, connections })
+    Ok(Draft {
+        name: plan.name,
+        environment: plan.environment,
+        made: made.collect(),
+        by_hand,
+        moves: plan.moves,
+        connections,
+    })
 }
 
 /// A config that names its stores and may say nothing else yet.

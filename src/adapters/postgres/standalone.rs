@@ -11,7 +11,7 @@ use crate::ports::Sequence;
 const STANDALONE: &str = r"
 SELECT quote_ident(n.nspname) || '.' || quote_ident(s.relname), q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle,
        s.relpersistence = 'u', has_sequence_privilege(s.oid, 'SELECT') AND has_sequence_privilege(s.oid, 'UPDATE'),
-       CASE WHEN has_sequence_privilege(s.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.oid) END
+       CASE WHEN has_sequence_privilege(s.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.oid) END, q.seqstart
 FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
 WHERE s.relkind = 'S' AND s.relpersistence <> 't'
   AND s.relnamespace IN (SELECT c.relnamespace FROM unnest($1::text[]) t(sql) JOIN pg_class c ON c.oid = to_regclass(t.sql))
@@ -38,7 +38,24 @@ pub(super) struct Standalone {
 /// All of them beside the tables of these quoted names.
 pub(super) async fn find(client: &Object, quoted: &[String]) -> Result<Vec<Standalone>, Error> {
     let statement = client.prepare_cached(STANDALONE).await?;
-    client.query(&statement, &[&quoted]).await?.iter().map(taken).collect()
+    let mut all = Vec::new();
+    for row in client.query(&statement, &[&quoted]).await? {
+        let mut found = taken(&row)?;
+        if found.sequence.given.is_none() && found.sequence.problem.is_none() {
+            found.sequence.given = restarted(client, &found, row.try_get(9)?).await?;
+        }
+        all.push(found);
+    }
+    Ok(all)
+}
+
+/// What a sequence has given that was told where to go on (`RESTART WITH`, `setval(…, false)`) and was not asked since:
+/// everything before that, though the catalogue knows no last value. `None` for one that stands at its beginning.
+async fn restarted(client: &Object, found: &Standalone, start: i64) -> Result<Option<i64>, Error> {
+    let row = client.query_one(&format!("SELECT last_value, is_called FROM {}", found.sequence.name), &[]).await?;
+    let (next, called): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let before = next.saturating_sub(found.increment);
+    Ok((!called && next != start && (found.min..=found.max).contains(&before)).then_some(before))
 }
 
 fn taken(row: &Row) -> Result<Standalone, Error> {

@@ -318,7 +318,9 @@ pub fn closing(all: &[(DryRun, &Table)]) -> String {
         .filter(|(found, _)| found.profile.would_park() > 0)
         .map(|(found, _)| format!("{} {}", found.table, found.profile.would_park()))
         .collect();
-    let parked = if parked.is_empty() {
+    let parked = if all.iter().all(|(found, _)| found.profile.records() == 0) {
+        "?: there was no record to read".to_owned()
+    } else if parked.is_empty() {
         "nothing would be, as far as it can be judged without the target".to_owned()
     } else {
         format!("{} records would be: {}", t.parked, parked.join(", "))

@@ -1,8 +1,8 @@
 //! Names for columns and tables of PostgreSQL, from names that know no rules.
 
 /// Words that PostgreSQL takes as a column's or table's name in quotes only ("SQL Key Words" in its documentation,
-/// those called reserved).
-const RESERVED: [&str; 77] = [
+/// those called reserved, for functions and types too).
+const RESERVED: [&str; 100] = [
     "all",
     "analyse",
     "analyze",
@@ -80,6 +80,29 @@ const RESERVED: [&str; 77] = [
     "when",
     "where",
     "window",
+    "authorization",
+    "binary",
+    "collation",
+    "concurrently",
+    "cross",
+    "current_schema",
+    "freeze",
+    "full",
+    "ilike",
+    "inner",
+    "is",
+    "isnull",
+    "join",
+    "left",
+    "like",
+    "natural",
+    "notnull",
+    "outer",
+    "overlaps",
+    "right",
+    "similar",
+    "tablesample",
+    "verbose",
 ];
 
 /// Longest name PostgreSQL keeps, in bytes.
@@ -143,6 +166,7 @@ mod tests {
     #[test]
     fn words_of_the_language_stand_in_quotes() {
         assert_eq!(in_sql("order"), "\"order\"");
+        assert_eq!(in_sql("left"), "\"left\"");
         assert_eq!(in_sql("orders"), "orders");
     }
 }

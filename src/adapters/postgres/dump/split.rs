@@ -187,9 +187,6 @@ impl Dump<'_> {
                     Ok(needed) => {
                         wanted.extend(needed);
                         wanted.insert(place);
-                        if kind == "SEQUENCE" {
-                            left_out.push(format!("the value of {}, which feeds no column", entry.words()));
-                        }
                     }
                     Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
                 }

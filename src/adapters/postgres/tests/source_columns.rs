@@ -112,7 +112,7 @@ async fn a_day_with_what_is_in_no_column_of_the_plan_loses_nothing_there_or_back
     let (world, plan) = (&day.world, &day.world.plan);
     day.old
         .sql
-        .batch_execute("CREATE SEQUENCE invoices; CREATE SEQUENCE unused; SELECT setval('invoices', 41)")
+        .batch_execute("CREATE SEQUENCE invoices; CREATE SEQUENCE unused; SELECT setval('invoices', 42, false)")
         .await
         .unwrap();
     let ctx = day.process().await;

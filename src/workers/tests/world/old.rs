@@ -86,12 +86,12 @@ impl OldStore {
         found.map(f).ok_or_else(missing)
     }
 
-    /// Puts an item; one that changes nothing leaves no record, as the store does it.
     /// Every table's name at the source.
     pub fn names_of_tables(&self) -> Vec<String> {
         self.locked().keys().cloned().collect()
     }
 
+    /// Puts an item; one that changes nothing leaves no record, as the store does it.
     pub fn put(&self, table: &Table, item: Record<'static>) {
         let at = self.clock.true_wall();
         self.with(table, |t| {
