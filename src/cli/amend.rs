@@ -10,7 +10,7 @@ use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::listing::{self, Over};
-use super::opened::{ENVIRONMENT, Fit, fit, settle_plan, with_stores};
+use super::opened::{ENVIRONMENT, Fit, fit, of_another_environment, settle_plan, with_stores};
 use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::plan::Plan;
@@ -68,7 +68,8 @@ pub async fn amend(args: &AmendArgs, state_dir: &Path) -> Result<Exit, Failure> 
     }
     let seq = write(&folder, &config, &text, &state, difference)?;
     let path = args.config.config.display();
-    print(&format!("amended, on record as fact #{seq}; `cutover run -c {path}` resumes the run with it\n"));
+    let env = args.config.env.as_ref().map_or_else(String::new, |env| format!(" --env {env}"));
+    print(&format!("amended, on record as fact #{seq}; `cutover run -c {path}{env}` resumes the run with it\n"));
     Ok(Exit::Finished)
 }
 
@@ -84,7 +85,7 @@ fn unwritten(folder: &RunFolder, e: &dyn std::fmt::Display) -> Failure {
 fn unfinished(state_dir: &Path, plan: &Plan) -> Result<RunFolder, Failure> {
     for folder in RunFolder::list(state_dir)?.into_iter().filter(|folder| !folder.is_rehearsal()) {
         let (record, state) = read(&folder)?;
-        if record.facts.is_empty() || state.plan != plan.name {
+        if record.facts.is_empty() || state.plan != plan.name || of_another_environment(&folder, &state, plan) {
             continue;
         }
         if state.is_final() {

@@ -10,7 +10,7 @@ use super::args::{DriveArgs, ScreenArgs};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::lines::{self, Lines};
-use super::opened::{keep, keep_connections, refusal, settle_plan};
+use super::opened::{keep, keep_connections, of_another_environment, refusal, settle_plan};
 pub use super::out::{print, say};
 use super::world::{self, Driver};
 use crate::config::Config;
@@ -193,7 +193,7 @@ fn unfinished(state_dir: &Path, plan: &Plan) -> Result<Option<RunFolder>, Failur
         }
         let state =
             fold(&record.facts).map_err(|e| Failure::new(Exit::Journal, format!("run {}: {e}", folder.id())))?;
-        if state.plan != plan.name {
+        if state.plan != plan.name || of_another_environment(&folder, &state, plan) {
             continue;
         }
         if state.is_final() {

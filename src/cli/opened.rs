@@ -219,6 +219,12 @@ pub fn fit(folder: &RunFolder, plan_hash: &str, now: &Plan) -> Fit {
     }
 }
 
+/// Whether a run is of another environment than this plan, and on stores of its own: it is no run of this plan then, though
+/// both have one name. On the same stores it is this plan under another name of its environment.
+pub fn of_another_environment(folder: &RunFolder, state: &RunState, now: &Plan) -> bool {
+    state.environment != now.environment && matches!(fit(folder, &state.plan_hash, now), Fit::OtherStores(_))
+}
+
 /// Why a run that is not at its end is not resumed with a config that does not fit; `None` when it does.
 pub fn refusal(folder: &RunFolder, state: &RunState, now: &Plan) -> Option<Failure> {
     let run = folder.id();

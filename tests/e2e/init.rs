@@ -1,4 +1,4 @@
-//! `cutover init`: a config that only names its stores becomes one that moves every table.
+//! Configs before the day: one that only names its stores becomes a plan, and one is for several environments.
 
 use std::fs;
 
@@ -48,4 +48,29 @@ fn what_is_proposed_is_a_plan_that_moves_every_table() {
     assert!(
         pair.cutover(&["init", "-c", "start.toml", "--tables", "*Carts"], 0).contains("PRIMARY KEY (user_id, item_no)")
     );
+}
+
+#[test]
+fn each_environment_of_a_config_has_runs_of_its_own() {
+    let pair = StorePair::new("");
+    pair.books(3);
+    let config = fs::read_to_string(pair.dir().join("config.toml")).unwrap();
+    let (_, rest) = config.split_once("database = \"").unwrap();
+    let (database, _) = rest.split_once('"').unwrap();
+    pair.sql(&format!("CREATE DATABASE {database}_other"));
+    let environments = format!(
+        "[environments.test]\nverify.floor = 0.5\n[environments.other]\npostgres.database = \"{database}_other\"\n"
+    );
+    fs::write(pair.dir().join("config.toml"), format!("{config}\n{environments}")).unwrap();
+    let run = |env: &[&str], until: &str, code: i32| {
+        pair.cutover(&[&["run", "--headless"], env, &["--until", until]].concat(), code);
+        fs::read_dir(pair.dir().join("state/runs")).map_or(0, Iterator::count)
+    };
+    assert_eq!(run(&[], "set-up", 78), 0, "none is touched that is not named");
+    assert_eq!(run(&["--env", "tset"], "set-up", 78), 0);
+    assert_eq!(run(&["--env", "test"], "set-up", 75), 1);
+    assert_eq!(run(&["--env", "other"], "set-up", 75), 2);
+    // The same command again goes on with the run of its own environment.
+    assert_eq!(run(&["--env", "test"], "catch-up", 75), 2);
+    assert_eq!((pair.number("SELECT count(*) FROM books"), run(&["--env", "other"], "catch-up", 75)), (3, 2));
 }

@@ -113,7 +113,7 @@ impl PointInTime for PgPointInTime {
         let end = begin + STRIPE;
         let values = columns.iter().map(|(name, _)| text_of(name)).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "COPY (SELECT row_to_json(r)::text FROM (SELECT {values} FROM ONLY {name} t \
+            "COPY (SELECT row_to_json(r.*)::text FROM (SELECT {values} FROM ONLY {name} t \
              WHERE t.ctid >= '({begin},0)'::tid AND t.ctid < '({end},0)'::tid) r) TO STDOUT (FORMAT binary)"
         );
         let mut raw = BytesMut::new();

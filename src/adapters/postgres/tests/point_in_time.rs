@@ -45,7 +45,7 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
     let nulls: Vec<&str> = all.iter().map(|(name, ..)| if *name == "isbn" { "'X'" } else { "NULL" }).collect();
     db.sql
         .batch_execute(&format!(
-            "SET lc_monetary = 'C'; {MADE} CREATE TABLE every (id bigint PRIMARY KEY, {}, twice bigint GENERATED ALWAYS AS (id * 2) STORED);
+            "SET lc_monetary = 'C'; {MADE} CREATE TABLE every (id bigint PRIMARY KEY, {}, r text DEFAULT 'x', twice bigint GENERATED ALWAYS AS (id * 2) STORED);
              INSERT INTO every VALUES {}, (100, {});
              CREATE TABLE before AS TABLE every; CREATE TABLE restored (LIKE every INCLUDING GENERATED)",
             columns.join(", "),
