@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::day::{Day, plan_of};
+use super::neighbours::until;
 use super::{TestDatabase, column, key, table};
 use crate::adapters::postgres::source::PgCatalogue;
 use crate::config::{Config, ConfigErrors, draft, load_listed};
@@ -249,7 +250,10 @@ async fn a_schema_nobody_here_designed_moves_by_rule_is_followed_and_comes_back(
         .await
         .unwrap();
     assert!(customers.wait().await.unwrap().success());
-    world.well(&ctx, &["catch-up", "verify", "arm"]).await;
+    world.well(&ctx, &["catch-up"]).await;
+    // A delete whose children are still there is tried again once they are gone; a comparison before that names it.
+    until(&day.new.sql, "NOT EXISTS (SELECT FROM shop.\"Staff\" WHERE id = 44)").await;
+    world.well(&ctx, &["verify", "arm"]).await;
     assert_eq!(day.new.number(&format!("{keys} false")).await, 0, "proven before anybody is locked out");
 
     // Whatever would be taken by the rule and came later keeps customers where they are.
