@@ -184,7 +184,20 @@ impl Elements {
             Ok(Some(Value::DecimalSet(set))) => {
                 set.iter().for_each(|n| self.element(&Value::Decimal(n.as_ref().into()), key));
             }
-            _ => {}
+            Ok(
+                None
+                | Some(
+                    Value::Text(_)
+                    | Value::Decimal(_)
+                    | Value::Bytes(_)
+                    | Value::Bool(_)
+                    | Value::Null
+                    | Value::Map(_)
+                    | Value::BytesSet(_)
+                    | Value::Cell(_),
+                ),
+            )
+            | Err(_) => {}
         }
     }
 

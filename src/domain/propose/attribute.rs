@@ -72,7 +72,7 @@ impl Seen {
             }
             Value::List(items) => self.not_text |= items.iter().any(|i| !matches!(i, Value::Text(_))),
             Value::DecimalSet(_) | Value::BytesSet(_) => self.not_text = true,
-            _ => {}
+            Value::Bytes(_) | Value::Bool(_) | Value::Null | Value::Map(_) | Value::TextSet(_) | Value::Cell(_) => {}
         }
     }
 
