@@ -241,7 +241,11 @@ pub(super) static TABLES: &[Key] = &[
     may("to", Text, "Store and table it goes to: `new.public.books`."),
     must("key", Texts, "Source attributes that make the key: partition key, then sort key if any."),
     may("ttl", Text, "The TTL attribute at the source; its deletes are counted as expired."),
-    may("marker_prefix", Text, "Key of marker items: this text and a nonce. Default: `cutover-marker-`."),
+    may(
+        "marker_prefix",
+        Text,
+        "Key of marker items: this text and a nonce; where the key is a number, one between 9.0 and 9.2 times 10^18. Default: `cutover-marker-`.",
+    ),
     may("ddl", Text, "File that creates the target table, relative to this file."),
     may("ddl_sql", Text, "Statements that create the target table."),
     may(

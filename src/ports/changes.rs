@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::error::PortResult;
 use super::target::Obstacle;
 use crate::domain::at::At;
+use crate::domain::mapping::{TableMapping, mark};
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 
@@ -84,10 +85,20 @@ pub struct Change {
     pub key: Record<'static>,
     /// The whole item after the change; absent for a removal.
     pub image: Option<Record<'static>>,
+    /// The nonce that a removed item carried, if it was a marker of ours ([`crate::domain::mapping::MARK`]).
+    pub mark: Option<String>,
     /// Its position.
     pub position: Position,
     /// When the store says it happened. DynamoDB rounds this down to the second.
     pub at: At,
+}
+
+impl Change {
+    /// Whether it is about one of our own markers; gives the nonce.
+    #[must_use]
+    pub fn marker(&self, mapping: &TableMapping) -> Option<&str> {
+        mapping.marker_of(&self.key, self.image.as_ref().map_or(self.mark.as_deref(), mark))
+    }
 }
 
 /// What one read of a shard gave.

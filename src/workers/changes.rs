@@ -39,7 +39,7 @@ impl Gathered {
     ) {
         let shard = one.shard.as_str();
         let inserted = read.changes.iter().filter(|c| c.image.is_some());
-        let nonces = inserted.filter_map(|c| mapping.marker(&c.key)).map(|n| (n.to_owned(), shard.to_owned()));
+        let nonces = inserted.filter_map(|c| c.marker(mapping)).map(|n| (n.to_owned(), shard.to_owned()));
         self.markers.extend(nonces);
         if let Some(last) = read.changes.last() {
             self.positions.insert(shard.to_owned(), last.position.clone());
@@ -87,7 +87,7 @@ pub(super) fn build(
         if !again {
             reached.insert(shard, &change.position);
         }
-        if let Some(nonce) = mapping.marker(&change.key) {
+        if let Some(nonce) = change.marker(mapping) {
             if change.image.is_some() {
                 batch.markers.push(nonce.to_owned());
             }

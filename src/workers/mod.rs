@@ -59,7 +59,7 @@ pub use export::{ExportLines, ExportPace, ExportSink, export_moment, export_page
 pub use latest::LatestSamples;
 pub use load::in_order as parents_first;
 pub use pace::ReadBudget;
-pub use parked::{Retried, key_item};
+pub use parked::Retried;
 pub use preflight::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};

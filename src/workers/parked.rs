@@ -8,9 +8,9 @@ use super::changes::map_image;
 use super::context::WorkerContext;
 use super::repair::put;
 use super::verify::Candidate;
-use crate::domain::mapping::{RowError, RowErrorReason, TableMapping};
+use crate::domain::mapping::{RowError, RowErrorReason, TableMapping, read_key};
 use crate::domain::plan::Table;
-use crate::domain::value::{Key, Record, Value};
+use crate::domain::value::{Key, Record};
 use crate::ports::{ParkedRow, PortResult, RowChange};
 
 /// Rows the ledger is asked for at a time.
@@ -105,7 +105,7 @@ pub async fn some(
 
 /// A ledger row as a key to read again; `None` when its key cannot be read.
 pub(super) fn candidate(mapping: &TableMapping, row: &ParkedRow) -> Option<Candidate> {
-    let item = key_item(&row.key_json)?;
+    let item = read_key(&row.key_json)?;
     let cells = mapping.row_key(&item).unwrap_or_default();
     Some(Candidate { text: row.key.0.clone(), item, cells })
 }
@@ -115,41 +115,9 @@ pub fn upsert(mapping: &TableMapping, image: &Record<'_>) -> Result<RowChange, R
     map_image(mapping, image).map(|(key, key_json, row, children)| RowChange::Upsert { key, key_json, row, children })
 }
 
-/// Key attributes from the ledger's JSON.
-pub fn key_item(json: &str) -> Option<Record<'static>> {
-    let parsed: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
-    let fields = parsed
-        .into_iter()
-        .map(|(name, typed)| {
-            let (kind, value) = typed.as_object()?.iter().next()?;
-            let text = value.as_str()?.to_owned();
-            let attr = match kind.as_str() {
-                "S" => Value::Text(text.into()),
-                "N" => Value::Decimal(text.into()),
-                "B" => {
-                    use base64::Engine as _;
-                    Value::Bytes(base64::engine::general_purpose::STANDARD.decode(text).ok()?.into())
-                }
-                _ => return None,
-            };
-            Some((name.into(), attr))
-        })
-        .collect::<Option<Vec<_>>>()?;
-    Some(Record { fields })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_come_back_from_the_ledger() {
-        let item = key_item(r#"{"a":{"S":"x"},"n":{"N":"1.5"},"b":{"B":"AAE="}}"#).unwrap();
-        assert_eq!(item.get("a"), Some(&Value::Text("x".into())));
-        assert_eq!(item.get("n"), Some(&Value::Decimal("1.5".into())));
-        assert_eq!(item.get("b"), Some(&Value::Bytes(vec![0, 1].into())));
-        assert_eq!(key_item("not json"), None);
-    }
 
     #[test]
     fn keys_of_typed_columns_come_back_as_their_cells() {
@@ -181,7 +149,7 @@ mod tests {
         let (text, json) = mapping.key(&record).unwrap();
         let cells: Vec<Cell<'static>> = keyed.iter().map(|(_, cell)| cell.clone()).collect();
         assert_eq!(mapping.row_key(&record), Ok(cells.clone()));
-        let again = key_item(&json).unwrap();
+        let again = read_key(&json).unwrap();
         assert_eq!(mapping.row_key(&again), Ok(cells), "{json}");
         assert_eq!(mapping.key(&again).unwrap(), (text, json));
     }

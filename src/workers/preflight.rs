@@ -307,7 +307,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     let place = |key: &str| {
         plan.tables.iter().position(|t| t.id == table.id).map_or_else(String::new, |n| format!("tables[{n}].{key}"))
     };
-    for (wrong, advice) in schema::problems(table, kind, &found) {
+    for (wrong, advice) in schema::problems(table, &found) {
         rows.push(CheckRow::bad(&what, wrong, advice));
     }
     for (wrong, advice) in columns.problems {

@@ -1,11 +1,11 @@
 //! The source's key schema compared with the plan: each problem with what to do. What the target holds is compared by
 //! its adapter.
 
-use crate::domain::plan::{ColumnSource, ColumnType, StoreKind, Table};
+use crate::domain::plan::{ColumnSource, ColumnType, Table};
 use crate::ports::SourceTable;
 
 /// Problems of a source table, each with what to do about it.
-pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(String, String)> {
+pub fn problems(table: &Table, found: &SourceTable) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     let names: Vec<&str> = found.key.iter().map(|(name, _)| name.as_str()).collect();
     if names != table.key.iter().map(String::as_str).collect::<Vec<_>>() {
@@ -32,12 +32,6 @@ pub fn problems(table: &Table, kind: StoreKind, found: &SourceTable) -> Vec<(Str
                 format!("give the column {} a type that holds it: {}", column.name, suited(ty)),
             ));
         }
-    }
-    if let Some((attribute, ty)) = found.key.first().filter(|(_, ty)| kind.markers_are_rows() && ty != "S") {
-        problems.push((
-            format!("the partition key {attribute} is of type {ty}: markers need a text key"),
-            "leave this table where it is, or move it by other means: its drain cannot be proven".to_owned(),
-        ));
     }
     if !found.replicas.is_empty() {
         problems.push((
@@ -142,10 +136,7 @@ mod tests {
     }
 
     fn said(table: &Table, found: &SourceTable) -> String {
-        problems(table, StoreKind::Dynamodb, found)
-            .into_iter()
-            .map(|(what, advice)| format!("{what} -> {advice}\n"))
-            .collect()
+        problems(table, found).into_iter().map(|(what, advice)| format!("{what} -> {advice}\n")).collect()
     }
 
     #[test]
@@ -162,7 +153,9 @@ mod tests {
         assert!(said(&table(ColumnType::Bigint), &found("S", None)).contains("carts.id is bigint"));
         assert!(said(&table(ColumnType::Uuid), &found("N", None)).contains("numeric, bigint or text"));
         assert!(said(&table(ColumnType::Text), &found("B", None)).contains("bytea"));
-        assert!(said(&table(ColumnType::Bigint), &found("N", None)).contains("markers need a text key"));
+        for (ty, key) in [(ColumnType::Bigint, "N"), (ColumnType::Numeric(None), "N"), (ColumnType::Bytea, "B")] {
+            assert_eq!(said(&table(ty), &found(key, None)), "");
+        }
         let other = SourceTable { key: vec![("pk".into(), "S".into())], ..SourceTable::default() };
         assert!(said(&table(ColumnType::Uuid), &other).contains("has the key pk, the plan says id"));
     }

@@ -186,7 +186,7 @@ fn of_columns(plan: &Plan) -> impl Iterator<Item = &Table> {
 /// What of a table's source does not fit the plan.
 pub(super) async fn problems(plan: &Plan, ports: &Ports, table: &Table) -> PortResult<Vec<(String, String)>> {
     let source = ports.source(table).describe(table).await?;
-    let mut all = super::schema::problems(table, plan.kind(&table.from), &source);
+    let mut all = super::schema::problems(table, &source);
     all.extend(compare(plan, table, &source).problems);
     Ok(all)
 }

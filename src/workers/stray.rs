@@ -17,7 +17,7 @@ const LISTED: usize = 20;
 pub fn images(mapping: &TableMapping, changes: &[Change]) -> Vec<(Key, u128)> {
     changes
         .iter()
-        .filter(|c| mapping.marker(&c.key).is_none() && c.kind != (ChangeKind::Remove { expired: true }))
+        .filter(|c| c.marker(mapping).is_none() && c.kind != (ChangeKind::Remove { expired: true }))
         .map(|c| {
             let key = mapping.key(&c.key).map_or_else(|_| Key("?".to_owned()), |(key, _)| key);
             (key, item_digest(c.image.as_ref()))

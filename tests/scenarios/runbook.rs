@@ -1,7 +1,7 @@
 //! Plans that would switch without proof, and runs that would go on without an answer.
 
 use cutover::domain::lint::{Severity, lint};
-use cutover::domain::plan::{ColumnSource, Plan, Step, StepKind};
+use cutover::domain::plan::{AfterLoad, ColumnSource, Fires, Plan, Step, StepKind};
 
 use super::shipped;
 
@@ -80,4 +80,26 @@ fn a_target_key_that_a_customer_can_change_may_not_be_used() {
     column.from = ColumnSource::Attribute(vec!["isbn".into()]);
     let found = errors(&plan);
     assert!(found.iter().any(|m| m.contains("must come from a key attribute")), "{found:#?}");
+}
+
+#[test]
+fn a_runbook_that_ends_early_says_what_its_tables_lack() {
+    let warnings = |plan: &Plan| -> Vec<String> {
+        lint(plan).into_iter().filter(|f| f.severity == Severity::Warning).map(|f| f.message).collect()
+    };
+    let lacks = ["which prove foreign keys", "which enables triggers", "which set sequences"];
+    let mut plan = (*shipped()).clone();
+    let sql = String::new;
+    plan.tables[0].after_load = vec![
+        AfterLoad::ForeignKey { name: "k".into(), sql: sql() },
+        AfterLoad::Trigger { name: "t".into(), sql: sql(), fires: Fires::Usually },
+    ];
+    let whole = warnings(&plan);
+    assert!(!whole.iter().any(|m| lacks.iter().any(|lack| m.contains(lack))), "{whole:#?}");
+    let load = place(&plan, "load");
+    plan.steps.truncate(load + 1);
+    let early = warnings(&plan);
+    for lack in lacks {
+        assert!(early.iter().any(|m| m.contains(lack)), "{lack}: {early:#?}");
+    }
 }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::source::DynamoSource;
 use super::{attr, fault};
-use crate::domain::mapping::{ItemChange, ItemWrite};
+use crate::domain::mapping::{ItemChange, ItemWrite, MARK};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
@@ -205,17 +205,17 @@ impl Items for DynamoSource {
         let key = key.map_err(|_| wrong("its key has an unknown type"))?;
         let mark = Value::Text(nonce.to_owned().into());
         let mut after = key.clone();
-        after.fields.push(("cutover".into(), mark.clone()));
-        let set = vec![("cutover".to_owned(), mark.clone())];
+        after.fields.push((MARK.into(), mark.clone()));
+        let set = vec![(MARK.to_owned(), mark.clone())];
         let write = ItemWrite { key: key.clone(), exists: false, set, remove: vec![], expect: vec![], after };
         // A marker that was written before a crash is there already; its read-back counts all the same.
         self.update(table, &write).await?;
         let found = Items::read(self, table, &key).await?;
-        if found.as_ref().and_then(|item| item.get("cutover")) != Some(&mark) {
+        if found.as_ref().and_then(|item| item.get(MARK)) != Some(&mark) {
             return Err(wrong("a marker was written and does not read back")
                 .advise("see whether something else removes items of this table"));
         }
-        let gone = self.delete(table, &key, &[("cutover".to_owned(), Some(mark))]).await?;
+        let gone = self.delete(table, &key, &[(MARK.to_owned(), Some(mark))]).await?;
         if gone != ItemOutcome::Written || Items::read(self, table, &key).await?.is_some() {
             return Err(wrong("its marker could not be removed"));
         }

@@ -3,6 +3,7 @@
 use super::json::{Json, Malformed};
 use super::page;
 use crate::domain::at::At;
+use crate::domain::mapping::{MARK, mark};
 use crate::domain::value::Record;
 use crate::ports::{Batch, Change, ChangeKind, Position};
 
@@ -50,7 +51,7 @@ struct Parts {
     position: Option<Position>,
     key: Option<Record<'static>>,
     image: Option<Record<'static>>,
-    /// Whether the old image is read; following forward has no use for it.
+    /// Whether each old image is read; following forward has use only for those of markers.
     both: bool,
     before: Option<Record<'static>>,
 }
@@ -82,6 +83,7 @@ fn record(json: &mut Json<'_>, before: Option<&mut Vec<Option<Record<'static>>>>
         ChangeKind::Remove { .. } => None,
         _ => Some(parts.image.ok_or_else(|| json.wrong("a record without a new image"))?),
     };
+    let marked = parts.before.as_ref().filter(|_| image.is_none()).and_then(mark).map(str::to_owned);
     if let Some(all) = before {
         all.push(match kind {
             ChangeKind::Insert => None,
@@ -94,6 +96,7 @@ fn record(json: &mut Json<'_>, before: Option<&mut Vec<Option<Record<'static>>>>
         kind,
         key: parts.key.ok_or_else(|| json.wrong("a record without keys"))?,
         image,
+        mark: marked,
         position: parts.position.ok_or_else(|| json.wrong("a record without a sequence number"))?,
         at: parts.at.ok_or_else(|| json.wrong("a record without a time"))?,
     })
@@ -115,7 +118,14 @@ fn data(json: &mut Json<'_>, parts: &mut Parts) -> Result<(), Malformed> {
             "Keys" => parts.key = item(json)?,
             "NewImage" => parts.image = item(json)?,
             "OldImage" if parts.both => parts.before = item(json)?,
-            // The old image and what only describes the record.
+            // Of an item that was, only whether it was a marker of ours.
+            "OldImage" => {
+                let old = json.raw()?;
+                if old.contains(MARK) {
+                    parts.before = item(&mut Json::new(old.as_bytes())?)?;
+                }
+            }
+            // What only describes the record.
             _ => drop(json.raw()?),
         }
         Ok(())

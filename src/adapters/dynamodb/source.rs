@@ -12,14 +12,13 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_types::Blob;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
 use super::{DynamoSettings, attr, fault, listed, page, still_expires};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
-use crate::domain::mapping::TableMapping;
+use crate::domain::mapping::{MARK, TableMapping, marker_number};
 use crate::domain::plan::Table;
 use crate::domain::value::Record;
 use crate::ports::{
@@ -110,26 +109,25 @@ impl DynamoSource {
     }
 
     pub(super) async fn marker_key(&self, table: &Table, nonce: &str) -> PortResult<HashMap<String, AttributeValue>> {
-        let refuse = |why: &str| {
-            PortError::new(ErrorKind::Invalid, "write a marker", &table.source, why)
-                .advise("markers need a text partition key; without one the drain cannot be proven by a marker")
-        };
         if table.marker_prefix.is_empty() {
-            return Err(refuse("the plan gives this table no marker prefix"));
+            return Err(PortError::new(
+                ErrorKind::Invalid,
+                "write a marker",
+                &table.source,
+                "the plan gives this table no marker prefix",
+            ));
         }
         let schema = self.key_schema(&table.source).await?;
-        let mut key = HashMap::new();
-        for (i, (name, ty)) in schema.iter().enumerate() {
-            let value = match (i, ty.as_str()) {
-                (0, "S") => AttributeValue::S(format!("{}{nonce}", table.marker_prefix)),
-                (0, _) => return Err(refuse("its partition key is not text")),
-                (_, "S") => AttributeValue::S(nonce.to_owned()),
-                (_, "N") => AttributeValue::N(number_of(nonce)),
-                _ => AttributeValue::B(Blob::new(nonce.as_bytes())),
+        let text = format!("{}{nonce}", table.marker_prefix);
+        let each = schema.iter().map(|(name, ty)| {
+            let value = match ty.as_str() {
+                "S" => AttributeValue::S(text.clone()),
+                "N" => AttributeValue::N(marker_number(nonce)),
+                _ => AttributeValue::B(Blob::new(text.as_bytes())),
             };
-            key.insert(name.clone(), value);
-        }
-        Ok(key)
+            (name.clone(), value)
+        });
+        Ok(each.collect())
     }
 
     /// One BatchGetItem, asked again until every key is answered.
@@ -270,9 +268,10 @@ impl Source for DynamoSource {
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
-        let key = self.marker_key(table, nonce).await?;
+        let mut item = self.marker_key(table, nonce).await?;
+        item.insert(MARK.to_owned(), AttributeValue::S(nonce.to_owned()));
         let partition = self.key_schema(&table.source).await?.into_iter().next().map(|(name, _)| name);
-        let put = self.sdk.put_item().table_name(&table.source).set_item(Some(key));
+        let put = self.sdk.put_item().table_name(&table.source).set_item(Some(item));
         // No item of anybody else is ever overwritten, whatever its key is called.
         let put = put
             .condition_expression("attribute_not_exists(#k)")
@@ -323,12 +322,6 @@ fn key_of(table: &TableDescription) -> Vec<(String, String)> {
         found.map_or_else(String::new, |d| d.attribute_type().as_str().to_owned())
     };
     schema.into_iter().map(|k| (k.attribute_name().to_owned(), ty(k.attribute_name()))).collect()
-}
-
-/// A number that stands for a nonce in a numeric sort key.
-fn number_of(nonce: &str) -> String {
-    let hash = Sha256::digest(nonce.as_bytes());
-    hash.iter().take(8).fold(0u64, |sum, b| sum << 8 | u64::from(*b)).to_string()
 }
 
 fn now() -> At {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Diagnostics;
 use crate::domain::at::t_offset;
-use crate::domain::plan::{Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
+use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
 use crate::domain::run::same_person;
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
@@ -252,11 +252,42 @@ fn whole(plan: &Plan, found: &mut Diagnostics) {
     if plan.tables.is_empty() && place("load").is_some() {
         found.error("tables", "a `load` step, but no table to move");
     }
+    if place("load").is_some() {
+        unfinished(plan, found);
+    }
     if let (Some(freeze), Some(switch)) = (place("freeze"), place("switch")) {
         let proven = |s: &Step| matches!(s.kind, StepKind::Verify);
         if freeze < switch && !plan.steps[freeze..switch].iter().any(proven) {
             let message = "nothing compares the data between the freeze and the switch; consider a `verify` step";
             found.warn(format!("steps[{switch}].kind"), message);
         }
+    }
+}
+
+/// What tables lack at the end of a plan that has no step for it.
+fn unfinished(plan: &Plan, found: &mut Diagnostics) {
+    let has = |kind: &str| plan.steps.iter().any(|s| s.kind.name() == kind);
+    let names = |wanted: fn(&AfterLoad) -> bool| {
+        let with = plan.tables.iter().filter(|t| t.after_load.iter().any(wanted));
+        with.map(|t| t.target.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let keys = names(|one| matches!(one, AfterLoad::ForeignKey { .. }));
+    if !has("arm") && !has("drain") && !keys.is_empty() {
+        let message = format!(
+            "no `arm` or `drain` step, which prove foreign keys: those of {keys} hold for new rows only when this plan ends"
+        );
+        found.warn("steps", message);
+    }
+    let triggers = names(|one| matches!(one, AfterLoad::Trigger { .. }));
+    if !has("thaw") && !triggers.is_empty() {
+        found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));
+    }
+    let mut counted = plan.tables.iter().filter(|t| plan.kind(&t.to).of_columns());
+    if let Some(table) = counted.find(|_| !has("arm") && !has("drain")) {
+        let message = format!(
+            "no `arm` or `drain` step, which set sequences: those of `{}` would give numbers that rows have already",
+            table.to
+        );
+        found.warn("steps", message);
     }
 }

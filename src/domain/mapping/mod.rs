@@ -14,7 +14,9 @@ mod image;
 mod inverse;
 mod json;
 mod key;
+mod key_cell;
 mod kinds;
+mod marker;
 mod numeric;
 mod profile;
 mod sampled;
@@ -37,7 +39,9 @@ pub use inverse::{
     Inverse, InverseGaps, ItemChange, ItemWrite, Resolution, ReverseChange, RowTree, Winner, inverse_gaps,
 };
 pub use json::{canonical_json, canonical_json_text};
+pub use key_cell::read_key;
 pub use kinds::{Kind, Kinds};
+pub use marker::{MARK, mark, marker_number};
 pub use numeric::canonical_numeric;
 pub use profile::{Alteration, ColumnProfile, Found, RowSize, Sizes, TableProfile, WouldPark};
 pub use sampled::{Asked, Sampled, carried};

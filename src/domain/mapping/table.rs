@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::back::document;
 use super::convert::{Format, convert, literal};
 use super::json::push_json_text;
-use super::key;
 use super::numeric::{by_value, canonical};
 use super::{RowError, RowErrorReason, typed};
+use super::{key, key_cell};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::domain::value::{Cell, Key, Record, Value};
 
@@ -113,16 +113,10 @@ impl TableMapping {
         self.columns.iter().filter(|c| c.tells_keys_apart && key::has_spellings(c.format.ty)).map(|c| c.name.as_str())
     }
 
-    /// Whether this is one of our own marker items; gives the nonce.
-    #[must_use]
-    pub fn marker<'i>(&self, item: &'i Record<'_>) -> Option<&'i str> {
-        if self.marker_prefix.is_empty() {
-            return None;
-        }
-        match item.get(self.key.first()?)? {
-            Value::Text(s) => s.strip_prefix(self.marker_prefix.as_str()),
-            _ => None,
-        }
+    /// The attribute whose value tells markers, and how it begins; nothing where there are none.
+    pub(super) fn marker_key(&self) -> Option<(&str, &str)> {
+        let prefix = Some(self.marker_prefix.as_str()).filter(|prefix| !prefix.is_empty())?;
+        Some((self.key.first()?, prefix))
     }
 
     /// The item's key as text and as JSON, for the ledger. Missing key attributes are a row error.
@@ -183,14 +177,21 @@ impl TableMapping {
                 json.push(',');
             }
             push_json_text(json, name);
-            json.push_str(":{\"");
+            json.push(':');
             let value = item.get(name).ok_or_else(|| row_error(None, name, RowErrorReason::Missing))?;
             // A key is stored as a document would say it, whatever kind of source it is of.
             let said = match value {
-                Value::Cell(cell) => Some(document(cell).map_err(|reason| row_error(None, name, reason))?),
+                Value::Cell(cell) => match document(cell) {
+                    Ok(said) => Some(said),
+                    Err(reason) => {
+                        key_cell::push(cell, text, json).ok_or_else(|| row_error(None, name, reason))?;
+                        continue;
+                    }
+                },
                 _ => None,
             };
             let value = said.as_ref().unwrap_or(value);
+            json.push_str("{\"");
             json.push_str(value.kind());
             json.push_str("\":");
             match value {

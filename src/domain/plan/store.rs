@@ -46,7 +46,7 @@ impl StoreKind {
         }
     }
 
-    /// Whether a marker is a row of a table, whose key has to be text; elsewhere it goes through the log by itself.
+    /// Whether a marker is a row of a table; elsewhere it goes through the log by itself.
     #[must_use]
     pub const fn markers_are_rows(self) -> bool {
         match self {

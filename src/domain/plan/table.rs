@@ -32,7 +32,8 @@ pub struct Table {
     pub foreign_keys: Vec<ForeignKey>,
     /// The TTL attribute at the source, epoch seconds; deletes by TTL are counted as expired.
     pub ttl: Option<String>,
-    /// Key value of marker items is this text followed by a nonce; only for text partition keys.
+    /// The key of marker items is this text followed by a nonce, as text or bytes; where it is a number, one that stands
+    /// for the nonce.
     pub marker_prefix: String,
     /// DDL file or statements that create the target table; absent when it must exist already (FEATURES A9).
     pub ddl: Option<String>,

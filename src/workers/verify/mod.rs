@@ -21,6 +21,7 @@ pub use sides::Candidate;
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error};
 use crate::domain::gauge::Phase;
+use crate::domain::mapping::read_key;
 use crate::domain::plan::Table;
 use crate::domain::run::{ErrorClass, Event, Evidence, StepError, VerifySummary};
 use crate::ports::{ErrorKind, FullRead, PortError, PortResult};
@@ -87,7 +88,7 @@ pub async fn full_pass(ctx: &Arc<WorkerContext>, table: &Table) -> Result<Compar
 /// # Errors
 /// `Invalid` when it is neither, or what the source said to the question for its key schema.
 pub async fn candidate(ctx: &Arc<WorkerContext>, table: &Table, text: &str) -> PortResult<Candidate> {
-    let item = match super::parked::key_item(text) {
+    let item = match read_key(text) {
         Some(item) => item,
         None => keys::parse(&ctx.ports.source(table).describe(table).await?.key, text).ok_or_else(|| {
             let came_back = format!("the key has {} parts: {}", table.key.len(), table.key.join(", "));

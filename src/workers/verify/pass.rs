@@ -8,13 +8,13 @@ use super::keys::KeyColumns;
 use super::settle::{Verdict, settle};
 use super::sides::{self, Candidate, Subject, candidate_of_row};
 use crate::domain::gauge::Count;
-use crate::domain::mapping::TableMapping;
+use crate::domain::mapping::{TableMapping, read_key};
 use crate::domain::plan::Table;
 use crate::domain::run::VerifySummary;
 use crate::domain::verify::{Digest, Finding, FindingKind, Ttl, digest_cells};
 use crate::ports::{Orphans, PortResult};
 use crate::workers::context::WorkerContext;
-use crate::workers::parked::{PAGE, key_item};
+use crate::workers::parked::PAGE;
 use crate::workers::rate::Doing;
 
 /// Rows of differing buckets that are in memory at a time.
@@ -165,7 +165,7 @@ async fn listed(ctx: &Arc<WorkerContext>, table: &Table, mapping: &TableMapping)
     let mut after = None;
     loop {
         let page = ctx.ports.target.parked(table, None, after.as_ref(), PAGE).await?;
-        let keys = page.iter().filter_map(|r| mapping.row_key(&key_item(&r.key_json)?).ok());
+        let keys = page.iter().filter_map(|r| mapping.row_key(&read_key(&r.key_json)?).ok());
         found.extend(keys.map(|cells| digest_cells(&cells)));
         if page.len() < PAGE as usize || found.len() >= LISTED {
             return Ok(found);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::pass::{Compared, subject};
 use super::settle::settle;
 use super::sides::candidate_of_row;
+use crate::domain::mapping::read_key;
 use crate::domain::plan::Table;
 use crate::domain::value::Cell;
 use crate::ports::{Partition, PortResult};
 use crate::workers::context::WorkerContext;
-use crate::workers::parked::key_item;
 
 /// Places of each side that are sampled.
 const PLACES: u32 = 8;
@@ -47,7 +47,7 @@ pub async fn sample(ctx: &Arc<WorkerContext>, table: &Table, wanted: u64) -> Por
             }
         })?;
         for (key, json) in items {
-            if let (true, Some(item)) = (named.insert(key.0.clone()), key_item(&json)) {
+            if let (true, Some(item)) = (named.insert(key.0.clone()), read_key(&json)) {
                 let cells = subject.mapping.row_key(&item).unwrap_or_default();
                 candidates.push(super::Candidate { text: key.0, item, cells });
             }

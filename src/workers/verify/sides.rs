@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
 use super::keys::{KeyColumns, child_weight};
-use crate::domain::mapping::{Mapped, TableMapping};
+use crate::domain::mapping::{Mapped, TableMapping, read_key};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::domain::verify::{Digest, SideDigest, bucket, digest_cells};
 use crate::ports::{ErrorKind, Partition, PortError, PortResult};
 use crate::workers::context::WorkerContext;
-use crate::workers::parked::key_item;
 
 /// Parts of one side that are read at the same time.
 const AT_ONCE: u32 = 4;
@@ -220,7 +219,7 @@ async fn page(
 }
 
 fn candidate(subject: &Subject, mapped: &Mapped<'_>) -> Option<Candidate> {
-    let item = key_item(&mapped.key_json)?;
+    let item = read_key(&mapped.key_json)?;
     let cells = subject.mapping.row_key(&item).unwrap_or_default();
     Some(Candidate { text: mapped.key.clone(), item, cells })
 }

@@ -29,6 +29,7 @@ fn theirs(record: StreamRecord) -> Change {
         kind,
         key: attr::item_from_stream(data.keys.unwrap()).unwrap(),
         image: image.filter(|_| !matches!(kind, ChangeKind::Remove { .. })),
+        mark: None,
         position: Position(data.sequence_number.unwrap()),
         at: At(data.approximate_creation_date_time.unwrap().to_millis().unwrap()),
     }

@@ -215,7 +215,7 @@ impl Rows {
 }
 
 fn change(key: Record<'static>, image: Option<Record<'static>>, tx: Of) -> Change {
-    Change { kind: ChangeKind::Modify, key, image, position: Position(String::new()), at: tx.at }
+    Change { kind: ChangeKind::Modify, key, image, mark: None, position: Position(String::new()), at: tx.at }
 }
 
 impl Columns {

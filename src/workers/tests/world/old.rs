@@ -323,7 +323,14 @@ impl OldTable {
         let place = place(key);
         let Some(stream) = &mut self.stream else { return };
         let open = stream.shards.iter_mut().find(|s| !s.shard.closed && (s.range.0..s.range.1).contains(&place));
-        open.expect("every key has an open shard").records.push(Change { kind, key: keys, image, position, at });
+        open.expect("every key has an open shard").records.push(Change {
+            kind,
+            key: keys,
+            image,
+            mark: None,
+            position,
+            at,
+        });
     }
 }
 

@@ -4,17 +4,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::super::call::{Store, Tried};
 use super::super::rows::key_type;
 use super::spool::said;
+use crate::domain::mapping::{MARK, mark, marker_number};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{ErrorKind, PortError, PortResult};
-
-/// The attribute that says whose item it is.
-const MARK: &str = "cutover-marker";
 
 /// How the markers of a table are written.
 #[derive(Clone, Debug)]
@@ -38,7 +35,7 @@ impl Markers {
         let text = format!("{}{nonce}", self.prefix);
         let each = |(name, ty): &(String, &'static str)| {
             let value = match *ty {
-                "N" => json!({"N": number(nonce)}),
+                "N" => json!({"N": marker_number(nonce)}),
                 "B" => json!({"B": STANDARD.encode(&text)}),
                 _ => json!({"S": text}),
             };
@@ -49,13 +46,13 @@ impl Markers {
 
     /// Whose marker a change is about, if it is about one.
     pub(super) fn nonce(&self, key: &Record<'_>, image: Option<&Record<'_>>) -> Option<String> {
-        let Value::Text(nonce) = image?.get(MARK)? else { return None };
+        let nonce = mark(image?)?;
         let wanted = self.key(nonce);
         // A customer's item may have an attribute of that name; it does not have the key.
         let same = |(name, value): &(std::borrow::Cow<'_, str>, Value<'_>)| {
             wanted.get(name.as_ref()).map(ToString::to_string) == said(value)
         };
-        (key.fields.len() == wanted.len() && key.fields.iter().all(same)).then(|| nonce.to_string())
+        (key.fields.len() == wanted.len() && key.fields.iter().all(same)).then(|| nonce.to_owned())
     }
 
     /// Puts a marker and takes it away again.
@@ -103,13 +100,6 @@ impl Markers {
     }
 }
 
-/// A number that stands for a nonce. Below zero, where few keys are.
-fn number(nonce: &str) -> String {
-    let digest = Sha256::digest(nonce.as_bytes());
-    let number = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    format!("-{}", number.max(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,8 +118,9 @@ mod tests {
         let columns = vec![column("id", ColumnType::Text), column("no", ColumnType::Bigint)];
         let markers = Markers::new(&Table { columns, marker_prefix: "m#".into(), ..Table::watched("t", "T") });
         let text = |t: &str| Value::Text(t.to_owned().into());
-        let key =
-            Record { fields: vec![("no".into(), Value::Decimal(number("1").into())), ("id".into(), text("m#1"))] };
+        let key = Record {
+            fields: vec![("no".into(), Value::Decimal(marker_number("1").into())), ("id".into(), text("m#1"))],
+        };
         let with = |nonce: &str| Record { fields: vec![(MARK.into(), text(nonce))] };
         assert_eq!(markers.nonce(&key, Some(&with("1"))).as_deref(), Some("1"));
         assert_eq!(markers.nonce(&key, Some(&with("2"))), None, "another key");
