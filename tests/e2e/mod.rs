@@ -15,6 +15,7 @@ mod dry_run;
 mod export;
 mod hung_disk;
 mod init;
+mod keys;
 mod kills;
 #[cfg(feature = "failpoints")]
 mod matrix;

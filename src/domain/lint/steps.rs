@@ -282,12 +282,4 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
     if !has("thaw") && !triggers.is_empty() {
         found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));
     }
-    let mut counted = plan.tables.iter().filter(|t| plan.kind(&t.to).of_columns());
-    if let Some(table) = counted.find(|_| !has("arm") && !has("drain")) {
-        let message = format!(
-            "no `arm` or `drain` step, which set sequences: those of `{}` would give numbers that rows have already",
-            table.to
-        );
-        found.warn("steps", message);
-    }
 }
