@@ -419,8 +419,9 @@ pub trait Target: Send + Sync {
     async fn finish_load(&self, table: &Table) -> PortResult<()>;
 
     /// Proves that every row of a table has the parents its foreign keys say, for keys that were made after the load and hold
-    /// for new rows since. Says what is not so at this moment: a child may have come before its parent. Idempotent.
-    async fn prove_references(&self, _table: &Table) -> PortResult<Option<String>> {
+    /// for new rows since. Says what is not so at this moment: a child may have come before its parent. `drained` says that
+    /// nothing is on its way any more: a key that closes a circle of tables is made then and proven with them. Idempotent.
+    async fn prove_references(&self, _table: &Table, _drained: bool) -> PortResult<Option<String>> {
         Ok(None)
     }
 

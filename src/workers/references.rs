@@ -10,16 +10,16 @@ use crate::domain::run::{Evidence, StepError};
 /// How long rows may wait for their parents: what changes is applied table by table.
 const PATIENCE_MS: i64 = 60_000;
 
-/// Proves them. Nothing where no table of the plan gets any.
+/// Proves them, once the drain has ended those too that close a circle of tables. Nothing where no table of the plan gets any.
 ///
 /// # Errors
 /// Rows have no parent, and go on having none.
-pub(super) async fn prove(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
+pub(super) async fn prove(ctx: &Arc<WorkerContext>, drained: bool) -> Result<Vec<Evidence>, StepError> {
     let mut found = Vec::new();
     for table in ctx.plan.tables.iter().filter(|table| !table.after_load.is_empty()) {
         let began = ctx.mono();
         loop {
-            let wrong = match ctx.ports.target.prove_references(table).await {
+            let wrong = match ctx.ports.target.prove_references(table, drained).await {
                 Ok(None) => break,
                 Ok(Some(wrong)) => wrong,
                 Err(e) if e.kind.transient() => e.to_string(),

@@ -128,6 +128,15 @@ SELECT c.conrelid::regclass::text, c.conname::text, c.confdeltype::text, c.confu
     c.conrelid = ANY (SELECT to_regclass(n)::oid FROM unnest($2::text[]) n)
 FROM pg_constraint c WHERE c.confrelid = to_regclass($1) AND c.contype = 'f' AND c.conparentid = 0 ORDER BY 1, 2";
 
+/// Keys of the table `$1` that lead back to it by way of other tables: each with the table it refers to.
+const CIRCLES: &str = "
+WITH RECURSIVE leads(conname, first, to_table) AS (
+    SELECT conname::text, confrelid, confrelid FROM pg_constraint
+    WHERE conrelid = to_regclass($1) AND contype = 'f' AND confrelid <> conrelid AND conparentid = 0
+    UNION SELECT leads.conname, leads.first, c.confrelid FROM leads
+    JOIN pg_constraint c ON c.conrelid = leads.to_table AND c.contype = 'f')
+SELECT conname, first::regclass::text FROM leads WHERE to_table = to_regclass($1)::oid ORDER BY 1";
+
 fn action(code: &str) -> Option<&'static str> {
     match code {
         "c" => Some("CASCADE"),
@@ -170,6 +179,15 @@ pub(super) async fn describe(
                 table.target
             ));
         }
+    }
+    let statement_of_circles = client.prepare_cached(CIRCLES).await?;
+    for row in client.query(&statement_of_circles, &[&qualified(&table.target)]).await? {
+        let (name, to): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        notices.push(format!(
+            "{}: its key {name} to {to} is part of a circle of keys: rows of both that come or go together while changes are \
+             followed wait for each other in the ledger; drop one key of the circle until the drain has ended, then make it again",
+            table.target
+        ));
     }
     for (child, sql) in table.children.iter().zip(&children) {
         for row in client.query(&statement, &[sql, &children]).await? {

@@ -352,8 +352,8 @@ impl Target for PgTarget {
         tx.commit().await.map_err(&error)
     }
 
-    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
-        self.prove_foreign_keys(table).await
+    async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {
+        self.prove_foreign_keys(table, drained).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

@@ -102,7 +102,7 @@ failing! {
         async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
-        async fn prove_references(&self, table: &Table) -> PortResult<Option<String>>;
+        async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn advance_sequences(
             &self,

@@ -176,8 +176,8 @@ impl Target for SeveralTargets {
         self.0.of("load", table)?.finish_load(table).await
     }
 
-    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
-        self.0.of("prove the foreign keys of", table)?.prove_references(table).await
+    async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {
+        self.0.of("prove the foreign keys of", table)?.prove_references(table, drained).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

@@ -302,8 +302,8 @@ impl Target for FaultyTarget {
         self.2.call(Op::FinishLoad, &table.id, self.0.finish_load(table)).await
     }
 
-    async fn prove_references(&self, table: &Table) -> PortResult<Option<String>> {
-        self.2.call(Op::FinishLoad, &table.id, self.0.prove_references(table)).await
+    async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {
+        self.2.call(Op::FinishLoad, &table.id, self.0.prove_references(table, drained)).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

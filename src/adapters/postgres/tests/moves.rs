@@ -330,11 +330,11 @@ async fn what_a_table_gets_after_its_rows_is_proven_wakes_with_the_customers_and
         assert_eq!(db.text(fires).await.as_deref(), Some("D"));
     }
     assert!(db.sql.batch_execute("INSERT INTO notes VALUES (3, 4)").await.is_err(), "it holds for new rows");
-    let wrong = db.target.prove_references(&notes).await.unwrap();
+    let wrong = db.target.prove_references(&notes, false).await.unwrap();
     assert_eq!(wrong.as_deref(), Some("rows of public.notes have no parent, says its foreign key up"));
     db.sql.batch_execute("INSERT INTO notes VALUES (2, NULL)").await.unwrap();
     for _ in 0..2 {
-        assert_eq!(db.target.prove_references(&notes).await.unwrap(), None);
+        assert_eq!(db.target.prove_references(&notes, false).await.unwrap(), None);
     }
     assert_eq!(db.number("SELECT count(*) FROM pg_constraint WHERE conname = 'up' AND convalidated").await, 1);
     db.target.open_to_customers(tables).await.unwrap();

@@ -190,3 +190,28 @@ async fn a_row_that_a_trigger_keeps_out_is_parked_and_never_counted_as_arrived()
         assert_eq!(db.target.describe(&declared).await.unwrap().problems, Vec::<String>::new());
     }
 }
+
+#[tokio::test]
+async fn a_circle_of_keys_that_somebody_else_made_is_named_with_a_way_on() {
+    let db = TestDatabase::new().await;
+    db.sql
+        .batch_execute(
+            "CREATE TABLE one (id text PRIMARY KEY, other text, own text REFERENCES one);
+             CREATE TABLE two (id text PRIMARY KEY, other text REFERENCES one);
+             CREATE TABLE away (id text PRIMARY KEY, other text REFERENCES two);
+             ALTER TABLE one ADD CONSTRAINT there FOREIGN KEY (other) REFERENCES two",
+        )
+        .await
+        .unwrap();
+    let noted = async |name: &str| {
+        let columns = vec![key("id", ColumnType::Text), column("other", ColumnType::Text)];
+        db.target.describe(&table(name, columns, "")).await.unwrap().notices.join("\n")
+    };
+    let said = noted("one").await;
+    assert!(
+        said.contains("its key there to two is part of a circle of keys") && !said.contains("one_own_fkey to"),
+        "{said}"
+    );
+    assert!(noted("two").await.contains("its key two_other_fkey to one is part of a circle"));
+    assert!(!noted("away").await.contains("circle"), "it leads to a circle and is in none");
+}
