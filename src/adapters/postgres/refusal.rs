@@ -87,6 +87,7 @@ pub(super) fn row_error(error: &Error, table: &str) -> RowError {
         // Staging tables stand for the main table.
         Some(other) if is_name(other) && other != bare && !other.starts_with("cutover_stage_") => {
             format!("{other}.{column}")
+        "23P01" => RowErrorReason::Excluded,
         }
         _ => column,
     };

@@ -114,6 +114,9 @@ pub enum RowErrorReason {
     /// Another row already holds a unique value. Found by the target.
     #[error("a unique column already holds this value in another row")]
     DuplicateUnique,
+    /// Another row holds a value that excludes this row's, by an exclusion constraint. Found by the target.
+    #[error("another row excludes it by an exclusion constraint")]
+    Excluded,
     /// The row points at a parent that is not there (yet). Found by the target.
     #[error("refers to a parent row that is not in the target")]
     ForeignKey,
@@ -127,7 +130,7 @@ pub enum RowErrorReason {
 
 impl RowErrorReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Nul,
         Self::NumberRange,
         Self::TooLong,
@@ -140,6 +143,7 @@ impl RowErrorReason {
         Self::Lossy,
         Self::KeyForm,
         Self::DuplicateUnique,
+        Self::Excluded,
         Self::ForeignKey,
         Self::StillReferenced,
         Self::Refused,
@@ -161,6 +165,7 @@ impl RowErrorReason {
             Self::Lossy => "lossy",
             Self::KeyForm => "key_form",
             Self::DuplicateUnique => "duplicate_unique",
+            Self::Excluded => "excluded",
             Self::ForeignKey => "foreign_key",
             Self::StillReferenced => "still_referenced",
             Self::Refused => "refused",

@@ -46,6 +46,7 @@ pub const fn row_error_cause(reason: RowErrorReason) -> &'static str {
         RowErrorReason::Missing => "null vs empty",
         RowErrorReason::KeyForm => "id transform",
         RowErrorReason::DuplicateUnique
+        | RowErrorReason::Excluded
         | RowErrorReason::ForeignKey
         | RowErrorReason::StillReferenced
         | RowErrorReason::Refused => "refused",

@@ -162,3 +162,20 @@ async fn a_server_that_takes_no_writes_any_more_costs_no_row() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_row_that_another_one_excludes_waits_like_one_whose_unique_value_is_taken() {
+    let (db, table) = TestDatabase::with_books().await;
+    // As a unique key would be, but by another operator: no two books of a kind.
+    let sql = "ALTER TABLE books ADD CONSTRAINT alone EXCLUDE USING btree (price WITH =) WHERE (title = 'bad')";
+    db.sql.batch_execute(sql).await.unwrap();
+    let mut rows = thirty();
+    rows[3] = book(3, "bad", &[]);
+    let applied = db.load(&table, &rows).await;
+    let excluded = |reason: R| reason.name() == "excluded";
+    assert!(matches!(&applied.parked[..], [one] if excluded(one.row_error.reason)), "{:?}", applied.parked);
+    let waiting: Vec<R> = R::ALL.into_iter().filter(|reason| excluded(*reason)).collect();
+    let kept = db.target.parked(&table, Some(&waiting), None, 9).await.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].row_error.to_string().contains("constraint alone"), "{}", kept[0].row_error);
+}
