@@ -36,6 +36,10 @@ pub async fn perform(
     let proofs = ctx.plan.tables.iter().map(|table| one(ctx, step, attempt, table));
     let found = futures::future::try_join_all(proofs).await?;
     let mut found: Vec<Evidence> = found.into_iter().flatten().collect();
+    // Each table has tried what waits once; what waits for rows of another table may need more rounds.
+    if let Err(e) = parked::settle(ctx).await {
+        tracing::warn!(error = %e, "rows that wait in the ledger were not tried again");
+    }
     source_columns::still_fit(ctx).await?;
     if state.frozen(&ctx.plan) {
         found.push(super::freeze::still_frozen(ctx, state).await?);
@@ -43,12 +47,12 @@ pub async fn perform(
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
+    // Last: a key that closes a circle would hold back what is followed, should the freeze be taken back.
+    found.extend(super::references::prove(ctx, true).await?);
     Ok(found)
 }
 
 /// Waits until every transaction has ended that was open at the freeze and had written anything: what it writes would
-    // Last: a key that closes a circle would hold back what is followed, should the freeze be taken back.
-    found.extend(super::references::prove(ctx, true).await?);
 /// stand behind the markers.
 async fn nobody_writes(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
     let moving = ctx.plan.tables.iter().map(|table| table.from.as_str()).collect::<BTreeSet<_>>();

@@ -17,11 +17,18 @@ use crate::ports::{ParkedRow, PortResult, RowChange};
 pub(super) const PAGE: u32 = 500;
 /// Most rows tried again in one turn while changes are followed; the next turn goes on where this one ended.
 const TURN: u64 = 5_000;
+/// Most rounds in which what waits is tried again at once; what waits longer has its turn while changes are followed.
+const ROUNDS: u32 = 100;
 /// How often the ledger is counted while watching.
 const COUNT: Duration = Duration::from_secs(2);
-/// What may fit later by itself: a parent comes, a unique value moves, the last row that refers to a deleted one goes.
-const WAITING: &[RowErrorReason] =
-    &[RowErrorReason::ForeignKey, RowErrorReason::DuplicateUnique, RowErrorReason::StillReferenced];
+/// What may fit later by itself: a parent comes, a unique value moves, the row goes that excludes this one, or the last that
+/// refers to a deleted one.
+const WAITING: &[RowErrorReason] = &[
+    RowErrorReason::ForeignKey,
+    RowErrorReason::DuplicateUnique,
+    RowErrorReason::Excluded,
+    RowErrorReason::StillReferenced,
+];
 
 /// Puts the ledger's counts into the measurements, with the time they were read.
 pub async fn count(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<()> {
@@ -61,6 +68,31 @@ pub async fn retry(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<usize>
 /// Tries every waiting row again, once: before a drain is called one.
 pub async fn retry_all(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Retried> {
     some(ctx, table, Some(WAITING), None, u64::MAX).await.map(|(tried, _)| tried)
+}
+
+/// Tries the waiting rows of every table again until none of them lands: a parent that lands lets its children land, and a
+/// child that moves lets its parent go. Gives how many landed. Does nothing once customers write on the new side, and leaves
+/// alone what cannot have been followed.
+pub async fn settle(ctx: &Arc<WorkerContext>) -> PortResult<u64> {
+    let mut all = 0;
+    // While customers write, there may always be one more.
+    for _ in 0..ROUNDS {
+        let mut landed = 0;
+        for table in &ctx.plan.tables {
+            if ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+                return Ok(all);
+            }
+            let followed = ctx.cycles.get(&table.id).is_some_and(|told| told.borrow().number > 0);
+            if followed && ctx.dead.of(&table.id).is_none() {
+                landed += retry_all(ctx, table).await?.landed;
+            }
+        }
+        all += landed;
+        if landed == 0 {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// What trying again gave.

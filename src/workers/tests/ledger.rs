@@ -122,3 +122,28 @@ async fn a_parent_others_refer_to_is_not_dropped_silently() {
     assert!(world.new.table(authors).parked.is_empty());
     ctx.stop().await;
 }
+
+#[tokio::test]
+async fn a_comparison_tries_what_waits_before_it_judges() {
+    let world = World::new();
+    for n in 0..3 {
+        world.author(&format!("a{n}"));
+        world.book_of(&format!("b{n}"), "1.00", None, Some(&format!("a{n}")));
+    }
+    let ctx = loaded(&world).await;
+    let (authors, books) = (world.table("authors"), world.table("books"));
+    // Two accounts become one: the parents go before the follower of the children has moved these.
+    for n in 0..2 {
+        world.old.delete(authors, &format!("a{n}"), false);
+    }
+    until("the deletes to be refused", || world.new.table(authors).parked.len() == 2).await;
+    for n in 0..2 {
+        world.book_of(&format!("b{n}"), "2.00", None, Some("a2"));
+    }
+    until("the children to have moved", || world.differing("books").is_empty()).await;
+    assert_eq!(world.new.table(authors).parked.len(), 2, "the follower's own turn has not come");
+    // A row that was refused for a value which has moved on meanwhile waits likewise.
+    world.well(&ctx, &["verify"]).await;
+    assert!(world.new.table(authors).parked.is_empty() && world.new.table(books).parked.is_empty());
+    ctx.stop().await;
+}

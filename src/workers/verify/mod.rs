@@ -19,6 +19,7 @@ pub(super) use settle::{Verdict, differing};
 pub use sides::Candidate;
 
 use super::context::WorkerContext;
+use super::parked;
 use super::trouble::{evidence, not_recorded, step_error};
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::read_key;
@@ -26,28 +27,44 @@ use crate::domain::plan::Table;
 use crate::domain::run::{ErrorClass, Event, Evidence, StepError, VerifySummary};
 use crate::ports::{ErrorKind, FullRead, PortError, PortResult};
 
+/// How often a table is compared again because rows that waited for others have landed since.
+const AGAIN: u32 = 3;
+
 /// Compares every table; fails when one is under the floor.
 pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     // A pass of the background reads the same tables; this one is wanted now.
     let _turn = ctx.turn.wanted().await;
     let mut found = Vec::new();
-    let mut under = Vec::new();
+    let (mut under, mut ended) = (Vec::new(), Vec::new());
+    parked::settle(ctx).await.map_err(|e| step_error(&e))?;
     for table in &ctx.plan.tables {
-        let summary = one(ctx, table, true).await?;
+        let mut summary = one(ctx, table, true).await?;
+        // A row that waits for others may have begun to wait while its table was compared.
+        for _ in 0..AGAIN {
+            if !summary.is_under(ctx.plan.verify.floor) || parked::settle(ctx).await.map_err(|e| step_error(&e))? == 0 {
+                break;
+            }
+            summary = one(ctx, table, true).await?;
+        }
         let value = words(&summary);
         if summary.is_under(ctx.plan.verify.floor) {
             under.push(format!("{}: {value}", table.id));
+            ended.extend(ctx.dead.of(&table.id).map(|why| format!("{} is not followed any more: {why}", table.id)));
         }
         found.push(evidence(format!("compared {}", table.id), value, ctx.wall(), "full read of both sides"));
     }
     if under.is_empty() {
         return Ok(found);
     }
-    Err(StepError {
-        class: ErrorClass::Verification,
-        message: format!("under the floor of {}: {}", ctx.plan.verify.floor, under.join("; ")),
-        advice: "look at the named keys in the verification view, mend the cause, then verify again".to_owned(),
-    })
+    let advice = if ended.is_empty() {
+        "look at the named keys in the verification view, mend the cause, then verify again"
+    } else {
+        "what the source was given since following ended does not arrive in this run, so that no later comparison of it is \
+         equal; open a new run, which loads again"
+    };
+    let message = format!("under the floor of {}: {}", ctx.plan.verify.floor, under.join("; "));
+    let message = [message].into_iter().chain(ended).collect::<Vec<_>>().join("; ");
+    Err(StepError { class: ErrorClass::Verification, message, advice: advice.to_owned() })
 }
 
 /// One full pass over a table, stated as a fact. `shown` is whether the table's state on the screen says so.
