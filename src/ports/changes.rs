@@ -128,6 +128,12 @@ pub trait Changes: Send + Sync {
     /// The stream as it is now with every shard, or `None` when it is off.
     async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
 
+    /// Why a stream that [`Changes::stream`] gave once is not there any more, by its id; `None` where it is there, or where
+    /// the store knows no more than that it is gone.
+    async fn why_gone(&self, _stream: &str) -> PortResult<Option<String>> {
+        Ok(None)
+    }
+
     /// An iterator into a shard. `Trimmed` when the position is older than what is kept.
     async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
 

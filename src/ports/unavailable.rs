@@ -188,6 +188,10 @@ impl Changes for Unavailable {
     }
 
     async fn read(&self, _: &str) -> PortResult<Batch> {
+    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
+        self.refused("ask what became of", stream.to_owned())
+    }
+
         self.refused("read", "changes".to_owned())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
-use super::{account, lamps, log, rollback, rows, steps, unrecorded, words};
+use super::{account, lamps, log, loss, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
@@ -129,7 +129,7 @@ fn forecast_end(cx: &Context<'_>, rows: &[StepRow]) -> At {
 
 /// The success criteria: no data lost, fast enough, few enough errors, short enough an interruption.
 fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
-    let mut list = vec![data_loss(cx, signals)];
+    let mut list = vec![loss::data_loss(cx, signals)];
     for (signal, row) in cx.plan.signals.iter().zip(signals) {
         let what = match &signal.source {
             SignalSource::ProbeP95(probe) => format!("p95 {probe}"),
@@ -146,36 +146,6 @@ fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
     }
     list.push(downtime(cx));
     list
-}
-
-fn data_loss(cx: &Context<'_>, signals: &[SignalRow]) -> Criterion {
-    let by_source = |wanted: &SignalSource| {
-        let at = cx.plan.signals.iter().position(|s| s.source == *wanted);
-        // A plan need not watch the number; it is worked out all the same.
-        at.map_or_else(|| rows::signal_row(cx, &rows::own_signal(wanted.clone())), |i| signals[i].clone())
-    };
-    let gap = by_source(&SignalSource::Unaccounted);
-    let missing: Option<u64> = cx
-        .plan
-        .tables
-        .iter()
-        .map(|t| cx.state.tables.get(&t.id).and_then(|t| t.verified.as_ref()).map(|(_, v)| v.missing))
-        .sum();
-    let rows = match (gap.value.filter(|_| gap.health != Health::Unknown), missing) {
-        (Some(gap), Some(missing)) => Some(gap.max(missing as f64)),
-        _ => None,
-    };
-    // A row that is parked is kept and counted, and all the same no customer finds it on the new side.
-    let parked = by_source(&SignalSource::Parked).value.map_or(0, |n| n as u64);
-    let health = match rows {
-        None => Health::Unknown,
-        Some(n) if n > 0.0 => Health::Fail,
-        Some(_) if parked > 0 => Health::Warn,
-        Some(_) => Health::Ok,
-    };
-    let measured = rows.map_or_else(|| "?".to_owned(), |n| words::with_unit(n, ""));
-    let measured = if parked > 0 { format!("{measured}, {} parked", words::grouped(parked)) } else { measured };
-    Criterion { name: "data loss".to_owned(), wanted: "0 rows".to_owned(), measured, health }
 }
 
 fn downtime(cx: &Context<'_>) -> Criterion {

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 mod gates;
 mod lamps;
 mod log;
+mod loss;
 mod progress;
 mod rollback;
 mod rows;

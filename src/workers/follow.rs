@@ -95,7 +95,9 @@ pub async fn follow(ctx: Arc<WorkerContext>, table: Table) {
         if fatal {
             ctx.progress(&table.id).end();
             ctx.dead.put(&table.id, stopped.to_string());
-            let text = format!("following {} has ended for good: {stopped}", table.id);
+            ctx.latest.table(&table.id, |g| g.unfollowed = Some(ctx.wall()));
+            // Whoever shows it says first who speaks.
+            let text = format!("{} has ended for good: {stopped}", table.id);
             let note = Event::Note { level: Level::Error, source: "follow".to_owned(), text };
             if let Err(e) = ctx.facts.state(note).await {
                 tracing::error!(table = %table.id, error = %e, "the end of following was not recorded");
@@ -347,7 +349,11 @@ impl<'c> Follower<'c> {
                 Ok(())
             }
             Some(_) => Err(Stopped::Gap(format!("{}: the stream was replaced under us", self.table.source))),
-            None => Err(Stopped::Gap(format!("{}: the stream was turned off", self.table.source))),
+            None => {
+                let why = self.ctx.ports.changes(self.table).why_gone(&self.stream).await?;
+                let why = why.unwrap_or_else(|| "the stream was turned off".to_owned());
+                Err(Stopped::Gap(format!("{}: {why}", self.table.source)))
+            }
         }
     }
 

@@ -72,6 +72,7 @@ failing! {
         async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
         async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
         async fn read(&self, iterator: &str) -> PortResult<Batch>;
+        async fn why_gone(&self, stream: &str) -> PortResult<Option<String>>;
         async fn close(&self) -> PortResult<()>;
     } beside {
         fn durable(&self, stream: &str, shard: &str, position: &Position) {

@@ -145,6 +145,9 @@ pub struct TableGauge {
     pub verified_rows: u64,
     /// The last trouble, without row values.
     pub trouble: Option<String>,
+    /// Since when following has ended for good: what the source was given later never arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfollowed: Option<At>,
     /// The oldest record of its stream that may be unread; absent when nobody knows.
     #[serde(default)]
     pub unread: Option<Unread>,

@@ -32,7 +32,7 @@ pub use event::{Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, 
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
-pub use signals::{signal_value, unaccounted_rows};
+pub use signals::{counted_at, signal_value, unaccounted_rows};
 pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepState,
     StepStatus, SwitchState, SwitchStatus, TableState,

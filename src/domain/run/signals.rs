@@ -69,7 +69,8 @@ fn gap(source: u64, target: u64, kept_out: i128) -> u64 {
 
 /// When a verification counted, on the wall clock. The fact's own time is the run's clock and only stands in
 /// when the counts carry none.
-fn counted_at(verified: Option<&(At, VerifySummary)>) -> At {
+#[must_use]
+pub fn counted_at(verified: Option<&(At, VerifySummary)>) -> At {
     let Some((ended, v)) = verified else { return At::default() };
     [v.source.at, v.target.at].into_iter().filter(|at| at.0 > 0).min().unwrap_or(*ended)
 }

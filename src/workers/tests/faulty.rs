@@ -165,6 +165,10 @@ impl Changes for FaultyChanges {
     }
 
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
+    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
+        self.0.why_gone(stream).await
+    }
+
         let fault = self.2.faults.strike(Op::Read, iterator);
         let Some(fault) = fault else { return self.0.read(iterator).await };
         let mut batch = self.2.suffer(&fault, Op::Read, iterator, self.0.read(iterator)).await?;

@@ -113,8 +113,11 @@ impl PgChanges {
         }
         let client = self.source.client().await?;
         let found = slot::find(&client, &self.names).await?.filter(|found| found.name == slot);
-        let gone = || self.wrong(ErrorKind::Trimmed, format!("the slot {slot} is gone, or lacks what it had to keep"));
-        let found = found.ok_or_else(gone)?;
+        let Some(found) = found else {
+            let why = slot::why_gone(&client, slot).await?;
+            let why = why.unwrap_or_else(|| format!("the slot {slot} is not the plan's newest any more"));
+            return Err(self.wrong(ErrorKind::Trimmed, why));
+        };
         let (known, refused) = self.known(&client).await?;
         slot::free(&client, slot).await?;
         drop(client);
@@ -224,6 +227,23 @@ impl Changes for PgChanges {
         let entries = slot::published(&client, &self.names, std::slice::from_ref(table)).await?;
         let entry = entries.first().cloned().flatten();
         Ok(entry.map(|entry| Self::stream_of(&slot, &entry, table)))
+    }
+
+    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
+        let Some(slot) = stream.split('/').nth(1) else { return Ok(None) };
+        let client = self.source.client().await?;
+        if let Some(why) = slot::why_gone(&client, slot).await? {
+            return Ok(Some(why));
+        }
+        // Each table's entry of the publication is part of what its stream is called.
+        let mut published = false;
+        for entry in slot::published(&client, &self.names, &self.tables).await?.into_iter().flatten() {
+            published |= stream.split('/').nth(2) == Some(entry.as_str());
+        }
+        let publication = &self.names.publication;
+        let why =
+            || format!("its table was taken out of the publication {publication}, or the publication was altered");
+        Ok((!published).then(why))
     }
 
     async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {

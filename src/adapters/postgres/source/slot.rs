@@ -87,6 +87,30 @@ pub(super) async fn find(client: &Object, names: &Names) -> PortResult<Option<Sl
 
 /// Where a slot of ours begins, by its name.
 pub(super) fn begin(name: &str) -> Option<u64> {
+/// Why a slot lacks what it had to keep: what the server says of it, with the limit it keeps to.
+const STANDS: &str = "SELECT to_jsonb(s)->>'wal_status', to_jsonb(s)->>'invalidation_reason',
+       coalesce(to_jsonb(s)->>'conflicting', 'false') = 'true', current_setting('max_slot_wal_keep_size')
+FROM pg_replication_slots s WHERE slot_name = $1";
+
+/// Why changes are not read from this slot any more, in words; `None` when they can be.
+pub(super) async fn why_gone(client: &Object, slot: &str) -> PortResult<Option<String>> {
+    let error = |e: Error| trouble::error(&e, "ask what became of the slot", slot);
+    let Some(row) = client.query_opt(STANDS, &[&slot]).await.map_err(error)? else {
+        return Ok(Some(format!("the slot {slot} is gone: somebody dropped it")));
+    };
+    let (status, reason): (Option<String>, Option<String>) =
+        (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
+    let (conflicts, limit): (bool, String) = (row.try_get(2).map_err(error)?, row.try_get(3).map_err(error)?);
+    let reason = reason.map(|reason| format!(", invalidation_reason = {reason}")).unwrap_or_default();
+    if status.as_deref() == Some("lost") {
+        return Ok(Some(format!(
+            "the server has given up the slot {slot} (wal_status = lost{reason}): for a slot it keeps no more of its log \
+             than max_slot_wal_keep_size = {limit}, and part of the log that was not read is removed"
+        )));
+    }
+    Ok(conflicts.then(|| format!("the server has given up the slot {slot} (conflicting{reason})")))
+}
+
     u64::from_str_radix(name.get(name.len().checked_sub(16)?..)?, 16).ok()
 }
 

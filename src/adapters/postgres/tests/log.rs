@@ -34,7 +34,7 @@ fn changes_at(settings: &PgSettings) -> Arc<PgChanges> {
     Arc::new(PgChanges::new(source, settings.clone(), TABLES.map(table).into()))
 }
 
-fn settings_of(server: &PrivatePostgres) -> PgSettings {
+pub(super) fn settings_of(server: &PrivatePostgres) -> PgSettings {
     PgSettings {
         host: server.host.clone(),
         port: server.port,

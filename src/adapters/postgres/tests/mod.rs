@@ -20,6 +20,7 @@ mod lease;
 mod load;
 mod log;
 mod lossy;
+mod lost_slot;
 mod moves;
 mod natives;
 mod neighbours;
