@@ -42,6 +42,8 @@ pub struct TableMapping {
 #[derive(Clone, Debug)]
 struct Compiled {
     name: String,
+    /// Its place among its table's columns, where a record of columns most likely has its value.
+    place: usize,
     format: Format,
     from: From,
     absent: Absent,
@@ -86,7 +88,8 @@ impl TableMapping {
     /// that need it; the plan's lint refuses such literals.
     #[must_use]
     pub fn new(table: &Table) -> Self {
-        let compile = |columns: &[Column]| columns.iter().map(|c| Compiled::new(c, &table.key)).collect();
+        let compile =
+            |columns: &[Column]| columns.iter().enumerate().map(|(n, c)| Compiled::new(n, c, &table.key)).collect();
         let mut columns: Vec<Compiled> = compile(&table.columns);
         // The first one of each attribute, which is the one the inverse reads.
         for attribute in &table.key {
@@ -243,7 +246,7 @@ fn push_key_part(out: &mut String, part: &str, composite: bool) {
 }
 
 impl Compiled {
-    fn new(column: &Column, key: &[String]) -> Self {
+    fn new(place: usize, column: &Column, key: &[String]) -> Self {
         let format = Format::of(column);
         let from = match &column.from {
             ColumnSource::Attribute(path) => {
@@ -262,13 +265,13 @@ impl Compiled {
             Fallback::Literal(text) => literal(format, text).map_or_else(Absent::RowError, Absent::Cell),
             Fallback::Required => Absent::RowError(RowErrorReason::Missing),
         };
-        Self { name: column.name.clone(), format, from, absent, key: column.key, tells_keys_apart: false }
+        Self { name: column.name.clone(), place, format, from, absent, key: column.key, tells_keys_apart: false }
     }
 
     fn cell<'p>(&'p self, scope: &Scope<'_, 'p>) -> Result<Cell<'p>, RowErrorReason> {
         let attr = match &self.from {
             From::Path { first, rest, .. } => match scope.element {
-                None => walk(scope.item.get(first), rest)?,
+                None => walk(scope.item.get_at(self.place, first), rest)?,
                 Some((element, _)) => walk(field(element, first)?, rest)?,
             },
             From::Constant(cell) => return cell.as_ref().map(borrow).map_err(|reason| *reason),
