@@ -99,6 +99,16 @@ impl Native {
 
     /// Text as a value that is written where [`Native::kept`] holds.
     pub(super) fn value(&self, text: &str) -> String {
+    /// The type as people call it, without its schema.
+    pub(super) fn name(&self) -> String {
+        bare(&self.base)
+    }
+
+    /// Whether its values are labels that somebody adds one by one.
+    pub(super) const fn labels(&self) -> bool {
+        self.labels
+    }
+
         format!("{text}::{}", self.limited)
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 use super::{PgSource, catalogue, record};
+use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::encode;
 use crate::adapters::postgres::names::{ident, list};
 use crate::adapters::postgres::sequences::{self, Elsewhere};
@@ -69,11 +71,13 @@ struct Statement<'s> {
     table: &'s Table,
     shape: &'s Shape,
     values: Vec<Sent>,
+    /// Columns whose type makes its value of a text, each with the place of that text among the values.
+    texts: Vec<(String, usize)>,
 }
 
 impl<'s> Statement<'s> {
     const fn new(table: &'s Table, shape: &'s Shape) -> Self {
-        Self { table, shape, values: Vec::new() }
+        Self { table, shape, values: Vec::new(), texts: Vec::new() }
     }
 
     fn wrong(&self, why: String) -> PortError {
@@ -90,7 +94,10 @@ impl<'s> Statement<'s> {
     fn value(&mut self, name: &str, value: &Value<'_>) -> PortResult<String> {
         let placed = self.placed(name, value)?;
         Ok(match self.shape.main.native(name) {
-            Some(native) => native.bare(&format!("{placed}::text")),
+            Some(native) => {
+                self.texts.push((name.to_owned(), self.values.len() - 1));
+                native.bare(&format!("{placed}::text"))
+            }
             None => placed,
         })
     }
@@ -138,6 +145,33 @@ impl<'s> Statement<'s> {
         Ok(all.join(" AND "))
     }
 
+    /// A refusal with the column whose type takes no such value, where there is one: the server names none.
+    async fn named(&self, client: &Object, refused: PortError) -> PortError {
+        if refused.kind != ErrorKind::Invalid {
+            return refused;
+        }
+        for (column, place) in &self.texts {
+            let (Some(native), Some(text)) = (self.shape.main.native(column), self.values.get(*place)) else {
+                continue;
+            };
+            let Err(e) = client.query_one(&format!("SELECT {}", native.bare("$1::text")), &[text]).await else {
+                continue;
+            };
+            let Some(code) = e.code().map(SqlState::code).filter(|code| code.starts_with("22")) else { continue };
+            let ty = native.name();
+            let advice = if native.labels() {
+                format!(
+                    "the new side has a label that this side has not: ALTER TYPE {ty} ADD VALUE ... here, then try again"
+                )
+            } else {
+                format!("make the type {ty} here as it is on the new side, then try again")
+            };
+            let why = format!("its column {column} takes no such value of the type {ty} (SQLSTATE {code})");
+            return PortError { came_back: why, ..refused }.advise(advice);
+        }
+        refused
+    }
+
     /// Runs it; how many rows it met.
     async fn run(self, source: &PgSource, sql: &str) -> PortResult<u64> {
         let mut client = source.client().await?;
@@ -148,7 +182,13 @@ impl<'s> Statement<'s> {
         let tx = client.transaction().await.map_err(error)?;
         tx.batch_execute(PATIENCE).await.map_err(error)?;
         let statement = tx.prepare_cached(sql).await.map_err(error)?;
-        let met = tx.execute(&statement, &values).await.map_err(error)?;
+        let met = match tx.execute(&statement, &values).await {
+            Ok(met) => met,
+            Err(e) => {
+                tx.rollback().await.map_err(error)?;
+                return Err(self.named(&client, error(e)).await);
+            }
+        };
         // What is deferred is done here, within the limit, and not while it commits.
         tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(error)?;
         if began.elapsed() > MOST {
