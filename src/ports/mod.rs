@@ -21,6 +21,7 @@ mod sequence;
 mod several;
 mod source;
 mod stores;
+mod surroundings;
 mod switch;
 mod target;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
+pub use surroundings::{SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,

@@ -7,6 +7,7 @@ use super::column_types::ColumnTypes;
 use super::error::PortResult;
 use super::point_in_time::PointInTime;
 use super::sequence::Sequence;
+use super::surroundings::Surroundings;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::Record;
@@ -88,7 +89,7 @@ pub struct SourceColumn {
 pub struct OpenWrite {
     /// No other transaction has the same.
     pub id: String,
-    /// Whose it is, and since when: `process 4711, open since 02:00:01 UTC`.
+    /// Whose it is, where, and since when: `process 4711 of 'psql' in database shop, open since 02:00:01 UTC, for 90 s`.
     pub words: String,
 }
 
@@ -126,6 +127,11 @@ pub trait Source: Send + Sync {
 
     /// Opens a reading of these tables at one moment; `None` in a store that shows no single one. Writes nothing.
     async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
+
+    /// What the database sets for its sessions, and what is under way on its server; `None` in a store without sessions.
+    async fn surroundings(&self) -> PortResult<Option<Surroundings>> {
+        Ok(None)
+    }
 
     /// Sequences of the store as they stand: those that give columns of these tables their values, and those beside the
     /// tables that no column takes its values from. None in a store that has none.

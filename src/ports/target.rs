@@ -11,6 +11,7 @@ use super::error::{LeaseHolder, PortResult};
 use super::lanes::{Fence, FollowState};
 use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::{Cursor, Partition};
+use super::surroundings::Surroundings;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, RowError, RowErrorReason};
@@ -382,6 +383,11 @@ pub trait Target: Send + Sync {
     /// The first of these tables that is open to customers and whose writes were not all applied to the old side since;
     /// `None` when there is none.
     async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>>;
+
+    /// What the database this table goes to sets for its sessions; `None` in a store without sessions.
+    async fn surroundings(&self, _table: &Table) -> PortResult<Option<Surroundings>> {
+        Ok(None)
+    }
 
     /// Compares a table with the plan.
     async fn describe(&self, table: &Table) -> PortResult<TargetTable>;

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
     Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
+    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken,
+    Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -148,6 +149,10 @@ impl Source for Unavailable {
         self.refused("list the tables of", "the store".to_owned())
     }
 
+    async fn surroundings(&self) -> PortResult<Option<Surroundings>> {
+        self.refused("look at the settings of", "the store".to_owned())
+    }
+
     async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
         self.refused("look for", "sequences".to_owned())
     }
@@ -183,15 +188,15 @@ impl Changes for Unavailable {
         self.refused("follow", table.source.clone())
     }
 
+    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
+        self.refused("ask what became of", stream.to_owned())
+    }
+
     async fn iterator(&self, stream: &str, _: &str, _: &ReadFrom) -> PortResult<String> {
         self.refused("follow", stream.to_owned())
     }
 
     async fn read(&self, _: &str) -> PortResult<Batch> {
-    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
-        self.refused("ask what became of", stream.to_owned())
-    }
-
         self.refused("read", "changes".to_owned())
     }
 

@@ -48,6 +48,7 @@ mod set_up;
 mod smoke;
 mod source_columns;
 mod stray;
+mod surroundings;
 mod switch;
 mod trouble;
 mod verify;

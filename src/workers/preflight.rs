@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, index_keys, sampled, schema, sequences, source_columns};
+use super::{column_types, index_keys, sampled, schema, sequences, source_columns, surroundings};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -133,6 +133,8 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
         Some(row) => rows.push(row.clone()),
         None => rows.extend(target(plan, ports, missing).await),
     }
+    let asked = plan.stores_of_tables().into_iter().filter(|store| missing.store(plan, store, "").is_none()).collect();
+    rows.extend(surroundings::rows(plan, ports, &asked, missing.target.is_none()).await);
     if plan.reverse.enabled {
         rows.extend(plan.tables.iter().map(|table| inverse_row(plan, table)));
     }
@@ -332,7 +334,8 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
         Some((_, false)) => CheckRow::bad(
             what,
             format!("the stream of {} does not carry new and old images", table.source),
-            "turn it off and let the capture step turn it on again with NEW_AND_OLD_IMAGES",
+            "what a stream carries cannot be changed: ask whoever reads it now (a Lambda function loses its event source), turn it \
+             off, and let the capture step turn it on again with NEW_AND_OLD_IMAGES",
         ),
         None => CheckRow::ok(what, "off; the capture step turns it on"),
     });

@@ -50,6 +50,7 @@ pub mod source;
 mod source_count;
 mod standalone;
 mod stands;
+mod surroundings;
 mod target;
 mod tls;
 mod trouble;

@@ -16,9 +16,11 @@ use super::names::qualified;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, SaidKind, Table};
 use crate::ports::{ColumnTypes, MadeOf, SourceColumn};
 
-/// The settings that decide how values are written and read, for a session of ours.
+/// The settings that decide how values are written and read, and what the text of a statement means, for a session of
+/// ours: in a string a backslash is one, and `= NULL` is never true.
 pub(super) const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
-     -c bytea_output=hex -c lc_monetary=C -c xmloption=content -c array_nulls=on";
+     -c bytea_output=hex -c lc_monetary=C -c xmloption=content -c array_nulls=on \
+     -c standard_conforming_strings=on -c transform_null_equals=off";
 
 /// One column's type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +99,6 @@ impl Native {
         &self.limited
     }
 
-    /// Text as a value that is written where [`Native::kept`] holds.
-    pub(super) fn value(&self, text: &str) -> String {
     /// The type as people call it, without its schema.
     pub(super) fn name(&self) -> String {
         bare(&self.base)
@@ -109,6 +109,8 @@ impl Native {
         self.labels
     }
 
+    /// Text as a value that is written where [`Native::kept`] holds.
+    pub(super) fn value(&self, text: &str) -> String {
         format!("{text}::{}", self.limited)
     }
 

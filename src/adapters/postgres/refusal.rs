@@ -66,7 +66,20 @@ pub(super) fn words(db: &DbError) -> String {
     let of_a_row = is_of_a_row(db.code().code());
     // Of constraints only the names are in the message, the values in the detail.
     let plain = db.code().code().starts_with("23") || db.code().code() == "21000";
-    if raised || of_a_row && !plain { "the data was refused".to_owned() } else { db.message().to_owned() }
+    if raised {
+        format!("{} refused it", raiser(db).unwrap_or_else(|| "a function of the database".to_owned()))
+    } else if of_a_row && !plain {
+        "the data was refused".to_owned()
+    } else {
+        db.message().to_owned()
+    }
+}
+
+/// The function that raised an error, as the server's context names it: `the function no_ddl()`.
+fn raiser(db: &DbError) -> Option<String> {
+    let context = db.where_()?.lines().next()?;
+    let name = context.strip_prefix("PL/pgSQL function ")?.split_once(" line ")?.0;
+    is_name(name).then(|| format!("the function {name}"))
 }
 
 /// Why one row was refused. `table` is the main table's name; a child's column is named with its table.
@@ -74,6 +87,7 @@ pub(super) fn row_error(error: &Error, table: &str) -> RowError {
     let Some(db) = error.as_db_error() else { return RowError::new("-", RowErrorReason::Refused) };
     let reason = match db.code().code() {
         "23505" => RowErrorReason::DuplicateUnique,
+        "23P01" => RowErrorReason::Excluded,
         "23503" => RowErrorReason::ForeignKey,
         "22001" => RowErrorReason::TooLong,
         "22003" => RowErrorReason::NumberRange,
@@ -87,7 +101,6 @@ pub(super) fn row_error(error: &Error, table: &str) -> RowError {
         // Staging tables stand for the main table.
         Some(other) if is_name(other) && other != bare && !other.starts_with("cutover_stage_") => {
             format!("{other}.{column}")
-        "23P01" => RowErrorReason::Excluded,
         }
         _ => column,
     };

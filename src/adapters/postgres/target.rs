@@ -22,7 +22,7 @@ use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
     after_load, ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read,
-    references, rights, sequences, server, source_count, trouble,
+    references, rights, sequences, server, source_count, surroundings, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -32,7 +32,7 @@ use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Cursor, ErrorKind, FollowState, FullRead, Lease, Obstacle,
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortError, PortResult, Position, RowEncoder, Sequence,
-    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor, common,
+    SequenceScan, SetAside, SourceCount, Surroundings, Target, TargetServer, TargetTable, TargetVisitor, common,
 };
 
 /// A PostgreSQL database that takes rows and keeps our progress beside them.
@@ -267,6 +267,11 @@ impl Target for PgTarget {
     async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {
         let found = owner::opened_of(&self.client().await?, &self.plan, tables).await;
         found.map_err(self.error("ask whether customers write on", "the target tables"))
+    }
+
+    async fn surroundings(&self, _: &Table) -> PortResult<Option<Surroundings>> {
+        let error = self.error("look at the settings of", self.place());
+        surroundings::of(&self.look().await?).await.map(Some).map_err(error)
     }
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {

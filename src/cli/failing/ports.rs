@@ -21,7 +21,8 @@ use crate::ports::{
     FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
     OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult,
     Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable,
-    Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    Stream, Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished,
+    Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -55,6 +56,7 @@ failing! {
         async fn open_writes(&self) -> PortResult<Vec<OpenWrite>>;
         async fn names(&self) -> PortResult<Vec<String>>;
         async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
+        async fn surroundings(&self) -> PortResult<Option<Surroundings>>;
         async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
@@ -70,9 +72,9 @@ failing! {
         async fn obstacles(&self, tables: &[Table]) -> PortResult<Vec<Obstacle>>;
         async fn enable(&self, table: &Table) -> PortResult<Stream>;
         async fn stream(&self, table: &Table) -> PortResult<Option<Stream>>;
+        async fn why_gone(&self, stream: &str) -> PortResult<Option<String>>;
         async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
         async fn read(&self, iterator: &str) -> PortResult<Batch>;
-        async fn why_gone(&self, stream: &str) -> PortResult<Option<String>>;
         async fn close(&self) -> PortResult<()>;
     } beside {
         fn durable(&self, stream: &str, shard: &str, position: &Position) {
@@ -95,6 +97,7 @@ failing! {
         async fn disown(&self) -> PortResult<()>;
         async fn open_to_customers(&self, tables: &[Table]) -> PortResult<()>;
         async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>>;
+        async fn surroundings(&self, table: &Table) -> PortResult<Option<Surroundings>>;
         async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
         async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>>;
         async fn create(&self, table: &Table) -> PortResult<bool>;

@@ -15,7 +15,7 @@ use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
     Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
-    SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
+    SequenceScan, SetAside, SourceCount, Surroundings, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// Several targets as one.
@@ -130,6 +130,10 @@ impl Target for SeveralTargets {
             }
         }
         Ok(None)
+    }
+
+    async fn surroundings(&self, table: &Table) -> PortResult<Option<Surroundings>> {
+        self.0.of("look at the settings for", table)?.surroundings(table).await
     }
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {

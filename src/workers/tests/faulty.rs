@@ -19,7 +19,8 @@ use crate::ports::{
     Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Facts, FollowState, FullRead,
     Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition, PortError,
     PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside, Source,
-    SourceCount, SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
+    SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target, TargetServer, TargetTable,
+    TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -101,6 +102,10 @@ impl Source for FaultySource {
         self.1.call(Op::SourceDescribe, "", self.0.names()).await
     }
 
+    async fn surroundings(&self) -> PortResult<Option<Surroundings>> {
+        self.1.call(Op::SourceDescribe, "", self.0.surroundings()).await
+    }
+
     async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         self.1.call(Op::SourceDescribe, "", self.0.given_sequences(tables)).await
     }
@@ -160,15 +165,15 @@ impl Changes for FaultyChanges {
         self.0.kept()
     }
 
+    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
+        self.0.why_gone(stream).await
+    }
+
     async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String> {
         self.2.call(Op::Iterator, shard, self.0.iterator(stream, shard, from)).await
     }
 
     async fn read(&self, iterator: &str) -> PortResult<Batch> {
-    async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
-        self.0.why_gone(stream).await
-    }
-
         let fault = self.2.faults.strike(Op::Read, iterator);
         let Some(fault) = fault else { return self.0.read(iterator).await };
         let mut batch = self.2.suffer(&fault, Op::Read, iterator, self.0.read(iterator)).await?;
@@ -268,6 +273,10 @@ impl Target for FaultyTarget {
 
     async fn opened_to_customers(&self, tables: &[Table]) -> PortResult<Option<OpenedTable>> {
         self.2.call(Op::Positions, "let-in", self.0.opened_to_customers(tables)).await
+    }
+
+    async fn surroundings(&self, table: &Table) -> PortResult<Option<Surroundings>> {
+        self.2.call(Op::Positions, "surroundings", self.0.surroundings(table)).await
     }
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {

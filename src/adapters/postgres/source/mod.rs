@@ -39,6 +39,7 @@ use super::retry;
 use super::sequences;
 use super::settings::PgSettings;
 use super::shape::Shape;
+use super::surroundings;
 use super::trouble;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -47,7 +48,7 @@ use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
     Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
-    SourceTable,
+    SourceTable, Surroundings,
 };
 
 /// Tables of a database, read.
@@ -191,6 +192,12 @@ impl Source for PgSource {
         let error = |e: Error| trouble::error(&e, "look for open transactions at", &self.place);
         let client = self.client().await?;
         open::writes(&client).await.map_err(error)
+    }
+
+    async fn surroundings(&self) -> PortResult<Option<Surroundings>> {
+        let error = |e: Error| trouble::error(&e, "look at the settings of", &self.place);
+        let client = self.client().await?;
+        surroundings::of(&client).await.map(Some).map_err(error)
     }
 
     async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

@@ -4,13 +4,15 @@
 //! its tables were published ends unseen behind the slot's beginning. A table that is added to the publication later
 //! would be missed that way; then both are made anew, under another name, and what was followed before is over.
 
+use std::time::Duration;
+
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Error;
 
 use super::session;
-use crate::adapters::postgres::connect::{Ask as _, Object};
+use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::{ident, qualified};
-use crate::adapters::postgres::trouble;
+use crate::adapters::postgres::{open, trouble};
 use crate::domain::plan::Table;
 use crate::ports::{ErrorKind, PortError, PortResult};
 
@@ -85,8 +87,6 @@ pub(super) async fn find(client: &Object, names: &Names) -> PortResult<Option<Sl
     Ok(Some(Slot { name, begin, confirmed, system: row.try_get(2).map_err(error)? }))
 }
 
-/// Where a slot of ours begins, by its name.
-pub(super) fn begin(name: &str) -> Option<u64> {
 /// Why a slot lacks what it had to keep: what the server says of it, with the limit it keeps to.
 const STANDS: &str = "SELECT to_jsonb(s)->>'wal_status', to_jsonb(s)->>'invalidation_reason',
        coalesce(to_jsonb(s)->>'conflicting', 'false') = 'true', current_setting('max_slot_wal_keep_size')
@@ -111,6 +111,8 @@ pub(super) async fn why_gone(client: &Object, slot: &str) -> PortResult<Option<S
     Ok(conflicts.then(|| format!("the server has given up the slot {slot} (conflicting{reason})")))
 }
 
+/// Where a slot of ours begins, by its name.
+pub(super) fn begin(name: &str) -> Option<u64> {
     u64::from_str_radix(name.get(name.len().checked_sub(16)?..)?, 16).ok()
 }
 
@@ -166,7 +168,9 @@ pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> 
         Ok(made) => made,
         Err(e) => {
             let failed = error(e);
-            return Err(if failed.kind == ErrorKind::TimedOut { waited(client, failed).await } else { failed });
+            // What it waits for is a lock on the transaction's number: mostly the lock limit strikes first.
+            let in_vain = matches!(failed.kind, ErrorKind::TimedOut | ErrorKind::Throttled);
+            return Err(if in_vain { waited(client, failed).await } else { failed });
         }
     };
     let at: String = made.try_get(0).map_err(error)?;
@@ -178,18 +182,15 @@ pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> 
     find(client, names).await?.ok_or_else(gone)
 }
 
-/// Says which transactions a slot waits for.
+/// Says which transaction a slot waits for.
 async fn waited(client: &Object, failed: PortError) -> PortError {
-    let sql = "SELECT string_agg(pid::text, ', ' ORDER BY xact_start) FROM (
-                   SELECT pid, xact_start FROM pg_stat_activity
-                   WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5) oldest";
-    let open: Option<String> = match client.ask_one(sql, &[]).await {
-        Ok(row) => row.and_then(|row| row.try_get(0).ok().flatten()),
-        Err(_) => None,
-    };
-    let of = open.map(|pids| format!(" (the oldest: process {pids})")).unwrap_or_default();
-    let advice = format!("a slot begins once every transaction that is open has ended{of}; end them, then try again");
-    failed.advise(advice)
+    let oldest = open::oldest(client, Duration::ZERO).await.ok().flatten();
+    let of = oldest.map(|open| format!("; the oldest is {}", open.words)).unwrap_or_default();
+    let came_back = format!("a slot waits for a transaction that does not end: {}", failed.came_back);
+    let advice = format!(
+        "a slot begins once every transaction that is open on the server has ended{of}; end it, then try again"
+    );
+    PortError { came_back, ..failed }.advise(advice)
 }
 
 /// Removes what belongs to the plan: nothing is kept for it any more, and whoever reads it is ended.

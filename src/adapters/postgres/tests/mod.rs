@@ -25,6 +25,7 @@ mod moves;
 mod natives;
 mod neighbours;
 mod obstacles;
+mod odd_sessions;
 mod outbox;
 mod password;
 mod plans;
