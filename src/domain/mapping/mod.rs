@@ -78,8 +78,8 @@ fn parenthesised(detail: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum RowErrorReason {
-    /// U+0000 cannot be stored in PostgreSQL text.
-    #[error("holds a NUL character, which PostgreSQL text cannot store")]
+    /// U+0000 cannot be stored in PostgreSQL text, nor in what is kept of keys.
+    #[error("holds a NUL character, which neither PostgreSQL text nor what is kept of keys can store")]
     Nul,
     /// A number outside the column's range or precision.
     #[error("number does not fit the column's precision or range")]

@@ -131,12 +131,23 @@ async fn run(mut command: Command, path: &Path, input: Vec<u8>, place: &str) -> 
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let errors: Vec<&str> = said.lines().filter(|line| line.contains("error:")).collect();
-    let why =
-        if errors.is_empty() { said.lines().last().unwrap_or("no word of why").to_owned() } else { errors.join("; ") };
+    let why = reason(&String::from_utf8_lossy(&output.stderr));
     let denied = ["permission denied", "authentication failed"].iter().any(|words| why.contains(words));
     Err(failed(if denied { ErrorKind::Denied } else { ErrorKind::Invalid }, why))
+}
+
+/// What a tool says went wrong. It reads no data, so the statement it names holds none; of a lock that did not come, the
+/// table is named there only.
+fn reason(said: &str) -> String {
+    let matters = |line: &&str| line.contains("error:") || line.to_lowercase().contains("query was: lock table");
+    let lines: Vec<&str> = said.lines().filter(matters).collect();
+    if lines.is_empty() {
+        return said.lines().last().unwrap_or("no word of why").to_owned();
+    }
+    let why = lines.join("; ");
+    // Its wait for a lock is bounded by the statement's limit.
+    let locked = why.to_lowercase().contains("lock table") && why.contains("timeout");
+    if locked { format!("another session holds a lock on a table (see pg_locks): {why}") } else { why }
 }
 
 /// Every `pg_dump` on this machine that says its version: in the folders of `PATH`, and where distributions keep them.
@@ -188,6 +199,16 @@ fn fitting(server: u32, tools: &[Tool], place: &str) -> PortResult<Tool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_does_not_come_is_told_with_its_table() {
+        let said = "pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout\n\
+                    pg_dump: detail: Query was: LOCK TABLE public.l IN ACCESS SHARE MODE\n";
+        let why = reason(said);
+        assert!(why.contains("another session holds a lock") && why.contains("LOCK TABLE public.l"), "{why}");
+        assert_eq!(reason("pg_dump: error: one\npg_dump: hint: two\n"), "pg_dump: error: one");
+        assert_eq!(reason("one\ntwo\n"), "two");
+    }
 
     #[test]
     fn the_tool_of_the_servers_version_is_taken_else_a_newer_one_and_an_older_one_is_named() {
