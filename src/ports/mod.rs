@@ -42,7 +42,7 @@ pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
-    Unfinished, Waiting,
+    Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralTargets};

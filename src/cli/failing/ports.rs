@@ -21,7 +21,8 @@ use crate::ports::{
     FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
     OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult,
     Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable,
-    Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished, Waiting,
+    Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Together, Unfinished,
+    Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -214,6 +215,7 @@ failing! {
 failing! {
     Items as "items" {
         async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
+        async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together>;
         async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
         async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;

@@ -19,6 +19,7 @@ mod pump;
 mod rows;
 mod session;
 mod slot;
+mod together;
 mod whole;
 
 pub use listed::PgCatalogue;

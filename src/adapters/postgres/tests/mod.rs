@@ -1,6 +1,7 @@
 //! Against a real server: one private PostgreSQL per test process, one database per test.
 
 mod apply;
+mod back;
 mod connect;
 mod contract;
 mod day;
