@@ -40,6 +40,7 @@ mod source_columns;
 mod source_count;
 mod tls;
 mod values;
+mod verbatim;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
