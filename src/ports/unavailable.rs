@@ -10,7 +10,7 @@ use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
     Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
     ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken,
-    Waiting,
+    Together, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -213,6 +213,10 @@ impl Changes for Unavailable {
 #[async_trait]
 impl Items for Unavailable {
     async fn write(&self, table: &Table, _: &ItemChange) -> PortResult<ItemOutcome> {
+        self.refused("write to", table.source.clone())
+    }
+
+    async fn write_together(&self, table: &Table, _: &[ItemChange]) -> PortResult<Together> {
         self.refused("write to", table.source.clone())
     }
 

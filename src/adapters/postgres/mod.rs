@@ -54,6 +54,7 @@ mod surroundings;
 mod target;
 mod tls;
 mod trouble;
+mod verbatim;
 mod write;
 
 pub use password::PasswordSource;

@@ -1,6 +1,7 @@
 //! Against a real server: one private PostgreSQL per test process, one database per test.
 
 mod apply;
+mod back;
 mod circles;
 mod connect;
 mod contract;
@@ -42,6 +43,7 @@ mod source_columns;
 mod source_count;
 mod tls;
 mod values;
+mod verbatim;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
