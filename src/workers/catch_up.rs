@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::WorkerContext;
-use super::parked;
 use super::trouble::{evidence, step_error, world};
 use crate::domain::run::{Evidence, StepError};
 use crate::ports::Checkpoint;
@@ -38,10 +37,6 @@ pub async fn catch_up(ctx: &Arc<WorkerContext>, max_lag_ms: i64) -> Result<Vec<E
             }
         }
         if found.len() == ctx.plan.tables.len() {
-            // What was applied may be what rows in the ledger waited for.
-            if let Err(e) = parked::settle(ctx).await {
-                tracing::warn!(error = %e, "rows that wait in the ledger were not tried again");
-            }
             return Ok(found);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
