@@ -63,6 +63,8 @@ pub struct SourceTable {
     pub columns: Vec<SourceColumn>,
     /// Names of types in the plan that are none here, or not those of their columns, each with what to do.
     pub misnamed: Vec<(String, String)>,
+    /// What happened to the table since its changes are captured that its log does not say, each with what to do.
+    pub unseen: Vec<(String, String)>,
 }
 
 /// A column of a source table.

@@ -103,6 +103,7 @@ failing! {
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
         async fn prove_references(&self, table: &Table) -> PortResult<Option<String>>;
+        async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn advance_sequences(
             &self,

@@ -306,6 +306,10 @@ impl Target for FaultyTarget {
         self.2.call(Op::FinishLoad, &table.id, self.0.prove_references(table)).await
     }
 
+    async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        self.2.call(Op::FinishLoad, &table.id, self.0.fill_views(table)).await
+    }
+
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         self.0.sequences(tables).await
     }

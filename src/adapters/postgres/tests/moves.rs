@@ -311,6 +311,7 @@ async fn what_a_table_gets_after_its_rows_is_proven_wakes_with_the_customers_and
             name: "up".into(),
             sql: "ALTER TABLE ONLY public.notes ADD CONSTRAINT up FOREIGN KEY (above) REFERENCES public.notes(id);"
                 .into(),
+            on: None,
         },
         AfterLoad::Trigger {
             name: "Same".into(),
@@ -318,6 +319,7 @@ async fn what_a_table_gets_after_its_rows_is_proven_wakes_with_the_customers_and
                 "CREATE TRIGGER \"Same\" BEFORE UPDATE ON public.notes FOR EACH ROW EXECUTE FUNCTION {alone};"
             ),
             fires: Fires::Always,
+            on: None,
         },
     ];
     let tables = std::slice::from_ref(&notes);
