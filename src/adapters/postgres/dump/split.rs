@@ -191,7 +191,9 @@ impl Dump<'_> {
             let Some(&at) = self.places.get(&id) else { continue };
             let entry = &self.entries[at];
             let is_a_table = entry.kind == "TABLE" && self.chosen.contains(&entry.object.1);
-            if is_a_table || self.owner(entry).is_some() || needed.contains(&at) {
+            // That a partition, or its index, is part of a table is said with the partition.
+            let attaches = ["TABLE ATTACH", "INDEX ATTACH"].contains(&entry.kind.as_str());
+            if is_a_table || attaches || self.owner(entry).is_some() || needed.contains(&at) {
                 continue;
             }
             if !self.can_be_made(entry) {
