@@ -58,6 +58,7 @@ failing! {
         async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()>;
     } beside {
         fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
             self.0.read(page, each)

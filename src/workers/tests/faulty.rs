@@ -124,6 +124,10 @@ impl Source for FaultySource {
     async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
         self.1.call(Op::DeleteMarker, &table.id, self.0.delete_marker(table, nonce)).await
     }
+
+    async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
+        self.0.made_good(table, parts).await
+    }
 }
 
 /// A stream with faults. Knows the store, because a re-delivery needs its memory.

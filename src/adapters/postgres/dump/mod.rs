@@ -80,6 +80,14 @@ SELECT p.class, p.oid, p.of FROM (
     UNION ALL SELECT 'pg_statistic_ext'::regclass::oid, oid, stxrelid FROM pg_statistic_ext) p
 JOIN pg_class c ON c.oid = p.of AND c.relkind IN ('v', 'm')";
 
+/// What the index of a constraint needs and the tool does not write down, since to it the constraint is the index: operator
+/// classes, functions and types, or the extension that they are of.
+const OF_INDEXES: &str = "
+SELECT DISTINCT 'pg_constraint'::regclass::oid, c.oid, coalesce(e.refclassid, d.refclassid), coalesce(e.refobjid, d.refobjid)
+FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.conindid
+LEFT JOIN pg_depend e ON e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e'
+WHERE c.contype IN ('p', 'u', 'x') AND c.conrelid = ANY ($1) AND d.refclassid <> 'pg_class'::regclass";
+
 /// Materialized views that hold nothing at the source either.
 const EMPTY: &str = "SELECT oid FROM pg_class WHERE relkind = 'm' AND NOT relispopulated";
 
@@ -103,8 +111,12 @@ struct Catalogue {
     later: BTreeMap<u32, Later>,
     /// The view that something belongs to, by class and number.
     of_views: BTreeMap<(u32, u32), u32>,
+    /// What constraints need besides what the dump says, by class and number.
+    also: BTreeMap<(u32, u32), Vec<(u32, u32)>>,
     /// Materialized views that hold nothing at the source either, by number.
     empty: BTreeSet<u32>,
+    /// Schemas with tables that do not move.
+    left: BTreeSet<String>,
     /// Views and functions of tables that do not move, by class and number.
     beyond: BTreeSet<(u32, u32)>,
 }
@@ -157,6 +169,11 @@ async fn catalogue(client: &Object, chosen: &[&Chosen], others: &[Chosen]) -> Re
     for row in client.query(OF_VIEWS, &[]).await? {
         found.of_views.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
     }
+    for row in client.query(OF_INDEXES, &[&oids]).await? {
+        let needs = found.also.entry((row.try_get(0)?, row.try_get(1)?)).or_default();
+        needs.push((row.try_get(2)?, row.try_get(3)?));
+    }
+    found.left = others.iter().map(|t| t.schema.clone()).collect();
     for row in client.query(EMPTY, &[]).await? {
         found.empty.insert(row.try_get(0)?);
     }

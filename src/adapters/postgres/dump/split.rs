@@ -66,6 +66,8 @@ const WITH_THEM: [&str; 12] = [
     "TEXT SEARCH CONFIGURATION",
 ];
 
+const VIEWS: [&str; 2] = ["VIEW", "MATERIALIZED VIEW"];
+
 /// What a view has of its own.
 const OF_VIEWS: [&str; 5] = ["DEFAULT", "INDEX", "RULE", "STATISTICS", "TRIGGER"];
 
@@ -74,6 +76,8 @@ struct Dump<'e> {
     entries: &'e [Entry],
     /// Where an entry stands, by its number.
     places: BTreeMap<u32, usize>,
+    /// The number of the entry of something, by its class and number in the catalogue.
+    objects: BTreeMap<(u32, u32), u32>,
     catalogue: &'e Catalogue,
     /// Tables that move, and their partitions, by their number in the catalogue.
     chosen: BTreeSet<u32>,
@@ -86,6 +90,7 @@ pub(super) fn by_table(entries: &[Entry], chosen: &[&Chosen], catalogue: &Catalo
     let mut dump = Dump {
         entries,
         places: entries.iter().enumerate().map(|(place, entry)| (entry.id, place)).collect(),
+        objects: entries.iter().map(|entry| (entry.object, entry.id)).collect(),
         catalogue,
         chosen: chosen.iter().flat_map(|t| t.partitions.iter().chain([&t.oid])).copied().collect(),
         made: BTreeSet::new(),
@@ -186,6 +191,8 @@ impl Dump<'_> {
     fn needed(&self, place: usize) -> Result<BTreeSet<usize>, &Entry> {
         let mut needed = BTreeSet::new();
         let mut to_do = self.entries[place].needs.clone();
+        let also = self.catalogue.also.get(&self.entries[place].object);
+        to_do.extend(also.into_iter().flatten().filter_map(|object| self.objects.get(object)));
         while let Some(id) = to_do.pop() {
             // What is not in the dump is there already, or was left out of it on purpose.
             let Some(&at) = self.places.get(&id) else { continue };
@@ -208,6 +215,11 @@ impl Dump<'_> {
     /// Adds what stands in the schemas of the tables beside them, as far as it can be made, and names everything that is not
     /// made.
     fn with_them(&self, schemas: &BTreeSet<&str>, wanted: &mut BTreeSet<usize>, left_out: &mut Vec<String>) {
+        // A schema that has no table at all, but views of those that move, goes with them as far as these views need it.
+        let is_here = |entry: &Entry| {
+            let is_view = VIEWS.contains(&entry.kind.as_str()) && !self.catalogue.left.contains(&entry.schema);
+            entry.schema == "-" || schemas.contains(entry.schema.as_str()) || is_view
+        };
         let is_known = |place: usize, entry: &Entry, wanted: &BTreeSet<usize>| {
             self.made.contains(&place) || wanted.contains(&place) || self.owner(entry).is_some()
         };
@@ -221,7 +233,7 @@ impl Dump<'_> {
                 kind if SMALL.contains(&kind) || self.catalogue.of_views.contains_key(&entry.object) => {}
                 // Known only when all is: bodies of functions may call what no catalogue says they need.
                 "EXTENSION" => {}
-                _ if !(entry.schema == "-" || schemas.contains(entry.schema.as_str())) => {}
+                _ if !is_here(entry) => {}
                 kind if WITH_THEM.contains(&kind) || kind == "CAST" && self.of_a_type_here(entry) => {
                     if !self.can_be_made(entry) {
                         left_out.push(format!("{}, which is of tables that do not move", entry.words()));
@@ -248,7 +260,7 @@ impl Dump<'_> {
             }
             if entry.kind == "EXTENSION" {
                 left_out.push(format!("{}, which none of the tables needs", entry.words()));
-            } else if entry.schema != "-" && !schemas.contains(entry.schema.as_str()) {
+            } else if entry.kind != "SCHEMA" && !is_here(entry) {
                 let kinds = elsewhere.entry(entry.schema.as_str()).or_default();
                 *kinds.entry(entry.kind.to_ascii_lowercase()).or_default() += 1;
             }
@@ -266,7 +278,7 @@ impl Dump<'_> {
             .iter()
             .enumerate()
             .filter_map(|(place, entry)| {
-                let is_view = ["VIEW", "MATERIALIZED VIEW"].contains(&entry.kind.as_str());
+                let is_view = VIEWS.contains(&entry.kind.as_str());
                 is_view.then_some((entry.object.1, place))
             })
             .collect();
@@ -371,5 +383,67 @@ mod tests {
             "extension public.pgcrypto, which none of the tables needs",
         ];
         assert_eq!(parts.left_out, left);
+    }
+
+    #[test]
+    fn views_come_with_what_they_have_partitions_with_their_table_and_whatever_is_not_made_is_named() {
+        let of = |schema: &str, mut entry: Entry| {
+            entry.schema = schema.to_owned();
+            entry
+        };
+        let entries = [
+            entry(1, "TABLE", "a", &[]),
+            entry(2, "TABLE", "a_1", &[]),
+            Entry { object: (0, 0), ..entry(3, "TABLE ATTACH", "a_1 of a", &[1, 2]) },
+            entry(4, "CONSTRAINT", "a a_pkey", &[1]),
+            Entry { object: (0, 0), ..entry(5, "INDEX ATTACH", "a_1_pkey", &[1, 2, 4]) },
+            entry(6, "FUNCTION", "f()", &[]),
+            entry(7, "VIEW", "v", &[1, 4]),
+            entry(8, "TRIGGER", "v t", &[7, 6]),
+            entry(9, "RULE", "v r", &[7, 20]),
+            entry(10, "MATERIALIZED VIEW", "sums", &[7]),
+            entry(11, "INDEX", "sums_i", &[10]),
+            entry(12, "MATERIALIZED VIEW", "never", &[10]),
+            of("-", entry(13, "CAST", "int as x", &[14])),
+            entry(14, "TYPE", "x", &[]),
+            of("-", entry(15, "CAST", "int as text", &[])),
+            entry(16, "OPERATOR CLASS", "ops", &[]),
+            of("api", entry(17, "VIEW", "of_a", &[1])),
+            of("other", entry(18, "FUNCTION", "g()", &[])),
+            of("left", entry(19, "VIEW", "w", &[])),
+            entry(20, "SERVER", "far", &[]),
+            entry(21, "EXTENSION", "btree_gist", &[]),
+            entry(22, "VIEW", "of_b", &[]),
+            entry(23, "TRIGGER", "of_b t", &[22]),
+        ];
+        let catalogue = Catalogue {
+            owners: [((1, 4), 1)].into(),
+            of_views: [(8, 7), (9, 7), (11, 10), (23, 22)].map(|(part, view)| ((1, part), view)).into(),
+            also: [((1, 4), vec![(1, 21)])].into(),
+            empty: [12].into(),
+            beyond: [(1, 22)].into(),
+            left: ["left".to_owned()].into(),
+            ..Catalogue::default()
+        };
+        let a = Chosen { oid: 1, schema: "public".into(), name: "a".into(), partitions: vec![2] };
+        let parts = by_table(&entries, &[&a], &catalogue);
+        let ddl = parts.tables[0].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ");
+        assert_eq!(
+            ddl.trim(),
+            "-> a; -> a_1; -> a_1 of a; -> a a_pkey; -> a_1_pkey; -> f(); -> v; -> v t; -> sums; -> sums_i; -> never; \
+             -> int as x; -> x; -> of_a; -> btree_gist;"
+        );
+        assert_eq!(parts.tables[0].after_load, [AfterLoad::MaterializedView { name: "public.sums".into() }]);
+        let left = [
+            "cast int as text",
+            "operator class public.ops",
+            "server public.far",
+            "view public.of_b, which is of tables that do not move",
+            "rule public.v r, which needs server public.far",
+            "what stands in schema left, of which no table moves: 1 view",
+            "what stands in schema other, of which no table moves: 1 function",
+        ];
+        assert_eq!(parts.left_out, left);
+        assert_eq!(parts.tables[0].unfit, []);
     }
 }

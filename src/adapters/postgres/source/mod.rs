@@ -140,8 +140,13 @@ impl Source for PgSource {
         let columns = catalogue::columns(&client, &table.source).await.map_err(error)?;
         let misnamed = native::misnamed(&client, table, &columns, &types).await.map_err(error)?;
         let publication = Names::of(&self.plan, &self.database).publication;
-        let unseen = partitions::unseen(&client, &publication, table).await?;
-        Ok(SourceTable { key, count, bytes, types, columns, misnamed, unseen, ..SourceTable::default() })
+        let (unseen, parts) = partitions::unseen(&client, &publication, table).await?;
+        Ok(SourceTable { key, count, bytes, types, columns, misnamed, unseen, parts, ..SourceTable::default() })
+    }
+
+    async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
+        let client = self.client().await?;
+        partitions::made_good(&client, &Names::of(&self.plan, &self.database).publication, table, parts).await
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

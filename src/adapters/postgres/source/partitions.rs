@@ -23,8 +23,9 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 const BEGAN: &str = "cutover: partitions at the beginning: ";
 
 /// What to do about rows that came or went without a word in the log.
-const ANEW: &str = "load the tables anew (`cutover run --new`), and let nothing detach, drop or attach partitions with rows \
-                    meanwhile; new empty ones may come";
+const ANEW: &str = "repair the table (`cutover verify --full --repair`) and compare it once more: a comparison without a \
+                    difference and without a repair proves its rows; let nothing detach, drop or attach partitions with rows \
+                    from then on";
 
 /// The partitions of tables that hold rows: the table's number and theirs, and what is said of each.
 const NOW: &str = "
@@ -123,27 +124,25 @@ async fn filled(client: &impl Ask, partition: u32, name: &str) -> Result<bool, E
     brought_rows(client, name, link.try_get(0)?, link.try_get(1)?, link.try_get(2)?).await
 }
 
-/// What happened to a table's partitions since its changes are captured that the log does not say, each with what to do.
-/// Nothing where they are not captured yet.
-pub(super) async fn unseen(client: &Object, publication: &str, table: &Table) -> PortResult<Vec<(String, String)>> {
+/// What happened to a table's partitions since its changes are captured that the log does not say, each with what to do;
+/// nothing where they are not captured yet. And which partitions it has now, in one text.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(super) async fn unseen(
+    client: &Object,
+    publication: &str,
+    table: &Table,
+) -> PortResult<(Vec<(String, String)>, String)> {
     let (on, sql) = (table.source.as_str(), qualified(&table.source));
     let error = |e: Error| trouble::error(&e, "look for partitions that came or went of", on);
-    let exists = "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $2),
-                         c.oid, c.relkind = 'p' FROM pg_class c WHERE c.oid = to_regclass($1)";
-    let Some(row) = client.query_opt(exists, &[&sql, &publication]).await.map_err(error)? else {
-        return Ok(Vec::new());
-    };
-    let captured: bool = row.try_get(0).map_err(error)?;
-    let (oid, partitioned): (u32, bool) = (row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
-    if !captured || !partitioned {
-        return Ok(Vec::new());
-    }
     let mut found = Vec::new();
-    let Some(mut began) = began(client, publication).await.map_err(error)? else {
-        let wrong =
-            format!("which partitions {on} had when its changes began to be captured is not on record any more");
-        return Ok(vec![(wrong, format!("somebody changed the comment on the publication {publication}; {ANEW}"))]);
-    };
+    let Some((oid, true)) = partitioned(client, &sql).await.map_err(error)? else { return Ok((found, String::new())) };
+    let now = now(client, &[&sql]).await.map_err(error)?.0.remove(&oid).unwrap_or_default();
+    let parts = said(&now);
+    if !is_captured(client, publication).await.map_err(error)? {
+        return Ok((found, parts));
+    }
     // A partition that came since and is UNLOGGED or foreign writes nothing into the log.
     match fit::table(client, table).await {
         Ok(()) => {}
@@ -152,7 +151,12 @@ pub(super) async fn unseen(client: &Object, publication: &str, table: &Table) ->
         }
         Err(e) => return Err(e),
     }
-    let now = now(client, &[&sql]).await.map_err(error)?.0.remove(&oid).unwrap_or_default();
+    let Some(mut began) = began(client, publication).await.map_err(error)? else {
+        let wrong =
+            format!("which partitions {on} had when its changes began to be captured is not on record any more");
+        found.push((wrong, format!("somebody changed the comment on the publication {publication}; {ANEW}")));
+        return Ok((found, parts));
+    };
     let mut before = began.0.remove(&oid).unwrap_or_default();
     for (number, part) in now {
         let name = &part.name;
@@ -170,19 +174,49 @@ pub(super) async fn unseen(client: &Object, publication: &str, table: &Table) ->
             },
         };
         if brought {
-            found.push((
-                format!("{name} was attached to {on} with rows in it, which the log does not have"),
-                ANEW.to_owned(),
-            ));
+            let wrong = format!("{name} was attached to {on} with rows in it, which the log does not have");
+            found.push((wrong, ANEW.to_owned()));
         }
     }
     for Part { name, .. } in before.into_values() {
-        found.push((
-            format!("{name} was detached from {on} or dropped: its rows still stand on the new side"),
-            ANEW.to_owned(),
-        ));
+        let wrong = format!("{name} was detached from {on} or dropped: its rows may still stand on the new side");
+        found.push((wrong, ANEW.to_owned()));
     }
-    Ok(found)
+    Ok((found, parts))
+}
+
+/// What a table's partitions are from now on taken to have been at the beginning: a comparison that began when they were
+/// `parts` has proven all their rows. Nothing where they are others by now.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(super) async fn made_good(client: &Object, publication: &str, table: &Table, parts: &str) -> PortResult<()> {
+    let (on, sql) = (table.source.as_str(), qualified(&table.source));
+    let error = |e: Error| trouble::error(&e, "note a comparison of", on);
+    let Some((oid, true)) = partitioned(client, &sql).await.map_err(error)? else { return Ok(()) };
+    let now = now(client, &[&sql]).await.map_err(error)?.0.remove(&oid).unwrap_or_default();
+    if said(&now) != parts || !is_captured(client, publication).await.map_err(error)? {
+        return Ok(());
+    }
+    let mut began = began(client, publication).await.map_err(error)?.unwrap_or_default();
+    began.0.insert(oid, now);
+    client.batch_execute(&comment(publication, &began)).await.map_err(error)
+}
+
+/// A table's number, and whether it is partitioned.
+async fn partitioned(client: &impl Ask, sql: &str) -> Result<Option<(u32, bool)>, Error> {
+    let asked = "SELECT oid, relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)";
+    client.ask_one(asked, &[&sql]).await?.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
+async fn is_captured(client: &impl Ask, publication: &str) -> Result<bool, Error> {
+    let sql = "SELECT FROM pg_publication WHERE pubname = $1";
+    Ok(client.ask_one(sql, &[&publication]).await?.is_some())
+}
+
+/// Partitions in one text.
+fn said(parts: &BTreeMap<u32, Part>) -> String {
+    parts.iter().map(|(number, part)| format!("{number}:{} ", part.link)).collect()
 }
 
 #[cfg(test)]
