@@ -10,10 +10,9 @@ use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::domain::plan::{ColumnType, Plan, Table};
 use crate::engine::MachineClock;
 use crate::ports::{Changes as _, ReadFrom, Source as _};
-use crate::workers::CapturedValues;
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
-use crate::workers::verify;
+use crate::workers::{CapturedValues, full_pass};
 
 /// Partitions by range, by list below that and by hash; one with another order of its columns, one with a foreign key, an
 /// index and a default of its own; keys from and to partitioned tables; a trigger of all partitions.
@@ -136,11 +135,12 @@ async fn partitioned_tables_move_by_rule_are_followed_and_come_back() {
         .unwrap();
     let refused = world.perform(&ctx, "arm").await.unwrap_err();
     assert!(refused.message.contains("shop.visits_0 was detached from shop.visits and attached again"), "{refused:?}");
-    assert!(verify::perform(&ctx).await.is_err(), "they differ");
+    let visits = plan.tables.iter().find(|table| table.id == "shop-visits").unwrap();
+    assert!(!full_pass(&ctx, visits).await.unwrap().summary.clean(), "they differ");
     assert!(world.perform(&ctx, "arm").await.is_err());
     day.old.sql.batch_execute("UPDATE shop.visits SET said = 'seen' WHERE said = 'unseen'").await.unwrap();
     until(&day.new.sql, "(SELECT count(*) FROM shop.visits WHERE said = 'seen') > 0").await;
-    verify::perform(&ctx).await.unwrap();
+    assert!(full_pass(&ctx, visits).await.unwrap().summary.clean());
     world.well(&ctx, &["arm"]).await;
     world.well(&ctx, &["freeze", "drain", "switch"]).await;
     assert_eq!(held(&day.old, plan).await, held(&day.new, plan).await);
