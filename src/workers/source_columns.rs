@@ -46,6 +46,7 @@ pub(super) fn compare(plan: &Plan, table: &Table, source: &SourceTable) -> Found
         found.notes.extend(zeros(table, source));
     }
     found.notes.extend(generated(table, source));
+    found.notes.extend(source.unseen.iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
     if plan.reverse.enabled {
         found.notes.extend(not_written_back(table, source));
     }

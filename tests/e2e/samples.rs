@@ -180,7 +180,10 @@ impl Stand {
         let text = String::from_utf8(output.stdout).unwrap();
         let (_, entries) = text.split_once("\n-- Name: ").unwrap();
         let mut entries: Vec<String> = entries.split("\n-- Name: ").map(entry).collect();
-        entries.retain(|entry| !entry.contains("cutover"));
+        // Whose a schema is, and what is said of it, is decided on the new side.
+        let of_schemas = |entry: &str| entry.starts_with("SCHEMA ") || entry.starts_with("EXTENSION ");
+        entries
+            .retain(|entry| !entry.contains("cutover") && !(of_schemas(entry) && entry.contains("; Type: COMMENT;")));
         entries.sort();
         entries
     }
@@ -243,7 +246,8 @@ fn moves(name: &str, files: &[PathBuf]) {
     step("meanwhile.sql", &stand.old);
     let told = stand.cutover(&["run", "--headless", "--yes", "--until", "thaw"], 75);
     // What the source's own views showed is as old as their last refresh.
-    let views = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'm' AND relispopulated ORDER BY oid";
+    let views =
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'm' AND c.relispopulated ORDER BY c.oid";
     let refresh: String =
         stand.texts(&stand.old, views).into_iter().map(|view| format!("REFRESH MATERIALIZED VIEW {view};\n")).collect();
     let file = stand.dir.path().join("refresh.sql");
