@@ -105,6 +105,7 @@ pub(super) fn by_table(entries: &[Entry], chosen: &[&Chosen], catalogue: &Catalo
             dump.with_them(&schemas, &mut wanted, &mut parts.left_out);
             part.after_load.extend(dump.filled(&wanted));
         }
+        dump.casts(&mut wanted);
         wanted.retain(|place| !dump.made.contains(place));
         dump.made.extend(&wanted);
         dump.small_ones(&mut wanted);
@@ -269,6 +270,25 @@ impl Dump<'_> {
             let kinds: Vec<String> = kinds.into_iter().map(|(kind, n)| format!("{n} {kind}")).collect();
             left_out.push(format!("what stands in schema {schema}, of which no table moves: {}", kinds.join(", ")));
         }
+    }
+
+    /// Adds the casts from and to types that are wanted: how text becomes a value of one is looked up as soon as its table is
+    /// there.
+    fn casts(&self, wanted: &mut BTreeSet<usize>) {
+        for (place, entry) in self.entries.iter().enumerate() {
+            let of = |id: &u32| self.places.get(id).is_some_and(|at| wanted.contains(at) && self.is_type(*at));
+            if entry.kind == "CAST"
+                && entry.needs.iter().any(of)
+                && let Ok(needed) = self.needed(place)
+            {
+                wanted.extend(needed);
+                wanted.insert(place);
+            }
+        }
+    }
+
+    fn is_type(&self, place: usize) -> bool {
+        ["TYPE", "DOMAIN"].contains(&self.entries[place].kind.as_str())
     }
 
     /// Adds what views that are made have of their own: triggers, rules, defaults, indexes.
