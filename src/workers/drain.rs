@@ -42,6 +42,7 @@ pub async fn perform(
     }
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     found.extend(super::references::prove(ctx).await?);
+    found.extend(super::references::fill(ctx).await?);
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     Ok(found)

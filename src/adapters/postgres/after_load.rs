@@ -62,18 +62,19 @@ impl PgTarget {
             };
             let tx = client.transaction().await.map_err(&of_one)?;
             tx.batch_execute("SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0").await.map_err(&of_one)?;
+            let on = one.on().map_or_else(|| name_of.clone(), qualified);
             match one {
-                AfterLoad::ForeignKey { name, sql } => {
-                    if proven(&tx, &name_of, name).await.map_err(&of_one)?.is_none() {
-                        tx.batch_execute(&unproven(sql)).await.map_err(&of_one)?;
-                    }
+                AfterLoad::ForeignKey { name, sql, .. } => {
+                    make_key(&tx, &on, name, sql).await.map_err(&of_one)?;
                 }
                 AfterLoad::Trigger { name, sql, .. } => {
-                    if !has_trigger(&tx, &name_of, name).await.map_err(&of_one)? {
-                        let quiet = format!("{sql}\nALTER TABLE {name_of} DISABLE TRIGGER {}", ident(name));
+                    if !has_trigger(&tx, &on, name).await.map_err(&of_one)? {
+                        let quiet = format!("{sql}\nALTER TABLE {on} DISABLE TRIGGER {}", ident(name));
                         tx.batch_execute(&quiet).await.map_err(&of_one)?;
                     }
                 }
+                // Made empty with the tables; it is filled when the rows of all of them are there.
+                AfterLoad::MaterializedView { .. } => {}
             }
             tx.commit().await.map_err(&of_one)?;
         }
@@ -90,18 +91,16 @@ impl PgTarget {
         let mut client = client;
         let name_of = qualified(&table.target);
         for one in &table.after_load {
-            let AfterLoad::ForeignKey { name, sql } = one else { continue };
-            match proven(&client, &name_of, name).await.map_err(&error)? {
-                Some(true) => continue,
-                Some(false) if says_unproven(sql) => continue,
-                Some(false) => {}
-                None => return Ok(Some(format!("{} has no foreign key {name}, which its load makes", table.target))),
-            }
+            let AfterLoad::ForeignKey { name, sql, on } = one else { continue };
+            let on = on.as_deref().map_or_else(|| name_of.clone(), qualified);
             let tx = client.transaction().await.map_err(&error)?;
-            tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-            let prove = format!("ALTER TABLE {name_of} VALIDATE CONSTRAINT {}", ident(name));
-            match tx.batch_execute(&prove).await {
-                Ok(()) => tx.commit().await.map_err(&error)?,
+            tx.batch_execute("SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+            match prove_key(&tx, &on, name, sql).await {
+                Ok(Some(true)) => tx.commit().await.map_err(&error)?,
+                Ok(Some(false)) => {
+                    return Ok(Some(format!("{} has no foreign key {name}, which its load makes", table.target)));
+                }
+                Ok(None) => {}
                 Err(e) if e.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
                     return Ok(Some(format!("rows of {} have no parent, says its foreign key {name}", table.target)));
                 }
@@ -110,6 +109,91 @@ impl PgTarget {
         }
         Ok(None)
     }
+
+    /// See [`crate::ports::Target::fill_views`].
+    pub(super) async fn refresh_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        let error = self.error("fill the materialized views made with", &table.target);
+        let mut client = self.client().await?;
+        let mut filled = Vec::new();
+        if table.after_load.is_empty() || !ours(&client, self.plan(), table).await.map_err(&error)? {
+            return Ok(filled);
+        }
+        for one in &table.after_load {
+            let AfterLoad::MaterializedView { name } = one else { continue };
+            let of_one = |e: Error| self.error("refresh the materialized view", name)(e);
+            let tx = client.transaction().await.map_err(&of_one)?;
+            tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&of_one)?;
+            let sql = qualified(name);
+            tx.batch_execute(&format!("REFRESH MATERIALIZED VIEW {sql}; ANALYZE {sql}")).await.map_err(&of_one)?;
+            tx.commit().await.map_err(&of_one)?;
+            filled.push(name.clone());
+        }
+        Ok(filled)
+    }
+}
+
+/// The partitions of a partitioned table that hold its rows, as SQL; `None` for a table that has none because it is no
+/// partitioned one.
+async fn partitions(tx: &Transaction<'_>, on: &str) -> Result<Option<Vec<String>>, Error> {
+    let sql = "SELECT c.relkind = 'p', ARRAY(SELECT p.relid::regclass::text FROM pg_partition_tree(c.oid) p
+                                             WHERE p.isleaf AND p.relid <> c.oid ORDER BY p.relid::oid)
+               FROM pg_class c WHERE c.oid = to_regclass($1)";
+    let Some(row) = tx.query_opt(sql, &[&on]).await? else { return Ok(None) };
+    Ok(if row.try_get(0)? { Some(row.try_get(1)?) } else { None })
+}
+
+/// The statement of a foreign key of a partitioned table, for one of its partitions.
+fn of_partition(sql: &str, partition: &str) -> String {
+    let rest = sql.split_once("\n    ADD CONSTRAINT ").map_or(sql, |(_, rest)| rest);
+    format!("ALTER TABLE ONLY {partition}\n    ADD CONSTRAINT {rest}")
+}
+
+/// Makes a foreign key that is not proven. A partitioned table has none of that kind: its partitions have it, until it is
+/// proven for each of them.
+async fn make_key(tx: &Transaction<'_>, on: &str, name: &str, sql: &str) -> Result<(), Error> {
+    if proven(tx, on, name).await?.is_some() {
+        return Ok(());
+    }
+    match partitions(tx, on).await? {
+        Some(parts) if !parts.is_empty() => {
+            for part in parts {
+                if proven(tx, &part, name).await?.is_none() {
+                    tx.batch_execute(&unproven(&of_partition(sql, &part))).await?;
+                }
+            }
+            Ok(())
+        }
+        Some(_) => tx.batch_execute(sql).await,
+        None => tx.batch_execute(&unproven(sql)).await,
+    }
+}
+
+/// Proves a foreign key: `Some(true)` where it was done now, `None` where there is nothing to do, and `Some(false)` where
+/// there is no such key. A partitioned table gets it once each partition's is proven, which reads no rows again.
+async fn prove_key(tx: &Transaction<'_>, on: &str, name: &str, sql: &str) -> Result<Option<bool>, Error> {
+    let validate = |on: &str| format!("ALTER TABLE {on} VALIDATE CONSTRAINT {}", ident(name));
+    match proven(tx, on, name).await? {
+        Some(true) => return Ok(None),
+        Some(false) if says_unproven(sql) => return Ok(None),
+        Some(false) => {
+            tx.batch_execute(&validate(on)).await?;
+            return Ok(Some(true));
+        }
+        None => {}
+    }
+    let Some(parts) = partitions(tx, on).await? else { return Ok(Some(false)) };
+    let mut has = parts.is_empty();
+    for part in parts {
+        let is = proven(tx, &part, name).await?;
+        has |= is.is_some();
+        if is == Some(false) {
+            tx.batch_execute(&validate(&part)).await?;
+        }
+    }
+    if has {
+        tx.batch_execute(sql).await?;
+    }
+    Ok(Some(has))
 }
 
 /// Lets the triggers fire that were made disabled: customers are let in.
@@ -136,12 +220,13 @@ async fn each_trigger(tx: &Transaction<'_>, plan: &str, tables: &[Table], fires:
         }
         let name_of = qualified(&table.target);
         for one in &table.after_load {
-            let AfterLoad::Trigger { name, fires: as_source, .. } = one else { continue };
-            if !has_trigger(tx, &name_of, name).await? {
+            let AfterLoad::Trigger { name, fires: as_source, on, .. } = one else { continue };
+            let on = on.as_deref().map_or_else(|| name_of.clone(), qualified);
+            if !has_trigger(tx, &on, name).await? {
                 continue;
             }
             let how = if fires { as_source.sql() } else { "DISABLE" };
-            tx.batch_execute(&format!("ALTER TABLE {name_of} {how} TRIGGER {}", ident(name))).await?;
+            tx.batch_execute(&format!("ALTER TABLE {on} {how} TRIGGER {}", ident(name))).await?;
         }
     }
     Ok(())
@@ -157,5 +242,7 @@ mod tests {
         assert_eq!(unproven(&format!("{sql};")), format!("{sql} NOT VALID;"));
         assert_eq!(unproven(&format!("{sql} NOT VALID;\n")), format!("{sql} NOT VALID;"));
         assert!(says_unproven(&format!("{sql} NOT VALID;")) && !says_unproven(sql));
+        let part = "ALTER TABLE ONLY a.b_1\n    ADD CONSTRAINT c FOREIGN KEY (d) REFERENCES a.e(f)";
+        assert_eq!(of_partition(&sql.replace("ONLY ", ""), "a.b_1"), part);
     }
 }

@@ -25,6 +25,7 @@ mod natives;
 mod neighbours;
 mod obstacles;
 mod outbox;
+mod partitions;
 mod password;
 mod plans;
 mod point_in_time;
