@@ -65,6 +65,10 @@ pub struct SourceTable {
     pub columns: Vec<SourceColumn>,
     /// Names of types in the plan that are none here, or not those of their columns, each with what to do.
     pub misnamed: Vec<(String, String)>,
+    /// What happened to the table since its changes are captured that its log does not say, each with what to do.
+    pub unseen: Vec<(String, String)>,
+    /// What it is made of, as far as the log says nothing of its coming and going: the same text is the same state.
+    pub parts: String,
 }
 
 /// A column of a source table.
@@ -124,6 +128,12 @@ pub trait Source: Send + Sync {
 
     /// Counts every row by reading them. Costs read capacity.
     async fn count(&self, table: &Table) -> PortResult<Count>;
+
+    /// A full comparison found both sides equal, nothing repaired, which began when the table was described with these `parts`:
+    /// what its log did not say until then is made good, and is not named any more. Nothing where its parts are others by now.
+    async fn made_good(&self, _table: &Table, _parts: &str) -> PortResult<()> {
+        Ok(())
+    }
 
     /// The names of all its tables, as rules fit them: ours and the store's own are left out.
     async fn names(&self) -> PortResult<Vec<String>>;

@@ -438,6 +438,12 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
+    /// Fills the materialized views that were made with a table out of the rows that are there now, each after those that it
+    /// reads, and says which. Nobody reads one while it is filled. Idempotent.
+    async fn fill_views(&self, _table: &Table) -> PortResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Sequences that give columns of these tables and of their child tables their values, and those beside the tables that
     /// no column takes its values from. Reads the catalogue only.
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;

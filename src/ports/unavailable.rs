@@ -172,6 +172,10 @@ impl Source for Unavailable {
     async fn delete_marker(&self, table: &Table, _: &str) -> PortResult<()> {
         self.refused("delete a marker of", table.source.clone())
     }
+
+    async fn made_good(&self, table: &Table, _: &str) -> PortResult<()> {
+        self.refused("note a comparison of", table.source.clone())
+    }
 }
 
 #[async_trait]

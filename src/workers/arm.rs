@@ -62,6 +62,7 @@ pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Res
     // First what is cheapest to correct: nothing is captured yet.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Whole).await?);
     found.extend(super::references::prove(ctx, false).await?);
+    found.extend(super::references::fill(ctx).await?);
     found.extend(super::reverse::arm(ctx).await?);
     super::watch::read_rollback(ctx).await;
     Ok(found)

@@ -45,6 +45,7 @@ pub async fn perform(
         found.push(super::freeze::still_frozen(ctx, state).await?);
     }
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
+    found.extend(super::references::fill(ctx).await?);
     // Every id of the old side has arrived; from the switch on the target gives out its own.
     found.extend(sequences::advance(ctx, step, attempt, SequenceScan::Indexed).await?);
     // Last: a key that closes a circle would hold back what is followed, should the freeze be taken back.

@@ -46,6 +46,7 @@ pub(super) fn compare(plan: &Plan, table: &Table, source: &SourceTable) -> Found
         found.notes.extend(zeros(table, source));
     }
     found.notes.extend(generated(table, source));
+    found.notes.extend(source.unseen.iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
     if plan.reverse.enabled {
         found.notes.extend(not_written_back(table, source));
     }
@@ -191,20 +192,27 @@ pub(super) async fn problems(plan: &Plan, ports: &Ports, table: &Table) -> PortR
     Ok(all)
 }
 
-/// Fails when a source has a column that the plan knows nothing of, or one of another type: it was altered since the plan
-/// was made. Cheap enough for moments in which customers wait.
+/// Fails when a source has a column that the plan knows nothing of, or one of another type, or rows of it came or went
+/// without a word in its log: it was altered since the plan was made. Cheap enough for moments in which customers wait.
 pub(super) async fn still_fit(ctx: &WorkerContext) -> Result<(), StepError> {
     let looked = of_columns(&ctx.plan).map(|table| async move {
         let source = patiently(ctx, table).await.map_err(|e| step_error(&e))?;
-        Ok::<_, StepError>(lost(table, &source))
+        let (mut wrong, mut advice): (Vec<String>, Vec<String>) = lost(table, &source).into_iter().unzip();
+        if !wrong.is_empty() {
+            advice.push("then `cutover amend`, or load anew with `cutover run --new`".to_owned());
+        }
+        let (unseen, anew): (Vec<String>, Vec<String>) = source.unseen.into_iter().unzip();
+        wrong.extend(unseen);
+        advice.extend(anew);
+        Ok::<_, StepError>((wrong, advice))
     });
-    let found = futures::future::try_join_all(looked).await?;
-    let (wrong, advice): (Vec<String>, Vec<String>) = found.into_iter().flatten().unzip();
+    let (wrong, advice): (Vec<_>, Vec<_>) = futures::future::try_join_all(looked).await?.into_iter().unzip();
+    let (wrong, mut advice) = (wrong.concat(), advice.concat());
     if wrong.is_empty() {
         return Ok(());
     }
-    let advice = format!("{}; then `cutover amend`, or load anew with `cutover run --new`", advice.join("; "));
-    Err(world(wrong.join("; "), advice))
+    advice.dedup();
+    Err(world(wrong.join("; "), advice.join("; ")))
 }
 
 /// Asks once more what may pass: one torn connection takes no freeze back.

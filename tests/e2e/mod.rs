@@ -28,6 +28,7 @@ mod payments;
 mod people;
 mod plans;
 mod resolved;
+mod samples;
 mod secrets;
 mod silence;
 mod stage;

@@ -91,8 +91,8 @@ fn a_runbook_that_ends_early_says_what_its_tables_lack() {
     let mut plan = (*shipped()).clone();
     let sql = String::new;
     plan.tables[0].after_load = vec![
-        AfterLoad::ForeignKey { name: "k".into(), sql: sql() },
-        AfterLoad::Trigger { name: "t".into(), sql: sql(), fires: Fires::Usually },
+        AfterLoad::ForeignKey { name: "k".into(), sql: sql(), on: None },
+        AfterLoad::Trigger { name: "t".into(), sql: sql(), fires: Fires::Usually, on: None },
     ];
     let whole = warnings(&plan);
     assert!(!whole.iter().any(|m| lacks.iter().any(|lack| m.contains(lack))), "{whole:#?}");

@@ -36,14 +36,17 @@ async fn has_trigger(client: &impl Ask, sql_name: &str, name: &str) -> Result<bo
     client.ask_one(sql, &[&sql_name, &name]).await?.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Whether a foreign key of the table closes a circle: other keys lead from the table it refers to back to its own. One
-/// to its own table does not.
+/// Whether a foreign key of a table, or of its partitions, closes a circle: other keys lead from the table it refers to back
+/// to its own. One to its own table does not. A partition stands for its whole table.
 const CLOSES: &str = "
-WITH RECURSIVE leads(to_table) AS (
-    SELECT confrelid FROM pg_constraint
-    WHERE conrelid = to_regclass($1) AND conname = $2 AND contype = 'f' AND confrelid <> conrelid
-    UNION SELECT c.confrelid FROM leads JOIN pg_constraint c ON c.conrelid = leads.to_table AND c.contype = 'f')
-SELECT EXISTS (SELECT FROM leads WHERE to_table = to_regclass($1)::oid)";
+WITH RECURSIVE keys AS (
+    SELECT conname, coalesce(pg_partition_root(conrelid), conrelid)::oid AS child,
+           coalesce(pg_partition_root(confrelid), confrelid)::oid AS parent FROM pg_constraint WHERE contype = 'f'),
+own AS (SELECT coalesce(pg_partition_root(to_regclass($1)), to_regclass($1))::oid AS oid),
+leads(to_table) AS (
+    SELECT parent FROM keys JOIN own ON own.oid = child WHERE conname = $2 AND parent <> child
+    UNION SELECT keys.parent FROM leads JOIN keys ON keys.child = leads.to_table)
+SELECT EXISTS (SELECT FROM leads JOIN own ON own.oid = leads.to_table)";
 
 /// Keys are made one at a time in a database, so that each sees those made before it: of a circle one is the last.
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('cutover'), hashtext('foreign keys'))";
@@ -59,13 +62,53 @@ async fn is_open(client: &impl Ask, plan: &str, table: &Table) -> Result<bool, E
     client.ask_one(sql, &[&plan, &table.id]).await?.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Makes a key unproven, unless it closes a circle. Gives whether it did.
-async fn make_unless_it_closes(tx: &Transaction<'_>, table: &str, name: &str, sql: &str) -> Result<bool, Error> {
+/// Makes a key unproven, unless it closes a circle: then all is as it was. Gives whether it is one that may stand.
+async fn make_unless_it_closes(tx: &Transaction<'_>, on: &str, name: &str, sql: &str) -> Result<bool, Error> {
     tx.batch_execute("SAVEPOINT key").await?;
-    tx.batch_execute(&unproven(sql)).await?;
-    let closes = closes_a_circle(tx, table, name).await?;
+    make_key(tx, on, name, sql).await?;
+    let closes = closes_a_circle(tx, on, name).await?;
     tx.batch_execute(if closes { "ROLLBACK TO SAVEPOINT key" } else { "RELEASE SAVEPOINT key" }).await?;
     Ok(!closes)
+}
+
+/// Drops a key from a table, or from those of its partitions that have it by themselves.
+async fn drop_key(tx: &Transaction<'_>, on: &str, name: &str) -> Result<(), Error> {
+    let parts = partitions(tx, on).await?.unwrap_or_default();
+    for table in std::iter::once(on.to_owned()).chain(parts) {
+        if proven(tx, &table, name).await?.is_some() {
+            tx.batch_execute(&format!("ALTER TABLE {table} DROP CONSTRAINT {}", ident(name))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What became of the proof of a key.
+enum Proven {
+    /// It is done, with the transaction.
+    Now,
+    /// There is nothing to do yet, or any more.
+    Nothing,
+    /// There is no such key, and there should be.
+    Missing,
+}
+
+/// Proves a key; once nothing is on its way any more, one that closes a circle is made and proven.
+async fn prove_or_close(tx: &Transaction<'_>, on: &str, name: &str, sql: &str, drained: bool) -> Result<Proven, Error> {
+    match prove_key(tx, on, name, sql).await? {
+        Some(true) => return Ok(Proven::Now),
+        None => return Ok(Proven::Nothing),
+        Some(false) => {}
+    }
+    tx.batch_execute(ONE_AT_A_TIME).await?;
+    if make_unless_it_closes(tx, on, name, sql).await? {
+        return Ok(Proven::Missing);
+    }
+    if !drained {
+        return Ok(Proven::Nothing);
+    }
+    make_key(tx, on, name, sql).await?;
+    prove_key(tx, on, name, sql).await?;
+    Ok(Proven::Now)
 }
 
 /// The statement that makes a foreign key without looking at the rows that are there.
@@ -95,25 +138,25 @@ impl PgTarget {
             };
             let tx = client.transaction().await.map_err(&of_one)?;
             tx.batch_execute("SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0").await.map_err(&of_one)?;
+            let on = one.on().map_or_else(|| name_of.clone(), qualified);
             match one {
-                AfterLoad::ForeignKey { name, sql } => {
+                AfterLoad::ForeignKey { name, sql, .. } => {
                     tx.batch_execute(ONE_AT_A_TIME).await.map_err(&of_one)?;
-                    if proven(&tx, &name_of, name).await.map_err(&of_one)?.is_none() {
-                        make_unless_it_closes(&tx, &name_of, name, sql).await.map_err(&of_one)?;
-                    } else if closes_a_circle(&tx, &name_of, name).await.map_err(&of_one)?
+                    if !make_unless_it_closes(&tx, &on, name, sql).await.map_err(&of_one)?
                         && !is_open(&tx, self.plan(), table).await.map_err(&of_one)?
                     {
                         // An earlier run of the plan drained with it.
-                        let drop = format!("ALTER TABLE {name_of} DROP CONSTRAINT {}", ident(name));
-                        tx.batch_execute(&drop).await.map_err(&of_one)?;
+                        drop_key(&tx, &on, name).await.map_err(&of_one)?;
                     }
                 }
                 AfterLoad::Trigger { name, sql, .. } => {
-                    if !has_trigger(&tx, &name_of, name).await.map_err(&of_one)? {
-                        let quiet = format!("{sql}\nALTER TABLE {name_of} DISABLE TRIGGER {}", ident(name));
+                    if !has_trigger(&tx, &on, name).await.map_err(&of_one)? {
+                        let quiet = format!("{sql}\nALTER TABLE {on} DISABLE TRIGGER {}", ident(name));
                         tx.batch_execute(&quiet).await.map_err(&of_one)?;
                     }
                 }
+                // Made empty with the tables; it is filled when the rows of all of them are there.
+                AfterLoad::MaterializedView { .. } => {}
             }
             tx.commit().await.map_err(&of_one)?;
         }
@@ -130,34 +173,17 @@ impl PgTarget {
         let mut client = client;
         let name_of = qualified(&table.target);
         for one in &table.after_load {
-            let AfterLoad::ForeignKey { name, sql } = one else { continue };
-            let missing = match proven(&client, &name_of, name).await.map_err(&error)? {
-                Some(true) => continue,
-                Some(false) if says_unproven(sql) => continue,
-                Some(false) => false,
-                None => true,
-            };
+            let AfterLoad::ForeignKey { name, sql, on } = one else { continue };
+            let on = on.as_deref().map_or_else(|| name_of.clone(), qualified);
             let tx = client.transaction().await.map_err(&error)?;
-            tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-            if missing {
-                // A key that is made here and fails its proof goes with the transaction.
-                tx.batch_execute("SET LOCAL search_path = ''").await.map_err(&error)?;
-                tx.batch_execute(ONE_AT_A_TIME).await.map_err(&error)?;
-                if make_unless_it_closes(&tx, &name_of, name, sql).await.map_err(&error)? {
+            tx.batch_execute("SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+            match prove_or_close(&tx, &on, name, sql, drained).await {
+                Ok(Proven::Now) => tx.commit().await.map_err(&error)?,
+                Ok(Proven::Missing) => {
                     return Ok(Some(format!("{} has no foreign key {name}, which its load makes", table.target)));
                 }
-                if !drained {
-                    continue;
-                }
-                tx.batch_execute(&unproven(sql)).await.map_err(&error)?;
-                if says_unproven(sql) {
-                    tx.commit().await.map_err(&error)?;
-                    continue;
-                }
-            }
-            let prove = format!("ALTER TABLE {name_of} VALIDATE CONSTRAINT {}", ident(name));
-            match tx.batch_execute(&prove).await {
-                Ok(()) => tx.commit().await.map_err(&error)?,
+                // What was tried goes with the transaction.
+                Ok(Proven::Nothing) => {}
                 Err(e) if e.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => {
                     return Ok(Some(format!("rows of {} have no parent, says its foreign key {name}", table.target)));
                 }
@@ -166,6 +192,91 @@ impl PgTarget {
         }
         Ok(None)
     }
+
+    /// See [`crate::ports::Target::fill_views`].
+    pub(super) async fn refresh_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        let error = self.error("fill the materialized views made with", &table.target);
+        let mut client = self.client().await?;
+        let mut filled = Vec::new();
+        if table.after_load.is_empty() || !ours(&client, self.plan(), table).await.map_err(&error)? {
+            return Ok(filled);
+        }
+        for one in &table.after_load {
+            let AfterLoad::MaterializedView { name } = one else { continue };
+            let of_one = |e: Error| self.error("refresh the materialized view", name)(e);
+            let tx = client.transaction().await.map_err(&of_one)?;
+            tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&of_one)?;
+            let sql = qualified(name);
+            tx.batch_execute(&format!("REFRESH MATERIALIZED VIEW {sql}; ANALYZE {sql}")).await.map_err(&of_one)?;
+            tx.commit().await.map_err(&of_one)?;
+            filled.push(name.clone());
+        }
+        Ok(filled)
+    }
+}
+
+/// The partitions of a partitioned table that hold its rows, as SQL; `None` for a table that has none because it is no
+/// partitioned one.
+async fn partitions(tx: &Transaction<'_>, on: &str) -> Result<Option<Vec<String>>, Error> {
+    let sql = "SELECT c.relkind = 'p', ARRAY(SELECT p.relid::regclass::text FROM pg_partition_tree(c.oid) p
+                                             WHERE p.isleaf AND p.relid <> c.oid ORDER BY p.relid::oid)
+               FROM pg_class c WHERE c.oid = to_regclass($1)";
+    let Some(row) = tx.query_opt(sql, &[&on]).await? else { return Ok(None) };
+    Ok(if row.try_get(0)? { Some(row.try_get(1)?) } else { None })
+}
+
+/// The statement of a foreign key of a partitioned table, for one of its partitions.
+fn of_partition(sql: &str, partition: &str) -> String {
+    let rest = sql.split_once("\n    ADD CONSTRAINT ").map_or(sql, |(_, rest)| rest);
+    format!("ALTER TABLE ONLY {partition}\n    ADD CONSTRAINT {rest}")
+}
+
+/// Makes a foreign key that is not proven. A partitioned table has none of that kind: its partitions have it, until it is
+/// proven for each of them.
+async fn make_key(tx: &Transaction<'_>, on: &str, name: &str, sql: &str) -> Result<(), Error> {
+    if proven(tx, on, name).await?.is_some() {
+        return Ok(());
+    }
+    match partitions(tx, on).await? {
+        Some(parts) if !parts.is_empty() => {
+            for part in parts {
+                if proven(tx, &part, name).await?.is_none() {
+                    tx.batch_execute(&unproven(&of_partition(sql, &part))).await?;
+                }
+            }
+            Ok(())
+        }
+        Some(_) => tx.batch_execute(sql).await,
+        None => tx.batch_execute(&unproven(sql)).await,
+    }
+}
+
+/// Proves a foreign key: `Some(true)` where it was done now, `None` where there is nothing to do, and `Some(false)` where
+/// there is no such key. A partitioned table gets it once each partition's is proven, which reads no rows again.
+async fn prove_key(tx: &Transaction<'_>, on: &str, name: &str, sql: &str) -> Result<Option<bool>, Error> {
+    let validate = |on: &str| format!("ALTER TABLE {on} VALIDATE CONSTRAINT {}", ident(name));
+    match proven(tx, on, name).await? {
+        Some(true) => return Ok(None),
+        Some(false) if says_unproven(sql) => return Ok(None),
+        Some(false) => {
+            tx.batch_execute(&validate(on)).await?;
+            return Ok(Some(true));
+        }
+        None => {}
+    }
+    let Some(parts) = partitions(tx, on).await? else { return Ok(Some(false)) };
+    let mut has = parts.is_empty();
+    for part in parts {
+        let is = proven(tx, &part, name).await?;
+        has |= is.is_some();
+        if is == Some(false) {
+            tx.batch_execute(&validate(&part)).await?;
+        }
+    }
+    if has {
+        tx.batch_execute(sql).await?;
+    }
+    Ok(Some(has))
 }
 
 /// Lets the triggers fire that were made disabled: customers are let in.
@@ -192,12 +303,13 @@ async fn each_trigger(tx: &Transaction<'_>, plan: &str, tables: &[Table], fires:
         }
         let name_of = qualified(&table.target);
         for one in &table.after_load {
-            let AfterLoad::Trigger { name, fires: as_source, .. } = one else { continue };
-            if !has_trigger(tx, &name_of, name).await? {
+            let AfterLoad::Trigger { name, fires: as_source, on, .. } = one else { continue };
+            let on = on.as_deref().map_or_else(|| name_of.clone(), qualified);
+            if !has_trigger(tx, &on, name).await? {
                 continue;
             }
             let how = if fires { as_source.sql() } else { "DISABLE" };
-            tx.batch_execute(&format!("ALTER TABLE {name_of} {how} TRIGGER {}", ident(name))).await?;
+            tx.batch_execute(&format!("ALTER TABLE {on} {how} TRIGGER {}", ident(name))).await?;
         }
     }
     Ok(())
@@ -213,5 +325,7 @@ mod tests {
         assert_eq!(unproven(&format!("{sql};")), format!("{sql} NOT VALID;"));
         assert_eq!(unproven(&format!("{sql} NOT VALID;\n")), format!("{sql} NOT VALID;"));
         assert!(says_unproven(&format!("{sql} NOT VALID;")) && !says_unproven(sql));
+        let part = "ALTER TABLE ONLY a.b_1\n    ADD CONSTRAINT c FOREIGN KEY (d) REFERENCES a.e(f)";
+        assert_eq!(of_partition(&sql.replace("ONLY ", ""), "a.b_1"), part);
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Native {
     as_text: bool,
     /// Whether it is made of an enum, to which most texts are no value.
     labels: bool,
+    /// Whether somebody made a cast from `text`, which would be asked in place of the type's input function.
+    cast: bool,
 }
 
 /// Types by the column's name.
@@ -50,7 +52,8 @@ WITH RECURSIVE made(name, own, limits, oid, modifier) AS (
     WHERE t.typtype = 'd')
 SELECT m.name, format_type(m.own, m.limits), format_type(t.oid, -1), t.oid = 'bpchar'::regtype,
        m.modifier = -1 AND (t.typtype = 'e' OR t.oid IN ('text'::regtype, 'json'::regtype) OR t.typname = 'citext'),
-       t.typtype = 'e'
+       t.typtype = 'e',
+       EXISTS (SELECT FROM pg_cast c WHERE (c.castsource, c.casttarget) = ('text'::regtype, t.oid) AND c.castmethod = 'f' AND c.oid >= 16384)
 FROM made m JOIN pg_type t ON t.oid = m.oid WHERE t.typtype <> 'd'";
 
 /// Looks up the types of those columns whose type only the database knows. Asks nothing where there is none. A column
@@ -68,6 +71,7 @@ pub(super) async fn of<C: Ask>(client: &C, table: &str, columns: &[Column]) -> R
             padded: row.try_get(3)?,
             as_text: row.try_get(4)?,
             labels: row.try_get(5)?,
+            cast: row.try_get(6)?,
         };
         Ok((row.try_get(0)?, native))
     };
@@ -111,12 +115,18 @@ impl Native {
 
     /// Text as a value that is written where [`Native::kept`] holds.
     pub(super) fn value(&self, text: &str) -> String {
-        format!("{text}::{}", self.limited)
+        format!("{text}{}::{}", self.way(), self.limited)
     }
 
     /// Text as a value that is compared, or written into a column that refuses what does not fit.
     pub(super) fn bare(&self, text: &str) -> String {
-        format!("{text}::{}", self.base)
+        format!("{text}{}::{}", self.way(), self.base)
+    }
+
+    /// What leads from text to the type's input function. A cast is found by the type it comes from, and text of a type with
+    /// no cast of its own is read by the input function.
+    const fn way(&self) -> &'static str {
+        if self.cast { "::varchar" } else { "" }
     }
 
     /// That a column holds the value of a key's text, and no other value that the type holds equal to it. A label that

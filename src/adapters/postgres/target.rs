@@ -361,6 +361,10 @@ impl Target for PgTarget {
         self.prove_foreign_keys(table, drained).await
     }
 
+    async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        self.refresh_views(table).await
+    }
+
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         sequences::list(&self.look().await?, &sequences::targets(tables))
             .await

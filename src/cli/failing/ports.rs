@@ -60,6 +60,7 @@ failing! {
         async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()>;
     } beside {
         fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
             self.0.read(page, each)
@@ -111,6 +112,7 @@ failing! {
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
         async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>>;
+        async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
         async fn advance_sequences(
             &self,

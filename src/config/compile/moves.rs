@@ -116,6 +116,13 @@ pub(in crate::config) fn expand(
                 sink.error(s.offset_of("include"), &s.path_of("include"), message);
                 continue;
             };
+            for part in found.partitions.iter().filter(|part| rule.excludes(part)) {
+                let message = format!(
+                    "`exclude` takes {part}, a partition of {name}, and a table moves with all its partitions: detach it at the \
+                     source, or exclude {name} too"
+                );
+                sink.error(s.offset_of("exclude"), &s.path_of("exclude"), message);
+            }
             for (why, advice) in &found.unfit {
                 let message = format!(
                     "{name} cannot move by rule: {why}; {advice}, or exclude it, or write it by hand under [[tables]]"

@@ -278,6 +278,16 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
         );
         found.warn("steps", message);
     }
+    let views = plan.tables.iter().flat_map(|t| &t.after_load);
+    let views: Vec<&str> =
+        views.filter(|one| matches!(one, AfterLoad::MaterializedView { .. })).map(AfterLoad::name).collect();
+    if !has("arm") && !has("drain") && !views.is_empty() {
+        let message = format!(
+            "no `arm` or `drain` step, which fill materialized views: {} hold nothing when this plan ends",
+            views.join(", ")
+        );
+        found.warn("steps", message);
+    }
     let triggers = names(|one| matches!(one, AfterLoad::Trigger { .. }));
     if !has("thaw") && !triggers.is_empty() {
         found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));

@@ -73,7 +73,7 @@ fn check_inverse(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics
 fn triggers_at_the_source(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
     let fires = |one: &AfterLoad| match one {
         AfterLoad::Trigger { name, fires: Fires::Usually | Fires::Always, .. } => Some(name.clone()),
-        AfterLoad::Trigger { .. } | AfterLoad::ForeignKey { .. } => None,
+        AfterLoad::Trigger { .. } | AfterLoad::ForeignKey { .. } | AfterLoad::MaterializedView { .. } => None,
     };
     let names: Vec<String> = table.after_load.iter().filter_map(fires).collect();
     if plan.reverse.enabled && !names.is_empty() {

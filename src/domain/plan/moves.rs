@@ -28,8 +28,13 @@ impl Move {
     /// Whether a table of this name moves by this rule.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, name));
-        any(&self.include) && !any(&self.exclude)
+        self.include.iter().any(|pattern| fits(pattern, name)) && !self.excludes(name)
+    }
+
+    /// Whether a pattern says that what has this name does not move.
+    #[must_use]
+    pub fn excludes(&self, name: &str) -> bool {
+        self.exclude.iter().any(|pattern| fits(pattern, name))
     }
 }
 
@@ -110,6 +115,9 @@ pub struct Listed {
 pub struct ListedTable {
     /// Its name: `public.orders`.
     pub name: String,
+    /// Its partitions, which move with it: `public.orders_2024`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// The columns of its key, in order.
     pub key: Vec<String>,
     /// All columns that rows have of their own. A document store names those of the key only.
@@ -137,6 +145,9 @@ pub enum AfterLoad {
         name: String,
         /// The statement that makes it.
         sql: String,
+        /// The partition that has it, where it is not the table's: `public.orders_2024`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<String>,
     },
     /// A trigger. It is made disabled, and fires for customers from the moment they are let in.
     Trigger {
@@ -146,6 +157,14 @@ pub enum AfterLoad {
         sql: String,
         /// When it fires, as the source has it.
         fires: Fires,
+        /// The partition that has it, where it is not the table's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<String>,
+    },
+    /// A materialized view, which is made empty with the last table. It is filled once the rows of all of them are there.
+    MaterializedView {
+        /// Its name: `public.totals`.
+        name: String,
     },
 }
 
@@ -181,7 +200,16 @@ impl AfterLoad {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ForeignKey { name, .. } | Self::Trigger { name, .. } => name,
+            Self::ForeignKey { name, .. } | Self::Trigger { name, .. } | Self::MaterializedView { name } => name,
+        }
+    }
+
+    /// The partition of the table that has it, where the table itself has not.
+    #[must_use]
+    pub fn on(&self) -> Option<&str> {
+        match self {
+            Self::ForeignKey { on, .. } | Self::Trigger { on, .. } => on.as_deref(),
+            Self::MaterializedView { .. } => None,
         }
     }
 }

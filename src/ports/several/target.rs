@@ -184,6 +184,10 @@ impl Target for SeveralTargets {
         self.0.of("prove the foreign keys of", table)?.prove_references(table, drained).await
     }
 
+    async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        self.0.of("fill the materialized views of", table)?.fill_views(table).await
+    }
+
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         let mut all = Vec::new();
         for (_, target, tables) in self.0.parted("read sequences of", tables)? {

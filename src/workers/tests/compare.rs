@@ -148,6 +148,7 @@ async fn rows_that_are_only_late_do_not_count() {
 async fn a_process_that_has_not_come_round_yet_is_waited_for() {
     let (world, ctx) = caught_up().await;
     ctx.stop().await;
+    world.clock.query_takes(20);
     let latch = super::faults::Latch::default();
     let rule = world.faults.put(Op::Apply, "books", 0, 1, Fault::Latch(latch.clone()));
     world.book("b01", "7.00");
@@ -157,7 +158,7 @@ async fn a_process_that_has_not_come_round_yet_is_waited_for() {
     let ((ok, summary), ()) = tokio::join!(compared(&world, &again), async {
         // Well past the time in which a difference settles.
         let looks = world.faults.calls(Op::Fetch);
-        until("many looks", || world.faults.calls(Op::Fetch) > looks + 40).await;
+        until("many looks", || world.faults.calls(Op::Fetch) > looks + 30).await;
         world.faults.lift(rule);
         latch.release();
     });

@@ -133,6 +133,10 @@ impl Source for FaultySource {
     async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
         self.1.call(Op::DeleteMarker, &table.id, self.0.delete_marker(table, nonce)).await
     }
+
+    async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
+        self.0.made_good(table, parts).await
+    }
 }
 
 /// A stream with faults. Knows the store, because a re-delivery needs its memory.
@@ -325,6 +329,10 @@ impl Target for FaultyTarget {
 
     async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {
         self.2.call(Op::FinishLoad, &table.id, self.0.prove_references(table, drained)).await
+    }
+
+    async fn fill_views(&self, table: &Table) -> PortResult<Vec<String>> {
+        self.2.call(Op::FinishLoad, &table.id, self.0.fill_views(table)).await
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {

@@ -86,7 +86,16 @@ pub(super) async fn one(ctx: &Arc<WorkerContext>, table: &Table, shown: bool) ->
 /// What either side said, or that the fact could not be recorded.
 pub async fn full_pass(ctx: &Arc<WorkerContext>, table: &Table) -> Result<Compared, StepError> {
     let began = ctx.wall();
+    // What the log of the source did not say stands in what both sides hold: a clean pass over it makes it good.
+    let source = ctx.ports.source(table);
+    let before = if ctx.plan.kind(&table.from).of_columns() { Some(source.describe(table).await) } else { None };
+    let before = before.transpose().map_err(|e| step_error(&e))?.filter(|before| !before.unseen.is_empty());
     let compared = compare(ctx, table).await.map_err(|e| step_error(&e))?;
+    if let Some(before) = before.filter(|_| compared.summary.clean())
+        && let Err(e) = source.made_good(table, &before.parts).await
+    {
+        tracing::warn!(table = %table.id, error = %e, "what the comparison proved of its partitions was not noted");
+    }
     if let Some(items) = compared.summary.source.rows {
         let read = FullRead { items, began: Some(began), ended: ctx.wall() };
         // Without it the count goes on from the full reading before.

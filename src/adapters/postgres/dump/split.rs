@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries::Entry;
-use super::{Catalogue, Chosen, Part, Parts};
+use super::{Catalogue, Chosen, Later, Part, Parts};
 use crate::domain::plan::{AfterLoad, Fires};
 
 /// What stands before everything a table is made by: names are whole, and bodies of functions may speak of what comes later.
@@ -13,15 +13,15 @@ const BEGINS: &str = "SET check_function_bodies = false;\nSET xmloption = conten
 /// What a table has of its own before its rows. Unique keys are among them: what they refuse is found row by row.
 const OWN: [&str; 7] = ["DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "INDEX", "SEQUENCE", "STATISTICS", "POLICY"];
 
-/// What has no number in the catalogue and goes with what it needs: which column a sequence belongs to, comments, and that a
-/// table is under row level security.
-const SMALL: [&str; 3] = ["SEQUENCE OWNED BY", "COMMENT", "ROW SECURITY"];
+/// What has no number in the catalogue and goes with what it needs: which column a sequence belongs to, comments, that a
+/// table is under row level security, and which partition or index is part of which.
+const SMALL: [&str; 5] = ["SEQUENCE OWNED BY", "COMMENT", "ROW SECURITY", "TABLE ATTACH", "INDEX ATTACH"];
 
 /// What a table has after its rows.
 const LATER: [&str; 2] = ["FK CONSTRAINT", "TRIGGER"];
 
-/// What tables need, and what is made with them though none of them says so: an application may ask for it by name.
-const MAKEABLE: [&str; 23] = [
+/// What tables and views need.
+const MAKEABLE: [&str; 25] = [
     "SCHEMA",
     "EXTENSION",
     "TYPE",
@@ -38,6 +38,8 @@ const MAKEABLE: [&str; 23] = [
     "CAST",
     "SEQUENCE",
     "VIEW",
+    "MATERIALIZED VIEW",
+    "RULE",
     "TEXT SEARCH PARSER",
     "TEXT SEARCH DICTIONARY",
     "TEXT SEARCH TEMPLATE",
@@ -47,16 +49,37 @@ const MAKEABLE: [&str; 23] = [
     "CHECK CONSTRAINT",
 ];
 
-/// Of these, what is made for its own sake where it stands in a schema of the tables.
-const WITH_THEM: [&str; 7] = ["TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "SEQUENCE", "VIEW"];
+/// Of these, what is made where it stands in a schema of the tables though none of them says that it needs it: an
+/// application may ask for it by name. What only a superuser makes is not among them.
+const WITH_THEM: [&str; 12] = [
+    "TYPE",
+    "DOMAIN",
+    "COLLATION",
+    "FUNCTION",
+    "PROCEDURE",
+    "AGGREGATE",
+    "OPERATOR",
+    "SEQUENCE",
+    "VIEW",
+    "MATERIALIZED VIEW",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH CONFIGURATION",
+];
+
+const VIEWS: [&str; 2] = ["VIEW", "MATERIALIZED VIEW"];
+
+/// What a view has of its own.
+const OF_VIEWS: [&str; 5] = ["DEFAULT", "INDEX", "RULE", "STATISTICS", "TRIGGER"];
 
 /// A dump while it is taken apart.
 struct Dump<'e> {
     entries: &'e [Entry],
     /// Where an entry stands, by its number.
     places: BTreeMap<u32, usize>,
+    /// The number of the entry of something, by its class and number in the catalogue.
+    objects: BTreeMap<(u32, u32), u32>,
     catalogue: &'e Catalogue,
-    /// Tables that move, by their number in the catalogue.
+    /// Tables that move, and their partitions, by their number in the catalogue.
     chosen: BTreeSet<u32>,
     /// What a table before has already.
     made: BTreeSet<usize>,
@@ -67,8 +90,9 @@ pub(super) fn by_table(entries: &[Entry], chosen: &[&Chosen], catalogue: &Catalo
     let mut dump = Dump {
         entries,
         places: entries.iter().enumerate().map(|(place, entry)| (entry.id, place)).collect(),
+        objects: entries.iter().map(|entry| (entry.object, entry.id)).collect(),
         catalogue,
-        chosen: chosen.iter().map(|t| t.oid).collect(),
+        chosen: chosen.iter().flat_map(|t| t.partitions.iter().chain([&t.oid])).copied().collect(),
         made: BTreeSet::new(),
     };
     let mut parts = Parts::default();
@@ -79,7 +103,9 @@ pub(super) fn by_table(entries: &[Entry], chosen: &[&Chosen], catalogue: &Catalo
         let mut wanted = dump.of_table(table, &mut part);
         if n == last {
             dump.with_them(&schemas, &mut wanted, &mut parts.left_out);
+            part.after_load.extend(dump.filled(&wanted));
         }
+        dump.casts(&mut wanted);
         wanted.retain(|place| !dump.made.contains(place));
         dump.made.extend(&wanted);
         dump.small_ones(&mut wanted);
@@ -105,7 +131,8 @@ impl Dump<'_> {
         let mut wanted = BTreeSet::new();
         let whole = format!("{}.{}", table.schema, table.name);
         for (place, entry) in self.entries.iter().enumerate() {
-            let itself = entry.kind == "TABLE" && entry.object.1 == table.oid;
+            let is_part = table.oid == entry.object.1 || table.partitions.contains(&entry.object.1);
+            let itself = entry.kind == "TABLE" && is_part;
             if !itself && self.owner(entry) != Some(table.oid) {
                 continue;
             }
@@ -137,12 +164,22 @@ impl Dump<'_> {
     }
 
     fn later(&self, entry: &Entry) -> Option<AfterLoad> {
-        let (name, fires) = self.catalogue.later.get(&entry.object.1)?.clone();
+        let Later { name, fires, on } = self.catalogue.later.get(&entry.object.1)?.clone();
         let sql = entry.sql.clone();
         Some(match entry.kind.as_str() {
-            "TRIGGER" => AfterLoad::Trigger { name, sql, fires: fires.unwrap_or(Fires::Usually) },
-            _ => AfterLoad::ForeignKey { name, sql },
+            "TRIGGER" => AfterLoad::Trigger { name, sql, fires: fires.unwrap_or(Fires::Usually), on },
+            _ => AfterLoad::ForeignKey { name, sql, on },
         })
+    }
+
+    /// Materialized views that are made and hold something at the source, each after those that it reads.
+    fn filled(&self, wanted: &BTreeSet<usize>) -> Vec<AfterLoad> {
+        let made: BTreeSet<&usize> = self.made.iter().chain(wanted).collect();
+        let views = made
+            .into_iter()
+            .map(|place| &self.entries[*place])
+            .filter(|entry| entry.kind == "MATERIALIZED VIEW" && !self.catalogue.empty.contains(&entry.object.1));
+        views.map(|entry| AfterLoad::MaterializedView { name: super::whole(&entry.schema, &entry.name) }).collect()
     }
 
     /// Whether it is of a kind that is made, and no view or function of tables that do not move.
@@ -155,12 +192,16 @@ impl Dump<'_> {
     fn needed(&self, place: usize) -> Result<BTreeSet<usize>, &Entry> {
         let mut needed = BTreeSet::new();
         let mut to_do = self.entries[place].needs.clone();
+        let also = self.catalogue.also.get(&self.entries[place].object);
+        to_do.extend(also.into_iter().flatten().filter_map(|object| self.objects.get(object)));
         while let Some(id) = to_do.pop() {
             // What is not in the dump is there already, or was left out of it on purpose.
             let Some(&at) = self.places.get(&id) else { continue };
             let entry = &self.entries[at];
             let is_a_table = entry.kind == "TABLE" && self.chosen.contains(&entry.object.1);
-            if is_a_table || self.owner(entry).is_some() || needed.contains(&at) {
+            // That a partition, or its index, is part of a table is said with the partition.
+            let attaches = ["TABLE ATTACH", "INDEX ATTACH"].contains(&entry.kind.as_str());
+            if is_a_table || attaches || self.owner(entry).is_some() || needed.contains(&at) {
                 continue;
             }
             if !self.can_be_made(entry) {
@@ -172,34 +213,119 @@ impl Dump<'_> {
         Ok(needed)
     }
 
-    /// Adds what stands in the schemas of the tables beside them, as far as it can be made, and says what cannot.
+    /// Adds what stands in the schemas of the tables beside them, as far as it can be made, and names everything that is not
+    /// made.
     fn with_them(&self, schemas: &BTreeSet<&str>, wanted: &mut BTreeSet<usize>, left_out: &mut Vec<String>) {
+        // A schema that has no table at all, but views of those that move, goes with them as far as these views need it.
+        let is_here = |entry: &Entry| {
+            let is_view = VIEWS.contains(&entry.kind.as_str()) && !self.catalogue.left.contains(&entry.schema);
+            entry.schema == "-" || schemas.contains(entry.schema.as_str()) || is_view
+        };
+        let is_known = |place: usize, entry: &Entry, wanted: &BTreeSet<usize>| {
+            self.made.contains(&place) || wanted.contains(&place) || self.owner(entry).is_some()
+        };
         for (place, entry) in self.entries.iter().enumerate() {
-            let known = self.made.contains(&place) || wanted.contains(&place) || self.owner(entry).is_some();
-            if known || !(schemas.contains(entry.schema.as_str()) || entry.kind == "EVENT TRIGGER") {
+            if is_known(place, entry, wanted) {
                 continue;
             }
-            let kind = entry.kind.as_str();
-            if WITH_THEM.contains(&kind) && !self.can_be_made(entry) {
-                left_out.push(format!("{}, which is of tables that do not move", entry.words()));
-            } else if WITH_THEM.contains(&kind) {
-                match self.needed(place) {
-                    Ok(needed) => {
-                        wanted.extend(needed);
-                        wanted.insert(place);
+            match entry.kind.as_str() {
+                // They go with what they need or belong to, which is named if it is not made. Of a schema its objects are.
+                "SCHEMA" => {}
+                kind if SMALL.contains(&kind) || self.catalogue.of_views.contains_key(&entry.object) => {}
+                // Known only when all is: bodies of functions may call what no catalogue says they need.
+                "EXTENSION" => {}
+                _ if !is_here(entry) => {}
+                kind if WITH_THEM.contains(&kind) || kind == "CAST" && self.of_a_type_here(entry) => {
+                    if !self.can_be_made(entry) {
+                        left_out.push(format!("{}, which is of tables that do not move", entry.words()));
+                        continue;
                     }
-                    Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
+                    match self.needed(place) {
+                        Ok(needed) => {
+                            wanted.extend(needed);
+                            wanted.insert(place);
+                        }
+                        Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
+                    }
                 }
-            } else if matches!(kind, "MATERIALIZED VIEW" | "EVENT TRIGGER" | "FOREIGN TABLE") {
-                left_out.push(entry.words());
+                _ => left_out.push(entry.words()),
             }
         }
-        // Known only now: bodies of functions may call what no catalogue says they need.
+        self.parts_of_views(wanted, left_out);
+        let mut elsewhere: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
         for (place, entry) in self.entries.iter().enumerate() {
-            if entry.kind == "EXTENSION" && !self.made.contains(&place) && !wanted.contains(&place) {
+            let goes_along =
+                SMALL.contains(&entry.kind.as_str()) || self.catalogue.of_views.contains_key(&entry.object);
+            if is_known(place, entry, wanted) || goes_along {
+                continue;
+            }
+            if entry.kind == "EXTENSION" {
                 left_out.push(format!("{}, which none of the tables needs", entry.words()));
+            } else if entry.kind != "SCHEMA" && !is_here(entry) {
+                let kinds = elsewhere.entry(entry.schema.as_str()).or_default();
+                *kinds.entry(entry.kind.to_ascii_lowercase()).or_default() += 1;
             }
         }
+        for (schema, kinds) in elsewhere {
+            let kinds: Vec<String> = kinds.into_iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+            left_out.push(format!("what stands in schema {schema}, of which no table moves: {}", kinds.join(", ")));
+        }
+    }
+
+    /// Adds the casts from and to types that are wanted: how text becomes a value of one is looked up as soon as its table is
+    /// there.
+    fn casts(&self, wanted: &mut BTreeSet<usize>) {
+        for (place, entry) in self.entries.iter().enumerate() {
+            let of = |id: &u32| self.places.get(id).is_some_and(|at| wanted.contains(at) && self.is_type(*at));
+            if entry.kind == "CAST"
+                && entry.needs.iter().any(of)
+                && let Ok(needed) = self.needed(place)
+            {
+                wanted.extend(needed);
+                wanted.insert(place);
+            }
+        }
+    }
+
+    fn is_type(&self, place: usize) -> bool {
+        ["TYPE", "DOMAIN"].contains(&self.entries[place].kind.as_str())
+    }
+
+    /// Adds what views that are made have of their own: triggers, rules, defaults, indexes.
+    fn parts_of_views(&self, wanted: &mut BTreeSet<usize>, left_out: &mut Vec<String>) {
+        let views: BTreeMap<u32, usize> = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter_map(|(place, entry)| {
+                let is_view = VIEWS.contains(&entry.kind.as_str());
+                is_view.then_some((entry.object.1, place))
+            })
+            .collect();
+        for (place, entry) in self.entries.iter().enumerate() {
+            let of = self.catalogue.of_views.get(&entry.object).and_then(|view| views.get(view));
+            let is_made = of.is_some_and(|view| wanted.contains(view) || self.made.contains(view));
+            if !is_made || wanted.contains(&place) || self.made.contains(&place) {
+                continue;
+            }
+            if !OF_VIEWS.contains(&entry.kind.as_str()) {
+                left_out.push(entry.words());
+                continue;
+            }
+            match self.needed(place) {
+                Ok(needed) => {
+                    wanted.extend(needed);
+                    wanted.insert(place);
+                }
+                Err(other) => left_out.push(format!("{}, which needs {}", entry.words(), other.words())),
+            }
+        }
+    }
+
+    /// Whether a cast is from or to a type of the database's own: one between two of the server's only a superuser makes.
+    fn of_a_type_here(&self, entry: &Entry) -> bool {
+        let needs = entry.needs.iter().filter_map(|id| self.places.get(id)).map(|at| self.entries[*at].kind.as_str());
+        needs.into_iter().any(|kind| ["TYPE", "DOMAIN", "TABLE", "VIEW"].contains(&kind))
     }
 
     /// Adds what has no number of its own.
@@ -250,9 +376,18 @@ mod tests {
             entry(12, "DEFAULT", "b d", &[4, 6]),
         ];
         let owners = [(8, 3), (9, 4), (10, 4), (12, 4)].map(|(of, table)| ((1, of), table));
-        let later = [(9, ("t".to_owned(), Some(Fires::Always))), (10, ("b_fk".to_owned(), None))];
-        let catalogue = Catalogue { owners: owners.into(), later: later.into(), beyond: [(1, 5)].into() };
-        let [a, b] = [(3, "a"), (4, "b")].map(|(oid, name)| Chosen { oid, schema: "public".into(), name: name.into() });
+        let later = [
+            (9, Later { name: "t".to_owned(), fires: Some(Fires::Always), on: None }),
+            (10, Later { name: "b_fk".to_owned(), ..Later::default() }),
+        ];
+        let (owners, later, beyond) = (owners.into(), later.into(), [(1, 5)].into());
+        let catalogue = Catalogue { owners, later, beyond, ..Catalogue::default() };
+        let [a, b] = [(3, "a"), (4, "b")].map(|(oid, name)| Chosen {
+            oid,
+            schema: "public".into(),
+            name: name.into(),
+            partitions: vec![],
+        });
         let parts = by_table(&entries, &[&a, &b], &catalogue);
         let made = |n: usize| parts.tables[n].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ").trim().to_owned();
         assert_eq!(made(0), "-> mood; -> a; -> a a_pkey;");
@@ -268,5 +403,67 @@ mod tests {
             "extension public.pgcrypto, which none of the tables needs",
         ];
         assert_eq!(parts.left_out, left);
+    }
+
+    #[test]
+    fn views_come_with_what_they_have_partitions_with_their_table_and_whatever_is_not_made_is_named() {
+        let of = |schema: &str, mut entry: Entry| {
+            entry.schema = schema.to_owned();
+            entry
+        };
+        let entries = [
+            entry(1, "TABLE", "a", &[]),
+            entry(2, "TABLE", "a_1", &[]),
+            Entry { object: (0, 0), ..entry(3, "TABLE ATTACH", "a_1 of a", &[1, 2]) },
+            entry(4, "CONSTRAINT", "a a_pkey", &[1]),
+            Entry { object: (0, 0), ..entry(5, "INDEX ATTACH", "a_1_pkey", &[1, 2, 4]) },
+            entry(6, "FUNCTION", "f()", &[]),
+            entry(7, "VIEW", "v", &[1, 4]),
+            entry(8, "TRIGGER", "v t", &[7, 6]),
+            entry(9, "RULE", "v r", &[7, 20]),
+            entry(10, "MATERIALIZED VIEW", "sums", &[7]),
+            entry(11, "INDEX", "sums_i", &[10]),
+            entry(12, "MATERIALIZED VIEW", "never", &[10]),
+            of("-", entry(13, "CAST", "int as x", &[14])),
+            entry(14, "TYPE", "x", &[]),
+            of("-", entry(15, "CAST", "int as text", &[])),
+            entry(16, "OPERATOR CLASS", "ops", &[]),
+            of("api", entry(17, "VIEW", "of_a", &[1])),
+            of("other", entry(18, "FUNCTION", "g()", &[])),
+            of("left", entry(19, "VIEW", "w", &[])),
+            entry(20, "SERVER", "far", &[]),
+            entry(21, "EXTENSION", "btree_gist", &[]),
+            entry(22, "VIEW", "of_b", &[]),
+            entry(23, "TRIGGER", "of_b t", &[22]),
+        ];
+        let catalogue = Catalogue {
+            owners: [((1, 4), 1)].into(),
+            of_views: [(8, 7), (9, 7), (11, 10), (23, 22)].map(|(part, view)| ((1, part), view)).into(),
+            also: [((1, 4), vec![(1, 21)])].into(),
+            empty: [12].into(),
+            beyond: [(1, 22)].into(),
+            left: ["left".to_owned()].into(),
+            ..Catalogue::default()
+        };
+        let a = Chosen { oid: 1, schema: "public".into(), name: "a".into(), partitions: vec![2] };
+        let parts = by_table(&entries, &[&a], &catalogue);
+        let ddl = parts.tables[0].ddl.strip_prefix(BEGINS).unwrap().replace("\n\n", " ");
+        assert_eq!(
+            ddl.trim(),
+            "-> a; -> a_1; -> a_1 of a; -> a a_pkey; -> a_1_pkey; -> f(); -> v; -> v t; -> sums; -> sums_i; -> never; \
+             -> int as x; -> x; -> of_a; -> btree_gist;"
+        );
+        assert_eq!(parts.tables[0].after_load, [AfterLoad::MaterializedView { name: "public.sums".into() }]);
+        let left = [
+            "cast int as text",
+            "operator class public.ops",
+            "server public.far",
+            "view public.of_b, which is of tables that do not move",
+            "rule public.v r, which needs server public.far",
+            "what stands in schema left, of which no table moves: 1 view",
+            "what stands in schema other, of which no table moves: 1 function",
+        ];
+        assert_eq!(parts.left_out, left);
+        assert_eq!(parts.tables[0].unfit, []);
     }
 }

@@ -235,7 +235,13 @@ fn unzip<'t>(rows: impl Iterator<Item = (&'t str, &'t str, i64)>) -> (Vec<&'t st
 /// beginning, so only the first pages are read. A frozen row keeps its number: one of more than two billion transactions
 /// ago looks as if it were still to come. Within one transaction the order of statements separates them, as long as
 /// nobody has touched the row since: an update or a lock overwrites that order.
-async fn brought_rows(client: &impl Ask, part: &str, linked: &str, place: i64, made: &str) -> Result<bool, Error> {
+pub(in crate::adapters::postgres) async fn brought_rows(
+    client: &impl Ask,
+    part: &str,
+    linked: &str,
+    place: i64,
+    made: &str,
+) -> Result<bool, Error> {
     let oldest = (made == linked).then_some(made);
     // By row, not by range: servers before 14 would read the whole partition. No page holds more than 291 rows.
     let sql = format!(

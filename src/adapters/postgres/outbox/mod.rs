@@ -35,6 +35,7 @@ use crate::ports::{
     Sequence, Taken, Unfinished, Waiting,
 };
 
+pub(super) use gaps::brought_rows;
 pub(super) use trigger::{OURS, TABLES};
 
 /// Marks a transaction as our own forward work. Refuses it where the table is not the plan's, or once the table is open

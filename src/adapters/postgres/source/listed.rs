@@ -13,10 +13,11 @@ use crate::adapters::postgres::trouble;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Listed, ListedTable, Table, TypeName};
 use crate::ports::{Catalogue, ErrorKind, PortError, PortResult};
 
-/// Everything that holds rows and is nobody's part: tables, partitioned ones and foreign ones, with their kind. What
-/// belongs to the server, to an extension, to us or to one session is left out, and partitions stand for themselves.
+/// Everything that holds rows: tables, partitioned ones and foreign ones, with their kind; of a partition the table it is
+/// part of. What belongs to the server, to an extension, to us or to one session is left out.
 const TABLES: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+       CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'cutover') AND n.nspname NOT LIKE 'pg\\_%'
@@ -32,20 +33,23 @@ FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisp
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attrelid, a.attnum";
 
-/// Foreign keys of the tables `$1`: the table, its columns, and the table they refer to.
+/// Foreign keys of the tables `$1` and of their partitions: the table, its columns, and the table they refer to. What a
+/// partition refers to its table refers to, and whoever refers to a partition refers to its table.
 const REFERENCES: &str = "
-SELECT c.conrelid, ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, place)
+SELECT DISTINCT coalesce(pg_partition_root(c.conrelid)::oid, c.conrelid), ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, place)
                          JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.place),
        n.nspname::text, t.relname::text
-FROM pg_constraint c JOIN pg_class t ON t.oid = c.confrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE c.contype = 'f' AND c.conrelid = ANY ($1) ORDER BY c.conrelid, c.conname";
+FROM pg_constraint c JOIN pg_class t ON t.oid = coalesce(pg_partition_root(c.confrelid)::oid, c.confrelid)
+JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE c.contype = 'f' AND c.conparentid = 0 AND coalesce(pg_partition_root(c.conrelid)::oid, c.conrelid) = ANY ($1)
+ORDER BY 1, 3, 4, 2";
 
-/// What changes what a statement of ours does at the tables `$1`: row level security that their owner is under as well, and
-/// rules.
+/// What changes what a statement of ours does at the tables `$1` and their partitions: row level security that their owner
+/// is under as well, and rules.
 const REWRITES: &str = "
-SELECT c.oid, c.relrowsecurity AND c.relforcerowsecurity,
+SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid), c.relrowsecurity AND c.relforcerowsecurity,
        EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid)
-FROM pg_class c WHERE c.oid = ANY ($1)";
+FROM pg_class c WHERE coalesce(pg_partition_root(c.oid)::oid, c.oid) = ANY ($1) AND c.relkind IN ('r', 'p')";
 
 /// A table of the catalogue.
 struct Found {
@@ -53,6 +57,8 @@ struct Found {
     schema: String,
     name: String,
     kind: String,
+    /// Of a partition, the table it is part of, whatever is in between.
+    root: Option<u32>,
 }
 
 impl Found {
@@ -61,14 +67,15 @@ impl Found {
     }
 }
 
-/// The names of all tables, with their schema.
+/// The names of all tables, with their schema. Partitions are parts of theirs.
 pub(super) async fn names(client: &Object) -> Result<Vec<String>, Error> {
-    Ok(found(client).await?.iter().map(Found::whole).collect())
+    Ok(found(client).await?.iter().filter(|found| found.root.is_none()).map(Found::whole).collect())
 }
 
 async fn found(client: &Object) -> Result<Vec<Found>, Error> {
     let each = |row: &tokio_postgres::Row| {
-        Ok(Found { oid: row.try_get(0)?, schema: row.try_get(1)?, name: row.try_get(2)?, kind: row.try_get(3)? })
+        let (oid, schema, name) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Found { oid, schema, name, kind: row.try_get(3)?, root: row.try_get(4)? })
     };
     client.query(TABLES, &[]).await?.iter().map(each).collect()
 }
@@ -101,8 +108,15 @@ impl Catalogue for PgCatalogue {
         let mut client = self.source.client().await?;
         let all = found(&client).await.map_err(error)?;
         let wanted: BTreeSet<&String> = wanted.iter().collect();
-        let (chosen, others): (Vec<&Found>, Vec<&Found>) = all.iter().partition(|t| wanted.contains(&t.whole()));
+        let (chosen, others): (Vec<&Found>, Vec<&Found>) =
+            all.iter().partition(|t| t.root.is_none() && wanted.contains(&t.whole()));
+        let (parts, others): (Vec<&Found>, Vec<&Found>) =
+            others.into_iter().partition(|t| chosen.iter().any(|table| t.root == Some(table.oid)));
+        let parts_of = |table: u32| parts.iter().filter(move |part| part.root == Some(table));
         let mut tables = described(&mut client, &chosen).await.map_err(error)?;
+        for (table, found) in tables.iter_mut().zip(&chosen) {
+            table.partitions = parts_of(found.oid).map(|part| part.whole()).collect();
+        }
         for (table, found) in tables.iter_mut().zip(&chosen) {
             unfit(&client, table, found).await?;
         }
@@ -120,7 +134,10 @@ impl Catalogue for PgCatalogue {
         }
         let mut left_out = Vec::new();
         if made && tables.iter().all(|t| t.unfit.is_empty()) && !tables.is_empty() {
-            let of = |t: &&Found| Chosen { oid: t.oid, schema: t.schema.clone(), name: t.name.clone() };
+            let of = |t: &&Found| {
+                let partitions = parts_of(t.oid).map(|part| part.oid).collect();
+                Chosen { oid: t.oid, schema: t.schema.clone(), name: t.name.clone(), partitions }
+            };
             let others: Vec<Chosen> = others.iter().map(of).collect();
             let chosen: Vec<Chosen> = chosen.iter().map(of).collect();
             tables = parents_first(tables);

@@ -14,7 +14,7 @@ use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
 use super::rows::{Entry, Known, Of, Rows, by_number, place, position};
 use super::session::Session;
 use super::slot::{self, Names, Slot};
-use super::{PgSource, catalogue, fit, obstacles, whole};
+use super::{PgSource, catalogue, fit, obstacles, partitions, whole};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::native;
@@ -136,7 +136,8 @@ impl PgChanges {
         let pump = Pump {
             shared: Arc::clone(&self.shared),
             rows: Rows::new(known),
-            plan: self.source.plan.clone(),
+            source: Arc::clone(&self.source),
+            publication: self.names.publication.clone(),
             tx: Of { xid: 0, at: At(0) },
         };
         let (shared, place, of) = (Arc::clone(&self.shared), self.source.place.clone(), slot.to_owned());
@@ -169,12 +170,15 @@ impl PgChanges {
                 Err(e) => return Err(e),
             };
             let natives = native::of(client, &as_is.target, &as_is.columns).await.map_err(error)?;
-            let sql = "SELECT to_regclass($1)::oid";
+            let sql = "SELECT oid, relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)";
             let row = client.query_one(sql, &[&qualified(&table.source)]).await.map_err(error)?;
-            let oid: u32 = row.try_get(0).map_err(error)?;
+            let (oid, partitioned): (u32, bool) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);
             let mut columns = catalogue::read_of(table);
             columns.extend(as_is.key.iter().cloned());
-            all.push((oid, Known { table: table.clone(), key: as_is.key, columns, natives }));
+            let known = Known { table: table.clone(), partitioned, key: as_is.key, columns, natives };
+            let (publication, sql) = (&self.names.publication, qualified(&table.source));
+            let numbers = partitions::numbers(client, publication, oid, &sql).await.map_err(error)?;
+            all.extend(numbers.into_iter().map(|number| (number, known.clone())));
         }
         Ok((by_number(all), refused))
     }

@@ -13,6 +13,7 @@ mod listed;
 mod log;
 mod obstacles;
 mod pages;
+mod partitions;
 mod pgoutput;
 mod point_in_time;
 mod pump;
@@ -32,6 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use tokio_postgres::Error;
 
+use self::slot::Names;
 use super::connect::{Object, Pool};
 use super::native;
 use super::open;
@@ -58,6 +60,7 @@ pub struct PgSource {
     place: String,
     /// The plan, as markers name it.
     plan: String,
+    database: String,
     /// Each table as the catalogue has it, by the plan's name of it.
     tables: Mutex<HashMap<String, Arc<Shape>>>,
 }
@@ -68,7 +71,8 @@ impl PgSource {
     /// # Errors
     /// Settings that name no server.
     pub fn new(settings: &PgSettings, plan: impl Into<String>) -> PortResult<Self> {
-        Ok(Self { pool: settings.pool()?, place: settings.place(), plan: plan.into(), tables: Mutex::default() })
+        let (pool, place, database) = (settings.pool()?, settings.place(), settings.database.clone());
+        Ok(Self { pool, place, plan: plan.into(), database, tables: Mutex::default() })
     }
 
     async fn client(&self) -> PortResult<Object> {
@@ -137,7 +141,14 @@ impl Source for PgSource {
         // Not what was found when the table was read first: somebody may have changed it since.
         let columns = catalogue::columns(&client, &table.source).await.map_err(error)?;
         let misnamed = native::misnamed(&client, table, &columns, &types).await.map_err(error)?;
-        Ok(SourceTable { key, count, bytes, types, columns, misnamed, ..SourceTable::default() })
+        let publication = Names::of(&self.plan, &self.database).publication;
+        let (unseen, parts) = partitions::unseen(&client, &publication, table).await?;
+        Ok(SourceTable { key, count, bytes, types, columns, misnamed, unseen, parts, ..SourceTable::default() })
+    }
+
+    async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
+        let client = self.client().await?;
+        partitions::made_good(&client, &Names::of(&self.plan, &self.database).publication, table, parts).await
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_postgres::Error;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::hub::{Hub, Place};
-use super::pgoutput::{self, Message};
+use super::pgoutput::{self, Message, Relation};
 use super::rows::{Entry, Made, Of, Rows, weight};
 use super::session::{EPOCH, Frame, Log};
+use super::{PgSource, partitions};
+use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
 use crate::ports::{ErrorKind, PortError, PortResult};
 
@@ -79,7 +82,8 @@ impl Shared {
 pub(super) struct Pump {
     pub(super) shared: Arc<Shared>,
     pub(super) rows: Rows,
-    pub(super) plan: String,
+    pub(super) source: Arc<PgSource>,
+    pub(super) publication: String,
     /// The transaction that is being read.
     pub(super) tx: Of,
 }
@@ -98,7 +102,7 @@ impl Pump {
                 frame = log.next(), if !full => {
                     heard = Instant::now();
                     match frame {
-                        Ok(Frame::Message(message)) => self.message(&message, place),
+                        Ok(Frame::Message(message)) => self.message(&message, place).await,
                         Ok(Frame::Passed(position)) => {
                             self.shared.hub(|hub| hub.passed(position));
                             Ok(())
@@ -126,7 +130,7 @@ impl Pump {
         }
     }
 
-    fn message(&mut self, bytes: &[u8], place: &str) -> PortResult<()> {
+    async fn message(&mut self, bytes: &[u8], place: &str) -> PortResult<()> {
         let broken = |e: String| PortError::new(ErrorKind::Internal, READ, place, e).advise("it is read anew");
         let message = pgoutput::decode(bytes).map_err(|e| broken(e.to_string()))?;
         let tx = self.tx;
@@ -152,11 +156,14 @@ impl Pump {
                 return ended.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()));
             }
             Message::Relation(relation) => {
+                if !self.rows.knows(relation.oid) {
+                    self.met(&relation, place).await?;
+                }
                 self.rows.relation(relation);
                 return Ok(());
             }
             Message::Type | Message::Origin(_) | Message::Logical { transactional: false, .. } => return Ok(()),
-            Message::Logical { prefix, content, .. } => match marker(prefix, content, &self.plan) {
+            Message::Logical { prefix, content, .. } => match marker(prefix, content, &self.source.plan) {
                 Some((table, nonce)) => self.rows.marker(table, nonce, tx),
                 None => return Ok(()),
             },
@@ -170,6 +177,17 @@ impl Pump {
             let (bytes, entry) = (weight(&entry), Arc::new(entry));
             let pushed = self.shared.hub(|hub| hub.push(second, &tables, &entry, bytes));
             pushed.unwrap_or(Ok(())).map_err(|e| broken(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// A table that nobody knew when reading began: a partition that came since, or was one once.
+    async fn met(&mut self, relation: &Relation, place: &str) -> PortResult<()> {
+        let error = |e: Error| trouble::error(&e, READ, place);
+        let client = self.source.client().await?;
+        match partitions::met(&client, &self.publication, relation.oid).await.map_err(error)? {
+            Some(table) => self.rows.partition(table, relation.oid),
+            None => self.rows.stranger(relation),
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ pub(super) struct Of {
 pub(super) struct Known {
     /// The plan's table.
     pub table: Table,
+    /// Whether it has partitions.
+    pub partitioned: bool,
     /// Its primary key, in order.
     pub key: Vec<String>,
     /// The columns of it that the plan reads.
@@ -83,9 +85,11 @@ pub(super) struct Made {
 
 /// Reads rows of the log for the tables of a plan.
 pub(super) struct Rows {
-    /// By the number of the table in the catalogue.
+    /// By the number of the table in the catalogue, or of one of its partitions.
     known: HashMap<u32, Vec<Known>>,
     relations: HashMap<u32, Columns>,
+    /// Published tables that are none of the plan's any more, by number, with their names.
+    strangers: HashMap<u32, String>,
 }
 
 /// The type of a built-in type's number; `None` for one whose values are not carried.
@@ -113,7 +117,34 @@ type Changes = Vec<Made>;
 
 impl Rows {
     pub(super) fn new(known: HashMap<u32, Vec<Known>>) -> Self {
-        Self { known, relations: HashMap::new() }
+        Self { known, relations: HashMap::new(), strangers: HashMap::new() }
+    }
+
+    /// Whether a table's number is known, as one of the plan's or a stranger's.
+    pub(super) fn knows(&self, oid: u32) -> bool {
+        self.known.contains_key(&oid) || self.strangers.contains_key(&oid)
+    }
+
+    /// A partition that came to a table since reading began.
+    pub(super) fn partition(&mut self, table: u32, oid: u32) {
+        if let Some(known) = self.known.get(&table).cloned() {
+            self.known.insert(oid, known);
+        }
+    }
+
+    /// A table that was a partition of one of the plan's when it was written to, and is none any more. Whose, nobody knows.
+    pub(super) fn stranger(&mut self, relation: &Relation) {
+        self.strangers.insert(relation.oid, format!("{}.{}", relation.schema, relation.name));
+    }
+
+    /// What becomes of a change of a stranger: no table that it could have been a part of is read past it.
+    fn of_stranger(&self, name: &str) -> Changes {
+        let all = self.known.values().flatten().filter(|known| known.partitioned);
+        let tables: BTreeSet<String> = all.map(|known| known.table.id.clone()).collect();
+        let why = format!(
+            "changes of {name} stand in the log, a partition that was detached or dropped before they were read"
+        );
+        vec![Made { tables: tables.into_iter().collect(), entry: Entry::End(why), second: false }]
     }
 
     /// Takes in how a table looks from now on.
@@ -176,6 +207,9 @@ impl Rows {
 
     /// Tables that were emptied at once: no change of a row says so.
     pub(super) fn emptied(&self, oids: &[u32]) -> Changes {
+        if let Some(name) = oids.iter().find_map(|oid| self.strangers.get(oid)) {
+            return self.of_stranger(name);
+        }
         let of = oids.iter().filter_map(|oid| self.relations.get(oid));
         let emptied = |of: &Columns| Entry::End(format!("{} was emptied with TRUNCATE", of.name));
         of.map(|of| Made { tables: of.ids.clone(), entry: emptied(of), second: false }).collect()
@@ -194,6 +228,9 @@ impl Rows {
     }
 
     fn made(&self, oid: u32, make: impl Fn(&Columns, &Known) -> Result<Vec<Entry>, String>) -> Changes {
+        if let Some(name) = self.strangers.get(&oid) {
+            return self.of_stranger(name);
+        }
         let Some((known, all)) = self.known.get(&oid).and_then(|all| Some((all.first()?, all))) else {
             return Vec::new();
         };

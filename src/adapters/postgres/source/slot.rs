@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Error;
 
-use super::session;
+use super::{partitions, session};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::{ident, qualified};
 use crate::adapters::postgres::{open, trouble};
@@ -71,7 +71,8 @@ const PUBLISHED: &str = "
 SELECT t.n, r.entry
 FROM unnest($1::text[]) WITH ORDINALITY t(name, n)
 LEFT JOIN (SELECT concat_ws('-', r.oid, r.xmin, p.xmin) AS entry, r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-           WHERE p.pubname = $2 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AND p.pubviaroot
+           WHERE p.pubname = $2 AND p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate
+             AND (NOT p.pubviaroot OR r.prrelid NOT IN (SELECT partrelid FROM pg_partitioned_table))
              AND to_jsonb(r)->>'prqual' IS NULL AND to_jsonb(r)->>'prattrs' IS NULL) r
        ON r.prrelid = to_regclass(t.name)::oid
 ORDER BY t.n";
@@ -154,8 +155,11 @@ pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> 
     super::fit::standbys(client, on).await?;
     drop_all(client, names).await?;
     let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
+    let noted: Vec<&str> = of.iter().map(String::as_str).collect();
+    let noted = partitions::noted(client, &names.publication, &noted).await.map_err(error)?;
+    // Each partition under its own name: that one is emptied stands in the log only so. Both statements or none.
     let sql = format!(
-        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = false); {noted}",
         ident(&names.publication),
         of.join(", ")
     );

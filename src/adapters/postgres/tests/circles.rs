@@ -12,7 +12,7 @@ fn refers(id: &str, to: &str) -> Table {
     let name = format!("{id}_to_{to}");
     let sql =
         format!("ALTER TABLE ONLY public.{id} ADD CONSTRAINT {name} FOREIGN KEY (other) REFERENCES public.{to}(id);");
-    one.after_load = vec![AfterLoad::ForeignKey { name, sql }];
+    one.after_load = vec![AfterLoad::ForeignKey { name, sql, on: None }];
     one
 }
 
@@ -39,7 +39,7 @@ async fn a_key_that_closes_a_circle_is_made_at_the_drain_and_holds_nothing_back_
     // Of three tables two refer to each other by way of the third, and one refers to itself besides.
     let mut circle = [refers("x", "y"), refers("y", "z"), refers("z", "x")];
     let itself = "ALTER TABLE ONLY public.z ADD CONSTRAINT itself FOREIGN KEY (other) REFERENCES public.z(id);";
-    circle[2].after_load.push(AfterLoad::ForeignKey { name: "itself".into(), sql: itself.into() });
+    circle[2].after_load.push(AfterLoad::ForeignKey { name: "itself".into(), sql: itself.into(), on: None });
     for table in &circle {
         assert!(db.create(table).await.unwrap());
     }

@@ -364,7 +364,11 @@ async fn a_table_whose_customers_a_publication_would_stop_is_refused_and_stops_n
             "lacks columns of the primary key",
         ),
         ("ALTER TABLE books REPLICA IDENTITY DEFAULT, SET UNLOGGED", "UNLOGGED"),
-        ("DROP TABLE books; CREATE TABLE books (id bigint PRIMARY KEY) PARTITION BY RANGE (id)", "partitioned"),
+        (
+            "DROP TABLE books; CREATE TABLE shelf (id bigint PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE books PARTITION OF shelf DEFAULT",
+            "is a partition",
+        ),
         ("DROP TABLE books; CREATE VIEW books AS SELECT 1::bigint AS id", "no ordinary table"),
         (
             "DROP VIEW books; CREATE TABLE books (id bigint PRIMARY KEY, v text, big text); CREATE TABLE more () INHERITS (books)",

@@ -28,6 +28,7 @@ mod neighbours;
 mod obstacles;
 mod odd_sessions;
 mod outbox;
+mod partitions;
 mod password;
 mod plans;
 mod point_in_time;

@@ -40,7 +40,8 @@ async fn everything_that_stands_in_the_way_is_told_at_once_and_nothing_is_touche
              CREATE UNLOGGED TABLE unlogged (id bigint PRIMARY KEY, v text);
              CREATE TABLE nothing (id bigint PRIMARY KEY, v text); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
              CREATE TABLE hidden (id bigint PRIMARY KEY, v text); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
-             CREATE TABLE parts (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+             CREATE TABLE parts (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id);
+             CREATE UNLOGGED TABLE parts_1 PARTITION OF parts DEFAULT",
         )
         .await
         .unwrap();
@@ -48,8 +49,8 @@ async fn everything_that_stands_in_the_way_is_told_at_once_and_nothing_is_touche
     for (words, advice) in [
         ("public.keyless: it has no primary key", "ADD PRIMARY KEY"),
         ("public.unlogged: it is UNLOGGED", "SET LOGGED"),
-        ("public.nothing: its replica identity is NOTHING", "REPLICA IDENTITY DEFAULT"),
-        ("public.parts: it is partitioned", "pg_dump"),
+        ("public.nothing: it has the replica identity NOTHING", "REPLICA IDENTITY DEFAULT"),
+        ("public.parts: its partition parts_1 is UNLOGGED", "SET LOGGED"),
         ("public.gone: the table does not exist", "schema"),
     ] {
         let obstacle = says(&found, words).unwrap_or_else(|| panic!("{words}: {found:#?}"));
@@ -76,7 +77,7 @@ async fn everything_that_stands_in_the_way_is_told_at_once_and_nothing_is_touche
         let obstacle = says(&found, &words).unwrap_or_else(|| panic!("{words}: {found:#?}"));
         assert!(obstacle.advice.contains(&advice) && obstacle.rights, "{obstacle:?}");
     }
-    assert!(says(&found, "public.hidden: row level security hides rows").is_some(), "{found:#?}");
+    assert!(says(&found, "public.hidden: it is under row level security that hides rows").is_some(), "{found:#?}");
     let made = "SELECT (SELECT count(*) FROM pg_publication)
                      + (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())";
     assert_eq!(db.number(made).await, 0);

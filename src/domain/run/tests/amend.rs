@@ -186,7 +186,7 @@ fn turns() -> Vec<Turn> {
         ("tables.books.leave_out", Always, |p| p.tables[0].leave_out.push("legacy".into())),
         ("tables.books.after_load", Begun("load"), |p| {
             let (name, sql) = ("fk".to_owned(), String::new());
-            p.tables[0].after_load.push(crate::domain::plan::AfterLoad::ForeignKey { name, sql });
+            p.tables[0].after_load.push(crate::domain::plan::AfterLoad::ForeignKey { name, sql, on: None });
         }),
         ("moves", Always, |p| {
             let (from, to, include) = ("old".to_owned(), "new".to_owned(), vec!["public.*".to_owned()]);
