@@ -282,6 +282,12 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
     if !has("thaw") && !triggers.is_empty() {
         found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));
     }
+    let expire: Vec<&str> =
+        plan.tables.iter().filter(|t| t.expires_by().is_some()).map(|t| t.target.as_str()).collect();
+    if !has("thaw") && !expire.is_empty() {
+        let message = format!("no `thaw` step, which turns expiry on: items of {} go on being kept", expire.join(", "));
+        found.warn("steps", message);
+    }
     let mut counted = plan.tables.iter().filter(|t| plan.kind(&t.to).of_columns());
     if let Some(table) = counted.find(|_| !has("arm") && !has("drain")) {
         let message = format!(
