@@ -11,6 +11,8 @@ mod load;
 mod measure;
 mod own_workers;
 mod pages;
+mod payments;
+mod postgresql;
 mod records;
 mod rollback;
 mod screen;
@@ -30,6 +32,8 @@ pub enum Part {
     Load,
     /// Changes to rows.
     Follow,
+    /// One PostgreSQL database into another.
+    Postgresql,
     /// Comparing both sides.
     Verify,
     /// Restoring three parameters.
@@ -61,6 +65,7 @@ pub async fn run(part: Part, options: &Options) -> BenchResult<Report> {
     match part {
         Part::Load => load::run(options).await,
         Part::Follow => follow::run(options).await,
+        Part::Postgresql => postgresql::run(options).await,
         Part::Verify => verify::run(options).await,
         Part::Rollback => rollback::run(options).await,
         Part::Ui => screen::run(options).await,
@@ -76,6 +81,9 @@ pub async fn contest(brief: &Brief) -> BenchResult<Sample> {
         return Ok(sample);
     }
     if let Some(sample) = follow::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = postgresql::contest(brief).await? {
         return Ok(sample);
     }
     if let Some(sample) = verify::contest(brief).await? {

@@ -42,11 +42,11 @@ pub(super) struct OwnWorkers {
 }
 
 /// The plan a bench keeps its progress under, as its config names it.
-const BENCH: &str = "bench/bench";
+pub(super) const BENCH: &str = "bench/bench";
 
-/// The target alone.
-pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> BenchResult<PgTarget> {
-    let settings = PgSettings {
+/// How a database is reached, over so many connections.
+pub(super) fn pg_settings(config: &tokio_postgres::Config, connections: usize) -> PgSettings {
+    PgSettings {
         host: books::host(config),
         port: config.get_ports().first().copied().unwrap_or(5432),
         database: config.get_dbname().unwrap_or("postgres").to_owned(),
@@ -56,8 +56,12 @@ pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> Ben
         password_source: None,
         ca_file: None,
         pool: connections,
-    };
-    PgTarget::new(&settings, BENCH).tried("connect to", "the target")
+    }
+}
+
+/// The target alone.
+pub(super) fn target(config: &tokio_postgres::Config, connections: usize) -> BenchResult<PgTarget> {
+    PgTarget::new(&pg_settings(config, connections), BENCH).tried("connect to", "the target")
 }
 
 /// The plan of a bench.
@@ -86,8 +90,13 @@ impl OwnWorkers {
             metrics: None,
             clock: Arc::new(MachineClock::default()),
         };
-        let ctx = WorkerContext::new(Arc::clone(&plan), ports.clone(), Arc::new(Unrecorded));
+        let ctx = WorkerContext::new(Arc::clone(&plan), ports.clone(), Self::unrecorded());
         Ok(Self { plan, ports, ctx })
+    }
+
+    /// Where facts go that nobody keeps.
+    pub(super) fn unrecorded() -> Arc<dyn Facts> {
+        Arc::new(Unrecorded)
     }
 
     /// The one table.

@@ -40,7 +40,17 @@ pub(super) async fn session(url: &str) -> BenchResult<Client> {
 impl BenchServer {
     /// Starts a server.
     pub(super) async fn start() -> BenchResult<Self> {
-        let options = PostgresOptions { fsync: true, settings: SERVER.map(ToOwned::to_owned).to_vec(), standby: false };
+        Self::with(&[]).await
+    }
+
+    /// Starts a server whose changes can be followed.
+    pub(super) async fn publishing() -> BenchResult<Self> {
+        Self::with(&["wal_level = logical"]).await
+    }
+
+    async fn with(more: &[&str]) -> BenchResult<Self> {
+        let settings = SERVER.iter().chain(more).map(|one| (*one).to_owned()).collect();
+        let options = PostgresOptions { fsync: true, settings, standby: false };
         let started = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options, |_| {})).await;
         let server = started.tried("start", "PostgreSQL")?.tried("start", "PostgreSQL")?;
         let url = server.url();
@@ -91,10 +101,11 @@ impl Brief {
         let program = std::env::current_exe().tried("find", "this program")?;
         let mut command = Command::new(program);
         command.args(["bench", "contestant", "--contestant", &self.name]);
-        command.args(["--source", &self.source, "--rows", &self.rows.to_string()]);
+        command.args(["--rows", &self.rows.to_string()]);
         command.args(["--streams", &self.streams.to_string(), "--extra", &self.extra.to_string()]);
         // The password belongs to a throwaway server, and still should not appear in a list of processes.
-        command.env("CUTOVER_BENCH_TARGET", &self.target).env("CUTOVER_BENCH_SECRET", "new");
+        command.env("CUTOVER_BENCH_SOURCE", &self.source).env("CUTOVER_BENCH_TARGET", &self.target);
+        command.env("CUTOVER_BENCH_SECRET", "new");
         measured(command, &self.name).await
     }
 }

@@ -140,7 +140,7 @@ pub enum Command {
     },
     /// Measure this program against what the stores can do and against other tools.
     #[cfg(feature = "rehearsal")]
-    Bench(BenchArgs),
+    Bench(super::bench::BenchArgs),
     /// Roll a run back, whether its console lives or not.
     Rollback(RollbackArgs),
     /// Give up the reverse flow of a plan, and its tables of the target.
@@ -380,64 +380,6 @@ pub struct OfArg {
     /// The plan and the stores this run was opened with, whatever the config file says by now.
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-}
-
-/// What to measure.
-#[cfg(feature = "rehearsal")]
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// Which part.
-    #[arg(value_enum)]
-    pub what: BenchWhat,
-    /// Rows, changes or frames; each part has its own default.
-    #[arg(long, value_name = "N")]
-    pub rows: Option<u64>,
-    /// Runs; medians are printed.
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub runs: u32,
-    /// As JSON, every run with its figures.
-    #[arg(long)]
-    pub json: bool,
-    /// Streams side by side, for all contestants alike.
-    #[arg(long, value_name = "N")]
-    pub streams: Option<u32>,
-    /// One aspect alone: `memory` of the load.
-    #[arg(long, value_name = "NAME")]
-    pub only: Option<String>,
-    /// Scripts of the tools compared with.
-    #[arg(long, default_value = "tests/benches/peers", value_name = "DIR")]
-    pub peers: PathBuf,
-    /// A contestant's name: each runs in a process of its own.
-    #[arg(long, hide = true)]
-    pub contestant: Option<String>,
-    /// A contestant's source.
-    #[arg(long, hide = true, default_value = "")]
-    pub source: String,
-    /// A contestant's target.
-    #[arg(long, hide = true, env = "CUTOVER_BENCH_TARGET", default_value = "", hide_env_values = true)]
-    pub target: String,
-    /// One more number for a contestant.
-    #[arg(long, hide = true, default_value_t = 0)]
-    pub extra: u64,
-}
-
-/// Parts that can be measured.
-#[cfg(feature = "rehearsal")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BenchWhat {
-    /// Scan to table.
-    Load,
-    /// Changes to rows: rate and latency.
-    Follow,
-    /// Comparing both sides.
-    Verify,
-    /// Restoring three parameters.
-    Rollback,
-    /// Drawing the screen.
-    Ui,
-    /// One contestant of a bench.
-    #[value(hide = true)]
-    Contestant,
 }
 
 /// How to drive.

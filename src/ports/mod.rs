@@ -7,6 +7,7 @@ mod catalogue;
 mod changes;
 mod clock;
 mod column_types;
+mod copied;
 mod encoder;
 mod error;
 mod facts;
@@ -31,6 +32,7 @@ pub use catalogue::Catalogue;
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
 pub use column_types::{ColumnTypes, MadeOf};
+pub use copied::CopiedRows;
 pub use encoder::RowEncoder;
 pub use error::{ErrorKind, LeaseHolder, PortError, PortResult};
 pub use facts::{Facts, NotRecorded};
@@ -42,7 +44,7 @@ pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use reverse::{
     CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
-    Unfinished, Waiting,
+    Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralTargets};

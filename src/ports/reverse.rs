@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::error::PortResult;
+use super::error::{PortError, PortResult};
 use super::sequence::{Beyond, Sequence, SequenceScan};
 use super::source::OpenWrite;
 use super::stores::ByStore;
@@ -216,11 +216,32 @@ pub enum ItemOutcome {
     Moved,
 }
 
+/// What became of several changes that were to be written in one transaction.
+#[derive(Debug)]
+pub enum Together {
+    /// All of them are written.
+    Written,
+    /// An item is not what it was when it was read; nothing was written.
+    Moved,
+    /// One of them cannot stand, among the others either; nothing was written.
+    Refused {
+        /// Which, counted from 0.
+        place: usize,
+        /// Why.
+        why: PortError,
+    },
+}
+
 /// Writes single items of the source, each only over what was read.
 #[async_trait]
 pub trait Items: Send + Sync {
     /// Writes a change. `Invalid` when the store cannot hold the item.
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
+
+    /// Writes these changes of one table in their order, all in one transaction or none. One that cannot stand yet is
+    /// tried again after those behind it, changes of one item in their order. `Invalid` in a store that takes each item by
+    /// itself: nothing there depends on another item.
+    async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together>;
 
     /// The item of a key, read consistently.
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;

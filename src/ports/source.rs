@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::column_types::ColumnTypes;
+use super::copied::CopiedRows;
 use super::error::PortResult;
 use super::point_in_time::PointInTime;
 use super::sequence::Sequence;
@@ -115,6 +116,12 @@ pub trait Source: Send + Sync {
 
     /// Parses a page once, handing each item to `each`; the items borrow from the page.
     fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd>;
+
+    /// The rows of a page as they are, where a database wrote them in a form that another one takes. What a table has of
+    /// them is not looked at. `None` elsewhere, and for a torn page, which [`Source::read`] refuses.
+    fn copied<'p>(&self, _page: &'p Page) -> Option<CopiedRows<'p>> {
+        None
+    }
 
     /// Strongly consistent point reads; the answer is in the order of `keys`, absent items are `None`.
     /// A key is an item that holds exactly the key attributes.

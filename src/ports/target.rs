@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::changes::Position;
 use super::column_types::ColumnTypes;
+use super::copied::CopiedRows;
 use super::encoder::RowEncoder;
 use super::error::{LeaseHolder, PortResult};
 use super::lanes::{Fence, FollowState};
@@ -344,6 +345,12 @@ pub trait Bulk: Send {
     /// Encodes one mapped row with its children into the buffer. Borrowed cells are not kept.
     /// `key_json` is kept only as long as the buffer, for rows the target refuses.
     fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()>;
+
+    /// Takes rows as another database wrote them, and says how many; `None`, and none is taken, where a row could become
+    /// another one: then each has to be read and mapped.
+    fn push_copied(&mut self, _rows: &CopiedRows<'_>) -> PortResult<Option<u64>> {
+        Ok(None)
+    }
 
     /// Bytes waiting in the buffer.
     fn buffered(&self) -> usize;

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use super::{
     Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
     Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Waiting,
+    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, SwitchValue, Switches, Taken, Together,
+    Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -208,6 +209,10 @@ impl Changes for Unavailable {
 #[async_trait]
 impl Items for Unavailable {
     async fn write(&self, table: &Table, _: &ItemChange) -> PortResult<ItemOutcome> {
+        self.refused("write to", table.source.clone())
+    }
+
+    async fn write_together(&self, table: &Table, _: &[ItemChange]) -> PortResult<Together> {
         self.refused("write to", table.source.clone())
     }
 

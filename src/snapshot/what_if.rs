@@ -114,6 +114,9 @@ pub(super) fn what_if(
             "?, until what waits is carried; no switch is left to put back".to_owned()
         }
         (true, _) => "no time: workers stop, and customers notice nothing".to_owned(),
+        (false, Some(ms)) if carries(cx) && cx.measured.outbox.as_ref().is_some_and(|outbox| outbox.rows.is_none()) => {
+            format!("{} until customers are back, then ?: nobody knows how much waits to be carried", seconds(ms))
+        }
         (false, Some(ms)) if carries(cx) => {
             let reverse = &cx.measured.reverse;
             let carry = seconds_to_carry(reverse.waiting(), reverse.rate) + cx.plan.reverse.settle_ms.div_ceil(1_000);

@@ -266,6 +266,11 @@ impl WorkerContext {
         self.rolling_back.store(true, Ordering::Release);
     }
 
+    /// Whether this process follows, or did until it was told to end.
+    pub(super) fn is_following(&self) -> bool {
+        self.following.load(Ordering::Acquire)
+    }
+
     /// Starts following every table. Idempotent. Only after the load has ended.
     pub fn ensure_following(self: &Arc<Self>) {
         if self.open_to_customers.load(Ordering::Acquire) {

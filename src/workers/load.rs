@@ -373,9 +373,16 @@ impl Segment {
         let mapping = self.ctx.mapping(&self.table);
         let mut out = Decoded::default();
         let mut failed = None;
-        {
+        let source = self.ctx.ports.source(&self.table);
+        let copied = match source.copied(page) {
+            Some(rows) => bulk.push_copied(&rows)?.map(|taken| (taken, rows.end)),
+            None => None,
+        };
+        if let Some((rows, end)) = copied {
+            (out.rows, out.end) = (rows, end);
+        } else {
             let mut mapped = Mapped::default();
-            out.end = self.ctx.ports.source(&self.table).read(page, &mut |item| {
+            out.end = source.read(page, &mut |item| {
                 if failed.is_some() || mapping.marker(item).is_some() {
                     return;
                 }

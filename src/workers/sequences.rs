@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::context::{Ports, WorkerContext};
 use super::preflight::CheckRow;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Column, ColumnSource, Plan, Step, Table};
+use crate::domain::plan::{Column, ColumnSource, Plan, Step, StepKind, Table};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 use crate::ports::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 
@@ -88,7 +88,7 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>) -> 
         match &s.problem {
             _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
             Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
-            None => CheckRow::ok(what, format!("feeds {columns}; moved past its rows before the switch{}", notes(s))),
+            None => CheckRow::ok(what, format!("feeds {columns}; {}{}", moved(plan, "moved past its rows"), notes(s))),
         }
     });
     let mut rows: Vec<CheckRow> = fed.collect();
@@ -115,6 +115,16 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>) -> 
 /// A sequence that an application asks itself.
 const APART: &str = "no column takes its values from it";
 
+/// When a sequence is moved, or that this plan has no step that does.
+fn moved(plan: &Plan, what: &str) -> String {
+    let moves = |step: &Step| matches!(step.kind, StepKind::Arm | StepKind::Drain);
+    if plan.steps.iter().any(moves) {
+        format!("{what} before the switch")
+    } else {
+        "not moved, because the plan has no step `arm` or `drain`: it gives values that rows may have".to_owned()
+    }
+}
+
 fn standalone(plan: &Plan, what: String, sequence: &Sequence, there: &[Sequence]) -> CheckRow {
     let name = &sequence.name;
     // Without the right to read it nobody knows what it gave.
@@ -124,7 +134,8 @@ fn standalone(plan: &Plan, what: String, sequence: &Sequence, there: &[Sequence]
     let Some(other) = counterpart(name, there.iter().map(|s| s.name.as_str())) else {
         let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
         if plan.tables.iter().any(|t| t.ddl.as_ref().is_some_and(|ddl| ddl.contains(bare))) {
-            return CheckRow::ok(what, format!("{APART}; the plan's DDL makes it, and it is moved before the switch"));
+            let moved = moved(plan, "it is moved");
+            return CheckRow::ok(what, format!("{APART}; the plan's DDL makes it; {moved}"));
         }
         return match sequence.given {
             None => CheckRow::ok(what, format!("{APART}; it has given no value, and the target has none of the name")),
@@ -137,7 +148,8 @@ fn standalone(plan: &Plan, what: String, sequence: &Sequence, there: &[Sequence]
     match there.iter().find(|s| s.name == other).and_then(|s| s.problem.as_ref()) {
         Some((wrong, advice)) => CheckRow::bad(what, format!("{APART}, and of {other} in the target: {wrong}"), advice),
         None => {
-            CheckRow::ok(what, format!("{APART}; {other} in the target is moved to where it stands before the switch"))
+            let moved = moved(plan, "is moved to where it stands");
+            CheckRow::ok(what, format!("{APART}; {other} in the target {moved}"))
         }
     }
 }

@@ -16,6 +16,7 @@ mod dynamo_moves;
 mod export;
 mod hung_disk;
 mod init;
+mod keys;
 mod kills;
 #[cfg(feature = "failpoints")]
 mod matrix;

@@ -13,6 +13,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
     Beyond, ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, SequenceScan, Source as _,
+    Together,
 };
 
 /// Attributes may have any name, so every name goes by a placeholder.
@@ -174,6 +175,10 @@ impl Items for DynamoSource {
             ItemChange::Write(write) => self.update(table, write).await,
             ItemChange::Delete { key, expect } => self.delete(table, key, expect).await,
         }
+    }
+
+    async fn write_together(&self, table: &Table, _: &[ItemChange]) -> PortResult<Together> {
+        Err(PortError::new(ErrorKind::Invalid, "write together", &table.source, "it takes each item by itself"))
     }
 
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, PutRequest, ScalarAttributeType,
     StreamSpecification, StreamViewType, WriteRequest,
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::domain::gauge::CountKind;
+use crate::domain::mapping::{TableMapping, marker_number};
 use crate::domain::plan::{NEW, OLD, Table};
 use crate::domain::value::{Record, Value};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
@@ -321,22 +323,48 @@ async fn changes_are_followed_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn markers_fit_any_key_with_a_text_partition() {
+async fn markers_fit_any_key_and_are_told_from_everybodys_items() {
     use ScalarAttributeType::{B, N, S};
     let server = server().await;
     let client = raw(&server);
-    let (source, _) = connect(&sdk_config(), &settings(&server)).unwrap();
-    for ty in [S, N, B] {
-        let table = table(&fresh("marker"), &["pk", "sk"]);
-        create(&client, &table.source, &[("pk", S), ("sk", ty.clone())], None).await;
+    let (source, changes) = connect(&sdk_config(), &settings(&server)).unwrap();
+    for key in [vec![S], vec![N], vec![B], vec![S, N], vec![N, S], vec![N, N], vec![B, B], vec![S, B]] {
+        let named: Vec<(&str, ScalarAttributeType)> = ["pk", "sk"].into_iter().zip(key.iter().cloned()).collect();
+        let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+        let table = table(&fresh("marker"), &names);
+        create(&client, &table.source, &named, None).await;
+        let stream = changes.enable(&table).await.unwrap();
+        let mapping = TableMapping::new(&table);
         source.put_marker(&table, "n-1").await.unwrap();
-        assert_eq!(source.count(&table).await.unwrap().rows, Some(1));
+        // A customer's item with the number of a marker.
+        let theirs = |ty: &ScalarAttributeType| match ty {
+            N => AttributeValue::N(marker_number("n-2")),
+            B => AttributeValue::B(Blob::new([7_u8])),
+            _ => AttributeValue::S("ann".to_owned()),
+        };
+        let item = named.iter().map(|(name, ty)| ((*name).to_owned(), theirs(ty))).collect();
+        client.put_item().table_name(&table.source).set_item(Some(item)).send().await.unwrap();
+        let page = source.page(&table, Partition { index: 0, of: 1 }, None).await.unwrap();
+        let mut seen = Vec::new();
+        source.read(&page, &mut |item| seen.push(mapping.marker(item).map(str::to_owned))).unwrap();
+        seen.sort();
+        assert_eq!(seen, [None, Some("n-1".to_owned())], "{key:?}");
         source.delete_marker(&table, "n-1").await.unwrap();
-        assert_eq!(source.count(&table).await.unwrap().rows, Some(0), "{ty:?}");
+        assert_eq!(source.count(&table).await.unwrap().rows, Some(1), "{key:?}");
+        let item = named.iter().map(|(name, ty)| ((*name).to_owned(), theirs(ty))).collect();
+        client.delete_item().table_name(&table.source).set_key(Some(item)).send().await.unwrap();
+        // Both of its changes are the marker's, and neither of the customer's.
+        let from = ReadFrom::Oldest;
+        let iterator = changes.iterator(&stream.id, &stream.shards[0].id, &from).await.unwrap();
+        let (mut iterator, mut read) = (Some(iterator), Vec::new());
+        while let Some(it) = iterator.take().filter(|_| read.len() < 4) {
+            let batch = changes.read(&it).await.unwrap();
+            read.extend(batch.changes.iter().map(|c| (c.image.is_some(), c.marker(&mapping).map(str::to_owned))));
+            iterator = batch.next;
+        }
+        let ours = Some("n-1".to_owned());
+        assert_eq!(read, [(true, ours.clone()), (true, None), (false, ours), (false, None)], "{key:?}");
     }
-    let numbers = table(&fresh("numbers"), &["pk"]);
-    create(&client, &numbers.source, &[("pk", N)], None).await;
-    assert_eq!(source.put_marker(&numbers, "n-1").await.unwrap_err().kind, ErrorKind::Invalid);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

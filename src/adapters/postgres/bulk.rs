@@ -1,5 +1,6 @@
 //! The load of one partition: rows are encoded as they come and are written in one transaction with their checkpoint.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,10 +14,14 @@ use super::owner;
 use super::retry::{self, Failure, Tries};
 use super::rows::{RowBuffer, Rows};
 use super::shape::Shape;
+use super::verbatim::Verbatim;
 use super::write::{self, Way};
 use crate::domain::mapping::Mapped;
+use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{Applied, Bulk, Checkpoint, Cursor, ErrorKind, ParkedRow, PortError, PortResult, refuse_rewound};
+use crate::ports::{
+    Applied, Bulk, Checkpoint, CopiedRows, Cursor, ErrorKind, ParkedRow, PortError, PortResult, refuse_rewound,
+};
 
 /// The load of one partition. After a flush that failed the rows are still there: flush again, or drop it and start
 /// over from the checkpoint. Both are safe when it is not known whether the transaction was committed.
@@ -25,6 +30,8 @@ pub(super) struct PgBulk {
     place: String,
     shape: Arc<Shape>,
     buffer: RowBuffer,
+    /// Where rows of another database can be taken as they are.
+    verbatim: Option<Verbatim>,
     /// Rows whose cells the columns cannot hold.
     refused: Vec<ParkedRow>,
     /// Whether the last flush found keys that were there, or values are made by a statement: then rows are merged at
@@ -38,10 +45,11 @@ pub(super) struct PgBulk {
 
 impl PgBulk {
     /// An empty one.
-    pub(super) fn new(pool: Pool, place: String, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
+    pub(super) fn new(pool: Pool, place: String, table: &Table, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
         let buffer = RowBuffer::new(shape.children.len());
         let way = usual(&shape);
-        Self { pool, place, shape, buffer, refused: Vec::new(), way, epoch, from: None }
+        let verbatim = Verbatim::of(table).filter(|_| shape.main.natives().is_empty());
+        Self { pool, place, shape, buffer, verbatim, refused: Vec::new(), way, epoch, from: None }
     }
 
     /// Refuses a page of a process that is no longer the driver: it was read before what the next driver has followed
@@ -54,6 +62,17 @@ impl PgBulk {
         Err(PortError::new(ErrorKind::Conflict, "load rows into", &self.shape.main.name, came_back)
             .advise("nothing was written; attach to the run that drives now")
             .into())
+    }
+
+    /// A row's key and its JSON: those it was pushed with, or what the row itself says.
+    fn key<'r>(&self, rows: &'r Rows, row: usize) -> (Key, Cow<'r, str>) {
+        match (rows.key(row), &self.verbatim) {
+            ((_, ""), Some(verbatim)) => {
+                let (key, json) = verbatim.key(&rows.slice(0, &(row..row + 1)));
+                (key, Cow::Owned(json))
+            }
+            ((key, json), _) => (key, Cow::Borrowed(json)),
+        }
     }
 
     async fn attempt(
@@ -85,15 +104,15 @@ impl PgBulk {
         if book::any_parked(&tx, of).await? {
             let landed: Vec<Key> = (0..count)
                 .filter(|r| refused.binary_search_by_key(r, |x| x.0).is_err())
-                .map(|r| rows.key(r).0)
+                .map(|r| self.key(rows, r).0)
                 .collect();
             book::unpark(&tx, of, &landed.iter().map(|k| k.0.as_str()).collect::<Vec<_>>()).await?;
         }
         let refused: Vec<ParkedRow> = refused
             .into_iter()
             .map(|(row, row_error)| {
-                let (key, json) = rows.key(row);
-                book::parked_row(id, key, json, row_error)
+                let (key, json) = self.key(rows, row);
+                book::parked_row(id, key, &json, row_error)
             })
             .chain(self.refused.iter().cloned())
             .collect();
@@ -132,6 +151,14 @@ impl Bulk for PgBulk {
             self.refused.push(book::parked_row(&self.shape.id, key, &mapped.key_json, row_error));
         }
         Ok(())
+    }
+
+    fn push_copied(&mut self, rows: &CopiedRows<'_>) -> PortResult<Option<u64>> {
+        let takes = |verbatim: &Verbatim| verbatim.fits(&rows.columns) && verbatim.takes(rows.tuples);
+        Ok(self.verbatim.as_ref().is_some_and(takes).then(|| {
+            self.buffer.push_encoded(rows.tuples, &rows.ends);
+            rows.ends.len() as u64
+        }))
     }
 
     fn buffered(&self) -> usize {

@@ -127,6 +127,15 @@ fn word(raw: &mut &[u8]) -> Result<i32, Unreadable> {
     Ok(i32::from_be_bytes(*head))
 }
 
+/// The type in whose form values of a type are read: what limits a type says nothing of how its values are.
+pub(super) const fn form(ty: ColumnType) -> ColumnType {
+    match ty {
+        ColumnType::Varchar(_) | ColumnType::Native(_) => ColumnType::Text,
+        ColumnType::Numeric(_) => ColumnType::Numeric(None),
+        other => other,
+    }
+}
+
 /// Reads one row in the form our encoder writes it. Bytes that are not one are not shown.
 pub(super) fn tuple(raw: &[u8], types: &[ColumnType], each: &mut dyn FnMut(&[Cell<'_>])) {
     let mut reader = RowReader { started: true, ..RowReader::default() };

@@ -53,6 +53,7 @@ mod stands;
 mod target;
 mod tls;
 mod trouble;
+mod verbatim;
 mod write;
 
 pub use password::PasswordSource;

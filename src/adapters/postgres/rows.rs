@@ -62,6 +62,18 @@ impl RowBuffer {
         Ok(())
     }
 
+    /// Adds rows of a table without children that are encoded already, with where each of them ends. Their keys stay empty:
+    /// the rows themselves have them.
+    pub(super) fn push_encoded(&mut self, rows: &[u8], ends: &[usize]) {
+        let Some(main) = self.tables.first_mut() else { return };
+        let begin = main.len();
+        main.extend_from_slice(rows);
+        self.marks.reserve(ends.len() * 3);
+        for end in ends {
+            self.marks.extend([begin + end, self.keys.len(), self.keys.len()]);
+        }
+    }
+
     fn encode<'r, 'c: 'r>(
         &mut self,
         shape: &Shape,

@@ -378,20 +378,31 @@ fn from_text(ty: ColumnType, native: Option<&Native>, text: &str) -> String {
     }
     match ty {
         // Intervals are multiplied as floats, so seconds and their rest go separately.
-        ColumnType::Timestamptz => format!(
-            "('epoch'::timestamptz + {text}::bigint / 1000000 * interval '1 second' \
-             + {text}::bigint % 1000000 * interval '1 microsecond')"
+        ColumnType::Timestamptz => finite_or(
+            "timestamptz",
+            text,
+            &format!(
+                "'epoch'::timestamptz + {text}::bigint / 1000000 * interval '1 second' \
+                 + {text}::bigint % 1000000 * interval '1 microsecond'"
+            ),
         ),
-        ColumnType::Date => format!("('epoch'::date + {text}::integer)"),
+        ColumnType::Date => finite_or("date", text, &format!("'epoch'::date + {text}::integer")),
         ColumnType::Bytea => format!("decode({text}, 'hex')"),
         other => format!("{text}::{}", read_as(other)),
     }
+}
+
+/// A moment that was written as a number, or as the word for an infinite one.
+fn finite_or(ty: &str, text: &str, finite: &str) -> String {
+    format!("CASE WHEN {text} LIKE '%infinity' THEN {text}::{ty} ELSE {finite} END")
 }
 
 fn as_text(cell: &Cell<'_>) -> Option<String> {
     Some(match cell {
         Cell::Text(s) | Cell::Numeric(s) | Cell::Json(s) => s.to_string(),
         Cell::Uuid(u) => uuid::Uuid::from_bytes(*u).to_string(),
+        Cell::Timestamp(i64::MAX) | Cell::Date(i32::MAX) => "infinity".to_owned(),
+        Cell::Timestamp(i64::MIN) | Cell::Date(i32::MIN) => "-infinity".to_owned(),
         Cell::Int(i) | Cell::Timestamp(i) => i.to_string(),
         Cell::Date(d) => d.to_string(),
         Cell::Float(x) => x.to_string(),

@@ -299,7 +299,7 @@ impl Target for PgTarget {
             Some(epoch) => Some(epoch),
             None => lease::driver(&self.client().await?, &self.plan).await.map_err(&error)?,
         };
-        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), self.shape(table).await?, epoch)))
+        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), table, self.shape(table).await?, epoch)))
     }
 
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {

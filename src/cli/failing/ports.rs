@@ -17,12 +17,12 @@ use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cursor, Expiry,
-    FollowState, FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox,
-    OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position,
-    ProbeResult, Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount,
-    SourceTable, Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, Unfinished,
-    Waiting,
+    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor,
+    Expiry, FollowState, FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans,
+    Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult,
+    Position, ProbeResult, Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source,
+    SourceCount, SourceTable, Stream, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor,
+    Together, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -63,6 +63,10 @@ failing! {
     } beside {
         fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
             self.0.read(page, each)
+        }
+
+        fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
+            self.0.copied(page)
         }
     }
 }
@@ -219,6 +223,7 @@ failing! {
 failing! {
     Items as "items" {
         async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
+        async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together>;
         async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
         async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
@@ -244,6 +249,10 @@ struct FailingBulk(Box<dyn Bulk>);
 impl Bulk for FailingBulk {
     fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
         self.0.push(mapped)
+    }
+
+    fn push_copied(&mut self, rows: &CopiedRows<'_>) -> PortResult<Option<u64>> {
+        self.0.push_copied(rows)
     }
 
     fn buffered(&self) -> usize {

@@ -288,12 +288,4 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
         let message = format!("no `thaw` step, which turns expiry on: items of {} go on being kept", expire.join(", "));
         found.warn("steps", message);
     }
-    let mut counted = plan.tables.iter().filter(|t| plan.kind(&t.to).of_columns());
-    if let Some(table) = counted.find(|_| !has("arm") && !has("drain")) {
-        let message = format!(
-            "no `arm` or `drain` step, which set sequences: those of `{}` would give numbers that rows have already",
-            table.to
-        );
-        found.warn("steps", message);
-    }
 }

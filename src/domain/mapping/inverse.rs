@@ -229,7 +229,7 @@ impl Inverse {
         let state = state.cloned();
         let Ok(attributes) = self.of_attributes(std::slice::from_ref(&state), item) else { return false };
         let fields = attributes.as_ref().unwrap_or(self);
-        alike(state.map(|f| fields.of_row_tree(&f)).as_ref(), item.map(|i| fields.of_item(i)).as_ref())
+        alike(state.map(|f| fields.of_row_tree(&f, item)).as_ref(), item.map(|i| fields.of_item(i)).as_ref())
     }
 
     /// Whether an item shows that one of its row's states was written to it, though others wrote to it since: of the
@@ -239,8 +239,8 @@ impl Inverse {
         let (Some(written), Some(item)) = (states.get(state).and_then(Option::as_ref), item) else { return false };
         let Ok(attributes) = self.of_attributes(states, Some(item)) else { return false };
         let fields = attributes.as_ref().unwrap_or(self);
-        let (written, have) = (fields.of_row_tree(written), fields.of_item(item));
-        let before = states.first().and_then(Option::as_ref).map(|b| fields.of_row_tree(b));
+        let (written, have) = (fields.of_row_tree(written, Some(item)), fields.of_item(item));
+        let before = states.first().and_then(Option::as_ref).map(|b| fields.of_row_tree(b, Some(item)));
         let before = |field: usize, value: &FieldValue| before.as_ref().is_some_and(|b| b[field].is(value));
         let changed = (0..written.len()).filter(|&field| !before(field, &written[field]));
         let mut stands = false;
@@ -286,7 +286,7 @@ impl Inverse {
     ) -> Result<ReverseChange, RowError> {
         let now = known.last().and_then(Option::as_ref);
         let states: Vec<Option<Vec<FieldValue>>> =
-            known.iter().map(|s| s.as_ref().map(|f| self.of_row_tree(f))).collect();
+            known.iter().map(|s| s.as_ref().map(|f| self.of_row_tree(f, item))).collect();
         let have = item.map(|item| self.of_item(item));
         let same = |state: &Option<Vec<FieldValue>>| alike(state.as_ref(), have.as_ref());
         let ends = |n: usize| Some(n) == begun || n == 0 || n + 1 == states.len();
@@ -438,14 +438,18 @@ impl Inverse {
         self.fields.iter().map(each).collect()
     }
 
-    fn of_row_tree(&self, row_tree: &RowTree) -> Vec<FieldValue> {
+    /// A row's fields as they would be read from this item: a list that it has stays one, empty or with repeats, whatever
+    /// most items have there.
+    fn of_row_tree(&self, row_tree: &RowTree, item: Option<&Record<'_>>) -> Vec<FieldValue> {
         if let Some(whole) = &self.whole {
             return whole.values(&self.fields, row_tree);
         }
         let each = |field: &Field| match &field.what {
             What::Column { place, absent, .. } => {
                 let cell = row_tree.row.get(*place).cloned().unwrap_or(Cell::Null);
-                let set = self.kinds.usual(&path_text(&field.path)) == Some(Kind::TextSet);
+                let own = field.path.split_first().and_then(|(first, rest)| at_path(item?.get(first)?, rest).ok()?);
+                let kind = own.and_then(Kind::of).or_else(|| self.kinds.usual(&path_text(&field.path)));
+                let set = kind == Some(Kind::TextSet);
                 FieldValue::Cell(settled(cell, set, absent.as_ref()))
             }
             // Only rows that hold a whole record have such fields.

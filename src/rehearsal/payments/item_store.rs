@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue as Av, ReturnValue};
 
-use super::items::{from_item, key_of, millis, partition, table, to_item};
+use super::items::{from_item, key_of, millis, table, text_key, to_item};
 use crate::rehearsal::clients::session;
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Side, Stood};
@@ -53,7 +53,7 @@ impl ItemStore {
     async fn send(&self, write: &Write) -> (Outcome, Option<Stood>) {
         let key = write.key();
         let (Some(names), kind) = (key_of(&key), key.kind) else { return (Outcome::Refused, None) };
-        let (table, partition) = (table(kind, self.side), partition(kind));
+        let (table, there) = (table(kind, self.side), text_key(kind));
         let (set, remove): Change = match write {
             Write::Put(record) => {
                 let put = self.writer.put_item().table_name(table).set_item(to_item(record));
@@ -68,11 +68,11 @@ impl ItemStore {
             Write::Delete(_) => {
                 let delete = self.writer.delete_item().table_name(table).set_key(Some(names));
                 // Nobody deletes what is not there: the customer gets an error that says so.
-                let there = delete
+                let delete = delete
                     .condition_expression("attribute_exists(#key)")
-                    .expression_attribute_names("#key", partition)
+                    .expression_attribute_names("#key", there)
                     .return_values(ReturnValue::AllOld);
-                let answer = there.send().await;
+                let answer = delete.send().await;
                 let before = answer.as_ref().ok().and_then(|o| from_item(kind, o.attributes()?));
                 return (judge(&answer), before.map(|record| Stood(Some(record))));
             }
@@ -105,7 +105,7 @@ impl ItemStore {
             .update_expression(format!("SET {}{removes}", sets.join(", ")))
             // An update of nothing would create a crippled record.
             .condition_expression("attribute_exists(#key)")
-            .expression_attribute_names("#key", partition)
+            .expression_attribute_names("#key", there)
             .return_values(ReturnValue::AllOld);
         for (i, (name, value)) in set.into_iter().enumerate() {
             update = update.expression_attribute_names(format!("#a{i}"), name);
@@ -129,7 +129,7 @@ impl ItemStore {
             let page = scan.set_exclusive_start_key(start).send().await;
             let page = page.map_err(|e| RehearsalError::caused("compare with", table, &e))?;
             for item in page.items() {
-                let Some(id) = item.get(partition(kind)).and_then(|v| v.as_s().ok()) else { continue };
+                let Some(id) = item.get(text_key(kind)).and_then(|v| v.as_s().ok()) else { continue };
                 if id.starts_with(MARKER) {
                     listed.markers += 1;
                     continue;

@@ -33,7 +33,7 @@ pub(super) const fn table(kind: Kind, side: Side) -> &'static str {
 /// The index by which an account's sessions are found.
 const BY_ACCOUNT: &str = "by-account";
 
-/// The attributes of a key, partition key first.
+/// The attributes of a key.
 pub(super) fn key_of(key: &RecordKey) -> Option<Item> {
     match key.kind {
         Kind::Session => Some(map([("sessionId", s(&key.id))])),
@@ -45,8 +45,8 @@ pub(super) fn key_of(key: &RecordKey) -> Option<Item> {
     }
 }
 
-/// The partition key attribute of a kind's tables.
-pub(super) const fn partition(kind: Kind) -> &'static str {
+/// The attribute of a kind's key that is text.
+pub(super) const fn text_key(kind: Kind) -> &'static str {
     match kind {
         Kind::Session => "sessionId",
         Kind::Limit | Kind::Book | Kind::User | Kind::Order | Kind::Cart | Kind::Account | Kind::Payment => "accountId",
@@ -148,12 +148,13 @@ fn shaped(
 ) -> Result<CreateTableFluentBuilder, aws_sdk_dynamodb::error::BuildError> {
     let key = |name: &str, role| KeySchemaElement::builder().attribute_name(name).key_type(role).build();
     let of = |name: &str, ty| AttributeDefinition::builder().attribute_name(name).attribute_type(ty).build();
-    let create = create.key_schema(key(partition(kind), KeyType::Hash)?);
-    let create = create.attribute_definitions(of(partition(kind), ScalarAttributeType::S)?);
+    let create = create.attribute_definitions(of(text_key(kind), ScalarAttributeType::S)?);
     if kind == Kind::Limit {
-        let create = create.key_schema(key("day", KeyType::Range)?);
+        // A day's limits are read together.
+        let create = create.key_schema(key("day", KeyType::Hash)?).key_schema(key(text_key(kind), KeyType::Range)?);
         return Ok(create.attribute_definitions(of("day", ScalarAttributeType::N)?));
     }
+    let create = create.key_schema(key(text_key(kind), KeyType::Hash)?);
     let index = GlobalSecondaryIndex::builder()
         .index_name(BY_ACCOUNT)
         .key_schema(key("accountId", KeyType::Hash)?)

@@ -9,6 +9,7 @@ mod arm;
 mod drain;
 mod live;
 mod sequences;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,8 @@ struct Way {
     mapping: TableMapping,
     /// Records the old side cannot take; they are taken beside a full batch, not instead of it.
     stuck: usize,
+    /// Keys that could not be written together either.
+    tried: together::Tried,
 }
 
 /// What one round did.
@@ -89,6 +92,8 @@ pub async fn uncarried(ports: &ReversePorts, tables: &[Table]) -> PortResult<u64
 enum Done {
     Carried(Resolution),
     Unfit(String),
+    /// The store refused the item as it would be.
+    Refused(String),
 }
 
 impl ReverseApplier {
@@ -103,7 +108,10 @@ impl ReverseApplier {
         if !self.tables.contains_key(&table.id) {
             let mapping = TableMapping::new(table);
             let kinds = learn(&self.ports, table, &mapping).await?.0;
-            self.tables.insert(table.id.clone(), Way { inverse: Inverse::new(table, kinds), mapping, stuck: 0 });
+            self.tables.insert(
+                table.id.clone(),
+                Way { inverse: Inverse::new(table, kinds), mapping, stuck: 0, tried: together::Tried::default() },
+            );
         }
         Ok(())
     }
@@ -121,12 +129,14 @@ impl ReverseApplier {
         if let Err(e) = markers(&self.ports, table, &*taken, &mut round).await {
             round.trouble = Some(e);
         }
+        let mut tried = std::mem::take(&mut way.tried);
         let way: &Way = way;
         let rolled_back = taken.rolled_back();
         let said = rule;
         let rule = &move || if rolled_back { Winner::Old } else { said() };
         let ports = &self.ports;
         let mut stuck = 0;
+        let mut refused = Vec::new();
         if round.trouble.is_none() {
             let held = &*taken;
             let mut each: Vec<BoxFuture<'_, (&OutboxChange, PortResult<Done>)>> = Vec::new();
@@ -146,16 +156,35 @@ impl ReverseApplier {
                         stuck += change.records.len();
                         round.unfit.push((name(way, change), why));
                     }
+                    Ok(Done::Refused(why)) => refused.push((change, why)),
                     // What was acknowledged counts; the rest is taken again.
                     Err(e) => round.trouble = Some(e),
                 }
+            }
+        }
+        refused.sort_by_key(|(change, _)| change.records.first().copied());
+        let all: Vec<&OutboxChange> = refused.iter().map(|(change, _)| *change).collect();
+        let written = match &round.trouble {
+            None => together::write(ports, table, way, &*taken, &all, rule, &mut tried).await,
+            Some(_) => Ok(Vec::new()),
+        };
+        let written = written.unwrap_or_else(|e| {
+            round.trouble = Some(e);
+            Vec::new()
+        });
+        for (change, why) in refused {
+            if change.records.first().is_some_and(|first| written.contains(first)) {
+                round.tally.add(ReverseCounts::of(Resolution::None));
+            } else {
+                stuck += change.records.len();
+                round.unfit.push((name(way, change), why));
             }
         }
         if let Err(e) = taken.done().await {
             round.trouble = Some(e);
         }
         if let Some(way) = self.tables.get_mut(&table.id) {
-            way.stuck = stuck;
+            (way.stuck, way.tried) = (stuck, tried);
         }
         Ok(Some(round))
     }
@@ -315,7 +344,7 @@ async fn one(
             // The store cannot hold this item: trying again does not help, and others must not wait for it.
             Err(e) if e.kind == ErrorKind::Invalid => {
                 let next = if e.advice.is_empty() { String::new() } else { format!(" ({})", e.advice) };
-                return Ok(Done::Unfit(format!("{}{next}", e.came_back)));
+                return Ok(Done::Refused(format!("{}{next}", e.came_back)));
             }
             // It may have been written. If it were taken again it would be taken for an item nobody had changed but us,
             // and the conflict would not be counted.

@@ -145,6 +145,29 @@ async fn rows_that_are_only_late_do_not_count() {
 }
 
 #[tokio::test]
+async fn a_process_that_has_not_come_round_yet_is_waited_for() {
+    let (world, ctx) = caught_up().await;
+    ctx.stop().await;
+    world.clock.query_takes(20);
+    let latch = super::faults::Latch::default();
+    let rule = world.faults.put(Op::Apply, "books", 0, 1, Fault::Latch(latch.clone()));
+    world.book("b01", "7.00");
+    let again = world.ctx().await;
+    again.ensure_following();
+    latch.caught().await;
+    let ((ok, summary), ()) = tokio::join!(compared(&world, &again), async {
+        // Well past the time in which a difference settles.
+        let looks = world.faults.calls(Op::Fetch);
+        until("many looks", || world.faults.calls(Op::Fetch) > looks + 30).await;
+        world.faults.lift(rule);
+        latch.release();
+    });
+    assert!(ok, "{summary:?}");
+    assert_eq!(summary.differing(), 0, "{summary:?}");
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_that_never_stands_still_counts_against_us() {
     let (world, ctx) = caught_up().await;
     // Nothing is applied any more while the source goes on changing between the reads.

@@ -16,10 +16,11 @@ use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, Cursor, ErrorKind, Expiry, Facts, FollowState,
-    FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition,
-    PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside,
-    Source, SourceCount, SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable, TargetVisitor,
+    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
+    FollowState, FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow,
+    Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan,
+    SetAside, Source, SourceCount, SourceTable, Stream, SwitchValue, Switches, Target, TargetServer, TargetTable,
+    TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -95,6 +96,10 @@ impl Source for FaultySource {
 
     fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
         self.0.read(page, each)
+    }
+
+    fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
+        self.0.copied(page)
     }
 
     async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
@@ -216,6 +221,10 @@ struct FaultyBulk(Box<dyn Bulk>, String, Trouble);
 impl Bulk for FaultyBulk {
     fn push(&mut self, mapped: &Mapped<'_>) -> PortResult<()> {
         self.0.push(mapped)
+    }
+
+    fn push_copied(&mut self, rows: &CopiedRows<'_>) -> PortResult<Option<u64>> {
+        self.0.push_copied(rows)
     }
 
     fn buffered(&self) -> usize {

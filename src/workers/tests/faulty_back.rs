@@ -12,7 +12,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
     Beyond, CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult,
-    ReverseCounts, Sequence, SequenceScan, Taken, Unfinished, Waiting,
+    ReverseCounts, Sequence, SequenceScan, Taken, Together, Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -120,6 +120,10 @@ pub struct FaultyItems(pub Arc<dyn Items>, pub Trouble);
 impl Items for FaultyItems {
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome> {
         self.1.call(Op::ItemWrite, &table.id, self.0.write(table, change)).await
+    }
+
+    async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together> {
+        self.1.call(Op::ItemWrite, &table.id, self.0.write_together(table, changes)).await
     }
 
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {

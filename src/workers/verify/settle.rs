@@ -16,7 +16,7 @@ use crate::workers::changes::map_image;
 const ROUNDS: u32 = 8;
 /// Pause between two reads of the target while it catches up.
 const POLL: Duration = Duration::from_millis(40);
-/// How long a follower that lags is waited for: then the difference is a fact, whatever its reason.
+/// How long a follower that lags and applies nothing is waited for: then the difference is a fact, whatever its reason.
 const LAGGING_MS: i64 = 60_000;
 /// Keys read at a time.
 const CHUNK: usize = 100;
@@ -94,6 +94,8 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
     let before = images(subject, open, &all).await?;
     let settle = i64::try_from(ctx.plan.verify.settle_ms).unwrap_or(i64::MAX);
     let began = ctx.mono();
+    // What was applied of any table, and when it was more than before: one log may hold many changes before ours.
+    let (mut applied, mut moved) = (applied_of_all(subject), began);
     let mut verdicts = vec![Verdict::Moving; open.len()];
     let mut left = all;
     loop {
@@ -112,9 +114,16 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         left.retain(|n| !verdicts[*n].fine());
         // While customers are kept out nothing moves, and nothing needs to settle.
         let frozen = ctx.frozen.load(std::sync::atomic::Ordering::Acquire);
-        let waited = ctx.mono() - began;
-        if left.is_empty() || frozen || waited >= settle && (applied_since(subject, began) || waited >= LAGGING_MS) {
+        let now = ctx.mono();
+        if left.is_empty() || frozen {
             break;
+        }
+        if now - began >= settle && (applied_since(subject, began) || now - moved >= LAGGING_MS) {
+            let more = applied_of_all(subject);
+            if applied_since(subject, began) || more == applied {
+                break;
+            }
+            (applied, moved) = (more, now);
         }
         tokio::time::sleep(POLL).await;
     }
@@ -131,11 +140,16 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
 /// for.
 fn applied_since(subject: &Subject, began: i64) -> bool {
     let ctx = &subject.ctx;
-    let followed = ctx.cycles.get(&subject.table.id).is_some_and(|s| s.borrow().number > 0);
     let now = ctx.mono();
-    !followed
+    // A process that has just begun to follow has not come round yet, and follows all the same.
+    !ctx.is_following()
         || ctx.dead.of(&subject.table.id).is_some()
         || ctx.progress(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
+}
+
+/// Changes that were applied so far, of every table.
+fn applied_of_all(subject: &Subject) -> u64 {
+    subject.ctx.measured().tables.values().map(|gauge| gauge.applied).sum()
 }
 
 /// The source's items of some candidates, by place; absent ones have none.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
-use super::{PgSource, catalogue, record};
+use super::{PgSource, catalogue, record, together};
 use crate::adapters::postgres::encode;
 use crate::adapters::postgres::names::{ident, list};
 use crate::adapters::postgres::sequences::{self, Elsewhere};
@@ -17,15 +18,17 @@ use crate::adapters::postgres::trouble;
 use crate::domain::mapping::{ItemChange, cell_of};
 use crate::domain::plan::{ColumnSource, ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
-use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Source as _};
+use crate::ports::{
+    Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Source as _, Together,
+};
 
 /// What is tried.
-const WRITE: &str = "write a row of";
+pub(super) const WRITE: &str = "write a row of";
 /// Longest wait of one write for its row. The server gives up before we do, so that a write that we gave up does not go
 /// through later. (A commit that waits for a standby may.)
-const PATIENCE: &str = "SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '3s'";
+pub(super) const PATIENCE: &str = "SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '3s'";
 /// Longest time until a write is committed.
-const MOST: Duration = Duration::from_secs(7);
+pub(super) const MOST: Duration = Duration::from_secs(7);
 /// Rows that are shown of a table.
 const SOME: u32 = 200;
 
@@ -137,32 +140,110 @@ impl<'s> Statement<'s> {
         }
         Ok(all.join(" AND "))
     }
+}
 
+/// A statement with its values, ready to be run.
+pub(super) struct Prepared {
+    sql: String,
+    values: Vec<Sent>,
+}
+
+impl Prepared {
     /// Runs it; how many rows it met.
-    async fn run(self, source: &PgSource, sql: &str) -> PortResult<u64> {
-        let mut client = source.client().await?;
+    pub(super) async fn execute(&self, tx: &Transaction<'_>) -> Result<u64, Error> {
         let values: Vec<&(dyn ToSql + Sync)> = self.values.iter().map(|value| value as _).collect();
-        // What the server says of a value may quote it.
-        let error = |e: Error| trouble::error(&e, WRITE, &self.table.source);
-        let began = tokio::time::Instant::now();
-        let tx = client.transaction().await.map_err(error)?;
-        tx.batch_execute(PATIENCE).await.map_err(error)?;
-        let statement = tx.prepare_cached(sql).await.map_err(error)?;
-        let met = tx.execute(&statement, &values).await.map_err(error)?;
-        // What is deferred is done here, within the limit, and not while it commits.
-        tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(error)?;
-        if began.elapsed() > MOST {
-            tx.rollback().await.map_err(error)?;
-            let why = format!("it took more than {} s and was taken back", MOST.as_secs());
-            return Err(PortError::new(ErrorKind::TimedOut, WRITE, &self.table.source, why).advise("it is tried again"));
-        }
-        tx.commit().await.map_err(error)?;
-        Ok(met)
+        let statement = tx.prepare_cached(&self.sql).await?;
+        tx.execute(&statement, &values).await
     }
 }
 
+/// The statement of a change; nothing where there is nothing to be done.
+pub(super) fn prepared(table: &Table, shape: &Shape, change: &ItemChange) -> PortResult<Option<Prepared>> {
+    let mut statement = Statement::new(table, shape);
+    let sql = match change {
+        ItemChange::Nothing => return Ok(None),
+        ItemChange::Delete { key, expect } => {
+            format!("DELETE FROM {} t WHERE {}", shape.main.sql, statement.condition(key, expect)?)
+        }
+        ItemChange::Write(write) if write.exists => {
+            let mut set = Vec::new();
+            for (name, value) in &write.set {
+                set.push(format!("{} = {}", ident(name), statement.value(name, value)?));
+            }
+            set.extend(write.remove.iter().map(|name| format!("{} = NULL", ident(name))));
+            if set.is_empty() {
+                return Ok(None);
+            }
+            let condition = statement.condition(&write.key, &write.expect)?;
+            format!("UPDATE {} t SET {} WHERE {condition}", shape.main.sql, set.join(", "))
+        }
+        ItemChange::Write(write) => {
+            let fields = write.key.fields.iter().map(|(name, value)| (name.as_ref(), value));
+            let all: Vec<(&str, &Value<'_>)> =
+                fields.chain(write.set.iter().map(|(name, value)| (name.as_str(), value))).collect();
+            let mut values = Vec::new();
+            for (name, value) in &all {
+                values.push(statement.value(name, value)?);
+            }
+            // A row of this key is another's; one that another unique key keeps out is an error.
+            format!(
+                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) ON CONFLICT ({}) DO NOTHING",
+                shape.main.sql,
+                list(all.iter().map(|(name, _)| *name)),
+                values.join(", "),
+                list(shape.key_names())
+            )
+        }
+    };
+    Ok(Some(Prepared { sql, values: statement.values }))
+}
+
+/// References to a table by which the removal of one of its rows would change or remove others: which, of what table,
+/// and whether a row takes part, as SQL over `t`.
+const SPREADS: &str = "
+SELECT c.conname::text, c.conrelid::regclass::text,
+       format('EXISTS (SELECT FROM %s x WHERE %s%s)', c.conrelid::regclass,
+              (SELECT string_agg(format('x.%I = t.%I', r.attname, f.attname), ' AND ')
+               FROM unnest(c.conkey, c.confkey) k(r, f)
+               JOIN pg_attribute r ON r.attrelid = c.conrelid AND r.attnum = k.r
+               JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = k.f),
+              CASE WHEN c.conrelid = c.confrelid THEN ' AND (x.tableoid, x.ctid) <> (t.tableoid, t.ctid)' ELSE '' END)
+FROM pg_constraint c
+WHERE c.confrelid = to_regclass($1) AND c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd') AND c.conparentid = 0
+ORDER BY 1";
+
+/// What still refers to a row in a way that its removal would spread to: the removal of rows that customers meanwhile
+/// moved to another one, by our own doing. Keeps new ones away until the transaction ends.
+pub(super) async fn refers(
+    tx: &Transaction<'_>,
+    table: &Table,
+    shape: &Shape,
+    key: &Record<'static>,
+) -> PortResult<Option<PortError>> {
+    let error = |e: Error| trouble::error(&e, WRITE, &table.source);
+    let statement = tx.prepare_cached(SPREADS).await.map_err(error)?;
+    let found = tx.query(&statement, &[&shape.main.sql]).await.map_err(error)?;
+    for row in found {
+        let name: String = row.try_get(0).map_err(error)?;
+        let (child, exists): (String, String) = (row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
+        let mut statement = Statement::new(table, shape);
+        let sql =
+            format!("SELECT {exists} FROM {} t WHERE {} FOR UPDATE", shape.main.sql, statement.condition(key, &[])?);
+        let values: Vec<&(dyn ToSql + Sync)> = statement.values.iter().map(|value| value as _).collect();
+        let prepared = tx.prepare_cached(&sql).await.map_err(error)?;
+        let row = tx.query_opt(&prepared, &values).await.map_err(error)?;
+        if row.map(|row| row.try_get(0)).transpose().map_err(error)?.unwrap_or(false) {
+            let why = format!("rows of {child} refer to it ({name}), and would be changed or removed with it");
+            return Ok(Some(
+                PortError::new(ErrorKind::Invalid, WRITE, &table.source, why).advise("it is removed once none does"),
+            ));
+        }
+    }
+    Ok(None)
+}
+
 impl PgSource {
-    async fn known(&self, table: &Table) -> PortResult<Arc<Shape>> {
+    pub(super) async fn known(&self, table: &Table) -> PortResult<Arc<Shape>> {
         let client = self.client().await?;
         self.shape(&client, table).await
     }
@@ -172,44 +253,32 @@ impl PgSource {
 impl Items for PgSource {
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome> {
         let shape = self.known(table).await?;
-        let mut statement = Statement::new(table, &shape);
-        let sql = match change {
-            ItemChange::Nothing => return Ok(ItemOutcome::Written),
-            ItemChange::Delete { key, expect } => {
-                format!("DELETE FROM {} t WHERE {}", shape.main.sql, statement.condition(key, expect)?)
-            }
-            ItemChange::Write(write) if write.exists => {
-                let mut set = Vec::new();
-                for (name, value) in &write.set {
-                    set.push(format!("{} = {}", ident(name), statement.value(name, value)?));
-                }
-                set.extend(write.remove.iter().map(|name| format!("{} = NULL", ident(name))));
-                if set.is_empty() {
-                    return Ok(ItemOutcome::Written);
-                }
-                let condition = statement.condition(&write.key, &write.expect)?;
-                format!("UPDATE {} t SET {} WHERE {condition}", shape.main.sql, set.join(", "))
-            }
-            ItemChange::Write(write) => {
-                let fields = write.key.fields.iter().map(|(name, value)| (name.as_ref(), value));
-                let all: Vec<(&str, &Value<'_>)> =
-                    fields.chain(write.set.iter().map(|(name, value)| (name.as_str(), value))).collect();
-                let mut values = Vec::new();
-                for (name, value) in &all {
-                    values.push(statement.value(name, value)?);
-                }
-                // A row of this key is another's; one that another unique key keeps out is an error.
-                format!(
-                    "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) ON CONFLICT ({}) DO NOTHING",
-                    shape.main.sql,
-                    list(all.iter().map(|(name, _)| *name)),
-                    values.join(", "),
-                    list(shape.key_names())
-                )
-            }
-        };
-        let met = statement.run(self, &sql).await?;
+        let Some(statement) = prepared(table, &shape, change)? else { return Ok(ItemOutcome::Written) };
+        // What the server says of a value may quote it.
+        let error = |e: Error| trouble::error(&e, WRITE, &table.source);
+        let mut client = self.client().await?;
+        let began = tokio::time::Instant::now();
+        let tx = client.transaction().await.map_err(error)?;
+        tx.batch_execute(PATIENCE).await.map_err(error)?;
+        if let ItemChange::Delete { key, .. } = change
+            && let Some(by) = refers(&tx, table, &shape, key).await?
+        {
+            return Err(by);
+        }
+        let met = statement.execute(&tx).await.map_err(error)?;
+        // What is deferred is done here, within the limit, and not while it commits.
+        tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(error)?;
+        if began.elapsed() > MOST {
+            tx.rollback().await.map_err(error)?;
+            let why = format!("it took more than {} s and was taken back", MOST.as_secs());
+            return Err(PortError::new(ErrorKind::TimedOut, WRITE, &table.source, why).advise("it is tried again"));
+        }
+        tx.commit().await.map_err(error)?;
         Ok(if met > 0 { ItemOutcome::Written } else { ItemOutcome::Moved })
+    }
+
+    async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together> {
+        together::write(self, table, changes).await
     }
 
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {

@@ -19,6 +19,7 @@ mod pump;
 mod rows;
 mod session;
 mod slot;
+mod together;
 mod whole;
 
 pub use listed::PgCatalogue;
@@ -46,8 +47,8 @@ use crate::domain::mapping::cell_of;
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
-    SourceTable,
+    CopiedRows, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence,
+    Source, SourceTable,
 };
 
 /// Tables of a database, read.
@@ -146,6 +147,10 @@ impl Source for PgSource {
 
     fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
         pages::read(page, each)
+    }
+
+    fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
+        pages::copied(page)
     }
 
     async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {

@@ -16,7 +16,7 @@ use crate::adapters::postgres::shape::Part;
 use crate::adapters::postgres::trouble;
 use crate::domain::plan::ColumnType;
 use crate::domain::value::{Record, Value};
-use crate::ports::{Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult};
+use crate::ports::{CopiedRows, Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult};
 
 /// Blocks of one page.
 const STRIPE: i64 = 1_024;
@@ -101,7 +101,7 @@ pub(super) async fn page(
     page(&found, next)
 }
 
-/// Types in the form the decoder knows, by number. What limits a type says nothing of how its values are read.
+/// Types in the form the decoder knows, by number.
 const READ_AS: [ColumnType; 13] = [
     ColumnType::Text,
     ColumnType::Uuid,
@@ -119,12 +119,8 @@ const READ_AS: [ColumnType; 13] = [
 ];
 
 fn number(ty: ColumnType) -> Option<u8> {
-    let ty = match ty {
-        ColumnType::Varchar(_) | ColumnType::Native(_) => ColumnType::Text,
-        ColumnType::Numeric(_) => ColumnType::Numeric(None),
-        other => other,
-    };
-    u8::try_from(READ_AS.iter().position(|known| *known == ty)?).ok()
+    let form = decode::form(ty);
+    u8::try_from(READ_AS.iter().position(|known| *known == form)?).ok()
 }
 
 /// Names and types of the columns, so that a page can be read by itself; then the rows, and where to read on.
@@ -181,23 +177,58 @@ pub(super) fn read<'p>(page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> Por
     })
 }
 
-fn decoded<'p>(body: &'p [u8], each: &mut dyn FnMut(&Record<'p>)) -> Option<PageEnd> {
+/// What stands before the rows of a page.
+struct Head<'p> {
+    columns: Vec<(&'p str, ColumnType)>,
+    end: PageEnd,
+    /// The rows, and the end behind them.
+    rows: &'p [u8],
+}
+
+fn head(body: &[u8]) -> Option<Head<'_>> {
     let mut raw = body;
     let count = take(&mut raw).map(u16::from_be_bytes)?;
-    let mut columns: Vec<(&'p str, ColumnType)> = Vec::with_capacity(usize::from(count));
+    let mut columns = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         let ty = *READ_AS.get(usize::from(take(&mut raw).map(u8::from_be_bytes)?))?;
         columns.push((short(&mut raw)?, ty));
     }
     let next = Some(short(&mut raw)?).filter(|next| !next.is_empty()).map(|next| Cursor(next.to_owned()));
-    let mut end = PageEnd { items: 0, next, capacity: None };
-    raw = raw.strip_prefix(&HEADER[..])?;
+    let rows = raw.strip_prefix(&HEADER[..])?;
+    Some(Head { columns, end: PageEnd { items: 0, next, capacity: None }, rows })
+}
+
+/// The rows of a page as they are; `None` where they are torn.
+pub(super) fn copied(page: &Page) -> Option<CopiedRows<'_>> {
+    let Head { columns, mut end, rows } = head(&page.body)?;
+    let (mut raw, mut ends) = (rows, Vec::new());
+    loop {
+        match take(&mut raw).map(i16::from_be_bytes)? {
+            -1 => break,
+            values if usize::try_from(values).ok()? != columns.len() => return None,
+            _ => {}
+        }
+        for _ in &columns {
+            if let Ok(length) = usize::try_from(take(&mut raw).map(i32::from_be_bytes)?) {
+                raw = raw.split_at_checked(length)?.1;
+            }
+        }
+        ends.push(rows.len() - raw.len());
+    }
+    end.items = u32::try_from(ends.len()).ok()?;
+    let tuples = &rows[..ends.last().copied().unwrap_or(0)];
+    raw.is_empty().then_some(CopiedRows { columns, tuples, ends, end })
+}
+
+fn decoded<'p>(body: &'p [u8], each: &mut dyn FnMut(&Record<'p>)) -> Option<PageEnd> {
+    let Head { columns, mut end, rows: mut raw } = head(body)?;
+    let count = columns.len();
     let mut record = Record { fields: Vec::with_capacity(columns.len()) };
     loop {
         match take(&mut raw).map(i16::from_be_bytes)? {
             // The end that `COPY` writes behind the last row.
             -1 => return raw.is_empty().then_some(end),
-            values if i32::from(values) != i32::from(count) => return None,
+            values if usize::try_from(values).ok()? != count => return None,
             _ => {}
         }
         record.fields.clear();

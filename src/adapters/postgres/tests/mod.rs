@@ -2,6 +2,7 @@
 
 mod anew;
 mod apply;
+mod back;
 mod connect;
 mod contract;
 mod day;
@@ -40,6 +41,7 @@ mod source_columns;
 mod source_count;
 mod tls;
 mod values;
+mod verbatim;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -297,6 +297,26 @@ fn a_value_that_stays_takes_no_part_of_the_other() {
 }
 
 #[test]
+fn a_list_among_sets_stays_a_list_and_is_nobodys_change() {
+    let list = |tags: &[&str]| Value::List(tags.iter().map(|t| s(t)).collect());
+    let set = item(vec![("tags", Value::TextSet(vec!["x".into(), "y".into()]))]);
+    let inverse = inverse(&[set.clone(), set]);
+    for before in [list(&[]), list(&["d", "d"]), list(&["z", "a"])] {
+        let before = item(vec![("tags", before)]);
+        for tags in [list(&["first"]), list(&[]), list(&["b", "a", "b"])] {
+            let new = item(vec![("tags", tags), ("name", s("renamed"))]);
+            let known = [Some(row_tree(&before)), Some(row_tree(&new))];
+            let carry = inverse.carry(&key(&row_tree(&new)), &known, Some(&before), None, Winner::Old).unwrap();
+            assert_eq!(carry.resolution, Resolution::None, "{before:?}");
+            assert_eq!(after(&carry, Some(&before)).unwrap().get("tags"), new.get("tags"));
+        }
+        let gone = [Some(row_tree(&before)), None];
+        let carry = inverse.carry(&key(&row_tree(&before)), &gone, Some(&before), None, Winner::Old).unwrap();
+        assert!(matches!(carry.change, ItemChange::Delete { .. }) && carry.resolution == Resolution::None, "{carry:?}");
+    }
+}
+
+#[test]
 fn a_state_of_our_own_in_between_is_no_conflict() {
     let states = ["1", "2", "3"].map(|p| item(vec![("price", n(p))]));
     let known: Vec<_> = states.iter().map(|i| Some(row_tree(i))).collect();

@@ -6,7 +6,7 @@ use super::old::OldStore;
 use crate::domain::mapping::{ItemChange, TableMapping};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
-use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan};
+use crate::ports::{Beyond, ErrorKind, ItemOutcome, Items, PortError, PortResult, Sequence, SequenceScan, Together};
 
 /// Items on the first page.
 const PAGE: usize = 16;
@@ -40,6 +40,10 @@ impl Items for OldStore {
             )?,
         };
         Ok(if written { ItemOutcome::Written } else { ItemOutcome::Moved })
+    }
+
+    async fn write_together(&self, table: &Table, _: &[ItemChange]) -> PortResult<Together> {
+        Err(PortError::new(ErrorKind::Invalid, "write together", &table.source, "it takes each item by itself"))
     }
 
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
