@@ -52,8 +52,8 @@ pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColu
 pub use stores::ByStore;
 pub use switch::{SwitchValue, Switches};
 pub use target::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
-    TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,
+    OpenedTable, Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer,
+    TargetTable, TargetVisitor,
 };
 pub use unavailable::Unavailable;
