@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::export::ExportArgs;
+use super::force::ForceArg;
+
 /// The terminal console for migration day.
 ///
 /// Moves the data, proves it arrived, flips the switches, watches the new side, and takes everything back on
@@ -70,6 +73,8 @@ pub enum Command {
         /// Open a new run even when one could be resumed.
         #[arg(long)]
         new: bool,
+        #[command(flatten)]
+        force: ForceArg,
         /// Pause once this step is done.
         #[arg(long, value_name = "STEP")]
         until: Option<String>,
@@ -286,25 +291,6 @@ pub struct InitArgs {
     /// Write into this file instead of to standard output. An existing file is not touched.
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-}
-
-/// What to copy, and where to.
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    #[command(flatten)]
-    pub config: ConfigArg,
-    /// Only this table; may be given several times.
-    #[arg(long, value_name = "TABLE")]
-    pub table: Vec<String>,
-    /// The folder to make; one that is there is not touched.
-    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
-    pub to: Option<PathBuf>,
-    /// Read an export again, and compare it with its manifest; no store is asked.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "table"])]
-    pub verify: Option<PathBuf>,
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// What to compare.

@@ -37,6 +37,8 @@ pub struct Drive<'a> {
     pub args: &'a DriveArgs,
     /// Open a new run even when one could be resumed.
     pub new: bool,
+    /// Whether tables of the plan that are there may be dropped and made again.
+    pub make_anew: bool,
     /// Pause once this step is done.
     pub until: Option<String>,
     /// How the run is shown.
@@ -93,6 +95,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         samples,
         mode: d.mode,
         stepped,
+        make_anew: d.make_anew,
         operator: d.driver.operator.clone(),
         host: d.driver.host.clone(),
         step_began: d.step_began.clone(),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::args::ExportArgs;
+use super::args::ConfigArg;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::listing::Over;
@@ -29,6 +30,25 @@ use crate::workers::{ExportLines, ExportPace, ReadBudget, export_moment, export_
 const WAITING: usize = 4;
 /// How often progress is said.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// What to copy, and where to.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Only this table; may be given several times.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+    /// The folder to make; one that is there is not touched.
+    #[arg(long, value_name = "DIR", required_unless_present = "verify")]
+    pub to: Option<PathBuf>,
+    /// Read an export again, and compare it with its manifest; no store is asked.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["to", "table"])]
+    pub verify: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 impl From<ExportError> for Failure {
     fn from(e: ExportError) -> Self {

@@ -35,7 +35,7 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
     let mut draft = config::draft(&name, &text, &base, &vars, env)?;
-    if draft.moves.is_empty() {
+    if draft.stores().is_empty() {
         let config = config::load_listed(&name, &text, &base, &vars, env, None)?;
         return Ok((of_environment(config, env)?, text));
     }
@@ -65,13 +65,15 @@ fn of_environment(config: Config, env: Option<&str>) -> Result<Config, Failure> 
     }
 }
 
-/// Asks every store that tables come from by rule.
+/// Asks every store that tables come from by rule, or are made as it has them.
 async fn ask(draft: &Draft) -> Result<Listing, Failure> {
     let mut listing = Listing::default();
     for store in draft.stores() {
         let of = |failure: Failure| {
-            let text =
-                format!("tables of the store {store} move by rule, and only it can say which: {}", failure.words());
+            let text = format!(
+                "tables of the store {store} move by rule, and only it can say which and what they are: {}",
+                failure.words()
+            );
             Failure::new(failure.exit, text)
         };
         let catalogue = world::catalogue(&draft.connections, store).await.map_err(of)?;
@@ -141,7 +143,7 @@ pub async fn connections(arg: &ConfigArg) -> Result<config::Connections, Failure
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
     let mut draft = config::draft(&name, &text, &base, &vars, env)?;
-    if draft.moves.is_empty() {
+    if draft.stores().is_empty() {
         // Every mistake is named, as before any other command.
         of_environment(config::load_listed(&name, &text, &base, &vars, env, None)?, env)?;
     }

@@ -14,6 +14,7 @@ mod export;
 #[cfg(feature = "failpoints")]
 mod failing;
 mod failure;
+mod force;
 mod init;
 mod lines;
 mod listing;
@@ -119,7 +120,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run { config, drive, dry_run: true, report, .. } => {
             Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await
         }
-        Command::Run { config, drive, new, until, .. } => run::run(&config, &drive, new, until, &state_dir()?).await,
+        Command::Run { config, drive, force, new, until, .. } => {
+            run::run(&config, &drive, &force, new, until, &state_dir()?).await
+        }
         #[cfg(feature = "rehearsal")]
         Command::Rehearse { scenario, drive, speed, seed, fault, sizes } => {
             let asked =

@@ -87,6 +87,7 @@ async fn live(
         state_dir,
         args,
         new: true,
+        make_anew: false,
         until: None,
         mode: Mode::Rehearsal { speed },
         pace: (speed, Some(LONGEST_WAIT_MS)),

@@ -52,7 +52,7 @@ async fn ended(target: &dyn Target, plan: &str, connections: &Connections) -> Re
 }
 
 /// A line of standard input; empty at its end.
-async fn typed() -> String {
+pub(super) async fn typed() -> String {
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).map(|_| line)

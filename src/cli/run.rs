@@ -6,6 +6,7 @@ use super::args::{ConfigArg, DriveArgs};
 use super::drive::{Drive, drive, print};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::force::{self, ForceArg};
 use super::listing::{self, Over};
 use super::out;
 use super::world::{self, Driver};
@@ -23,14 +24,15 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
 
 /// `cutover run`.
 pub async fn run(
-    config: &ConfigArg,
+    arg: &ConfigArg,
     args: &DriveArgs,
+    force: &ForceArg,
     new: bool,
     until: Option<String>,
     state_dir: &Path,
 ) -> Result<Exit, Failure> {
     let over = if new { Over::Now } else { Over::UnfinishedRun(state_dir) };
-    let (config, text) = load(config, over).await?;
+    let (config, text) = load(arg, over).await?;
     if let Some(step) = &until
         && config.plan.step(step).is_none()
     {
@@ -38,12 +40,17 @@ pub async fn run(
         let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return Err(Failure::new(Exit::Usage, format!("--until {step}: the plan has no such step{near}")));
     }
+    let make_anew = match &force.force {
+        Some(word) => force::confirmed(word, arg.env.as_deref(), &config, state_dir, new).await?,
+        None => false,
+    };
     let driven = drive(Drive {
         config: &config,
         config_text: &text,
         state_dir,
         args,
         new,
+        make_anew,
         until,
         mode: Mode::Live,
         pace: (1.0, None),

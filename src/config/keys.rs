@@ -246,8 +246,17 @@ pub(super) static TABLES: &[Key] = &[
         Text,
         "Key of marker items: this text and a nonce; where the key is a number, one between 9.0 and 9.2 times 10^18. Default: `cutover-marker-`.",
     ),
-    may("ddl", Text, "File that creates the target table, relative to this file."),
+    may(
+        "ddl",
+        Text,
+        "File that creates the target table, relative to this file: SQL, or for DynamoDB the JSON that `CreateTable` takes. With `like`: `source`, as the source's table is made.",
+    ),
     may("ddl_sql", Text, "Statements that create the target table."),
+    may(
+        "kms_key",
+        Text,
+        "Key of KMS that encrypts a DynamoDB table which is made: id, alias or ARN. Default: the account's own for DynamoDB where the source has one.",
+    ),
     may(
         "triggers",
         Texts,
@@ -257,7 +266,7 @@ pub(super) static TABLES: &[Key] = &[
     may(
         "leave_out",
         Texts,
-        "Source columns that do not move. Of a PostgreSQL source each column that no column of the target reads must stand here.",
+        "Source columns that do not move. Of a PostgreSQL source each column that no column of the target reads must stand here. With `like`: indexes of the source that the target does without.",
     ),
     may(
         "like",
@@ -281,10 +290,15 @@ pub(super) static MOVES: &[Key] = &[
     may(
         "ddl",
         OneOf(MOVE_DDL),
-        "PostgreSQL: `pg_dump` (default) makes missing tables as the source has them; `none` expects them to be there.",
+        "`source` (default) makes missing tables as the source has them, those of PostgreSQL by its `pg_dump`; `none` expects them to be there.",
+    ),
+    may(
+        "kms_key",
+        Text,
+        "Key of KMS that encrypts DynamoDB tables which are made. Default: the account's own for DynamoDB where the source has one.",
     ),
 ];
-pub(super) static MOVE_DDL: &[&str] = &["pg_dump", "none"];
+pub(super) static MOVE_DDL: &[&str] = &["source", "pg_dump", "none"];
 
 pub(super) static LIKES: &[&str] = &["same"];
 

@@ -60,26 +60,29 @@ pub struct Draft {
     by_hand: BTreeMap<String, BTreeSet<String>>,
     /// By store, whether any rule wants its DDL.
     made: BTreeSet<String>,
+    /// By store, tables by hand that are made as it has them.
+    as_source: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Draft {
-    /// The stores that tables come from by rule, by name.
+    /// The stores that have to be asked for a plan, by name: tables come from them by rule, or are made as they have them.
     pub fn stores(&self) -> BTreeSet<&str> {
-        self.moves.iter().map(|rule| rule.from.as_str()).collect()
+        self.moves.iter().map(|rule| &rule.from).chain(self.as_source.keys()).map(String::as_str).collect()
     }
 
-    /// Of the tables a store has, those that move by rule.
+    /// Of the tables a store has, those it has to describe.
     #[must_use]
     pub fn wanted(&self, store: &str, names: &[String]) -> Vec<String> {
         let by_hand = |name: &String| self.by_hand.get(store).is_some_and(|names| names.contains(name));
         let takes = |name: &String| self.moves.iter().any(|rule| rule.from == store && rule.takes(name));
-        names.iter().filter(|name| takes(name) && !by_hand(name)).cloned().collect()
+        let by_rule: Vec<String> = names.iter().filter(|name| takes(name) && !by_hand(name)).cloned().collect();
+        by_rule.into_iter().chain(self.as_source.get(store).into_iter().flatten().cloned()).collect()
     }
 
     /// Whether tables that come from this store are made by the DDL they have there.
     #[must_use]
     pub fn makes(&self, store: &str) -> bool {
-        self.made.contains(store)
+        self.made.contains(store) || self.as_source.contains_key(store)
     }
 }
 
@@ -147,9 +150,16 @@ pub fn draft(
     let document = node::parse(text, vars, env, &mut sink);
     let root = Section::new(&document, keys::ROOT, "");
     let (plan, connections) = compiled(&document, base_dir, &mut sink);
+    let mut as_source: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (s, table) in root.list("tables", keys::TABLES).iter().zip(&plan.tables) {
+        if compile::table::made_as_source(s) {
+            as_source.entry(table.from.clone()).or_default().insert(table.source.clone());
+        }
+    }
     if !sink.items.is_empty() {
         // Without rules the whole plan is there to be judged: every mistake is named at once.
-        let judged = plan.moves.is_empty().then(|| load_listed(name, text, base_dir, vars, env, None));
+        let judged =
+            (plan.moves.is_empty() && as_source.is_empty()).then(|| load_listed(name, text, base_dir, vars, env, None));
         return Err(judged.and_then(Result::err).unwrap_or_else(|| ConfigErrors::new(sink.items)));
     }
     let rules = root.list("moves", keys::MOVES);
@@ -161,6 +171,7 @@ pub fn draft(
         name: plan.name,
         environment: plan.environment,
         made: made.collect(),
+        as_source,
         by_hand,
         moves: plan.moves,
         connections,
@@ -235,6 +246,11 @@ pub fn load_listed(
     let (mut plan, connections) = compiled(&document, base_dir, &mut sink);
     // Which rule a table came by: what is wrong with it is said there.
     let (by_hand, mut rules) = (plan.tables.len(), Vec::new());
+    let mut asked = !plan.moves.is_empty();
+    if sink.items.is_empty() {
+        asked |= root.list("tables", keys::TABLES).iter().any(compile::table::made_as_source);
+        compile::moves::define(&root, listing, (&plan.stores, &mut plan.tables), &mut sink);
+    }
     match listing {
         Some(listing) if sink.items.is_empty() => {
             let known = (&plan.stores, plan.tables.as_slice(), plan.stays.as_slice());
@@ -288,7 +304,7 @@ pub fn load_listed(
             }
         }
         let places = places(&plan, |path| document.locate(&in_file(path)), &sink);
-        let listing = listing.filter(|_| !plan.moves.is_empty()).cloned();
+        let listing = listing.filter(|_| asked).cloned();
         Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings, places, listing })
     } else {
         Err(ConfigErrors::new(sink.items))

@@ -78,6 +78,8 @@ pub struct Setup {
     pub mode: Mode,
     /// By how much the wall clock was stepped since the last fact of a run that is resumed.
     pub stepped: Option<(i64, StepSeen)>,
+    /// Whether tables of the plan that are there may be dropped and made again.
+    pub make_anew: bool,
     /// Who drives.
     pub operator: String,
     /// On which host.
@@ -110,6 +112,7 @@ impl Engine {
             samples,
             mode,
             stepped,
+            make_anew,
             operator,
             host,
             step_began,
@@ -123,6 +126,9 @@ impl Engine {
         let (fact_tx, stated) = mpsc::channel(1024);
         let machine = Arc::clone(&ports.clock);
         let ctx = WorkerContext::new(Arc::clone(&plan), ports, Arc::new(FactChannel(fact_tx)));
+        if make_anew {
+            ctx.allow_make_anew();
+        }
         let best_effort =
             BestEffortWriter::start(samples, RunFolder::at(folder)).map_err(|e| journal_error(e.to_string()))?;
         let findings = best_effort.clone();

@@ -64,6 +64,7 @@ async fn running(world: World, policy: Policy) -> Running {
         samples: None,
         mode: Mode::Live,
         stepped: None,
+        make_anew: false,
         operator: "alice".into(),
         host: "bastion".into(),
         step_began: None,

@@ -225,6 +225,8 @@ fn action() -> impl Strategy<Value = Action> {
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),
+        vec(text(), 0..3).prop_map(|tables| Action::MakeAnew { tables }),
+        text().prop_map(|table| Action::TurnOnExpiry { table }),
         text().prop_map(|table| Action::EnableStream { table }),
         text().prop_map(|store| Action::EndCapture { store }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),

@@ -54,8 +54,8 @@ pub use stores::ByStore;
 pub use surroundings::{SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, FullRead, IndexKey, Lease, Obstacle, OpenedTable,
-    Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable,
-    TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,
+    OpenedTable, Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer,
+    TargetTable, TargetVisitor,
 };
 pub use unavailable::Unavailable;

@@ -10,7 +10,7 @@ use super::point_in_time::PointInTime;
 use super::sequence::Sequence;
 use super::surroundings::Surroundings;
 use crate::domain::gauge::Count;
-use crate::domain::plan::{ColumnType, Table};
+use crate::domain::plan::{ColumnType, Definition, Table};
 use crate::domain::value::Record;
 
 /// One part of a table that is read on its own: segment `index` of `of`.
@@ -109,6 +109,12 @@ pub fn first_open<'o>(first: &'o [OpenWrite], now: &[OpenWrite]) -> Option<&'o O
 pub trait Source: Send + Sync {
     /// What the store says of a table.
     async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
+
+    /// What a table of items is made of, to make another one like it or to hold one against it; `None` in a store whose
+    /// tables are made by statements.
+    async fn definition(&self, _table: &Table) -> PortResult<Option<Definition>> {
+        Ok(None)
+    }
 
     /// Reads one page of a partition. Retries throttles and torn connections itself, within reason.
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;

@@ -16,7 +16,7 @@ use super::surroundings::Surroundings;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, RowError, RowErrorReason};
-use crate::domain::plan::Table;
+use crate::domain::plan::{Definition, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 
 /// What is known of a target table.
@@ -34,8 +34,20 @@ pub struct TargetTable {
     pub problems: Vec<String>,
     /// What fits and may still surprise: rows that would be refused, triggers that fire, references nobody enforces.
     pub notices: Vec<String>,
-    /// Keys of indexes whose type refuses items that hold another one there.
+    /// Keys of indexes whose type refuses items that hold another one there. Of a table that is not there yet, those of
+    /// the indexes it is made with.
     pub index_keys: Vec<IndexKey>,
+    /// Whether making it was begun by this plan and did not come to its end: [`Target::create`] goes on.
+    pub unfinished: bool,
+}
+
+/// What became of the expiry of a table's items when customers were let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Items expire by this attribute, as was read back.
+    On(String),
+    /// This plan did not make the table: it is not changed.
+    NotMadeHere,
 }
 
 /// An attribute that is a key of an index.
@@ -399,12 +411,29 @@ pub trait Target: Send + Sync {
     /// Compares a table with the plan.
     async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
 
+    /// What a table of items is made of; `None` when it is not there, and in a store whose tables are made by statements.
+    async fn definition(&self, _table: &Table) -> PortResult<Option<Definition>> {
+        Ok(None)
+    }
+
+    /// Lets items of a table expire by this attribute: customers were let in. Idempotent; reads back. A table that this
+    /// plan did not make stays as it is.
+    async fn turn_on_expiry(&self, _table: &Table, _attribute: &str) -> PortResult<Expiry> {
+        Ok(Expiry::NotMadeHere)
+    }
+
     /// Rights on these tables that are missing, each with what grants it. Checks those tables that exist; writes
     /// nothing.
     async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>>;
 
-    /// Creates a table from its DDL if it does not exist. Idempotent. Says whether it created it.
+    /// Creates a table from its DDL if it does not exist, and ends what an earlier try left unfinished. Idempotent. Says
+    /// whether it created it.
     async fn create(&self, table: &Table) -> PortResult<bool>;
+
+    /// Drops these tables and makes them again by their DDL, empty; one without DDL is emptied. What is there of them is
+    /// lost, whoever wrote it. `Conflict` where one of them is not the plan's, is open to customers, or has writes of
+    /// customers that were never carried back.
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()>;
 
     /// Opens a partition's way in.
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>>;

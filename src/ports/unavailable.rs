@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
-use crate::domain::plan::{Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, Record};
@@ -127,6 +127,10 @@ impl Probes for Unavailable {
 impl Source for Unavailable {
     async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
         self.refused("describe", table.source.clone())
+    }
+
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        self.refused("read the definition of", table.source.clone())
     }
 
     async fn page(&self, table: &Table, _: Partition, _: Option<&Cursor>) -> PortResult<Page> {

@@ -215,6 +215,8 @@ mod tests {
             Action::RestoreSwitch { switch: table(), version: None },
             Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },
+            Action::MakeAnew { tables: vec![table()] },
+            Action::TurnOnExpiry { table: table() },
             Action::EnableStream { table: table() },
             Action::EndCapture { store: table() },
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },

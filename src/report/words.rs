@@ -157,6 +157,8 @@ pub(super) fn action_words(action: &Action) -> String {
         Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
         Action::ExerciseSwitch { switch, .. } => format!("writing the value of switch {switch} over itself."),
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
+        Action::MakeAnew { tables } => format!("dropping and making again {}, with all they held.", tables.join(", ")),
+        Action::TurnOnExpiry { table } => format!("turning on the expiry of {table} in the target."),
         Action::EnableStream { table } => format!("turning the stream of {table} on."),
         Action::EndCapture { store } => format!("ending capture at the store {store}."),
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),

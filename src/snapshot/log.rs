@@ -60,6 +60,8 @@ fn action_words(action: &Action) -> String {
         Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
         Action::ExerciseSwitch { switch, .. } => format!("write {switch} over itself"),
         Action::CreateTable { table } => format!("create table {table}"),
+        Action::MakeAnew { tables } => format!("drop and make again {}", tables.join(", ")),
+        Action::TurnOnExpiry { table } => format!("turn on the expiry of {table}"),
         Action::EnableStream { table } => format!("turn on the stream of {table}"),
         Action::EndCapture { store } => format!("end capture at the store {store}"),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),

@@ -16,6 +16,7 @@ use crate::ports::{SequenceScan, SwitchValue};
 pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
     source_columns::still_fit(ctx).await?;
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
+    super::definitions::still_fit(ctx).await?;
     let reads = ctx.plan.switches.iter().map(|switch| async move {
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;

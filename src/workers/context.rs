@@ -156,6 +156,8 @@ pub struct WorkerContext {
     pub(super) open_to_customers: AtomicBool,
     /// Set when a rollback is ordered, before the first switch is restored.
     pub(super) rolling_back: AtomicBool,
+    /// Set while tables that are there may be dropped and made again: somebody typed the plan's name for it.
+    pub(super) make_anew: AtomicBool,
     /// Set while writes are frozen, so that the write probe is read closely.
     pub(super) frozen: AtomicBool,
     /// Read capacity, shared by the load and every comparison.
@@ -215,6 +217,7 @@ impl WorkerContext {
             in_flight: AtomicUsize::new(0),
             open_to_customers: AtomicBool::new(false),
             rolling_back: AtomicBool::new(false),
+            make_anew: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             budget,
             turn: Turn::default(),
@@ -229,6 +232,11 @@ impl WorkerContext {
             following: AtomicBool::new(false),
             reversing: AtomicBool::new(false),
         })
+    }
+
+    /// Lets the set_up step drop tables of the plan that are there, and make them again.
+    pub fn allow_make_anew(&self) {
+        self.make_anew.store(true, Ordering::Release);
     }
 
     /// Starts watching: probes, metrics, counts, rollback. Idempotent.

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::context::{CapturedValue, WorkerContext};
-use super::source_columns;
 use super::switch::{READ_BACKS, known, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
+use super::{expiry, source_columns};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
 use crate::ports::ProbeOutcome;
@@ -182,5 +182,8 @@ pub async fn thaw(
     let accepted = Event::WritesAccepted { at: ctx.wall(), downtime_ms };
     ctx.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));
-    Ok(vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())])
+    let mut found = vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())];
+    // Nobody waits for it any more.
+    found.extend(expiry::turn_on(ctx, step, attempt).await?);
+    Ok(found)
 }

@@ -8,7 +8,7 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, index_keys, sampled, schema, sequences, source_columns, surroundings};
+use super::{column_types, definitions, index_keys, sampled, schema, sequences, source_columns, surroundings};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -96,6 +96,11 @@ impl Missing {
 
 /// Checks everything the plan names.
 pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
+    checked(plan, ports, missing, false).await
+}
+
+/// The same; with `anew` target tables that are there are no obstacle where the plan can make them again.
+async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> Vec<CheckRow> {
     let mut rows = Vec::new();
     let no_aws = |what: String| CheckRow::denied(what, NO_AWS, "");
     let errors: Vec<_> = lint(plan).into_iter().filter(|f| f.severity == Severity::Error).collect();
@@ -131,7 +136,7 @@ pub async fn check(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRo
     }
     match &missing.target {
         Some(row) => rows.push(row.clone()),
-        None => rows.extend(target(plan, ports, missing).await),
+        None => rows.extend(target(plan, ports, missing, anew).await),
     }
     let asked = plan.stores_of_tables().into_iter().filter(|store| missing.store(plan, store, "").is_none()).collect();
     rows.extend(surroundings::rows(plan, ports, &asked, missing.target.is_none()).await);
@@ -345,7 +350,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows
 }
 
-async fn target(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
+async fn target(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> Vec<CheckRow> {
     let server = match ports.target.inspect().await {
         Ok(server) => server,
         Err(e) => return vec![CheckRow::port("target", &e)],
@@ -373,8 +378,16 @@ async fn target(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> 
         let (mut notices, mut types) = (Vec::new(), Vec::new());
         let row = match ports.target.describe(table).await {
             Err(e) => CheckRow::port(what, &e),
-            Ok(found) if !found.exists && table.ddl.is_some() => {
+            Ok(found) if found.exists && anew && table.ddl.is_some() => {
+                CheckRow::ok(what, "there; the set_up step drops it with all it holds, and makes it again")
+            }
+            Ok(found) if !found.exists && table.ddl.is_some() && !definitions::cannot_be_made(plan, table, &found) => {
+                types.extend(index_keys::rows(ports, table, &found).await);
+                notices = found.notices;
                 CheckRow::ok(what, "not there; the set_up step creates it")
+            }
+            Ok(found) if !found.exists && table.ddl.is_some() => {
+                CheckRow::bad(what, found.problems.join("; "), "mend its DDL or the mapping")
             }
             Ok(found) if !found.exists => {
                 CheckRow::bad(what, "does not exist and the plan has no DDL for it", "create it, or add `ddl`")
@@ -382,9 +395,11 @@ async fn target(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> 
             Ok(found) if found.problems.is_empty() => {
                 types = column_types::rows(ports, table, &found).await;
                 types.extend(index_keys::rows(ports, table, &found).await);
+                types.extend(definitions::rows(ports, table).await);
                 notices = found.notices;
                 match foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
+                    Ok(n) if n > 0 && anew => CheckRow::ok(what, format!("{n} rows; the set_up step empties it")),
                     Ok(0) => CheckRow::ok(what, format!("{} columns fit", found.columns.len())),
                     Ok(n) => CheckRow::bad(
                         what,
@@ -494,7 +509,8 @@ fn shown(count: &Count, wall: At) -> String {
 
 /// The preflight step.
 pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
-    let rows = check(&ctx.plan, &ctx.ports, &Missing::default()).await;
+    let anew = ctx.make_anew.load(std::sync::atomic::Ordering::Acquire);
+    let rows = checked(&ctx.plan, &ctx.ports, &Missing::default(), anew).await;
     let bad: Vec<&CheckRow> = rows.iter().filter(|r| r.result.is_err()).collect();
     if bad.is_empty() {
         let at = ctx.wall();

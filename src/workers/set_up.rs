@@ -1,14 +1,17 @@
-//! Target tables: missing ones are created from the plan's DDL (FEATURES A9).
+//! Target tables: missing ones are created from the plan's DDL (FEATURES A9). With `--force` those that are there are
+//! dropped first.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use super::{column_types, index_keys, source_columns};
+use super::{column_types, definitions, index_keys, source_columns};
 use crate::domain::plan::{Step, StoreKind};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 
-/// Creates what is missing and compares what is there with the plan. Nothing that exists is changed.
+/// Creates what is missing and compares what is there with the plan. Nothing that exists is changed, unless it was said by
+/// name that it may go.
 pub async fn perform(
     ctx: &Arc<WorkerContext>,
     step: &Step,
@@ -22,10 +25,15 @@ pub async fn perform(
     // Before a table is made by a plan that its source does not fit.
     source_columns::all_fit(ctx).await?;
     let mut found = Vec::new();
+    if ctx.make_anew.load(Ordering::Acquire) {
+        found.extend(made_anew(ctx, step, attempt).await?);
+    }
     let mut problems = Vec::new();
     for table in &ctx.plan.tables {
         let before = target.describe(table).await.map_err(|e| step_error(&e))?;
-        if !before.exists && table.ddl.is_some() {
+        // What can be told before a table is made is told before.
+        let fits = before.exists || !definitions::cannot_be_made(&ctx.plan, table, &before);
+        if (!before.exists || before.unfinished) && table.ddl.is_some() && fits {
             let id = format!("{}/{}/{attempt}", step.id, table.id);
             let action = Action::CreateTable { table: table.id.clone() };
             let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
@@ -39,7 +47,7 @@ pub async fn perform(
             made.map_err(|e| step_error(&e))?;
         }
         let now = target.describe(table).await.map_err(|e| step_error(&e))?;
-        if !now.exists {
+        if !now.exists && table.ddl.is_none() {
             problems.push(format!("{} does not exist and the plan has no DDL for it", table.target));
         }
         problems.extend(now.problems.iter().map(|p| format!("{}: {p}", table.target)));
@@ -47,6 +55,8 @@ pub async fn perform(
         problems.extend(types.into_iter().map(|(wrong, advice)| format!("{}: {wrong}; {advice}", table.target)));
         let indexes = index_keys::problems(&ctx.ports, table, &now).await.map_err(|e| step_error(&e))?;
         problems.extend(indexes.into_iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
+        let missed = definitions::problems(&ctx.ports, table).await.map_err(|e| step_error(&e))?;
+        problems.extend(missed.into_iter().map(|(wrong, advice)| format!("{wrong}; {advice}")));
         let how = if before.exists { "was there" } else { "created" };
         // Of an item only the key is declared.
         let (columns, source) = match ctx.plan.kind(&table.to) {
@@ -61,4 +71,33 @@ pub async fn perform(
     } else {
         Err(world(problems.join("; "), "mend the DDL or the column mapping, then try again"))
     }
+}
+
+/// Drops the plan's tables that are there, with all they hold, and makes them again; empties those that the plan has no DDL
+/// for. Done once: a step that is tried again goes on from there.
+async fn made_anew(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Result<Vec<Evidence>, StepError> {
+    let target = &ctx.ports.target;
+    let mut there = Vec::new();
+    for table in &ctx.plan.tables {
+        if target.describe(table).await.map_err(|e| step_error(&e))?.exists {
+            there.push(table.clone());
+        }
+    }
+    let ids: Vec<String> = there.iter().map(|table| table.id.clone()).collect();
+    if !there.is_empty() {
+        let id = format!("{}/make-anew/{attempt}", step.id);
+        let action = Action::MakeAnew { tables: ids.clone() };
+        let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
+        ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+        let done = target.make_anew(&there).await;
+        let result = match &done {
+            Ok(()) => OutcomeResult::Done { read_back: "made again".to_owned(), version: None },
+            Err(e) => OutcomeResult::Unknown { error: e.to_string() },
+        };
+        ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+        done.map_err(|e| step_error(&e))?;
+    }
+    ctx.make_anew.store(false, Ordering::Release);
+    let names = if ids.is_empty() { "none was there".to_owned() } else { ids.join(", ") };
+    Ok(vec![evidence("made anew", names, ctx.wall(), "--force")])
 }

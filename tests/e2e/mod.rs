@@ -12,6 +12,7 @@ mod console;
 mod day;
 mod documents;
 mod dry_run;
+mod dynamo_moves;
 mod export;
 mod hung_disk;
 mod init;

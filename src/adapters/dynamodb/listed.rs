@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 
-use super::fault;
 use super::source::DynamoSource;
+use super::{definition, fault};
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Listed, ListedTable, Table};
 use crate::ports::{Catalogue, ErrorKind, PortError, PortResult, Source as _};
 
@@ -36,8 +36,8 @@ impl Catalogue for DynamoSource {
         names(self.sdk()).await
     }
 
-    async fn listed(&self, names: Vec<String>, wanted: &[String], _made: bool) -> PortResult<Listed> {
-        let mut tables = Vec::new();
+    async fn listed(&self, names: Vec<String>, wanted: &[String], made: bool) -> PortResult<Listed> {
+        let (mut tables, mut left_out) = (Vec::new(), Vec::new());
         for name in wanted {
             let found = match self.describe(&Table::watched(name, name)).await {
                 Ok(found) => found,
@@ -60,14 +60,20 @@ impl Catalogue for DynamoSource {
                 key: true,
                 declared: Declared::default(),
             });
+            let definition = if made { definition::of_table(self.wire(), name).await? } else { None };
+            let ddl = definition.map(|found| {
+                left_out.extend(found.left_out);
+                found.definition.ddl()
+            });
             tables.push(ListedTable {
                 name: name.clone(),
+                ddl,
                 key: found.key.iter().map(|(name, _)| name.clone()).collect(),
                 columns: columns.collect(),
                 ttl: found.ttl,
                 ..ListedTable::default()
             });
         }
-        Ok(Listed { names, tables, left_out: Vec::new() })
+        Ok(Listed { names, tables, left_out })
     }
 }

@@ -6,6 +6,7 @@
 mod attr;
 mod call_rate;
 mod changes;
+mod definition;
 mod fault;
 mod items;
 mod json;

@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
-use super::{DynamoSettings, attr, fault, listed, page, still_expires};
+use super::{DynamoSettings, attr, definition, fault, listed, page, still_expires};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{MARK, TableMapping, marker_number};
-use crate::domain::plan::Table;
+use crate::domain::plan::{Definition, Table};
 use crate::domain::value::Record;
 use crate::ports::{
     Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
@@ -54,6 +54,10 @@ impl DynamoSource {
 
     pub(super) const fn sdk(&self) -> &Client {
         &self.sdk
+    }
+
+    pub(super) const fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Asks for one page. `what` is added to the request: `"Select":"COUNT"`.
@@ -210,6 +214,10 @@ impl Source for DynamoSource {
             columns: fixed(&described),
             ..SourceTable::default()
         })
+    }
+
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        Ok(definition::of_table(&self.wire, &table.source).await?.map(|found| found.definition))
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

@@ -101,6 +101,7 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
     Ok(match main {
         None => TargetTable { problems, ..TargetTable::default() },
         Some((columns, key)) => TargetTable {
+            unfinished: false,
             exists: true,
             columns: columns.into_iter().map(|c| (c.name, c.ty)).collect(),
             types,

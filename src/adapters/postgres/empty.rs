@@ -23,7 +23,7 @@ impl PgTarget {
         let tx = client.transaction().await.map_err(&error)?;
         tx.batch_execute(outbox::OURS).await.map_err(&error)?;
         tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-        self.may_empty(&tx, table).await?;
+        self.may_empty(&tx, table, "reset").await?;
         if !there.is_empty() {
             tx.batch_execute("SAVEPOINT quick").await.map_err(&error)?;
             match tx.batch_execute(&format!("TRUNCATE {}", there.join(", "))).await {
@@ -46,23 +46,7 @@ impl PgTarget {
                 Err(e) => return Err(error(e)),
             }
         }
-        // Whoever was writing has ended now. What was captured of it would otherwise be read as rows that are gone.
-        let waits = outbox::waits(&tx, self.of(table)).await.map_err(&error)?;
-        if waits > 0 {
-            let came_back =
-                format!("{waits} writes of the new side were never carried back; a new load would lose them");
-            let plan = shell_word(self.plan());
-            let advice = format!(
-                "carry them with `cutover rollback` of the run that captured them; or let them stay where they are: \
-                 cutover release {plan}"
-            );
-            return Err(PortError::new(ErrorKind::Conflict, "reset", &table.target, came_back).advise(advice));
-        }
-        for kept in ["load_checkpoint", "stream_position", "lane", "stream", "marker", "parked", "expired"] {
-            let sql = format!("DELETE FROM cutover.{kept} WHERE plan = $1 AND table_id = $2");
-            tx.execute(&sql, &[&self.plan(), &table.id]).await.map_err(&error)?;
-        }
-        source_count::forget(&tx, self.of(table)).await.map_err(&error)?;
+        self.forget_load(&tx, table, "reset").await?;
         // Last, because a process that renews the lease waits from here on.
         let fenced = lease::fence(&tx, self.plan(), self.epoch(), ("reset", &table.target)).await;
         fenced.map_err(|failure| retry::answer(failure, "reset", &table.target))?;
@@ -72,10 +56,33 @@ impl PgTarget {
         indexes::restore(self.pool(), self.place(), self.of(table)).await
     }
 
+    /// Forgets how far the load and the following of a table had come: its rows are gone. Refused while customers' writes to
+    /// it wait.
+    pub(super) async fn forget_load(&self, tx: &Transaction<'_>, table: &Table, tried: &str) -> PortResult<()> {
+        let error = self.error(tried, &table.target);
+        // Whoever was writing has ended now. What was captured of it would otherwise be read as rows that are gone.
+        let waits = outbox::waits(tx, self.of(table)).await.map_err(&error)?;
+        if waits > 0 {
+            let came_back =
+                format!("{waits} writes of the new side were never carried back; a new load would lose them");
+            let plan = shell_word(self.plan());
+            let advice = format!(
+                "carry them with `cutover rollback` of the run that captured them; or let them stay where they are: \
+                 cutover release {plan}"
+            );
+            return Err(PortError::new(ErrorKind::Conflict, tried, &table.target, came_back).advise(advice));
+        }
+        for kept in ["load_checkpoint", "stream_position", "lane", "stream", "marker", "parked", "expired"] {
+            let sql = format!("DELETE FROM cutover.{kept} WHERE plan = $1 AND table_id = $2");
+            tx.execute(&sql, &[&self.plan(), &table.id]).await.map_err(&error)?;
+        }
+        source_count::forget(tx, self.of(table)).await.map_err(&error)
+    }
+
     /// Whether this process may empty a table: it is the plan's, it is not open to customers, and no later process
     /// holds the lease.
-    async fn may_empty(&self, tx: &Transaction<'_>, table: &Table) -> PortResult<()> {
-        let at = ("reset", table.target.as_str());
+    pub(super) async fn may_empty(&self, tx: &Transaction<'_>, table: &Table, tried: &str) -> PortResult<()> {
+        let at = (tried, table.target.as_str());
         let may = async {
             tx.batch_execute(&owner::shared(self.plan())).await?;
             owner::stands(tx, self.of(table), true, at).await?;

@@ -292,6 +292,10 @@ impl Target for PgTarget {
         self.create_table(table).await
     }
 
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()> {
+        self.make_tables_anew(tables).await
+    }
+
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
         let error = self.error("open a way into", &table.target);
         self.in_our_layout().await?;

@@ -12,17 +12,17 @@ use super::{Failable, Failing, around};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Reading as MetricReading};
 use crate::domain::mapping::{ItemChange, Mapped, Resolution, RowErrorReason};
-use crate::domain::plan::{Metric, Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor,
-    FollowState, FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox,
-    OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position,
-    ProbeResult, Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount,
-    SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor,
-    Together, Unfinished, Waiting,
+    Expiry, FollowState, FullRead, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite, OpenedTable, Orphans,
+    Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult,
+    Position, ProbeResult, Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source,
+    SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable,
+    TargetVisitor, Together, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -50,6 +50,7 @@ macro_rules! failing {
 failing! {
     Source as "source" {
         async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
+        async fn definition(&self, table: &Table) -> PortResult<Option<Definition>>;
         async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
@@ -105,7 +106,10 @@ failing! {
         async fn surroundings(&self, table: &Table) -> PortResult<Option<Surroundings>>;
         async fn describe(&self, table: &Table) -> PortResult<TargetTable>;
         async fn rights(&self, tables: &[Table], owning: Owning) -> PortResult<Vec<Obstacle>>;
+        async fn definition(&self, table: &Table) -> PortResult<Option<Definition>>;
+        async fn turn_on_expiry(&self, table: &Table, attribute: &str) -> PortResult<Expiry>;
         async fn create(&self, table: &Table) -> PortResult<bool>;
+        async fn make_anew(&self, tables: &[Table]) -> PortResult<()>;
         async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
         async fn reset(&self, table: &Table) -> PortResult<()>;
         async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;

@@ -2,7 +2,7 @@
 
 mod day;
 pub(super) mod moves;
-mod table;
+pub(super) mod table;
 mod watch;
 
 use std::path::Path;

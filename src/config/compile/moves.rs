@@ -59,9 +59,14 @@ pub(in crate::config) fn judge(root: &Section<'_>, stores: &Stores, sink: &mut S
             );
             sink.error(s.offset_of("to"), &s.path_of("to"), message);
         }
-        if s.has("ddl") && source.kind != StoreKind::Postgresql {
-            let message = "only PostgreSQL has DDL: make the tables of a DynamoDB store yourself, with their indexes and settings";
+        if s.text("ddl").as_deref() == Some("pg_dump") && source.kind != StoreKind::Postgresql {
+            let message =
+                "only PostgreSQL has pg_dump: with ddl = \"source\" tables are made as `DescribeTable` tells them";
             sink.error(s.offset_of("ddl"), &s.path_of("ddl"), message);
+        }
+        if s.has("kms_key") && target.kind != StoreKind::Dynamodb {
+            let message = "only tables of DynamoDB are encrypted by a key of their own";
+            sink.error(s.offset_of("kms_key"), &s.path_of("kms_key"), message);
         }
     }
 }
@@ -133,12 +138,47 @@ pub(in crate::config) fn expand(
         // In the order of the list: parents before the tables that refer to them.
         for found in &listed.tables {
             if taken.get(&(rule.from.clone(), found.name.clone())) == Some(&n) {
-                given.push(Given { table: as_table(&rule, found, stores, made(s)), rule: n });
+                given.push(Given { table: as_table(&rule, found, stores, s), rule: n });
             }
         }
     }
     references(&mut given, tables, listing, stores);
     given
+}
+
+/// Gives tables that stand in the file by hand the definition that their source has, where the file asks for it.
+pub(in crate::config) fn define(
+    root: &Section<'_>,
+    listing: Option<&Listing>,
+    (stores, tables): (&Stores, &mut [Table]),
+    sink: &mut Sink<'_>,
+) {
+    for (s, table) in root.list("tables", keys::TABLES).iter().zip(tables) {
+        if !table::made_as_source(s) {
+            continue;
+        }
+        let kind = |store: &String| stores.get(store).map(|s| s.kind);
+        let of_items = [&table.from, &table.to].into_iter().all(|store| kind(store) == Some(StoreKind::Dynamodb));
+        if !of_items || !table.is_whole() {
+            let message =
+                "only a table that goes from DynamoDB to DynamoDB with like = \"same\" is made as its source is";
+            sink.error(s.offset_of("ddl"), &s.path_of("ddl"), message);
+            continue;
+        }
+        let listed = listing.and_then(|listing| listing.stores.get(&table.from));
+        let found = listed.and_then(|listed| listed.tables.iter().find(|t| t.name == table.source));
+        match found {
+            Some(ListedTable { ddl: Some(ddl), .. }) => table.ddl = Some(table::as_source(ddl, &table.leave_out, s)),
+            Some(ListedTable { unfit, .. }) if !unfit.is_empty() => {
+                let (why, advice) = &unfit[0];
+                sink.error(s.offset_of("ddl"), &s.path_of("ddl"), format!("{}: {why}; {advice}", table.source));
+            }
+            Some(_) | None => {
+                let message = "what the source's table is made of only its store can say: it was not asked here";
+                sink.error(s.offset_of("ddl"), &s.path_of("ddl"), message);
+            }
+        }
+    }
 }
 
 /// Patterns that no table has. One that excludes nothing is no mistake: what it is there for may come.
@@ -178,7 +218,8 @@ fn id(name: &str, kind: Option<StoreKind>) -> String {
     name.chars().map(plain).collect()
 }
 
-fn as_table(rule: &Move, found: &ListedTable, stores: &Stores, made: bool) -> Table {
+fn as_table(rule: &Move, found: &ListedTable, stores: &Stores, s: &Section<'_>) -> Table {
+    let made = made(s);
     let kind = stores.get(&rule.from).map(|s| s.kind);
     let id = id(&found.name, kind);
     let columns = match kind {
@@ -193,7 +234,7 @@ fn as_table(rule: &Move, found: &ListedTable, stores: &Stores, made: bool) -> Ta
         columns,
         ttl: found.ttl.clone(),
         marker_prefix: table::MARKER_PREFIX.to_owned(),
-        ddl: found.ddl.clone().filter(|_| made),
+        ddl: found.ddl.as_deref().filter(|_| made).map(|ddl| table::as_source(ddl, &[], s)),
         after_load: if made { found.after_load.clone() } else { Vec::new() },
         ..Table::watched(&id, &found.name)
     }
@@ -348,6 +389,45 @@ region = "eu-west-1"
     }
 
     #[test]
+    fn a_table_of_items_is_made_as_its_source_is_by_rule_or_by_hand() {
+        let mut listing = listing();
+        let ddl = r#"{"AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"},
+            {"AttributeName": "mail", "AttributeType": "S"}], "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "GlobalSecondaryIndexes": [{"IndexName": "by-mail", "KeySchema": [{"AttributeName": "mail", "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "ALL"}}], "BillingMode": "PAY_PER_REQUEST"}"#;
+        listing.stores.get_mut("v1").unwrap().tables[0].ddl = Some(ddl.to_owned());
+        let read = |tables: &str, listing: Option<&Listing>| {
+            let text = format!("name = \"shop\"\nproduction = false\n{DOCUMENTS}{tables}{}", steps());
+            load_listed("c.toml", &text, Path::new(""), &BTreeMap::new(), None, listing)
+        };
+        let rule = rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"Carts\"]\nkms_key = \"alias/shop\"");
+        let by_rule = read(&rule, Some(&listing)).unwrap_or_else(|e| panic!("{e}"));
+        let made = by_rule.plan.tables[0].definition().unwrap();
+        assert_eq!(made.indexes().count(), 1);
+        assert_eq!(made.encryption.and_then(|e| e.kms_master_key_id).as_deref(), Some("alias/shop"));
+        let none = read(&rule.replace("kms_key = \"alias/shop\"", "ddl = \"none\""), Some(&listing)).unwrap();
+        assert_eq!(none.plan.tables[0].ddl, None);
+
+        let by_hand = "[[tables]]\nid = \"carts\"\nfrom = \"v1.Carts\"\nto = \"v2.New\"\nkey = [\"id\"]\nlike = \"same\"\n\
+                       ddl = \"source\"\nleave_out = [\"by-mail\"]\n";
+        let config = read(by_hand, Some(&listing)).unwrap_or_else(|e| panic!("{e}"));
+        let made = config.plan.tables[0].definition().unwrap();
+        assert_eq!((made.indexes().count(), made.attribute_definitions.len()), (0, 1));
+        assert!(config.listing.is_some(), "it is kept with the run");
+        let text = format!("name = \"shop\"\nproduction = false\n{DOCUMENTS}{by_hand}{}", steps());
+        let drafted = draft("c.toml", &text, Path::new(""), &BTreeMap::new(), None).unwrap();
+        assert_eq!((drafted.stores().into_iter().collect::<Vec<_>>(), drafted.makes("v1")), (vec!["v1"], true));
+        assert_eq!(drafted.wanted("v1", &["Carts".into(), "Others".into()]), ["Carts"]);
+        let said = |tables: &str, listing: Option<&Listing>| read(tables, listing).unwrap_err().to_string();
+        assert!(said(by_hand, None).contains("only its store can say"), "{}", said(by_hand, None));
+        let mapped = by_hand.replace("like = \"same\"\n", "").replace("leave_out = [\"by-mail\"]\n", "");
+        let mapped = format!("{mapped}[tables.columns]\nid = {{ type = \"text\", key = true }}\n");
+        assert!(said(&mapped, Some(&listing)).contains("with like = \"same\" is made as its source is"));
+        let sql = by_hand.replace("ddl = \"source\"", "ddl_sql = \"CREATE TABLE x\"");
+        assert!(said(&sql, Some(&listing)).contains("the JSON that CreateTable takes"));
+    }
+
+    #[test]
     fn what_a_rule_cannot_give_is_named_where_it_stands() {
         let unfit = |n: usize| {
             let mut listing = listing();
@@ -385,7 +465,11 @@ region = "eu-west-1"
                 )),
                 "tables of `old` are made in `new` already",
             ),
-            (said(&rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"*\"]\nddl = \"none\"")), "only PostgreSQL has DDL"),
+            (
+                said(&rule("from = \"v1\"\nto = \"v2\"\ninclude = [\"*\"]\nddl = \"pg_dump\"")),
+                "only PostgreSQL has pg_dump",
+            ),
+            (said(&rule("include = [\"*\"]\nkms_key = \"alias/shop\"")), "only tables of DynamoDB are encrypted"),
             (unfit(1).unwrap_or_default(), "public.orders cannot move by rule: it has no key; add one, or exclude it"),
         ];
         for (said, wanted) in cases {

@@ -7,8 +7,8 @@ use crate::config::keys;
 use crate::config::section::Section;
 use crate::config::stores;
 use crate::domain::plan::{
-    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, NEW, OLD, StaysTable, Table,
-    Unit,
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Definition, Encryption, Fallback, ForeignKey, NEW,
+    OLD, StaysTable, Table, Unit,
 };
 
 /// How keys of marker items begin.
@@ -92,12 +92,34 @@ fn end(
     }
 }
 
+/// The word that stands for the definition of the source's own table.
+const FROM_SOURCE: &str = "source";
+
+/// Whether the target's table is made as the source's is.
+pub(in crate::config) fn made_as_source(s: &Section<'_>) -> bool {
+    s.text("ddl").as_deref() == Some(FROM_SOURCE)
+}
+
+/// The definition of a source's table as DDL of the target's: without indexes that are left out, and encrypted by the key
+/// that the config names. DDL of another kind stays as it is.
+pub(in crate::config) fn as_source(ddl: &str, leave_out: &[String], s: &Section<'_>) -> String {
+    let Ok(mut definition) = Definition::read(ddl).map(|found| found.without(leave_out)) else { return ddl.to_owned() };
+    if let Some(key) = s.text("kms_key") {
+        definition.encryption = Some(Encryption::kms(Some(key)));
+    }
+    definition.ddl()
+}
+
 /// The statements themselves: the plan's hash must cover them, not a file name.
 fn ddl(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Option<String> {
     if s.has("ddl") && s.has("ddl_sql") {
         sink.error(s.offset_of("ddl_sql"), &s.path_of("ddl_sql"), "`ddl` and `ddl_sql` exclude each other");
     }
     let Some(file) = s.text("ddl") else { return s.text("ddl_sql") };
+    // The source says it, once it is asked.
+    if file == FROM_SOURCE {
+        return None;
+    }
     let path = base.join(&file);
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -117,10 +139,6 @@ fn own_columns(s: &Section<'_>, sink: &mut Sink<'_>) -> Vec<Column> {
             sink.error(s.offset_of("id"), &s.path_of("columns"), message);
         }
         return declared;
-    }
-    if s.has("leave_out") {
-        let message = "nothing is left out with like = \"same\": the items go as they are";
-        sink.error(s.offset_of("leave_out"), &s.path_of("leave_out"), message);
     }
     let key = s.texts("key");
     for other in declared.iter().filter(|c| !key.contains(&c.name)) {

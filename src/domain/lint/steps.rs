@@ -292,4 +292,10 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
     if !has("thaw") && !triggers.is_empty() {
         found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));
     }
+    let expire: Vec<&str> =
+        plan.tables.iter().filter(|t| t.expires_by().is_some()).map(|t| t.target.as_str()).collect();
+    if !has("thaw") && !expire.is_empty() {
+        let message = format!("no `thaw` step, which turns expiry on: items of {} go on being kept", expire.join(", "));
+        found.warn("steps", message);
+    }
 }

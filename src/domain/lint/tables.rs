@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Diagnostics;
 use crate::domain::plan::{
-    AfterLoad, CONTROL, Column, ColumnSource, ColumnType, Fallback, Fires, Plan, SaidKind, StoreKind, Table, TypeName,
-    Unit,
+    AfterLoad, CONTROL, Column, ColumnSource, ColumnType, Definition, Fallback, Fires, Plan, SaidKind, StoreKind,
+    Table, TypeName, Unit,
 };
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
@@ -31,6 +31,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         }
         targets.push((&table.to, &table.target));
         own(plan, table, &path, found);
+        definition(plan, table, &path, found);
         check_inverse(plan, table, &path, found);
         triggers_at_the_source(plan, table, &path, found);
         for (c, child) in table.children.iter().enumerate() {
@@ -49,6 +50,31 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
             found
                 .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
         }
+    }
+}
+
+/// DDL of a DynamoDB table is its definition, and makes a table with the key of the plan.
+fn definition(plan: &Plan, table: &Table, path: &str, found: &mut Diagnostics) {
+    let (Some(ddl), StoreKind::Dynamodb) = (&table.ddl, plan.kind(&table.to)) else { return };
+    let path = format!("{path}.ddl");
+    let definition = match Definition::read(ddl) {
+        Ok(definition) => definition,
+        Err(wrong) => {
+            let message = format!("the DDL of a DynamoDB table is the JSON that CreateTable takes: {wrong}");
+            found.error(path, message);
+            return;
+        }
+    };
+    if definition.table_name.as_ref().is_some_and(|name| *name != table.target) {
+        let message = format!("it makes another table than `{}`: leave TableName out, or name that one", table.target);
+        found.error(&path, message);
+    }
+    let key: Vec<&str> = definition.key().into_iter().map(|(name, _)| name).collect();
+    let wanted: Vec<&str> = table.key_columns().collect();
+    if key != wanted {
+        let message =
+            format!("it makes a table with the key ({}), and the plan's is ({})", key.join(", "), wanted.join(", "));
+        found.error(path, message);
     }
 }
 

@@ -2,6 +2,8 @@
 //! Nothing is chosen at execution time.
 
 mod arn;
+mod definition;
+mod differences;
 mod gate;
 mod hash;
 mod moves;
@@ -20,6 +22,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use arn::Arn;
+pub use definition::{
+    AttributeDefinition, BillingMode, Definition, Encryption, Index, KeyElement, OnDemandThroughput,
+    PointInTimeRecovery, Projection, ProvisionedThroughput, Tag, TimeToLive,
+};
+pub use differences::DefinitionDifference;
 pub use gate::{Criterion, Gate, OnFail, Op};
 pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};

@@ -356,6 +356,16 @@ pub enum Action {
         /// Table id.
         table: String,
     },
+    /// Drop target tables and what is in them, and make them again; empty those that the plan cannot make.
+    MakeAnew {
+        /// Table ids.
+        tables: Vec<String>,
+    },
+    /// Let items of a target table expire.
+    TurnOnExpiry {
+        /// Table id.
+        table: String,
+    },
     /// Turn a stream on at the source.
     EnableStream {
         /// Table id.

@@ -10,11 +10,11 @@ use super::{ByTarget, at};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::RowErrorReason;
-use crate::domain::plan::Table;
+use crate::domain::plan::{Definition, Table};
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, FollowState, FullRead, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
+    Applied, Beyond, Bookkeeping, Bulk, ChangeBatch, Checkpoint, ErrorKind, Expiry, FollowState, FullRead, Lease,
+    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Surroundings, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
@@ -178,6 +178,21 @@ impl Target for SeveralTargets {
 
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
         self.0.of("load", table)?.finish_load(table).await
+    }
+
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        self.0.of("read the definition of", table)?.definition(table).await
+    }
+
+    async fn turn_on_expiry(&self, table: &Table, attribute: &str) -> PortResult<Expiry> {
+        self.0.of("turn on the expiry of", table)?.turn_on_expiry(table, attribute).await
+    }
+
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()> {
+        for (_, target, tables) in self.0.parted("make anew", tables)? {
+            target.make_anew(&tables).await?;
+        }
+        Ok(())
     }
 
     async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {

@@ -11,16 +11,16 @@ use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, RowErrorReason};
-use crate::domain::plan::{Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Probe, Switch, Table, ValueRef};
 use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Facts, FollowState,
-    FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow, Partition,
-    PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan, SetAside,
-    Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target, TargetServer, TargetTable,
-    TargetVisitor,
+    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
+    FollowState, FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow,
+    Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan,
+    SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target, TargetServer,
+    TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -77,6 +77,10 @@ pub struct FaultySource(pub Arc<dyn Source>, pub Trouble);
 impl Source for FaultySource {
     async fn describe(&self, table: &Table) -> PortResult<SourceTable> {
         self.1.call(Op::SourceDescribe, &table.id, self.0.describe(table)).await
+    }
+
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        self.0.definition(table).await
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
@@ -295,8 +299,20 @@ impl Target for FaultyTarget {
         self.0.describe(table).await
     }
 
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        self.0.definition(table).await
+    }
+
+    async fn turn_on_expiry(&self, table: &Table, attribute: &str) -> PortResult<Expiry> {
+        self.2.call(Op::OpenToCustomers, &table.id, self.0.turn_on_expiry(table, attribute)).await
+    }
+
     async fn create(&self, table: &Table) -> PortResult<bool> {
         self.0.create(table).await
+    }
+
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()> {
+        self.0.make_anew(tables).await
     }
 
     async fn bulk(&self, table: &Table, part: Partition) -> PortResult<Box<dyn Bulk>> {

@@ -64,6 +64,11 @@ impl Store {
         Self { wire }
     }
 
+    /// How the service is called.
+    pub(super) const fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
     /// The region of its tables.
     pub(super) fn region(&self) -> Option<&str> {
         Some(self.wire.region()).filter(|region| !region.is_empty())

@@ -3,12 +3,13 @@
 use serde_json::{Value as Json, json};
 
 use super::call::{Stopped, Store};
+use super::create;
+use super::expiry::{self, Expires, expires};
 use super::layout::{described, is_active};
-use super::names::{self, BOOK};
+use super::names::{self, BOOK, Of};
 use super::read::nobodys_key;
 use super::rows::{Shape, key_type};
 use super::write::Write;
-use crate::adapters::dynamodb::still_expires;
 use crate::domain::plan::{Column, ColumnSource, Table};
 use crate::ports::{ErrorKind, IndexKey, Obstacle, PortError, PortResult, TargetTable};
 
@@ -31,12 +32,14 @@ fn schema(of: &Json) -> Vec<String> {
 }
 
 /// See [`crate::ports::Target::describe`].
-pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetTable> {
+pub(super) async fn describe(store: &Store, plan: &str, table: &Table) -> PortResult<TargetTable> {
     let at = ("describe", table.target.as_str());
     let (mut problems, mut notices, mut index_keys) = (of_the_plan(table), Vec::new(), Vec::new());
     let Some(found) = described(store, &table.target, at).await? else {
-        return Ok(TargetTable { problems, ..TargetTable::default() });
+        let made = made(table, &mut problems, &mut notices);
+        return Ok(TargetTable { problems, notices, index_keys: made, ..TargetTable::default() });
     };
+    let unfinished = table.definition().is_some() && create::is_unfinished(store, &Of::new(plan, table), at).await?;
     let (has, wants) = (key(&found), wanted(table));
     if has != wants {
         let words = |key: &[(String, String)]| {
@@ -92,7 +95,28 @@ pub(super) async fn describe(store: &Store, table: &Table) -> PortResult<TargetT
         );
     }
     let key = has.iter().map(|(name, _)| name.clone()).collect();
-    Ok(TargetTable { exists: true, columns: has, key, problems, notices, index_keys, ..TargetTable::default() })
+    Ok(TargetTable {
+        exists: true,
+        columns: has,
+        key,
+        problems,
+        notices,
+        index_keys,
+        unfinished,
+        ..TargetTable::default()
+    })
+}
+
+/// What the indexes of a table refuse that is made by its definition.
+fn made(table: &Table, problems: &mut Vec<String>, notices: &mut Vec<String>) -> Vec<IndexKey> {
+    let Some(definition) = table.definition() else { return Vec::new() };
+    let found = serde_json::to_value(&definition).unwrap_or_default();
+    let mut open = Vec::new();
+    for (index, local) in definition.indexes() {
+        let index = serde_json::to_value(index).unwrap_or_default();
+        open.extend(of_an_index(table, &found, &index, local, problems, notices));
+    }
+    open
 }
 
 /// The key that the plan wants.
@@ -202,40 +226,6 @@ fn suited(ty: &str) -> &'static str {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Expires {
-    Never,
-    By(String),
-    /// It is being turned off, and may still remove items.
-    Ending(String),
-    Unknown,
-}
-
-async fn expires(store: &Store, table: &Table) -> PortResult<Expires> {
-    let at = ("describe time to live of", table.target.as_str());
-    let answer = match store.call("DescribeTimeToLive", &json!({"TableName": table.target}), at).await {
-        Ok(answer) => answer,
-        // Some emulators have no TTL, and a role may not ask.
-        Err(e) if e.kind == ErrorKind::Denied || e.came_back.starts_with("UnknownOperation") => {
-            return Ok(Expires::Unknown);
-        }
-        Err(e) => return Err(e),
-    };
-    Ok(expiry(&answer))
-}
-
-/// What the service says of a table's TTL.
-fn expiry(answer: &Json) -> Expires {
-    let said = answer.get("TimeToLiveDescription");
-    let status = said.and_then(|ttl| ttl.get("TimeToLiveStatus")).and_then(Json::as_str).unwrap_or("DISABLED");
-    let attribute = said.and_then(|ttl| ttl.get("AttributeName")).and_then(Json::as_str).unwrap_or("an attribute");
-    match status {
-        "DISABLING" => Expires::Ending(attribute.to_owned()),
-        status if still_expires(status) => Expires::By(attribute.to_owned()),
-        _ => Expires::Never,
-    }
-}
-
 /// See [`crate::ports::Target::rights`]. Each right is asked for by a call that changes nothing: a write whose condition
 /// never holds, a delete of a key that nobody has.
 pub(super) async fn rights(store: &Store, tables: &[Table]) -> PortResult<Vec<Obstacle>> {
@@ -244,6 +234,9 @@ pub(super) async fn rights(store: &Store, tables: &[Table]) -> PortResult<Vec<Ob
         let at = ("ask for rights on", table.target.as_str());
         if described(store, &table.target, at).await?.is_none() {
             continue;
+        }
+        if let Some(attribute) = table.expires_by() {
+            missing.extend(expiry::refused(store, table, &attribute).await?);
         }
         let shape = Shape::new(table);
         let types: Vec<&str> = table.columns.iter().filter(|c| c.key).filter_map(|c| key_type(c.ty)).collect();
@@ -307,17 +300,6 @@ fn obstacle(operation: &str, table: &str, error: &PortError) -> Obstacle {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_expiry_that_is_being_turned_off_may_still_remove_items() {
-        let says = |status: &str| {
-            expiry(&json!({"TimeToLiveDescription": {"TimeToLiveStatus": status, "AttributeName": "until"}}))
-        };
-        let by = || Expires::By("until".to_owned());
-        assert_eq!([says("ENABLED"), says("ENABLING")], [by(), by()]);
-        assert_eq!(says("DISABLING"), Expires::Ending("until".to_owned()));
-        assert_eq!([says("DISABLED"), expiry(&json!({}))], [Expires::Never, Expires::Never]);
-    }
 
     #[test]
     fn replicas_in_other_regions_are_named_and_this_one_is_not() {

@@ -1,4 +1,4 @@
-//! Our bookkeeping as a whole, and tables that are made: with their key and paid by the request.
+//! Our bookkeeping as a whole, and how a table is made that has nothing but its key.
 
 use std::time::Duration;
 
@@ -6,9 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::call::{Store, Tried, n, number};
 use super::names::{self, BOOK, KEY, LAYOUT};
-use super::rows::key_type;
 use super::write::Write;
-use crate::domain::plan::Table;
 use crate::ports::{Bookkeeping, ErrorKind, Obstacle, PortError, PortResult, TargetServer};
 
 /// How long a new table may take until it can be used.
@@ -119,23 +117,4 @@ pub(super) async fn inspect(store: &Store) -> PortResult<TargetServer> {
         Err(e) => return Err(e),
     }
     Ok(found)
-}
-
-/// Makes a table of the plan with its key. See [`crate::ports::Target::create`].
-pub(super) async fn create(store: &Store, table: &Table) -> PortResult<bool> {
-    let at = ("create", table.target.as_str());
-    let mut key = Vec::new();
-    for column in table.columns.iter().filter(|c| c.key) {
-        let ty = key_type(column.ty).ok_or_else(|| {
-            let came_back = format!("column {} of type {} can be no key", column.name, column.ty.sql());
-            PortError::new(ErrorKind::Invalid, at.0, at.1, came_back).advise("keys are text, numbers or bytes")
-        })?;
-        key.push((column.name.as_str(), ty));
-    }
-    if !matches!(key.len(), 1 | 2) {
-        let came_back = format!("its key has {} columns", key.len());
-        return Err(PortError::new(ErrorKind::Invalid, at.0, at.1, came_back)
-            .advise("a key is a partition key, and a sort key if there is one"));
-    }
-    make(store, &table.target, &key, at).await
 }

@@ -7,8 +7,10 @@ mod batch;
 mod bulk;
 mod call;
 mod counts;
+mod create;
 mod describe;
 mod encoder;
+mod expiry;
 mod layout;
 mod lease;
 mod ledger;
@@ -32,14 +34,15 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::changes::DynamoChanges;
+use super::definition;
 use super::wire::Wire;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::RowErrorReason;
-use crate::domain::plan::Table;
+use crate::domain::plan::{Definition, Table};
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
+    Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Expiry, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
@@ -146,7 +149,9 @@ impl Target for DynamoTarget {
     }
 
     async fn claim(&self, run: &str, tables: &[Table]) -> PortResult<()> {
-        owner::claim(self.ours().await?, &self.plan, run, tables).await
+        let store = self.ours().await?;
+        owner::claim(store, &self.plan, run, tables).await?;
+        expiry::quiet(store, &self.plan, tables).await
     }
 
     async fn claimable(&self, tables: &[Table]) -> PortResult<()> {
@@ -179,7 +184,15 @@ impl Target for DynamoTarget {
     }
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
-        describe::describe(&self.store, table).await
+        describe::describe(&self.store, &self.plan, table).await
+    }
+
+    async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
+        Ok(definition::of_table(self.store.wire(), &table.target).await?.map(|found| found.definition))
+    }
+
+    async fn turn_on_expiry(&self, table: &Table, attribute: &str) -> PortResult<Expiry> {
+        expiry::turn_on(self.ours().await?, &self.plan, table, attribute).await
     }
 
     async fn rights(&self, tables: &[Table], _owning: Owning) -> PortResult<Vec<Obstacle>> {
@@ -188,7 +201,11 @@ impl Target for DynamoTarget {
     }
 
     async fn create(&self, table: &Table) -> PortResult<bool> {
-        layout::create(&self.store, table).await
+        create::create(&self.store, &self.plan, table).await
+    }
+
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()> {
+        create::make_anew(self.ours().await?, &self.plan, tables, self.epoch()).await
     }
 
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {

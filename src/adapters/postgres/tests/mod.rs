@@ -1,5 +1,6 @@
 //! Against a real server: one private PostgreSQL per test process, one database per test.
 
+mod anew;
 mod apply;
 mod back;
 mod circles;

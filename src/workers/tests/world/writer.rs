@@ -152,6 +152,14 @@ impl Target for FakeTarget {
         Ok(false)
     }
 
+    async fn make_anew(&self, tables: &[Table]) -> PortResult<()> {
+        let mut state = self.store.locked();
+        for table in tables {
+            state.tables.remove(&table.id);
+        }
+        Ok(())
+    }
+
     async fn bulk(&self, table: &Table, _part: Partition) -> PortResult<Box<dyn Bulk>> {
         Ok(Box::new(Rows {
             store: self.store.clone(),

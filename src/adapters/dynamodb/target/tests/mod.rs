@@ -18,6 +18,7 @@ mod fit;
 mod follow;
 mod items;
 mod load;
+mod made;
 mod outbox;
 mod plans;
 
