@@ -3,8 +3,10 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::names::ident;
+use super::connect::Object;
+use super::names::{ident, qualified};
 use super::{layout, target};
+use crate::domain::plan::Table;
 use crate::ports::{Bookkeeping, Obstacle, TargetServer};
 
 /// The one encoding that holds every text a source has.
@@ -151,4 +153,19 @@ fn read_only_advice(source: &str, database: &str, role: &str) -> String {
 fn tables() -> Vec<&'static str> {
     let named = target::MADE.into_iter().flat_map(|sql| sql.split("CREATE TABLE IF NOT EXISTS cutover.").skip(1));
     named.filter_map(|rest| rest.split([' ', '(']).next()).collect()
+}
+
+/// Rows that were written to these tables and their child tables since the server began to count.
+pub(super) async fn writes(client: &Object, tables: &[Table]) -> Result<u64, Error> {
+    let names: Vec<String> = tables
+        .iter()
+        .flat_map(|t| t.children.iter().map(|c| &c.target).chain([&t.target]))
+        .map(|n| qualified(n))
+        .collect();
+    // Rows of a partitioned table are counted where they are.
+    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
+               WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n UNION
+                               SELECT p.relid FROM unnest($1::text[]) n, pg_partition_tree(to_regclass(n)) p)";
+    let statement = client.prepare_cached(sql).await?;
+    client.query_one(&statement, &[&names]).await?.try_get::<_, i64>(0).map(i64::unsigned_abs)
 }

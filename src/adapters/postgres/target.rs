@@ -571,19 +571,7 @@ impl Target for PgTarget {
 
     async fn writes(&self, tables: &[Table]) -> PortResult<u64> {
         let error = self.error("read write counters of", "pg_stat_user_tables");
-        let names: Vec<String> = tables
-            .iter()
-            .flat_map(|t| t.children.iter().map(|c| &c.target).chain([&t.target]))
-            .map(|n| qualified(n))
-            .collect();
-        let client = self.look().await?;
-        // Rows of a partitioned table are counted where they are.
-        let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables
-                   WHERE relid IN (SELECT to_regclass(n)::oid FROM unnest($1::text[]) n UNION
-                                   SELECT p.relid FROM unnest($1::text[]) n, pg_partition_tree(to_regclass(n)) p)";
-        let statement = client.prepare_cached(sql).await.map_err(&error)?;
-        let row = client.query_one(&statement, &[&names]).await.map_err(&error)?;
-        row.try_get(0).map(unsigned).map_err(error)
+        server::writes(&self.look().await?, tables).await.map_err(error)
     }
 
     async fn lease(&self, run: &str, holder: &str, ttl_ms: i64) -> PortResult<Lease> {
