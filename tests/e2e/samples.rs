@@ -182,8 +182,7 @@ impl Stand {
         let mut entries: Vec<String> = entries.split("\n-- Name: ").map(entry).collect();
         // Whose a schema is, and what is said of it, is decided on the new side.
         let of_schemas = |entry: &str| entry.starts_with("SCHEMA ") || entry.starts_with("EXTENSION ");
-        entries
-            .retain(|entry| !entry.contains("cutover") && !(of_schemas(entry) && entry.contains("; Type: COMMENT;")));
+        entries.retain(|entry| !(entry.contains("cutover") || of_schemas(entry) && entry.contains("; Type: COMMENT;")));
         entries.sort();
         entries
     }
@@ -241,7 +240,7 @@ fn moves(name: &str, files: &[PathBuf]) {
     };
     step("before.sql", &stand.old);
     let told = stand.cutover(&["check"], 0);
-    println!("{name}: {}", told.lines().filter(|l| l.contains("not made")).collect::<Vec<_>>().join("\n"));
+    eprintln!("{name}: {}", told.lines().filter(|l| l.contains("not made")).collect::<Vec<_>>().join("\n"));
     stand.cutover(&["run", "--headless", "--yes", "--until", "load"], 75);
     step("meanwhile.sql", &stand.old);
     let told = stand.cutover(&["run", "--headless", "--yes", "--until", "thaw"], 75);

@@ -31,7 +31,7 @@ impl Limit {
             // Spaces past the limit are cut off.
             ColumnType::Varchar(length) => Self::Bytes(length as usize),
             // Digits past the limit are rounded away.
-            ColumnType::Numeric(Some((_, scale))) => Self::Scale(u16::try_from(scale).unwrap_or(0)),
+            ColumnType::Numeric(Some((_, scale))) => Self::Scale(scale),
             ColumnType::Numeric(None)
             | ColumnType::Text
             | ColumnType::Uuid

@@ -19,7 +19,7 @@ pub fn marker_number(nonce: &str) -> String {
     let digest = Sha256::digest(nonce.as_bytes());
     let number = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     // Odd, because a zero at its end may be written as an exponent.
-    (NUMBERS.0 + (number % NUMBERS.1 | 1)).to_string()
+    (NUMBERS.0 + ((number % NUMBERS.1) | 1)).to_string()
 }
 
 /// The nonce that an item carries as a marker, if it carries one.

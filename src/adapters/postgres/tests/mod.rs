@@ -72,7 +72,10 @@ pub(crate) struct TestDatabase {
 fn server() -> &'static PrivatePostgres {
     // Never dropped: its guardian cleans up when this process ends.
     static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
-    SERVER.get_or_init(|| PrivatePostgres::start(&PostgresOptions::default(), |_| {}).unwrap())
+    // Many tests follow at the same time.
+    let settings = ["max_replication_slots = 60", "max_wal_senders = 60"].map(str::to_owned).to_vec();
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    SERVER.get_or_init(|| PrivatePostgres::start(&options, |_| {}).unwrap())
 }
 
 async fn connect(url: &str) -> Client {
