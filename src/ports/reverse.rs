@@ -230,6 +230,8 @@ pub enum Together {
         /// Why.
         why: PortError,
     },
+    /// What is looked at only at the end refuses them, and does not say which of them; nothing was written.
+    Clash(PortError),
 }
 
 /// Writes single items of the source, each only over what was read.

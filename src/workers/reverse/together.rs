@@ -3,16 +3,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CLEARED, Rule, WRITE, Way, late, name};
-use crate::domain::mapping::{ItemChange, Resolution, item_digest};
+use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::{AT_ONCE, CLEARED, Rule, WRITE, Way, late, name};
+use crate::domain::mapping::{ItemChange, Resolution, RowTree, item_digest};
 use crate::domain::plan::Table;
-use crate::domain::value::{Key, Record};
+use crate::domain::value::{Key, Record, Value};
 use crate::ports::{OutboxChange, OwnWrite, PortResult, ReversePorts, Taken, Together};
 
 /// How long the same keys are left alone after they could not be written together.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Most steps of one transaction: it keeps customers of the old side waiting for these rows.
-const MOST: usize = 5_000;
+/// Most steps of one transaction: each is a few round trips, and customers of the old side wait for these rows.
+const MOST: usize = 1_500;
+/// Keys that are left out one by one to find the one that clashes with a row of the old side's customers.
+const SUSPECTS: usize = 50;
 
 /// What was tried last and did not go.
 #[derive(Debug, Default)]
@@ -29,10 +34,16 @@ impl Tried {
 struct Steps<'c> {
     change: &'c OutboxChange,
     named: Key,
-    /// Each with the record it came from.
-    steps: Vec<(i64, ItemChange)>,
-    /// The item once all of them are made.
-    after: Option<Record<'static>>,
+    steps: Vec<Step>,
+}
+
+/// One step.
+struct Step {
+    /// The record it came from.
+    record: i64,
+    change: ItemChange,
+    /// Digest of the item once it is made.
+    after: u128,
 }
 
 /// Writes these refused changes together as far as they go; gives the keys that are written and cleared.
@@ -49,11 +60,24 @@ pub(super) async fn write(
     if refused.len() < 2 || !ports.items.of(table).of_columns() || !tried.again(&records) {
         return Ok(Vec::new());
     }
-    let mut keys = Vec::new();
-    for change in refused {
-        keys.extend(steps(ports, table, way, change, rule).await?);
-    }
-    let done = attempt(ports, table, taken, &mut keys).await?;
+    let mut left = MOST;
+    let few = refused.iter().take_while(|change| {
+        let enough = left.checked_sub(change.states.len());
+        left = enough.unwrap_or(0);
+        enough.is_some()
+    });
+    let each = few.map(|change| steps(ports, table, way, change, rule));
+    let each: Vec<BoxFuture<'_, _>> = each.map(|one| Box::pin(one) as BoxFuture<'_, _>).collect();
+    let found: Vec<Option<Steps<'_>>> = futures::stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let mut keys: Vec<Steps<'_>> = found.into_iter().flatten().collect();
+    let done = match attempt(ports, table, taken, &mut keys).await {
+        // Nothing was written, or it is found to be there when these are taken again.
+        Err(e) if e.kind.transient() => {
+            tracing::warn!(table = %table.id, error = %e, "rows were not written together");
+            false
+        }
+        done => done?,
+    };
     tried.0 = (!done).then(|| (records, Instant::now()));
     let mut first = Vec::new();
     for key in keys.iter().filter(|_| done) {
@@ -86,20 +110,37 @@ async fn steps<'c>(
     if !way.inverse.says(first, item.as_ref()) {
         return Ok(None);
     }
+    let carry = |pair: [Option<RowTree>; 2], item: Option<&Record<'static>>| {
+        let carried = way.inverse.carry(&change.key, &pair, item, None, rule()).ok();
+        carried.filter(|step| step.resolution == Resolution::None).map(|step| step.change)
+    };
     let mut steps = Vec::new();
+    // The row and its item before they were removed: what no column carries is in the item alone.
+    let mut gone: Option<(RowTree, Record<'static>)> = None;
     for (pair, record) in change.states.windows(2).zip(change.from.iter().skip(1)) {
-        let Ok(step) = way.inverse.carry(&change.key, pair, item.as_ref(), None, rule()) else { return Ok(None) };
-        if step.resolution != Resolution::None {
-            return Ok(None);
-        }
-        match &step.change {
+        let [before, after] = pair else { continue };
+        let Some(mut made) = carry([before.clone(), after.clone()], item.as_ref()) else { return Ok(None) };
+        match &mut made {
             ItemChange::Nothing => continue,
-            ItemChange::Write(write) => item = Some(write.after.clone()),
-            ItemChange::Delete { .. } => item = None,
+            ItemChange::Delete { .. } => gone = before.clone().zip(item.take()),
+            ItemChange::Write(write) => {
+                if let Some((row, old)) = gone.take().filter(|_| !write.exists) {
+                    match carry([Some(row), after.clone()], Some(&old)) {
+                        Some(ItemChange::Write(changed)) => write.after = changed.after,
+                        Some(ItemChange::Nothing) => write.after = old,
+                        Some(ItemChange::Delete { .. }) | None => return Ok(None),
+                    }
+                    let of_key = |name: &str| write.key.get(name).is_some();
+                    let fields =
+                        write.after.fields.iter().filter(|(name, value)| !of_key(name) && *value != Value::Null);
+                    write.set = fields.map(|(name, value)| (name.to_string(), value.clone())).collect();
+                }
+                item = Some(write.after.clone());
+            }
         }
-        steps.push((*record, step.change));
+        steps.push(Step { record: *record, after: item_digest(item.as_ref()), change: made });
     }
-    Ok(Some(Steps { change, named, steps, after: item }))
+    Ok(Some(Steps { change, named, steps }))
 }
 
 /// Writes the keys, without those that cannot stand; `keys` holds then what was written.
@@ -110,42 +151,87 @@ async fn attempt(
     keys: &mut Vec<Steps<'_>>,
 ) -> PortResult<bool> {
     let began = Instant::now();
-    while keys.len() > 1 && began.elapsed() < WRITE {
-        let mut all: Vec<(i64, usize, &ItemChange)> = Vec::new();
-        for (n, key) in keys.iter().enumerate() {
-            all.extend(key.steps.iter().map(|(record, change)| (*record, n, change)));
-        }
-        if all.len() > MOST {
-            return Ok(false);
-        }
-        // Those of one key have different records, in their order.
-        all.sort_by_key(|(record, ..)| *record);
-        let changes: Vec<ItemChange> = all.iter().map(|(_, _, change)| (*change).clone()).collect();
-        let places: Vec<usize> = all.iter().map(|(_, n, _)| *n).collect();
-        for key in keys.iter() {
-            let own = OwnWrite {
-                key: key.named.clone(),
-                digest: item_digest(key.after.as_ref()),
-                record: key.change.records.last().copied().unwrap_or_default(),
-                resolution: Resolution::None,
-            };
+    // Every image that stands there for a moment is in the old side's log, and ours.
+    for key in keys.iter() {
+        for step in &key.steps {
+            let (record, resolution) = (step.record, Resolution::None);
+            let own = OwnWrite { key: key.named.clone(), digest: step.after, record, resolution };
             // Decided while customers were on the new side; by now the old side's value is the newer one.
             if taken.record_own_write(&own).await? && !taken.rolled_back() {
                 return Ok(false);
             }
         }
-        let written = tokio::time::timeout(WRITE, ports.items.of(table).write_together(table, &changes)).await;
-        match written.unwrap_or_else(|_| Err(late(table)))? {
-            Together::Written => return Ok(true),
-            Together::Moved => return Ok(false),
-            Together::Refused { place, why } => {
-                tracing::debug!(table = %table.id, error = %why, "left out of what is written together");
-                match places.get(place).filter(|n| **n < keys.len()) {
-                    Some(n) => drop(keys.remove(*n)),
-                    None => return Ok(false),
-                }
-            }
+    }
+    while keys.len() > 1 && began.elapsed() < WRITE {
+        match at_once(ports, table, keys, None).await? {
+            Outcome::Written => return Ok(true),
+            Outcome::Moved => return Ok(false),
+            Outcome::Without(n) if n < keys.len() => drop(keys.remove(n)),
+            Outcome::Without(_) => return Ok(false),
+            Outcome::Clash => return without_one(ports, table, keys, began).await,
         }
     }
     Ok(false)
+}
+
+/// Of keys that clash with a row of the old side's customers, nobody says which does: each is left out once.
+async fn without_one(
+    ports: &ReversePorts,
+    table: &Table,
+    keys: &mut Vec<Steps<'_>>,
+    began: Instant,
+) -> PortResult<bool> {
+    for n in 0..keys.len().min(SUSPECTS) {
+        if began.elapsed() >= WRITE {
+            break;
+        }
+        match at_once(ports, table, keys, Some(n)).await? {
+            Outcome::Written => {
+                keys.remove(n);
+                return Ok(true);
+            }
+            Outcome::Moved => return Ok(false),
+            Outcome::Without(_) | Outcome::Clash => {}
+        }
+    }
+    Ok(false)
+}
+
+/// What became of writing some keys.
+enum Outcome {
+    Written,
+    Moved,
+    /// The key at this place cannot stand.
+    Without(usize),
+    /// One of them cannot.
+    Clash,
+}
+
+/// Writes all keys, but for one, in one transaction.
+async fn at_once(
+    ports: &ReversePorts,
+    table: &Table,
+    keys: &[Steps<'_>],
+    without: Option<usize>,
+) -> PortResult<Outcome> {
+    let mut all: Vec<(usize, &Step)> = Vec::new();
+    for (n, key) in keys.iter().enumerate().filter(|(n, _)| Some(*n) != without) {
+        all.extend(key.steps.iter().map(|step| (n, step)));
+    }
+    // Those of one key have different records, in their order.
+    all.sort_by_key(|(_, step)| step.record);
+    let changes: Vec<ItemChange> = all.iter().map(|(_, step)| step.change.clone()).collect();
+    let written = tokio::time::timeout(WRITE, ports.items.of(table).write_together(table, &changes)).await;
+    Ok(match written.unwrap_or_else(|_| Err(late(table)))? {
+        Together::Written => Outcome::Written,
+        Together::Moved => Outcome::Moved,
+        Together::Refused { place, why } => {
+            tracing::debug!(table = %table.id, error = %why, "left out of what is written together");
+            Outcome::Without(all.get(place).map_or(usize::MAX, |(n, _)| *n))
+        }
+        Together::Clash(why) => {
+            tracing::debug!(table = %table.id, error = %why, "cannot stand together");
+            Outcome::Clash
+        }
+    })
 }

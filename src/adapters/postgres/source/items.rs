@@ -27,8 +27,9 @@ use crate::ports::{
 /// What is tried.
 pub(super) const WRITE: &str = "write a row of";
 /// Longest wait of one write for its row. The server gives up before we do, so that a write that we gave up does not go
-/// through later. (A commit that waits for a standby may.)
-pub(super) const PATIENCE: &str = "SET LOCAL statement_timeout = '3s'; SET LOCAL lock_timeout = '3s'";
+/// through later. (A commit that waits for a standby may.) Each statement sees what was committed before it began.
+pub(super) const PATIENCE: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '3s'; \
+                                   SET LOCAL lock_timeout = '3s'";
 /// Longest time until a write is committed.
 pub(super) const MOST: Duration = Duration::from_secs(7);
 /// Rows that are shown of a table.
@@ -81,6 +82,11 @@ struct Statement<'s> {
 impl<'s> Statement<'s> {
     const fn new(table: &'s Table, shape: &'s Shape) -> Self {
         Self { table, shape, values: Vec::new(), texts: Vec::new() }
+    }
+
+    /// With its text.
+    fn prepared(self, sql: String) -> Prepared {
+        Prepared { sql, values: self.values, texts: self.texts }
     }
 
     fn wrong(&self, why: String) -> PortError {
@@ -228,7 +234,7 @@ pub(super) fn prepared(table: &Table, shape: &Shape, change: &ItemChange) -> Por
             )
         }
     };
-    Ok(Some(Prepared { sql, values: statement.values, texts: statement.texts }))
+    Ok(Some(statement.prepared(sql)))
 }
 
 /// References to a table by which the removal of one of its rows would change or remove others: which, of what table,
@@ -256,12 +262,18 @@ pub(super) async fn refers(
     let error = |e: Error| trouble::error(&e, WRITE, &table.source);
     let statement = tx.prepare_cached(SPREADS).await.map_err(error)?;
     let found = tx.query(&statement, &[&shape.main.sql]).await.map_err(error)?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    // Locked first, and looked at by a statement of its own: one that is waited for may have brought a row that refers to it.
+    let mut locking = Statement::new(table, shape);
+    let sql = format!("SELECT FROM {} t WHERE {} FOR UPDATE", shape.main.sql, locking.condition(key, &[])?);
+    locking.prepared(sql).execute(tx).await.map_err(error)?;
     for row in found {
         let name: String = row.try_get(0).map_err(error)?;
         let (child, exists): (String, String) = (row.try_get(1).map_err(error)?, row.try_get(2).map_err(error)?);
         let mut statement = Statement::new(table, shape);
-        let sql =
-            format!("SELECT {exists} FROM {} t WHERE {} FOR UPDATE", shape.main.sql, statement.condition(key, &[])?);
+        let sql = format!("SELECT {exists} FROM {} t WHERE {}", shape.main.sql, statement.condition(key, &[])?);
         let values: Vec<&(dyn ToSql + Sync)> = statement.values.iter().map(|value| value as _).collect();
         let prepared = tx.prepare_cached(&sql).await.map_err(error)?;
         let row = tx.query_opt(&prepared, &values).await.map_err(error)?;
@@ -288,7 +300,13 @@ impl Items for PgSource {
         let shape = self.known(table).await?;
         let Some(statement) = prepared(table, &shape, change)? else { return Ok(ItemOutcome::Written) };
         // What the server says of a value may quote it.
-        let error = |e: Error| trouble::error(&e, WRITE, &table.source);
+        let error = |e: Error| {
+            let refused = trouble::error(&e, WRITE, &table.source);
+            // Rows that are written at the same time want each other's values: they have to be written together.
+            let kind =
+                if e.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) { ErrorKind::Invalid } else { refused.kind };
+            PortError { kind, ..refused }
+        };
         let mut client = self.client().await?;
         let began = tokio::time::Instant::now();
         let tx = client.transaction().await.map_err(error)?;

@@ -111,7 +111,8 @@ pub(super) async fn met(client: &Object, publication: &str, partition: u32) -> R
     else {
         return Ok(None);
     };
-    let mut began = began(client, publication).await?.unwrap_or_default();
+    // What nobody wrote down, or somebody wrote over, stays unknown for all of its tables.
+    let Some(mut began) = began(client, publication).await? else { return Ok(Some(table)) };
     part.filled = filled(client, partition, &part.name).await?;
     began.0.entry(table).or_default().entry(partition).or_insert(part);
     client.batch_execute(&comment(publication, &began)).await?;
@@ -198,7 +199,8 @@ pub(super) async fn made_good(client: &Object, publication: &str, table: &Table,
     if said(&now) != parts || !is_captured(client, publication).await.map_err(error)? {
         return Ok(());
     }
-    let mut began = began(client, publication).await.map_err(error)?.unwrap_or_default();
+    // What nobody wrote down, or somebody wrote over, stays unknown for all of its tables.
+    let Some(mut began) = began(client, publication).await.map_err(error)? else { return Ok(()) };
     began.0.insert(oid, now);
     client.batch_execute(&comment(publication, &began)).await.map_err(error)
 }

@@ -74,7 +74,8 @@ pub(super) async fn write(source: &PgSource, table: &Table, changes: &[ItemChang
     }
     // What is deferred is proven here, where it can still be said what it was.
     if let Err(e) = tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await {
-        return Ok(Together::Refused { place: 0, why: error(e) });
+        let why = error(e);
+        return if why.kind == ErrorKind::Invalid { Ok(Together::Clash(why)) } else { Err(why) };
     }
     if began.elapsed() > MOST {
         let why = format!("it took more than {} s and was taken back", MOST.as_secs());

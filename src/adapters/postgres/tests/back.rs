@@ -112,6 +112,25 @@ async fn a_removal_waits_until_nothing_refers_to_the_row_and_never_spreads() {
     let stays = pair.round().await;
     assert!(stays[0].unfit[0].1.contains("kept"), "{:?}", stays[0].unfit);
     assert_eq!(pair.old.number("SELECT count(*) FROM kept WHERE id = 99").await, 1);
+
+    // The same of one whose transaction is open while the row is looked at.
+    pair.new.sql.batch_execute("DELETE FROM kept WHERE id = 27; DELETE FROM loose WHERE id = 27").await.unwrap();
+    pair.round().await;
+    let customer = pair.old.connect().await;
+    customer.batch_execute("BEGIN; INSERT INTO kept VALUES (97, 27, 'under way')").await.unwrap();
+    pair.new.sql.batch_execute("DELETE FROM parents WHERE id = 27").await.unwrap();
+    let watcher = pair.old.connect().await;
+    let commit = async {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        while watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+        customer.batch_execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(pair.round(), commit);
+    pair.round().await;
+    assert_eq!(pair.old.number("SELECT count(*) FROM kept WHERE id = 97").await, 1);
 }
 
 #[tokio::test]
@@ -162,4 +181,31 @@ async fn rows_that_traded_values_only_one_may_have_go_back_together() {
     pair.old.sql.batch_execute("DELETE FROM people WHERE id = 900").await.unwrap();
     pair.round().await;
     pair.expect_equal().await;
+
+    // The same under a constraint that is looked at last and does not say which row it refuses.
+    pair.old.sql.batch_execute("INSERT INTO ranks VALUES (900, 900)").await.unwrap();
+    let trade = "UPDATE ranks a SET pos = b.pos FROM ranks b WHERE (a.id, b.id) IN ((1, 2), (2, 1));
+         UPDATE ranks SET pos = 900 WHERE id = 3";
+    pair.new.sql.batch_execute(trade).await.unwrap();
+    let rounds = pair.round().await;
+    assert_eq!(rounds[1].unfit.iter().map(|(key, _)| key.0.as_str()).collect::<Vec<_>>(), ["3"]);
+    pair.old.sql.batch_execute("DELETE FROM ranks WHERE id = 900").await.unwrap();
+    pair.round().await;
+    pair.expect_equal().await;
+}
+
+#[tokio::test]
+async fn what_no_column_carries_stays_in_a_row_that_was_made_again_in_a_trade_and_nothing_of_it_is_a_stray() {
+    let sql = "CREATE TABLE people (id int PRIMARY KEY, email text UNIQUE, own text DEFAULT 'none');
+         INSERT INTO people SELECT n, 'e' || n, 'kept ' || n FROM generate_series(1, 5) n;";
+    let tables = vec![table("people", &[("email", ColumnType::Text)])];
+    let mut pair = Pair::armed(sql, tables).await;
+    let trade = "BEGIN; DELETE FROM people WHERE id = 1; UPDATE people SET email = 'e1' WHERE id = 2;
+         INSERT INTO people VALUES (1, 'e2'); COMMIT";
+    pair.new.sql.batch_execute(trade).await.unwrap();
+    let rounds = pair.round().await;
+    assert!(rounds[0].unfit.is_empty(), "{rounds:?}");
+    let sql = "SELECT string_agg(email || ' ' || own, ', ' ORDER BY id) FROM people WHERE id < 3";
+    let held: String = pair.old.sql.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(held, "e2 kept 1, e1 kept 2");
 }
