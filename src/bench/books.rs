@@ -86,6 +86,10 @@ id = "secret"
 parameter = "/cloudshelf/secret"
 secure = true
 to = { env = "CUTOVER_BENCH_SECRET" }
+"#;
+
+/// The steps of a bench's day.
+pub(super) const STEPS: &str = r#"
 [[steps]]
 id = "preflight"
 kind = "preflight"
@@ -145,7 +149,8 @@ pub(super) fn host(target: &tokio_postgres::Config) -> String {
 
 /// The config of a bench's day.
 pub(super) fn config(s: &Settings) -> String {
-    CONFIG
+    [CONFIG, STEPS]
+        .concat()
         .replace("{source}", &s.source)
         .replace("{host}", &host(&s.target))
         .replace("{port}", &s.target.get_ports().first().copied().unwrap_or(5432).to_string())

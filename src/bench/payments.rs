@@ -81,36 +81,6 @@ account = { type = "uuid" }
 amount = { type = "numeric(12,2)" }
 note = { type = "text" }
 made = { type = "timestamptz" }
-[[steps]]
-id = "preflight"
-kind = "preflight"
-owner = "bench"
-at = "T-00:10"
-[[steps]]
-id = "setup"
-kind = "set_up"
-owner = "bench"
-at = "T-00:10"
-[[steps]]
-id = "capture"
-kind = "capture"
-owner = "bench"
-at = "T-00:10"
-[[steps]]
-id = "load"
-kind = "load"
-owner = "bench"
-at = "T-00:10"
-[[steps]]
-id = "catchup"
-kind = "catch_up"
-owner = "bench"
-at = "T-00:10"
-[[steps]]
-id = "verify"
-kind = "verify"
-owner = "bench"
-at = "T-00:10"
 "#;
 
 fn plan(
@@ -119,7 +89,10 @@ fn plan(
     segments: u32,
     poll: u64,
 ) -> BenchResult<Arc<Plan>> {
-    let mut text = CONFIG.replace("{segments}", &segments.to_string()).replace("{poll}", &poll.to_string());
+    let mut text = [CONFIG, books::STEPS]
+        .concat()
+        .replace("{segments}", &segments.to_string())
+        .replace("{poll}", &poll.to_string());
     for (name, at) in [("old", old), ("new", new)] {
         text = text
             .replace(&format!("{{{name} host}}"), &books::host(at))

@@ -174,7 +174,8 @@ async fn attempt(
     Ok(false)
 }
 
-/// Of keys that clash with a row of the old side's customers, nobody says which does: each is left out once.
+/// Writes all but one: the store does not say which of them clashes with a row of the old side's customers, so each is left
+/// out in turn.
 async fn without_one(
     ports: &ReversePorts,
     table: &Table,
