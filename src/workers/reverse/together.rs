@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, CLEARED, Rule, WRITE, Way, late, name};
+use super::{AT_ONCE, Applying, WRITE, clear, late, name};
 use crate::domain::mapping::{ItemChange, Resolution, RowTree, item_digest};
-use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record, Value};
-use crate::ports::{OutboxChange, OwnWrite, PortResult, ReversePorts, Taken, Together};
+use crate::ports::{Cleared, OutboxChange, OwnWrite, PortResult, Together};
 
 /// How long the same keys are left alone after they could not be written together.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -35,6 +34,17 @@ struct Steps<'c> {
     change: &'c OutboxChange,
     named: Key,
     steps: Vec<Step>,
+    /// All of them as one.
+    whole: Option<Step>,
+}
+
+impl Steps<'_> {
+    /// Goes to the end at once: a state in between may clash with a row that is written already. Whether that is any
+    /// different.
+    fn at_one_go(&mut self) -> bool {
+        let whole = self.whole.take().filter(|_| self.steps.len() > 1);
+        whole.map(|whole| self.steps = vec![whole]).is_some()
+    }
 }
 
 /// One step.
@@ -47,17 +57,10 @@ struct Step {
 }
 
 /// Writes these refused changes together as far as they go; gives the keys that are written and cleared.
-pub(super) async fn write(
-    ports: &ReversePorts,
-    table: &Table,
-    way: &Way,
-    taken: &dyn Taken,
-    refused: &[&OutboxChange],
-    rule: Rule<'_>,
-    tried: &mut Tried,
-) -> PortResult<Vec<i64>> {
+pub(super) async fn write(of: &Applying<'_>, refused: &[&OutboxChange], tried: &mut Tried) -> PortResult<Vec<i64>> {
+    let table = of.table;
     let records: Vec<i64> = refused.iter().flat_map(|change| change.records.iter().copied()).collect();
-    if refused.len() < 2 || !ports.items.of(table).of_columns() || !tried.again(&records) {
+    if refused.len() < 2 || !of.ports.items.of(table).of_columns() || !tried.again(&records) {
         return Ok(Vec::new());
     }
     let mut left = MOST;
@@ -66,45 +69,38 @@ pub(super) async fn write(
         left = enough.unwrap_or(0);
         enough.is_some()
     });
-    let each = few.map(|change| steps(ports, table, way, change, rule));
+    let each = few.map(|change| steps(of, change));
     let each: Vec<BoxFuture<'_, _>> = each.map(|one| Box::pin(one) as BoxFuture<'_, _>).collect();
     let found: Vec<Option<Steps<'_>>> = futures::stream::iter(each).buffered(AT_ONCE).try_collect().await?;
     let mut keys: Vec<Steps<'_>> = found.into_iter().flatten().collect();
-    let done = match attempt(ports, table, taken, &mut keys).await {
+    let ended = match attempt(of, &mut keys).await {
         // Nothing was written, or it is found to be there when these are taken again.
         Err(e) if e.kind.transient() => {
             tracing::warn!(table = %table.id, error = %e, "rows were not written together");
-            false
+            Ended::Again
         }
-        done => done?,
+        ended => ended?,
     };
-    tried.0 = (!done).then(|| (records, Instant::now()));
-    let mut first = Vec::new();
-    for key in keys.iter().filter(|_| done) {
-        let mut left = CLEARED;
-        while let Err(e) = taken.clear(&key.named, &key.change.records, Resolution::None).await {
-            left -= 1;
-            // It is taken again and found to say what it should.
-            if left == 0 || !e.kind.transient() {
-                return Err(e);
-            }
+    match ended {
+        Ended::Written => tried.0 = None,
+        Ended::Again => return Ok(Vec::new()),
+        Ended::Cannot => {
+            tried.0 = Some((records, Instant::now()));
+            return Ok(Vec::new());
         }
-        first.extend(key.change.records.first());
     }
-    Ok(first)
+    let gone = keys.iter().map(|key| Cleared::of(&key.named, &key.change.records, Resolution::None));
+    clear(of.taken, &gone.collect::<Vec<_>>()).await?;
+    Ok(keys.iter().filter_map(|key| key.change.records.first().copied()).collect())
 }
 
 /// What was done to one key, step by step; nothing where the old side's own customers changed it too.
-async fn steps<'c>(
-    ports: &ReversePorts,
-    table: &Table,
-    way: &Way,
-    change: &'c OutboxChange,
-    rule: Rule<'_>,
-) -> PortResult<Option<Steps<'c>>> {
+async fn steps<'c>(of: &Applying<'_>, change: &'c OutboxChange) -> PortResult<Option<Steps<'c>>> {
+    let Applying { ports, table, way, rule, .. } = of;
     let named = name(way, change);
     let Ok(key) = way.inverse.key(&change.key) else { return Ok(None) };
-    let mut item = ports.items.of(table).read(table, &key).await?;
+    let stands = ports.items.of(table).read(table, &key).await?;
+    let mut item = stands.clone();
     let first = change.states.first().and_then(Option::as_ref);
     // What was signed of it was never written: it stands as it was before.
     if !way.inverse.says(first, item.as_ref()) {
@@ -140,62 +136,77 @@ async fn steps<'c>(
         }
         steps.push(Step { record: *record, after: item_digest(item.as_ref()), change: made });
     }
-    Ok(Some(Steps { change, named, steps }))
+    let ends = [change.states.first().cloned().flatten(), change.states.last().cloned().flatten()];
+    let whole = carry(ends, stands.as_ref()).map(|made| {
+        let after = match &made {
+            ItemChange::Nothing => item_digest(stands.as_ref()),
+            ItemChange::Write(write) => item_digest(Some(&write.after)),
+            ItemChange::Delete { .. } => item_digest(None),
+        };
+        Step { record: change.records.last().copied().unwrap_or_default(), after, change: made }
+    });
+    Ok(Some(Steps { change, named, steps, whole }))
+}
+
+/// How an attempt to write keys together ended.
+enum Ended {
+    Written,
+    /// Nothing is written, and it may be another time: something moved meanwhile, or the store did not answer.
+    Again,
+    /// Nothing is written, because they cannot stand.
+    Cannot,
 }
 
 /// Writes the keys, without those that cannot stand; `keys` holds then what was written.
-async fn attempt(
-    ports: &ReversePorts,
-    table: &Table,
-    taken: &dyn Taken,
-    keys: &mut Vec<Steps<'_>>,
-) -> PortResult<bool> {
+async fn attempt(of: &Applying<'_>, keys: &mut Vec<Steps<'_>>) -> PortResult<Ended> {
     let began = Instant::now();
     // Every image that stands there for a moment is in the old side's log, and ours.
+    let mut own = Vec::new();
     for key in keys.iter() {
-        for step in &key.steps {
-            let (record, resolution) = (step.record, Resolution::None);
-            let own = OwnWrite { key: key.named.clone(), digest: step.after, record, resolution };
-            // Decided while customers were on the new side; by now the old side's value is the newer one.
-            if taken.record_own_write(&own).await? && !taken.rolled_back() {
-                return Ok(false);
-            }
-        }
+        own.extend(key.steps.iter().chain(&key.whole).map(|step| OwnWrite {
+            key: key.named.clone(),
+            digest: step.after,
+            record: step.record,
+            resolution: Resolution::None,
+        }));
+    }
+    // Decided while customers were on the new side; by now the old side's value is the newer one.
+    if of.taken.record_own_writes(&own).await? && !of.taken.rolled_back() {
+        return Ok(Ended::Again);
     }
     while keys.len() > 1 && began.elapsed() < WRITE {
-        match at_once(ports, table, keys, None).await? {
-            Outcome::Written => return Ok(true),
-            Outcome::Moved => return Ok(false),
-            Outcome::Without(n) if n < keys.len() => drop(keys.remove(n)),
-            Outcome::Without(_) => return Ok(false),
-            Outcome::Clash => return without_one(ports, table, keys, began).await,
+        match at_once(of, keys, None).await? {
+            Outcome::Written => return Ok(Ended::Written),
+            Outcome::Moved => return Ok(Ended::Again),
+            Outcome::Without(n) if n < keys.len() => {
+                if !keys.get_mut(n).is_some_and(Steps::at_one_go) {
+                    keys.remove(n);
+                }
+            }
+            Outcome::Without(_) => return Ok(Ended::Cannot),
+            Outcome::Clash => return without_one(of, keys, began).await,
         }
     }
-    Ok(false)
+    Ok(Ended::Cannot)
 }
 
 /// Writes all but one: the store does not say which of them clashes with a row of the old side's customers, so each is left
 /// out in turn.
-async fn without_one(
-    ports: &ReversePorts,
-    table: &Table,
-    keys: &mut Vec<Steps<'_>>,
-    began: Instant,
-) -> PortResult<bool> {
+async fn without_one(of: &Applying<'_>, keys: &mut Vec<Steps<'_>>, began: Instant) -> PortResult<Ended> {
     for n in 0..keys.len().min(SUSPECTS) {
         if began.elapsed() >= WRITE {
             break;
         }
-        match at_once(ports, table, keys, Some(n)).await? {
+        match at_once(of, keys, Some(n)).await? {
             Outcome::Written => {
                 keys.remove(n);
-                return Ok(true);
+                return Ok(Ended::Written);
             }
-            Outcome::Moved => return Ok(false),
+            Outcome::Moved => return Ok(Ended::Again),
             Outcome::Without(_) | Outcome::Clash => {}
         }
     }
-    Ok(false)
+    Ok(Ended::Cannot)
 }
 
 /// What became of writing some keys.
@@ -209,12 +220,8 @@ enum Outcome {
 }
 
 /// Writes all keys, but for one, in one transaction.
-async fn at_once(
-    ports: &ReversePorts,
-    table: &Table,
-    keys: &[Steps<'_>],
-    without: Option<usize>,
-) -> PortResult<Outcome> {
+async fn at_once(of: &Applying<'_>, keys: &[Steps<'_>], without: Option<usize>) -> PortResult<Outcome> {
+    let Applying { ports, table, .. } = of;
     let mut all: Vec<(usize, &Step)> = Vec::new();
     for (n, key) in keys.iter().enumerate().filter(|(n, _)| Some(*n) != without) {
         all.extend(key.steps.iter().map(|step| (n, step)));

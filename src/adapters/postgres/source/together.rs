@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tokio_postgres::Error;
 
 use super::PgSource;
-use super::items::{MOST, PATIENCE, WRITE, prepared, refers};
+use super::items::{MOST, PATIENCE, WRITE, refers};
+use super::statement::prepared;
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::ItemChange;
