@@ -254,11 +254,11 @@ pub enum Together {
     Written,
     /// An item is not what it was when it was read; nothing was written.
     Moved,
-    /// One of them cannot stand, among the others either; nothing was written.
+    /// Some of them cannot stand, among the others either; nothing was written.
     Refused {
-        /// Which, counted from 0.
-        place: usize,
-        /// Why.
+        /// Which, counted from 0, the first of each item.
+        places: Vec<usize>,
+        /// Why the first of them cannot.
         why: PortError,
     },
     /// What is looked at only at the end refuses them, and does not say which of them; nothing was written.

@@ -15,6 +15,7 @@ mod drain;
 mod live;
 mod sequences;
 mod singly;
+mod steps;
 mod together;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -81,7 +81,8 @@ impl OldStore {
     fn put_together(&self, table: &Table, changes: &[ItemChange]) -> Result<(), PortResult<Together>> {
         let mut left: Vec<usize> = (0..changes.len()).collect();
         while !left.is_empty() {
-            let (tried, mut waiting, mut held, mut first) = (left.len(), Vec::new(), BTreeSet::new(), None);
+            let (tried, mut waiting, mut held) = (left.len(), Vec::new(), BTreeSet::new());
+            let (mut refused, mut first) = (Vec::new(), None);
             for place in left {
                 let key = key_of(table, &changes[place]);
                 if held.contains(&key) {
@@ -94,14 +95,15 @@ impl OldStore {
                     Err(why) if why.kind == ErrorKind::Invalid => {
                         held.insert(key);
                         waiting.push(place);
-                        first = first.or(Some((place, why)));
+                        refused.push(place);
+                        first = first.or(Some(why));
                     }
                     Err(e) => return Err(Err(e)),
                 }
             }
             left = waiting;
-            if let Some((place, why)) = first.filter(|_| left.len() == tried) {
-                return Err(Ok(Together::Refused { place, why }));
+            if let Some(why) = first.filter(|_| left.len() == tried) {
+                return Err(Ok(Together::Refused { places: refused, why }));
             }
         }
         Ok(())
