@@ -2,6 +2,7 @@
 
 mod back;
 mod identity;
+mod restores;
 mod sources;
 mod targets;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use back::{kept_at_sources, rollback_ports, target_of};
+pub use restores::{named, restores};
 use sources::AllSources;
 use targets::TargetPorts;
 

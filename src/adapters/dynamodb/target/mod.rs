@@ -19,6 +19,7 @@ mod outbox;
 mod owner;
 mod permits;
 mod read;
+mod restore;
 mod rows;
 mod standing;
 #[cfg(all(test, feature = "rehearsal"))]
@@ -46,6 +47,8 @@ use crate::ports::{
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
+
+pub use restore::DynamoRestore;
 
 use call::Store;
 use names::Of;

@@ -36,6 +36,7 @@ mod point_in_time;
 mod pooler;
 mod references;
 mod refusals;
+mod restore;
 mod rewound;
 mod rights;
 mod sequences;
