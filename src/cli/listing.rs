@@ -35,6 +35,7 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
     let mut draft = config::draft(&name, &text, &base, &vars, env)?;
+    world::all_built(&draft.connections)?;
     if draft.stores().is_empty() {
         let config = config::load_listed(&name, &text, &base, &vars, env, None)?;
         return Ok((of_environment(config, env)?, text));
@@ -158,6 +159,7 @@ pub fn draft(arg: &ConfigArg) -> Result<Draft, Failure> {
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
     let draft = config::draft(&name, &text, &base, &vars, env)?;
+    world::all_built(&draft.connections)?;
     if draft.stores().is_empty() {
         // Every mistake is named, as before any other command.
         config::load_listed(&name, &text, &base, &vars, env, None)?;

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::error::{RehearsalError, RehearsalResult};
 use super::payments::PaymentSizes;
-use super::postgres::{PostgresOptions, PrivatePostgres, PrivatePostgresError};
 use super::scenario::Scenario;
 use super::seed::Sizes;
 use super::world::{PgAddress, WorldOptions};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres, PrivatePostgresError};
+use crate::private::{RehearsalError, RehearsalResult};
 
 /// How many records a scenario begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

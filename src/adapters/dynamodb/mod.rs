@@ -17,7 +17,7 @@ mod source;
 mod target;
 mod wire;
 
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 
 use std::time::Duration;

@@ -63,6 +63,5 @@ pub use restore::PgRestore;
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
 
-#[cfg(feature = "rehearsal")]
 #[cfg(test)]
 pub(crate) mod tests;

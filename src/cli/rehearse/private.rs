@@ -11,8 +11,8 @@ use super::super::out::say;
 use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
 use crate::domain::plan::ValueRef;
 use crate::ports::{Cursor, FoundTable, HeldTable, PortResult, Restore, Restoring, TextPage};
-use crate::rehearsal::dynamo::EmbeddedDynamo;
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use crate::private::dynamo::EmbeddedDynamo;
+use crate::private::postgres::{PostgresOptions, PrivatePostgres};
 use crate::rehearsal::servers::{create_database, private};
 
 /// Servers that hold the private stores. Dropping them stops them and removes everything they hold.

@@ -49,14 +49,13 @@ pub async fn restores(connections: &Connections, store: &str) -> Result<Arc<dyn 
                 let text = format!("the `{store}` store: {wrong}; nothing was begun ({OTHER_ACCOUNT_ADVICE})");
                 return Err(Failure::new(Exit::Denied, text));
             }
-            let into = dynamodb::restore(&session, &sources::settings(&tables))?;
-            Ok(failing(Arc::new(into) as _))
+            Ok(dynamodb::restore(&tables, &session)?)
         }
         StoreConnection::Postgresql(postgres) => {
             let control = aws(connections.aws.as_ref());
             let switches = switches(&aws_session(&control).await, &control.endpoints);
             let password = password(store, &postgres, &*switches).await?;
-            Ok(failing(Arc::new(PgRestore::new(&pg_settings(&postgres, password, &switches))?) as _))
+            Ok(postgresql::restore(&postgres, password, &switches)?)
         }
     }
 }

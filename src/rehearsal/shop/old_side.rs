@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{PATIENCE, Store};
 use crate::domain::secret::Secret;
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::rehearsal::error::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{

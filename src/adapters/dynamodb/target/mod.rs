@@ -22,7 +22,7 @@ mod read;
 mod restore;
 mod rows;
 mod standing;
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 mod work;
 mod write;

@@ -58,7 +58,7 @@ use crate::domain::mapping::Mapped;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, NEW, OLD, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{Checkpoint, Cursor, Partition, PortResult, RowChange, Target as _};
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres};
 
 /// The plan whose bookkeeping a place has.
 pub(super) const PLAN: &str = "trial/test";

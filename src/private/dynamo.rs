@@ -83,7 +83,7 @@ impl EmbeddedDynamo {
     }
 
     /// The emulator itself, for loading data without HTTP. No stream records come of that.
-    pub(super) const fn database(&self) -> Option<&Database> {
+    pub(crate) const fn database(&self) -> Option<&Database> {
         self.db.as_ref()
     }
 
@@ -218,13 +218,13 @@ fn older_than(path: &Path, age: Duration) -> bool {
     modified.ok().and_then(|m| m.elapsed().ok()).is_some_and(|e| e >= age)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "rehearsal"))]
 mod tests {
     use std::fs::FileTimes;
     use std::time::SystemTime;
 
     use super::*;
-    use crate::rehearsal::clients;
+    use crate::private::clients;
     use crate::rehearsal::records::{Kind, table_name};
     use crate::rehearsal::seed::create_tables;
     use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
