@@ -305,7 +305,7 @@ async fn verify(folder: &Path, as_json: bool) -> Result<Exit, Failure> {
 
 /// What was found of one table, a line or several.
 pub(super) fn words(checked: &Checked) -> String {
-    let Checked { table, records, bytes, wrong } = checked;
+    let Checked { table, records, bytes, digest: _, wrong } = checked;
     if wrong.is_empty() {
         return format!("  ok    {table:<16} {records} records, {bytes} bytes of lines\n");
     }

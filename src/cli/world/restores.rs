@@ -5,13 +5,10 @@ use std::sync::Arc;
 use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::nearest;
-use super::switches;
 use super::{
-    OTHER_ACCOUNT_ADVICE, aws, aws_session, aws_settings, credentials, failing, password, pg_settings, sources,
+    OTHER_ACCOUNT_ADVICE, aws, aws_session, aws_settings, credentials, dynamodb, password, postgresql, switches,
 };
 use crate::adapters::aws::AwsIdentity;
-use crate::adapters::dynamodb;
-use crate::adapters::postgres::PgRestore;
 use crate::config::{Connections, Credentials, StoreConnection};
 use crate::domain::run::another_account;
 use crate::ports::{Identity as _, Restore};

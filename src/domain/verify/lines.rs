@@ -62,6 +62,6 @@ mod tests {
 
     #[test]
     fn what_manifests_hold_stays_what_it_is() {
-        assert_eq!(of("{\"id\":\"7\"}\n").hex(), "PINNED");
+        assert_eq!(of("{\"id\":\"7\"}\n").hex(), "de9eab2ea2f57b218347ea4d1e1462a3");
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::secret::Secret;
 use crate::private::clients;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::payments::PaymentPlaces;
 use crate::rehearsal::records::Kind;

@@ -4,7 +4,7 @@
 //! the table has to be empty, or hold nothing but documents of this export, and it is read whole at the end.
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use serde_json::{Value as Json, json};
 
 use super::call::{Store, Tried, pause, text, throttled};
@@ -17,7 +17,6 @@ use crate::adapters::dynamodb::source::DynamoSource;
 use crate::adapters::dynamodb::wire::Wire;
 use crate::domain::mapping::typed_record;
 use crate::domain::plan::{AttributeDefinition, Definition, KeyElement, Table};
-use crate::domain::verify::each_line;
 use crate::ports::{
     Cursor, ErrorKind, FoundTable, HeldTable, Partition, PortError, PortResult, Restore, Restoring, Source as _,
     TextPage,
@@ -169,9 +168,18 @@ impl Restoring for DynamoRestoring {
         let at = (TRIED, table.name.as_str());
         let text = std::str::from_utf8(lines)
             .map_err(|_| PortError::new(ErrorKind::Invalid, at.0, at.1, "a line of the export is no text"))?;
-        let items: Vec<&str> = each_line(text.as_bytes()).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-        let batches = items.chunks(WRITES).map(|batch| Ok(batch_of(&self.store, &table.name, batch, at)));
-        futures::stream::iter(batches).try_buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
+        let items: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut batches = Vec::new();
+        for batch in items.chunks(WRITES) {
+            batches.push(batch_of(&self.store, &table.name, batch.to_vec(), at));
+        }
+        let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
+        let mut failed = None;
+        // All of them are waited for: nothing of a failed write is under way when the next one begins.
+        while let Some(done) = under_way.next().await {
+            failed = failed.or(done.err());
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     async fn written(&mut self, _: &HeldTable) -> PortResult<()> {
@@ -184,19 +192,15 @@ impl Restoring for DynamoRestoring {
             self.parts = vec![Some(None); PARTS as usize];
         }
         let watched = Table::watched(&table.id, &table.name);
-        let left = self.parts.iter().enumerate().filter_map(|(n, part)| Some((n, part.clone()?)));
-        let reads = left.map(|(n, from)| {
-            let part = Partition { index: u32::try_from(n).unwrap_or(u32::MAX), of: PARTS };
-            let (source, watched) = (&self.source, &watched);
-            async move {
-                let page = source.page(watched, part, from.as_ref()).await?;
-                let (lines, next) = lines_of(source, &table.name, &page)?;
-                Ok::<_, PortError>((n, lines, next))
+        let mut reads = Vec::new();
+        for (n, part) in self.parts.iter().enumerate() {
+            if let Some(from) = part {
+                let part = Partition { index: u32::try_from(n).unwrap_or(u32::MAX), of: PARTS };
+                reads.push(read_back(std::sync::Arc::clone(&self.source), watched.clone(), n, part, from.clone()));
             }
-        });
-        let pages: Vec<_> = futures::stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
+        }
         let mut out = TextPage::default();
-        for (n, (lines, records), next) in pages {
+        for (n, (lines, records), next) in futures::future::try_join_all(reads).await? {
             out.lines.extend_from_slice(&lines);
             out.records += records;
             if let Some(part) = self.parts.get_mut(n) {
@@ -220,9 +224,22 @@ impl Restoring for DynamoRestoring {
     }
 }
 
+/// The next page of a part.
+async fn read_back(
+    source: std::sync::Arc<DynamoSource>,
+    table: Table,
+    n: usize,
+    part: Partition,
+    from: Option<Cursor>,
+) -> PortResult<(usize, (Vec<u8>, u64), Option<Cursor>)> {
+    let page = source.page(&table, part, from.as_ref()).await?;
+    let (lines, next) = lines_of(&source, &table.source, &page)?;
+    Ok((n, lines, next))
+}
+
 /// One batch, until everything in it has landed.
-async fn batch_of(store: &Store, table: &str, items: &[&str], at: Tried<'_>) -> PortResult<()> {
-    let (mut left, mut idle) = (items.iter().map(|item| (*item).to_owned()).collect::<Vec<String>>(), 0);
+async fn batch_of(store: &Store, table: &str, items: Vec<String>, at: Tried<'_>) -> PortResult<()> {
+    let (mut left, mut idle) = (items, 0);
     while !left.is_empty() {
         let requests: Vec<String> = left.iter().map(|item| format!("{{\"PutRequest\":{{\"Item\":{item}}}}}")).collect();
         let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));

@@ -11,7 +11,7 @@ use super::load::{serve, takes_some};
 use crate::adapters::dynamodb::tests::{REGION, sdk_config};
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::domain::plan::Definition;
-use crate::ports::{HeldTable, Restore, Restoring};
+use crate::ports::{HeldTable, Restore};
 use crate::workers::{Before, RestoreEnd, RestoreError, restore};
 
 fn held(name: &str) -> HeldTable {
