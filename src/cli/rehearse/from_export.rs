@@ -19,7 +19,7 @@ use super::super::world::{self, Driver};
 use super::super::{listing, own_keys};
 use super::private::PrivateStores;
 use crate::config::{self, Config};
-use crate::domain::plan::{Arn, Confirm, Plan, Start, Step, StepKind};
+use crate::domain::plan::{Arn, Confirm, Plan, Start, Step, StepKind, StoreKind, Table, listed_name};
 use crate::domain::run::RunState;
 use crate::engine::Ending;
 use crate::export::{Manifest, TableEntry};
@@ -61,7 +61,7 @@ pub async fn from_export(args: &DriveArgs, asked: &FromExport<'_>, state_dir: &P
     let mut config = config::load_listed(&name, &text, &base, &vars, asked.env, listing.as_ref())?;
     covered(&config, &manifest)?;
     config.connections = private.connections.clone();
-    *Arc::make_mut(&mut config.plan) = reduced(&config);
+    *Arc::make_mut(&mut config.plan) = reduced(&config, &manifest);
     let driven = drive(Drive {
         config: &config,
         config_text: &text,
@@ -137,10 +137,11 @@ fn covered(config: &Config, manifest: &Manifest) -> Result<(), Failure> {
 
 /// The plan as far as an export can try it: tables are made, loaded and compared. Nothing of it is switched, frozen or
 /// watched, and nothing is production.
-fn reduced(config: &Config) -> Plan {
+fn reduced(config: &Config, manifest: &Manifest) -> Plan {
     let plan = &config.plan;
     let mut tables = plan.tables.clone();
     for table in &mut tables {
+        as_exported(plan, table, manifest);
         for name in [&mut table.source, &mut table.target] {
             if let Some(own) = Arn::of(name).map(|arn| arn.table.to_owned()) {
                 *name = own;
@@ -167,6 +168,28 @@ fn reduced(config: &Config) -> Plan {
         reverse,
         stores: config.connections.stores(),
         ..Plan::clone(plan)
+    }
+}
+
+/// A table that the plan finds in its target is not there in the private one. Where its rows go as they are it is made as
+/// the export says of the one they come from.
+fn as_exported(plan: &Plan, table: &mut Table, manifest: &Manifest) {
+    let same = plan.kind(&table.from) == plan.kind(&table.to);
+    let fits = match plan.kind(&table.to) {
+        StoreKind::Dynamodb => table.is_whole(),
+        // Statements make the table of the name they say.
+        StoreKind::Postgresql => {
+            listed_name(StoreKind::Postgresql, &table.source) == listed_name(StoreKind::Postgresql, &table.target)
+        }
+        StoreKind::Aws => false,
+    };
+    if table.ddl.is_some() || !same || !fits {
+        return;
+    }
+    let of = |e: &&TableEntry| e.store == table.from && plan.is_one_table(&table.from, &e.source, &table.source);
+    if let Some(structure) = manifest.tables.iter().find(of).and_then(|entry| entry.structure.clone()) {
+        table.ddl = Some(structure.ddl);
+        table.after_load = structure.after_load;
     }
 }
 
