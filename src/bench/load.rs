@@ -217,7 +217,7 @@ async fn sdk(brief: &Brief) -> BenchResult<Sample> {
     own.prepare().await?;
     let table = own.table()?.clone();
     let began = Instant::now();
-    own.ports.target.begin_load(&table, Some(true)).await.tried("load through", "the SDK")?;
+    own.ports.target.begin_load(&table, Some(true), false).await.tried("load through", "the SDK")?;
     let mut segments = JoinSet::new();
     for index in 0..brief.streams {
         let part = Partition { index, of: brief.streams };

@@ -17,6 +17,7 @@ mod restores;
 mod sources;
 mod targets;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,11 +36,13 @@ use crate::adapters::aws::{
 };
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, StoreConnection};
-use crate::domain::plan::{Plan, SignalSource, ValueRef};
+use crate::domain::plan::{CONTROL, Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, Source, Switches};
+use crate::ports::{
+    ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, SeveralSwitches, Source, Switches,
+};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -75,12 +78,12 @@ pub async fn with_named_endpoints(mut config: Config) -> Config {
 
 /// The same for connections by themselves.
 pub async fn name_endpoints(connections: &mut Connections) {
-    let Connections { aws, sources, targets, .. } = connections;
+    let Connections { aws, sources, targets, controls, home: _ } = connections;
     let stores = sources.values_mut().chain(targets.values_mut()).filter_map(|store| match store {
         StoreConnection::Dynamodb(aws) => Some(aws),
         StoreConnection::Postgresql(_) => None,
     });
-    for aws in aws.iter_mut().chain(stores) {
+    for aws in aws.iter_mut().chain(stores).chain(controls.values_mut()) {
         fill_in(aws).await;
     }
 }
@@ -138,7 +141,7 @@ async fn fill_in(aws: &mut Aws) {
 pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     let target = targets::connect(connections, &switches, &plan.key()).await?;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
     assemble(plan, connections, &session, switches, target, stores).await
@@ -173,7 +176,7 @@ async fn every_source(
 pub async fn sources_alone(plan: &Plan, connections: &Connections) -> Result<(ByStore<dyn Source>, Callers), Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
     let identity = identity::of_all(plan, connections, &session).await;
     Ok((stores.sources, signed_as(plan, connections, &identity).await?))
@@ -230,7 +233,7 @@ fn watched(plan: &Plan) -> bool {
 pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(Ports, Missing), Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     // A plan that needs nothing of AWS is not asked for its credentials.
     let found = if asks_aws(plan, connections) { credentials(&session, &aws_settings(&aws)).await } else { Ok(()) };
     let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
@@ -300,7 +303,7 @@ impl From<Trouble> for Failure {
 /// The password of a database, from where the config says. `what` names the database in what is said.
 async fn password(what: &str, postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
     let Some(reference) = &postgres.password else { return Ok(None) };
-    match switches.resolve(reference).await {
+    match switches.resolve(reference, CONTROL).await {
         Ok(password) => Ok(Some(password.value)),
         Err(e) => Err(no_password(what, reference, e)),
     }
@@ -326,6 +329,15 @@ fn no_password(what: &str, reference: &ValueRef, e: PortError) -> Trouble {
 
 fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
     failing(Arc::new(AwsSwitches::new(session, ends.ssm.as_deref(), ends.apigateway.as_deref())) as _)
+}
+
+/// Switches of every region and account that a config names.
+async fn all_switches(connections: &Connections, own: Arc<dyn Switches>) -> Arc<dyn Switches> {
+    let mut others = BTreeMap::new();
+    for (name, aws) in &connections.controls {
+        others.insert(name.clone(), switches(&aws_session(aws).await, &aws.endpoints));
+    }
+    SeveralSwitches::as_one(own, others)
 }
 
 /// Without the feature no port fails by order.

@@ -50,7 +50,7 @@ pub use reverse::{
     Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
-pub use several::{SeveralOutboxes, SeveralTargets};
+pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use surroundings::{SessionSetting, Surroundings};

@@ -267,9 +267,9 @@ fn approvals(state: &RunState, step: &Step, found: &StepState) -> Vec<Evidence> 
 fn does(plan: &Plan, step: &Step) -> String {
     let tables = plan.tables.len();
     match &step.kind {
-        StepKind::Preflight => "checks connections, permissions, tables, streams and parameters".to_owned(),
+        StepKind::Preflight => "checks connections, permissions, tables, change logs and parameters".to_owned(),
         StepKind::SetUp => format!("creates what is missing of {tables} target tables"),
-        StepKind::Capture => format!("turns on {tables} streams and records where they start"),
+        StepKind::Capture => format!("turns on the change logs of {tables} tables and records where they start"),
         StepKind::Load => {
             let segments = plan.load.segments.map_or("segments by size".to_owned(), |n| format!("{n} segments each"));
             format!("copies {tables} tables, {} workers, {segments}", plan.load.workers)

@@ -15,7 +15,7 @@ use crate::domain::mapping::{ItemChange, Mapped, Resolution, RowErrorReason};
 use crate::domain::plan::{Definition, Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
-use crate::domain::value::{Key, OwnedRow, Record};
+use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor,
     Expiry, FollowState, FoundTable, FullRead, HeldTable, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite,
@@ -70,6 +70,15 @@ failing! {
         fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
             self.0.copied(page)
         }
+
+        fn cells(
+            &self,
+            table: &Table,
+            page: &Page,
+            each: &mut dyn FnMut(&[Cell<'_>]),
+        ) -> PortResult<Option<PageEnd>> {
+            self.0.cells(table, page, each)
+        }
     }
 }
 
@@ -112,7 +121,7 @@ failing! {
         async fn make_anew(&self, tables: &[Table]) -> PortResult<()>;
         async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
         async fn reset(&self, table: &Table) -> PortResult<()>;
-        async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
+        async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>, keys_are_unique: bool) -> PortResult<Vec<SetAside>>;
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
         async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>>;
@@ -186,7 +195,7 @@ failing! {
         async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>>;
         async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
         async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
-        async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;
+        async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue>;
     }
 }
 

@@ -60,8 +60,13 @@ impl PrivateStores {
             let each = names.into_keys().filter_map(|name| Some((name.clone(), stands.get(&name)?.clone())));
             each.collect::<BTreeMap<_, _>>()
         };
-        let connections =
-            Connections { aws: None, sources: of(sources), targets: of(targets), home: named.home.clone() };
+        let connections = Connections {
+            aws: None,
+            sources: of(sources),
+            targets: of(targets),
+            home: named.home.clone(),
+            controls: BTreeMap::new(),
+        };
         Ok(Self { connections, server, dynamo })
     }
 

@@ -15,7 +15,8 @@ use crate::domain::run::another_account;
 use crate::domain::secret::Secret;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{
-    ByStore, Changes, Identity as _, Outbox, ReversePorts, SeveralOutboxes, Switches, Target, Unavailable,
+    ByStore, Changes, Identity as _, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches, Target,
+    Unavailable,
 };
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
@@ -138,6 +139,15 @@ fn unread(what: &str, why: &str) -> String {
 /// How long a rollback waits at most to learn whose account its calls are signed for.
 const WHOSE: Duration = Duration::from_secs(2);
 
+/// The switches of one region and account, for a rollback: not those of another account than the run's.
+async fn in_the_run_s_account(aws: &Aws) -> Arc<dyn Switches> {
+    let session = aws_session(aws).await;
+    match elsewhere(aws, &session).await {
+        None => switches(&session, &aws.endpoints),
+        Some(wrong) => Arc::new(Unavailable(wrong)),
+    }
+}
+
 /// Whether a run's switches would be restored in another account than it pins. An unknown account keeps nobody from
 /// rolling back.
 async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
@@ -152,17 +162,22 @@ async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String>
 
 /// The switches of a rollback: not of another account than the run's.
 async fn rollback_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
-    match &saved.aws {
-        Ok(named) => {
-            let aws = aws(named.as_ref());
-            let session = aws_session(&aws).await;
-            match elsewhere(&aws, &session).await {
-                None => switches(&session, &aws.endpoints),
-                Some(wrong) => Arc::new(Unavailable(wrong)),
-            }
+    let own = async {
+        match &saved.aws {
+            Ok(named) => in_the_run_s_account(&aws(named.as_ref())).await,
+            Err(why) => Arc::new(Unavailable(unread("AWS", why))),
         }
-        Err(why) => Arc::new(Unavailable(unread("AWS", why))),
-    }
+    };
+    // Side by side: a region that does not say whose account it is keeps no other waiting.
+    let others = saved.controls.iter().map(|(name, at)| async move {
+        let switches = match at {
+            Ok(aws) => in_the_run_s_account(aws).await,
+            Err(why) => Arc::new(Unavailable(unread(&format!("AWS of [{name}]"), why))) as Arc<dyn Switches>,
+        };
+        (name.clone(), switches)
+    });
+    let (own, others) = futures::join!(own, futures::future::join_all(others));
+    SeveralSwitches::as_one(own, others.into_iter().collect())
 }
 
 /// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.

@@ -8,7 +8,7 @@ use super::targets::TargetPorts;
 use crate::adapters::postgres::source::{PgCatalogue, PgChanges, PgSource};
 use crate::adapters::postgres::{PasswordSource, PgRestore, PgSettings, PgTarget, SslMode as PgSslMode};
 use crate::config::{Postgres, SslMode};
-use crate::domain::plan::{Plan, Table, ValueRef};
+use crate::domain::plan::{CONTROL, Plan, Table, ValueRef};
 use crate::domain::secret::Secret;
 use crate::ports::{Catalogue, Changes, ErrorKind, PortResult, Restore, Switches};
 
@@ -24,7 +24,7 @@ fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option
     let (reference, switches) = (reference.clone(), Arc::clone(switches));
     Some(PasswordSource::new(name, move || {
         let (reference, switches) = (reference.clone(), Arc::clone(&switches));
-        Box::pin(async move { Ok(switches.resolve(&reference).await?.value) })
+        Box::pin(async move { Ok(switches.resolve(&reference, CONTROL).await?.value) })
     }))
 }
 

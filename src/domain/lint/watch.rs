@@ -36,7 +36,7 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
             found
                 .error(format!("switches[{n}].to"), "the new value is the value expected before: nothing would switch");
         }
-        if plan.switches[..n].iter().any(|s| s.kind == switch.kind) {
+        if plan.switches[..n].iter().any(|s| s.kind == switch.kind && s.control == switch.control) {
             found.error(format!("switches[{n}]"), format!("another switch stands at {} already", switch.place()));
         }
     }

@@ -33,7 +33,7 @@ pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use shell::shell_word;
 pub use step::{Confirm, Start, Step, StepKind, StepName};
-pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
+pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, control_called, other_control, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,

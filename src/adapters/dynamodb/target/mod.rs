@@ -230,7 +230,7 @@ impl Target for DynamoTarget {
     }
 
     /// Indexes are kept by the service: none is dropped.
-    async fn begin_load(&self, _: &Table, _: Option<bool>) -> PortResult<Vec<SetAside>> {
+    async fn begin_load(&self, _: &Table, _: Option<bool>, _: bool) -> PortResult<Vec<SetAside>> {
         Ok(Vec::new())
     }
 

@@ -167,14 +167,12 @@ async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64) -> PortR
 /// # Errors
 /// `Invalid` for bytes that are no page, or one that is torn.
 pub(super) fn read<'p>(page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
-    decoded(&page.body, each).ok_or_else(|| {
-        PortError::new(
-            ErrorKind::Invalid,
-            "parse a page",
-            "rows",
-            "it is torn, or a value is not in the form of its type",
-        )
-    })
+    decoded(&page.body, each).ok_or_else(|| torn("parse a page"))
+}
+
+/// A page that cannot be read.
+pub(super) fn torn(tried: &str) -> PortError {
+    PortError::new(ErrorKind::Invalid, tried, "rows", "it is torn, or a value is not in the form of its type")
 }
 
 /// What stands before the rows of a page.

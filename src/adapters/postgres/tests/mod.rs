@@ -14,6 +14,7 @@ mod failover;
 mod gaps;
 mod indexes;
 mod items;
+mod key_aside;
 mod keys;
 mod kinds;
 mod lanes;
