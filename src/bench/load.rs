@@ -18,7 +18,7 @@ use crate::domain::estimate::target_seconds;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::StepKind;
 use crate::ports::{Bulk, Checkpoint, Partition, Source as _, Target as _};
-use crate::rehearsal::clients::{self, REGION};
+use crate::private::clients::{self, REGION};
 
 /// Rows that are loaded: enough that start-up and end, which cost the same for any number, do not matter.
 const ROWS: u64 = 1_000_000;

@@ -16,7 +16,7 @@ use crate::config;
 use crate::domain::plan::{OLD, Plan};
 use crate::engine::MachineClock;
 use crate::ports::ByStore;
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::workers::{Ports, WorkerContext};
 
 /// The table with its key.

@@ -19,7 +19,7 @@ use crate::domain::run::{Attributes, Event, RestoreAction, RollbackPlan};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::Switches as _;
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
 use crate::workers::rollback::{FactSink, Rollback};

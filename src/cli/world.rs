@@ -1,7 +1,19 @@
 //! From a config's connections to ports: the one place where adapters are chosen.
 
 mod back;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
+#[cfg(not(feature = "dynamodb"))]
+#[path = "world/without_dynamodb.rs"]
+mod dynamodb;
 mod identity;
+mod kinds;
+#[cfg(feature = "postgresql")]
+mod postgresql;
+#[cfg(not(feature = "postgresql"))]
+#[path = "world/without_postgresql.rs"]
+mod postgresql;
+mod restores;
 mod sources;
 mod targets;
 
@@ -10,6 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use back::{kept_at_sources, rollback_ports, target_of};
+pub use kinds::all_built;
+pub use restores::{named, restores};
 use sources::AllSources;
 use targets::TargetPorts;
 
@@ -21,8 +35,7 @@ use crate::adapters::aws::{
     AwsSettings, AwsSwitches, CloudWatchMetrics, Service, credentials, named_endpoints, session,
 };
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PasswordSource, PgSettings, SslMode as PgSslMode};
-use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
+use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
@@ -94,7 +107,7 @@ pub async fn catalogue(connections: &Connections, store: &str) -> Result<Arc<dyn
 /// An address that is none.
 pub async fn items(connections: &Connections, store: &str) -> Result<Arc<dyn Source>, Failure> {
     match connections.sources().remove(store) {
-        Some(StoreConnection::Dynamodb(aws)) => Ok(sources::dynamodb(&aws, &aws_session(&aws).await)?.source()),
+        Some(StoreConnection::Dynamodb(aws)) => Ok(dynamodb::source(&aws, &aws_session(&aws).await)?.source()),
         Some(StoreConnection::Postgresql(_)) | None => {
             Err(Failure::new(Exit::Bug, format!("the store {store} has no items")))
         }
@@ -146,7 +159,7 @@ async fn every_source(
     for (name, at) in connections.sources() {
         let ports = match &at {
             // Over the session that there is.
-            StoreConnection::Dynamodb(tables) if tables == aws => sources::dynamodb(tables, session)?,
+            StoreConnection::Dynamodb(tables) if tables == aws => dynamodb::source(tables, session)?,
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 sources::connect(&name, &at, plan, switches).await?
             }
@@ -230,7 +243,7 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
     let mut stores = AllSources::default();
     for (name, at) in connections.sources() {
         let ports = match &at {
-            StoreConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            StoreConnection::Dynamodb(tables) if *tables == aws => dynamodb::source(tables, &session)?,
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 match sources::connect(&name, &at, plan, &switches).await {
                     Ok(ports) => ports,
@@ -314,41 +327,6 @@ fn no_password(what: &str, reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: what.to_owned(), wrong, advice }
 }
 
-/// The password's place, to be read again whenever the server refuses what was read before. One that is written down,
-/// which no config allows, has none.
-fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option<PasswordSource> {
-    let name = match reference {
-        ValueRef::Env(name) => format!("the variable {name}"),
-        ValueRef::File(path) => format!("the file {path}"),
-        ValueRef::Parameter(name) => format!("the parameter {name}"),
-        ValueRef::Literal(_) => return None,
-    };
-    let (reference, switches) = (reference.clone(), Arc::clone(switches));
-    Some(PasswordSource::new(name, move || {
-        let (reference, switches) = (reference.clone(), Arc::clone(&switches));
-        Box::pin(async move { Ok(switches.resolve(&reference, CONTROL).await?.value) })
-    }))
-}
-
-/// How a database is reached, for its adapters.
-fn pg_settings(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>) -> PgSettings {
-    PgSettings {
-        host: pg.host.clone(),
-        port: pg.port,
-        database: pg.database.clone(),
-        user: pg.user.clone(),
-        password,
-        password_source: pg.password.as_ref().and_then(|reference| password_source(reference, switches)),
-        sslmode: match pg.sslmode {
-            SslMode::Disable => PgSslMode::Disable,
-            SslMode::Require => PgSslMode::Require,
-            SslMode::VerifyFull => PgSslMode::VerifyFull,
-        },
-        ca_file: pg.ca_file.clone(),
-        pool: pg.pool,
-    }
-}
-
 fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
     failing(Arc::new(AwsSwitches::new(session, ends.ssm.as_deref(), ends.apigateway.as_deref())) as _)
 }
@@ -410,10 +388,10 @@ pub fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::new(Exit::Journal, "no place for run folders: set HOME or pass --state-dir"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "rehearsal"))]
 mod tests {
     use super::*;
-    use crate::config::{self, Config, SavedConnections};
+    use crate::config::{self, Config, SavedConnections, SslMode};
 
     /// The rehearsal's config with this password and these credentials; nobody is at its addresses.
     fn config(password: &str, credentials: &str) -> Config {
@@ -451,7 +429,6 @@ mod tests {
         assert!(missing.target.is_none());
     }
 
-    #[cfg(feature = "rehearsal")]
     #[tokio::test]
     async fn a_password_that_is_rotated_is_read_again_from_where_the_config_says() {
         let db = crate::adapters::postgres::tests::TestDatabase::new().await;

@@ -24,7 +24,7 @@ pub use saved::SavedConnections;
 pub use schema::schema;
 
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::{Listing, Move, Plan};
+use crate::domain::plan::{Listing, Move, Plan, Stores};
 use error::Sink;
 use node::Node;
 use section::Section;
@@ -53,6 +53,10 @@ pub struct Draft {
     pub name: String,
     /// The environment it is for.
     pub environment: String,
+    /// Whether mistakes there hurt customers.
+    pub production: bool,
+    /// Who the stores and the control plane are, by name.
+    pub stores: Stores,
     /// The rules; none where every table stands in the file by hand.
     pub moves: Vec<Move>,
     /// Where the stores and the control plane are.
@@ -171,6 +175,8 @@ pub fn draft(
     Ok(Draft {
         name: plan.name,
         environment: plan.environment,
+        production: plan.production,
+        stores: plan.stores,
         made: made.collect(),
         as_source,
         by_hand,

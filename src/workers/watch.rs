@@ -166,7 +166,18 @@ async fn watch_metrics(ctx: Arc<WorkerContext>) {
         .iter()
         .filter_map(|s| match &s.source {
             SignalSource::CloudWatch(metric) => Some((s.id.clone(), metric.clone())),
-            _ => None,
+            SignalSource::Lag
+            | SignalSource::MarkerRoundTrip
+            | SignalSource::Mismatches
+            | SignalSource::MatchRate
+            | SignalSource::Parked
+            | SignalSource::Unaccounted
+            | SignalSource::Trim
+            | SignalSource::ProbeP95(_)
+            | SignalSource::ProbeErrors(_)
+            | SignalSource::Downtime
+            | SignalSource::ReverseLag
+            | SignalSource::Strays => None,
         })
         .collect();
     let asked: Vec<Metric> = wanted.iter().map(|(_, m)| m.clone()).collect();

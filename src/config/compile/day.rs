@@ -163,6 +163,17 @@ const fn undo(kind: &StepKind) -> &'static str {
         StepKind::Freeze => "set the freeze switch back to its captured value",
         StepKind::Switch { .. } => "set every switch back to its captured value and read it back",
         StepKind::Thaw => "switches back, then writes on the old side again",
-        _ => "",
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Drain
+        | StepKind::Smoke { .. }
+        | StepKind::Gate { .. }
+        | StepKind::GoNoGo { .. }
+        | StepKind::Manual { .. } => "",
     }
 }

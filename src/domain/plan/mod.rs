@@ -34,7 +34,7 @@ pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, list
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use shell::shell_word;
-pub use step::{Confirm, Start, Step, StepKind};
+pub use step::{Confirm, Start, Step, StepKind, StepName};
 pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, control_called, other_control, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{

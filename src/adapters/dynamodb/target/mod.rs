@@ -19,9 +19,10 @@ mod outbox;
 mod owner;
 mod permits;
 mod read;
+mod restore;
 mod rows;
 mod standing;
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 mod work;
 mod write;
@@ -46,6 +47,8 @@ use crate::ports::{
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
+
+pub use restore::DynamoRestore;
 
 use call::Store;
 use names::Of;

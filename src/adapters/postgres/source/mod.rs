@@ -27,6 +27,7 @@ mod whole;
 
 pub use listed::PgCatalogue;
 pub use log::PgChanges;
+pub(super) use point_in_time::text_page;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
