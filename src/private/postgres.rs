@@ -545,7 +545,7 @@ mod tests {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "rehearsal::postgres::tests::child_that_holds_a_server",
+                "private::postgres::tests::child_that_holds_a_server",
                 "--nocapture",
                 "--test-threads=1",
             ])
