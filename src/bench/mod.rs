@@ -4,7 +4,9 @@
 //! data, starts its own servers, runs each contestant in a process of its own, repeats, and answers in ratios. What
 //! is measured of ours is the code that a run performs, on real stores.
 
+mod back;
 mod books;
+mod dynamodb;
 mod error;
 mod follow;
 mod load;
@@ -17,6 +19,7 @@ mod records;
 mod rollback;
 mod screen;
 mod server;
+mod sink;
 mod verify;
 
 use std::path::PathBuf;
@@ -34,6 +37,8 @@ pub enum Part {
     Follow,
     /// One PostgreSQL database into another.
     Postgresql,
+    /// One DynamoDB table into another.
+    Dynamodb,
     /// Comparing both sides.
     Verify,
     /// Restoring three parameters.
@@ -66,6 +71,7 @@ pub async fn run(part: Part, options: &Options) -> BenchResult<Report> {
         Part::Load => load::run(options).await,
         Part::Follow => follow::run(options).await,
         Part::Postgresql => postgresql::run(options).await,
+        Part::Dynamodb => dynamodb::run(options).await,
         Part::Verify => verify::run(options).await,
         Part::Rollback => rollback::run(options).await,
         Part::Ui => screen::run(options).await,
@@ -84,6 +90,12 @@ pub async fn contest(brief: &Brief) -> BenchResult<Sample> {
         return Ok(sample);
     }
     if let Some(sample) = postgresql::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = back::contest(brief).await? {
+        return Ok(sample);
+    }
+    if let Some(sample) = dynamodb::contest(brief).await? {
         return Ok(sample);
     }
     if let Some(sample) = verify::contest(brief).await? {

@@ -10,8 +10,8 @@ use super::own_workers::{BENCH, OwnWorkers, pg_settings};
 use super::server::Brief;
 use crate::adapters::aws::AwsSwitches;
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
+use crate::adapters::postgres::{PgSettings, PgTarget};
 use crate::config;
 use crate::domain::plan::{OLD, Plan};
 use crate::engine::MachineClock;
@@ -105,17 +105,23 @@ fn plan(
     Ok(config.tried("read", "the bench's config")?.plan)
 }
 
+/// How both databases of a brief are reached, the source first.
+pub(super) fn databases(brief: &Brief) -> BenchResult<(PgSettings, PgSettings)> {
+    let read = |url: &str| url.parse::<tokio_postgres::Config>().tried("read", "a database's URL");
+    let connections = brief.streams as usize * 2 + 4;
+    Ok((pg_settings(&read(&brief.source)?, connections), pg_settings(&read(&brief.target)?, connections)))
+}
+
 /// Workers between the two databases of a brief: its source and its target are URLs, and its further number is the pause
 /// between reads in milliseconds.
 pub(super) fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
     let read = |url: &str| url.parse::<tokio_postgres::Config>().tried("read", "a database's URL");
     let (old, new) = (read(&brief.source)?, read(&brief.target)?);
     let plan = plan(&old, &new, brief.streams, brief.extra.max(1))?;
-    let connections = brief.streams as usize * 2 + 4;
-    let from = pg_settings(&old, connections);
+    let (from, to) = databases(brief)?;
     let source = Arc::new(PgSource::new(&from, BENCH).tried("connect to", "the source")?);
     let changes = PgChanges::new(Arc::clone(&source), from, plan.tables.clone());
-    let target = PgTarget::new(&pg_settings(&new, connections), BENCH).tried("connect to", "the target")?;
+    let target = PgTarget::new(&to, BENCH).tried("connect to", "the target")?;
     // Nothing of this plan is switched or probed.
     let session = clients::session("http://127.0.0.1:9", 1);
     let ports = Ports {

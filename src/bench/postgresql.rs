@@ -7,6 +7,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
+use super::back;
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::measure::{Report, Sample};
 use super::payments::{INDEXES, TABLE, fill, workers};
@@ -107,12 +108,16 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
         if wanted("follow") {
             followers(&pair, &mut report).await?;
         }
+        if wanted("back") {
+            ways_back(&pair, &mut report).await?;
+        }
     }
     for (other, goal) in [(PIPE, 0.9), (DUMP, 1.2), (PGCOPYDB, 1.4), (NATIVE, 2.0)] {
         report.compare("load", other, goal);
     }
     report.compare("compare", "both sides read alone", 0.8);
     report.compare("follow", "native, updates", 0.9);
+    report.compare("way back", UPSERTS, 0.5);
     if let Some(ms) = report.median("latency", |s| s.more.get("p99").copied()) {
         report.answer(&format!("p99 at {CHANGES} changes a second"), "milliseconds", ms, -50.0, "ms");
     }
@@ -154,6 +159,24 @@ async fn copies(pair: &Pair, report: &mut Report) -> BenchResult<()> {
     report.add(NATIVE, subscribed(pair).await?);
     pair.expect(NATIVE).await?;
     unsubscribe(pair).await
+}
+
+const UPSERTS: &str = "upserts on one connection";
+
+/// What customers wrote on the new side carried to the old one, and the same rows upserted there from memory.
+async fn ways_back(pair: &Pair, report: &mut Report) -> BenchResult<()> {
+    let keys = back::KEYS.min(pair.rows);
+    pair.fresh().await?;
+    pair.brief("pair-load").run().await?;
+    pair.new.run("DROP SCHEMA cutover CASCADE; CHECKPOINT").await?;
+    pair.new.run("VACUUM ANALYZE payments").await?;
+    for (contestant, name) in [("pair-back", "way back"), ("pair-upsert", UPSERTS)] {
+        pair.old.run("CHECKPOINT").await?;
+        report.add(name, Brief { rows: keys, ..pair.brief(contestant) }.run().await?);
+        pair.old.run(back::AS_BEFORE).await?;
+        pair.old.run("VACUUM payments").await?;
+    }
+    Ok(())
 }
 
 async fn comparisons(pair: &Pair, report: &mut Report) -> BenchResult<()> {

@@ -64,6 +64,9 @@ pub enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Instead of the plan the least that it needs of AWS: a policy document for each account that calls are signed for.
+        #[arg(long, conflicts_with = "json")]
+        iam_policy: bool,
     },
     /// Run the migration, or resume the newest run of this config.
     Run {

@@ -27,7 +27,7 @@ pub struct BenchArgs {
     /// Streams side by side, for all contestants alike.
     #[arg(long, value_name = "N")]
     pub streams: Option<u32>,
-    /// One aspect alone: `memory` of a load; `copy`, `follow` or `verify` between databases.
+    /// One aspect alone: `memory` of a load; `copy`, `verify`, `follow` or `back` between databases.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Scripts of the tools compared with.
@@ -56,6 +56,8 @@ pub enum BenchWhat {
     Follow,
     /// One PostgreSQL database into another.
     Postgresql,
+    /// One DynamoDB table into another.
+    Dynamodb,
     /// Comparing both sides.
     Verify,
     /// Restoring three parameters.
@@ -73,6 +75,7 @@ pub async fn bench(args: BenchArgs) -> Result<Exit, Failure> {
         BenchWhat::Load => Part::Load,
         BenchWhat::Follow => Part::Follow,
         BenchWhat::Postgresql => Part::Postgresql,
+        BenchWhat::Dynamodb => Part::Dynamodb,
         BenchWhat::Verify => Part::Verify,
         BenchWhat::Rollback => Part::Rollback,
         BenchWhat::Ui => Part::Ui,

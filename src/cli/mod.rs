@@ -117,7 +117,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Check { config, scan, json } => Box::pin(run::check(&config, scan, json)).await,
         Command::Init(args) => init::init(&args).await,
-        Command::Plan { config, json } => run::plan(&config, json).await,
+        Command::Plan { config, iam_policy: true, .. } => run::iam_policy(&config).await,
+        Command::Plan { config, json, iam_policy: false } => run::plan(&config, json).await,
         Command::Run { config, drive, dry_run: true, report, .. } => {
             Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::drive::{print, say};
 use super::exit::Exit;
 use super::failure::Failure;
+use crate::adapters::dynamodb::ITEMS_AT_ONCE;
 use crate::domain::run::{RunState, RunStatus, StepStatus};
 use crate::journal::{RunFolder, fold, read_run};
 use crate::rehearsal::fault::{Fault, Faults};
@@ -20,7 +21,7 @@ use crate::rehearsal::servers::private;
 use crate::rehearsal::shop::Rates;
 use crate::rehearsal::short_plan::{Last, ShortPlan, shortened_plan};
 use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions};
-use crate::workers::reverse::AT_ONCE;
+use crate::workers::reverse::under_way;
 
 /// Longest a day may take to reach the thaw, kills included.
 const DAY: Duration = Duration::from_secs(600);
@@ -165,7 +166,7 @@ impl Day {
             return Err(format!("{verdict}"));
         }
         // Each kill of a reverse applier can leave as many keys written and not cleared as are under way at a time.
-        let most = (tally.kills - self.kills_before) as usize * AT_ONCE;
+        let most = (tally.kills - self.kills_before) as usize * under_way(ITEMS_AT_ONCE);
         if verdict.comparison.set_back > most {
             return Err(format!("more keys were set back than kills explain ({most}): {verdict}"));
         }

@@ -103,6 +103,20 @@ impl Connections {
         stores
     }
 
+    /// Parameters of Parameter Store that hold passwords of databases.
+    #[must_use]
+    pub fn password_parameters(&self) -> Vec<String> {
+        let all = self.sources.values().chain(self.targets.values()).filter_map(|at| match at {
+            StoreConnection::Postgresql(postgres) => postgres.password.as_ref(),
+            StoreConnection::Dynamodb(_) => None,
+        });
+        let names = all.filter_map(|password| match password {
+            ValueRef::Parameter(name) => Some(name.clone()),
+            ValueRef::Literal(_) | ValueRef::Env(_) | ValueRef::File(_) => None,
+        });
+        names.collect()
+    }
+
     /// Databases that tables go to.
     pub fn databases(&self) -> impl Iterator<Item = &Postgres> {
         self.targets.values().filter_map(|target| match target {

@@ -1,6 +1,7 @@
 //! Whole files: the shipped ones, and wrong ones.
 
 mod control;
+mod iam_policy;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

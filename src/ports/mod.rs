@@ -46,8 +46,8 @@ pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use restore::{FoundTable, HeldTable, Restore, Restoring};
 pub use reverse::{
-    CaptureGap, CaptureState, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts, ReversePorts, Taken,
-    Together, Unfinished, Waiting,
+    CaptureGap, CaptureState, Cleared, InBatch, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts,
+    ReversePorts, Taken, Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};

@@ -64,6 +64,25 @@ pub struct Unfinished {
     pub resolution: Resolution,
 }
 
+/// A key that was applied, whose records are to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// The key.
+    pub key: Key,
+    /// Its records.
+    pub records: Vec<i64>,
+    /// How it met what the old side had done.
+    pub resolution: Resolution,
+}
+
+impl Cleared {
+    /// A key with its records.
+    #[must_use]
+    pub fn of(key: &Key, records: &[i64], resolution: Resolution) -> Self {
+        Self { key: key.clone(), records: records.to_vec(), resolution }
+    }
+}
+
 /// What waits in the outbox of one table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -126,19 +145,19 @@ pub trait Taken: Send + Sync {
     /// Whether a rollback was ordered: what customers write on the old side is then newer than anything taken here.
     fn rolled_back(&self) -> bool;
 
-    /// Stores an image that is about to be written, so that it is recognised in the old side's stream and by the next
+    /// Stores images that are about to be written, so that they are recognised in the old side's stream and by the next
     /// reverse applier. Durable on return, whatever becomes of the changes. Says whether a rollback was ordered by
     /// now; fails when the turn is lost.
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool>;
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool>;
 
-    /// Images of this key that a reverse applier signed and whose records are not cleared yet, oldest record first: it
-    /// may have written any of them and died.
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>>;
+    /// Images of each of these keys that a reverse applier signed and whose records are not cleared yet, oldest record
+    /// first: it may have written any of them and died. One list for each key, in their order.
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>>;
 
-    /// Removes the records of a key that was applied, counts it and keeps its name if both sides had changed it,
-    /// durably and together. Records that are gone already add nothing, so it may be called again; fails when the turn
-    /// is lost.
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()>;
+    /// Removes the records of keys that were applied, counts each key and keeps its name if both sides had changed it:
+    /// for each key durably and together. Records that are gone already add nothing, so it may be called again; fails
+    /// when the turn is lost, and then some keys may be cleared.
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()>;
 
     /// Removes the markers and lets the next reverse applier have its turn.
     async fn done(self: Box<Self>) -> PortResult<()>;
@@ -216,6 +235,18 @@ pub enum ItemOutcome {
     Moved,
 }
 
+/// What became of one change of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InBatch {
+    /// Acknowledged.
+    Written,
+    /// Not written: its item is not what was read, somebody holds it, or the store refused it or one that was to be
+    /// written with it. Whoever writes it by itself is told which.
+    Apart,
+    /// Not written: it cannot stand now, by itself either.
+    Refused(PortError),
+}
+
 /// What became of several changes that were to be written in one transaction.
 #[derive(Debug)]
 pub enum Together {
@@ -223,11 +254,11 @@ pub enum Together {
     Written,
     /// An item is not what it was when it was read; nothing was written.
     Moved,
-    /// One of them cannot stand, among the others either; nothing was written.
+    /// Some of them cannot stand, among the others either; nothing was written.
     Refused {
-        /// Which, counted from 0.
-        place: usize,
-        /// Why.
+        /// Which, counted from 0, the first of each item.
+        places: Vec<usize>,
+        /// Why the first of them cannot.
         why: PortError,
     },
     /// What is looked at only at the end refuses them, and does not say which of them; nothing was written.
@@ -240,6 +271,17 @@ pub trait Items: Send + Sync {
     /// Writes a change. `Invalid` when the store cannot hold the item.
     async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
 
+    /// Writes these changes of one table, at most [`batch`](Self::batch) of them and each of another item, each only over
+    /// what was read. What becomes of one says nothing of another: a store may write all of them in one transaction, or
+    /// each by itself. One answer for each, in their order.
+    ///
+    /// # Errors
+    /// Some or all of them may be written, or none.
+    async fn write_batch(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Vec<InBatch>>;
+
+    /// How many items are best read and written at once; 1 where that gains nothing.
+    fn batch(&self) -> usize;
+
     /// Writes these changes of one table in their order, all in one transaction or none. One that cannot stand yet is
     /// tried again after those behind it, changes of one item in their order. `Invalid` in a store that takes each item by
     /// itself: nothing there depends on another item.
@@ -247,6 +289,9 @@ pub trait Items: Send + Sync {
 
     /// The item of a key, read consistently.
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
+
+    /// The items of these keys, each read consistently, in their order.
+    async fn read_batch(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
 
     /// Whether values are those of typed columns: a cell is then written as it is, and an absent value is NULL.
     fn of_columns(&self) -> bool;

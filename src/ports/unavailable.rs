@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, ItemOutcome, Items, Obstacle, OpenWrite,
-    Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom,
-    ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken,
-    Together, Waiting,
+    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, Obstacle,
+    OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes,
+    ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings, SwitchValue, Switches,
+    Taken, Together, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -228,7 +228,19 @@ impl Items for Unavailable {
         self.refused("write to", table.source.clone())
     }
 
+    async fn write_batch(&self, table: &Table, _: &[ItemChange]) -> PortResult<Vec<InBatch>> {
+        self.refused("write to", table.source.clone())
+    }
+
+    fn batch(&self) -> usize {
+        1
+    }
+
     async fn read(&self, table: &Table, _: &Record<'static>) -> PortResult<Option<Record<'static>>> {
+        self.refused("read", table.source.clone())
+    }
+
+    async fn read_batch(&self, table: &Table, _: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
         self.refused("read", table.source.clone())
     }
 

@@ -304,6 +304,7 @@ impl Segment {
                 ctx.ports.source(&self.table).page(&self.table, self.part, at.cursor.as_ref()).await
             };
             let page = page.await;
+            let page_bytes = page.as_ref().map_or(0, |page| page.body.len());
             let decoded = page.and_then(|page| self.decode(&page, bulk.as_mut()));
             ctx.latest.put(|m| {
                 m.workers.0 -= 1;
@@ -322,7 +323,8 @@ impl Segment {
             // While nothing is on its way the target waits for us; otherwise larger is cheaper.
             let idle = landing.as_ref().is_none_or(AbortOnDropHandle::is_finished);
             let enough = if idle { FLUSH.0 } else { self.flush_bytes };
-            if !done && bulk.buffered() < enough && waiting.len() < MOST_WAITING {
+            // Filled up, not over: pages of a database are as large as a buffer.
+            if !done && bulk.buffered() + page_bytes <= enough && waiting.len() < MOST_WAITING {
                 continue;
             }
             if let Some(before) = landing.take() {

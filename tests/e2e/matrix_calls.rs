@@ -81,7 +81,7 @@ fn after_the_thaw() -> &'static [String] {
         });
         let places: Vec<String> =
             later.flat_map(|call| ["before", "after"].map(|moment| format!("{moment}:{call}"))).collect();
-        let carried = ["before:items.write", "after:taken.record_own_write", "after:taken.clear"];
+        let carried = ["before:items.write", "after:taken.record_own_writes", "after:taken.clear"];
         assert!(carried.iter().all(|c| places.iter().any(|p| p.starts_with(c))), "nothing was carried: {places:?}");
         places
     })

@@ -12,8 +12,8 @@ use crate::domain::mapping::{ItemChange, ItemWrite, MARK};
 use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
-    Beyond, ErrorKind, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, SequenceScan, Source as _,
-    Together,
+    Beyond, ErrorKind, InBatch, ItemOutcome, Items, Partition, PortError, PortResult, Sequence, SequenceScan,
+    Source as _, Together,
 };
 
 /// Attributes may have any name, so every name goes by a placeholder.
@@ -26,6 +26,8 @@ struct Expression {
 
 /// What is tried.
 const WRITE: &str = "write an item of";
+/// Items written side by side: their records go once all of them are acknowledged, so few of them wait for one.
+pub const ITEMS_AT_ONCE: usize = 16;
 
 impl Expression {
     fn new(table: &Table) -> Self {
@@ -177,6 +179,29 @@ impl Items for DynamoSource {
         }
     }
 
+    async fn write_batch(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Vec<InBatch>> {
+        let each = changes.iter().map(|change| self.write(table, change));
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut failed = None;
+        // All of them end before one that failed is told: none is under way any more then.
+        for written in futures::future::join_all(each).await {
+            outcomes.push(match written {
+                Ok(ItemOutcome::Written) => InBatch::Written,
+                Ok(ItemOutcome::Moved) => InBatch::Apart,
+                Err(e) if e.kind == ErrorKind::Invalid => InBatch::Refused(e),
+                Err(e) => {
+                    failed = failed.or(Some(e));
+                    InBatch::Apart
+                }
+            });
+        }
+        failed.map_or(Ok(outcomes), Err)
+    }
+
+    fn batch(&self) -> usize {
+        ITEMS_AT_ONCE
+    }
+
     async fn write_together(&self, table: &Table, _: &[ItemChange]) -> PortResult<Together> {
         Err(PortError::new(ErrorKind::Invalid, "write together", &table.source, "it takes each item by itself"))
     }
@@ -191,6 +216,10 @@ impl Items for DynamoSource {
             .map(attr::item_from_sdk)
             .transpose()
             .map_err(|_| PortError::new(ErrorKind::Invalid, TRIED, &table.source, "an attribute of unknown type"))
+    }
+
+    async fn read_batch(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
+        self.get(table, keys).await
     }
 
     fn of_columns(&self) -> bool {

@@ -27,6 +27,7 @@ use aws_types::endpoint_config::AccountIdEndpointMode;
 use aws_types::region::Region;
 
 pub use changes::DynamoChanges;
+pub use items::ITEMS_AT_ONCE;
 pub use source::DynamoSource;
 pub use target::{DynamoRestore, DynamoTarget};
 

@@ -59,18 +59,35 @@ pub(super) const fn element(ty: ColumnType) -> Option<(&'static str, u32)> {
     })
 }
 
+/// What stands before the elements of an array.
+fn head(out: &mut BytesMut, oid: u32, rows: usize) {
+    let (dimensions, nulls, first) = (1, 1, 1);
+    out.put_i32(dimensions);
+    out.put_i32(nulls);
+    out.put_u32(oid);
+    out.put_i32(i32::try_from(rows).unwrap_or(i32::MAX));
+    out.put_i32(first);
+}
+
+/// Values that are encoded one by one, as an array whose elements have this number in the catalogue; `None` is NULL.
+pub(super) fn array<'v>(oid: u32, values: impl ExactSizeIterator<Item = Option<&'v [u8]>>) -> Column {
+    let mut out = BytesMut::with_capacity(20 + 16 * values.len());
+    head(&mut out, oid, values.len());
+    for value in values {
+        // A length stands before it; it is less than 0 for NULL.
+        out.put_i32(value.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX)));
+        out.put_slice(value.unwrap_or_default());
+    }
+    Column(out)
+}
+
 /// Turns so many encoded rows into an array for each column, whose elements have these numbers in the catalogue. Bytes
 /// that are not whole rows of these columns end in arrays that are too short, which the server refuses.
 pub(super) fn turn(elements: &[u32], rows: usize, mut encoded: Bytes) -> Vec<Column> {
     let each = 20 + encoded.len() / elements.len().max(1);
     let mut columns: Vec<Column> = elements.iter().map(|_| Column(BytesMut::with_capacity(each))).collect();
     for (column, oid) in columns.iter_mut().zip(elements) {
-        let (dimensions, nulls, first) = (1, 1, 1);
-        column.0.put_i32(dimensions);
-        column.0.put_i32(nulls);
-        column.0.put_u32(*oid);
-        column.0.put_i32(i32::try_from(rows).unwrap_or(i32::MAX));
-        column.0.put_i32(first);
+        head(&mut column.0, *oid, rows);
     }
     for _ in 0..rows {
         // How many fields there are is known.
@@ -121,5 +138,7 @@ mod tests {
             assert!(short.len() == 2 && length(&short) < length(&columns));
         }
         assert_eq!(element(ColumnType::TextArray), None, "an array is no element of an array");
+        let same = array(25, [Some(b"ab".as_slice()), None].into_iter());
+        assert_eq!(same.0, columns[1].0, "value by value it is the same array");
     }
 }

@@ -17,12 +17,12 @@ use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor,
-    Expiry, FollowState, FoundTable, FullRead, HeldTable, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite,
-    OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition,
-    PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring, ReverseCounts, RowEncoder,
-    Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches,
-    Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together, Unfinished, Waiting,
+    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared, CopiedRows,
+    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, Metrics,
+    Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow,
+    Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring, ReverseCounts,
+    RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue,
+    Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -238,7 +238,9 @@ failing! {
     Items as "items" {
         async fn write(&self, table: &Table, change: &ItemChange) -> PortResult<ItemOutcome>;
         async fn write_together(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Together>;
+        async fn write_batch(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Vec<InBatch>>;
         async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>>;
+        async fn read_batch(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn sample(&self, table: &Table) -> PortResult<Vec<Record<'static>>>;
         async fn exercise(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
@@ -252,6 +254,10 @@ failing! {
     } beside {
         fn of_columns(&self) -> bool {
             self.0.of_columns()
+        }
+
+        fn batch(&self) -> usize {
+            self.0.batch()
         }
     }
 }
@@ -343,16 +349,16 @@ impl Taken for FailingTaken {
         self.0.rolled_back()
     }
 
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
-        around("taken.record_own_write", self.0.record_own_write(image)).await
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool> {
+        around("taken.record_own_writes", self.0.record_own_writes(images)).await
     }
 
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
-        around("taken.unfinished", self.0.unfinished(key)).await
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>> {
+        around("taken.unfinished", self.0.unfinished(keys)).await
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
-        around("taken.clear", self.0.clear(key, records, resolution)).await
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()> {
+        around("taken.clear", self.0.clear(applied)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {

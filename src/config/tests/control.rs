@@ -3,7 +3,7 @@
 use super::*;
 
 /// The example with a further region, and its first switch in it.
-fn with_region(section: &str, control: &str) -> String {
+pub(super) fn with_region(section: &str, control: &str) -> String {
     let text = EXAMPLE.replacen("\n[postgres]\n", &format!("\n{section}\n[postgres]\n"), 1);
     text.replacen("expect = \"dynamodb\"\n", &format!("expect = \"dynamodb\"\ncontrol = \"{control}\"\n"), 1)
 }

@@ -6,6 +6,7 @@ mod definition;
 mod differences;
 mod gate;
 mod hash;
+mod iam_policy;
 mod moves;
 mod path;
 mod probe;
@@ -28,6 +29,7 @@ pub use definition::{
 };
 pub use differences::DefinitionDifference;
 pub use gate::{Criterion, Gate, OnFail, Op};
+pub use iam_policy::{BOOKKEEPING, IamPolicy, iam_policies};
 pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};

@@ -4,11 +4,18 @@
 //! A [`ReverseApplier`] takes what the outbox captured, key by key with every state the row has had since, and writes
 //! to the item only what those states changed, and only over what it has just read. So applying a change twice does
 //! nothing, and a write of somebody else in between is seen. Records leave the outbox once their item is acknowledged.
+//!
+//! Where the old side takes many items at once, keys go in batches ([`batch`]); what cannot go among others goes by
+//! itself ([`singly`]), and what is refused by itself is tried with others that were ([`together`]).
 
 mod arm;
+mod batch;
+mod decide;
 mod drain;
 mod live;
 mod sequences;
+mod singly;
+mod steps;
 mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,19 +27,15 @@ pub use arm::arm;
 pub use drain::{Drained, drain, possible};
 pub use live::{apply_reverse, watch};
 
-use crate::domain::mapping::{
-    Inverse, ItemChange, Kinds, Resolution, ReverseChange, RowError, RowErrorReason, TableMapping, Winner, carried,
-    item_digest,
-};
+use crate::domain::mapping::{Inverse, Kinds, Resolution, TableMapping, Winner, carried};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
-use crate::ports::{
-    ErrorKind, ItemOutcome, OutboxChange, OwnWrite, PortError, PortResult, ReverseCounts, ReversePorts, Taken,
-    Unfinished,
-};
+use crate::ports::{Cleared, ErrorKind, OutboxChange, PortError, PortResult, ReverseCounts, ReversePorts, Taken};
 
-/// Items read and written at the same time.
-pub const AT_ONCE: usize = 16;
+/// Items read and written at the same time, where each goes by itself.
+const AT_ONCE: usize = 16;
+/// Batches under way at the same time.
+const BATCHES: usize = 2;
 /// Attempts at one item that moves each time it is about to be written.
 const ATTEMPTS: u32 = 8;
 /// Longest wait for one item to be written, with the attempts of the client. A turn lasts twice as long.
@@ -57,6 +60,8 @@ struct Way {
     mapping: TableMapping,
     /// Records the old side cannot take; they are taken beside a full batch, not instead of it.
     stuck: usize,
+    /// First records of keys that were refused by themselves: they would keep others from being written with them.
+    apart: BTreeSet<i64>,
     /// Keys that could not be written together either.
     tried: together::Tried,
 }
@@ -96,6 +101,31 @@ enum Done {
     Refused(String),
 }
 
+impl Done {
+    /// Refused, in words.
+    fn refused(e: &PortError) -> Self {
+        let next = if e.advice.is_empty() { String::new() } else { format!(" ({})", e.advice) };
+        Self::Refused(format!("{}{next}", e.came_back))
+    }
+}
+
+/// What applying a key needs.
+struct Applying<'a> {
+    ports: &'a ReversePorts,
+    table: &'a Table,
+    way: &'a Way,
+    taken: &'a dyn Taken,
+    rule: Rule<'a>,
+}
+
+/// Items of a store that a reverse applier may have written and not cleared yet at any moment: as many as a kill may
+/// leave like that.
+#[must_use]
+pub const fn under_way(batch: usize) -> usize {
+    let most = BATCHES * batch;
+    if most > AT_ONCE { most } else { AT_ONCE }
+}
+
 impl ReverseApplier {
     /// Nothing is read yet.
     pub fn new(ports: &ReversePorts) -> Self {
@@ -110,7 +140,13 @@ impl ReverseApplier {
             let kinds = learn(&self.ports, table, &mapping).await?.0;
             self.tables.insert(
                 table.id.clone(),
-                Way { inverse: Inverse::new(table, kinds), mapping, stuck: 0, tried: together::Tried::default() },
+                Way {
+                    inverse: Inverse::new(table, kinds),
+                    mapping,
+                    stuck: 0,
+                    apart: BTreeSet::new(),
+                    tried: together::Tried::default(),
+                },
             );
         }
         Ok(())
@@ -134,29 +170,27 @@ impl ReverseApplier {
         let rolled_back = taken.rolled_back();
         let said = rule;
         let rule = &move || if rolled_back { Winner::Old } else { said() };
-        let ports = &self.ports;
+        let of = Applying { ports: &self.ports, table, way, taken: &*taken, rule };
         let mut stuck = 0;
         let mut refused = Vec::new();
+        let mut apart = BTreeSet::new();
         if round.trouble.is_none() {
-            let held = &*taken;
+            let mut alone = batches(&of, &mut round, &mut stuck, &mut refused).await;
+            // In the order customers made them.
+            alone.sort_by_key(|change| change.records.first().copied());
+            let of = &of;
             let mut each: Vec<BoxFuture<'_, (&OutboxChange, PortResult<Done>)>> = Vec::new();
-            for change in held.changes() {
-                each.push(Box::pin(async move { (change, through(ports, table, way, held, change, rule).await) }));
+            for change in alone {
+                each.push(Box::pin(async move { (change, singly::apply(of, change).await) }));
             }
             let mut all = futures::stream::iter(each).buffer_unordered(AT_ONCE);
             while let Some((change, done)) = all.next().await {
                 match done {
-                    Ok(Done::Carried(resolution)) => {
-                        round.tally.add(ReverseCounts::of(resolution));
-                        if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
-                            round.conflicts.push((name(way, change), resolution));
-                        }
+                    Ok(Done::Refused(why)) => {
+                        apart.extend(change.records.first());
+                        refused.push((change, why));
                     }
-                    Ok(Done::Unfit(why)) => {
-                        stuck += change.records.len();
-                        round.unfit.push((name(way, change), why));
-                    }
-                    Ok(Done::Refused(why)) => refused.push((change, why)),
+                    Ok(done) => stuck += round.count(way, change, done, &mut refused),
                     // What was acknowledged counts; the rest is taken again.
                     Err(e) => round.trouble = Some(e),
                 }
@@ -165,7 +199,7 @@ impl ReverseApplier {
         refused.sort_by_key(|(change, _)| change.records.first().copied());
         let all: Vec<&OutboxChange> = refused.iter().map(|(change, _)| *change).collect();
         let written = match &round.trouble {
-            None => together::write(ports, table, way, &*taken, &all, rule, &mut tried).await,
+            None => together::write(&of, &all, &mut tried).await,
             Some(_) => Ok(Vec::new()),
         };
         let written = written.unwrap_or_else(|e| {
@@ -184,7 +218,7 @@ impl ReverseApplier {
             round.trouble = Some(e);
         }
         if let Some(way) = self.tables.get_mut(&table.id) {
-            (way.stuck, way.tried) = (stuck, tried);
+            (way.stuck, way.apart, way.tried) = (stuck, apart, tried);
         }
         Ok(Some(round))
     }
@@ -211,6 +245,86 @@ impl ReverseApplier {
             found => found,
         }
     }
+}
+
+impl Round {
+    /// Counts what became of a key; gives the records of it that stay for good. What is refused is tried once more with
+    /// others that are.
+    fn count<'c>(
+        &mut self,
+        way: &Way,
+        change: &'c OutboxChange,
+        done: Done,
+        refused: &mut Vec<(&'c OutboxChange, String)>,
+    ) -> usize {
+        match done {
+            Done::Carried(resolution) => {
+                self.tally.add(ReverseCounts::of(resolution));
+                if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
+                    self.conflicts.push((name(way, change), resolution));
+                }
+                0
+            }
+            Done::Unfit(why) => {
+                self.unfit.push((name(way, change), why));
+                change.records.len()
+            }
+            Done::Refused(why) => {
+                refused.push((change, why));
+                0
+            }
+        }
+    }
+}
+
+/// Applies what goes in batches; gives the keys that are to go by themselves.
+async fn batches<'c>(
+    of: &Applying<'c>,
+    round: &mut Round,
+    stuck: &mut usize,
+    refused: &mut Vec<(&'c OutboxChange, String)>,
+) -> Vec<&'c OutboxChange> {
+    let (size, changes) = (of.ports.items.of(of.table).batch(), of.taken.changes());
+    let goes_alone =
+        |change: &&OutboxChange| size < 2 || change.records.first().is_some_and(|first| of.way.apart.contains(first));
+    let (mut alone, batched): (Vec<&OutboxChange>, Vec<&OutboxChange>) = changes.iter().partition(goes_alone);
+    let each: Vec<BoxFuture<'_, batch::Applied<'c>>> =
+        batched.chunks(size.max(1)).map(|chunk| Box::pin(batch::apply(of, chunk)) as BoxFuture<'_, _>).collect();
+    let mut all = futures::stream::iter(each).buffer_unordered(BATCHES);
+    while let Some(applied) = all.next().await {
+        for (change, done) in applied.done {
+            *stuck += round.count(of.way, change, done, refused);
+        }
+        alone.extend(applied.apart);
+        round.trouble = applied.trouble.or(round.trouble.take());
+    }
+    alone
+}
+
+/// Clears the records of keys that are acknowledged.
+async fn clear(taken: &dyn Taken, applied: &[Cleared]) -> PortResult<()> {
+    let mut left = CLEARED;
+    while !applied.is_empty()
+        && let Err(e) = taken.clear(applied).await
+    {
+        left -= 1;
+        // They are taken again and found to say what they should; their conflicts were signed with them.
+        if left == 0 || !e.kind.transient() {
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// Decided while customers were on the new side; by now the old side's value is the newer one.
+fn gone_back(table: &Table) -> PortError {
+    let why = "customers went back to the old side meanwhile";
+    PortError::new(ErrorKind::Conflict, "carry back to", &table.source, why).advise("it is decided anew by itself")
+}
+
+fn late(table: &Table) -> PortError {
+    PortError::new(ErrorKind::TimedOut, "carry back to", &table.source, "no answer in time")
+        .advise("see whether the table is throttled; it is tried again by itself")
 }
 
 async fn markers(ports: &ReversePorts, table: &Table, taken: &dyn Taken, round: &mut Round) -> PortResult<()> {
@@ -249,140 +363,6 @@ async fn learn(
 fn name(way: &Way, change: &OutboxChange) -> Key {
     let named = way.inverse.key(&change.key).ok().and_then(|item| way.mapping.key(&item).ok());
     named.map_or_else(|| Key("?".to_owned()), |(key, _)| key)
-}
-
-/// Applies one key and clears its records at once: what was written and is not cleared yet when a reverse applier is
-/// killed cannot be distinguished for certain from what customers set back since.
-async fn through(
-    ports: &ReversePorts,
-    table: &Table,
-    way: &Way,
-    taken: &dyn Taken,
-    change: &OutboxChange,
-    rule: Rule<'_>,
-) -> PortResult<Done> {
-    let done = one(ports, table, way, taken, change, rule).await?;
-    if let Done::Carried(resolution) = done {
-        let (key, mut left) = (name(way, change), CLEARED);
-        while let Err(e) = taken.clear(&key, &change.records, resolution).await {
-            left -= 1;
-            // It is taken again and found to say what it should; its conflict was signed with it.
-            if left == 0 || !e.kind.transient() {
-                return Err(e);
-            }
-        }
-    }
-    Ok(done)
-}
-
-/// Applies one key.
-async fn one(
-    ports: &ReversePorts,
-    table: &Table,
-    way: &Way,
-    taken: &dyn Taken,
-    change: &OutboxChange,
-    rule: Rule<'_>,
-) -> PortResult<Done> {
-    let unfit = |row_error: &RowError| Ok(Done::Unfit(row_error.to_string()));
-    if let Some(columns) = &change.absent {
-        return Ok(Done::Unfit(format!(
-            "it was written while there was no column {columns}: what it held is not known"
-        )));
-    }
-    let key = match way.inverse.key(&change.key) {
-        Ok(key) => key,
-        Err(row_error) => return unfit(&row_error),
-    };
-    // An item whose key does not lead to this very row belongs to another one, or was never moved here and is parked.
-    match way.mapping.row_key(&key) {
-        Ok(cells) if cells == change.key => {}
-        Ok(_) => return unfit(&RowError::new("-", RowErrorReason::KeyForm)),
-        Err(row_error) => return unfit(&row_error),
-    }
-    let named = way.mapping.key(&key).map(|(key, _)| key).unwrap_or_else(|_| name(way, change));
-    for _ in 0..ATTEMPTS {
-        let item = ports.items.of(table).read(table, &key).await?;
-        let first = change.states.first().and_then(Option::as_ref);
-        let record = change.records.last().copied().unwrap_or_default();
-        // With two states there is none in between.
-        let begun = match change.states.len() <= 2 && way.inverse.says(first, item.as_ref()) {
-            true => None,
-            false => began(way, change, item.as_ref(), &taken.unfinished(&named).await?),
-        };
-        // Only what that reverse applier wrote can be ours: a customer's value may well equal another state of the row.
-        let left = begun.and_then(|found| change.state_after(found.record));
-        let carry = way.inverse.carry(&change.key, &change.states, item.as_ref(), left, rule());
-        let ReverseChange { change: wanted, resolution } = match carry {
-            Ok(carry) => carry,
-            Err(row_error) => return unfit(&row_error),
-        };
-        // What the reverse applier that died had found is known only from its record.
-        let resolution = begun.map_or(resolution, |found| found.resolution.max(resolution));
-        let image = match &wanted {
-            ItemChange::Nothing => return Ok(Done::Carried(resolution)),
-            ItemChange::Write(write) => item_digest(Some(&write.after)),
-            ItemChange::Delete { .. } => item_digest(None),
-        };
-        // Stored before it is written: after a crash in between our own write must not be taken for a stray write.
-        let own = OwnWrite { key: named.clone(), digest: image, record, resolution };
-        if taken.record_own_write(&own).await? && !taken.rolled_back() {
-            // Decided while customers were on the new side; by now the old side's value is the newer one.
-            return Err(PortError::new(
-                ErrorKind::Conflict,
-                "carry back to",
-                &table.source,
-                "customers went back to the old side meanwhile",
-            )
-            .advise("it is decided anew by itself"));
-        }
-        // Given up before the turn can be lost: an attempt that is repeated later would go over newer writes.
-        let written = tokio::time::timeout(WRITE, ports.items.of(table).write(table, &wanted)).await;
-        match written.unwrap_or_else(|_| Err(late(table))) {
-            Ok(ItemOutcome::Written) => return Ok(Done::Carried(resolution)),
-            Ok(ItemOutcome::Moved) => {}
-            // The store cannot hold this item: trying again does not help, and others must not wait for it.
-            Err(e) if e.kind == ErrorKind::Invalid => {
-                let next = if e.advice.is_empty() { String::new() } else { format!(" ({})", e.advice) };
-                return Ok(Done::Refused(format!("{}{next}", e.came_back)));
-            }
-            // It may have been written. If it were taken again it would be taken for an item nobody had changed but us,
-            // and the conflict would not be counted.
-            Err(e) if e.kind.transient() => {
-                let stands = ports.items.of(table).read(table, &key).await?;
-                return if item_digest(stands.as_ref()) == image { Ok(Done::Carried(resolution)) } else { Err(e) };
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Err(PortError::new(
-        ErrorKind::Conflict,
-        "carry back to",
-        &table.source,
-        "an item changes faster than it is written",
-    )
-    .advise("see who writes the old side; it is tried again by itself"))
-}
-
-/// Which image a reverse applier left in this item before it died: the item is that image still, or shows that it was
-/// and that a customer wrote other fields since.
-fn began(
-    way: &Way,
-    change: &OutboxChange,
-    item: Option<&Record<'static>>,
-    signed: &[Unfinished],
-) -> Option<Unfinished> {
-    let digest = item_digest(item);
-    let shows = |found: &&Unfinished| {
-        (change.state_after(found.record)).is_some_and(|state| way.inverse.shows(&change.states, state, item))
-    };
-    let whole = signed.iter().rfind(|found| found.digest == digest);
-    whole.or_else(|| signed.iter().rfind(shows)).copied()
-}
-
-fn late(table: &Table) -> PortError {
-    PortError::new(ErrorKind::TimedOut, "carry back to", &table.source, "no answer in time")
-        .advise("see whether the table is throttled; it is tried again by itself")
 }
 
 /// Conflicts as facts, by who won.

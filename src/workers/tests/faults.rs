@@ -82,7 +82,7 @@ pub enum Fault {
     Duplicate,
     /// Shards are listed in another order; reads end early, so that keys of different shards mix differently.
     Reorder,
-    /// It ends in the middle: half a page of a scan, part of a read, some lanes of a batch.
+    /// It ends in the middle: half a page of a scan, part of a read, some lanes of a batch, some items of one.
     Cut,
 }
 
@@ -234,7 +234,7 @@ fn any(rng: &mut fastrand::Rng, op: Op) -> Fault {
     let kind = PASSING[rng.usize(0..PASSING.len())];
     match (op, rng.u8(0..6)) {
         (Op::Read, 0) => Fault::Duplicate,
-        (Op::Read | Op::Apply, 1) => Fault::Cut,
+        (Op::Read | Op::Apply | Op::ItemWrite, 1) => Fault::Cut,
         (Op::Read, 2) => Fault::Refuse(ErrorKind::Expired),
         (Op::Stream | Op::Read, 3) => Fault::Reorder,
         (_, 0..=2) => Fault::FailAfter(kind),

@@ -30,7 +30,8 @@ pub struct Trouble {
     pub clock: Arc<HandClock>,
 }
 
-fn error(kind: ErrorKind, op: Op, on: &str) -> PortError {
+/// What a fault says.
+pub fn error(kind: ErrorKind, op: Op, on: &str) -> PortError {
     PortError::new(kind, format!("{op:?}"), on, "a fault of the trial")
 }
 
@@ -43,7 +44,8 @@ impl Trouble {
         }
     }
 
-    async fn suffer<T>(
+    /// Runs a call through this fault.
+    pub async fn suffer<T>(
         &self,
         fault: &Fault,
         op: Op,

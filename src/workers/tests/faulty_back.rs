@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::faults::Op;
-use super::faulty::Trouble;
+use super::faults::{Fault, Op};
+use super::faulty::{Trouble, error};
 use crate::domain::mapping::{ItemChange, Resolution};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, Record};
 use crate::ports::{
-    Beyond, CaptureGap, CaptureState, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange, OwnWrite, PortResult,
-    ReverseCounts, Sequence, SequenceScan, Taken, Together, Unfinished, Waiting,
+    Beyond, CaptureGap, CaptureState, Cleared, ErrorKind, InBatch, ItemOutcome, Items, OpenWrite, Outbox, OutboxChange,
+    OwnWrite, PortResult, ReverseCounts, Sequence, SequenceScan, Taken, Together, Unfinished, Waiting,
 };
 
 /// An outbox with faults.
@@ -95,16 +95,16 @@ impl Taken for FaultyTaken {
         self.0.rolled_back()
     }
 
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
-        self.2.call(Op::RecordOwnWrite, &self.1, self.0.record_own_write(image)).await
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool> {
+        self.2.call(Op::RecordOwnWrite, &self.1, self.0.record_own_writes(images)).await
     }
 
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
-        self.2.call(Op::Unfinished, &self.1, self.0.unfinished(key)).await
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>> {
+        self.2.call(Op::Unfinished, &self.1, self.0.unfinished(keys)).await
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
-        self.2.call(Op::Clear, &self.1, self.0.clear(key, records, resolution)).await
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()> {
+        self.2.call(Op::Clear, &self.1, self.0.clear(applied)).await
     }
 
     async fn done(self: Box<Self>) -> PortResult<()> {
@@ -126,8 +126,28 @@ impl Items for FaultyItems {
         self.1.call(Op::ItemWrite, &table.id, self.0.write_together(table, changes)).await
     }
 
+    async fn write_batch(&self, table: &Table, changes: &[ItemChange]) -> PortResult<Vec<InBatch>> {
+        match self.1.faults.strike(Op::ItemWrite, &table.id) {
+            None => self.0.write_batch(table, changes).await,
+            // Items that are written each by itself: the connection broke after some of them.
+            Some(Fault::Cut) => {
+                self.0.write_batch(table, &changes[..changes.len().div_ceil(2)]).await?;
+                Err(error(ErrorKind::Unreachable, Op::ItemWrite, &table.id))
+            }
+            Some(fault) => self.1.suffer(&fault, Op::ItemWrite, &table.id, self.0.write_batch(table, changes)).await,
+        }
+    }
+
+    fn batch(&self) -> usize {
+        self.0.batch()
+    }
+
     async fn read(&self, table: &Table, key: &Record<'static>) -> PortResult<Option<Record<'static>>> {
         self.1.call(Op::ItemRead, &table.id, self.0.read(table, key)).await
+    }
+
+    async fn read_batch(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
+        self.1.call(Op::ItemRead, &table.id, self.0.read_batch(table, keys)).await
     }
 
     fn of_columns(&self) -> bool {

@@ -4,6 +4,7 @@
 //! transaction for rows and their progress); [`faults`] says what goes wrong at which call, or at random under a seed.
 
 mod attributes;
+mod batches;
 mod capture;
 mod compare;
 mod contract;
@@ -19,8 +20,10 @@ mod follow;
 mod keys;
 mod ledger;
 mod load;
+mod new_side;
 pub mod plan;
 mod reader;
 mod reverse;
 mod sampled;
+mod trades;
 pub mod world;

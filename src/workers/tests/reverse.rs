@@ -6,65 +6,17 @@ use std::sync::Arc;
 
 use super::converge::seeds;
 use super::faults::{Fault, Latch, Op};
+use super::new_side::{conflicts, drained, mark_rolled_back, open_to_customers, unfit_row};
 use super::world::{World, until};
 use crate::domain::gauge::ReverseState;
 use crate::domain::mapping::Winner;
 use crate::domain::plan::NEW;
-use crate::domain::run::Event;
-use crate::domain::value::{Cell, OwnedRow};
+use crate::domain::value::OwnedRow;
 use crate::ports::{CaptureGap, ErrorKind, OpenWrite, ReversePorts, SeveralOutboxes, Unavailable};
-use crate::workers::reverse::{Drained, ReverseApplier, drain};
-use crate::workers::{CapturedValues, WorkerContext};
-
-/// Every step is done: customers write on the new side.
-async fn open_to_customers() -> (World, Arc<WorkerContext>) {
-    let world = World::new();
-    for n in 0..8 {
-        world.book(&format!("b{n}"), "1.00");
-    }
-    world.author("a0");
-    let ctx = world.ctx().await;
-    let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
-    world.well(&ctx, &steps).await;
-    assert_eq!(world.differing("books"), [""; 0], "lost on the way there");
-    (world, ctx)
-}
-
-/// Rolls back: the switches, as another process does it.
-async fn mark_rolled_back(world: &World, ctx: &WorkerContext) {
-    ctx.begin_rollback();
-    let report = world.roll_back(&CapturedValues::default()).await;
-    assert_eq!(report.stuck, [""; 0]);
-}
-
-async fn drained(world: &World) -> Drained {
-    drain(&world.plan, &world.journal.state().run, &world.reverse(), &world.journal, &*world.clock, true).await
-}
-
-/// Keys and who was kept, of every fact about conflicts.
-fn conflicts(world: &World) -> Vec<(Vec<String>, String)> {
-    let facts = world.journal.entries().into_iter().filter_map(|entry| match entry {
-        super::world::Entry::Fact(Event::ReverseConflicts { keys, kept, .. }) => Some((keys, kept)),
-        _ => None,
-    });
-    facts.collect()
-}
-
-/// A row with more digits than any attribute of the old side holds.
-fn unfit_row(world: &World, key: &str) -> OwnedRow {
-    let mut row = world.wanted("books")["b0"].clone();
-    for cell in &mut row {
-        match cell {
-            Cell::Text(id) if *id == "b0" => *id = key.to_owned().into(),
-            Cell::Numeric(price) => *price = "9".repeat(40).into(),
-            _ => {}
-        }
-    }
-    row
-}
+use crate::workers::reverse::{ReverseApplier, drain};
 
 /// Writes that were acknowledged to customers, by key.
-type Oracle = BTreeMap<String, OwnedRow>;
+pub(super) type Oracle = BTreeMap<String, OwnedRow>;
 
 /// One write on the new side. No price comes twice, so that every write differs from all older ones.
 fn write_new(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32) {
@@ -96,6 +48,7 @@ fn write_old(world: &World, rng: &mut fastrand::Rng, oracle: &mut Oracle, n: u32
 async fn trial(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (world, mut ctx) = open_to_customers().await;
+    world.old.back().batch = [1, 3, 16][rng.usize(..3)];
     let mut oracle: Oracle = world.wanted("books");
     world.faults.at_random(seed, 12, 16);
     for n in 0..60 {
@@ -179,8 +132,9 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
     ];
     let kinds = [ErrorKind::TimedOut, ErrorKind::Unreachable];
     let faults = kinds.into_iter().flat_map(|kind| [Fault::FailAfter(kind), Fault::Refuse(kind)]);
-    let one = |op: Op, fault: Fault| async move {
+    let one = |op: Op, fault: Fault, batch: usize| async move {
         let (world, ctx) = open_to_customers().await;
+        world.old.back().batch = batch;
         let off = world.faults.always(Op::Take, Fault::Refuse(ErrorKind::Throttled));
         let mut oracle = world.wanted("books");
         for (key, price) in [("b0", "2.00"), ("b1", "3.00"), ("new", "4.00")] {
@@ -200,7 +154,8 @@ async fn a_drain_whose_answer_was_lost_carries_everything_once() {
         let reverse = &world.journal.state().reverse["books"];
         assert_eq!((reverse.carried, reverse.conflicts), (Some(4), 0), "{op:?} {fault:?}");
     };
-    let all = faults.flat_map(|fault| calls.map(|op| one(op, fault.clone())));
+    let each = faults.flat_map(|fault| calls.into_iter().map(move |op| (op, fault.clone())));
+    let all = each.flat_map(|(op, fault)| [1, 8].into_iter().map(move |batch| Box::pin(one(op, fault.clone(), batch))));
     futures::future::join_all(all).await;
 }
 

@@ -4,6 +4,7 @@
 //! the records and the rows they belong to in one snapshot and removes exactly the records it read: a transaction that
 //! commits late with an early number is simply in the next snapshot, so no gap between numbers can hide a change.
 
+mod applied;
 mod gaps;
 mod take;
 mod trigger;
@@ -16,7 +17,6 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
 use super::book::storable;
-use super::connect::Pool;
 use super::ending;
 use super::names::ident;
 use super::open;
@@ -26,15 +26,16 @@ use super::rights;
 use super::sequences;
 use super::shape::Shape;
 use super::target::PgTarget;
-use super::trouble;
 use crate::domain::mapping::Resolution;
 use crate::domain::plan::{Table, shell_word};
 use crate::domain::value::Key;
 use crate::ports::{
-    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OwnWrite, OwnedTable, PortError, PortResult, ReverseCounts,
-    Sequence, Taken, Unfinished, Waiting,
+    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OwnedTable, PortError, PortResult, ReverseCounts, Sequence,
+    Taken, Waiting,
 };
 
+pub(super) use applied::forget;
+use applied::{hex, resolution_of};
 pub(super) use gaps::brought_rows;
 pub(super) use trigger::{OURS, TABLES};
 
@@ -68,9 +69,6 @@ pub(super) async fn waits(tx: &Transaction<'_>, of: Of<'_>) -> Result<i64, Error
 async fn alone(tx: &Transaction<'_>, plan: &str) -> Result<(), Error> {
     tx.batch_execute(&format!("SELECT pg_advisory_xact_lock({})", owner::thaw(plan))).await
 }
-
-/// Signed images are remembered longer than a stream keeps its records.
-const REMEMBERED: &str = "30 hours";
 
 /// How many conflicts are named at most; the counts include them all.
 const NAMED: u32 = 1_000;
@@ -401,115 +399,4 @@ impl Outbox for PgTarget {
         let rows = client.query(&statement, &[&self.plan(), &table.id, &keys, &digests]).await.map_err(&error)?;
         rows.iter().map(|r| r.try_get(0)).collect::<Result<_, Error>>().map_err(error)
     }
-}
-
-fn hex(digest: u128) -> String {
-    format!("{digest:032x}")
-}
-
-/// Names of resolutions as they are stored.
-const RESOLUTIONS: [(Resolution, &str); 4] = [
-    (Resolution::None, "none"),
-    (Resolution::Merged, "merged"),
-    (Resolution::NewWon, "new"),
-    (Resolution::OldWon, "old"),
-];
-
-fn named(resolution: Resolution) -> &'static str {
-    RESOLUTIONS.iter().find(|(c, _)| *c == resolution).map_or("none", |(_, name)| name)
-}
-
-fn resolution_of(name: &str) -> Resolution {
-    RESOLUTIONS.iter().find(|(_, n)| *n == name).map_or(Resolution::None, |(resolution, _)| *resolution)
-}
-
-/// Stores an image on a connection of its own: it stays whatever becomes of the transaction the records are in. Says
-/// whether the tables are marked as rolled back, as read after the image was stored.
-async fn record_own_write(pool: &Pool, place: &str, of: Of<'_>, image: &OwnWrite) -> PortResult<bool> {
-    let error = |e: Error| trouble::error(&e, "remember images of", of.table);
-    let client = retry::client(pool, place).await?;
-    let sql = "INSERT INTO cutover.reverse_image (plan, table_id, key_digest, key, digest, record, resolution)
-               VALUES ($1, $2, sha256(convert_to($3::text, 'UTF8')), $3, $4, $5, $6)
-               ON CONFLICT (plan, table_id, key_digest, digest)
-               DO UPDATE SET at = now(), record = EXCLUDED.record, resolution = EXCLUDED.resolution";
-    let put = client.prepare_cached(sql).await.map_err(error)?;
-    let back = client.prepare_cached(owner::ROLLED_BACK).await.map_err(error)?;
-    let (key, digest) = (storable(&image.key.0), hex(image.digest));
-    let resolution = named(image.resolution);
-    // Sent together and done in this order.
-    let values: [&(dyn ToSql + Sync); 6] = [&of.plan, &of.table, &key.as_ref(), &digest, &image.record, &resolution];
-    let both = futures::try_join!(client.execute(&put, &values), client.query_one(&back, &values[..2]));
-    let (_, back) = both.map_err(error)?;
-    if fastrand::u8(..) == 0 {
-        // What is not forgotten now is forgotten later: no key waits for it.
-        let _ = forget(&client, of.plan).await.inspect_err(|e| tracing::debug!(error = %e, "old images stay"));
-    }
-    back.try_get(0).map_err(error)
-}
-
-/// Removes images too old for any stream to show again. What a reverse applier began and nobody has cleared is kept
-/// however old it is.
-pub(super) async fn forget(client: &tokio_postgres::Client, plan: &str) -> Result<(), Error> {
-    let sql = format!(
-        "DELETE FROM cutover.reverse_image WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM cutover.reverse_image i WHERE plan = $1 AND at < now() - interval '{REMEMBERED}'
-                 AND NOT EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record) LIMIT 1000))"
-    );
-    client.execute(&sql, &[&plan]).await.map(drop)
-}
-
-/// Removes the records of a key, and counts and names it if they were still there.
-async fn clear(
-    pool: &Pool,
-    place: &str,
-    of: Of<'_>,
-    key: &Key,
-    records: &[i64],
-    resolution: Resolution,
-) -> PortResult<()> {
-    let error = |e: Error| trouble::error(&e, "clear carried records of", of.table);
-    let client = retry::client(pool, place).await?;
-    let sql = "WITH gone AS (DELETE FROM cutover.outbox WHERE id = ANY ($1) RETURNING id),
-                    named AS (INSERT INTO cutover.reverse_conflict (plan, table_id, key_digest, key, resolution)
-                              SELECT $8, $2, sha256(convert_to($6::text, 'UTF8')), $6, $7
-                              WHERE $5::bigint > 0 AND EXISTS (SELECT FROM gone)
-                              ON CONFLICT (plan, table_id, key_digest) DO UPDATE SET resolution = EXCLUDED.resolution)
-               INSERT INTO cutover.reverse_tally AS t (plan, table_id, carried, merged, conflicts)
-               SELECT $8, $2, $3, $4, $5 WHERE EXISTS (SELECT FROM gone)
-               ON CONFLICT (plan, table_id) DO UPDATE SET carried = t.carried + EXCLUDED.carried,
-               merged = t.merged + EXCLUDED.merged, conflicts = t.conflicts + EXCLUDED.conflicts";
-    let tally = ReverseCounts::of(resolution);
-    let [carried, merged, conflicts] = [tally.carried, tally.merged, tally.conflicts].map(u64::cast_signed);
-    let statement = client.prepare_cached(sql).await.map_err(error)?;
-    let values: [&(dyn ToSql + Sync); 8] = [
-        &records,
-        &of.table,
-        &carried,
-        &merged,
-        &conflicts,
-        &storable(&key.0).into_owned(),
-        &named(resolution),
-        &of.plan,
-    ];
-    client.execute(&statement, &values).await.map(drop).map_err(error)
-}
-
-/// Images of a key that a reverse applier signed without clearing their records.
-async fn unfinished(pool: &Pool, place: &str, of: Of<'_>, key: &Key) -> PortResult<Vec<Unfinished>> {
-    let error = |e: Error| trouble::error(&e, "look up images of", of.table);
-    let client = retry::client(pool, place).await?;
-    let sql = "SELECT i.record, i.resolution, i.digest FROM cutover.reverse_image i
-               WHERE i.plan = $1 AND i.table_id = $2 AND i.key_digest = sha256(convert_to($3::text, 'UTF8'))
-                 AND EXISTS (SELECT FROM cutover.outbox o WHERE o.id = i.record)
-               ORDER BY i.record, i.at";
-    let statement = client.prepare_cached(sql).await.map_err(error)?;
-    let key = storable(&key.0);
-    let found = client.query(&statement, &[&of.plan, &of.table, &key.as_ref()]).await.map_err(error)?;
-    let one = |row: &tokio_postgres::Row| {
-        let (record, resolution, digest) =
-            (row.try_get(0)?, resolution_of(row.try_get(1)?), row.try_get::<_, &str>(2)?);
-        // What is no digest was not signed by this program.
-        Ok(u128::from_str_radix(digest, 16).ok().map(|digest| Unfinished { digest, record, resolution }))
-    };
-    found.iter().filter_map(|row| one(row).transpose()).collect::<Result<_, Error>>().map_err(error)
 }

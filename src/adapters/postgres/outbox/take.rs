@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_postgres::Error;
 
+use super::applied;
 use crate::adapters::postgres::connect::{Ask, Object, Pool};
 use crate::adapters::postgres::names::ident;
 use crate::adapters::postgres::owner;
@@ -13,9 +14,9 @@ use crate::adapters::postgres::read::numbered;
 use crate::adapters::postgres::shape::{Part, Shape};
 use crate::adapters::postgres::{retry, trouble};
 use crate::domain::at::At;
-use crate::domain::mapping::{Resolution, RowTree};
+use crate::domain::mapping::RowTree;
 use crate::domain::value::{Key, OwnedRow};
-use crate::ports::{ErrorKind, OutboxChange, OwnWrite, PortError, PortResult, Taken, Unfinished};
+use crate::ports::{Cleared, ErrorKind, OutboxChange, OwnWrite, PortError, PortResult, Taken, Unfinished};
 
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
@@ -69,19 +70,19 @@ impl Taken for PgTaken {
         self.rolled_back
     }
 
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
-        super::unfinished(&self.pool, &self.place, self.shape.of(), key).await
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>> {
+        applied::unfinished(&self.pool, &self.place, self.shape.of(), keys).await
     }
 
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
-        let back = super::record_own_write(&self.pool, &self.place, self.shape.of(), image).await?;
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool> {
+        let back = applied::record_own_writes(&self.pool, &self.place, self.shape.of(), images).await?;
         self.turn().await?;
         Ok(back)
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()> {
         self.turn().await?;
-        super::clear(&self.pool, &self.place, self.shape.of(), key, records, resolution).await
+        applied::clear(&self.pool, &self.place, self.shape.of(), applied).await
     }
 
     async fn done(mut self: Box<Self>) -> PortResult<()> {

@@ -5,6 +5,7 @@
 //! first page, and is applied after the last one. What was not written meanwhile stands where it stood, and is read once.
 
 mod as_text;
+mod batch;
 mod catalogue;
 mod fit;
 mod hub;
@@ -20,6 +21,7 @@ mod pump;
 mod rows;
 mod session;
 mod slot;
+mod statement;
 mod together;
 mod whole;
 

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tokio_postgres::Error;
 
 use super::PgSource;
-use super::items::{MOST, PATIENCE, WRITE, prepared, refers};
+use super::items::{MOST, PATIENCE, WRITE, refers};
+use super::statement::prepared;
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::ItemChange;
@@ -40,7 +41,7 @@ pub(super) async fn write(source: &PgSource, table: &Table, changes: &[ItemChang
     let keys: Vec<String> = changes.iter().map(key).collect();
     let mut left: Vec<usize> = (0..changes.len()).collect();
     loop {
-        let (mut waiting, mut first) = (Vec::new(), None);
+        let (mut waiting, mut refused, mut first) = (Vec::new(), Vec::new(), None);
         // Changes of one row stay in their order.
         let mut held = BTreeSet::new();
         let tried = left.len();
@@ -58,17 +59,20 @@ pub(super) async fn write(source: &PgSource, table: &Table, changes: &[ItemChang
                 Ok(Step::Waits(why)) => {
                     held.insert(keys[place].as_str());
                     waiting.push(place);
-                    first = first.or(Some((place, why)));
+                    refused.push(place);
+                    first = first.or(Some(why));
                 }
                 Ok(Step::Moved) => return Ok(Together::Moved),
-                Err(why) if why.kind == ErrorKind::Invalid => return Ok(Together::Refused { place, why }),
+                Err(why) if why.kind == ErrorKind::Invalid => {
+                    return Ok(Together::Refused { places: vec![place], why });
+                }
                 Err(why) => return Err(why),
             }
         }
         left = waiting;
         match first {
             None => break,
-            Some((place, why)) if left.len() == tried => return Ok(Together::Refused { place, why }),
+            Some(why) if left.len() == tried => return Ok(Together::Refused { places: refused, why }),
             Some(_) => {}
         }
     }

@@ -8,19 +8,29 @@ use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::PgSource;
 use crate::domain::mapping::Winner;
 use crate::domain::plan::{ColumnType, OLD, Table, TypeName};
-use crate::ports::{ByStore, Outbox as _, ReversePorts, Target as _};
+use crate::ports::{ByStore, Items, Outbox as _, ReversePorts, Target as _};
 use crate::workers::reverse::{ReverseApplier, Round};
 
-struct Pair {
-    old: TestDatabase,
-    new: TestDatabase,
-    tables: Vec<Table>,
-    applier: ReverseApplier,
+pub(super) struct Pair {
+    pub(super) old: TestDatabase,
+    pub(super) new: TestDatabase,
+    pub(super) tables: Vec<Table>,
+    pub(super) ports: ReversePorts,
+    pub(super) applier: ReverseApplier,
 }
 
 impl Pair {
     /// Both sides with this schema and its rows, the new one captured.
     async fn armed(sql: &str, tables: Vec<Table>) -> Self {
+        Self::with(sql, tables, |items| items).await
+    }
+
+    /// The same, with something round the old side's items.
+    pub(super) async fn with(
+        sql: &str,
+        tables: Vec<Table>,
+        round: impl FnOnce(Arc<dyn Items>) -> Arc<dyn Items>,
+    ) -> Self {
         let (old, new) = (TestDatabase::bare().await, TestDatabase::new().await);
         for db in [&old, &new] {
             db.sql.batch_execute(sql).await.unwrap();
@@ -29,9 +39,9 @@ impl Pair {
         new.target.arm(&tables).await.unwrap();
         let ports = ReversePorts {
             outbox: Arc::new(PgTarget::new(&new.settings, PLAN).unwrap()),
-            items: ByStore::default().with(OLD, Arc::new(PgSource::new(&old.settings, PLAN).unwrap())),
+            items: ByStore::default().with(OLD, round(Arc::new(PgSource::new(&old.settings, PLAN).unwrap()))),
         };
-        Self { old, new, tables, applier: ReverseApplier::new(&ports) }
+        Self { old, new, tables, applier: ReverseApplier::new(&ports), ports }
     }
 
     /// One round over every table, in their order.
@@ -46,7 +56,7 @@ impl Pair {
         all
     }
 
-    async fn held(db: &TestDatabase, tables: &[Table]) -> Vec<String> {
+    pub(super) async fn held(db: &TestDatabase, tables: &[Table]) -> Vec<String> {
         let mut all = Vec::new();
         for table in tables {
             let sql = format!("SELECT t::text FROM {} t ORDER BY id", table.target);
@@ -61,7 +71,7 @@ impl Pair {
     }
 }
 
-fn table(id: &str, columns: &[(&str, ColumnType)]) -> Table {
+pub(super) fn table(id: &str, columns: &[(&str, ColumnType)]) -> Table {
     let columns = std::iter::once(key("id", ColumnType::Integer)).chain(columns.iter().map(|(n, ty)| column(n, *ty)));
     Table {
         key: vec!["id".into()],

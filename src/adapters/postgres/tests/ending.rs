@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::plans::open_to_customers;
 use super::*;
 use crate::domain::mapping::Resolution;
-use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, Position};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, Position};
 
 fn batch(title: &str) -> ChangeBatch {
     ChangeBatch { rows: vec![upsert(book(1, title, &[]))], ..ChangeBatch::default() }
@@ -171,7 +171,7 @@ async fn a_write_that_comes_in_while_a_table_is_taken_over_is_not_lost() {
     .await;
     let taken = db.target.take(&books, 10).await.unwrap().unwrap();
     let records: Vec<i64> = taken.changes().iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&key_of(1), &records, Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &records, Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     db.target.settle("run-1", tables).await.unwrap();
     db.target.release("host:1").await.unwrap();

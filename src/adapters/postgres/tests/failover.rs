@@ -6,7 +6,7 @@ use super::neighbours::{HostName, Standby, connect_once_up, own_server, until};
 use super::{book, books, checkpoint, connect, delete, upsert, uuid_of};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
 use crate::domain::plan::Table;
-use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, Partition, PortResult, Target as _};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, Partition, PortResult, Target as _};
 
 /// One of each kind of work that writes.
 async fn work(target: &PgTarget, table: &Table, n: u32) -> Vec<PortResult<()>> {
@@ -28,7 +28,9 @@ async fn work(target: &PgTarget, table: &Table, n: u32) -> Vec<PortResult<()>> {
                 }
                 for change in taken.changes() {
                     let key = super::key_of(n);
-                    taken.clear(&key, &change.records, crate::domain::mapping::Resolution::None).await?;
+                    taken
+                        .clear(&[Cleared::of(&key, &change.records, crate::domain::mapping::Resolution::None)])
+                        .await?;
                 }
             }
             Ok(())

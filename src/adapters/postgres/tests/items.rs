@@ -7,28 +7,28 @@ use crate::domain::plan::{Column, ColumnSource, ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
 use crate::ports::{Beyond, ErrorKind, GivenFor, ItemOutcome, Items, SequenceScan};
 
-fn things() -> Table {
+pub(super) fn things() -> Table {
     Table::watched("things", "things")
 }
 
-type Fields = Vec<(&'static str, Cell<'static>)>;
+pub(super) type Fields = Vec<(&'static str, Cell<'static>)>;
 
-fn record(fields: Fields) -> Record<'static> {
+pub(super) fn record(fields: Fields) -> Record<'static> {
     Record { fields: fields.into_iter().map(|(name, cell)| (name.into(), Value::from(cell))).collect() }
 }
 
-fn named(fields: Fields) -> Vec<(String, Value<'static>)> {
+pub(super) fn named(fields: Fields) -> Vec<(String, Value<'static>)> {
     fields.into_iter().map(|(name, cell)| (name.to_owned(), Value::from(cell))).collect()
 }
 
-fn write(id: i64, exists: bool, set: Fields, expect: Fields) -> ItemChange {
+pub(super) fn write(id: i64, exists: bool, set: Fields, expect: Fields) -> ItemChange {
     let expect = named(expect).into_iter().map(|(name, value)| (name, Some(value))).collect();
     let (key, after) = (record(vec![("id", Cell::Int(id))]), Record { fields: vec![] });
     ItemChange::Write(ItemWrite { key, exists, set: named(set), remove: vec![], expect, after })
 }
 
 /// A value of every type.
-fn every() -> Fields {
+pub(super) fn every() -> Fields {
     vec![
         ("t", Cell::Text("é".into())),
         ("v", Cell::Text("v".into())),
@@ -93,7 +93,7 @@ async fn a_write_that_waits_for_its_row_is_given_up_by_the_server_and_never_done
     assert_eq!(db.number("SELECT s FROM things WHERE id = 1 AND b = 7").await, 1);
 }
 
-async fn database() -> (TestDatabase, PgSource) {
+pub(super) async fn database() -> (TestDatabase, PgSource) {
     let db = TestDatabase::bare().await;
     db.sql
         .batch_execute(

@@ -6,7 +6,7 @@ use super::{TestDatabase, book, books, column, key, owned, table};
 use crate::domain::mapping::{Mapped, Resolution, RowError, RowErrorReason as R};
 use crate::domain::plan::{ColumnType as T, Table};
 use crate::domain::value::{Cell, Key};
-use crate::ports::{ChangeBatch, Outbox as _, OwnWrite, ParkedRow, RowChange, Target as _};
+use crate::ports::{ChangeBatch, Cleared, Outbox as _, OwnWrite, ParkedRow, RowChange, Target as _};
 
 /// Text that does not compress, and so fills an index entry.
 fn noise(seed: u64, length: usize) -> String {
@@ -118,11 +118,11 @@ async fn a_customers_key_that_the_table_takes_is_captured_and_carried() {
     assert_eq!(owned(&taken.changes()[0].key), [Cell::Text(long.clone().into())]);
     let key = Key(long);
     let image = OwnWrite { key: key.clone(), digest: 7, record: records[0], resolution: Resolution::NewWon };
-    taken.record_own_write(&image).await.unwrap();
-    taken.record_own_write(&image).await.unwrap();
-    assert_eq!(taken.unfinished(&key).await.unwrap()[0].resolution, Resolution::NewWon);
+    taken.record_own_writes(std::slice::from_ref(&image)).await.unwrap();
+    taken.record_own_writes(std::slice::from_ref(&image)).await.unwrap();
+    assert_eq!(taken.unfinished(std::slice::from_ref(&key)).await.unwrap()[0][0].resolution, Resolution::NewWon);
     assert_eq!(db.target.own_writes(&table, &[(key.clone(), 7), (key.clone(), 8)]).await.unwrap(), [true, false]);
-    taken.clear(&key, &records, Resolution::NewWon).await.unwrap();
+    taken.clear(&[Cleared::of(&key, &records, Resolution::NewWon)]).await.unwrap();
     taken.done().await.unwrap();
     assert_eq!(db.target.conflicts(&table).await.unwrap(), [(key, Resolution::NewWon)]);
     assert_eq!(db.number("SELECT count(*) FROM cutover.outbox").await, 0);

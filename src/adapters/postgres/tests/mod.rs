@@ -3,6 +3,7 @@
 mod anew;
 mod apply;
 mod back;
+mod batches;
 mod circles;
 mod connect;
 mod contract;

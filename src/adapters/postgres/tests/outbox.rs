@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::mapping::{Resolution, RowTree};
-use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Position, Unfinished};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Position, Unfinished};
 
 async fn armed() -> (TestDatabase, Table) {
     let (db, table) = TestDatabase::with_books().await;
@@ -33,7 +33,7 @@ async fn carried(db: &TestDatabase, table: &Table) -> Vec<OutboxChange> {
     let Some(taken) = db.target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
     let records: Vec<i64> = changes.iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&key_of(0), &records, Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(0), &records, Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     changes
 }
@@ -177,14 +177,14 @@ async fn a_carrier_that_lost_its_turn_writes_and_clears_nothing_more() {
     let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let records = taken.changes()[0].records.clone();
     let image = OwnWrite { key: key_of(1), digest: 7, record: records[0], resolution: Resolution::None };
-    taken.record_own_write(&image).await.unwrap();
+    taken.record_own_writes(std::slice::from_ref(&image)).await.unwrap();
     let end = "WITH idle AS MATERIALIZED (SELECT pid FROM pg_stat_activity
                    WHERE datname = current_database() AND state = 'idle in transaction')
                SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM idle";
     let ended = db.number(end).await;
     assert_eq!(ended, 1);
-    assert!(taken.record_own_write(&image).await.is_err());
-    assert!(taken.clear(&key_of(1), &records, Resolution::None).await.is_err());
+    assert!(taken.record_own_writes(std::slice::from_ref(&image)).await.is_err());
+    assert!(taken.clear(&[Cleared::of(&key_of(1), &records, Resolution::None)]).await.is_err());
     assert!(taken.done().await.is_err());
     assert_eq!(carried(&db, &table).await.len(), 1, "the next one has it");
 }
@@ -263,9 +263,9 @@ async fn what_is_given_back_is_taken_again_and_only_one_carries() {
     assert!(!taken.rolled_back());
     db.target.mark_rolled_back("run-1", std::slice::from_ref(&table)).await.unwrap();
     // Only one of the two is applied.
-    taken.clear(&key_of(1), &one.records, Resolution::NewWon).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &one.records, Resolution::NewWon)]).await.unwrap();
     // An answer that was lost is asked for again, and counts once.
-    taken.clear(&key_of(1), &one.records, Resolution::NewWon).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &one.records, Resolution::NewWon)]).await.unwrap();
     taken.done().await.unwrap();
     let tally = db.target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!((tally.carried, tally.conflicts), (1, 1));
@@ -322,7 +322,7 @@ async fn markers_travel_with_the_changes_and_images_are_known_again() {
     let image = |n, digest, record, resolution| OwnWrite { key: key_of(n), digest, record, resolution };
     for image in [image(1, 7, 0, Resolution::None), image(1, 7, 0, Resolution::None), image(2, 0, 0, Resolution::None)]
     {
-        taken.record_own_write(&image).await.unwrap();
+        taken.record_own_writes(std::slice::from_ref(&image)).await.unwrap();
     }
     drop(taken);
     let taken = db.target.take(&table, 10).await.unwrap().unwrap();
@@ -339,19 +339,19 @@ async fn an_image_is_unfinished_until_its_records_are_cleared() {
     let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let records = taken.changes()[0].records.clone();
     let image = OwnWrite { key: key_of(1), digest: 7, record: records[0], resolution: Resolution::NewWon };
-    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), []);
-    taken.record_own_write(&image).await.unwrap();
+    assert_eq!(taken.unfinished(&[key_of(1)]).await.unwrap()[0], []);
+    taken.record_own_writes(std::slice::from_ref(&image)).await.unwrap();
     drop(taken);
     // The next reverse applier meets it.
     let taken = db.target.take(&table, 10).await.unwrap().unwrap();
     let found = Unfinished { digest: 7, record: records[0], resolution: Resolution::NewWon };
-    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), [found]);
-    assert_eq!(taken.unfinished(&key_of(2)).await.unwrap(), []);
-    taken.clear(&key_of(1), &records, Resolution::None).await.unwrap();
+    assert_eq!(taken.unfinished(&[key_of(1)]).await.unwrap()[0], [found]);
+    assert_eq!(taken.unfinished(&[key_of(2)]).await.unwrap()[0], []);
+    taken.clear(&[Cleared::of(&key_of(1), &records, Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     db.sql.batch_execute("UPDATE books SET title = 'y' WHERE title = 'x'").await.unwrap();
     let taken = db.target.take(&table, 10).await.unwrap().unwrap();
-    assert_eq!(taken.unfinished(&key_of(1)).await.unwrap(), [], "its records are gone");
+    assert_eq!(taken.unfinished(&[key_of(1)]).await.unwrap()[0], [], "its records are gone");
 }
 
 #[tokio::test]
@@ -362,7 +362,7 @@ async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
     let records = taken.changes()[0].records.clone();
     for (n, record) in [(1, records[0]), (2, 0)] {
         taken
-            .record_own_write(&OwnWrite { key: key_of(n), digest: 7, record, resolution: Resolution::None })
+            .record_own_writes(&[OwnWrite { key: key_of(n), digest: 7, record, resolution: Resolution::None }])
             .await
             .unwrap();
     }
@@ -377,7 +377,7 @@ async fn an_old_image_is_forgotten_once_nothing_waits_for_it() {
     db.sql.batch_execute(&format!("{older} '2 hours'")).await.unwrap();
     forget().await;
     assert_eq!(known().await, [true, false]);
-    taken.clear(&key_of(1), &records, Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &records, Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     forget().await;
     assert_eq!(known().await, [false, false]);

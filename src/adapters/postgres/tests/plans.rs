@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, Position};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, Position};
 
 /// Papers, a table of its own.
 fn papers() -> Table {
@@ -91,7 +91,7 @@ async fn two_plans_in_one_database_leave_each_others_way_back_alone() {
     let other = two.take(&papers, 10).await;
     assert!(other.unwrap().is_some(), "one carrier does not wait for another plan's");
     let records: Vec<i64> = taken.changes().iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&key_of(1), &records, crate::domain::mapping::Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &records, crate::domain::mapping::Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     one.settle("run-1", tables).await.unwrap();
     assert_eq!(one.disown().await.unwrap_err().kind, ErrorKind::Conflict, "it is driven");
@@ -183,7 +183,7 @@ async fn a_table_another_plan_has_is_refused_by_name_until_that_plan_has_ended()
     assert!(late.came_back.contains("1 of their writes wait"), "{late}");
     let taken = db.target.take(&books, 10).await.unwrap().unwrap();
     let records: Vec<i64> = taken.changes().iter().flat_map(|c| c.records.clone()).collect();
-    taken.clear(&key_of(1), &records, crate::domain::mapping::Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key_of(1), &records, crate::domain::mapping::Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     two.claimable(tables).await.unwrap();
     assert!(db.target.armed(tables).await.unwrap(), "asking takes nothing over");

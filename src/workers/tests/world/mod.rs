@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use clock::HandClock;
 pub use journal::{Entry, FakeJournal};
 pub use new::{NewStore, Stored};
-pub use old::OldStore;
+pub use old::{OldStore, row_record};
 pub use switches::{FakeSwitches, under_key};
 pub use writer::FakeTarget;
 

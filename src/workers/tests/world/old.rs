@@ -1,13 +1,13 @@
 //! The old side in memory: tables with streams that have shards, lineage, retention and expiring iterators, as
 //! DynamoDB Streams documents them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::clock::HandClock;
-use crate::domain::mapping::TableMapping;
+use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::Table;
-use crate::domain::value::Record;
+use crate::domain::value::{Record, Value};
 use crate::ports::{
     Batch, Change, ChangeKind, ErrorKind, OpenWrite, PortError, PortResult, Position, ReadFrom, Shard, Stream,
 };
@@ -45,6 +45,12 @@ struct OldTable {
     unlisted: Vec<String>,
 }
 
+impl Default for Back {
+    fn default() -> Self {
+        Self { batch: 1, columns: false, unique: None, refused: BTreeSet::new() }
+    }
+}
+
 /// Every table of the old side. Cloning shares.
 #[derive(Clone)]
 pub struct OldStore {
@@ -53,6 +59,21 @@ pub struct OldStore {
     clock: Arc<HandClock>,
     /// Most records one read gives.
     pub page: usize,
+    /// How the store takes changes of the way back.
+    back: Arc<Mutex<Back>>,
+}
+
+/// How a store takes changes of the way back.
+#[derive(Clone, Debug)]
+pub struct Back {
+    /// Items in one batch.
+    pub batch: usize,
+    /// Whether its items are rows of typed columns, each of which has every column of its table.
+    pub columns: bool,
+    /// A field whose value only one item of its table may have.
+    pub unique: Option<&'static str>,
+    /// Keys whose items it refuses.
+    pub refused: BTreeSet<String>,
 }
 
 impl OldStore {
@@ -67,7 +88,18 @@ impl OldStore {
             unlisted: Vec::new(),
         };
         let tables = tables.iter().map(|t| (t.source.clone(), empty(t))).collect();
-        Self { tables: Arc::new(Mutex::new(tables)), open: Arc::default(), clock, page: 4 }
+        Self {
+            tables: Arc::new(Mutex::new(tables)),
+            open: Arc::default(),
+            clock,
+            page: 4,
+            back: Arc::new(Mutex::new(Back::default())),
+        }
+    }
+
+    /// How it takes changes of the way back, to be changed.
+    pub fn back(&self) -> MutexGuard<'_, Back> {
+        self.back.lock().unwrap()
     }
 
     /// Whether a key's records go to the lower half of the hashes: to the first child of the first split.
@@ -148,6 +180,25 @@ impl OldStore {
             t.record(&name.0, kind, key.clone(), after, at);
             true
         })
+    }
+
+    /// From now on its items are rows of typed columns. Nobody is told of it.
+    pub fn becomes_rows(&self, tables: &[Table]) {
+        for table in tables {
+            self.with(table, |t| t.items.values_mut().for_each(|item| *item = row_record(table, &t.mapping, item)))
+                .unwrap();
+        }
+        self.back().columns = true;
+    }
+
+    /// Does something to a table, or nothing at all when it says so.
+    pub fn whole<R, E>(&self, table: &Table, work: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
+        let before = self.with(table, |t| t.clone()).unwrap();
+        let done = work();
+        if done.is_err() {
+            self.with(table, |t| *t = before).unwrap();
+        }
+        done
     }
 
     /// Items by key text.
@@ -332,6 +383,14 @@ impl OldTable {
             at,
         });
     }
+}
+
+/// An item as a row of typed columns.
+pub fn row_record(table: &Table, mapping: &TableMapping, item: &Record<'static>) -> Record<'static> {
+    let mut mapped = Mapped::default();
+    mapping.map(item, &mut mapped).expect("an item that has a row");
+    let cells = mapped.row.into_iter().map(|cell| Value::from(cell.into_owned()));
+    Record { fields: table.columns.iter().map(|column| column.name.clone().into()).zip(cells).collect() }
 }
 
 /// Where a key's records go: 0..256.

@@ -10,7 +10,7 @@ use crate::domain::mapping::{Resolution, RowTree, item_digest};
 use crate::domain::plan::Table;
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    CaptureGap, CaptureState, ErrorKind, OpenWrite, Outbox, OutboxChange, OwnWrite, PortError, PortResult,
+    CaptureGap, CaptureState, Cleared, ErrorKind, OpenWrite, Outbox, OutboxChange, OwnWrite, PortError, PortResult,
     ReverseCounts, Sequence, Taken, Unfinished, Waiting,
 };
 
@@ -258,34 +258,41 @@ impl Taken for FakeTaken {
         self.rolled_back
     }
 
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool> {
         let mut state = self.store.locked();
-        let name = (self.table.clone(), image.key.clone(), image.digest);
-        state.outbox.images.insert(name, (image.record, image.resolution));
+        for image in images {
+            let name = (self.table.clone(), image.key.clone(), image.digest);
+            state.outbox.images.insert(name, (image.record, image.resolution));
+        }
         Ok(state.outbox.back)
     }
 
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>> {
         let state = self.store.locked();
         let waits = |record: i64| state.outbox.records.iter().any(|r| r.id == record);
-        let mut found: Vec<Unfinished> = (state.outbox.images.iter())
-            .filter(|((table, of, _), (record, _))| *table == self.table && of == key && waits(*record))
-            .map(|((.., digest), &(record, resolution))| Unfinished { digest: *digest, record, resolution })
-            .collect();
-        found.sort_by_key(|f| f.record);
-        Ok(found)
+        let of_key = |key: &Key| {
+            let mut found: Vec<Unfinished> = (state.outbox.images.iter())
+                .filter(|((table, of, _), (record, _))| *table == self.table && of == key && waits(*record))
+                .map(|((.., digest), &(record, resolution))| Unfinished { digest: *digest, record, resolution })
+                .collect();
+            found.sort_by_key(|f| f.record);
+            found
+        };
+        Ok(keys.iter().map(of_key).collect())
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()> {
         let mut state = self.store.locked();
-        let before = state.outbox.records.len();
-        state.outbox.records.retain(|r| !records.contains(&r.id));
-        if state.outbox.records.len() == before {
-            return Ok(());
-        }
-        state.outbox.tally.entry(self.table.clone()).or_default().add(ReverseCounts::of(resolution));
-        if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
-            state.outbox.conflicts.insert((self.table.clone(), key.clone()), resolution);
+        for Cleared { key, records, resolution } in applied {
+            let before = state.outbox.records.len();
+            state.outbox.records.retain(|r| !records.contains(&r.id));
+            if state.outbox.records.len() == before {
+                continue;
+            }
+            state.outbox.tally.entry(self.table.clone()).or_default().add(ReverseCounts::of(*resolution));
+            if matches!(resolution, Resolution::NewWon | Resolution::OldWon) {
+                state.outbox.conflicts.insert((self.table.clone(), key.clone()), *resolution);
+            }
         }
         Ok(())
     }

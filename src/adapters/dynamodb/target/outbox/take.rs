@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use super::super::call::{Item, Stopped, Store, Tried, n, number, s, sk, text};
@@ -16,7 +17,7 @@ use super::turn::Turn;
 use crate::domain::at::At;
 use crate::domain::mapping::{Resolution, RowTree};
 use crate::domain::value::{Cell, Key, Record};
-use crate::ports::{OutboxChange, OwnWrite, PortResult, ReverseCounts, Taken, Unfinished};
+use crate::ports::{Cleared, OutboxChange, OwnWrite, PortResult, ReverseCounts, Taken, Unfinished};
 
 /// Keys whose records are read at the same time.
 const AT_ONCE: usize = 16;
@@ -142,22 +143,55 @@ impl Taken for DynamoTaken {
         self.rolled_back
     }
 
-    async fn record_own_write(&self, image: &OwnWrite) -> PortResult<bool> {
+    async fn record_own_writes(&self, images: &[OwnWrite]) -> PortResult<bool> {
         let at = self.at("remember images of");
-        let (digest, lane) = names::digest(&image.key.0);
-        let signed = json!({
-            "record": n(image.record), "resolution": s(named(image.resolution)), "at": n(self.store.now().0),
-        });
-        let put = Write::put(&self.of.image(lane, &digest, image.digest), signed);
-        self.store.write(&put, at).await.map_err(|e| e.error(at))?;
-        // Read after the image was stored.
+        each(images.iter().map(|image| self.sign(image, at))).await?;
+        // Read after the images were stored.
         let back = rolled_back(&self.store, &self.of, at).await?;
         self.turn.renew(at).await?;
         Ok(back)
     }
 
-    async fn unfinished(&self, key: &Key) -> PortResult<Vec<Unfinished>> {
+    async fn unfinished(&self, keys: &[Key]) -> PortResult<Vec<Vec<Unfinished>>> {
         let at = self.at("look up images of");
+        each(keys.iter().map(|key| self.signed(key, at))).await
+    }
+
+    async fn clear(&self, applied: &[Cleared]) -> PortResult<()> {
+        let at = self.at("clear carried records of");
+        self.turn.renew(at).await?;
+        each(applied.iter().map(|one| self.clear_key(one, at))).await.map(drop)
+    }
+
+    async fn done(self: Box<Self>) -> PortResult<()> {
+        let Self { store, of, table, turn, markers, .. } = *self;
+        let at = ("clear markers of", table.as_str());
+        for nonce in &markers {
+            store.write(&Write::delete(&of.came(nonce)), at).await.map_err(|e| e.error(at))?;
+        }
+        turn.give_back(at).await
+    }
+}
+
+/// Does each of these, some side by side; gives what they give, in their order.
+async fn each<T: Send>(all: impl Iterator<Item = impl Future<Output = PortResult<T>> + Send>) -> PortResult<Vec<T>> {
+    let all: Vec<BoxFuture<'_, PortResult<T>>> = all.map(|one| Box::pin(one) as BoxFuture<'_, _>).collect();
+    futures::stream::iter(all).buffered(AT_ONCE).try_collect().await
+}
+
+impl DynamoTaken {
+    /// Stores an image.
+    async fn sign(&self, image: &OwnWrite, at: Tried<'_>) -> PortResult<()> {
+        let (digest, lane) = names::digest(&image.key.0);
+        let signed = json!({
+            "record": n(image.record), "resolution": s(named(image.resolution)), "at": n(self.store.now().0),
+        });
+        let put = Write::put(&self.of.image(lane, &digest, image.digest), signed);
+        self.store.write(&put, at).await.map(drop).map_err(|e| e.error(at))
+    }
+
+    /// Images of one key.
+    async fn signed(&self, key: &Key, at: Tried<'_>) -> PortResult<Vec<Unfinished>> {
         let (digest, lane) = names::digest(&key.0);
         let images = self.store.query(&self.of.images(lane), &format!("{digest}/"), None, None, at).await?;
         let mut found = Vec::new();
@@ -179,9 +213,8 @@ impl Taken for DynamoTaken {
         Ok(found)
     }
 
-    async fn clear(&self, key: &Key, records: &[i64], resolution: Resolution) -> PortResult<()> {
-        let at = self.at("clear carried records of");
-        self.turn.renew(at).await?;
+    /// Clears the records of one key, in as many transactions as they need.
+    async fn clear_key(&self, Cleared { key, records, resolution }: &Cleared, at: Tried<'_>) -> PortResult<()> {
         let all: Vec<(i64, Kept)> = records.iter().filter_map(|id| Some((*id, self.waits(*id)?))).collect();
         let mut pieces: Vec<Vec<(i64, Kept)>> = Vec::new();
         let actions = |kept: &Kept| 1 + kept.pieces;
@@ -198,7 +231,7 @@ impl Taken for DynamoTaken {
         }
         let last = pieces.len();
         for (number, piece) in pieces.iter().enumerate() {
-            let ends = (number + 1 == last).then_some((key, resolution));
+            let ends = (number + 1 == last).then_some((key, *resolution));
             self.clear_piece(piece, ends, at).await?;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,17 +239,6 @@ impl Taken for DynamoTaken {
         Ok(())
     }
 
-    async fn done(self: Box<Self>) -> PortResult<()> {
-        let Self { store, of, table, turn, markers, .. } = *self;
-        let at = ("clear markers of", table.as_str());
-        for nonce in &markers {
-            store.write(&Write::delete(&of.came(nonce)), at).await.map_err(|e| e.error(at))?;
-        }
-        turn.give_back(at).await
-    }
-}
-
-impl DynamoTaken {
     /// Clears records in one transaction, the oldest first; the last one of a key counts it. What is gone already adds
     /// nothing.
     async fn clear_piece(

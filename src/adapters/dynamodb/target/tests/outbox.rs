@@ -10,7 +10,7 @@ use crate::domain::mapping::{Resolution, RowTree};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
 use crate::ports::tests::tables::{book, books, prepared, upsert};
-use crate::ports::{ChangeBatch, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Unfinished};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Unfinished};
 
 fn item(id: &str, price: u32) -> HashMap<String, A> {
     HashMap::from([("id".to_owned(), A::S(id.to_owned())), ("price".to_owned(), A::N(price.to_string()))])
@@ -57,7 +57,7 @@ async fn carried(target: &DynamoTarget, table: &Table) -> Vec<OutboxChange> {
     let Some(taken) = target.take(table, 100).await.unwrap() else { return Vec::new() };
     let changes = taken.changes().to_vec();
     for change in &changes {
-        taken.clear(&Key(id(change)), &change.records, Resolution::None).await.unwrap();
+        taken.clear(&[Cleared::of(&Key(id(change)), &change.records, Resolution::None)]).await.unwrap();
     }
     taken.done().await.unwrap();
     changes
@@ -166,14 +166,17 @@ async fn only_one_carries_and_what_is_given_back_is_taken_again() {
     target.mark_rolled_back("run-1", std::slice::from_ref(&table)).await.unwrap();
     let key = Key("a".to_owned());
     let own = OwnWrite { key: key.clone(), digest: 7, record: one.records[0], resolution: Resolution::Merged };
-    assert!(taken.record_own_write(&own).await.unwrap(), "it says that a rollback was ordered by now");
+    assert!(
+        taken.record_own_writes(std::slice::from_ref(&own)).await.unwrap(),
+        "it says that a rollback was ordered by now"
+    );
     let unfinished = Unfinished { digest: 7, record: one.records[0], resolution: Resolution::Merged };
-    assert_eq!(taken.unfinished(&key).await.unwrap(), [unfinished]);
-    assert_eq!(taken.unfinished(&Key("b".to_owned())).await.unwrap(), []);
-    taken.clear(&key, &one.records, Resolution::NewWon).await.unwrap();
+    assert_eq!(taken.unfinished(std::slice::from_ref(&key)).await.unwrap()[0], [unfinished]);
+    assert_eq!(taken.unfinished(&[Key("b".to_owned())]).await.unwrap()[0], []);
+    taken.clear(&[Cleared::of(&key, &one.records, Resolution::NewWon)]).await.unwrap();
     // An answer that was lost is asked for again, and counts once.
-    taken.clear(&key, &one.records, Resolution::NewWon).await.unwrap();
-    assert_eq!(taken.unfinished(&key).await.unwrap(), [], "its record is cleared");
+    taken.clear(&[Cleared::of(&key, &one.records, Resolution::NewWon)]).await.unwrap();
+    assert_eq!(taken.unfinished(std::slice::from_ref(&key)).await.unwrap()[0], [], "its record is cleared");
     taken.done().await.unwrap();
     let tally = target.tally(std::slice::from_ref(&table)).await.unwrap()[&table.id];
     assert_eq!((tally.carried, tally.conflicts), (1, 1));
@@ -200,11 +203,14 @@ async fn a_turn_that_is_over_goes_to_the_next_and_the_one_before_clears_nothing_
     tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
     let (key, records) = (Key("a".to_owned()), slept.changes()[0].records.clone());
     let own = OwnWrite { key: key.clone(), digest: 7, record: records[0], resolution: Resolution::None };
-    assert_eq!(slept.record_own_write(&own).await.unwrap_err().kind, ErrorKind::Conflict);
-    assert_eq!(slept.clear(&key, &records, Resolution::None).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(slept.record_own_writes(std::slice::from_ref(&own)).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(
+        slept.clear(&[Cleared::of(&key, &records, Resolution::None)]).await.unwrap_err().kind,
+        ErrorKind::Conflict
+    );
     drop(slept);
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    taken.clear(&key, &records, Resolution::None).await.unwrap();
+    taken.clear(&[Cleared::of(&key, &records, Resolution::None)]).await.unwrap();
     taken.done().await.unwrap();
     assert_eq!(carried(&account.target, &table).await, vec![]);
 }
