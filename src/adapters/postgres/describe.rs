@@ -51,7 +51,8 @@ async fn look(client: &Object, name: &str) -> Result<Option<(Vec<ColumnInfo>, Ve
     let statement = client
         .prepare_cached(
             "SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a
-             WHERE i.indrelid = $1 AND i.indisprimary AND a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.n",
+             WHERE i.indrelid = $1 AND i.indisprimary AND k.n <= i.indnkeyatts
+               AND a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.n",
         )
         .await?;
     let key =
