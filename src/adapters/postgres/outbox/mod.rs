@@ -34,6 +34,7 @@ use crate::ports::{
     Taken, Waiting,
 };
 
+#[cfg(test)]
 pub(super) use applied::forget;
 use applied::{hex, resolution_of};
 pub(super) use gaps::brought_rows;
