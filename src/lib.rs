@@ -11,12 +11,13 @@
 //! - [`ports`]: the traits workers are written against.
 //! - [`export`]: files of an export, its manifest, and reading both again.
 //! - [`adapters`]: the only place that names a driver or an SDK.
-//! - [`rehearsal`]: embedded stores, the control-plane stand-in and the simulated shop.
+//! - `private`: stores of our own, for rehearsals and the tests of the adapters.
+//! - `rehearsal`: the control-plane stand-in, the simulated applications and their oracle.
 //! - [`ui`]: terminal, keys, frames.
 //! - [`report`]: lines, JSON and Markdown over the same facts.
 //! - [`replay`]: a journal on a virtual clock.
 //! - [`config`]: `config.toml`, typed and located.
-//! - [`bench`]: reproducible benchmarks: limit, ours and peers in one run.
+//! - `bench`: reproducible benchmarks: limit, ours and peers in one run.
 //! - [`cli`]: the one composition root.
 //! - [`telemetry`]: log files.
 
@@ -30,6 +31,8 @@ pub mod engine;
 pub mod export;
 pub mod journal;
 pub mod ports;
+#[cfg(any(test, feature = "embedded-dynamodb"))]
+pub mod private;
 #[cfg(feature = "rehearsal")]
 pub mod rehearsal;
 pub mod replay;

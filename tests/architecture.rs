@@ -19,10 +19,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["snapshot", "domain", "journal"]),
     // A recording gives out the same handle as the engine does.
     ("replay", &["snapshot", "domain", "journal", "engine", "report"]),
-    ("rehearsal", &["adapters", "ports", "domain"]),
+    ("private", &["domain"]),
+    ("rehearsal", &["adapters", "ports", "domain", "private"]),
     ("config", &["domain"]),
     // Like a command line of its own: it composes everything that is measured.
-    ("bench", &["domain", "ports", "adapters", "rehearsal", "workers", "engine", "config", "snapshot", "view"]),
+    (
+        "bench",
+        &["domain", "ports", "adapters", "private", "rehearsal", "workers", "engine", "config", "snapshot", "view"],
+    ),
     ("telemetry", &[]),
     // The one composition root: nothing below may name it.
     (
@@ -40,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ui",
             "report",
             "replay",
+            "private",
             "rehearsal",
             "config",
             "bench",

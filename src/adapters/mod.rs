@@ -1,6 +1,8 @@
-//! The only place that names a driver or an SDK.
+//! The only place that names a driver or an SDK. Each kind of store is a folder and a cargo feature.
 
 pub mod aws;
+#[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod http;
+#[cfg(feature = "postgresql")]
 pub mod postgres;

@@ -1,5 +1,6 @@
 //! What can go wrong with a bench.
 
+use std::error::Error;
 use std::fmt::Display;
 
 /// A result of a bench.
@@ -30,8 +31,22 @@ pub(super) trait Tried<T> {
     fn tried(self, tried: &'static str, on: &str) -> BenchResult<T>;
 }
 
-impl<T, E: Display> Tried<T> for Result<T, E> {
+impl<T, E: Into<Box<dyn Error + Send + Sync>>> Tried<T> for Result<T, E> {
     fn tried(self, tried: &'static str, on: &str) -> BenchResult<T> {
-        self.map_err(|e| BenchError::new(tried, on, e))
+        self.map_err(|e| BenchError::new(tried, on, with_causes(&*e.into())))
     }
+}
+
+/// An error with what caused it: a driver says no more than "db error" by itself.
+fn with_causes(e: &(dyn Error + 'static)) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        let more = e.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = e.source();
+    }
+    text
 }

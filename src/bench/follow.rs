@@ -22,8 +22,8 @@ use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{Follow, StepKind};
 use crate::domain::value::{Cell, Key};
 use crate::ports::{ChangeBatch, Partition, Position, ReadFrom, RowChange};
-use crate::rehearsal::clients;
-use crate::rehearsal::dynamo::EmbeddedDynamo;
+use crate::private::clients;
+use crate::private::dynamo::EmbeddedDynamo;
 
 /// Rows that are there and change.
 const ROWS: u64 = 100_000;

@@ -18,7 +18,7 @@ use crate::domain::estimate::target_seconds;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::StepKind;
 use crate::ports::{Bulk, Checkpoint, Partition, Source as _, Target as _};
-use crate::rehearsal::clients::{self, REGION};
+use crate::private::clients::{self, REGION};
 
 /// Rows that are loaded: enough that start-up and end, which cost the same for any number, do not matter.
 const ROWS: u64 = 1_000_000;
@@ -217,7 +217,7 @@ async fn sdk(brief: &Brief) -> BenchResult<Sample> {
     own.prepare().await?;
     let table = own.table()?.clone();
     let began = Instant::now();
-    own.ports.target.begin_load(&table, Some(true)).await.tried("load through", "the SDK")?;
+    own.ports.target.begin_load(&table, Some(true), false).await.tried("load through", "the SDK")?;
     let mut segments = JoinSet::new();
     for index in 0..brief.streams {
         let part = Partition { index, of: brief.streams };

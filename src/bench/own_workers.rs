@@ -18,7 +18,7 @@ use crate::domain::run::{Event, RunState};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::{ByStore, Facts, NotRecorded};
-use crate::rehearsal::clients::{self, REGION};
+use crate::private::clients::{self, REGION};
 use crate::workers::{Ports, WorkerContext};
 
 /// A bench is no run: facts are not kept.

@@ -16,7 +16,7 @@ use crate::config;
 use crate::domain::plan::{OLD, Plan};
 use crate::engine::MachineClock;
 use crate::ports::ByStore;
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::workers::{Ports, WorkerContext};
 
 /// The table with its key.
@@ -38,7 +38,7 @@ CREATE INDEX payments_made ON payments (made);";
 pub(super) fn fill(rows: u64) -> String {
     format!(
         "INSERT INTO payments SELECT n, md5((n % 50021)::text)::uuid, (n * 7919 % 10000000)::numeric / 100,
-           'payment ' || n % 977, '2026-01-01'::timestamptz + n * interval '1 second' FROM generate_series(1, {rows}) n"
+           'payment ' || n % 977, '2026-01-01'::timestamptz + n * interval '1 second' FROM generate_series(1::bigint, {rows}) n"
     )
 }
 
@@ -62,6 +62,7 @@ sslmode = "disable"
 [reverse]
 enabled = false
 [load]
+defer_indexes = true
 segments = {segments}
 workers = {segments}
 [follow]

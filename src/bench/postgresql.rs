@@ -23,6 +23,8 @@ const UPDATES: u64 = 200_000;
 /// Changes a second while latency is measured, and for how many seconds.
 const CHANGES: u64 = 1_000;
 const SECONDS: u64 = 8;
+/// Sessions that make them.
+const WRITERS: u64 = 8;
 /// What is done on which servers.
 const ON: &str = "payments";
 
@@ -309,15 +311,23 @@ async fn latency(pair: &Pair, report: &mut Report) -> BenchResult<()> {
     let loaded = "SELECT to_regclass('cutover.load_checkpoint') IS NOT NULL AND $1::bigint > 0";
     until(pair, loaded, 1).await?;
     until(pair, "SELECT coalesce(bool_and(done), false) AND $1::bigint > 0 FROM cutover.load_checkpoint", 1).await?;
-    let sql = session(&pair.old.url).await?;
-    sql.batch_execute("SET synchronous_commit = off").await.tried("prepare", ON)?;
-    let update = sql.prepare("UPDATE payments SET note = 'late', made = clock_timestamp() WHERE id = $1").await;
-    let update = update.tried("prepare", ON)?;
+    // Each waits for its commit, as an application does: what is not on disk yet is not sent to anybody.
     let due = Instant::now();
-    for n in 0..total {
-        tokio::time::sleep_until((due + Duration::from_micros(n * 1_000_000 / CHANGES)).into()).await;
-        let id = i64::try_from(n + 1).unwrap_or(0);
-        sql.execute(&update, &[&id]).await.tried("update", ON)?;
+    let mut writers = JoinSet::new();
+    for first in 0..WRITERS {
+        let sql = session(&pair.old.url).await?;
+        writers.spawn(async move {
+            let update =
+                sql.prepare("UPDATE payments SET note = 'late', made = clock_timestamp() WHERE id = $1").await?;
+            for n in (first..total).step_by(WRITERS as usize) {
+                tokio::time::sleep_until((due + Duration::from_micros(n * 1_000_000 / CHANGES)).into()).await;
+                sql.execute(&update, &[&i64::try_from(n + 1).unwrap_or(0)]).await?;
+            }
+            Ok::<(), tokio_postgres::Error>(())
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.tried("update", ON)?.tried("update", ON)?;
     }
     let mut sample = follower.await.tried("follow", ON)??;
     let figures =

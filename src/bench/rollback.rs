@@ -19,7 +19,7 @@ use crate::domain::run::{Attributes, Event, RestoreAction, RollbackPlan};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::Switches as _;
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
 use crate::workers::rollback::{FactSink, Rollback};
@@ -122,7 +122,7 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
     let mut took = Vec::new();
     for time in 0..times.max(1) {
         for switch in &plan.switches {
-            let new = switches.resolve(&switch.to).await.tried("resolve", &switch.id)?;
+            let new = switches.resolve(&switch.to, &switch.control).await.tried("resolve", &switch.id)?;
             let attributes = captured.get(&switch.id).map(|kept| kept.attributes).unwrap_or_default();
             switches.set(switch, &new.value, &attributes).await.tried("set", &switch.id)?;
         }

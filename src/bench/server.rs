@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::books::{INDEXES, TABLE};
 use super::error::{BenchError, BenchResult, Tried as _};
 use super::measure::Sample;
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres};
 
 /// Settings that a server for a load would have, and what shows when a row became visible.
 const SERVER: [&str; 5] = [

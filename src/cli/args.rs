@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::export::ExportArgs;
 use super::force::ForceArg;
+use super::restore::RestoreArgs;
 
 /// The terminal console for migration day.
 ///
@@ -63,6 +64,9 @@ pub enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Instead of the plan the least that it needs of AWS: a policy document for each account that calls are signed for.
+        #[arg(long, conflicts_with = "json")]
+        iam_policy: bool,
     },
     /// Run the migration, or resume the newest run of this config.
     Run {
@@ -94,6 +98,13 @@ pub enum Command {
     /// PostgreSQL store are all of one moment; a DynamoDB table is read while customers go on writing, and the manifest
     /// says so.
     Export(ExportArgs),
+    /// Write an export back into a store that the config names.
+    ///
+    /// Every byte of the export is verified first. A table that is not there is made as the export says; one that is there
+    /// must be empty, or hold records of this export only. Everything is read back and compared. In PostgreSQL all of it
+    /// is one transaction; in DynamoDB a restore that was cut off goes on when it is begun again. In production only with
+    /// --env.
+    Restore(RestoreArgs),
     /// Rehearse a whole migration day on stores of its own with a simulated application.
     #[cfg(feature = "rehearsal")]
     Rehearse {
@@ -117,6 +128,8 @@ pub enum Command {
         /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,800,500).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
+        #[command(flatten)]
+        from_export: FromExportArgs,
     },
     /// Live one migration day after the other under writes, kills and faults, and count what is lost.
     #[cfg(feature = "rehearsal")]
@@ -238,6 +251,22 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// A backup to try instead of a day.
+#[cfg(feature = "rehearsal")]
+#[derive(Debug, Args)]
+pub struct FromExportArgs {
+    /// Restore this export into private stores, make, load and compare the config's tables there, and say how many rows
+    /// arrived. None of the config's stores is asked. Exit 5 when a row differs or is parked.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "fault", "sizes", "seed"])]
+    pub from_export: Option<PathBuf>,
+    /// The config whose plan takes the export; absent means CUTOVER_CONFIG or config.toml.
+    #[arg(short, long, value_name = "FILE", requires = "from_export")]
+    pub config: Option<PathBuf>,
+    /// Which environment of the config is meant, where it has several.
+    #[arg(long, value_name = "NAME", requires = "from_export")]
+    pub env: Option<String>,
 }
 
 /// What to roll back, and whether to ask first.

@@ -15,7 +15,7 @@ pub use super::out::{print, say};
 use super::world::{self, Driver};
 use crate::config::Config;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Callers, Event, Policy, StepSeen, changed_accounts};
+use crate::domain::run::{Callers, Event, Policy, RunState, StepSeen, changed_accounts};
 use crate::engine::{
     Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket, stepped_since,
 };
@@ -57,6 +57,8 @@ pub struct Driven {
     pub ending: Ending,
     /// The closing summary.
     pub summary: String,
+    /// What the run's facts add up to.
+    pub state: Box<RunState>,
 }
 
 /// Drives a run until it ends, pauses, or everybody has left.
@@ -115,7 +117,8 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         now => now.unwrap_or(ended),
     };
     let snapshot = handle.snapshots.borrow_and_update().clone();
-    Ok(Driven { ending: ended, summary: summary(&snapshot, &state, &folder.journal()) })
+    let summary = summary(&snapshot, &state, &folder.journal());
+    Ok(Driven { ending: ended, summary, state: Box::new(state) })
 }
 
 /// The front end: a screen while there is one, lines after it or instead.

@@ -20,9 +20,11 @@ use super::record::chosen;
 use super::{run, world};
 use crate::config::Config;
 use crate::domain::estimate::dollars;
-use crate::domain::plan::Table;
+use crate::domain::plan::{Table, listed_name};
 use crate::engine::MachineClock;
-use crate::export::{self, Checked, ExportError, ExportFolder, LinesFile, Manifest, RecordForm, TableEntry, Written};
+use crate::export::{
+    self, Checked, ExportError, ExportFolder, LinesFile, Manifest, RecordForm, Structure, TableEntry, Written,
+};
 use crate::ports::{ByStore, Clock as _, PointInTime, Source};
 use crate::workers::{ExportLines, ExportPace, ReadBudget, export_moment, export_pages};
 
@@ -139,6 +141,8 @@ impl Reader<'_> {
                 bytes: 0,
                 file_bytes: 0,
                 sha256: String::new(),
+                digest: None,
+                structure: None,
                 began: self.clock.wall().rfc3339(),
                 ended: String::new(),
                 moment: moment.as_ref().map(|s| s.moment().to_owned()),
@@ -149,7 +153,48 @@ impl Reader<'_> {
             let ended = self.clock.wall().rfc3339();
             manifest.tables.push(TableEntry { ended, ..entry }.with(written));
         }
+        self.structures(store, tables, manifest).await;
         Ok(units)
+    }
+
+    /// Notes what makes the tables of a store again. What cannot be had is named: their records are in the export all the
+    /// same.
+    async fn structures(&self, store: &str, tables: &[Table], manifest: &mut Manifest) {
+        let kind = self.config.plan.kind(store);
+        let asked = async {
+            let catalogue = world::catalogue(&self.config.connections, store).await?;
+            let wanted: Vec<String> = tables.iter().map(|table| listed_name(kind, &table.source)).collect();
+            Ok::<_, Failure>(catalogue.listed(catalogue.names().await?, &wanted, true).await?)
+        };
+        let listed = match asked.await {
+            Ok(listed) => listed,
+            Err(failure) => {
+                let why = format!("what the tables of the store {store} are made of: {}", failure.words());
+                manifest.left_out.push(why);
+                return;
+            }
+        };
+        manifest.left_out.extend(listed.left_out);
+        let mut unknown: Vec<String> = Vec::new();
+        for table in tables {
+            let name = listed_name(kind, &table.source);
+            let found = listed.tables.iter().enumerate().find(|(_, listed)| listed.name == name);
+            match found.and_then(|(place, listed)| Some((place, listed.ddl.clone()?, listed))) {
+                Some((place, ddl, listed)) => {
+                    let structure = Structure { place, ddl, after_load: listed.after_load.clone() };
+                    let of_table = manifest.tables.iter_mut().filter(|e| e.id == table.id && e.store == store);
+                    of_table.for_each(|entry| entry.structure = Some(structure.clone()));
+                }
+                None => {
+                    let unfit = found.and_then(|(_, listed)| listed.unfit.first());
+                    unknown.extend(unfit.map(|(why, _)| format!("{name}: {why}")));
+                }
+            }
+        }
+        if manifest.tables.iter().any(|entry| entry.store == store && entry.structure.is_none()) {
+            let why = if unknown.is_empty() { "the store did not say it".to_owned() } else { unknown.join("; ") };
+            manifest.left_out.push(format!("what some tables of the store {store} are made of: {why}"));
+        }
     }
 
     /// Reads one table into its file: one task reads, one thread compresses and writes.
@@ -219,6 +264,7 @@ fn shown(to: &Path, manifest: &Manifest, units: Option<f64>, as_json: bool) -> R
              moment of the reading, and what came or went meanwhile may be there or not\n",
         );
     }
+    manifest.left_out.iter().for_each(|left| print(&format!("  not in it: {left}\n")));
     if let Some(units) = units {
         print(&format!("  {units:.0} read units, ${:.2}\n", dollars(units)));
     }
@@ -257,8 +303,9 @@ async fn verify(folder: &Path, as_json: bool) -> Result<Exit, Failure> {
     Ok(if wrong == 0 { Exit::Finished } else { Exit::Damaged })
 }
 
-fn words(checked: &Checked) -> String {
-    let Checked { table, records, bytes, wrong } = checked;
+/// What was found of one table, a line or several.
+pub(super) fn words(checked: &Checked) -> String {
+    let Checked { table, records, bytes, digest: _, wrong } = checked;
     if wrong.is_empty() {
         return format!("  ok    {table:<16} {records} records, {bytes} bytes of lines\n");
     }

@@ -35,6 +35,7 @@ pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
         args.config.env.as_deref(),
         (&args.from, &args.to),
     )?;
+    world::all_built(&started.connections)?;
     world::name_endpoints(&mut started.connections).await;
     let (from, to) = (args.from.as_str(), args.to.as_str());
     let kinds = kinds(&started.connections, from, to)?;

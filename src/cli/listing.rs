@@ -35,6 +35,7 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
     let mut draft = config::draft(&name, &text, &base, &vars, env)?;
+    world::all_built(&draft.connections)?;
     if draft.stores().is_empty() {
         let config = config::load_listed(&name, &text, &base, &vars, env, None)?;
         return Ok((of_environment(config, env)?, text));
@@ -55,18 +56,23 @@ pub async fn load(arg: &ConfigArg, over: Over<'_>) -> Result<(Config, String), F
 
 /// Refuses a config that is for one environment, when another one was named.
 fn of_environment(config: Config, env: Option<&str>) -> Result<Config, Failure> {
+    fits(&config.path, &config.plan.environment, env)?;
+    Ok(config)
+}
+
+fn fits(path: &Path, is: &str, env: Option<&str>) -> Result<(), Failure> {
     match env {
-        Some(env) if env != config.plan.environment => {
-            let (path, is) = (config.path.display(), &config.plan.environment);
+        Some(env) if env != is => {
+            let path = path.display();
             let text = format!("--env {env}: {path} is for `{is}` alone; several stand under [environments.NAME]");
             Err(Failure::new(Exit::Usage, text))
         }
-        _ => Ok(config),
+        Some(_) | None => Ok(()),
     }
 }
 
 /// Asks every store that tables come from by rule, or are made as it has them.
-async fn ask(draft: &Draft) -> Result<Listing, Failure> {
+pub(super) async fn ask(draft: &Draft) -> Result<Listing, Failure> {
     let mut listing = Listing::default();
     for store in draft.stores() {
         let of = |failure: Failure| {
@@ -138,15 +144,26 @@ pub fn keep(folder: &RunFolder, config: &Config) -> io::Result<()> {
 /// # Errors
 /// Mistakes in the config.
 pub async fn connections(arg: &ConfigArg) -> Result<config::Connections, Failure> {
+    let mut draft = draft(arg)?;
+    world::name_endpoints(&mut draft.connections).await;
+    Ok(draft.connections)
+}
+
+/// A config as far as it says itself what it is: no store is asked.
+///
+/// # Errors
+/// Mistakes in it.
+pub fn draft(arg: &ConfigArg) -> Result<Draft, Failure> {
     let (path, env) = (&arg.config, arg.env.as_deref());
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let (name, base) = (path.display().to_string(), config::base_of(path));
     let text = config::text_of(path)?;
-    let mut draft = config::draft(&name, &text, &base, &vars, env)?;
+    let draft = config::draft(&name, &text, &base, &vars, env)?;
+    world::all_built(&draft.connections)?;
     if draft.stores().is_empty() {
         // Every mistake is named, as before any other command.
-        of_environment(config::load_listed(&name, &text, &base, &vars, env, None)?, env)?;
+        config::load_listed(&name, &text, &base, &vars, env, None)?;
     }
-    world::name_endpoints(&mut draft.connections).await;
-    Ok(draft.connections)
+    fits(path, &draft.environment, env)?;
+    Ok(draft)
 }

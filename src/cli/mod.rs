@@ -30,6 +30,7 @@ mod recorded;
 #[cfg(feature = "rehearsal")]
 mod rehearse;
 mod release;
+mod restore;
 mod rollback;
 mod run;
 mod select_run;
@@ -116,7 +117,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Check { config, scan, json } => Box::pin(run::check(&config, scan, json)).await,
         Command::Init(args) => init::init(&args).await,
-        Command::Plan { config, json } => run::plan(&config, json).await,
+        Command::Plan { config, iam_policy: true, .. } => run::iam_policy(&config).await,
+        Command::Plan { config, json, iam_policy: false } => run::plan(&config, json).await,
         Command::Run { config, drive, dry_run: true, report, .. } => {
             Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await
         }
@@ -124,7 +126,19 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             run::run(&config, &drive, &force, new, until, &state_dir()?).await
         }
         #[cfg(feature = "rehearsal")]
-        Command::Rehearse { scenario, drive, speed, seed, fault, sizes } => {
+        Command::Rehearse {
+            drive,
+            speed,
+            from_export: args::FromExportArgs { from_export: Some(folder), config, env },
+            ..
+        } => {
+            let config = config.or_else(|| std::env::var_os("CUTOVER_CONFIG").map(Into::into));
+            let config = config.unwrap_or_else(|| "config.toml".into());
+            let asked = rehearse::FromExport { folder: &folder, config, env: env.as_deref(), speed };
+            Box::pin(rehearse::from_export(&drive, &asked, &state_dir()?)).await
+        }
+        #[cfg(feature = "rehearsal")]
+        Command::Rehearse { scenario, drive, speed, seed, fault, sizes, .. } => {
             let asked =
                 rehearse::Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };
             Box::pin(rehearse::rehearse(&drive, &asked, &state_dir()?)).await
@@ -139,6 +153,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "rehearsal")]
         Command::Bench(args) => bench::bench(args).await,
         Command::Export(args) => Box::pin(export::export(&args)).await,
+        Command::Restore(args) => Box::pin(restore::restore(&args)).await,
         Command::Release { plan, config } => release::release(&plan, &config).await,
         Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
         Command::Amend(args) => amend::amend(&args, &state_dir()?).await,

@@ -1,8 +1,13 @@
 //! `cutover rehearse`: a whole migration day on stores of its own with a simulated application.
 
+mod from_export;
+mod private;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use from_export::{FromExport, from_export};
 
 use super::args::DriveArgs;
 use super::drive::{Drive, drive, print, say, shows_screen};

@@ -84,6 +84,24 @@ pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Finished)
 }
 
+/// `cutover plan --iam-policy`.
+pub async fn iam_policy(config: &ConfigArg) -> Result<Exit, Failure> {
+    let (config, _) = load(config, Over::Now).await?;
+    let parameters = config.connections.password_parameters();
+    let all: Vec<serde_json::Value> = crate::domain::plan::iam_policies(&config.plan, &parameters)
+        .iter()
+        .map(|policy| {
+            serde_json::json!({
+                "account": policy.account, "profile": policy.profile, "stores": policy.stores, "policy": policy.document(),
+            })
+        })
+        .collect();
+    let mut out = out::stdout();
+    serde_json::to_writer_pretty(&mut out, &all).map_err(std::io::Error::from)?;
+    std::io::Write::write_all(&mut out, b"\n")?;
+    Ok(Exit::Finished)
+}
+
 /// `cutover check`.
 pub async fn check(config: &ConfigArg, scan: Option<u64>, json: bool) -> Result<Exit, Failure> {
     let (config, _) = load(config, Over::Now).await?;

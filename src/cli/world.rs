@@ -1,14 +1,29 @@
 //! From a config's connections to ports: the one place where adapters are chosen.
 
 mod back;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
+#[cfg(not(feature = "dynamodb"))]
+#[path = "world/without_dynamodb.rs"]
+mod dynamodb;
 mod identity;
+mod kinds;
+#[cfg(feature = "postgresql")]
+mod postgresql;
+#[cfg(not(feature = "postgresql"))]
+#[path = "world/without_postgresql.rs"]
+mod postgresql;
+mod restores;
 mod sources;
 mod targets;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use back::{kept_at_sources, rollback_ports, target_of};
+pub use kinds::all_built;
+pub use restores::{named, restores};
 use sources::AllSources;
 use targets::TargetPorts;
 
@@ -20,13 +35,14 @@ use crate::adapters::aws::{
     AwsSettings, AwsSwitches, CloudWatchMetrics, Service, credentials, named_endpoints, session,
 };
 use crate::adapters::http::{HttpProbes, http_client};
-use crate::adapters::postgres::{PasswordSource, PgSettings, SslMode as PgSslMode};
-use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
-use crate::domain::plan::{Plan, SignalSource, ValueRef};
+use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, StoreConnection};
+use crate::domain::plan::{CONTROL, Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, Source, Switches};
+use crate::ports::{
+    ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, SeveralSwitches, Source, Switches,
+};
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
 /// Which AWS settings a config asks for. Without `[aws]` the usual chain is used for whatever needs it.
@@ -62,12 +78,12 @@ pub async fn with_named_endpoints(mut config: Config) -> Config {
 
 /// The same for connections by themselves.
 pub async fn name_endpoints(connections: &mut Connections) {
-    let Connections { aws, sources, targets, .. } = connections;
+    let Connections { aws, sources, targets, controls, home: _ } = connections;
     let stores = sources.values_mut().chain(targets.values_mut()).filter_map(|store| match store {
         StoreConnection::Dynamodb(aws) => Some(aws),
         StoreConnection::Postgresql(_) => None,
     });
-    for aws in aws.iter_mut().chain(stores) {
+    for aws in aws.iter_mut().chain(stores).chain(controls.values_mut()) {
         fill_in(aws).await;
     }
 }
@@ -91,7 +107,7 @@ pub async fn catalogue(connections: &Connections, store: &str) -> Result<Arc<dyn
 /// An address that is none.
 pub async fn items(connections: &Connections, store: &str) -> Result<Arc<dyn Source>, Failure> {
     match connections.sources().remove(store) {
-        Some(StoreConnection::Dynamodb(aws)) => Ok(sources::dynamodb(&aws, &aws_session(&aws).await)?.source()),
+        Some(StoreConnection::Dynamodb(aws)) => Ok(dynamodb::source(&aws, &aws_session(&aws).await)?.source()),
         Some(StoreConnection::Postgresql(_)) | None => {
             Err(Failure::new(Exit::Bug, format!("the store {store} has no items")))
         }
@@ -125,7 +141,7 @@ async fn fill_in(aws: &mut Aws) {
 pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     let target = targets::connect(connections, &switches, &plan.key()).await?;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
     assemble(plan, connections, &session, switches, target, stores).await
@@ -143,7 +159,7 @@ async fn every_source(
     for (name, at) in connections.sources() {
         let ports = match &at {
             // Over the session that there is.
-            StoreConnection::Dynamodb(tables) if tables == aws => sources::dynamodb(tables, session)?,
+            StoreConnection::Dynamodb(tables) if tables == aws => dynamodb::source(tables, session)?,
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 sources::connect(&name, &at, plan, switches).await?
             }
@@ -160,7 +176,7 @@ async fn every_source(
 pub async fn sources_alone(plan: &Plan, connections: &Connections) -> Result<(ByStore<dyn Source>, Callers), Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
     let identity = identity::of_all(plan, connections, &session).await;
     Ok((stores.sources, signed_as(plan, connections, &identity).await?))
@@ -217,7 +233,7 @@ fn watched(plan: &Plan) -> bool {
 pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(Ports, Missing), Failure> {
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
-    let switches = switches(&session, &aws.endpoints);
+    let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     // A plan that needs nothing of AWS is not asked for its credentials.
     let found = if asks_aws(plan, connections) { credentials(&session, &aws_settings(&aws)).await } else { Ok(()) };
     let denied = |e: PortError| CheckRow::denied(e.on, e.came_back, e.advice);
@@ -227,7 +243,7 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
     let mut stores = AllSources::default();
     for (name, at) in connections.sources() {
         let ports = match &at {
-            StoreConnection::Dynamodb(tables) if *tables == aws => sources::dynamodb(tables, &session)?,
+            StoreConnection::Dynamodb(tables) if *tables == aws => dynamodb::source(tables, &session)?,
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {
                 match sources::connect(&name, &at, plan, &switches).await {
                     Ok(ports) => ports,
@@ -287,7 +303,7 @@ impl From<Trouble> for Failure {
 /// The password of a database, from where the config says. `what` names the database in what is said.
 async fn password(what: &str, postgres: &Postgres, switches: &dyn Switches) -> Result<Option<Secret>, Trouble> {
     let Some(reference) = &postgres.password else { return Ok(None) };
-    match switches.resolve(reference).await {
+    match switches.resolve(reference, CONTROL).await {
         Ok(password) => Ok(Some(password.value)),
         Err(e) => Err(no_password(what, reference, e)),
     }
@@ -311,43 +327,17 @@ fn no_password(what: &str, reference: &ValueRef, e: PortError) -> Trouble {
     Trouble { what: what.to_owned(), wrong, advice }
 }
 
-/// The password's place, to be read again whenever the server refuses what was read before. One that is written down,
-/// which no config allows, has none.
-fn password_source(reference: &ValueRef, switches: &Arc<dyn Switches>) -> Option<PasswordSource> {
-    let name = match reference {
-        ValueRef::Env(name) => format!("the variable {name}"),
-        ValueRef::File(path) => format!("the file {path}"),
-        ValueRef::Parameter(name) => format!("the parameter {name}"),
-        ValueRef::Literal(_) => return None,
-    };
-    let (reference, switches) = (reference.clone(), Arc::clone(switches));
-    Some(PasswordSource::new(name, move || {
-        let (reference, switches) = (reference.clone(), Arc::clone(&switches));
-        Box::pin(async move { Ok(switches.resolve(&reference).await?.value) })
-    }))
-}
-
-/// How a database is reached, for its adapters.
-fn pg_settings(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches>) -> PgSettings {
-    PgSettings {
-        host: pg.host.clone(),
-        port: pg.port,
-        database: pg.database.clone(),
-        user: pg.user.clone(),
-        password,
-        password_source: pg.password.as_ref().and_then(|reference| password_source(reference, switches)),
-        sslmode: match pg.sslmode {
-            SslMode::Disable => PgSslMode::Disable,
-            SslMode::Require => PgSslMode::Require,
-            SslMode::VerifyFull => PgSslMode::VerifyFull,
-        },
-        ca_file: pg.ca_file.clone(),
-        pool: pg.pool,
-    }
-}
-
 fn switches(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Switches> {
     failing(Arc::new(AwsSwitches::new(session, ends.ssm.as_deref(), ends.apigateway.as_deref())) as _)
+}
+
+/// Switches of every region and account that a config names.
+async fn all_switches(connections: &Connections, own: Arc<dyn Switches>) -> Arc<dyn Switches> {
+    let mut others = BTreeMap::new();
+    for (name, aws) in &connections.controls {
+        others.insert(name.clone(), switches(&aws_session(aws).await, &aws.endpoints));
+    }
+    SeveralSwitches::as_one(own, others)
 }
 
 /// Without the feature no port fails by order.
@@ -398,10 +388,10 @@ pub fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::new(Exit::Journal, "no place for run folders: set HOME or pass --state-dir"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "rehearsal"))]
 mod tests {
     use super::*;
-    use crate::config::{self, Config, SavedConnections};
+    use crate::config::{self, Config, SavedConnections, SslMode};
 
     /// The rehearsal's config with this password and these credentials; nobody is at its addresses.
     fn config(password: &str, credentials: &str) -> Config {
@@ -439,7 +429,6 @@ mod tests {
         assert!(missing.target.is_none());
     }
 
-    #[cfg(feature = "rehearsal")]
     #[tokio::test]
     async fn a_password_that_is_rotated_is_read_again_from_where_the_config_says() {
         let db = crate::adapters::postgres::tests::TestDatabase::new().await;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Sink;
 use super::section::Section;
 use super::{keys, stores};
-use crate::domain::plan::{CONTROL, NEW, OLD, Store, StoreKind, Stores, ValueRef};
+use crate::domain::plan::{CONTROL, NEW, OLD, Store, StoreKind, Stores, ValueRef, control_called};
 
 /// Where everything is. Secrets are references.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Connections {
     pub home: String,
     /// The stores that tables come from, by name. Empty where that is the DynamoDB of `[aws]` alone, called [`OLD`].
     pub sources: BTreeMap<String, StoreConnection>,
+    /// Further regions and accounts where switches stand, by the name of the plan's store: `control.eu`.
+    pub controls: BTreeMap<String, Aws>,
 }
 
 /// Connections as they are kept with every run ([`super::SavedConnections`]): a field that is added later needs
@@ -39,19 +41,21 @@ struct Written {
     targets: BTreeMap<String, StoreConnection>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     sources: BTreeMap<String, StoreConnection>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    controls: BTreeMap<String, Aws>,
 }
 
 impl From<Written> for Connections {
     fn from(written: Written) -> Self {
-        let Written { aws, postgres, target: home, mut targets, sources } = written;
+        let Written { aws, postgres, target: home, mut targets, sources, controls } = written;
         targets.extend(postgres.map(|postgres| (home.clone(), StoreConnection::Postgresql(postgres))));
-        Self { aws, targets, home, sources }
+        Self { aws, targets, home, sources, controls }
     }
 }
 
 impl From<Connections> for Written {
     fn from(connections: Connections) -> Self {
-        let Connections { aws, mut targets, home: target, sources } = connections;
+        let Connections { aws, mut targets, home: target, sources, controls } = connections;
         let postgres = match targets.remove(&target) {
             Some(StoreConnection::Postgresql(postgres)) => Some(postgres),
             Some(other @ StoreConnection::Dynamodb(_)) => {
@@ -60,7 +64,7 @@ impl From<Connections> for Written {
             }
             None => None,
         };
-        Self { aws, postgres, target, targets, sources }
+        Self { aws, postgres, target, targets, sources, controls }
     }
 }
 
@@ -95,7 +99,22 @@ impl Connections {
             stores.insert(name, store);
         }
         stores.extend(self.aws.as_ref().map(|aws| (CONTROL.to_owned(), aws.control())));
+        stores.extend(self.controls.iter().map(|(name, aws)| (name.clone(), aws.control())));
         stores
+    }
+
+    /// Parameters of Parameter Store that hold passwords of databases.
+    #[must_use]
+    pub fn password_parameters(&self) -> Vec<String> {
+        let all = self.sources.values().chain(self.targets.values()).filter_map(|at| match at {
+            StoreConnection::Postgresql(postgres) => postgres.password.as_ref(),
+            StoreConnection::Dynamodb(_) => None,
+        });
+        let names = all.filter_map(|password| match password {
+            ValueRef::Parameter(name) => Some(name.clone()),
+            ValueRef::Literal(_) | ValueRef::Env(_) | ValueRef::File(_) => None,
+        });
+        names.collect()
     }
 
     /// Databases that tables go to.
@@ -263,11 +282,13 @@ pub enum SslMode {
 
 pub(super) fn read(root: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Connections {
     let aws = root.has("aws").then(|| aws(&root.table("aws", keys::AWS)));
+    let controls = root.map("control", keys::CONTROL).into_iter();
+    let controls = controls.map(|(name, at)| (control_called(&name), tables(&at, aws.as_ref()))).collect();
     if root.has("stores") {
-        return stores::read(root, aws, base, sink);
+        return Connections { controls, ..stores::read(root, aws, base, sink) };
     }
     let target = StoreConnection::Postgresql(postgres(&root.table("postgres", keys::POSTGRES), base));
-    Connections { aws, targets: BTreeMap::from([(new(), target)]), home: new(), sources: BTreeMap::new() }
+    Connections { aws, targets: BTreeMap::from([(new(), target)]), home: new(), sources: BTreeMap::new(), controls }
 }
 
 pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
@@ -287,7 +308,7 @@ pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
     }
 }
 
-/// A DynamoDB store: what it does not say is as `[aws]` says.
+/// A DynamoDB store, or a further control plane: what it does not say is as `[aws]` says.
 pub(super) fn tables(store: &Section<'_>, default: Option<&Aws>) -> Aws {
     let said = aws(store);
     let Some(default) = default else { return said };

@@ -93,6 +93,7 @@ pub(super) static ROOT: &[Key] = &[
         Map(&Table(STORE)),
         "Stores by name. Tables come from `old` and go to `new` unless they say otherwise.",
     ),
+    may("control", Map(&Table(CONTROL)), "Further regions and accounts where switches stand, by name."),
     may("load", Table(LOAD), "How the bulk load runs."),
     may("follow", Table(FOLLOW), "How changes are followed."),
     may("verify", Table(VERIFY), "How both sides are compared."),
@@ -128,6 +129,15 @@ pub(super) static AWS: &[Key] = &[
     may("endpoint", Url, "One endpoint for every service, for emulators."),
     may("endpoints", Table(ENDPOINTS), "Endpoints by service; they win over `endpoint`."),
 ];
+pub(super) static CONTROL: &[Key] = &[
+    may("region", Text, "AWS region. Default: that of `[aws]`."),
+    may("profile", Text, "Named profile. Default: that of `[aws]`."),
+    may("account", Text, "The account id that calls must be signed for. Default: that of `[aws]`."),
+    may("credentials", OneOf(CREDENTIALS), "As under `[aws]`. Default: those of `[aws]`."),
+    may("endpoint", Url, "One endpoint for every service. Default: those of `[aws]`."),
+    may("endpoints", Table(ENDPOINTS), "Endpoints by service; they win over `endpoint`."),
+];
+
 pub(super) static CREDENTIALS: &[&str] = &["chain", "emulator"];
 
 pub(super) static ENDPOINTS: &[Key] = &[
@@ -356,6 +366,7 @@ pub(super) static SWITCHES: &[Key] = &[
     may("parameter", Text, "Name of the SSM parameter."),
     may("secure", Bool, "The parameter is a SecureString: its value is never shown. Default: false."),
     may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
+    may("control", Text, "In which region and account: a name under `control`. Default: those of `[aws]`."),
     may("expect", Text, "The value that must stand there before the switch."),
     must("to", ValueRef, "The value to set: text, or a reference for secrets."),
     may(

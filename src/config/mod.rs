@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod connected;
 mod connections;
 mod environments;
 mod error;
@@ -23,7 +24,7 @@ pub use saved::SavedConnections;
 pub use schema::schema;
 
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::{Listing, Move, Plan};
+use crate::domain::plan::{Listing, Move, Plan, Stores};
 use error::Sink;
 use node::Node;
 use section::Section;
@@ -52,6 +53,10 @@ pub struct Draft {
     pub name: String,
     /// The environment it is for.
     pub environment: String,
+    /// Whether mistakes there hurt customers.
+    pub production: bool,
+    /// Who the stores and the control plane are, by name.
+    pub stores: Stores,
     /// The rules; none where every table stands in the file by hand.
     pub moves: Vec<Move>,
     /// Where the stores and the control plane are.
@@ -170,6 +175,8 @@ pub fn draft(
     Ok(Draft {
         name: plan.name,
         environment: plan.environment,
+        production: plan.production,
+        stores: plan.stores,
         made: made.collect(),
         as_source,
         by_hand,
@@ -220,7 +227,7 @@ fn compiled(document: &Node, base_dir: &Path, sink: &mut Sink<'_>) -> (Plan, Con
     check::check(document, keys::ROOT, "", sink);
     let root = Section::new(document, keys::ROOT, "");
     let connections = connections::read(&root, base_dir, sink);
-    connected(&connections, &root, sink);
+    connected::judge(&connections, &root, sink);
     let mut plan = compile::plan(&root, connections.pool(), base_dir, sink);
     plan.stores = connections.stores();
     compile::moves::judge(&root, &plan.stores, sink);
@@ -335,59 +342,6 @@ fn places(plan: &Plan, locate: impl Fn(&str) -> usize, sink: &Sink<'_>) -> BTree
         format!("{file}:{line}:{column}")
     };
     paths.into_iter().map(|path| (path.clone(), place(&path))).collect()
-}
-
-/// What connections must have beyond what each key must be.
-fn connected(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) {
-    let pg = root.table("postgres", keys::POSTGRES);
-    match (root.has("postgres"), root.has("stores")) {
-        (true, true) => {
-            let message = "`postgres` and `stores` exclude each other: name the target under [stores]";
-            sink.error(pg.offset_of("host"), "postgres", message);
-        }
-        (false, false) => {
-            sink.error(root.offset_of("postgres"), "postgres", "missing `postgres`: Where the target database is.");
-        }
-        (true, false) | (false, true) => {}
-    }
-    let no_port = connections.databases().any(|postgres| postgres.port == 0);
-    if no_port && root.has("postgres") && !sink.reported("postgres.port") {
-        sink.error(pg.offset_of("port"), "postgres.port", "a port is from 1 to 65535");
-    }
-    match &connections.aws {
-        None if (root.has("tables") || root.has("moves")) && !root.has("stores") => {
-            sink.error(root.offset_of("aws"), "aws", "missing [aws]: the tables are read from DynamoDB");
-        }
-        None => {}
-        Some(aws) => signs(aws, nowhere(aws, connections, root), &root.table("aws", keys::AWS), sink),
-    }
-    for (name, section) in root.map("stores", keys::STORE) {
-        let store = connections.sources.get(&name).or_else(|| connections.targets.get(&name));
-        if let Some(StoreConnection::Dynamodb(aws)) = store {
-            signs(aws, aws.endpoints.dynamodb.is_none(), &section, sink);
-        }
-    }
-}
-
-/// How calls to AWS are signed, as one section says it; `nowhere` when it names no emulator.
-fn signs(aws: &Aws, nowhere: bool, section: &Section<'_>, sink: &mut Sink<'_>) {
-    if aws.credentials == Credentials::Emulator && nowhere {
-        let message = "emulator credentials need an `endpoint`: AWS itself would refuse them";
-        sink.error(section.offset_of("credentials"), &section.path_of("credentials"), message);
-    }
-    if aws.account.as_deref().is_some_and(|a| a.len() != 12 || !a.bytes().all(|b| b.is_ascii_digit())) {
-        let message = "an account id is 12 digits, in quotes";
-        sink.error(section.offset_of("account"), &section.path_of("account"), message);
-    }
-}
-
-/// Whether calls would go to AWS itself: those to the tables where any are reached as this section says, else those to the
-/// parameters. A store with endpoints of its own is judged by itself.
-fn nowhere(aws: &Aws, connections: &Connections, root: &Section<'_>) -> bool {
-    let mut stores = connections.sources.values().chain(connections.targets.values());
-    let tables = !root.has("stores")
-        || stores.any(|at| matches!(at, StoreConnection::Dynamodb(store) if store.endpoints == aws.endpoints));
-    if tables { aws.endpoints.dynamodb.is_none() } else { aws.endpoints.ssm.is_none() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::connections::{Aws, Connections, Credentials, Endpoints, StoreConnection};
-use crate::domain::plan::{CONTROL, NEW, OLD, Stores};
+use crate::domain::plan::{CONTROL, NEW, OLD, Stores, other_control};
 
 /// What can be read of the connections a run was opened with. The parts do not depend on each other: one that cannot be
 /// read keeps nobody from using the other.
@@ -21,6 +21,8 @@ pub struct SavedConnections {
     /// Stores that tables come from and that have connections of their own. A run whose tables come from the DynamoDB of
     /// `aws` alone has none.
     pub sources: BTreeMap<String, Result<StoreConnection, String>>,
+    /// Further regions and accounts where switches stand.
+    pub controls: BTreeMap<String, Result<Aws, String>>,
 }
 
 impl From<&Connections> for SavedConnections {
@@ -28,7 +30,13 @@ impl From<&Connections> for SavedConnections {
         let read = |stores: &BTreeMap<String, StoreConnection>| {
             stores.iter().map(|(name, store)| (name.clone(), Ok(store.clone()))).collect()
         };
-        Self { aws: Ok(c.aws.clone()), targets: read(&c.targets), home: c.home.clone(), sources: read(&c.sources) }
+        Self {
+            aws: Ok(c.aws.clone()),
+            targets: read(&c.targets),
+            home: c.home.clone(),
+            sources: read(&c.sources),
+            controls: c.controls.iter().map(|(name, aws)| (name.clone(), Ok(aws.clone()))).collect(),
+        }
     }
 }
 
@@ -45,7 +53,13 @@ impl SavedConnections {
     #[must_use]
     pub fn unreadable(why: &str) -> Self {
         let targets = BTreeMap::from([(NEW.to_owned(), Err(why.to_owned()))]);
-        Self { aws: Err(why.to_owned()), targets, home: NEW.to_owned(), sources: BTreeMap::new() }
+        Self {
+            aws: Err(why.to_owned()),
+            targets,
+            home: NEW.to_owned(),
+            sources: BTreeMap::new(),
+            controls: BTreeMap::new(),
+        }
     }
 
     /// How a store is reached that tables go to.
@@ -92,7 +106,12 @@ impl SavedConnections {
         let targets = targets.collect::<Result<_, _>>()?;
         let sources = self.sources.iter().map(|(name, store)| read(name, store, format!("the store {name}")));
         let sources = sources.collect::<Result<_, _>>()?;
-        Ok(Connections { aws, targets, home: self.home.clone(), sources })
+        let mut controls = BTreeMap::new();
+        for (name, control) in &self.controls {
+            let control = control.clone().map_err(|why| of(&control_words(name), &why))?;
+            controls.insert(name.clone(), control);
+        }
+        Ok(Connections { aws, targets, home: self.home.clone(), sources, controls })
     }
 
     /// What cannot be read, each with why.
@@ -104,6 +123,8 @@ impl SavedConnections {
         unread.extend(targets.filter_map(|(name, t)| Some((self.target_words(name), t.as_ref().err()?.clone()))));
         let sources = self.sources.iter();
         unread.extend(sources.filter_map(|(name, s)| Some((format!("the store {name}"), s.as_ref().err()?.clone()))));
+        let controls = self.controls.iter();
+        unread.extend(controls.filter_map(|(name, c)| Some((control_words(name), c.as_ref().err()?.clone()))));
         unread
     }
 
@@ -129,6 +150,7 @@ impl SavedConnections {
             targets,
             home,
             sources: stores(&document, "sources", OLD),
+            controls: controls(&document),
         }
     }
 
@@ -155,7 +177,12 @@ impl SavedConnections {
                 None => {}
             }
         }
-        Self { aws: self.aws.or_else(|why| other.aws.clone().map_err(|_| why)), targets, home, sources }
+        let mut controls = self.controls;
+        for (name, theirs) in &other.controls {
+            let ours = controls.remove(name).unwrap_or_else(|| Err(format!("no `controls.{name}` in it")));
+            controls.insert(name.clone(), ours.or_else(|why| theirs.clone().map_err(|_| why)));
+        }
+        Self { aws: self.aws.or_else(|why| other.aws.clone().map_err(|_| why)), targets, home, sources, controls }
     }
 
     /// What a plan itself says of the connections: where AWS is reached, with the usual chain of credentials. It does
@@ -163,8 +190,9 @@ impl SavedConnections {
     #[must_use]
     pub fn from_stores(stores: &Stores) -> Self {
         let nowhere = || "the plan does not say it".to_owned();
-        let aws = stores.get(CONTROL).ok_or_else(nowhere).map(|control| {
-            let at = |store: &str, service: &str| stores.get(store)?.endpoints.get(service).cloned();
+        let at = |store: &str, service: &str| stores.get(store)?.endpoints.get(service).cloned();
+        let named = |name: &str| {
+            let control = stores.get(name)?;
             Some(Aws {
                 region: control.region.clone().unwrap_or_default(),
                 profile: control.profile.clone(),
@@ -173,16 +201,37 @@ impl SavedConnections {
                 endpoints: Endpoints {
                     dynamodb: at(OLD, "dynamodb"),
                     streams: at(OLD, "streams"),
-                    ssm: at(CONTROL, "ssm"),
-                    apigateway: at(CONTROL, "apigateway"),
-                    cloudwatch: at(CONTROL, "cloudwatch"),
+                    ssm: at(name, "ssm"),
+                    apigateway: at(name, "apigateway"),
+                    cloudwatch: at(name, "cloudwatch"),
                     sts: None,
                 },
             })
-        });
-        let targets = BTreeMap::from([(NEW.to_owned(), Err(nowhere()))]);
-        Self { aws, targets, home: NEW.to_owned(), sources: BTreeMap::new() }
+        };
+        let further = stores.keys().filter(|name| other_control(name).is_some());
+        Self {
+            aws: named(CONTROL).map(Some).ok_or_else(nowhere),
+            targets: BTreeMap::from([(NEW.to_owned(), Err(nowhere()))]),
+            home: NEW.to_owned(),
+            sources: BTreeMap::new(),
+            controls: further.filter_map(|name| Some((name.clone(), Ok(named(name)?)))).collect(),
+        }
     }
+}
+
+/// What a further control plane is called in what is said.
+fn control_words(name: &str) -> String {
+    format!("AWS of [{name}]")
+}
+
+/// Further control planes by name.
+fn controls(document: &Value) -> BTreeMap<String, Result<Aws, String>> {
+    let found = document.get("controls").and_then(Value::as_object);
+    let read = |(name, v): (&String, &Value)| {
+        let aws = serde_json::from_value(v.clone()).map_err(|e| format!("`controls.{name}` in it: {e}"));
+        (name.clone(), aws)
+    };
+    found.into_iter().flatten().map(read).collect()
 }
 
 /// Stores by name under one key of what was kept. Where it is no table nothing in it can be read, and that is said of the

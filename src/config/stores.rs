@@ -94,7 +94,7 @@ pub(super) fn read(root: &Section<'_>, aws: Option<Aws>, base: &Path, sink: &mut
             }
         }
     }
-    Connections { aws, targets, home, sources }
+    Connections { aws, targets, home, sources, controls: BTreeMap::new() }
 }
 
 /// Reports what a store's kind does not have, or lacks.

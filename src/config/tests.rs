@@ -1,5 +1,8 @@
 //! Whole files: the shipped ones, and wrong ones.
 
+mod control;
+mod iam_policy;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +65,12 @@ fn changed(from: &str, to: &str) -> String {
 
 /// The problems that one change to the example makes: path, message, nearest.
 fn problems(from: &str, to: &str) -> Vec<(String, String, Option<String>)> {
-    match read(&changed(from, to)) {
+    problems_of(&changed(from, to))
+}
+
+/// The problems of a text: path, message, nearest.
+fn problems_of(text: &str) -> Vec<(String, String, Option<String>)> {
+    match read(text) {
         Ok(_) => Vec::new(),
         Err(e) => e.items.into_iter().map(|i| (i.path, i.message, i.nearest)).collect(),
     }

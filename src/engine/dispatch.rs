@@ -362,6 +362,7 @@ impl Dispatch {
             }
         }
         self.state = next;
+        self.ctx.learn(&self.state);
         // Something happened, so the run is not only waiting: until the next check the clock is not advanced.
         self.waiting = None;
         if let Some(tell) = &self.step_began {

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use zstd::stream::write::Encoder;
 
 use super::error::ExportError;
+use crate::domain::verify::LinesDigest;
 
 /// The compressor's own default: what a disk takes is written as fast as it is read.
 const LEVEL: i32 = 3;
@@ -23,6 +24,8 @@ pub struct Written {
     pub file_bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// What the records add up to in any order, in hexadecimal ([`LinesDigest`]).
+    pub digest: String,
 }
 
 /// A file of compressed lines that is being written.
@@ -31,6 +34,7 @@ pub struct LinesFile<W: Write> {
     path: PathBuf,
     records: u64,
     bytes: u64,
+    digest: LinesDigest,
 }
 
 impl<W: Write> LinesFile<W> {
@@ -45,7 +49,7 @@ impl<W: Write> LinesFile<W> {
             Ok(encoder)
         };
         let encoder = open().map_err(ExportError::io("compress", &path))?;
-        Ok(Self { encoder, path, records: 0, bytes: 0 })
+        Ok(Self { encoder, path, records: 0, bytes: 0, digest: LinesDigest::default() })
     }
 
     /// Writes so many records, each a line.
@@ -54,6 +58,7 @@ impl<W: Write> LinesFile<W> {
     /// The disk takes no more.
     pub fn write(&mut self, lines: &[u8], records: u64) -> Result<(), ExportError> {
         self.encoder.write_all(lines).map_err(ExportError::io("write", &self.path))?;
+        self.digest.add(lines);
         self.records += records;
         self.bytes += lines.len() as u64;
         Ok(())
@@ -62,7 +67,8 @@ impl<W: Write> LinesFile<W> {
     fn end(self) -> Result<(W, PathBuf, Written), ExportError> {
         let summed = self.encoder.finish().map_err(ExportError::io("write", &self.path))?;
         let Summed { out, sum, bytes } = summed;
-        let written = Written { records: self.records, bytes: self.bytes, file_bytes: bytes, sha256: hex(sum) };
+        let (records, digest) = (self.records, self.digest.hex());
+        let written = Written { records, bytes: self.bytes, file_bytes: bytes, sha256: hex(sum), digest };
         Ok((out, self.path, written))
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::ExportError;
 use super::lines::Written;
 use crate::domain::at::At;
-use crate::domain::plan::Store;
+use crate::domain::plan::{AfterLoad, Store};
 
 /// The file's name.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -56,6 +56,12 @@ pub struct TableEntry {
     pub file_bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// What the records add up to in whatever order they are read, in hexadecimal. Absent in exports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What makes the table again. Absent where the store did not say it, and in exports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure: Option<Structure>,
     /// When reading it began.
     pub began: String,
     /// When it ended.
@@ -66,12 +72,36 @@ pub struct TableEntry {
     pub moment: Option<String>,
 }
 
+/// What a table is made of, as its store said it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Structure {
+    /// Its place among the tables of its store: what makes it may need what makes those before it.
+    pub place: usize,
+    /// What makes it: statements, or the definition of a DynamoDB table as JSON.
+    pub ddl: String,
+    /// What is made once its records are there: foreign keys and triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_load: Vec<AfterLoad>,
+}
+
 impl TableEntry {
+    /// Its file in an export's folder.
+    ///
+    /// # Errors
+    /// The manifest names a file that leads elsewhere.
+    pub(super) fn path(&self, folder: &Path) -> Result<PathBuf, ExportError> {
+        if self.file.contains('/') || !self.file.ends_with(".ndjson.zst") {
+            let why = format!("it names the file {:?}, which no export writes", self.file);
+            return Err(ExportError::Manifest { path: folder.join(MANIFEST), why });
+        }
+        Ok(folder.join(&self.file))
+    }
+
     /// The same with what was written.
     #[must_use]
     pub fn with(self, written: Written) -> Self {
-        let Written { records, bytes, file_bytes, sha256 } = written;
-        Self { records, bytes, file_bytes, sha256, ..self }
+        let Written { records, bytes, file_bytes, sha256, digest } = written;
+        Self { records, bytes, file_bytes, sha256, digest: Some(digest), ..self }
     }
 }
 
@@ -97,6 +127,9 @@ pub struct Manifest {
     pub signed_as: BTreeMap<String, String>,
     /// Tables.
     pub tables: Vec<TableEntry>,
+    /// What belongs to the tables and is not in the export, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl Manifest {
@@ -114,6 +147,7 @@ impl Manifest {
             stores: BTreeMap::new(),
             signed_as: BTreeMap::new(),
             tables: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 

@@ -7,10 +7,12 @@ mod error;
 mod folder;
 mod lines;
 mod manifest;
+mod read;
 mod verify;
 
 pub use error::ExportError;
 pub use folder::ExportFolder;
 pub use lines::{LinesFile, Written};
-pub use manifest::{Manifest, RecordForm, TableEntry};
+pub use manifest::{Manifest, RecordForm, Structure, TableEntry};
+pub use read::read;
 pub use verify::{Checked, verify};

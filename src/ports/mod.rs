@@ -17,6 +17,7 @@ mod lineage;
 mod metrics;
 mod point_in_time;
 mod probe;
+mod restore;
 mod reverse;
 mod sequence;
 mod several;
@@ -43,12 +44,13 @@ pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
 pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
+pub use restore::{FoundTable, HeldTable, Restore, Restoring};
 pub use reverse::{
     CaptureGap, CaptureState, Cleared, InBatch, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts,
     ReversePorts, Taken, Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
-pub use several::{SeveralOutboxes, SeveralTargets};
+pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use surroundings::{Collation, Grant, Role, SessionSetting, Surroundings};

@@ -11,7 +11,7 @@ use super::sequence::Sequence;
 use super::surroundings::Surroundings;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Definition, Table};
-use crate::domain::value::Record;
+use crate::domain::value::{Cell, Record};
 
 /// One part of a table that is read on its own: segment `index` of `of`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +126,13 @@ pub trait Source: Send + Sync {
     /// them is not looked at. `None` elsewhere, and for a torn page, which [`Source::read`] refuses.
     fn copied<'p>(&self, _page: &'p Page) -> Option<CopiedRows<'p>> {
         None
+    }
+
+    /// The rows of a page as cells in the order of the table's columns, where no mapping would change any of them: each
+    /// column of the table is one of the source, of the same name and type. `None` elsewhere, where a value is more than
+    /// its column takes, and in a store whose markers are rows; then [`Source::read`] says what is in the page.
+    fn cells(&self, _table: &Table, _page: &Page, _each: &mut dyn FnMut(&[Cell<'_>])) -> PortResult<Option<PageEnd>> {
+        Ok(None)
     }
 
     /// Strongly consistent point reads; the answer is in the order of `keys`, absent items are `None`.

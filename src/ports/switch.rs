@@ -36,6 +36,7 @@ pub trait Switches: Send + Sync {
     /// Sets the value, and what the place keeps beside it. Does not read it back. An error never quotes the value.
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
 
-    /// Finds the value a reference points at.
-    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;
+    /// Finds the value a reference points at; a parameter in the region and account of `control`
+    /// ([`CONTROL`](crate::domain::plan::CONTROL) or another one of the plan's).
+    async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue>;
 }

@@ -449,8 +449,14 @@ pub trait Target: Send + Sync {
 
     /// Before a table's first row: secondary indexes are dropped if the table is empty, their definitions stored
     /// durably in the same transaction, and are returned. `defer_indexes`: always, never, or (`None`) only for
-    /// tables this program created. Idempotent; does nothing once the load has begun.
-    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
+    /// tables this program created; the primary key only where `keys_are_unique` at the source. Idempotent; does nothing once
+    /// the load has begun.
+    async fn begin_load(
+        &self,
+        table: &Table,
+        defer_indexes: Option<bool>,
+        keys_are_unique: bool,
+    ) -> PortResult<Vec<SetAside>>;
 
     /// Indexes that are dropped at this moment: while a table is loaded, or after a load that never ended.
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;

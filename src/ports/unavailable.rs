@@ -52,7 +52,7 @@ impl Switches for Unavailable {
         self.refused("set", switch.place())
     }
 
-    async fn resolve(&self, _: &ValueRef) -> PortResult<SwitchValue> {
+    async fn resolve(&self, _: &ValueRef, _: &str) -> PortResult<SwitchValue> {
         self.refused("resolve", "a reference".to_owned())
     }
 }

@@ -5,14 +5,10 @@
 //! This is deliberately the *other side* of the console: it talks to the stores through the official SDK and
 //! driver and shares no mapping, reader or writer with the adapters it helps to test.
 
-pub mod clients;
 pub mod control;
-pub mod dynamo;
-mod error;
 pub mod fault;
 pub mod oracle;
 pub mod payments;
-pub mod postgres;
 pub mod records;
 pub mod scenario;
 pub mod seed;
@@ -23,7 +19,7 @@ pub mod short_plan;
 mod test_postgres;
 pub mod world;
 
-pub use error::{RehearsalError, RehearsalResult};
+pub use crate::private::{RehearsalError, RehearsalResult, clients, dynamo, postgres};
 pub use scenario::Scenario;
 pub use servers::{Amounts, Servers};
 pub use world::{OracleReport, PgAddress, World, WorldOptions};

@@ -10,12 +10,12 @@ use aws_sdk_dynamodb::types::{
 };
 use sha2::{Digest, Sha256};
 
-use super::dynamo::EmbeddedDynamo;
-use super::error::{RehearsalError, RehearsalResult};
 use super::records::{
     Address, Book, Cart, Decimal, Kind, Line, Moment, Order, Record, RecordKey, Shipping, User, key_attribute,
     table_name, to_item,
 };
+use crate::private::dynamo::EmbeddedDynamo;
+use crate::private::{RehearsalError, RehearsalResult};
 
 /// 2026-06-01T00:00:00Z, so that nothing in the data depends on the machine's clock.
 pub(super) const BEGINNING: i64 = 1_780_272_000_000_000;

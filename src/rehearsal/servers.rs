@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::error::{RehearsalError, RehearsalResult};
 use super::payments::PaymentSizes;
-use super::postgres::{PostgresOptions, PrivatePostgres, PrivatePostgresError};
 use super::scenario::Scenario;
 use super::seed::Sizes;
 use super::world::{PgAddress, WorldOptions};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres, PrivatePostgresError};
+use crate::private::{RehearsalError, RehearsalResult};
 
 /// How many records a scenario begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +115,13 @@ impl Servers {
     pub async fn fresh(&self, database: &str) -> RehearsalResult<WorldOptions> {
         Ok(match self {
             Self::Cloudshelf { new, sizes } => {
-                create(new, database).await?;
+                create_database(new, database).await?;
                 WorldOptions { sizes: *sizes, ..WorldOptions::new(address(new, Some(database))) }
             }
             Self::V1ToV2 { v1, v2, sizes } => {
                 forget(v1).await?;
-                create(v1, database).await?;
-                create(v2, database).await?;
+                create_database(v1, database).await?;
+                create_database(v2, database).await?;
                 WorldOptions::payments(address(v1, Some(database)), address(v2, Some(database)), *sizes)
             }
         })
@@ -183,7 +183,11 @@ async fn run(server: &PrivatePostgres, tried: &'static str, on: &str, statement:
     ran.map_err(failed)
 }
 
-async fn create(server: &PrivatePostgres, database: &str) -> RehearsalResult<()> {
+/// Makes a database of this name, which is no keyword.
+///
+/// # Errors
+/// There is one, or the server does not answer.
+pub async fn create_database(server: &PrivatePostgres, database: &str) -> RehearsalResult<()> {
     run(server, "create database", database, &format!("CREATE DATABASE {database}")).await
 }
 

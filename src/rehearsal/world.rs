@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_ssm::types::ParameterType;
 
-use super::clients::{self, session};
 use super::control::ControlPlane;
-use super::dynamo::EmbeddedDynamo;
-use super::error::{RehearsalError, RehearsalResult};
 use super::fault::Faults;
 use super::oracle::{Comparison, Oracle, Side};
 use super::payments::{self, PaymentPlaces, PaymentSizes, PaymentStore};
@@ -22,6 +19,9 @@ use super::shop::{
     ALIAS_VARIABLE, Names, NewSides, OldSide, Places, Rates, Settings, Shop, ShopOptions, Store, read_settings,
 };
 use crate::domain::secret::Secret;
+use crate::private::clients::{self, session};
+use crate::private::dynamo::EmbeddedDynamo;
+use crate::private::{RehearsalError, RehearsalResult};
 pub use report::{OracleReport, StoreFound};
 
 /// The parameter that holds the new side's connection, for the plan to refer to.

@@ -74,7 +74,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
         Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.words()),
         Event::CaptureStarted { table, positions, .. } => {
             let s = if positions.len() == 1 { "" } else { "s" };
-            format!("capture of {table} started, {} shard{s}.", positions.len())
+            format!("capture of {table} started, from {} position{s}.", positions.len())
         }
         Event::TableLoaded { table, rows, parked, took_ms } => {
             format!("{table} loaded. {rows} rows in {}, {}.", brief(*took_ms), parked_words(parked))
@@ -159,7 +159,7 @@ pub(super) fn action_words(action: &Action) -> String {
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),
         Action::MakeAnew { tables } => format!("dropping and making again {}, with all they held.", tables.join(", ")),
         Action::TurnOnExpiry { table } => format!("turning on the expiry of {table} in the target."),
-        Action::EnableStream { table } => format!("turning the stream of {table} on."),
+        Action::EnableStream { table } => format!("turning the change log of {table} on."),
         Action::EndCapture { store } => format!("ending capture at the store {store}."),
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
         Action::AdvanceSequences => "moving the target's sequences past the rows.".to_owned(),

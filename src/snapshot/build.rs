@@ -134,7 +134,17 @@ fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
         let what = match &signal.source {
             SignalSource::ProbeP95(probe) => format!("p95 {probe}"),
             SignalSource::ProbeErrors(probe) => format!("errors {probe}"),
-            _ => continue,
+            SignalSource::Lag
+            | SignalSource::MarkerRoundTrip
+            | SignalSource::Mismatches
+            | SignalSource::MatchRate
+            | SignalSource::Parked
+            | SignalSource::Unaccounted
+            | SignalSource::Trim
+            | SignalSource::Downtime
+            | SignalSource::ReverseLag
+            | SignalSource::Strays
+            | SignalSource::CloudWatch(_) => continue,
         };
         let wanted =
             row.limit.map_or_else(|| "no limit set".to_owned(), |l| format!("<= {}", words::limit(l, &row.unit)));

@@ -9,8 +9,8 @@ use super::{Context, Mode, Snapshot, build};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Lag, Measured, Phase, ProbeStats, Readiness, Reading, Series, TableGauge};
 use crate::domain::plan::{
-    Confirm, Criterion, Follow, Freeze, Gate, Load, NEW, OLD, OnFail, Op, Plan, Probe, Side, Signal, SignalSource,
-    Start, StaysTable, Step, StepKind, Switch, SwitchKind, Table, ValueRef, Verify,
+    CONTROL, Confirm, Criterion, Follow, Freeze, Gate, Load, NEW, OLD, OnFail, Op, Plan, Probe, Side, Signal,
+    SignalSource, Start, StaysTable, Step, StepKind, Switch, SwitchKind, Table, ValueRef, Verify,
 };
 use crate::domain::run::{
     Action, Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, GateState, Level, OutcomeResult, RollbackState,
@@ -183,6 +183,7 @@ fn switch(id: &str, title: &str, name: &str, to: &str) -> Switch {
         id: id.into(),
         title: title.into(),
         kind: SwitchKind::Parameter { name: name.into(), secure: false },
+        control: CONTROL.to_owned(),
         expect: None,
         to: ValueRef::Literal(to.into()),
         exercise: true,

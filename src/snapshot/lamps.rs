@@ -5,7 +5,7 @@ use super::rows::{own_signal, proof, signal_row};
 use super::words::{age, human, rate, whole_percent, with_unit};
 use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::Phase;
-use crate::domain::plan::{Signal, SignalSource};
+use crate::domain::plan::{Signal, SignalSource, StepName};
 use crate::domain::run::{RunStatus, StepStatus, SwitchStatus};
 
 /// A load that moves no row, or a target that does not answer, for longer than this is not well, in milliseconds.
@@ -36,7 +36,7 @@ fn lamp(word: &str, (text, health): (String, Health)) -> Lamp {
     Lamp { word: word.to_owned(), text, health }
 }
 
-fn of_kind<'a>(steps: &'a [StepRow], kind: &str) -> Option<&'a StepRow> {
+fn of_kind(steps: &[StepRow], kind: StepName) -> Option<&StepRow> {
     steps.iter().find(|s| s.kind == kind)
 }
 
@@ -49,7 +49,7 @@ fn unknown() -> (String, Health) {
 }
 
 fn copy(cx: &Context<'_>, steps: &[StepRow]) -> (String, Health) {
-    let Some(step) = of_kind(steps, "load") else { return idle() };
+    let Some(step) = of_kind(steps, StepName::Load) else { return idle() };
     match step.status {
         StepStatus::Todo | StepStatus::Ready | StepStatus::Held => idle(),
         StepStatus::Skipped => ("skipped".to_owned(), Health::Idle),
@@ -103,7 +103,7 @@ fn row_of(cx: &Context<'_>, signals: &[SignalRow], source: &SignalSource) -> Sig
 fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, Health) {
     let begun = |kind| of_kind(steps, kind).is_some_and(|s| !matches!(s.status, StepStatus::Todo | StepStatus::Ready));
     let row = row_of(cx, signals, &SignalSource::Lag);
-    if row.value.is_none() && !begun("catch_up") {
+    if row.value.is_none() && !begun(StepName::CatchUp) {
         // Before changes are applied there is nothing to be behind with.
         return idle();
     }
@@ -124,7 +124,7 @@ fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, H
 }
 
 fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, Health) {
-    let running = steps.iter().find(|s| s.kind == "verify" && s.status == StepStatus::Running);
+    let running = steps.iter().find(|s| s.kind == StepName::Verify && s.status == StepStatus::Running);
     if let Some((done, all)) = running.and_then(|s| s.progress) {
         return (format!("{}%", whole_percent(done, all)), Health::Idle);
     }
@@ -132,7 +132,7 @@ fn verify(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String
         return ("running".to_owned(), Health::Idle);
     }
     let verified = cx.plan.tables.iter().filter(|t| cx.state.tables.get(&t.id).is_some_and(|t| t.verified.is_some()));
-    if verified.count() == 0 && !steps.iter().any(|s| s.kind == "verify" && s.status == StepStatus::Done) {
+    if verified.count() == 0 && !steps.iter().any(|s| s.kind == StepName::Verify && s.status == StepStatus::Done) {
         return idle();
     }
     let proofs = || cx.plan.tables.iter().map(|t| proof(cx, &t.id));
@@ -219,8 +219,9 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
     }
     if new > 0 {
         // Half way is where a plan with several switch steps stands on purpose for a while.
-        let more =
-            steps.iter().any(|s| s.kind == "switch" && !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
+        let more = steps
+            .iter()
+            .any(|s| s.kind == StepName::Switch && !matches!(s.status, StepStatus::Done | StepStatus::Skipped));
         return (format!("{new}/{all}"), if more { Health::Watch } else { Health::Warn });
     }
     if count(SwitchStatus::Restored) > 0 {
@@ -230,7 +231,7 @@ fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (Strin
 }
 
 fn gates(steps: &[StepRow]) -> (String, Health) {
-    let gates: Vec<&StepRow> = steps.iter().filter(|s| s.kind == "gate" || s.kind == "go-no-go").collect();
+    let gates: Vec<&StepRow> = steps.iter().filter(|s| matches!(s.kind, StepName::Gate | StepName::GoNoGo)).collect();
     if gates.is_empty() {
         return idle();
     }

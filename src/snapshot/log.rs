@@ -62,7 +62,7 @@ fn action_words(action: &Action) -> String {
         Action::CreateTable { table } => format!("create table {table}"),
         Action::MakeAnew { tables } => format!("drop and make again {}", tables.join(", ")),
         Action::TurnOnExpiry { table } => format!("turn on the expiry of {table}"),
-        Action::EnableStream { table } => format!("turn on the stream of {table}"),
+        Action::EnableStream { table } => format!("turn on the change log of {table}"),
         Action::EndCapture { store } => format!("end capture at the store {store}"),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
         Action::AdvanceSequences => "move the target's sequences past the rows".to_owned(),
@@ -128,7 +128,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         }
         Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", by.words())),
         Event::CaptureStarted { table, positions, .. } => {
-            info("capture", format!("{table} captured from {} shard positions", positions.len()))
+            info("capture", format!("{table} captured from {} positions of its change log", positions.len()))
         }
         Event::TableLoaded { table, rows, parked, took_ms } => {
             let parked: u64 = parked.values().sum();

@@ -31,6 +31,7 @@ pub use what_if::{RestoreRow, WhatIf};
 
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Lag, Outbox, Phase, Series, TrimClock};
+use crate::domain::plan::StepName;
 use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, StepStatus, SwitchStatus, VerifySummary};
 
 /// How the run is being watched.
@@ -152,8 +153,8 @@ pub struct StepRow {
     pub number: usize,
     /// Words.
     pub title: String,
-    /// The kind's name as in the config.
-    pub kind: String,
+    /// What kind it is; written as in the config.
+    pub kind: StepName,
     /// How it is marked.
     pub mark: StepMark,
     /// Where it stands.

@@ -219,6 +219,7 @@ mod tests {
 
     use super::*;
     use crate::domain::gauge::Unread;
+    use crate::domain::plan::StepName;
     use crate::domain::run::{RunState, StepStatus};
     use crate::snapshot::Mode;
     use crate::snapshot::fixture::{Moment, measured, plan, state};
@@ -237,7 +238,7 @@ mod tests {
             gauge.unread = Some(Unread { oldest: now.plus(-600_000), at: now, closing: Some(5.0) });
             gauge.verified_rows = 0;
         }
-        let row = |state: &RunState, measured: &crate::domain::gauge::Measured, kind: &str| {
+        let row = |state: &RunState, measured: &crate::domain::gauge::Measured, kind: StepName| {
             let series = BTreeMap::new();
             let facts = &[];
             let (mode, waiting, version) = (Mode::Live, None, 1);
@@ -255,14 +256,14 @@ mod tests {
             state.clone()
         };
         let catching_up = running("catch-up");
-        let found = row(&catching_up, &measured, "catch_up").unwrap();
+        let found = row(&catching_up, &measured, StepName::CatchUp).unwrap();
         assert_eq!(found.eta, Some(now.plus(120_000)), "ten minutes behind, five times as fast as time: {found:?}");
         measured.tables.values_mut().for_each(|g| g.unread = None);
-        assert_eq!(row(&catching_up, &measured, "catch_up").unwrap().eta, None, "unknown is not now");
+        assert_eq!(row(&catching_up, &measured, StepName::CatchUp).unwrap().eta, None, "unknown is not now");
 
         let comparing = running("verify-1");
         measured.tables.values_mut().for_each(|g| (g.phase, g.verified_rows) = (Phase::Verifying, 500));
-        let found = row(&comparing, &measured, "verify").unwrap();
+        let found = row(&comparing, &measured, StepName::Verify).unwrap();
         assert!(found.detail.contains("/s") && found.eta.is_some(), "{}", found.detail);
     }
 }

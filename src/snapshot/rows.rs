@@ -135,7 +135,18 @@ pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {
     let limit = match signal.source {
         // For a rate of equal rows the limit is the least that will do.
         SignalSource::MatchRate => Some(signal.limit.unwrap_or(cx.plan.verify.floor * 100.0)),
-        _ => signal.limit,
+        SignalSource::Lag
+        | SignalSource::MarkerRoundTrip
+        | SignalSource::Mismatches
+        | SignalSource::Parked
+        | SignalSource::Unaccounted
+        | SignalSource::Trim
+        | SignalSource::ProbeP95(_)
+        | SignalSource::ProbeErrors(_)
+        | SignalSource::Downtime
+        | SignalSource::ReverseLag
+        | SignalSource::Strays
+        | SignalSource::CloudWatch(_) => signal.limit,
     };
     let health = match reading.fresh(cx.measured.at, signal.stale_ms) {
         // An interruption that has not begun is not unknown.
@@ -158,16 +169,37 @@ pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {
 
 fn judge(source: &SignalSource, value: f64, limit: Option<f64>) -> Health {
     let Some(limit) = limit else { return Health::Idle };
+    if !value.is_finite() {
+        return Health::Unknown;
+    }
     match source {
-        _ if !value.is_finite() => Health::Unknown,
         SignalSource::MatchRate if value < limit => Health::Fail,
         SignalSource::MatchRate if value < 100.0 => Health::Warn,
         SignalSource::MatchRate => Health::Ok,
-        _ if value > limit => Health::Fail,
-        // Rows that need an explanation are never simply fine.
-        SignalSource::Mismatches | SignalSource::Parked | SignalSource::Unaccounted if value > 0.0 => Health::Warn,
-        _ if limit > 0.0 && value >= limit * WATCH_FROM => Health::Watch,
-        _ => Health::Ok,
+        SignalSource::Mismatches | SignalSource::Parked | SignalSource::Unaccounted => {
+            // Rows that need an explanation are never simply fine.
+            if value <= limit && value > 0.0 { Health::Warn } else { below(value, limit) }
+        }
+        SignalSource::Lag
+        | SignalSource::MarkerRoundTrip
+        | SignalSource::Trim
+        | SignalSource::ProbeP95(_)
+        | SignalSource::ProbeErrors(_)
+        | SignalSource::Downtime
+        | SignalSource::ReverseLag
+        | SignalSource::Strays
+        | SignalSource::CloudWatch(_) => below(value, limit),
+    }
+}
+
+/// A value that has to stay under its limit.
+fn below(value: f64, limit: f64) -> Health {
+    if value > limit {
+        Health::Fail
+    } else if limit > 0.0 && value >= limit * WATCH_FROM {
+        Health::Watch
+    } else {
+        Health::Ok
     }
 }
 
@@ -179,7 +211,12 @@ pub(super) fn own_signal(source: SignalSource) -> Signal {
         SignalSource::ProbeP95(_) => ("ms", None, 15_000),
         SignalSource::ProbeErrors(_) => ("%", Some(1.0), 15_000),
         SignalSource::Mismatches | SignalSource::Unaccounted => ("", Some(0.0), 4 * 3_600_000),
-        _ => ("", None, 60_000),
+        SignalSource::MatchRate
+        | SignalSource::Parked
+        | SignalSource::Downtime
+        | SignalSource::ReverseLag
+        | SignalSource::Strays
+        | SignalSource::CloudWatch(_) => ("", None, 60_000),
     };
     Signal { id: String::new(), unit: unit.to_owned(), source, side: Side::Both, limit, stale_ms }
 }

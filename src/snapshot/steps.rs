@@ -40,7 +40,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         id: step.id.clone(),
         number: index + 1,
         title: title(cx.plan, step),
-        kind: step.kind.name().to_owned(),
+        kind: step.kind.of(),
         mark: mark(&step.kind),
         status: found.status,
         owner: step.owner.clone(),
@@ -73,7 +73,20 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         StepKind::GoNoGo { .. } if !over && !stopped => go_no_go_live(cx, step, current, &mut row),
         StepKind::Freeze | StepKind::Thaw | StepKind::Smoke { .. } if going_on => probes(cx, &step.kind, &mut row),
         StepKind::Switch { switches } => switch_lines(cx, switches, current, &mut row),
-        _ => {}
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Freeze
+        | StepKind::Drain
+        | StepKind::Smoke { .. }
+        | StepKind::Thaw
+        | StepKind::Gate { .. }
+        | StepKind::GoNoGo { .. }
+        | StepKind::Manual { .. } => {}
     }
     if row.detail.is_empty() && !over {
         row.detail = asks(step, found);
@@ -97,7 +110,15 @@ const fn mark(kind: &StepKind) -> StepMark {
         StepKind::Gate { .. } | StepKind::GoNoGo { .. } => StepMark::Gate,
         StepKind::Switch { .. } | StepKind::Freeze | StepKind::Thaw => StepMark::Switch,
         StepKind::Manual { .. } => StepMark::Manual,
-        _ => StepMark::Plain,
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Drain
+        | StepKind::Smoke { .. } => StepMark::Plain,
     }
 }
 
@@ -109,7 +130,18 @@ fn title(plan: &Plan, step: &Step) -> String {
         },
         StepKind::GoNoGo { .. } => format!("GO/NO-GO {}", step.title),
         StepKind::Switch { switches } => format!("SWITCH {}", brief_list(switches)),
-        _ => step.title.clone(),
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Freeze
+        | StepKind::Drain
+        | StepKind::Smoke { .. }
+        | StepKind::Thaw
+        | StepKind::Manual { .. } => step.title.clone(),
     }
 }
 
@@ -153,18 +185,23 @@ fn need(state: &RunState, step: &Step, found: &StepState) -> Option<Need> {
     match (found.status, &step.confirm) {
         (StepStatus::Failed | StepStatus::Unknown, _) => Some(Need::Decision),
         (StepStatus::Held, Confirm::Word(word)) => Some(Need::Word(word.clone())),
-        (StepStatus::Held, _) => Some(Need::Key),
-        _ => None,
+        (StepStatus::Held, Confirm::None | Confirm::Key) => Some(Need::Key),
+        (
+            StepStatus::Todo | StepStatus::Ready | StepStatus::Running | StepStatus::Done | StepStatus::Skipped,
+            Confirm::None | Confirm::Key | Confirm::Word(_),
+        ) => None,
     }
 }
 
 fn reason(state: &RunState, step: &Step, found: &StepState) -> Option<String> {
     match found.status {
         StepStatus::Held if over(state) => {
-            let what = match step.kind {
-                StepKind::Manual { .. } => "not confirmed, see whether it was begun by hand",
-                _ if found.attempts > 0 => "not started again",
-                _ => "never started",
+            let what = if matches!(step.kind, StepKind::Manual { .. }) {
+                "not confirmed, see whether it was begun by hand"
+            } else if found.attempts > 0 {
+                "not started again"
+            } else {
+                "never started"
             };
             Some(format!("{what}: the run went back while it waited"))
         }
@@ -176,7 +213,7 @@ fn reason(state: &RunState, step: &Step, found: &StepState) -> Option<String> {
                 .as_ref()
                 .map_or_else(|| "was running when its process ended: ask the world".to_owned(), |e| e.message.clone()),
         ),
-        _ => None,
+        StepStatus::Todo | StepStatus::Ready | StepStatus::Running | StepStatus::Done | StepStatus::Skipped => None,
     }
 }
 
@@ -230,9 +267,9 @@ fn approvals(state: &RunState, step: &Step, found: &StepState) -> Vec<Evidence> 
 fn does(plan: &Plan, step: &Step) -> String {
     let tables = plan.tables.len();
     match &step.kind {
-        StepKind::Preflight => "checks connections, permissions, tables, streams and parameters".to_owned(),
+        StepKind::Preflight => "checks connections, permissions, tables, change logs and parameters".to_owned(),
         StepKind::SetUp => format!("creates what is missing of {tables} target tables"),
-        StepKind::Capture => format!("turns on {tables} streams and records where they start"),
+        StepKind::Capture => format!("turns on the change logs of {tables} tables and records where they start"),
         StepKind::Load => {
             let segments = plan.load.segments.map_or("segments by size".to_owned(), |n| format!("{n} segments each"));
             format!("copies {tables} tables, {} workers, {segments}", plan.load.workers)

@@ -6,7 +6,7 @@ use super::fixture::{Moment, T0, plan, snapshot};
 use super::*;
 use crate::domain::gauge::{HELD_DELETE, Measured, Readiness, Reading, rows_kept_out};
 use crate::domain::mapping::RowErrorReason;
-use crate::domain::plan::{Plan, StepKind};
+use crate::domain::plan::{Plan, StepKind, StepName};
 use crate::domain::run::{Action, Event, Fact, OutcomeResult, RunState, StepState, SwitchState, VerifySummary};
 
 fn lamp(s: &Snapshot, word: &str) -> (String, Health) {
@@ -58,7 +58,7 @@ fn what_is_not_known_is_never_ok() {
     for row in &s.signals {
         assert!(row.id == "parked" || row.health != Health::Ok, "{}", row.id);
     }
-    for step in s.steps.iter().filter(|s| s.kind == "gate") {
+    for step in s.steps.iter().filter(|s| s.kind == StepName::Gate) {
         assert!(step.detail.contains("BLOCKING"), "{}", step.detail);
         assert!(step.evidence.iter().all(|e| !e.good));
     }
@@ -256,7 +256,7 @@ fn nothing_waits_for_anybody_once_the_run_went_back() {
 
 #[test]
 fn what_is_measured_before_a_switch_does_not_hold_for_a_gate_behind_it() {
-    let gate = |s: &Snapshot| s.steps.iter().rfind(|s| s.kind == "gate").unwrap().detail.clone();
+    let gate = |s: &Snapshot| s.steps.iter().rfind(|s| s.kind == StepName::Gate).unwrap().detail.clone();
     assert_eq!(gate(&snapshot(Moment::Gate)), "2 of 2     before the switch");
     assert!(!gate(&snapshot(Moment::Switched)).contains("before"), "{}", gate(&snapshot(Moment::Switched)));
 }
@@ -426,7 +426,7 @@ fn a_load_says_what_is_going_on_when_no_row_moves() {
     let (state, at) = (super::fixture::state(&plan, Moment::Loading), measured.at);
     let load = |m: &Measured| {
         let s = built(&plan, &state, m, &[]);
-        let row = s.steps.iter().find(|s| s.kind == "load").cloned().unwrap();
+        let row = s.steps.iter().find(|s| s.kind == StepName::Load).cloned().unwrap();
         (row, lamp(&s, "COPY"))
     };
     let (row, _) = load(&measured);

@@ -65,7 +65,9 @@ pub fn go(state: &mut ViewState, snapshot: &Snapshot, action: Action) -> bool {
                         + snapshot.rollback.course.len()
                         + MARGIN
                 }
-                _ => snapshot.tables.len() + snapshot.probes.len() + MARGIN,
+                View::Tables | View::Lag | View::Errors | View::Verify | View::Watch | View::Log => {
+                    snapshot.tables.len() + snapshot.probes.len() + MARGIN
+                }
             };
             scrolls.tables = step(scrolls.tables, lines);
         }

@@ -223,7 +223,7 @@ impl Session {
     fn bound(&self, key: &KeyEvent, snapshot: &Snapshot) -> Option<Action> {
         let places: &[&str] = match snapshot.mode {
             Mode::Replay { .. } => &[KeyScope::Replay.name(), KeyScope::Run.name()],
-            _ => &[KeyScope::Run.name()],
+            Mode::Live | Mode::Rehearsal { .. } => &[KeyScope::Run.name()],
         };
         self.keymap.action(Key::from(*key), places).and_then(|i| ACTIONS.get(i)).map(|i| i.action)
     }

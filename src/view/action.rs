@@ -1,6 +1,7 @@
 //! The one table of actions: keys, help, palette and the last line of every screen come from here.
 
 use super::state::{Modal, Pane, View, ViewState};
+use crate::domain::plan::StepName;
 use crate::domain::run::{Need, RunStatus, StepStatus};
 use crate::snapshot::{Mode, Snapshot};
 
@@ -339,7 +340,7 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         S::Stuck => Err("rollback is stuck: do what the screen lists, or order rollback again"),
         _ => Ok(()),
     };
-    let loading = || snapshot.steps.iter().any(|s| s.kind == "load" && s.status == StepStatus::Running);
+    let loading = || snapshot.steps.iter().any(|s| s.kind == StepName::Load && s.status == StepStatus::Running);
     match action {
         Action::Rollback if snapshot.status == S::RollingBack => Err("already rolling back"),
         Action::Pause => while_rolling_back(),

@@ -6,6 +6,7 @@ use super::result::course_lines;
 use super::state::ViewState;
 use super::theme::{Glyphs, Theme, Tone};
 use crate::domain::at::{At, t_offset};
+use crate::domain::plan::StepName;
 use crate::domain::run::{Evidence, Need, StepStatus};
 use crate::snapshot::{Snapshot, StepRow, words};
 
@@ -125,7 +126,7 @@ pub(super) fn lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, them
             }
         }
     }
-    if step.kind == "load" && step.status == StepStatus::Running {
+    if step.kind == StepName::Load && step.status == StepStatus::Running {
         let (running, wanted) = snapshot.workers;
         let retries: u64 = snapshot.tables.iter().map(|t| t.retries).sum();
         let (done, all) = snapshot.tables.iter().fold((0, 0), |(d, a), t| (d + t.segments.0, a + t.segments.1));

@@ -28,7 +28,9 @@ pub(super) const fn title(view: View) -> &'static str {
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &ViewState) {
     let right = match state.view {
         View::Log => log::status(snapshot, state),
-        _ => "Esc home".to_owned(),
+        View::Home | View::Tables | View::Lag | View::Errors | View::Verify | View::Switches | View::Watch => {
+            "Esc home".to_owned()
+        }
     };
     let inside = c.pane(body, title(state.view), &right, true);
     let (width, height) = (usize::from(inside.width), usize::from(inside.height));

@@ -12,6 +12,7 @@ use super::result::names;
 use super::signals::standing;
 use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
+use crate::domain::plan::StepName;
 use crate::domain::run::{Evidence, Need, StepStatus, SwitchStatus};
 use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
 
@@ -59,7 +60,9 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
                     "its stores end with it: a rehearsal is not resumed",
                     "Until then `cutover rollback` works",
                 ),
-                _ => ("pauses it at a safe point", "the same command resumes the run", "`cutover rollback` works"),
+                Mode::Live | Mode::Replay { .. } => {
+                    ("pauses it at a safe point", "the same command resumes the run", "`cutover rollback` works")
+                }
             };
             let text = format!(
                 "A run is under way. Leaving this screen neither pauses it nor rolls it back: it goes on here as plain \
@@ -238,7 +241,7 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
 fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.does.contains(&s.place)).collect();
-    let back = step.kind == "thaw";
+    let back = step.kind == StepName::Thaw;
     let mut rows = Vec::new();
     for s in touched.iter().copied() {
         let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
@@ -322,29 +325,48 @@ pub(super) fn rollback_key(state: &ViewState) -> (&'static str, String) {
 }
 
 fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons, width: usize) -> Line {
-    let verb = match step.kind.as_str() {
-        "switch" => "Switch",
-        "freeze" => "Freeze",
-        "thaw" => "Thaw",
-        "manual" => "It is done",
-        _ => "Start",
+    let verb = match step.kind {
+        StepName::Switch => "Switch",
+        StepName::Freeze => "Freeze",
+        StepName::Thaw => "Thaw",
+        StepName::Manual => "It is done",
+        StepName::Preflight
+        | StepName::SetUp
+        | StepName::Capture
+        | StepName::Load
+        | StepName::CatchUp
+        | StepName::Verify
+        | StepName::Arm
+        | StepName::Drain
+        | StepName::Smoke
+        | StepName::Gate
+        | StepName::GoNoGo => "Start",
     };
     let mut line = match word {
         Some(word) => {
             let room = word.chars().count().max(16);
             let shown: String = typed.chars().take(room).collect();
             let field = format!("{shown}{}", "_".repeat(room.saturating_sub(shown.width())));
-            let when = match step.kind.as_str() {
-                "manual" => "once it is done".to_owned(),
-                _ => format!("to {}", verb.to_lowercase()),
-            };
+            let by_hand = step.kind == StepName::Manual;
+            let when = if by_hand { "once it is done".to_owned() } else { format!("to {}", verb.to_lowercase()) };
             Line::plain(format!("  Type {word} {when}: [")).then(field, Tone::Strong).then("]", Tone::Plain)
         }
-        None => Line::plain(match step.kind.as_str() {
-            "manual" => "  Is this done?",
-            "gate" => "  Start watching this gate now?",
-            "go-no-go" => "  Start this decision now?",
-            _ => "  Start this step now?",
+        None => Line::plain(match step.kind {
+            StepName::Manual => "  Is this done?",
+            StepName::Gate => "  Start watching this gate now?",
+            StepName::GoNoGo => "  Start this decision now?",
+            StepName::Preflight
+            | StepName::SetUp
+            | StepName::Capture
+            | StepName::Load
+            | StepName::CatchUp
+            | StepName::Verify
+            | StepName::Arm
+            | StepName::Drain
+            | StepName::Smoke
+            | StepName::Freeze
+            | StepName::Switch
+            | StepName::Thaw => "  Start this step now?",
         }),
     };
     let column = width.saturating_sub(10 + 2 + verb.len() + 4 + 1);

@@ -20,7 +20,7 @@ pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Res
     let reads = ctx.plan.switches.iter().map(|switch| async move {
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
-        let value = ctx.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+        let value = ctx.ports.switches.resolve(&switch.to, &switch.control).await.map_err(|e| step_error(&e))?;
         let left = ctx.ports.switches.writes_left(switch).await.map_err(|e| step_error(&e))?;
         let wrong = problem(switch, &reading, &value).or_else(|| nearly_full(switch, left));
         Ok::<_, StepError>((switch, reading, kept, wrong))

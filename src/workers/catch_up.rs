@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::WorkerContext;
+use super::context::{TableWork, WorkerContext};
 use super::trouble::{evidence, step_error, world};
 use crate::domain::run::{Evidence, StepError};
 use crate::ports::Checkpoint;
@@ -21,7 +21,7 @@ pub async fn catch_up(ctx: &Arc<WorkerContext>, max_lag_ms: i64) -> Result<Vec<E
     }
     ctx.ensure_following();
     loop {
-        if let Some(why) = ctx.dead.any() {
+        if let Some(why) = ctx.any_ended() {
             return Err(world(why, "continuity is lost; open a new run, which loads again"));
         }
         let now = ctx.wall();
@@ -30,7 +30,7 @@ pub async fn catch_up(ctx: &Arc<WorkerContext>, max_lag_ms: i64) -> Result<Vec<E
         for table in &ctx.plan.tables {
             let Some(gauge) = latest.tables.get(&table.id) else { continue };
             let lag = gauge.lag.apply.fresh(now, 5_000).filter(|ms| *ms <= max_lag_ms as f64);
-            let swept = ctx.cycles.get(&table.id).is_some_and(|s| s.borrow().number > 0);
+            let swept = ctx.table(&table.id).is_some_and(TableWork::was_followed);
             if let Some(ms) = lag.filter(|_| swept) {
                 let value = format!("{ms:.0}ms, {} changes applied", gauge.applied);
                 found.push(evidence(format!("lag {}", table.id), value, gauge.lag.apply.at, "poll cycle"));

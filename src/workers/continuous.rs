@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::context::WorkerContext;
+use super::context::{TableWork, WorkerContext};
 use super::verify;
 use crate::domain::plan::Table;
 
@@ -68,7 +68,7 @@ pub async fn run(ctx: Arc<WorkerContext>) {
             if !ready(&ctx, table).await {
                 return;
             }
-            let Ok(_turn) = ctx.turn.lock.try_lock() else { continue };
+            let Ok(_turn) = ctx.limits.turn.lock.try_lock() else { continue };
             tokio::select! {
                 pass = verify::one(&ctx, table, false) => match pass {
                     Ok(summary) if summary.clean() => {}
@@ -87,11 +87,11 @@ pub async fn run(ctx: Arc<WorkerContext>) {
 /// Waits until a pass over the table makes sense; `false` when none ever will again.
 async fn ready(ctx: &WorkerContext, table: &Table) -> bool {
     loop {
-        if ctx.open_to_customers.load(Ordering::Acquire) || ctx.dead.any().is_some() {
+        if ctx.standing().open_to_customers || ctx.any_ended().is_some() {
             return false;
         }
         // Before the first poll cycle what was written since the load began is missing by design.
-        let followed = ctx.cycles.get(&table.id).is_some_and(|s| s.borrow().number > 0);
+        let followed = ctx.table(&table.id).is_some_and(TableWork::was_followed);
         if followed && !must_give_way(ctx) {
             return true;
         }
@@ -100,7 +100,8 @@ async fn ready(ctx: &WorkerContext, table: &Table) -> bool {
 }
 
 fn must_give_way(ctx: &WorkerContext) -> bool {
-    ctx.turn.is_wanted() || ctx.frozen.load(Ordering::Acquire) || ctx.open_to_customers.load(Ordering::Acquire)
+    let standing = ctx.standing();
+    ctx.limits.turn.is_wanted() || standing.frozen || standing.open_to_customers
 }
 
 async fn gives_way(ctx: &WorkerContext) {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::WorkerContext;
+use super::context::{TableWork, WorkerContext};
 use super::pace::pause;
 use super::parked;
 use super::sequences;
@@ -184,10 +184,10 @@ impl Drain<'_> {
 
     /// Waits for an empty poll cycle whose listing and reads began after `after`; gives the time its reads began.
     async fn cycle_after(&self, after: i64) -> Result<i64, StepError> {
-        let Some(told) = self.ctx.cycles.get(&self.table.id) else {
+        let Some(known) = self.ctx.table(&self.table.id) else {
             return Err(too_late(format!("{}: nobody follows it", self.table.id), "this is a bug; roll back"));
         };
-        let mut cycles = told.subscribe();
+        let mut cycles = known.cycles.subscribe();
         loop {
             let cycle = *cycles.borrow_and_update();
             if cycle.empty && cycle.listed_mono > after && cycle.began_mono > after {
@@ -219,8 +219,8 @@ impl Drain<'_> {
     }
 
     fn waited(&self, what: &str) -> Result<(), StepError> {
-        if let Some(why) = self.ctx.dead.of(&self.table.id) {
-            return Err(world(why, "continuity is lost; writes go back to the old side; open a new run"));
+        if let Some(why) = self.ctx.table(&self.table.id).and_then(TableWork::ended) {
+            return Err(world(why.to_owned(), "continuity is lost; writes go back to the old side; open a new run"));
         }
         if self.ctx.mono() - self.began < PATIENCE_MS {
             return Ok(());
@@ -236,7 +236,7 @@ impl Drain<'_> {
     /// Removes its markers, without keeping customers waiting; one that stays is no harm, it is never taken for a row.
     fn delete_markers(&self) {
         let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), self.nonces.clone());
-        self.ctx.spawn(async move {
+        self.ctx.tasks.spawn(async move {
             for nonce in nonces {
                 if let Err(e) = ctx.ports.source(&table).delete_marker(&table, &nonce).await {
                     tracing::warn!(table = %table.id, error = %e, "drain marker not removed");

@@ -94,7 +94,9 @@ pub async fn follow(ctx: Arc<WorkerContext>, table: Table) {
         });
         if fatal {
             ctx.progress(&table.id).end();
-            ctx.dead.put(&table.id, stopped.to_string());
+            if let Some(known) = ctx.table(&table.id) {
+                known.end(stopped.to_string());
+            }
             ctx.latest.table(&table.id, |g| g.unfollowed = Some(ctx.wall()));
             // Whoever shows it says first who speaks.
             let text = format!("{} has ended for good: {stopped}", table.id);
@@ -182,7 +184,7 @@ impl<'c> Follower<'c> {
                 (false, false) => {}
             }
             // The old side is watched through a pause: a stray write must not go unseen.
-            while *self.ctx.paused.borrow() && !self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+            while *self.ctx.limits.paused.borrow() && !self.ctx.standing().open_to_customers {
                 self.ctx.latest.table(&self.table.id, |g| g.phase = Phase::Paused);
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -217,8 +219,8 @@ impl<'c> Follower<'c> {
         self.cycles += 1;
         self.unread = None;
         let cycle = PollCycle { number: self.cycles, listed_mono, began_mono, empty: !something && whole };
-        if let Some(told) = self.ctx.cycles.get(&self.table.id) {
-            told.send_replace(cycle);
+        if let Some(known) = self.ctx.table(&self.table.id) {
+            known.cycles.send_replace(cycle);
         }
         self.ctx.latest.table(&self.table.id, |g| {
             g.phase = Phase::Following;
@@ -324,8 +326,7 @@ impl<'c> Follower<'c> {
 
     /// A drain wants fresh listings; otherwise they are spared.
     fn list_every(&self) -> i64 {
-        let frozen = self.ctx.frozen.load(std::sync::atomic::Ordering::Acquire);
-        if frozen { 200 } else { LIST_EVERY_MS }
+        if self.ctx.standing().frozen { 200 } else { LIST_EVERY_MS }
     }
 
     async fn list(&mut self) -> Result<(), Stopped> {
@@ -366,7 +367,7 @@ impl<'c> Follower<'c> {
         }
         let count = gathered.changes.len() as u64;
         let (reads, markers) = (gathered.reads.clone(), gathered.markers.clone());
-        let watched = self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire);
+        let watched = self.ctx.standing().open_to_customers;
         let images = watched.then(|| super::stray::images(&self.mapping, &gathered.changes));
         let mut batch = build(self.table, &self.mapping, gathered, self.fence, &self.ahead, &self.lineage);
         if let Some(images) = images {
@@ -410,7 +411,7 @@ impl<'c> Follower<'c> {
     /// depends on it, so it checks each time.
     async fn still_there(&mut self) -> Result<(), Stopped> {
         let now = self.ctx.mono();
-        if now - self.last_look < LOOK_MS && !self.ctx.frozen.load(std::sync::atomic::Ordering::Acquire) {
+        if now - self.last_look < LOOK_MS && !self.ctx.standing().frozen {
             return Ok(());
         }
         self.last_look = now;
@@ -445,7 +446,7 @@ impl<'c> Follower<'c> {
         let now = self.ctx.mono();
         if now - self.last_retry >= RETRY_PARKED_MS {
             self.last_retry = now;
-            if !self.ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+            if !self.ctx.standing().open_to_customers {
                 parked::retry(self.ctx, self.table).await?;
             }
         }

@@ -1,10 +1,9 @@
 //! Freezing and thawing writes, each proven by the write probe (FEATURES C5).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::context::{CapturedValue, WorkerContext};
+use super::context::{AtThaw, CapturedValue, WorkerContext};
 use super::switch::{READ_BACKS, known, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use super::{expiry, source_columns};
@@ -45,7 +44,6 @@ pub async fn freeze(
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     let value = new_value(ctx, switch).await?;
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
-    ctx.frozen.store(true, Ordering::Release);
     let read_back = set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await?;
     let began = ctx.mono();
     let timeout = i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX);
@@ -60,7 +58,7 @@ pub async fn freeze(
                 let since = *refused_since.get_or_insert(sent);
                 if !known {
                     known = true;
-                    ctx.refused_mono.store(sent, Ordering::Release);
+                    ctx.customers.refused_since(sent);
                     let refused = Event::WritesRefused { at: ctx.wall() };
                     ctx.facts.state(refused).await.map_err(|e| not_recorded(&e))?;
                 }
@@ -146,15 +144,13 @@ pub async fn thaw(
         ));
     };
     // From here on, row changes in the target are customers' writes.
-    if ctx.writes_at_thaw.load(Ordering::Acquire) < 0
+    if ctx.customers.at_thaw().is_none()
         && let Ok(writes) = ctx.ports.target.writes(&ctx.plan.tables).await
     {
-        ctx.applied_at_thaw.store(super::watch::own_changes(ctx), Ordering::Release);
-        ctx.writes_at_thaw.store(i64::try_from(writes).unwrap_or(i64::MAX), Ordering::Release);
+        ctx.customers.thaw_at(AtThaw { writes, own: super::watch::own_changes(ctx) });
     }
     // Durable in the target: what customers write from here on is nowhere else, and no later run may empty it.
-    // Changes of the old side are only watched from here on: a late one must not touch what customers write.
-    ctx.open_to_customers.store(true, Ordering::Release);
+    // Since the step began changes of the old side are only watched: a late one must not touch what customers write.
     super::capture::open_to_customers(ctx).await.map_err(|e| step_error(&e))?;
     ctx.ensure_reverse();
     let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
@@ -175,10 +171,10 @@ pub async fn thaw(
         }
         tokio::time::sleep(POLL).await;
     }
-    let refused = ctx.refused_mono.load(Ordering::Acquire);
     // Across a restart only the wall clock knows, and the fold works it out from there.
-    let downtime_ms = (refused != i64::MIN && state.resumes == 0).then(|| ctx.mono() - refused);
-    ctx.frozen.store(false, Ordering::Release);
+    let refused = ctx.customers.refused_mono().filter(|_| state.resumes == 0);
+    let downtime_ms = refused.map(|refused| ctx.mono() - refused);
+    ctx.customers.accepted();
     let accepted = Event::WritesAccepted { at: ctx.wall(), downtime_ms };
     ctx.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));

@@ -9,7 +9,7 @@ use crate::domain::gauge::{Measured, TableGauge};
 pub struct LatestSamples(Mutex<Measured>);
 
 impl LatestSamples {
-    /// Changes the board.
+    /// Changes what was last measured.
     pub fn put<R>(&self, change: impl FnOnce(&mut Measured) -> R) -> R {
         let mut latest = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut latest)

@@ -47,7 +47,7 @@ pub fn in_order(tables: &[Table]) -> Vec<&Table> {
 
 /// Loads every table, parents first, each from where its checkpoints stand.
 pub async fn perform(ctx: &Arc<WorkerContext>, cancel: &CancellationToken) -> Result<Vec<Evidence>, StepError> {
-    let budget = Arc::clone(&ctx.budget);
+    let budget = Arc::clone(&ctx.limits.budget);
     let mut found = Vec::new();
     for table in in_order(&ctx.plan.tables) {
         found.push(one(ctx, table, &budget, cancel).await?);
@@ -69,7 +69,9 @@ async fn one(
         ));
     }
     let began = ctx.mono();
-    let deferred = target.begin_load(table, ctx.plan.load.defer_indexes).await.map_err(|e| step_error(&e))?;
+    // A database keeps its keys apart itself.
+    let unique = ctx.plan.kind(&table.from).of_columns();
+    let deferred = target.begin_load(table, ctx.plan.load.defer_indexes, unique).await.map_err(|e| step_error(&e))?;
     if !deferred.is_empty() {
         let names: Vec<&str> = deferred.iter().map(|i| i.name.as_str()).collect();
         tracing::info!(table = %table.id, indexes = ?names, "set aside until the rows are in");
@@ -292,7 +294,7 @@ impl Segment {
         let mut rows = 0;
         loop {
             ctx.unpaused().await;
-            let permit = ctx.load_permits.acquire().await;
+            let permit = ctx.limits.permits.acquire().await;
             ctx.latest.put(|m| {
                 m.workers.0 += 1;
                 m.tables.entry(self.table.id.clone()).or_default().reading += 1;
@@ -302,6 +304,7 @@ impl Segment {
                 ctx.ports.source(&self.table).page(&self.table, self.part, at.cursor.as_ref()).await
             };
             let page = page.await;
+            let page_bytes = page.as_ref().map_or(0, |page| page.body.len());
             let decoded = page.and_then(|page| self.decode(&page, bulk.as_mut()));
             ctx.latest.put(|m| {
                 m.workers.0 -= 1;
@@ -320,7 +323,8 @@ impl Segment {
             // While nothing is on its way the target waits for us; otherwise larger is cheaper.
             let idle = landing.as_ref().is_none_or(AbortOnDropHandle::is_finished);
             let enough = if idle { FLUSH.0 } else { self.flush_bytes };
-            if !done && bulk.buffered() < enough && waiting.len() < MOST_WAITING {
+            // Filled up, not over: pages of a database are as large as a buffer.
+            if !done && bulk.buffered() + page_bytes <= enough && waiting.len() < MOST_WAITING {
                 continue;
             }
             if let Some(before) = landing.take() {

@@ -11,12 +11,12 @@ use crate::domain::plan::Table;
 pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
     let every = Duration::from_millis(ctx.plan.follow.marker_every_ms.max(200));
     // It ends by itself, so that no marker is left in a customer's table.
-    while !ctx.unfollowed() {
+    while !ctx.tasks.unfollowed() {
         tokio::select! {
-            () = ctx.until_unfollowed() => return,
+            () = ctx.tasks.until_unfollowed() => return,
             () = tokio::time::sleep(every) => {}
         }
-        if *ctx.paused.borrow() {
+        if *ctx.limits.paused.borrow() {
             continue;
         }
         let nonce = uuid::Uuid::new_v4().to_string();
@@ -26,7 +26,7 @@ pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
             continue;
         }
         let mut seen = false;
-        while ctx.mono() - began < 60_000 && !ctx.unfollowed() {
+        while ctx.mono() - began < 60_000 && !ctx.tasks.unfollowed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             if matches!(ctx.ports.target.marker(&table, &nonce).await, Ok(Some(_))) {
                 seen = true;

@@ -41,6 +41,7 @@ mod rate;
 mod reader;
 mod references;
 mod repair;
+mod restore;
 pub mod reverse;
 pub mod rollback;
 mod sampled;
@@ -65,6 +66,7 @@ pub use pace::ReadBudget;
 pub use parked::Retried;
 pub use preflight::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
+pub use restore::{Before, OpenLines, RestoreEnd, RestoreError, RestoredTable, restore};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 
 #[cfg(test)]

@@ -55,12 +55,13 @@ pub async fn watch(ctx: Arc<WorkerContext>, table: Table) {
 
 /// Tries again rows that wait for a parent or met a unique value, a limited number at a time; gives how many went in.
 pub async fn retry(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<usize> {
-    let after = ctx.retried.lock().await.get(&table.id).cloned();
+    let after = match ctx.table(&table.id) {
+        Some(known) => known.retry_after.lock().await.clone(),
+        None => None,
+    };
     let (tried, last) = some(ctx, table, Some(WAITING), after, TURN).await?;
-    let mut retried = ctx.retried.lock().await;
-    match last {
-        Some(key) => drop(retried.insert(table.id.clone(), key)),
-        None => drop(retried.remove(&table.id)),
+    if let Some(known) = ctx.table(&table.id) {
+        *known.retry_after.lock().await = last;
     }
     Ok(usize::try_from(tried.landed).unwrap_or(usize::MAX))
 }
@@ -79,11 +80,10 @@ pub async fn settle(ctx: &Arc<WorkerContext>) -> PortResult<u64> {
     for _ in 0..ROUNDS {
         let mut landed = 0;
         for table in &ctx.plan.tables {
-            if ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+            if ctx.standing().open_to_customers {
                 return Ok(all);
             }
-            let followed = ctx.cycles.get(&table.id).is_some_and(|told| told.borrow().number > 0);
-            if followed && ctx.dead.of(&table.id).is_none() {
+            if ctx.table(&table.id).is_some_and(|known| known.was_followed() && known.ended().is_none()) {
                 landed += retry_all(ctx, table).await?.landed;
             }
         }

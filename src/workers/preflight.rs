@@ -242,7 +242,7 @@ async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
 /// Finds the new value, and says what is wrong with it.
 async fn new_value(ports: &Ports, switch: &Switch) -> Option<CheckRow> {
     let what = format!("new value of {}", switch.id);
-    match ports.switches.resolve(&switch.to).await {
+    match ports.switches.resolve(&switch.to, &switch.control).await {
         Err(e) => Some(CheckRow::port(what, &e)),
         Ok(value) => exposed(switch, &value).map(|wrong| CheckRow::bad(what, wrong, EXPOSED_ADVICE)),
     }

@@ -63,7 +63,7 @@ pub async fn repair(ctx: &Arc<WorkerContext>, table: &Table, keys: &[Candidate])
     let intent = Event::Intent { id: id.clone(), step: None, action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
     // A pass that is under way has seen rows of which it cannot say who wrote them.
-    ctx.note_repair(&table.id, keys.len() as u64);
+    note_repair(ctx, table, keys.len() as u64);
     let done = put(ctx, table, keys).await;
     let result = match &done {
         Ok(read) if read.left == 0 => OutcomeResult::Done { read_back: read.to_string(), version: None },
@@ -94,7 +94,7 @@ pub async fn retry_parked(
     let action = Action::Repair { table: table.id.clone(), rows, keys };
     let intent = Event::Intent { id: id.clone(), step: None, action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    ctx.note_repair(&table.id, rows);
+    note_repair(ctx, table, rows);
     let done = parked::some(ctx, table, reasons, None, u64::MAX).await.map(|(tried, _)| tried);
     let result = match &done {
         Ok(tried) => {
@@ -115,7 +115,7 @@ pub async fn retry_parked(
 pub async fn source_is_the_truth(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
     ctx.ports.target.claimable(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     let open_to_customers = capture::opened_to_customers(ctx).await.map_err(|e| step_error(&e))?;
-    if open_to_customers || ctx.open_to_customers.load(std::sync::atomic::Ordering::Acquire) {
+    if open_to_customers || ctx.standing().open_to_customers {
         return Err(world(
             "customers write on the new side; rows of the old side would overwrite theirs",
             "mend single rows in the new side by hand, or roll back first",
@@ -226,4 +226,11 @@ async fn read_back(
         }
     }
     Ok(read)
+}
+
+/// Counts rows that are about to be written again.
+fn note_repair(ctx: &WorkerContext, table: &Table, rows: u64) {
+    if let Some(known) = ctx.table(&table.id) {
+        known.note_repair(rows);
+    }
 }

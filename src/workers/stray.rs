@@ -1,7 +1,6 @@
 //! Watching the old side after customers left it: whatever is written there and not by us is a stray write.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::context::WorkerContext;
 use crate::domain::mapping::{TableMapping, item_digest};
@@ -28,7 +27,7 @@ pub fn images(mapping: &TableMapping, changes: &[Change]) -> Vec<(Key, u128)> {
 /// Reports the writes that were not ours: in the measurements, and as a fact before the stream's position moves past
 /// them.
 pub async fn report(ctx: &Arc<WorkerContext>, table: &Table, images: &[(Key, u128)]) -> PortResult<()> {
-    if images.is_empty() || ctx.rolling_back.load(Ordering::Acquire) {
+    if images.is_empty() || ctx.standing().rolling_back {
         return Ok(());
     }
     let ours = match ctx.reverse_ports() {
@@ -39,7 +38,7 @@ pub async fn report(ctx: &Arc<WorkerContext>, table: &Table, images: &[(Key, u12
     };
     let strays: Vec<&Key> = images.iter().zip(ours).filter(|(_, ours)| !ours).map(|((key, _), _)| key).collect();
     // A rollback that was ordered meanwhile lets customers write there.
-    let Some(last) = strays.last().filter(|_| !ctx.rolling_back.load(Ordering::Acquire)) else { return Ok(()) };
+    let Some(last) = strays.last().filter(|_| !ctx.standing().rolling_back) else { return Ok(()) };
     ctx.latest.put(|m| {
         let gauge = m.reverse.tables.entry(table.id.clone()).or_default();
         gauge.strays += strays.len() as u64;

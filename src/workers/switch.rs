@@ -39,7 +39,7 @@ pub async fn perform(
 
 /// What a switch goes to, as it is now: it may have become a secret since the arm step read it.
 pub(super) async fn new_value(ctx: &WorkerContext, switch: &Switch) -> Result<Secret, StepError> {
-    let new = ctx.ports.switches.resolve(&switch.to).await.map_err(|e| step_error(&e))?;
+    let new = ctx.ports.switches.resolve(&switch.to, &switch.control).await.map_err(|e| step_error(&e))?;
     match exposed(switch, &new) {
         Some(wrong) => Err(world(wrong, EXPOSED_ADVICE)),
         None => Ok(new.value),

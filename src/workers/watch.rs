@@ -1,7 +1,6 @@
 //! Watching: probes, metrics, counts, and whether a rollback is possible. Samples only.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,19 +24,19 @@ const ROLLBACK_EVERY: Duration = Duration::from_secs(5);
 /// Starts every watcher.
 pub fn start(ctx: &Arc<WorkerContext>) {
     for probe in ctx.plan.probes.clone() {
-        ctx.spawn(watch_probe(Arc::clone(ctx), probe));
+        ctx.tasks.spawn(watch_probe(Arc::clone(ctx), probe));
     }
     for table in ctx.plan.tables.clone() {
-        ctx.spawn(watch_source(Arc::clone(ctx), table.clone()));
-        ctx.spawn(watch_target(Arc::clone(ctx), table));
+        ctx.tasks.spawn(watch_source(Arc::clone(ctx), table.clone()));
+        ctx.tasks.spawn(watch_target(Arc::clone(ctx), table));
     }
     for stays in &ctx.plan.stays {
-        ctx.spawn(watch_estimate(Arc::clone(ctx), stays.watched()));
+        ctx.tasks.spawn(watch_estimate(Arc::clone(ctx), stays.watched()));
     }
-    ctx.spawn(watch_metrics(Arc::clone(ctx)));
-    ctx.spawn(watch_rollback(Arc::clone(ctx)));
-    ctx.spawn(watch_risk(Arc::clone(ctx)));
-    ctx.spawn(super::reverse::watch(Arc::clone(ctx)));
+    ctx.tasks.spawn(watch_metrics(Arc::clone(ctx)));
+    ctx.tasks.spawn(watch_rollback(Arc::clone(ctx)));
+    ctx.tasks.spawn(watch_risk(Arc::clone(ctx)));
+    ctx.tasks.spawn(super::reverse::watch(Arc::clone(ctx)));
 }
 
 async fn watch_probe(ctx: Arc<WorkerContext>, probe: Probe) {
@@ -167,7 +166,18 @@ async fn watch_metrics(ctx: Arc<WorkerContext>) {
         .iter()
         .filter_map(|s| match &s.source {
             SignalSource::CloudWatch(metric) => Some((s.id.clone(), metric.clone())),
-            _ => None,
+            SignalSource::Lag
+            | SignalSource::MarkerRoundTrip
+            | SignalSource::Mismatches
+            | SignalSource::MatchRate
+            | SignalSource::Parked
+            | SignalSource::Unaccounted
+            | SignalSource::Trim
+            | SignalSource::ProbeP95(_)
+            | SignalSource::ProbeErrors(_)
+            | SignalSource::Downtime
+            | SignalSource::ReverseLag
+            | SignalSource::Strays => None,
         })
         .collect();
     let asked: Vec<Metric> = wanted.iter().map(|(_, m)| m.clone()).collect();
@@ -229,14 +239,14 @@ async fn watch_risk(ctx: Arc<WorkerContext>) {
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
         }
-        let base = ctx.writes_at_thaw.load(Ordering::Acquire);
-        let risk = if base >= 0 {
-            let own = own_changes(&ctx) - ctx.applied_at_thaw.load(Ordering::Acquire).min(own_changes(&ctx));
+        let standing = ctx.standing();
+        let risk = if let Some(at_thaw) = ctx.customers.at_thaw() {
+            let own = own_changes(&ctx).saturating_sub(at_thaw.own);
             // Unknown stays unknown: an old count is not shown as a new one.
             // A counter under its base was reset: nobody knows then.
             let now = ctx.ports.target.writes(&ctx.plan.tables).await.ok();
-            now.and_then(|now| now.checked_sub(u64::try_from(base).ok()?)).map(|n| n.saturating_sub(own))
-        } else if ctx.open_to_customers.load(Ordering::Acquire) {
+            now.and_then(|now| now.checked_sub(at_thaw.writes)).map(|n| n.saturating_sub(own))
+        } else if standing.open_to_customers {
             None
         } else {
             Some(0)
@@ -244,7 +254,7 @@ async fn watch_risk(ctx: Arc<WorkerContext>) {
         ctx.latest.put(|m| m.at_risk = risk);
         tokio::time::sleep(Duration::from_secs(1)).await;
         // The application takes a moment to follow its parameters; then nothing more is written there.
-        settling -= i32::from(ctx.priced.load(Ordering::Acquire));
+        settling -= i32::from(standing.rolled_back);
     }
 }
 

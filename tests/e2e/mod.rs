@@ -29,6 +29,7 @@ mod payments;
 mod people;
 mod plans;
 mod resolved;
+mod restore;
 mod samples;
 mod secrets;
 mod silence;

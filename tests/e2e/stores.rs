@@ -139,7 +139,7 @@ impl Databases {
         Self { runtime, old, new, archive, dir, started: AtomicU32::new(0), _slot: slot }
     }
 
-    fn start(&self, args: &[&str]) -> Console {
+    pub(super) fn start(&self, args: &[&str]) -> Console {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let all = [&["--state-dir", "state"], args].concat();
         Console::start(self.dir.path(), &format!("{number}-{}", args[0]), &all, None)
@@ -162,6 +162,24 @@ impl Databases {
 
     pub(super) fn old(&self, sql: &str) {
         self.runtime.block_on(self.old.batch_execute(sql)).unwrap();
+    }
+
+    pub(super) fn new_sql(&self, sql: &str) {
+        self.runtime.block_on(self.new.batch_execute(sql)).unwrap();
+    }
+
+    pub(super) fn new_number(&self, sql: &str) -> i64 {
+        self.runtime.block_on(self.new.query_one(&format!("SELECT ({sql})::bigint"), &[])).unwrap().get(0)
+    }
+
+    /// Everything the old side has.
+    pub(super) fn old_rows(&self) -> Vec<String> {
+        self.held(&self.old)
+    }
+
+    /// Everything the new side has.
+    pub(super) fn new_rows(&self) -> Vec<String> {
+        self.held(&self.new)
     }
 
     fn held(&self, client: &tokio_postgres::Client) -> Vec<String> {

@@ -78,8 +78,12 @@ pub fn address(session: &SdkConfig, service: Service, given: Option<&str>) -> Re
         }};
     }
     match service {
+        #[cfg(feature = "dynamodb")]
         Service::Dynamodb => resolved!(aws_sdk_dynamodb),
+        #[cfg(feature = "dynamodb")]
         Service::Streams => resolved!(aws_sdk_dynamodbstreams),
+        #[cfg(not(feature = "dynamodb"))]
+        Service::Dynamodb | Service::Streams => Err("this build has no DynamoDB".to_owned()),
         Service::Ssm => resolved!(aws_sdk_ssm),
         Service::Apigateway => resolved!(aws_sdk_apigateway),
         Service::Cloudwatch => resolved!(aws_sdk_cloudwatch),
@@ -108,6 +112,7 @@ mod tests {
         SdkConfig::builder().region(Region::new("eu-west-1"))
     }
 
+    #[cfg(feature = "dynamodb")]
     #[test]
     fn the_config_wins_over_the_service_over_all_over_aws() {
         let at = |session: &SdkConfig, service| address(session, service, None).unwrap();

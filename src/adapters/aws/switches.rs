@@ -220,7 +220,7 @@ impl Switches for AwsSwitches {
         }
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue> {
+    async fn resolve(&self, value: &ValueRef, _control: &str) -> PortResult<SwitchValue> {
         let plain = |text: &str| Ok(SwitchValue { value: Secret::new(text), version: None, secret: false });
         let missing = |on: &str, why: String, advice: &str| {
             Err(PortError::new(ErrorKind::NotFound, "resolve value", on, why).advise(advice))

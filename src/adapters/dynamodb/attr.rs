@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 use aws_sdk_dynamodbstreams::types::AttributeValue as StreamValue;
 
 use crate::domain::mapping::{RowErrorReason, document};
@@ -48,7 +48,7 @@ macro_rules! reading {
 }
 
 reading!(from_sdk, item_from_sdk, AttributeValue);
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 reading!(from_stream, item_from_stream, StreamValue);
 
 /// One of our values as the SDK's; an error for one of a typed column that no item can hold.

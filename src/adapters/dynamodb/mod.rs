@@ -17,7 +17,7 @@ mod source;
 mod target;
 mod wire;
 
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ use aws_types::region::Region;
 pub use changes::DynamoChanges;
 pub use items::ITEMS_AT_ONCE;
 pub use source::DynamoSource;
-pub use target::DynamoTarget;
+pub use target::{DynamoRestore, DynamoTarget};
 
 use crate::domain::value::Record;
 use crate::ports::PortResult;
@@ -110,6 +110,16 @@ pub fn target(sdk: &SdkConfig, settings: &DynamoSettings, plan: &str) -> PortRes
     let (_, changes) = connect(sdk, settings)?;
     let sdk = of_the_region(sdk, settings);
     Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, changes, plan))
+}
+
+/// Makes what writes an export back over one configuration. Does not connect yet: the first call does.
+///
+/// # Errors
+/// `Invalid` for an address that is none, `Denied` without credentials.
+pub fn restore(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<DynamoRestore> {
+    let (source, _) = connect(sdk, settings)?;
+    let sdk = of_the_region(sdk, settings);
+    Ok(DynamoRestore::new(source, wire::Wire::new(&sdk, settings, wire::Service::Tables)?))
 }
 
 /// The configuration for the settings' region, and no account's own endpoint: the SDK would go to one once it knows the

@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "rehearsal")]
+    #[cfg(feature = "embedded-dynamodb")]
     #[tokio::test]
     async fn a_clock_that_is_off_is_found_out_and_made_up_for() {
         use axum::http::{HeaderMap, StatusCode};
@@ -394,7 +394,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        let session = crate::rehearsal::clients::session(&at, 1);
+        let session = crate::private::clients::session(&at, 1);
         let wire = Wire::new(&session, &DynamoSettings::new("us-east-1"), Service::Tables).unwrap();
         let asked = || asked.load(std::sync::atomic::Ordering::SeqCst);
         wire.post("Scan", "{}".into(), "scan", "t").await.unwrap();

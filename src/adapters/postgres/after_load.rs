@@ -123,6 +123,18 @@ fn says_unproven(sql: &str) -> bool {
 }
 
 impl PgTarget {
+    /// Takes statistics of a table and of its children.
+    pub(super) async fn analyse(&self, table: &Table) -> PortResult<()> {
+        let error = self.error("analyse", &table.target);
+        let mut client = self.client().await?;
+        let tx = client.transaction().await.map_err(&error)?;
+        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
+        for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
+            tx.batch_execute(&format!("ANALYZE {}", qualified(name))).await.map_err(&error)?;
+        }
+        tx.commit().await.map_err(&error)
+    }
+
     /// Makes what is missing of it. Can be called again after it was interrupted anywhere.
     pub(super) async fn make_after_load(&self, table: &Table) -> PortResult<()> {
         let error = self.error("make foreign keys and triggers of", &table.target);

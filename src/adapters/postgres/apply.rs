@@ -349,7 +349,7 @@ async fn pieces(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>) -> Result<
             Err(_) => waiting.push(removal),
         }
     }
-    for (row, row_error) in write::land_piecewise(tx, shape, &work.rows).await? {
+    for (row, row_error) in write::land_piecewise(tx, shape, &work.rows, Way::Merge).await? {
         let (key, json) = work.rows.key(row);
         applied.parked.push(book::parked_row(&shape.id, key, json, row_error));
     }

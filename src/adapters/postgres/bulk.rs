@@ -37,6 +37,8 @@ pub(super) struct PgBulk {
     /// Whether the last flush found keys that were there, or values are made by a statement: then rows are merged at
     /// once.
     way: Way,
+    /// Whether the table's key is set aside: rows are only added then, because nothing tells which are there.
+    only_added: bool,
     /// The lease's fencing number when this partition was opened.
     epoch: Option<i64>,
     /// The cursor that is known to be stored; absent when nothing is compared.
@@ -44,12 +46,18 @@ pub(super) struct PgBulk {
 }
 
 impl PgBulk {
-    /// An empty one.
-    pub(super) fn new(pool: Pool, place: String, table: &Table, shape: Arc<Shape>, epoch: Option<i64>) -> Self {
+    /// An empty one, of a process with this fencing number; `only_added` while the table's key is set aside.
+    pub(super) fn new(
+        pool: Pool,
+        place: String,
+        table: &Table,
+        shape: Arc<Shape>,
+        (epoch, only_added): (Option<i64>, bool),
+    ) -> Self {
         let buffer = RowBuffer::new(shape.children.len());
-        let way = usual(&shape);
+        let way = usual(&shape, only_added);
         let verbatim = Verbatim::of(table).filter(|_| shape.main.natives().is_empty());
-        Self { pool, place, shape, buffer, verbatim, refused: Vec::new(), way, epoch, from: None }
+        Self { pool, place, shape, buffer, verbatim, refused: Vec::new(), way, only_added, epoch, from: None }
     }
 
     /// Refuses a page of a process that is no longer the driver: it was read before what the next driver has followed
@@ -92,7 +100,8 @@ impl PgBulk {
         let mut refused = Vec::new();
         if count > 0 {
             if piecewise {
-                refused = write::land_piecewise(&tx, &self.shape, rows).await?;
+                let way = if self.only_added { Way::Plain } else { Way::Merge };
+                refused = write::land_piecewise(&tx, &self.shape, rows, way).await?;
             } else {
                 if self.way == Way::Merge {
                     write::make_ready(&tx, &self.shape).await?;
@@ -137,8 +146,8 @@ impl PgBulk {
 }
 
 /// How rows get into an empty table.
-fn usual(shape: &Shape) -> Way {
-    if shape.direct { Way::Plain } else { Way::Merge }
+const fn usual(shape: &Shape, only_added: bool) -> Way {
+    if shape.direct || only_added { Way::Plain } else { Way::Merge }
 }
 
 #[async_trait]
@@ -186,7 +195,8 @@ impl Bulk for PgBulk {
         match done {
             Ok(applied) => {
                 // Merging the next run at once saves trying it twice while a partition is read again.
-                self.way = if tries.piecewise { Way::Merge } else { usual(&self.shape) };
+                let merges = tries.piecewise && !self.only_added;
+                self.way = if merges { Way::Merge } else { usual(&self.shape, self.only_added) };
                 self.refused.clear();
                 self.buffer.reuse(rows);
                 Ok(applied)

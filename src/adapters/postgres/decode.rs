@@ -138,8 +138,15 @@ pub(super) const fn form(ty: ColumnType) -> ColumnType {
 
 /// Reads one row in the form our encoder writes it. Bytes that are not one are not shown.
 pub(super) fn tuple(raw: &[u8], types: &[ColumnType], each: &mut dyn FnMut(&[Cell<'_>])) {
-    let mut reader = RowReader { started: true, ..RowReader::default() };
-    let _ = reader.feed(raw, types, each);
+    let _ = tuples(raw, types, each);
+}
+
+/// Reads rows in the form our encoder writes them, without what stands before and behind them.
+///
+/// # Errors
+/// A value is not in the form of its type; the rows before it were shown.
+pub(super) fn tuples(raw: &[u8], types: &[ColumnType], each: &mut dyn FnMut(&[Cell<'_>])) -> Result<(), Unreadable> {
+    RowReader { started: true, ..RowReader::default() }.feed(raw, types, each)
 }
 
 /// Splits a binary COPY stream into rows, whatever the size of the pieces it arrives in.

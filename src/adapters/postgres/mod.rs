@@ -39,6 +39,7 @@ mod password;
 mod read;
 mod references;
 mod refusal;
+mod restore;
 mod retry;
 mod rights;
 mod rows;
@@ -58,9 +59,9 @@ mod verbatim;
 mod write;
 
 pub use password::PasswordSource;
+pub use restore::PgRestore;
 pub use settings::{PgSettings, SslMode};
 pub use target::PgTarget;
 
-#[cfg(feature = "rehearsal")]
 #[cfg(test)]
 pub(crate) mod tests;

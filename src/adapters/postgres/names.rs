@@ -7,6 +7,17 @@ pub(super) fn ident(name: &str) -> String {
 
 /// A table's name, each part quoted: `shop.books` is `"shop"."books"`. Parts that are quoted already stay.
 pub(super) fn qualified(name: &str) -> String {
+    parts(name).join(".")
+}
+
+/// The schema in a table's name, quoted; `None` for a name without one.
+pub(super) fn schema_of(name: &str) -> Option<String> {
+    let mut parts = parts(name);
+    parts.pop();
+    parts.pop()
+}
+
+fn parts(name: &str) -> Vec<String> {
     let mut parts = Vec::new();
     let (mut part, mut quoted) = (String::new(), false);
     for c in name.chars() {
@@ -21,11 +32,10 @@ pub(super) fn qualified(name: &str) -> String {
         part.push(c);
     }
     parts.push(part);
-    let parts: Vec<String> = parts
+    parts
         .iter()
         .map(|p| if p.len() > 1 && p.starts_with('"') && p.ends_with('"') { p.clone() } else { ident(p) })
-        .collect();
-    parts.join(".")
+        .collect()
 }
 
 /// Identifiers, quoted, with commas between.
@@ -42,6 +52,7 @@ mod tests {
         assert_eq!(qualified("books"), r#""books""#);
         assert_eq!(qualified("shop.books"), r#""shop"."books""#);
         assert_eq!(qualified(r#"shop."odd.name""#), r#""shop"."odd.name""#);
+        assert_eq!((schema_of(r#"shop."odd.name""#), schema_of("books")), (Some(r#""shop""#.to_owned()), None));
         assert_eq!(ident(r#"a"; DROP"#), r#""a""; DROP""#);
         assert_eq!(list(["a", "b"]), r#""a", "b""#);
     }

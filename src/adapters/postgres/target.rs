@@ -304,7 +304,9 @@ impl Target for PgTarget {
             Some(epoch) => Some(epoch),
             None => lease::driver(&self.client().await?, &self.plan).await.map_err(&error)?,
         };
-        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), table, self.shape(table).await?, epoch)))
+        let shape = self.shape(table).await?;
+        let only_added = indexes::key_is_aside(&self.client().await?, self.of(table)).await.map_err(&error)?;
+        Ok(Box::new(PgBulk::new(self.pool.clone(), self.place.clone(), table, shape, (epoch, only_added))))
     }
 
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
@@ -338,9 +340,16 @@ impl Target for PgTarget {
         self.empty_table(table).await
     }
 
-    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
+    async fn begin_load(
+        &self,
+        table: &Table,
+        defer_indexes: Option<bool>,
+        keys_are_unique: bool,
+    ) -> PortResult<Vec<SetAside>> {
         let mut client = self.client().await?;
-        indexes::set_aside(&mut client, &self.plan, table, defer_indexes).await.map_err(|e| indexes::refused(&e, table))
+        indexes::set_aside(&mut client, &self.plan, table, defer_indexes, keys_are_unique)
+            .await
+            .map_err(|e| indexes::refused(&e, table))
     }
 
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {
@@ -351,14 +360,7 @@ impl Target for PgTarget {
     async fn finish_load(&self, table: &Table) -> PortResult<()> {
         indexes::restore(&self.pool, &self.place, self.of(table)).await?;
         self.make_after_load(table).await?;
-        let error = self.error("analyse", &table.target);
-        let mut client = self.client().await?;
-        let tx = client.transaction().await.map_err(&error)?;
-        tx.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(&error)?;
-        for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
-            tx.batch_execute(&format!("ANALYZE {}", qualified(name))).await.map_err(&error)?;
-        }
-        tx.commit().await.map_err(&error)
+        self.analyse(table).await
     }
 
     async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>> {

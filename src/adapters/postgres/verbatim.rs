@@ -4,7 +4,7 @@
 use super::decode::{self, form};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Table};
-use crate::domain::value::{Key, Record, Value};
+use crate::domain::value::{Cell, Key, Record, Value};
 
 /// A table whose rows can be taken as they are.
 pub(super) struct Verbatim {
@@ -115,6 +115,17 @@ impl Verbatim {
             }
         }
         true
+    }
+
+    /// Hands on every row, in order, and gives how many; `None` when a value is not in the form of its type. Rows before
+    /// it were handed on.
+    pub(super) fn rows(&self, tuples: &[u8], each: &mut dyn FnMut(&[Cell<'_>])) -> Option<usize> {
+        let mut read = 0;
+        let all = decode::tuples(tuples, &self.types, &mut |cells| {
+            read += 1;
+            each(cells);
+        });
+        all.ok().map(|()| read)
     }
 
     /// The key of a row, and its JSON.

@@ -121,14 +121,17 @@ pub(super) async fn land_piecewise(
     tx: &Transaction<'_>,
     shape: &Shape,
     rows: &Rows,
+    way: Way,
 ) -> Result<Vec<(usize, RowError)>, Error> {
     // A constraint that waits for the commit would refuse everything at once.
     tx.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-    make_ready(tx, shape).await?;
+    if way == Way::Merge {
+        make_ready(tx, shape).await?;
+    }
     let (twice, mut stack) = runs(shape, rows);
     let mut refused = Vec::new();
     while let Some(run) = stack.pop() {
-        if let Some(error) = savepoint(tx, shape, rows, run.clone()).await? {
+        if let Some(error) = savepoint(tx, shape, rows, run.clone(), way).await? {
             if run.len() == 1 {
                 refused.push((run.start, refusal::row_error(&error, &shape.main.name)));
             } else {
@@ -143,7 +146,7 @@ pub(super) async fn land_piecewise(
         let before = refused.len();
         let mut still = Vec::new();
         for (row, _) in refused {
-            if let Some(error) = savepoint(tx, shape, rows, row..row + 1).await? {
+            if let Some(error) = savepoint(tx, shape, rows, row..row + 1, way).await? {
                 still.push((row, refusal::row_error(&error, &shape.main.name)));
             }
         }
@@ -188,11 +191,12 @@ async fn savepoint(
     shape: &Shape,
     rows: &Rows,
     run: Range<usize>,
+    way: Way,
 ) -> Result<Option<Error>, Error> {
     tx.batch_execute("SAVEPOINT cutover_run").await?;
-    match land(tx, shape, rows, run, Way::Merge).await {
+    match land(tx, shape, rows, run, way).await {
         Ok(()) => {
-            let unstage = if shape.upsert.is_none() { shape.unstage.as_str() } else { "" };
+            let unstage = if way == Way::Merge && shape.upsert.is_none() { shape.unstage.as_str() } else { "" };
             tx.batch_execute(&format!("{unstage}; RELEASE SAVEPOINT cutover_run")).await?;
             Ok(None)
         }

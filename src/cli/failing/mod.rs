@@ -145,6 +145,7 @@ mod tests {
             include_str!("../../ports/changes.rs"),
             include_str!("../../ports/metrics.rs"),
             include_str!("../../ports/probe.rs"),
+            include_str!("../../ports/restore.rs"),
             include_str!("../../ports/reverse.rs"),
             include_str!("../../ports/source.rs"),
             include_str!("../../ports/switch.rs"),

@@ -15,14 +15,14 @@ use crate::domain::mapping::{ItemChange, Mapped, Resolution, RowErrorReason};
 use crate::domain::plan::{Definition, Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
-use crate::domain::value::{Key, OwnedRow, Record};
+use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared, CopiedRows,
-    Cursor, Expiry, FollowState, FullRead, InBatch, ItemOutcome, Items, Lease, Metrics, Obstacle, OpenWrite,
-    OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition,
-    PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, ReverseCounts, RowEncoder, Sequence,
-    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken,
-    Target, TargetServer, TargetTable, TargetVisitor, Together, Unfinished, Waiting,
+    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, Metrics,
+    Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow,
+    Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring, ReverseCounts,
+    RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue,
+    Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -70,6 +70,15 @@ failing! {
         fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
             self.0.copied(page)
         }
+
+        fn cells(
+            &self,
+            table: &Table,
+            page: &Page,
+            each: &mut dyn FnMut(&[Cell<'_>]),
+        ) -> PortResult<Option<PageEnd>> {
+            self.0.cells(table, page, each)
+        }
     }
 }
 
@@ -112,7 +121,7 @@ failing! {
         async fn make_anew(&self, tables: &[Table]) -> PortResult<()>;
         async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
         async fn reset(&self, table: &Table) -> PortResult<()>;
-        async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>>;
+        async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>, keys_are_unique: bool) -> PortResult<Vec<SetAside>>;
         async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>>;
         async fn finish_load(&self, table: &Table) -> PortResult<()>;
         async fn prove_references(&self, table: &Table, drained: bool) -> PortResult<Option<String>>;
@@ -186,7 +195,7 @@ failing! {
         async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>>;
         async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
         async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
-        async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue>;
+        async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue>;
     }
 }
 
@@ -250,6 +259,50 @@ failing! {
         fn batch(&self) -> usize {
             self.0.batch()
         }
+    }
+}
+
+failing! {
+    Restore as "restore" {
+    } beside {
+        async fn open(&self, tables: &[HeldTable]) -> PortResult<Box<dyn Restoring>> {
+            let restoring = around("restore.open", self.0.open(tables)).await?;
+            Ok(Box::new(FailingRestoring(restoring)))
+        }
+    }
+}
+
+/// Tables that are being restored.
+struct FailingRestoring(Box<dyn Restoring>);
+
+#[async_trait]
+impl Restoring for FailingRestoring {
+    fn found(&self) -> &[FoundTable] {
+        self.0.found()
+    }
+
+    fn takes_again(&self) -> bool {
+        self.0.takes_again()
+    }
+
+    async fn make(&mut self, table: &HeldTable) -> PortResult<()> {
+        around("restoring.make", self.0.make(table)).await
+    }
+
+    async fn write(&mut self, table: &HeldTable, lines: &[u8]) -> PortResult<()> {
+        around("restoring.write", self.0.write(table, lines)).await
+    }
+
+    async fn written(&mut self, table: &HeldTable) -> PortResult<()> {
+        around("restoring.written", self.0.written(table)).await
+    }
+
+    async fn page(&mut self, table: &HeldTable, cursor: Option<&Cursor>) -> PortResult<TextPage> {
+        around("restoring.page", self.0.page(table, cursor)).await
+    }
+
+    async fn keep(self: Box<Self>, tables: &[HeldTable]) -> PortResult<Vec<String>> {
+        around("restoring.keep", self.0.keep(tables)).await
     }
 }
 

@@ -80,7 +80,7 @@ async fn a_day(plan: &str, more: &[&str]) -> Exit {
     let dir = tempfile::tempdir().unwrap();
     let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300,60,60"];
     let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
-    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes } = cli.command else {
+    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes, .. } = cli.command else {
         panic!("another command than asked for");
     };
     let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };

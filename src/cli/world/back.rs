@@ -7,15 +7,16 @@ use std::time::Duration;
 use super::super::failure::Failure;
 use super::sources::{self, AllSources};
 use super::targets::{self, TargetPorts, Targets};
-use super::{aws, aws_session, failing, password, pg_settings, probes, switches};
+use super::{aws, aws_session, failing, password, postgresql, probes, switches};
 use crate::adapters::aws::AwsIdentity;
-use crate::adapters::postgres::PgTarget;
 use crate::config::{Aws, Credentials, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan};
 use crate::domain::run::another_account;
+use crate::domain::secret::Secret;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{
-    ByStore, Changes, ErrorKind, Identity as _, Outbox, ReversePorts, SeveralOutboxes, Switches, Target, Unavailable,
+    ByStore, Changes, Identity as _, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches, Target,
+    Unavailable,
 };
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
@@ -71,11 +72,9 @@ async fn target_in_our_layout(
     match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
         StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
         StoreConnection::Postgresql(postgres) => {
-            let database = saved_database(saved, store, postgres, switches, plan).await?;
-            match database.in_our_layout().await {
-                Err(e) if e.kind == ErrorKind::Conflict => Err(e.to_string()),
-                Ok(()) | Err(_) => Ok(targets::shared(database)),
-            }
+            let password = saved_password(saved, store, &postgres, switches).await?;
+            let target = postgresql::target_in_our_layout(postgres, password, Arc::clone(switches), plan.to_owned());
+            target.await.map_err(|e| Failure::from(e).words())
         }
     }
 }
@@ -101,27 +100,22 @@ async fn saved_target(
     match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
         StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
         StoreConnection::Postgresql(postgres) => {
-            Ok(targets::shared(saved_database(saved, store, postgres, switches, plan).await?))
+            let password = saved_password(saved, store, &postgres, switches).await?;
+            let target = postgresql::target_aside(postgres, password, Arc::clone(switches), plan.to_owned());
+            target.await.map_err(|e| Failure::from(e).words())
         }
     }
 }
 
-/// A database a run was opened on.
-async fn saved_database(
+/// The password of a database a run was opened on.
+async fn saved_password(
     saved: &SavedConnections,
     store: &str,
-    postgres: Postgres,
+    postgres: &Postgres,
     switches: &Arc<dyn Switches>,
-    plan: &str,
-) -> Result<PgTarget, String> {
+) -> Result<Option<Secret>, String> {
     let called = if saved.targets.len() > 1 { store } else { "target" };
-    let password = password(called, &postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())?;
-    let (switches, plan) = (Arc::clone(switches), plan.to_owned());
-    // Reads certificates: a disk that hangs delays nothing else of the rollback.
-    let made = move || {
-        PgTarget::new(&pg_settings(&postgres, password, &switches), &plan).map_err(|e| Failure::from(e).words())
-    };
-    tokio::task::spawn_blocking(made).await.map_err(|e| e.to_string())?
+    password(called, postgres, &**switches).await.map_err(|trouble| Failure::from(trouble).words())
 }
 
 /// The targets of a run of this plan as one, for its lease.
@@ -145,6 +139,15 @@ fn unread(what: &str, why: &str) -> String {
 /// How long a rollback waits at most to learn whose account its calls are signed for.
 const WHOSE: Duration = Duration::from_secs(2);
 
+/// The switches of one region and account, for a rollback: not those of another account than the run's.
+async fn in_the_run_s_account(aws: &Aws) -> Arc<dyn Switches> {
+    let session = aws_session(aws).await;
+    match elsewhere(aws, &session).await {
+        None => switches(&session, &aws.endpoints),
+        Some(wrong) => Arc::new(Unavailable(wrong)),
+    }
+}
+
 /// Whether a run's switches would be restored in another account than it pins. An unknown account keeps nobody from
 /// rolling back.
 async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String> {
@@ -159,17 +162,22 @@ async fn elsewhere(aws: &Aws, session: &aws_config::SdkConfig) -> Option<String>
 
 /// The switches of a rollback: not of another account than the run's.
 async fn rollback_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
-    match &saved.aws {
-        Ok(named) => {
-            let aws = aws(named.as_ref());
-            let session = aws_session(&aws).await;
-            match elsewhere(&aws, &session).await {
-                None => switches(&session, &aws.endpoints),
-                Some(wrong) => Arc::new(Unavailable(wrong)),
-            }
+    let own = async {
+        match &saved.aws {
+            Ok(named) => in_the_run_s_account(&aws(named.as_ref())).await,
+            Err(why) => Arc::new(Unavailable(unread("AWS", why))),
         }
-        Err(why) => Arc::new(Unavailable(unread("AWS", why))),
-    }
+    };
+    // Side by side: a region that does not say whose account it is keeps no other waiting.
+    let others = saved.controls.iter().map(|(name, at)| async move {
+        let switches = match at {
+            Ok(aws) => in_the_run_s_account(aws).await,
+            Err(why) => Arc::new(Unavailable(unread(&format!("AWS of [{name}]"), why))) as Arc<dyn Switches>,
+        };
+        (name.clone(), switches)
+    });
+    let (own, others) = futures::join!(own, futures::future::join_all(others));
+    SeveralSwitches::as_one(own, others.into_iter().collect())
 }
 
 /// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.

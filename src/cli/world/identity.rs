@@ -12,13 +12,20 @@ use crate::ports::{Address, Identity};
 /// One identity for each way of signing.
 pub(super) struct Identities(Vec<AwsIdentity>);
 
-/// The ways of signing that a config has: the control plane's first, then those of stores that have another one.
+/// The ways of signing that a config has: the control plane's first, then those of stores and of further control planes
+/// that have another one.
 pub(super) fn accounts(connections: &Connections) -> Vec<Aws> {
     let mut all: Vec<Aws> = connections.aws.iter().cloned().collect();
     for store in connections.sources().into_values().chain(connections.targets.values().cloned()) {
         match store {
             StoreConnection::Dynamodb(aws) if !all.contains(&aws) => all.push(aws),
             StoreConnection::Dynamodb(_) | StoreConnection::Postgresql(_) => {}
+        }
+    }
+    let further = connections.controls.values().filter(|aws| !all.contains(aws)).cloned().collect::<Vec<_>>();
+    for aws in further {
+        if !all.contains(&aws) {
+            all.push(aws);
         }
     }
     all
@@ -64,12 +71,15 @@ fn identity(
             stores.push((name, tables.into_iter().flatten().collect()));
         }
     }
-    if control && plan.stores.contains_key(CONTROL) {
-        let parameters = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
-        let stages = plan.switches.iter().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
-        let all =
-            [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, watched(plan))];
-        stores.push((CONTROL.to_owned(), all.into_iter().flatten().collect()));
+    let own = std::iter::once(CONTROL).filter(|_| control);
+    let further = connections.controls.iter().filter(|(_, at)| *at == aws).map(|(name, _)| name.as_str());
+    for name in own.chain(further).filter(|name| plan.stores.contains_key(*name)) {
+        let here = || plan.switches.iter().filter(|s| s.control == name);
+        let parameters = here().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
+        let stages = here().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
+        let read = name == CONTROL && watched(plan);
+        let all = [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, read)];
+        stores.push((name.to_owned(), all.into_iter().flatten().collect()));
     }
     AwsIdentity::new(session, ends.sts.as_deref(), aws.credentials == Credentials::Emulator, stores)
 }

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use super::super::exit::Exit;
 use super::super::failure::Failure;
-use super::{Trouble, aws_session, failing, password, pg_settings, sources};
-use crate::adapters::dynamodb;
-use crate::adapters::postgres::PgTarget;
-use crate::config::{Aws, Connections, Postgres, StoreConnection};
+use super::{Trouble, aws_session, dynamodb, password, postgresql};
+use crate::config::{Aws, Connections, StoreConnection};
 use crate::domain::plan::ValueRef;
-use crate::domain::secret::Secret;
 use crate::ports::{Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
 use crate::workers::CheckRow;
 
@@ -61,7 +58,7 @@ pub(super) async fn connect(
         let ports = match at {
             StoreConnection::Postgresql(postgres) => {
                 let password = password(called(connections, name), postgres, &**switches).await?;
-                ports(postgres, password, switches, plan)?
+                postgresql::target(postgres, password, switches, plan)?
             }
             StoreConnection::Dynamodb(aws) => tables(aws, plan).await?,
         };
@@ -103,7 +100,7 @@ pub(super) async fn connect_to_check(
             // Stands in its place and is not asked.
             None
         });
-        all.insert(name.clone(), ports(postgres, password, switches, plan)?);
+        all.insert(name.clone(), postgresql::target(postgres, password, switches, plan)?);
     }
     let all = as_one(&connections.home, all).ok_or_else(no_home)?;
     Ok((all, missing))
@@ -114,22 +111,5 @@ pub(super) async fn connect_to_check(
 /// # Errors
 /// An address that is none, or no credentials.
 pub(super) async fn tables(aws: &Aws, plan: &str) -> PortResult<TargetPorts> {
-    let target = dynamodb::target(&aws_session(aws).await, &sources::settings(aws), plan)?;
-    let tables = Arc::new(target);
-    Ok(TargetPorts { target: failing(Arc::clone(&tables) as _), outbox: failing(tables as _) })
-}
-
-fn ports(
-    postgres: &Postgres,
-    password: Option<Secret>,
-    switches: &Arc<dyn Switches>,
-    plan: &str,
-) -> Result<TargetPorts, Failure> {
-    Ok(shared(PgTarget::new(&pg_settings(postgres, password, switches), plan)?))
-}
-
-/// Both ports of a database.
-pub(super) fn shared(database: PgTarget) -> TargetPorts {
-    let database = Arc::new(database);
-    TargetPorts { target: failing(Arc::clone(&database) as _), outbox: failing(database as _) }
+    dynamodb::target(aws, &aws_session(aws).await, plan)
 }

@@ -7,7 +7,9 @@ use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
 use crate::config::words;
-use crate::domain::plan::{Criterion, Freeze, Gate, OnFail, Op, Start, Step, StepKind, Switch, SwitchKind, ValueRef};
+use crate::domain::plan::{
+    CONTROL, Criterion, Freeze, Gate, OnFail, Op, Start, Step, StepKind, Switch, SwitchKind, ValueRef, control_called,
+};
 
 pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switch {
     let id = s.must("id");
@@ -30,6 +32,7 @@ pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switc
     Switch {
         title: s.text("title").unwrap_or_else(|| id.clone()),
         kind,
+        control: s.text("control").map_or_else(|| CONTROL.to_owned(), |name| control_called(&name)),
         expect: s.text("expect"),
         to: resolve(s.value_ref("to"), base).unwrap_or_else(|| ValueRef::Literal(String::new())),
         exercise: s.flag_or("exercise", true),
@@ -160,6 +163,17 @@ const fn undo(kind: &StepKind) -> &'static str {
         StepKind::Freeze => "set the freeze switch back to its captured value",
         StepKind::Switch { .. } => "set every switch back to its captured value and read it back",
         StepKind::Thaw => "switches back, then writes on the old side again",
-        _ => "",
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Drain
+        | StepKind::Smoke { .. }
+        | StepKind::Gate { .. }
+        | StepKind::GoNoGo { .. }
+        | StepKind::Manual { .. } => "",
     }
 }

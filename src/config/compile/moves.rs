@@ -208,7 +208,7 @@ fn counted(n: usize, what: &str) -> String {
 fn id(name: &str, kind: Option<StoreKind>) -> String {
     let name = match kind {
         Some(StoreKind::Postgresql) => name.strip_prefix("public.").unwrap_or(name),
-        _ => name,
+        Some(StoreKind::Dynamodb | StoreKind::Aws) | None => name,
     };
     let plain = |c: char| match c {
         '.' => '-',
@@ -224,7 +224,7 @@ fn as_table(rule: &Move, found: &ListedTable, stores: &Stores, s: &Section<'_>) 
     let id = id(&found.name, kind);
     let columns = match kind {
         Some(StoreKind::Dynamodb) => table::whole_item(&found.key, &found.columns),
-        _ => found.columns.clone(),
+        Some(StoreKind::Postgresql | StoreKind::Aws) | None => found.columns.clone(),
     };
     Table {
         from: rule.from.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Diagnostics;
 use crate::domain::at::t_offset;
-use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind};
+use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind, StepName};
 use crate::domain::run::same_person;
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
@@ -75,7 +75,17 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
             StepKind::Gate { gate } => {
                 found.name(format!("steps[{n}].gate"), "gate", gate, plan.gates.iter().map(|g| g.id.as_str()));
             }
-            _ => {}
+            StepKind::Preflight
+            | StepKind::SetUp
+            | StepKind::Capture
+            | StepKind::Load
+            | StepKind::CatchUp { .. }
+            | StepKind::Verify
+            | StepKind::Arm
+            | StepKind::Freeze
+            | StepKind::Drain
+            | StepKind::Thaw
+            | StepKind::Manual { .. } => {}
         }
         if matches!(&step.confirm, Confirm::Word(w) if w.trim().is_empty()) {
             found.error(format!("steps[{n}].confirm"), "the word to type is empty");
@@ -140,93 +150,108 @@ fn people(plan: &Plan, found: &mut Diagnostics) {
 }
 
 /// What must have happened earlier, kind by kind, and why.
-const NEEDS: [(&str, &str, &str); 16] = [
-    ("load", "capture", "changes made during the load would be lost"),
-    ("catch_up", "load", "there is nothing to catch up with"),
-    ("verify", "load", "there is nothing to compare"),
-    ("freeze", "load", "customers would wait for the whole load"),
-    ("freeze", "arm", "the value to thaw with must be captured first"),
-    ("drain", "freeze", "writes still come in, so nothing can be drained"),
-    ("drain", "capture", "there is no stream to drain"),
-    ("switch", "arm", "the values to go back to must be captured first"),
-    ("switch", "freeze", "both sides would take writes"),
-    ("switch", "drain", "writes made before the freeze could be missing on the new side"),
-    ("thaw", "freeze", "nothing is frozen"),
-    ("thaw", "switch", "customers would write to the old side again"),
-    ("set_up", "preflight", "nothing has looked at the stores yet"),
-    ("capture", "preflight", "nothing has looked at the stores yet"),
-    ("load", "preflight", "nothing has looked at the stores yet"),
-    ("freeze", "preflight", "nothing has looked at the stores yet"),
+const NEEDS: [(StepName, StepName, &str); 16] = [
+    (StepName::Load, StepName::Capture, "changes made during the load would be lost"),
+    (StepName::CatchUp, StepName::Load, "there is nothing to catch up with"),
+    (StepName::Verify, StepName::Load, "there is nothing to compare"),
+    (StepName::Freeze, StepName::Load, "customers would wait for the whole load"),
+    (StepName::Freeze, StepName::Arm, "the value to thaw with must be captured first"),
+    (StepName::Drain, StepName::Freeze, "writes still come in, so nothing can be drained"),
+    (StepName::Drain, StepName::Capture, "there is no stream to drain"),
+    (StepName::Switch, StepName::Arm, "the values to go back to must be captured first"),
+    (StepName::Switch, StepName::Freeze, "both sides would take writes"),
+    (StepName::Switch, StepName::Drain, "writes made before the freeze could be missing on the new side"),
+    (StepName::Thaw, StepName::Freeze, "nothing is frozen"),
+    (StepName::Thaw, StepName::Switch, "customers would write to the old side again"),
+    (StepName::SetUp, StepName::Preflight, "nothing has looked at the stores yet"),
+    (StepName::Capture, StepName::Preflight, "nothing has looked at the stores yet"),
+    (StepName::Load, StepName::Preflight, "nothing has looked at the stores yet"),
+    (StepName::Freeze, StepName::Preflight, "nothing has looked at the stores yet"),
 ];
 
 fn order(plan: &Plan, found: &mut Diagnostics) {
     for (n, step) in plan.steps.iter().enumerate() {
-        let kind = step.kind.name();
-        let earlier = |name: &str| plan.steps[..n].iter().any(|s| s.kind.name() == name);
+        let kind = step.kind.of();
+        let earlier = |name: StepName| plan.steps[..n].iter().any(|s| s.kind.of() == name);
         let path = format!("steps[{n}].kind");
         for (_, needed, why) in NEEDS.iter().filter(|(of, _, _)| *of == kind) {
-            if !earlier(needed) {
+            if !earlier(*needed) {
                 found.error(&path, format!("`{}` ({kind}) has no `{needed}` step before it: {why}", step.id));
             }
         }
-        let after = |later: &str| format!("`{}` ({kind}) comes after a `{later}` step", step.id);
+        let after = |later: StepName| format!("`{}` ({kind}) comes after a `{later}` step", step.id);
         match step.kind {
-            StepKind::Switch { .. } | StepKind::Drain if earlier("thaw") => {
-                found.error(&path, format!("{}: writes are open again", after("thaw")));
+            StepKind::Switch { .. } | StepKind::Drain if earlier(StepName::Thaw) => {
+                found.error(&path, format!("{}: writes are open again", after(StepName::Thaw)));
             }
-            StepKind::Load | StepKind::Capture | StepKind::SetUp if earlier("freeze") => {
-                found.error(&path, format!("{}: customers would wait for it", after("freeze")));
+            StepKind::Load | StepKind::Capture | StepKind::SetUp if earlier(StepName::Freeze) => {
+                found.error(&path, format!("{}: customers would wait for it", after(StepName::Freeze)));
             }
-            StepKind::SetUp if earlier("load") => {
-                found.error(&path, format!("{}: the tables must exist before", after("load")));
+            StepKind::SetUp if earlier(StepName::Load) => {
+                found.error(&path, format!("{}: the tables must exist before", after(StepName::Load)));
             }
-            StepKind::Drain if earlier("switch") => {
-                found.error(&path, format!("{}: it proves that switching is safe", after("switch")));
+            StepKind::Drain if earlier(StepName::Switch) => {
+                found.error(&path, format!("{}: it proves that switching is safe", after(StepName::Switch)));
             }
-            _ => {}
+            StepKind::Preflight
+            | StepKind::SetUp
+            | StepKind::Capture
+            | StepKind::Load
+            | StepKind::CatchUp { .. }
+            | StepKind::Verify
+            | StepKind::Arm
+            | StepKind::Freeze
+            | StepKind::Drain
+            | StepKind::Switch { .. }
+            | StepKind::Smoke { .. }
+            | StepKind::Thaw
+            | StepKind::Gate { .. }
+            | StepKind::GoNoGo { .. }
+            | StepKind::Manual { .. } => {}
         }
-        let once = ["capture", "load", "arm", "freeze", "drain", "thaw"];
+        use StepName as N;
+        let once = [N::Capture, N::Load, N::Arm, N::Freeze, N::Drain, N::Thaw];
         if once.contains(&kind) && earlier(kind) {
             found.error(&path, format!("a second `{kind}` step: there can be one"));
         }
         if step.kind == StepKind::Freeze && plan.freeze.is_none() {
             found.error(&path, "a `freeze` step needs a [freeze] section: which switch, proven by which probe");
         }
-        let frozen_for_good = step.kind == StepKind::Freeze && !has_later(plan, n, "thaw");
+        let frozen_for_good = step.kind == StepKind::Freeze && !has_later(plan, n, StepName::Thaw);
         if frozen_for_good {
             found.error(&path, "no `thaw` step follows: customers could never write again");
         }
     }
 }
 
-fn has_later(plan: &Plan, n: usize, kind: &str) -> bool {
-    plan.steps[n..].iter().any(|s| s.kind.name() == kind)
+fn has_later(plan: &Plan, n: usize, kind: StepName) -> bool {
+    plan.steps[n..].iter().any(|s| s.kind.of() == kind)
 }
 
 /// A gate cannot judge what has not been measured, nor roll back to what was not captured.
 fn gates(plan: &Plan, found: &mut Diagnostics) {
     for (n, step) in plan.steps.iter().enumerate() {
-        let (ids, path) = match &step.kind {
-            StepKind::Gate { gate } => (std::slice::from_ref(gate), format!("steps[{n}].gate")),
-            StepKind::GoNoGo { gates, .. } => (gates.as_slice(), format!("steps[{n}].gates")),
-            _ => continue,
-        };
-        for gate in ids.iter().filter_map(|id| plan.gate(id)) {
+        let path = format!("steps[{n}].{}", if matches!(step.kind, StepKind::Gate { .. }) { "gate" } else { "gates" });
+        for gate in step.kind.gates().iter().filter_map(|id| plan.gate(id)) {
             gate_fits(plan, n, gate, &path, found);
         }
     }
 }
 
 fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnostics) {
-    let earlier = |name: &str| plan.steps[..n].iter().any(|s: &Step| s.kind.name() == name);
+    let earlier = |name: StepName| plan.steps[..n].iter().any(|s: &Step| s.kind.of() == name);
     for criterion in &gate.criteria {
         let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
         let needs = match signal.source {
-            SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => "load",
-            SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => "verify",
-            SignalSource::Trim => "capture",
-            SignalSource::Downtime => "freeze",
-            _ => continue,
+            SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => StepName::Load,
+            SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => StepName::Verify,
+            SignalSource::Trim => StepName::Capture,
+            SignalSource::Downtime => StepName::Freeze,
+            SignalSource::ProbeP95(_)
+            | SignalSource::ProbeErrors(_)
+            | SignalSource::ReverseLag
+            | SignalSource::Strays
+            | SignalSource::CloudWatch(_) => continue,
         };
         if !earlier(needs) {
             let message = format!(
@@ -236,7 +261,7 @@ fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnos
             found.error(path, message);
         }
     }
-    if gate.on_fail == OnFail::RollBack && !earlier("arm") {
+    if gate.on_fail == OnFail::RollBack && !earlier(StepName::Arm) {
         let message =
             format!("gate `{}` rolls back, but no `arm` step before it captured what rollback needs", gate.id);
         found.error(path, message);
@@ -245,17 +270,17 @@ fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnos
 
 /// What the runbook lacks as a whole.
 fn whole(plan: &Plan, found: &mut Diagnostics) {
-    let place = |kind: &str| plan.steps.iter().position(|s| s.kind.name() == kind);
-    if !plan.tables.is_empty() && place("load").is_none() && !plan.steps.is_empty() {
+    let place = |kind: StepName| plan.steps.iter().position(|s| s.kind.of() == kind);
+    if !plan.tables.is_empty() && place(StepName::Load).is_none() && !plan.steps.is_empty() {
         found.error("steps", "tables are declared to move, but no `load` step moves them");
     }
-    if plan.tables.is_empty() && place("load").is_some() {
+    if plan.tables.is_empty() && place(StepName::Load).is_some() {
         found.error("tables", "a `load` step, but no table to move");
     }
-    if place("load").is_some() {
+    if place(StepName::Load).is_some() {
         unfinished(plan, found);
     }
-    if let (Some(freeze), Some(switch)) = (place("freeze"), place("switch")) {
+    if let (Some(freeze), Some(switch)) = (place(StepName::Freeze), place(StepName::Switch)) {
         let proven = |s: &Step| matches!(s.kind, StepKind::Verify);
         if freeze < switch && !plan.steps[freeze..switch].iter().any(proven) {
             let message = "nothing compares the data between the freeze and the switch; consider a `verify` step";
@@ -266,13 +291,13 @@ fn whole(plan: &Plan, found: &mut Diagnostics) {
 
 /// What tables lack at the end of a plan that has no step for it.
 fn unfinished(plan: &Plan, found: &mut Diagnostics) {
-    let has = |kind: &str| plan.steps.iter().any(|s| s.kind.name() == kind);
+    let has = |kind: StepName| plan.steps.iter().any(|s| s.kind.of() == kind);
     let names = |wanted: fn(&AfterLoad) -> bool| {
         let with = plan.tables.iter().filter(|t| t.after_load.iter().any(wanted));
         with.map(|t| t.target.as_str()).collect::<Vec<_>>().join(", ")
     };
     let keys = names(|one| matches!(one, AfterLoad::ForeignKey { .. }));
-    if !has("arm") && !has("drain") && !keys.is_empty() {
+    if !has(StepName::Arm) && !has(StepName::Drain) && !keys.is_empty() {
         let message = format!(
             "no `arm` or `drain` step, which prove foreign keys: those of {keys} hold for new rows only when this plan ends"
         );
@@ -281,7 +306,7 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
     let views = plan.tables.iter().flat_map(|t| &t.after_load);
     let views: Vec<&str> =
         views.filter(|one| matches!(one, AfterLoad::MaterializedView { .. })).map(AfterLoad::name).collect();
-    if !has("arm") && !has("drain") && !views.is_empty() {
+    if !has(StepName::Arm) && !has(StepName::Drain) && !views.is_empty() {
         let message = format!(
             "no `arm` or `drain` step, which fill materialized views: {} hold nothing when this plan ends",
             views.join(", ")
@@ -289,12 +314,12 @@ fn unfinished(plan: &Plan, found: &mut Diagnostics) {
         found.warn("steps", message);
     }
     let triggers = names(|one| matches!(one, AfterLoad::Trigger { .. }));
-    if !has("thaw") && !triggers.is_empty() {
+    if !has(StepName::Thaw) && !triggers.is_empty() {
         found.warn("steps", format!("no `thaw` step, which enables triggers: those of {triggers} stay disabled"));
     }
     let expire: Vec<&str> =
         plan.tables.iter().filter(|t| t.expires_by().is_some()).map(|t| t.target.as_str()).collect();
-    if !has("thaw") && !expire.is_empty() {
+    if !has(StepName::Thaw) && !expire.is_empty() {
         let message = format!("no `thaw` step, which turns expiry on: items of {} go on being kept", expire.join(", "));
         found.warn("steps", message);
     }

@@ -2,7 +2,7 @@
 
 use super::Diagnostics;
 use crate::domain::gauge::ENOUGH;
-use crate::domain::plan::{OnFail, Plan, SignalSource, Step, StepKind, ValueRef};
+use crate::domain::plan::{OnFail, Plan, SignalSource, Step, ValueRef};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     switches(plan, found);
@@ -36,7 +36,7 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
             found
                 .error(format!("switches[{n}].to"), "the new value is the value expected before: nothing would switch");
         }
-        if plan.switches[..n].iter().any(|s| s.kind == switch.kind) {
+        if plan.switches[..n].iter().any(|s| s.kind == switch.kind && s.control == switch.control) {
             found.error(format!("switches[{n}]"), format!("another switch stands at {} already", switch.place()));
         }
     }
@@ -95,7 +95,16 @@ fn signals(plan: &Plan, found: &mut Diagnostics) {
                     found.error(format!("{path}.stale"), "shorter than the metric's period: it would always be stale");
                 }
             }
-            _ => {}
+            SignalSource::Lag
+            | SignalSource::MarkerRoundTrip
+            | SignalSource::Mismatches
+            | SignalSource::MatchRate
+            | SignalSource::Parked
+            | SignalSource::Unaccounted
+            | SignalSource::Trim
+            | SignalSource::Downtime
+            | SignalSource::ReverseLag
+            | SignalSource::Strays => {}
         }
     }
 }
@@ -137,11 +146,7 @@ fn gates(plan: &Plan, found: &mut Diagnostics) {
         if gate.on_fail == OnFail::RollBack && gate.give_up_ms.is_none() {
             found.warn(format!("{path}.on_fail"), "without `give_up` this gate waits for ever before it rolls back");
         }
-        let waits = |s: &Step| match &s.kind {
-            StepKind::Gate { gate: g } => *g == gate.id,
-            StepKind::GoNoGo { gates, .. } => gates.contains(&gate.id),
-            _ => false,
-        };
+        let waits = |s: &Step| s.kind.gates().contains(&gate.id);
         if !plan.steps.iter().any(waits) {
             found.warn(format!("{path}.id"), format!("no step waits for gate `{}`", gate.id));
         }

@@ -6,6 +6,7 @@ mod definition;
 mod differences;
 mod gate;
 mod hash;
+mod iam_policy;
 mod moves;
 mod path;
 mod probe;
@@ -28,12 +29,13 @@ pub use definition::{
 };
 pub use differences::DefinitionDifference;
 pub use gate::{Criterion, Gate, OnFail, Op};
+pub use iam_policy::{BOOKKEEPING, IamPolicy, iam_policies};
 pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};
 pub use shell::shell_word;
-pub use step::{Confirm, Start, Step, StepKind};
-pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, store_changes};
+pub use step::{Confirm, Start, Step, StepKind, StepName};
+pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, control_called, other_control, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
 pub use table::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,

@@ -86,6 +86,74 @@ pub enum StepKind {
     },
 }
 
+/// A kind of step by itself. Written as in the config file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    /// [`StepKind::Preflight`].
+    #[default]
+    Preflight,
+    /// [`StepKind::SetUp`].
+    SetUp,
+    /// [`StepKind::Capture`].
+    Capture,
+    /// [`StepKind::Load`].
+    Load,
+    /// [`StepKind::CatchUp`].
+    CatchUp,
+    /// [`StepKind::Verify`].
+    Verify,
+    /// [`StepKind::Arm`].
+    Arm,
+    /// [`StepKind::Freeze`].
+    Freeze,
+    /// [`StepKind::Drain`].
+    Drain,
+    /// [`StepKind::Switch`].
+    Switch,
+    /// [`StepKind::Smoke`].
+    Smoke,
+    /// [`StepKind::Thaw`].
+    Thaw,
+    /// [`StepKind::Gate`].
+    Gate,
+    /// [`StepKind::GoNoGo`].
+    #[serde(rename = "go-no-go")]
+    GoNoGo,
+    /// [`StepKind::Manual`].
+    Manual,
+}
+
+impl StepName {
+    /// As in the config file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::SetUp => "set_up",
+            Self::Capture => "capture",
+            Self::Load => "load",
+            Self::CatchUp => "catch_up",
+            Self::Verify => "verify",
+            Self::Arm => "arm",
+            Self::Freeze => "freeze",
+            Self::Drain => "drain",
+            Self::Switch => "switch",
+            Self::Smoke => "smoke",
+            Self::Thaw => "thaw",
+            Self::Gate => "gate",
+            Self::GoNoGo => "go-no-go",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+impl std::fmt::Display for StepName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// When a step may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,22 +180,50 @@ impl StepKind {
     /// The kind's name as in the config file.
     #[must_use]
     pub const fn name(&self) -> &'static str {
+        self.of().word()
+    }
+
+    /// The kind without what it works on.
+    #[must_use]
+    pub const fn of(&self) -> StepName {
         match self {
-            Self::Preflight => "preflight",
-            Self::SetUp => "set_up",
-            Self::Capture => "capture",
-            Self::Load => "load",
-            Self::CatchUp { .. } => "catch_up",
-            Self::Verify => "verify",
-            Self::Arm => "arm",
-            Self::Freeze => "freeze",
-            Self::Drain => "drain",
-            Self::Switch { .. } => "switch",
-            Self::Smoke { .. } => "smoke",
-            Self::Thaw => "thaw",
-            Self::Gate { .. } => "gate",
-            Self::GoNoGo { .. } => "go-no-go",
-            Self::Manual { .. } => "manual",
+            Self::Preflight => StepName::Preflight,
+            Self::SetUp => StepName::SetUp,
+            Self::Capture => StepName::Capture,
+            Self::Load => StepName::Load,
+            Self::CatchUp { .. } => StepName::CatchUp,
+            Self::Verify => StepName::Verify,
+            Self::Arm => StepName::Arm,
+            Self::Freeze => StepName::Freeze,
+            Self::Drain => StepName::Drain,
+            Self::Switch { .. } => StepName::Switch,
+            Self::Smoke { .. } => StepName::Smoke,
+            Self::Thaw => StepName::Thaw,
+            Self::Gate { .. } => StepName::Gate,
+            Self::GoNoGo { .. } => StepName::GoNoGo,
+            Self::Manual { .. } => StepName::Manual,
+        }
+    }
+
+    /// The gates that the step waits for.
+    #[must_use]
+    pub const fn gates(&self) -> &[String] {
+        match self {
+            Self::Gate { gate } => std::slice::from_ref(gate),
+            Self::GoNoGo { gates, .. } => gates.as_slice(),
+            Self::Preflight
+            | Self::SetUp
+            | Self::Capture
+            | Self::Load
+            | Self::CatchUp { .. }
+            | Self::Verify
+            | Self::Arm
+            | Self::Freeze
+            | Self::Drain
+            | Self::Switch { .. }
+            | Self::Smoke { .. }
+            | Self::Thaw
+            | Self::Manual { .. } => &[],
         }
     }
 

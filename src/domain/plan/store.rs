@@ -12,6 +12,19 @@ pub const NEW: &str = "new";
 /// Where switches stand and metrics are read.
 pub const CONTROL: &str = "control";
 
+/// What the store of a further control plane is called, in another region or account: `control.eu`. Other stores have no
+/// dot in their name.
+#[must_use]
+pub fn control_called(name: &str) -> String {
+    format!("{CONTROL}.{name}")
+}
+
+/// What a further control plane is called in the config; `None` for [`CONTROL`] itself and for what is none.
+#[must_use]
+pub fn other_control(store: &str) -> Option<&str> {
+    store.strip_prefix(CONTROL)?.strip_prefix('.')
+}
+
 /// The stores of a plan by name: [`OLD`], [`NEW`] and [`CONTROL`].
 pub type Stores = BTreeMap<String, Store>;
 

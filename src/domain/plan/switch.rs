@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::store::{CONTROL, other_control};
+
 /// One switch: a place whose value decides which side is used (FEATURES C1, C2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
@@ -11,6 +13,9 @@ pub struct Switch {
     pub title: String,
     /// Where the value is kept.
     pub kind: SwitchKind,
+    /// In which region and account: [`CONTROL`], or the name of another control plane of the plan's stores.
+    #[serde(default = "control", skip_serializing_if = "is_control")]
+    pub control: String,
     /// The value that must stand there before the switch, when it may be known: refuses a plan made for another world.
     pub expect: Option<String>,
     /// The value to set.
@@ -18,6 +23,14 @@ pub struct Switch {
     /// Whether its value is written over itself before the freeze, to know that it can be set.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub exercise: bool,
+}
+
+fn control() -> String {
+    CONTROL.to_owned()
+}
+
+fn is_control(name: &str) -> bool {
+    name == CONTROL
 }
 
 const fn yes() -> bool {
@@ -85,12 +98,17 @@ impl Switch {
         matches!(self.kind, SwitchKind::Parameter { secure: true, .. })
     }
 
-    /// Where the switch is, for screens: the parameter's name, or `api/stage:variable`.
+    /// Where the switch is, for screens: the parameter's name, or `api/stage:variable`; in another region or account than
+    /// the plan's own with the name of that one before it: `eu:/v2/writes`.
     #[must_use]
     pub fn place(&self) -> String {
-        match &self.kind {
+        let place = match &self.kind {
             SwitchKind::Parameter { name, .. } => name.clone(),
             SwitchKind::StageVariable { api, stage, variable } => format!("{api}/{stage}:{variable}"),
+        };
+        match other_control(&self.control) {
+            Some(elsewhere) => format!("{elsewhere}:{place}"),
+            None => place,
         }
     }
 

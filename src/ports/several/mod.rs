@@ -5,12 +5,14 @@
 //! that was overtaken by its own fence.
 
 mod outbox;
+mod switches;
 mod target;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use outbox::SeveralOutboxes;
+pub use switches::SeveralSwitches;
 pub use target::SeveralTargets;
 
 use super::{ErrorKind, PortError, PortResult};

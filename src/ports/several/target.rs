@@ -168,8 +168,13 @@ impl Target for SeveralTargets {
         self.0.of("reset", table)?.reset(table).await
     }
 
-    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
-        self.0.of("load", table)?.begin_load(table, defer_indexes).await
+    async fn begin_load(
+        &self,
+        table: &Table,
+        defer_indexes: Option<bool>,
+        keys_are_unique: bool,
+    ) -> PortResult<Vec<SetAside>> {
+        self.0.of("load", table)?.begin_load(table, defer_indexes, keys_are_unique).await
     }
 
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {

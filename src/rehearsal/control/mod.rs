@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::error::{RehearsalError, RehearsalResult};
 use super::fault::Faults;
+use crate::private::{RehearsalError, RehearsalResult};
 
 pub use gateway::Stage;
 pub use ssm::ParameterKind;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Plane, Refusal, now};
-use crate::rehearsal::clients::REGION;
+use crate::private::clients::REGION;
 use crate::rehearsal::fault::Fault;
 use crate::rehearsal::held;
 

@@ -9,7 +9,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::*;
-use crate::rehearsal::clients::session;
+use crate::private::clients::session;
 use crate::rehearsal::fault::Fault;
 
 struct World {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::trace::{Excuse, filled_in};
 use super::{Ack, Oracle, Row, Side};
 use crate::domain::secret::Secret;
-use crate::rehearsal::error::RehearsalResult;
+use crate::private::RehearsalResult;
 use crate::rehearsal::held;
 use crate::rehearsal::records::{Kind, Record, RecordKey};
 use crate::rehearsal::shop::Store;

@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue as Av, ReturnValue};
 
 use super::items::{from_item, key_of, millis, table, text_key, to_item};
-use crate::rehearsal::clients::session;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::clients::session;
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Side, Stood};
 use crate::rehearsal::records::item::{n, s};
 use crate::rehearsal::records::{Kind, Record, RecordKey, Write};

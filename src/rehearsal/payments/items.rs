@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_sdk_dynamodb::{Client, operation::create_table::builders::CreateTableFluentBuilder};
 
-use crate::rehearsal::dynamo::EmbeddedDynamo;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::dynamo::EmbeddedDynamo;
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::records::item::{decimal, map, moment, n, optional, s, text, whole};
 use crate::rehearsal::records::{Kind, Limit, Moment, Record, RecordKey, Session};

@@ -12,13 +12,13 @@ mod seed;
 mod side;
 mod store;
 
-use super::dynamo::EmbeddedDynamo;
-use super::error::{RehearsalError, RehearsalResult};
 use super::oracle::Side;
 use super::records::Kind;
 use super::seed::Dataset;
 use super::shop::{Settings, Values};
 use super::world::PgAddress;
+use crate::private::dynamo::EmbeddedDynamo;
+use crate::private::{RehearsalError, RehearsalResult};
 
 pub(super) use customers::Payers;
 pub use seed::{BadPaymentSizes, PaymentSizes};
@@ -125,7 +125,7 @@ pub(super) async fn lay_tables(
     embedded: Option<&EmbeddedDynamo>,
     data: &Dataset,
 ) -> RehearsalResult<()> {
-    let client = aws_sdk_dynamodb::Client::new(&super::clients::session(endpoint, 5));
+    let client = aws_sdk_dynamodb::Client::new(&crate::private::clients::session(endpoint, 5));
     items::create(&client).await?;
     items::fill(&client, embedded, data).await
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tokio_postgres::Client;
 
 use super::SCHEMA;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::records::{Account, Decimal, Limit, Moment, Payment, Record, RecordKey, Session};
 use crate::rehearsal::seed::{BEGINNING, Dataset, moment, name, uuid, words};
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::item_store::ItemStore;
 use super::store::RowStore;
 use crate::domain::secret::Secret;
-use crate::rehearsal::error::RehearsalResult;
+use crate::private::RehearsalResult;
 use crate::rehearsal::oracle::{Listed, Outcome, Side, Stood};
 use crate::rehearsal::records::{Kind, Record, RecordKey, Write};
 use crate::rehearsal::shop::Store;

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::rows;
 use crate::domain::secret::Secret;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{Account, Kind, Payment, Record, RecordKey, Write};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::*;
-use crate::rehearsal::clients::session;
+use crate::private::clients::session;
 use crate::rehearsal::oracle::{Oracle, Outcome, Stood};
 use crate::rehearsal::records::{Account, Decimal, Kind, Moment, Record, RecordKey, Write};
 use crate::rehearsal::shop::{Rates, Store as _};

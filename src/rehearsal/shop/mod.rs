@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::clients;
-use super::error::{RehearsalError, RehearsalResult};
 use super::fault::{Fault, Faults};
 use super::oracle::{Claim, Oracle, Outcome, Side};
 use super::payments;
 use super::records::{Book, Decimal, Kind, Moment, Record, RecordKey, Write};
 use super::scenario::Scenario;
+use crate::private::clients;
+use crate::private::{RehearsalError, RehearsalResult};
 
 use gauges::Gauges;
 pub(super) use new_side::NewSides;

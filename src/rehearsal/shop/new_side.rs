@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::pool::{committed, connection, pool, said};
 use super::{PATIENCE, Store};
 use crate::domain::secret::Secret;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::held;
 use crate::rehearsal::oracle::{DEFAULT_CATEGORY, Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{

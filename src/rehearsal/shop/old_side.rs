@@ -10,8 +10,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::{PATIENCE, Store};
 use crate::domain::secret::Secret;
-use crate::rehearsal::clients;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::clients;
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::{Form, Listed, Outcome, Stood};
 use crate::rehearsal::records::{
     Kind, Record, RecordKey, Write, address_value, from_item, key_attribute, table_name, to_item,

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::secret::Secret;
-use crate::rehearsal::clients;
-use crate::rehearsal::error::{RehearsalError, RehearsalResult};
+use crate::private::clients;
+use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::payments::PaymentPlaces;
 use crate::rehearsal::records::Kind;

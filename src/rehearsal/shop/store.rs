@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use crate::domain::secret::Secret;
-use crate::rehearsal::error::RehearsalResult;
+use crate::private::RehearsalResult;
 use crate::rehearsal::oracle::{Listed, Outcome, Stood};
 use crate::rehearsal::records::{Kind, Record, RecordKey, Write};
 

@@ -287,7 +287,7 @@ fn space_pauses_and_goes_on_and_workers_change() {
     assert_eq!(user.tap("+"), []);
     assert!(user.toast().contains("no bulk load is running"), "{}", user.toast());
     let mut loading = running();
-    loading.steps[0].kind = "load".into();
+    loading.steps[0].kind = crate::domain::plan::StepName::Load;
     loading.steps[0].status = StepStatus::Running;
     loading.workers = (2, 2);
     let mut user = TestUser::at(loading);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::plan::StepName;
 use crate::domain::run::{Level, Need};
 use crate::snapshot::StepMark;
 use crate::snapshot::fixture::{Moment, snapshot};
@@ -39,15 +40,22 @@ fn a_box_asks_what_is_true_for_the_kind_of_step() {
     let mut s = snapshot(Moment::Confirm);
     let at = s.current.unwrap();
     for (kind, mark, need, question, button, opens) in [
-        ("manual", StepMark::Manual, Need::Key, "Is this done?", "It is done", "the box that says it is done"),
-        ("manual", StepMark::Manual, Need::Word("yes".into()), "Type yes once it is done: [", "It is done", "done"),
-        ("gate", StepMark::Gate, Need::Key, "Start watching this gate now?", "Start", "the box that starts it"),
-        ("go-no-go", StepMark::Gate, Need::Key, "Start this decision now?", "Start", "the box that starts it"),
-        ("load", StepMark::Plain, Need::Key, "Start this step now?", "Start", "the box that starts it"),
-        ("load", StepMark::Plain, Need::Word("yes".into()), "Type yes to start: [", "Start", "starts it"),
+        (StepName::Manual, StepMark::Manual, Need::Key, "Is this done?", "It is done", "the box that says it is done"),
+        (
+            StepName::Manual,
+            StepMark::Manual,
+            Need::Word("yes".into()),
+            "Type yes once it is done: [",
+            "It is done",
+            "done",
+        ),
+        (StepName::Gate, StepMark::Gate, Need::Key, "Start watching this gate now?", "Start", "the box that starts it"),
+        (StepName::GoNoGo, StepMark::Gate, Need::Key, "Start this decision now?", "Start", "the box that starts it"),
+        (StepName::Load, StepMark::Plain, Need::Key, "Start this step now?", "Start", "the box that starts it"),
+        (StepName::Load, StepMark::Plain, Need::Word("yes".into()), "Type yes to start: [", "Start", "starts it"),
     ] {
         let step = &mut s.steps[at];
-        (step.kind, step.mark, step.need) = (kind.to_owned(), mark, Some(need));
+        (step.kind, step.mark, step.need) = (kind, mark, Some(need));
         let home = screen(&s, &ViewState::default(), 80, 24);
         assert!(home.contains(opens), "{kind}: {home}");
         let text = screen(&s, &asked(&s), 80, 24);

@@ -68,7 +68,7 @@ fn a_step_for_two_says_what_the_second_person_types() {
 fn a_vote_shows_who_said_what() {
     let mut s = snapshot(Moment::Gate);
     let step = &mut s.steps[s.current.unwrap()];
-    step.kind = "go-no-go".to_owned();
+    step.kind = crate::domain::plan::StepName::GoNoGo;
     step.title = "GO/NO-GO go or no go".to_owned();
     step.detail = "NO-GO by carol  BLOCKING".to_owned();
     step.lines = vec![

@@ -3,7 +3,6 @@
 //! Pausing the run does not pause this: the price of a rollback would grow with every second.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{ReverseApplier, conflict_facts, sequences};
@@ -28,9 +27,9 @@ const CHECK_EVERY: u64 = 5;
 pub async fn apply_reverse(ctx: Arc<WorkerContext>) {
     let Some(ports) = ctx.reverse_ports() else { return };
     let mut attempt = 0;
-    while !ctx.rolling_back.load(Ordering::Acquire) {
+    while !ctx.standing().rolling_back {
         let stopped = carry(&ctx, &mut ReverseApplier::new(&ports), &mut attempt).await;
-        if ctx.rolling_back.load(Ordering::Acquire) {
+        if ctx.standing().rolling_back {
             return;
         }
         // That another process applies the changes is not a failure.
@@ -51,7 +50,7 @@ pub async fn apply_reverse(ctx: Arc<WorkerContext>) {
 async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: &mut u32) -> PortError {
     let poll = Duration::from_millis(ctx.plan.reverse.poll_ms.max(10));
     // Once a rollback is ordered, customers may write on the old side, and what they write there is newer.
-    let rule = || if ctx.rolling_back.load(Ordering::Acquire) { Winner::Old } else { Winner::New };
+    let rule = || if ctx.standing().rolling_back { Winner::Old } else { Winner::New };
     let mut speed = (ctx.mono(), 0);
     let Some(ports) = ctx.reverse_ports() else {
         return PortError::new(ErrorKind::Invalid, "carry back", "the plan", "it wants no reverse flow");
@@ -68,7 +67,7 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
     loop {
         let mut busy = false;
         for table in &ctx.plan.tables {
-            if ctx.rolling_back.load(Ordering::Acquire) {
+            if ctx.standing().rolling_back {
                 return PortError::new(ErrorKind::Conflict, "carry back", &table.id, "a rollback was ordered");
             }
             let round = match applier.round(table, ctx.plan.reverse.batch, &rule).await {
@@ -173,7 +172,7 @@ pub async fn watch(ctx: Arc<WorkerContext>) {
             ctx.latest.put(|m| {
                 // The price of before was one of everything.
                 let was_all = !matches!(m.reverse.state, ReverseState::NotReady { .. } | ReverseState::Off);
-                if gaps && was_all && ctx.open_to_customers.load(Ordering::Acquire) {
+                if gaps && was_all && ctx.standing().open_to_customers {
                     m.at_risk = None;
                 }
                 m.reverse.state = ReverseState::NotReady { why: why.clone() };
@@ -183,7 +182,8 @@ pub async fn watch(ctx: Arc<WorkerContext>) {
             }
         } else {
             count(&ctx, &ports, true).await;
-            let carrying = ctx.open_to_customers.load(Ordering::Acquire) && !ctx.priced.load(Ordering::Acquire);
+            let standing = ctx.standing();
+            let carrying = standing.open_to_customers && !standing.rolled_back;
             ctx.latest.put(|m| {
                 if !carrying || matches!(m.reverse.state, ReverseState::NotReady { .. } | ReverseState::Off) {
                     m.reverse.state = ReverseState::Armed { at };
@@ -207,7 +207,7 @@ async fn tell_gaps(ctx: &Arc<WorkerContext>, why: &str) {
 async fn count(ctx: &Arc<WorkerContext>, ports: &ReversePorts, all: bool) {
     let both = futures::try_join!(ports.outbox.waiting(&ctx.plan.tables), ports.outbox.tally(&ctx.plan.tables));
     let at = ctx.wall();
-    let open = ctx.open_to_customers.load(Ordering::Acquire);
+    let open = ctx.standing().open_to_customers;
     match both {
         Ok((waiting, tally)) => ctx.latest.put(|m| {
             for (id, waiting) in waiting {

@@ -14,7 +14,7 @@ use crate::domain::mapping::{Mapped, RowErrorReason};
 use crate::domain::plan::{Definition, Probe, Switch, Table, ValueRef};
 use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
-use crate::domain::value::{Key, OwnedRow, Record};
+use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
     FollowState, FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow,
@@ -102,6 +102,10 @@ impl Source for FaultySource {
 
     fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
         self.0.copied(page)
+    }
+
+    fn cells(&self, table: &Table, page: &Page, each: &mut dyn FnMut(&[Cell<'_>])) -> PortResult<Option<PageEnd>> {
+        self.0.cells(table, page, each)
     }
 
     async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {
@@ -333,8 +337,13 @@ impl Target for FaultyTarget {
         self.2.call(Op::Reset, &table.id, self.0.reset(table)).await
     }
 
-    async fn begin_load(&self, table: &Table, defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
-        self.0.begin_load(table, defer_indexes).await
+    async fn begin_load(
+        &self,
+        table: &Table,
+        defer_indexes: Option<bool>,
+        keys_are_unique: bool,
+    ) -> PortResult<Vec<SetAside>> {
+        self.0.begin_load(table, defer_indexes, keys_are_unique).await
     }
 
     async fn set_aside(&self, table: &Table) -> PortResult<Vec<SetAside>> {
@@ -494,8 +503,8 @@ impl Switches for FaultySwitches {
         self.1.call(Op::SwitchSet, &switch.id, self.0.set(switch, value, attributes)).await
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue> {
-        self.0.resolve(value).await
+    async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue> {
+        self.0.resolve(value, control).await
     }
 }
 

@@ -187,12 +187,12 @@ async fn rows_of_the_load_that_a_failover_lost_end_the_following() {
     };
     assert!(earlier.checkpoints.len() > 1, "the load has several segments");
     fails_over(&world, without(1)).await;
-    until("it to be noticed", || ctx.dead.any().is_some_and(|why| why.contains("rows of the load are missing"))).await;
+    until("it to be noticed", || ctx.any_ended().is_some_and(|why| why.contains("rows of the load are missing"))).await;
     ctx.stop().await;
     // Nor does another process follow what is not whole, whatever its record says.
     let ctx = world.ctx().await;
     ctx.ensure_following();
-    until("it to be noticed", || ctx.dead.any().is_some_and(|why| why.contains("rows of the load are missing"))).await;
+    until("it to be noticed", || ctx.any_ended().is_some_and(|why| why.contains("rows of the load are missing"))).await;
     ctx.stop().await;
 }
 

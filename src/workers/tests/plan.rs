@@ -32,6 +32,7 @@ fn switch(id: &str, to: &str) -> Switch {
         id: id.into(),
         title: id.into(),
         kind: SwitchKind::Parameter { name: format!("/{id}"), secure: id == "writes" },
+        control: CONTROL.to_owned(),
         expect: None,
         to: ValueRef::Literal(to.into()),
         exercise: true,

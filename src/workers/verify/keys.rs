@@ -1,6 +1,7 @@
 //! Keys: from rows to digests, and from digests back to items.
 
-use crate::domain::plan::{ColumnSource, Table};
+use crate::domain::mapping::{Inverse, Kinds};
+use crate::domain::plan::{StoreKind, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::domain::verify::{Digest, digest_cells};
 
@@ -8,16 +9,15 @@ use crate::domain::verify::{Digest, digest_cells};
 #[derive(Debug)]
 pub struct KeyColumns {
     places: Vec<usize>,
-    /// Per key column: the source attribute.
-    attributes: Vec<Option<String>>,
+    inverse: Inverse,
     /// Per child table: places of the parent's key.
     children: Vec<Vec<usize>>,
 }
 
 impl KeyColumns {
-    /// The key columns of a table and its children.
-    pub fn of(table: &Table) -> Self {
-        let keyed: Vec<_> = table.columns.iter().enumerate().filter(|(_, c)| c.key).collect();
+    /// The key columns of a table that comes from a store of this kind, and those of its children.
+    pub fn of(table: &Table, from: StoreKind) -> Self {
+        let keyed = table.columns.iter().enumerate().filter(|(_, c)| c.key);
         let children = table
             .children
             .iter()
@@ -26,14 +26,9 @@ impl KeyColumns {
             })
             .collect();
         Self {
-            places: keyed.iter().map(|(i, _)| *i).collect(),
-            attributes: keyed
-                .iter()
-                .map(|(_, c)| match &c.from {
-                    ColumnSource::Attribute(path) => path.first().cloned(),
-                    _ => None,
-                })
-                .collect(),
+            places: keyed.map(|(i, _)| i).collect(),
+            // How items write their attributes need not be learned: a key has one way of being written.
+            inverse: Inverse::new(table, if from.of_columns() { Kinds::of_columns() } else { Kinds::default() }),
             children,
         }
     }
@@ -53,27 +48,10 @@ impl KeyColumns {
         pick(row, self.children.get(child).map_or(&[][..], Vec::as_slice))
     }
 
-    /// The source's key attributes, from the cells of a target row's key. Every row of the target has an inverse: a key
-    /// that would not be given back as it was written is never loaded.
+    /// The source's key, from the cells of a row's key. Every row of the target has an inverse: a key that would not be
+    /// given back as it was written is never loaded.
     pub fn item(&self, key: &[Cell<'_>]) -> Option<Record<'static>> {
-        let fields = self
-            .attributes
-            .iter()
-            .zip(key)
-            .filter_map(|(name, cell)| name.as_ref().map(|n| (n, cell)))
-            .map(|(name, cell)| {
-                let attr = match cell {
-                    Cell::Text(s) => Value::Text(s.to_string().into()),
-                    Cell::Uuid(u) => Value::Text(uuid::Uuid::from_bytes(*u).to_string().into()),
-                    Cell::Numeric(n) => Value::Decimal(n.to_string().into()),
-                    Cell::Int(i) => Value::Decimal(i.to_string().into()),
-                    Cell::Bytes(b) => Value::Bytes(b.to_vec().into()),
-                    _ => return None,
-                };
-                Some((name.clone().into(), attr))
-            })
-            .collect::<Option<Vec<_>>>()?;
-        Some(Record { fields })
+        self.inverse.key(key).ok()
     }
 }
 
@@ -139,6 +117,7 @@ fn split(text: &str, composite: bool) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::domain::mapping::TableMapping;
+    use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback};
 
     #[test]
     fn a_shown_key_leads_back_to_its_attributes() {
@@ -162,5 +141,34 @@ mod tests {
         }
         assert_eq!(parse(&schema(&["S", "S"]), "one"), None);
         assert_eq!(parse(&schema(&["S", "S"]), "one|two|three"), None);
+    }
+
+    #[test]
+    fn a_row_s_key_leads_back_to_the_source_whatever_its_type() {
+        let column = |ty: ColumnType| Column {
+            name: "k".into(),
+            ty,
+            from: ColumnSource::Attribute(vec!["k".into()]),
+            absent: Fallback::Required,
+            key: true,
+            declared: Declared::default(),
+        };
+        for (ty, cell) in [
+            (ColumnType::Timestamptz, Cell::Timestamp(1_700_000_000_000_000)),
+            (ColumnType::Date, Cell::Date(20_000)),
+            (ColumnType::Boolean, Cell::Bool(true)),
+            (ColumnType::Double, Cell::Float(1.5)),
+            (ColumnType::Text, Cell::Text("a".into())),
+            (ColumnType::Bigint, Cell::Int(7)),
+            (ColumnType::Uuid, Cell::Uuid([7; 16])),
+            (ColumnType::Bytea, Cell::Bytes(vec![1, 2].into())),
+        ] {
+            let table = Table { key: vec!["k".into()], columns: vec![column(ty)], ..Table::watched("t", "T") };
+            for from in [StoreKind::Postgresql, StoreKind::Dynamodb] {
+                let key = KeyColumns::of(&table, from).item(std::slice::from_ref(&cell));
+                let back = key.and_then(|key| TableMapping::new(&table).row_key(&key).ok());
+                assert_eq!(back, Some(vec![cell.clone()]), "{ty:?} {from:?}");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use sample::sample;
 pub(super) use settle::{Verdict, differing};
 pub use sides::Candidate;
 
-use super::context::WorkerContext;
+use super::context::{TableWork, WorkerContext};
 use super::parked;
 use super::trouble::{evidence, not_recorded, step_error};
 use crate::domain::gauge::Phase;
@@ -33,7 +33,7 @@ const AGAIN: u32 = 3;
 /// Compares every table; fails when one is under the floor.
 pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepError> {
     // A pass of the background reads the same tables; this one is wanted now.
-    let _turn = ctx.turn.wanted().await;
+    let _turn = ctx.limits.turn.wanted().await;
     let mut found = Vec::new();
     let (mut under, mut ended) = (Vec::new(), Vec::new());
     parked::settle(ctx).await.map_err(|e| step_error(&e))?;
@@ -49,7 +49,11 @@ pub async fn perform(ctx: &Arc<WorkerContext>) -> Result<Vec<Evidence>, StepErro
         let value = words(&summary);
         if summary.is_under(ctx.plan.verify.floor) {
             under.push(format!("{}: {value}", table.id));
-            ended.extend(ctx.dead.of(&table.id).map(|why| format!("{} is not followed any more: {why}", table.id)));
+            ended.extend(
+                ctx.table(&table.id)
+                    .and_then(TableWork::ended)
+                    .map(|why| format!("{} is not followed any more: {why}", table.id)),
+            );
         }
         found.push(evidence(format!("compared {}", table.id), value, ctx.wall(), "full read of both sides"));
     }

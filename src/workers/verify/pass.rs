@@ -13,7 +13,7 @@ use crate::domain::plan::Table;
 use crate::domain::run::VerifySummary;
 use crate::domain::verify::{Digest, Finding, FindingKind, Ttl, digest_cells};
 use crate::ports::{Orphans, PortResult};
-use crate::workers::context::WorkerContext;
+use crate::workers::context::{TableWork, WorkerContext};
 use crate::workers::parked::PAGE;
 use crate::workers::rate::Doing;
 
@@ -89,7 +89,8 @@ impl Compared {
 /// What reading either side gave: nothing is concluded from half a reading.
 pub async fn compare(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Compared> {
     let began = ctx.mono();
-    let repaired = ctx.repaired(&table.id);
+    let repairs = || ctx.table(&table.id).map_or(0, TableWork::repaired);
+    let repaired = repairs();
     ctx.latest.table(&table.id, |g| g.verified_rows = 0);
     let (subject, ttl) = subject(ctx, table).await?;
     let (source, target, rest) = sides::sums(&subject).await?;
@@ -126,7 +127,7 @@ pub async fn compare(ctx: &Arc<WorkerContext>, table: &Table) -> PortResult<Comp
     let doing = Doing::start(ctx, table, "looks for rows without a parent".to_owned());
     orphans(&subject, &mut out).await?;
     drop(doing);
-    out.summary.repairs = ctx.repaired(&table.id) - repaired;
+    out.summary.repairs = repairs() - repaired;
     out.summary.took_ms = ctx.mono() - began;
     Ok(out)
 }
@@ -155,7 +156,7 @@ pub(super) async fn subject(ctx: &Arc<WorkerContext>, table: &Table) -> PortResu
     let ttl = attribute.map(|attribute| Ttl::new(table, &attribute));
     let mapping = ctx.mapping(table);
     let listed = listed(ctx, table, &mapping).await?;
-    let keys = KeyColumns::of(table);
+    let keys = KeyColumns::of(table, ctx.plan.kind(&table.from));
     Ok((Arc::new(Subject { ctx: Arc::clone(ctx), table: table.clone(), mapping, keys, listed }), ttl))
 }
 

@@ -113,9 +113,8 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         }
         left.retain(|n| !verdicts[*n].fine());
         // While customers are kept out nothing moves, and nothing needs to settle.
-        let frozen = ctx.frozen.load(std::sync::atomic::Ordering::Acquire);
         let now = ctx.mono();
-        if left.is_empty() || frozen {
+        if left.is_empty() || ctx.standing().frozen {
             break;
         }
         if now - began >= settle && (applied_since(subject, began) || now - moved >= LAGGING_MS) {
@@ -142,8 +141,8 @@ fn applied_since(subject: &Subject, began: i64) -> bool {
     let ctx = &subject.ctx;
     let now = ctx.mono();
     // A process that has just begun to follow has not come round yet, and follows all the same.
-    !ctx.is_following()
-        || ctx.dead.of(&subject.table.id).is_some()
+    !ctx.tasks.is_following()
+        || ctx.table(&subject.table.id).is_some_and(|known| known.ended().is_some())
         || ctx.progress(&subject.table.id).lags(now).apply.is_some_and(|lag| now - lag >= began)
 }
 

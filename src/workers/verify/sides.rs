@@ -44,10 +44,29 @@ pub struct Candidate {
 }
 
 /// An item as it was read.
-struct StepSeen<'s, 'p> {
-    mapped: &'s Mapped<'p>,
-    /// Digests of the key and of the row with its children; absent when the mapping refuses the item.
-    digests: Option<(Digest, Digest)>,
+enum Seen<'s, 'p> {
+    /// Through the mapping. Digests of the key and of the row with its children are absent where that refuses the item.
+    Mapped(&'s Mapped<'p>, Option<(Digest, Digest)>),
+    /// As it is, because nothing is mapped.
+    Cells(&'s [Cell<'p>], (Digest, Digest)),
+}
+
+impl Seen<'_, '_> {
+    /// Digests of the key and of the row with its children.
+    const fn digests(&self) -> Option<(Digest, Digest)> {
+        match self {
+            Self::Mapped(_, digests) => *digests,
+            Self::Cells(_, digests) => Some(*digests),
+        }
+    }
+
+    /// It as one to be read by key; `None` where its key leads nowhere.
+    fn candidate(&self, subject: &Subject) -> Option<Candidate> {
+        match self {
+            Self::Mapped(mapped, _) => candidate(subject, mapped),
+            Self::Cells(row, _) => candidate_of_row(subject, subject.keys.cells(row)),
+        }
+    }
 }
 
 /// What the source gave besides its sums.
@@ -112,13 +131,11 @@ async fn sum_segment(subject: Arc<Subject>, part: Partition, side: Arc<Mutex<(Si
         let before = rest.items;
         cursor = page(&subject, part, cursor, &mut |seen| {
             rest.items += 1;
-            match seen.digests {
-                Some((key, _)) if subject.listed.contains(&key) => {
-                    rest.candidates.extend(candidate(&subject, seen.mapped));
-                }
+            match seen.digests() {
+                Some((key, _)) if subject.listed.contains(&key) => rest.candidates.extend(seen.candidate(&subject)),
                 Some((key, row)) => tally.row(key, row),
-                None => match candidate(&subject, seen.mapped) {
-                    Some(candidate) => refused.push((Key(seen.mapped.key.clone()), candidate)),
+                None => match seen.candidate(&subject) {
+                    Some(candidate) => refused.push((Key(candidate.text.clone()), candidate)),
                     // Its key cannot even be said: it is in no ledger, and in no row.
                     None => rest.unexplained += 1,
                 },
@@ -187,15 +204,21 @@ async fn page(
     subject: &Subject,
     part: Partition,
     cursor: Option<crate::ports::Cursor>,
-    each: &mut (dyn FnMut(StepSeen<'_, '_>) + Send),
+    each: &mut (dyn FnMut(Seen<'_, '_>) + Send),
 ) -> PortResult<Option<crate::ports::Cursor>> {
     let ctx = &subject.ctx;
     ctx.unpaused().await;
-    ctx.budget.wait().await;
+    ctx.limits.budget.wait().await;
     let page = ctx.ports.source(&subject.table).page(&subject.table, part, cursor.as_ref()).await?;
-    let end = {
+    let source = ctx.ports.source(&subject.table);
+    let as_it_is = source.cells(&subject.table, &page, &mut |row| {
+        each(Seen::Cells(row, (subject.keys.digest(row), digest_cells(row))));
+    })?;
+    let end = if let Some(end) = as_it_is {
+        end
+    } else {
         let mut mapped = Mapped::default();
-        ctx.ports.source(&subject.table).read(&page, &mut |item| {
+        source.read(&page, &mut |item| {
             if subject.mapping.marker(item).is_some() {
                 return;
             }
@@ -209,11 +232,11 @@ async fn page(
                 let row = children.fold(digest_cells(&mapped.row), Digest::wrapping_add);
                 (subject.keys.digest(&mapped.row), row)
             });
-            each(StepSeen { mapped: &mapped, digests });
+            each(Seen::Mapped(&mapped, digests));
         })?
     };
     if let Some(units) = end.capacity {
-        ctx.budget.spend(units).await;
+        ctx.limits.budget.spend(units).await;
     }
     Ok(end.next)
 }
@@ -265,10 +288,10 @@ async fn keep_segment(
     loop {
         let mut kept = Vec::new();
         cursor = page(&subject, part, cursor, &mut |seen| {
-            if let Some((key, row)) = seen.digests
+            if let Some((key, row)) = seen.digests()
                 && wanted.contains(&bucket(key))
                 && !subject.listed.contains(&key)
-                && let Some(candidate) = candidate(&subject, seen.mapped)
+                && let Some(candidate) = seen.candidate(&subject)
             {
                 kept.push((key, row, candidate));
             }

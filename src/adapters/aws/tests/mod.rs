@@ -4,7 +4,7 @@ mod switches;
 
 use aws_types::SdkConfig;
 
-use crate::rehearsal::clients;
+use crate::private::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
 

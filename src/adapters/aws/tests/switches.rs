@@ -5,7 +5,7 @@ use aws_sdk_ssm::types::{ParameterTier, ParameterType};
 
 use super::{TestAccount, accounts};
 use crate::adapters::aws::AwsSwitches;
-use crate::domain::plan::{Switch, SwitchKind, ValueRef};
+use crate::domain::plan::{CONTROL, Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, Switches as _};
@@ -15,6 +15,7 @@ fn switch(kind: SwitchKind) -> Switch {
         id: "s".into(),
         title: "s".into(),
         kind,
+        control: CONTROL.to_owned(),
         expect: None,
         to: ValueRef::Literal("new".into()),
         exercise: true,
@@ -138,7 +139,7 @@ async fn the_store_says_what_is_secret_whatever_the_config_says() {
         let switches = AwsSwitches::new(&account.session, None, None);
         assert!(switches.read(&parameter(&name, false)).await.unwrap().secret);
         assert!(switches.read_version(&parameter(&name, false), 1).await.unwrap().secret);
-        assert!(switches.resolve(&ValueRef::Parameter(name)).await.unwrap().secret);
+        assert!(switches.resolve(&ValueRef::Parameter(name), CONTROL).await.unwrap().secret);
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn create(store: &Store, plan: &str, table: &Table) -> PortResu
             Err(e) => return Err(e),
         }
     }
-    usable(store, table, at).await?;
+    usable(store, &table.target, at).await?;
     if definition.is_recoverable() {
         recoverable(store, table, at).await?;
     }
@@ -56,7 +56,7 @@ pub(super) async fn create(store: &Store, plan: &str, table: &Table) -> PortResu
 }
 
 /// The body of `CreateTable`. What is set by calls of its own comes later.
-fn request(name: &str, definition: &Definition) -> Json {
+pub(super) fn request(name: &str, definition: &Definition) -> Json {
     let mut body = serde_json::to_value(definition).unwrap_or_default();
     if let Some(body) = body.as_object_mut() {
         body.remove("TimeToLiveSpecification");
@@ -133,10 +133,10 @@ async fn note(store: &Store, of: &Of, what: &str, at: Tried<'_>) -> PortResult<(
 }
 
 /// Waits until the table and each of its indexes can be used.
-async fn usable(store: &Store, table: &Table, at: Tried<'_>) -> PortResult<()> {
+pub(super) async fn usable(store: &Store, table: &str, at: Tried<'_>) -> PortResult<()> {
     let began = tokio::time::Instant::now();
     loop {
-        let found = described(store, &table.target, at).await?;
+        let found = described(store, table, at).await?;
         let built = |found: &Json| {
             let indexes = found.get("GlobalSecondaryIndexes").and_then(Json::as_array);
             let status = |index: &Json| index.get("IndexStatus").and_then(Json::as_str).unwrap_or("ACTIVE").to_owned();

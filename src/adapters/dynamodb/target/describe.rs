@@ -14,7 +14,7 @@ use crate::domain::plan::{Column, ColumnSource, Table};
 use crate::ports::{ErrorKind, IndexKey, Obstacle, PortError, PortResult, TargetTable};
 
 /// A table's key as the service says it: names with types, partition key first.
-fn key(described: &Json) -> Vec<(String, String)> {
+pub(super) fn key(described: &Json) -> Vec<(String, String)> {
     let ty = |name: &str| {
         let all = described.get("AttributeDefinitions").and_then(Json::as_array);
         let is = |one: &&Json| one.get("AttributeName").and_then(Json::as_str) == Some(name);

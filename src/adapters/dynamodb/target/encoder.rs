@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(judged(vec![("id", Value::Text("".into()))]).unwrap_err().0, RowErrorReason::Refused);
     }
 
-    #[cfg(feature = "rehearsal")]
+    #[cfg(feature = "embedded-dynamodb")]
     #[test]
     fn sizes_are_those_of_the_embedded_store() {
         use dynoxide::types::{AttributeValue as Av, item_size as theirs};

@@ -19,9 +19,10 @@ mod outbox;
 mod owner;
 mod permits;
 mod read;
+mod restore;
 mod rows;
 mod standing;
-#[cfg(all(test, feature = "rehearsal"))]
+#[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 mod work;
 mod write;
@@ -46,6 +47,8 @@ use crate::ports::{
     OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
+
+pub use restore::DynamoRestore;
 
 use call::Store;
 use names::Of;
@@ -227,7 +230,7 @@ impl Target for DynamoTarget {
     }
 
     /// Indexes are kept by the service: none is dropped.
-    async fn begin_load(&self, _: &Table, _: Option<bool>) -> PortResult<Vec<SetAside>> {
+    async fn begin_load(&self, _: &Table, _: Option<bool>, _: bool) -> PortResult<Vec<SetAside>> {
         Ok(Vec::new())
     }
 

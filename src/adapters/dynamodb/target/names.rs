@@ -2,12 +2,12 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::plan::{Arn, Table};
+use crate::domain::plan::{Arn, BOOKKEEPING, Table};
 use crate::domain::value::Key;
 use crate::ports::Partition;
 
 /// The table that holds our bookkeeping, shared by all plans of an account and region.
-pub(super) const BOOK: &str = "cutover-bookkeeping";
+pub(super) const BOOK: &str = BOOKKEEPING;
 /// The layout that this version keeps.
 pub(super) const LAYOUT: i64 = 1;
 /// Its key attributes.

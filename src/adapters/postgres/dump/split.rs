@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries::Entry;
 use super::{Catalogue, Chosen, Later, Part, Parts};
-use crate::domain::plan::{AfterLoad, Fires};
+use crate::domain::plan::AfterLoad;
 
 /// What stands before everything a table is made by: names are whole, and bodies of functions may speak of what comes later.
 const BEGINS: &str = "SET check_function_bodies = false;\nSET xmloption = content;\n\
@@ -166,9 +166,10 @@ impl Dump<'_> {
     fn later(&self, entry: &Entry) -> Option<AfterLoad> {
         let Later { name, fires, on } = self.catalogue.later.get(&entry.object.1)?.clone();
         let sql = entry.sql.clone();
-        Some(match entry.kind.as_str() {
-            "TRIGGER" => AfterLoad::Trigger { name, sql, fires: fires.unwrap_or(Fires::Usually), on },
-            _ => AfterLoad::ForeignKey { name, sql, on },
+        // Of the two kinds that come later only triggers fire.
+        Some(match fires {
+            Some(fires) => AfterLoad::Trigger { name, sql, fires, on },
+            None => AfterLoad::ForeignKey { name, sql, on },
         })
     }
 
@@ -349,6 +350,7 @@ impl Dump<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::plan::Fires;
 
     fn entry(id: u32, kind: &str, name: &str, needs: &[u32]) -> Entry {
         let (class, oid) = if kind == "COMMENT" { (0, 0) } else { (1, id) };

@@ -27,6 +27,7 @@ mod whole;
 
 pub use listed::PgCatalogue;
 pub use log::PgChanges;
+pub(super) use point_in_time::text_page;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,7 @@ use super::settings::PgSettings;
 use super::shape::Shape;
 use super::surroundings;
 use super::trouble;
+use super::verbatim::Verbatim;
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::cell_of;
@@ -166,6 +168,16 @@ impl Source for PgSource {
 
     fn copied<'p>(&self, page: &'p Page) -> Option<CopiedRows<'p>> {
         pages::copied(page)
+    }
+
+    fn cells(&self, table: &Table, page: &Page, each: &mut dyn FnMut(&[Cell<'_>])) -> PortResult<Option<PageEnd>> {
+        let (Some(verbatim), Some(rows)) = (Verbatim::of(table), pages::copied(page)) else { return Ok(None) };
+        if !verbatim.fits(&rows.columns) || !verbatim.takes(rows.tuples) {
+            return Ok(None);
+        }
+        let torn = || pages::torn("parse a page");
+        verbatim.rows(rows.tuples, each).filter(|read| *read == rows.ends.len()).ok_or_else(torn)?;
+        Ok(Some(rows.end))
     }
 
     async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>> {

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use futures::TryStreamExt as _;
 use tokio_postgres::Error;
 
@@ -20,6 +20,10 @@ use crate::ports::{CopiedRows, Cursor, ErrorKind, Page, PageEnd, Partition, Port
 
 /// Blocks of one page.
 const STRIPE: i64 = 1_024;
+
+/// Bytes a page has room for before it has to move: as many as its blocks take at the server, where rows take a little more.
+/// What is not used is never touched.
+const ROOM: usize = STRIPE as usize * 8_192;
 
 /// What is tried.
 const READ: &str = "read a page of";
@@ -68,17 +72,18 @@ pub(super) async fn page(
     let from = from.transpose()?;
     let least = from.as_ref().map_or(0, |at| at.leaf);
     let rows = client.query(LEAVES, &[&part.sql, &least]).await.map_err(error)?;
-    let page = |rows: &[u8], next: Option<At>| {
-        let body = body(part, rows, next.map(|at| at.cursor()).as_ref());
-        body.map(|body| Page { body }).ok_or_else(|| invalid(ErrorKind::Invalid, "a name of it is too long for a page"))
+    let begun = |next: Option<At>| {
+        let head = head_of(part, next.map(|at| at.cursor()).as_ref());
+        head.ok_or_else(|| invalid(ErrorKind::Invalid, "a name of it is too long for a page"))
+    };
+    let empty = |next: Option<At>| {
+        let mut body = begun(next)?;
+        no_rows(&mut body);
+        Ok(Page { body: body.freeze() })
     };
     let Some(first) = rows.first() else {
         // A partitioned table without partitions has no rows.
-        return if from.is_none() {
-            page(&no_rows(), None)
-        } else {
-            Err(invalid(ErrorKind::Expired, MOVED).advise(ANEW))
-        };
+        return if from.is_none() { empty(None) } else { Err(invalid(ErrorKind::Expired, MOVED).advise(ANEW)) };
     };
     let (leaf, file): (i64, i64) = (first.try_get(0).map_err(error)?, first.try_get(1).map_err(error)?);
     let (blocks, name): (i64, String) = (first.try_get(2).map_err(error)?, first.try_get(3).map_err(error)?);
@@ -90,7 +95,6 @@ pub(super) async fn page(
         Some(_) => return Err(invalid(ErrorKind::Expired, MOVED).advise(ANEW)),
     };
     let begin = stripe * STRIPE;
-    let found = if begin < blocks { copy(client, part, &name, begin).await? } else { no_rows() };
     let next_stripe = stripe + i64::from(reading.of.max(1));
     let next = if next_stripe * STRIPE < blocks {
         Some(At { leaf, file, stripe: next_stripe })
@@ -98,7 +102,13 @@ pub(super) async fn page(
         let next_leaf = rows.get(1).map(|row| row.try_get(0)).transpose().map_err(error)?;
         next_leaf.map(|leaf| At { leaf, file: 0, stripe: i64::from(reading.index) })
     };
-    page(&found, next)
+    if begin >= blocks {
+        return empty(next);
+    }
+    // The rows are added as they come: a page is most of what a load holds.
+    let mut body = begun(next)?;
+    copy(client, part, &name, begin, &mut body).await?;
+    Ok(Page { body: body.freeze() })
 }
 
 /// Types in the form the decoder knows, by number.
@@ -123,9 +133,10 @@ fn number(ty: ColumnType) -> Option<u8> {
     u8::try_from(READ_AS.iter().position(|known| *known == form)?).ok()
 }
 
-/// Names and types of the columns, so that a page can be read by itself; then the rows, and where to read on.
-fn body(part: &Part, rows: &[u8], next: Option<&Cursor>) -> Option<Bytes> {
-    let mut body = BytesMut::with_capacity(rows.len() + 1_024);
+/// How a page begins: names and types of the columns, so that it can be read by itself, and where to read on. The rows stand
+/// behind it.
+fn head_of(part: &Part, next: Option<&Cursor>) -> Option<BytesMut> {
+    let mut body = BytesMut::with_capacity(ROOM);
     body.put_u16(u16::try_from(part.types.len()).ok()?);
     for (name, ty) in part.names().iter().zip(&part.types) {
         body.put_u8(number(*ty)?);
@@ -135,17 +146,17 @@ fn body(part: &Part, rows: &[u8], next: Option<&Cursor>) -> Option<Bytes> {
     let next = next.map_or("", |cursor| cursor.0.as_str());
     body.put_u8(u8::try_from(next.len()).ok()?);
     body.put_slice(next.as_bytes());
-    body.put_slice(rows);
-    Some(body.freeze())
+    Some(body)
 }
 
 /// What `COPY` writes where there is none.
-fn no_rows() -> Bytes {
-    [HEADER, TRAILER].concat().into()
+fn no_rows(body: &mut BytesMut) {
+    body.put_slice(&HEADER);
+    body.put_slice(&TRAILER);
 }
 
 /// Rows of these blocks of an ordinary table, as `COPY` writes them.
-async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64) -> PortResult<Bytes> {
+async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64, body: &mut BytesMut) -> PortResult<()> {
     let error = |e: Error| trouble::error(&e, READ, &part.name);
     let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
     // Rows that would be hidden are an error.
@@ -155,11 +166,10 @@ async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64) -> PortR
         "COPY (SELECT {select} FROM {name} t WHERE t.ctid >= '({begin},0)'::tid AND t.ctid < '({end},0)'::tid) TO STDOUT (FORMAT binary)"
     );
     let mut stream = pin!(tx.copy_out(&sql).await.map_err(error)?);
-    let mut rows = BytesMut::new();
     while let Some(piece) = stream.try_next().await.map_err(error)? {
-        rows.extend_from_slice(&piece);
+        body.extend_from_slice(&piece);
     }
-    Ok(rows.freeze())
+    Ok(())
 }
 
 /// Hands on every row of a page.
@@ -167,14 +177,12 @@ async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64) -> PortR
 /// # Errors
 /// `Invalid` for bytes that are no page, or one that is torn.
 pub(super) fn read<'p>(page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {
-    decoded(&page.body, each).ok_or_else(|| {
-        PortError::new(
-            ErrorKind::Invalid,
-            "parse a page",
-            "rows",
-            "it is torn, or a value is not in the form of its type",
-        )
-    })
+    decoded(&page.body, each).ok_or_else(|| torn("parse a page"))
+}
+
+/// A page that cannot be read.
+pub(super) fn torn(tried: &str) -> PortError {
+    PortError::new(ErrorKind::Invalid, tried, "rows", "it is torn, or a value is not in the form of its type")
 }
 
 /// What stands before the rows of a page.

@@ -98,40 +98,56 @@ impl PointInTime for PgPointInTime {
 
     async fn page(&mut self, table: &Table, cursor: Option<&Cursor>) -> PortResult<TextPage> {
         let on = table.source.as_str();
-        let error = |e: Error| trouble::error(&e, READ, on);
-        let invalid = |why: &str| PortError::new(ErrorKind::Invalid, READ, on, why);
-        let columns = self.columns.get(on).ok_or_else(|| invalid("it is no part of the snapshot"))?;
-        let (leaf, begin) = match cursor {
-            None => (0, 0),
-            Some(cursor) => parsed(cursor).ok_or_else(|| invalid("no cursor of ours"))?,
-        };
-        let rows = self.client.query(LEAVES, &[&qualified(on), &leaf]).await.map_err(error)?;
-        let Some(first) = rows.first() else { return Ok(TextPage::default()) };
-        let (oid, blocks): (i64, i64) = (first.try_get(0).map_err(error)?, first.try_get(1).map_err(error)?);
-        let name: String = first.try_get(2).map_err(error)?;
-        let begin = if oid == leaf { begin } else { 0 };
-        let end = begin + STRIPE;
-        let values = columns.iter().map(|(name, _)| text_of(name)).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "COPY (SELECT row_to_json(r.*)::text FROM (SELECT {values} FROM ONLY {name} t \
-             WHERE t.ctid >= '({begin},0)'::tid AND t.ctid < '({end},0)'::tid) r) TO STDOUT (FORMAT binary)"
-        );
-        let mut raw = BytesMut::new();
-        if begin < blocks {
-            let mut stream = pin!(self.client.copy_out(&sql).await.map_err(error)?);
-            while let Some(piece) = stream.try_next().await.map_err(error)? {
-                raw.extend_from_slice(&piece);
-            }
-        }
-        let mut page = if raw.is_empty() { TextPage::default() } else { lines(&raw).ok_or_else(|| invalid("torn"))? };
-        page.next = if end < blocks {
-            Some(Cursor(format!("{oid}:{end}")))
-        } else {
-            let next: Option<i64> = rows.get(1).map(|row| row.try_get(0)).transpose().map_err(error)?;
-            next.map(|oid| Cursor(format!("{oid}:0")))
-        };
-        Ok(page)
+        let columns = self
+            .columns
+            .get(on)
+            .ok_or_else(|| PortError::new(ErrorKind::Invalid, READ, on, "it is no part of the snapshot"))?;
+        text_page(&self.client, on, columns, cursor).await
     }
+}
+
+/// The next rows of a table as lines of text, of these columns in this order, as the session's transaction sees them.
+///
+/// # Errors
+/// The server does not answer, or the cursor is none of ours.
+pub(in crate::adapters::postgres) async fn text_page(
+    client: &ClientWrapper,
+    on: &str,
+    columns: &[(String, String)],
+    cursor: Option<&Cursor>,
+) -> PortResult<TextPage> {
+    let error = |e: Error| trouble::error(&e, READ, on);
+    let invalid = |why: &str| PortError::new(ErrorKind::Invalid, READ, on, why);
+    let (leaf, begin) = match cursor {
+        None => (0, 0),
+        Some(cursor) => parsed(cursor).ok_or_else(|| invalid("no cursor of ours"))?,
+    };
+    let rows = client.query(LEAVES, &[&qualified(on), &leaf]).await.map_err(error)?;
+    let Some(first) = rows.first() else { return Ok(TextPage::default()) };
+    let (oid, blocks): (i64, i64) = (first.try_get(0).map_err(error)?, first.try_get(1).map_err(error)?);
+    let name: String = first.try_get(2).map_err(error)?;
+    let begin = if oid == leaf { begin } else { 0 };
+    let end = begin + STRIPE;
+    let values = columns.iter().map(|(name, _)| text_of(name)).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "COPY (SELECT row_to_json(r.*)::text FROM (SELECT {values} FROM ONLY {name} t \
+         WHERE t.ctid >= '({begin},0)'::tid AND t.ctid < '({end},0)'::tid) r) TO STDOUT (FORMAT binary)"
+    );
+    let mut raw = BytesMut::new();
+    if begin < blocks {
+        let mut stream = pin!(client.copy_out(&sql).await.map_err(error)?);
+        while let Some(piece) = stream.try_next().await.map_err(error)? {
+            raw.extend_from_slice(&piece);
+        }
+    }
+    let mut page = if raw.is_empty() { TextPage::default() } else { lines(&raw).ok_or_else(|| invalid("torn"))? };
+    page.next = if end < blocks {
+        Some(Cursor(format!("{oid}:{end}")))
+    } else {
+        let next: Option<i64> = rows.get(1).map(|row| row.try_get(0)).transpose().map_err(error)?;
+        next.map(|oid| Cursor(format!("{oid}:0")))
+    };
+    Ok(page)
 }
 
 fn parsed(cursor: &Cursor) -> Option<(i64, i64)> {

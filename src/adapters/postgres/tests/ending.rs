@@ -116,7 +116,7 @@ async fn nobody_begins_to_drive_a_plan_while_it_is_released() {
 /// Books with an index that is dropped for the load, loaded as far as its first page.
 async fn set_aside(db: &TestDatabase, books: &Table) {
     db.sql.batch_execute("CREATE INDEX by_price ON books (price)").await.unwrap();
-    let gone = db.target.begin_load(books, Some(true)).await.unwrap();
+    let gone = db.target.begin_load(books, Some(true), false).await.unwrap();
     assert_eq!(gone.len(), 1);
     db.load(books, &[book(1, "one", &[])]).await;
 }

@@ -38,15 +38,15 @@ async fn only_indexes_that_refuse_nothing_go_and_all_come_back_as_they_were() {
     let (db, table) = db().await;
     let before = defined(&db).await;
     let names = |all: Vec<crate::ports::SetAside>| all.into_iter().map(|i| i.name).collect::<Vec<_>>();
-    let gone = names(db.target.begin_load(&table, None).await.unwrap());
+    let gone = names(db.target.begin_load(&table, None, false).await.unwrap());
     assert_eq!(gone, ["public.tags_place", "public.books_title", "public.\"books Price\"", "public.books_words"]);
     assert_eq!(defined(&db).await.len(), before.len() - 4);
     // A second call, as after a crash, changes nothing and forgets nothing.
-    assert!(db.target.begin_load(&table, None).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, None, false).await.unwrap().is_empty());
     assert_eq!(db.target.set_aside(&table).await.unwrap().len(), 4);
 
     db.load(&table, &[book(1, "one", &["a"])]).await;
-    assert!(db.target.begin_load(&table, Some(true)).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, Some(true), false).await.unwrap().is_empty());
     db.target.finish_load(&table).await.unwrap();
     assert_eq!(defined(&db).await, before);
     assert!(db.target.set_aside(&table).await.unwrap().is_empty());
@@ -58,7 +58,7 @@ async fn only_indexes_that_refuse_nothing_go_and_all_come_back_as_they_were() {
 async fn a_load_that_was_interrupted_anywhere_finds_its_indexes_again() {
     let (db, table) = db().await;
     let before = defined(&db).await;
-    db.target.begin_load(&table, None).await.unwrap();
+    db.target.begin_load(&table, None, false).await.unwrap();
     let mut bulk = db.target.bulk(&table, Partition { index: 0, of: 1 }).await.unwrap();
     bulk.push(&book(1, "one", &[])).unwrap();
     bulk.flush(vec![], &done()).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_load_that_was_interrupted_anywhere_finds_its_indexes_again() {
 
     // Given up and begun anew: emptying the table builds them again.
     db.target.reset(&table).await.unwrap();
-    assert_eq!(db.target.begin_load(&table, None).await.unwrap().len(), 4);
+    assert_eq!(db.target.begin_load(&table, None, false).await.unwrap().len(), 4);
     db.target.reset(&table).await.unwrap();
     assert_eq!(defined(&db).await, before);
     assert!(db.target.set_aside(&table).await.unwrap().is_empty());
@@ -85,14 +85,14 @@ async fn a_load_that_was_interrupted_anywhere_finds_its_indexes_again() {
 async fn tables_that_are_not_ours_not_empty_or_in_use_keep_their_indexes() {
     let (db, table) = db().await;
     let before = defined(&db).await;
-    assert!(db.target.begin_load(&table, Some(false)).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, Some(false), false).await.unwrap().is_empty());
     db.sql.batch_execute("DELETE FROM cutover.created").await.unwrap();
-    assert!(db.target.begin_load(&table, None).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, None, false).await.unwrap().is_empty());
     // Somebody reads the table in a transaction of their own.
     db.sql.batch_execute("BEGIN; SELECT * FROM books").await.unwrap();
-    assert!(db.target.begin_load(&table, Some(true)).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, Some(true), false).await.unwrap().is_empty());
     db.sql.batch_execute("COMMIT; INSERT INTO books (id, title) VALUES (gen_random_uuid(), 'x')").await.unwrap();
-    assert!(db.target.begin_load(&table, Some(true)).await.unwrap().is_empty());
+    assert!(db.target.begin_load(&table, Some(true), false).await.unwrap().is_empty());
     assert_eq!(defined(&db).await, before);
     assert!(db.target.set_aside(&table).await.unwrap().is_empty());
 }

@@ -11,7 +11,7 @@ use crate::adapters::postgres::{PgSettings, SslMode};
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
 use crate::ports::{Batch, Change, ChangeKind, Changes as _, ErrorKind, ReadFrom, Source as _};
-use crate::rehearsal::postgres::PrivatePostgres;
+use crate::private::postgres::PrivatePostgres;
 
 const TABLES: [&str; 3] = ["authors", "books", "orders"];
 

@@ -15,6 +15,7 @@ mod failover;
 mod gaps;
 mod indexes;
 mod items;
+mod key_aside;
 mod keys;
 mod kinds;
 mod lanes;
@@ -37,6 +38,7 @@ mod point_in_time;
 mod pooler;
 mod references;
 mod refusals;
+mod restore;
 mod rewound;
 mod rights;
 mod sequences;
@@ -58,7 +60,7 @@ use crate::domain::mapping::Mapped;
 use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, NEW, OLD, Table};
 use crate::domain::value::{Cell, Key, OwnedRow};
 use crate::ports::{Checkpoint, Cursor, Partition, PortResult, RowChange, Target as _};
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres};
 
 /// The plan whose bookkeeping a place has.
 pub(super) const PLAN: &str = "trial/test";

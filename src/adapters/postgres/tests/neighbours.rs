@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::Client;
 
-use crate::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
+use crate::private::postgres::{PostgresOptions, PrivatePostgres};
 
 /// A server for this test alone: what is done to it affects no other test.
 pub(super) async fn own_server() -> PrivatePostgres {

@@ -25,13 +25,13 @@ const MORE: &[(&str, &str, &[&str])] = &[
     ("Odd \"Name", "integer", &["7"]),
 ];
 
-fn ident(name: &str) -> String {
+pub(super) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-#[tokio::test]
-async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach() {
-    let db = TestDatabase::bare().await;
+/// Makes the table `every` with a column of each type, `restored` like it, and `before` with what it holds. Says how many
+/// rows have values; one more has none.
+pub(super) async fn every(db: &TestDatabase) -> usize {
     let all: Vec<_> = COLUMNS.iter().chain(MORE).collect();
     let columns: Vec<String> = all.iter().map(|(name, ty, _)| format!("{} {ty}", ident(name))).collect();
     let most = all.iter().map(|(_, _, values)| values.len()).max().unwrap();
@@ -54,6 +54,13 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
         ))
         .await
         .unwrap();
+    most
+}
+
+#[tokio::test]
+async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach() {
+    let db = TestDatabase::bare().await;
+    let most = every(&db).await;
 
     let source = PgSource::new(&db.settings, super::PLAN).unwrap();
     let table = Table::watched("every", "public.every");
@@ -74,7 +81,11 @@ async fn every_value_comes_back_from_a_snapshot_which_later_changes_do_not_reach
         }
     }
     let types = snapshot.columns(&table);
-    assert_eq!((records, types.len()), (most as u64 + 1, all.len() + 1), "what is generated is no value of its own");
+    assert_eq!(
+        (records, types.len()),
+        (most as u64 + 1, COLUMNS.len() + MORE.len() + 1),
+        "what is generated is no value of its own"
+    );
     assert!(snapshot.moment().contains("snapshot"), "{}", snapshot.moment());
     let names: Vec<String> = types.iter().map(|(name, _)| ident(name)).collect();
     let values = types.iter().map(|(name, ty)| format!("(r ->> '{}')::{ty}", name.replace('\'', "''")));

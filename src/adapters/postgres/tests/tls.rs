@@ -6,7 +6,7 @@ use std::path::Path;
 use super::neighbours::{own_server, until};
 use crate::adapters::postgres::{PgSettings, PgTarget, SslMode};
 use crate::ports::{ErrorKind, PortError};
-use crate::rehearsal::postgres::PrivatePostgres;
+use crate::private::postgres::PrivatePostgres;
 
 fn openssl(dir: &Path, args: &str) {
     let ran = std::process::Command::new("openssl").args(args.split(' ')).current_dir(dir).output().unwrap();

@@ -4,7 +4,7 @@ use super::phase::Phase;
 use super::show::{length, listed, on, option, planned, text, value};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    Confirm, Criterion, Freeze, Gate, OnFail, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
+    Confirm, Criterion, Freeze, Gate, OnFail, Start, Step, StepKind, Switch, SwitchKind, ValueRef, other_control,
 };
 use crate::domain::run::approval::same_person;
 
@@ -20,7 +20,7 @@ pub(super) fn switches(found: &mut ChangeList<'_>, old: &[Switch], new: &[Switch
         |s| &s.id,
         |_, _| refused(PLACES),
         |found, what, old, new| {
-            let Switch { id, title, kind, expect, to, exercise } = old;
+            let Switch { id, title, kind, control, expect, to, exercise } = old;
             let captured = |phase: &Phase<'_>| {
                 as_long_as(
                     !phase.captured(id),
@@ -31,7 +31,8 @@ pub(super) fn switches(found: &mut ChangeList<'_>, old: &[Switch], new: &[Switch
             let secret = old.secret() || new.secret();
             let shown = |v: &Option<String>| option(v.as_ref(), |v| if secret { "***".to_owned() } else { text(v) });
             found.field(format!("{what}.title"), (title, &new.title), text, |_| allowed(""));
-            found.field(what, (kind, &new.kind), place, |_| refused(PLACES));
+            let places = (&(kind, control), &(&new.kind, &new.control));
+            found.field(what, places, |(kind, control)| place(kind, control), |_| refused(PLACES));
             found.field(format!("{what}.expect"), (expect, &new.expect), shown, captured);
             found.field(format!("{what}.to"), (to, &new.to), |to: &ValueRef| value(to, secret), captured);
             found.field(format!("{what}.exercise"), (exercise, &new.exercise), |b| on(*b), captured);
@@ -39,11 +40,15 @@ pub(super) fn switches(found: &mut ChangeList<'_>, old: &[Switch], new: &[Switch
     );
 }
 
-fn place(kind: &SwitchKind) -> String {
-    match kind {
+fn place(kind: &SwitchKind, control: &str) -> String {
+    let place = match kind {
         SwitchKind::Parameter { name, secure: false } => format!("parameter {name}"),
         SwitchKind::Parameter { name, secure: true } => format!("secure parameter {name}"),
         SwitchKind::StageVariable { api, stage, variable } => format!("stage variable {api}/{stage}:{variable}"),
+    };
+    match other_control(control) {
+        Some(name) => format!("{place} in {name}"),
+        None => place,
     }
 }
 

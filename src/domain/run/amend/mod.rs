@@ -20,7 +20,7 @@ use self::phase::Phase;
 use self::show::{length, listed, on, option, text};
 use super::state::RunState;
 use crate::domain::at::At;
-use crate::domain::plan::{Follow, Gate, Load, Plan, Reverse, StepKind, Stores, Verify};
+use crate::domain::plan::{Follow, Gate, Load, Plan, Reverse, Stores, Verify};
 
 /// One field that differs between two plans.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,11 +285,7 @@ fn stores_of(found: &mut ChangeList<'_>, old: &Stores, new: &Stores) {
 fn gates_anew(old: &Plan, new: &Plan, state: &RunState) -> Vec<String> {
     let held = |id: &str| state.gates.get(id).is_some_and(|g| g.met_since.is_some() || g.held_ms > 0);
     let named = |plan: &Plan, step: &str| -> Vec<String> {
-        match plan.step(step).map(|s| &s.kind) {
-            Some(StepKind::Gate { gate }) => vec![gate.clone()],
-            Some(StepKind::GoNoGo { gates, .. }) => gates.clone(),
-            _ => Vec::new(),
-        }
+        plan.step(step).map(|s| s.kind.gates().to_vec()).unwrap_or_default()
     };
     let moved = |id: &String| {
         let open = new.steps.iter().filter(|s| !Phase::of(old, state).step_done(&s.id));

@@ -25,11 +25,10 @@ impl Draft<'_> {
         if self.state.step(&step.id).is_none_or(|s| s.status != StepStatus::Running) {
             return;
         }
-        let ids = match &step.kind {
-            StepKind::Gate { gate } => std::slice::from_ref(gate),
-            StepKind::GoNoGo { gates, .. } => gates.as_slice(),
-            _ => return,
-        };
+        if !matches!(step.kind, StepKind::Gate { .. } | StepKind::GoNoGo { .. }) {
+            return;
+        }
+        let ids = step.kind.gates();
         let gates: Vec<Gate> = ids.iter().filter_map(|id| self.plan.gate(id)).cloned().collect();
         // A name the plan does not know is a gate that cannot be met.
         let mut met = gates.len() == ids.len();

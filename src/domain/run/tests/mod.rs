@@ -30,6 +30,7 @@ pub(super) fn plan() -> Plan {
         id: id.into(),
         title: id.into(),
         kind: SwitchKind::Parameter { name: format!("/{id}"), secure: false },
+        control: CONTROL.to_owned(),
         expect: None,
         to: ValueRef::Literal(to.into()),
         exercise: true,

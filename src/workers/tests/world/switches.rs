@@ -167,7 +167,7 @@ impl Switches for FakeSwitches {
         Ok(())
     }
 
-    async fn resolve(&self, value: &ValueRef) -> PortResult<SwitchValue> {
+    async fn resolve(&self, value: &ValueRef, _control: &str) -> PortResult<SwitchValue> {
         match value {
             ValueRef::Parameter(place) => {
                 let (value, with) = self.history.lock().unwrap()[place].last().unwrap().clone();

@@ -184,7 +184,12 @@ impl Target for FakeTarget {
         Ok(())
     }
 
-    async fn begin_load(&self, _table: &Table, _defer_indexes: Option<bool>) -> PortResult<Vec<SetAside>> {
+    async fn begin_load(
+        &self,
+        _table: &Table,
+        _defer_indexes: Option<bool>,
+        _keys_are_unique: bool,
+    ) -> PortResult<Vec<SetAside>> {
         Ok(Vec::new())
     }
 

@@ -109,10 +109,10 @@ async fn nothing_is_resumed_while_rows_of_a_load_may_still_land() {
 }
 
 /// How often it was asked, and what it took.
-type Taken = Arc<std::sync::Mutex<(u32, Vec<Json>)>>;
+pub(super) type Taken = Arc<std::sync::Mutex<(u32, Vec<Json>)>>;
 
 /// A service that takes the first rows of each batch only, and is overloaded every third time. It gives every permit.
-async fn takes_some(
+pub(super) async fn takes_some(
     State(taken): State<Taken>,
     headers: axum::http::HeaderMap,
     body: String,
@@ -148,7 +148,7 @@ fn store_at(endpoint: &str) -> Store {
     Store::new(wire::Wire::new(&sdk_config(), &settings, wire::Service::Tables).unwrap())
 }
 
-async fn serve(app: axum::Router) -> String {
+pub(super) async fn serve(app: axum::Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });

@@ -21,6 +21,7 @@ mod load;
 mod made;
 mod outbox;
 mod plans;
+mod restore;
 
 const PLAN: &str = "shop/test";
 

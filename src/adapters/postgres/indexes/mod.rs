@@ -3,15 +3,21 @@
 //! Building an index once over all rows is several times cheaper than keeping it up row by row. Its definition is
 //! stored in the transaction that drops it, and forgotten in the one that builds it again, so that at every moment an
 //! index is either there or written down. Only indexes that can refuse no row are touched: what a unique index or a
-//! constraint refuses is parked while loading and must be found then.
+//! constraint refuses is parked while loading and must be found then. The primary key goes too where no key can come
+//! twice (`key.rs`).
 
+mod key;
+
+use deadpool_postgres::Transaction;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
+pub(super) use self::key::is_aside as key_is_aside;
 use super::connect::{Object, Pool};
 use super::names::qualified;
 use super::owner::Of;
+use super::verbatim::Verbatim;
 use super::{retry, trouble};
 use crate::domain::plan::Table;
 use crate::ports::{ErrorKind, PortError, PortResult, SetAside};
@@ -45,12 +51,14 @@ WHERE i.indrelid = to_regclass($1) AND t.relkind = 'r' AND NOT t.relispartition
 ORDER BY i.indexrelid";
 
 /// Drops what can be dropped of an empty table whose load has not begun, and says what. `wanted` absent means: if this
-/// program created the table. Rows, checkpoints or a busy table mean that nothing is touched.
+/// program created the table. Rows, checkpoints or a busy table mean that nothing is touched. The primary key is only
+/// dropped where the source says that no key comes twice (`keys_are_unique`).
 pub(super) async fn set_aside(
     client: &mut Object,
     plan: &str,
     table: &Table,
     wanted: Option<bool>,
+    keys_are_unique: bool,
 ) -> Result<Vec<SetAside>, Error> {
     if wanted == Some(false) {
         return Ok(Vec::new());
@@ -83,18 +91,29 @@ pub(super) async fn set_aside(
         }
         for row in tx.query(MOVABLE, &[&sql, &found_by]).await? {
             let index = SetAside { name: row.try_get(0)?, definition: row.try_get(1)? };
-            tx.execute(
-                "INSERT INTO cutover.set_aside (plan, table_id, name, definition) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (name) DO UPDATE SET plan = EXCLUDED.plan, table_id = EXCLUDED.table_id, definition = EXCLUDED.definition",
-                &[&plan, &table.id, &index.name, &index.definition],
-            )
-            .await?;
+            keep(&tx, plan, table, &index).await?;
             tx.batch_execute(&format!("DROP INDEX {}", index.name)).await?;
             gone.push(index);
         }
     }
+    // Rows that nothing is mapped of have the keys that they have at the source.
+    if keys_are_unique
+        && Verbatim::of(table).is_some()
+        && let Some(index) = key::movable(&tx, table).await?
+    {
+        keep(&tx, plan, table, &index).await?;
+        key::drop(&tx, &index).await?;
+        gone.push(index);
+    }
     tx.commit().await?;
     Ok(gone)
+}
+
+/// Writes a definition down, in the transaction that drops what it defines.
+async fn keep(tx: &Transaction<'_>, plan: &str, table: &Table, index: &SetAside) -> Result<(), Error> {
+    let sql = "INSERT INTO cutover.set_aside (plan, table_id, name, definition) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (name) DO UPDATE SET plan = EXCLUDED.plan, table_id = EXCLUDED.table_id, definition = EXCLUDED.definition";
+    tx.execute(sql, &[&plan, &table.id, &index.name, &index.definition]).await.map(drop)
 }
 
 /// The indexes of a table that are dropped at this moment.
@@ -136,29 +155,50 @@ pub(super) async fn restore_all(pool: &Pool, place: &str, plan: &str) -> PortRes
     Ok(())
 }
 
-async fn built(pool: &Pool, place: &str, all: Vec<SetAside>) -> PortResult<()> {
+async fn built(pool: &Pool, place: &str, mut all: Vec<SetAside>) -> PortResult<()> {
+    // Keys first, because they have a second step.
+    all.sort_by_key(|index| !key::is_key(index));
+    let keys: Vec<SetAside> = all.iter().filter(|index| key::is_key(index)).cloned().collect();
     stream::iter(all)
         .map(|index| async move {
             let mut client = retry::client(pool, place).await?;
-            build(&mut client, &index).await.map_err(|e| {
-                let said = trouble::error(&e, "build", &index.name);
-                PortError { advice: format!("{}; by hand: {}", said.advice, index.definition), ..said }
-            })
+            if !key::is_key(&index) {
+                return build(&mut client, &index).await.map_err(|e| failed(&e, &index));
+            }
+            let twice = key::build(&mut client, &index).await.map_err(|e| failed(&e, &index))?;
+            if twice > 0 {
+                tracing::info!(index = %index.name, rows = twice, "were read twice while they changed: one of each stays");
+            }
+            Ok(())
         })
         .buffer_unordered(BUILDERS)
         .try_collect::<()>()
-        .await
+        .await?;
+    for index in keys {
+        let mut client = retry::client(pool, place).await?;
+        key::attach(&mut client, &index).await.map_err(|e| failed(&e, &index))?;
+    }
+    Ok(())
 }
 
-async fn build(client: &mut Object, index: &SetAside) -> Result<(), Error> {
-    let tx = client.transaction().await?;
-    // Sorting in memory is most of the cost of an index; a server with a larger setting keeps it.
+fn failed(e: &Error, index: &SetAside) -> PortError {
+    let said = trouble::error(e, "build", &index.name);
+    PortError { advice: format!("{}; by hand: {}", said.advice, index.definition), ..said }
+}
+
+/// Sorting in memory is most of the cost of an index; a server with a larger setting keeps it.
+async fn roomy(tx: &Transaction<'_>) -> Result<(), Error> {
     tx.batch_execute(
         "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
          SELECT set_config('maintenance_work_mem', '256MB', true)
          WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')",
     )
-    .await?;
+    .await
+}
+
+async fn build(client: &mut Object, index: &SetAside) -> Result<(), Error> {
+    let tx = client.transaction().await?;
+    roomy(&tx).await?;
     // Locked, so that two who restore at once do not build it twice.
     let sql = "SELECT to_regclass(name) IS NOT NULL FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
     let Some(row) = tx.query_opt(sql, &[&index.name]).await? else { return Ok(()) };

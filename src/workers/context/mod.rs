@@ -1,30 +1,38 @@
-//! The workers: ports, the board, captured values, and who is at work.
+//! The workers: ports, what is kept of each table, captured values, and what is at work.
+
+mod captured;
+mod customers;
+mod limits;
+mod standing;
+mod table;
+mod tasks;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 
-use super::continuous::{self, Turn};
-use super::follow::{self, PollCycle};
+pub use self::captured::{CapturedValue, CapturedValues};
+pub(super) use self::customers::AtThaw;
+use self::customers::Customers;
+use self::limits::ReadLimits;
+use self::standing::Standing;
+pub(super) use self::table::TableWork;
+use self::tasks::Tasks;
 use super::latest::LatestSamples;
-use super::pace::ReadBudget;
 use super::progress::FollowProgress;
 use super::trouble::cancelled;
 use super::{
-    arm, capture, drain, freeze, load, parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
+    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, load, marker, parked, preflight, reverse,
+    set_up, smoke, switch, verify, watch as watching,
 };
-use super::{catch_up, end_capture, marker};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
-use crate::domain::run::{Attributes, Event, Evidence, RunState, StepError};
+use crate::domain::run::{Event, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
-use crate::domain::value::Key;
 use crate::domain::verify::Finding;
 use crate::ports::{ByStore, Changes, Clock, Facts, Identity, Metrics, Probes, ReversePorts, Source, Switches, Target};
 
@@ -68,62 +76,6 @@ impl Ports {
     }
 }
 
-/// What stood at a place before anything was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CapturedValue {
-    /// The value.
-    pub value: Secret,
-    /// What the place kept beside it; empty when an older version of this program captured it.
-    pub attributes: Attributes,
-}
-
-/// Captured values by switch id. In memory only.
-#[derive(Clone, Debug, Default)]
-pub struct CapturedValues(Arc<Mutex<BTreeMap<String, CapturedValue>>>);
-
-impl CapturedValues {
-    /// Keeps a value.
-    pub fn keep(&self, switch: &str, kept: CapturedValue) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(switch.to_owned(), kept);
-    }
-
-    /// A kept value.
-    #[must_use]
-    pub fn get(&self, switch: &str) -> Option<CapturedValue> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(switch).cloned()
-    }
-
-    /// Whether every one of these is kept.
-    #[must_use]
-    pub fn holds_all<'s>(&self, mut switches: impl Iterator<Item = &'s str>) -> bool {
-        let kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        switches.all(|s| kept.contains_key(s))
-    }
-}
-
-/// Tables whose following ended for good.
-#[derive(Debug, Default)]
-pub struct Dead(Mutex<BTreeMap<String, String>>);
-
-impl Dead {
-    /// Following a table has ended.
-    pub fn put(&self, table: &str, why: String) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(table.to_owned(), why);
-    }
-
-    /// Why, for this one.
-    #[must_use]
-    pub fn of(&self, table: &str) -> Option<String> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(table).cloned()
-    }
-
-    /// Why, for any of them.
-    #[must_use]
-    pub fn any(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().next().cloned()
-    }
-}
-
 /// Everything that works on one run in this process.
 pub struct WorkerContext {
     pub(super) plan: Arc<Plan>,
@@ -131,62 +83,28 @@ pub struct WorkerContext {
     pub(super) facts: Arc<dyn Facts>,
     pub(super) latest: Arc<LatestSamples>,
     pub(super) captured: CapturedValues,
-    pub(super) mappings: BTreeMap<String, Arc<TableMapping>>,
-    pub(super) paused: watch::Sender<bool>,
-    /// One permit per load worker.
-    pub(super) load_permits: Arc<Semaphore>,
-    pub(super) cycles: BTreeMap<String, watch::Sender<PollCycle>>,
-    /// How far following has come, by table.
-    progress_of: BTreeMap<String, Arc<FollowProgress>>,
+    /// What is kept of each table of the plan, by id.
+    tables: BTreeMap<String, TableWork>,
+    standing: standing::Latest,
+    pub(super) customers: Customers,
+    /// What bounds reading: how many at once, how much, and when.
+    pub(super) limits: ReadLimits,
     /// Grows when traffic may have moved: earlier results of probes say nothing about the side that serves now.
     pub(super) sides: watch::Sender<u64>,
-    /// Monotonic time of the first refused write; the least number while there is none.
-    pub(super) refused_mono: AtomicI64,
-    /// Row changes in the target when it was opened to customers; negative before that.
-    pub(super) writes_at_thaw: AtomicI64,
-    /// Changes of our own that were applied when the new side was opened to customers.
-    pub(super) applied_at_thaw: AtomicU64,
-    /// Set once a rollback has ended: the price is what it was then.
-    pub(super) priced: AtomicBool,
-    /// Tables whose following ended for good, and why.
-    pub(super) dead: Dead,
     /// Changes of switches that are on the wire; a cancelled step does not call them back.
     pub(super) in_flight: AtomicUsize,
-    /// Set once customers may write on the new side.
-    pub(super) open_to_customers: AtomicBool,
-    /// Set when a rollback is ordered, before the first switch is restored.
-    pub(super) rolling_back: AtomicBool,
     /// Set while tables that are there may be dropped and made again: somebody typed the plan's name for it.
     pub(super) make_anew: AtomicBool,
-    /// Set while writes are frozen, so that the write probe is read closely.
-    pub(super) frozen: AtomicBool,
-    /// Read capacity, shared by the load and every comparison.
-    pub(super) budget: Arc<ReadBudget>,
-    /// Whose turn it is to read both sides whole.
-    pub(super) turn: Turn,
-    /// Where trying parked rows again goes on, by table.
-    pub(super) retried: tokio::sync::Mutex<BTreeMap<String, Key>>,
-    /// Rows repaired so far, by table.
-    repairs: Mutex<BTreeMap<String, u64>>,
     /// Where differences are kept in full.
     findings: OnceLock<KeepFindings>,
-    stop: CancellationToken,
-    /// Ends what keeps the new side like the old one.
-    unfollow: CancellationToken,
-    step: Mutex<CancellationToken>,
-    tasks: TaskTracker,
-    watching: AtomicBool,
-    following: AtomicBool,
-    reversing: AtomicBool,
+    pub(super) tasks: Tasks,
 }
 
 impl WorkerContext {
     /// Workers that do nothing yet.
     #[must_use]
     pub fn new(plan: Arc<Plan>, ports: Ports, facts: Arc<dyn Facts>) -> Arc<Self> {
-        let mappings = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(TableMapping::new(t)))).collect();
-        let cycles = plan.tables.iter().map(|t| (t.id.clone(), watch::channel(PollCycle::default()).0)).collect();
-        let progress_of = plan.tables.iter().map(|t| (t.id.clone(), Arc::new(FollowProgress::default()))).collect();
+        let tables = plan.tables.iter().map(|t| (t.id.clone(), TableWork::new(t))).collect();
         let latest = Arc::new(LatestSamples::default());
         for stays in &plan.stays {
             latest.table(&stays.id, |g| g.phase = Phase::Stays);
@@ -194,44 +112,43 @@ impl WorkerContext {
         for table in &plan.tables {
             latest.table(&table.id, |_| {});
         }
-        let workers = plan.load.workers.max(1);
-        let budget = Arc::new(ReadBudget::new(plan.load.read_budget_rcu));
-        latest.put(|m| m.workers = (0, workers));
+        latest.put(|m| m.workers = (0, plan.load.workers.max(1)));
         Arc::new(Self {
-            load_permits: Arc::new(Semaphore::new(workers as usize)),
+            limits: ReadLimits::new(&plan),
             plan,
             ports,
             facts,
             latest,
             captured: CapturedValues::default(),
-            mappings,
-            paused: watch::channel(false).0,
-            cycles,
-            progress_of,
+            tables,
+            standing: standing::Latest::default(),
+            customers: Customers::default(),
             sides: watch::channel(0).0,
-            refused_mono: AtomicI64::new(i64::MIN),
-            writes_at_thaw: AtomicI64::new(-1),
-            applied_at_thaw: AtomicU64::new(0),
-            priced: AtomicBool::new(false),
-            dead: Dead::default(),
             in_flight: AtomicUsize::new(0),
-            open_to_customers: AtomicBool::new(false),
-            rolling_back: AtomicBool::new(false),
             make_anew: AtomicBool::new(false),
-            frozen: AtomicBool::new(false),
-            budget,
-            turn: Turn::default(),
-            retried: tokio::sync::Mutex::default(),
-            repairs: Mutex::default(),
             findings: OnceLock::new(),
-            stop: CancellationToken::new(),
-            unfollow: CancellationToken::new(),
-            step: Mutex::new(CancellationToken::new()),
-            tasks: TaskTracker::new(),
-            watching: AtomicBool::new(false),
-            following: AtomicBool::new(false),
-            reversing: AtomicBool::new(false),
+            tasks: Tasks::default(),
         })
+    }
+
+    /// Where the run stands now.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.now()
+    }
+
+    /// Takes what the fold says of where the run stands; after each fact.
+    pub fn learn(&self, state: &RunState) {
+        self.standing.learn(&self.plan, state);
+    }
+
+    /// What is kept of a table; `None` for one that is not the plan's.
+    pub(super) fn table(&self, id: &str) -> Option<&TableWork> {
+        self.tables.get(id)
+    }
+
+    /// Why following ended for good, for the first table of which it did.
+    pub(super) fn any_ended(&self) -> Option<String> {
+        self.tables.values().find_map(TableWork::ended).map(str::to_owned)
     }
 
     /// Lets the set_up step drop tables of the plan that are there, and make them again.
@@ -241,10 +158,10 @@ impl WorkerContext {
 
     /// Starts watching: probes, metrics, counts, rollback. Idempotent.
     pub fn watch(self: &Arc<Self>) {
-        if !self.watching.swap(true, Ordering::AcqRel) {
+        if self.tasks.first_watch() {
             watching::start(self);
             for table in &self.plan.tables {
-                self.spawn(parked::watch(Arc::clone(self), table.clone()));
+                self.tasks.spawn(parked::watch(Arc::clone(self), table.clone()));
             }
         }
     }
@@ -256,32 +173,27 @@ impl WorkerContext {
 
     /// Starts the reverse flow. Idempotent. Only once customers may write on the new side.
     pub fn ensure_reverse(self: &Arc<Self>) {
-        if !self.reversing.swap(true, Ordering::AcqRel) {
-            self.spawn(reverse::apply_reverse(Arc::clone(self)));
+        if self.tasks.first_reverse() {
+            self.tasks.spawn(reverse::apply_reverse(Arc::clone(self)));
         }
     }
 
     /// A rollback was ordered: from now on the old side's customers win, and their writes are no strays.
     pub fn begin_rollback(&self) {
-        self.rolling_back.store(true, Ordering::Release);
-    }
-
-    /// Whether this process follows, or did until it was told to end.
-    pub(super) fn is_following(&self) -> bool {
-        self.following.load(Ordering::Acquire)
+        self.standing.begin_rollback();
     }
 
     /// Starts following every table. Idempotent. Only after the load has ended.
     pub fn ensure_following(self: &Arc<Self>) {
-        if self.open_to_customers.load(Ordering::Acquire) {
+        if self.standing().open_to_customers {
             self.ensure_reverse();
         }
-        if self.following.swap(true, Ordering::AcqRel) {
+        if !self.tasks.first_follow() {
             return;
         }
         for table in &self.plan.tables {
             self.spawn_following(follow::follow(Arc::clone(self), table.clone()));
-            self.spawn(marker::markers(Arc::clone(self), table.clone()));
+            self.tasks.spawn(marker::markers(Arc::clone(self), table.clone()));
         }
         if self.plan.verify.continuous {
             self.spawn_following(continuous::run(Arc::clone(self)));
@@ -296,8 +208,8 @@ impl WorkerContext {
         attempt: u32,
         state: &RunState,
     ) -> Result<Vec<Evidence>, StepError> {
-        let cancel = CancellationToken::new();
-        *self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = cancel.clone();
+        self.learn(state);
+        let cancel = self.tasks.begin_step();
         let work = async {
             match &step.kind {
                 StepKind::Preflight => preflight::perform(self).await,
@@ -320,7 +232,7 @@ impl WorkerContext {
             biased;
             result = work => result,
             () = cancel.cancelled() => Err(cancelled()),
-            () = self.stop.cancelled() => Err(cancelled()),
+            () = self.tasks.stopping() => Err(cancelled()),
         }
     }
 
@@ -336,45 +248,33 @@ impl WorkerContext {
         }
     }
 
-    /// Rows of a table that were repaired so far.
-    pub(super) fn repaired(&self, table: &str) -> u64 {
-        self.repairs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(table).copied().unwrap_or(0)
-    }
-
-    /// Counts rows that are about to be written again.
-    pub(super) fn note_repair(&self, table: &str, rows: u64) {
-        *self.repairs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(table.to_owned()).or_default() +=
-            rows;
-    }
-
     /// A copy of what was last measured.
     #[must_use]
     pub fn measured(&self) -> Measured {
         let mut m = self.latest.copy();
         m.at = self.wall();
         let mono = self.mono();
-        for (id, progress) in &self.progress_of {
-            let lags = progress.lags(mono);
+        for (id, table) in &self.tables {
+            let lags = table.progress.lags(mono);
             let lag = &mut m.tables.entry(id.clone()).or_default().lag;
             lag.apply = Reading { value: lags.apply.map(|ms| ms as f64), at: m.at };
             lag.capture = Reading { value: lags.capture.map(|ms| ms as f64), at: m.at };
         }
-        let refused = self.refused_mono.load(Ordering::Acquire);
-        if self.frozen.load(Ordering::Acquire) && refused != i64::MIN {
-            m.downtime_ms = Some(self.mono() - refused);
+        if self.standing().frozen {
+            m.downtime_ms = self.customers.refused_mono().map(|refused| mono - refused);
         }
         m
     }
 
     /// Workers rest at their next safe point.
     pub fn pause(&self) {
-        self.paused.send_replace(true);
+        self.limits.paused.send_replace(true);
         watching::resting(self, true);
     }
 
     /// Workers go on.
     pub fn resume(&self) {
-        self.paused.send_replace(false);
+        self.limits.paused.send_replace(false);
         watching::resting(self, false);
     }
 
@@ -384,12 +284,12 @@ impl WorkerContext {
         let most = self.plan.load.workers.max(super::load::UNDER_WAY as u32);
         let wanted = now.saturating_add_signed(by).clamp(1, most);
         if wanted > now {
-            self.load_permits.add_permits((wanted - now) as usize);
+            self.limits.permits.add_permits((wanted - now) as usize);
         } else {
-            let permits = Arc::clone(&self.load_permits);
+            let permits = Arc::clone(&self.limits.permits);
             let fewer = now - wanted;
             // Permits in use are removed when they are returned, at page boundaries.
-            self.spawn(async move {
+            self.tasks.spawn(async move {
                 if let Ok(taken) = permits.acquire_many(fewer).await {
                     taken.forget();
                 }
@@ -400,7 +300,7 @@ impl WorkerContext {
 
     /// Stops the step that is being performed, at its next await.
     pub fn cancel_step(&self) {
-        self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner).cancel();
+        self.tasks.cancel_step();
     }
 
     /// Ends capture at a store: see [`end_capture::end`].
@@ -410,9 +310,7 @@ impl WorkerContext {
 
     /// Stops everything and waits for it.
     pub async fn stop(&self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.stop().await;
     }
 
     /// After a restart: captured values are read into memory again, by version from the place's history, or from the
@@ -432,15 +330,10 @@ impl WorkerContext {
                 Err(e) => tracing::error!(switch = %switch.id, error = %e, "captured value could not be read again"),
             }
         }
-        let thaw = self.plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
-        self.open_to_customers.store(thaw.is_some_and(|s| s.attempts > 0), Ordering::Release);
-        if state.rollback.is_some() {
-            self.begin_rollback();
-        }
+        self.learn(state);
         if let (Some(refused), None) = (state.downtime.refused, state.downtime.accepted) {
             // The monotonic clock of the last process is gone; the wall clock is the best that is left.
-            self.refused_mono.store(self.mono() - self.wall().since(refused), Ordering::Release);
-            self.frozen.store(true, Ordering::Release);
+            self.customers.refused_since(self.mono() - self.wall().since(refused));
         }
     }
 
@@ -452,9 +345,8 @@ impl WorkerContext {
     /// A rollback has ended: what stays behind is counted once more, and that count stays. The new side is followed no
     /// more, so that it stands as it did then.
     pub fn rolled_back(&self) {
-        self.priced.store(true, Ordering::Release);
-        self.following.store(true, Ordering::Release);
-        self.unfollow.cancel();
+        self.standing.end_rollback();
+        self.tasks.unfollow();
     }
 
     /// The captured values, shared with the rollback.
@@ -475,53 +367,35 @@ impl WorkerContext {
 
     /// How far following a table has come.
     pub(super) fn progress(&self, table: &str) -> Arc<FollowProgress> {
-        self.progress_of.get(table).cloned().unwrap_or_default()
+        self.table(table).map(|t| Arc::clone(&t.progress)).unwrap_or_default()
     }
 
     /// The table's mapping.
     pub(super) fn mapping(&self, table: &Table) -> Arc<TableMapping> {
-        self.mappings.get(&table.id).cloned().unwrap_or_else(|| Arc::new(TableMapping::new(table)))
+        match self.table(&table.id) {
+            Some(known) => Arc::clone(&known.mapping),
+            None => Arc::new(TableMapping::new(table)),
+        }
     }
 
     /// Waits while paused.
     pub(super) async fn unpaused(&self) {
-        let mut paused = self.paused.subscribe();
+        let mut paused = self.limits.paused.subscribe();
         let _ = paused.wait_for(|p| !p).await;
-    }
-
-    /// Whether the new side is followed no more, because a rollback has ended.
-    pub(super) fn unfollowed(&self) -> bool {
-        self.unfollow.is_cancelled()
-    }
-
-    /// Waits until the new side is followed no more.
-    pub(super) async fn until_unfollowed(&self) {
-        self.unfollow.cancelled().await;
     }
 
     /// Runs a background task that ends with a rollback, or with the workers.
     fn spawn_following(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
         let ctx = Arc::clone(self);
-        self.spawn(async move {
+        self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                () = ctx.unfollow.cancelled() => {
+                () = ctx.tasks.until_unfollowed() => {
                     for table in &ctx.plan.tables {
                         ctx.progress(&table.id).end();
                         ctx.latest.table(&table.id, |g| g.phase = Phase::Ended);
                     }
                 }
-                () = work => {}
-            }
-        });
-    }
-
-    /// Runs a background task that ends with the workers.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
                 () = work => {}
             }
         });

@@ -40,7 +40,7 @@ impl RehearsalError {
 }
 
 /// An error with its causes, outermost first.
-pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+fn reason(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(cause) = at {

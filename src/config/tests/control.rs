@@ -1,0 +1,47 @@
+//! Switches of several regions and accounts.
+
+use super::*;
+
+/// The example with a further region, and its first switch in it.
+pub(super) fn with_region(section: &str, control: &str) -> String {
+    let text = EXAMPLE.replacen("\n[postgres]\n", &format!("\n{section}\n[postgres]\n"), 1);
+    text.replacen("expect = \"dynamodb\"\n", &format!("expect = \"dynamodb\"\ncontrol = \"{control}\"\n"), 1)
+}
+
+#[test]
+fn a_switch_stands_in_the_region_it_names_and_takes_from_aws_what_that_does_not_say() {
+    let config = read(&with_region("[control.eu]\nregion = \"eu-west-1\"\naccount = \"444455556666\"", "eu")).unwrap();
+    let switch = &config.plan.switches[0];
+    assert_eq!((switch.control.as_str(), switch.place().as_str()), ("control.eu", "eu:/cloudshelf/prod/db/reads"));
+    let eu = &config.plan.stores["control.eu"];
+    assert_eq!((eu.region.as_deref(), eu.account.as_deref()), (Some("eu-west-1"), Some("444455556666")));
+    assert_eq!(config.plan.stores["control"].region.as_deref(), Some("us-east-1"));
+    assert_ne!(config.plan.hash(), read(EXAMPLE).unwrap().plan.hash(), "where a switch stands is part of the plan");
+    // A run keeps it, and a rollback reads it from there or from the plan alone.
+    let kept = SavedConnections::text(&config.connections).unwrap();
+    assert_eq!(SavedConnections::read(&kept), SavedConnections::from(&config.connections));
+    let alone = SavedConnections::from_stores(&config.plan.stores);
+    assert_eq!(alone.controls["control.eu"].as_ref().unwrap().region, "eu-west-1");
+    // Two parameters of one name in two regions are two places.
+    let both = format!(
+        "{}\n[[switches]]\nid = \"reads-home\"\nparameter = \"/cloudshelf/prod/db/reads\"\nto = \"x\"\n",
+        with_region("[control.eu]\nregion = \"eu-west-1\"", "eu")
+    );
+    let found = problems_of(&both);
+    assert!(found.iter().all(|p| !p.1.contains("another switch stands")), "{found:?}");
+}
+
+#[test]
+fn a_region_that_is_not_there_or_not_used_is_named() {
+    let found = problems_of(&with_region("[control.europe]\nregion = \"eu-west-1\"", "erope"));
+    assert!(
+        found.iter().any(|(at, what, near)| at == "switches[0].control"
+            && what == "there is no [control.erope]"
+            && near.as_deref() == Some("europe")),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|(at, what, _)| at == "control.europe" && what == "no switch stands in `europe`"),
+        "{found:?}"
+    );
+}

@@ -1,0 +1,96 @@
+//! Where the run stands, as far as workers must know it while they work: read from the fold, never kept beside it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::plan::{Plan, StepKind};
+use crate::domain::run::RunState;
+
+/// What decides what a worker may do now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Customers are kept out, or are about to be.
+    pub frozen: bool,
+    /// Customers may write on the new side, from the moment the thaw begins.
+    pub open_to_customers: bool,
+    /// A rollback was ordered: the old side's customers win, and their writes are no strays.
+    pub rolling_back: bool,
+    /// A rollback has ended: the new side is followed no more, and the price is what it was then.
+    pub rolled_back: bool,
+}
+
+/// The latest [`Standing`], with the number of the fact it was read from.
+#[derive(Debug, Default)]
+pub(super) struct Latest(Mutex<(u64, Standing)>);
+
+impl Latest {
+    /// Takes what the fold says; one that is older than the last is ignored. The rollback thread waits for no fold, so
+    /// what it has said of itself stays.
+    pub fn learn(&self, plan: &Plan, state: &RunState) {
+        let mut kept = self.locked();
+        if state.last_seq < kept.0 {
+            return;
+        }
+        let before = kept.1;
+        let thaw = plan.steps.iter().find(|s| s.kind == StepKind::Thaw).and_then(|s| state.step(&s.id));
+        *kept = (
+            state.last_seq,
+            Standing {
+                frozen: state.frozen(plan),
+                open_to_customers: before.open_to_customers || thaw.is_some_and(|s| s.attempts > 0),
+                rolling_back: before.rolling_back || state.rollback.is_some(),
+                rolled_back: before.rolled_back,
+            },
+        );
+    }
+
+    /// A rollback was ordered.
+    pub fn begin_rollback(&self) {
+        self.locked().1.rolling_back = true;
+    }
+
+    /// A rollback has ended.
+    pub fn end_rollback(&self) {
+        self.locked().1.rolled_back = true;
+    }
+
+    /// What stands now.
+    pub fn now(&self) -> Standing {
+        self.locked().1
+    }
+
+    fn locked(&self) -> MutexGuard<'_, (u64, Standing)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workers::tests::world::World;
+
+    #[test]
+    fn an_older_fold_says_nothing_any_more() {
+        let world = World::new();
+        let latest = Latest::default();
+        world.journal.start("freeze");
+        let frozen = world.journal.state();
+        world.journal.start("thaw");
+        latest.learn(&world.plan, &world.journal.state());
+        latest.learn(&world.plan, &frozen);
+        assert!(latest.now().open_to_customers, "once open, open");
+        let before = latest.now();
+        latest.learn(&world.plan, &RunState::default());
+        assert_eq!(latest.now(), before);
+    }
+
+    #[test]
+    fn an_ordered_rollback_waits_for_no_fold_and_no_fold_takes_it_back() {
+        let world = World::new();
+        let latest = Latest::default();
+        latest.begin_rollback();
+        latest.end_rollback();
+        latest.learn(&world.plan, &world.journal.state());
+        let Standing { rolling_back, rolled_back, .. } = latest.now();
+        assert!(rolling_back && rolled_back);
+    }
+}
