@@ -2,9 +2,10 @@
 
 use tokio_postgres::Error;
 
-use super::after_load;
 use super::connect::Object;
 use super::names::qualified;
+use super::owner::{self, Of};
+use super::{after_load, indexes as set_aside};
 use crate::domain::plan::{AfterLoad, ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::ports::TargetTable;
 
@@ -75,7 +76,16 @@ pub(super) async fn describe(client: &Object, plan: &str, table: &Table) -> Resu
         Some((columns, key)) => {
             compare(&table.target, &table.columns, columns, &mut problems);
             updated(&table.target, &table.columns, columns, &mut problems);
-            compare_key(table, key, &mut problems);
+            let of = Of { plan, table: &table.id };
+            if key.is_empty() && owner::known(client).await? && set_aside::key_is_aside(client, of).await? {
+                notices.push(format!(
+                    "{}: its key is set aside since a load that never ended; it is built when a run empties the table or its \
+                     load ends, and by `cutover release`",
+                    table.target
+                ));
+            } else {
+                compare_key(table, key, &mut problems);
+            }
             nullable(&table.target, &table.columns, columns, &mut notices);
             super::native::describe(client, &table.target, &table.columns, &mut problems).await?;
         }
