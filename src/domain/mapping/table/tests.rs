@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::mapping::read_key;
 use crate::domain::plan::{ChildTable, ColumnType, Declared, NEW, OLD};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
