@@ -57,7 +57,8 @@ pub struct Driven {
     pub ending: Ending,
     /// The closing summary.
     pub summary: String,
-    /// What the run's facts add up to.
+    /// What the run's facts add up to. A rehearsal judges by it.
+    #[cfg_attr(not(feature = "rehearsal"), allow(dead_code))]
     pub state: Box<RunState>,
 }
 

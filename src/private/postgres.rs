@@ -543,12 +543,7 @@ mod tests {
     #[test]
     fn killing_its_process_leaves_nothing_behind() {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "rehearsal::postgres::tests::child_that_holds_a_server",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "private::postgres::tests::child_that_holds_a_server", "--nocapture", "--test-threads=1"])
             .env("CUTOVER_TEST_HOLD_POSTGRES", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,7 +2,7 @@
 
 use cutover::domain::at::At;
 use cutover::domain::plan::{
-    Confirm, Follow, Freeze, Load, Plan, Start, Step, StepKind, Switch, SwitchKind, ValueRef, Verify,
+    CONTROL, Confirm, Follow, Freeze, Load, Plan, Start, Step, StepKind, Switch, SwitchKind, ValueRef, Verify,
 };
 use cutover::domain::run::Event;
 
@@ -23,7 +23,9 @@ fn step(id: &str, kind: StepKind) -> Step {
 
 fn switch(id: &str, to: &str) -> Switch {
     let kind = SwitchKind::Parameter { name: format!("/{id}"), secure: false };
-    Switch { id: id.into(), title: id.into(), kind, expect: None, to: ValueRef::Literal(to.into()), exercise: true }
+    let control = CONTROL.to_owned();
+    let to = ValueRef::Literal(to.into());
+    Switch { id: id.into(), title: id.into(), kind, control, expect: None, to, exercise: true }
 }
 
 /// Every step that moves data or changes a switch, in the shipped plan's order.

@@ -91,7 +91,7 @@ pub fn address(session: &SdkConfig, service: Service, given: Option<&str>) -> Re
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "dynamodb"))]
 mod tests {
     use aws_types::region::Region;
     use aws_types::service_config::LoadServiceConfig;
@@ -112,7 +112,6 @@ mod tests {
         SdkConfig::builder().region(Region::new("eu-west-1"))
     }
 
-    #[cfg(feature = "dynamodb")]
     #[test]
     fn the_config_wins_over_the_service_over_all_over_aws() {
         let at = |session: &SdkConfig, service| address(session, service, None).unwrap();

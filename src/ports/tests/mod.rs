@@ -22,8 +22,10 @@ pub(crate) struct Abilities {
 
 impl Abilities {
     /// Of a relational store.
+    #[cfg_attr(not(feature = "postgresql"), allow(dead_code))]
     pub(crate) const RELATIONAL: Self = Self { references: true, unique: true };
     /// Of a store of single items.
+    #[cfg_attr(not(feature = "dynamodb"), allow(dead_code))]
     pub(crate) const ITEMS: Self = Self { references: false, unique: false };
 }
 

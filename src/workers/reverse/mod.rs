@@ -79,6 +79,8 @@ pub struct Round {
     pub conflicts: Vec<(Key, Resolution)>,
     /// Keys the old side cannot hold, and why; they stay in the outbox.
     pub unfit: Vec<(Key, String)>,
+    /// Those of them that the store refused as things are: one may wait for another key.
+    pub refused: BTreeSet<Key>,
     /// Markers that went all the way.
     pub markers: Vec<String>,
     /// Trouble that stopped the round after the keys counted here.
