@@ -59,7 +59,12 @@ impl From<FindError> for Failure {
 
 impl From<LockError> for Failure {
     fn from(e: LockError) -> Self {
-        Self { exit: Exit::Unexpected, report: e.into() }
+        let exit = match &e {
+            // Nothing is wrong, and it is not this command's turn.
+            LockError::Held { .. } => Exit::Refused,
+            LockError::Io { .. } => Exit::Unexpected,
+        };
+        Self { exit, report: e.into() }
     }
 }
 

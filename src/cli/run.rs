@@ -84,6 +84,9 @@ pub async fn plan(config: &ConfigArg, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Finished)
 }
 
+/// Characters of a managed policy, white space left out (IAM user guide, *IAM and AWS STS quotas*).
+const POLICY: usize = 6_144;
+
 /// `cutover plan --iam-policy`.
 pub async fn iam_policy(config: &ConfigArg) -> Result<Exit, Failure> {
     let (config, _) = load(config, Over::Now).await?;
@@ -91,8 +94,17 @@ pub async fn iam_policy(config: &ConfigArg) -> Result<Exit, Failure> {
     let all: Vec<serde_json::Value> = crate::domain::plan::iam_policies(&config.plan, &parameters)
         .iter()
         .map(|policy| {
+            let document = policy.document();
+            let whose = policy.account.as_deref().or(policy.profile.as_deref()).unwrap_or("the usual credentials");
+            let long = document.to_string().len();
+            if long > POLICY {
+                super::out::say(&format!(
+                    "the document for {whose} has {long} characters, more than the {POLICY} that IAM takes in a managed policy: \
+                     spread its statements over several"
+                ));
+            }
             serde_json::json!({
-                "account": policy.account, "profile": policy.profile, "stores": policy.stores, "policy": policy.document(),
+                "account": policy.account, "profile": policy.profile, "stores": policy.stores, "policy": document,
             })
         })
         .collect();

@@ -44,7 +44,7 @@ impl std::fmt::Display for Holder {
 #[non_exhaustive]
 pub enum LockError {
     /// Another process drives the run.
-    #[error("the run is driven by {}; watch it, or end that process first", who(holder.as_ref()))]
+    #[error("the run is driven by {}; see `cutover status`, or end that process first", who(holder.as_ref()))]
     Held {
         /// Who, as far as the lock file says.
         holder: Option<Holder>,

@@ -177,6 +177,10 @@ async fn show(mut handle: Handle, options: UiOptions, drawing: Drawing) -> Resul
                     handle.playback(ask);
                 }
                 Do::Bell => screen.painter.bell(),
+                Do::Redraw => {
+                    screen.painter.whole();
+                    screen.limiter.key(Instant::now());
+                }
                 Do::Leave => leaves = Some(UiExit::Quit),
                 Do::Quit => leaves = Some(quit(&handle.snapshot())),
             }

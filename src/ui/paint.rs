@@ -27,12 +27,13 @@ struct Slot {
     frame: Option<(u64, Buffer)>,
     title: Option<String>,
     bell: bool,
+    whole: bool,
     stop: bool,
 }
 
 impl Slot {
     const fn is_empty(&self) -> bool {
-        self.frame.is_none() && self.title.is_none() && !self.bell && !self.stop
+        self.frame.is_none() && self.title.is_none() && !self.bell && !self.whole && !self.stop
     }
 }
 
@@ -94,6 +95,11 @@ impl Painter {
         self.mailbox.put(|slot| slot.bell = true);
     }
 
+    /// Asks for the next frame to be written whole: something else wrote over the screen.
+    pub fn whole(&self) {
+        self.mailbox.put(|slot| slot.whole = true);
+    }
+
     /// What became of it; `None` once the thread ended. Cancel-safe.
     pub async fn painted(&mut self) -> Option<Painted> {
         self.painted.recv().await
@@ -136,6 +142,10 @@ fn paint(terminal: Terminal, mailbox: &Mailbox, tell: &mpsc::UnboundedSender<Pai
 fn write(terminal: &mut Terminal, work: &Slot, last: &mut Option<Buffer>) -> io::Result<()> {
     if let Some(title) = &work.title {
         terminal.set_title(title)?;
+    }
+    if work.whole {
+        terminal.clear()?;
+        *last = None;
     }
     if let Some((_, buffer)) = &work.frame
         && last.as_ref() != Some(buffer)

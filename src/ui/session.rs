@@ -38,6 +38,8 @@ pub enum Do {
     Playback(Playback),
     /// Ring the bell.
     Bell,
+    /// Write the screen whole.
+    Redraw,
     /// Leave: nothing is under way here.
     Quit,
     /// Leave: the run goes on.
@@ -231,6 +233,10 @@ impl Session {
     fn key(&mut self, key: &KeyEvent, at: Instant, snapshot: &Arc<Snapshot>) -> Vec<Do> {
         if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
             return self.interrupt(at, snapshot);
+        }
+        // As everywhere: what another program wrote over the screen goes.
+        if key.code == KeyCode::Char('l') && key.modifiers.contains(KeyModifiers::CONTROL) {
+            return vec![Do::Redraw];
         }
         let action = self.bound(key, snapshot);
         let is_text = self.is_typing() && field::is_text(key);

@@ -68,6 +68,8 @@ impl Terminal {
             restore();
         }
         let mut entered = entered?;
+        // A program that was killed may have left its screen, and the alternate one is entered once only.
+        entered.clear().map_err(failed("clear the screen"))?;
         entered.set_title(title).map_err(failed("set the window title"))?;
         Ok(entered)
     }
