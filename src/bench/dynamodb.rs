@@ -86,7 +86,7 @@ pub(super) async fn run(options: &Options) -> BenchResult<Report> {
     let brief = |name: &str| Brief {
         name: name.to_owned(),
         source: server.endpoint.clone(),
-        target: String::new(),
+        target: server.endpoint.clone(),
         rows: server.items,
         streams,
         extra: 0,

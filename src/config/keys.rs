@@ -220,7 +220,7 @@ pub(super) static FOLLOW: &[Key] = &[
 pub(super) static REVERSE: &[Key] = &[
     may("enabled", Bool, "Whether they are carried back. Default: true."),
     may("poll", Duration, "Pause between two looks into an empty outbox. Default: 250ms."),
-    may("batch", Count, "Most records taken at a time. Default: 200."),
+    may("batch", Count, "Most records taken at a time; from 200 on, a PostgreSQL source takes 1,000. Default: 200."),
     may("settle", Duration, "How long nothing may arrive before a rollback counts as drained. Default: 3s."),
     may(
         "patience",

@@ -53,7 +53,7 @@ pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
-pub use surroundings::{SessionSetting, Surroundings};
+pub use surroundings::{Collation, Grant, Role, SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,

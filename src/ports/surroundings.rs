@@ -13,9 +13,56 @@ pub struct Surroundings {
     pub settings: Vec<SessionSetting>,
     /// Event triggers that fire, each with the event: `no_ddl (ddl_command_start)`.
     pub event_triggers: Vec<String>,
+    /// How it sorts and tells letters where a column says nothing else.
+    pub collation: Option<Collation>,
+    /// Large objects in it, which are of no table.
+    pub large_objects: u64,
+    /// What roles may do with its tables.
+    pub grants: Vec<Grant>,
+    /// Roles of its server.
+    pub roles: Vec<Role>,
     /// The oldest transaction that is open anywhere on the server, has written, and is old enough to be in the way of a
     /// capture.
     pub oldest: Option<OpenWrite>,
+}
+
+/// How a database sorts texts and tells letters, unless a column says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collation {
+    /// Who does it: `libc`, `icu`, `builtin`.
+    pub provider: String,
+    /// The order: `en_US.UTF-8`, `C`.
+    pub order: String,
+    /// What is a letter, and its other case.
+    pub letters: String,
+    /// The locale of a provider that has its own.
+    pub locale: Option<String>,
+    /// The version its indexes were made with; absent where the server keeps none.
+    pub version: Option<String>,
+    /// The version that sorts now.
+    pub sorts_now: Option<String>,
+}
+
+/// What a role may do with a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The role; absent for everybody.
+    pub role: Option<String>,
+    /// The table, with its schema.
+    pub table: String,
+    /// The rights: `SELECT`, `INSERT`.
+    pub rights: Vec<String>,
+}
+
+/// A role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Roles whose rights it has, directly or by another one.
+    pub has: Vec<String>,
+    /// Whether it may do anything: a superuser.
+    pub anything: bool,
 }
 
 /// A setting that sessions begin with.

@@ -59,20 +59,8 @@ pub async fn perform(
             ),
         ));
     }
-    // Whatever this plan says of the reverse flow: an earlier one may have captured.
     if !again && let Some(ports) = ctx.ports.reverse.clone() {
-        // What an older run captured and never applied is nowhere else, whether its triggers still stand or not.
-        let waiting = super::reverse::uncarried(&ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
-        if waiting > 0 {
-            return Err(world(
-                format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
-                format!(
-                    "carry them with `cutover rollback` of the earlier run; or let them stay where they are: \
-                     cutover release {}",
-                    shell_word(&ctx.plan.key())
-                ),
-            ));
-        }
+        nothing_waits(ctx).await?;
         ports.outbox.disarm(&ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     }
     if !again {
@@ -105,6 +93,24 @@ pub async fn perform(
     // Parents are reported first.
     ended.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
     together(ended.into_iter().map(|(_, done)| done))
+}
+
+/// Fails while writes of the new side wait that an older run captured and never applied: they are nowhere else, whether its
+/// triggers still stand or not, and only that run carries them, as long as the tables are its own. Whatever this plan says of
+/// the reverse flow: an earlier one may have captured.
+pub(super) async fn nothing_waits(ctx: &WorkerContext) -> Result<(), StepError> {
+    let Some(ports) = &ctx.ports.reverse else { return Ok(()) };
+    let waiting = super::reverse::uncarried(ports, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
+    if waiting == 0 {
+        return Ok(());
+    }
+    Err(world(
+        format!("{waiting} writes of the new side were never carried back; a new load would lose them"),
+        format!(
+            "carry them with `cutover rollback` of the earlier run; or let them stay where they are: cutover release {}",
+            shell_word(&ctx.plan.key())
+        ),
+    ))
 }
 
 /// Fails with everything that keeps changes from being captured, at every store, before anything is turned on.

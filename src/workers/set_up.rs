@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use super::{column_types, definitions, index_keys, source_columns};
+use super::{capture, column_types, definitions, index_keys, source_columns};
 use crate::domain::plan::{Step, StoreKind};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, StepError};
 
@@ -20,6 +20,8 @@ pub async fn perform(
 ) -> Result<Vec<Evidence>, StepError> {
     let target = &ctx.ports.target;
     target.prepare().await.map_err(|e| step_error(&e))?;
+    // Before the tables are this run's: the earlier one could carry nothing back any more.
+    capture::nothing_waits(ctx).await?;
     // Another plan's tables stay as they are.
     target.claim(run, &ctx.plan.tables).await.map_err(|e| step_error(&e))?;
     // Before a table is made by a plan that its source does not fit.

@@ -1,11 +1,13 @@
 //! What no table brings along: settings of the databases, event triggers, the encoding, and who is open for long.
 
+mod rights;
+
 use std::collections::BTreeSet;
 
 use super::context::Ports;
 use super::preflight::CheckRow;
 use crate::domain::plan::Plan;
-use crate::ports::{SessionSetting, Surroundings};
+use crate::ports::{Collation, SessionSetting, Surroundings};
 
 /// Settings whose value is a list, which the catalogue keeps as it is written.
 const LISTS: [&str; 5] = [
@@ -41,7 +43,14 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>, tar
         match ports.target.surroundings(table).await {
             Ok(Some(new)) => {
                 let note = |text: String| CheckRow::ok(format!("note {}", table.to), text);
-                rows.extend(between(&old, &new).into_iter().chain(of_target(&new)).map(note));
+                let tables: Vec<(&str, &str)> = plan
+                    .tables
+                    .iter()
+                    .filter(|other| (&other.from, &other.to) == (&table.from, &table.to))
+                    .map(|table| (table.source.as_str(), table.target.as_str()))
+                    .collect();
+                let notes = between(&old, &new).into_iter().chain(rights::missing(&tables, &old, &new));
+                rows.extend(notes.chain(of_target(&new)).map(note));
             }
             Ok(None) => {}
             Err(e) => rows.push(CheckRow::port(format!("settings {}", table.to), &e)),
@@ -68,11 +77,22 @@ fn of_source(old: &Surroundings) -> Vec<String> {
         ));
     }
     notes.extend(triggers(old, "the capture step makes a publication"));
+    notes.extend(sorts_otherwise(old));
+    if old.large_objects > 0 {
+        notes.push(format!(
+            "{} large objects of the database {} belong to no table and stay behind; export what still refers to them \
+             (lo_export, or pg_dump --large-objects), and see who reads them by number",
+            old.large_objects, old.database
+        ));
+    }
     notes
 }
 
 fn of_target(new: &Surroundings) -> Vec<String> {
-    triggers(new, "a run makes the schema cutover, tables and triggers").into_iter().collect()
+    triggers(new, "a run makes the schema cutover, tables and triggers")
+        .into_iter()
+        .chain(sorts_otherwise(new))
+        .collect()
 }
 
 fn triggers(of: &Surroundings, does: &str) -> Option<String> {
@@ -84,10 +104,56 @@ fn triggers(of: &Surroundings, does: &str) -> Option<String> {
     (!names.is_empty()).then_some(note)
 }
 
+/// That a database sorts in another way than its indexes were made with.
+fn sorts_otherwise(of: &Surroundings) -> Option<String> {
+    let collation = of.collation.as_ref()?;
+    let (made, now) = (collation.version.as_ref()?, collation.sorts_now.as_ref()?);
+    let note = format!(
+        "the database {0} was made with version {made} of the order of its texts, and the system has version {now} now: an index \
+         of texts may miss rows; REINDEX DATABASE {0}, then ALTER DATABASE {0} REFRESH COLLATION VERSION",
+        of.database
+    );
+    (made != now).then_some(note)
+}
+
+/// That both databases sort texts differently, or tell letters in another way.
+fn sorting(old: &Surroundings, new: &Surroundings) -> Option<String> {
+    let (before, after) = (old.collation.as_ref()?, new.collation.as_ref()?);
+    let differs = (&before.provider, &before.order, &before.letters, &before.locale)
+        != (&after.provider, &after.order, &after.letters, &after.locale);
+    if differs {
+        return Some(format!(
+            "the database {} sorts texts by {} where the old one does by {}: lists come in another order, ranges of texts hold \
+             others, and lower() may know other letters; a database has its order from CREATE DATABASE on, so make it with \
+             the old one's before anything is loaded, or give columns a COLLATE",
+            new.database,
+            order(after),
+            order(before)
+        ));
+    }
+    let (older, newer) = (before.sorts_now.as_ref()?, after.sorts_now.as_ref()?);
+    let note = format!(
+        "both databases sort texts by {}, {} in version {newer} of it and the old one in {older}: some texts may come in another \
+         order",
+        order(after),
+        new.database
+    );
+    (older != newer).then_some(note)
+}
+
+/// `libc en_US.UTF-8`, with what tells letters where that is another.
+fn order(of: &Collation) -> String {
+    let mut words = format!("{} {}", of.provider, of.locale.as_ref().unwrap_or(&of.order));
+    if of.letters != of.order {
+        words.push_str(&format!(" (letters by {})", of.letters));
+    }
+    words
+}
+
 /// What sessions of the new database begin with in another way, each with the statement that makes it as in the old one.
 fn between(old: &Surroundings, new: &Surroundings) -> Vec<String> {
     let same = |a: &SessionSetting, b: &SessionSetting| (&a.role, a.here, &a.name) == (&b.role, b.here, &b.name);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = sorting(old, new).into_iter().collect();
     for setting in &old.settings {
         let there = new.settings.iter().find(|other| same(setting, other));
         if there.is_some_and(|other| other.value == setting.value) {
@@ -209,10 +275,45 @@ mod tests {
     fn a_database_that_checks_no_text_and_event_triggers_are_named() {
         let mut old = database("shop", vec![]);
         assert_eq!(of_source(&old), [""; 0]);
+        old.large_objects = 3;
+        assert!(of_source(&old)[0].contains("3 large objects of the database shop"));
+        old.large_objects = 0;
         old.encoding = "SQL_ASCII".into();
         old.event_triggers = vec!["no_ddl (ddl_command_start)".into()];
         let notes = of_source(&old);
         assert!(notes[0].contains("SQL_ASCII") && notes[0].contains("check --scan"), "{notes:?}");
         assert!(notes[1].contains("no_ddl (ddl_command_start)"), "{notes:?}");
+    }
+
+    #[test]
+    fn another_order_of_texts_is_named_by_its_name_or_its_version() {
+        let sorted = |order: &str, letters: &str, now: Option<&str>| {
+            let mut one = database("shop", vec![]);
+            one.collation = Some(Collation {
+                provider: "libc".into(),
+                order: order.into(),
+                letters: letters.into(),
+                sorts_now: now.map(str::to_owned),
+                ..Collation::default()
+            });
+            one
+        };
+        let old = sorted("en_US.UTF-8", "en_US.UTF-8", Some("2.28"));
+        assert_eq!(between(&old, &old), [""; 0]);
+        let notes = between(&old, &sorted("C", "en_US.UTF-8", None));
+        assert!(
+            notes[0].contains("by libc C (letters by en_US.UTF-8) where the old one does by libc en_US.UTF-8"),
+            "{notes:?}"
+        );
+        let notes = between(&old, &sorted("en_US.UTF-8", "en_US.UTF-8", Some("2.36")));
+        assert!(notes[0].contains("version 2.36") && notes[0].contains("the old one in 2.28"), "{notes:?}");
+        assert_eq!(
+            between(&old, &sorted("en_US.UTF-8", "en_US.UTF-8", None)),
+            [""; 0],
+            "what is not known is no difference"
+        );
+        let mut stale = old.clone();
+        stale.collation.as_mut().unwrap().version = Some("2.17".into());
+        assert!(of_source(&stale)[0].contains("REINDEX DATABASE shop"), "{:?}", of_source(&stale));
     }
 }

@@ -23,8 +23,9 @@ fn step(id: &str, kind: StepKind) -> Step {
 
 fn switch(id: &str, to: &str) -> Switch {
     let kind = SwitchKind::Parameter { name: format!("/{id}"), secure: false };
+    let control = CONTROL.to_owned();
     let to = ValueRef::Literal(to.into());
-    Switch { id: id.into(), title: id.into(), kind, control: CONTROL.to_owned(), expect: None, to, exercise: true }
+    Switch { id: id.into(), title: id.into(), kind, control, expect: None, to, exercise: true }
 }
 
 /// Every step that moves data or changes a switch, in the shipped plan's order.

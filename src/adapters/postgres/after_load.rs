@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connect::Ask;
 use super::names::{ident, qualified};
+use super::owner;
 use super::target::PgTarget;
 use crate::domain::plan::{AfterLoad, Table};
 use crate::ports::{PortError, PortResult};
@@ -296,12 +297,24 @@ pub(super) async fn wake(tx: &Transaction<'_>, plan: &str, tables: &[Table]) -> 
     each_trigger(tx, plan, tables, true).await
 }
 
+/// Whether the table is the plan's and customers are not in it.
+const QUIETED: &str = "SELECT EXISTS (SELECT FROM cutover.plan_table WHERE plan = $1 AND table_id = $2
+                                       AND (opened IS NULL OR rolled_back IS NOT NULL))";
+
+/// Whether a run that claims the table keeps its triggers from firing: this plan made it, and customers are not in it.
+pub(super) async fn is_quieted(client: &impl Ask, plan: &str, table: &Table) -> Result<bool, Error> {
+    // Before the first run there is no bookkeeping.
+    if !owner::known(client).await? {
+        return Ok(false);
+    }
+    let asked = client.ask_one(QUIETED, &[&plan, &table.id]).await?;
+    Ok(asked.map_or(Ok(false), |row| row.try_get(0))? && ours(client, plan, table).await?)
+}
+
 /// Keeps them from firing again: a later run loads tables that an earlier one made and opened to customers.
 pub(super) async fn quiet(tx: &Transaction<'_>, plan: &str, tables: &[Table]) -> Result<(), Error> {
-    let sql = "SELECT EXISTS (SELECT FROM cutover.plan_table WHERE plan = $1 AND table_id = $2
-                              AND (opened IS NULL OR rolled_back IS NOT NULL))";
     for table in tables.iter().filter(|table| !table.after_load.is_empty()) {
-        if tx.query_one(sql, &[&plan, &table.id]).await?.try_get(0)? {
+        if tx.query_one(QUIETED, &[&plan, &table.id]).await?.try_get(0)? {
             each_trigger(tx, plan, std::slice::from_ref(table), false).await?;
         }
     }

@@ -4,7 +4,9 @@ use tokio_postgres::Error;
 
 use super::connect::Object;
 use super::names::qualified;
-use crate::domain::plan::{ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
+use super::owner::{self, Of};
+use super::{after_load, indexes as set_aside};
+use crate::domain::plan::{AfterLoad, ChildTable, Column, ColumnSource, ColumnType, Fallback, Table};
 use crate::ports::TargetTable;
 
 struct ColumnInfo {
@@ -50,7 +52,8 @@ async fn look(client: &Object, name: &str) -> Result<Option<(Vec<ColumnInfo>, Ve
     let statement = client
         .prepare_cached(
             "SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n), pg_attribute a
-             WHERE i.indrelid = $1 AND i.indisprimary AND a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.n",
+             WHERE i.indrelid = $1 AND i.indisprimary AND k.n <= i.indnkeyatts
+               AND a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.n",
         )
         .await?;
     let key =
@@ -65,7 +68,7 @@ pub(super) async fn exists(client: &Object, name: &str) -> Result<bool, Error> {
 }
 
 /// See [`crate::ports::Target::describe`].
-pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTable, Error> {
+pub(super) async fn describe(client: &Object, plan: &str, table: &Table) -> Result<TargetTable, Error> {
     let (mut problems, mut notices) = (Vec::new(), Vec::new());
     let main = look(client, &table.target).await?;
     match &main {
@@ -73,7 +76,16 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
         Some((columns, key)) => {
             compare(&table.target, &table.columns, columns, &mut problems);
             updated(&table.target, &table.columns, columns, &mut problems);
-            compare_key(table, key, &mut problems);
+            let of = Of { plan, table: &table.id };
+            if key.is_empty() && owner::known(client).await? && set_aside::key_is_aside(client, of).await? {
+                notices.push(format!(
+                    "{}: its key is set aside since a load that never ended; it is built when a run empties the table or its \
+                     load ends, and by `cutover release`",
+                    table.target
+                ));
+            } else {
+                compare_key(table, key, &mut problems);
+            }
             nullable(&table.target, &table.columns, columns, &mut notices);
             super::native::describe(client, &table.target, &table.columns, &mut problems).await?;
         }
@@ -91,7 +103,7 @@ pub(super) async fn describe(client: &Object, table: &Table) -> Result<TargetTab
     for name in table.children.iter().map(|c| &c.target).chain([&table.target]) {
         super::kinds::describe(client, name, &mut problems, &mut notices).await?;
         indexes(client, name, &mut problems).await?;
-        triggers(client, table, name, &mut problems, &mut notices).await?;
+        triggers(client, (plan, table), name, &mut problems, &mut notices).await?;
     }
     super::collations::describe(client, table, &mut problems).await?;
     super::references::describe(client, table, &mut problems, &mut notices).await?;
@@ -140,11 +152,14 @@ async fn indexes(client: &Object, name: &str, problems: &mut Vec<String>) -> Res
 /// and none of that can be seen from outside. Refused unless the plan allows them by name.
 async fn triggers(
     client: &Object,
-    table: &Table,
+    (plan, table): (&str, &Table),
     name: &str,
     problems: &mut Vec<String>,
     notices: &mut Vec<String>,
 ) -> Result<(), Error> {
+    let made = |trigger: &str| {
+        table.after_load.iter().any(|made| matches!(made, AfterLoad::Trigger { name, .. } if name == trigger))
+    };
     let statement = client
         .prepare_cached(
             "SELECT tgname::text FROM pg_trigger WHERE tgrelid = to_regclass($1) AND NOT tgisinternal
@@ -156,6 +171,13 @@ async fn triggers(
         if table.triggers.contains(&trigger) {
             notices.push(format!(
                 "{name}: the trigger {trigger} fires on rows that are loaded or followed, as the plan says"
+            ));
+            continue;
+        }
+        // An earlier run let it fire when it let customers in.
+        if made(&trigger) && after_load::is_quieted(client, plan, table).await? {
+            notices.push(format!(
+                "{name}: the trigger {trigger} fires; it is disabled until the thaw when a run claims the table"
             ));
             continue;
         }

@@ -227,17 +227,42 @@ pub(super) async fn describe<C: Ask>(
     Ok(())
 }
 
+/// Whether values of a type `t` are numbers of the server's own catalogue.
+macro_rules! of_this_server {
+    () => {
+        "(t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace
+          OR t.oid IN ('tid'::regtype, 'xid'::regtype, 'cid'::regtype, 'oid'::regtype))"
+    };
+}
+
+/// Of the table `$1` and its columns `$2`: those whose values mean nothing on another server, with their types.
+const OF_THIS_SERVER: &str = concat!(
+    "
+WITH RECURSIVE made(place, name, own, limits, oid) AS (
+    SELECT a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.atttypid FROM pg_attribute a
+    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2::text[])
+    UNION ALL
+    SELECT m.place, m.name, m.own, m.limits, t.typbasetype FROM made m JOIN pg_type t ON t.oid = m.oid
+    WHERE t.typtype = 'd')
+SELECT m.name, format_type(m.own, m.limits) FROM made m JOIN pg_type t ON t.oid = m.oid
+WHERE t.typtype <> 'd' AND ",
+    of_this_server!(),
+    " ORDER BY m.place"
+);
+
 /// Of the table `$1` and its column `$2`: whether its type is called `$3`, how it is called, its kind, whether its
 /// values mean the same on another server, whether equal values have one spelling, and what it is made of.
-const NAMED: &str = "
+const NAMED: &str = concat!(
+    "
 WITH RECURSIVE made(oid, modifier) AS (
     SELECT a.atttypid, a.atttypmod FROM pg_attribute a
     WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = $2
     UNION ALL
     SELECT t.typbasetype, t.typtypmod FROM made m JOIN pg_type t ON t.oid = m.oid WHERE t.typtype = 'd')
 SELECT to_regtype($3)::oid = a.atttypid, format_type(a.atttypid, a.atttypmod), own.typtype::text,
-       NOT (t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace)
-           AND t.oid NOT IN ('tid'::regtype, 'xid'::regtype, 'cid'::regtype, 'oid'::regtype),
+       NOT ",
+    of_this_server!(),
+    ",
        t.typtype = 'e' OR t.oid IN ('text'::regtype, 'varchar'::regtype, 'uuid'::regtype, 'int2'::regtype, 'int4'::regtype,
            'int8'::regtype, 'bool'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype, 'timestamp'::regtype,
            'timestamptz'::regtype, 'inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'macaddr8'::regtype,
@@ -246,7 +271,8 @@ SELECT to_regtype($3)::oid = a.atttypid, format_type(a.atttypid, a.atttypmod), o
          OR t.oid = 'bpchar'::regtype AND m.modifier > 0,
        format_type(t.oid, m.modifier)
 FROM pg_attribute a JOIN pg_type own ON own.oid = a.atttypid, made m JOIN pg_type t ON t.oid = m.oid AND t.typtype <> 'd'
-WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped";
+WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped"
+);
 
 /// Of the table `$1` and its column `$2`: whether its type is the one that is called `$3` here.
 const IS_CALLED: &str = "
@@ -287,6 +313,40 @@ pub(super) async fn misnamed<C: Ask>(
                 format!("write type = \"{meant}\", and give the column of the target the same type"),
             ));
         }
+    }
+    Ok(found)
+}
+
+/// Columns of the source that are read as they are and whose values are numbers of its own catalogue, each with what to do.
+/// Set-up would refuse the column of the target, once that is there.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn of_the_source<C: Ask>(client: &C, table: &Table) -> Result<Vec<(String, String)>, Error> {
+    let read = |column: &Column| match &column.from {
+        ColumnSource::Attribute(path) if column.ty.is_native() => path.first().cloned(),
+        ColumnSource::Attribute(_)
+        | ColumnSource::Constant(_)
+        | ColumnSource::Parent(_)
+        | ColumnSource::Ordinal
+        | ColumnSource::Element
+        | ColumnSource::Whole => None,
+    };
+    let names: Vec<String> = table.columns.iter().filter_map(read).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for row in client.ask(OF_THIS_SERVER, &[&qualified(&table.source), &names]).await? {
+        let (name, ty): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        found.push((
+            format!(
+                "{}.{name} is {ty} at the source: its values are numbers of that server's own catalogue (of a large object, \
+                 a table, a transaction), which mean nothing on another",
+                table.source
+            ),
+            "leave the column out, and move what it refers to yourself; or store it in another type".to_owned(),
+        ));
     }
     Ok(found)
 }

@@ -136,7 +136,7 @@ const KNOWN: &str = "
 SELECT count(*) = 5 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'cutover' AND c.relname IN ('plan_table', 'outbox', 'lease', 'set_aside', 'leftover')";
 
-async fn known(client: &impl Ask) -> Result<bool, Error> {
+pub(super) async fn known(client: &impl Ask) -> Result<bool, Error> {
     client.ask_one(KNOWN, &[]).await?.map_or(Ok(false), |row| row.try_get(0))
 }
 

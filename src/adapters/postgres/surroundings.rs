@@ -1,12 +1,13 @@
-//! A database as its sessions find it: settings, event triggers, encoding, and who is open for long.
+//! A database as its sessions find it: settings, event triggers, encoding, order of texts, who may do what with its
+//! tables, and who is open for long.
 
 use std::time::Duration;
 
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 
 use super::connect::{Ask as _, Object};
 use super::open;
-use crate::ports::{SessionSetting, Surroundings};
+use crate::ports::{Collation, Grant, Role, SessionSetting, Surroundings};
 
 /// A transaction that has been open for so long may outlast what a capture waits: the lock limit of our sessions.
 const LONG: Duration = Duration::from_secs(15);
@@ -24,6 +25,67 @@ WHERE (s.setdatabase = 0 OR s.setdatabase = (SELECT oid FROM pg_database WHERE d
   AND (s.setrole = 0 OR r.rolcanlogin)
 ORDER BY r.rolname NULLS FIRST, s.setdatabase <> 0, 3";
 
+/// How the database sorts; the names of some columns depend on the server's version.
+const COLLATION: &str = "
+SELECT CASE coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin'
+            ELSE to_jsonb(d) ->> 'datlocprovider' END,
+       d.datcollate::text, d.datctype::text, coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+       to_jsonb(d) ->> 'datcollversion', d.oid, current_setting('server_version_num')::int >= 150000
+FROM pg_database d WHERE d.datname = current_database()";
+
+/// Servers before 15 do not know it.
+const SORTS_NOW: &str = "SELECT pg_database_collation_actual_version($1)";
+
+const LARGE_OBJECTS: &str = "SELECT count(*) FROM pg_largeobject_metadata";
+
+/// What was granted on tables that people made, and what owners have, but for our own role and those that may do anything.
+const GRANTS: &str = "
+SELECT r.rolname::text, n.nspname || '.' || c.relname, array_agg(DISTINCT g.privilege_type::text ORDER BY g.privilege_type::text)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g
+LEFT JOIN pg_roles r ON r.oid = g.grantee
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname <> 'cutover' AND n.nspname !~ '^pg_'
+  AND n.nspname <> 'information_schema' AND (g.grantee = 0 OR NOT r.rolsuper AND r.rolname <> current_user)
+  AND g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER')
+GROUP BY 1, 2 ORDER BY 1 NULLS FIRST, 2";
+
+/// Roles with the roles whose rights they have without being asked.
+const ROLES: &str = "
+WITH RECURSIVE has(role, of) AS (
+    SELECT m.member, m.roleid FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member AND r.rolinherit
+    UNION
+    SELECT h.role, m.roleid FROM has h JOIN pg_auth_members m ON m.member = h.of
+    JOIN pg_roles r ON r.oid = m.member AND r.rolinherit)
+SELECT r.rolname::text, coalesce(array_agg(o.rolname::text ORDER BY o.rolname) FILTER (WHERE o.oid IS NOT NULL), '{}'),
+       r.rolsuper
+FROM pg_roles r LEFT JOIN has h ON h.role = r.oid LEFT JOIN pg_roles o ON o.oid = h.of
+GROUP BY r.oid, r.rolname, r.rolsuper ORDER BY 1";
+
+async fn collation(client: &Object) -> Result<Option<Collation>, Error> {
+    let Some(row) = client.query_opt(COLLATION, &[]).await? else { return Ok(None) };
+    let (database, asked): (u32, bool) = (row.try_get(5)?, row.try_get(6)?);
+    let sorts_now = if asked { client.query_one(SORTS_NOW, &[&database]).await?.try_get(0)? } else { None };
+    Ok(Some(Collation {
+        provider: row.try_get(0)?,
+        order: row.try_get(1)?,
+        letters: row.try_get(2)?,
+        locale: row.try_get(3)?,
+        version: row.try_get(4)?,
+        sorts_now,
+    }))
+}
+
+async fn grants(client: &Object) -> Result<Vec<Grant>, Error> {
+    let rows = client.ask(GRANTS, &[]).await?;
+    let grant = |row: &Row| Ok(Grant { role: row.try_get(0)?, table: row.try_get(1)?, rights: row.try_get(2)? });
+    rows.iter().map(grant).collect()
+}
+
+async fn roles(client: &Object) -> Result<Vec<Role>, Error> {
+    let rows = client.ask(ROLES, &[]).await?;
+    rows.iter().map(|row| Ok(Role { name: row.try_get(0)?, has: row.try_get(1)?, anything: row.try_get(2)? })).collect()
+}
+
 pub(super) async fn of(client: &Object) -> Result<Surroundings, Error> {
     let row = client.query_one(DATABASE, &[]).await?;
     let mut settings = Vec::new();
@@ -36,6 +98,10 @@ pub(super) async fn of(client: &Object) -> Result<Surroundings, Error> {
         encoding: row.try_get(1)?,
         settings,
         event_triggers: row.try_get(2)?,
+        collation: collation(client).await?,
+        large_objects: client.query_one(LARGE_OBJECTS, &[]).await?.try_get::<_, i64>(0)?.unsigned_abs(),
+        grants: grants(client).await?,
+        roles: roles(client).await?,
         oldest: open::oldest(client, LONG).await?,
     })
 }

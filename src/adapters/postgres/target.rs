@@ -276,7 +276,8 @@ impl Target for PgTarget {
 
     async fn describe(&self, table: &Table) -> PortResult<TargetTable> {
         let client = self.look().await?;
-        let found = describe::describe(&client, table).await.map_err(self.error("describe", &table.target))?;
+        let found =
+            describe::describe(&client, &self.plan, table).await.map_err(self.error("describe", &table.target))?;
         match table.ddl.as_deref().map(ddl::sql) {
             Some(Err(not_sql)) if !found.exists => Err(ddl::refused(&not_sql, &table.target)),
             _ => Ok(found),

@@ -318,8 +318,17 @@ fn not_a_type(name: TypeName, path: &str, advice: &str, found: &mut Diagnostics)
     found.push(super::Severity::Error, format!("{path}.type"), message, near);
 }
 
-/// Keys that are rounded or cut become one.
+/// Keys that are rounded or cut become one, and documents and lists are no keys: nothing is looked up by them.
 fn whole_key(column: &Column, path: &str, found: &mut Diagnostics) {
+    if column.key && matches!(column.ty, ColumnType::Jsonb | ColumnType::TextArray | ColumnType::Document) {
+        let message = format!(
+            "key column `{}` is {}: rows are told apart by numbers, texts, moments and bytes; leave the table out, or give it \
+             another key",
+            column.name,
+            column.ty.sql()
+        );
+        found.error(format!("{path}.type"), message);
+    }
     if column.key && column.declared.lossy {
         let message = format!("key column `{}` must not be lossy: two rows would become one", column.name);
         found.error(format!("{path}.lossy"), message);

@@ -2,7 +2,7 @@
 
 use super::Diagnostics;
 use crate::domain::gauge::ENOUGH;
-use crate::domain::plan::{OnFail, Plan, SignalSource, Step, ValueRef};
+use crate::domain::plan::{OnFail, Plan, SignalSource, Step, Switch, ValueRef};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     switches(plan, found);
@@ -36,7 +36,12 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
             found
                 .error(format!("switches[{n}].to"), "the new value is the value expected before: nothing would switch");
         }
-        if plan.switches[..n].iter().any(|s| s.kind == switch.kind && s.control == switch.control) {
+        // Two names may stand for one region and account.
+        let there = |control: &str| plan.stores.get(control);
+        let same = |s: &Switch| {
+            s.kind == switch.kind && (s.control == switch.control || there(&s.control) == there(&switch.control))
+        };
+        if plan.switches[..n].iter().any(same) {
             found.error(format!("switches[{n}]"), format!("another switch stands at {} already", switch.place()));
         }
     }

@@ -56,6 +56,7 @@ fn value(kind: &str, said: &str) -> Option<Value<'static>> {
         "S" => Value::Text(said.to_owned().into()),
         "N" => Value::Decimal(said.to_owned().into()),
         "B" => Value::Bytes(STANDARD.decode(said).ok()?.into()),
+        "BOOL" => Value::Bool(said.parse().ok()?),
         "moment" => Value::Cell(Cell::Timestamp(said.parse().ok()?)),
         "date" => Value::Cell(Cell::Date(said.parse().ok()?)),
         "double" => Value::Cell(Cell::Float(said.parse().ok()?)),

@@ -212,9 +212,13 @@ impl TableMapping {
                     text.push_str(&encoded);
                     push_json_text(json, &encoded);
                 }
+                Value::Bool(b) => {
+                    let said = if *b { "true" } else { "false" };
+                    text.push_str(said);
+                    push_json_text(json, said);
+                }
                 Value::Null => return Err(row_error(None, name, RowErrorReason::Missing)),
-                Value::Bool(_)
-                | Value::List(_)
+                Value::List(_)
                 | Value::Map(_)
                 | Value::TextSet(_)
                 | Value::DecimalSet(_)

@@ -125,14 +125,17 @@ fn reordered(a: &[Cow<'_, str>], b: &[Cow<'_, str>]) -> bool {
     a.len() == b.len() && sorted(a) == sorted(b)
 }
 
-/// Whether one number is the other with digits cut off or rounded away. Both are canonical.
-fn rounded(a: &str, b: &str) -> bool {
-    let (Some(a), Some(b)) = (Decimal::new(a), Decimal::new(b)) else { return false };
+/// Whether the target's number is the source's with digits cut off or rounded away. Both are canonical. One that has more
+/// digits than the source's was written by somebody.
+fn rounded(source: &str, target: &str) -> bool {
+    let (Some(a), Some(b)) = (Decimal::new(source), Decimal::new(target)) else { return false };
+    if b.scale > a.scale {
+        return false;
+    }
     if a.negative != b.negative && !a.digits.is_empty() && !b.digits.is_empty() {
         return false;
     }
-    let (fine, coarse) = if a.scale >= b.scale { (a, b) } else { (b, a) };
-    fine.cut(coarse.scale) == coarse.digits || fine.round(coarse.scale) == coarse.digits || fine.same_lead(&coarse)
+    a.cut(b.scale) == b.digits || a.round(b.scale) == b.digits || a.same_lead(&b)
 }
 
 struct Decimal {
@@ -226,6 +229,7 @@ mod tests {
             (n("-0.5"), n("-1"), Some("number precision")),
             (n("12345678901234567890"), n("12345678901234567000"), Some("number precision")),
             (n("12345678901234567890"), n("123456789012345678901"), Some("value")),
+            (n("22.5"), n("22.5001"), Some("value")),
             (n("19.99"), n("-19.99"), Some("value")),
             (n("19.99"), n("20.99"), Some("value")),
             (n("10"), n("100"), Some("value")),

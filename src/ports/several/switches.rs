@@ -24,6 +24,14 @@ impl SeveralSwitches {
         Arc::new(Self(others))
     }
 
+    /// What came back of another region, with its name: the same place may stand in several.
+    fn said<T>(control: &str, answer: PortResult<T>) -> PortResult<T> {
+        answer.map_err(|e| match other_control(control) {
+            Some(name) => PortError { on: format!("{name}:{}", e.on.trim_start_matches(&format!("{name}:"))), ..e },
+            None => e,
+        })
+    }
+
     fn of(&self, control: &str, on: &str) -> PortResult<&dyn Switches> {
         self.0.get(control).map(|switches| &**switches).ok_or_else(|| {
             let name = other_control(control).unwrap_or(control);
@@ -35,26 +43,26 @@ impl SeveralSwitches {
 #[async_trait]
 impl Switches for SeveralSwitches {
     async fn read(&self, switch: &Switch) -> PortResult<SwitchValue> {
-        self.of(&switch.control, &switch.place())?.read(switch).await
+        Self::said(&switch.control, self.of(&switch.control, &switch.place())?.read(switch).await)
     }
 
     async fn read_version(&self, switch: &Switch, version: i64) -> PortResult<SwitchValue> {
-        self.of(&switch.control, &switch.place())?.read_version(switch, version).await
+        Self::said(&switch.control, self.of(&switch.control, &switch.place())?.read_version(switch, version).await)
     }
 
     async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes> {
-        self.of(&switch.control, &switch.place())?.attributes(switch, version).await
+        Self::said(&switch.control, self.of(&switch.control, &switch.place())?.attributes(switch, version).await)
     }
 
     async fn writes_left(&self, switch: &Switch) -> PortResult<Option<usize>> {
-        self.of(&switch.control, &switch.place())?.writes_left(switch).await
+        Self::said(&switch.control, self.of(&switch.control, &switch.place())?.writes_left(switch).await)
     }
 
     async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()> {
-        self.of(&switch.control, &switch.place())?.set(switch, value, attributes).await
+        Self::said(&switch.control, self.of(&switch.control, &switch.place())?.set(switch, value, attributes).await)
     }
 
     async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue> {
-        self.of(control, control)?.resolve(value, control).await
+        Self::said(control, self.of(control, control)?.resolve(value, control).await)
     }
 }

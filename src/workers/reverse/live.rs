@@ -2,10 +2,11 @@
 //!
 //! Pausing the run does not pause this: the price of a rollback would grow with every second.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReverseApplier, conflict_facts, sequences};
+use super::{ReverseApplier, Round, conflict_facts, sequences};
 use crate::domain::gauge::{Outbox, ReverseState};
 use crate::domain::mapping::{Resolution, Winner, inverse_gaps};
 use crate::domain::plan::Table;
@@ -46,6 +47,27 @@ pub async fn apply_reverse(ctx: Arc<WorkerContext>) {
     }
 }
 
+/// A key that the store refused counts as one that stays behind once it has stood for so long: a child that only waits for its
+/// parent goes with one of the next rounds.
+const STAYS_MS: i64 = 5_000;
+
+/// Since when keys could not be carried, by table.
+#[derive(Default)]
+struct Stays(BTreeMap<String, HashMap<Key, i64>>);
+
+impl Stays {
+    /// How many keys of a table stay behind, after a round that ended at `now` of the monotonic clock.
+    fn of(&mut self, table: &str, round: &Round, now: i64) -> u64 {
+        let before = self.0.remove(table).unwrap_or_default();
+        let since: HashMap<Key, i64> =
+            round.unfit.iter().map(|(key, _)| (key.clone(), before.get(key).copied().unwrap_or(now))).collect();
+        let stays = |(key, since): &(&Key, &i64)| now - **since >= STAYS_MS || !round.refused.contains(*key);
+        let staying = since.iter().filter(stays).count() as u64;
+        self.0.insert(table.to_owned(), since);
+        staying
+    }
+}
+
 /// Rounds over all tables until one fails; gives why.
 async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: &mut u32) -> PortError {
     let poll = Duration::from_millis(ctx.plan.reverse.poll_ms.max(10));
@@ -56,6 +78,7 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
         return PortError::new(ErrorKind::Invalid, "carry back", "the plan", "it wants no reverse flow");
     };
     let (mut advanced, mut given, mut told) = (i64::MIN / 2, sequences::Given::new(), Vec::<String>::new());
+    let mut stays = Stays::default();
     // One store that does not answer keeps no other waiting: it is said at the end of each round.
     let mut failed = None;
     for table in &ctx.plan.tables {
@@ -71,7 +94,8 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
                 return PortError::new(ErrorKind::Conflict, "carry back", &table.id, "a rollback was ordered");
             }
             let round = match applier.round(table, ctx.plan.reverse.batch, &rule).await {
-                Ok(None) => continue,
+                // Nothing waits, so nothing stays behind either.
+                Ok(None) => Round::default(),
                 Ok(Some(round)) => round,
                 Err(e) => {
                     failed = failed.or(Some(e));
@@ -84,7 +108,8 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
             if let Some((key, why)) = round.unfit.first() {
                 tracing::warn!(table = %table.id, key = %key.0, why, keys = round.unfit.len(), "cannot be carried back");
             }
-            ctx.latest.put(|m| m.reverse.tables.entry(table.id.clone()).or_default().unfit = round.unfit.len() as u64);
+            let staying = stays.of(&table.id, &round, ctx.mono());
+            ctx.latest.put(|m| m.reverse.tables.entry(table.id.clone()).or_default().unfit = staying);
             failed = failed.or(round.trouble);
         }
         if let Some(failed) = failed {
@@ -238,5 +263,30 @@ async fn count(ctx: &Arc<WorkerContext>, ports: &ReversePorts, all: bool) {
             }
             m.outbox = m.outbox.map(|o| Outbox { rows: None, growth: None, at, ..o });
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_key_stays_behind_once_it_has_stood_and_not_while_it_waits_for_another() {
+        let refused = |keys: &[&str]| {
+            let keys = keys.iter().map(|k| Key((*k).to_owned()));
+            let unfit = keys.clone().map(|k| (k, "no parent".to_owned())).collect();
+            Round { unfit, refused: keys.collect(), ..Round::default() }
+        };
+        let mut stays = Stays::default();
+        assert_eq!(stays.of("lines", &refused(&["a", "b"]), 0), 0);
+        assert_eq!(stays.of("lines", &refused(&["b", "c"]), STAYS_MS - 1), 0, "another one each time");
+        assert_eq!(stays.of("lines", &refused(&["b", "c"]), STAYS_MS), 1, "b");
+        assert_eq!(stays.of("orders", &refused(&["b"]), STAYS_MS), 0, "of another table");
+        assert_eq!(stays.of("lines", &Round::default(), STAYS_MS + 1), 0);
+        assert_eq!(stays.of("lines", &refused(&["b"]), STAYS_MS + 2), 0, "it went, and came again");
+        let unfit = Round { refused: BTreeSet::new(), ..refused(&["d"]) };
+        assert_eq!(stays.of("lines", &unfit, STAYS_MS + 3), 1, "what does not fit waits for nothing");
     }
 }

@@ -36,6 +36,10 @@ use crate::ports::{Cleared, ErrorKind, OutboxChange, PortError, PortResult, Reve
 const AT_ONCE: usize = 16;
 /// Batches under way at the same time.
 const BATCHES: usize = 2;
+/// Batches of one round.
+const ROUND: usize = 4;
+/// Records of a round, unless the plan says otherwise.
+const USUAL: u32 = 200;
 /// Attempts at one item that moves each time it is about to be written.
 const ATTEMPTS: u32 = 8;
 /// Longest wait for one item to be written, with the attempts of the client. A turn lasts twice as long.
@@ -75,6 +79,8 @@ pub struct Round {
     pub conflicts: Vec<(Key, Resolution)>,
     /// Keys the old side cannot hold, and why; they stay in the outbox.
     pub unfit: Vec<(Key, String)>,
+    /// Those of them that the store refused as things are: one may wait for another key.
+    pub refused: BTreeSet<Key>,
     /// Markers that went all the way.
     pub markers: Vec<String>,
     /// Trouble that stopped the round after the keys counted here.
@@ -156,7 +162,8 @@ impl ReverseApplier {
     pub async fn round(&mut self, table: &Table, batch: u32, rule: Rule<'_>) -> PortResult<Option<Round>> {
         self.learn(table).await?;
         let Some(way) = self.tables.get_mut(&table.id) else { return Ok(None) };
-        let limit = batch.saturating_add(u32::try_from(way.stuck).unwrap_or(u32::MAX / 2));
+        let limit = records(batch, self.ports.items.of(table).batch())
+            .saturating_add(u32::try_from(way.stuck).unwrap_or(u32::MAX / 2));
         let Some(taken) = self.ports.outbox.take(table, limit).await? else {
             way.stuck = 0;
             return Ok(None);
@@ -275,6 +282,13 @@ impl Round {
             }
         }
     }
+}
+
+/// Records of a round: where the old side takes many rows at once, enough for some batches of it. A plan that asks for fewer
+/// than plans do gets them: its rows may be large.
+fn records(batch: u32, size: usize) -> u32 {
+    let some = u32::try_from(ROUND * size).unwrap_or(u32::MAX);
+    if batch < USUAL { batch } else { batch.max(some) }
 }
 
 /// Applies what goes in batches; gives the keys that are to go by themselves.

@@ -10,7 +10,8 @@ use super::new_side::{conflicts, drained, mark_rolled_back, open_to_customers, u
 use super::world::{World, until};
 use crate::domain::gauge::ReverseState;
 use crate::domain::mapping::Winner;
-use crate::domain::plan::NEW;
+use crate::domain::plan::{NEW, Step, StepKind};
+use crate::domain::run::StepError;
 use crate::domain::value::OwnedRow;
 use crate::ports::{CaptureGap, ErrorKind, OpenWrite, ReversePorts, SeveralOutboxes, Unavailable};
 use crate::workers::reverse::{ReverseApplier, drain};
@@ -506,10 +507,15 @@ async fn a_second_run_never_forgets_writes_that_were_not_carried_back() {
 
         let again = world.next_run();
         let ctx = again.ctx().await;
+        let refused = |error: StepError| {
+            assert!(error.message.contains("1 writes of the new side were never carried back"), "{error:?}");
+        };
+        let set_up = Step { kind: StepKind::SetUp, ..again.plan.steps[0].clone() };
+        let error = ctx.perform(&set_up, 1, &again.journal.state()).await;
+        refused(error.expect_err("the tables would be this run's"));
         again.faults.put(Op::Waiting, "", 0, 1, fault);
         assert!(again.perform(&ctx, "capture").await.is_err());
-        let error = again.perform(&ctx, "capture").await.expect_err("a write that is nowhere else");
-        assert!(error.message.contains("1 writes of the new side were never carried back"), "{error:?}");
+        refused(again.perform(&ctx, "capture").await.expect_err("a write that is nowhere else"));
         assert_eq!(again.new.captured(), 1);
         ctx.stop().await;
     }

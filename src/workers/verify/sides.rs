@@ -261,6 +261,9 @@ pub struct Rows {
     pub source: std::collections::HashMap<Digest, (Digest, Candidate)>,
     /// By key digest: the row's digest, and its key cells if the main row is there.
     pub target: std::collections::HashMap<Digest, (Digest, Option<OwnedRow>)>,
+    /// Rows of the source that cannot be read by their key, which is beyond what is understood of its type: key digest and
+    /// row digest.
+    pub unreadable: std::collections::HashMap<Digest, Digest>,
     /// Items whose row another item has already.
     pub collisions: Vec<Candidate>,
 }
@@ -286,18 +289,21 @@ async fn keep_segment(
 ) -> PortResult<()> {
     let mut cursor = None;
     loop {
-        let mut kept = Vec::new();
+        let (mut kept, mut unreadable) = (Vec::new(), Vec::new());
         cursor = page(&subject, part, cursor, &mut |seen| {
             if let Some((key, row)) = seen.digests()
                 && wanted.contains(&bucket(key))
                 && !subject.listed.contains(&key)
-                && let Some(candidate) = seen.candidate(&subject)
             {
-                kept.push((key, row, candidate));
+                match seen.candidate(&subject) {
+                    Some(candidate) if !candidate.cells.is_empty() => kept.push((key, row, candidate)),
+                    Some(_) | None => unreadable.push((key, row)),
+                }
             }
         })
         .await?;
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.unreadable.extend(unreadable);
         for (key, row, candidate) in kept {
             // The same item may be read twice while its table changes; another item is a collision.
             if let Some((_, other)) = found.source.insert(key, (row, candidate.clone()))

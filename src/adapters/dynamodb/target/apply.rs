@@ -7,7 +7,7 @@
 //! positions move after all of them.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::future::join_all;
 
@@ -103,7 +103,9 @@ impl End {
         let marker =
             |nonce: &String| Write::put(&to.of.marker(nonce), serde_json::json!({"at": super::call::n(now.0)}));
         let left: Vec<CountChange> = self.counts.iter().filter(|c| !counted.contains(&c.lane)).copied().collect();
-        let mut writes: Vec<Write> = self.markers.iter().map(marker).collect();
+        // A marker that was put twice comes twice; a transaction takes an item once.
+        let nonces: BTreeSet<&String> = self.markers.iter().collect();
+        let mut writes: Vec<Write> = nonces.into_iter().map(marker).collect();
         writes.extend(counts::note(to.of, &left));
         writes.extend((self.expired > 0).then(|| ledger::add_expired(to.of, self.expired)));
         let reached = self.reached();

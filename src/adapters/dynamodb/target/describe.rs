@@ -61,6 +61,12 @@ pub(super) async fn describe(store: &Store, plan: &str, table: &Table) -> PortRe
     }
     match expires(store, table).await? {
         Expires::Never => {}
+        // An earlier run turned it on when it let customers in.
+        Expires::By(attribute)
+            if table.expires_by().is_some() && expiry::is_quieted(store, &Of::new(plan, table), at).await? =>
+        {
+            notices.push(format!("items expire by {attribute}; that is turned off until the thaw when a run claims the table"));
+        }
         Expires::By(attribute) => problems.push(format!(
             "items expire by {attribute}: rows would go while they are compared; turn TTL off until the run has ended"
         )),

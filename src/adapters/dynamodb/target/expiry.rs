@@ -103,12 +103,22 @@ pub(super) async fn turn_on(store: &Store, plan: &str, table: &Table, attribute:
     }
 }
 
+/// Whether a run that claims the table turns its expiry off: this plan made it, and customers are not in it.
+pub(super) async fn is_quieted(store: &Store, of: &Of, at: Tried<'_>) -> PortResult<bool> {
+    let known = match store.get(&of.table(), at).await {
+        Ok(found) => found.map(owner::Known::of),
+        // Before the first run there is no bookkeeping.
+        Err(e) if e.kind == ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    Ok(known.is_some_and(|known| known.opened().is_none()) && create::is_ours(store, of, at).await?)
+}
+
 /// Turns off what a thaw turned on: a later run loads tables that an earlier one made and opened to customers.
 pub(super) async fn quiet(store: &Store, plan: &str, tables: &[Table]) -> PortResult<()> {
     for table in tables.iter().filter(|table| table.expires_by().is_some()) {
         let (at, of) = (("turn off the expiry of", table.target.as_str()), Of::new(plan, table));
-        let known = store.get(&of.table(), at).await?.map(owner::Known::of);
-        if known.is_none_or(|known| known.opened().is_some()) || !create::is_ours(store, &of, at).await? {
+        if !is_quieted(store, &of, at).await? {
             continue;
         }
         let on = match expires(store, table).await {

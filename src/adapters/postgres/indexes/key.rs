@@ -19,7 +19,9 @@ use crate::ports::SetAside;
 const THEN: &str = "; ALTER TABLE ";
 
 /// The index of the primary key of `$1` over the columns `$2`, if nothing refers to it, nothing identifies rows by it but
-/// the key itself, and nothing about it is out of the ordinary.
+/// the key itself, and nothing about it is out of the ordinary. Where another index refuses rows too it stays: a row that
+/// was read twice would be refused by that one, and is found by its key. So does one of a table with triggers: they would
+/// fire when one of two goes.
 const MOVABLE: &str = "
 WITH key AS (
   SELECT i.*, x.relname, x.relnamespace, pg_get_indexdef(x.oid) AS def,
@@ -38,6 +40,9 @@ WITH key AS (
     AND NOT c.condeferrable AND x.reltablespace = 0 AND x.reloptions IS NULL
     AND obj_description(x.oid, 'pg_class') IS NULL AND obj_description(c.oid, 'pg_constraint') IS NULL
     AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = t.oid OR inhrelid = t.oid)
+    AND NOT EXISTS (SELECT FROM pg_index o WHERE o.indrelid = t.oid AND o.indexrelid <> x.oid
+                      AND (o.indisunique OR o.indisexclusion))
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D')
     AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = x.oid AND f.contype = 'f')
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_constraint'::regclass AND d.refobjid = c.oid
                       AND d.deptype <> 'i')
@@ -128,24 +133,35 @@ async fn built(client: &mut Object, stored: &SetAside, key: &Key<'_>) -> Result<
     let tx = client.transaction().await?;
     roomy(&tx).await?;
     // Locked, so that two who restore at once do not build it twice.
-    let sql = "SELECT to_regclass(name) IS NOT NULL FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
-    let Some(row) = tx.query_opt(sql, &[&stored.name]).await? else { return Ok(()) };
+    // A person may have given the table a key meanwhile, under whatever name.
+    let sql =
+        format!("SELECT to_regclass(name) IS NOT NULL OR {HAS_KEY} FROM cutover.set_aside WHERE name = $1 FOR UPDATE");
+    let Some(row) = tx.query_opt(&sql, &[&stored.name, &key.on]).await? else { return Ok(()) };
     if !row.try_get::<_, bool>(0)? {
         tx.batch_execute(key.build).await?;
     }
     tx.commit().await
 }
 
+/// Whether the table `$2` has a primary key.
+const HAS_KEY: &str = "EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass($2) AND contype = 'p')";
+
 /// Makes the index the key, unless it is, and forgets it. The table is locked for a moment: nobody builds another index.
 pub(super) async fn attach(client: &mut Object, stored: &SetAside) -> Result<(), Error> {
     let Some(key) = Key::of(stored) else { return Ok(()) };
     let tx = client.transaction().await?;
     roomy(&tx).await?;
-    let sql = "SELECT EXISTS (SELECT FROM pg_constraint WHERE conindid = to_regclass(name) AND contype = 'p')
-               FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
-    let Some(row) = tx.query_opt(sql, &[&stored.name]).await? else { return Ok(()) };
-    if !row.try_get::<_, bool>(0)? {
-        tx.batch_execute(key.attach).await?;
+    let sql = format!(
+        "SELECT {HAS_KEY}, to_regclass(name) IS NOT NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = to_regclass(name))
+         FROM cutover.set_aside WHERE name = $1 FOR UPDATE"
+    );
+    let Some(row) = tx.query_opt(&sql, &[&stored.name, &key.on]).await? else { return Ok(()) };
+    match (row.try_get(0)?, row.try_get(1)?) {
+        (false, _) => tx.batch_execute(key.attach).await?,
+        // Somebody gave the table a key under another name: ours is one too many.
+        (true, true) => tx.batch_execute(&format!("DROP INDEX {}", stored.name)).await?,
+        (true, false) => {}
     }
     tx.execute("DELETE FROM cutover.set_aside WHERE name = $1", &[&stored.name]).await?;
     tx.commit().await

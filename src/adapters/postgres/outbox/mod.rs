@@ -34,9 +34,12 @@ use crate::ports::{
     Taken, Waiting,
 };
 
+#[cfg(test)]
 pub(super) use applied::forget;
 use applied::{hex, resolution_of};
 pub(super) use gaps::brought_rows;
+#[cfg(test)]
+pub(super) use take::{FIRSTS, MARKERS};
 pub(super) use trigger::{OURS, TABLES};
 
 /// Marks a transaction as our own forward work. Refuses it where the table is not the plan's, or once the table is open

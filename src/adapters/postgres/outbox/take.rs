@@ -21,14 +21,31 @@ use crate::ports::{Cleared, ErrorKind, OutboxChange, OwnWrite, PortError, PortRe
 /// States of one key that are kept at most: the oldest, and the newest ones.
 const STATES: usize = 256;
 
+/// Markers that wait.
+pub(in crate::adapters::postgres) const MARKERS: &str =
+    "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE plan = $1 AND table_id = $2 AND part = -1 ORDER BY id";
+
+/// The records of the keys that have some of the oldest. Each key by the index of keys alone (`OFFSET 0`): without
+/// statistics, as a table has that has just been filled, all of the table's records would be read for each key.
+pub(in crate::adapters::postgres) const FIRSTS: &str = "
+WITH firsts AS (SELECT id, key FROM cutover.outbox
+                WHERE plan = $1 AND table_id = $2 AND part >= 0 ORDER BY id LIMIT $3),
+     keys AS (SELECT key, min(id) AS first FROM firsts GROUP BY key)
+SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
+FROM keys k CROSS JOIN LATERAL (SELECT id, plan, table_id, part, at FROM cutover.outbox WHERE key = k.key OFFSET 0) o
+WHERE o.plan = $1 AND o.table_id = $2 AND o.part >= 0 ORDER BY k.first, o.id";
+
 /// A snapshot is taken only after every other reverse applier, and every process that empties a table, is kept away:
 /// `LOCK` takes no snapshot, the first query does. A snapshot from before a `TRUNCATE` would see the table empty and
 /// not the records of it. A reverse applier that hangs loses its turn.
+///
+/// An outbox that has just been filled has no statistics, and looks small: all of it would be read, and sorted, for its oldest
+/// records. Without bitmaps they are read in their order.
 fn begin(shape: &Shape) -> String {
     let tables: Vec<&str> = std::iter::once(&shape.main).chain(&shape.children).map(|p| p.sql.as_str()).collect();
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '2s'; \
-         SET LOCAL idle_in_transaction_session_timeout = '20s'; LOCK TABLE {} IN EXCLUSIVE MODE; \
+         SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOCAL enable_bitmapscan = off; LOCK TABLE {} IN EXCLUSIVE MODE; \
          LOCK TABLE {} IN ACCESS SHARE MODE",
         owner::turn(&shape.plan),
         tables.join(", ")
@@ -139,10 +156,8 @@ pub(super) async fn take(pool: &Pool, place: &str, shape: Arc<Shape>, limit: u32
     client.batch_execute(&begin(&shape)).await.map_err(error)?;
     let back: bool =
         client.query_one(owner::ROLLED_BACK, &[plan, on]).await.and_then(|r| r.try_get(0)).map_err(error)?;
-    let sql =
-        "SELECT id, key ->> 'nonce' FROM cutover.outbox WHERE plan = $1 AND table_id = $2 AND part = -1 ORDER BY id";
     let markers: Result<Vec<(i64, String)>, Error> = async {
-        let statement = client.prepare_cached(sql).await?;
+        let statement = client.prepare_cached(MARKERS).await?;
         client.query(&statement, &[plan, on]).await?.iter().map(|r| Ok((r.try_get(0)?, r.try_get(1)?))).collect()
     }
     .await;
@@ -167,13 +182,7 @@ pub(super) async fn read<C: Ask>(client: &C, shape: &Shape, limit: u32) -> PortR
         PortError::new(ErrorKind::Invalid, "read the outbox of", table, "a value is not in the form its type promises")
             .advise("compare the column types with the plan: `cutover check`")
     };
-    let sql = "WITH firsts AS (SELECT id, key FROM cutover.outbox
-                              WHERE plan = $1 AND table_id = $2 AND part >= 0 ORDER BY id LIMIT $3),
-                    keys AS (SELECT key, min(id) AS first FROM firsts GROUP BY key)
-               SELECT o.id, k.first, o.part, (extract(epoch FROM o.at) * 1000)::bigint
-               FROM keys k JOIN cutover.outbox o ON o.plan = $1 AND o.table_id = $2 AND o.part >= 0 AND o.key = k.key
-               ORDER BY k.first, o.id";
-    let rows = client.ask(sql, &[plan, &table, &i64::from(limit)]).await.map_err(error)?;
+    let rows = client.ask(FIRSTS, &[plan, &table, &i64::from(limit)]).await.map_err(error)?;
     let mut keys: Vec<(i64, At, Vec<Record>)> = Vec::new();
     for row in &rows {
         let (id, first): (i64, i64) = (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);

@@ -20,6 +20,9 @@ DO $$ BEGIN
     IF to_regclass('cutover.outbox_plan_order') IS NULL THEN
         CREATE INDEX outbox_plan_order ON cutover.outbox (plan, table_id, id);
     END IF;
+    IF to_regclass('cutover.outbox_markers') IS NULL THEN
+        CREATE INDEX outbox_markers ON cutover.outbox (plan, table_id, id) WHERE part = -1;
+    END IF;
     IF to_regclass('cutover.outbox_by_key') IS NULL THEN
         CREATE INDEX outbox_by_key ON cutover.outbox USING hash (key);
     END IF;

@@ -2,7 +2,7 @@
 //!
 //! Changes that set and expect the same columns are one statement, with an array for each value. Rows that somebody else
 //! holds are left out: the transaction never waits for one, so no customer of the old side meets it in a circle, and it
-//! is over soon. When one change is refused nothing is written, and each goes by itself.
+//! is over soon. When one change is refused nothing of that transaction is written, and it is tried again in halves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,12 +24,15 @@ use crate::ports::{ErrorKind, InBatch, PortError, PortResult};
 
 /// Rows that are written in one transaction: enough that what each transaction costs does not count, and few enough that
 /// customers of the old side wait a moment at most for one of them.
-pub(super) const ROWS: usize = 100;
+pub(super) const ROWS: usize = 250;
+/// A batch that is refused is tried again in halves while they are larger than this: one row that cannot stand costs a few
+/// transactions, and not one for each of the others.
+const HALVED: usize = 8;
 /// What limits the transaction. What waits for a value that somebody else is just about to take, or for a row that is
 /// referred to, gives way before the server looks for a circle. A process that is suspended holds rows this long.
 const LIMITS: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '3s'; \
                       SET LOCAL lock_timeout = '200ms'; SET LOCAL idle_in_transaction_session_timeout = '5s'";
-/// Longest time until the transaction is committed; what is under way then ends within the time of one statement.
+/// Longest time until the last of them is committed; what is under way then ends within the time of one statement.
 const MOST: Duration = Duration::from_secs(5);
 
 /// Why a batch was not written.
@@ -110,18 +113,34 @@ struct Batch<'b> {
 /// See [`crate::ports::Items::write_batch`].
 pub(super) async fn write(source: &PgSource, table: &Table, changes: &[ItemChange]) -> PortResult<Vec<InBatch>> {
     let shape = source.known(table).await?;
-    let mut outcomes = vec![InBatch::Apart; changes.len()];
-    let batch = Batch::new(table, &shape, changes, &mut outcomes);
     let mut client = source.client().await?;
-    let tx = client.transaction().await.map_err(|e| trouble::error(&e, WRITE, &table.source))?;
-    match batch.write(tx, outcomes).await {
-        Ok(outcomes) => Ok(outcomes),
-        Err(Failed::Refused(why)) => {
-            tracing::debug!(table = %table.source, error = %why, rows = changes.len(), "rows go one by one");
-            Ok(vec![InBatch::Apart; changes.len()])
+    let began = Instant::now();
+    // The first of them last, so that they are written in their order.
+    let (mut outcomes, mut waiting) = (Vec::with_capacity(changes.len()), vec![changes]);
+    while let Some(some) = waiting.pop() {
+        let apart = || vec![InBatch::Apart; some.len()];
+        if began.elapsed() > MOST {
+            outcomes.extend(apart());
+            continue;
         }
-        Err(Failed::Lost(e)) => Err(e),
+        let mut decided = apart();
+        let batch = Batch::new(table, &shape, some, &mut decided);
+        let tx = client.transaction().await.map_err(|e| trouble::error(&e, WRITE, &table.source))?;
+        match batch.write(tx, decided, began).await {
+            Ok(written) => outcomes.extend(written),
+            Err(Failed::Refused(why)) => {
+                tracing::debug!(table = %table.source, error = %why, rows = some.len(), "a batch was taken back");
+                if some.len() <= HALVED {
+                    outcomes.extend(apart());
+                } else {
+                    let (first, rest) = some.split_at(some.len() / 2);
+                    waiting.extend([rest, first]);
+                }
+            }
+            Err(Failed::Lost(e)) => return Err(e),
+        }
     }
+    Ok(outcomes)
 }
 
 impl<'b> Batch<'b> {
@@ -187,8 +206,14 @@ impl<'b> Batch<'b> {
         }
     }
 
-    async fn write(&self, tx: Transaction<'_>, mut outcomes: Vec<InBatch>) -> Result<Vec<InBatch>, Failed> {
-        let (began, before) = (Instant::now(), |e: Error| self.before(&e));
+    /// Writes it in one transaction, which `began` so long ago, or others before it. Gives what became of each change.
+    async fn write(
+        &self,
+        tx: Transaction<'_>,
+        mut outcomes: Vec<InBatch>,
+        began: Instant,
+    ) -> Result<Vec<InBatch>, Failed> {
+        let before = |e: Error| self.before(&e);
         tx.batch_execute(LIMITS).await.map_err(before)?;
         let goes = self.rows.iter().any(|(_, goes, _)| *goes);
         let spreads = if goes { spreads(&tx, self.shape).await.map_err(before)? } else { Vec::new() };

@@ -144,7 +144,8 @@ impl Source for PgSource {
         let bytes = Some(estimate.bytes);
         // Not what was found when the table was read first: somebody may have changed it since.
         let columns = catalogue::columns(&client, &table.source).await.map_err(error)?;
-        let misnamed = native::misnamed(&client, table, &columns, &types).await.map_err(error)?;
+        let mut misnamed = native::misnamed(&client, table, &columns, &types).await.map_err(error)?;
+        misnamed.extend(native::of_the_source(&client, table).await.map_err(error)?);
         let publication = Names::of(&self.plan, &self.database).publication;
         let (unseen, parts) = partitions::unseen(&client, &publication, table).await?;
         Ok(SourceTable { key, count, bytes, types, columns, misnamed, unseen, parts, ..SourceTable::default() })

@@ -111,6 +111,24 @@ async fn one_row_that_is_refused_takes_the_whole_batch_back() {
 }
 
 #[tokio::test]
+async fn one_bad_row_of_many_leaves_few_others_to_go_by_themselves() {
+    let (db, source) = database().await;
+    let rows = "INSERT INTO things (s) SELECT 1 FROM generate_series(1, 200); ALTER TABLE things ADD CHECK (s < 10)";
+    db.sql.batch_execute(rows).await.unwrap();
+    let changes: Vec<ItemChange> = (1..=200)
+        .map(|id| write(id, true, vec![("s", Cell::Int(if id == 37 { 99 } else { 2 }))], vec![("s", Cell::Int(1))]))
+        .collect();
+    let met = source.write_batch(&things(), &changes).await.unwrap();
+    assert_eq!((met.len(), &met[36]), (200, &InBatch::Apart));
+    let apart = met.iter().filter(|one| **one == InBatch::Apart).count();
+    assert!(
+        apart <= 8 && met.iter().filter(|one| **one == InBatch::Written).count() == 200 - apart,
+        "{apart} go alone"
+    );
+    assert_eq!(sum(&db).await, 400 - apart as i64);
+}
+
+#[tokio::test]
 async fn a_removal_that_would_spread_is_refused_and_takes_no_other_with_it() {
     let (db, source) = database().await;
     let more = "INSERT INTO things (s) SELECT 1 FROM generate_series(1, 5);

@@ -109,6 +109,11 @@ async fn a_key_that_something_needs_or_that_may_come_twice_stays() {
         ("ALTER TABLE notes REPLICA IDENTITY FULL", "ALTER TABLE notes REPLICA IDENTITY DEFAULT"),
         ("CREATE PUBLICATION theirs FOR TABLE notes", "DROP PUBLICATION theirs"),
         ("CREATE TABLE part () INHERITS (notes)", "DROP TABLE part"),
+        ("CREATE UNIQUE INDEX other ON notes (text)", "DROP INDEX other"),
+        (
+            "CREATE TRIGGER t BEFORE DELETE ON notes FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "DROP TRIGGER t ON notes",
+        ),
         (
             "COMMENT ON CONSTRAINT \"the key; of (it)\" ON notes IS 'ours'",
             "COMMENT ON CONSTRAINT \"the key; of (it)\" ON notes IS NULL",
@@ -129,4 +134,19 @@ async fn a_key_that_something_needs_or_that_may_come_twice_stays() {
     let mut mapped = notes();
     mapped.columns[1].from = crate::domain::plan::ColumnSource::Constant("x".into());
     assert_eq!(names(db.target.begin_load(&mapped, None, true).await.unwrap()), ["public.notes_id"]);
+}
+
+#[tokio::test]
+async fn after_a_load_that_never_ended_a_key_that_a_person_made_is_the_key() {
+    let (db, table) = db().await;
+    db.target.begin_load(&table, None, true).await.unwrap();
+    load(&db, &table, 0, &[note(1, "one")]).await;
+    let found = db.target.describe(&table).await.unwrap();
+    assert!(found.problems.is_empty(), "it can begin again: {found:?}");
+    assert!(found.notices.iter().any(|n| n.contains("its key is set aside")), "{found:?}");
+    db.sql.batch_execute("ALTER TABLE notes ADD PRIMARY KEY (id)").await.unwrap();
+    db.target.finish_load(&table).await.unwrap();
+    assert!(db.target.set_aside(&table).await.unwrap().is_empty());
+    let keys = "SELECT count(*) FROM pg_index WHERE indrelid = 'notes'::regclass AND indisunique";
+    assert_eq!(db.number(keys).await, 1);
 }

@@ -340,7 +340,14 @@ async fn what_a_table_gets_after_its_rows_is_proven_wakes_with_the_customers_and
     // Taken up again while customers write there, and once they have gone back.
     db.target.claim("run-1", tables).await.unwrap();
     assert_eq!(db.text(fires).await.as_deref(), Some("A"));
+    let in_the_way = async || {
+        let found = db.target.describe(&notes).await.unwrap();
+        let says = |texts: &[String]| texts.iter().any(|text| text.contains("the trigger Same"));
+        (says(&found.problems), says(&found.notices))
+    };
+    assert_eq!(in_the_way().await, (true, false), "customers are in");
     db.target.mark_rolled_back("run-1", tables).await.unwrap();
+    assert_eq!(in_the_way().await, (false, true), "the next run sees to it");
     db.target.claim("run-2", tables).await.unwrap();
     assert_eq!(db.text(fires).await.as_deref(), Some("D"));
 

@@ -63,6 +63,37 @@ async fn what_sessions_begin_with_and_what_sees_ddl_is_told() {
 }
 
 #[tokio::test]
+async fn the_order_of_texts_large_objects_and_who_may_do_what_are_told() {
+    let db = TestDatabase::bare().await;
+    let (reader, group) = (format!("seer_{}", db.settings.database), format!("seers_{}", db.settings.database));
+    db.sql
+        .batch_execute(&format!(
+            "CREATE ROLE {group} NOLOGIN; CREATE ROLE {reader} LOGIN; GRANT {group} TO {reader};
+             CREATE TABLE held (id int PRIMARY KEY); GRANT SELECT, INSERT ON held TO {group}; GRANT DELETE ON held TO PUBLIC;
+             CREATE TABLE owned (id int PRIMARY KEY); ALTER TABLE owned OWNER TO {reader};
+             SELECT lo_create(0), lo_create(0)"
+        ))
+        .await
+        .unwrap();
+    let source = PgSource::new(&db.settings, super::PLAN).unwrap();
+    let found = source.surroundings().await.unwrap().unwrap();
+    assert_eq!(found.large_objects, 2);
+    let grants = |role: Option<&str>| -> Vec<(String, String)> {
+        let of = found.grants.iter().filter(|grant| grant.role.as_deref() == role);
+        of.map(|grant| (grant.table.clone(), grant.rights.join(" "))).collect()
+    };
+    assert_eq!(grants(Some(&group)), [("public.held".to_owned(), "INSERT SELECT".to_owned())]);
+    assert_eq!(grants(None), [("public.held".to_owned(), "DELETE".to_owned())]);
+    let all = "DELETE INSERT REFERENCES SELECT TRIGGER TRUNCATE UPDATE".to_owned();
+    assert_eq!(grants(Some(&reader)), [("public.owned".to_owned(), all)]);
+    let role = found.roles.iter().find(|role| role.name == reader).unwrap();
+    assert!(role.has == [group] && !role.anything, "{role:?}");
+    assert!(found.roles.iter().any(|role| role.name == db.settings.user && role.anything));
+    let collation = found.collation.unwrap();
+    assert!(!collation.order.is_empty() && collation.version == collation.sorts_now, "{collation:?}");
+}
+
+#[tokio::test]
 async fn a_transaction_that_a_capture_would_wait_for_is_named_whichever_database_it_is_in() {
     let server = own_server().await;
     let sql = connect_once_up(&server.url()).await;

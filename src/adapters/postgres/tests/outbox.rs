@@ -486,3 +486,27 @@ async fn keys_of_other_tables_are_not_read_as_this_tables_own() {
         .unwrap();
     assert_eq!(carried(&db, &table).await.len(), 3);
 }
+
+/// How the server would run a statement of ours on the outbox of the plan's books.
+async fn plan_of(db: &TestDatabase, sql: &str) -> String {
+    let sql = sql.replace("$1", &format!("'{PLAN}'")).replace("$2", "'books'").replace("$3", "1000");
+    let rows = db.sql.query(&format!("EXPLAIN {sql}"), &[]).await.unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+}
+
+#[tokio::test]
+async fn what_is_taken_reads_no_record_of_another_key() {
+    use crate::adapters::postgres::outbox::{FIRSTS, MARKERS};
+    let (db, _) = armed().await;
+    // As every turn does.
+    db.sql.batch_execute("SET enable_bitmapscan = off").await.unwrap();
+    let fill = "INSERT INTO books SELECT gen_random_uuid(), 'title ' || n FROM generate_series(1, 20000) n";
+    db.sql.batch_execute(fill).await.unwrap();
+    for analyzed in [false, true] {
+        let (firsts, markers) = (plan_of(&db, FIRSTS).await, plan_of(&db, MARKERS).await);
+        assert!(firsts.contains("outbox_by_key") && firsts.contains("Limit"), "{analyzed}: {firsts}");
+        assert!(!firsts.contains("Seq Scan") && !firsts.contains("Sort Key: outbox.id"), "{analyzed}: {firsts}");
+        assert!(markers.contains("outbox_markers"), "{analyzed}: {markers}");
+        db.sql.batch_execute("ANALYZE cutover.outbox").await.unwrap();
+    }
+}

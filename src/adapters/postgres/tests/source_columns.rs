@@ -247,3 +247,29 @@ async fn types_that_hold_less_other_values_or_have_no_such_name_are_told_before_
     assert!(e.came_back.ends_with("it has no column titel (did you mean title?)"), "{e}");
     ctx.stop().await;
 }
+
+#[tokio::test]
+async fn columns_of_the_servers_own_numbers_are_told_before_the_target_is_made() {
+    let old = TestDatabase::bare().await;
+    let sql = "CREATE DOMAIN lo AS oid;
+         CREATE TABLE photos (id bigint PRIMARY KEY, body lo, number oid, kind regclass, name text)";
+    old.sql.batch_execute(sql).await.unwrap();
+    let native = |name: &str| ColumnType::Native(TypeName::new(name));
+    let columns = vec![
+        key("id", ColumnType::Bigint),
+        column("body", native("lo")),
+        column("number", native("oid")),
+        column("kind", native("regclass")),
+        column("name", ColumnType::Text),
+    ];
+    let photos = Table {
+        key: vec!["id".into()],
+        columns,
+        target: "public.photos".into(),
+        ..Table::watched("photos", "public.photos")
+    };
+    let source = PgSource::new(&old.settings, super::PLAN).unwrap();
+    let found = source.describe(&photos).await.unwrap().misnamed;
+    let told: Vec<&str> = found.iter().map(|(what, _)| what.split(" at the source").next().unwrap()).collect();
+    assert_eq!(told, ["public.photos.body is lo", "public.photos.number is oid", "public.photos.kind is regclass"]);
+}

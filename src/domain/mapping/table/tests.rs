@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::mapping::read_key;
 use crate::domain::plan::{ChildTable, ColumnType, Declared, NEW, OLD};
 
 fn column(name: &str, ty: ColumnType, path: &[&str], absent: Fallback, key: bool) -> Column {
@@ -124,7 +125,7 @@ fn rows_that_do_not_fit_name_the_column() {
     let tags = |attr| item(&[("meta", map(&[("tags", attr)]))]);
     for (item, column, reason) in [
         (Record { fields: vec![("userId".into(), s("ann"))] }, "orderNo", Missing),
-        (Record { fields: vec![("userId".into(), Value::Bool(true))] }, "userId", WrongType),
+        (Record { fields: vec![("userId".into(), Value::List(vec![]))] }, "userId", WrongType),
         (Record { fields: vec![("userId".into(), Value::Null)] }, "userId", Missing),
         (item(&[("address", s("Köln"))]), "city", WrongType),
         (item(&[("status", s("a\0"))]), "status", Nul),
@@ -203,4 +204,18 @@ fn rows_borrow_from_the_page_not_from_the_item() {
         mapping.map(&item, &mut out).unwrap();
     }
     assert!(matches!(&out.row[0], Cell::Text(Cow::Borrowed("ann"))));
+}
+
+#[test]
+fn keys_of_booleans_are_told_apart_and_read_again() {
+    let table = TableMapping::new(&Table { key: vec!["uid".into(), "main".into()], ..Table::watched("t", "T") });
+    let mut texts = std::collections::BTreeSet::new();
+    for main in [true, false] {
+        let fields = vec![("uid".into(), Value::Decimal("1".into())), ("main".into(), Value::Bool(main))];
+        let key = Record { fields };
+        let (text, json) = table.key(&key).unwrap();
+        assert_eq!(read_key(&json), Some(key), "{json}");
+        texts.insert(text.0);
+    }
+    assert_eq!(texts.into_iter().collect::<Vec<_>>(), ["1|false", "1|true"]);
 }

@@ -236,7 +236,14 @@ async fn what_a_dead_process_began_is_ended_and_what_others_made_stays_as_it_is(
         another.open_to_customers(tables).await.unwrap();
         assert_eq!(another.turn_on_expiry(&table, "until").await, Ok(Expiry::On("until".to_owned())));
         // A later run of the plan loads it again: nothing expires then.
+        let in_the_way = async || {
+            let found = another.describe(&table).await.unwrap();
+            let says = |texts: &[String]| texts.iter().any(|text| text.contains("items expire by until"));
+            (says(&found.problems), says(&found.notices))
+        };
+        assert_eq!(in_the_way().await, (true, false), "customers are in");
         another.settle("run-1", tables).await.unwrap();
+        assert_eq!(in_the_way().await, (false, true), "the next run sees to it");
         another.claim("run-2", tables).await.unwrap();
         assert_eq!(expires(&account, "new-things").await, None);
     }
