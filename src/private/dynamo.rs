@@ -83,6 +83,7 @@ impl EmbeddedDynamo {
     }
 
     /// The emulator itself, for loading data without HTTP. No stream records come of that.
+    #[cfg_attr(not(feature = "rehearsal"), allow(dead_code))]
     pub(crate) const fn database(&self) -> Option<&Database> {
         self.db.as_ref()
     }
