@@ -63,6 +63,7 @@ fn orders() -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 
