@@ -56,11 +56,29 @@ pub async fn loaded(ctx: &Arc<WorkerContext>, cancel: &CancellationToken) -> Res
     Ok(found)
 }
 
-/// How far the tables had come, and how many attempts had failed by then.
+/// How far the tables had come at most, and how many attempts had failed by then. A copy that fails and begins anew comes no
+/// further than it was.
 #[derive(Default)]
 struct Seen {
-    tables: BTreeMap<String, TableState>,
-    errors: Option<u64>,
+    furthest: Option<(usize, usize, u64)>,
+    errors: u64,
+}
+
+impl Seen {
+    /// Takes in a look; gives how many attempts have failed since the tables came further than ever before.
+    fn failed(&mut self, look: &MoverLook) -> u64 {
+        let in_step = look.tables.values().filter(|t| **t == TableState::Following).count();
+        let catching_up = look.tables.values().filter(|t| **t == TableState::CatchingUp).count();
+        let rows = look.tables.values().map(|t| match t {
+            TableState::Copying { rows, .. } => rows.unwrap_or(0),
+            TableState::Waiting | TableState::CatchingUp | TableState::Following | TableState::Unknown(_) => 0,
+        });
+        let now = Some((in_step, in_step + catching_up, rows.sum()));
+        if now > self.furthest {
+            *self = Self { furthest: now, errors: look.errors };
+        }
+        look.errors.saturating_sub(self.errors)
+    }
 }
 
 async fn in_step(ctx: &Arc<WorkerContext>, of: &MoverOf, cancel: &CancellationToken) -> Result<(), StepError> {
@@ -79,12 +97,7 @@ async fn in_step(ctx: &Arc<WorkerContext>, of: &MoverOf, cancel: &CancellationTo
                 if let Some(lost) = &look.lost {
                     return Err(world(lost, "continuity is lost; open a new run, which loads again"));
                 }
-                let moved = seen.tables != look.tables;
-                let before = *seen.errors.get_or_insert(look.errors);
-                let errors = look.errors.saturating_sub(before);
-                if moved {
-                    seen = Seen { tables: look.tables.clone(), errors: Some(look.errors) };
-                }
+                let errors = seen.failed(&look);
                 let said = (errors > 0).then(|| failed(of, errors));
                 let said = said.or_else(|| look.trouble.clone()).or_else(|| not_at_work(of, look.state));
                 show(ctx, of, &look, said.as_deref());

@@ -13,14 +13,14 @@ use crate::ports::{
 };
 use crate::workers::{Ports, WorkerContext};
 
-/// What it says when it is looked at, and what it was told.
+/// What it says when it is looked at, what it was told, and whether each look finds another failure.
 #[derive(Clone)]
-struct Scripted(Arc<Mutex<(PortResult<MoverLook>, Vec<&'static str>)>>);
+struct Scripted(Arc<Mutex<(PortResult<MoverLook>, Vec<&'static str>, bool)>>);
 
 impl Scripted {
     /// One that works and is in step.
     fn new() -> Self {
-        Self(Arc::new(Mutex::new((Ok(at(10, 10)), Vec::new()))))
+        Self(Arc::new(Mutex::new((Ok(at(10, 10)), Vec::new(), false))))
     }
 
     fn says(&self, look: MoverLook) {
@@ -60,7 +60,15 @@ impl Mover for Scripted {
     }
 
     async fn look(&self, _: &[Table]) -> PortResult<MoverLook> {
-        self.0.lock().unwrap().0.clone()
+        let mut kept = self.0.lock().unwrap();
+        let again = kept.2;
+        if again && let Ok(look) = &mut kept.0 {
+            look.errors += 1;
+            // Its copy begins anew each time, and comes as far as before.
+            let rows = if look.errors % 2 == 0 { Some(5) } else { None };
+            look.tables.insert("books".to_owned(), TableState::Copying { rows, bytes: None });
+        }
+        kept.0.clone()
     }
 
     async fn pause(&self) -> PortResult<()> {
@@ -195,5 +203,25 @@ async fn it_rests_while_the_run_does_and_goes_on_with_it() {
     mover.says(MoverLook { state: MoverState::EndedElsewhere, ..at(30, 20) });
     until("it to be told", || trouble(&ctx).contains("ended by somebody else")).await;
     assert_eq!(mover.told(), ["pause", "start"]);
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_again_and_again_ends_the_load_with_what_to_do() {
+    let mover = Scripted::new();
+    let world = World::with(moved());
+    let movers = ByStore::default().with(world.plan.movers()[0].name(), Arc::new(mover.clone()) as Arc<dyn Mover>);
+    let ports = Ports { movers, ..world.ports() };
+    let ctx = WorkerContext::new(Arc::clone(&world.plan), ports, Arc::new(world.journal.clone()));
+    world.well(&ctx, &["capture"]).await;
+    assert_eq!(mover.told(), ["remove"], "what an older run left goes before anything is emptied");
+    mover.0.lock().unwrap().2 = true;
+    let failed = world.perform(&ctx, "load").await.unwrap_err();
+    assert!(failed.message.contains("subscription-old-new failed 8 times"), "{failed:?}");
+    assert!(failed.advice.contains("start the step again"), "{failed:?}");
+    // Once somebody has seen to it.
+    mover.0.lock().unwrap().2 = false;
+    mover.says(MoverLook { errors: 12, ..at(20, 20) });
+    world.well(&ctx, &["load"]).await;
     ctx.stop().await;
 }

@@ -158,16 +158,20 @@ impl PgSubscription {
         made.await.map_err(|failure| self.unreached(retry::answer(failure, MAKE, on), subscriber))
     }
 
+    /// The statement that says how the source is reached: with the password in it.
+    fn reached_as(&self, subscriber: &SubscriberSettings) -> String {
+        let conninfo = subscriber.conninfo(&self.database);
+        let on = ident(&self.called.subscription);
+        format!("ALTER SUBSCRIPTION {on} CONNECTION '{}'", conninfo.reveal().replace('\'', "''"))
+    }
+
     /// Tells a subscription that is there how the source is reached now: a password may have been rotated.
     async fn reach_anew(&self, target: &mut Object, subscriber: &SubscriberSettings) -> PortResult<()> {
         let on = self.called.subscription.as_str();
-        let conninfo = subscriber.conninfo(&self.database);
         let told = async {
             let tx = target.transaction().await?;
             tx.execute(QUIET, &[]).await?;
-            let sql =
-                format!("ALTER SUBSCRIPTION {} CONNECTION '{}'", ident(on), conninfo.reveal().replace('\'', "''"));
-            tx.batch_execute(&sql).await?;
+            tx.batch_execute(&self.reached_as(subscriber)).await?;
             tx.commit().await.map_err(Failure::Commit)
         };
         told.await.map_err(|failure| self.unreached(retry::answer(failure, MAKE, on), subscriber))
@@ -212,6 +216,11 @@ impl PgSubscription {
                 let gone = PortError::new(ErrorKind::NotFound, START, on, "it is not there");
                 return Err(gone.advise("run the capture step, which makes it").into());
             };
+            // As it is reached now: a password may have been rotated since it was made.
+            if let Some(subscriber) = &self.subscriber {
+                tx.execute(QUIET, &[]).await?;
+                tx.batch_execute(&self.reached_as(subscriber)).await?;
+            }
             if !there.enabled {
                 tx.batch_execute(&format!("ALTER SUBSCRIPTION {} ENABLE", ident(on))).await?;
             }
@@ -220,7 +229,10 @@ impl PgSubscription {
             }
             tx.commit().await.map_err(Failure::Commit)
         };
-        enabled.await.map_err(|failure: Failure| retry::answer(failure, START, on))?;
+        enabled.await.map_err(|failure: Failure| {
+            let e = retry::answer(failure, START, on);
+            self.subscriber.as_ref().map_or_else(|| e.clone(), |subscriber| self.unreached(e.clone(), subscriber))
+        })?;
         match self.there(&target).await? {
             Some(there) if there.enabled => Ok(()),
             Some(_) | None => Err(PortError::new(ErrorKind::Conflict, START, on, "it reads back as not enabled")

@@ -48,7 +48,7 @@ impl PgSubscription {
             }
             (Ok(()), Err(e)) => {
                 let advice = format!(
-                    "the source may still keep its log for it: once it answers, drop the slots there whose names begin with {}",
+                    "the source may still keep its log for it: once it answers, drop the slots there whose names begin with {}, and those of its copies (pg_..._sync_...)",
                     self.names.prefix
                 );
                 Err(PortError { tried: REMOVE.to_owned(), ..e }.advise(advice))
