@@ -185,6 +185,7 @@ fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
     let ports = Ports {
         sources: ByStore::default().with(OLD, Arc::new(source)),
         changes: ByStore::default().with(OLD, Arc::new(changes)),
+        movers: ByStore::default(),
         target: Arc::new(target),
         reverse: None,
         identity: None,

@@ -82,6 +82,7 @@ impl OwnWorkers {
         let ports = Ports {
             sources: ByStore::default().with(OLD, Arc::new(source)),
             changes: ByStore::default().with(OLD, Arc::new(changes)),
+            movers: ByStore::default(),
             target: Arc::new(target(&settings.target, settings.segments as usize * 2 + 4)?),
             reverse: None,
             identity: None,

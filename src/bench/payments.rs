@@ -127,6 +127,7 @@ pub(super) fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
     let ports = Ports {
         sources: ByStore::default().with(OLD, source),
         changes: ByStore::default().with(OLD, Arc::new(changes)),
+        movers: ByStore::default(),
         target: Arc::new(target),
         reverse: None,
         identity: None,

@@ -128,6 +128,9 @@ pub enum Command {
         /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,800,500).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
+        /// What moves the tables of PostgreSQL in place of the console: `subscription`, the new server's own (v1-to-v2).
+        #[arg(long, value_name = "MOVER")]
+        mover: Option<String>,
         #[command(flatten)]
         from_export: FromExportArgs,
     },
@@ -259,7 +262,7 @@ pub enum Command {
 pub struct FromExportArgs {
     /// Restore this export into private stores, make, load and compare the config's tables there, and say how many rows
     /// arrived. None of the config's stores is asked. Exit 5 when a row differs or is parked.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "fault", "sizes", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "fault", "sizes", "seed", "mover"])]
     pub from_export: Option<PathBuf>,
     /// The config whose plan takes the export; absent means CUTOVER_CONFIG or config.toml.
     #[arg(short, long, value_name = "FILE", requires = "from_export")]

@@ -138,9 +138,15 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Box::pin(rehearse::from_export(&drive, &asked, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]
-        Command::Rehearse { scenario, drive, speed, seed, fault, sizes, .. } => {
-            let asked =
-                rehearse::Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };
+        Command::Rehearse { scenario, drive, speed, seed, fault, sizes, mover, .. } => {
+            let asked = rehearse::Rehearsal {
+                scenario: &scenario,
+                speed,
+                seed,
+                faults: &fault,
+                sizes: sizes.as_deref(),
+                mover: mover.as_deref(),
+            };
             Box::pin(rehearse::rehearse(&drive, &asked, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]

@@ -65,7 +65,19 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
             if freeze { "  (freezes writes)" } else { "" }
         )?;
     }
+    by_movers(plan, out)?;
     by_rule(plan, out)
+}
+
+/// Which tables the console does not move itself.
+fn by_movers(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    for of in plan.movers() {
+        writeln!(out, "\nmoved by {} from {} to {}", of.kind.name(), of.from, of.to)?;
+        for table in &of.tables {
+            writeln!(out, "  {}", table.source)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the rules gave: nowhere else does the plan's text say which tables these are.

@@ -3,6 +3,7 @@
 mod from_export;
 mod private;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Driver;
 use crate::config;
+use crate::domain::plan::MoverKind;
 use crate::engine::Ending;
 use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults};
-use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions};
+use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions, subscribed};
 use crate::snapshot::Mode;
 
 /// No planned wait of the day lasts longer than this, whatever the speed: night watches are not rehearsed.
@@ -36,6 +38,8 @@ pub struct Rehearsal<'a> {
     pub faults: &'a [String],
     /// Records to begin with; absent means as many as make a good rehearsal.
     pub sizes: Option<&'a str>,
+    /// What moves the tables of PostgreSQL; absent means the console.
+    pub mover: Option<&'a str>,
 }
 
 /// `cutover rehearse`.
@@ -47,7 +51,28 @@ pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path)
         }
         return Ok(Exit::Finished);
     }
-    Box::pin(live(args, asked, scenario, scenario.plan(), state_dir)).await
+    let plan = moved(scenario, asked.mover)?;
+    Box::pin(live(args, asked, scenario, &plan, state_dir)).await
+}
+
+/// The plan of a scenario, with its tables of PostgreSQL moved by what was asked for.
+fn moved(scenario: Scenario, mover: Option<&str>) -> Result<Cow<'static, str>, Failure> {
+    let usage = |e: String| Err(Failure::new(Exit::Usage, e));
+    let Some(name) = mover else { return Ok(scenario.plan().into()) };
+    let Some(kind) = MoverKind::ALL.into_iter().find(|kind| kind.name() == name) else {
+        let names = MoverKind::ALL.map(MoverKind::name);
+        return usage(format!(
+            "{}--mover {name}: there is no such mover, only {}",
+            near(name, &names),
+            names.join(", ")
+        ));
+    };
+    match (scenario, kind) {
+        (Scenario::V1ToV2, MoverKind::Subscription) => Ok(subscribed(scenario.plan()).into()),
+        (Scenario::Cloudshelf, MoverKind::Subscription) => {
+            usage(format!("--mover {name}: no table of {} goes from one PostgreSQL server to another", scenario.name()))
+        }
+    }
 }
 
 /// Lives the day of this plan, the scenario's own but for what a test hurries.

@@ -41,6 +41,16 @@ pub async fn release(plan: &str, config: &ConfigArg) -> Result<Exit, Failure> {
 }
 
 async fn ended(target: &dyn Target, plan: &str, connections: &Connections) -> Result<Exit, Failure> {
+    // First what would go on writing to tables that are nobody's any more.
+    let movers = world::movers_of_stores(&connections.into(), plan).await;
+    let mut left = None;
+    for (_, mover) in movers.all() {
+        if let Err(e) = mover.remove().await {
+            mover.stop().await?;
+            // Nothing of it writes any more; what is left at the other end keeps nothing from being released.
+            left = left.or(Some(e));
+        }
+    }
     target.disown().await?;
     let kept = world::kept_at_sources(&connections.into(), plan).await;
     for (store, changes) in kept.all() {
@@ -48,7 +58,7 @@ async fn ended(target: &dyn Target, plan: &str, connections: &Connections) -> Re
         print(&format!("the store {store} keeps nothing for {plan} any more\n"));
     }
     print(&format!("{plan} has nothing in the target any more; what it captured is gone\n"));
-    Ok(Exit::Finished)
+    left.map_or(Ok(Exit::Finished), |e| Err(e.into()))
 }
 
 /// A line of standard input; empty at its end.

@@ -8,6 +8,7 @@ mod dynamodb;
 mod dynamodb;
 mod identity;
 mod kinds;
+mod movers;
 #[cfg(feature = "postgresql")]
 mod postgresql;
 #[cfg(not(feature = "postgresql"))]
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use back::{kept_at_sources, rollback_ports, target_of};
+pub use back::{kept_at_sources, movers_of, movers_of_stores, rollback_ports, target_of};
 pub use kinds::all_built;
 pub use restores::{named, restores};
 use sources::AllSources;
@@ -41,7 +42,7 @@ use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::{
-    ByStore, Catalogue, ErrorKind, Identity, PortError, ReversePorts, SeveralSwitches, Source, Switches,
+    ByStore, Catalogue, ErrorKind, Identity, Mover, PortError, ReversePorts, SeveralSwitches, Source, Switches,
 };
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
@@ -144,7 +145,8 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
     let target = targets::connect(connections, &switches, &plan.key()).await?;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
-    assemble(plan, connections, &session, switches, target, stores).await
+    let movers = movers::connect(plan, connections, &switches).await;
+    assemble(plan, connections, &session, switches, (target, stores, movers)).await
 }
 
 /// The ports of every store that tables come from.
@@ -208,9 +210,12 @@ async fn signed_as(plan: &Plan, connections: &Connections, identity: &dyn Identi
 
 /// Whether anything of AWS is asked for.
 fn asks_aws(plan: &Plan, connections: &Connections) -> bool {
-    let passwords = connections.sources.values().filter_map(|source| match source {
-        StoreConnection::Postgresql(postgres) => postgres.password.as_ref(),
-        StoreConnection::Dynamodb(_) => None,
+    let passwords = connections.sources.values().flat_map(|source| match source {
+        StoreConnection::Postgresql(postgres) => {
+            let subscriber = postgres.subscriber.as_ref().and_then(|subscriber| subscriber.password.as_ref());
+            postgres.password.iter().chain(subscriber).collect()
+        }
+        StoreConnection::Dynamodb(_) => Vec::new(),
     });
     let parameter = |reference: &ValueRef| matches!(reference, ValueRef::Parameter(_));
     let stores = connections.sources();
@@ -258,7 +263,8 @@ pub async fn ports_to_check(plan: &Plan, connections: &Connections) -> Result<(P
         };
         stores.add(&name, ports);
     }
-    Ok((assemble(plan, connections, &session, switches, target, stores).await?, missing))
+    let movers = movers::connect(plan, connections, &switches).await;
+    Ok((assemble(plan, connections, &session, switches, (target, stores, movers)).await?, missing))
 }
 
 async fn assemble(
@@ -266,8 +272,7 @@ async fn assemble(
     connections: &Connections,
     session: &aws_config::SdkConfig,
     switches: Arc<dyn Switches>,
-    target: TargetPorts,
-    stores: AllSources,
+    (target, stores, movers): (TargetPorts, AllSources, ByStore<dyn Mover>),
 ) -> Result<Ports, Failure> {
     let aws = aws(connections.aws.as_ref());
     let ends = &aws.endpoints;
@@ -275,6 +280,7 @@ async fn assemble(
     Ok(Ports {
         sources: stores.sources,
         changes: stores.changes,
+        movers,
         target: target.target,
         reverse: Some(ReversePorts { outbox: target.outbox, items: stores.items }),
         switches,

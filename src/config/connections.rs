@@ -233,6 +233,26 @@ pub struct Postgres {
     pub ca_file: Option<PathBuf>,
     /// Most connections at once.
     pub pool: usize,
+    /// How the server of a target reaches this database, where one subscribes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<Subscriber>,
+}
+
+/// How the server of a target reaches a database that tables come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscriber {
+    /// Host name or address, as that server reaches it.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User it signs in as.
+    pub user: String,
+    /// Where the password is found; never [`ValueRef::Literal`]. Absent where that server has it in a file of its own.
+    pub password: Option<ValueRef>,
+    /// TLS.
+    pub sslmode: SslMode,
+    /// File with the certificate authority, as that server names it.
+    pub ca_file: Option<String>,
 }
 
 impl Postgres {
@@ -247,6 +267,7 @@ impl Postgres {
             sslmode: SslMode::VerifyFull,
             ca_file: None,
             pool: POOL as usize,
+            subscriber: None,
         }
     }
 
@@ -298,13 +319,31 @@ pub(super) fn postgres(pg: &Section<'_>, base: &Path) -> Postgres {
         database: pg.must("database"),
         user: pg.must("user"),
         password: resolve(pg.reference("password"), base),
-        sslmode: match pg.text("sslmode").as_deref() {
-            Some("disable") => SslMode::Disable,
-            Some("require") => SslMode::Require,
-            _ => SslMode::VerifyFull,
-        },
+        sslmode: sslmode(pg),
         ca_file: pg.text("ca_file").map(|f| base.join(f)),
         pool: pg.count("pool", POOL) as usize,
+        subscriber: pg.has("subscriber").then(|| subscriber(pg, base)),
+    }
+}
+
+fn sslmode(section: &Section<'_>) -> SslMode {
+    match section.text("sslmode").as_deref() {
+        Some("disable") => SslMode::Disable,
+        Some("require") => SslMode::Require,
+        _ => SslMode::VerifyFull,
+    }
+}
+
+/// How a target's server reaches this store; what it does not say itself is as the store says.
+fn subscriber(pg: &Section<'_>, base: &Path) -> Subscriber {
+    let said = pg.table("subscriber", keys::SUBSCRIBER);
+    Subscriber {
+        host: said.must("host"),
+        port: u16::try_from(said.count("port", pg.count("port", 5432))).unwrap_or_default(),
+        user: said.text("user").unwrap_or_else(|| pg.must("user")),
+        password: resolve(said.reference("password"), base),
+        sslmode: sslmode(&said),
+        ca_file: said.text("ca_file"),
     }
 }
 

@@ -158,6 +158,7 @@ pub(super) static POSTGRES: &[Key] = &[
     may("sslmode", OneOf(SSLMODES), "`verify-full` (default), `require` or `disable`."),
     may("ca_file", Text, "PEM file with the certificate authority, relative to this file. Default: the system's."),
     may("pool", Count, "Most connections at once. Default: 12."),
+    may("subscriber", Table(SUBSCRIBER), "Only of a store that tables come from: see `stores`."),
 ];
 pub(super) static STORE: &[Key] = &[
     must("kind", OneOf(STORE_KINDS), "`dynamodb` or `postgresql`."),
@@ -175,6 +176,23 @@ pub(super) static STORE: &[Key] = &[
     may("sslmode", OneOf(SSLMODES), "PostgreSQL: `verify-full` (default), `require` or `disable`."),
     may("ca_file", Text, "PostgreSQL: PEM file with the certificate authority, relative to this file."),
     may("pool", Count, "PostgreSQL: most connections at once. Default: 12."),
+    may(
+        "subscriber",
+        Table(SUBSCRIBER),
+        "PostgreSQL: how the server of the target reaches this one, for `mover = \"subscription\"`.",
+    ),
+];
+pub(super) static SUBSCRIBER: &[Key] = &[
+    must("host", Text, "Host name or address of this server as the target's server reaches it."),
+    may("port", Count, "Port. Default: that of the store."),
+    may("user", Text, "User the target's server signs in as, with REPLICATION. Default: that of the store."),
+    may(
+        "password",
+        Secret,
+        "Where that user's password is found. It is stored in the target's catalogue, where superusers read it. Default: the target's server finds it in a password file of its own.",
+    ),
+    may("sslmode", OneOf(SSLMODES), "`verify-full` (default), `require` or `disable`."),
+    may("ca_file", Text, "File with the certificate authority, as the target's server names it."),
 ];
 pub(super) static STORE_KINDS: &[&str] = &["dynamodb", "postgresql"];
 
@@ -285,7 +303,11 @@ pub(super) static TABLES: &[Key] = &[
     ),
     may("children", List(CHILDREN), "Lists that become rows of their own."),
     may("foreign_keys", List(FOREIGN_KEYS), "References to other target tables; parents load first."),
+    may("mover", OneOf(MOVERS), MOVER),
 ];
+/// Who may move rows in place of the console.
+pub(super) static MOVERS: &[&str] = &["subscription"];
+const MOVER: &str = "What moves the rows in place of the console: `subscription`, the logical subscription of the target's own PostgreSQL server. Default: the console.";
 
 pub(super) static MOVES: &[Key] = &[
     may("from", Text, "The store they come from. Default: `old`."),
@@ -307,6 +329,7 @@ pub(super) static MOVES: &[Key] = &[
         Text,
         "Key of KMS that encrypts DynamoDB tables which are made. Default: the account's own for DynamoDB where the source has one.",
     ),
+    may("mover", OneOf(MOVERS), MOVER),
 ];
 pub(super) static MOVE_DDL: &[&str] = &["source", "pg_dump", "none"];
 

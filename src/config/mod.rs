@@ -7,6 +7,7 @@ mod connections;
 mod environments;
 mod error;
 mod keys;
+mod movers;
 mod node;
 mod saved;
 mod schema;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
+pub use connections::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection, Subscriber};
 pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
@@ -274,6 +275,9 @@ pub fn load_listed(
             sink.error(root.offset_of("moves"), "moves", message);
         }
         Some(_) | None => {}
+    }
+    if sink.items.is_empty() {
+        movers::judge(&root, &plan, &connections, &mut sink);
     }
     let in_file = |path: &str| -> String {
         let inside = path.strip_prefix("tables[").and_then(|rest| rest.split_once(']'));

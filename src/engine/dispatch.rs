@@ -25,7 +25,7 @@ use crate::domain::run::{
     StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
 };
 use crate::ports::NotRecorded;
-use crate::workers::{WorkerContext, end_capture};
+use crate::workers::{WorkerContext, end_capture, movers};
 
 /// How often measurements are read, gates judged and snapshots published.
 const TICK: Duration = Duration::from_millis(100);
@@ -124,6 +124,7 @@ impl Dispatch {
         self.ctx.stop().await;
         if self.state.is_final() {
             self.end_capture().await;
+            self.end_movers().await;
         }
         if self.journal.unsaved() > 0 {
             self.journal.settle(CLOSING).await;
@@ -147,6 +148,22 @@ impl Dispatch {
             let note = left.map(|text| Event::Note { level: Level::Error, source: "capture".to_owned(), text });
             if let Err(why) = self.keep(std::iter::once(outcome).chain(note).collect()).await {
                 tracing::warn!(store, %why, "the end of capture is not on record");
+            }
+        }
+    }
+
+    /// What moved tables in place of this program is removed from both sides. Nobody needs it any more.
+    async fn end_movers(&mut self) {
+        for of in self.plan.movers() {
+            let (id, intent) = movers::intent(&of, &self.state.last_seq.to_string());
+            if let Err(why) = self.keep(vec![intent]).await {
+                tracing::warn!(mover = %of.name(), %why, "it is not removed: that cannot be recorded");
+                continue;
+            }
+            let (outcome, left) = self.ctx.remove_mover(&of, id).await;
+            let note = left.map(|text| Event::Note { level: Level::Error, source: "mover".to_owned(), text });
+            if let Err(why) = self.keep(std::iter::once(outcome).chain(note).collect()).await {
+                tracing::warn!(mover = %of.name(), %why, "its removal is not on record");
             }
         }
     }

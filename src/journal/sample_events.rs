@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, Origin,
-    OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder,
+    Origin, OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
@@ -229,6 +229,8 @@ fn action() -> impl Strategy<Value = Action> {
         text().prop_map(|table| Action::TurnOnExpiry { table }),
         text().prop_map(|table| Action::EnableStream { table }),
         text().prop_map(|store| Action::EndCapture { store }),
+        (text(), proptest::sample::select(MoverOrder::ALL.to_vec()))
+            .prop_map(|(mover, order)| Action::TellMover { mover, order }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
         Just(Action::AdvanceSequences),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::unavailable::Unavailable;
-use super::{Changes, Items, Source};
+use super::{Changes, Items, Mover, Source};
 use crate::domain::plan::Table;
 
-/// The stores of a plan, each behind the same port. Cloning shares.
+/// The stores of a plan, or its movers, each behind the same port. Cloning shares.
 pub struct ByStore<P: ?Sized> {
     stores: BTreeMap<String, Arc<P>>,
     /// Stands for a store that is not connected: refuses every call.
@@ -57,4 +57,4 @@ macro_rules! none_yet {
     )+};
 }
 
-none_yet!(Source, Changes, Items);
+none_yet!(Source, Changes, Items, Mover);

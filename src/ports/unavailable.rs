@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, Obstacle,
-    OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome, ProbeResult, Probes,
-    ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings, SwitchValue, Switches,
-    Taken, Together, Waiting,
+    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, Mover, MoverLook,
+    Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
+    ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings,
+    SwitchValue, Switches, Taken, Together, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
@@ -20,6 +20,7 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Key, Record};
 
 const OUTBOX: &str = "the outbox";
+const MOVER: &str = "the mover";
 
 /// Ports that cannot be made, for this reason.
 pub struct Unavailable(pub String);
@@ -113,6 +114,37 @@ impl Outbox for Unavailable {
 
     async fn own_writes(&self, table: &Table, _: &[(Key, u128)]) -> PortResult<Vec<bool>> {
         self.refused("look up own writes to", table.target.clone())
+    }
+}
+
+#[async_trait]
+impl Mover for Unavailable {
+    async fn obstacles(&self, _: &[Table]) -> PortResult<Vec<Obstacle>> {
+        self.refused("look for what keeps from moving rows", MOVER.to_owned())
+    }
+
+    async fn prepare(&self, _: &[Table]) -> PortResult<String> {
+        self.refused("make", MOVER.to_owned())
+    }
+
+    async fn start(&self, _: &[Table]) -> PortResult<()> {
+        self.refused("start", MOVER.to_owned())
+    }
+
+    async fn look(&self, _: &[Table]) -> PortResult<MoverLook> {
+        self.refused("look at", MOVER.to_owned())
+    }
+
+    async fn pause(&self) -> PortResult<()> {
+        self.refused("pause", MOVER.to_owned())
+    }
+
+    async fn stop(&self) -> PortResult<()> {
+        self.refused("stop", MOVER.to_owned())
+    }
+
+    async fn remove(&self) -> PortResult<()> {
+        self.refused("remove", MOVER.to_owned())
     }
 }
 

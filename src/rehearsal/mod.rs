@@ -15,6 +15,7 @@ pub mod seed;
 pub mod servers;
 pub mod shop;
 pub mod short_plan;
+mod subscribed;
 #[cfg(test)]
 mod test_postgres;
 pub mod world;
@@ -22,6 +23,7 @@ pub mod world;
 pub use crate::private::{RehearsalError, RehearsalResult, clients, dynamo, postgres};
 pub use scenario::Scenario;
 pub use servers::{Amounts, Servers};
+pub use subscribed::subscribed;
 pub use world::{OracleReport, PgAddress, World, WorldOptions};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -205,7 +205,7 @@ fn who(event: &Event, host: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::run::Action;
+    use crate::domain::run::{Action, MoverOrder};
 
     #[test]
     fn no_intent_is_left_without_words() {
@@ -219,6 +219,7 @@ mod tests {
             Action::TurnOnExpiry { table: table() },
             Action::EnableStream { table: table() },
             Action::EndCapture { store: table() },
+            Action::TellMover { mover: table(), order: MoverOrder::Stop },
             Action::Repair { table: table(), rows: 2, keys: Vec::new() },
             Action::WriteMarker { table: table(), nonce: "n".to_owned() },
         ];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Action, Cause, Event, Evidence, Level, OutcomeResult, Vote};
+use crate::domain::run::{Action, Cause, Event, Evidence, Level, MoverOrder, OutcomeResult, Vote};
 use crate::snapshot::words::step_words;
 
 /// A fact in words, and how serious it is.
@@ -161,6 +161,13 @@ pub(super) fn action_words(action: &Action) -> String {
         Action::TurnOnExpiry { table } => format!("turning on the expiry of {table} in the target."),
         Action::EnableStream { table } => format!("turning the change log of {table} on."),
         Action::EndCapture { store } => format!("ending capture at the store {store}."),
+        Action::TellMover { mover, order: MoverOrder::Prepare } => format!("making the mover {mover}."),
+        Action::TellMover { mover, order: MoverOrder::Start } => format!("letting the mover {mover} work."),
+        Action::TellMover { mover, order: MoverOrder::Pause } => format!("letting the mover {mover} rest."),
+        Action::TellMover { mover, order: MoverOrder::Stop } => format!("stopping the mover {mover}."),
+        Action::TellMover { mover, order: MoverOrder::Remove } => {
+            format!("removing the mover {mover} from both sides.")
+        }
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
         Action::AdvanceSequences => "moving the target's sequences past the rows.".to_owned(),
         Action::WriteMarker { table, .. } => format!("writing a marker to {table} at the source."),

@@ -144,6 +144,7 @@ fn table(id: &str) -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 

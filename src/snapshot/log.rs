@@ -3,7 +3,7 @@
 use super::LogRow;
 use super::words::{brief_list, grouped, minutes, step_words, with_unit};
 use crate::domain::at::brief;
-use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, OutcomeResult, Vote};
+use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, Vote};
 
 /// Most rows a snapshot holds.
 const MOST: usize = 300;
@@ -53,6 +53,17 @@ fn row(fact: &Fact, intent: Option<(&str, &Action)>) -> LogRow {
     LogRow { at: fact.at, level, source, text, seq: fact.seq }
 }
 
+/// What a mover is told, in words.
+const fn mover_words(order: MoverOrder) -> &'static str {
+    match order {
+        MoverOrder::Prepare => "be ready",
+        MoverOrder::Start => "work",
+        MoverOrder::Pause => "rest",
+        MoverOrder::Stop => "stop writing",
+        MoverOrder::Remove => "go from both sides",
+    }
+}
+
 fn action_words(action: &Action) -> String {
     match action {
         Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
@@ -64,6 +75,7 @@ fn action_words(action: &Action) -> String {
         Action::TurnOnExpiry { table } => format!("turn on the expiry of {table}"),
         Action::EnableStream { table } => format!("turn on the change log of {table}"),
         Action::EndCapture { store } => format!("end capture at the store {store}"),
+        Action::TellMover { mover, order } => format!("tell {mover} to {}", mover_words(*order)),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
         Action::AdvanceSequences => "move the target's sequences past the rows".to_owned(),
         Action::WriteMarker { table, .. } => format!("write a marker to {table}"),

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt as _};
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use super::{end_capture, source_columns};
+use super::{end_capture, movers, source_columns};
 use crate::domain::plan::{Step, Table, shell_word};
 use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
 use crate::ports::{OpenedTable, PortResult, start_now};
@@ -67,13 +67,19 @@ pub async fn perform(
         source_columns::still_fit(ctx).await?;
         none_in_the_way(ctx).await?;
         end_older(ctx, step, attempt).await?;
+        movers::end_older(ctx, step, attempt).await?;
+        movers::unobstructed(ctx).await?;
     }
     // Children first, so that no reference is left dangling while tables are emptied.
     let mut tables = super::load::in_order(&ctx.plan.tables);
     tables.reverse();
-    let mut known = Vec::new();
+    let (mut known, mut moved) = (Vec::new(), BTreeMap::new());
     for table in tables {
-        known.push((table, made_ready(ctx, ours(table), table).await?));
+        let stream = made_ready(ctx, ours(table), table).await?;
+        match table.mover {
+            None => known.push((table, stream)),
+            Some(_) => moved.extend(stream.map(|stream| (table.id.clone(), stream))),
+        }
     }
     // Nothing new is begun once one has failed, but what is under way is finished: none is left half recorded.
     let failed = AtomicBool::new(false);
@@ -92,7 +98,9 @@ pub async fn perform(
     let mut ended: Vec<_> = stream::iter(all).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
     // Parents are reported first.
     ended.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
-    together(ended.into_iter().map(|(_, done)| done))
+    let mut found = together(ended.into_iter().map(|(_, done)| done))?;
+    found.extend(movers::prepared(ctx, step, attempt, &moved).await?);
+    Ok(found)
 }
 
 /// Fails while writes of the new side wait that an older run captured and never applied: they are nowhere else, whether its
@@ -117,7 +125,10 @@ pub(super) async fn nothing_waits(ctx: &WorkerContext) -> Result<(), StepError> 
 async fn none_in_the_way(ctx: &Arc<WorkerContext>) -> Result<(), StepError> {
     let (mut wrong, mut advice) = (Vec::new(), Vec::new());
     for store in ctx.plan.stores_of_tables() {
-        let theirs: Vec<Table> = ctx.plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        let theirs: Vec<Table> = ctx.plan.own_tables().filter(|table| table.from == store).cloned().collect();
+        if theirs.is_empty() {
+            continue;
+        }
         let found = ctx.ports.changes.named(store).obstacles(&theirs).await.map_err(|e| step_error(&e))?;
         for obstacle in found {
             wrong.push(obstacle.wrong);

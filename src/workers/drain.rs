@@ -102,10 +102,12 @@ async fn one(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32, table: &Table)
     let at = ctx.wall();
     let cycles = format!("{} empty, begun after the markers", proof.cycles);
     // A log has no shards.
-    if !ctx.plan.kind(&table.from).markers_are_rows() {
+    if table.mover.is_some() || !ctx.plan.kind(&table.from).markers_are_rows() {
+        let of =
+            if table.mover.is_some() { "what the source confirmed to its mover" } else { "the log, to where it ended" };
         return Ok(vec![
             evidence(format!("marker {}", table.id), format!("read back after {}ms", proof.took), at, "cutover.marker"),
-            evidence(format!("readings {}", table.id), cycles, at, "the log, to where it ended"),
+            evidence(format!("readings {}", table.id), cycles, at, of),
         ]);
     }
     Ok(vec![
@@ -178,6 +180,10 @@ impl Drain<'_> {
         while self.patiently("read the marker", || ctx.ports.target.marker(table, &nonce)).await?.is_none() {
             self.waited("its marker has not arrived")?;
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if table.mover.is_some() {
+            // All changes of a mover come by one way, in the order of their commits.
+            ctx.progress(&table.id).marked(vec![(nonce, table.id.clone())]);
         }
         Ok(written)
     }

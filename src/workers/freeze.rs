@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::context::{AtThaw, CapturedValue, WorkerContext};
 use super::switch::{READ_BACKS, known, new_value, set};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
-use super::{expiry, source_columns};
+use super::{expiry, movers, source_columns};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
 use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
 use crate::ports::ProbeOutcome;
@@ -143,6 +143,8 @@ pub async fn thaw(
             "set it by hand so that writes are allowed, then try again",
         ));
     };
+    // Nothing of the old side is written by anybody from here on.
+    let mut found = movers::stopped(ctx, step, attempt).await?;
     // From here on, row changes in the target are customers' writes.
     if ctx.customers.at_thaw().is_none()
         && let Ok(writes) = ctx.ports.target.writes(&ctx.plan.tables).await
@@ -178,8 +180,9 @@ pub async fn thaw(
     let accepted = Event::WritesAccepted { at: ctx.wall(), downtime_ms };
     ctx.facts.state(accepted).await.map_err(|e| not_recorded(&e))?;
     let value = downtime_ms.map_or_else(|| "accepted".to_owned(), |ms| format!("accepted, interrupted for {ms}ms"));
-    let mut found = vec![read_back, evidence("write probe", value, ctx.wall(), probe.place())];
+    found.extend([read_back, evidence("write probe", value, ctx.wall(), probe.place())]);
     // Nobody waits for it any more.
     found.extend(expiry::turn_on(ctx, step, attempt).await?);
+    found.extend(movers::gone(ctx, step, attempt).await?);
     Ok(found)
 }

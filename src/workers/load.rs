@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::WorkerContext;
+use super::movers;
 use super::pace::{ReadBudget, pause};
 use super::rate::{self, Doing};
 use super::trouble::{cancelled, evidence, not_recorded, step_error, world};
 use crate::domain::gauge::Phase;
 use crate::domain::mapping::Mapped;
-use crate::domain::plan::Table;
+use crate::domain::plan::{Step, Table};
 use crate::domain::run::{Event, Evidence, Level, StepError};
 use crate::domain::value::Key;
 use crate::ports::{Bulk, Checkpoint, ErrorKind, FullRead, PageEnd, ParkedRow, Partition, PortError};
@@ -45,13 +46,21 @@ pub fn in_order(tables: &[Table]) -> Vec<&Table> {
     done
 }
 
-/// Loads every table, parents first, each from where its checkpoints stand.
-pub async fn perform(ctx: &Arc<WorkerContext>, cancel: &CancellationToken) -> Result<Vec<Evidence>, StepError> {
+/// Loads every table, parents first, each from where its checkpoints stand. What others copy is begun first, and waited for
+/// at the end.
+pub async fn perform(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    cancel: &CancellationToken,
+) -> Result<Vec<Evidence>, StepError> {
+    movers::started(ctx, step, attempt).await?;
     let budget = Arc::clone(&ctx.limits.budget);
     let mut found = Vec::new();
-    for table in in_order(&ctx.plan.tables) {
+    for table in in_order(&ctx.plan.tables).into_iter().filter(|table| table.mover.is_none()) {
         found.push(one(ctx, table, &budget, cancel).await?);
     }
+    found.extend(movers::loaded(ctx, cancel).await?);
     Ok(found)
 }
 

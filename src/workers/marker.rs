@@ -16,6 +16,10 @@ pub async fn markers(ctx: Arc<WorkerContext>, table: Table) {
             () = ctx.tasks.until_unfollowed() => return,
             () = tokio::time::sleep(every) => {}
         }
+        // Nothing comes by a mover any more once customers are in, and the table of its markers goes with it.
+        if table.mover.is_some() && ctx.standing().open_to_customers {
+            return;
+        }
         if *ctx.limits.paused.borrow() {
             continue;
         }

@@ -32,6 +32,7 @@ mod latest;
 mod listing;
 mod load;
 mod marker;
+pub mod movers;
 mod pace;
 mod pages;
 mod parked;

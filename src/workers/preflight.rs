@@ -8,13 +8,13 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, definitions, index_keys, sampled, schema, sequences, source_columns, surroundings};
+use super::{column_types, definitions, index_keys, movers, sampled, schema, sequences, source_columns, surroundings};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
 use crate::domain::lint::{Severity, lint};
 use crate::domain::mapping::inverse_gaps;
-use crate::domain::plan::{Plan, StoreKind, Switch, Table, ValueRef};
+use crate::domain::plan::{MoverKind, Plan, StoreKind, Switch, Table, ValueRef};
 use crate::domain::run::{ErrorClass, Evidence, StepError, another_account};
 use crate::ports::{Bookkeeping, ErrorKind, Obstacle, Owning, PortError, ProbeOutcome, SourceTable};
 
@@ -85,7 +85,7 @@ pub struct Missing {
 
 impl Missing {
     /// Why a store cannot be asked, in a line for `what`; the store's own line says more.
-    fn store(&self, plan: &Plan, store: &str, what: &str) -> Option<CheckRow> {
+    pub(super) fn store(&self, plan: &Plan, store: &str, what: &str) -> Option<CheckRow> {
         if self.stores.contains_key(store) {
             return Some(CheckRow::denied(what, format!("not checked: the store {store} cannot be asked"), ""));
         }
@@ -122,6 +122,7 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
         rows.extend(source(plan, ports, table).await);
     }
     rows.extend(capture(plan, ports, missing).await);
+    rows.extend(movers::check_rows(plan, ports, missing).await);
     for stays in &plan.stays {
         let as_table = stays.watched();
         let what = format!("source {} (stays)", stays.id);
@@ -284,7 +285,10 @@ async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow>
         if missing.store(plan, store, &what).is_some() {
             continue;
         }
-        let theirs: Vec<Table> = plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+        let theirs: Vec<Table> = plan.own_tables().filter(|table| table.from == store).cloned().collect();
+        if theirs.is_empty() {
+            continue;
+        }
         match ports.changes.named(store).obstacles(&theirs).await {
             Err(e) => rows.push(CheckRow::port(what, &e)),
             Ok(found) => rows.extend(
@@ -330,6 +334,10 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, kind, &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
+        _ if table.mover.is_some() => {
+            let by = table.mover.map_or("", MoverKind::name);
+            CheckRow::ok(format!("changes {}", table.id), format!("applied by a {by}, see its own line"))
+        }
         // All tables of a database share one log.
         _ if kind.of_columns() => CheckRow::ok(
             format!("changes {}", table.id),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::capture;
 use super::changes::map_image;
 use super::context::WorkerContext;
+use super::movers;
 use super::parked::{self, Retried, upsert};
 use super::trouble::{not_recorded, step_error, world};
 use super::verify::{Candidate, Verdict, differing};
@@ -53,9 +54,10 @@ impl Repaired {
 /// the table is verified is for the next pass to say.
 ///
 /// # Errors
-/// The new side takes customers' writes, so the source is not the truth any more; the fact could not be recorded; or
-/// what either side said.
+/// Something else moves the table; the new side takes customers' writes, so the source is not the truth any more; the fact
+/// could not be recorded; or what either side said.
 pub async fn repair(ctx: &Arc<WorkerContext>, table: &Table, keys: &[Candidate]) -> Result<Repaired, StepError> {
+    movers::writes_alone(table)?;
     source_is_the_truth(ctx).await?;
     let id = format!("repair/{}/{}", table.id, uuid::Uuid::new_v4().simple());
     let named = keys.iter().take(NAMED).map(|c| c.text.clone()).collect();
@@ -84,6 +86,7 @@ pub async fn retry_parked(
     table: &Table,
     reasons: Option<&[RowErrorReason]>,
 ) -> Result<Retried, StepError> {
+    movers::writes_alone(table)?;
     source_is_the_truth(ctx).await?;
     let target = &ctx.ports.target;
     let (ledger, _) = target.ledger(table).await.map_err(|e| step_error(&e))?;

@@ -22,6 +22,8 @@ mod kills;
 mod matrix;
 #[cfg(feature = "failpoints")]
 mod matrix_calls;
+#[cfg(feature = "failpoints")]
+mod movers;
 mod moves;
 mod parked;
 #[cfg(feature = "failpoints")]

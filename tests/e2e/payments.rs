@@ -29,20 +29,25 @@ const SIZES: PaymentSizes = PaymentSizes { accounts: 80, payments: 200, sessions
 
 /// Both servers, for all tests of this process. A day drops what earlier ones left there, so one test has them at a time.
 fn servers() -> (&'static Servers, MutexGuard<'static, ()>) {
-    // Never dropped: their guardians stop them when this process ends, however it ends.
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    (started(), one)
+}
+
+/// The servers, for whoever has a day on them.
+pub(super) fn started() -> &'static Servers {
+    // Never dropped: their guardians stop them when this process ends, however it ends.
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
     let start = || Servers::start(Amounts::V1ToV2(SIZES), |said| eprintln!("{said}")).unwrap();
-    (SERVERS.get_or_init(start), one)
+    SERVERS.get_or_init(start)
 }
 
 /// A day under way. Dropping it stops the world and removes every file.
-struct PaymentDay {
+pub(super) struct PaymentDay {
     /// Always there until the drop.
     world: Option<World>,
-    runtime: Runtime,
-    dir: tempfile::TempDir,
+    pub(super) runtime: Runtime,
+    pub(super) dir: tempfile::TempDir,
     started: u32,
     _one: MutexGuard<'static, ()>,
     _slot: Slot,
@@ -51,6 +56,11 @@ struct PaymentDay {
 impl PaymentDay {
     /// A world of its own, and a config up to this step.
     fn new(last: Last) -> Self {
+        Self::with(last, |plan| plan)
+    }
+
+    /// The same, with the plan changed.
+    pub(super) fn with(last: Last, change: impl Fn(String) -> String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let slot = Slot::take();
         let (servers, one) = servers();
@@ -64,23 +74,23 @@ impl PaymentDay {
         });
         let mut vars = world.vars();
         vars.extend(servers.passwords(Some(dir.path())).unwrap());
-        let plan = shortened_plan(Scenario::V1ToV2, ShortPlan { switched: 1, last, lenient: true });
+        let plan = change(shortened_plan(Scenario::V1ToV2, ShortPlan { switched: 1, last, lenient: true }));
         fs::write(dir.path().join("config.toml"), filled(plan, &vars)).unwrap();
         Self { world: Some(world), runtime, dir, started: 0, _one: one, _slot: slot }
     }
 
-    fn world(&self) -> &World {
+    pub(super) fn world(&self) -> &World {
         self.world.as_ref().unwrap()
     }
 
-    fn start(&mut self, args: &[&str], failpoint: Option<&str>) -> Console {
+    pub(super) fn start(&mut self, args: &[&str], failpoint: Option<&str>) -> Console {
         self.started += 1;
         let all = [&["--state-dir", "state"], args].concat();
         Console::start(self.dir.path(), &format!("{}-{}", self.started, args[0]), &all, failpoint)
     }
 
     /// Starts the migration, or resumes it. What it asks of people is answered beforehand.
-    fn run(&mut self, failpoint: Option<&str>) -> Console {
+    pub(super) fn run(&mut self, failpoint: Option<&str>) -> Console {
         let answers = short_plan::answers(&fs::read_to_string(self.dir.path().join("config.toml")).unwrap());
         let args = ["run", "--headless", "--yes", "-c", "config.toml"].into_iter();
         self.start(&args.chain(answers.iter().map(String::as_str)).collect::<Vec<_>>(), failpoint)
@@ -92,7 +102,7 @@ impl PaymentDay {
         all.remove(0)
     }
 
-    fn state(&self) -> RunState {
+    pub(super) fn state(&self) -> RunState {
         fold(&read_run(&self.folder()).unwrap().facts).unwrap()
     }
 
@@ -111,7 +121,7 @@ impl PaymentDay {
         verdict.to_string()
     }
 
-    fn expect_finished(&self) {
+    pub(super) fn expect_finished(&self) {
         self.expect_nothing_lost(Side::New);
         let state = self.state();
         assert_eq!(state.status, RunStatus::Finished);
@@ -124,7 +134,7 @@ impl PaymentDay {
     }
 
     /// Rolls back from another terminal, and fails unless all is as it was.
-    fn expect_rolled_back(&mut self, place: &str) -> String {
+    pub(super) fn expect_rolled_back(&mut self, place: &str) -> String {
         // The last facts are durable together with the end; such a run has to be asked for by that word.
         let finished = self.state().status == RunStatus::Finished;
         let order: &[&str] = if finished { &["rollback", "--finished", "--yes"] } else { &["rollback", "--yes"] };

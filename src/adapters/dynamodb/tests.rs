@@ -91,6 +91,7 @@ pub(super) fn table(name: &str, key: &[&str]) -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 

@@ -51,6 +51,7 @@ pub mod source;
 mod source_count;
 mod standalone;
 mod stands;
+mod subscription;
 mod surroundings;
 mod target;
 mod tls;
@@ -61,6 +62,7 @@ mod write;
 pub use password::PasswordSource;
 pub use restore::PgRestore;
 pub use settings::{PgSettings, SslMode};
+pub use subscription::{PgSubscription, SubscriberSettings};
 pub use target::PgTarget;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::connect::Ask;
 use super::leftovers::{self, Leftover};
 use super::names::qualified;
 use super::retry::{self, Failure};
-use super::{book, ending, lease};
+use super::{book, ending, lease, subscription};
 use crate::domain::at::At;
 use crate::domain::plan::{Table, shell_word};
 use crate::ports::{ErrorKind, OpenedTable, Owned, OwnedTable, PortError, PortResult};
@@ -143,15 +143,28 @@ pub(super) async fn known(client: &impl Ask) -> Result<bool, Error> {
 /// Whether [`claim`] would be refused. Reads only.
 pub(super) async fn claimable(client: &impl Ask, plan: &str, tables: &[Table]) -> PortResult<()> {
     let looked = async {
-        if known(client).await? {
-            for table in tables {
-                let targets = server_names(client, table).await?;
+        let known = known(client).await?;
+        for table in tables {
+            let targets = server_names(client, table).await?;
+            nobody_writes(client, plan, table, &targets).await?;
+            if known {
                 free(client, Of { plan, table: &table.id }, &targets).await?;
             }
         }
         Ok(())
     };
     looked.await.map_err(|failure| retry::answer(failure, TAKE, TABLES_OF_TARGET))
+}
+
+/// Refuses a table that a subscription writes to which does not move it for this plan: what it writes is fenced by
+/// nothing of ours.
+async fn nobody_writes(client: &impl Ask, plan: &str, table: &Table, targets: &[String]) -> Result<(), Failure> {
+    match subscription::strangers(client, plan, table, targets).await? {
+        None => Ok(()),
+        Some((wrong, advice)) => {
+            Err(PortError::new(ErrorKind::Conflict, TAKE, &table.target, wrong).advise(advice).into())
+        }
+    }
 }
 
 /// Which commands end what a plan has.
@@ -178,6 +191,7 @@ pub(super) async fn claim(
     let (mut wanted, mut over) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
     for table in tables {
         let targets = server_names(tx, table).await?;
+        nobody_writes(tx, plan, table, &targets).await?;
         for (plan, id) in free(tx, Of { plan, table: &table.id }, &targets).await? {
             over.entry(plan).or_default().insert(id);
         }
@@ -242,10 +256,18 @@ fn refused(row: &Row) -> Result<Option<PortError>, Error> {
 /// What is tried.
 pub(super) const OPEN_TO_CUSTOMERS: &str = "let customers in on";
 
-/// Marks every table: customers may write there from now on. Waits for the plan's forward work that is under way.
+/// Marks every table: customers may write there from now on. Waits for the plan's forward work that is under way, and is
+/// refused while a subscription of the plan could write.
 /// Refused when a table is not the plan's any more: what customers write there would not be captured for it.
 pub(super) async fn open_to_customers(tx: &Transaction<'_>, plan: &str, tables: &[Table]) -> Result<(), Failure> {
     tx.batch_execute(&format!("SELECT pg_advisory_xact_lock({})", thaw(plan))).await?;
+    // Whoever lets a subscription work holds the same lock while that is written down.
+    if let Some(at_work) = subscription::at_work(tx, plan, tables).await? {
+        let why = format!("the subscription {at_work}: it would write over what customers write");
+        return Err(PortError::new(ErrorKind::Conflict, OPEN_TO_CUSTOMERS, TABLES_OF_TARGET, why)
+            .advise("see who enabled it since it was stopped, then try again, which stops it")
+            .into());
+    }
     let ids: Vec<&str> = tables.iter().map(|t| t.id.as_str()).collect();
     let sql = "UPDATE cutover.plan_table SET opened = coalesce(opened, clock_timestamp())
                WHERE plan = $1 AND table_id = ANY ($2)";

@@ -22,7 +22,7 @@ use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
     after_load, ddl, describe, indexes, lanes, layout, lease, ledger, leftovers, native, orphans, owner, read,
-    references, rights, sequences, server, source_count, surroundings, trouble,
+    references, rights, sequences, server, source_count, subscription, surroundings, trouble,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
@@ -455,6 +455,9 @@ impl Target for PgTarget {
     async fn marker(&self, table: &Table, nonce: &str) -> PortResult<Option<At>> {
         let error = self.error("read markers of", &table.id);
         let client = self.client().await?;
+        if table.mover.is_some() {
+            return Ok(subscription::mark_stands(&client, &self.plan, table, nonce).await?.then(book::wall));
+        }
         let sql = "SELECT applied_at FROM cutover.marker WHERE plan = $1 AND table_id = $2 AND nonce = $3";
         let statement = client.prepare_cached(sql).await.map_err(&error)?;
         let row = client.query_opt(&statement, &[&self.plan(), &table.id, &nonce]).await.map_err(&error)?;

@@ -144,6 +144,7 @@ mod tests {
         let traits = [
             include_str!("../../ports/changes.rs"),
             include_str!("../../ports/metrics.rs"),
+            include_str!("../../ports/mover.rs"),
             include_str!("../../ports/probe.rs"),
             include_str!("../../ports/restore.rs"),
             include_str!("../../ports/reverse.rs"),

@@ -18,11 +18,12 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared, CopiedRows,
-    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, Metrics,
-    Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow,
-    Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring, ReverseCounts,
-    RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue,
-    Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together, Unfinished, Waiting,
+    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, Metrics, Mover,
+    MoverLook, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd,
+    ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring,
+    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream,
+    Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together,
+    Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -99,6 +100,18 @@ failing! {
         fn kept(&self) -> Option<Duration> {
             self.0.kept()
         }
+    }
+}
+
+failing! {
+    Mover as "mover" {
+        async fn obstacles(&self, tables: &[Table]) -> PortResult<Vec<Obstacle>>;
+        async fn prepare(&self, tables: &[Table]) -> PortResult<String>;
+        async fn start(&self, tables: &[Table]) -> PortResult<()>;
+        async fn look(&self, tables: &[Table]) -> PortResult<MoverLook>;
+        async fn pause(&self) -> PortResult<()>;
+        async fn stop(&self) -> PortResult<()>;
+        async fn remove(&self) -> PortResult<()>;
     }
 }
 

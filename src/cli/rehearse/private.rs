@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::super::exit::Exit;
 use super::super::failure::Failure;
 use super::super::out::say;
-use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection};
+use crate::config::{Aws, Connections, Credentials, Endpoints, Postgres, SslMode, StoreConnection, Subscriber};
 use crate::domain::plan::ValueRef;
 use crate::ports::{Cursor, FoundTable, HeldTable, PortResult, Restore, Restoring, TextPage};
 use crate::private::dynamo::EmbeddedDynamo;
@@ -112,15 +112,26 @@ fn in_server(server: &PrivatePostgres, database: String, pool: usize) -> Result<
         }
         Ok(()) | Err(_) => {}
     }
+    let password = Some(ValueRef::File(password.to_string_lossy().into_owned()));
+    // The other private server reaches it as we do.
+    let subscriber = Subscriber {
+        host: server.host.clone(),
+        port: server.port,
+        user: server.user.clone(),
+        password: password.clone(),
+        sslmode: SslMode::Disable,
+        ca_file: None,
+    };
     Ok(Postgres {
         host: server.host.clone(),
         port: server.port,
         database,
         user: server.user.clone(),
-        password: Some(ValueRef::File(password.to_string_lossy().into_owned())),
+        password,
         sslmode: SslMode::Disable,
         ca_file: None,
         pool,
+        subscriber: Some(subscriber),
     })
 }
 

@@ -80,12 +80,30 @@ async fn a_day(plan: &str, more: &[&str]) -> Exit {
     let dir = tempfile::tempdir().unwrap();
     let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300,60,60"];
     let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
-    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes, .. } = cli.command else {
+    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes, mover, .. } = cli.command else {
         panic!("another command than asked for");
     };
-    let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes: sizes.as_deref() };
+    let (sizes, mover) = (sizes.as_deref(), mover.as_deref());
+    let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes, mover };
     let lived = Box::pin(live(&drive, &asked, Scenario::V1ToV2, plan, dir.path())).await;
     lived.unwrap_or_else(|failure| panic!("{}", failure.words()))
+}
+
+#[test]
+fn a_mover_is_one_that_the_scenario_has() {
+    let of = |scenario: Scenario, mover: Option<&str>| moved(scenario, mover).map_err(|failure| failure.words());
+    assert_eq!(of(Scenario::Cloudshelf, None).unwrap(), Scenario::Cloudshelf.plan());
+    assert!(of(Scenario::V1ToV2, Some("subscription")).unwrap().contains("mover = \"subscription\""));
+    let said = of(Scenario::V1ToV2, Some("subscribtion")).unwrap_err();
+    assert!(said.contains("did you mean subscription?"), "{said}");
+    let said = of(Scenario::Cloudshelf, Some("subscription")).unwrap_err();
+    assert!(said.contains("no table of cloudshelf goes from one PostgreSQL server to another"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_moved_by_subscription_come_to_the_end_of_their_day() {
+    let plan = moved(Scenario::V1ToV2, Some("subscription")).unwrap();
+    assert_eq!(a_day(&plan.replace("< 500\"", "< 60000\""), &[]).await, Exit::Finished);
 }
 
 /// Customers have written on the new side by then: all of it must be on the old one at the end. A gate that is not met is

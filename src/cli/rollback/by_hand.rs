@@ -16,9 +16,9 @@ use crate::domain::run::{Event, RollbackPlan, RunState, rollback_plan, rollback_
 use crate::engine::rollback::{ReversePortsFactory, RollbackPorts, drained};
 use crate::engine::{DriverLease, MachineClock};
 use crate::workers::CapturedValues;
-use crate::workers::end_capture;
 use crate::workers::reverse::{Drained, possible, uncarried};
 use crate::workers::rollback::{FactSink as _, Rollback, RollbackReport};
+use crate::workers::{end_capture, movers};
 
 /// How long a console that hung is kept from going forward.
 const FENCE_MS: i64 = 120_000;
@@ -86,6 +86,7 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     let exit = conclude(&report, &recorder);
     if exit == Exit::RolledBack {
         end_capture(found, &recorder).await;
+        end_movers(found, &recorder).await;
     }
     if let Some(lease) = lease {
         lease.release().await;
@@ -105,6 +106,25 @@ async fn end_capture(found: &SavedRun, recorder: &Recorder) {
         let (id, intent) = end_capture::intent(store, &format!("{}-{}", found.state.last_seq, std::process::id()));
         recorder.send(intent);
         let (outcome, left) = end_capture::end(&changes, store, id).await;
+        recorder.send(outcome);
+        if let Some(left) = left {
+            say(&format!("warning: {left}"));
+        }
+    }
+}
+
+/// What moved tables in place of this program is removed from both sides. As above, this is no part of going back.
+async fn end_movers(found: &SavedRun, recorder: &Recorder) {
+    let all = found.plan.movers();
+    if all.is_empty() {
+        return;
+    }
+    let ends: Vec<(String, String)> = all.iter().map(|of| (of.from.clone(), of.to.clone())).collect();
+    let ports = world::movers_of(&found.connections, &found.plan.key(), &ends).await;
+    for of in all {
+        let (id, intent) = movers::intent(&of, &format!("{}-{}", found.state.last_seq, std::process::id()));
+        recorder.send(intent);
+        let (outcome, left) = movers::remove(&ports, &of, id).await;
         recorder.send(outcome);
         if let Some(left) = left {
             say(&format!("warning: {left}"));

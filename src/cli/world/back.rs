@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::failure::Failure;
+use super::movers;
 use super::sources::{self, AllSources};
 use super::targets::{self, TargetPorts, Targets};
 use super::{aws, aws_session, failing, password, postgresql, probes, switches};
@@ -15,7 +16,7 @@ use crate::domain::run::another_account;
 use crate::domain::secret::Secret;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{
-    ByStore, Changes, Identity as _, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches, Target,
+    ByStore, Changes, Identity as _, Mover, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches, Target,
     Unavailable,
 };
 
@@ -80,7 +81,7 @@ async fn target_in_our_layout(
 }
 
 /// Switches over a session of their own: passwords may stand there. Where AWS cannot be reached each call says why.
-async fn own_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
+pub(super) async fn own_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
     match &saved.aws {
         Ok(named) => {
             let aws = aws(named.as_ref());
@@ -206,4 +207,14 @@ pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFact
 /// Stores that keep changes until they are read, for what is left there of a plan with this key.
 pub async fn kept_at_sources(saved: &SavedConnections, plan: &str) -> ByStore<dyn Changes> {
     sources::kept(saved, plan, &own_switches(saved).await).await
+}
+
+/// What moved tables of a plan with this key between these stores, to be removed.
+pub async fn movers_of(saved: &SavedConnections, plan: &str, ends: &[(String, String)]) -> ByStore<dyn Mover> {
+    movers::saved(saved, plan, Some(ends)).await
+}
+
+/// Whatever could have moved tables of a plan with this key between any of these stores, to be removed.
+pub async fn movers_of_stores(saved: &SavedConnections, plan: &str) -> ByStore<dyn Mover> {
+    movers::saved(saved, plan, None).await
 }

@@ -6,11 +6,13 @@ use super::failing;
 use super::sources::SourcePorts;
 use super::targets::TargetPorts;
 use crate::adapters::postgres::source::{PgCatalogue, PgChanges, PgSource};
-use crate::adapters::postgres::{PasswordSource, PgRestore, PgSettings, PgTarget, SslMode as PgSslMode};
-use crate::config::{Postgres, SslMode};
+use crate::adapters::postgres::{
+    PasswordSource, PgRestore, PgSettings, PgSubscription, PgTarget, SslMode as PgSslMode, SubscriberSettings,
+};
+use crate::config::{Postgres, SslMode, Subscriber};
 use crate::domain::plan::{CONTROL, Plan, Table, ValueRef};
 use crate::domain::secret::Secret;
-use crate::ports::{Catalogue, Changes, ErrorKind, PortResult, Restore, Switches};
+use crate::ports::{Catalogue, Changes, ErrorKind, Mover, PortResult, Restore, Switches};
 
 /// The password's place, to be read again whenever the server refuses what was read before. One that is written down,
 /// which no config allows, has none.
@@ -37,17 +39,46 @@ fn settings(pg: &Postgres, password: Option<Secret>, switches: &Arc<dyn Switches
         user: pg.user.clone(),
         password,
         password_source: pg.password.as_ref().and_then(|reference| password_source(reference, switches)),
-        sslmode: match pg.sslmode {
-            SslMode::Disable => PgSslMode::Disable,
-            SslMode::Require => PgSslMode::Require,
-            SslMode::VerifyFull => PgSslMode::VerifyFull,
-        },
+        sslmode: sslmode(pg.sslmode),
         ca_file: pg.ca_file.clone(),
         pool: pg.pool,
     }
 }
 
-/// A database, with those of the plan's tables that come from it.
+const fn sslmode(said: SslMode) -> PgSslMode {
+    match said {
+        SslMode::Disable => PgSslMode::Disable,
+        SslMode::Require => PgSslMode::Require,
+        SslMode::VerifyFull => PgSslMode::VerifyFull,
+    }
+}
+
+/// The subscription of a plan between two databases, each with its name, how it is reached and its password. Without a
+/// subscriber it can be removed, and not made.
+///
+/// # Errors
+/// Settings that name no server, or certificates that cannot be read.
+pub(super) fn subscription(
+    plan: &str,
+    (from, source, source_password): (&str, &Postgres, Option<Secret>),
+    (to, target, target_password): (&str, &Postgres, Option<Secret>),
+    subscriber: Option<(&Subscriber, Option<Secret>)>,
+    switches: &Arc<dyn Switches>,
+) -> PortResult<Arc<dyn Mover>> {
+    let subscriber = subscriber.map(|(said, password)| SubscriberSettings {
+        host: said.host.clone(),
+        port: said.port,
+        user: said.user.clone(),
+        password,
+        sslmode: sslmode(said.sslmode),
+        ca_file: said.ca_file.clone(),
+    });
+    let source = settings(source, source_password, switches);
+    let target = settings(target, target_password, switches);
+    Ok(failing(Arc::new(PgSubscription::new(plan, (from, &source), (to, &target), subscriber)?) as _))
+}
+
+/// A database, with those of the plan's tables that come from it and that the console moves itself.
 ///
 /// # Errors
 /// Settings that name no server.
@@ -58,7 +89,7 @@ pub(super) fn source(
     plan: &Plan,
     switches: &Arc<dyn Switches>,
 ) -> PortResult<SourcePorts> {
-    let tables: Vec<Table> = plan.tables.iter().filter(|table| table.from == store).cloned().collect();
+    let tables: Vec<Table> = plan.own_tables().filter(|table| table.from == store).cloned().collect();
     let (source, changes) = followed(&settings(postgres, password, switches), &plan.key(), tables)?;
     Ok(SourcePorts {
         source: failing(Arc::clone(&source) as _),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::kinds::not_built;
 use super::sources::SourcePorts;
 use super::targets::TargetPorts;
-use crate::config::Postgres;
+use crate::config::{Postgres, Subscriber};
 use crate::domain::plan::{Plan, StoreKind};
 use crate::domain::secret::Secret;
-use crate::ports::{Catalogue, Changes, PortResult, Restore, Switches};
+use crate::ports::{Catalogue, Changes, Mover, PortResult, Restore, Switches};
 
 fn refused<T>() -> PortResult<T> {
     Err(not_built(StoreKind::Postgresql))
@@ -84,5 +84,19 @@ pub(super) async fn target_aside(
 /// # Errors
 /// Always.
 pub(super) fn restore(_: &Postgres, _: Option<Secret>, _: &Arc<dyn Switches>) -> PortResult<Arc<dyn Restore>> {
+    refused()
+}
+
+/// Nothing.
+///
+/// # Errors
+/// Always.
+pub(super) fn subscription(
+    _: &str,
+    _: (&str, &Postgres, Option<Secret>),
+    _: (&str, &Postgres, Option<Secret>),
+    _: Option<(&Subscriber, Option<Secret>)>,
+    _: &Arc<dyn Switches>,
+) -> PortResult<Arc<dyn Mover>> {
     refused()
 }

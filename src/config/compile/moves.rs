@@ -236,6 +236,7 @@ fn as_table(rule: &Move, found: &ListedTable, stores: &Stores, s: &Section<'_>) 
         marker_prefix: table::MARKER_PREFIX.to_owned(),
         ddl: found.ddl.as_deref().filter(|_| made).map(|ddl| table::as_source(ddl, &[], s)),
         after_load: if made { found.after_load.clone() } else { Vec::new() },
+        mover: table::mover(s),
         ..Table::watched(&id, &found.name)
     }
 }

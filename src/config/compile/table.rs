@@ -7,8 +7,8 @@ use crate::config::keys;
 use crate::config::section::Section;
 use crate::config::stores;
 use crate::domain::plan::{
-    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Definition, Encryption, Fallback, ForeignKey, NEW,
-    OLD, StaysTable, Table, Unit,
+    Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Definition, Encryption, Fallback, ForeignKey,
+    MoverKind, NEW, OLD, StaysTable, Table, Unit,
 };
 
 /// How keys of marker items begin.
@@ -50,6 +50,7 @@ pub(super) fn table(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Table 
         triggers: s.texts("triggers"),
         leave_out: s.texts("leave_out"),
         after_load: Vec::new(),
+        mover: mover(s),
         id,
     }
 }
@@ -90,6 +91,12 @@ fn end(
             (understood.to_owned(), None)
         }
     }
+}
+
+/// What moves the rows in place of the console.
+pub(super) fn mover(s: &Section<'_>) -> Option<MoverKind> {
+    let named = s.text("mover")?;
+    MoverKind::ALL.into_iter().find(|kind| kind.name() == named)
 }
 
 /// The word that stands for the definition of the source's own table.

@@ -1,5 +1,6 @@
 //! What is wrong with a plan, before it may run.
 
+mod movers;
 mod steps;
 mod tables;
 mod watch;
@@ -35,6 +36,7 @@ pub struct Diagnostic {
 pub fn lint(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Diagnostics::default();
     tables::lint(plan, &mut found);
+    movers::lint(plan, &mut found);
     watch::lint(plan, &mut found);
     steps::lint(plan, &mut found);
     found.0

@@ -7,6 +7,7 @@ mod differences;
 mod gate;
 mod hash;
 mod iam_policy;
+mod mover;
 mod moves;
 mod path;
 mod probe;
@@ -30,6 +31,7 @@ pub use definition::{
 pub use differences::DefinitionDifference;
 pub use gate::{Criterion, Gate, OnFail, Op};
 pub use iam_policy::{BOOKKEEPING, IamPolicy, iam_policies};
+pub use mover::{MoverKind, MoverOf};
 pub use moves::{AfterLoad, Fires, Listed, ListedTable, Listing, Move, fits, listed_name};
 pub use path::{path_of, path_text, quoted};
 pub use probe::{Metric, Probe, Side, Signal, SignalSource};

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::mover::MoverKind;
 use super::moves::AfterLoad;
 use super::store::{NEW, OLD};
 use super::type_name::TypeName;
@@ -46,6 +47,9 @@ pub struct Table {
     /// What a table that was made by its DDL gets once its rows are in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_load: Vec<AfterLoad>,
+    /// What moves its rows in place of the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mover: Option<MoverKind>,
 }
 
 /// One target column.
@@ -281,6 +285,7 @@ impl Table {
             triggers: vec![],
             leave_out: vec![],
             after_load: vec![],
+            mover: None,
         }
     }
 

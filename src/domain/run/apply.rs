@@ -2,7 +2,7 @@
 
 use super::amend;
 use super::approval::{Approval, Ballot};
-use super::event::{Action, Event, Fact, OutcomeResult, StepSeen};
+use super::event::{Action, Event, Fact, MoverOrder, OutcomeResult, StepSeen};
 use super::state::{
     ClockStep, GateState, RollbackState, RunState, RunStatus, StepState, StepStatus, SwitchState, SwitchStatus,
 };
@@ -57,6 +57,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
                 None if matches!(action, Action::EndCapture { .. }) => {
                     allow(state.is_final() || state.status == RunStatus::RollingBack, "the run is not over")
                 }
+                None if matches!(action, Action::TellMover { .. }) => mover_told(state, action),
                 Some(step) => {
                     going(state)?;
                     in_status(state, step, &[StepStatus::Running])
@@ -130,6 +131,16 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
             going(state)?;
             allow(state.current().is_none(), "not every step is done")
         }
+    }
+}
+
+/// Whether a mover may be told this beside the steps: to rest and to go on while the run is not over, to end once it is.
+fn mover_told(state: &RunState, action: &Action) -> Result<(), String> {
+    let over = state.is_final() || state.status == RunStatus::RollingBack;
+    match action {
+        Action::TellMover { order: MoverOrder::Start | MoverOrder::Pause, .. } => allow(!over, "the run is over"),
+        Action::TellMover { order: MoverOrder::Stop | MoverOrder::Remove, .. } => allow(over, "the run is not over"),
+        _ => Err("only a step makes a mover".to_owned()),
     }
 }
 

@@ -376,6 +376,13 @@ pub enum Action {
         /// The store.
         store: String,
     },
+    /// Tell a mover what to do.
+    TellMover {
+        /// What the mover is called ([`crate::domain::plan::MoverOf::name`]).
+        mover: String,
+        /// What it is told.
+        order: MoverOrder,
+    },
     /// Write rows to the target again, as the source has them now.
     Repair {
         /// Table id.
@@ -394,6 +401,39 @@ pub enum Action {
         /// The nonce.
         nonce: String,
     },
+}
+
+/// What a mover is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoverOrder {
+    /// To be made, and not to begin.
+    Prepare,
+    /// To work.
+    Start,
+    /// To rest.
+    Pause,
+    /// To write nothing any more.
+    Stop,
+    /// To be gone from both ends.
+    Remove,
+}
+
+impl MoverOrder {
+    /// Every order.
+    pub const ALL: [Self; 5] = [Self::Prepare, Self::Start, Self::Pause, Self::Stop, Self::Remove];
+
+    /// The order in a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+        }
+    }
 }
 
 /// What was found after an action.

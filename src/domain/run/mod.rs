@@ -28,7 +28,9 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
-pub use event::{Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
+pub use event::{
+    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, StepError, StepSeen,
+};
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};

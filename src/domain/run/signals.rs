@@ -216,6 +216,7 @@ mod tests {
             triggers: vec![],
             leave_out: vec![],
             after_load: vec![],
+            mover: None,
         };
         Plan {
             name: "p".into(),

@@ -120,8 +120,8 @@ pub fn audit(folder: &RunFolder) -> Result<Audit, JournalError> {
 /// Whether this may follow the end of a run: a source forgets what it kept for it.
 fn follows_the_end(event: &Event) -> bool {
     match event {
-        Event::Intent { action: Action::EndCapture { .. }, .. } => true,
-        Event::Outcome { id, .. } => id.starts_with("end-capture/"),
+        Event::Intent { action: Action::EndCapture { .. } | Action::TellMover { .. }, .. } => true,
+        Event::Outcome { id, .. } => id.starts_with("end-capture/") || id.starts_with("mover/"),
         _ => false,
     }
 }

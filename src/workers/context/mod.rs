@@ -24,8 +24,8 @@ use super::latest::LatestSamples;
 use super::progress::FollowProgress;
 use super::trouble::cancelled;
 use super::{
-    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, load, marker, parked, preflight, reverse,
-    set_up, smoke, switch, verify, watch as watching,
+    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, load, marker, movers, parked, preflight,
+    reverse, set_up, smoke, switch, verify, watch as watching,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
@@ -34,7 +34,9 @@ use crate::domain::plan::{Plan, Step, StepKind, Table};
 use crate::domain::run::{Event, Evidence, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::verify::Finding;
-use crate::ports::{ByStore, Changes, Clock, Facts, Identity, Metrics, Probes, ReversePorts, Source, Switches, Target};
+use crate::ports::{
+    ByStore, Changes, Clock, Facts, Identity, Metrics, Mover, Probes, ReversePorts, Source, Switches, Target,
+};
 
 /// Keeps the differences one pass over a table found.
 pub type KeepFindings = Box<dyn Fn(&str, &[Finding]) + Send + Sync>;
@@ -46,6 +48,8 @@ pub struct Ports {
     pub sources: ByStore<dyn Source>,
     /// Changes of the old side, by store.
     pub changes: ByStore<dyn Changes>,
+    /// What moves tables in place of the console, by its name.
+    pub movers: ByStore<dyn Mover>,
     /// The new side.
     pub target: Arc<dyn Target>,
     /// Switches.
@@ -192,8 +196,14 @@ impl WorkerContext {
             return;
         }
         for table in &self.plan.tables {
-            self.spawn_following(follow::follow(Arc::clone(self), table.clone()));
+            if table.mover.is_none() {
+                self.spawn_following(follow::follow(Arc::clone(self), table.clone()));
+            }
             self.tasks.spawn(marker::markers(Arc::clone(self), table.clone()));
+        }
+        for mover in self.plan.movers() {
+            let ctx = Arc::clone(self);
+            self.spawn_following(async move { movers::follow(ctx, mover).await });
         }
         if self.plan.verify.continuous {
             self.spawn_following(continuous::run(Arc::clone(self)));
@@ -215,7 +225,7 @@ impl WorkerContext {
                 StepKind::Preflight => preflight::perform(self).await,
                 StepKind::SetUp => set_up::perform(self, step, attempt, &state.run).await,
                 StepKind::Capture => capture::perform(self, step, attempt, state).await,
-                StepKind::Load => load::perform(self, &cancel).await,
+                StepKind::Load => load::perform(self, step, attempt, &cancel).await,
                 StepKind::CatchUp { max_lag_ms } => catch_up::catch_up(self, *max_lag_ms).await,
                 StepKind::Verify => verify::perform(self).await,
                 StepKind::Arm => arm::perform(self, step, attempt).await,

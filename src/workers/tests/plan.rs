@@ -24,6 +24,7 @@ fn table(id: &str, columns: Vec<Column>) -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 

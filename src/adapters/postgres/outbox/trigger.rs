@@ -4,7 +4,8 @@
 use crate::adapters::postgres::names::{ident, qualified};
 use crate::adapters::postgres::native::Native;
 use crate::adapters::postgres::shape::{Part, Shape};
-use crate::domain::plan::{Column, Table};
+use crate::adapters::postgres::subscription::Called;
+use crate::domain::plan::{Column, MoverKind, Table};
 
 /// Transactions that set this are ours and leave no records: `SET LOCAL cutover.origin = 'forward'`.
 pub(in crate::adapters::postgres) const OURS: &str = "SELECT set_config('cutover.origin', 'forward', true)";
@@ -100,10 +101,10 @@ pub(super) struct Trigger {
 /// The triggers of a table and its children.
 pub(super) fn triggers(table: &Table, shape: &Shape) -> Vec<Trigger> {
     let key: Vec<(&str, &str)> = table.key_columns().map(|name| (name, name)).collect();
-    let mut all = vec![trigger(shape, 0, &shape.main, &table.columns, &key)];
+    let mut all = vec![trigger((table, shape), 0, &shape.main, &table.columns, &key)];
     for (n, (part, child)) in shape.children.iter().zip(&table.children).enumerate() {
         let key: Vec<(&str, &str)> = part.parent_key.iter().map(String::as_str).zip(table.key_columns()).collect();
-        all.push(trigger(shape, n + 1, part, &child.columns, &key));
+        all.push(trigger((table, shape), n + 1, part, &child.columns, &key));
     }
     all
 }
@@ -190,8 +191,30 @@ fn row_words(shape: &Part) -> RowWords {
     }
 }
 
+/// What is done first where a subscription moves the table: its changes are ours, and it cannot say so with a setting. A
+/// worker of it writes as a replica, which few others do, so nobody else is asked for more.
+fn ours_first(table: &Table, shape: &Shape) -> String {
+    match table.mover {
+        None => String::new(),
+        Some(MoverKind::Subscription) => format!(
+            "
+    IF current_setting('session_replication_role') = 'replica' AND EXISTS (
+        SELECT FROM pg_stat_subscription w WHERE w.subname = '{}' AND w.pid = pg_backend_pid()) THEN
+        RETURN NULL;
+    END IF;",
+            Called::of(&shape.plan, &table.from).subscription
+        ),
+    }
+}
+
 /// `key` names the columns here and what they are called in the main table.
-fn trigger(owner: &Shape, part: usize, shape: &Part, columns: &[Column], key: &[(&str, &str)]) -> Trigger {
+fn trigger(
+    (table, owner): (&Table, &Shape),
+    part: usize,
+    shape: &Part,
+    columns: &[Column],
+    key: &[(&str, &str)],
+) -> Trigger {
     let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let names = columns.iter().map(|c| text(&c.name)).collect::<Vec<_>>().join(", ");
     let keys = |side: &str| {
@@ -209,7 +232,7 @@ fn trigger(owner: &Shape, part: usize, shape: &Part, columns: &[Column], key: &[
     // A trigger learns from its arguments whose record it writes.
     let body = format!(
         "DECLARE c constant text[] := ARRAY[{names}]::text[]; o jsonb; n jsonb; b jsonb; a jsonb; bk jsonb; ak jsonb;{declared}
-BEGIN
+BEGIN{ours}
     IF TG_OP = 'TRUNCATE' THEN{find_first}
         EXECUTE $all$INSERT INTO cutover.outbox (plan, table_id, part, key, before)
         SELECT $1, $2, {part}, jsonb_build_object({every_key}), r.b
@@ -240,6 +263,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END",
+        ours = ours_first(table, owner),
         old = of("o", "c"),
         new = of("n", "c"),
         old_key = keys("b"),

@@ -28,7 +28,10 @@ FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Every column of a table, as it stands there now.
-pub(super) async fn columns<C: Ask>(client: &C, table: &str) -> Result<Vec<SourceColumn>, Error> {
+pub(in crate::adapters::postgres) async fn columns<C: Ask>(
+    client: &C,
+    table: &str,
+) -> Result<Vec<SourceColumn>, Error> {
     let one = |row: &Row| {
         let written: String = row.try_get(1)?;
         Ok(SourceColumn {

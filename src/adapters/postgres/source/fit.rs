@@ -30,7 +30,7 @@ ORDER BY c.oid <> to_regclass($1), c.oid";
 /// # Errors
 /// `NotFound` for a table that is not there; `Invalid` for one whose changes the log does not have, or whose customers
 /// could not change or delete a row any more once it is published.
-pub(super) async fn table(client: &Object, table: &Table) -> PortResult<()> {
+pub(in crate::adapters::postgres) async fn table(client: &Object, table: &Table) -> PortResult<()> {
     let on = table.source.as_str();
     let error = |e: Error| trouble::error(&e, TRIED, on);
     let rows = client.query(TABLE, &[&qualified(on)]).await.map_err(error)?;
@@ -132,7 +132,7 @@ pub(super) async fn standbys(client: &Object, name: &str) -> PortResult<()> {
 }
 
 /// Whether a list of synchronous standbys has this one. Names are compared without their case.
-fn waits_for(names: &str, one: &str) -> bool {
+pub(in crate::adapters::postgres) fn waits_for(names: &str, one: &str) -> bool {
     let words = names.split(|c: char| matches!(c, ',' | '(' | ')') || c.is_whitespace());
     words.map(|word| word.trim_matches('"')).any(|word| word == "*" || word.eq_ignore_ascii_case(one))
 }

@@ -6,21 +6,21 @@
 
 mod as_text;
 mod batch;
-mod catalogue;
-mod fit;
+pub(super) mod catalogue;
+pub(super) mod fit;
 mod hub;
 mod items;
 mod listed;
 mod log;
-mod obstacles;
+pub(super) mod obstacles;
 mod pages;
 mod partitions;
 mod pgoutput;
 mod point_in_time;
 mod pump;
 mod rows;
-mod session;
-mod slot;
+pub(super) mod session;
+pub(super) mod slot;
 mod statement;
 mod together;
 mod whole;
@@ -45,6 +45,7 @@ use super::retry;
 use super::sequences;
 use super::settings::PgSettings;
 use super::shape::Shape;
+use super::subscription;
 use super::surroundings;
 use super::trouble;
 use super::verbatim::Verbatim;
@@ -238,6 +239,9 @@ impl Source for PgSource {
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        if table.mover.is_some() {
+            return subscription::put_mark(&self.client().await?, &self.plan, table, nonce).await;
+        }
         let error = |e: Error| trouble::error(&e, "write a marker for", &table.source);
         // It stands in the log behind every change that was committed before, and in no table.
         let says = format!("{}/{}:{nonce}", self.plan, table.id);
@@ -246,7 +250,10 @@ impl Source for PgSource {
         client.execute(sql, &[&says]).await.map(drop).map_err(error)
     }
 
-    async fn delete_marker(&self, _: &Table, _: &str) -> PortResult<()> {
+    async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {
+        if table.mover.is_some() {
+            return subscription::delete_mark(&self.client().await?, &self.plan, table, nonce).await;
+        }
         Ok(())
     }
 }

@@ -33,7 +33,11 @@ SELECT pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE') FROM 
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub(super) async fn of(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Vec<Obstacle>> {
+pub(in crate::adapters::postgres) async fn of(
+    client: &Object,
+    names: &Names,
+    tables: &[Table],
+) -> PortResult<Vec<Obstacle>> {
     let mut found = server(client, names).await?;
     taken(&mut found, fit::standbys(client, &names.publication).await)?;
     for table in tables {

@@ -257,12 +257,12 @@ async fn line(settings: &PgSettings, place: &str) -> PortResult<Box<dyn Line>> {
 }
 
 /// A position of the log as the server writes it: `0/16B3748`.
-pub(super) fn shown(position: u64) -> String {
+pub(in crate::adapters::postgres) fn shown(position: u64) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
 }
 
 /// The same, read.
-pub(super) fn position(text: &str) -> Option<u64> {
+pub(in crate::adapters::postgres) fn position(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
     Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
 }

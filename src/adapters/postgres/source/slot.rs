@@ -21,7 +21,7 @@ const ENABLE: &str = "capture changes of";
 
 /// A slot that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(in crate::adapters::postgres) struct Slot {
     /// Its name, which says where it begins; no other slot of the server ever has the same.
     pub name: String,
     /// Where it began: transactions committed before this were never sent.
@@ -34,7 +34,7 @@ pub(super) struct Slot {
 
 /// Names that belong to a plan in a database, and to no other: a server has one set of names for all its databases.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(in crate::adapters::postgres) struct Names {
     /// The publication.
     pub publication: String,
     /// What the names of its slots begin with.
@@ -42,7 +42,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(plan: &str, database: &str) -> Self {
+    pub(in crate::adapters::postgres) fn of(plan: &str, database: &str) -> Self {
         let word: String = plan.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
         let digest = Sha256::digest(format!("{plan}\0{database}").as_bytes());
         let [a, b, c, d, ..] = *digest.as_slice() else { unreachable!("a digest of 32 bytes") };
@@ -78,7 +78,7 @@ LEFT JOIN (SELECT concat_ws('-', r.oid, r.xmin, p.xmin) AS entry, r.prrelid FROM
 ORDER BY t.n";
 
 /// The slot of a plan; `None` when there is none whose changes are all kept.
-pub(super) async fn find(client: &Object, names: &Names) -> PortResult<Option<Slot>> {
+pub(in crate::adapters::postgres) async fn find(client: &Object, names: &Names) -> PortResult<Option<Slot>> {
     let error = |e: Error| trouble::error(&e, "look for the slot of", &names.publication);
     let rows = client.query(SLOTS, &[&names.prefix]).await.map_err(error)?;
     let Some(row) = rows.last() else { return Ok(None) };
@@ -94,7 +94,7 @@ const STANDS: &str = "SELECT to_jsonb(s)->>'wal_status', to_jsonb(s)->>'invalida
 FROM pg_replication_slots s WHERE slot_name = $1";
 
 /// Why changes are not read from this slot any more, in words; `None` when they can be.
-pub(super) async fn why_gone(client: &Object, slot: &str) -> PortResult<Option<String>> {
+pub(in crate::adapters::postgres) async fn why_gone(client: &Object, slot: &str) -> PortResult<Option<String>> {
     let error = |e: Error| trouble::error(&e, "ask what became of the slot", slot);
     let Some(row) = client.query_opt(STANDS, &[&slot]).await.map_err(error)? else {
         return Ok(Some(format!("the slot {slot} is gone: somebody dropped it")));
@@ -119,7 +119,11 @@ pub(super) fn begin(name: &str) -> Option<u64> {
 
 /// The tables' entries in the publication; `None` for one that is not published whole. A table that is taken out and put
 /// in again, or a publication that is altered, has other entries: changes may be missing.
-pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Vec<Option<String>>> {
+pub(in crate::adapters::postgres) async fn published(
+    client: &Object,
+    names: &Names,
+    tables: &[Table],
+) -> PortResult<Vec<Option<String>>> {
     let error = |e: Error| trouble::error(&e, "read the publication of", &names.publication);
     let of: Vec<String> = tables.iter().map(|table| qualified(&table.source)).collect();
     let rows = client.query(PUBLISHED, &[&of, &names.publication]).await.map_err(error)?;
@@ -131,7 +135,11 @@ pub(super) async fn published(client: &Object, names: &Names, tables: &[Table]) 
 /// # Errors
 /// `Invalid` for a server that does not write what is needed into its log, or whose customers would wait for us;
 /// `Denied` without the right to; `TimedOut` when a transaction stays open for too long.
-pub(super) async fn enable(client: &Object, names: &Names, tables: &[Table]) -> PortResult<Slot> {
+pub(in crate::adapters::postgres) async fn enable(
+    client: &Object,
+    names: &Names,
+    tables: &[Table],
+) -> PortResult<Slot> {
     let on = names.publication.as_str();
     let error = |e: Error| trouble::error(&e, ENABLE, on);
     let invalid = |why: String, advice: &str| PortError::new(ErrorKind::Invalid, ENABLE, on, why).advise(advice);
@@ -198,7 +206,7 @@ async fn waited(client: &Object, failed: PortError) -> PortError {
 }
 
 /// Removes what belongs to the plan: nothing is kept for it any more, and whoever reads it is ended.
-pub(super) async fn drop_all(client: &Object, names: &Names) -> PortResult<()> {
+pub(in crate::adapters::postgres) async fn drop_all(client: &Object, names: &Names) -> PortResult<()> {
     let error = |e: Error| trouble::error(&e, "remove the slot of", &names.publication);
     let sql = "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots
                WHERE database = current_database() AND active_pid IS NOT NULL AND starts_with(slot_name::text, $1)";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{PLAN, TestDatabase, column, key};
-use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::{PgChanges, PgSource};
+use crate::adapters::postgres::{PgSettings, PgSubscription, PgTarget, SslMode, SubscriberSettings};
 use crate::domain::plan::{ColumnType, Freeze, NEW, OLD, Plan, Store, StoreKind, Table};
 use crate::domain::run::{Event, OutcomeResult};
 use crate::engine::MachineClock;
-use crate::ports::{ByStore, ReversePorts, Source as _};
+use crate::ports::{ByStore, Mover, ReversePorts, Source as _};
 use crate::workers::end_capture;
 use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
@@ -41,8 +41,21 @@ fn tables() -> Vec<Table> {
     vec![of("books", books), of("authors", vec![key("id", T::Text), column("name", T::Text)])]
 }
 
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     plan_of(tables())
+}
+
+/// The subscription of the test's plan between two databases, which the subscriber reaches as the test does.
+pub(super) fn subscription(old: &PgSettings, new: &PgSettings) -> PgSubscription {
+    let subscriber = SubscriberSettings {
+        host: old.host.clone(),
+        port: old.port,
+        user: old.user.clone(),
+        password: old.password.clone(),
+        sslmode: SslMode::Disable,
+        ca_file: None,
+    };
+    PgSubscription::new(PLAN, (OLD, old), (NEW, new), Some(subscriber)).unwrap()
 }
 
 pub(super) fn plan_of(tables: Vec<Table>) -> Plan {
@@ -60,7 +73,11 @@ pub(super) struct Day {
 
 impl Day {
     async fn begun() -> Self {
-        let (old, new) = (TestDatabase::bare().await, TestDatabase::new().await);
+        Self::begun_between(plan(), TestDatabase::bare().await, TestDatabase::new().await).await
+    }
+
+    /// The same by another plan, between these databases.
+    pub(super) async fn begun_between(plan: Plan, old: TestDatabase, new: TestDatabase) -> Self {
         old.sql.batch_execute(SCHEMA).await.unwrap();
         new.sql.batch_execute(SCHEMA).await.unwrap();
         old.sql
@@ -71,7 +88,7 @@ impl Day {
             )
             .await
             .unwrap();
-        Self { world: World::with(plan()), old, new }
+        Self { world: World::with(plan), old, new }
     }
 
     pub(super) fn reverse(&self) -> ReversePorts {
@@ -84,10 +101,15 @@ impl Day {
     /// Connections of a process of its own.
     pub(super) fn ports(&self) -> Ports {
         let source = Arc::new(PgSource::new(&self.old.settings, PLAN).unwrap());
-        let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), self.world.plan.tables.clone());
+        let own = self.world.plan.own_tables().cloned().collect();
+        let changes = PgChanges::new(Arc::clone(&source), self.old.settings.clone(), own);
+        let movers = self.world.plan.movers().iter().fold(ByStore::<dyn Mover>::default(), |movers, of| {
+            movers.with(of.name(), Arc::new(subscription(&self.old.settings, &self.new.settings)))
+        });
         Ports {
             sources: ByStore::default().with(OLD, source),
             changes: ByStore::default().with(OLD, Arc::new(changes)),
+            movers,
             target: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
             switches: Arc::new(self.world.switches.clone()),
             probes: Arc::new(self.world.switches.clone()),
@@ -113,7 +135,7 @@ impl Day {
     }
 
     /// What a side holds, in a form that is equal where the tables are.
-    async fn held(db: &TestDatabase) -> Vec<String> {
+    pub(super) async fn held(db: &TestDatabase) -> Vec<String> {
         Self::held_of(db, &["authors", "books"]).await
     }
 
@@ -129,7 +151,7 @@ impl Day {
 }
 
 /// A customer's next write.
-fn a_write(rng: &mut fastrand::Rng) -> String {
+pub(super) fn a_write(rng: &mut fastrand::Rng) -> String {
     let some = format!("id = (SELECT id FROM books ORDER BY md5(id::text || '{}') LIMIT 1)", rng.u32(..));
     match rng.u8(0..7) {
         0 => format!("DELETE FROM books WHERE {some}"),

@@ -25,6 +25,8 @@ mod load;
 mod log;
 mod lossy;
 mod lost_slot;
+mod mover_day;
+mod movers;
 mod moves;
 mod natives;
 mod neighbours;
@@ -87,15 +89,31 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-async fn another(database: &str) -> Client {
-    let url = server().url();
-    connect(&url.replace("/postgres", &format!("/{database}")).replace(&format!("{database}://"), "postgres://")).await
+/// A second server, for what goes from one to another. Its log has every statement.
+fn second() -> &'static PrivatePostgres {
+    static SERVER: OnceLock<PrivatePostgres> = OnceLock::new();
+    let settings = [
+        "max_replication_slots = 60",
+        "max_wal_senders = 60",
+        "max_worker_processes = 60",
+        "max_logical_replication_workers = 40",
+        "wal_retrieve_retry_interval = '200ms'",
+        "log_statement = 'all'",
+    ];
+    let options = PostgresOptions { settings: settings.map(str::to_owned).to_vec(), ..PostgresOptions::default() };
+    SERVER.get_or_init(|| PrivatePostgres::start(&options, |_| {}).unwrap())
+}
+
+async fn another(settings: &PgSettings) -> Client {
+    let PgSettings { host, port, database, user, password, .. } = settings;
+    let password = password.as_ref().map_or("", |password| password.reveal());
+    connect(&format!("postgres://{user}:{password}@{host}:{port}/{database}")).await
 }
 
 impl TestDatabase {
     /// One more connection, of a customer or of a reader.
     pub(super) async fn connect(&self) -> Client {
-        another(&self.settings.database).await
+        another(&self.settings).await
     }
 
     pub(crate) async fn new() -> Self {
@@ -106,8 +124,19 @@ impl TestDatabase {
 
     /// Without anything of ours in it.
     pub(super) async fn bare() -> Self {
+        Self::bare_on(tokio::task::spawn_blocking(server).await.unwrap()).await
+    }
+
+    /// On the second server.
+    pub(super) async fn elsewhere() -> Self {
+        let db = Self::bare_on(tokio::task::spawn_blocking(second).await.unwrap()).await;
+        db.target.prepare().await.unwrap();
+        db
+    }
+
+    /// In a database of its own on this server.
+    pub(super) async fn bare_on(server: &PrivatePostgres) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = tokio::task::spawn_blocking(server).await.unwrap();
         let database = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         connect(&server.url()).await.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
         let settings = PgSettings {
@@ -122,7 +151,7 @@ impl TestDatabase {
             pool: 4,
         };
         let target = PgTarget::new(&settings, PLAN).unwrap();
-        let sql = another(&database).await;
+        let sql = another(&settings).await;
         Self { settings, target, sql }
     }
 
@@ -204,6 +233,7 @@ pub(super) fn table(id: &str, columns: Vec<Column>, ddl: &str) -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 

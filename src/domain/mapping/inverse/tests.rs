@@ -79,6 +79,7 @@ fn table() -> Table {
         triggers: vec![],
         leave_out: vec![],
         after_load: vec![],
+        mover: None,
     }
 }
 

@@ -9,8 +9,8 @@ use super::phase::Phase;
 use super::show::{listed, option, text};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    AfterLoad, Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Move, Table,
-    Unit, path_text,
+    AfterLoad, Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, Move, MoverKind,
+    Table, Unit, path_text,
 };
 
 const NEW_LOAD: &str = "rows have arrived by it: put it back, or load anew with `cutover run --new`";
@@ -47,6 +47,7 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
         triggers,
         leave_out,
         after_load,
+        mover,
     } = old;
     let never = "a run keeps it: load anew with `cutover run --new`";
     found.field(format!("{what}.from"), (from, &new.from), text, |_| refused(never));
@@ -54,6 +55,8 @@ fn table(found: &mut ChangeList<'_>, what: &str, old: &Table, new: &Table) {
     found.field(format!("{what}.source"), (source, &new.source), text, |_| refused(never));
     found.field(format!("{what}.target"), (target, &new.target), text, |_| refused(never));
     found.field(format!("{what}.key"), (key, &new.key), |all| listed(all), |_| refused(never));
+    let moved_by = |mover: &Option<MoverKind>| text(&mover.map_or("the console", MoverKind::name).to_owned());
+    found.field(format!("{what}.mover"), (mover, &new.mover), moved_by, |_| refused(never));
     mapping(found, &format!("{what}.columns"), columns, &new.columns);
     let member = |phase: &Phase<'_>, _: Member<'_, ChildTable>| as_long_as(!phase.load_begun(), NOT_LOADED, NEW_LOAD);
     found.list(&format!("{what}.children"), (children, &new.children), |c| &c.target, member, child);

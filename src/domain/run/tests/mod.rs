@@ -67,6 +67,7 @@ pub(super) fn plan() -> Plan {
             triggers: vec![],
             leave_out: vec![],
             after_load: vec![],
+            mover: None,
         }],
         moves: vec![],
         stays: vec![],

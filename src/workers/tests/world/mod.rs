@@ -90,6 +90,7 @@ impl World {
             sources: ByStore::default().with(OLD, Arc::new(FaultySource(Arc::new(self.old.clone()), t()))),
             changes: ByStore::default()
                 .with(OLD, Arc::new(FaultyChanges(Arc::new(self.old.clone()), self.old.clone(), t()))),
+            movers: ByStore::default(),
             target: Arc::new(FaultyTarget(Arc::new(FakeTarget::new(self.new.clone())), self.new.clone(), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.switches.clone()), t())),

@@ -81,6 +81,7 @@ impl Day {
             sources: ByStore::default().with(OLD, Arc::new(source)),
             changes: ByStore::default().with(OLD, Arc::new(changes)),
             reverse: Some(self.reverse(&target)),
+            movers: ByStore::default(),
             target,
             switches: Arc::new(self.world.switches.clone()),
             probes: Arc::new(self.world.switches.clone()),

@@ -1,0 +1,100 @@
+//! What moves tables in place of the console, by its name.
+
+use std::sync::Arc;
+
+use super::super::exit::Exit;
+use super::super::failure::Failure;
+use super::back::own_switches;
+use super::{password, postgresql};
+use crate::config::{Connections, Postgres, SavedConnections, StoreConnection};
+use crate::domain::plan::{MoverKind, MoverOf, Plan};
+use crate::ports::{ByStore, Mover, Switches, Unavailable};
+
+/// The movers of a plan. One that cannot be made says why when it is asked: what only reads does without. Nothing is called
+/// yet but the sources of passwords.
+pub(super) async fn connect(
+    plan: &Plan,
+    connections: &Connections,
+    switches: &Arc<dyn Switches>,
+) -> ByStore<dyn Mover> {
+    let mut movers = ByStore::default();
+    for of in plan.movers() {
+        let made = of_plan(&of, plan, connections, switches).await;
+        movers = movers.with(of.name(), made.unwrap_or_else(|failure| Arc::new(Unavailable(failure.words())) as _));
+    }
+    movers
+}
+
+async fn of_plan(
+    of: &MoverOf,
+    plan: &Plan,
+    connections: &Connections,
+    switches: &Arc<dyn Switches>,
+) -> Result<Arc<dyn Mover>, Failure> {
+    match of.kind {
+        MoverKind::Subscription => {
+            let sources = connections.sources();
+            let (Some(StoreConnection::Postgresql(source)), Some(StoreConnection::Postgresql(target))) =
+                (sources.get(&of.from), connections.targets.get(&of.to))
+            else {
+                return Err(Failure::new(Exit::Bug, format!("{} is not between two databases", of.name())));
+            };
+            subscription(&plan.key(), (&of.from, source), (&of.to, target), switches).await
+        }
+    }
+}
+
+/// The subscription of a plan between two databases.
+async fn subscription(
+    plan: &str,
+    (from, source): (&str, &Postgres),
+    (to, target): (&str, &Postgres),
+    switches: &Arc<dyn Switches>,
+) -> Result<Arc<dyn Mover>, Failure> {
+    let of_source = password(from, source, &**switches).await?;
+    let of_target = password(to, target, &**switches).await?;
+    let subscriber = match &source.subscriber {
+        Some(said) => {
+            let as_database = Postgres { password: said.password.clone(), ..source.clone() };
+            Some((said, password(&format!("subscriber of {from}"), &as_database, &**switches).await?))
+        }
+        None => None,
+    };
+    Ok(postgresql::subscription(plan, (from, source, of_source), (to, target, of_target), subscriber, switches)?)
+}
+
+/// The movers of a plan with this key between stores that a run was opened on, to be removed: between these ends, or
+/// wherever there could be one. What cannot be reached says so when it is asked.
+pub(super) async fn saved(
+    saved: &SavedConnections,
+    plan: &str,
+    ends: Option<&[(String, String)]>,
+) -> ByStore<dyn Mover> {
+    let switches = own_switches(saved).await;
+    let all =
+        || saved.sources.keys().flat_map(|from| saved.targets.keys().map(|to| (from.clone(), to.clone()))).collect();
+    let ends: Vec<(String, String)> = ends.map_or_else(all, <[_]>::to_vec);
+    let mut movers = ByStore::default();
+    for (from, to) in ends {
+        for kind in MoverKind::ALL {
+            match kind {
+                MoverKind::Subscription => {
+                    let made = match (saved.source(&from), saved.target(&to)) {
+                        (Ok(StoreConnection::Postgresql(source)), Ok(StoreConnection::Postgresql(target))) => {
+                            // It is removed, not made: how it reached the source does not matter any more.
+                            let source = Postgres { subscriber: None, ..source };
+                            let made = subscription(plan, (&from, &source), (&to, &target), &switches).await;
+                            made.map_err(|failure| failure.words())
+                        }
+                        (Err(why), _) | (_, Err(why)) => Err(why),
+                        // No subscription is between them.
+                        (Ok(StoreConnection::Dynamodb(_)), _) | (_, Ok(StoreConnection::Dynamodb(_))) => continue,
+                    };
+                    let made = made.unwrap_or_else(|why| Arc::new(Unavailable(why)) as _);
+                    movers = movers.with(kind.between(&from, &to), made);
+                }
+            }
+        }
+    }
+    movers
+}
