@@ -211,10 +211,7 @@ async fn signed_as(plan: &Plan, connections: &Connections, identity: &dyn Identi
 /// Whether anything of AWS is asked for.
 fn asks_aws(plan: &Plan, connections: &Connections) -> bool {
     let passwords = connections.sources.values().flat_map(|source| match source {
-        StoreConnection::Postgresql(postgres) => {
-            let subscriber = postgres.subscriber.as_ref().and_then(|subscriber| subscriber.password.as_ref());
-            postgres.password.iter().chain(subscriber).collect()
-        }
+        StoreConnection::Postgresql(postgres) => postgres.passwords().collect(),
         StoreConnection::Dynamodb(_) => Vec::new(),
     });
     let parameter = |reference: &ValueRef| matches!(reference, ValueRef::Parameter(_));

@@ -106,9 +106,9 @@ impl Connections {
     /// Parameters of Parameter Store that hold passwords of databases.
     #[must_use]
     pub fn password_parameters(&self) -> Vec<String> {
-        let all = self.sources.values().chain(self.targets.values()).filter_map(|at| match at {
-            StoreConnection::Postgresql(postgres) => postgres.password.as_ref(),
-            StoreConnection::Dynamodb(_) => None,
+        let all = self.sources.values().chain(self.targets.values()).flat_map(|at| match at {
+            StoreConnection::Postgresql(postgres) => postgres.passwords().collect::<Vec<_>>(),
+            StoreConnection::Dynamodb(_) => Vec::new(),
         });
         let names = all.filter_map(|password| match password {
             ValueRef::Parameter(name) => Some(name.clone()),
@@ -256,6 +256,11 @@ pub struct Subscriber {
 }
 
 impl Postgres {
+    /// Where passwords are found: its own, and that of its subscriber.
+    pub fn passwords(&self) -> impl Iterator<Item = &ValueRef> {
+        self.password.iter().chain(self.subscriber.iter().filter_map(|subscriber| subscriber.password.as_ref()))
+    }
+
     /// Stands where a mistake was reported.
     pub(super) fn nowhere() -> Self {
         Self {

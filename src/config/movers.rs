@@ -116,6 +116,9 @@ id = {{ type = "uuid", key = true }}
             ("10.0.0.1", 5433, "cutover")
         );
         assert_eq!(subscriber.password, Some(ValueRef::File("/etc/pw".to_owned())));
+        let parameter = "subscriber = { host = \"10.0.0.1\", password = { parameter = \"/replicator\" } }";
+        let of_parameter = read(parameter, MOVER).unwrap().connections;
+        assert_eq!(of_parameter.password_parameters(), ["/replicator"]);
         // A run keeps it with its connections.
         let saved = SavedConnections::read(&SavedConnections::text(&config.connections).unwrap());
         assert_eq!(saved.whole().unwrap(), config.connections);
