@@ -160,8 +160,17 @@ pub(super) async fn land_piecewise(
     refused.sort_by_key(|(row, _)| *row);
     // What is refused must not leave an older version of itself behind: it would count as written. One that other rows
     // still refer to has to stay.
-    for (row, _) in &refused {
-        let _ = remove(tx, shape, &rows.key_cells(shape, *row)).await?;
+    match way {
+        Way::Merge => {
+            for (row, _) in &refused {
+                let _ = remove(tx, shape, &rows.key_cells(shape, *row)).await?;
+            }
+        }
+        // Without its key the table is read whole to find a row: once for all of them. Nothing refers to any.
+        Way::Plain => {
+            let keys: Vec<_> = refused.iter().map(|(row, _)| rows.key_cells(shape, *row)).collect();
+            delete(tx, shape, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).await?;
+        }
     }
     refused.extend(twice);
     Ok(refused)

@@ -8,6 +8,7 @@ use super::back::own_switches;
 use super::{password, postgresql};
 use crate::config::{Connections, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{MoverKind, MoverOf, Plan};
+use crate::domain::secret::Secret;
 use crate::ports::{ByStore, Mover, Switches, Unavailable};
 
 /// The movers of a plan. One that cannot be made says why when it is asked: what only reads does without. Nothing is called
@@ -39,7 +40,8 @@ async fn of_plan(
             else {
                 return Err(Failure::new(Exit::Bug, format!("{} is not between two databases", of.name())));
             };
-            subscription(&plan.key(), (&of.from, source), (&of.to, target), switches).await
+            let of_source = password(&of.from, source, &**switches).await?;
+            subscription(&plan.key(), (&of.from, source, of_source), (&of.to, target), switches).await
         }
     }
 }
@@ -47,11 +49,10 @@ async fn of_plan(
 /// The subscription of a plan between two databases.
 async fn subscription(
     plan: &str,
-    (from, source): (&str, &Postgres),
+    (from, source, of_source): (&str, &Postgres, Option<Secret>),
     (to, target): (&str, &Postgres),
     switches: &Arc<dyn Switches>,
 ) -> Result<Arc<dyn Mover>, Failure> {
-    let of_source = password(from, source, &**switches).await?;
     let of_target = password(to, target, &**switches).await?;
     let subscriber = match &source.subscriber {
         Some(said) => {
@@ -83,7 +84,10 @@ pub(super) async fn saved(
                         (Ok(StoreConnection::Postgresql(source)), Ok(StoreConnection::Postgresql(target))) => {
                             // It is removed, not made: how it reached the source does not matter any more.
                             let source = Postgres { subscriber: None, ..source };
-                            let made = subscription(plan, (&from, &source), (&to, &target), &switches).await;
+                            // Without it the source refuses its own half, and the target's is removed all the same.
+                            let of_source = password(&from, &source, &*switches).await.ok().flatten();
+                            let ends = ((from.as_str(), &source, of_source), (to.as_str(), &target));
+                            let made = subscription(plan, ends.0, ends.1, &switches).await;
                             made.map_err(|failure| failure.words())
                         }
                         (Err(why), _) | (_, Err(why)) => Err(why),

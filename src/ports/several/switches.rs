@@ -17,9 +17,6 @@ impl SeveralSwitches {
     /// The switches of a plan's own region and account, and those of `others` by the name of the plan's store.
     #[must_use]
     pub fn as_one(own: Arc<dyn Switches>, mut others: BTreeMap<String, Arc<dyn Switches>>) -> Arc<dyn Switches> {
-        if others.is_empty() {
-            return own;
-        }
         others.insert(CONTROL.to_owned(), own);
         Arc::new(Self(others))
     }

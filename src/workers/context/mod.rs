@@ -31,7 +31,7 @@ use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Phase, Reading};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
-use crate::domain::run::{Event, Evidence, RunState, StepError};
+use crate::domain::run::{Event, Evidence, MoverOrder, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::verify::Finding;
 use crate::ports::{
@@ -354,9 +354,18 @@ impl WorkerContext {
 
     /// A rollback has ended: what stays behind is counted once more, and that count stays. The new side is followed no
     /// more, so that it stands as it did then.
-    pub fn rolled_back(&self) {
+    pub fn rolled_back(self: &Arc<Self>) {
         self.standing.end_rollback();
         self.tasks.unfollow();
+        // What moves rows in our place stops too; it is removed when this process ends.
+        for of in self.plan.movers() {
+            let ctx = Arc::clone(self);
+            self.tasks.spawn(async move {
+                if let Err(e) = movers::tell(&ctx, &of, None, MoverOrder::Stop).await {
+                    tracing::warn!(mover = %of.name(), error = %e.message, "it was not stopped");
+                }
+            });
+        }
     }
 
     /// The captured values, shared with the rollback.

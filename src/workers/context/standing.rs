@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::plan::{Plan, StepKind};
-use crate::domain::run::RunState;
+use crate::domain::run::{RunState, SwitchStatus};
 
 /// What decides what a worker may do now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Latest {
         *kept = (
             state.last_seq,
             Standing {
-                frozen: state.frozen(plan),
+                frozen: state.frozen(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
                 open_to_customers: before.open_to_customers || thaw.is_some_and(|s| s.attempts > 0),
                 rolling_back: before.rolling_back || state.rollback.is_some(),
                 rolled_back: before.rolled_back,
@@ -61,6 +61,12 @@ impl Latest {
     fn locked(&self) -> MutexGuard<'_, (u64, Standing)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the switch that freezes writes may have been set: before that, customers write whatever step has begun.
+fn freezes(plan: &Plan, state: &RunState) -> bool {
+    let switch = plan.freeze.as_ref().and_then(|freeze| state.switches.get(&freeze.switch));
+    switch.is_some_and(|switch| matches!(switch.standing, SwitchStatus::New | SwitchStatus::Unknown))
 }
 
 #[cfg(test)]

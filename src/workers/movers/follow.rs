@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const CLOSELY: Duration = Duration::from_millis(25);
 /// Moments that wait to be applied at most; of more than that every other one is enough.
 const MOMENTS: usize = 512;
+/// An order that failed is given again after this, in milliseconds.
+const TOLD_AGAIN_MS: i64 = 10_000;
 
 /// Watches one mover until customers are let in on the new side, or the workers stop.
 pub async fn follow(ctx: Arc<WorkerContext>, of: MoverOf) {
@@ -66,6 +68,8 @@ struct Watch<'c> {
     erred: Option<i64>,
     /// Whether we told it to rest.
     paused: bool,
+    /// When it may be told again, on the monotonic clock: each order is two facts on disk.
+    told_again: i64,
 }
 
 impl<'c> Watch<'c> {
@@ -74,12 +78,12 @@ impl<'c> Watch<'c> {
             ctx.progress(&table.id).listed(std::iter::once(table.id.as_str()));
         }
         let (open, received, errors, erred) = Default::default();
-        Self { ctx, of, open, received, cycles: 0, errors, erred, paused: false }
+        Self { ctx, of, open, received, cycles: 0, errors, erred, paused: false, told_again: i64::MIN }
     }
 
     /// Lets it rest while the run does.
     async fn rests(&mut self) {
-        if !self.paused {
+        if !self.paused && self.may_tell() {
             match tell(self.ctx, self.of, None, MoverOrder::Pause).await {
                 Ok(_) => self.paused = true,
                 Err(e) => tracing::warn!(mover = %self.of.name(), error = %e.message, "it was not paused"),
@@ -88,6 +92,16 @@ impl<'c> Watch<'c> {
         for table in &self.of.tables {
             self.ctx.latest.table(&table.id, |g| g.phase = Phase::Paused);
         }
+    }
+
+    /// Whether it may be told something now, and not again for a while.
+    fn may_tell(&mut self) -> bool {
+        let now = self.ctx.mono();
+        let may = now >= self.told_again;
+        if may {
+            self.told_again = now + TOLD_AGAIN_MS;
+        }
+        may
     }
 
     /// Looks once; says why it can never go on, if that is so.
@@ -106,6 +120,7 @@ impl<'c> Watch<'c> {
         match look.state {
             MoverState::Absent => return not_at_work(self.of, look.state),
             // We paused it, or a process before us did, and the run goes on.
+            MoverState::Paused if !self.may_tell() => return None,
             MoverState::Paused => {
                 match tell(self.ctx, self.of, None, MoverOrder::Start).await {
                     Ok(_) => self.paused = false,

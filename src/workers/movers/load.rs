@@ -10,7 +10,7 @@ use super::{failed, not_at_work, port, tell};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{MoverOf, Step, Table};
 use crate::domain::run::{Event, Evidence, MoverOrder, StepError};
-use crate::ports::{Checkpoint, MoverLook, Partition, TableState};
+use crate::ports::{Checkpoint, MoverLook, MoverState, Partition, TableState};
 use crate::workers::context::WorkerContext;
 use crate::workers::load::in_order;
 use crate::workers::rate::Doing;
@@ -96,6 +96,10 @@ async fn in_step(ctx: &Arc<WorkerContext>, of: &MoverOf, cancel: &CancellationTo
             Ok(look) => {
                 if let Some(lost) = &look.lost {
                     return Err(world(lost, "continuity is lost; open a new run, which loads again"));
+                }
+                if look.state == MoverState::Absent {
+                    let gone = not_at_work(of, look.state).unwrap_or_default();
+                    return Err(world(gone, "continuity is lost; open a new run, which loads again"));
                 }
                 let errors = seen.failed(&look);
                 let said = (errors > 0).then(|| failed(of, errors));

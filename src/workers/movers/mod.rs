@@ -31,7 +31,7 @@ fn port<'c>(ctx: &'c WorkerContext, of: &MoverOf) -> &'c Arc<dyn Mover> {
 }
 
 /// Tells a mover what to do, and records what was read back: within a step, or beside the steps.
-async fn tell(
+pub(super) async fn tell(
     ctx: &Arc<WorkerContext>,
     of: &MoverOf,
     step: Option<(&Step, u32)>,

@@ -102,6 +102,12 @@ pub(super) fn is_key(stored: &SetAside) -> bool {
     Key::of(stored).is_some()
 }
 
+/// Whether what is stored is the key of a table that is there.
+pub(super) async fn table_is_there(client: &Object, stored: &SetAside) -> Result<bool, Error> {
+    let Some(Key { on, .. }) = Key::of(stored) else { return Ok(false) };
+    client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&on]).await?.try_get(0)
+}
+
 /// Whether the key of a table is set aside at this moment: then rows are only added.
 pub(in crate::adapters::postgres) async fn is_aside(client: &Object, of: Of<'_>) -> Result<bool, Error> {
     Ok(super::missing(client, of).await?.iter().any(is_key))

@@ -142,9 +142,13 @@ pub(super) async fn restore_all(pool: &Pool, place: &str, plan: &str) -> PortRes
     drop(client);
     for index in all {
         let name = index.name.clone();
-        match built(pool, place, vec![index]).await {
+        match built(pool, place, vec![index.clone()]).await {
             Err(e) if e.kind == ErrorKind::NotFound => {
                 let client = retry::client(pool, place).await?;
+                // A table is not left without its key because a column of it has another name now.
+                if key::table_is_there(&client, &index).await.map_err(error)? {
+                    return Err(e);
+                }
                 let gone = "DELETE FROM cutover.set_aside WHERE plan = $1 AND name = $2";
                 client.execute(gone, &[&plan, &name]).await.map_err(error)?;
                 tracing::warn!(index = %name, "its table or one of its columns is gone: it is not built again");
