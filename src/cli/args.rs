@@ -487,6 +487,7 @@ mod tests {
 
     /// What stands in backquotes or begins a line and is a command of ours, in source and documents, with where it
     /// stands.
+    #[cfg(feature = "rehearsal")]
     fn commands_that_are_named() -> Vec<(String, String)> {
         use clap::CommandFactory as _;
         fn walk(path: &std::path::Path, out: &mut Vec<(String, String)>) {
@@ -528,6 +529,7 @@ mod tests {
         out
     }
 
+    #[cfg(feature = "rehearsal")]
     #[test]
     fn every_command_that_is_advised_exists() {
         use clap::CommandFactory as _;
