@@ -161,7 +161,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Export(args) => Box::pin(export::export(&args)).await,
         Command::Restore(args) => Box::pin(restore::restore(&args)).await,
         Command::Release { plan, config } => release::release(&plan, &config).await,
-        Command::Rollback(args) => rollback::rollback(args, &state_dir()?).await,
+        Command::Rollback(args) => Box::pin(rollback::rollback(args, &state_dir()?)).await,
         Command::Amend(args) => amend::amend(&args, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {

@@ -15,7 +15,10 @@ use crate::workers::{Ports, WorkerContext};
 
 /// What it says when it is looked at, what it was told, and whether each look finds another failure.
 #[derive(Clone)]
-struct Scripted(Arc<Mutex<(PortResult<MoverLook>, Vec<&'static str>, bool)>>);
+struct Scripted(Arc<Mutex<Script>>);
+
+/// See [`Scripted`].
+type Script = (PortResult<MoverLook>, Vec<&'static str>, bool);
 
 impl Scripted {
     /// One that works and is in step.

@@ -18,10 +18,7 @@ WHERE s.subname <> $2 ORDER BY 1, 2 LIMIT 1";
 
 /// The subscription that moves a table of a plan; nothing where the console moves it itself.
 fn own(plan: &str, table: &Table) -> Option<String> {
-    match table.mover {
-        Some(MoverKind::Subscription) => Some(Called::of(plan, &table.from).subscription),
-        None => None,
-    }
+    table.mover.map(|MoverKind::Subscription| Called::of(plan, &table.from).subscription)
 }
 
 /// Why a table is not to be had, and what to do: a subscription writes to it that does not move it for this plan.

@@ -78,7 +78,7 @@ impl OldStore {
 
     /// Writes changes in their order, as far as they can stand: one that is refused is tried again after those behind it,
     /// and changes of its item wait with it.
-    fn put_together(&self, table: &Table, changes: &[ItemChange]) -> Result<(), PortResult<Together>> {
+    fn put_together(&self, table: &Table, changes: &[ItemChange]) -> Result<(), Box<PortResult<Together>>> {
         let mut left: Vec<usize> = (0..changes.len()).collect();
         while !left.is_empty() {
             let (tried, mut waiting, mut held) = (left.len(), Vec::new(), BTreeSet::new());
@@ -91,19 +91,19 @@ impl OldStore {
                 }
                 match self.put_back(table, &changes[place]) {
                     Ok(ItemOutcome::Written) => {}
-                    Ok(ItemOutcome::Moved) => return Err(Ok(Together::Moved)),
+                    Ok(ItemOutcome::Moved) => return Err(Box::new(Ok(Together::Moved))),
                     Err(why) if why.kind == ErrorKind::Invalid => {
                         held.insert(key);
                         waiting.push(place);
                         refused.push(place);
                         first = first.or(Some(why));
                     }
-                    Err(e) => return Err(Err(e)),
+                    Err(e) => return Err(Box::new(Err(e))),
                 }
             }
             left = waiting;
             if let Some(why) = first.filter(|_| left.len() == tried) {
-                return Err(Ok(Together::Refused { places: refused, why }));
+                return Err(Box::new(Ok(Together::Refused { places: refused, why })));
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Items for OldStore {
         }
         match self.whole(table, || self.put_together(table, changes)) {
             Ok(()) => Ok(Together::Written),
-            Err(ended) => ended,
+            Err(ended) => *ended,
         }
     }
 
