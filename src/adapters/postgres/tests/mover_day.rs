@@ -220,9 +220,12 @@ async fn a_pause_lets_it_rest_and_another_process_lets_it_go_on() {
     ctx.ensure_following();
     let mover = subscription(&day.old.settings, &day.new.settings);
     ctx.pause();
-    while mover.look(&world.plan.tables).await.unwrap().state != MoverState::Paused {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let rests = async {
+        while mover.look(&world.plan.tables).await.unwrap().state != MoverState::Paused {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), rests).await.expect("it was told to rest");
     day.old.sql.batch_execute("INSERT INTO authors VALUES ('meanwhile', '')").await.unwrap();
     let ctx = day.dies(ctx).await;
     assert_eq!(mover.look(&world.plan.tables).await.unwrap().state, MoverState::Paused, "a death changes nothing");

@@ -307,9 +307,12 @@ async fn one_end_that_does_not_answer_keeps_nothing_at_the_other_not_even_in_the
         busy.batch_execute("BEGIN; LOCK TABLE books IN ACCESS EXCLUSIVE MODE").await.unwrap();
         pair.mover.start(&pair.tables).await.unwrap();
         let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE 'pg\\_%sync%'";
-        while pair.old.number(slots).await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let begun = async {
+            while pair.old.number(slots).await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), begun).await.expect("its copy began");
         let nowhere = |settings: &PgSettings| PgSettings { port: 1, ..settings.clone() };
         let (old, new) = (&pair.old.settings, &pair.new.settings);
         let half = match away {
