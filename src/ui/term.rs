@@ -81,7 +81,10 @@ impl Terminal {
 
     /// Makes the next frame a whole one: after a resume, or when something else wrote over the screen.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.inner.clear()
+        // Not as the library clears: it asks the terminal where its cursor stands, and waits for the answer.
+        execute!(self.inner.backend_mut(), terminal::Clear(terminal::ClearType::All))?;
+        self.inner.swap_buffers();
+        Ok(())
     }
 
     /// Sets the window title, if it changed.

@@ -86,7 +86,10 @@ impl<'c> Watch<'c> {
         if !self.paused && self.may_tell() {
             match tell(self.ctx, self.of, None, MoverOrder::Pause).await {
                 Ok(_) => self.paused = true,
-                Err(e) => tracing::warn!(mover = %self.of.name(), error = %e.message, "it was not paused"),
+                Err(e) => {
+                    self.told_again = self.ctx.mono() + TOLD_AGAIN_MS;
+                    tracing::warn!(mover = %self.of.name(), error = %e.message, "it was not paused");
+                }
             }
         }
         for table in &self.of.tables {
@@ -94,14 +97,9 @@ impl<'c> Watch<'c> {
         }
     }
 
-    /// Whether it may be told something now, and not again for a while.
-    fn may_tell(&mut self) -> bool {
-        let now = self.ctx.mono();
-        let may = now >= self.told_again;
-        if may {
-            self.told_again = now + TOLD_AGAIN_MS;
-        }
-        may
+    /// Whether it may be told something now: not soon after an order that failed.
+    fn may_tell(&self) -> bool {
+        self.ctx.mono() >= self.told_again
     }
 
     /// Looks once; says why it can never go on, if that is so.
@@ -124,7 +122,10 @@ impl<'c> Watch<'c> {
             MoverState::Paused => {
                 match tell(self.ctx, self.of, None, MoverOrder::Start).await {
                     Ok(_) => self.paused = false,
-                    Err(e) => self.show(Some(&e.message), Some(&look)),
+                    Err(e) => {
+                        self.told_again = self.ctx.mono() + TOLD_AGAIN_MS;
+                        self.show(Some(&e.message), Some(&look));
+                    }
                 }
                 return None;
             }

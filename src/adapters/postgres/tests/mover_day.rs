@@ -225,7 +225,7 @@ async fn a_pause_lets_it_rest_and_another_process_lets_it_go_on() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), rests).await.expect("it was told to rest");
+    tokio::time::timeout(Duration::from_secs(300), rests).await.expect("it was told to rest");
     day.old.sql.batch_execute("INSERT INTO authors VALUES ('meanwhile', '')").await.unwrap();
     let ctx = day.dies(ctx).await;
     assert_eq!(mover.look(&world.plan.tables).await.unwrap().state, MoverState::Paused, "a death changes nothing");

@@ -48,7 +48,7 @@ impl Pair {
 
     /// Looks until something is so.
     async fn until(&self, what: &str, so: impl Fn(&MoverLook) -> bool) -> MoverLook {
-        let limit = tokio::time::Instant::now() + Duration::from_secs(120);
+        let limit = tokio::time::Instant::now() + Duration::from_secs(300);
         loop {
             let look = self.look().await;
             if so(&look) {
@@ -312,7 +312,7 @@ async fn one_end_that_does_not_answer_keeps_nothing_at_the_other_not_even_in_the
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), begun).await.expect("its copy began");
+        tokio::time::timeout(Duration::from_secs(300), begun).await.expect("its copy began");
         let nowhere = |settings: &PgSettings| PgSettings { port: 1, ..settings.clone() };
         let (old, new) = (&pair.old.settings, &pair.new.settings);
         let half = match away {
