@@ -308,7 +308,9 @@ async fn one_end_that_does_not_answer_keeps_nothing_at_the_other_not_even_in_the
         pair.mover.start(&pair.tables).await.unwrap();
         let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND slot_name LIKE 'pg\\_%sync%'";
         let begun = async {
-            while pair.old.number(slots).await == 0 {
+            // A worker may wait for the table before it makes its slot.
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'books'::regclass";
+            while pair.old.number(slots).await == 0 && pair.new.number(waits).await == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
