@@ -1,6 +1,7 @@
 //! A table's statements, made once from the plan.
 
 use super::columns;
+use super::encode::EPOCH_MICROS;
 use super::names::{ident, list, qualified};
 use super::native::{Native, Natives};
 use super::owner::Of;
@@ -377,13 +378,14 @@ fn from_text(ty: ColumnType, native: Option<&Native>, text: &str) -> String {
         return native.bare(text);
     }
     match ty {
-        // Intervals are multiplied as floats, so seconds and their rest go separately.
+        // Counted from where the server counts: from 1970 its last days have no number. In days and what is left of them,
+        // because intervals are multiplied as floats; without a zone, because days of a zone differ in length.
         ColumnType::Timestamptz => finite_or(
             "timestamptz",
             text,
             &format!(
-                "'epoch'::timestamptz + {text}::bigint / 1000000 * interval '1 second' \
-                 + {text}::bigint % 1000000 * interval '1 microsecond'"
+                "('2000-01-01'::timestamp + {text}::bigint / 86400000000 * interval '1 day' \
+                 + {text}::bigint % 86400000000 * interval '1 microsecond') AT TIME ZONE 'UTC'"
             ),
         ),
         ColumnType::Date => finite_or("date", text, &format!("'epoch'::date + {text}::integer")),
@@ -403,12 +405,15 @@ fn as_text(cell: &Cell<'_>) -> Option<String> {
         Cell::Uuid(u) => uuid::Uuid::from_bytes(*u).to_string(),
         Cell::Timestamp(i64::MAX) | Cell::Date(i32::MAX) => "infinity".to_owned(),
         Cell::Timestamp(i64::MIN) | Cell::Date(i32::MIN) => "-infinity".to_owned(),
-        Cell::Int(i) | Cell::Timestamp(i) => i.to_string(),
+        Cell::Int(i) => i.to_string(),
+        Cell::Timestamp(micros) => micros.checked_sub(EPOCH_MICROS)?.to_string(),
         Cell::Date(d) => d.to_string(),
         Cell::Float(x) => x.to_string(),
         Cell::Bool(b) => b.to_string(),
         Cell::Bytes(b) => b.iter().map(|b| format!("{b:02x}")).collect(),
-        Cell::Null | Cell::TextArray(_) | Cell::Other(_) => return None,
+        // A moment past what can be counted from 1970; nothing else that is no other cell is a key.
+        Cell::Other(raw) => i64::from_be_bytes(raw.as_ref().try_into().ok()?).to_string(),
+        Cell::Null | Cell::TextArray(_) => return None,
     })
 }
 

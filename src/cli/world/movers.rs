@@ -102,3 +102,27 @@ pub(super) async fn saved(
     }
     movers
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::started;
+    use crate::ports::ErrorKind;
+
+    #[tokio::test]
+    async fn what_is_removed_at_the_target_does_not_wait_for_the_password_of_the_source() {
+        let text = "name = \"shop\"\n[stores.old]\nkind = \"postgresql\"\nhost = \"127.0.0.1\"\nport = 1\ndatabase = \"d\"
+            user = \"u\"\nsslmode = \"disable\"\npassword = { env = \"CUTOVER_NO_SUCH_PASSWORD\" }
+            [stores.new]\nkind = \"postgresql\"\nhost = \"127.0.0.1\"\nport = 1\ndatabase = \"e\"\nuser = \"u\"\nsslmode = \"disable\"";
+        let begun = started("c.toml", text, Path::new("/"), &BTreeMap::new(), None, ("old", "new")).unwrap();
+        let movers = saved(&SavedConnections::from(&begun.connections), "shop", None).await;
+        let (_, mover) = movers.all().next().expect("one between two databases");
+        // Nobody listens there: it was asked all the same.
+        let e = mover.stop().await.unwrap_err();
+        assert!(!e.to_string().contains("CUTOVER_NO_SUCH_PASSWORD"), "{e}");
+        assert_eq!(e.kind, ErrorKind::Unreachable, "{e}");
+    }
+}

@@ -45,7 +45,17 @@ fn without_a_way_back_nothing_of_the_old_side_may_be_changed_but_markers() {
     plan.reverse.enabled = false;
     let document = iam_policies(&plan, &[])[0].document();
     let table = format!("arn:aws:dynamodb:us-east-1:*:table/{}", plan.tables[0].source);
-    assert!(!allowed(&document, &table).contains(&"dynamodb:UpdateItem".to_owned()));
+    let may = allowed(&document, &table);
+    assert!(
+        !may.contains(&"dynamodb:UpdateItem".to_owned()) && may.contains(&"dynamodb:PutItem".to_owned()),
+        "{may:?}"
+    );
+    let statements = document["Statement"].as_array().unwrap();
+    let puts = |s: &&Json| s["Action"].as_array().unwrap().iter().any(|a| a == "dynamodb:PutItem");
+    for statement in statements.iter().filter(puts) {
+        let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+        assert_eq!(keys[0], format!("{}*", plan.tables[0].marker_prefix), "{statement:#}");
+    }
 }
 
 #[test]

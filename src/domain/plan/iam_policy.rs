@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use super::{CONTROL, Plan, SignalSource, StepKind, Store, StoreKind, SwitchKind, Table, ValueRef};
+use super::{
+    CONTROL, Column, ColumnSource, ColumnType, Plan, SignalSource, StepKind, Store, StoreKind, SwitchKind, Table,
+    ValueRef,
+};
 
 /// The DynamoDB table of our bookkeeping, beside a target's tables.
 pub const BOOKKEEPING: &str = "cutover-bookkeeping";
@@ -125,12 +128,34 @@ fn source(plan: &Plan, name: &str, store: &Store, policy: &mut IamPolicy) {
     if plan.steps.iter().any(|s| s.kind == StepKind::Capture) {
         policy.allow("TurnStreamsOn", &["dynamodb:UpdateTable"], arns.clone());
         policy.allow("FollowChanges", &FOLLOW, streams(&arns));
-        policy.allow("WriteMarkers", &["dynamodb:PutItem", "dynamodb:DeleteItem"], arns.clone());
+        markers(store, &moved, policy);
     }
     if plan.reverse.enabled {
         let actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"];
         policy.allow("CarryWritesBack", &actions, arns);
     }
+}
+
+/// Markers are items whose key begins as the plan says; where keys are numbers or bytes no prefix tells them.
+fn markers(store: &Store, moved: &[&Table], policy: &mut IamPolicy) {
+    let actions = ["dynamodb:PutItem", "dynamodb:DeleteItem"];
+    let (texts, others): (Vec<&&Table>, Vec<&&Table>) = moved.iter().partition(|t| has_text_key(t));
+    let arns = |tables: &[&&Table]| tables.iter().map(|t| table(store, &t.source)).collect::<Vec<_>>();
+    policy.allow("WriteMarkers", &actions, arns(&texts));
+    policy.allow("WriteMarkersOfOtherKeys", &actions, arns(&others));
+    if let Some(statement) = policy.statements.get_mut("WriteMarkers") {
+        let only = ("ForAllValues:StringLike", "dynamodb:LeadingKeys", BTreeSet::new());
+        statement.only.get_or_insert(only).2.extend(texts.iter().map(|t| format!("{}*", t.marker_prefix)));
+    }
+}
+
+/// Whether the partition key is a text, as far as the plan knows.
+fn has_text_key(table: &Table) -> bool {
+    let made_of =
+        |column: &&Column| matches!(&column.from, ColumnSource::Attribute(path) if path.first() == table.key.first());
+    let column = table.columns.iter().filter(|column| column.key).find(made_of);
+    let written = matches!(column.map(|c| c.ty), Some(ColumnType::Text | ColumnType::Varchar(_) | ColumnType::Uuid));
+    written && !table.marker_prefix.is_empty()
 }
 
 fn target(plan: &Plan, name: &str, store: &Store, policy: &mut IamPolicy) {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::plan::NEW;
+use crate::domain::plan::{NEW, Switch};
+use crate::domain::run::Attributes;
+use crate::domain::secret::Secret;
 use crate::ports::tests::tables;
-use crate::ports::{Target, TargetServer};
+use crate::ports::{Switches, Target, TargetServer, Unavailable};
 use crate::workers::tests::faults::{Fault, Op};
 use crate::workers::tests::world::{FakeTarget, HandClock, NewStore, World};
 
@@ -66,4 +68,20 @@ async fn a_store_that_cannot_be_renewed_costs_no_other_its_lease() {
     assert_eq!(refused.kind, ErrorKind::Denied);
     let after = home.lease("run", "me", 60_000).await.unwrap().epoch;
     assert_eq!(after, before, "it did not change hands");
+}
+
+#[tokio::test]
+async fn a_switch_of_another_region_is_never_looked_for_in_the_own_one() {
+    let down = |why: &str| Arc::new(Unavailable(why.to_owned())) as Arc<dyn Switches>;
+    let own = |id: &str| crate::workers::tests::plan::plan().switch(id).unwrap().clone();
+    let far = Switch { control: "control.eu".into(), ..own("writes") };
+    let both = SeveralSwitches::as_one(down("own"), BTreeMap::from([("control.eu".to_owned(), down("far"))]));
+    let of_far = both.read(&far).await.unwrap_err();
+    assert!(of_far.came_back.contains("far") && of_far.on.starts_with("eu:/writes"), "{of_far}");
+    let of_own = both.read(&own("writes")).await.unwrap_err();
+    assert!(of_own.came_back.contains("own") && of_own.on.starts_with("/writes"), "{of_own}");
+    // Where nobody knows how that region is reached, the place of the same name here is another one.
+    let alone = SeveralSwitches::as_one(down("own"), BTreeMap::new());
+    let refused = alone.set(&far, &Secret::new("x"), &Attributes::default()).await.unwrap_err();
+    assert!(refused.came_back.contains("there is no [control.eu]"), "{refused}");
 }

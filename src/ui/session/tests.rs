@@ -124,6 +124,15 @@ fn escape_disarms_and_closes_nothing_else() {
 }
 
 #[test]
+fn the_screen_is_written_anew_over_every_box_and_while_somebody_types() {
+    for open in ["n", "?", ":", "/"] {
+        let mut user = TestUser::at(held(Need::Word("Rx".into())));
+        user.tap(open);
+        assert_eq!(user.tap("ctrl-l"), [Do::Redraw], "{open}");
+    }
+}
+
+#[test]
 fn rollback_passes_through_every_box() {
     for open in ["n", "?", ":", "N", "q", "enter", "/"] {
         let mut user = TestUser::at(held(Need::Word("Rx".into())));

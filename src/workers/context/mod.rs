@@ -89,7 +89,7 @@ pub struct WorkerContext {
     pub(super) captured: CapturedValues,
     /// What is kept of each table of the plan, by id.
     tables: BTreeMap<String, TableWork>,
-    standing: standing::Latest,
+    standing: standing::Current,
     pub(super) customers: Customers,
     /// What bounds reading: how many at once, how much, and when.
     pub(super) limits: ReadLimits,
@@ -125,7 +125,7 @@ impl WorkerContext {
             latest,
             captured: CapturedValues::default(),
             tables,
-            standing: standing::Latest::default(),
+            standing: standing::Current::default(),
             customers: Customers::default(),
             sides: watch::channel(0).0,
             in_flight: AtomicUsize::new(0),

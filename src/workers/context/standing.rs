@@ -18,11 +18,11 @@ pub struct Standing {
     pub rolled_back: bool,
 }
 
-/// The latest [`Standing`], with the number of the fact it was read from.
+/// The [`Standing`] of now, with the number of the fact it was read from.
 #[derive(Debug, Default)]
-pub(super) struct Latest(Mutex<(u64, Standing)>);
+pub(super) struct Current(Mutex<(u64, Standing)>);
 
-impl Latest {
+impl Current {
     /// Takes what the fold says; one that is older than the last is ignored. The rollback thread waits for no fold, so
     /// what it has said of itself stays.
     pub fn learn(&self, plan: &Plan, state: &RunState) {
@@ -36,7 +36,7 @@ impl Latest {
             state.last_seq,
             Standing {
                 frozen: state.frozen(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
-                open_to_customers: before.open_to_customers || thaw.is_some_and(|s| s.attempts > 0),
+                open_to_customers: thaw.is_some_and(|s| s.attempts > 0),
                 rolling_back: before.rolling_back || state.rollback.is_some(),
                 rolled_back: before.rolled_back,
             },
@@ -72,31 +72,53 @@ fn freezes(plan: &Plan, state: &RunState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::at::At;
+    use crate::domain::run::{Action, Event, OutcomeResult};
     use crate::workers::tests::world::World;
 
     #[test]
     fn an_older_fold_says_nothing_any_more() {
         let world = World::new();
-        let latest = Latest::default();
+        let current = Current::default();
         world.journal.start("freeze");
         let frozen = world.journal.state();
         world.journal.start("thaw");
-        latest.learn(&world.plan, &world.journal.state());
-        latest.learn(&world.plan, &frozen);
-        assert!(latest.now().open_to_customers, "once open, open");
-        let before = latest.now();
-        latest.learn(&world.plan, &RunState::default());
-        assert_eq!(latest.now(), before);
+        current.learn(&world.plan, &world.journal.state());
+        current.learn(&world.plan, &frozen);
+        assert!(current.now().open_to_customers, "once open, open");
+        let before = current.now();
+        current.learn(&world.plan, &RunState::default());
+        assert_eq!(current.now(), before);
     }
 
     #[test]
     fn an_ordered_rollback_waits_for_no_fold_and_no_fold_takes_it_back() {
         let world = World::new();
-        let latest = Latest::default();
-        latest.begin_rollback();
-        latest.end_rollback();
-        latest.learn(&world.plan, &world.journal.state());
-        let Standing { rolling_back, rolled_back, .. } = latest.now();
+        let current = Current::default();
+        current.begin_rollback();
+        current.end_rollback();
+        current.learn(&world.plan, &world.journal.state());
+        let Standing { rolling_back, rolled_back, .. } = current.now();
         assert!(rolling_back && rolled_back);
+    }
+
+    #[test]
+    fn writes_are_not_frozen_before_the_switch_may_have_been_set() {
+        let world = World::new();
+        let current = Current::default();
+        let frozen = || {
+            current.learn(&world.plan, &world.journal.state());
+            current.now().frozen
+        };
+        world.journal.start("freeze");
+        assert!(!frozen(), "the step looks around first, and may end there");
+        let action = Action::SetSwitch { switch: world.plan.freeze.clone().unwrap().switch, to: "frozen".into() };
+        world.journal.fact(Event::Intent { id: "freeze/1".into(), step: Some("freeze".into()), action }).unwrap();
+        assert!(frozen(), "nobody knows");
+        let result = OutcomeResult::Done { read_back: "frozen".into(), version: None };
+        world.journal.fact(Event::Outcome { id: "freeze/1".into(), result }).unwrap();
+        assert!(frozen());
+        world.journal.fact(Event::WritesRefused { at: At(1) }).unwrap();
+        assert!(frozen());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Way;
 use crate::domain::mapping::{ItemChange, Resolution, ReverseChange, RowError, RowErrorReason, Winner, item_digest};
-use crate::domain::value::{Cell, Key, Record};
+use crate::domain::value::{Key, Record};
 use crate::ports::{OutboxChange, OwnWrite, Unfinished};
 
 /// Where a change goes.
@@ -33,10 +33,6 @@ pub(super) fn address(way: &Way, change: &OutboxChange) -> Result<Address, Strin
         return Err(format!("it was written while there was no column {columns}: what it held is not known"));
     }
     let words = |row_error: RowError| row_error.to_string();
-    // No row would be found by it: what stands there would be taken for deleted.
-    if change.key.iter().any(|cell| matches!(cell, Cell::Other(_))) {
-        return Err(words(RowError::new("-", RowErrorReason::KeyForm)));
-    }
     let key = way.inverse.key(&change.key).map_err(words)?;
     // An item whose key does not lead to this very row belongs to another one, or was never moved here and is parked.
     if way.mapping.row_key(&key).map_err(words)? != change.key {

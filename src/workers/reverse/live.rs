@@ -47,24 +47,24 @@ pub async fn apply_reverse(ctx: Arc<WorkerContext>) {
     }
 }
 
-/// A key that the store refused counts as one that stays behind once it has stood for so long: a child that only waits for its
+/// A key that the store refused counts as one that is left behind once it has stood for so long: a child that only waits for its
 /// parent goes with one of the next rounds.
-const STAYS_MS: i64 = 5_000;
+const LEFT_MS: i64 = 5_000;
 
 /// Since when keys could not be carried, by table.
 #[derive(Default)]
-struct Stays(BTreeMap<String, HashMap<Key, i64>>);
+struct LeftBehind(BTreeMap<String, HashMap<Key, i64>>);
 
-impl Stays {
-    /// How many keys of a table stay behind, after a round that ended at `now` of the monotonic clock.
+impl LeftBehind {
+    /// How many keys of a table are left behind, after a round that ended at `now` of the monotonic clock.
     fn of(&mut self, table: &str, round: &Round, now: i64) -> u64 {
         let before = self.0.remove(table).unwrap_or_default();
         let since: HashMap<Key, i64> =
             round.unfit.iter().map(|(key, _)| (key.clone(), before.get(key).copied().unwrap_or(now))).collect();
-        let stays = |(key, since): &(&Key, &i64)| now - **since >= STAYS_MS || !round.refused.contains(*key);
-        let staying = since.iter().filter(stays).count() as u64;
+        let is_left = |(key, since): &(&Key, &i64)| now - **since >= LEFT_MS || !round.refused.contains(*key);
+        let behind = since.iter().filter(is_left).count() as u64;
         self.0.insert(table.to_owned(), since);
-        staying
+        behind
     }
 }
 
@@ -78,7 +78,7 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
         return PortError::new(ErrorKind::Invalid, "carry back", "the plan", "it wants no reverse flow");
     };
     let (mut advanced, mut given, mut told) = (i64::MIN / 2, sequences::Given::new(), Vec::<String>::new());
-    let mut stays = Stays::default();
+    let mut left = LeftBehind::default();
     // One store that does not answer keeps no other waiting: it is said at the end of each round.
     let mut failed = None;
     for table in &ctx.plan.tables {
@@ -108,8 +108,8 @@ async fn carry(ctx: &Arc<WorkerContext>, applier: &mut ReverseApplier, attempt: 
             if let Some((key, why)) = round.unfit.first() {
                 tracing::warn!(table = %table.id, key = %key.0, why, keys = round.unfit.len(), "cannot be carried back");
             }
-            let staying = stays.of(&table.id, &round, ctx.mono());
-            ctx.latest.put(|m| m.reverse.tables.entry(table.id.clone()).or_default().unfit = staying);
+            let behind = left.of(&table.id, &round, ctx.mono());
+            ctx.latest.put(|m| m.reverse.tables.entry(table.id.clone()).or_default().unfit = behind);
             failed = failed.or(round.trouble);
         }
         if let Some(failed) = failed {
@@ -273,20 +273,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_stays_behind_once_it_has_stood_and_not_while_it_waits_for_another() {
+    fn a_key_is_left_behind_once_it_has_stood_and_not_while_it_waits_for_another() {
         let refused = |keys: &[&str]| {
             let keys = keys.iter().map(|k| Key((*k).to_owned()));
             let unfit = keys.clone().map(|k| (k, "no parent".to_owned())).collect();
             Round { unfit, refused: keys.collect(), ..Round::default() }
         };
-        let mut stays = Stays::default();
-        assert_eq!(stays.of("lines", &refused(&["a", "b"]), 0), 0);
-        assert_eq!(stays.of("lines", &refused(&["b", "c"]), STAYS_MS - 1), 0, "another one each time");
-        assert_eq!(stays.of("lines", &refused(&["b", "c"]), STAYS_MS), 1, "b");
-        assert_eq!(stays.of("orders", &refused(&["b"]), STAYS_MS), 0, "of another table");
-        assert_eq!(stays.of("lines", &Round::default(), STAYS_MS + 1), 0);
-        assert_eq!(stays.of("lines", &refused(&["b"]), STAYS_MS + 2), 0, "it went, and came again");
+        let mut left = LeftBehind::default();
+        assert_eq!(left.of("lines", &refused(&["a", "b"]), 0), 0);
+        assert_eq!(left.of("lines", &refused(&["b", "c"]), LEFT_MS - 1), 0, "another one each time");
+        assert_eq!(left.of("lines", &refused(&["b", "c"]), LEFT_MS), 1, "b");
+        assert_eq!(left.of("orders", &refused(&["b"]), LEFT_MS), 0, "of another table");
+        assert_eq!(left.of("lines", &Round::default(), LEFT_MS + 1), 0);
+        assert_eq!(left.of("lines", &refused(&["b"]), LEFT_MS + 2), 0, "it went, and came again");
         let unfit = Round { refused: BTreeSet::new(), ..refused(&["d"]) };
-        assert_eq!(stays.of("lines", &unfit, STAYS_MS + 3), 1, "what does not fit waits for nothing");
+        assert_eq!(left.of("lines", &unfit, LEFT_MS + 3), 1, "what does not fit waits for nothing");
     }
 }

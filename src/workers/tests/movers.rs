@@ -11,39 +11,54 @@ use crate::domain::run::{Event, Level};
 use crate::ports::{
     ByStore, ErrorKind, Mover, MoverLook, MoverState, Obstacle, PortError, PortResult, Position, TableState,
 };
-use crate::workers::{Ports, WorkerContext};
+use crate::workers::{CapturedValues, Ports, WorkerContext};
 
-/// What it says when it is looked at, what it was told, and whether each look finds another failure.
+/// A mover that does what a test says.
 #[derive(Clone)]
 struct Scripted(Arc<Mutex<Script>>);
 
-/// See [`Scripted`].
-type Script = (PortResult<MoverLook>, Vec<&'static str>, bool);
+struct Script {
+    /// What it says when it is looked at.
+    look: PortResult<MoverLook>,
+    /// How often it was looked at.
+    looks: u32,
+    /// What it was told.
+    told: Vec<&'static str>,
+    /// Whether each look finds another failure.
+    fails_again: bool,
+    /// Whether it does nothing of what it is told.
+    refuses: bool,
+}
 
 impl Scripted {
     /// One that works and is in step.
     fn new() -> Self {
-        Self(Arc::new(Mutex::new((Ok(at(10, 10)), Vec::new(), false))))
+        let script = Script { look: Ok(at(10, 10)), looks: 0, told: Vec::new(), fails_again: false, refuses: false };
+        Self(Arc::new(Mutex::new(script)))
     }
 
     fn says(&self, look: MoverLook) {
-        self.0.lock().unwrap().0 = Ok(look);
+        self.0.lock().unwrap().look = Ok(look);
     }
 
     fn fails(&self) {
-        self.0.lock().unwrap().0 = Err(PortError::new(ErrorKind::Unreachable, "look at", "it", "no answer"));
+        self.0.lock().unwrap().look = Err(PortError::new(ErrorKind::Unreachable, "look at", "it", "no answer"));
     }
 
     fn told(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().told.clone()
     }
 
-    fn tell(&self, order: &'static str, state: MoverState) {
+    fn tell(&self, order: &'static str, state: MoverState) -> PortResult<()> {
         let mut kept = self.0.lock().unwrap();
-        kept.1.push(order);
-        if let Ok(look) = &mut kept.0 {
+        kept.told.push(order);
+        if kept.refuses {
+            return Err(PortError::new(ErrorKind::Denied, order, "it", "permission denied"));
+        }
+        if let Ok(look) = &mut kept.look {
             look.state = state;
         }
+        Ok(())
     }
 }
 
@@ -58,35 +73,33 @@ impl Mover for Scripted {
     }
 
     async fn start(&self, _: &[Table]) -> PortResult<()> {
-        self.tell("start", MoverState::Running);
-        Ok(())
+        self.tell("start", MoverState::Running)
     }
 
     async fn look(&self, _: &[Table]) -> PortResult<MoverLook> {
         let mut kept = self.0.lock().unwrap();
-        let again = kept.2;
-        if again && let Ok(look) = &mut kept.0 {
+        kept.looks += 1;
+        if kept.fails_again
+            && let Ok(look) = &mut kept.look
+        {
             look.errors += 1;
             // Its copy begins anew each time, and comes as far as before.
             let rows = if look.errors % 2 == 0 { Some(5) } else { None };
             look.tables.insert("books".to_owned(), TableState::Copying { rows, bytes: None });
         }
-        kept.0.clone()
+        kept.look.clone()
     }
 
     async fn pause(&self) -> PortResult<()> {
-        self.tell("pause", MoverState::Paused);
-        Ok(())
+        self.tell("pause", MoverState::Paused)
     }
 
     async fn stop(&self) -> PortResult<()> {
-        self.tell("stop", MoverState::Stopped);
-        Ok(())
+        self.tell("stop", MoverState::Stopped)
     }
 
     async fn remove(&self) -> PortResult<()> {
-        self.tell("remove", MoverState::Absent);
-        Ok(())
+        self.tell("remove", MoverState::Absent)
     }
 }
 
@@ -110,13 +123,19 @@ fn moved() -> Plan {
     plan
 }
 
-/// A world whose tables this mover moves, watched.
-fn watched(mover: &Scripted) -> (World, Arc<WorkerContext>) {
+/// A world whose tables this mover moves.
+fn unwatched(mover: &Scripted) -> (World, Arc<WorkerContext>) {
     let world = World::with(moved());
     let name = world.plan.movers()[0].name();
     let movers = ByStore::default().with(name, Arc::new(mover.clone()) as Arc<dyn Mover>);
     let ports = Ports { movers, ..world.ports() };
     let ctx = WorkerContext::new(Arc::clone(&world.plan), ports, Arc::new(world.journal.clone()));
+    (world, ctx)
+}
+
+/// The same, watched.
+fn watched(mover: &Scripted) -> (World, Arc<WorkerContext>) {
+    let (world, ctx) = unwatched(mover);
     ctx.ensure_following();
     (world, ctx)
 }
@@ -212,19 +231,61 @@ async fn it_rests_while_the_run_does_and_goes_on_with_it() {
 #[tokio::test]
 async fn a_copy_that_fails_again_and_again_ends_the_load_with_what_to_do() {
     let mover = Scripted::new();
-    let world = World::with(moved());
-    let movers = ByStore::default().with(world.plan.movers()[0].name(), Arc::new(mover.clone()) as Arc<dyn Mover>);
-    let ports = Ports { movers, ..world.ports() };
-    let ctx = WorkerContext::new(Arc::clone(&world.plan), ports, Arc::new(world.journal.clone()));
+    let (world, ctx) = unwatched(&mover);
     world.well(&ctx, &["capture"]).await;
     assert_eq!(mover.told(), ["remove"], "what an older run left goes before anything is emptied");
-    mover.0.lock().unwrap().2 = true;
+    mover.0.lock().unwrap().fails_again = true;
     let failed = world.perform(&ctx, "load").await.unwrap_err();
     assert!(failed.message.contains("subscription-old-new failed 8 times"), "{failed:?}");
     assert!(failed.advice.contains("start the step again"), "{failed:?}");
     // Once somebody has seen to it.
-    mover.0.lock().unwrap().2 = false;
+    mover.0.lock().unwrap().fails_again = false;
     mover.says(MoverLook { errors: 12, ..at(20, 20) });
     world.well(&ctx, &["load"]).await;
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_mover_somebody_removed_ends_the_load() {
+    let mover = Scripted::new();
+    let (world, ctx) = unwatched(&mover);
+    world.well(&ctx, &["capture"]).await;
+    let gone = async {
+        until("it to be told to start", || mover.told().contains(&"start")).await;
+        mover.says(MoverLook { state: MoverState::Absent, tables: Default::default(), ..at(20, 10) });
+    };
+    mover.says(MoverLook { tables: [("books".to_owned(), TableState::Waiting)].into(), ..at(10, 10) });
+    let (failed, ()) = tokio::join!(world.perform(&ctx, "load"), gone);
+    let failed = failed.unwrap_err();
+    assert!(failed.message.contains("somebody removed it"), "{failed:?}");
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_refused_is_not_given_again_at_once() {
+    let mover = Scripted::new();
+    let (world, ctx) = watched(&mover);
+    until("it to follow", || cycles(&ctx) > 0).await;
+    mover.0.lock().unwrap().refuses = true;
+    mover.says(MoverLook { state: MoverState::Paused, ..at(10, 10) });
+    let looks = || mover.0.lock().unwrap().looks;
+    until("it to be told", || mover.told() == ["start"]).await;
+    let told = looks();
+    until("some more looks, on a clock that stands still", || looks() > told + 4).await;
+    assert_eq!(mover.told(), ["start"]);
+    world.clock.advance(11_000);
+    until("it to be told again", || mover.told() == ["start", "start"]).await;
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn with_the_end_of_a_rollback_it_writes_no_more() {
+    let mover = Scripted::new();
+    let (world, ctx) = watched(&mover);
+    until("it to follow", || cycles(&ctx) > 0).await;
+    ctx.begin_rollback();
+    assert_eq!(world.roll_back(&CapturedValues::default()).await.stuck, [""; 0]);
+    ctx.rolled_back();
+    until("it to be stopped", || mover.told() == ["stop"]).await;
     ctx.stop().await;
 }

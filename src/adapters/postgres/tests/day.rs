@@ -11,7 +11,7 @@ use crate::domain::run::{Event, OutcomeResult};
 use crate::engine::MachineClock;
 use crate::ports::{ByStore, Mover, ReversePorts, Source as _};
 use crate::workers::end_capture;
-use crate::workers::reverse::drain;
+use crate::workers::reverse::{Drained, drain};
 use crate::workers::tests::world::World;
 use crate::workers::{CapturedValues, Ports, WorkerContext};
 
@@ -134,6 +134,36 @@ impl Day {
         self.process().await
     }
 
+    /// Customers of the old side, as long as it is open to them; gives how often they wrote.
+    pub(super) async fn customers(&self, done: &Arc<AtomicBool>, seed: u64) -> tokio::task::JoinHandle<u32> {
+        let (client, switches, done) = (self.old.connect().await, self.world.switches.clone(), Arc::clone(done));
+        tokio::spawn(async move {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut writes = 0;
+            while !done.load(Ordering::SeqCst) {
+                if switches.now("/mode") == "open" {
+                    client.batch_execute(&a_write(&mut rng)).await.unwrap();
+                    writes += 1;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            }
+            writes
+        })
+    }
+
+    /// Rolls the day back; gives what is left on the new side, in words.
+    pub(super) async fn taken_back(&self, ctx: &Arc<WorkerContext>) -> Vec<String> {
+        self.drained_back(ctx).await.left
+    }
+
+    /// The same; gives all that was found.
+    pub(super) async fn drained_back(&self, ctx: &Arc<WorkerContext>) -> Drained {
+        ctx.begin_rollback();
+        assert_eq!(self.world.roll_back(&CapturedValues::default()).await.stuck, [""; 0]);
+        let run = self.world.journal.state().run;
+        drain(&self.world.plan, &run, &self.reverse(), &self.world.journal, &MachineClock::default(), true).await
+    }
+
     /// What a side holds, in a form that is equal where the tables are.
     pub(super) async fn held(db: &TestDatabase) -> Vec<String> {
         Self::held_of(db, &["authors", "books"]).await
@@ -142,7 +172,7 @@ impl Day {
     pub(super) async fn held_of(db: &TestDatabase, tables: &[&str]) -> Vec<String> {
         let mut all = Vec::new();
         for table in tables {
-            let sql = format!("SELECT t::text FROM {table} t ORDER BY id");
+            let sql = format!("SELECT t::text FROM {table} t ORDER BY 1");
             let rows = db.sql.query(&sql, &[]).await.unwrap();
             all.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, String>(0))));
         }
@@ -173,21 +203,7 @@ async fn a_day_between_two_databases_loses_nothing_there_or_back() {
     let day = Day::begun().await;
     let world = &day.world;
     let done = Arc::new(AtomicBool::new(false));
-    let customers = {
-        let (client, switches, done) = (day.old.connect().await, world.switches.clone(), Arc::clone(&done));
-        tokio::spawn(async move {
-            let mut rng = fastrand::Rng::with_seed(5);
-            let mut writes = 0;
-            while !done.load(Ordering::SeqCst) {
-                if switches.now("/mode") == "open" {
-                    client.batch_execute(&a_write(&mut rng)).await.unwrap();
-                    writes += 1;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-            }
-            writes
-        })
-    };
+    let customers = day.customers(&done, 5).await;
     let mut ctx = day.process().await;
     world.well(&ctx, &["capture"]).await;
     ctx = day.dies(ctx).await;
@@ -232,11 +248,7 @@ async fn a_day_between_two_databases_loses_nothing_there_or_back() {
         }
     }
     assert_ne!(Day::held(&day.old).await, Day::held(&day.new).await);
-    ctx.begin_rollback();
-    let report = world.roll_back(&CapturedValues::default()).await;
-    assert_eq!(report.stuck, [""; 0]);
-    let run = world.journal.state().run;
-    let found = drain(&world.plan, &run, &day.reverse(), &world.journal, &MachineClock::default(), true).await;
+    let found = day.drained_back(&ctx).await;
     assert_eq!(found.left, [""; 0]);
     assert_eq!(Day::held(&day.old).await, Day::held(&day.new).await);
     // Whoever inserts a row on the old side again is given a number that no row has.

@@ -150,3 +150,29 @@ async fn after_a_load_that_never_ended_a_key_that_a_person_made_is_the_key() {
     let keys = "SELECT count(*) FROM pg_index WHERE indrelid = 'notes'::regclass AND indisunique";
     assert_eq!(db.number(keys).await, 1);
 }
+
+#[tokio::test]
+async fn a_row_that_is_refused_leaves_no_older_version_of_itself_without_the_key_either() {
+    let (db, table) = db().await;
+    db.target.begin_load(&table, None, true).await.unwrap();
+    load(&db, &table, 0, &[note(1, "as it was"), note(2, "two")]).await;
+    let applied = load(&db, &table, 1, &[note(1, "bad"), note(3, "three"), note(4, "bad")]).await;
+    assert_eq!(applied.parked.len(), 2);
+    assert_eq!(db.number("SELECT count(*) FROM notes WHERE id IN (1, 4)").await, 0);
+    db.target.finish_load(&table).await.unwrap();
+    assert_eq!(db.number("SELECT count(*) FROM notes").await, 2);
+}
+
+#[tokio::test]
+async fn a_table_is_not_given_up_without_its_key_because_a_column_has_another_name() {
+    let (db, table) = db().await;
+    let before = defined(&db).await;
+    db.target.begin_load(&table, None, true).await.unwrap();
+    db.sql.batch_execute("ALTER TABLE notes RENAME id TO number").await.unwrap();
+    let refused = db.target.disown().await.unwrap_err();
+    assert!(refused.advice.contains("PRIMARY KEY USING INDEX"), "{refused}");
+    assert!(names(db.target.set_aside(&table).await.unwrap()).contains(&KEY.to_owned()), "it is written down still");
+    db.sql.batch_execute("ALTER TABLE notes RENAME number TO id").await.unwrap();
+    db.target.disown().await.unwrap();
+    assert_eq!(defined(&db).await, before);
+}

@@ -31,6 +31,7 @@ mod moves;
 mod natives;
 mod neighbours;
 mod obstacles;
+mod odd_keys;
 mod odd_sessions;
 mod outbox;
 mod partitions;

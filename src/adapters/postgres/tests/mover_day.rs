@@ -8,11 +8,9 @@ use super::day::{Day, a_write, plan, subscription};
 use super::{PLAN, TestDatabase};
 use crate::domain::plan::{ForeignKey, MoverKind, Plan};
 use crate::domain::run::{Action, Event, MoverOrder, OutcomeResult};
-use crate::engine::MachineClock;
 use crate::ports::{Mover as _, MoverState, Target as _};
-use crate::workers::reverse::drain;
+use crate::workers::movers;
 use crate::workers::tests::world::{Entry, World};
-use crate::workers::{CapturedValues, movers};
 
 /// The day's plan, with every table moved by the subscription.
 fn moved() -> Plan {
@@ -41,24 +39,6 @@ pub(super) async fn left(old: &TestDatabase, new: &TestDatabase) -> Vec<String> 
     all
 }
 
-/// Customers of the old side, as long as it is open to them.
-fn customers(day: &Day, done: &Arc<AtomicBool>, seed: u64) -> tokio::task::JoinHandle<u32> {
-    let (settings, switches, done) = (day.old.settings.clone(), day.world.switches.clone(), Arc::clone(done));
-    tokio::spawn(async move {
-        let client = super::another(&settings).await;
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut writes = 0;
-        while !done.load(Ordering::SeqCst) {
-            if switches.now("/mode") == "open" {
-                client.batch_execute(&a_write(&mut rng)).await.unwrap();
-                writes += 1;
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-        writes
-    })
-}
-
 /// The orders that movers were given, in order.
 fn orders(world: &World) -> Vec<MoverOrder> {
     let told = |entry: &Entry| match entry {
@@ -73,7 +53,7 @@ async fn a_day_that_a_subscription_moves_loses_nothing_there_or_back() {
     let day = begun().await;
     let world = &day.world;
     let done = Arc::new(AtomicBool::new(false));
-    let writing = customers(&day, &done, 5);
+    let writing = day.customers(&done, 5).await;
     let mut ctx = day.process().await;
     world.well(&ctx, &["capture"]).await;
     // A process that dies here leaves a subscription that does nothing yet.
@@ -117,12 +97,7 @@ async fn a_day_that_a_subscription_moves_loses_nothing_there_or_back() {
         }
     }
     assert_ne!(Day::held(&day.old).await, Day::held(&day.new).await);
-    ctx.begin_rollback();
-    let report = world.roll_back(&CapturedValues::default()).await;
-    assert_eq!(report.stuck, [""; 0]);
-    let run = world.journal.state().run;
-    let found = drain(&world.plan, &run, &day.reverse(), &world.journal, &MachineClock::default(), true).await;
-    assert_eq!(found.left, [""; 0]);
+    assert_eq!(day.taken_back(&ctx).await, [""; 0]);
     assert_eq!(Day::held(&day.old).await, Day::held(&day.new).await);
     ctx.stop().await;
 }

@@ -6,11 +6,9 @@ use crate::adapters::postgres::PgTarget;
 use crate::adapters::postgres::source::PgSource;
 use crate::domain::plan::{ColumnType, Load, Plan, Step, StepKind, Table, TypeName};
 use crate::domain::run::StepError;
-use crate::engine::MachineClock;
 use crate::ports::{Source as _, Target as _};
-use crate::workers::reverse::drain;
 use crate::workers::tests::world::World;
-use crate::workers::{CapturedValues, CheckRow, Missing, check};
+use crate::workers::{CheckRow, Missing, check};
 
 const PEOPLE: &str = "
 CREATE TABLE people (id bigint PRIMARY KEY, name varchar(255) NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY,
@@ -158,11 +156,7 @@ async fn a_day_with_what_is_in_no_column_of_the_plan_loses_nothing_there_or_back
     day.new.sql.batch_execute("INSERT INTO people VALUES (1001, 'new', 500, 2.50, '{\"a\": 1}', 'e'); UPDATE people SET name = 'renamed' WHERE id = 7; SELECT setval('invoices', 70)").await.unwrap();
     // Such a row has no value for the column that must not be null.
     day.old.sql.batch_execute("ALTER TABLE people ALTER legacy SET DEFAULT ''").await.unwrap();
-    ctx.begin_rollback();
-    assert_eq!(world.roll_back(&CapturedValues::default()).await.stuck, [""; 0]);
-    let run = world.journal.state().run;
-    let found = drain(plan, &run, &day.reverse(), &world.journal, &MachineClock::default(), true).await;
-    assert_eq!(found.left, [""; 0]);
+    assert_eq!(day.taken_back(&ctx).await, [""; 0]);
     assert_eq!(
         day.old.number("SELECT count(*) FROM people WHERE id = 1001 AND number = 500 OR name = 'renamed'").await,
         2
