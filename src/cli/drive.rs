@@ -17,7 +17,8 @@ use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Callers, Event, Policy, RunState, StepSeen, changed_accounts};
 use crate::engine::{
-    Closed, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket, stepped_since,
+    Closed, DiskPatience, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket,
+    stepped_since,
 };
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, boot_id, fold};
 use crate::ports::Clock;
@@ -95,6 +96,7 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         rollback_ports: world::rollback_ports((&d.config.connections).into(), &plan),
         clock,
         journal,
+        disk: DiskPatience::default(),
         samples,
         mode: d.mode,
         stepped,

@@ -13,7 +13,7 @@ use super::facts::Stated;
 use super::handle::{Request, RollbackOrder};
 use super::journal_thread::{Durability, JournalThread};
 use super::lease::DriverLease;
-use super::open::{Closed, StepBegan};
+use super::open::{Closed, DiskPatience, StepBegan};
 use super::orders::{Heard, Orders};
 use super::outcome::{Ending, ending};
 use super::publish::Publisher;
@@ -38,12 +38,6 @@ const fn rolling_back(status: RunStatus) -> bool {
 
 /// What is said of a disk that neither takes a write nor refuses it.
 const DISK_HANGS: &str = "the disk does not answer";
-/// How long a disk may take for one write before a run rolls back that nobody sits at, and that a full disk would roll
-/// back.
-const DISK_PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
-/// How long a process that ends waits for a slow disk: what it did is not on record before.
-const CLOSING: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(5) };
-
 /// Resolves when an order is there that the loop has not taken.
 async fn ordered(mut orders: watch::Receiver<Option<RollbackOrder>>) {
     if orders.changed().await.is_err() {
@@ -72,6 +66,7 @@ pub(super) struct Dispatch {
     pub(super) state_tx: watch::Sender<Arc<RunState>>,
     pub(super) ctx: Arc<WorkerContext>,
     pub(super) journal: JournalThread,
+    pub(super) disk: DiskPatience,
     pub(super) lease: Arc<DriverLease>,
     pub(super) clock: Arc<RunClock>,
     pub(super) machine: Arc<dyn crate::ports::Clock>,
@@ -127,7 +122,7 @@ impl Dispatch {
             self.end_movers().await;
         }
         if self.journal.unsaved() > 0 {
-            self.journal.settle(CLOSING).await;
+            self.journal.settle(self.disk.closing).await;
         }
         self.lease.release().await;
         self.publish();
@@ -397,10 +392,11 @@ impl Dispatch {
     fn overtaken(&self) -> impl Future<Output = ()> + use<> {
         let orders = self.orders.clone();
         let automatic = matches!(unrecorded(&self.plan, &self.state, &self.policy), Unrecorded::RollBack(_));
+        let patience = self.disk.one_write;
         async move {
             tokio::select! {
                 () = ordered(orders) => {}
-                () = tokio::time::sleep(DISK_PATIENCE), if automatic => {}
+                () = tokio::time::sleep(patience), if automatic => {}
             }
         }
     }

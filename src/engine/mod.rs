@@ -37,5 +37,5 @@ mod tests;
 
 pub use clock::{MachineClock, RunClock, stepped_since};
 pub use lease::{DriverLease, holder};
-pub use open::{Closed, Engine, EngineError, Opening, Setup, StepBegan};
+pub use open::{Closed, DiskPatience, Engine, EngineError, Opening, Setup, StepBegan};
 pub use outcome::{Ending, ending};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,21 @@ pub enum Opening {
     },
 }
 
+/// How long a slow disk is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskPatience {
+    /// For one write, before a run rolls back that nobody sits at, and that a full disk would roll back.
+    pub one_write: Duration,
+    /// By a process that ends: what it did is not on record before.
+    pub closing: Duration,
+}
+
+impl Default for DiskPatience {
+    fn default() -> Self {
+        Self { one_write: Duration::from_secs(10), closing: Duration::from_secs(5) }
+    }
+}
+
 /// Everything an engine is made of.
 pub struct Setup {
     /// The plan.
@@ -72,6 +88,8 @@ pub struct Setup {
     pub clock: Arc<RunClock>,
     /// The journal, open for appending.
     pub journal: JournalWriter,
+    /// How long its disk is waited for.
+    pub disk: DiskPatience,
     /// Where samples go.
     pub samples: Option<SampleWriter>,
     /// How the run is shown.
@@ -109,6 +127,7 @@ impl Engine {
             rollback_ports,
             clock,
             journal,
+            disk,
             samples,
             mode,
             stepped,
@@ -167,6 +186,7 @@ impl Engine {
             state_tx,
             ctx,
             journal,
+            disk,
             lease: Arc::new(lease),
             clock,
             machine,

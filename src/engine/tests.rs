@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use super::open::{Engine, Opening, Setup};
+use super::open::{DiskPatience, Engine, Opening, Setup};
 use super::outcome::Ending;
 use super::rollback::{RollbackPorts, RollbackPortsFactory};
 use super::{Closed, RunClock};
@@ -61,6 +62,7 @@ async fn running(world: World, policy: Policy) -> Running {
         rollback_ports,
         clock,
         journal,
+        disk: DiskPatience { one_write: Duration::from_millis(200), closing: Duration::from_secs(2) },
         samples: None,
         mode: Mode::Live,
         stepped: None,
@@ -82,7 +84,7 @@ impl Running {
             if handle.snapshot().steps.iter().any(held) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let log: Vec<String> = handle.snapshot().log.iter().map(|row| row.text.clone()).collect();
         panic!("{step} never waits for a key:\n{}", log.join("\n"));
@@ -95,7 +97,7 @@ impl Running {
     /// Waits until the run has ended in this way.
     async fn ends(&self, wanted: Ending) {
         let mut ending = self.engine.ending();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(300), ending.wait_for(Option::is_some)).await;
+        let ended = tokio::time::timeout(Duration::from_secs(300), ending.wait_for(Option::is_some)).await;
         assert_eq!(*ended.expect("it ends").unwrap(), Some(wanted));
     }
 
@@ -103,7 +105,7 @@ impl Running {
     async fn comes_to(&self, wanted: Ending) {
         let mut ending = self.engine.ending();
         let came = ending.wait_for(|e| *e == Some(wanted));
-        tokio::time::timeout(std::time::Duration::from_secs(300), came).await.expect("it comes to it").unwrap();
+        tokio::time::timeout(Duration::from_secs(300), came).await.expect("it comes to it").unwrap();
     }
 
     fn stand(&self) -> (String, String, String) {
@@ -278,7 +280,7 @@ async fn a_slow_disk_is_waited_for_before_a_rollback_is_called_unrecorded() {
     until("the rollback to end", || handle.snapshot().status == RunStatus::RolledBack).await;
     let Running { engine, folder, _dir, .. } = run;
     let mut closing = Box::pin(engine.close());
-    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut closing).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut closing).await;
     assert!(early.is_err(), "the disk may answer yet");
     hangs.thread().unpark();
     let Closed { state, unsaved } = closing.await;
