@@ -66,6 +66,11 @@ pub(super) struct BatchEnd {
 }
 
 impl BatchEnd {
+    /// Whether it moves positions on; rows that are only written again do not.
+    fn has_place(&self) -> bool {
+        !self.positions.is_empty() || !self.finished.is_empty()
+    }
+
     /// What a batch says of itself, and its rows.
     pub(super) fn of(batch: ChangeBatch, epoch: Option<i64>) -> (Self, Vec<RowChange>) {
         let ChangeBatch { rows, from, positions, finished, markers, expired, counts, fence } = batch;
@@ -169,7 +174,7 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: 
     // committed before every answer is there.
     let rest = async {
         let ready = Ready::of(&tx, shape, work.end.lane.is_some()).await?;
-        let fenced = fence(&tx, &ready, shape, work.end, writes);
+        let fenced = fence(&tx, &ready, shape, work.end);
         match &ready.upsert {
             Some((statement, upsert)) if !piecewise => {
                 let whole = at_once(&tx, shape, work, statement, upsert);
@@ -200,6 +205,10 @@ async fn attempt(mut client: Object, shape: &Shape, work: &Work<'_>, piecewise: 
     let asked: Vec<ParkedRow> = work.parks.iter().map(|(row, _)| row.clone()).collect();
     book::park(&tx, shape.of(), &asked).await?;
     book::park(&tx, shape.of(), &applied.parked).await?;
+    if writes && !work.end.has_place() {
+        // Nothing else keeps it from the rows of a later driver. Last, because whoever renews the lease waits from here on.
+        lease::fence(&tx, &shape.plan, work.end.epoch, ("write rows again in", &shape.main.name)).await?;
+    }
     tx.commit().await.map_err(Failure::Commit)?;
     applied.upserted = work.rows.len() as u64
         - applied.parked.iter().filter(|p| !work.removals.iter().any(|r| r.key == p.key)).count() as u64;
@@ -232,36 +241,25 @@ async fn book(tx: &Transaction<'_>, shape: &Shape, work: &Work<'_>, parked: &[Pa
     Ok(())
 }
 
-/// Refuses a batch of a process that is no longer the driver: positions never go back, and rows written again belong to
-/// the holder of the lease.
-async fn fence(
-    tx: &Transaction<'_>,
-    ready: &Ready<'_>,
-    shape: &Shape,
-    end: &BatchEnd,
-    writes: bool,
-) -> Result<(), Failure> {
+/// Refuses a batch that has a place in the log of a process that is no longer the driver: positions never go back.
+async fn fence(tx: &Transaction<'_>, ready: &Ready<'_>, shape: &Shape, end: &BatchEnd) -> Result<(), Failure> {
+    if !end.has_place() {
+        return Ok(());
+    }
     let refused =
         |tried: &str, came_back: &str| PortError::new(ErrorKind::Conflict, tried, &shape.main.name, came_back);
-    let overtaken = |tried: &str| {
-        let error = refused(tried, "another process has taken the lease since");
-        Failure::from(error.advise("nothing was written; attach to the run that drives now"))
-    };
     let driver = async {
-        match end.epoch.filter(|_| writes) {
+        match end.epoch {
             Some(ours) => Ok(lease::driver(tx, &shape.plan).await? == Some(ours)),
             None => Ok(true),
         }
     };
-    if end.positions.is_empty() && end.finished.is_empty() {
-        return if driver.await? { Ok(()) } else { Err(overtaken("write rows again in")) };
-    }
     let tried = "apply changes to";
     // The second is read after the first has the lock, and before this batch's own positions are stored.
     let stored = stands::read(tx, &ready.stands, shape.of(), end.lane);
     let (token, stored, driver) = tokio::try_join!(biased; book::lock(tx, &ready.stream, shape.of()), stored, driver)?;
     if !driver {
-        return Err(overtaken(tried));
+        return Err(lease::overtaken((tried, &shape.main.name)).into());
     }
     let Some(token) = token else {
         return Err(refused(tried, "no start is stored").advise("store where following starts first").into());

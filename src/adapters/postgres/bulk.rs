@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use deadpool_postgres::Transaction;
 
 use super::book;
 use super::connect::Pool;
@@ -19,9 +18,7 @@ use super::write::{self, Way};
 use crate::domain::mapping::Mapped;
 use crate::domain::plan::Table;
 use crate::domain::value::Key;
-use crate::ports::{
-    Applied, Bulk, Checkpoint, CopiedRows, Cursor, ErrorKind, ParkedRow, PortError, PortResult, refuse_rewound,
-};
+use crate::ports::{Applied, Bulk, Checkpoint, CopiedRows, Cursor, ParkedRow, PortResult, refuse_rewound};
 
 /// The load of one partition. After a flush that failed the rows are still there: flush again, or drop it and start
 /// over from the checkpoint. Both are safe when it is not known whether the transaction was committed.
@@ -58,18 +55,6 @@ impl PgBulk {
         let way = usual(&shape, only_added);
         let verbatim = Verbatim::of(table).filter(|_| shape.main.natives().is_empty());
         Self { pool, place, shape, buffer, verbatim, refused: Vec::new(), way, only_added, epoch, from: None }
-    }
-
-    /// Refuses a page of a process that is no longer the driver: it was read before what the next driver has followed
-    /// since.
-    async fn fence(&self, tx: &Transaction<'_>) -> Result<(), Failure> {
-        if lease::driver(tx, &self.shape.plan).await? == self.epoch {
-            return Ok(());
-        }
-        let came_back = "another process has taken the lease since this page was read";
-        Err(PortError::new(ErrorKind::Conflict, "load rows into", &self.shape.main.name, came_back)
-            .advise("nothing was written; attach to the run that drives now")
-            .into())
     }
 
     /// A row's key and its JSON: those it was pushed with, or what the row itself says.
@@ -138,7 +123,9 @@ impl PgBulk {
             let what = format!("part {}/{} of the load", counted.part.index + 1, counted.part.of);
             return Err(refuse_rewound("load rows into", &self.shape.main.name, &what).into());
         }
-        self.fence(&tx).await?;
+        // A page of an earlier driver was read before what the next one has followed since. Last, because whoever renews the
+        // lease waits from here on.
+        lease::fence(&tx, &self.shape.plan, self.epoch, ("load rows into", &self.shape.main.name)).await?;
         tx.commit().await.map_err(Failure::Commit)?;
         let upserted = (count + self.refused.len()) as u64 - lost;
         Ok(Applied { upserted, deleted: 0, parked: refused })

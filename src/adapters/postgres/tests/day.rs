@@ -120,10 +120,14 @@ impl Day {
         }
     }
 
-    /// A process with connections and memory of its own.
+    /// A process with connections and memory of its own. It drives: what the server still does for an earlier one is over
+    /// before, and the rest is refused.
     pub(super) async fn process(&self) -> Arc<WorkerContext> {
-        let facts = Arc::new(self.world.journal.clone());
-        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), self.ports(), facts);
+        let (ports, facts) = (self.ports(), Arc::new(self.world.journal.clone()));
+        ports.target.prepare().await.unwrap();
+        let holder = uuid::Uuid::new_v4().to_string();
+        ports.target.seize(&self.world.journal.state().run, &holder, 3_600_000).await.unwrap();
+        let ctx = WorkerContext::new(Arc::clone(&self.world.plan), ports, facts);
         ctx.recapture(&self.world.journal.state()).await;
         ctx
     }

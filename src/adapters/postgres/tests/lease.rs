@@ -1,6 +1,8 @@
 //! One driver at a time.
 
-use super::{PLAN, PgTarget, TestDatabase, book, upsert};
+use std::time::Duration;
+
+use super::{PLAN, PgTarget, TestDatabase, book, upsert, uuid_of};
 use crate::ports::{ChangeBatch, ErrorKind, Target as _};
 
 #[tokio::test]
@@ -15,6 +17,29 @@ async fn rows_are_written_again_only_by_whoever_holds_the_lease() {
     assert_eq!(refused.kind, ErrorKind::Conflict);
     assert!(refused.came_back.contains("lease"), "{refused}");
     other.apply(&table, one()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_that_was_under_way_when_the_lease_was_taken_is_not_committed() {
+    let (db, table) = TestDatabase::with_books().await;
+    db.target.lease("run", "a", 60_000).await.unwrap();
+    let customer = db.connect().await;
+    let theirs =
+        format!("BEGIN; INSERT INTO books (id, title) VALUES ('{}', 'theirs')", uuid::Uuid::from_bytes(uuid_of(1)));
+    customer.batch_execute(&theirs).await.unwrap();
+    let one = ChangeBatch { rows: vec![upsert(book(1, "one", &[]))], ..ChangeBatch::default() };
+    let late = db.target.apply(&table, one);
+    let taken = async {
+        while db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted").await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let other = PgTarget::new(&db.settings, PLAN).unwrap();
+        other.seize("run", "b", 60_000).await.unwrap();
+        customer.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (late, ()) = tokio::join!(late, taken);
+    assert_eq!(late.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(db.number("SELECT count(*) FROM books").await, 0);
 }
 
 #[tokio::test]
