@@ -55,14 +55,13 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(out, "switches")?;
     for switch in &plan.switches {
-        let freeze = plan.freeze.as_ref().is_some_and(|f| f.switch == switch.id);
         writeln!(
             out,
             "  {:<12} {:<44} -> {}{}",
             switch.id,
             switch.place(),
             switch.to_label(),
-            if freeze { "  (freezes writes)" } else { "" }
+            if plan.freezes(&switch.id) { "  (freezes writes)" } else { "" }
         )?;
     }
     by_movers(plan, out)?;

@@ -46,7 +46,9 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
     match (kind, &node.value) {
         (_, Value::Broken) | (Kind::Scalar, Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Text { .. }) => {}
         (Kind::Bool, Value::Bool(_)) | (Kind::Free, Value::Text { .. }) | (Kind::Moment, Value::Datetime(_)) => {}
-        (Kind::Text | Kind::ValueRef, Value::Text { text, .. }) => not_empty(text, start, path, sink),
+        (Kind::Text | Kind::TextOrTexts | Kind::ValueRef, Value::Text { text, .. }) => {
+            not_empty(text, start, path, sink)
+        }
         (Kind::Url, Value::Text { text, .. }) => {
             let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
             if rest.is_none_or(|r| r.is_empty() || r.starts_with('/') || r.contains(char::is_whitespace)) {
@@ -107,8 +109,10 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
             }
         }
         (Kind::Int | Kind::Count | Kind::Number, found) => number(kind, found, node, path, sink),
-        (Kind::Path, Value::List(items)) if items.is_empty() => sink.error(start, path, "this list is empty"),
-        (Kind::Texts | Kind::Path, Value::List(items)) => {
+        (Kind::Path | Kind::TextOrTexts, Value::List(items)) if items.is_empty() => {
+            sink.error(start, path, "this list is empty")
+        }
+        (Kind::Texts | Kind::TextOrTexts | Kind::Path, Value::List(items)) => {
             each(items, Kind::Text, path, sink);
         }
         (Kind::Statuses, Value::List(items)) => {
@@ -169,6 +173,7 @@ const fn wanted(kind: Kind) -> &'static str {
         Kind::Url => "a URL as text",
         Kind::Path => "a path of attribute names as text",
         Kind::Texts => "a list of texts",
+        Kind::TextOrTexts => "text or a list of texts",
         Kind::Statuses => "a list of HTTP statuses",
         Kind::Scalar => "text, a number, true or false",
         Kind::Bool => "true or false",

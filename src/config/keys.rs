@@ -3,7 +3,7 @@
 
 use Kind::{
     Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Part, Path,
-    Scalar, Secret, Statuses, Table, Text, Texts, Url, ValueRef,
+    Scalar, Secret, Statuses, Table, Text, TextOrTexts, Texts, Url, ValueRef,
 };
 
 /// One key.
@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Path,
     /// A list of texts.
     Texts,
+    /// One text, or a list of them.
+    TextOrTexts,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// Text, number or boolean; kept as text.
@@ -406,8 +408,17 @@ pub(super) static STAGE_VARIABLE: &[Key] = &[
 ];
 
 pub(super) static FREEZE: &[Key] = &[
-    must("switch", Text, "Id of the switch whose `to` value freezes writes; thaw restores the captured value."),
-    must("probe", Text, "Id of the write probe that must be refused while frozen."),
+    must(
+        "switch",
+        TextOrTexts,
+        "Id of the switch whose `to` value freezes writes, or a list of them where customers write in several places; \
+         thaw restores the captured values.",
+    ),
+    must(
+        "probe",
+        TextOrTexts,
+        "Id of the write probe that must be refused while frozen, or a list of them: one for each place where customers write.",
+    ),
     may("settle", Duration, "How long writes must have been refused without a break. Default: 3s."),
     may("timeout", Duration, "How long to wait for the first refusal. Default: 60s."),
 ];

@@ -37,7 +37,7 @@ fn kind(kind_: Kind) -> Value {
         Kind::Text | Kind::ColumnType => json!({ "type": "string", "minLength": 1 }),
         Kind::Url => json!({ "type": "string", "pattern": "^(https?://|\\$\\{)" }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
-        Kind::Path => json!({ "anyOf": [{ "type": "string", "minLength": 1 }, kind(Kind::Texts)] }),
+        Kind::Path | Kind::TextOrTexts => json!({ "anyOf": [{ "type": "string", "minLength": 1 }, kind(Kind::Texts)] }),
         Kind::OneOf(words) => json!({ "enum": words }),
         Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
         Kind::Bool => json!({ "type": "boolean" }),

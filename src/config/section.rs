@@ -137,6 +137,11 @@ impl<'n> Section<'n> {
         }
     }
 
+    /// One text, or a list of them.
+    pub(super) fn one_or_more(&self, name: &str) -> Vec<String> {
+        self.text(name).map_or_else(|| self.texts(name), |one| vec![one])
+    }
+
     /// A path of attribute names: text with dots, or a list of names as they are.
     pub(super) fn attribute(&self, name: &str) -> Option<Vec<String>> {
         match &self.get(name)?.value {

@@ -45,7 +45,7 @@ pub fn ending(plan: &Plan, state: &RunState) -> Option<Ending> {
                 // Only another terminal can bring the second person.
                 (StepStatus::Held, _) if waits_for_second(plan, state) => None,
                 // Nobody leaves while customers are kept out.
-                (StepStatus::Held, _) if state.frozen(plan) => None,
+                (StepStatus::Held, _) if state.locked_out(plan) => None,
                 (StepStatus::Held, _) => Some(Ending::Paused),
                 _ => None,
             }

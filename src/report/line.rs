@@ -112,7 +112,11 @@ pub(super) fn standing(s: &Snapshot) -> String {
         said.push(format!("waiting for {what} until {}", until.clock()));
     }
     if let Some(ms) = s.downtime_running_ms {
-        said.push(format!("writes refused for {} of {}", brief(ms), brief(s.downtime_budget_ms)));
+        let places = match s.frozen_places {
+            (some, all) if some < all && all > 1 => format!(" in {some} of {all} places"),
+            _ => String::new(),
+        };
+        said.push(format!("writes refused for {} of {}{places}", brief(ms), brief(s.downtime_budget_ms)));
     }
     for lamp in &s.lamps {
         let speaks = matches!(lamp.health, Health::Unknown | Health::Watch | Health::Warn | Health::Fail);

@@ -81,6 +81,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         rollback,
         downtime: state.downtime.clone(),
         downtime_running_ms: downtime_running(cx),
+        frozen_places: cx.state.frozen_places(cx.plan),
         downtime_budget_ms: plan.downtime_budget_ms,
         log: log::log_rows(cx.facts),
         journal: JournalRow {

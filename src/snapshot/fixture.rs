@@ -223,7 +223,12 @@ pub(crate) fn plan() -> Plan {
             switch("reads", "reads come from", "/app/orders/read_from", "new"),
             switch("writes", "writes go to", "/app/orders/write_to", "new"),
         ],
-        freeze: Some(Freeze { switch: "freeze".into(), probe: "writes".into(), settle_ms: 2_000, timeout_ms: 60_000 }),
+        freeze: Some(Freeze {
+            switches: vec!["freeze".into()],
+            probes: vec!["writes".into()],
+            settle_ms: 2_000,
+            timeout_ms: 60_000,
+        }),
         probes: vec![probe("reads", "GET"), probe("writes", "POST")],
         signals: vec![
             signal("lag", "s", SignalSource::Lag, Some(2.0), 15_000),

@@ -174,7 +174,6 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
             watched.push((&probe.id, signal_row(cx, &signal)));
         }
     }
-    let freeze = cx.plan.freeze.as_ref().map(|f| f.probe.as_str());
     let mut worst: Option<(String, Health)> = None;
     for (probe, row) in watched {
         let mut found = match row.value.filter(|_| row.health != Health::Unknown) {
@@ -182,7 +181,7 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
             None => unknown(),
         };
         let stats = cx.measured.probes.get(probe);
-        if freeze == Some(probe) && found.1 != Health::Unknown {
+        if cx.plan.freeze.as_ref().is_some_and(|f| f.is_proven_by(probe)) && found.1 != Health::Unknown {
             let recent = cx.state.downtime.accepted.is_some_and(|a| cx.measured.at.since(a) <= PROBE_WINDOW_MS);
             if downtime_running(cx).is_some() && stats.is_some_and(|s| s.last_refused) {
                 found = ("frozen".to_owned(), Health::Idle);
@@ -207,8 +206,7 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
 }
 
 fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (String, Health) {
-    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
-    let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| freeze != Some(s.id.as_str())).collect();
+    let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| !cx.plan.freezes(&s.id)).collect();
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
     let (all, new) = (traffic.len(), count(SwitchStatus::New));
     if count(SwitchStatus::Unknown) > 0 {

@@ -105,6 +105,9 @@ pub struct Snapshot {
     pub downtime: Downtime,
     /// Write interruption still running, in milliseconds.
     pub downtime_running_ms: Option<i64>,
+    /// In how many places writes are frozen, as read back there, and in how many the plan freezes them.
+    #[serde(default)]
+    pub frozen_places: (usize, usize),
     /// Budget for it, in milliseconds.
     pub downtime_budget_ms: i64,
     /// Success criteria (FEATURES D5).
@@ -189,6 +192,9 @@ pub struct StepRow {
     pub advice: Option<String>,
     /// What it does, in words.
     pub does: String,
+    /// Ids of the switches it sets or restores.
+    #[serde(default)]
+    pub switches: Vec<String>,
     /// How it is undone, in words.
     pub undo: String,
     /// Evidence, live while the step or gate is current.

@@ -133,13 +133,11 @@ pub(super) fn seconds_to_carry(waiting: u64, rate: f64) -> u64 {
 /// What an ordered rollback has done and is doing: switches by what was read back of them, then the writes.
 fn course(cx: &Context<'_>) -> Vec<Deed> {
     let Some(ordered) = cx.state.rollback.as_ref().map(|r| r.ordered) else { return Vec::new() };
-    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
-    let (thaw, traffic): (Vec<&Switch>, Vec<&Switch>) =
-        cx.plan.switches.iter().partition(|s| freeze == Some(s.id.as_str()));
+    let (thaw, traffic): (Vec<&Switch>, Vec<&Switch>) = cx.plan.switches.iter().partition(|s| cx.plan.freezes(&s.id));
     let mut deeds: Vec<Deed> = Vec::new();
     for switch in traffic.into_iter().chain(thaw) {
         let Some(found) = cx.state.switches.get(&switch.id) else { continue };
-        let before = if freeze == Some(switch.id.as_str()) { "allow writes: " } else { "" };
+        let before = if cx.plan.freezes(&switch.id) { "allow writes: " } else { "" };
         let place = switch.place();
         let to = super::rows::switch_row(cx.state, switch).old;
         let deed = match (found.standing, found.read_at) {

@@ -54,6 +54,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         reason: reason(cx.state, step, found),
         advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
         does: does(cx.plan, step),
+        switches: switches(cx.plan, &step.kind),
         undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
         evidence: found.evidence.clone(),
         ..StepRow::default()
@@ -277,10 +278,11 @@ fn does(plan: &Plan, step: &Step) -> String {
         StepKind::CatchUp { max_lag_ms } => format!("applies changes until every lag is under {}", age(*max_lag_ms)),
         StepKind::Verify => format!("compares both sides of {tables} tables, key by key and field by field"),
         StepKind::Arm => "captures every switch's value and proves the way back readable".to_owned(),
-        StepKind::Freeze => match plan.freeze.as_ref().and_then(|f| plan.switch(&f.switch)) {
-            Some(s) => format!("sets {} to {}: writes are refused, proven by the write probe", s.place(), s.to_label()),
-            None => "refuses writes on the old side, proven by the write probe".to_owned(),
-        },
+        StepKind::Freeze => {
+            let each: Vec<String> =
+                plan.freeze_switches().map(|s| format!("sets {} to {}", s.place(), s.to_label())).collect();
+            format!("{}: writes are refused, proven by {}", each.join("; "), write_probes(plan))
+        }
         StepKind::Drain => "proves with a nonce that every write before the freeze has arrived".to_owned(),
         StepKind::Switch { switches } => {
             let each: Vec<String> = switches
@@ -291,10 +293,10 @@ fn does(plan: &Plan, step: &Step) -> String {
             each.join("; ")
         }
         StepKind::Smoke { probes } => format!("asks {} and must be served", brief_list(probes)),
-        StepKind::Thaw => match plan.freeze.as_ref().and_then(|f| plan.switch(&f.switch)) {
-            Some(s) => format!("restores {}: writes are allowed, proven by the write probe", s.place()),
-            None => "allows writes again, proven by the write probe".to_owned(),
-        },
+        StepKind::Thaw => {
+            let each: Vec<String> = plan.freeze_switches().map(|s| format!("restores {}", s.place())).collect();
+            format!("{}: writes are allowed, proven by {}", each.join("; "), write_probes(plan))
+        }
         StepKind::Gate { gate } => plan.gate(gate).map_or_else(String::new, |gate| {
             let each: Vec<String> = gate
                 .criteria
@@ -321,10 +323,38 @@ fn does(plan: &Plan, step: &Step) -> String {
     }
 }
 
+/// Ids of the switches that a step sets or restores.
+fn switches(plan: &Plan, kind: &StepKind) -> Vec<String> {
+    match kind {
+        StepKind::Switch { switches } => switches.clone(),
+        StepKind::Freeze | StepKind::Thaw => plan.freeze_switches().map(|s| s.id.clone()).collect(),
+        StepKind::Preflight
+        | StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Arm
+        | StepKind::Drain
+        | StepKind::Smoke { .. }
+        | StepKind::Gate { .. }
+        | StepKind::GoNoGo { .. }
+        | StepKind::Manual { .. } => Vec::new(),
+    }
+}
+
+/// What proves the freeze and the thaw.
+fn write_probes(plan: &Plan) -> String {
+    match plan.freeze_probes().count() {
+        0 | 1 => "the write probe".to_owned(),
+        n => format!("{n} write probes"),
+    }
+}
+
 fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {
     let asked: Vec<&str> = match kind {
         StepKind::Smoke { probes } => probes.iter().map(String::as_str).collect(),
-        _ => cx.plan.freeze.iter().map(|f| f.probe.as_str()).collect(),
+        _ => cx.plan.freeze_probes().map(|p| p.id.as_str()).collect(),
     };
     for id in asked {
         let stats = cx.measured.probes.get(id);

@@ -2,6 +2,7 @@
 
 use super::build::Context;
 use super::{JournalTrouble, StepRow};
+use crate::domain::plan::Switch;
 use crate::domain::run::{Need, RunStatus, SwitchStatus, between};
 
 /// Why, what stands where, and what to do; absent while all is well.
@@ -29,9 +30,11 @@ fn stands(cx: &Context<'_>) -> String {
     let mut said = Vec::new();
     if cx.state.frozen(cx.plan) {
         said.push("customers cannot write".to_owned());
+    } else if cx.state.locked_out(cx.plan) {
+        let places: Vec<String> = cx.plan.freeze_switches().filter(|s| kept_out(cx, s)).map(Switch::place).collect();
+        said.push(format!("customers of {} cannot write", places.join(", ")));
     }
-    let freeze = cx.plan.freeze.as_ref().map(|f| f.switch.as_str());
-    for switch in cx.plan.switches.iter().filter(|s| Some(s.id.as_str()) != freeze) {
+    for switch in cx.plan.switches.iter().filter(|s| !cx.plan.freezes(&s.id)) {
         let words = match cx.state.switches.get(&switch.id).map_or(SwitchStatus::Old, |s| s.standing) {
             SwitchStatus::Old | SwitchStatus::Restored => "stands on the old side",
             SwitchStatus::New => "stands on the new side",
@@ -40,6 +43,12 @@ fn stands(cx: &Context<'_>) -> String {
         said.push(format!("{} {words}", switch.id));
     }
     said.join("; ")
+}
+
+/// Whether this place may still keep customers out.
+fn kept_out(cx: &Context<'_>, switch: &Switch) -> bool {
+    let found = cx.state.switches.get(&switch.id);
+    found.is_some_and(|s| matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown))
 }
 
 /// The current step waits for a person, whatever it was doing: its end cannot be recorded.

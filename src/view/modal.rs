@@ -240,7 +240,7 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
 /// What will change, how it is undone, and what proves that it may be done.
 fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.does.contains(&s.place)).collect();
+    let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.switches.contains(&s.id)).collect();
     let back = step.kind == StepName::Thaw;
     let mut rows = Vec::new();
     for s in touched.iter().copied() {

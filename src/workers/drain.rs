@@ -42,7 +42,7 @@ pub async fn perform(
     }
     source_columns::still_fit(ctx).await?;
     if state.frozen(&ctx.plan) {
-        found.push(super::freeze::still_frozen(ctx, state).await?);
+        found.extend(super::freeze::still_frozen(ctx, state).await?);
     }
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     found.extend(super::references::fill(ctx).await?);

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+
 use super::context::{CapturedValue, CapturedValues};
 use super::trouble::evidence;
 use crate::domain::at::At;
-use crate::domain::plan::{Plan, Switch};
+use crate::domain::plan::{Plan, Probe, Switch};
 use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RestoreAction, RollbackPlan};
 use crate::domain::secret::Secret;
 use crate::ports::{Clock, ErrorKind, PortError, PortResult, ProbeOutcome, Probes, SwitchValue, Switches};
@@ -89,7 +91,7 @@ impl Rollback<'_> {
         let mut report = RollbackReport::default();
         let mut thawed = false;
         for wave in &way.waves {
-            for result in futures::future::join_all(wave.iter().map(|action| self.one(action))).await {
+            for result in join_all(wave.iter().map(|action| self.one(action))).await {
                 match result {
                     Ok(found) => report.evidence.push(found),
                     Err(by_hand) => report.stuck.push(by_hand),
@@ -243,10 +245,16 @@ impl Rollback<'_> {
 
     /// Records when writes are accepted again.
     async fn watch_thaw(&self) {
-        let Some(probe) = self.plan.freeze.as_ref().and_then(|f| self.plan.probe(&f.probe)) else { return };
+        let mut refused: Vec<&Probe> = self.plan.freeze_probes().collect();
+        if refused.is_empty() {
+            return;
+        }
         let began = Instant::now();
         while began.elapsed() < WATCH {
-            if self.probes.probe(probe).await.outcome == ProbeOutcome::Served {
+            let asked = join_all(refused.iter().map(|probe| self.probes.probe(probe))).await;
+            let mut answers = asked.into_iter();
+            refused.retain(|_| answers.next().is_none_or(|answer| answer.outcome != ProbeOutcome::Served));
+            if refused.is_empty() {
                 let at: At = self.clock.wall();
                 self.facts.send(Event::WritesAccepted { at, downtime_ms: None });
                 return;

@@ -25,16 +25,29 @@ pub async fn perform(
     state: &RunState,
     ids: &[String],
 ) -> Result<Vec<Evidence>, StepError> {
-    let frozen = if state.frozen(&ctx.plan) { Some(super::freeze::still_frozen(ctx, state).await?) } else { None };
-    let all = ids.iter().map(|id| async move {
+    let frozen = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
+    let mut changes = Vec::new();
+    for id in ids {
         let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
-        let value = new_value(ctx, switch).await?;
         let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
-        set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await
-    });
-    let done: Result<Vec<Evidence>, StepError> = futures::future::join_all(all).await.into_iter().collect();
+        changes.push((switch, new_value(ctx, switch).await?, action));
+    }
+    let done = set_all(ctx, (step, attempt), state, changes).await;
     ctx.sides.send_modify(|n| *n += 1);
     done.map(|done| frozen.into_iter().chain(done).collect())
+}
+
+/// Sets several switches at the same time, each with its action; one failure fails all, after all have ended.
+pub(super) async fn set_all(
+    ctx: &Arc<WorkerContext>,
+    (step, attempt): (&Step, u32),
+    state: &RunState,
+    changes: Vec<(&Switch, Secret, Action)>,
+) -> Result<Vec<Evidence>, StepError> {
+    let each = changes.into_iter().map(|(switch, value, action)| async move {
+        set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await
+    });
+    futures::future::join_all(each).await.into_iter().collect()
 }
 
 /// What a switch goes to, as it is now: it may have become a secret since the arm step read it.
@@ -47,7 +60,7 @@ pub(super) async fn new_value(ctx: &WorkerContext, switch: &Switch) -> Result<Se
 }
 
 /// The version of a switch that is on record: no answer of an older one says what stands there now.
-pub(super) fn known(state: &RunState, switch: &Switch) -> Option<i64> {
+fn known(state: &RunState, switch: &Switch) -> Option<i64> {
     state.switches.get(&switch.id).and_then(|s| s.version)
 }
 
@@ -58,7 +71,7 @@ fn is_older(answer: &SwitchValue, known: Option<i64>) -> bool {
 
 /// Sets one switch, of which this version is on record. Reads it first: a value that stands there already is not written
 /// again, so that a restart between effect and outcome does nothing twice.
-pub async fn set(
+async fn set(
     ctx: &Arc<WorkerContext>,
     (step, attempt): (&Step, u32),
     (switch, known): (&Switch, Option<i64>),

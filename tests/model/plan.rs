@@ -40,7 +40,12 @@ pub fn plan() -> Plan {
         moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("writes", "new")],
-        freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 0, timeout_ms: 1 }),
+        freeze: Some(Freeze {
+            switches: vec!["mode".into()],
+            probes: vec!["write".into()],
+            settle_ms: 0,
+            timeout_ms: 1,
+        }),
         probes: vec![],
         signals: vec![],
         gates: vec![],

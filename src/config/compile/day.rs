@@ -42,8 +42,8 @@ pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switc
 
 pub(super) fn freeze(s: &Section<'_>) -> Freeze {
     Freeze {
-        switch: s.must("switch"),
-        probe: s.must("probe"),
+        switches: s.one_or_more("switch"),
+        probes: s.one_or_more("probe"),
         settle_ms: s.millis("settle", 3_000),
         timeout_ms: s.millis("timeout", 60_000),
     }

@@ -48,3 +48,46 @@ fn one_place_under_two_names_of_a_region_is_named() {
     let found = problems_of(&same);
     assert!(found.iter().any(|(_, what, _)| what.contains("another switch stands at")), "{found:?}");
 }
+
+/// The example, whose customers write in a second region too.
+fn in_two_regions() -> String {
+    let region = with_region("[control.eu]\nregion = \"eu-west-1\"", "eu");
+    let freezes = region.replacen(
+        "[freeze]\nswitch = \"writes-mode\"\nprobe = \"write\"",
+        "[[switches]]\nid = \"writes-mode-eu\"\nparameter = \"/cloudshelf/prod/writes-mode\"\ncontrol = \"eu\"\n\
+         expect = \"open\"\nto = \"frozen\"\n\n\
+         [[probes]]\nid = \"write-eu\"\nmethod = \"POST\"\nurl = \"https://eu.example.com/api/probe\"\nrefused = [503]\n\n\
+         [freeze]\nswitch = [\"writes-mode\", \"writes-mode-eu\"]\nprobe = [\"write\", \"write-eu\"]",
+        1,
+    );
+    assert_ne!(freezes, region);
+    freezes
+}
+
+#[test]
+fn writes_are_frozen_in_every_place_where_customers_write() {
+    let text = in_two_regions();
+    let plan = read(&text).unwrap_or_else(|e| panic!("{e}")).plan;
+    let places: Vec<String> = plan.freeze_switches().map(crate::domain::plan::Switch::place).collect();
+    assert_eq!(places, ["/cloudshelf/prod/writes-mode", "eu:/cloudshelf/prod/writes-mode"]);
+    assert_eq!(plan.freeze_probes().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["write", "write-eu"]);
+    // A plan is kept as it is, and one place in a list is one place.
+    let kept: crate::domain::plan::Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!((kept.freeze.as_ref(), kept.hash()), (plan.freeze.as_ref(), plan.hash()));
+    let one = EXAMPLE.replacen("switch = \"writes-mode\"", "switch = [\"writes-mode\"]", 1);
+    assert_eq!(read(&one).unwrap().plan.hash(), read(EXAMPLE).unwrap().plan.hash());
+
+    let wrong = |from: &str, to: &str| problems_of(&text.replacen(from, to, 1));
+    let named = |found: &[(String, String, Option<String>)], at: &str, what: &str| {
+        assert!(found.iter().any(|(path, said, _)| path == at && said.contains(what)), "{at} {what}: {found:?}");
+    };
+    let (switches, probes) =
+        ("\nswitch = [\"writes-mode\", \"writes-mode-eu\"]", "\nprobe = [\"write\", \"write-eu\"]");
+    let mistyped = wrong(switches, "\nswitch = [\"writes-mode\", \"writes-mode-ue\"]");
+    named(&mistyped, "freeze.switch[1]", "no switch");
+    named(&wrong(switches, "\nswitch = [\"writes-mode\", \"writes-mode\"]"), "freeze.switch[1]", "named twice");
+    named(&wrong(probes, "\nprobe = [\"write\", \"wirte\"]"), "freeze.probe[1]", "no probe");
+    named(&wrong("refused = [503]\n\n[freeze]", "\n[freeze]"), "freeze.probe[1]", "cannot prove a freeze");
+    named(&wrong(probes, "\nprobe = \"write\""), "freeze.probe", "name a probe of each");
+    named(&wrong(switches, "\nswitch = []"), "freeze.switch", "empty");
+}

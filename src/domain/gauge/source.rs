@@ -23,7 +23,13 @@ pub fn source_words(plan: &Plan, signal: &Signal) -> String {
         SignalSource::ReverseLag => "oldest record in cutover.outbox".to_owned(),
         SignalSource::Strays => "changes in the old side's streams that are not ours".to_owned(),
         SignalSource::Downtime => match &plan.freeze {
-            Some(freeze) => format!("{}, first refused to first accepted", probe(&freeze.probe)),
+            Some(freeze) => match freeze.probes.as_slice() {
+                [one] => format!("{}, first refused to first accepted", probe(one)),
+                several => {
+                    let each: Vec<String> = several.iter().map(|id| probe(id)).collect();
+                    format!("{}: first refused by any to accepted by all", each.join("; "))
+                }
+            },
             None => "no freeze in the plan".to_owned(),
         },
         SignalSource::CloudWatch(m) => {

@@ -55,7 +55,7 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
                 for (s, id) in switches.iter().enumerate() {
                     let path = format!("steps[{n}].switches[{s}]");
                     found.name(&path, "switch", id, plan.switches.iter().map(|s| s.id.as_str()));
-                    if plan.freeze.as_ref().is_some_and(|f| f.switch == *id) {
+                    if plan.freezes(id) {
                         found.error(path, format!("`{id}` is the freeze switch: freeze and thaw set it"));
                     } else if !switched.insert(id.as_str()) {
                         found.error(path, format!("`{id}` is switched already by an earlier step"));
@@ -99,8 +99,7 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
         }
     }
     for (n, switch) in plan.switches.iter().enumerate() {
-        let frozen = plan.freeze.as_ref().is_some_and(|f| f.switch == switch.id);
-        if !frozen && !switched.contains(switch.id.as_str()) {
+        if !plan.freezes(&switch.id) && !switched.contains(switch.id.as_str()) {
             found.warn(format!("switches[{n}].id"), format!("no step switches `{}`", switch.id));
         }
     }

@@ -1,8 +1,10 @@
 //! Switches, the freeze, probes, signals and gates.
 
+use std::collections::BTreeSet;
+
 use super::Diagnostics;
 use crate::domain::gauge::ENOUGH;
-use crate::domain::plan::{OnFail, Plan, SignalSource, Step, Switch, ValueRef};
+use crate::domain::plan::{OnFail, Plan, SignalSource, Step, Switch, ValueRef, other_control};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     switches(plan, found);
@@ -46,14 +48,38 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
         }
     }
     let Some(freeze) = &plan.freeze else { return };
-    found.name("freeze.switch", "switch", &freeze.switch, plan.switches.iter().map(|s| s.id.as_str()));
-    found.name("freeze.probe", "probe", &freeze.probe, plan.probes.iter().map(|p| p.id.as_str()));
-    if plan.probe(&freeze.probe).is_some_and(|p| p.refused.is_empty()) {
-        let message = format!("probe `{}` names no `refused` status, so it cannot prove a freeze", freeze.probe);
+    for (path, id) in listed("freeze.switch", &freeze.switches) {
+        found.name(&path, "switch", id, plan.switches.iter().map(|s| s.id.as_str()));
+        if freeze.switches.iter().filter(|other| *other == id).count() > 1 {
+            found.error(path, format!("`{id}` is named twice"));
+        }
+    }
+    for (path, id) in listed("freeze.probe", &freeze.probes) {
+        found.name(&path, "probe", id, plan.probes.iter().map(|p| p.id.as_str()));
+        if plan.probe(id).is_some_and(|p| p.refused.is_empty()) {
+            found.error(path, format!("probe `{id}` names no `refused` status, so it cannot prove a freeze"));
+        } else if freeze.probes.iter().filter(|other| *other == id).count() > 1 {
+            found.error(path, format!("`{id}` is named twice"));
+        }
+    }
+    // What customers of one place are answered says nothing of another one.
+    let places: BTreeSet<&str> = plan.freeze_switches().map(|s| s.control.as_str()).collect();
+    if places.len() > freeze.probes.len() {
+        let names: Vec<&str> = places.into_iter().map(|name| other_control(name).unwrap_or("[control]")).collect();
+        let message =
+            format!("writes are frozen in {}: name a probe of each, or nothing proves it there", names.join(", "));
         found.error("freeze.probe", message);
     }
     if freeze.settle_ms >= freeze.timeout_ms {
         found.error("freeze.timeout", "must be longer than `settle`");
+    }
+}
+
+/// Where each of these names stands: one is written as text, several as a list.
+fn listed<'n>(path: &str, names: &'n [String]) -> Vec<(String, &'n String)> {
+    match names {
+        [one] => vec![(path.to_owned(), one)],
+        several => several.iter().enumerate().map(|(n, name)| (format!("{path}[{n}]"), name)).collect(),
     }
 }
 

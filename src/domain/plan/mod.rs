@@ -9,6 +9,7 @@ mod hash;
 mod iam_policy;
 mod mover;
 mod moves;
+mod one_or_more;
 mod path;
 mod probe;
 mod shell;
@@ -314,6 +315,22 @@ impl Plan {
     #[must_use]
     pub fn switch(&self, id: &str) -> Option<&Switch> {
         self.switches.iter().find(|s| s.id == id)
+    }
+
+    /// Whether this switch freezes writes.
+    #[must_use]
+    pub fn freezes(&self, switch: &str) -> bool {
+        self.freeze.as_ref().is_some_and(|freeze| freeze.sets(switch))
+    }
+
+    /// The switches that freeze writes, in the order of the plan's freeze.
+    pub fn freeze_switches(&self) -> impl Iterator<Item = &Switch> {
+        self.freeze.iter().flat_map(|freeze| &freeze.switches).filter_map(|id| self.switch(id))
+    }
+
+    /// The probes that prove the freeze and the thaw.
+    pub fn freeze_probes(&self) -> impl Iterator<Item = &Probe> {
+        self.freeze.iter().flat_map(|freeze| &freeze.probes).filter_map(|id| self.probe(id))
     }
 
     /// The gate with this id.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::one_or_more;
 use super::store::{CONTROL, other_control};
 
 /// One switch: a place whose value decides which side is used (FEATURES C1, C2).
@@ -78,17 +79,34 @@ pub enum ValueRef {
     Parameter(String),
 }
 
-/// How writes are frozen: a switch of its own, and the probe that proves it (FEATURES C5).
+/// How writes are frozen: switches of their own, one in each place where customers write, and the probes that prove it
+/// (FEATURES C5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freeze {
-    /// Id of the switch whose `to` value freezes writes; thaw restores the captured value.
-    pub switch: String,
-    /// Id of the write probe that must be refused before the freeze counts, and accepted after the thaw.
-    pub probe: String,
+    /// Ids of the switches whose `to` values freeze writes; thaw restores the captured values.
+    #[serde(rename = "switch", with = "one_or_more")]
+    pub switches: Vec<String>,
+    /// Ids of the write probes that must all be refused before the freeze counts, and all be accepted after the thaw.
+    #[serde(rename = "probe", with = "one_or_more")]
+    pub probes: Vec<String>,
     /// How long writes must have been refused without a break before the freeze counts, in milliseconds.
     pub settle_ms: u64,
     /// How long to wait for the first refusal before giving up, in milliseconds.
     pub timeout_ms: u64,
+}
+
+impl Freeze {
+    /// Whether it sets this switch.
+    #[must_use]
+    pub fn sets(&self, switch: &str) -> bool {
+        self.switches.iter().any(|id| id == switch)
+    }
+
+    /// Whether it is proven by this probe, among others.
+    #[must_use]
+    pub fn is_proven_by(&self, probe: &str) -> bool {
+        self.probes.iter().any(|id| id == probe)
+    }
 }
 
 impl Switch {

@@ -205,7 +205,7 @@ impl Draft<'_> {
     fn done(&mut self, step: &str, evidence: Vec<Evidence>) {
         self.emit(Event::StepDone { step: step.to_owned(), evidence });
         let asked = self.policy.until.as_deref() == Some(step);
-        if asked && self.state.current().is_some() && !self.state.frozen(self.plan) {
+        if asked && self.state.current().is_some() && !self.state.locked_out(self.plan) {
             self.emit(Event::RunPaused { by: Actor::Auto, reason: format!("asked to stop after {step}") });
             self.out.effects.push(Effect::Pause);
         }
@@ -247,7 +247,7 @@ impl Draft<'_> {
                 if !matches!(self.state.status, RunStatus::Prepared | RunStatus::Running) {
                     return refuse("the run is not going");
                 }
-                if self.state.frozen(self.plan) {
+                if self.state.locked_out(self.plan) {
                     return refuse("writes are frozen: finish or roll back, pausing keeps customers out");
                 }
                 self.emit(Event::RunPaused { by: by.clone(), reason: "asked".to_owned() });

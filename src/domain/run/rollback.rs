@@ -22,7 +22,7 @@ pub struct RestoreAction {
     /// of what stands there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<i64>,
-    /// Whether this restores the freeze parameter, which thaws the old side.
+    /// Whether this restores a switch of the freeze, which thaws the old side.
     pub thaw: bool,
     /// Whether anything was captured; without it the action can only be done by hand.
     pub captured: bool,
@@ -67,7 +67,6 @@ pub fn rollback_plan_in_doubt(plan: &Plan, state: &RunState) -> RollbackPlan {
 
 fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     let unknown = SwitchState::default();
-    let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
     let mut traffic: Vec<(u64, RestoreAction)> = Vec::new();
     let mut thaw = Vec::new();
     for switch in &plan.switches {
@@ -76,7 +75,7 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
         if !in_doubt && !matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown) {
             continue;
         }
-        let is_freeze = freeze == Some(switch.id.as_str());
+        let is_freeze = plan.freezes(&switch.id);
         let action = RestoreAction {
             switch: switch.id.clone(),
             version: s.captured_version,

@@ -11,7 +11,7 @@ use super::caller::Callers;
 use super::event::{Action, Actor, Cause, Evidence, StepError};
 use super::verified::VerifySummary;
 use crate::domain::at::At;
-use crate::domain::plan::{Plan, StepKind};
+use crate::domain::plan::{Plan, StepKind, StepName};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,12 +339,52 @@ impl RunState {
     /// Steps are found by the plan's kinds, so this takes the plan.
     #[must_use]
     pub fn frozen(&self, plan: &Plan) -> bool {
-        let of = |kind: &StepKind| plan.steps.iter().find(|s| s.kind == *kind).and_then(|s| self.step(&s.id));
-        let standing = plan.freeze.as_ref().and_then(|f| self.switches.get(&f.switch)).map(|s| s.standing);
-        // A thaw that was begun may have opened the new side to customers, whatever became of it.
-        let thawed = of(&StepKind::Thaw)
-            .is_some_and(|s| s.status == StepStatus::Done || (s.attempts > 0 && standing != Some(SwitchStatus::New)));
-        of(&StepKind::Freeze).is_some_and(|s| s.attempts > 0) && !thawed && self.status != RunStatus::RolledBack
+        // A thaw that was begun may have opened the new side to customers of one place, whatever became of it.
+        self.in_freeze(plan) && (!self.thaw_begun(plan) || self.freeze_places(plan).all(|s| s == SwitchStatus::New))
+    }
+
+    /// Whether customers may be kept out somewhere right now: in every place, or in some while a thaw has opened others.
+    /// Where writes are [frozen](Self::frozen), they are.
+    #[must_use]
+    pub fn locked_out(&self, plan: &Plan) -> bool {
+        let kept_out = |s| matches!(s, SwitchStatus::New | SwitchStatus::Unknown);
+        self.in_freeze(plan) && (!self.thaw_begun(plan) || self.freeze_places(plan).any(kept_out))
+    }
+
+    /// Whether the freeze was begun, and neither a thaw nor a rollback has come to its end.
+    fn in_freeze(&self, plan: &Plan) -> bool {
+        let thawed = self.step_of(plan, StepName::Thaw).is_some_and(|s| s.status == StepStatus::Done);
+        let begun = self.step_of(plan, StepName::Freeze).is_some_and(|s| s.attempts > 0);
+        begun && !thawed && self.status != RunStatus::RolledBack
+    }
+
+    fn thaw_begun(&self, plan: &Plan) -> bool {
+        self.step_of(plan, StepName::Thaw).is_some_and(|s| s.attempts > 0)
+    }
+
+    /// The first step of a kind.
+    fn step_of(&self, plan: &Plan, kind: StepName) -> Option<&StepState> {
+        plan.steps.iter().find(|s| s.kind.of() == kind).and_then(|s| self.step(&s.id))
+    }
+
+    /// Where each switch of the freeze stands.
+    fn freeze_places(&self, plan: &Plan) -> impl Iterator<Item = SwitchStatus> {
+        let standing = |id: &String| self.switches.get(id).map_or(SwitchStatus::Old, |s| s.standing);
+        plan.freeze.iter().flat_map(|freeze| &freeze.switches).map(standing)
+    }
+
+    /// In how many places writes are frozen, as read back there, and in how many the plan freezes them.
+    #[must_use]
+    pub fn frozen_places(&self, plan: &Plan) -> (usize, usize) {
+        let stand = self.freeze_places(plan).filter(|s| *s == SwitchStatus::New).count();
+        (stand, self.freeze_places(plan).count())
+    }
+
+    /// Whether writes may have been frozen in every place: nothing is read back yet of those that are being set.
+    #[must_use]
+    pub fn frozen_everywhere(&self, plan: &Plan) -> bool {
+        let touched = |s| matches!(s, SwitchStatus::New | SwitchStatus::Unknown);
+        self.frozen(plan) && self.freeze_places(plan).all(touched)
     }
 
     /// Whether customers can have written on the new side: from the moment the thaw begins, not from the first write

@@ -47,8 +47,7 @@ pub fn between(plan: &Plan, state: &RunState) -> bool {
     if matches!(state.status, RunStatus::RolledBack | RunStatus::Finished) {
         return false;
     }
-    let freeze = plan.freeze.as_ref().map(|f| f.switch.as_str());
-    let traffic = plan.switches.iter().filter(|s| Some(s.id.as_str()) != freeze);
+    let traffic = plan.switches.iter().filter(|s| !plan.freezes(&s.id));
     let standing = |id: &str| state.switches.get(id).map_or(SwitchStatus::Old, |s| s.standing);
     let (mut new, mut all, mut unknown) = (0, 0, false);
     for switch in traffic {
@@ -59,7 +58,7 @@ pub fn between(plan: &Plan, state: &RunState) -> bool {
             SwitchStatus::Old | SwitchStatus::Restored => {}
         }
     }
-    state.frozen(plan) || unknown || (new > 0 && new < all)
+    state.locked_out(plan) || unknown || (new > 0 && new < all)
 }
 
 /// The step that is under way or next.

@@ -8,8 +8,10 @@ use crate::domain::run::{RunState, SwitchStatus};
 /// What decides what a worker may do now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Customers are kept out, or are about to be.
+    /// Customers are kept out somewhere, or are about to be.
     pub frozen: bool,
+    /// They are in every place, as far as it was set: nothing moves.
+    pub frozen_everywhere: bool,
     /// Customers may write on the new side, from the moment the thaw begins.
     pub open_to_customers: bool,
     /// A rollback was ordered: the old side's customers win, and their writes are no strays.
@@ -35,7 +37,8 @@ impl Current {
         *kept = (
             state.last_seq,
             Standing {
-                frozen: state.frozen(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
+                frozen: state.locked_out(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
+                frozen_everywhere: state.frozen_everywhere(plan),
                 open_to_customers: thaw.is_some_and(|s| s.attempts > 0),
                 rolling_back: before.rolling_back || state.rollback.is_some(),
                 rolled_back: before.rolled_back,
@@ -63,10 +66,10 @@ impl Current {
     }
 }
 
-/// Whether the switch that freezes writes may have been set: before that, customers write whatever step has begun.
+/// Whether a switch that freezes writes may have been set: before that, customers write whatever step has begun.
 fn freezes(plan: &Plan, state: &RunState) -> bool {
-    let switch = plan.freeze.as_ref().and_then(|freeze| state.switches.get(&freeze.switch));
-    switch.is_some_and(|switch| matches!(switch.standing, SwitchStatus::New | SwitchStatus::Unknown))
+    let mut switches = plan.freeze_switches().filter_map(|switch| state.switches.get(&switch.id));
+    switches.any(|switch| matches!(switch.standing, SwitchStatus::New | SwitchStatus::Unknown))
 }
 
 #[cfg(test)]
@@ -112,7 +115,8 @@ mod tests {
         };
         world.journal.start("freeze");
         assert!(!frozen(), "the step looks around first, and may end there");
-        let action = Action::SetSwitch { switch: world.plan.freeze.clone().unwrap().switch, to: "frozen".into() };
+        let action =
+            Action::SetSwitch { switch: world.plan.freeze.clone().unwrap().switches[0].clone(), to: "frozen".into() };
         world.journal.fact(Event::Intent { id: "freeze/1".into(), step: Some("freeze".into()), action }).unwrap();
         assert!(frozen(), "nobody knows");
         let result = OutcomeResult::Done { read_back: "frozen".into(), version: None };

@@ -27,4 +27,5 @@ mod reader;
 mod reverse;
 mod sampled;
 mod trades;
+mod two_regions;
 pub mod world;

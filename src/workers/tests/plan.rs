@@ -71,6 +71,18 @@ pub fn plan_of_a_stage() -> Plan {
     plan
 }
 
+/// The same, whose customers write in two regions: each is frozen by a switch of its own and has a probe.
+pub fn plan_of_two_regions() -> Plan {
+    let mut plan = plan();
+    plan.switches.push(Switch { control: "control.eu".into(), ..switch("mode-eu", "frozen") });
+    let write = plan.probes[0].clone();
+    plan.probes.push(Probe { id: "write-eu".into(), url: "http://127.0.0.1:1/eu/write".into(), ..write });
+    let freeze = plan.freeze.as_mut().expect("a freeze");
+    freeze.switches.push("mode-eu".into());
+    freeze.probes.push("write-eu".into());
+    plan
+}
+
 /// The plan.
 pub fn plan() -> Plan {
     let mut books = table(
@@ -105,7 +117,12 @@ pub fn plan() -> Plan {
         moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],
-        freeze: Some(Freeze { switch: "mode".into(), probe: "write".into(), settle_ms: 3, timeout_ms: 5_000 }),
+        freeze: Some(Freeze {
+            switches: vec!["mode".into()],
+            probes: vec!["write".into()],
+            settle_ms: 3,
+            timeout_ms: 5_000,
+        }),
         probes: vec![probe],
         signals: vec![Signal {
             id: "lag".into(),

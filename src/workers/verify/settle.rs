@@ -114,7 +114,7 @@ async fn look(subject: &Subject, ttl: Option<&Ttl>, open: &[Candidate]) -> PortR
         left.retain(|n| !verdicts[*n].fine());
         // While customers are kept out nothing moves, and nothing needs to settle.
         let now = ctx.mono();
-        if left.is_empty() || ctx.standing().frozen {
+        if left.is_empty() || ctx.standing().frozen_everywhere {
             break;
         }
         if now - began >= settle && (applied_since(subject, began) || now - moved >= LAGGING_MS) {

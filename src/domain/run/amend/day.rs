@@ -61,11 +61,12 @@ pub(super) fn freeze(found: &mut ChangeList<'_>, old: Option<&Freeze>, new: Opti
             return found.push("freeze".to_owned(), (there(old), there(new)), |_| refused(PLACES));
         }
     };
-    let Freeze { switch, probe, settle_ms, timeout_ms } = old;
+    let Freeze { switches, probes, settle_ms, timeout_ms } = old;
+    let names = |all: &Vec<String>| all.join(", ");
     let millis = |ms: &u64| length(i64::try_from(*ms).unwrap_or(i64::MAX));
     let done = |phase: &Phase<'_>| as_long_as(!phase.freeze_done(), "", "writes are frozen already");
-    found.field("freeze.switch", (switch, &new.switch), Clone::clone, |_| refused(PLACES));
-    found.field("freeze.probe", (probe, &new.probe), Clone::clone, |phase| {
+    found.field("freeze.switch", (switches, &new.switches), names, |_| refused(PLACES));
+    found.field("freeze.probe", (probes, &new.probes), names, |phase| {
         as_long_as(!phase.freeze_begun(), "", "the freeze has begun: what it is seen by does not change under it")
     });
     found.field("freeze.settle", (settle_ms, &new.settle_ms), millis, done);

@@ -73,9 +73,9 @@ impl<'a> Phase<'a> {
         self.all_done(|k| matches!(k, StepKind::Freeze))
     }
 
-    /// Whether customers may be kept out right now.
-    pub fn frozen(&self) -> bool {
-        self.state.frozen(self.plan)
+    /// Whether customers may be kept out somewhere right now.
+    pub fn locked_out(&self) -> bool {
+        self.state.locked_out(self.plan)
     }
 
     pub const fn decided(&self) -> bool {
@@ -96,9 +96,9 @@ impl<'a> Phase<'a> {
         self.state.switches.get(switch).is_some_and(|s| s.captured)
     }
 
-    /// The probe that proves the freeze.
-    pub fn freeze_probe(&self) -> Option<&str> {
-        self.plan.freeze.as_ref().map(|f| f.probe.as_str())
+    /// Whether this probe proves the freeze.
+    pub fn proves_the_freeze(&self, probe: &str) -> bool {
+        self.plan.freeze.as_ref().is_some_and(|f| f.is_proven_by(probe))
     }
 
     /// Steps that a gate decides, and whether all of them are over; `false` when there is none.

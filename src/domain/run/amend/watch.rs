@@ -24,7 +24,7 @@ pub(super) fn stays(found: &mut ChangeList<'_>, old: &[StaysTable], new: &[Stays
 pub(super) fn probes(found: &mut ChangeList<'_>, old: &[Probe], new: &[Probe]) {
     let member = |phase: &super::Phase<'_>, member: Member<'_, Probe>| match member {
         Member::Added(_) | Member::Order => allowed(""),
-        Member::Gone(probe) => as_long_as(!(phase.frozen() && phase.freeze_probe() == Some(&probe.id)), "", FROZEN),
+        Member::Gone(probe) => as_long_as(!(phase.locked_out() && phase.proves_the_freeze(&probe.id)), "", FROZEN),
     };
     found.list(
         "probes",
@@ -34,7 +34,7 @@ pub(super) fn probes(found: &mut ChangeList<'_>, old: &[Probe], new: &[Probe]) {
         |found, what, old, new| {
             let Probe { id, method, url, body, accept, refused, contains, every_ms, timeout_ms } = old;
             let seen = |phase: &super::Phase<'_>| {
-                as_long_as(!(phase.frozen() && phase.freeze_probe() == Some(id.as_str())), ANEW, FROZEN)
+                as_long_as(!(phase.locked_out() && phase.proves_the_freeze(id)), ANEW, FROZEN)
             };
             let statuses = |all: &Vec<u16>| listed(&all.iter().map(u16::to_string).collect::<Vec<_>>());
             let millis = |ms: &u64| length(i64::try_from(*ms).unwrap_or(i64::MAX));

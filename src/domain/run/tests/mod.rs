@@ -4,6 +4,7 @@ mod amend;
 mod clock;
 mod holds;
 mod people;
+mod places;
 mod script;
 mod walk;
 
@@ -72,7 +73,7 @@ pub(super) fn plan() -> Plan {
         moves: vec![],
         stays: vec![],
         switches: vec![switch("mode", "frozen"), switch("reads", "new"), switch("writes", "new")],
-        freeze: Some(Freeze { switch: "mode".into(), probe: "w".into(), settle_ms: 0, timeout_ms: 1 }),
+        freeze: Some(Freeze { switches: vec!["mode".into()], probes: vec!["w".into()], settle_ms: 0, timeout_ms: 1 }),
         probes: vec![],
         signals: vec![Signal {
             id: "lag".into(),

@@ -33,7 +33,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         1 => Just(Turn::Restart),
         1 => Just(Turn::RollBack),
         1 => prop::bool::ANY.prop_map(Turn::Undone),
-        2 => (0u8..3, prop::bool::ANY).prop_map(|(s, known)| Turn::Intent(s, known)),
+        2 => (0u8..4, prop::bool::ANY).prop_map(|(s, known)| Turn::Intent(s, known)),
     ]
 }
 
@@ -65,7 +65,7 @@ fn take(run: &mut Run, turn: &Turn, n: usize) {
             drop(run.input(&Input::Stated(event)));
         }
         Turn::Intent(s, known) => {
-            let switch = ["mode", "reads", "writes"][usize::from(*s)].to_owned();
+            let switch = run.plan.switches[usize::from(*s) % run.plan.switches.len()].id.clone();
             let id = format!("{switch}/{n}");
             let action = Action::SetSwitch { switch, to: "new".into() };
             let intent = Event::Intent { id: id.clone(), step: Some(current), action };
@@ -81,10 +81,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn the_journal_is_the_state_and_the_way_back_is_open(turns in prop::collection::vec(turn(), 1..120)) {
-        let mut run = Run::open(Policy::default());
+    fn the_journal_is_the_state_and_the_way_back_is_open(
+        two in prop::bool::ANY,
+        turns in prop::collection::vec(turn(), 1..120),
+    ) {
+        let plan = if two { super::places::plan_of_two_regions() } else { plan() };
+        let mut run = Run::open_with(plan, Policy::default());
         for (n, turn) in turns.iter().enumerate() {
+            let (locked_out, status) = (run.state.locked_out(&run.plan), run.state.status);
             take(&mut run, turn, n);
+            if matches!(turn, Turn::Pause) && status != RunStatus::Paused && run.state.status == RunStatus::Paused {
+                prop_assert!(!locked_out, "nobody pauses while customers are kept out");
+            }
+            prop_assert!(!run.state.frozen(&run.plan) || run.state.locked_out(&run.plan));
             // A switch that an intent touched is restored, whatever came of the intent, until it is read back as
             // restored: the end of a rollback is no such reading. The journal says what was touched, without the fold.
             let mut touched = BTreeSet::new();

@@ -40,6 +40,9 @@ const AT_MOST: Duration = Duration::from_secs(300);
 /// Where a stage variable stands.
 pub const STAGE: &str = "api1/prod:reads";
 
+/// Where writes of a second region are frozen.
+pub const MODE_EU: &str = "eu:/mode-eu";
+
 pub struct World {
     pub plan: Arc<Plan>,
     pub clock: Arc<HandClock>,
@@ -61,7 +64,14 @@ impl World {
         let clock = Arc::new(HandClock::default());
         let journal = FakeJournal::default();
         journal.open(&plan);
-        let first = [("/mode", "open"), ("/reads", "old"), ("/writes", "old"), ("/elsewhere", "new"), (STAGE, "old")];
+        let first = [
+            ("/mode", "open"),
+            ("/reads", "old"),
+            ("/writes", "old"),
+            ("/elsewhere", "new"),
+            (STAGE, "old"),
+            (MODE_EU, "open"),
+        ];
         Self {
             old: OldStore::new(&plan.tables, Arc::clone(&clock)),
             new: NewStore::new(&plan.tables, Arc::clone(&clock)),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
+use super::MODE_EU;
 use super::journal::FakeJournal;
 use crate::domain::plan::{Probe, Switch, SwitchKind, ValueRef};
 use crate::domain::run::Attributes;
@@ -27,6 +28,8 @@ pub struct FakeSwitches {
     journal: FakeJournal,
     /// A write probe that is served in spite of a freeze: an application that does not read the switch.
     pub deaf: Arc<std::sync::atomic::AtomicBool>,
+    /// The one probe that is served in spite of a freeze.
+    deaf_to: Arc<Mutex<String>>,
     /// A store that puts every SecureString under its own key, whichever was asked for.
     own_key: Arc<std::sync::atomic::AtomicBool>,
     /// A place that takes no more than so many writes.
@@ -47,6 +50,7 @@ impl FakeSwitches {
             history: Arc::new(Mutex::new(history)),
             journal,
             deaf: Arc::default(),
+            deaf_to: Arc::default(),
             own_key: Arc::default(),
             full: Arc::default(),
             old_answers: Arc::default(),
@@ -56,6 +60,11 @@ impl FakeSwitches {
     /// The next reads of a place are answered from an older copy.
     pub fn answers_old(&self, place: &str, times: u32) {
         *self.old_answers.lock().unwrap() = (place.to_owned(), times);
+    }
+
+    /// From now on this probe is served whatever the switches say; an empty name ends it.
+    pub fn serves(&self, probe: &str) {
+        probe.clone_into(&mut self.deaf_to.lock().unwrap());
     }
 
     /// A place takes no more than so many writes from now on.
@@ -182,9 +191,10 @@ impl Switches for FakeSwitches {
 
 #[async_trait]
 impl Probes for FakeSwitches {
-    async fn probe(&self, _probe: &Probe) -> ProbeResult {
-        let deaf = self.deaf.load(std::sync::atomic::Ordering::SeqCst);
-        let frozen = self.now("/mode") == "frozen" && !deaf;
+    async fn probe(&self, probe: &Probe) -> ProbeResult {
+        let deaf = self.deaf.load(std::sync::atomic::Ordering::SeqCst) || *self.deaf_to.lock().unwrap() == probe.id;
+        let place = if probe.id == "write-eu" { MODE_EU } else { "/mode" };
+        let frozen = self.now(place) == "frozen" && !deaf;
         let (outcome, status) = if frozen { (ProbeOutcome::Refused, 503) } else { (ProbeOutcome::Served, 200) };
         ProbeResult { outcome, status: Some(status), latency_ms: 1 }
     }
