@@ -31,6 +31,13 @@ const ANSWER: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the server is asked how far it has sent, while that is waited for.
 const ASK: Duration = Duration::from_millis(50);
+/// Where changes were given so lately, more of them are waited for: for a moment, and for as long as many come each moment,
+/// until there are enough or it has taken so long.
+const LATELY: Duration = Duration::from_millis(50);
+const MOMENT: Duration = Duration::from_millis(2);
+const MANY: usize = 16;
+const ENOUGH: usize = 2_000;
+const LINGER: Duration = Duration::from_millis(20);
 /// How often a table that is given nothing moves on.
 const MOVE_ON: Duration = Duration::from_secs(3);
 
@@ -94,6 +101,12 @@ impl PgChanges {
             },
             opened => opened,
         }
+    }
+
+    /// Until when more changes than these are waited for, if they are.
+    fn lingers(&self, table: &str) -> Option<(Instant, usize)> {
+        let lately = self.shared.locked().gave.get(table).is_some_and(|at| at.elapsed() < LATELY);
+        lately.then(|| (Instant::now() + LINGER, 1))
     }
 
     /// Sees that the slot is being read.
@@ -305,7 +318,7 @@ impl Changes for PgChanges {
         let expired = || self.wrong(ErrorKind::Expired, format!("{text} is no iterator of ours"));
         let (slot, after, id) = parse(text).ok_or_else(expired)?;
         let table = self.table(id)?;
-        let (mut end, began) = (None, Instant::now());
+        let (mut end, began, mut waits_for) = (None, Instant::now(), self.lingers(id));
         loop {
             self.begin(slot).await?;
             let news = self.shared.news.notified();
@@ -329,6 +342,17 @@ impl Changes for PgChanges {
                 return Err(ended);
             }
             if !changes.is_empty() {
+                // While changes keep coming, one at a time would cost each of them a wake-up, and soon a transaction.
+                if let Some((until, least)) = waits_for
+                    && changes.len() >= least
+                    && changes.len() < ENOUGH
+                    && Instant::now() < until
+                {
+                    waits_for = Some((until, changes.len() + MANY));
+                    tokio::time::sleep(MOMENT).await;
+                    continue;
+                }
+                self.shared.locked().gave.insert(id.to_owned(), Instant::now());
                 let changes = whole::changes(&self.source, table, &changes).await?;
                 let last = changes.last().and_then(|change| place(&change.position)).unwrap_or(after);
                 return Ok(Batch { changes, next: Some(iterator(slot, id, last)), reached: None });

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) durable: BTreeMap<String, Place>,
     /// When a table that was given nothing moved on last.
     pub(super) moved: BTreeMap<String, Instant>,
+    /// When a table was given something last.
+    pub(super) gave: BTreeMap<String, Instant>,
     /// Tables that are not followed any further, until somebody begins to read them again.
     pub(super) ended: BTreeMap<String, PortError>,
 }
