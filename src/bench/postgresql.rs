@@ -306,11 +306,14 @@ async fn update_each(old: &Client, updates: u64) -> BenchResult<()> {
 async fn latency(pair: &Pair, report: &mut Report) -> BenchResult<()> {
     pair.fresh().await?;
     let total = SECONDS * CHANGES;
-    let brief = Brief { rows: total, streams: 1, ..pair.brief("pair-latency") };
+    let brief = Brief { rows: total + 1, streams: 1, ..pair.brief("pair-latency") };
     let follower = tokio::spawn(async move { brief.run().await });
     let loaded = "SELECT to_regclass('cutover.load_checkpoint') IS NOT NULL AND $1::bigint > 0";
     until(pair, loaded, 1).await?;
     until(pair, "SELECT coalesce(bool_and(done), false) AND $1::bigint > 0 FROM cutover.load_checkpoint", 1).await?;
+    // Its indexes are built after the rows, and following begins behind that.
+    pair.old.run("UPDATE payments SET note = 'begins' WHERE id = 1").await?;
+    until(pair, "SELECT note = 'begins' FROM payments WHERE id = $1", 1).await?;
     // Each waits for its commit, as an application does: what is not on disk yet is not sent to anybody.
     let due = Instant::now();
     let mut writers = JoinSet::new();
