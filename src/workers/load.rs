@@ -21,7 +21,7 @@ use crate::domain::value::Key;
 use crate::ports::{Bulk, Checkpoint, ErrorKind, FullRead, PageEnd, ParkedRow, Partition, PortError};
 
 /// Bytes of encoded rows that all segments of a table together may hold.
-const BUFFERS: usize = 48 * 1024 * 1024;
+const BUFFERS: usize = 32 * 1024 * 1024;
 /// Least and most that a segment writes at once: under a megabyte the commits cost more than the rows, and above
 /// eight nothing is gained.
 const FLUSH: (usize, usize) = (1024 * 1024, 8 * 1024 * 1024);

@@ -18,12 +18,16 @@ use crate::domain::plan::ColumnType;
 use crate::domain::value::{Record, Value};
 use crate::ports::{CopiedRows, Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult};
 
-/// Blocks of one page.
+/// Blocks of one stripe. Cursors of every version count in stripes of this size: with another one a load that goes on would
+/// leave rows out.
 const STRIPE: i64 = 1_024;
+
+/// Blocks of one page: pages are most of what a load holds, and smaller ones are not slower to read.
+const PAGE: i64 = 256;
 
 /// Bytes a page has room for before it has to move: as many as its blocks take at the server, where rows take a little more.
 /// What is not used is never touched.
-const ROOM: usize = STRIPE as usize * 8_192;
+const ROOM: usize = PAGE as usize * 8_192;
 
 /// What is tried.
 const READ: &str = "read a page of";
@@ -32,22 +36,26 @@ const MOVED: &str = "it was rewritten while it was read (VACUUM FULL, CLUSTER, A
                      gone: rows may stand where nobody reads again";
 const ANEW: &str = "load the table anew, and let nothing rewrite it meanwhile";
 
-/// Where to read on: which table of the tree, as which file, from which stripe.
+/// Where to read on: which table of the tree, as which file, from which page of which stripe.
 struct At {
     leaf: i64,
     file: i64,
     stripe: i64,
+    page: i64,
 }
 
 impl At {
     fn parse(cursor: &Cursor) -> Option<Self> {
         let mut parts = cursor.0.split(':').map(str::parse);
-        let at = Self { leaf: parts.next()?.ok()?, file: parts.next()?.ok()?, stripe: parts.next()?.ok()? };
-        parts.next().is_none().then_some(at)
+        let (leaf, file, stripe) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        let page = parts.next().unwrap_or(Ok(0)).ok()?;
+        (parts.next().is_none() && (0..STRIPE / PAGE).contains(&page)).then_some(Self { leaf, file, stripe, page })
     }
 
     fn cursor(&self) -> Cursor {
-        Cursor(format!("{}:{}:{}", self.leaf, self.file, self.stripe))
+        let Self { leaf, file, stripe, page } = self;
+        // Its beginning is written as it was while a page was a stripe.
+        Cursor(if *page == 0 { format!("{leaf}:{file}:{stripe}") } else { format!("{leaf}:{file}:{stripe}:{page}") })
     }
 }
 
@@ -58,7 +66,7 @@ SELECT c.oid::bigint, coalesce(pg_relation_filenode(c.oid), 0)::bigint,
 FROM (SELECT to_regclass($1)::oid AS relid UNION SELECT relid FROM pg_partition_tree(to_regclass($1))) tree
 JOIN pg_class c ON c.oid = tree.relid AND c.relkind = 'r' WHERE c.oid::bigint >= $2 ORDER BY c.oid::bigint LIMIT 2";
 
-/// Reads the next stripe of a partition of the reading.
+/// Reads the next page of a partition of the reading.
 pub(super) async fn page(
     client: &mut Object,
     part: &Part,
@@ -87,20 +95,22 @@ pub(super) async fn page(
     };
     let (leaf, file): (i64, i64) = (first.try_get(0).map_err(error)?, first.try_get(1).map_err(error)?);
     let (blocks, name): (i64, String) = (first.try_get(2).map_err(error)?, first.try_get(3).map_err(error)?);
-    let stripe = match &from {
-        None => i64::from(reading.index),
-        Some(at) if (at.leaf, at.file) == (leaf, file) => at.stripe,
+    let (stripe, page) = match &from {
+        None => (i64::from(reading.index), 0),
+        Some(at) if (at.leaf, at.file) == (leaf, file) => (at.stripe, at.page),
         // A partition of which nothing was read yet.
-        Some(at) if at.leaf == leaf && at.file == 0 => at.stripe,
+        Some(at) if at.leaf == leaf && at.file == 0 => (at.stripe, at.page),
         Some(_) => return Err(invalid(ErrorKind::Expired, MOVED).advise(ANEW)),
     };
-    let begin = stripe * STRIPE;
+    let begin = stripe * STRIPE + page * PAGE;
     let next_stripe = stripe + i64::from(reading.of.max(1));
-    let next = if next_stripe * STRIPE < blocks {
-        Some(At { leaf, file, stripe: next_stripe })
+    let next = if (page + 1) * PAGE < STRIPE && begin + PAGE < blocks {
+        Some(At { leaf, file, stripe, page: page + 1 })
+    } else if next_stripe * STRIPE < blocks {
+        Some(At { leaf, file, stripe: next_stripe, page: 0 })
     } else {
         let next_leaf = rows.get(1).map(|row| row.try_get(0)).transpose().map_err(error)?;
-        next_leaf.map(|leaf| At { leaf, file: 0, stripe: i64::from(reading.index) })
+        next_leaf.map(|leaf| At { leaf, file: 0, stripe: i64::from(reading.index), page: 0 })
     };
     if begin >= blocks {
         return empty(next);
@@ -161,7 +171,7 @@ async fn copy(client: &mut Object, part: &Part, name: &str, begin: i64, body: &m
     let tx = client.build_transaction().read_only(true).start().await.map_err(error)?;
     // Rows that would be hidden are an error.
     tx.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off").await.map_err(error)?;
-    let (select, end) = (&part.select, begin + STRIPE);
+    let (select, end) = (&part.select, begin + PAGE);
     let sql = format!(
         "COPY (SELECT {select} FROM {name} t WHERE t.ctid >= '({begin},0)'::tid AND t.ctid < '({end},0)'::tid) TO STDOUT (FORMAT binary)"
     );
