@@ -13,6 +13,7 @@ use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::adapters::postgres::settings::{PgSettings, SslMode};
@@ -22,6 +23,9 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 
 /// Longest wait for the server to answer before the stream begins.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Room for what comes at once, in bytes; and how long a stream that gave something is left to give more.
+const ROOM: usize = 64 * 1024;
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What is tried.
 const READ: &str = "read the log of";
@@ -37,6 +41,10 @@ pub(super) struct Session {
     line: Box<dyn Line>,
     /// What came and is not taken yet.
     came: BytesMut,
+    /// When something came last.
+    came_at: Option<Instant>,
+    /// Whether it is a stream of changes by now.
+    streams: bool,
     place: String,
 }
 
@@ -49,7 +57,7 @@ impl Session {
         let place = settings.place();
         let opened = async {
             let line = line(settings, &place).await?;
-            let mut session = Self { line, came: BytesMut::new(), place: place.clone() };
+            let mut session = Self { line, came: BytesMut::new(), came_at: None, streams: false, place: place.clone() };
             session.log_in(settings, password).await?;
             Ok(session)
         };
@@ -147,7 +155,10 @@ impl Session {
             let (tag, mut body) = frame.unwrap_or_else(|_| Err(self.silent(READ)))?;
             match tag {
                 // Both may send now.
-                b'W' => return Ok(Log { session: self }),
+                b'W' => {
+                    self.streams = true;
+                    return Ok(Log { session: self });
+                }
                 b'E' => return Err(self.parse(tag, &mut body, READ)),
                 _ => {}
             }
@@ -163,7 +174,16 @@ impl Session {
                     return Ok((header.tag(), self.came.split_to(len)));
                 }
             }
+            // What was taken of it is still held elsewhere: without room of its own each read would bring a few bytes.
+            if self.came.capacity() - self.came.len() < ROOM / 4 {
+                self.came.reserve(ROOM);
+            }
+            // A server that sends each change by itself would wake us for each.
+            if self.streams && self.came_at.is_some_and(|at| at.elapsed() < MOMENT) {
+                tokio::time::sleep(MOMENT).await;
+            }
             let read = self.line.read_buf(&mut self.came).await.map_err(|e| self.broken(&e))?;
+            self.came_at = Some(Instant::now());
             if read == 0 {
                 let gone =
                     PortError::new(ErrorKind::Unreachable, READ, &self.place, "the server closed the connection");
