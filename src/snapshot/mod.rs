@@ -105,7 +105,7 @@ pub struct Snapshot {
     pub downtime: Downtime,
     /// Write interruption still running, in milliseconds.
     pub downtime_running_ms: Option<i64>,
-    /// In how many places writes are frozen, as read back there, and in how many the plan freezes them.
+    /// In how many places customers may be kept out, and in how many the plan freezes writes.
     #[serde(default)]
     pub frozen_places: (usize, usize),
     /// Budget for it, in milliseconds.

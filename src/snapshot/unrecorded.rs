@@ -28,11 +28,13 @@ pub(super) fn trouble(cx: &Context<'_>) -> Option<JournalTrouble> {
 /// `customers cannot write; reads stands on the new side; writes was being moved, where it stands is not known`.
 fn stands(cx: &Context<'_>) -> String {
     let mut said = Vec::new();
-    if cx.state.frozen(cx.plan) {
-        said.push("customers cannot write".to_owned());
-    } else if cx.state.locked_out(cx.plan) {
-        let places: Vec<String> = cx.plan.freeze_switches().filter(|s| kept_out(cx, s)).map(Switch::place).collect();
-        said.push(format!("customers of {} cannot write", places.join(", ")));
+    let places: Vec<&Switch> = cx.plan.freeze_switches().filter(|switch| kept_out(cx, switch)).collect();
+    if cx.state.locked_out(cx.plan) && !places.is_empty() {
+        let of = match cx.plan.freeze_switches().count() {
+            all if all == places.len() => String::new(),
+            _ => format!(" of {}", places.iter().map(|switch| switch.place()).collect::<Vec<_>>().join(", ")),
+        };
+        said.push(format!("customers{of} cannot write"));
     }
     for switch in cx.plan.switches.iter().filter(|s| !cx.plan.freezes(&s.id)) {
         let words = match cx.state.switches.get(&switch.id).map_or(SwitchStatus::Old, |s| s.standing) {

@@ -83,12 +83,12 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
         && let Some(ms) = snapshot.downtime_running_ms
     {
         // Customers are locked out: this clock is never further away than the first line.
-        let places = match snapshot.frozen_places {
-            (some, all) if some < all && all > 1 => format!(" in {some} of {all}"),
-            _ => String::new(),
+        let text = match snapshot.frozen_places {
+            (some, all) if some < all && all > 1 => {
+                format!("WRITES REFUSED {} in {some} of {all} places", refused_for(ms))
+            }
+            _ => format!("WRITES REFUSED {} of {}", refused_for(ms), words::length(snapshot.downtime_budget_ms)),
         };
-        let budget = words::length(snapshot.downtime_budget_ms);
-        let text = format!("WRITES REFUSED {} of {budget}{places}", refused_for(ms));
         let over = ms * 2 >= snapshot.downtime_budget_ms;
         marks.push((text, if over { Tone::Bad } else { Tone::Warn }));
     }

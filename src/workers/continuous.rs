@@ -101,7 +101,7 @@ async fn ready(ctx: &WorkerContext, table: &Table) -> bool {
 
 fn must_give_way(ctx: &WorkerContext) -> bool {
     let standing = ctx.standing();
-    ctx.limits.turn.is_wanted() || standing.frozen || standing.open_to_customers
+    ctx.limits.turn.is_wanted() || standing.locked_out || standing.open_to_customers
 }
 
 async fn gives_way(ctx: &WorkerContext) {

@@ -326,7 +326,7 @@ impl<'c> Follower<'c> {
 
     /// A drain wants fresh listings; otherwise they are spared.
     fn list_every(&self) -> i64 {
-        if self.ctx.standing().frozen { 200 } else { LIST_EVERY_MS }
+        if self.ctx.standing().locked_out { 200 } else { LIST_EVERY_MS }
     }
 
     async fn list(&mut self) -> Result<(), Stopped> {
@@ -411,7 +411,7 @@ impl<'c> Follower<'c> {
     /// depends on it, so it checks each time.
     async fn still_there(&mut self) -> Result<(), Stopped> {
         let now = self.ctx.mono();
-        if now - self.last_look < LOOK_MS && !self.ctx.standing().frozen {
+        if now - self.last_look < LOOK_MS && !self.ctx.standing().locked_out {
             return Ok(());
         }
         self.last_look = now;

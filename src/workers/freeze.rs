@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 
 use super::context::{AtThaw, CapturedValue, WorkerContext};
-use super::switch::{READ_BACKS, new_value, set_all};
+use super::switch::{READ_BACKS, new_value, new_values, set_all};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use super::{expiry, movers, source_columns};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
@@ -95,11 +95,7 @@ pub async fn freeze(
     // Nobody is locked out for a switch that would leave a table behind.
     super::appeared::none(&ctx.plan, &ctx.ports).await?;
     // Nor in one place for a value that another cannot be given.
-    let mut changes = Vec::new();
-    for switch in switches {
-        let value = new_value(ctx, switch).await?;
-        changes.push((switch, value, Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() }));
-    }
+    let changes = new_values(ctx, switches).await?;
     let mut refusals = Refusals::new(probes.len(), state.downtime.refused.is_some());
     let mut found = set_and_ask(ctx, (step, attempt), state, changes, (&mut refusals, &probes)).await?;
     let set = ctx.mono();
@@ -165,8 +161,14 @@ pub(super) async fn still_frozen(ctx: &Arc<WorkerContext>, state: &RunState) -> 
     let Parts { freeze, switches, probes } = parts(ctx)?;
     let until = ctx.mono().saturating_add(i64::try_from(freeze.timeout_ms).unwrap_or(i64::MAX));
     // Every place before any probe: a write that one of them let through would be seen by no earlier one.
-    try_join_all(switches.iter().map(|switch| still_set(ctx, state, switch, until))).await?;
-    try_join_all(probes.iter().map(|probe| still_refused(ctx, probe, until))).await
+    let all_set = || try_join_all(switches.iter().map(|switch| still_set(ctx, state, switch, until)));
+    all_set().await?;
+    let found = try_join_all(probes.iter().map(|probe| still_refused(ctx, probe, until))).await?;
+    if switches.len() > 1 {
+        // One may have been waited for, and another opened and frozen again meanwhile.
+        all_set().await?;
+    }
+    Ok(found)
 }
 
 const NOT_FROZEN: &str =

@@ -16,7 +16,8 @@ const ON_THE_WIRE: Duration = Duration::from_secs(8);
 /// How often a value is read back before it counts as not set: the store may answer from an older copy.
 pub(super) const READ_BACKS: u32 = 10;
 
-/// Sets every switch of a step at the same time; one failure fails the step after all have ended. In a freeze none is
+/// Sets every switch of a step at the same time, once the value of each is known; one failure fails the step after all have
+/// ended. In a freeze none is
 /// set unless it still stands: what customers wrote on the old side since would stay there.
 pub async fn perform(
     ctx: &Arc<WorkerContext>,
@@ -26,15 +27,24 @@ pub async fn perform(
     ids: &[String],
 ) -> Result<Vec<Evidence>, StepError> {
     let frozen = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
-    let mut changes = Vec::new();
-    for id in ids {
-        let switch = ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan"))?;
-        let action = Action::SetSwitch { switch: id.clone(), to: switch.to_label() };
-        changes.push((switch, new_value(ctx, switch).await?, action));
-    }
+    let switches =
+        ids.iter().map(|id| ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan")));
+    let changes = new_values(ctx, switches.collect::<Result<_, _>>()?).await?;
     let done = set_all(ctx, (step, attempt), state, changes).await;
     ctx.sides.send_modify(|n| *n += 1);
     done.map(|done| frozen.into_iter().chain(done).collect())
+}
+
+/// What each of these goes to, all asked for at the same time.
+pub(super) async fn new_values<'s>(
+    ctx: &WorkerContext,
+    switches: Vec<&'s Switch>,
+) -> Result<Vec<(&'s Switch, Secret, Action)>, StepError> {
+    futures::future::try_join_all(switches.into_iter().map(|switch| async move {
+        let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
+        Ok((switch, new_value(ctx, switch).await?, action))
+    }))
+    .await
 }
 
 /// Sets several switches at the same time, each with its action; one failure fails all, after all have ended.

@@ -123,9 +123,13 @@ impl PgBulk {
             let what = format!("part {}/{} of the load", counted.part.index + 1, counted.part.of);
             return Err(refuse_rewound("load rows into", &self.shape.main.name, &what).into());
         }
-        // A page of an earlier driver was read before what the next one has followed since. Last, because whoever renews the
-        // lease waits from here on.
-        lease::fence(&tx, &self.shape.plan, self.epoch, ("load rows into", &self.shape.main.name)).await?;
+        // A page of an earlier driver was read before what the next one has followed since. Looked at without a lock: pages
+        // follow each other too closely for whoever renews the lease to get in between, and these rows hold the table's
+        // lock, so that whoever empties it waits for this commit.
+        let driver = lease::driver(&tx, &self.shape.plan).await?;
+        if self.epoch.is_some() && driver != self.epoch {
+            return Err(lease::overtaken(("load rows into", &self.shape.main.name)).into());
+        }
         tx.commit().await.map_err(Failure::Commit)?;
         let upserted = (count + self.refused.len()) as u64 - lost;
         Ok(Applied { upserted, deleted: 0, parked: refused })

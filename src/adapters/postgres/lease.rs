@@ -16,7 +16,8 @@ const ON: &str = "the lease (cutover.lease)";
 /// anew.
 const TAKE: &str = "INSERT INTO cutover.lease AS l (plan, run, holder, epoch, until)
      VALUES ($1, $2, $3, 1, clock_timestamp() + $4::bigint * interval '1 millisecond')
-     ON CONFLICT (plan) DO UPDATE SET run = EXCLUDED.run, holder = EXCLUDED.holder, until = EXCLUDED.until,
+     ON CONFLICT (plan) DO UPDATE SET run = EXCLUDED.run, holder = EXCLUDED.holder,
+         until = clock_timestamp() + $4::bigint * interval '1 millisecond',
          epoch = CASE WHEN l.holder = EXCLUDED.holder AND l.run = EXCLUDED.run THEN l.epoch ELSE l.epoch + 1 END
      WHERE $5::boolean AND l.run = EXCLUDED.run OR ($6::bigint = 0 OR l.epoch = $6)
          AND ((l.holder = EXCLUDED.holder AND l.run = EXCLUDED.run) OR l.until <= clock_timestamp())

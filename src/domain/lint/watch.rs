@@ -1,10 +1,8 @@
 //! Switches, the freeze, probes, signals and gates.
 
-use std::collections::BTreeSet;
-
 use super::Diagnostics;
 use crate::domain::gauge::ENOUGH;
-use crate::domain::plan::{OnFail, Plan, SignalSource, Step, Switch, ValueRef, other_control};
+use crate::domain::plan::{OnFail, Plan, Probe, SignalSource, Step, Switch, ValueRef};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     switches(plan, found);
@@ -63,12 +61,23 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
         }
     }
     // What customers of one place are answered says nothing of another one.
-    let places: BTreeSet<&str> = plan.freeze_switches().map(|s| s.control.as_str()).collect();
-    if places.len() > freeze.probes.len() {
-        let names: Vec<&str> = places.into_iter().map(|name| other_control(name).unwrap_or("[control]")).collect();
+    if freeze.switches.len() > freeze.probes.len() {
+        let places: Vec<String> = plan.freeze_switches().map(Switch::place).collect();
         let message =
-            format!("writes are frozen in {}: name a probe of each, or nothing proves it there", names.join(", "));
+            format!("writes are frozen at {}: name a probe of each, or nothing proves it there", places.join(", "));
         found.error("freeze.probe", message);
+    }
+    for (n, probe) in plan.freeze_probes().enumerate() {
+        let same = |other: &Probe| (&other.method, &other.url) == (&probe.method, &probe.url);
+        if let Some(other) = plan.freeze_probes().take(n).find(|other| same(other)) {
+            found.warn(
+                "freeze.probe",
+                format!(
+                    "probes `{}` and `{}` ask the same: one proves nothing that the other does not",
+                    other.id, probe.id
+                ),
+            );
+        }
     }
     if freeze.settle_ms >= freeze.timeout_ms {
         found.error("freeze.timeout", "must be longer than `settle`");

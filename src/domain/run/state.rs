@@ -335,8 +335,8 @@ impl RunState {
         self.steps.iter().position(|s| !matches!(s.status, StepStatus::Done | StepStatus::Skipped))
     }
 
-    /// Whether writes may be frozen by us right now: the freeze was begun and no thaw was proven.
-    /// Steps are found by the plan's kinds, so this takes the plan.
+    /// Whether nobody can have been let in on the new side since the freeze was begun: no thaw was, or every place still
+    /// stands as the freeze set it. Steps are found by the plan's kinds, so this takes the plan.
     #[must_use]
     pub fn frozen(&self, plan: &Plan) -> bool {
         // A thaw that was begun may have opened the new side to customers of one place, whatever became of it.
@@ -373,18 +373,18 @@ impl RunState {
         plan.freeze.iter().flat_map(|freeze| &freeze.switches).map(standing)
     }
 
-    /// In how many places writes are frozen, as read back there, and in how many the plan freezes them.
+    /// In how many places customers may be kept out, and in how many the plan freezes writes.
     #[must_use]
     pub fn frozen_places(&self, plan: &Plan) -> (usize, usize) {
-        let stand = self.freeze_places(plan).filter(|s| *s == SwitchStatus::New).count();
-        (stand, self.freeze_places(plan).count())
+        let touched = |s: &SwitchStatus| matches!(s, SwitchStatus::New | SwitchStatus::Unknown);
+        (self.freeze_places(plan).filter(touched).count(), self.freeze_places(plan).count())
     }
 
     /// Whether writes may have been frozen in every place: nothing is read back yet of those that are being set.
     #[must_use]
     pub fn frozen_everywhere(&self, plan: &Plan) -> bool {
-        let touched = |s| matches!(s, SwitchStatus::New | SwitchStatus::Unknown);
-        self.frozen(plan) && self.freeze_places(plan).all(touched)
+        let (touched, all) = self.frozen_places(plan);
+        self.frozen(plan) && touched == all
     }
 
     /// Whether customers can have written on the new side: from the moment the thaw begins, not from the first write

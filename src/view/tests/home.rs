@@ -101,7 +101,7 @@ fn a_held_screen_says_how_it_goes_live_and_never_speaks_of_freezing() {
     assert!(line.contains("] HELD 00:53:16 ") && line.contains("WRITES REFUSED 00:05 of 5m"), "{line}");
     let in_places =
         |some, all| head(&Snapshot { frozen_places: (some, all), ..snapshot.clone() }, &ViewState::default());
-    assert!(in_places(1, 2).contains("WRITES REFUSED 00:05 of 5m in 1 of 2 "), "{}", in_places(1, 2));
+    assert!(in_places(1, 2).contains("WRITES REFUSED 00:05 in 1 of 2 places "), "{}", in_places(1, 2));
     assert!(!in_places(2, 2).contains("of 2") && !in_places(0, 1).contains("of 1"));
 }
 

@@ -270,7 +270,7 @@ impl WorkerContext {
             lag.apply = Reading { value: lags.apply.map(|ms| ms as f64), at: m.at };
             lag.capture = Reading { value: lags.capture.map(|ms| ms as f64), at: m.at };
         }
-        if self.standing().frozen {
+        if self.standing().locked_out {
             m.downtime_ms = self.customers.refused_mono().map(|refused| mono - refused);
         }
         m

@@ -9,7 +9,7 @@ use crate::domain::run::{RunState, SwitchStatus};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Customers are kept out somewhere, or are about to be.
-    pub frozen: bool,
+    pub locked_out: bool,
     /// They are in every place, as far as it was set: nothing moves.
     pub frozen_everywhere: bool,
     /// Customers may write on the new side, from the moment the thaw begins.
@@ -37,7 +37,7 @@ impl Current {
         *kept = (
             state.last_seq,
             Standing {
-                frozen: state.locked_out(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
+                locked_out: state.locked_out(plan) && (state.downtime.refused.is_some() || freezes(plan, state)),
                 frozen_everywhere: state.frozen_everywhere(plan),
                 open_to_customers: thaw.is_some_and(|s| s.attempts > 0),
                 rolling_back: before.rolling_back || state.rollback.is_some(),
@@ -111,7 +111,7 @@ mod tests {
         let current = Current::default();
         let frozen = || {
             current.learn(&world.plan, &world.journal.state());
-            current.now().frozen
+            current.now().locked_out
         };
         world.journal.start("freeze");
         assert!(!frozen(), "the step looks around first, and may end there");

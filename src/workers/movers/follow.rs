@@ -42,7 +42,7 @@ pub async fn follow(ctx: Arc<WorkerContext>, of: MoverOf) {
             watch.lost(&lost).await;
             return;
         }
-        let frozen = ctx.standing().frozen;
+        let frozen = ctx.standing().locked_out;
         tokio::time::sleep(if frozen { CLOSELY } else { every }).await;
     }
 }

@@ -181,3 +181,16 @@ async fn a_console_that_dies_between_two_places_sets_the_second_and_not_the_firs
     assert_eq!((now(&world), world.switches.writes("/mode")), (["open".into(), "open".into()], written + 1));
     ctx.stop().await;
 }
+
+#[tokio::test]
+async fn after_a_rollback_writes_are_accepted_once_both_regions_are_served() {
+    let (world, ctx) = up_to("drain").await;
+    let before = world.faults.calls(Op::Probe);
+    world.faults.put(Op::Probe, "write-eu", 0, 4, Fault::Refuse(ErrorKind::Unreachable));
+    ctx.begin_rollback();
+    assert_eq!(world.roll_back(&CapturedValues::default()).await.stuck, [""; 0]);
+    let accepted = || facts(&world, |e| matches!(e, Event::WritesAccepted { .. }));
+    until("it to be on record", || accepted() == 1).await;
+    assert!(world.faults.calls(Op::Probe) - before > 4, "the other region alone was asked");
+    ctx.stop().await;
+}

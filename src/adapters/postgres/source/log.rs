@@ -103,7 +103,7 @@ impl PgChanges {
         }
     }
 
-    /// Until when more changes than these are waited for, if they are.
+    /// Until when more changes are waited for, and how many there must be to wait; nothing where none were given lately.
     fn lingers(&self, table: &str) -> Option<(Instant, usize)> {
         let lately = self.shared.locked().gave.get(table).is_some_and(|at| at.elapsed() < LATELY);
         lately.then(|| (Instant::now() + LINGER, 1))

@@ -174,7 +174,7 @@ impl Session {
                     return Ok((header.tag(), self.came.split_to(len)));
                 }
             }
-            // What was taken of it is still held elsewhere: without room of its own each read would bring a few bytes.
+            // An empty buffer gives itself room for 64 bytes, and a read brings no more.
             if self.came.capacity() - self.came.len() < ROOM / 4 {
                 self.came.reserve(ROOM);
             }
@@ -183,7 +183,8 @@ impl Session {
                 tokio::time::sleep(MOMENT).await;
             }
             let read = self.line.read_buf(&mut self.came).await.map_err(|e| self.broken(&e))?;
-            self.came_at = Some(Instant::now());
+            // A read that filled its room left more behind, which is there already.
+            self.came_at = (self.came.len() < self.came.capacity()).then(Instant::now);
             if read == 0 {
                 let gone =
                     PortError::new(ErrorKind::Unreachable, READ, &self.place, "the server closed the connection");

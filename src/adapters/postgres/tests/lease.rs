@@ -30,7 +30,14 @@ async fn a_write_that_was_under_way_when_the_lease_was_taken_is_not_committed() 
     let one = ChangeBatch { rows: vec![upsert(book(1, "one", &[]))], ..ChangeBatch::default() };
     let late = db.target.apply(&table, one);
     let taken = async {
-        while db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted").await == 0 {
+        while db
+            .number(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted
+            AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())",
+            )
+            .await
+            == 0
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let other = PgTarget::new(&db.settings, PLAN).unwrap();
