@@ -17,8 +17,7 @@ const ON_THE_WIRE: Duration = Duration::from_secs(8);
 pub(super) const READ_BACKS: u32 = 10;
 
 /// Sets every switch of a step at the same time, once the value of each is known; one failure fails the step after all have
-/// ended. In a freeze none is
-/// set unless it still stands: what customers wrote on the old side since would stay there.
+/// ended. In a freeze none is set unless it still stands: what customers wrote on the old side since would stay there.
 pub async fn perform(
     ctx: &Arc<WorkerContext>,
     step: &Step,

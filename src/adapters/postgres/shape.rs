@@ -411,7 +411,7 @@ fn as_text(cell: &Cell<'_>) -> Option<String> {
         Cell::Float(x) => x.to_string(),
         Cell::Bool(b) => b.to_string(),
         Cell::Bytes(b) => b.iter().map(|b| format!("{b:02x}")).collect(),
-        // A moment past what can be counted from 1970; nothing else that is no other cell is a key.
+        // A moment past what can be counted from 1970; no other value of this form is a key.
         Cell::Other(raw) => i64::from_be_bytes(raw.as_ref().try_into().ok()?).to_string(),
         Cell::Null | Cell::TextArray(_) => return None,
     })
