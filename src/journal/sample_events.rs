@@ -14,7 +14,7 @@ use crate::domain::run::{
 };
 
 /// Number of event types.
-pub const KINDS: usize = 34;
+pub const KINDS: usize = 36;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -53,6 +53,8 @@ pub const fn kind(event: &Event) -> usize {
         Event::StrayWrites { .. } => 31,
         Event::ClockStepped { .. } => 32,
         Event::PlanAmended(_) => 33,
+        Event::StepBackOrdered { .. } => 34,
+        Event::SteppedBack { .. } => 35,
     }
 }
 
@@ -162,6 +164,10 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
                 let changes = changes.into_iter().map(|(what, old, new)| PlanChange { what, old, new }).collect();
                 Event::PlanAmended(Amended { from, to, by, host, t0, gates, changes })
             })
+            .boxed(),
+        34 => (id(), actor()).prop_map(|(step, by)| Event::StepBackOrdered { step, by }).boxed(),
+        35 => (id(), vec(id(), 0..3), evidence())
+            .prop_map(|(step, again, evidence)| Event::SteppedBack { step, again, evidence })
             .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }

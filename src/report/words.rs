@@ -71,6 +71,10 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 return words_at(Level::Warn, &format!("{id}: nobody knows. {error}"));
             }
         },
+        Event::StepBackOrdered { step, by } => format!("step {step}: taken back by {}.", by.words()),
+        Event::SteppedBack { step, .. } => {
+            format!("step {step} is taken back: what it moved stands where it stood before.")
+        }
         Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.words()),
         Event::CaptureStarted { table, positions, .. } => {
             let s = if positions.len() == 1 { "" } else { "s" };

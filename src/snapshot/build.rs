@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Criterion, DialRow, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
+use super::{
+    Criterion, DialRow, Health, JournalRow, Mode, SignalRow, Snapshot, StepBackRow, StepRow, SwitchRow, TableRow,
+};
 use super::{account, lamps, log, loss, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
-use crate::domain::run::{Fact, RunState, RunStatus, StepStatus};
+use crate::domain::run::{Fact, RunState, RunStatus, StepStatus, step_back};
 
 /// Everything a snapshot is built from.
 pub struct Context<'a> {
@@ -78,6 +80,10 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         signals,
         switches,
         dials,
+        step_back: match step_back(plan, state) {
+            Ok(step) => StepBackRow { step: Some(step.id.clone()), why: String::new() },
+            Err(why) => StepBackRow { step: None, why },
+        },
         probes: measured.probes.clone(),
         lamps,
         rollback,

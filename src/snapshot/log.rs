@@ -139,6 +139,10 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 OutcomeResult::Unknown { error: e } => error("world", format!("{what}: UNKNOWN, {e}")),
             }
         }
+        Event::StepBackOrdered { step, by } => warn("step", format!("{step} is being taken back by {}", by.words())),
+        Event::SteppedBack { step, .. } => {
+            warn("step", format!("{step} taken back: what it moved stands where it stood before"))
+        }
         Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", by.words())),
         Event::CaptureStarted { table, positions, .. } => {
             info("capture", format!("{table} captured from {} positions of its change log", positions.len()))

@@ -98,6 +98,9 @@ pub struct Snapshot {
     /// Switches with several positions.
     #[serde(default)]
     pub dials: Vec<DialRow>,
+    /// What one step back would do.
+    #[serde(default)]
+    pub step_back: StepBackRow,
     /// Probes by id: p95, errors and the last answer in words.
     pub probes: BTreeMap<String, crate::domain::gauge::ProbeStats>,
     /// The annunciator: fixed words in a fixed order.
@@ -354,6 +357,15 @@ pub struct SetRow {
     pub from: String,
     /// What it is set to, or stars, or `?`.
     pub to: String,
+}
+
+/// What one step back would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepBackRow {
+    /// The switch step that it would take back.
+    pub step: Option<String>,
+    /// Why there is none.
+    pub why: String,
 }
 
 /// One switch with several positions.

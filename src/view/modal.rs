@@ -52,6 +52,17 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             let title = format!("{:02} {} {}", step.number, step.title, evidence::status_words(step.status));
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
+        Modal::StepBack { step, button, .. } => {
+            let Some(step) = find(step) else { return gone(c, body) };
+            let lines: Vec<Line> = step_back_lines(snapshot, step, inner);
+            let deaf = modal.is_deaf(state.clock_ms);
+            let ask =
+                button_span(Line::plain("  "), "Cancel", *button == Button::Cancel, deaf).then("   ", Tone::Plain);
+            let ask = button_span(ask, "Take it back", *button == Button::Go, deaf);
+            let ask = if deaf { ask.then(format!("   {WAIT}"), Tone::Dim) } else { ask };
+            let title = format!("STEP BACK: {:02} {}", step.number, step.title);
+            boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
+        }
         Modal::Quit { button, .. } => {
             // A rehearsal's stores live in this process, so leaving has another effect than on the real day.
             let (ctrl_c, after, back) = match snapshot.mode {
@@ -235,6 +246,22 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
     } else {
         line.then(format!("  {text}  "), Tone::Plain)
     }
+}
+
+/// What a step back would set, and what stays as it is.
+fn step_back_lines(snapshot: &Snapshot, step: &StepRow, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for set in &step.sets {
+        let place = snapshot.switches.iter().find(|s| s.id == set.switch).map_or(set.switch.as_str(), |s| &s.place);
+        let change = format!(" {} -> {}", set.to, set.from);
+        let room = width.saturating_sub(change.width() + 4).clamp(12, 44);
+        lines.push(Line::plain("  ").then(pad(place, room), Tone::Strong).then(change, Tone::Strong).cut(width));
+    }
+    let text = "Each place is set and read back. The run stays under way: what was judged since is judged again, and a \
+                person lets the step go forward again. Nothing else is undone; rollback takes everything back. b does it.";
+    lines.push(Line::default());
+    lines.extend(wrap(text, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("  {l}"))));
+    lines
 }
 
 /// What will change, how it is undone, and what proves that it may be done.

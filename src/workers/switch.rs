@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Moves, Plan, Step, StepKind, Switch, ValueRef};
+use crate::domain::plan::{Moves, Plan, Step, StepKind, Switch, Switching, ValueRef};
 use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RunState, Stands, StepError};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue};
@@ -47,7 +47,12 @@ pub async fn perform(
     state: &RunState,
 ) -> Result<Vec<Evidence>, StepError> {
     let mut found = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
-    let changes = ctx.plan.changes(&step.id);
+    let mut changes = ctx.plan.changes(&step.id);
+    if state.step(&step.id).is_some_and(|s| s.back.is_some()) {
+        // What the attempt before has on the wire would land behind this.
+        quiet(ctx).await;
+        changes.iter_mut().for_each(turn_round);
+    }
     for moves in changes.iter().filter_map(|change| change.moves) {
         stands_there(state, moves)?;
     }
@@ -67,6 +72,25 @@ pub async fn perform(
         found.push(evidence(format!("effect of {}", moves.dial.id), value, ctx.wall(), "the plan's `effect`"));
     }
     Ok(found)
+}
+
+/// The same change the other way.
+fn turn_round(change: &mut Switching<'_>) {
+    let Some(Moves { dial, from, to }) = change.moves else { return };
+    change.moves = Some(Moves { dial, from: to, to: from });
+    std::mem::swap(&mut change.from, &mut change.to);
+    for (switch, value) in &mut change.places {
+        if let Some(before) = dial.value(&switch.id, from) {
+            *value = before;
+        }
+    }
+}
+
+/// Waits for what is on the wire; each call there ends by itself.
+async fn quiet(ctx: &WorkerContext) {
+    while ctx.in_flight.load(Ordering::Acquire) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn brief_ms(length: Duration) -> String {

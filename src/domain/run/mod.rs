@@ -16,6 +16,7 @@ mod input;
 mod rollback;
 mod signals;
 mod state;
+mod step_back;
 mod trim;
 mod unrecorded;
 mod verified;
@@ -41,6 +42,7 @@ pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepState,
     StepStatus, SwitchState, SwitchStatus, TableState,
 };
+pub use step_back::{judged_again, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;

@@ -87,6 +87,12 @@ pub struct StepState {
     /// Votes, oldest first.
     #[serde(default)]
     pub votes: Vec<Ballot>,
+    /// Who is taking it back, while it is being taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Actor>,
+    /// Who took it back last, until it is done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<Actor>,
 }
 
 /// What is known of where a switch stands.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::faults::{Fault, Op};
+use super::faults::{Fault, Latch, Op};
 use super::plan::plan_of_a_ramp;
-use super::world::{Entry, World};
-use crate::domain::run::{Action, Event, RunState, Stands, between};
+use super::world::{Entry, World, until};
+use crate::domain::run::{Action, Actor, Event, Evidence, RunState, Stands, StepError, between};
 use crate::ports::ErrorKind;
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -133,5 +133,67 @@ async fn every_position_is_on_record_by_name() {
     said.sort();
     let row = |switch: &str, to: &str| (switch.to_owned(), to.to_owned(), Some("10 %".to_owned()));
     assert_eq!(said, [row("share", "10"), row("share-text", "some")]);
+    ctx.stop().await;
+}
+
+/// Orders that a step is taken back, and performs it.
+async fn take_back(world: &World, ctx: &Arc<WorkerContext>, step: &str) -> Result<Vec<Evidence>, StepError> {
+    let by = Actor::Operator("alice".into());
+    world.journal.fact(Event::StepBackOrdered { step: step.into(), by }).unwrap();
+    let attempt = world.journal.start(step);
+    let of = world.plan.step(step).unwrap().clone();
+    let done = ctx.perform(&of, attempt, &world.journal.state()).await;
+    if let Ok(evidence) = &done {
+        let evidence = evidence.clone();
+        world.journal.fact(Event::SteppedBack { step: step.into(), again: vec![], evidence }).unwrap();
+    }
+    done
+}
+
+#[tokio::test]
+async fn one_step_back_sets_what_stood_there_before_and_no_more() {
+    let (world, ctx) = up_to("to-100").await;
+    take_back(&world, &ctx, "to-100").await.unwrap();
+    assert_eq!((now(&world), stands(&world)), (["50".to_owned(), "some".to_owned()], Stands::At(2)));
+    take_back(&world, &ctx, "to-50").await.unwrap();
+    take_back(&world, &ctx, "to-10").await.unwrap();
+    assert_eq!((now(&world), stands(&world)), (["0".to_owned(), "none".to_owned()], Stands::At(0)));
+    assert_eq!(world.journal.effects_without_intent(), [""; 0]);
+    // And up again: the same steps, new attempts.
+    world.well(&ctx, &["to-10", "to-50", "to-100"]).await;
+    assert_eq!(stands(&world), Stands::At(3));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_failed_half_way_is_taken_back_in_every_place() {
+    let (world, ctx) = up_to("to-50").await;
+    world.faults.put(Op::SwitchSet, "share-text", 0, 1, Fault::Refuse(ErrorKind::Denied));
+    world.perform(&ctx, "to-100").await.expect_err("one place is not set");
+    take_back(&world, &ctx, "to-100").await.unwrap();
+    assert_eq!((now(&world), stands(&world)), (["50".to_owned(), "some".to_owned()], Stands::At(2)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_cancelled_step_has_on_the_wire_does_not_land_behind_the_step_back() {
+    let (world, ctx) = up_to("to-50").await;
+    let latch = Latch::default();
+    world.faults.put(Op::SwitchSet, "share", 0, 1, Fault::Latch(latch.clone()));
+    tokio::select! {
+        done = world.perform(&ctx, "to-100") => panic!("it is held: {done:?}"),
+        () = latch.caught() => {}
+    }
+    let released = async {
+        until("the step back is on record", || {
+            let ordered = |e: &Entry| matches!(e, Entry::Fact(Event::StepBackOrdered { .. }));
+            world.journal.entries().iter().any(ordered)
+        })
+        .await;
+        latch.release();
+    };
+    let (back, ()) = tokio::join!(take_back(&world, &ctx, "to-100"), released);
+    back.unwrap();
+    assert_eq!((now(&world), stands(&world)), (["50".to_owned(), "some".to_owned()], Stands::At(2)));
     ctx.stop().await;
 }

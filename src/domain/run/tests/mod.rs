@@ -254,7 +254,15 @@ impl Run {
                     step => {
                         let places = self.plan.changes(step).into_iter().flat_map(|change| change.places);
                         for place in places.map(|(s, _)| s.id.clone()).collect::<Vec<_>>() {
-                            self.set(step, &place, &format!("{step}/{place}/1"));
+                            self.set(
+                                step,
+                                &place,
+                                &if step == "switch" {
+                                    format!("{place}/{attempt}")
+                                } else {
+                                    format!("{step}/{place}/{attempt}")
+                                },
+                            );
                         }
                     }
                 }
