@@ -221,7 +221,11 @@ fn cause() -> impl Strategy<Value = Cause> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (text(), text()).prop_map(|(switch, to)| Action::SetSwitch { switch, to }),
+        (text(), text(), proptest::option::of(text())).prop_map(|(switch, to, position)| Action::SetSwitch {
+            switch,
+            to,
+            position
+        }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),

@@ -211,7 +211,7 @@ mod tests {
     fn no_intent_is_left_without_words() {
         let table = || "books".to_owned();
         let actions = [
-            Action::SetSwitch { switch: table(), to: "new".to_owned() },
+            Action::SetSwitch { switch: table(), to: "new".to_owned(), position: None },
             Action::RestoreSwitch { switch: table(), version: None },
             Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },

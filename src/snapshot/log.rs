@@ -66,7 +66,8 @@ const fn mover_words(order: MoverOrder) -> &'static str {
 
 fn action_words(action: &Action) -> String {
     match action {
-        Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
+        Action::SetSwitch { switch, position: Some(position), .. } => format!("set {switch} to position {position}"),
+        Action::SetSwitch { switch, to, position: None } => format!("set {switch} to {to}"),
         Action::RestoreSwitch { switch, version: Some(v) } => format!("restore {switch} to version {v}"),
         Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
         Action::ExerciseSwitch { switch, .. } => format!("write {switch} over itself"),

@@ -14,7 +14,7 @@ use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
 use crate::domain::plan::StepName;
 use crate::domain::run::{Evidence, Need, StepStatus, SwitchStatus};
-use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
+use crate::snapshot::{Mode, SetRow, Snapshot, StepMark, StepRow, SwitchRow, words};
 
 /// Draws the topmost box over the body.
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &ViewState) {
@@ -240,17 +240,19 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
 /// What will change, how it is undone, and what proves that it may be done.
 fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.switches.contains(&s.id)).collect();
+    let of = |set: &SetRow| snapshot.switches.iter().find(|s| s.id == set.switch);
+    let sets: Vec<(&SetRow, &SwitchRow)> = step.sets.iter().filter_map(|set| Some((set, of(set)?))).collect();
+    let touched: Vec<&SwitchRow> = sets.iter().map(|(_, s)| *s).collect();
     let back = step.kind == StepName::Thaw;
     let mut rows = Vec::new();
-    for s in touched.iter().copied() {
-        let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
+    for (set, s) in sets {
+        let change = format!("{} -> {}", set.from, set.to);
         // The version that it will get is known only while nobody has changed the value since it was captured.
         let version = match s.version.filter(|_| !back && s.standing == SwitchStatus::Old) {
             Some(v) => format!("   version {v} -> {}", v + 1),
             None => String::new(),
         };
-        let (now, tone) = standing(s.standing);
+        let (now, tone) = standing(s);
         let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
         rows.push((place, change, now, tone, version));
     }

@@ -481,10 +481,10 @@ fn place(action: &Action) -> Option<&str> {
 
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
-    let reached = match action {
-        Action::SetSwitch { .. } => SwitchStatus::New,
-        Action::RestoreSwitch { .. } => SwitchStatus::Restored,
-        Action::ExerciseSwitch { .. } => SwitchStatus::Old,
+    let (reached, position) = match &action {
+        Action::SetSwitch { position, .. } => (SwitchStatus::New, position.clone()),
+        Action::RestoreSwitch { .. } => (SwitchStatus::Restored, None),
+        Action::ExerciseSwitch { .. } => (SwitchStatus::Old, None),
         _ => return,
     };
     let mut closes = false;
@@ -492,6 +492,7 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     match result {
         OutcomeResult::Done { read_back, version } => {
             s.standing = reached;
+            s.position = position;
             closes = true;
             s.read_back = Some(read_back.clone());
             s.version = *version;

@@ -191,8 +191,19 @@ impl Draft<'_> {
                 self.start_gates(gates, cut_off);
                 false
             }
-            kind => {
-                if matches!(kind, StepKind::Switch { .. }) && self.state.decided.is_none() {
+            StepKind::Preflight
+            | StepKind::SetUp
+            | StepKind::Capture
+            | StepKind::Load
+            | StepKind::CatchUp { .. }
+            | StepKind::Verify
+            | StepKind::Arm
+            | StepKind::Freeze
+            | StepKind::Drain
+            | StepKind::Switch { .. }
+            | StepKind::Smoke { .. }
+            | StepKind::Thaw => {
+                if self.plan.moves_writes(&step.id) && self.state.decided.is_none() {
                     let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
                     self.emit(Event::Decided { by });
                 }

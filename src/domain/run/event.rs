@@ -336,6 +336,9 @@ pub enum Action {
         switch: String,
         /// The new value, or stars.
         to: String,
+        /// The position that a place of a dial goes to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<String>,
     },
     /// Put a switch back to its captured value.
     RestoreSwitch {

@@ -9,6 +9,7 @@ mod approval;
 mod attributes;
 mod caller;
 mod decide;
+mod dials;
 mod event;
 mod gate;
 mod input;
@@ -28,6 +29,7 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
+pub use dials::{Stands, depends_on_positions};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, StepError, StepSeen,
 };

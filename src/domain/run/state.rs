@@ -127,6 +127,9 @@ pub struct SwitchState {
     pub version: Option<i64>,
     /// Position of the fact that last set it; the latest is restored first.
     pub changed_seq: u64,
+    /// The position that it was last read back in, of a place of a dial that stands as this run set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
 }
 
 /// The measured write interruption.

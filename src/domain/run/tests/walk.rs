@@ -67,7 +67,7 @@ fn take(run: &mut Run, turn: &Turn, n: usize) {
         Turn::Intent(s, known) => {
             let switch = run.plan.switches[usize::from(*s) % run.plan.switches.len()].id.clone();
             let id = format!("{switch}/{n}");
-            let action = Action::SetSwitch { switch, to: "new".into() };
+            let action = Action::SetSwitch { switch, to: "new".into(), position: None };
             let intent = Event::Intent { id: id.clone(), step: Some(current), action };
             if run.input(&Input::Stated(intent)).is_none() && *known {
                 let result = OutcomeResult::Done { read_back: "new".into(), version: None };
