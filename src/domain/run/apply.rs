@@ -247,11 +247,14 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             s.status = StepStatus::Ready;
             (s.confirmed, s.back) = (Some(by.clone()), Some(by.clone()));
         }
-        Event::SteppedBack { step, again: judged, .. } => {
+        Event::SteppedBack { step, again: judged, evidence } => {
             for s in state.steps.iter_mut().filter(|s| s.id == *step || judged.contains(&s.id)) {
                 let by = s.back.take();
                 again(s);
                 s.taken_back = by.or(s.taken_back.take());
+                if s.id == *step {
+                    s.evidence.clone_from(evidence);
+                }
             }
             let own = format!("{step}/");
             state.open_intents.retain(|open, _| !open.starts_with(&own));
