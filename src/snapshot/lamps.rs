@@ -208,24 +208,20 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
 fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow], dials: &[DialRow]) -> (String, Health) {
     let traffic: Vec<&SwitchRow> =
         switches.iter().filter(|s| !cx.plan.freezes(&s.id) && cx.plan.dial_of(&s.id).is_none()).collect();
-    // Of several the one that is on its way says most.
-    let way = |d: &&DialRow| d.at.is_some_and(|at| at > 0 && at + 1 < d.positions.len());
     if dials.iter().any(|d| d.at.is_none()) {
         return unknown();
-    }
-    if let Some(dial) = dials.iter().find(way).or_else(|| dials.first().filter(|_| traffic.is_empty())) {
-        let last = dial.at.is_some_and(|at| at + 1 == dial.positions.len());
-        let health = match dial.at {
-            Some(0) => Health::Idle,
-            _ if last => Health::Ok,
-            _ => Health::Watch,
-        };
-        return (dial.stands.clone(), health);
     }
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
     let (all, new) = (traffic.len(), count(SwitchStatus::New));
     if count(SwitchStatus::Unknown) > 0 {
         return unknown();
+    }
+    // A position is where a plan stands on purpose, until everything else is new as well.
+    let moved = dials.iter().filter(|d| d.at.is_some_and(|at| at > 0));
+    let last = |d: &DialRow| d.at.is_some_and(|at| at + 1 == d.positions.len());
+    match moved.max_by_key(|d| !last(d)) {
+        Some(dial) if !last(dial) || new < all || all == 0 => return (dial.stands.replace(' ', ""), Health::Ok),
+        Some(_) | None => {}
     }
     if all > 0 && new == all {
         return ("new".to_owned(), Health::Ok);
