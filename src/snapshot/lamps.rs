@@ -259,3 +259,44 @@ fn gates(steps: &[StepRow]) -> (String, Health) {
     };
     (format!("{done}/{}", gates.len()), health)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::gauge::Measured;
+    use crate::domain::plan::{Dial, Position, Serves, Side, ValueRef};
+    use crate::domain::run::{RunState, SwitchState};
+    use crate::snapshot::fixture::plan;
+    use crate::snapshot::tests::built;
+
+    #[test]
+    fn a_position_is_where_a_plan_stands_on_purpose() {
+        let (mut plan, mut state) = (plan(), RunState::default());
+        let id = plan.switches[1].id.clone();
+        let position = |name: &str, reads| Position {
+            name: name.into(),
+            serves: Serves { reads: Some(reads), ..Serves::default() },
+            values: vec![ValueRef::Literal(name.into())],
+        };
+        let positions = [("0 %", Side::Old), ("10 %", Side::Both), ("100 %", Side::New)];
+        plan.dials = vec![Dial {
+            id: "share".into(),
+            title: "reads come from".into(),
+            places: vec![id.clone()],
+            positions: positions.map(|(name, reads)| position(name, reads)).into(),
+            effect_ms: 0,
+        }];
+        let mut said = |standing, position: Option<&str>| {
+            let stands = SwitchState { standing, position: position.map(str::to_owned), ..SwitchState::default() };
+            state.switches.insert(id.clone(), stands);
+            let s = built(&plan, &state, &Measured::default(), &[]);
+            let lamp = s.lamps.iter().find(|l| l.word == "SWITCH").unwrap();
+            (s.dials[0].stands.clone(), (lamp.text.clone(), lamp.health))
+        };
+        assert_eq!(said(SwitchStatus::Old, None).0, "0 %");
+        assert_eq!(said(SwitchStatus::New, Some("10 %")), ("10 %".into(), ("10%".into(), Health::Ok)));
+        assert_eq!(said(SwitchStatus::New, Some("100 %")), ("100 %".into(), ("100%".into(), Health::Ok)));
+        let (stands, (_, health)) = said(SwitchStatus::Unknown, Some("10 %"));
+        assert_eq!((stands.as_str(), health), ("?", Health::Unknown));
+    }
+}
