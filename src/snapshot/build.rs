@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
-use super::{account, lamps, log, loss, rollback, rows, steps, unrecorded, words};
+use super::{account, lamps, log, loss, retained, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
@@ -73,6 +73,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         account: account::account(cx),
         steps,
         tables,
+        retained: retained::rows(cx),
         outbox: rows::outbox_row(measured),
         signals,
         switches,
@@ -142,6 +143,7 @@ fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
             | SignalSource::Parked
             | SignalSource::Unaccounted
             | SignalSource::Trim
+            | SignalSource::RetainedLog
             | SignalSource::Downtime
             | SignalSource::ReverseLag
             | SignalSource::Strays
