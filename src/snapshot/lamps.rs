@@ -3,7 +3,7 @@
 use super::build::{Context, downtime_running};
 use super::rows::{own_signal, proof, signal_row};
 use super::words::{age, human, rate, whole_percent, with_unit};
-use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
+use super::{DialRow, Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::{Phase, WalStatus};
 use crate::domain::plan::{Signal, SignalSource, StepName};
 use crate::domain::run::{RunStatus, StepStatus, SwitchStatus};
@@ -18,7 +18,7 @@ pub(super) fn lamps(
     cx: &Context<'_>,
     steps: &[StepRow],
     signals: &[SignalRow],
-    switches: &[SwitchRow],
+    (switches, dials): (&[SwitchRow], &[DialRow]),
     rollback: &Rollback,
 ) -> Vec<Lamp> {
     vec![
@@ -26,7 +26,7 @@ pub(super) fn lamps(
         lamp("LAG", lag(cx, steps, signals)),
         lamp("VERIFY", verify(cx, steps, signals)),
         lamp("ERR", errors(cx, signals)),
-        lamp("SWITCH", switch(cx, steps, switches)),
+        lamp("SWITCH", switch(cx, steps, switches, dials)),
         lamp("GATES", gates(steps)),
         lamp("ROLLBACK", (rollback.text.clone(), rollback.health)),
     ]
@@ -209,8 +209,23 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
     worst.unwrap_or_else(unknown)
 }
 
-fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (String, Health) {
-    let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| !cx.plan.freezes(&s.id)).collect();
+fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow], dials: &[DialRow]) -> (String, Health) {
+    let traffic: Vec<&SwitchRow> =
+        switches.iter().filter(|s| !cx.plan.freezes(&s.id) && cx.plan.dial_of(&s.id).is_none()).collect();
+    // Of several the one that is on its way says most.
+    let way = |d: &&DialRow| d.at.is_some_and(|at| at > 0 && at + 1 < d.positions.len());
+    if dials.iter().any(|d| d.at.is_none()) {
+        return unknown();
+    }
+    if let Some(dial) = dials.iter().find(way).or_else(|| dials.first().filter(|_| traffic.is_empty())) {
+        let last = dial.at.is_some_and(|at| at + 1 == dial.positions.len());
+        let health = match dial.at {
+            Some(0) => Health::Idle,
+            _ if last => Health::Ok,
+            _ => Health::Watch,
+        };
+        return (dial.stands.clone(), health);
+    }
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
     let (all, new) = (traffic.len(), count(SwitchStatus::New));
     if count(SwitchStatus::Unknown) > 0 {

@@ -398,7 +398,7 @@ fn a_step_says_where_each_of_its_switches_stands() {
     let mut plan = plan();
     let at = plan.steps.iter().position(|s| matches!(s.kind, StepKind::Switch { .. })).unwrap();
     let ids: Vec<String> = plan.switches.iter().map(|s| s.id.clone()).collect();
-    plan.steps[at].kind = StepKind::Switch { switches: ids.clone() };
+    plan.steps[at].kind = StepKind::Switch { switches: ids.clone(), to: Default::default() };
     let mut state = RunState { status: RunStatus::Running, ..RunState::default() };
     let done = |n| if n < at { StepStatus::Done } else { StepStatus::Failed };
     let step = |(n, s): (usize, &crate::domain::plan::Step)| StepState {
@@ -467,7 +467,7 @@ fn routine_facts_are_folded_and_nothing_else() {
     let intent = Event::Intent {
         id: "switch/writes/1".into(),
         step: None,
-        action: Action::SetSwitch { switch: "writes".into(), to: "new".into() },
+        action: Action::SetSwitch { switch: "writes".into(), to: "new".into(), position: None },
     };
     let outcome = |result| Event::Outcome { id: "switch/writes/1".into(), result };
     let done = outcome(OutcomeResult::Done { read_back: "new".into(), version: Some(5) });

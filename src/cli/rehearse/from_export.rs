@@ -167,6 +167,7 @@ fn reduced(config: &Config, manifest: &Manifest) -> Plan {
         load,
         reverse,
         stores: config.connections.stores(),
+        dials: vec![],
         ..Plan::clone(plan)
     }
 }
