@@ -12,7 +12,7 @@ FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace ORDER BY 1";
 const AVAILABLE: &str = "SELECT name::text FROM pg_available_extensions ORDER BY 1";
 
 /// From each table that people made, and from its defaults, indexes and constraints, along what each rests on, to what
-/// belongs to an extension. A type of arrays is its element's, a domain its base type's. Other tables are not gone through,
+/// belongs to an extension. A type of arrays is its element's, a domain its base type's, a composite one its fields'. Other tables are not gone through,
 /// and what is in the text of a function the server does not know.
 const USES: &str = "
 WITH RECURSIVE t AS (
@@ -31,8 +31,10 @@ rests(name, classid, objid, by) AS (
         UNION SELECT 'pg_type'::regclass::oid, y.typelem FROM pg_type y
         WHERE r.classid = 'pg_type'::regclass AND y.oid = r.objid AND y.typelem <> 0
         UNION SELECT 'pg_type'::regclass::oid, y.typbasetype FROM pg_type y
-        WHERE r.classid = 'pg_type'::regclass AND y.oid = r.objid AND y.typbasetype <> 0) x(classid, objid))
-SELECT e.extname::text, r.name, min(r.by) FROM rests r
+        WHERE r.classid = 'pg_type'::regclass AND y.oid = r.objid AND y.typbasetype <> 0
+        UNION SELECT 'pg_class'::regclass::oid, y.typrelid FROM pg_type y JOIN pg_class k ON k.oid = y.typrelid AND k.relkind = 'c'
+        WHERE r.classid = 'pg_type'::regclass AND y.oid = r.objid) x(classid, objid))
+SELECT e.extname::text, r.name, min(r.by COLLATE \"C\") FROM rests r
 JOIN pg_depend d ON d.classid = r.classid AND d.objid = r.objid AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
 JOIN pg_extension e ON e.oid = d.refobjid
 WHERE NOT EXISTS (SELECT FROM pg_depend o JOIN t ON t.oid = o.objid WHERE t.name = r.name AND o.classid = 'pg_class'::regclass

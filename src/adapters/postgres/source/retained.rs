@@ -59,9 +59,11 @@ fn slot(row: &Row) -> Result<RetainingSlot, Error> {
     // Behind the end of the log by less than nothing: a slot that was just made somewhere else.
     let positive = |bytes: Option<i64>| bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0));
     let (status, reason): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(4)?);
+    let lost = status.as_deref() == Some("lost");
     Ok(RetainingSlot {
         name: row.try_get(0)?,
-        bytes: positive(row.try_get(1)?),
+        // What a slot that is lost once needed is not kept.
+        bytes: positive(row.try_get(1)?).filter(|_| !lost),
         status: match status.as_deref() {
             Some("reserved") => WalStatus::Reserved,
             Some("extended") => WalStatus::Extended,

@@ -48,7 +48,7 @@ async fn what_tables_rest_on_and_what_stays_behind_is_known_by_name() {
     assert_eq!(
         uses,
         [
-            "btree_gist public.by_exclusion a constraint",
+            "btree_gist public.by_exclusion an index",
             "citext public.by_array a column",
             "citext public.by_domain a column",
             "citext public.parts a column",
