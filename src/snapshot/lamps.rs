@@ -212,24 +212,20 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
 fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow], dials: &[DialRow]) -> (String, Health) {
     let traffic: Vec<&SwitchRow> =
         switches.iter().filter(|s| !cx.plan.freezes(&s.id) && cx.plan.dial_of(&s.id).is_none()).collect();
-    // Of several the one that is on its way says most.
-    let way = |d: &&DialRow| d.at.is_some_and(|at| at > 0 && at + 1 < d.positions.len());
     if dials.iter().any(|d| d.at.is_none()) {
         return unknown();
-    }
-    if let Some(dial) = dials.iter().find(way).or_else(|| dials.first().filter(|_| traffic.is_empty())) {
-        let last = dial.at.is_some_and(|at| at + 1 == dial.positions.len());
-        let health = match dial.at {
-            Some(0) => Health::Idle,
-            _ if last => Health::Ok,
-            _ => Health::Watch,
-        };
-        return (dial.stands.clone(), health);
     }
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
     let (all, new) = (traffic.len(), count(SwitchStatus::New));
     if count(SwitchStatus::Unknown) > 0 {
         return unknown();
+    }
+    // A position is where a plan stands on purpose, until everything else is new as well.
+    let moved = dials.iter().filter(|d| d.at.is_some_and(|at| at > 0));
+    let last = |d: &DialRow| d.at.is_some_and(|at| at + 1 == d.positions.len());
+    match moved.max_by_key(|d| !last(d)) {
+        Some(dial) if !last(dial) || new < all || all == 0 => return (dial.stands.replace(' ', ""), Health::Ok),
+        Some(_) | None => {}
     }
     if all > 0 && new == all {
         return ("new".to_owned(), Health::Ok);
@@ -266,4 +262,45 @@ fn gates(steps: &[StepRow]) -> (String, Health) {
         Health::Idle
     };
     (format!("{done}/{}", gates.len()), health)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::gauge::Measured;
+    use crate::domain::plan::{Dial, Position, Serves, Side, ValueRef};
+    use crate::domain::run::{RunState, SwitchState};
+    use crate::snapshot::fixture::plan;
+    use crate::snapshot::tests::built;
+
+    #[test]
+    fn a_position_is_where_a_plan_stands_on_purpose() {
+        let (mut plan, mut state) = (plan(), RunState::default());
+        let id = plan.switches[1].id.clone();
+        let position = |name: &str, reads| Position {
+            name: name.into(),
+            serves: Serves { reads: Some(reads), ..Serves::default() },
+            values: vec![ValueRef::Literal(name.into())],
+        };
+        let positions = [("0 %", Side::Old), ("10 %", Side::Both), ("100 %", Side::New)];
+        plan.dials = vec![Dial {
+            id: "share".into(),
+            title: "reads come from".into(),
+            places: vec![id.clone()],
+            positions: positions.map(|(name, reads)| position(name, reads)).into(),
+            effect_ms: 0,
+        }];
+        let mut said = |standing, position: Option<&str>| {
+            let stands = SwitchState { standing, position: position.map(str::to_owned), ..SwitchState::default() };
+            state.switches.insert(id.clone(), stands);
+            let s = built(&plan, &state, &Measured::default(), &[]);
+            let lamp = s.lamps.iter().find(|l| l.word == "SWITCH").unwrap();
+            (s.dials[0].stands.clone(), (lamp.text.clone(), lamp.health))
+        };
+        assert_eq!(said(SwitchStatus::Old, None).0, "0 %");
+        assert_eq!(said(SwitchStatus::New, Some("10 %")), ("10 %".into(), ("10%".into(), Health::Ok)));
+        assert_eq!(said(SwitchStatus::New, Some("100 %")), ("100 %".into(), ("100%".into(), Health::Ok)));
+        let (stands, (_, health)) = said(SwitchStatus::Unknown, Some("10 %"));
+        assert_eq!((stands.as_str(), health), ("?", Health::Unknown));
+    }
 }

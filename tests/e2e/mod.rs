@@ -14,6 +14,7 @@ mod documents;
 mod dry_run;
 mod dynamo_moves;
 mod export;
+mod gradual;
 mod hung_disk;
 mod init;
 mod keys;

@@ -1,13 +1,13 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
+use super::action::{Action, MoverOrder};
 use super::amend;
 use super::approval::{Approval, Ballot};
-use super::event::{Action, Event, Fact, MoverOrder, OutcomeResult, StepSeen};
+use super::event::{Event, Fact, OutcomeResult, StepSeen};
 use super::state::{
     ClockStep, GateState, RollbackState, RunState, RunStatus, StepState, StepStatus, SwitchState, SwitchStatus,
 };
 use crate::domain::at::At;
-use crate::domain::plan::{Plan, StepKind};
 
 /// A fact that cannot follow the state it met.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -247,11 +247,14 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             s.status = StepStatus::Ready;
             (s.confirmed, s.back) = (Some(by.clone()), Some(by.clone()));
         }
-        Event::SteppedBack { step, again: judged, .. } => {
+        Event::SteppedBack { step, again: judged, evidence } => {
             for s in state.steps.iter_mut().filter(|s| s.id == *step || judged.contains(&s.id)) {
                 let by = s.back.take();
                 again(s);
                 s.taken_back = by.or(s.taken_back.take());
+                if s.id == *step {
+                    s.evidence.clone_from(evidence);
+                }
             }
             let own = format!("{step}/");
             state.open_intents.retain(|open, _| !open.starts_with(&own));
@@ -553,61 +556,5 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     // What was read back settles every older intent of the same place: it belongs to a process that died.
     if closes {
         state.open_intents.retain(|_, open| place(open) != place(&action));
-    }
-}
-
-impl Event {
-    /// The step that begins with this fact, whatever its kind. One that is done by hand begins when it is asked for.
-    #[must_use]
-    pub fn begins(&self, plan: &Plan) -> Option<&str> {
-        let by_hand = |id: &str| plan.step(id).is_some_and(|s| matches!(s.kind, StepKind::Manual { .. }));
-        match self {
-            Self::StepStarted { step, .. } => Some(step),
-            Self::StepHeld { step, .. } if by_hand(step) => Some(step),
-            _ => None,
-        }
-    }
-
-    /// The event's type as in the journal: `step_started`.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::RunOpened { .. } => "run_opened",
-            Self::RunResumed { .. } => "run_resumed",
-            Self::RunPaused { .. } => "run_paused",
-            Self::RunContinued { .. } => "run_continued",
-            Self::StepHeld { .. } => "step_held",
-            Self::Confirmed { .. } => "confirmed",
-            Self::Approved { .. } => "approved",
-            Self::Voted { .. } => "voted",
-            Self::StepStarted { .. } => "step_started",
-            Self::StepDone { .. } => "step_done",
-            Self::StepFailed { .. } => "step_failed",
-            Self::StepSkipped { .. } => "step_skipped",
-            Self::Captured { .. } => "captured",
-            Self::Intent { .. } => "intent",
-            Self::Outcome { .. } => "outcome",
-            Self::Decided { .. } => "decided",
-            Self::CaptureStarted { .. } => "capture_started",
-            Self::TableLoaded { .. } => "table_loaded",
-            Self::Verified { .. } => "verified",
-            Self::GateMet { .. } => "gate_met",
-            Self::GateHeld { .. } => "gate_held",
-            Self::GateBroken { .. } => "gate_broken",
-            Self::WritesRefused { .. } => "writes_refused",
-            Self::WritesAccepted { .. } => "writes_accepted",
-            Self::RollbackOrdered { .. } => "rollback_ordered",
-            Self::RolledBack { .. } => "rolled_back",
-            Self::RollbackStuck { .. } => "rollback_stuck",
-            Self::CarriedBack { .. } => "carried_back",
-            Self::ReverseConflicts { .. } => "reverse_conflicts",
-            Self::StrayWrites { .. } => "stray_writes",
-            Self::ClockStepped { .. } => "clock_stepped",
-            Self::PlanAmended(_) => "plan_amended",
-            Self::StepBackOrdered { .. } => "step_back_ordered",
-            Self::SteppedBack { .. } => "stepped_back",
-            Self::RunFinished => "run_finished",
-            Self::Note { .. } => "note",
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::state::{RunState, SwitchStatus};
 use crate::domain::at::At;
-use crate::domain::plan::{Dial, Plan, Serves, SignalSource};
+use crate::domain::plan::{Dial, Plan, Serves, SignalSource, Step};
 
 /// Where a dial stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +50,13 @@ impl RunState {
         }
     }
 
-    /// From when on what customers are answered is of the positions that stand now: the last moment a place of a dial was
-    /// read back after it had moved, and the time its readers may go on with the value before. Absent while none has moved.
+    /// From when on (wall clock) what customers are answered is of the positions that stand now: the last moment a step that
+    /// moved a dial, or took one back, has evidence of. Absent while none has moved.
     #[must_use]
     pub fn settled_at(&self, plan: &Plan) -> Option<At> {
-        let of = |dial: &Dial| {
-            let moved = dial.places.iter().filter_map(|place| self.switches.get(place));
-            let moved = moved.filter(|s| matches!(s.standing, SwitchStatus::New | SwitchStatus::Restored));
-            let last = moved.filter_map(|s| s.read_at).max()?;
-            Some(last.plus(i64::try_from(dial.effect_ms).unwrap_or(i64::MAX)))
-        };
-        plan.dials.iter().filter_map(of).max()
+        let moves = |step: &&Step| plan.changes(&step.id).iter().any(|change| change.moves.is_some());
+        let moved = plan.steps.iter().filter(moves).filter_map(|step| self.step(&step.id));
+        moved.flat_map(|step| &step.evidence).map(|evidence| evidence.at).max()
     }
 }
 

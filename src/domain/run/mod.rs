@@ -3,6 +3,7 @@
 //! [`decide`] says which facts follow from an input, [`apply`] folds a fact into the state. Neither knows
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
+mod action;
 mod amend;
 mod apply;
 mod approval;
@@ -11,6 +12,7 @@ mod caller;
 mod decide;
 mod dials;
 mod event;
+mod event_name;
 mod gate;
 mod input;
 mod rollback;
@@ -21,6 +23,7 @@ mod trim;
 mod unrecorded;
 mod verified;
 
+pub use action::{Action, MoverOrder};
 pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
@@ -31,9 +34,7 @@ pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use dials::{Stands, depends_on_positions};
-pub use event::{
-    Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, StepError, StepSeen,
-};
+pub use event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::action::Action;
 use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
 use super::caller::Callers;
-use super::event::{Action, Actor, Cause, Evidence, StepError};
+use super::event::{Actor, Cause, Evidence, StepError};
 use super::verified::VerifySummary;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind, StepName};

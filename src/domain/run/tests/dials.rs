@@ -115,20 +115,27 @@ fn what_customers_were_answered_before_a_switch_says_nothing_of_the_new_position
         criteria: vec![Criterion { signal: "errors".into(), op: Op::Below, value: 1.0 }],
         ..plan.gates[0].clone()
     };
-    let mut state = stands([(SwitchStatus::New, Some("10 %")); 2]);
-    for switch in state.switches.values_mut() {
-        switch.read_at = Some(At(20_000));
-    }
+    let state = |settled: Option<i64>| {
+        let evidence = settled.map(|at| Evidence {
+            name: "effect".into(),
+            value: String::new(),
+            at: At(at),
+            source: String::new(),
+            good: true,
+        });
+        let step = StepState { id: "some".into(), evidence: evidence.into_iter().collect(), ..StepState::default() };
+        RunState { steps: vec![step], ..RunState::default() }
+    };
     let judged = |state: &RunState, at: i64| {
         let mut measured = Measured { at: At(30_000), ..Measured::default() };
         let stats = crate::domain::gauge::ProbeStats { count: 100, at: At(at), ..Default::default() };
         measured.probes.insert("w".into(), stats);
         judge_gate(&plan, state, &measured, &gate)
     };
-    let early = judged(&state, 24_999);
+    let early = judged(&state(Some(25_000)), 24_999);
     assert!(!early.met && !early.contradicted && early.evidence[0].value.contains("before the switch"), "{early:?}");
-    assert!(judged(&state, 25_000).met);
-    assert!(judged(&stands([(SwitchStatus::Old, None); 2]), 10_000).met, "nothing has moved");
+    assert!(judged(&state(Some(25_000)), 25_000).met);
+    assert!(judged(&state(None), 10_000).met, "nothing has moved");
 }
 
 /// Takes the last switch step back, as its worker would.
