@@ -144,7 +144,8 @@ fn words(look: &LogLook, load_s: f64) -> String {
     };
     format!(
         "{kept}from the capture step on the server keeps every byte of its log until we have read it, the whole load long, \
-         {most}; {}",
+         {most}; {}; the slot is on this server alone and not on its standbys, so after a failover of the source the tables are \
+         loaded anew",
         takes(look, load_s)
     )
 }
@@ -201,14 +202,16 @@ mod tests {
         let mut look =
             LogLook { written: Some(LogWritten { bytes: 600.0 * MB as f64, seconds: 300.0 }), ..LogLook::default() };
         let said = words(&look, 3_600.0);
-        for part in
-            ["max_slot_wal_keep_size = -1", "2.0 MB/s since its last checkpoint 5m00s ago", "7.0 GB in a load of 1h00m"]
-        {
+        for part in [
+            "max_slot_wal_keep_size = -1",
+            "2.0 MB/s since its last checkpoint 5m00s ago",
+            "7.0 GB in a load of 1h00m; the slot is on this server alone",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
         assert!(!said.contains("LIMIT"), "{said}");
         (look.limit, look.limit_bytes) = (Some("1GB".to_owned()), Some(1024 * MB));
-        assert!(words(&look, 3_600.0).ends_with("MORE THAN THE LIMIT"), "{}", words(&look, 3_600.0));
+        assert!(words(&look, 3_600.0).contains(": MORE THAN THE LIMIT;"), "{}", words(&look, 3_600.0));
         assert!(!words(&look, 60.0).contains("MORE"), "{}", words(&look, 60.0));
         look.written = None;
         assert!(words(&look, 60.0).contains("is not known: the run measures it"));
