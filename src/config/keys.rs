@@ -504,8 +504,19 @@ pub(super) static SIGNALS: &[Key] = &[
     may("limit", Number, "Above this it is red. Default: the source's own, or only shown."),
     may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
 ];
-pub(super) static SOURCES: &[&str] =
-    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "reverse", "strays", "downtime", "trim"];
+pub(super) static SOURCES: &[&str] = &[
+    "lag",
+    "marker",
+    "mismatches",
+    "match_rate",
+    "parked",
+    "unaccounted",
+    "reverse",
+    "strays",
+    "downtime",
+    "trim",
+    "retained_log",
+];
 pub(super) static SIDES: &[&str] = &["old", "new", "both"];
 
 pub(super) static CLOUDWATCH: &[Key] = &[

@@ -19,6 +19,7 @@ mod mover;
 mod point_in_time;
 mod probe;
 mod restore;
+mod retained;
 mod reverse;
 mod sequence;
 mod several;
@@ -47,6 +48,7 @@ pub use mover::{Mover, MoverLook, MoverState, TableState};
 pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use restore::{FoundTable, HeldTable, Restore, Restoring};
+pub use retained::{LogLook, LogWritten, RetainingSlot};
 pub use reverse::{
     CaptureGap, CaptureState, Cleared, InBatch, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts,
     ReversePorts, Taken, Together, Unfinished, Waiting,
@@ -55,7 +57,7 @@ pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
-pub use surroundings::{Collation, Grant, Role, SessionSetting, Surroundings};
+pub use surroundings::{Beside, Collation, Extension, ExtensionUse, Grant, Role, SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, Mover, MoverLook,
-    Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
+    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, LogLook, Mover,
+    MoverLook, Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
     ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings,
     SwitchValue, Switches, Taken, Together, Waiting,
 };
@@ -242,6 +242,10 @@ impl Changes for Unavailable {
 
     async fn close(&self) -> PortResult<()> {
         self.refused("end capture at", "the store".to_owned())
+    }
+
+    async fn retained_log(&self, _: bool) -> PortResult<Option<LogLook>> {
+        self.refused("ask for the log of", "the store".to_owned())
     }
 
     fn kept(&self) -> Option<Duration> {

@@ -43,6 +43,7 @@ mod reader;
 mod references;
 mod repair;
 mod restore;
+mod retained;
 pub mod reverse;
 pub mod rollback;
 mod sampled;

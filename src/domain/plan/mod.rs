@@ -152,6 +152,12 @@ impl Plan {
         self.tables.iter().map(|table| table.from.as_str()).collect()
     }
 
+    /// Those of them whose server keeps its log until we have read it, by name.
+    #[must_use]
+    pub fn stores_that_retain_log(&self) -> BTreeSet<&str> {
+        self.stores_of_tables().into_iter().filter(|store| self.kind(store).keeps_ms().is_none()).collect()
+    }
+
     /// How long changes of a table are kept at its source at least, in milliseconds; `None` for as long as it takes.
     #[must_use]
     pub fn keeps_ms(&self, table: &str) -> Option<i64> {

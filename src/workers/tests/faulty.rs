@@ -17,10 +17,10 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
-    FollowState, FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow,
-    Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan,
-    SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target, TargetServer,
-    TargetTable, TargetVisitor,
+    FollowState, FullRead, Lease, LogLook, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd,
+    ParkedRow, Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence,
+    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target,
+    TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -181,6 +181,10 @@ impl Changes for FaultyChanges {
 
     fn kept(&self) -> Option<Duration> {
         self.0.kept()
+    }
+
+    async fn retained_log(&self, written: bool) -> PortResult<Option<LogLook>> {
+        self.0.retained_log(written).await
     }
 
     async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
