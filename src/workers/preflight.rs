@@ -8,7 +8,9 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, definitions, index_keys, movers, sampled, schema, sequences, source_columns, surroundings};
+use super::{
+    attached, column_types, definitions, index_keys, movers, sampled, schema, sequences, source_columns, surroundings,
+};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -121,6 +123,7 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
         }
         rows.extend(source(plan, ports, table).await);
     }
+    rows.extend(attached::not_looked_at(plan));
     rows.extend(capture(plan, ports, missing).await);
     rows.extend(movers::check_rows(plan, ports, missing).await);
     for stays in &plan.stays {
@@ -331,7 +334,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, kind, &found)));
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, table, &found)));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
         _ if table.mover.is_some() => {
@@ -355,6 +358,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows.extend(columns.notes.into_iter().map(|note| CheckRow::ok(format!("note {}", table.id), note)));
     rows.extend(sampled::rows(plan, &**ports.source(table), table).await);
     rows.extend(key_form::row(&**ports.source(table), table).await);
+    rows.extend(attached::rows(ports, table).await);
     rows
 }
 
@@ -484,12 +488,14 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
 }
 
 /// How long the load may take, what holds it back, and what it costs, in words.
-fn estimated(plan: &Plan, kind: StoreKind, found: &SourceTable) -> String {
+fn estimated(plan: &Plan, table: &Table, found: &SourceTable) -> String {
+    let kind = plan.kind(&table.from);
     let known = Known {
         items: found.count.rows.unwrap_or(0),
         bytes: found.bytes.unwrap_or(0),
         workers: plan.load.workers.min(plan.load.segments_of(found.bytes)),
-        units: kind.sells_reads().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        units: kind.sells_units().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        write_budget: plan.load.write_budget_wcu.filter(|_| plan.kind(&table.to).sells_units()),
     };
     let Some(e) = estimate(&known) else { return "no size is known yet; the store counts now and then".to_owned() };
     let took = brief((e.seconds * 1000.0) as i64);
