@@ -37,8 +37,7 @@ impl Control {
             }
             door(parameters, &of_ours(MODE)).await
         });
-        let config =
-            format!("[aws]\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{endpoint}\"\n");
+        let config = format!("[aws]\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{endpoint}\"\n");
         let day = format!("{}{}", of_ours(DAY).replace("@DOOR@", &door), steps());
         Self { config, day, _plane: plane, _runtime: runtime }
     }

@@ -310,9 +310,9 @@ mod tests {
         let (mut stuck, mut other) = (pace.turn().await, pace.turn().await);
         stuck.idle = IDLE;
         other.landed(1);
+        drop(other);
         stuck.throttled(at).await.unwrap();
         assert_eq!(stuck.idle, 0, "others got something through");
-        drop(other);
         stuck.idle = IDLE;
         assert_eq!(stuck.throttled(at).await.unwrap_err().kind, crate::ports::ErrorKind::Throttled);
         drop(stuck);
