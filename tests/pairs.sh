@@ -5,7 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/cutover/target}"
 
+# One that fails hides no other.
+failed=0
 for features in postgresql dynamodb,embedded-dynamodb; do
   echo "== $features"
-  cargo test --locked --no-default-features --features "$features" --lib "$@"
+  cargo test --locked --no-default-features --features "$features" --lib "$@" || failed=1
 done
+exit $failed

@@ -175,6 +175,17 @@ pub enum Command {
     /// Shows every field that differs and whether it may change now. Refused while somebody drives the run, and as a
     /// whole when one field may not change. Nothing is written before it is confirmed.
     Amend(AmendArgs),
+    /// Put what the last switch step moved where it stood before, while the run stays under way. `b` on the screen does the
+    /// same. A person lets the step go forward again.
+    StepBack {
+        /// Run id or a beginning of it.
+        run: String,
+        /// The switch step, as `cutover status` names it.
+        step: String,
+        /// Who asks; absent means the user of this terminal.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Approve a step that needs a second person; from another terminal than the console's, under another name.
     Approve {
         /// Run id or a beginning of it.

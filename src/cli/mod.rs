@@ -163,6 +163,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Release { plan, config } => release::release(&plan, &config).await,
         Command::Rollback(args) => Box::pin(rollback::rollback(args, &state_dir()?)).await,
         Command::Amend(args) => amend::amend(&args, &state_dir()?).await,
+        Command::StepBack { run, step, name } => people::step_back(&run, step, name, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {
             let vote = match vote {

@@ -1,4 +1,4 @@
-//! `cutover approve` and `cutover vote`: what a second person does from another terminal.
+//! `cutover approve`, `cutover vote` and `cutover step-back`: what people do from another terminal.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +16,14 @@ use crate::report::{Offline, offline};
 
 /// How long a live console has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `cutover step-back`.
+pub async fn step_back(run: &str, step: String, name: Option<String>, state_dir: &Path) -> Result<Exit, Failure> {
+    let folder = RunFolder::find(state_dir, Some(run))?;
+    let by = name.unwrap_or_else(|| Driver::here().operator);
+    let said = format!("{step} is being taken back; `cutover status {}` says when it stands there\n", folder.id());
+    answer(&folder, Ask::StepBack { step, by }, &said).await
+}
 
 /// `cutover approve`.
 pub async fn approve(

@@ -17,7 +17,10 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  #  planned    takes     kind       owner            step")?;
     for (n, step) in plan.steps.iter().enumerate() {
         let title = match &step.kind {
-            StepKind::Switch { switches } => format!("{}  [{}]", step.title, switches.join(", ")),
+            StepKind::Switch { switches, to } => {
+                let to = to.iter().map(|(dial, position)| format!("{dial} to {position}"));
+                format!("{}  [{}]", step.title, switches.iter().cloned().chain(to).collect::<Vec<_>>().join(", "))
+            }
             StepKind::Gate { gate } => format!("{}  [{}]", step.title, criteria(plan, gate)),
             StepKind::GoNoGo { gates, voters, quorum } => {
                 let each: Vec<String> = gates.iter().map(|g| criteria(plan, g)).collect();
@@ -54,7 +57,7 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out)?;
     writeln!(out, "switches")?;
-    for switch in &plan.switches {
+    for switch in plan.switches.iter().filter(|switch| plan.dial_of(&switch.id).is_none()) {
         writeln!(
             out,
             "  {:<12} {:<44} -> {}{}",
@@ -64,8 +67,24 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
             if plan.freezes(&switch.id) { "  (freezes writes)" } else { "" }
         )?;
     }
+    positions(plan, out)?;
     by_movers(plan, out)?;
     by_rule(plan, out)
+}
+
+/// Switches that have positions: who serves what in each, and what each place holds there.
+fn positions(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    for dial in &plan.dials {
+        writeln!(out, "\n{} ({})", dial.id, dial.title)?;
+        for (at, position) in dial.positions.iter().enumerate() {
+            writeln!(out, "  {:<12} {}", position.name, position.serves.words())?;
+            for switch in dial.places.iter().filter_map(|id| plan.switch(id)) {
+                let value = dial.value(&switch.id, at).map_or("?", |value| switch.shown(value));
+                writeln!(out, "  {:<12}   {:<44} {value}", "", switch.place())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Which tables the console does not move itself.

@@ -58,7 +58,7 @@ pub async fn rehearse(args: &DriveArgs, asked: &Rehearsal<'_>, state_dir: &Path)
 /// The plan of a scenario, with its tables of PostgreSQL moved by what was asked for.
 fn moved(scenario: Scenario, mover: Option<&str>) -> Result<Cow<'static, str>, Failure> {
     let usage = |e: String| Err(Failure::new(Exit::Usage, e));
-    let Some(name) = mover else { return Ok(scenario.plan().into()) };
+    let Some(name) = mover else { return Ok(scenario.plan()) };
     let Some(kind) = MoverKind::ALL.into_iter().find(|kind| kind.name() == name) else {
         let names = MoverKind::ALL.map(MoverKind::name);
         return usage(format!(
@@ -68,8 +68,8 @@ fn moved(scenario: Scenario, mover: Option<&str>) -> Result<Cow<'static, str>, F
         ));
     };
     match (scenario, kind) {
-        (Scenario::V1ToV2, MoverKind::Subscription) => Ok(subscribed(scenario.plan()).into()),
-        (Scenario::Cloudshelf, MoverKind::Subscription) => {
+        (Scenario::V1ToV2, MoverKind::Subscription) => Ok(subscribed(&scenario.plan()).into()),
+        (Scenario::Cloudshelf | Scenario::AuroraGradual, MoverKind::Subscription) => {
             usage(format!("--mover {name}: no table of {} goes from one PostgreSQL server to another", scenario.name()))
         }
     }
@@ -105,7 +105,8 @@ async fn live(
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
     let unexpected = |e: crate::rehearsal::RehearsalError| Failure::new(Exit::Unexpected, e.to_string());
-    let options = WorldOptions { seed, faults: faults.clone(), ..servers.options() };
+    let read_share = scenario == Scenario::AuroraGradual;
+    let options = WorldOptions { seed, read_share, faults: faults.clone(), ..servers.options() };
     let world = World::start(options).await.map_err(unexpected)?;
     let mut vars = world.vars();
     // Where a rollback from another terminal finds them too.
@@ -188,13 +189,14 @@ pub(super) fn amounts(scenario: Scenario, sizes: Option<&str>) -> Result<Option<
 
 /// The ids of a scenario's steps. No world is needed for them: its variables stand for addresses only.
 fn steps(scenario: Scenario) -> Result<Vec<String>, Failure> {
-    let config = config::load_str(scenario.file(), scenario.plan(), Path::new(""), &anywhere(scenario))?;
+    let config = config::load_str(scenario.file(), &scenario.plan(), Path::new(""), &anywhere(scenario))?;
     Ok(config.plan.steps.iter().map(|s| s.id.clone()).collect())
 }
 
 /// Values for a scenario's variables that name nothing: enough to read its plan.
 fn anywhere(scenario: Scenario) -> BTreeMap<String, String> {
-    let names = scenario.plan().split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    let plan = scenario.plan();
+    let names = plan.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
     // Two databases of one port would be one database.
     let mut port = 5431;
     let mut value = |name: &str| {

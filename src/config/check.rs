@@ -123,6 +123,15 @@ fn value(node: &Node, kind: Kind, path: &str, sink: &mut Sink<'_>) {
                 }
             }
         }
+        (Kind::Percents, Value::List(items)) => {
+            each(items, Kind::Count, path, sink);
+            for (n, item) in items.iter().enumerate() {
+                if matches!(item.value, Value::Int(i) if i > 100) {
+                    sink.error(item.span.start, &format!("{path}[{n}]"), "a percentage is from 1 to 100");
+                }
+            }
+        }
+        (Kind::ValueRefs, Value::List(items)) => each(items, Kind::ValueRef, path, sink),
         (Kind::Table(keys), Value::Table(_)) => check(node, keys, path, sink),
         (Kind::List(keys), Value::List(items)) => each(items, Kind::Table(keys), path, sink),
         (Kind::Part, Value::Table(_)) => {}
@@ -175,6 +184,8 @@ const fn wanted(kind: Kind) -> &'static str {
         Kind::Texts => "a list of texts",
         Kind::TextOrTexts => "text or a list of texts",
         Kind::Statuses => "a list of HTTP statuses",
+        Kind::Percents => "a list of percentages",
+        Kind::ValueRefs => "a list of texts or references",
         Kind::Scalar => "text, a number, true or false",
         Kind::Bool => "true or false",
         Kind::Int | Kind::Count => "a whole number",

@@ -42,7 +42,13 @@ pub(super) fn judge(connections: &Connections, root: &Section<'_>, sink: &mut Si
 
 /// Further regions and accounts, and which switch stands in which.
 fn controls(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) {
-    let switches = root.list("switches", keys::SWITCHES);
+    let mut switches: Vec<Section<'_>> = Vec::new();
+    for switch in root.list("switches", keys::SWITCHES) {
+        match switch.list("places", keys::PLACES) {
+            places if places.is_empty() => switches.push(switch),
+            places => switches.extend(places),
+        }
+    }
     let used: Vec<Option<String>> = switches.iter().map(|s| s.text("control")).collect();
     for (name, section) in root.map("control", keys::CONTROL) {
         let id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';

@@ -3,7 +3,7 @@
 
 use Kind::{
     Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Part, Path,
-    Scalar, Secret, Statuses, Table, Text, TextOrTexts, Texts, Url, ValueRef,
+    Percents, Scalar, Secret, Statuses, Table, Text, TextOrTexts, Texts, Url, ValueRef, ValueRefs,
 };
 
 /// One key.
@@ -43,6 +43,10 @@ pub(super) enum Kind {
     Number,
     /// A list of HTTP statuses.
     Statuses,
+    /// A list of percentages from 1 to 100.
+    Percents,
+    /// A list of texts or references, as for one value.
+    ValueRefs,
     /// `250ms`, `30s`, `10m`, `4h`.
     Duration,
     /// `T-02:00`.
@@ -393,17 +397,70 @@ pub(super) static STAYS: &[Key] = &[
 pub(super) static SWITCHES: &[Key] = &[
     must("id", Text, "Short name."),
     may("title", Text, "Words for the screen. Default: the id."),
+    may(
+        "positions",
+        List(POSITIONS),
+        "Its positions in order, where it has more than two values: the first is where it stands now. Steps set it with \
+         `to = { ID = \"POSITION\" }`.",
+    ),
+    may(
+        "ramp",
+        Percents,
+        "Instead of `positions`: percent of the reads that the new side serves, one position each. The position `0 %` stands \
+         before them.",
+    ),
+    may("places", List(PLACES), "Where a switch with positions is kept, if in several places: all are set together."),
+    may(
+        "effect",
+        Duration,
+        "How long readers of a switch with positions may go on with the value before. Default: 0s.",
+    ),
+    may("value", Free, PLACE_VALUE),
+    may("values", ValueRefs, PLACE_VALUES),
     may("parameter", Text, "Name of the SSM parameter."),
     may("secure", Bool, "The parameter is a SecureString: its value is never shown. Default: false."),
     may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
     may("control", Text, "In which region and account: a name under `control`. Default: those of `[aws]`."),
     may("expect", Text, "The value that must stand there before the switch."),
-    must("to", ValueRef, "The value to set: text, or a reference for secrets."),
+    may("to", ValueRef, TO),
     may(
         "exercise",
         Bool,
         "Write the value over itself at the arm step, to know before the freeze that it can be set. Default: true.",
     ),
+];
+
+/// What a switch without positions needs.
+pub(super) const TO: &str = "The value to set: text, or a reference for secrets.";
+const PLACE_VALUE: &str = "The value in every position, of a switch that has several: `{position}` is the position's name (of a ramp the \
+     number), `{share}` its percentage. Default: `{position}`.";
+const PLACE_VALUES: &str = "Instead of `value`: one for each position, text or a reference for secrets.";
+
+pub(super) static POSITIONS: &[Key] = &[
+    must("name", Text, "Its name: what steps set the switch to."),
+    may(
+        "reads",
+        OneOf(SIDES),
+        "Who serves reads in it: `old`, `new` or `both`. Leave it out if the switch decides nothing of reads.",
+    ),
+    may(
+        "writes",
+        OneOf(SIDES),
+        "Who takes writes in it: `old`, `new` or `both`. Leave it out if the switch decides nothing of writes.",
+    ),
+    may("share", Count, "Percent of the reads that the new side serves, where `reads` is `both`."),
+];
+
+pub(super) static PLACES: &[Key] = &[
+    may("id", Text, "Short name. Default: that of the switch and its number."),
+    may("title", Text, "Words for the screen. Default: those of the switch."),
+    may("parameter", Text, "Name of the SSM parameter."),
+    may("secure", Bool, "The parameter is a SecureString: its value is never shown. Default: false."),
+    may("stage_variable", Table(STAGE_VARIABLE), "The API Gateway stage variable."),
+    may("control", Text, "In which region and account: a name under `control`. Default: those of `[aws]`."),
+    may("value", Free, PLACE_VALUE),
+    may("values", ValueRefs, PLACE_VALUES),
+    may("exercise", Bool, "As of a switch. Default: true."),
 ];
 
 pub(super) static STAGE_VARIABLE: &[Key] = &[
@@ -491,6 +548,7 @@ pub(super) static STEPS: &[Key] = &[
     may("undo", Free, "How it is undone, in words."),
     may("max_lag", Duration, "For `catch_up`: largest apply lag that counts as caught up. Default: 2s."),
     may("switches", Texts, "For `switch`: switch ids, set in parallel."),
+    may("to", Map(&Text), "For `switch`: ids of switches that have positions, each with the position it goes to."),
     may("probes", Texts, "For `smoke`: probe ids that must be served."),
     may("gate", Text, "For `gate`: the gate's id."),
     may("gates", Texts, "For `go-no-go`: gate ids that must all be met."),

@@ -280,6 +280,9 @@ pub fn load_listed(
         movers::judge(&root, &plan, &connections, &mut sink);
     }
     let in_file = |path: &str| -> String {
+        if let Some(switch) = compile::dial::in_file(&root, path) {
+            return switch;
+        }
         let inside = path.strip_prefix("tables[").and_then(|rest| rest.split_once(']'));
         let rule = inside.and_then(|(n, _)| rules.get(n.parse::<usize>().ok()?.checked_sub(by_hand)?));
         rule.map_or_else(|| path.to_owned(), |rule| format!("moves[{rule}]"))
@@ -290,15 +293,18 @@ pub fn load_listed(
     let mut warnings = Vec::new();
     let mut errors = Vec::new();
     for f in lint(&plan) {
-        if sink.reported(&f.path) || (unknown_kind && f.path.ends_with(".kind")) {
+        let of_rule = in_file(&f.path);
+        let reported = sink.reported(&f.path) || sink.reported(&of_rule);
+        if reported || (unknown_kind && f.path.ends_with(".kind")) {
             continue;
         }
-        let of_rule = in_file(&f.path);
         let message = match table_of(&plan, &f.path).filter(|_| of_rule != f.path) {
             Some(id) => format!("table `{id}` of this rule: {}", f.message),
             None => f.message,
         };
-        let item = sink.at(document.locate(&of_rule), &f.path, message, f.nearest);
+        // A table that came by a rule stands nowhere in the file; everything else has a path there.
+        let path = if f.path.starts_with("tables[") { &f.path } else { &of_rule };
+        let item = sink.at(document.locate(&of_rule), path, message, f.nearest);
         match f.severity {
             Severity::Error => errors.push(item),
             Severity::Warning => warnings.push(item),

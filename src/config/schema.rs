@@ -45,6 +45,8 @@ fn kind(kind_: Kind) -> Value {
         Kind::Count => json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, variable] }),
         Kind::Number => json!({ "anyOf": [{ "type": "number", "minimum": 0 }, variable] }),
         Kind::Statuses => json!({ "type": "array", "items": { "type": "integer", "minimum": 100, "maximum": 599 } }),
+        Kind::Percents => json!({ "type": "array", "items": { "type": "integer", "minimum": 1, "maximum": 100 } }),
+        Kind::ValueRefs => json!({ "type": "array", "items": kind(Kind::ValueRef) }),
         Kind::Duration => json!({ "type": "string", "pattern": "^(([0-9]+(ms|s|m|h|d))+|.*\\$\\{.*)$" }),
         Kind::Offset => {
             json!({ "type": "string", "pattern": "^(T[-+](0+|[0-9]+:[0-5]?[0-9](:[0-5]?[0-9])?)|.*\\$\\{.*)$" })

@@ -152,11 +152,20 @@ impl<'n> Section<'n> {
     }
 
     pub(super) fn statuses(&self, name: &str) -> Vec<u16> {
+        self.whole_numbers(name)
+    }
+
+    /// Percentages.
+    pub(super) fn percents(&self, name: &str) -> Vec<u8> {
+        self.whole_numbers(name)
+    }
+
+    fn whole_numbers<N: TryFrom<i64>>(&self, name: &str) -> Vec<N> {
         match self.get(name).map(|n| &n.value) {
             Some(Value::List(items)) => items
                 .iter()
                 .filter_map(|n| match n.value {
-                    Value::Int(i) => u16::try_from(i).ok(),
+                    Value::Int(i) => N::try_from(i).ok(),
                     _ => None,
                 })
                 .collect(),
@@ -164,25 +173,24 @@ impl<'n> Section<'n> {
         }
     }
 
-    pub(super) fn value_ref(&self, name: &str) -> Option<ValueRef> {
-        let node = self.get(name)?;
-        match &node.value {
-            Value::Text { text, .. } => Some(ValueRef::Literal(text.clone())),
-            _ => self.reference(name),
+    /// A list of texts and references; one that does not read is empty text, so that each keeps its place.
+    pub(super) fn value_refs(&self, name: &str) -> Vec<ValueRef> {
+        match self.get(name).map(|n| &n.value) {
+            Some(Value::List(items)) => {
+                let read = |node| value_of(node).unwrap_or_else(|| ValueRef::Literal(String::new()));
+                items.iter().map(read).collect()
+            }
+            _ => Vec::new(),
         }
+    }
+
+    pub(super) fn value_ref(&self, name: &str) -> Option<ValueRef> {
+        value_of(self.get(name)?)
     }
 
     /// A reference to a secret; never a literal.
     pub(super) fn reference(&self, name: &str) -> Option<ValueRef> {
-        let Value::Table(entries) = &self.get(name)?.value else { return None };
-        let Entry { key, node, .. } = entries.first()?;
-        let Value::Text { text, .. } = &node.value else { return None };
-        match key.as_str() {
-            "env" => Some(ValueRef::Env(text.clone())),
-            "file" => Some(ValueRef::File(text.clone())),
-            "parameter" => Some(ValueRef::Parameter(text.clone())),
-            _ => None,
-        }
+        reference_of(self.get(name)?)
     }
 
     /// What a person must do; `word` alone means the migration's name.
@@ -238,5 +246,24 @@ impl<'n> Section<'n> {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+fn value_of(node: &Node) -> Option<ValueRef> {
+    match &node.value {
+        Value::Text { text, .. } => Some(ValueRef::Literal(text.clone())),
+        _ => reference_of(node),
+    }
+}
+
+fn reference_of(node: &Node) -> Option<ValueRef> {
+    let Value::Table(entries) = &node.value else { return None };
+    let Entry { key, node, .. } = entries.first()?;
+    let Value::Text { text, .. } = &node.value else { return None };
+    match key.as_str() {
+        "env" => Some(ValueRef::Env(text.clone())),
+        "file" => Some(ValueRef::File(text.clone())),
+        "parameter" => Some(ValueRef::Parameter(text.clone())),
+        _ => None,
     }
 }

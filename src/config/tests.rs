@@ -2,6 +2,7 @@
 
 mod control;
 mod iam_policy;
+mod positions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

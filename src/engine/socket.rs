@@ -24,6 +24,13 @@ pub enum Ask {
         /// Who asks.
         by: String,
     },
+    /// Put what a switch step moved where it stood before; see [`Command::StepBack`].
+    StepBack {
+        /// Step id.
+        step: String,
+        /// Who asks.
+        by: String,
+    },
     /// A second person approves a step.
     Approve {
         /// Step id.
@@ -129,6 +136,7 @@ async fn answer(stream: UnixStream, handle: Handle) {
                 handle.order(RollbackOrder { by: Actor::Terminal(by), cause: Cause::Asked });
                 Answer::Taken
             }
+            Ok(Ask::StepBack { step, by }) => taken(&handle, Command::StepBack { step }, by).await,
             Ok(Ask::Approve { step, by, note }) => match &peer {
                 Ok(Peer { origin, same_terminal }) => {
                     let (origin, drivers_terminal) = (origin.clone(), *same_terminal);

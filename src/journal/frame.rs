@@ -14,8 +14,9 @@ use crate::domain::run::{Event, Fact, Level};
 /// Readers refuse another major version.
 pub const FORMAT_MAJOR: u32 = 1;
 /// A newer minor version may be read, not continued. 1 added approvals, votes and kept hold times, 2 steps of
-/// the wall clock, 3 amendments of the plan, 4 the end of capture, 5 tables made anew and expiry turned on, 6 orders to movers.
-pub const FORMAT_MINOR: u32 = 6;
+/// the wall clock, 3 amendments of the plan, 4 the end of capture, 5 tables made anew and expiry turned on, 6 orders to movers,
+/// 7 positions of switches and steps taken back.
+pub const FORMAT_MINOR: u32 = 7;
 
 const CRC_OPEN: &str = "{\"crc\":\"";
 const HASH_OPEN: &str = "\",\"h\":\"";

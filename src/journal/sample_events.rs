@@ -14,7 +14,7 @@ use crate::domain::run::{
 };
 
 /// Number of event types.
-pub const KINDS: usize = 34;
+pub const KINDS: usize = 36;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -53,6 +53,8 @@ pub const fn kind(event: &Event) -> usize {
         Event::StrayWrites { .. } => 31,
         Event::ClockStepped { .. } => 32,
         Event::PlanAmended(_) => 33,
+        Event::StepBackOrdered { .. } => 34,
+        Event::SteppedBack { .. } => 35,
     }
 }
 
@@ -163,6 +165,10 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
                 Event::PlanAmended(Amended { from, to, by, host, t0, gates, changes })
             })
             .boxed(),
+        34 => (id(), actor()).prop_map(|(step, by)| Event::StepBackOrdered { step, by }).boxed(),
+        35 => (id(), vec(id(), 0..3), evidence())
+            .prop_map(|(step, again, evidence)| Event::SteppedBack { step, again, evidence })
+            .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }
 }
@@ -221,7 +227,11 @@ fn cause() -> impl Strategy<Value = Cause> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (text(), text()).prop_map(|(switch, to)| Action::SetSwitch { switch, to }),
+        (text(), text(), proptest::option::of(text())).prop_map(|(switch, to, position)| Action::SetSwitch {
+            switch,
+            to,
+            position
+        }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::RestoreSwitch { switch, version }),
         (text(), option::of(any::<i64>())).prop_map(|(switch, version)| Action::ExerciseSwitch { switch, version }),
         text().prop_map(|table| Action::CreateTable { table }),

@@ -371,7 +371,7 @@ fn what_an_overtaken_driver_still_recorded_is_a_note() {
     assert_eq!(state.status, RunStatus::RolledBack);
     assert!(matches!(&record.facts[3].event, Event::Note { text, .. } if text.contains("step_started")), "{record:?}");
     // A switch it was about to set may have moved.
-    let action = Action::SetSwitch { switch: "reads".into(), to: "x".into() };
+    let action = Action::SetSwitch { switch: "reads".into(), to: "x".into(), position: None };
     let set = Event::Intent { id: "reads/1".into(), step: Some("load".into()), action };
     main.append(&[Fact { event: set, ..note(4, 45) }]).unwrap();
     let state = fold(&read_run(&folder).unwrap().facts).unwrap();

@@ -7,6 +7,7 @@
 
 pub mod control;
 pub mod fault;
+mod gradual;
 pub mod oracle;
 pub mod payments;
 pub mod records;

@@ -1,7 +1,13 @@
 //! The days that can be rehearsed. Everything that differs between them is asked of [`Scenario`].
 
+use std::borrow::Cow;
+
 use super::fault::Fault;
+use super::gradual::gradual;
 use super::oracle::Side;
+
+/// The shop's plan.
+const SHOP: &str = include_str!("../../assets/rehearsal.toml");
 
 /// One of the days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,11 +17,13 @@ pub enum Scenario {
     Cloudshelf,
     /// A payments application moves from one PostgreSQL server to another, and from DynamoDB tables to others.
     V1ToV2,
+    /// The shop, whose reads go over to the new side share by share before its writes do.
+    AuroraGradual,
 }
 
 impl Scenario {
     /// Every scenario, in the order of the help text.
-    pub const ALL: [Self; 2] = [Self::Cloudshelf, Self::V1ToV2];
+    pub const ALL: [Self; 3] = [Self::Cloudshelf, Self::V1ToV2, Self::AuroraGradual];
 
     /// The name on the command line.
     #[must_use]
@@ -23,6 +31,7 @@ impl Scenario {
         match self {
             Self::Cloudshelf => "cloudshelf",
             Self::V1ToV2 => "v1-to-v2",
+            Self::AuroraGradual => "aurora-gradual",
         }
     }
 
@@ -30,7 +39,9 @@ impl Scenario {
     #[must_use]
     pub const fn starts(self) -> &'static str {
         match self {
-            Self::Cloudshelf => "a private PostgreSQL, an embedded DynamoDB, a control plane and a shop",
+            Self::Cloudshelf | Self::AuroraGradual => {
+                "a private PostgreSQL, an embedded DynamoDB, a control plane and a shop"
+            }
             Self::V1ToV2 => {
                 "two private PostgreSQL servers, an embedded DynamoDB, a control plane and a payments application"
             }
@@ -39,10 +50,11 @@ impl Scenario {
 
     /// The plan of the day, with variables for what is started.
     #[must_use]
-    pub const fn plan(self) -> &'static str {
+    pub fn plan(self) -> Cow<'static, str> {
         match self {
-            Self::Cloudshelf => include_str!("../../assets/rehearsal.toml"),
-            Self::V1ToV2 => include_str!("../../assets/rehearsal-v1-to-v2.toml"),
+            Self::Cloudshelf => SHOP.into(),
+            Self::V1ToV2 => include_str!("../../assets/rehearsal-v1-to-v2.toml").into(),
+            Self::AuroraGradual => gradual(SHOP).into(),
         }
     }
 
@@ -50,7 +62,7 @@ impl Scenario {
     #[must_use]
     pub const fn file(self) -> &'static str {
         match self {
-            Self::Cloudshelf => "rehearsal.toml",
+            Self::Cloudshelf | Self::AuroraGradual => "rehearsal.toml",
             Self::V1ToV2 => "rehearsal-v1-to-v2.toml",
         }
     }
@@ -59,7 +71,7 @@ impl Scenario {
     #[must_use]
     pub const fn faults(self) -> &'static [Fault] {
         match self {
-            Self::Cloudshelf => &Fault::ALL,
+            Self::Cloudshelf | Self::AuroraGradual => &Fault::ALL,
             // No stage variable is switched.
             Self::V1ToV2 => &[Fault::SlowNew, Fault::ErrorsNew, Fault::SsmRefuse, Fault::SsmSlow, Fault::SsmLostReply],
         }
@@ -69,7 +81,7 @@ impl Scenario {
     #[must_use]
     pub const fn namespace(self) -> &'static str {
         match self {
-            Self::Cloudshelf => "CloudShelf",
+            Self::Cloudshelf | Self::AuroraGradual => "CloudShelf",
             Self::V1ToV2 => "Payments",
         }
     }
@@ -78,8 +90,8 @@ impl Scenario {
     #[must_use]
     pub const fn stores(self, side: Side) -> &'static str {
         match (self, side) {
-            (Self::Cloudshelf, Side::Old) => "DynamoDB",
-            (Self::Cloudshelf, Side::New) => "PostgreSQL",
+            (Self::Cloudshelf | Self::AuroraGradual, Side::Old) => "DynamoDB",
+            (Self::Cloudshelf | Self::AuroraGradual, Side::New) => "PostgreSQL",
             (Self::V1ToV2, Side::Old) => "PostgreSQL v1 and DynamoDB v1",
             (Self::V1ToV2, Side::New) => "PostgreSQL v2 and DynamoDB v2",
         }

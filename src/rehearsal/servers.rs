@@ -28,7 +28,9 @@ impl Amounts {
     /// In words: they are not the numbers that this scenario takes.
     pub fn parse(scenario: Scenario, text: &str) -> Result<Self, String> {
         match scenario {
-            Scenario::Cloudshelf => text.parse().map(Self::Cloudshelf).map_err(|e| format!("{e}")),
+            Scenario::Cloudshelf | Scenario::AuroraGradual => {
+                text.parse().map(Self::Cloudshelf).map_err(|e| format!("{e}"))
+            }
             Scenario::V1ToV2 => text.parse().map(Self::V1ToV2).map_err(|e| format!("{e}")),
         }
     }
@@ -37,7 +39,7 @@ impl Amounts {
     #[must_use]
     pub fn usual(scenario: Scenario) -> Self {
         match scenario {
-            Scenario::Cloudshelf => Self::Cloudshelf(Sizes::default()),
+            Scenario::Cloudshelf | Scenario::AuroraGradual => Self::Cloudshelf(Sizes::default()),
             Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes::default()),
         }
     }
@@ -46,7 +48,9 @@ impl Amounts {
     #[must_use]
     pub const fn few(scenario: Scenario) -> Self {
         match scenario {
-            Scenario::Cloudshelf => Self::Cloudshelf(Sizes { books: 1_000, users: 200, orders: 500, carts: 50 }),
+            Scenario::Cloudshelf | Scenario::AuroraGradual => {
+                Self::Cloudshelf(Sizes { books: 1_000, users: 200, orders: 500, carts: 50 })
+            }
             Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900, sessions: 200, limits: 150 }),
         }
     }

@@ -44,7 +44,7 @@ pub fn shortened_plan(scenario: Scenario, how: ShortPlan) -> String {
         assert!(text.contains(from), "assets/{file} has no {from:?} any more");
         text.replace(from, to)
     };
-    let mut text = swap(scenario.plan().to_owned(), "start = \"at_planned\"\n", "");
+    let mut text = swap(scenario.plan().into_owned(), "start = \"at_planned\"\n", "");
     for hold in ["2m", "1m", "10m"] {
         text = swap(text, &format!("hold = \"{hold}\""), "hold = \"1s\"");
     }

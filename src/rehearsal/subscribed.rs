@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn the_shipped_plan_says_what_is_added_to() {
-        let said = subscribed(Scenario::V1ToV2.plan());
+        let said = subscribed(&Scenario::V1ToV2.plan());
         assert_eq!((said.matches("mover = ").count(), said.matches("subscriber = ").count()), (2, 1));
     }
 }

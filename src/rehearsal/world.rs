@@ -106,6 +106,8 @@ pub struct WorldOptions {
     pub rates: Rates,
     /// The application's pause between two readings of its parameters.
     pub poll: Duration,
+    /// Whether the shop's reads go over share by share: a parameter says how many percent the new side serves.
+    pub read_share: bool,
     /// Faults; the caller reports steps to them.
     pub faults: Faults,
     /// A DynamoDB to use instead of the embedded one. It must not have the application's tables yet.
@@ -126,6 +128,7 @@ impl WorldOptions {
             pg,
             rates: Rates::default(),
             poll: Duration::from_millis(500),
+            read_share: false,
             faults: Faults::none(),
             dynamo_endpoint: None,
             control_endpoint: None,
@@ -220,6 +223,9 @@ impl World {
                     None => names.api = create_api(&endpoint, &names.stage).await?,
                 }
                 put(&ssm, &names.reads, "dynamodb", false).await?;
+                if options.read_share {
+                    put(&ssm, &names.share, "0", false).await?;
+                }
                 put(&ssm, &names.writes, "dynamodb", false).await?;
                 put(&ssm, &names.mode, "open", false).await?;
                 put(&ssm, &names.secret, OLD_SECRET, true).await?;

@@ -45,6 +45,7 @@ fn plan() -> Plan {
         verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
+        dials: vec![],
     }
 }
 

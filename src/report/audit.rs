@@ -178,6 +178,7 @@ fn who(event: &Event, host: &str) -> Option<String> {
         | Event::RunContinued { by }
         | Event::Confirmed { by, .. }
         | Event::StepSkipped { by, .. }
+        | Event::StepBackOrdered { by, .. }
         | Event::Decided { by }
         | Event::RollbackOrdered { by, .. } => by,
         // The name is theirs to claim; the rest is what the kernel said.
@@ -185,6 +186,7 @@ fn who(event: &Event, host: &str) -> Option<String> {
         Event::StepStarted { .. }
         | Event::StepDone { .. }
         | Event::StepFailed { .. }
+        | Event::SteppedBack { .. }
         | Event::Captured { .. }
         | Event::Intent { .. }
         | Event::Outcome { .. }
@@ -211,7 +213,7 @@ mod tests {
     fn no_intent_is_left_without_words() {
         let table = || "books".to_owned();
         let actions = [
-            Action::SetSwitch { switch: table(), to: "new".to_owned() },
+            Action::SetSwitch { switch: table(), to: "new".to_owned(), position: None },
             Action::RestoreSwitch { switch: table(), version: None },
             Action::ExerciseSwitch { switch: table(), version: Some(1) },
             Action::CreateTable { table: table() },

@@ -71,6 +71,10 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
                 return words_at(Level::Warn, &format!("{id}: nobody knows. {error}"));
             }
         },
+        Event::StepBackOrdered { step, by } => format!("step {step}: taken back by {}.", by.words()),
+        Event::SteppedBack { step, .. } => {
+            format!("step {step} is taken back: what it moved stands where it stood before.")
+        }
         Event::Decided { by } => format!("decided by {}. from here only finish or roll back.", by.words()),
         Event::CaptureStarted { table, positions, .. } => {
             let s = if positions.len() == 1 { "" } else { "s" };
@@ -153,7 +157,10 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
 /// What is about to be done, for every action: an audit leaves none out.
 pub(super) fn action_words(action: &Action) -> String {
     match action {
-        Action::SetSwitch { switch, to } => format!("setting switch {switch} to {to}."),
+        Action::SetSwitch { switch, position: Some(position), .. } => {
+            format!("setting switch {switch} to position {position}.")
+        }
+        Action::SetSwitch { switch, to, position: None } => format!("setting switch {switch} to {to}."),
         Action::RestoreSwitch { switch, .. } => format!("putting switch {switch} back."),
         Action::ExerciseSwitch { switch, .. } => format!("writing the value of switch {switch} over itself."),
         Action::CreateTable { table } => format!("creating what table {table} needs in the target."),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Criterion, Health, JournalRow, Mode, SignalRow, Snapshot, StepRow, SwitchRow, TableRow};
+use super::{
+    Criterion, DialRow, Health, JournalRow, Mode, SignalRow, Snapshot, StepBackRow, StepRow, SwitchRow, TableRow,
+};
 use super::{account, lamps, log, loss, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
-use crate::domain::run::{Fact, RunState, RunStatus, StepStatus};
+use crate::domain::run::{Fact, RunState, RunStatus, StepStatus, step_back};
 
 /// Everything a snapshot is built from.
 pub struct Context<'a> {
@@ -44,7 +46,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
     }
     let tables: Vec<TableRow> = rows::table_rows(cx);
     let signals: Vec<SignalRow> = plan.signals.iter().map(|s| rows::signal_row(cx, s)).collect();
-    let switches: Vec<SwitchRow> = plan.switches.iter().map(|s| rows::switch_row(state, s)).collect();
+    let switches: Vec<SwitchRow> = plan.switches.iter().map(|s| rows::switch_row(plan, state, s)).collect();
     let rollback = rollback::rollback(cx);
     let planned_end = steps.iter().map(|s| s.planned.plus(s.takes_ms)).max().unwrap_or(state.t0);
     let driver = match (state.operator.as_str(), state.host.as_str()) {
@@ -52,7 +54,8 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         (who, "") => who.to_owned(),
         (who, host) => format!("{who}@{host}"),
     };
-    let lamps = lamps::lamps(cx, &steps, &signals, &switches, &rollback);
+    let dials: Vec<DialRow> = plan.dials.iter().map(|dial| rows::dial_row(state, dial)).collect();
+    let lamps = lamps::lamps(cx, &steps, &signals, (&switches, &dials), &rollback);
     Snapshot {
         version: cx.version,
         now: cx.now,
@@ -76,6 +79,11 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         outbox: rows::outbox_row(measured),
         signals,
         switches,
+        dials,
+        step_back: match step_back(plan, state) {
+            Ok(step) => StepBackRow { step: Some(step.id.clone()), why: String::new() },
+            Err(why) => StepBackRow { step: None, why },
+        },
         probes: measured.probes.clone(),
         lamps,
         rollback,

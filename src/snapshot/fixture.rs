@@ -262,7 +262,7 @@ pub(crate) fn plan() -> Plan {
                 "reads",
                 1,
                 5,
-                K::Switch { switches: vec!["reads".into()] },
+                K::Switch { switches: vec!["reads".into()], to: Default::default() },
                 word(),
                 "restore the captured value",
             ),
@@ -271,7 +271,7 @@ pub(crate) fn plan() -> Plan {
                 "writes",
                 1,
                 5,
-                K::Switch { switches: vec!["writes".into()] },
+                K::Switch { switches: vec!["writes".into()], to: Default::default() },
                 word(),
                 "restore the captured value",
             ),
@@ -285,6 +285,7 @@ pub(crate) fn plan() -> Plan {
         verify: Verify { floor: 0.999, settle_ms: 5_000, segments: 8, list_limit: 50, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
+        dials: vec![],
     }
 }
 
@@ -563,7 +564,7 @@ fn facts(moment: Moment) -> Vec<Fact> {
         events.push(Event::Intent {
             id: "switch/writes/1".into(),
             step: Some("writes".into()),
-            action: Action::SetSwitch { switch: "writes".into(), to: "new".into() },
+            action: Action::SetSwitch { switch: "writes".into(), to: "new".into(), position: None },
         });
         events.push(Event::Outcome {
             id: "switch/writes/1".into(),

@@ -3,7 +3,7 @@
 use super::build::{Context, downtime_running};
 use super::rows::{own_signal, proof, signal_row};
 use super::words::{age, human, rate, whole_percent, with_unit};
-use super::{Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
+use super::{DialRow, Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
 use crate::domain::gauge::Phase;
 use crate::domain::plan::{Signal, SignalSource, StepName};
 use crate::domain::run::{RunStatus, StepStatus, SwitchStatus};
@@ -18,7 +18,7 @@ pub(super) fn lamps(
     cx: &Context<'_>,
     steps: &[StepRow],
     signals: &[SignalRow],
-    switches: &[SwitchRow],
+    (switches, dials): (&[SwitchRow], &[DialRow]),
     rollback: &Rollback,
 ) -> Vec<Lamp> {
     vec![
@@ -26,7 +26,7 @@ pub(super) fn lamps(
         lamp("LAG", lag(cx, steps, signals)),
         lamp("VERIFY", verify(cx, steps, signals)),
         lamp("ERR", errors(cx, signals)),
-        lamp("SWITCH", switch(cx, steps, switches)),
+        lamp("SWITCH", switch(cx, steps, switches, dials)),
         lamp("GATES", gates(steps)),
         lamp("ROLLBACK", (rollback.text.clone(), rollback.health)),
     ]
@@ -205,12 +205,23 @@ fn errors(cx: &Context<'_>, signals: &[SignalRow]) -> (String, Health) {
     worst.unwrap_or_else(unknown)
 }
 
-fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow]) -> (String, Health) {
-    let traffic: Vec<&SwitchRow> = switches.iter().filter(|s| !cx.plan.freezes(&s.id)).collect();
+fn switch(cx: &Context<'_>, steps: &[StepRow], switches: &[SwitchRow], dials: &[DialRow]) -> (String, Health) {
+    let traffic: Vec<&SwitchRow> =
+        switches.iter().filter(|s| !cx.plan.freezes(&s.id) && cx.plan.dial_of(&s.id).is_none()).collect();
+    if dials.iter().any(|d| d.at.is_none()) {
+        return unknown();
+    }
     let count = |standing| traffic.iter().filter(|s| s.standing == standing).count();
     let (all, new) = (traffic.len(), count(SwitchStatus::New));
     if count(SwitchStatus::Unknown) > 0 {
         return unknown();
+    }
+    // A position is where a plan stands on purpose, until everything else is new as well.
+    let moved = dials.iter().filter(|d| d.at.is_some_and(|at| at > 0));
+    let last = |d: &DialRow| d.at.is_some_and(|at| at + 1 == d.positions.len());
+    match moved.max_by_key(|d| !last(d)) {
+        Some(dial) if !last(dial) || new < all || all == 0 => return (dial.stands.replace(' ', ""), Health::Ok),
+        Some(_) | None => {}
     }
     if all > 0 && new == all {
         return ("new".to_owned(), Health::Ok);

@@ -66,7 +66,8 @@ const fn mover_words(order: MoverOrder) -> &'static str {
 
 fn action_words(action: &Action) -> String {
     match action {
-        Action::SetSwitch { switch, to } => format!("set {switch} to {to}"),
+        Action::SetSwitch { switch, position: Some(position), .. } => format!("set {switch} to position {position}"),
+        Action::SetSwitch { switch, to, position: None } => format!("set {switch} to {to}"),
         Action::RestoreSwitch { switch, version: Some(v) } => format!("restore {switch} to version {v}"),
         Action::RestoreSwitch { switch, version: None } => format!("restore {switch}"),
         Action::ExerciseSwitch { switch, .. } => format!("write {switch} over itself"),
@@ -137,6 +138,10 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 OutcomeResult::Failed { error: e } => error("world", format!("{what}: FAILED, {e}")),
                 OutcomeResult::Unknown { error: e } => error("world", format!("{what}: UNKNOWN, {e}")),
             }
+        }
+        Event::StepBackOrdered { step, by } => warn("step", format!("{step} is being taken back by {}", by.words())),
+        Event::SteppedBack { step, .. } => {
+            warn("step", format!("{step} taken back: what it moved stands where it stood before"))
         }
         Event::Decided { by } => warn("run", format!("{} decided: from here only finish or roll back", by.words())),
         Event::CaptureStarted { table, positions, .. } => {

@@ -95,6 +95,12 @@ pub struct Snapshot {
     pub signals: Vec<SignalRow>,
     /// Switches in the plan's order, the freeze included.
     pub switches: Vec<SwitchRow>,
+    /// Switches with several positions.
+    #[serde(default)]
+    pub dials: Vec<DialRow>,
+    /// What one step back would do.
+    #[serde(default)]
+    pub step_back: StepBackRow,
     /// Probes by id: p95, errors and the last answer in words.
     pub probes: BTreeMap<String, crate::domain::gauge::ProbeStats>,
     /// The annunciator: fixed words in a fixed order.
@@ -192,9 +198,9 @@ pub struct StepRow {
     pub advice: Option<String>,
     /// What it does, in words.
     pub does: String,
-    /// Ids of the switches it sets or restores.
+    /// The switches it sets or restores.
     #[serde(default)]
-    pub switches: Vec<String>,
+    pub sets: Vec<SetRow>,
     /// How it is undone, in words.
     pub undo: String,
     /// Evidence, live while the step or gate is current.
@@ -342,6 +348,43 @@ pub struct SignalRow {
     pub series: Series,
 }
 
+/// One switch that a step sets, from which value to which.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRow {
+    /// Switch id.
+    pub switch: String,
+    /// What stands there before the step, or stars, or `?`.
+    pub from: String,
+    /// What it is set to, or stars, or `?`.
+    pub to: String,
+}
+
+/// What one step back would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepBackRow {
+    /// The switch step that it would take back.
+    pub step: Option<String>,
+    /// Why there is none.
+    pub why: String,
+}
+
+/// One switch with several positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialRow {
+    /// Its id.
+    pub id: String,
+    /// Words.
+    pub title: String,
+    /// The position it stands in: `25 %`; `between 2 and 3`; `?`.
+    pub stands: String,
+    /// Who serves what in it: `reads new 25 %`; `?` while it does not stand in one position.
+    pub serves: String,
+    /// Its positions in order, by name.
+    pub positions: Vec<String>,
+    /// Which of them it stands in, counted from 0.
+    pub at: Option<usize>,
+}
+
 /// One switch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SwitchRow {
@@ -353,10 +396,13 @@ pub struct SwitchRow {
     pub place: String,
     /// The captured value, or stars, or `?`.
     pub old: String,
-    /// The new value, or stars.
+    /// The new value, or stars; of a place of a dial the value of the position it stands in, or goes to first.
     pub new: String,
     /// Where it stands.
     pub standing: SwitchStatus,
+    /// The position it stands in, of a place of a dial that this run has set.
+    #[serde(default)]
+    pub position: Option<String>,
     /// When it was last read back.
     pub read_at: Option<At>,
     /// Whether the value to restore was captured.

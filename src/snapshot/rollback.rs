@@ -139,7 +139,7 @@ fn course(cx: &Context<'_>) -> Vec<Deed> {
         let Some(found) = cx.state.switches.get(&switch.id) else { continue };
         let before = if cx.plan.freezes(&switch.id) { "allow writes: " } else { "" };
         let place = switch.place();
-        let to = super::rows::switch_row(cx.state, switch).old;
+        let to = super::rows::switch_row(cx.plan, cx.state, switch).old;
         let deed = match (found.standing, found.read_at) {
             (SwitchStatus::Restored, Some(at)) if at >= ordered => Deed {
                 text: format!("{before}{place} -> {to}, read back {}", at.clock_on(cx.now)),

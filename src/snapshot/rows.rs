@@ -2,11 +2,10 @@
 
 use super::build::Context;
 use super::words::{age, human, length, minutes, rate};
-use super::{Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
+use super::{DialRow, Health, OutboxRow, Proof, SignalRow, SwitchRow, TableRow, TrimRow};
 use crate::domain::gauge::{Count, Course, Measured, Phase, Series, TableGauge, TrimClock, rows_kept_out};
-use crate::domain::plan::{Side, Signal, SignalSource, Switch};
-use crate::domain::run::{RunState, SwitchStatus};
-use crate::domain::run::{signal_value, trim_clock};
+use crate::domain::plan::{Dial, Plan, Serves, Side, Signal, SignalSource, Step, StepKind, Switch};
+use crate::domain::run::{RunState, Stands, SwitchStatus, signal_value, trim_clock};
 
 /// Slots and their length for a signal nobody keeps a history of.
 const NO_HISTORY: Series = Series::new(5_000, 0);
@@ -221,22 +220,57 @@ pub(super) fn own_signal(source: SignalSource) -> Signal {
     Signal { id: String::new(), unit: unit.to_owned(), source, side: Side::Both, limit, stale_ms }
 }
 
-pub(super) fn switch_row(state: &RunState, switch: &Switch) -> SwitchRow {
+pub(super) fn switch_row(plan: &Plan, state: &RunState, switch: &Switch) -> SwitchRow {
     let found = state.switches.get(&switch.id);
     let old = match found {
         Some(s) if s.captured && switch.secret() => "***".to_owned(),
         Some(s) if s.captured => s.captured_value.clone().unwrap_or_else(|| "***".to_owned()),
         _ => "?".to_owned(),
     };
+    let standing = found.map_or(SwitchStatus::Old, |s| s.standing);
+    let position = found.and_then(|s| s.position.clone());
     SwitchRow {
         id: switch.id.clone(),
         title: switch.title.clone(),
         place: switch.place(),
         old,
-        new: switch.to_label(),
-        standing: found.map_or(SwitchStatus::Old, |s| s.standing),
+        new: new_value(plan, switch, position.as_deref()).to_owned(),
+        standing,
+        position: position.filter(|_| standing == SwitchStatus::New),
         read_at: found.and_then(|s| s.read_at),
         captured: found.is_some_and(|s| s.captured),
         version: found.and_then(|s| s.captured_version),
+    }
+}
+
+/// What a switch is set to: of a place of a dial what it was last set to, or goes to first.
+fn new_value<'p>(plan: &'p Plan, switch: &'p Switch, position: Option<&str>) -> &'p str {
+    let Some(dial) = plan.dial_of(&switch.id) else { return switch.shown(&switch.to) };
+    let first = || {
+        let to = |step: &'p Step| match &step.kind {
+            StepKind::Switch { to, .. } => to.get(&dial.id),
+            _ => None,
+        };
+        plan.steps.iter().find_map(to).map(String::as_str)
+    };
+    let at = position.or_else(first).and_then(|name| dial.position(name));
+    at.and_then(|at| dial.value(&switch.id, at)).map_or("?", |value| switch.shown(value))
+}
+
+/// Where a switch with several positions stands.
+pub(super) fn dial_row(state: &RunState, dial: &Dial) -> DialRow {
+    let name = |at: usize| dial.positions.get(at).map_or("?", |position| position.name.as_str());
+    let (stands, at) = match state.stands(dial) {
+        Stands::At(at) => (name(at).to_owned(), Some(at)),
+        Stands::Between(least, most) => (format!("between {} and {}", name(least), name(most)), None),
+        Stands::Unknown => ("?".to_owned(), None),
+    };
+    DialRow {
+        id: dial.id.clone(),
+        title: dial.title.clone(),
+        stands,
+        serves: state.serves(dial).map_or_else(|| "?".to_owned(), Serves::words),
+        positions: dial.positions.iter().map(|position| position.name.clone()).collect(),
+        at,
     }
 }

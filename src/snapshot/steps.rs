@@ -4,9 +4,9 @@ use super::build::Context;
 use super::gates::{gate_live, go_no_go_live};
 use super::progress::{catch_up, load, verify};
 use super::words::{age, brief_list, length, limit};
-use super::{StepMark, StepRow, SwitchRow};
+use super::{SetRow, StepMark, StepRow, SwitchRow};
 use crate::domain::at::At;
-use crate::domain::plan::{Confirm, Gate, Plan, Signal, Step, StepKind};
+use crate::domain::plan::{Confirm, Gate, Moves, Plan, Signal, Step, StepKind, Switch, Switching, ValueRef};
 use crate::domain::run::{
     Evidence, Need, RunState, RunStatus, StepState, StepStatus, SwitchStatus, approval, lacks_second,
 };
@@ -54,7 +54,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         reason: reason(cx.state, step, found),
         advice: found.error.as_ref().map(|e| e.advice.clone()).filter(|a| !a.is_empty()),
         does: does(cx.plan, step),
-        switches: switches(cx.plan, &step.kind),
+        sets: sets(cx, step),
         undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
         evidence: found.evidence.clone(),
         ..StepRow::default()
@@ -73,7 +73,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         }
         StepKind::GoNoGo { .. } if !over && !stopped => go_no_go_live(cx, step, current, &mut row),
         StepKind::Freeze | StepKind::Thaw | StepKind::Smoke { .. } if going_on => probes(cx, &step.kind, &mut row),
-        StepKind::Switch { switches } => switch_lines(cx, switches, current, &mut row),
+        StepKind::Switch { .. } => switch_lines(cx, current, &mut row),
         StepKind::Preflight
         | StepKind::SetUp
         | StepKind::Capture
@@ -130,7 +130,14 @@ fn title(plan: &Plan, step: &Step) -> String {
             None => format!("GATE {}", step.title),
         },
         StepKind::GoNoGo { .. } => format!("GO/NO-GO {}", step.title),
-        StepKind::Switch { switches } => format!("SWITCH {}", brief_list(switches)),
+        StepKind::Switch { switches, .. } => {
+            let moves = plan.changes(&step.id).into_iter().filter_map(|change| change.moves);
+            let moves = moves.map(|Moves { dial, from, to }| {
+                let name = |at: usize| dial.positions.get(at).map_or("?", |position| position.name.as_str());
+                format!("{} {} -> {}", dial.id, name(from), name(to))
+            });
+            format!("SWITCH {}", brief_list(&switches.iter().cloned().chain(moves).collect::<Vec<_>>()))
+        }
         StepKind::Preflight
         | StepKind::SetUp
         | StepKind::Capture
@@ -284,13 +291,12 @@ fn does(plan: &Plan, step: &Step) -> String {
             format!("{}: writes are refused, proven by {}", each.join("; "), write_probes(plan))
         }
         StepKind::Drain => "proves with a nonce that every write before the freeze has arrived".to_owned(),
-        StepKind::Switch { switches } => {
-            let each: Vec<String> = switches
-                .iter()
-                .filter_map(|id| plan.switch(id))
-                .map(|s| format!("sets {} to {}", s.place(), s.to_label()))
-                .collect();
-            each.join("; ")
+        StepKind::Switch { .. } => {
+            let changes = plan.changes(&step.id);
+            let places = changes.iter().flat_map(|change| &change.places);
+            let sets = places.map(|(s, value)| format!("sets {} to {}", s.place(), s.shown(value)));
+            let serves = changes.iter().filter(|change| change.moves.is_some()).map(|change| change.to.words());
+            sets.chain(serves).collect::<Vec<_>>().join("; ")
         }
         StepKind::Smoke { probes } => format!("asks {} and must be served", brief_list(probes)),
         StepKind::Thaw => {
@@ -323,11 +329,33 @@ fn does(plan: &Plan, step: &Step) -> String {
     }
 }
 
-/// Ids of the switches that a step sets or restores.
-fn switches(plan: &Plan, kind: &StepKind) -> Vec<String> {
-    match kind {
-        StepKind::Switch { switches } => switches.clone(),
-        StepKind::Freeze | StepKind::Thaw => plan.freeze_switches().map(|s| s.id.clone()).collect(),
+/// The switches that a step sets or restores, each with the value it has before the step and the one it is set to.
+fn sets(cx: &Context<'_>, step: &Step) -> Vec<SetRow> {
+    let row = |switch: &Switch| {
+        let row = super::rows::switch_row(cx.plan, cx.state, switch);
+        SetRow { switch: row.id, from: row.old, to: row.new }
+    };
+    match &step.kind {
+        StepKind::Switch { .. } => {
+            let changes = cx.plan.changes(&step.id);
+            let each = |change: &Switching<'_>| -> Vec<SetRow> {
+                let one = |(switch, to): &(&Switch, &ValueRef)| match change.moves {
+                    None => row(switch),
+                    Some(moves) => SetRow {
+                        switch: switch.id.clone(),
+                        from: moves.dial.value(&switch.id, moves.from).map_or("?", |v| switch.shown(v)).to_owned(),
+                        to: switch.shown(to).to_owned(),
+                    },
+                };
+                change.places.iter().map(one).collect()
+            };
+            changes.iter().flat_map(each).collect()
+        }
+        StepKind::Freeze => cx.plan.freeze_switches().map(row).collect(),
+        StepKind::Thaw => {
+            let back = |SetRow { switch, from, to }| SetRow { switch, from: to, to: from };
+            cx.plan.freeze_switches().map(row).map(back).collect()
+        }
         StepKind::Preflight
         | StepKind::SetUp
         | StepKind::Capture
@@ -372,15 +400,21 @@ fn probes(cx: &Context<'_>, kind: &StepKind, row: &mut StepRow) {
     }
 }
 
-fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepRow) {
-    let each: Vec<SwitchRow> =
-        ids.iter().filter_map(|id| cx.plan.switch(id)).map(|s| super::rows::switch_row(cx.state, s)).collect();
-    let change = |s: &SwitchRow| format!("{}  {} -> {}", s.place, s.old, s.new);
-    let count = |standing| each.iter().filter(|s| s.standing == standing).count();
-    let touched = each.iter().any(|s| s.standing != SwitchStatus::Old);
+fn switch_lines(cx: &Context<'_>, current: bool, row: &mut StepRow) {
+    let sets = std::mem::take(&mut row.sets);
+    let of = |set: &SetRow| cx.plan.switch(&set.switch).map(|s| super::rows::switch_row(cx.plan, cx.state, s));
+    let each: Vec<(&SetRow, SwitchRow)> = sets.iter().filter_map(|set| Some((set, of(set)?))).collect();
+    let change = |set: &SetRow, s: &SwitchRow| format!("{}  {} -> {}", s.place, set.from, set.to);
+    // A place of a dial may have been moved by the step before.
+    let moved = |set: &SetRow, s: &SwitchRow| match &s.position {
+        Some(_) => s.new == set.to,
+        None => s.standing != SwitchStatus::Old,
+    };
+    let count = |standing| each.iter().filter(|(set, s)| s.standing == standing && moved(set, s)).count();
+    let touched = each.iter().any(|(set, s)| moved(set, s));
     match each.as_slice() {
-        [only] if !touched => row.detail = change(only),
-        [only] => row.detail = format!("{}  {}", stands(only), change(only)),
+        [(set, only)] if !touched => row.detail = change(set, only),
+        [(set, only)] => row.detail = format!("{}  {}", stands(only), change(set, only)),
         [] => {}
         all if !touched => row.detail = format!("{} switches", all.len()),
         all => {
@@ -393,17 +427,20 @@ fn switch_lines(cx: &Context<'_>, ids: &[String], current: bool, row: &mut StepR
         }
     }
     if current && (touched || each.len() > 1) {
-        row.lines = each.iter().map(|s| format!("{:<8} {}{}", stands(s), change(s), read(s, cx.now))).collect();
+        let line = |(set, s): &(&SetRow, SwitchRow)| format!("{:<8} {}{}", stands(s), change(set, s), read(s, cx.now));
+        row.lines = each.iter().map(line).collect();
     }
+    row.sets = sets;
 }
 
-/// Where a switch stands, from what was read of it.
-const fn stands(switch: &SwitchRow) -> &'static str {
-    match switch.standing {
-        SwitchStatus::Old => "old",
-        SwitchStatus::New => "NEW",
-        SwitchStatus::Unknown => "?",
-        SwitchStatus::Restored => "restored",
+/// Where a switch stands, from what was read of it: of a place of a dial in which position.
+fn stands(switch: &SwitchRow) -> &str {
+    match (switch.standing, &switch.position) {
+        (SwitchStatus::Old, _) => "old",
+        (SwitchStatus::New, Some(position)) => position,
+        (SwitchStatus::New, None) => "NEW",
+        (SwitchStatus::Unknown, _) => "?",
+        (SwitchStatus::Restored, _) => "restored",
     }
 }
 

@@ -398,7 +398,7 @@ fn a_step_says_where_each_of_its_switches_stands() {
     let mut plan = plan();
     let at = plan.steps.iter().position(|s| matches!(s.kind, StepKind::Switch { .. })).unwrap();
     let ids: Vec<String> = plan.switches.iter().map(|s| s.id.clone()).collect();
-    plan.steps[at].kind = StepKind::Switch { switches: ids.clone() };
+    plan.steps[at].kind = StepKind::Switch { switches: ids.clone(), to: Default::default() };
     let mut state = RunState { status: RunStatus::Running, ..RunState::default() };
     let done = |n| if n < at { StepStatus::Done } else { StepStatus::Failed };
     let step = |(n, s): (usize, &crate::domain::plan::Step)| StepState {
@@ -473,7 +473,7 @@ fn routine_facts_are_folded_and_nothing_else() {
     let intent = Event::Intent {
         id: "switch/writes/1".into(),
         step: None,
-        action: Action::SetSwitch { switch: "writes".into(), to: "new".into() },
+        action: Action::SetSwitch { switch: "writes".into(), to: "new".into(), position: None },
     };
     let outcome = |result| Event::Outcome { id: "switch/writes/1".into(), result };
     let done = outcome(OutcomeResult::Done { read_back: "new".into(), version: Some(5) });
@@ -584,4 +584,35 @@ fn a_retention_clock_says_when_and_whether_it_is_in_time() {
     let (text, brief, health) = row(-0.5);
     assert_eq!(text, "records are trimmed in 21h; at this rate NEVER caught up");
     assert_eq!((brief.as_str(), health), ("trim 21h, NEVER caught up", Health::Fail));
+}
+
+#[test]
+fn a_position_is_where_a_plan_stands_on_purpose() {
+    use crate::domain::plan::{Dial, Position, Serves, Side, ValueRef};
+    let (mut plan, mut state) = (plan(), RunState::default());
+    let id = plan.switches[1].id.clone();
+    let position = |name: &str, reads| Position {
+        name: name.into(),
+        serves: Serves { reads: Some(reads), ..Serves::default() },
+        values: vec![ValueRef::Literal(name.into())],
+    };
+    let positions = [("0 %", Side::Old), ("10 %", Side::Both), ("100 %", Side::New)];
+    plan.dials = vec![Dial {
+        id: "share".into(),
+        title: "reads come from".into(),
+        places: vec![id.clone()],
+        positions: positions.map(|(name, reads)| position(name, reads)).into(),
+        effect_ms: 0,
+    }];
+    let mut said = |standing, position: Option<&str>| {
+        let stands = SwitchState { standing, position: position.map(str::to_owned), ..SwitchState::default() };
+        state.switches.insert(id.clone(), stands);
+        let s = built(&plan, &state, &Measured::default(), &[]);
+        (s.dials[0].stands.clone(), lamp(&s, "SWITCH"))
+    };
+    assert_eq!(said(SwitchStatus::Old, None).0, "0 %");
+    assert_eq!(said(SwitchStatus::New, Some("10 %")), ("10 %".into(), says("10%", Health::Ok)));
+    assert_eq!(said(SwitchStatus::New, Some("100 %")), ("100 %".into(), says("100%", Health::Ok)));
+    let (stands, (_, health)) = said(SwitchStatus::Unknown, Some("10 %"));
+    assert_eq!((stands.as_str(), health), ("?", Health::Unknown));
 }

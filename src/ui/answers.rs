@@ -7,6 +7,7 @@ pub(super) fn taken(command: &Command) -> String {
     match command {
         Command::Confirm { step, .. } => format!("{step}: confirmed"),
         Command::Retry { step } => format!("{step}: trying again"),
+        Command::StepBack { step } => format!("{step}: being taken back"),
         Command::Skip { step } => format!("{step}: left out"),
         Command::Approve { step, .. } => format!("{step}: approved"),
         Command::Vote { step, vote, .. } => format!("{step}: {}", vote.name()),

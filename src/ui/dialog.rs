@@ -32,6 +32,8 @@ pub enum Outcome {
     Retry(String),
     /// Leave the step out.
     Skip(String),
+    /// Take the step back.
+    StepBack(String),
     /// Leave; the run goes on.
     Leave,
 }
@@ -54,6 +56,7 @@ pub fn still_asked(modal: &Modal, snapshot: &Snapshot) -> bool {
         (Modal::Confirm { step, word, .. }, Some(Modal::Confirm { step: s, word: w, .. })) => *step == s && *word == w,
         (Modal::Decide { step, .. }, Some(Modal::Decide { step: s, .. })) => *step == s,
         (Modal::Confirm { .. } | Modal::Decide { .. }, _) => false,
+        (Modal::StepBack { step, .. }, _) => snapshot.step_back.step.as_ref() == Some(step),
         _ => true,
     }
 }
@@ -130,6 +133,18 @@ pub fn press(modal: &mut Modal, key: &KeyEvent, action: Option<Action>, at_ms: u
                 }
                 Outcome::Stays
             }
+        },
+        Modal::StepBack { step, button, .. } => match (key.code, action) {
+            _ if right || left => {
+                *button = other(*button);
+                Outcome::Stays
+            }
+            (_, Some(Action::StepBack)) => Outcome::StepBack(step.clone()),
+            (KeyCode::Enter, _) => match *button {
+                Button::Cancel => Outcome::Cancelled,
+                Button::Go => Outcome::StepBack(step.clone()),
+            },
+            _ => Outcome::Stays,
         },
         Modal::Quit { button, .. } => match key.code {
             _ if right || left => {

@@ -177,9 +177,16 @@ impl Keymap {
         }
         let mut bound: Vec<(String, Key, usize)> = Vec::new();
         for (index, binding) in table.iter().enumerate() {
+            // What a person has bound is theirs: a key of ours that they use for something else gives way, unless the
+            // action would be left without one that it must have.
+            let theirs = |key: &&&str| {
+                let taken = own.iter().filter(|(name, _)| name.as_str() != binding.name);
+                taken.flat_map(|(_, keys)| keys).any(|own| own.parse::<Key>() == key.parse::<Key>())
+            };
             let keys: Vec<&str> = match own.get(binding.name) {
                 Some(keys) => keys.iter().map(String::as_str).collect(),
-                None => binding.keys.to_vec(),
+                None if binding.must_stay => binding.keys.to_vec(),
+                None => binding.keys.iter().filter(|key| !theirs(key)).copied().collect(),
             };
             if keys.is_empty() && binding.must_stay {
                 faults.push(KeyError::MustStay(binding.name.to_owned()));
@@ -288,7 +295,7 @@ mod tests {
     fn every_fault_is_told_at_once() {
         let faults = Keymap::build(
             &TABLE,
-            &own(&[("roll_back", &[]), ("quit", &["space"]), ("puase", &["p"]), ("playback", &["wat"])]),
+            &own(&[("roll_back", &[]), ("quit", &["x"]), ("pause", &["x"]), ("puase", &["p"]), ("playback", &["wat"])]),
         )
         .err()
         .unwrap_or_default();
@@ -297,8 +304,18 @@ mod tests {
         let near = Some("pause".to_owned());
         assert!(faults.contains(&KeyError::UnknownAction { name: "puase".to_owned(), near }));
         assert!(faults.iter().any(|f| matches!(f, KeyError::Twice { key, first, second }
-            if key == "space" && first == "quit" && second == "pause")));
+            if key == "x" && first == "quit" && second == "pause")));
         assert_eq!(faults.len(), 4);
+    }
+
+    #[test]
+    fn a_usual_key_gives_way_to_a_persons_own() {
+        let map = Keymap::build(&TABLE, &own(&[("quit", &["space"])])).unwrap_or_default();
+        assert_eq!(map.action(parsed("space"), &["run"]), Some(1));
+        assert_eq!(map.keys_of(2), [""; 0], "pause is reached by its name");
+        // What must have a key keeps its own, and says who else wants it.
+        let faults = Keymap::build(&TABLE, &own(&[("pause", &["R"])])).err().unwrap_or_default();
+        assert!(matches!(faults.as_slice(), [KeyError::Twice { key, .. }] if key == "R"), "{faults:?}");
     }
 
     proptest! {

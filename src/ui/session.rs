@@ -329,6 +329,7 @@ impl Session {
             Outcome::Leave => vec![self.way_out(snapshot)],
             Outcome::Confirmed { step, word } => vec![Do::Command(Command::Confirm { step, word })],
             Outcome::Retry(step) => vec![Do::Command(Command::Retry { step })],
+            Outcome::StepBack(step) => vec![Do::Command(Command::StepBack { step })],
             Outcome::Skip(step) => vec![Do::Command(Command::Skip { step })],
         };
         self.state.modals.pop();
@@ -379,6 +380,12 @@ impl Session {
                 // The question is about what is now, so that is what stands behind it.
                 self.go_live();
                 self.state.modals.extend(dialog::for_current(snapshot));
+            }
+            Action::StepBack => {
+                self.go_live();
+                if let Some(step) = snapshot.step_back.step.clone() {
+                    self.state.modals.push(Modal::StepBack { step, button: Button::Cancel, drawn_ms: None });
+                }
             }
             Action::WhatIf => {
                 self.state.scrolls.evidence = 0;

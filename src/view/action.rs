@@ -22,6 +22,8 @@ pub enum Action {
     Retry,
     /// Leave the step out: opens its box.
     Skip,
+    /// Take the last switch step back: opens its box.
+    StepBack,
     /// One more load worker.
     MoreWorkers,
     /// One load worker less.
@@ -184,8 +186,16 @@ const fn row(
         Group::Replay => KeyScope::Replay,
         _ => KeyScope::Run,
     };
-    let dangerous =
-        matches!(action, Action::Rollback | Action::Next | Action::Retry | Action::Skip | Action::Quit | Action::Pause);
+    let dangerous = matches!(
+        action,
+        Action::Rollback
+            | Action::Next
+            | Action::Retry
+            | Action::Skip
+            | Action::StepBack
+            | Action::Quit
+            | Action::Pause
+    );
     let must_stay = matches!(action, Action::Rollback | Action::Quit);
     ActionInfo { action, name, keys, short, text, group, place, priority, dangerous, must_stay }
 }
@@ -203,6 +213,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Acknowledge, "acknowledge", &["a"], "ack", "acknowledge messages that stay", G::Run, 5),
         row(A::Retry, "retry", &["t"], "try again", "try the failed step again: opens its box", G::Run, 0),
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
+        row(A::StepBack, "step_back", &["b"], "step back", "put what switched last where it stood before: opens its box", G::Run, 0),
         row(A::MoreWorkers, "more_workers", &["+", "="], "workers", "one more load worker", G::Run, 0),
         row(A::FewerWorkers, "fewer_workers", &["-", "_"], "workers", "one load worker less", G::Run, 0),
         row(A::WhatIf, "what_if", &["w"], "what if", "what rollback would do now, and its price; changes nothing", G::Run, 14),
@@ -319,6 +330,7 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
             | Action::Next
             | Action::Retry
             | Action::Skip
+            | Action::StepBack
             | Action::MoreWorkers
             | Action::FewerWorkers
             | Action::Note
@@ -353,6 +365,10 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
             Some(Need::Decision) => Ok(()),
             _ => Err("no step failed or is unknown"),
         }),
+        Action::StepBack => while_rolling_back().and(match snapshot.step_back.step {
+            Some(_) => Ok(()),
+            None => Err("nothing to take back by itself; rollback takes everything back (w says what it would do)"),
+        }),
         Action::MoreWorkers | Action::FewerWorkers => while_rolling_back().and_then(|()| {
             if !loading() {
                 Err("no bulk load is running")
@@ -369,7 +385,10 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         Action::Enter if state.modals.is_empty() && snapshot.steps.is_empty() => Err("no step yet"),
         Action::Zoom if state.view != View::Home => Err("a full-width view has one pane"),
         Action::Left | Action::Right
-            if !matches!(state.top(), Some(Modal::Confirm { .. } | Modal::Decide { .. } | Modal::Quit { .. })) =>
+            if !matches!(
+                state.top(),
+                Some(Modal::Confirm { .. } | Modal::Decide { .. } | Modal::StepBack { .. } | Modal::Quit { .. })
+            ) =>
         {
             Err("no buttons here")
         }

@@ -95,7 +95,7 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
         return boxed(&[(Action::Enter, "keep filter"), (Action::Back, "clear")]);
     }
     match state.top() {
-        Some(Modal::Confirm { .. } | Modal::Quit { .. }) => {
+        Some(Modal::Confirm { .. } | Modal::StepBack { .. } | Modal::Quit { .. }) => {
             boxed(&[(Action::FocusNext, "button"), (Action::Enter, "press"), (Action::Back, "cancel")])
         }
         Some(Modal::Decide { .. }) => {

@@ -14,7 +14,7 @@ use super::state::{Button, Choice, Modal, ViewState};
 use super::theme::{Theme, Tone};
 use crate::domain::plan::StepName;
 use crate::domain::run::{Evidence, Need, StepStatus, SwitchStatus};
-use crate::snapshot::{Mode, Snapshot, StepMark, StepRow, words};
+use crate::snapshot::{Mode, SetRow, Snapshot, StepMark, StepRow, SwitchRow, words};
 
 /// Draws the topmost box over the body.
 pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &ViewState) {
@@ -50,6 +50,17 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
                 ask = ask.then(format!("   {WAIT}"), Tone::Dim);
             }
             let title = format!("{:02} {} {}", step.number, step.title, evidence::status_words(step.status));
+            boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
+        }
+        Modal::StepBack { step, button, .. } => {
+            let Some(step) = find(step) else { return gone(c, body) };
+            let lines: Vec<Line> = step_back_lines(snapshot, step, inner);
+            let deaf = modal.is_deaf(state.clock_ms);
+            let ask =
+                button_span(Line::plain("  "), "Cancel", *button == Button::Cancel, deaf).then("   ", Tone::Plain);
+            let ask = button_span(ask, "Take it back", *button == Button::Go, deaf);
+            let ask = if deaf { ask.then(format!("   {WAIT}"), Tone::Dim) } else { ask };
+            let title = format!("STEP BACK: {:02} {}", step.number, step.title);
             boxed(c, body, &title, &prod(snapshot), &lines, &[Line::default(), ask], 76);
         }
         Modal::Quit { button, .. } => {
@@ -237,20 +248,38 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
     }
 }
 
+/// What a step back would set, and what stays as it is.
+fn step_back_lines(snapshot: &Snapshot, step: &StepRow, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for set in &step.sets {
+        let place = snapshot.switches.iter().find(|s| s.id == set.switch).map_or(set.switch.as_str(), |s| &s.place);
+        let change = format!(" {} -> {}", set.to, set.from);
+        let room = width.saturating_sub(change.width() + 4).clamp(12, 44);
+        lines.push(Line::plain("  ").then(pad(place, room), Tone::Strong).then(change, Tone::Strong).cut(width));
+    }
+    let text = "Each place is set and read back. The run stays under way: what was judged since is judged again, and a \
+                person lets the step go forward again. Nothing else is undone; rollback takes everything back. b does it.";
+    lines.push(Line::default());
+    lines.extend(wrap(text, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("  {l}"))));
+    lines
+}
+
 /// What will change, how it is undone, and what proves that it may be done.
 fn confirm_lines(snapshot: &Snapshot, step: &StepRow, state: &ViewState, theme: &Theme, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    let touched: Vec<_> = snapshot.switches.iter().filter(|s| step.switches.contains(&s.id)).collect();
+    let of = |set: &SetRow| snapshot.switches.iter().find(|s| s.id == set.switch);
+    let sets: Vec<(&SetRow, &SwitchRow)> = step.sets.iter().filter_map(|set| Some((set, of(set)?))).collect();
+    let touched: Vec<&SwitchRow> = sets.iter().map(|(_, s)| *s).collect();
     let back = step.kind == StepName::Thaw;
     let mut rows = Vec::new();
-    for s in touched.iter().copied() {
-        let change = if back { format!("{} -> {}", s.new, s.old) } else { format!("{} -> {}", s.old, s.new) };
+    for (set, s) in sets {
+        let change = format!("{} -> {}", set.from, set.to);
         // The version that it will get is known only while nobody has changed the value since it was captured.
         let version = match s.version.filter(|_| !back && s.standing == SwitchStatus::Old) {
             Some(v) => format!("   version {v} -> {}", v + 1),
             None => String::new(),
         };
-        let (now, tone) = standing(s.standing);
+        let (now, tone) = standing(s);
         let place = width.saturating_sub(change.width() + version.width() + now.width() + 12).clamp(12, 34);
         rows.push((place, change, now, tone, version));
     }

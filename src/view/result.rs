@@ -10,7 +10,7 @@ use super::tables::criteria_lines;
 use super::theme::{Theme, Tone};
 use crate::domain::at::{At, hms};
 use crate::domain::run::{RunStatus, SwitchStatus};
-use crate::snapshot::{Snapshot, SwitchRow, words};
+use crate::snapshot::{DialRow, Snapshot, SwitchRow, words};
 
 /// Whether this status has a screen of its own in front of the runbook.
 pub(super) const fn has_result(status: RunStatus) -> bool {
@@ -43,13 +43,24 @@ pub(super) fn names(switches: &[&SwitchRow], width: usize) -> Vec<String> {
     named
 }
 
+/// Where a switch with several positions stands, and who serves what there.
+fn dial_line(dial: &DialRow, width: usize) -> Line {
+    let tone = if dial.at.is_some() { Tone::Strong } else { Tone::Warn };
+    let of = dial.at.map_or_else(String::new, |at| format!("   position {} of {}", at + 1, dial.positions.len()));
+    Line::plain("   ")
+        .then(pad(&dial.stands, 9), tone)
+        .then(format!(" {}: {}", dial.title, dial.serves), Tone::Plain)
+        .then(of, Tone::Dim)
+        .cut(width)
+}
+
 /// Where every switch stands, one line each; long places are cut so that they differ, the standing never is.
 pub(super) fn switch_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<Line> = snapshot.dials.iter().map(|dial| dial_line(dial, width)).collect();
     let place = width.saturating_sub(44).clamp(14, 44);
     let names = names(&snapshot.switches.iter().collect::<Vec<_>>(), place);
     for (s, name) in snapshot.switches.iter().zip(names) {
-        let (now, tone) = standing(s.standing);
+        let (now, tone) = standing(s);
         let value = match s.standing {
             SwitchStatus::Old | SwitchStatus::Restored => s.old.clone(),
             SwitchStatus::New => s.new.clone(),

@@ -4,7 +4,7 @@ use super::canvas::{Line, pad, pad_left};
 use super::theme::{Theme, Tone};
 use crate::domain::at::At;
 use crate::domain::run::SwitchStatus;
-use crate::snapshot::{Health, SignalRow, Snapshot, words};
+use crate::snapshot::{Health, SignalRow, Snapshot, SwitchRow, words};
 
 /// A history in `width` cells, newest at the right. The scale runs from 0 to the limit or the largest value;
 /// what nobody measured is blank.
@@ -86,7 +86,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         let read = s
             .read_at
             .map_or_else(|| "not read yet".to_owned(), |at| format!("last read {}", at.clock_on(snapshot.now)));
-        let (now, tone) = standing(s.standing);
+        let (now, tone) = standing(s);
         lines.push(
             Line::plain(" ")
                 .then(pad(&s.id, 9), Tone::Plain)
@@ -133,12 +133,13 @@ fn clock_line(id: &str, text: String, health: Health, width: usize) -> Line {
 }
 
 /// The words of a switch's standing.
-pub(super) const fn standing(standing: SwitchStatus) -> (&'static str, Tone) {
-    match standing {
-        SwitchStatus::Old => ("old", Tone::Plain),
-        SwitchStatus::Unknown => ("?", Tone::Warn),
-        SwitchStatus::New => ("NEW", Tone::Strong),
-        SwitchStatus::Restored => ("restored", Tone::Good),
+pub(super) fn standing(switch: &SwitchRow) -> (&str, Tone) {
+    match (switch.standing, &switch.position) {
+        (SwitchStatus::Old, _) => ("old", Tone::Plain),
+        (SwitchStatus::Unknown, _) => ("?", Tone::Warn),
+        (SwitchStatus::New, Some(position)) => (position, Tone::Strong),
+        (SwitchStatus::New, None) => ("NEW", Tone::Strong),
+        (SwitchStatus::Restored, _) => ("restored", Tone::Good),
     }
 }
 

@@ -169,6 +169,15 @@ pub enum Modal {
         /// When it was first drawn.
         drawn_ms: Option<u64>,
     },
+    /// Take the last switch step back.
+    StepBack {
+        /// Step id.
+        step: String,
+        /// Focused button.
+        button: Button,
+        /// When it was first drawn.
+        drawn_ms: Option<u64>,
+    },
     /// Leave while a run is active.
     Quit {
         /// Focused button.
@@ -229,14 +238,21 @@ impl Modal {
     #[must_use]
     pub const fn drawn_ms(&self) -> Option<u64> {
         match self {
-            Self::Confirm { drawn_ms, .. } | Self::Decide { drawn_ms, .. } | Self::Quit { drawn_ms, .. } => *drawn_ms,
+            Self::Confirm { drawn_ms, .. }
+            | Self::Decide { drawn_ms, .. }
+            | Self::StepBack { drawn_ms, .. }
+            | Self::Quit { drawn_ms, .. } => *drawn_ms,
             _ => None,
         }
     }
 
     /// Notes that it stands on the screen since `now_ms`. Only the first call counts.
     pub fn mark_drawn(&mut self, now_ms: u64) {
-        if let Self::Confirm { drawn_ms, .. } | Self::Decide { drawn_ms, .. } | Self::Quit { drawn_ms, .. } = self {
+        if let Self::Confirm { drawn_ms, .. }
+        | Self::Decide { drawn_ms, .. }
+        | Self::StepBack { drawn_ms, .. }
+        | Self::Quit { drawn_ms, .. } = self
+        {
             drawn_ms.get_or_insert(now_ms);
         }
     }
@@ -244,7 +260,7 @@ impl Modal {
     /// Whether it still ignores keys (other than rollback), so that keys typed ahead trigger nothing dangerous.
     #[must_use]
     pub fn is_deaf(&self, now_ms: u64) -> bool {
-        matches!(self, Self::Confirm { .. } | Self::Decide { .. } | Self::Quit { .. })
+        matches!(self, Self::Confirm { .. } | Self::Decide { .. } | Self::StepBack { .. } | Self::Quit { .. })
             && self.drawn_ms().is_none_or(|at| now_ms.saturating_sub(at) < DIALOG_DEAF_MS)
     }
 

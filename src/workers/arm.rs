@@ -7,7 +7,7 @@ use super::context::{CapturedValue, WorkerContext};
 use super::switch::{another_type, exposed, nearly_full};
 use super::trouble::{evidence, not_recorded, step_error, world};
 use super::{exercise, sequences, source_columns};
-use crate::domain::plan::{Step, Switch};
+use crate::domain::plan::{Plan, Step, Switch};
 use crate::domain::run::{Attributes, Event, Evidence, StepError};
 use crate::ports::{SequenceScan, SwitchValue};
 
@@ -20,9 +20,11 @@ pub async fn perform(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32) -> Res
     let reads = ctx.plan.switches.iter().map(|switch| async move {
         let reading = ctx.ports.switches.read(switch).await.map_err(|e| step_error(&e))?;
         let kept = ctx.ports.switches.attributes(switch, reading.version).await.map_err(|e| step_error(&e))?;
-        let value = ctx.ports.switches.resolve(&switch.to, &switch.control).await.map_err(|e| step_error(&e))?;
+        let values = ctx.plan.values_of(switch);
+        let values = values.into_iter().map(|value| ctx.ports.switches.resolve(value, &switch.control));
+        let values = futures::future::try_join_all(values).await.map_err(|e| step_error(&e))?;
         let left = ctx.ports.switches.writes_left(switch).await.map_err(|e| step_error(&e))?;
-        let wrong = problem(switch, &reading, &value).or_else(|| nearly_full(switch, left));
+        let wrong = problem(&ctx.plan, switch, &reading, &values).or_else(|| nearly_full(&ctx.plan, switch, left));
         Ok::<_, StepError>((switch, reading, kept, wrong))
     });
     let all = futures::future::try_join_all(reads).await?;
@@ -90,13 +92,33 @@ async fn captured(
     ctx.facts.state(captured).await.map_err(|e| not_recorded(&e))
 }
 
-/// What is wrong with a place before anything is changed. Never says a value that is secret by the plan or the store.
-fn problem(switch: &Switch, now: &SwitchValue, to: &SwitchValue) -> Option<String> {
+/// What is wrong with a place before anything is changed: `values` are all that it may be set to. Never says a value that is
+/// secret by the plan or the store.
+fn problem(plan: &Plan, switch: &Switch, now: &SwitchValue, values: &[SwitchValue]) -> Option<String> {
     let place = switch.place();
-    if let Some(wrong) = another_type(switch, now).or_else(|| exposed(switch, to)) {
+    let exposed = || values.iter().find_map(|value| exposed(switch, value));
+    if let Some(wrong) = another_type(switch, now).or_else(exposed) {
         return Some(wrong);
     }
     let stands = if switch.secret() || now.secret { "another value" } else { now.value.reveal() };
+    if let Some(dial) = plan.dial_of(&switch.id) {
+        let [first, others @ ..] = values else { return None };
+        if now.value == first.value {
+            return None;
+        }
+        let name = |at: usize| dial.positions.get(at).map_or("?", |position| position.name.as_str());
+        return Some(match others.iter().position(|other| other.value == now.value) {
+            Some(at) => {
+                format!("{place} stands in position {} of `{}`, the plan begins in {}", name(at + 1), dial.id, name(0))
+            }
+            None => format!(
+                "{place} holds {stands}, which is not position {} of `{}`, where the plan begins",
+                name(0),
+                dial.id
+            ),
+        });
+    }
+    let [to] = values else { return None };
     match switch.expect.as_deref() {
         Some(wanted) if wanted != now.value.reveal() => {
             Some(format!("{place} holds {stands}, the plan expects {wanted}"))

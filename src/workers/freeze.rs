@@ -7,12 +7,11 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 
 use super::context::{AtThaw, CapturedValue, WorkerContext};
-use super::switch::{READ_BACKS, new_value, new_values, set_all};
+use super::switch::{READ_BACKS, Set, new_value, new_values, set_all};
 use super::trouble::{evidence, not_recorded, step_error, too_late, world};
 use super::{expiry, movers, source_columns};
 use crate::domain::plan::{Freeze, Probe, Step, Switch};
-use crate::domain::run::{Action, Event, Evidence, RunState, StepError};
-use crate::domain::secret::Secret;
+use crate::domain::run::{Event, Evidence, RunState, StepError};
 use crate::ports::ProbeOutcome;
 
 /// Pause between two checks while customers are kept out.
@@ -131,7 +130,7 @@ async fn set_and_ask(
     ctx: &Arc<WorkerContext>,
     at: (&Step, u32),
     state: &RunState,
-    changes: Vec<(&Switch, Secret, Action)>,
+    changes: Vec<Set<'_>>,
     (refusals, probes): (&mut Refusals, &[&Probe]),
 ) -> Result<Vec<Evidence>, StepError> {
     let (several, all_set) = (changes.len() > 1, AtomicBool::new(false));
@@ -234,7 +233,7 @@ pub async fn thaw(
             ));
         };
         let version = state.switches.get(&switch.id).and_then(|s| s.captured_version);
-        changes.push((switch, value, Action::RestoreSwitch { switch: switch.id.clone(), version }));
+        changes.push(Set::back(switch, value, version));
     }
     // Nothing of the old side is written by anybody from here on.
     let mut found = movers::stopped(ctx, step, attempt).await?;

@@ -152,13 +152,15 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
         if missing.aws.is_some() {
             rows.push(no_aws(what));
         } else {
-            rows.push(read(ports, switch, what).await);
+            rows.push(read(plan, ports, switch, what).await);
         }
-        let asks_aws = matches!(switch.to, ValueRef::Parameter(_));
+        let asks_aws = plan.values_of(switch).iter().any(|value| matches!(value, ValueRef::Parameter(_)));
         if asks_aws && missing.aws.is_some() {
             rows.push(no_aws(format!("new value of {}", switch.id)));
         } else {
-            rows.extend(new_value(ports, switch).await);
+            for value in plan.values_of(switch) {
+                rows.extend(new_value(ports, switch, value).await);
+            }
         }
     }
     for probe in &plan.probes {
@@ -216,7 +218,7 @@ fn clock(ahead_ms: i64) -> Option<CheckRow> {
 }
 
 /// Reads a switch and compares it with what the plan expects.
-async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
+async fn read(plan: &Plan, ports: &Ports, switch: &Switch, what: String) -> CheckRow {
     match ports.switches.read(switch).await {
         Err(e) => CheckRow::port(what, &e),
         Ok(now) if another_type(switch, &now).is_some() => {
@@ -232,7 +234,7 @@ async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
                 Err(e) => return CheckRow::port(what, &e),
                 Ok(kept) => kept.words(),
             };
-            match ports.switches.writes_left(switch).await.map(|left| nearly_full(switch, left)) {
+            match ports.switches.writes_left(switch).await.map(|left| nearly_full(plan, switch, left)) {
                 Err(e) => return CheckRow::port(what, &e),
                 Ok(Some(wrong)) => return CheckRow::bad(what, wrong, "see `aws ssm label-parameter-version`"),
                 Ok(None) => {}
@@ -244,9 +246,9 @@ async fn read(ports: &Ports, switch: &Switch, what: String) -> CheckRow {
 }
 
 /// Finds the new value, and says what is wrong with it.
-async fn new_value(ports: &Ports, switch: &Switch) -> Option<CheckRow> {
+async fn new_value(ports: &Ports, switch: &Switch, value: &ValueRef) -> Option<CheckRow> {
     let what = format!("new value of {}", switch.id);
-    match ports.switches.resolve(&switch.to, &switch.control).await {
+    match ports.switches.resolve(value, &switch.control).await {
         Err(e) => Some(CheckRow::port(what, &e)),
         Ok(value) => exposed(switch, &value).map(|wrong| CheckRow::bad(what, wrong, EXPOSED_ADVICE)),
     }

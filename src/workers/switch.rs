@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
-use crate::domain::plan::{Step, Switch, ValueRef};
-use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RunState, StepError};
+use crate::domain::plan::{Moves, Plan, Step, StepKind, Switch, Switching, ValueRef};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RunState, Stands, StepError};
 use crate::domain::secret::Secret;
 use crate::ports::{ErrorKind, PortError, PortResult, SwitchValue};
 
@@ -16,52 +16,151 @@ const ON_THE_WIRE: Duration = Duration::from_secs(8);
 /// How often a value is read back before it counts as not set: the store may answer from an older copy.
 pub(super) const READ_BACKS: u32 = 10;
 
-/// Sets every switch of a step at the same time, once the value of each is known; one failure fails the step after all have
+/// One place that is to be set.
+pub(super) struct Set<'s> {
+    /// The place.
+    pub switch: &'s Switch,
+    /// What it goes to.
+    pub value: Secret,
+    /// What is recorded before and after it.
+    pub action: Action,
+    /// Whether the value may be recorded: one that came by reference never is.
+    pub shown: bool,
+    /// What it must hold unless it holds the new value already; nothing is asked where this is absent.
+    pub from: Option<Secret>,
+}
+
+impl<'s> Set<'s> {
+    /// Puts back what was captured.
+    pub fn back(switch: &'s Switch, value: Secret, version: Option<i64>) -> Self {
+        let action = Action::RestoreSwitch { switch: switch.id.clone(), version };
+        Self { switch, value, action, shown: !switch.secret(), from: None }
+    }
+}
+
+/// Sets every place of a step at the same time, once the value of each is known; one failure fails the step after all have
 /// ended. In a freeze none is set unless it still stands: what customers wrote on the old side since would stay there.
 pub async fn perform(
     ctx: &Arc<WorkerContext>,
     step: &Step,
     attempt: u32,
     state: &RunState,
-    ids: &[String],
 ) -> Result<Vec<Evidence>, StepError> {
-    let frozen = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
-    let switches =
-        ids.iter().map(|id| ctx.plan.switch(id).ok_or_else(|| world(format!("no switch {id}"), "mend the plan")));
-    let changes = new_values(ctx, switches.collect::<Result<_, _>>()?).await?;
-    let done = set_all(ctx, (step, attempt), state, changes).await;
+    let mut found = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
+    let mut changes = ctx.plan.changes(&step.id);
+    if state.step(&step.id).is_some_and(|s| s.back.is_some()) {
+        // What the attempt before has on the wire would land behind this.
+        quiet(ctx).await;
+        changes.iter_mut().for_each(turn_round);
+    }
+    for moves in changes.iter().filter_map(|change| change.moves) {
+        stands_there(state, moves)?;
+    }
+    let sets = futures::future::try_join_all(changes.iter().flat_map(|change| {
+        change.places.iter().map(move |(switch, value)| new_value_of(ctx, switch, value, change.moves))
+    }));
+    let done = set_all(ctx, (step, attempt), state, sets.await?).await;
     ctx.sides.send_modify(|n| *n += 1);
-    done.map(|done| frozen.into_iter().chain(done).collect())
+    found.extend(done?);
+    let slowest = changes.iter().filter_map(|change| change.moves).max_by_key(|moves| moves.dial.effect_ms);
+    if let Some(moves) = slowest.filter(|moves| moves.dial.effect_ms > 0) {
+        // Nothing that is measured meanwhile says what readers of the new position are answered.
+        let effect = Duration::from_millis(moves.dial.effect_ms);
+        tokio::time::sleep(effect).await;
+        ctx.sides.send_modify(|n| *n += 1);
+        let value = format!("waited {} for readers that may go on with the value before; not proven", brief_ms(effect));
+        found.push(evidence(format!("effect of {}", moves.dial.id), value, ctx.wall(), "the plan's `effect`"));
+    }
+    Ok(found)
 }
 
-/// What each of these goes to, all asked for at the same time.
-pub(super) async fn new_values<'s>(
+/// The same change the other way.
+fn turn_round(change: &mut Switching<'_>) {
+    let Some(Moves { dial, from, to }) = change.moves else { return };
+    change.moves = Some(Moves { dial, from: to, to: from });
+    std::mem::swap(&mut change.from, &mut change.to);
+    for (switch, value) in &mut change.places {
+        if let Some(before) = dial.value(&switch.id, from) {
+            *value = before;
+        }
+    }
+}
+
+/// Waits for what is on the wire; each call there ends by itself.
+async fn quiet(ctx: &WorkerContext) {
+    while ctx.in_flight.load(Ordering::Acquire) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn brief_ms(length: Duration) -> String {
+    crate::domain::at::brief(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// That a dial stands where the step moves it from; after an attempt that failed its places may stand on either side.
+fn stands_there(state: &RunState, moves: Moves<'_>) -> Result<(), StepError> {
+    let Moves { dial, from, to } = moves;
+    let name = |at: usize| dial.positions.get(at).map_or("?", |position| position.name.as_str());
+    match state.stands(dial) {
+        Stands::At(at) if at != from && at != to => Err(world(
+            format!(
+                "`{}` stands in position {}, the step moves it from {} to {}",
+                dial.id,
+                name(at),
+                name(from),
+                name(to)
+            ),
+            "see what moved it; roll back, or open another run with a plan that begins there",
+        )),
+        Stands::At(_) | Stands::Between(..) | Stands::Unknown => Ok(()),
+    }
+}
+
+/// A place with the value it goes to.
+async fn new_value_of<'s>(
     ctx: &WorkerContext,
-    switches: Vec<&'s Switch>,
-) -> Result<Vec<(&'s Switch, Secret, Action)>, StepError> {
-    futures::future::try_join_all(switches.into_iter().map(|switch| async move {
-        let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.to_label() };
-        Ok((switch, new_value(ctx, switch).await?, action))
-    }))
-    .await
+    switch: &'s Switch,
+    value: &ValueRef,
+    moves: Option<Moves<'_>>,
+) -> Result<Set<'s>, StepError> {
+    let position = moves.and_then(|m| m.dial.positions.get(m.to)).map(|position| position.name.clone());
+    let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.shown(value).to_owned(), position };
+    // A value that is found by reference may be another one by now.
+    let from = moves.and_then(|m| m.dial.value(&switch.id, m.from)).and_then(|from| match from {
+        ValueRef::Literal(text) => Some(Secret::new(text.clone())),
+        ValueRef::Env(_) | ValueRef::File(_) | ValueRef::Parameter(_) => None,
+    });
+    let shown = !switch.secret() && matches!(value, ValueRef::Literal(_));
+    Ok(Set { switch, value: resolved(ctx, switch, value).await?, action, shown, from })
 }
 
-/// Sets several switches at the same time, each with its action; one failure fails all, after all have ended.
+/// What each switch without positions goes to, all asked for at the same time.
+pub(super) async fn new_values<'s>(ctx: &WorkerContext, switches: Vec<&'s Switch>) -> Result<Vec<Set<'s>>, StepError> {
+    futures::future::try_join_all(switches.into_iter().map(|switch| new_value_of(ctx, switch, &switch.to, None))).await
+}
+
+/// Sets several places at the same time; one failure fails all, after all have ended.
 pub(super) async fn set_all(
     ctx: &Arc<WorkerContext>,
     (step, attempt): (&Step, u32),
     state: &RunState,
-    changes: Vec<(&Switch, Secret, Action)>,
+    sets: Vec<Set<'_>>,
 ) -> Result<Vec<Evidence>, StepError> {
-    let each = changes.into_iter().map(|(switch, value, action)| async move {
-        set(ctx, (step, attempt), (switch, known(state, switch)), &value, action).await
+    let each = sets.into_iter().map(|one| async move {
+        let known = known(state, one.switch);
+        set(ctx, (step, attempt), known, one).await
     });
     futures::future::join_all(each).await.into_iter().collect()
 }
 
-/// What a switch goes to, as it is now: it may have become a secret since the arm step read it.
+/// What a switch without positions goes to, as it is now.
 pub(super) async fn new_value(ctx: &WorkerContext, switch: &Switch) -> Result<Secret, StepError> {
-    let new = ctx.ports.switches.resolve(&switch.to, &switch.control).await.map_err(|e| step_error(&e))?;
+    resolved(ctx, switch, &switch.to).await
+}
+
+/// A value as it is now: it may have become a secret since the arm step read it.
+async fn resolved(ctx: &WorkerContext, switch: &Switch, value: &ValueRef) -> Result<Secret, StepError> {
+    let new = ctx.ports.switches.resolve(value, &switch.control).await.map_err(|e| step_error(&e))?;
     match exposed(switch, &new) {
         Some(wrong) => Err(world(wrong, EXPOSED_ADVICE)),
         None => Ok(new.value),
@@ -78,22 +177,18 @@ fn is_older(answer: &SwitchValue, known: Option<i64>) -> bool {
     answer.version.zip(known).is_some_and(|(answer, known)| answer < known)
 }
 
-/// Sets one switch, of which this version is on record. Reads it first: a value that stands there already is not written
+/// Sets one place, of which this version is on record. Reads it first: a value that stands there already is not written
 /// again, so that a restart between effect and outcome does nothing twice.
 async fn set(
     ctx: &Arc<WorkerContext>,
     (step, attempt): (&Step, u32),
-    (switch, known): (&Switch, Option<i64>),
-    value: &Secret,
-    action: Action,
+    known: Option<i64>,
+    Set { switch, value, action, shown, from }: Set<'_>,
 ) -> Result<Evidence, StepError> {
     let id = format!("{}/{}/{attempt}", step.id, switch.id);
-    // A value that came by reference is never recorded.
-    let shown = !switch.secret()
-        && (matches!(action, Action::RestoreSwitch { .. }) || matches!(switch.to, ValueRef::Literal(_)));
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let done = write(ctx, switch, known, value).await;
+    let done = write(ctx, switch, known, (&value, from.as_ref())).await;
     let (result, evidence) = match done {
         Ok(version) => {
             let read_back = match (shown, version) {
@@ -137,7 +232,7 @@ async fn write(
     ctx: &Arc<WorkerContext>,
     switch: &Switch,
     known: Option<i64>,
-    value: &Secret,
+    (value, from): (&Secret, Option<&Secret>),
 ) -> Result<Option<i64>, StepError> {
     let ports = &ctx.ports.switches;
     let before = ports.read(switch).await.map_err(|e| step_error(&e))?;
@@ -151,6 +246,13 @@ async fn write(
     };
     if before.value == *value && !is_older(&before, known) {
         return beside(ctx, switch, before.version, &with).await;
+    }
+    if from.is_some_and(|from| before.value != *from) && !is_older(&before, known) {
+        let stands = if switch.secret() || before.secret { "another value" } else { before.value.reveal() };
+        return Err(world(
+            format!("{} holds {stands}, which is neither the position before nor the new one", switch.place()),
+            "see who changed it; nothing was written there",
+        ));
     }
     // An error here says nothing about the effect: only the read-back does.
     let put = shielded(ctx, switch, value, &with).await;
@@ -219,13 +321,19 @@ pub(super) fn exposed(switch: &Switch, new: &SwitchValue) -> Option<String> {
     })
 }
 
-/// Writes of a place that a day there and back may need: its rights are exercised, it is switched, restored, and all that
-/// once more.
-const WRITES_OF_A_DAY: usize = 8;
+/// Writes of a place that a run there and back may need: its rights are exercised, it is switched (through each position it
+/// has), restored, and all that once more.
+fn writes_of_a_run(plan: &Plan, switch: &Switch) -> usize {
+    let steps = plan.dial_of(&switch.id).map_or(1, |dial| {
+        let sets = |step: &&Step| matches!(&step.kind, StepKind::Switch { to, .. } if to.contains_key(&dial.id));
+        plan.steps.iter().filter(sets).count()
+    });
+    4 + 4 * steps.max(1)
+}
 
 /// Says that a place will take too few writes.
-pub(super) fn nearly_full(switch: &Switch, writes_left: Option<usize>) -> Option<String> {
-    let left = writes_left.filter(|left| *left < WRITES_OF_A_DAY)?;
+pub(super) fn nearly_full(plan: &Plan, switch: &Switch, writes_left: Option<usize>) -> Option<String> {
+    let left = writes_left.filter(|left| *left < writes_of_a_run(plan, switch))?;
     let times = match left {
         0 => "no further value".to_owned(),
         1 => "one more value".to_owned(),

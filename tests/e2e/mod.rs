@@ -15,6 +15,7 @@ mod documents;
 mod dry_run;
 mod dynamo_moves;
 mod export;
+mod gradual;
 mod hung_disk;
 mod init;
 mod keys;

@@ -1,7 +1,7 @@
 //! Payments between two servers and between DynamoDB tables, in one run that is killed and taken up, or taken back.
 //!
-//! `CUTOVER_TEST_MATRIX=all tests/run.sh payments -- --nocapture` dies at every fact of such a day; without the variable at
-//! a few that stand for the others.
+//! `CUTOVER_TEST_MATRIX=all tests/run.sh matrix_of_payments -- --nocapture` dies at every fact of such a day; without
+//! the variable at a few that stand for the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -185,7 +185,7 @@ fn places() -> Vec<String> {
 }
 
 #[test]
-fn payments_day_that_dies_at_facts_of_both_kinds_of_store_finishes() {
+fn matrix_of_payments_a_day_that_dies_at_facts_of_both_kinds_of_store_finishes() {
     let few = ["table_loaded:limits", "outcome:switch/session-table/*", "intent:thaw/writes-mode/*"];
     let places = if all() { places() } else { few.map(str::to_owned).to_vec() };
     let mut day = PaymentDay::new(Last::Thaw);
@@ -212,7 +212,7 @@ fn payments_day_that_dies_at_facts_of_both_kinds_of_store_finishes() {
 }
 
 #[test]
-fn payments_come_back_though_the_console_and_the_rollback_are_killed() {
+fn matrix_of_payments_they_come_back_though_the_console_and_the_rollback_are_killed() {
     let mut day = PaymentDay::new(Last::BurnIn(3_600));
     let mut console = day.run(None);
     let oracle = day.world().shop().oracle().clone();
@@ -226,7 +226,7 @@ fn payments_come_back_though_the_console_and_the_rollback_are_killed() {
 }
 
 #[test]
-fn payments_day_that_dies_anywhere_is_taken_back() {
+fn matrix_of_payments_a_day_that_dies_anywhere_is_taken_back() {
     let mut tally = MatrixTotals::default();
     let few = vec!["step_done:switch".to_owned()];
     for place in if all() { places() } else { few } {

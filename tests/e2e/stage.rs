@@ -18,7 +18,7 @@ use cutover::rehearsal::postgres::{PostgresOptions, PrivatePostgres};
 use cutover::rehearsal::seed::Sizes;
 use cutover::rehearsal::short_plan::{self, Last, ShortPlan};
 use cutover::rehearsal::world::SECRETS_KEY;
-use cutover::rehearsal::{OracleReport, PgAddress, World, WorldOptions};
+use cutover::rehearsal::{OracleReport, PgAddress, Scenario, World, WorldOptions};
 use tokio::runtime::Runtime;
 
 use super::Slot;
@@ -77,12 +77,14 @@ pub struct Options {
     pub read_budget: Option<u32>,
     /// An emulator instead of the embedded stores.
     pub endpoint: Option<String>,
+    /// Whose plan it is: one of the shop's days.
+    pub scenario: Scenario,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let sizes = Sizes { books: 300, users: 80, orders: 150, carts: 20 };
-        Self { sizes, day: Day::ToThaw, pause: 0, read_budget: None, endpoint: None }
+        Self { sizes, day: Day::ToThaw, pause: 0, read_budget: None, endpoint: None, scenario: Scenario::Cloudshelf }
     }
 }
 
@@ -116,6 +118,7 @@ impl Stage {
             sizes: options.sizes,
             // Settings take effect sooner than in a shop that thousands visit.
             poll: Duration::from_millis(150),
+            read_share: options.scenario == Scenario::AuroraGradual,
             dynamo_endpoint: options.endpoint.clone(),
             control_endpoint: options.endpoint.clone(),
             ..WorldOptions::new(pg.clone())
@@ -416,7 +419,7 @@ fn shortened(options: &Options) -> String {
     };
     // Such a day checks data only; a busy machine's latencies, or a slow emulator's, must not hold it up.
     let lenient = options.day == Day::ToBurnIn || options.endpoint.is_some();
-    let mut text = short_plan::shortened(ShortPlan { switched: options.pause, last, lenient });
+    let mut text = short_plan::shortened_plan(options.scenario, ShortPlan { switched: options.pause, last, lenient });
     if options.endpoint.is_some() && options.sizes.books > 10_000 {
         // A pass over that many items keeps such an emulator busy for a minute, and the next would begin at once.
         assert!(text.contains("every = \"20s\""));
@@ -477,6 +480,9 @@ async fn clear(endpoint: &str) {
     for table in tables.table_names().iter().filter(|t| t.starts_with("CloudShelf-")) {
         dynamo.delete_table().table_name(table).send().await.unwrap();
     }
+    // Where it is there, it decides where reads go.
+    let share = cutover::rehearsal::shop::Names::default().share;
+    let _ = aws_sdk_ssm::Client::new(&session(endpoint, 3)).delete_parameter().name(share).send().await;
 }
 
 fn private(path: &Path, text: &str) {

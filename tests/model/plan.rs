@@ -55,7 +55,7 @@ pub fn plan() -> Plan {
             step("arm", StepKind::Arm),
             step("freeze", StepKind::Freeze),
             step("drain", StepKind::Drain),
-            step("switch", StepKind::Switch { switches: vec!["writes".into()] }),
+            step("switch", StepKind::Switch { switches: vec!["writes".into()], to: Default::default() }),
             step("thaw", StepKind::Thaw),
         ],
         load: Load { segments: Some(1), workers: 1, ..Load::default() },
@@ -63,6 +63,7 @@ pub fn plan() -> Plan {
         verify: Verify { floor: 1.0, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
         reverse: cutover::domain::plan::Reverse::default(),
         stores: cutover::domain::plan::Stores::new(),
+        dials: vec![],
     }
 }
 

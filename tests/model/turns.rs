@@ -215,7 +215,7 @@ impl Model {
         let id = format!("{step}/{}/{switch}", job.attempt);
         let action = match step {
             "thaw" => Action::RestoreSwitch { switch: switch.into(), version: Some(1) },
-            _ => Action::SetSwitch { switch: switch.into(), to: "new".into() },
+            _ => Action::SetSwitch { switch: switch.into(), to: "new".into(), position: None },
         };
         let early = !self.keeps(Broken::IntentBeforeEffect);
         let to = step != "thaw";

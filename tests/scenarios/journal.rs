@@ -46,7 +46,7 @@ impl Day {
             let result = OutcomeResult::Done { read_back: "it".into(), version: Some(2) };
             [Event::Intent { id: id.clone(), step: Some(step.into()), action }, Event::Outcome { id, result }]
         };
-        let to = |switch: &str| Action::SetSwitch { switch: switch.into(), to: "new".into() };
+        let to = |switch: &str| Action::SetSwitch { switch: switch.into(), to: "new".into(), position: None };
         let stated: Vec<Event> = match self.plan.step(step).map(|s| s.kind.clone()) {
             Some(StepKind::Arm) => ["mode", "writes"]
                 .map(|s| Event::Captured {

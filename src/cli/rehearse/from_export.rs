@@ -168,6 +168,7 @@ fn reduced(config: &Config, manifest: &Manifest) -> Plan {
         load,
         reverse,
         stores: config.connections.stores(),
+        dials: vec![],
         ..Plan::clone(plan)
     }
 }

@@ -51,9 +51,9 @@ fn a_scenario_and_its_sizes_are_known_by_name() {
 fn a_saved_config_can_be_read_without_its_variables() {
     for scenario in Scenario::ALL {
         let vars = anywhere(scenario);
-        let (text, file) = (filled(scenario.plan(), &vars), scenario.file());
+        let (text, file) = (filled(&scenario.plan(), &vars), scenario.file());
         let read = config::load_str(file, &text, Path::new(""), &BTreeMap::new());
-        let asked = config::load_str(file, scenario.plan(), Path::new(""), &vars);
+        let asked = config::load_str(file, &scenario.plan(), Path::new(""), &vars);
         assert_eq!(read.unwrap().plan.hash(), asked.unwrap().plan.hash());
     }
 }

@@ -11,9 +11,23 @@ use crate::domain::plan::{
     CONTROL, Criterion, Freeze, Gate, OnFail, Op, Start, Step, StepKind, Switch, SwitchKind, ValueRef, control_called,
 };
 
+/// A switch without positions.
 pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switch {
     let id = s.must("id");
-    let kind = if s.has("stage_variable") {
+    Switch {
+        title: s.text("title").unwrap_or_else(|| id.clone()),
+        kind: place_kind(s, &id, sink),
+        control: s.text("control").map_or_else(|| CONTROL.to_owned(), |name| control_called(&name)),
+        expect: s.text("expect"),
+        to: resolve(s.value_ref("to"), base).unwrap_or_else(|| ValueRef::Literal(String::new())),
+        exercise: s.flag_or("exercise", true),
+        id,
+    }
+}
+
+/// Where a switch's value is kept.
+pub(super) fn place_kind(s: &Section<'_>, id: &str, sink: &mut Sink<'_>) -> SwitchKind {
+    if s.has("stage_variable") {
         for other in ["parameter", "secure"] {
             if s.has(other) {
                 let message = format!("`{other}` and `stage_variable` exclude each other");
@@ -21,23 +35,13 @@ pub(super) fn switch(s: &Section<'_>, base: &Path, sink: &mut Sink<'_>) -> Switc
             }
         }
         let v = s.table("stage_variable", keys::STAGE_VARIABLE);
-        SwitchKind::StageVariable { api: v.must("api"), stage: v.must("stage"), variable: v.must("variable") }
-    } else {
-        if !s.has("parameter") {
-            let message = format!("switch `{id}` is nowhere: give it `parameter` or `stage_variable`");
-            sink.error(s.offset_of("parameter"), &s.path_of("parameter"), message);
-        }
-        SwitchKind::Parameter { name: s.must("parameter"), secure: s.flag("secure") }
-    };
-    Switch {
-        title: s.text("title").unwrap_or_else(|| id.clone()),
-        kind,
-        control: s.text("control").map_or_else(|| CONTROL.to_owned(), |name| control_called(&name)),
-        expect: s.text("expect"),
-        to: resolve(s.value_ref("to"), base).unwrap_or_else(|| ValueRef::Literal(String::new())),
-        exercise: s.flag_or("exercise", true),
-        id,
+        return SwitchKind::StageVariable { api: v.must("api"), stage: v.must("stage"), variable: v.must("variable") };
     }
+    if !s.has("parameter") {
+        let message = format!("switch `{id}` is nowhere: give it `parameter` or `stage_variable`");
+        sink.error(s.offset_of("parameter"), &s.path_of("parameter"), message);
+    }
+    SwitchKind::Parameter { name: s.must("parameter"), secure: s.flag("secure") }
 }
 
 pub(super) fn freeze(s: &Section<'_>) -> Freeze {
@@ -76,9 +80,10 @@ pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
 }
 
 /// Keys that belong to one kind of step only, and whether that kind needs them.
-const OF_KIND: [(&str, &str, bool); 8] = [
+const OF_KIND: [(&str, &str, bool); 9] = [
     ("max_lag", "catch_up", false),
-    ("switches", "switch", true),
+    ("switches", "switch", false),
+    ("to", "switch", false),
     ("probes", "smoke", true),
     ("gate", "gate", true),
     ("gates", "go-no-go", false),
@@ -118,6 +123,10 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
                 sink.error(s.offset_of(key), &s.path_of(key), message);
             }
         }
+        if name == "switch" && !s.has("switches") && !s.has("to") {
+            let message = "missing `switches`: a step of kind `switch` needs it, or `to`";
+            sink.error(s.offset_of("switches"), &s.path_of("switches"), message);
+        }
     }
     let kind = match name.as_str() {
         "preflight" => StepKind::Preflight,
@@ -129,7 +138,7 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
         "arm" => StepKind::Arm,
         "freeze" => StepKind::Freeze,
         "drain" => StepKind::Drain,
-        "switch" => StepKind::Switch { switches: s.texts("switches") },
+        "switch" => StepKind::Switch { switches: s.texts("switches"), to: s.pairs("to").into_iter().collect() },
         "smoke" => StepKind::Smoke { probes: s.texts("probes") },
         "thaw" => StepKind::Thaw,
         "go-no-go" => {

@@ -1,6 +1,7 @@
 //! From the checked file to the plan.
 
 mod day;
+pub(super) mod dial;
 pub(super) mod moves;
 pub(super) mod table;
 mod watch;
@@ -33,6 +34,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         let message = format!("{lanes} lanes, but {target} pool is {pool}: each lane holds a connection");
         sink.error(follow.offset_of("lanes"), "follow.lanes", message);
     }
+    let dial::Switches { places: switches, dials } = dial::switches(root, base, sink);
     Plan {
         environment: root.text("environment").unwrap_or_else(|| if production { "production" } else { "test" }.into()),
         production,
@@ -41,7 +43,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         tables: root.list("tables", keys::TABLES).iter().map(|t| table::table(t, base, sink)).collect(),
         moves: moves::rules(root),
         stays: root.list("stays", keys::STAYS).iter().map(|s| table::stays(s, sink)).collect(),
-        switches: root.list("switches", keys::SWITCHES).iter().map(|s| day::switch(s, base, sink)).collect(),
+        switches,
         freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),
         probes: root.list("probes", keys::PROBES).iter().map(watch::probe).collect(),
         signals: watch::signals(&root.list("signals", keys::SIGNALS), downtime_budget_ms, sink),
@@ -79,6 +81,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         },
         // Known once the connections are.
         stores: Stores::new(),
+        dials,
         name,
     }
 }

@@ -1,6 +1,8 @@
 //! What is wrong with a plan, before it may run.
 
+mod dials;
 mod movers;
+mod proofs;
 mod steps;
 mod tables;
 mod watch;
@@ -38,6 +40,7 @@ pub fn lint(plan: &Plan) -> Vec<Diagnostic> {
     tables::lint(plan, &mut found);
     movers::lint(plan, &mut found);
     watch::lint(plan, &mut found);
+    dials::lint(plan, &mut found);
     steps::lint(plan, &mut found);
     found.0
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Diagnostics;
+use super::{Diagnostics, proofs};
 use crate::domain::at::t_offset;
 use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind, StepName};
 use crate::domain::run::same_person;
@@ -15,6 +15,7 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     clock(plan, found);
     names(plan, found);
     order(plan, found);
+    proofs::lint(plan, found);
     gates(plan, found);
     people(plan, found);
     whole(plan, found);
@@ -48,12 +49,16 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
     let mut switched = BTreeSet::new();
     for (n, step) in plan.steps.iter().enumerate() {
         match &step.kind {
-            StepKind::Switch { switches } => {
-                if switches.is_empty() {
+            StepKind::Switch { switches, to } => {
+                if switches.is_empty() && to.is_empty() {
                     found.error(format!("steps[{n}].switches"), "names no switch");
                 }
                 for (s, id) in switches.iter().enumerate() {
                     let path = format!("steps[{n}].switches[{s}]");
+                    // Those with positions are named under `to`.
+                    if plan.dial(id).is_some() {
+                        continue;
+                    }
                     found.name(&path, "switch", id, plan.switches.iter().map(|s| s.id.as_str()));
                     if plan.freezes(id) {
                         found.error(path, format!("`{id}` is the freeze switch: freeze and thaw set it"));
@@ -99,7 +104,8 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
         }
     }
     for (n, switch) in plan.switches.iter().enumerate() {
-        if !plan.freezes(&switch.id) && !switched.contains(switch.id.as_str()) {
+        let place = plan.dial_of(&switch.id).is_some();
+        if !plan.freezes(&switch.id) && !place && !switched.contains(switch.id.as_str()) {
             found.warn(format!("switches[{n}].id"), format!("no step switches `{}`", switch.id));
         }
     }
@@ -149,7 +155,7 @@ fn people(plan: &Plan, found: &mut Diagnostics) {
 }
 
 /// What must have happened earlier, kind by kind, and why.
-const NEEDS: [(StepName, StepName, &str); 16] = [
+const NEEDS: [(StepName, StepName, &str); 12] = [
     (StepName::Load, StepName::Capture, "changes made during the load would be lost"),
     (StepName::CatchUp, StepName::Load, "there is nothing to catch up with"),
     (StepName::Verify, StepName::Load, "there is nothing to compare"),
@@ -157,11 +163,7 @@ const NEEDS: [(StepName, StepName, &str); 16] = [
     (StepName::Freeze, StepName::Arm, "the value to thaw with must be captured first"),
     (StepName::Drain, StepName::Freeze, "writes still come in, so nothing can be drained"),
     (StepName::Drain, StepName::Capture, "there is no stream to drain"),
-    (StepName::Switch, StepName::Arm, "the values to go back to must be captured first"),
-    (StepName::Switch, StepName::Freeze, "both sides would take writes"),
-    (StepName::Switch, StepName::Drain, "writes made before the freeze could be missing on the new side"),
     (StepName::Thaw, StepName::Freeze, "nothing is frozen"),
-    (StepName::Thaw, StepName::Switch, "customers would write to the old side again"),
     (StepName::SetUp, StepName::Preflight, "nothing has looked at the stores yet"),
     (StepName::Capture, StepName::Preflight, "nothing has looked at the stores yet"),
     (StepName::Load, StepName::Preflight, "nothing has looked at the stores yet"),
@@ -180,7 +182,11 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
         }
         let after = |later: StepName| format!("`{}` ({kind}) comes after a `{later}` step", step.id);
         match step.kind {
-            StepKind::Switch { .. } | StepKind::Drain if earlier(StepName::Thaw) => {
+            StepKind::Thaw if !plan.steps[..n].iter().any(|s| may_move_writes(plan, s)) => {
+                let why = "customers would write to the old side again";
+                found.error(&path, format!("`{}` (thaw) has no `switch` step before it: {why}", step.id));
+            }
+            StepKind::Drain if earlier(StepName::Thaw) => {
                 found.error(&path, format!("{}: writes are open again", after(StepName::Thaw)));
             }
             StepKind::Load | StepKind::Capture | StepKind::SetUp if earlier(StepName::Freeze) => {
@@ -189,7 +195,7 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
             StepKind::SetUp if earlier(StepName::Load) => {
                 found.error(&path, format!("{}: the tables must exist before", after(StepName::Load)));
             }
-            StepKind::Drain if earlier(StepName::Switch) => {
+            StepKind::Drain if plan.steps[..n].iter().any(|s| may_move_writes(plan, s)) => {
                 found.error(&path, format!("{}: it proves that switching is safe", after(StepName::Switch)));
             }
             StepKind::Preflight
@@ -221,6 +227,11 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
             found.error(&path, "no `thaw` step follows: customers could never write again");
         }
     }
+}
+
+/// Whether a step lets writes go to the new side. One whose names are not known is taken for one that does.
+fn may_move_writes(plan: &Plan, step: &Step) -> bool {
+    step.kind.of() == StepName::Switch && (plan.moves_writes(&step.id) || plan.changes(&step.id).is_empty())
 }
 
 fn has_later(plan: &Plan, n: usize, kind: StepName) -> bool {
@@ -279,7 +290,8 @@ fn whole(plan: &Plan, found: &mut Diagnostics) {
     if place(StepName::Load).is_some() {
         unfinished(plan, found);
     }
-    if let (Some(freeze), Some(switch)) = (place(StepName::Freeze), place(StepName::Switch)) {
+    let switch = plan.steps.iter().position(|s| may_move_writes(plan, s));
+    if let (Some(freeze), Some(switch)) = (place(StepName::Freeze), switch) {
         let proven = |s: &Step| matches!(s.kind, StepKind::Verify);
         if freeze < switch && !plan.steps[freeze..switch].iter().any(proven) {
             let message = "nothing compares the data between the freeze and the switch; consider a `verify` step";

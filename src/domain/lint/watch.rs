@@ -23,7 +23,9 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
 fn switches(plan: &Plan, found: &mut Diagnostics) {
     found.ids("switches", "switch", plan.switches.iter().map(|s| s.id.as_str()));
     for (n, switch) in plan.switches.iter().enumerate() {
-        if switch.secret() && matches!(switch.to, ValueRef::Literal(_)) {
+        // What the places of a dial go to is said of its positions.
+        let place = plan.dial_of(&switch.id).is_some();
+        if switch.secret() && !place && matches!(switch.to, ValueRef::Literal(_)) {
             let message =
                 "the value of a SecureString must be referred to: { env = ... }, { file = ... } or { parameter = ... }";
             found.error(format!("switches[{n}].to"), message);
@@ -31,7 +33,9 @@ fn switches(plan: &Plan, found: &mut Diagnostics) {
         if switch.secret() && switch.expect.is_some() {
             found.error(format!("switches[{n}].expect"), "the value of a SecureString must not stand in a plan");
         }
-        if switch.expect.is_some() && matches!((&switch.expect, &switch.to), (Some(e), ValueRef::Literal(t)) if e == t)
+        if switch.expect.is_some()
+            && !place
+            && matches!((&switch.expect, &switch.to), (Some(e), ValueRef::Literal(t)) if e == t)
         {
             found
                 .error(format!("switches[{n}].to"), "the new value is the value expected before: nothing would switch");

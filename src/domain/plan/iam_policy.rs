@@ -205,9 +205,11 @@ fn control(plan: &Plan, name: &str, store: &Store, parameters: &[String], policy
         secure |= !parameters.is_empty();
     }
     for switch in plan.switches.iter().filter(|s| s.control == name) {
-        if let ValueRef::Parameter(from) = &switch.to {
-            read.push(parameter(from));
-            secure = true;
+        for value in plan.values_of(switch) {
+            if let ValueRef::Parameter(from) = value {
+                read.push(parameter(from));
+                secure = true;
+            }
         }
         match &switch.kind {
             SwitchKind::Parameter { name, secure: secret } => {

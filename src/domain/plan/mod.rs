@@ -3,6 +3,7 @@
 
 mod arn;
 mod definition;
+mod dial;
 mod differences;
 mod gate;
 mod hash;
@@ -16,6 +17,7 @@ mod shell;
 mod step;
 mod store;
 mod switch;
+mod switching;
 mod table;
 mod type_name;
 
@@ -29,6 +31,7 @@ pub use definition::{
     AttributeDefinition, BillingMode, Definition, Encryption, Index, KeyElement, OnDemandThroughput,
     PointInTimeRecovery, Projection, ProvisionedThroughput, Tag, TimeToLive,
 };
+pub use dial::{Dial, Position, Serves};
 pub use differences::DefinitionDifference;
 pub use gate::{Criterion, Gate, OnFail, Op};
 pub use iam_policy::{BOOKKEEPING, IamPolicy, iam_policies};
@@ -40,6 +43,7 @@ pub use shell::shell_word;
 pub use step::{Confirm, Start, Step, StepKind, StepName};
 pub use store::{CONTROL, NEW, OLD, Store, StoreKind, Stores, control_called, other_control, store_changes};
 pub use switch::{Freeze, Switch, SwitchKind, ValueRef};
+pub use switching::{Moves, Switching};
 pub use table::{
     Between, ChildTable, Column, ColumnSource, ColumnType, Declared, Fallback, ForeignKey, StaysTable, Table, Unit,
 };
@@ -92,6 +96,9 @@ pub struct Plan {
     /// Empty in plans that were saved before stores were part of them.
     #[serde(default, skip_serializing_if = "Stores::is_empty")]
     pub stores: Stores,
+    /// Switches with several positions. Their places stand among `switches`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dials: Vec<Dial>,
 }
 
 impl Plan {

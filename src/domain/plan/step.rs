@@ -1,5 +1,7 @@
 //! The runbook's steps.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One line of the migration-day checklist (FEATURES E1).
@@ -53,10 +55,13 @@ pub enum StepKind {
     Freeze,
     /// Everything written before the freeze has arrived, proven by a nonce.
     Drain,
-    /// These switches are set, in parallel, each read back. The first such step is the decision.
+    /// These switches are set, in parallel, each read back. The first such step that moves writes is the decision.
     Switch {
-        /// Switch ids.
+        /// Ids of switches that have no positions.
         switches: Vec<String>,
+        /// Ids of dials, each with the name of the position it goes to.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        to: BTreeMap<String, String>,
     },
     /// These probes must be served.
     Smoke {

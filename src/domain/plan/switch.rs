@@ -19,7 +19,7 @@ pub struct Switch {
     pub control: String,
     /// The value that must stand there before the switch, when it may be known: refuses a plan made for another world.
     pub expect: Option<String>,
-    /// The value to set.
+    /// The value to set; of a place of a [`Dial`](super::Dial) that of its last position.
     pub to: ValueRef,
     /// Whether its value is written over itself before the freeze, to know that it can be set.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
@@ -133,9 +133,15 @@ impl Switch {
     /// What is shown as the new value: the literal, or stars.
     #[must_use]
     pub fn to_label(&self) -> String {
-        match (&self.to, self.secret()) {
-            (ValueRef::Literal(v), false) => v.clone(),
-            _ => "***".to_owned(),
+        self.shown(&self.to).to_owned()
+    }
+
+    /// What people may be shown of a value that stands at this place or will: the literal, or stars.
+    #[must_use]
+    pub fn shown<'v>(&self, value: &'v ValueRef) -> &'v str {
+        match value {
+            ValueRef::Literal(text) if !self.secret() => text,
+            ValueRef::Literal(_) | ValueRef::Env(_) | ValueRef::File(_) | ValueRef::Parameter(_) => "***",
         }
     }
 }

@@ -119,6 +119,17 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
             going(state)?;
             is_current(state, step)
         }
+        Event::StepBackOrdered { step, .. } => {
+            going(state)?;
+            let s = find(state, step)?;
+            allow(s.attempts > 0 && s.back.is_none(), &format!("step {step} was not done"))
+        }
+        Event::SteppedBack { step, .. } => {
+            going(state)?;
+            let s = find(state, step)?;
+            allow(s.back.is_some(), &format!("step {step} is not being taken back"))?;
+            in_status(state, step, &[StepStatus::Running])
+        }
         Event::RunPaused { .. } => {
             allow(matches!(state.status, RunStatus::Prepared | RunStatus::Running), "the run is not going")
         }
@@ -226,6 +237,28 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         | Event::StepDone { .. }
         | Event::StepFailed { .. }
         | Event::StepSkipped { .. } => fold_step(state, event, at, seq),
+        Event::StepBackOrdered { step, by } => {
+            let Some(at) = state.steps.iter().position(|s| s.id == *step) else { return };
+            for later in &mut state.steps[at + 1..] {
+                again(later);
+            }
+            let s = &mut state.steps[at];
+            again(s);
+            s.status = StepStatus::Ready;
+            (s.confirmed, s.back) = (Some(by.clone()), Some(by.clone()));
+        }
+        Event::SteppedBack { step, again: judged, evidence } => {
+            for s in state.steps.iter_mut().filter(|s| s.id == *step || judged.contains(&s.id)) {
+                let by = s.back.take();
+                again(s);
+                s.taken_back = by.or(s.taken_back.take());
+                if s.id == *step {
+                    s.evidence.clone_from(evidence);
+                }
+            }
+            let own = format!("{step}/");
+            state.open_intents.retain(|open, _| !open.starts_with(&own));
+        }
         Event::Captured { switch, version, value, attributes } => {
             let s = state.switches.entry(switch.clone()).or_default();
             s.captured = true;
@@ -441,6 +474,7 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
         }
         Event::StepDone { evidence, .. } => {
             s.status = StepStatus::Done;
+            s.taken_back = None;
             s.ended = Some(at);
             s.evidence.clone_from(evidence);
             // A step is done when all it did is read back, whatever became of an attempt whose process died.
@@ -458,6 +492,19 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
         }
         _ => {}
     }
+}
+
+/// A step that is to be done again: its attempts stay counted, what was said and proven of it does not hold any more.
+fn again(s: &mut StepState) {
+    *s = StepState {
+        id: std::mem::take(&mut s.id),
+        attempts: s.attempts,
+        started: s.started,
+        approvals: std::mem::take(&mut s.approvals),
+        votes: std::mem::take(&mut s.votes),
+        taken_back: s.taken_back.take(),
+        ..StepState::default()
+    };
 }
 
 fn switch_of<'s>(state: &'s mut RunState, action: &Action) -> Option<&'s mut SwitchState> {
@@ -481,10 +528,10 @@ fn place(action: &Action) -> Option<&str> {
 
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
-    let reached = match action {
-        Action::SetSwitch { .. } => SwitchStatus::New,
-        Action::RestoreSwitch { .. } => SwitchStatus::Restored,
-        Action::ExerciseSwitch { .. } => SwitchStatus::Old,
+    let (reached, position) = match &action {
+        Action::SetSwitch { position, .. } => (SwitchStatus::New, position.clone()),
+        Action::RestoreSwitch { .. } => (SwitchStatus::Restored, None),
+        Action::ExerciseSwitch { .. } => (SwitchStatus::Old, None),
         _ => return,
     };
     let mut closes = false;
@@ -492,6 +539,7 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     match result {
         OutcomeResult::Done { read_back, version } => {
             s.standing = reached;
+            s.position = position;
             closes = true;
             s.read_back = Some(read_back.clone());
             s.version = *version;
@@ -559,6 +607,8 @@ impl Event {
             Self::StrayWrites { .. } => "stray_writes",
             Self::ClockStepped { .. } => "clock_stepped",
             Self::PlanAmended(_) => "plan_amended",
+            Self::StepBackOrdered { .. } => "step_back_ordered",
+            Self::SteppedBack { .. } => "stepped_back",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

@@ -7,6 +7,7 @@ use super::approval::{confirmed, lacks_second, second_person_words};
 use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
 use super::input::{Command, Input, Refusal};
 use super::state::{RunState, RunStatus, StepStatus};
+use super::step_back::{judged_again, step_back};
 use super::unrecorded::rolls_back_by_itself;
 use crate::domain::at::At;
 use crate::domain::plan::{Confirm, Plan, Start, Step, StepKind};
@@ -191,8 +192,19 @@ impl Draft<'_> {
                 self.start_gates(gates, cut_off);
                 false
             }
-            kind => {
-                if matches!(kind, StepKind::Switch { .. }) && self.state.decided.is_none() {
+            StepKind::Preflight
+            | StepKind::SetUp
+            | StepKind::Capture
+            | StepKind::Load
+            | StepKind::CatchUp { .. }
+            | StepKind::Verify
+            | StepKind::Arm
+            | StepKind::Freeze
+            | StepKind::Drain
+            | StepKind::Switch { .. }
+            | StepKind::Smoke { .. }
+            | StepKind::Thaw => {
+                if self.plan.moves_writes(&step.id) && self.state.decided.is_none() {
                     let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);
                     self.emit(Event::Decided { by });
                 }
@@ -217,6 +229,11 @@ impl Draft<'_> {
             return;
         }
         match result {
+            Ok(evidence) if self.state.step(step).is_some_and(|s| s.back.is_some()) => {
+                let (again, evidence) = (judged_again(self.plan, step), evidence.clone());
+                self.emit(Event::SteppedBack { step: step.to_owned(), again, evidence });
+                self.advance();
+            }
             Ok(evidence) => {
                 self.done(step, evidence.clone());
                 self.advance();
@@ -279,8 +296,21 @@ impl Draft<'_> {
                 }
                 Ok(())
             }
+            Command::StepBack { step } => {
+                let last = step_back(self.plan, &self.state).map_err(Refusal)?;
+                if last.id != *step {
+                    return Err(Refusal(format!("{step} is not what switched last: that is {}", last.id)));
+                }
+                self.emit(Event::StepBackOrdered { step: step.clone(), by: by.clone() });
+                self.out.effects.push(Effect::Cancel);
+                self.advance();
+                Ok(())
+            }
             Command::Skip { step } => {
                 let step = self.the_current(step)?;
+                if self.state.step(&step.id).is_some_and(|s| s.back.is_some()) {
+                    return refuse("the step is being taken back: try again, or roll back");
+                }
                 if !skippable(&step.kind) {
                     return refuse("this step cannot be skipped: later steps rest on it");
                 }

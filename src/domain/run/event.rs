@@ -313,6 +313,22 @@ pub enum Event {
         /// The first of their keys, never values.
         keys: Vec<String>,
     },
+    /// What a switch step moved is to be put where it stood before. Later steps are to be done again.
+    StepBackOrdered {
+        /// The switch step.
+        step: String,
+        /// By whom.
+        by: Actor,
+    },
+    /// It stands there, read back. The run is under way; a person lets it go forward again.
+    SteppedBack {
+        /// The switch step.
+        step: String,
+        /// Steps that are judged anew, by id.
+        again: Vec<String>,
+        /// What was read back.
+        evidence: Vec<Evidence>,
+    },
     /// The last step is done.
     RunFinished,
     /// Something worth a line in the log.
@@ -336,6 +352,9 @@ pub enum Action {
         switch: String,
         /// The new value, or stars.
         to: String,
+        /// The position that a place of a dial goes to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<String>,
     },
     /// Put a switch back to its captured value.
     RestoreSwitch {

@@ -5,6 +5,7 @@ use super::state::RunState;
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, source_words};
 use crate::domain::plan::{Criterion, Gate, Plan};
+use crate::domain::run::dials::depends_on_positions;
 use crate::domain::run::signal_value;
 
 /// What a gate's criteria say now.
@@ -42,9 +43,11 @@ fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> (Ev
         return (evidence, false);
     };
     let reading = signal_value(plan, state, measured, signal);
-    let fresh = reading.fresh(measured.at, signal.stale_ms);
+    let before = depends_on_positions(&signal.source) && state.settled_at(plan).is_some_and(|at| reading.at < at);
+    let fresh = reading.fresh(measured.at, signal.stale_ms).filter(|_| !before);
     let value = match (fresh, reading.value) {
         (Some(v), _) => format!("{}{}", number(v), signal.unit),
+        (None, Some(v)) if before => format!("? (was {}{}, before the switch)", number(v), signal.unit),
         (None, Some(v)) => format!("? (was {}{}, stale)", number(v), signal.unit),
         (None, None) => "?".to_owned(),
     };

@@ -49,6 +49,11 @@ pub enum Command {
         /// Step id.
         step: String,
     },
+    /// Put what a switch step moved where it stood before: the last one that has begun.
+    StepBack {
+        /// Step id: what the person was shown.
+        step: String,
+    },
     /// Rest at the next safe point.
     Pause,
     /// Go on.

@@ -9,12 +9,14 @@ mod approval;
 mod attributes;
 mod caller;
 mod decide;
+mod dials;
 mod event;
 mod gate;
 mod input;
 mod rollback;
 mod signals;
 mod state;
+mod step_back;
 mod trim;
 mod unrecorded;
 mod verified;
@@ -28,6 +30,7 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
+pub use dials::{Stands, depends_on_positions};
 pub use event::{
     Action, Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, StepError, StepSeen,
 };
@@ -39,6 +42,7 @@ pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepState,
     StepStatus, SwitchState, SwitchStatus, TableState,
 };
+pub use step_back::{judged_again, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;

@@ -238,6 +238,7 @@ mod tests {
             verify: Verify { floor: 0.999, settle_ms: 0, segments: 1, list_limit: 1, ..Verify::default() },
             reverse: crate::domain::plan::Reverse::default(),
             stores: crate::domain::plan::Stores::new(),
+            dials: vec![],
         }
     }
 

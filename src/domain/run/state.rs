@@ -87,6 +87,12 @@ pub struct StepState {
     /// Votes, oldest first.
     #[serde(default)]
     pub votes: Vec<Ballot>,
+    /// Who is taking it back, while it is being taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Actor>,
+    /// Who took it back last, until it is done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<Actor>,
 }
 
 /// What is known of where a switch stands.
@@ -127,6 +133,9 @@ pub struct SwitchState {
     pub version: Option<i64>,
     /// Position of the fact that last set it; the latest is restored first.
     pub changed_seq: u64,
+    /// The position that it was last read back in, of a place of a dial that stands as this run set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
 }
 
 /// The measured write interruption.

@@ -1,6 +1,7 @@
 //! What becomes of a run that cannot be recorded any more. Pure.
 
 use super::decide::Policy;
+use super::dials::Stands;
 use super::event::Cause;
 use super::state::{RunState, RunStatus, SwitchStatus};
 use crate::domain::plan::Plan;
@@ -47,7 +48,9 @@ pub fn between(plan: &Plan, state: &RunState) -> bool {
     if matches!(state.status, RunStatus::RolledBack | RunStatus::Finished) {
         return false;
     }
-    let traffic = plan.switches.iter().filter(|s| !plan.freezes(&s.id));
+    // Half-way up a ramp is where a plan stands on purpose; half-way between two positions is not.
+    let split = plan.dials.iter().any(|dial| !matches!(state.stands(dial), Stands::At(_)));
+    let traffic = plan.switches.iter().filter(|s| !plan.freezes(&s.id) && plan.dial_of(&s.id).is_none());
     let standing = |id: &str| state.switches.get(id).map_or(SwitchStatus::Old, |s| s.standing);
     let (mut new, mut all, mut unknown) = (0, 0, false);
     for switch in traffic {
@@ -58,7 +61,7 @@ pub fn between(plan: &Plan, state: &RunState) -> bool {
             SwitchStatus::Old | SwitchStatus::Restored => {}
         }
     }
-    state.locked_out(plan) || unknown || (new > 0 && new < all)
+    state.locked_out(plan) || unknown || split || (new > 0 && new < all)
 }
 
 /// The step that is under way or next.

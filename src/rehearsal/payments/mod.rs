@@ -104,7 +104,7 @@ impl PaymentPlaces {
         let placed = placed.into_iter().collect::<RehearsalResult<_>>()?;
         let frozen = values.frozen(MODE)?;
         let secret = self.of(side).connection();
-        Ok(Settings { green: side == Side::New, reads: side, writes: side, frozen, secret, placed })
+        Ok(Settings { green: side == Side::New, reads: side, share: None, writes: side, frozen, secret, placed })
     }
 }
 

@@ -246,7 +246,8 @@ impl Floor {
     async fn read(&self, key: &RecordKey) -> StepSeen {
         let settings = self.settings.now();
         let began = Instant::now();
-        let (side, path) = (settings.reads_from_of(key.kind), settings.path_of(key.kind));
+        let side = settings.reads_from_of(key.kind);
+        let path = if settings.share.is_some() { side } else { settings.path_of(key.kind) };
         let seen = if self.path_works(path).await {
             match self.of(side).read(&settings.secret, key).await {
                 Ok(Some(record)) => StepSeen::Found(Box::new(record), side),
@@ -283,7 +284,7 @@ impl Floor {
     /// The write of the probe: a record of its own, written whole, through the path of any other write.
     async fn probe(&self, nonce: &str) -> Written {
         let kind = match self.scenario {
-            Scenario::Cloudshelf => Kind::Book,
+            Scenario::Cloudshelf | Scenario::AuroraGradual => Kind::Book,
             Scenario::V1ToV2 => Kind::Account,
         };
         let nonce: String = nonce.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
@@ -296,7 +297,7 @@ impl Floor {
                 continue;
             };
             let record = match self.scenario {
-                Scenario::Cloudshelf => Record::Book(probe_book(&key, nonce)),
+                Scenario::Cloudshelf | Scenario::AuroraGradual => Record::Book(probe_book(&key, nonce)),
                 Scenario::V1ToV2 => payments::probe(&key, nonce),
             };
             return self.write(claim, Write::Put(record)).await;

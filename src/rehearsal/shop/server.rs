@@ -19,7 +19,7 @@ use crate::rehearsal::records::{Kind, Record, RecordKey};
 
 pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationToken) {
     let shown = match floor.scenario {
-        Scenario::Cloudshelf => "/books/{id}",
+        Scenario::Cloudshelf | Scenario::AuroraGradual => "/books/{id}",
         Scenario::V1ToV2 => "/payments/{id}",
     };
     let router = Router::new()
@@ -55,7 +55,7 @@ fn failed() -> Response {
 
 async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Response {
     let kind = match floor.scenario {
-        Scenario::Cloudshelf => Kind::Book,
+        Scenario::Cloudshelf | Scenario::AuroraGradual => Kind::Book,
         Scenario::V1ToV2 => Kind::Payment,
     };
     let asked = if id == "probe" {

@@ -15,6 +15,7 @@ use crate::private::{RehearsalError, RehearsalResult};
 use crate::rehearsal::oracle::Side;
 use crate::rehearsal::payments::PaymentPlaces;
 use crate::rehearsal::records::Kind;
+use crate::rehearsal::world::NEW_SECRET;
 
 /// The stage variable that says which code runs.
 pub const ALIAS_VARIABLE: &str = "lambdaAlias";
@@ -24,6 +25,8 @@ pub const ALIAS_VARIABLE: &str = "lambdaAlias";
 pub struct Names {
     /// Where data is read: `dynamodb` or `postgresql`.
     pub reads: String,
+    /// Percent of the reads that the new side serves while the old code runs; none where there is no such parameter.
+    pub share: String,
     /// Where data is written: `dynamodb` or `postgresql`.
     pub writes: String,
     /// `open` or `frozen`.
@@ -40,6 +43,7 @@ impl Default for Names {
     fn default() -> Self {
         Self {
             reads: "/cloudshelf/prod/db/reads".into(),
+            share: "/cloudshelf/prod/db/read-share".into(),
             writes: "/cloudshelf/prod/db/writes".into(),
             mode: "/cloudshelf/prod/writes-mode".into(),
             secret: "/cloudshelf/prod/db/secret".into(),
@@ -65,6 +69,8 @@ pub struct Settings {
     pub green: bool,
     /// What the new code reads from.
     pub reads: Side,
+    /// Percent of the reads that the new side serves, whatever else is said; absent where nothing says it.
+    pub share: Option<u8>,
     /// What the new code writes to.
     pub writes: Side,
     /// Writes are refused.
@@ -94,10 +100,14 @@ impl Settings {
         if self.green { self.reads } else { Side::Old }
     }
 
-    /// The store that a read of this kind asks.
+    /// The store that a read of this kind asks. With a share of the reads each is drawn.
     #[must_use]
     pub fn reads_from_of(&self, kind: Kind) -> Side {
-        self.placed.get(&kind).copied().unwrap_or_else(|| self.reads_from())
+        match self.share {
+            Some(share) if fastrand::u8(..100) < share => Side::New,
+            Some(_) => Side::Old,
+            None => self.placed.get(&kind).copied().unwrap_or_else(|| self.reads_from()),
+        }
     }
 
     /// The store that a write changes.
@@ -183,7 +193,8 @@ impl Poller {
     /// The shop's. Parameters first, then the stage: a reader that does it in reverse can take an old stage with a new
     /// freeze, and write to the old side after the thaw.
     async fn shop(&self, n: &Names) -> RehearsalResult<Settings> {
-        let values = self.values([&n.reads, &n.writes, &n.mode, &n.secret].map(String::to_owned).to_vec()).await?;
+        let names = [&n.reads, &n.share, &n.writes, &n.mode, &n.secret, NEW_SECRET];
+        let values = self.values(names.map(str::to_owned).to_vec()).await?;
         let side = |name: &str| match values.of(name)? {
             "dynamodb" => Ok(Side::Old),
             "postgresql" | "postgres" => Ok(Side::New),
@@ -191,7 +202,17 @@ impl Poller {
         };
         let frozen = values.frozen(&n.mode)?;
         let (reads, writes) = (side(&n.reads)?, side(&n.writes)?);
-        let secret = Secret::new(values.of(&n.secret)?);
+        let share =
+            match values.of(&n.share) {
+                Ok(share) => {
+                    Some(share.parse().ok().filter(|n| *n <= 100).ok_or_else(|| {
+                        RehearsalError::new("read parameter", &n.share, "it is no number from 0 to 100")
+                    })?)
+                }
+                Err(_) => None,
+            };
+        // Code that reads a share from the new side knows both stores.
+        let secret = Secret::new(values.of(if share.is_some() { NEW_SECRET } else { &n.secret })?);
         let stage = self.gateway.get_stage().rest_api_id(&n.api).stage_name(&n.stage).send().await;
         let stage = stage.map_err(|e| RehearsalError::caused("read stage", format!("{}/{}", n.api, n.stage), &e))?;
         let green = match stage.variables().and_then(|v| v.get(ALIAS_VARIABLE)).map(String::as_str) {
@@ -201,7 +222,7 @@ impl Poller {
                 return Err(RehearsalError::new("read stage variable", ALIAS_VARIABLE, "it is neither blue nor green"));
             }
         };
-        Ok(Settings { green, reads, writes, frozen, secret, placed: BTreeMap::new() })
+        Ok(Settings { green, reads, share, writes, frozen, secret, placed: BTreeMap::new() })
     }
 
     /// The first reading: without it there is no shop. Tried for some seconds.

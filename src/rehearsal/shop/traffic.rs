@@ -42,7 +42,7 @@ pub(in crate::rehearsal) trait Customers: Send {
 fn customers(scenario: Scenario, seed: u64) -> Box<dyn Customers> {
     let rng = fastrand::Rng::with_seed(seed ^ 0x3417);
     match scenario {
-        Scenario::Cloudshelf => Box::new(Readers { rng, number: 0, seed }),
+        Scenario::Cloudshelf | Scenario::AuroraGradual => Box::new(Readers { rng, number: 0, seed }),
         Scenario::V1ToV2 => Box::new(Payers::new(rng, seed)),
     }
 }

@@ -231,7 +231,7 @@ impl WorkerContext {
                 StepKind::Arm => arm::perform(self, step, attempt).await,
                 StepKind::Freeze => freeze::freeze(self, step, attempt, state).await,
                 StepKind::Drain => drain::perform(self, step, attempt, state).await,
-                StepKind::Switch { switches } => switch::perform(self, step, attempt, state, switches).await,
+                StepKind::Switch { .. } => switch::perform(self, step, attempt, state).await,
                 StepKind::Smoke { probes } => smoke::perform(self, probes).await,
                 StepKind::Thaw => freeze::thaw(self, step, attempt, state).await,
                 StepKind::Gate { .. } | StepKind::GoNoGo { .. } | StepKind::Manual { .. } => Ok(Vec::new()),

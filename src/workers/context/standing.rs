@@ -115,8 +115,11 @@ mod tests {
         };
         world.journal.start("freeze");
         assert!(!frozen(), "the step looks around first, and may end there");
-        let action =
-            Action::SetSwitch { switch: world.plan.freeze.clone().unwrap().switches[0].clone(), to: "frozen".into() };
+        let action = Action::SetSwitch {
+            switch: world.plan.freeze.clone().unwrap().switches[0].clone(),
+            to: "frozen".into(),
+            position: None,
+        };
         world.journal.fact(Event::Intent { id: "freeze/1".into(), step: Some("freeze".into()), action }).unwrap();
         assert!(frozen(), "nobody knows");
         let result = OutcomeResult::Done { read_back: "frozen".into(), version: None };

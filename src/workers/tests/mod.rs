@@ -23,6 +23,7 @@ mod load;
 mod movers;
 mod new_side;
 pub mod plan;
+mod positions;
 mod reader;
 mod reverse;
 mod sampled;

@@ -83,6 +83,46 @@ pub fn plan_of_two_regions() -> Plan {
     plan
 }
 
+/// The same, whose reads go up a ramp in two places before the freeze.
+pub fn plan_of_a_ramp() -> Plan {
+    let mut plan = plan();
+    plan.switches.retain(|s| s.id != "reads");
+    plan.switches.extend([switch("share", "100"), switch("share-text", "all")]);
+    let position = |name: &str, share: u8, text: &str| Position {
+        name: name.into(),
+        serves: Serves {
+            reads: Some(match share {
+                0 => Side::Old,
+                100 => Side::New,
+                _ => Side::Both,
+            }),
+            writes: None,
+            share: (1..100).contains(&share).then_some(share),
+        },
+        values: vec![ValueRef::Literal(share.to_string()), ValueRef::Literal(text.into())],
+    };
+    plan.dials = vec![Dial {
+        id: "ramp".into(),
+        title: "reads".into(),
+        places: vec!["share".into(), "share-text".into()],
+        positions: vec![
+            position("0 %", 0, "none"),
+            position("10 %", 10, "some"),
+            position("50 %", 50, "some"),
+            position("100 %", 100, "all"),
+        ],
+        effect_ms: 0,
+    }];
+    let to = |id: &str, name: &str| {
+        step(id, StepKind::Switch { switches: vec![], to: [("ramp".to_owned(), name.to_owned())].into() })
+    };
+    let freeze = plan.steps.iter().position(|s| s.id == "freeze").expect("a freeze");
+    plan.steps.splice(freeze..freeze, [to("to-10", "10 %"), to("to-50", "50 %"), to("to-100", "100 %")]);
+    let last = plan.steps.iter_mut().find(|s| s.id == "switch").expect("a switch");
+    last.kind = StepKind::Switch { switches: vec!["writes".into()], to: Default::default() };
+    plan
+}
+
 /// The plan.
 pub fn plan() -> Plan {
     let mut books = table(
@@ -148,7 +188,10 @@ pub fn plan() -> Plan {
             step("arm", StepKind::Arm),
             step("freeze", StepKind::Freeze),
             step("drain", StepKind::Drain),
-            step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }),
+            step(
+                "switch",
+                StepKind::Switch { switches: vec!["reads".into(), "writes".into()], to: Default::default() },
+            ),
             step("thaw", StepKind::Thaw),
         ],
         load: Load { segments: Some(3), workers: 2, ..Load::default() },
@@ -156,5 +199,6 @@ pub fn plan() -> Plan {
         verify: Verify { floor: 1.0, settle_ms: 2_000, segments: 2, list_limit: 50, ..Verify::default() },
         reverse: Reverse { poll_ms: 5, settle_ms: 20, patience_ms: 30_000, ..Reverse::default() },
         stores: crate::domain::plan::Stores::new(),
+        dials: vec![],
     }
 }

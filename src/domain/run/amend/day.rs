@@ -1,10 +1,13 @@
 //! The day: switches, the freeze, gates, steps.
 
+use std::collections::BTreeMap;
+
 use super::phase::Phase;
 use super::show::{length, listed, on, option, planned, text, value};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    Confirm, Criterion, Freeze, Gate, OnFail, Start, Step, StepKind, Switch, SwitchKind, ValueRef, other_control,
+    Confirm, Criterion, Dial, Freeze, Gate, OnFail, Position, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
+    other_control,
 };
 use crate::domain::run::approval::same_person;
 
@@ -36,6 +39,37 @@ pub(super) fn switches(found: &mut ChangeList<'_>, old: &[Switch], new: &[Switch
             found.field(format!("{what}.expect"), (expect, &new.expect), shown, captured);
             found.field(format!("{what}.to"), (to, &new.to), |to: &ValueRef| value(to, secret), captured);
             found.field(format!("{what}.exercise"), (exercise, &new.exercise), |b| on(*b), captured);
+        },
+    );
+}
+
+pub(super) fn dials(found: &mut ChangeList<'_>, old: &[Dial], new: &[Dial]) {
+    found.list(
+        "dials",
+        (old, new),
+        |d| &d.id,
+        |_, _| refused(PLACES),
+        |found, what, old, new| {
+            let Dial { id: _, title, places, positions, effect_ms } = old;
+            let captured = |phase: &Phase<'_>| {
+                let open = !places.iter().any(|place| phase.captured(place));
+                as_long_as(open, "", "the switch is captured: what it goes to was shown and proven with it")
+            };
+            let each = |all: &Vec<Position>| {
+                listed(&all.iter().map(|p| format!("{}: {}", p.name, p.serves.words())).collect::<Vec<_>>())
+            };
+            // Values may be secrets: that they differ is all that is said.
+            let named = positions.iter().zip(&new.positions).all(|(a, b)| (&a.name, a.serves) == (&b.name, b.serves));
+            found.field(format!("{what}.title"), (title, &new.title), text, |_| allowed(""));
+            found.field(format!("{what}.places"), (places, &new.places), |all| listed(all), |_| refused(PLACES));
+            if named && positions != &new.positions && positions.len() == new.positions.len() {
+                let values = ("as they were".to_owned(), "others".to_owned());
+                found.push(format!("{what}.values"), values, captured);
+            } else {
+                found.field(format!("{what}.positions"), (positions, &new.positions), each, captured);
+            }
+            let millis = |ms: &u64| length(i64::try_from(*ms).unwrap_or(i64::MAX));
+            found.field(format!("{what}.effect"), (effect_ms, &new.effect_ms), millis, |_| allowed(""));
         },
     );
 }
@@ -159,8 +193,12 @@ fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind
         (StepKind::CatchUp { max_lag_ms: old }, StepKind::CatchUp { max_lag_ms: new }) => {
             found.field(format!("{what}.max_lag"), (old, new), |ms| length(*ms), done);
         }
-        (StepKind::Switch { switches: old }, StepKind::Switch { switches: new }) => {
-            found.field(format!("{what}.switches"), (old, new), |all| listed(all), |_| refused(PLACES));
+        (StepKind::Switch { switches, to }, StepKind::Switch { switches: new, to: new_to }) => {
+            found.field(format!("{what}.switches"), (switches, new), |all| listed(all), |_| refused(PLACES));
+            let each = |to: &BTreeMap<String, String>| {
+                listed(&to.iter().map(|(dial, position)| format!("{dial} {position}")).collect::<Vec<_>>())
+            };
+            found.field(format!("{what}.to"), (to, new_to), each, |_| refused(PLACES));
         }
         (StepKind::Smoke { probes: old }, StepKind::Smoke { probes: new }) => {
             found.field(format!("{what}.probes"), (old, new), |all| listed(all), done);

@@ -175,6 +175,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
         verify,
         reverse,
         stores,
+        dials,
     } = old;
     found.field("name", (name, &new.name), text, |_| refused(NEW_RUN));
     found.field("environment", (environment, &new.environment), text, |_| refused(NEW_RUN));
@@ -201,6 +202,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
     tables::moves(found, moves, &new.moves);
     watch::stays(found, stays, &new.stays);
     day::switches(found, switches, &new.switches);
+    day::dials(found, dials, &new.dials);
     day::freeze(found, freeze.as_ref(), new.freeze.as_ref());
     watch::probes(found, probes, &new.probes);
     watch::signals(found, signals, &new.signals);

@@ -10,6 +10,9 @@ use crate::domain::run::state::StepStatus;
 impl Draft<'_> {
     /// What a step asks of a person before it starts; without a screen, with the flag that answers it.
     pub(super) fn asks(&self, step: &Step) -> Option<String> {
+        if let Some(by) = self.taken_back(step) {
+            return Some(format!("{} took it back: somebody must let it go forward again", by.words()));
+        }
         let words = match (&step.confirm, &step.kind) {
             (Confirm::Word(word), _) => format!("type {word} to go on"),
             // Done by hand, a step is confirmed when it is over; every other one before it begins. Keys are the
@@ -28,6 +31,10 @@ impl Draft<'_> {
     /// Who confirms a step by a flag: a person by name, a machine for what a machine does. `None` leaves it to somebody
     /// at a screen.
     pub(super) fn answer(&self, step: &Step) -> Option<Actor> {
+        // Whatever was said beforehand was said of the first time.
+        if self.taken_back(step).is_some() {
+            return None;
+        }
         if let Some(name) = self.policy.answers.get(&step.id).and_then(|names| names.first()) {
             return Some(Actor::Answered(name.clone()));
         }
@@ -35,6 +42,11 @@ impl Draft<'_> {
             return self.policy.stand_ins.then(|| Actor::StandIn(step.owner.clone()));
         }
         self.policy.auto_confirm.then_some(Actor::Auto)
+    }
+
+    /// Who took a switch step back, if it was not done again since.
+    fn taken_back(&self, step: &Step) -> Option<&Actor> {
+        self.state.step(&step.id).and_then(|s| s.taken_back.as_ref())
     }
 
     /// Casts the votes that were given beforehand, for whom has not voted yet: a vote that lapsed, however it was
@@ -60,7 +72,9 @@ impl Draft<'_> {
 
     /// Holds a step that lacks its second person; `true` when it may start.
     pub(super) fn has_second(&mut self, step: &Step) -> bool {
-        if !lacks_second(&self.state, step) {
+        // The way back asks nobody else.
+        let back = self.state.step(&step.id).is_some_and(|s| s.back.is_some());
+        if back || !lacks_second(&self.state, step) {
             return true;
         }
         let reason = second_person_words(&self.state, &step.id);

@@ -79,7 +79,7 @@ fn whole() -> Plan {
         step("arm", StepKind::Arm),
         step("freeze", StepKind::Freeze),
         step("drain", StepKind::Drain),
-        step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }),
+        step("switch", StepKind::Switch { switches: vec!["reads".into(), "writes".into()], to: Default::default() }),
         step("smoke", StepKind::Smoke { probes: vec!["home".into()] }),
         step("thaw", StepKind::Thaw),
         step("burn-in", StepKind::Gate { gate: "burn".into() }),
@@ -297,7 +297,7 @@ fn turns() -> Vec<Turn> {
             step(p, "catch-up").kind = StepKind::CatchUp { max_lag_ms: 9 }
         }),
         ("steps.switch.switches", Never, |p| {
-            step(p, "switch").kind = StepKind::Switch { switches: vec!["writes".into()] };
+            step(p, "switch").kind = StepKind::Switch { switches: vec!["writes".into()], to: Default::default() };
         }),
         ("steps.smoke.probes", Done("smoke"), |p| step(p, "smoke").kind = StepKind::Smoke { probes: vec!["w".into()] }),
         ("steps.burn-in.gate", Done("burn-in"), |p| step(p, "burn-in").kind = StepKind::Gate { gate: "go".into() }),

@@ -2,6 +2,7 @@
 
 mod amend;
 mod clock;
+mod dials;
 mod holds;
 mod people;
 mod places;
@@ -95,7 +96,12 @@ pub(super) fn plan() -> Plan {
             step("arm", -5, StepKind::Arm, Confirm::None),
             step("freeze", 0, StepKind::Freeze, Confirm::Word("GO".into())),
             step("drain", 5, StepKind::Drain, Confirm::None),
-            step("switch", 15, StepKind::Switch { switches: vec!["reads".into(), "writes".into()] }, Confirm::None),
+            step(
+                "switch",
+                15,
+                StepKind::Switch { switches: vec!["reads".into(), "writes".into()], to: Default::default() },
+                Confirm::None,
+            ),
             step("healthy", 20, StepKind::Gate { gate: "healthy".into() }, Confirm::None),
             thaw,
             step("burn-in", 30, StepKind::Gate { gate: "burn".into() }, Confirm::None),
@@ -105,6 +111,7 @@ pub(super) fn plan() -> Plan {
         verify: Verify { floor: 0.999, settle_ms: 100, segments: 1, list_limit: 10, ..Verify::default() },
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
+        dials: vec![],
     }
 }
 
@@ -214,7 +221,9 @@ impl Run {
 
     /// States a switch's change as its worker would.
     pub fn set(&mut self, step: &str, switch: &str, id: &str) {
-        let action = Action::SetSwitch { switch: switch.into(), to: "new".into() };
+        let moves = self.plan.changes(step).into_iter().find(|c| c.places.iter().any(|(s, _)| s.id == switch));
+        let moves = moves.and_then(|change| change.moves).map(|m| m.dial.positions[m.to].name.clone());
+        let action = Action::SetSwitch { switch: switch.into(), to: "new".into(), position: moves };
         self.input(&Input::Stated(Event::Intent { id: id.into(), step: Some(step.into()), action }));
         let result = OutcomeResult::Done { read_back: "new".into(), version: Some(2) };
         self.input(&Input::Stated(Event::Outcome { id: id.into(), result }));
@@ -234,20 +243,28 @@ impl Run {
             if let Some((step, attempt)) = self.asked() {
                 match step.as_str() {
                     "arm" => {
-                        for switch in ["mode", "reads", "writes"] {
+                        for switch in self.plan.switches.iter().map(|s| s.id.clone()).collect::<Vec<_>>() {
                             let value = Some("old".to_owned());
                             let attributes = crate::domain::run::Attributes::default();
-                            let captured =
-                                Event::Captured { switch: switch.into(), version: Some(1), value, attributes };
+                            let captured = Event::Captured { switch, version: Some(1), value, attributes };
                             self.input(&Input::Stated(captured));
                         }
                     }
                     "freeze" => self.set("freeze", "mode", "freeze/1"),
-                    "switch" => {
-                        self.set("switch", "reads", "reads/1");
-                        self.set("switch", "writes", "writes/1");
+                    step => {
+                        let places = self.plan.changes(step).into_iter().flat_map(|change| change.places);
+                        for place in places.map(|(s, _)| s.id.clone()).collect::<Vec<_>>() {
+                            self.set(
+                                step,
+                                &place,
+                                &if step == "switch" {
+                                    format!("{place}/{attempt}")
+                                } else {
+                                    format!("{step}/{place}/{attempt}")
+                                },
+                            );
+                        }
                     }
-                    _ => {}
                 }
                 self.performed(&step, attempt, true);
             }

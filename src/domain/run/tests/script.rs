@@ -160,7 +160,7 @@ fn the_way_back_undoes_the_unknown_too_and_thaws_last() {
     run.drive_past("drain");
     run.tick(100, Some(0.5));
     run.set("switch", "reads", "reads/1");
-    let action = Action::SetSwitch { switch: "writes".into(), to: "new".into() };
+    let action = Action::SetSwitch { switch: "writes".into(), to: "new".into(), position: None };
     run.input(&Input::Stated(Event::Intent { id: "writes/1".into(), step: Some("switch".into()), action }));
     let back = rollback_plan(&run.plan, &run.state);
     let names: Vec<Vec<&str>> = back.waves.iter().map(|w| w.iter().map(|a| a.switch.as_str()).collect()).collect();
@@ -224,7 +224,7 @@ fn no_forward_intent_follows_a_rollback_order() {
     run.tick(100, Some(0.5));
     assert!(run.asked().is_some());
     run.input(&Input::Rollback(Actor::Operator("alice".into()), Cause::Asked));
-    let action = Action::SetSwitch { switch: "writes".into(), to: "new".into() };
+    let action = Action::SetSwitch { switch: "writes".into(), to: "new".into(), position: None };
     let refused = run.input(&Input::Stated(Event::Intent { id: "w/9".into(), step: Some("switch".into()), action }));
     assert!(refused.is_some(), "the worker must learn that its intent was not recorded");
     run.performed("switch", 1, true);

@@ -17,6 +17,7 @@ enum Turn {
     Continue,
     Restart,
     RollBack,
+    StepBack,
     Undone(bool),
     Intent(u8, bool),
 }
@@ -32,6 +33,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => Just(Turn::Continue),
         1 => Just(Turn::Restart),
         1 => Just(Turn::RollBack),
+        2 => Just(Turn::StepBack),
         1 => prop::bool::ANY.prop_map(Turn::Undone),
         2 => (0u8..4, prop::bool::ANY).prop_map(|(s, known)| Turn::Intent(s, known)),
     ]
@@ -56,6 +58,12 @@ fn take(run: &mut Run, turn: &Turn, n: usize) {
             run.fold(vec![Event::RunResumed { operator: "bob".into(), host: "b".into() }]);
         }
         Turn::RollBack => drop(run.input(&Input::Rollback(Actor::Operator("a".into()), Cause::Asked))),
+        Turn::StepBack => {
+            let last = step_back(&run.plan, &run.state).map(|step| step.id.clone());
+            if let Ok(step) = last {
+                assert_eq!(run.command(Command::StepBack { step }), None, "what is offered is taken");
+            }
+        }
         Turn::Undone(ok) => {
             let event = if *ok {
                 Event::RolledBack { took_ms: 1, evidence: vec![] }
@@ -67,7 +75,9 @@ fn take(run: &mut Run, turn: &Turn, n: usize) {
         Turn::Intent(s, known) => {
             let switch = run.plan.switches[usize::from(*s) % run.plan.switches.len()].id.clone();
             let id = format!("{switch}/{n}");
-            let action = Action::SetSwitch { switch, to: "new".into() };
+            let dial = run.plan.dial_of(&switch);
+            let position = dial.map(|dial| dial.positions[n % dial.positions.len()].name.clone());
+            let action = Action::SetSwitch { switch, to: "new".into(), position };
             let intent = Event::Intent { id: id.clone(), step: Some(current), action };
             if run.input(&Input::Stated(intent)).is_none() && *known {
                 let result = OutcomeResult::Done { read_back: "new".into(), version: None };
@@ -82,10 +92,14 @@ proptest! {
 
     #[test]
     fn the_journal_is_the_state_and_the_way_back_is_open(
-        two in prop::bool::ANY,
+        which in 0u8..3,
         turns in prop::collection::vec(turn(), 1..120),
     ) {
-        let plan = if two { super::places::plan_of_two_regions() } else { plan() };
+        let plan = match which {
+            0 => plan(),
+            1 => super::places::plan_of_two_regions(),
+            _ => super::dials::plan_of_a_ramp(),
+        };
         let mut run = Run::open_with(plan, Policy::default());
         for (n, turn) in turns.iter().enumerate() {
             let (locked_out, status) = (run.state.locked_out(&run.plan), run.state.status);

@@ -70,6 +70,8 @@ impl World {
             ("/writes", "old"),
             ("/elsewhere", "new"),
             (STAGE, "old"),
+            ("/share", "0"),
+            ("/share-text", "none"),
             (MODE_EU, "open"),
         ];
         Self {

@@ -1,0 +1,70 @@
+//! One step back: what the last switch step moved is put where it stood before, while the run stays under way.
+
+use super::state::{RunState, RunStatus, StepStatus};
+use crate::domain::plan::{Plan, Step, StepKind, Switching};
+
+/// The switch step that can be taken back now, or why none can and only a rollback leads back from here.
+///
+/// Writes that are on the new side alone stay there, so a step that moved them is taken back by a rollback only; and so is
+/// one after which something else was changed in the world, for that would stand while its step reads as not begun.
+///
+/// # Errors
+/// Why not, for the person who asks.
+pub fn step_back<'p>(plan: &'p Plan, state: &RunState) -> Result<&'p Step, String> {
+    if !matches!(state.status, RunStatus::Prepared | RunStatus::Running) {
+        return Err("the run is not going forward".to_owned());
+    }
+    let status = |step: &Step| state.step(&step.id).map_or(StepStatus::Todo, |s| s.status);
+    let began =
+        |s: StepStatus| matches!(s, StepStatus::Running | StepStatus::Done | StepStatus::Failed | StepStatus::Unknown);
+    let last = plan.steps.iter().rposition(|s| matches!(s.kind, StepKind::Switch { .. }) && began(status(s)));
+    let Some(at) = last else { return Err("no step has switched anything yet".to_owned()) };
+    let step = &plan.steps[at];
+    if state.step(&step.id).is_some_and(|s| s.back.is_some()) {
+        return Err(format!("{} is being taken back already", step.id));
+    }
+    let changes = plan.changes(&step.id);
+    if changes.iter().any(|change| change.moves.is_none()) {
+        return Err(format!("{} sets switches that have no positions: only a rollback takes it back", step.id));
+    }
+    if changes.iter().any(Switching::moves_writes) {
+        return Err(format!("{} moved writes to the new side: only a rollback brings them back", step.id));
+    }
+    if let Some(later) = plan.steps[at + 1..].iter().find(|s| began(status(s)) && has_effect(&s.kind)) {
+        return Err(format!("{} has begun since: from here only a rollback leads back", later.id));
+    }
+    Ok(step)
+}
+
+/// Steps that are judged anew once a switch step was taken back: what let it go forward was judged before it.
+#[must_use]
+pub fn judged_again(plan: &Plan, step: &str) -> Vec<String> {
+    let Some(at) = plan.steps.iter().position(|s| s.id == step) else { return Vec::new() };
+    let switch = |s: &Step| matches!(s.kind, StepKind::Switch { .. });
+    let since = plan.steps[..at].iter().rposition(switch).map_or(0, |before| before + 1);
+    let judges = |s: &&Step| matches!(s.kind, StepKind::Gate { .. } | StepKind::GoNoGo { .. } | StepKind::Smoke { .. });
+    // Without a switch before it, they let the whole day begin and say nothing of a position.
+    let any_before = plan.steps[..at].iter().any(switch);
+    plan.steps[since..at].iter().filter(|_| any_before).filter(judges).map(|s| s.id.clone()).collect()
+}
+
+/// Whether a step of this kind changes something that a step back would leave standing.
+const fn has_effect(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::SetUp
+        | StepKind::Capture
+        | StepKind::Load
+        | StepKind::Arm
+        | StepKind::Freeze
+        | StepKind::Drain
+        | StepKind::Switch { .. }
+        | StepKind::Thaw => true,
+        StepKind::Preflight
+        | StepKind::CatchUp { .. }
+        | StepKind::Verify
+        | StepKind::Smoke { .. }
+        | StepKind::Gate { .. }
+        | StepKind::GoNoGo { .. }
+        | StepKind::Manual { .. } => false,
+    }
+}

@@ -1,0 +1,248 @@
+//! Switches with positions: where they stand, what decides, and what is measured of which position.
+
+use super::*;
+
+/// The plan, whose reads go up a ramp of three positions in two places before the freeze.
+pub(super) fn plan_of_a_ramp() -> Plan {
+    let mut plan = plan();
+    let switch = plan.switch("reads").unwrap().clone();
+    let share = |share: u8| Serves {
+        reads: Some(match share {
+            0 => Side::Old,
+            100 => Side::New,
+            _ => Side::Both,
+        }),
+        writes: None,
+        share: (1..100).contains(&share).then_some(share),
+    };
+    let position = |n: u8| Position {
+        name: format!("{n} %"),
+        serves: share(n),
+        values: vec![ValueRef::Literal(n.to_string()), ValueRef::Literal(format!("{n} of 100"))],
+    };
+    plan.switches.retain(|s| s.id != "reads");
+    for id in ["share-1", "share-2"] {
+        let kind = SwitchKind::Parameter { name: format!("/{id}"), secure: false };
+        plan.switches.push(Switch { id: id.into(), kind, ..switch.clone() });
+    }
+    plan.dials = vec![Dial {
+        id: "share".into(),
+        title: "reads".into(),
+        places: vec!["share-1".into(), "share-2".into()],
+        positions: [0, 10, 100].into_iter().map(position).collect(),
+        effect_ms: 5_000,
+    }];
+    let ramp = |id: &str, to: &str| Step {
+        kind: StepKind::Switch { switches: vec![], to: [("share".to_owned(), to.to_owned())].into() },
+        id: id.into(),
+        confirm: Confirm::None,
+        ..plan.step("arm").unwrap().clone()
+    };
+    let steps = [ramp("some", "10 %"), ramp("all", "100 %")];
+    let freeze = plan.steps.iter().position(|s| s.id == "freeze").unwrap();
+    plan.steps.splice(freeze..freeze, steps);
+    let switch = plan.steps.iter_mut().find(|s| s.id == "switch").unwrap();
+    switch.kind = StepKind::Switch { switches: vec!["writes".into()], to: Default::default() };
+    plan
+}
+
+fn stands(places: [(SwitchStatus, Option<&str>); 2]) -> RunState {
+    let mut state = RunState::default();
+    for (id, (standing, position)) in ["share-1", "share-2"].into_iter().zip(places) {
+        let position = position.map(str::to_owned);
+        state.switches.insert(id.into(), SwitchState { standing, position, ..SwitchState::default() });
+    }
+    state
+}
+
+#[test]
+fn a_dial_stands_where_all_of_its_places_were_read_back() {
+    use SwitchStatus::{New, Old, Restored, Unknown};
+    let plan = plan_of_a_ramp();
+    let dial = &plan.dials[0];
+    let table = [
+        ([(Old, None), (Old, None)], Stands::At(0)),
+        ([(New, Some("10 %")), (Old, None)], Stands::Between(0, 1)),
+        ([(New, Some("10 %")), (New, Some("10 %"))], Stands::At(1)),
+        ([(New, Some("100 %")), (New, Some("10 %"))], Stands::Between(1, 2)),
+        ([(Unknown, Some("10 %")), (New, Some("10 %"))], Stands::Unknown),
+        ([(New, None), (New, Some("10 %"))], Stands::Unknown),
+        ([(New, Some("50 %")), (New, Some("50 %"))], Stands::Unknown),
+        ([(Restored, None), (Restored, None)], Stands::At(0)),
+        ([(Restored, None), (New, Some("100 %"))], Stands::Between(0, 2)),
+    ];
+    for (places, stood) in table {
+        let state = RunState { status: RunStatus::Running, ..stands(places) };
+        assert_eq!(state.stands(dial), stood, "{places:?}");
+        assert_eq!(state.serves(dial).is_some(), matches!(stood, Stands::At(_)), "{places:?}");
+        let resting = matches!(stood, Stands::At(_));
+        assert_eq!(between(&plan, &state), !resting, "half-way up a ramp is no trouble, half of a step is: {places:?}");
+    }
+    assert_eq!(RunState::default().stands(dial), Stands::At(0));
+}
+
+/// Does what each step's workers would, up to the end of `last`.
+fn up_to(last: &str) -> Run {
+    let mut run = Run::open_with(plan_of_a_ramp(), Policy::default());
+    run.drive_past(last);
+    run
+}
+
+#[test]
+fn a_ramp_decides_nothing_and_the_way_back_leads_to_where_it_began() {
+    let run = up_to("all");
+    assert_eq!(run.state.decided, None, "only writes are past turning back");
+    assert_eq!(run.state.stands(&run.plan.dials[0]), Stands::At(2));
+    let back = rollback_plan(&run.plan, &run.state);
+    let restored: Vec<&str> = back.actions().map(|a| a.switch.as_str()).collect();
+    assert_eq!(restored.len(), 2, "{restored:?}");
+    let run = up_to("switch");
+    assert!(run.state.decided.is_some());
+}
+
+#[test]
+fn what_customers_were_answered_before_a_switch_says_nothing_of_the_new_position() {
+    let mut plan = plan_of_a_ramp();
+    plan.signals.push(Signal {
+        id: "errors".into(),
+        unit: "%".into(),
+        source: SignalSource::ProbeErrors("w".into()),
+        side: Side::Both,
+        limit: None,
+        stale_ms: 60_000,
+    });
+    let gate = Gate {
+        criteria: vec![Criterion { signal: "errors".into(), op: Op::Below, value: 1.0 }],
+        ..plan.gates[0].clone()
+    };
+    let state = |settled: Option<i64>| {
+        let evidence = settled.map(|at| Evidence {
+            name: "effect".into(),
+            value: String::new(),
+            at: At(at),
+            source: String::new(),
+            good: true,
+        });
+        let step = StepState { id: "some".into(), evidence: evidence.into_iter().collect(), ..StepState::default() };
+        RunState { steps: vec![step], ..RunState::default() }
+    };
+    let judged = |state: &RunState, at: i64| {
+        let mut measured = Measured { at: At(30_000), ..Measured::default() };
+        let stats = crate::domain::gauge::ProbeStats { count: 100, at: At(at), ..Default::default() };
+        measured.probes.insert("w".into(), stats);
+        judge_gate(&plan, state, &measured, &gate)
+    };
+    let early = judged(&state(Some(25_000)), 24_999);
+    assert!(!early.met && !early.contradicted && early.evidence[0].value.contains("before the switch"), "{early:?}");
+    assert!(judged(&state(Some(25_000)), 25_000).met);
+    assert!(judged(&state(None), 10_000).met, "nothing has moved");
+}
+
+/// Takes the last switch step back, as its worker would.
+fn take_back(run: &mut Run, step: &str) {
+    assert_eq!(run.command(Command::StepBack { step: step.into() }), None);
+    let (asked, attempt) = run.asked().expect("it is performed at once");
+    assert_eq!(asked, step);
+    let to = run.plan.changes(step)[0].moves.unwrap();
+    let before = to.dial.positions[to.from].name.clone();
+    for place in to.dial.places.clone() {
+        let id = format!("{step}/{place}/{attempt}");
+        let action = Action::SetSwitch { switch: place, to: "x".into(), position: Some(before.clone()) };
+        run.input(&Input::Stated(Event::Intent { id: id.clone(), step: Some(step.into()), action }));
+        let result = OutcomeResult::Done { read_back: "x".into(), version: Some(3) };
+        run.input(&Input::Stated(Event::Outcome { id, result }));
+    }
+    run.performed(step, attempt, true);
+}
+
+#[test]
+fn one_step_back_leads_to_the_position_before_and_a_person_lets_it_go_on() {
+    let mut run = up_to("all");
+    let dial = run.plan.dials[0].clone();
+    take_back(&mut run, "all");
+    assert_eq!((run.state.stands(&dial), run.state.status), (Stands::At(1), RunStatus::Running));
+    // What was said beforehand (`--yes`) was said of the first time.
+    run.policy = Policy { auto_confirm: true, stand_ins: true, ..Policy::default() };
+    run.tick(1_000, Some(0.5));
+    assert_eq!(run.status("all"), StepStatus::Held);
+    let held = run.state.step("all").unwrap().held.clone().unwrap();
+    assert!(held.contains("alice took it back"), "{held}");
+    assert!(run.asked().is_none());
+    take_back(&mut run, "some");
+    assert_eq!(run.state.stands(&dial), Stands::At(0));
+    let refused = run.command(Command::StepBack { step: "some".into() });
+    assert!(refused.is_some_and(|r| r.0.contains("switched anything")));
+    run.policy = Policy::default();
+    // Forward again, by hand, as often as it was taken back.
+    for step in ["some", "all"] {
+        run.tick(1_000, Some(0.5));
+        assert_eq!(run.status(step), StepStatus::Held, "{step}");
+        assert_eq!(run.confirm(step, None), None);
+        run.drive_past(step);
+    }
+    assert_eq!(run.state.stands(&dial), Stands::At(2));
+    assert_eq!(run.state.step("all").unwrap().taken_back, None);
+}
+
+#[test]
+fn a_step_back_is_refused_where_only_a_rollback_leads_back() {
+    for (last, step, says) in [
+        ("in-sync", "some", "switched anything"),
+        ("freeze", "all", "freeze has begun since"),
+        ("switch", "switch", "have no positions"),
+    ] {
+        let mut run = up_to(last);
+        let refused = run.command(Command::StepBack { step: step.into() });
+        assert!(refused.as_ref().is_some_and(|r| r.0.contains(says)), "{last}: {refused:?}");
+    }
+    let mut run = up_to("all");
+    let refused = run.command(Command::StepBack { step: "some".into() });
+    assert!(refused.is_some_and(|r| r.0.contains("that is all")), "what the person was shown is not what is last");
+    run.input(&Input::Rollback(Actor::Auto, Cause::Asked));
+    assert!(run.command(Command::StepBack { step: "all".into() }).is_some());
+}
+
+#[test]
+fn what_a_step_that_moves_writes_did_is_not_taken_back_by_one_step() {
+    let mut run = up_to("all");
+    for position in &mut run.plan.dials[0].positions {
+        position.serves.writes = position.serves.reads;
+        position.serves.share = None;
+    }
+    let refused = run.command(Command::StepBack { step: "all".into() });
+    assert!(refused.is_some_and(|r| r.0.contains("moved writes")));
+}
+
+#[test]
+fn a_step_back_that_is_cut_off_is_taken_up_and_a_rollback_takes_over() {
+    let mut run = up_to("all");
+    assert_eq!(run.command(Command::StepBack { step: "all".into() }), None);
+    assert!(run.effects.contains(&Effect::Cancel), "nothing else goes on meanwhile");
+    assert!(run.asked().is_some());
+    run.input(&Input::Stated(Event::RunResumed { operator: "bob".into(), host: "b".into() }));
+    run.tick(1_000, Some(0.5));
+    let (step, attempt) = run.asked().expect("taken up");
+    assert!(step == "all" && run.state.step("all").unwrap().back.is_some());
+    // Where it fails it is tried again, still back.
+    run.performed("all", attempt, false);
+    assert_eq!(run.command(Command::Skip { step: "all".into() }).is_some(), true);
+    assert_eq!(run.command(Command::Retry { step: "all".into() }), None);
+    assert!(run.state.step("all").unwrap().back.is_some());
+    run.input(&Input::Rollback(Actor::Operator("alice".into()), Cause::Asked));
+    assert_eq!(run.state.status, RunStatus::RollingBack);
+    assert_eq!(rollback_plan(&run.plan, &run.state).actions().count(), 2);
+}
+
+#[test]
+fn gates_between_two_positions_are_judged_again() {
+    let mut plan = plan_of_a_ramp();
+    let gate = Step { id: "between".into(), ..plan.step("in-sync").unwrap().clone() };
+    let all = plan.steps.iter().position(|s| s.id == "all").unwrap();
+    plan.steps.insert(all, gate);
+    let mut run = Run::open_with(plan, Policy::default());
+    run.drive_past("all");
+    take_back(&mut run, "all");
+    assert_eq!(run.status("between"), StepStatus::Running, "judged again, from the beginning of its hold");
+    assert_eq!(run.status("some"), StepStatus::Done);
+    assert_eq!(run.status("in-sync"), StepStatus::Done, "it let the day begin, and says nothing of a position");
+}
