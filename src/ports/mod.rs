@@ -3,6 +3,7 @@
 //! Adapters implement these; nothing here names a driver. All methods are cancel-safe unless they say
 //! otherwise: dropping a future may leave the effect done or not done, never half done.
 
+mod budget;
 mod catalogue;
 mod changes;
 mod clock;
@@ -32,6 +33,7 @@ mod target;
 pub(crate) mod tests;
 mod unavailable;
 
+pub use budget::Budget;
 pub use catalogue::Catalogue;
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;

@@ -165,6 +165,10 @@ impl Source for Unavailable {
         self.refused("read the definition of", table.source.clone())
     }
 
+    async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>> {
+        self.refused("read what is attached to", table.source.clone())
+    }
+
     async fn page(&self, table: &Table, _: Partition, _: Option<&Cursor>) -> PortResult<Page> {
         self.refused("read", table.source.clone())
     }

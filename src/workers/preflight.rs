@@ -9,7 +9,8 @@ use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
 use super::{
-    column_types, definitions, index_keys, movers, retained, sampled, schema, sequences, source_columns, surroundings,
+    attached, column_types, definitions, index_keys, movers, retained, sampled, schema, sequences, source_columns,
+    surroundings,
 };
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
@@ -125,6 +126,7 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
         }
         rows.extend(source(plan, ports, table, loads.entry(&table.from).or_default()).await);
     }
+    rows.extend(attached::not_looked_at(plan));
     rows.extend(capture(plan, ports, missing).await);
     rows.extend(retained::rows(plan, ports, missing, &loads).await);
     rows.extend(movers::check_rows(plan, ports, missing).await);
@@ -339,7 +341,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table, load_s: &mut f64) -> 
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    let (estimated, seconds) = estimated(plan, kind, &found);
+    let (estimated, seconds) = estimated(plan, table, &found);
     *load_s += seconds;
     rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated));
     let what = format!("stream {}", table.id);
@@ -365,6 +367,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table, load_s: &mut f64) -> 
     rows.extend(columns.notes.into_iter().map(|note| CheckRow::ok(format!("note {}", table.id), note)));
     rows.extend(sampled::rows(plan, &**ports.source(table), table).await);
     rows.extend(key_form::row(&**ports.source(table), table).await);
+    rows.extend(attached::rows(ports, table).await);
     rows
 }
 
@@ -494,12 +497,14 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
 }
 
 /// How long the load may take, what holds it back, and what it costs, in words; and the time alone, in seconds.
-fn estimated(plan: &Plan, kind: StoreKind, found: &SourceTable) -> (String, f64) {
+fn estimated(plan: &Plan, table: &Table, found: &SourceTable) -> (String, f64) {
+    let kind = plan.kind(&table.from);
     let known = Known {
         items: found.count.rows.unwrap_or(0),
         bytes: found.bytes.unwrap_or(0),
         workers: plan.load.workers.min(plan.load.segments_of(found.bytes)),
-        units: kind.sells_reads().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        units: kind.sells_units().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        write_budget: plan.load.write_budget_wcu.filter(|_| plan.kind(&table.to).sells_units()),
     };
     let Some(e) = estimate(&known) else {
         return ("no size is known yet; the store counts now and then".to_owned(), 0.0);

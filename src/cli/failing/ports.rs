@@ -52,6 +52,7 @@ failing! {
     Source as "source" {
         async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
         async fn definition(&self, table: &Table) -> PortResult<Option<Definition>>;
+        async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>>;
         async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
@@ -198,6 +199,10 @@ failing! {
 
         fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
             self.0.encoder(table)
+        }
+
+        fn held_back(&self, table: &Table) -> Option<String> {
+            self.0.held_back(table)
         }
     }
 }

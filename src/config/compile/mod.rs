@@ -54,6 +54,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
             segments: load.has("segments").then(|| load.count("segments", 8)),
             workers: load.count("workers", Load::default().workers),
             read_budget_rcu: load.number("read_budget_rcu"),
+            write_budget_wcu: load.number("write_budget_wcu"),
             defer_indexes: load.has("defer_indexes").then(|| load.flag("defer_indexes")),
             sequences_by_hand: load.texts("sequences_by_hand"),
         },

@@ -131,6 +131,9 @@ pub struct TableGauge {
     /// What a worker does to the whole table right now, and since when: `builds 3 indexes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<(String, At)>,
+    /// What holds its load back right now: `throttled by the target: 3 batches at a time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<String>,
     /// Changes applied so far.
     pub applied: u64,
     /// Rows parked now, by reason.

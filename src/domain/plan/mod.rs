@@ -195,6 +195,9 @@ pub struct Load {
     pub workers: u32,
     /// Read capacity units a second over all workers; absent means unlimited.
     pub read_budget_rcu: Option<f64>,
+    /// Write capacity units a second that the load may take of all DynamoDB targets together; absent means unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_budget_wcu: Option<f64>,
     /// Whether secondary indexes of empty tables are built after the rows are in: always, never, or (absent) only
     /// for tables this program created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,7 +209,14 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { segments: None, workers: 4, read_budget_rcu: None, defer_indexes: None, sequences_by_hand: Vec::new() }
+        Self {
+            segments: None,
+            workers: 4,
+            read_budget_rcu: None,
+            write_budget_wcu: None,
+            defer_indexes: None,
+            sequences_by_hand: Vec::new(),
+        }
     }
 }
 

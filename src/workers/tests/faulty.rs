@@ -85,6 +85,10 @@ impl Source for FaultySource {
         self.0.definition(table).await
     }
 
+    async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>> {
+        self.0.attached(table).await
+    }
+
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
         let fault = self.1.faults.strike(Op::Page, &table.id);
         let Some(fault) = fault else { return self.0.page(table, part, cursor).await };
@@ -331,6 +335,10 @@ impl Target for FaultyTarget {
 
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn crate::ports::RowEncoder>> {
         self.0.encoder(table)
+    }
+
+    fn held_back(&self, table: &Table) -> Option<String> {
+        self.0.held_back(table)
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
