@@ -105,8 +105,7 @@ async fn live(
         .map_err(|e| Failure::new(Exit::Bug, e.to_string()))?
         .map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
     let unexpected = |e: crate::rehearsal::RehearsalError| Failure::new(Exit::Unexpected, e.to_string());
-    let read_share = scenario == Scenario::AuroraGradual;
-    let options = WorldOptions { seed, read_share, faults: faults.clone(), ..servers.options() };
+    let options = WorldOptions { seed, faults: faults.clone(), ..servers.options() };
     let world = World::start(options).await.map_err(unexpected)?;
     let mut vars = world.vars();
     // Where a rollback from another terminal finds them too.

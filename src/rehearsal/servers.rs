@@ -19,6 +19,8 @@ pub enum Amounts {
     Cloudshelf(Sizes),
     /// Of the payments application.
     V1ToV2(PaymentSizes),
+    /// Of the shop whose reads go over share by share.
+    AuroraGradual(Sizes),
 }
 
 impl Amounts {
@@ -28,10 +30,9 @@ impl Amounts {
     /// In words: they are not the numbers that this scenario takes.
     pub fn parse(scenario: Scenario, text: &str) -> Result<Self, String> {
         match scenario {
-            Scenario::Cloudshelf | Scenario::AuroraGradual => {
-                text.parse().map(Self::Cloudshelf).map_err(|e| format!("{e}"))
-            }
+            Scenario::Cloudshelf => text.parse().map(Self::Cloudshelf).map_err(|e| format!("{e}")),
             Scenario::V1ToV2 => text.parse().map(Self::V1ToV2).map_err(|e| format!("{e}")),
+            Scenario::AuroraGradual => text.parse().map(Self::AuroraGradual).map_err(|e| format!("{e}")),
         }
     }
 
@@ -39,19 +40,20 @@ impl Amounts {
     #[must_use]
     pub fn usual(scenario: Scenario) -> Self {
         match scenario {
-            Scenario::Cloudshelf | Scenario::AuroraGradual => Self::Cloudshelf(Sizes::default()),
+            Scenario::Cloudshelf => Self::Cloudshelf(Sizes::default()),
             Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes::default()),
+            Scenario::AuroraGradual => Self::AuroraGradual(Sizes::default()),
         }
     }
 
     /// As many as make a short day of a soak.
     #[must_use]
     pub const fn few(scenario: Scenario) -> Self {
+        const SHOP: Sizes = Sizes { books: 1_000, users: 200, orders: 500, carts: 50 };
         match scenario {
-            Scenario::Cloudshelf | Scenario::AuroraGradual => {
-                Self::Cloudshelf(Sizes { books: 1_000, users: 200, orders: 500, carts: 50 })
-            }
+            Scenario::Cloudshelf => Self::Cloudshelf(SHOP),
             Scenario::V1ToV2 => Self::V1ToV2(PaymentSizes { accounts: 300, payments: 900, sessions: 200, limits: 150 }),
+            Scenario::AuroraGradual => Self::AuroraGradual(SHOP),
         }
     }
 
@@ -61,6 +63,7 @@ impl Amounts {
         match self {
             Self::Cloudshelf(_) => Scenario::Cloudshelf,
             Self::V1ToV2(_) => Scenario::V1ToV2,
+            Self::AuroraGradual(_) => Scenario::AuroraGradual,
         }
     }
 }
@@ -74,6 +77,8 @@ pub enum Servers {
         new: PrivatePostgres,
         /// What the day begins with.
         sizes: Sizes,
+        /// Whether its reads go over share by share.
+        read_share: bool,
     },
     /// Two: both sides of the payments application.
     V1ToV2 {
@@ -94,7 +99,11 @@ impl Servers {
     pub fn start(amounts: Amounts, announce: impl Fn(&str)) -> Result<Self, PrivatePostgresError> {
         let options = PostgresOptions::default();
         Ok(match amounts {
-            Amounts::Cloudshelf(sizes) => Self::Cloudshelf { new: PrivatePostgres::start(&options, announce)?, sizes },
+            Amounts::Cloudshelf(sizes) | Amounts::AuroraGradual(sizes) => Self::Cloudshelf {
+                new: PrivatePostgres::start(&options, announce)?,
+                sizes,
+                read_share: amounts.scenario() == Scenario::AuroraGradual,
+            },
             Amounts::V1ToV2(sizes) => Self::V1ToV2 {
                 v1: PrivatePostgres::start_oldest(&options, &announce)?,
                 v2: PrivatePostgres::start(&options, announce)?,
@@ -107,7 +116,9 @@ impl Servers {
     #[must_use]
     pub fn options(&self) -> WorldOptions {
         match self {
-            Self::Cloudshelf { new, sizes } => WorldOptions { sizes: *sizes, ..WorldOptions::new(address(new, None)) },
+            Self::Cloudshelf { new, sizes, read_share } => {
+                WorldOptions { sizes: *sizes, read_share: *read_share, ..WorldOptions::new(address(new, None)) }
+            }
             Self::V1ToV2 { v1, v2, sizes } => WorldOptions::payments(address(v1, None), address(v2, None), *sizes),
         }
     }
@@ -118,9 +129,10 @@ impl Servers {
     /// A server makes no database.
     pub async fn fresh(&self, database: &str) -> RehearsalResult<WorldOptions> {
         Ok(match self {
-            Self::Cloudshelf { new, sizes } => {
+            Self::Cloudshelf { new, sizes, read_share } => {
                 create_database(new, database).await?;
-                WorldOptions { sizes: *sizes, ..WorldOptions::new(address(new, Some(database))) }
+                let address = address(new, Some(database));
+                WorldOptions { sizes: *sizes, read_share: *read_share, ..WorldOptions::new(address) }
             }
             Self::V1ToV2 { v1, v2, sizes } => {
                 forget(v1).await?;

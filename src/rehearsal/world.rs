@@ -225,6 +225,9 @@ impl World {
                 put(&ssm, &names.reads, "dynamodb", false).await?;
                 if options.read_share {
                     put(&ssm, &names.share, "0", false).await?;
+                } else if control.is_none() {
+                    // Another day on the same emulator may have left it there, and where it is it decides; none is well.
+                    let _ = ssm.delete_parameter().name(&names.share).send().await;
                 }
                 put(&ssm, &names.writes, "dynamodb", false).await?;
                 put(&ssm, &names.mode, "open", false).await?;

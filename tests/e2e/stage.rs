@@ -480,9 +480,6 @@ async fn clear(endpoint: &str) {
     for table in tables.table_names().iter().filter(|t| t.starts_with("CloudShelf-")) {
         dynamo.delete_table().table_name(table).send().await.unwrap();
     }
-    // Where it is there, it decides where reads go.
-    let share = cutover::rehearsal::shop::Names::default().share;
-    let _ = aws_sdk_ssm::Client::new(&session(endpoint, 3)).delete_parameter().name(share).send().await;
 }
 
 fn private(path: &Path, text: &str) {
