@@ -25,7 +25,7 @@ use crate::adapters::http::{HttpProbes, http_client};
 use crate::config;
 use crate::domain::plan::{OLD, StepKind};
 use crate::engine::MachineClock;
-use crate::ports::{ByStore, Partition, Source as _};
+use crate::ports::{Budget, ByStore, Partition, Source as _};
 use crate::rehearsal::clients::{self, REGION};
 use crate::workers::{Ports, WorkerContext};
 
@@ -181,7 +181,8 @@ fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
     let (from, to) = (clients::session(&brief.source, 3), clients::session(&brief.target, 3));
     let (source, changes) =
         adapter::connect(&from, &DynamoSettings::new(REGION).at(&brief.source)).tried("connect to", "the old table")?;
-    let target = adapter::target(&to, &DynamoSettings::new(REGION).at(&brief.target), BENCH).tried("connect to", ON)?;
+    let settings = DynamoSettings::new(REGION).at(&brief.target);
+    let target = adapter::target(&to, &settings, BENCH, Budget::new(None).into()).tried("connect to", ON)?;
     let ports = Ports {
         sources: ByStore::default().with(OLD, Arc::new(source)),
         changes: ByStore::default().with(OLD, Arc::new(changes)),

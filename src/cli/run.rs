@@ -11,6 +11,7 @@ use super::listing::{self, Over};
 use super::out;
 use super::world::{self, Driver};
 use crate::config::Config;
+use crate::domain::plan::{Plan, StepName};
 use crate::snapshot::Mode;
 
 /// Reads the config; `${NAME}` is filled from the environment, and so is what AWS's own variables name.
@@ -40,6 +41,9 @@ pub async fn run(
         let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return Err(Failure::new(Exit::Usage, format!("--until {step}: the plan has no such step{near}")));
     }
+    if let Some(why) = until.as_deref().and_then(|step| no_rest(&config.plan, step)) {
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let make_anew = match &force.force {
         Some(word) => force::confirmed(word, arg.env.as_deref(), &config, state_dir, new).await?,
         None => false,
@@ -62,6 +66,20 @@ pub async fn run(
         print(&driven.summary);
     }
     Ok(driven.ending.into())
+}
+
+/// Why a run cannot rest once this step is done: customers would be kept out for as long as it rests.
+fn no_rest(plan: &Plan, step: &str) -> Option<String> {
+    let place = |kind| plan.steps.iter().position(|s| s.kind.of() == kind);
+    let (freeze, thaw) = (place(StepName::Freeze)?, place(StepName::Thaw)?);
+    let at = plan.steps.iter().position(|s| s.id == step)?;
+    (freeze..thaw).contains(&at).then(|| {
+        let (freeze, thaw) = (&plan.steps[freeze].id, &plan.steps[thaw].id);
+        format!(
+            "--until {step}: customers cannot write from `{freeze}` on until `{thaw}` is done, so the run does not rest there; \
+             name a step before `{freeze}`, or `{thaw}`"
+        )
+    })
 }
 
 /// `cutover plan`.
@@ -165,4 +183,24 @@ pub async fn check(config: &ConfigArg, scan: Option<u64>, json: bool) -> Result<
         (_, true) => Exit::Denied,
         _ => Exit::Unexpected,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::fixture::plan;
+
+    #[test]
+    fn a_run_rests_nowhere_between_the_freeze_and_the_thaw() {
+        let plan = plan();
+        let kinds: Vec<StepName> = plan.steps.iter().map(|s| s.kind.of()).collect();
+        let of = |kind| kinds.iter().position(|k| *k == kind).unwrap();
+        let (freeze, thaw) = (of(StepName::Freeze), of(StepName::Thaw));
+        for (n, step) in plan.steps.iter().enumerate() {
+            let said = no_rest(&plan, &step.id);
+            assert_eq!(said.is_some(), (freeze..thaw).contains(&n), "{}: {said:?}", step.id);
+        }
+        let said = no_rest(&plan, &plan.steps[freeze].id).unwrap();
+        assert!(said.contains(&format!("until `{}` is done", plan.steps[thaw].id)), "{said}");
+    }
 }

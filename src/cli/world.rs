@@ -143,7 +143,7 @@ pub async fn ports(plan: &Plan, connections: &Connections) -> Result<Ports, Fail
     let aws = aws(connections.aws.as_ref());
     let session = aws_session(&aws).await;
     let switches = all_switches(connections, switches(&session, &aws.endpoints)).await;
-    let target = targets::connect(connections, &switches, &plan.key()).await?;
+    let target = targets::connect(connections, &switches, (&plan.key(), plan.load.write_budget_wcu)).await?;
     let stores = every_source(plan, connections, &aws, &session, &switches).await?;
     let movers = movers::connect(plan, connections, &switches).await;
     assemble(plan, connections, &session, switches, (target, stores, movers)).await

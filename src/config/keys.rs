@@ -215,6 +215,11 @@ pub(super) static LOAD: &[Key] = &[
     may("workers", Count, "Segments read at the same time. Default: 4."),
     may("read_budget_rcu", Number, "Read capacity units a second over all workers. Default: unlimited."),
     may(
+        "write_budget_wcu",
+        Number,
+        "Write capacity units a second that the load may take of all DynamoDB targets together, indexes included. Default: unlimited.",
+    ),
+    may(
         "defer_indexes",
         Bool,
         "Build secondary indexes of empty tables after their rows are in. Default: only for tables made from `ddl`.",
@@ -504,8 +509,19 @@ pub(super) static SIGNALS: &[Key] = &[
     may("limit", Number, "Above this it is red. Default: the source's own, or only shown."),
     may("stale", Duration, "Older than this it is stale, and gates treat it as not met."),
 ];
-pub(super) static SOURCES: &[&str] =
-    &["lag", "marker", "mismatches", "match_rate", "parked", "unaccounted", "reverse", "strays", "downtime", "trim"];
+pub(super) static SOURCES: &[&str] = &[
+    "lag",
+    "marker",
+    "mismatches",
+    "match_rate",
+    "parked",
+    "unaccounted",
+    "reverse",
+    "strays",
+    "downtime",
+    "trim",
+    "retained_log",
+];
 pub(super) static SIDES: &[&str] = &["old", "new", "both"];
 
 pub(super) static CLOUDWATCH: &[Key] = &[

@@ -138,7 +138,7 @@ fn connection(store: &Section<'_>, aws: Option<&Aws>, base: &Path, sink: &mut Si
 mod tests {
     use super::*;
     use crate::config::{Config, ConfigErrors, load_str};
-    use crate::domain::plan::{StoreKind, Table};
+    use crate::domain::plan::{SignalSource, StoreKind, Table};
 
     const STORES: &str = r#"
 [stores.old]
@@ -205,6 +205,28 @@ user = "cutover"
         let (old, new) = (with(old, &[]).unwrap(), with(new, &[]).unwrap());
         assert_eq!(old.plan.hash(), new.plan.hash());
         assert_eq!(old.connections.sources(), new.connections.sources());
+    }
+
+    #[test]
+    fn what_a_source_keeps_of_its_log_is_a_signal_where_a_gate_asks_for_it() {
+        let asks = [("criteria = [\"mismatches = 0\", \"unaccounted = 0\"]", "criteria = [\"retained_log < 5000\"]")];
+        let signal = |config: &Config| config.plan.signals.iter().find(|s| s.id == "retained_log").cloned();
+        let (silent, asked) = (with(STORES, &[]).unwrap(), with(STORES, &asks).unwrap());
+        assert_eq!(signal(&silent), None, "plans that do not speak of it keep their hash");
+        let found = signal(&asked).unwrap();
+        assert_eq!((found.source, found.unit.as_str(), found.limit), (SignalSource::RetainedLog, "MB", None));
+        let lints = |config: &Config| {
+            let found = crate::domain::lint::lint(&config.plan);
+            found.iter().filter(|f| f.message.contains("keeps a log until it is read")).count()
+        };
+        assert_eq!(lints(&asked), 0);
+        let tables = STORES.replacen(
+            "kind = \"postgresql\"\nhost = \"db-1\"\ndatabase = \"shop\"\nuser = \"cutover\"",
+            "kind = \"dynamodb\"",
+            1,
+        );
+        let never = with(&tables, &asks).map_or_else(|e| e.to_string(), |config| format!("{} lints", lints(&config)));
+        assert!(never == "1 lints" || never.contains("keeps a log until it is read"), "{never}");
     }
 
     #[test]

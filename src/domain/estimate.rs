@@ -7,6 +7,8 @@ use serde::Serialize;
 
 /// Bytes of one read unit.
 const UNIT: f64 = 4096.0;
+/// Bytes of one write unit; an item costs one at least.
+const WRITE_UNIT: f64 = 1024.0;
 /// Read units a second that one partition of a table gives.
 const PARTITION_UNITS: f64 = 3_000.0;
 /// Bytes a partition grows to before it is split.
@@ -36,6 +38,8 @@ pub struct Known {
     pub workers: u32,
     /// What reading costs, where the store sells reads.
     pub units: Option<ReadUnits>,
+    /// Write units a second that the load may take of the target; absent means no limit of ours.
+    pub write_budget: Option<f64>,
 }
 
 /// How read units are spent.
@@ -53,6 +57,8 @@ pub struct ReadUnits {
 pub enum Bound {
     /// The read budget of the plan.
     Budget,
+    /// The write budget of the plan.
+    WriteBudget,
     /// What the table's partitions give.
     Partitions,
     /// What the account allows a table.
@@ -69,6 +75,7 @@ impl Bound {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Budget => "the read budget",
+            Self::WriteBudget => "the write budget",
             Self::Partitions => "the table's partitions",
             Self::Quota => "the table's read quota",
             Self::Workers => "the number of workers",
@@ -121,6 +128,7 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
     // A byte is read for this many units.
     let per_byte = known.units.map_or(0.0, |units| if units.consistent { 1.0 } else { 0.5 } / UNIT);
     let budget = known.units.and_then(|units| units.budget).filter(|b| *b > 0.0);
+    let write_budget = known.write_budget.filter(|b| *b > 0.0);
     let partitions = (bytes / PARTITION_BYTES).ceil().max(1.0);
     let candidates = [
         (Bound::Target, target_seconds(items, bytes)),
@@ -128,6 +136,7 @@ pub fn estimate(known: &Known) -> Option<Estimate> {
         (Bound::Partitions, bytes * per_byte / (PARTITION_UNITS * partitions)),
         (Bound::Quota, bytes * per_byte / TABLE_UNITS),
         (Bound::Budget, budget.map_or(0.0, |budget| bytes * per_byte / budget)),
+        (Bound::WriteBudget, write_budget.map_or(0.0, |budget| items.max(bytes / WRITE_UNIT) / budget)),
     ];
     let (bound, seconds) = candidates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let units = bytes * per_byte;
@@ -139,7 +148,8 @@ mod tests {
     use super::*;
 
     const UNITS: ReadUnits = ReadUnits { budget: None, consistent: true };
-    const BOOKS: Known = Known { items: 1_000_000, bytes: 520_000_000, workers: 4, units: Some(UNITS) };
+    const BOOKS: Known =
+        Known { items: 1_000_000, bytes: 520_000_000, workers: 4, units: Some(UNITS), write_budget: None };
     const HALF: Option<ReadUnits> = Some(ReadUnits { consistent: false, ..UNITS });
 
     fn budget(units: f64) -> Option<ReadUnits> {
@@ -159,6 +169,8 @@ mod tests {
         assert!((e(BOOKS).seconds - 42.3).abs() < 0.1, "{:?}", e(BOOKS));
         assert_eq!(e(Known { units: HALF, ..BOOKS }).bound, Bound::Partitions);
         assert_eq!(e(Known { units: budget(100.0), ..BOOKS }).bound, Bound::Budget);
+        let held = e(Known { write_budget: Some(1_000.0), ..BOOKS });
+        assert_eq!((held.bound, held.seconds), (Bound::WriteBudget, 1_000.0), "an item costs one unit at least");
         let large = Known { items: 2_000_000_000, bytes: 1_000_000_000_000, workers: 64, ..BOOKS };
         assert_eq!(e(large).bound, Bound::Target);
         assert_eq!(e(Known { workers: 1, items: 1, ..large }).bound, Bound::Workers);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::error::PortResult;
+use super::retained::LogLook;
 use super::target::Obstacle;
 use crate::domain::at::At;
 use crate::domain::mapping::{TableMapping, mark};
@@ -148,6 +149,12 @@ pub trait Changes: Send + Sync {
     /// was not read is lost. Idempotent. Stores that forget by time alone have nothing to end.
     async fn close(&self) -> PortResult<()> {
         Ok(())
+    }
+
+    /// How much of its log the server keeps for this plan, and how much it is let keep; with `written` also how much was
+    /// written lately. `None` from stores that forget by time alone. Changes nothing.
+    async fn retained_log(&self, _written: bool) -> PortResult<Option<LogLook>> {
+        Ok(None)
     }
 
     /// How long a change is kept at least, whether it was read or not; `None` for as long as it takes.

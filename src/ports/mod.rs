@@ -3,6 +3,7 @@
 //! Adapters implement these; nothing here names a driver. All methods are cancel-safe unless they say
 //! otherwise: dropping a future may leave the effect done or not done, never half done.
 
+mod budget;
 mod catalogue;
 mod changes;
 mod clock;
@@ -19,6 +20,7 @@ mod mover;
 mod point_in_time;
 mod probe;
 mod restore;
+mod retained;
 mod reverse;
 mod sequence;
 mod several;
@@ -31,6 +33,7 @@ mod target;
 pub(crate) mod tests;
 mod unavailable;
 
+pub use budget::Budget;
 pub use catalogue::Catalogue;
 pub use changes::{Batch, Change, ChangeKind, Changes, Position, ReadFrom, Shard, Stream};
 pub use clock::Clock;
@@ -47,6 +50,7 @@ pub use mover::{Mover, MoverLook, MoverState, TableState};
 pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use restore::{FoundTable, HeldTable, Restore, Restoring};
+pub use retained::{LogLook, LogWritten, RetainingSlot};
 pub use reverse::{
     CaptureGap, CaptureState, Cleared, InBatch, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts,
     ReversePorts, Taken, Together, Unfinished, Waiting,
@@ -55,7 +59,7 @@ pub use sequence::{Beyond, GivenFor, Reach, Sequence, SequenceScan, counterpart}
 pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
-pub use surroundings::{Collation, Grant, Role, SessionSetting, Surroundings};
+pub use surroundings::{Beside, Collation, Extension, ExtensionUse, Grant, Role, SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
     Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,

@@ -116,6 +116,12 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// What is attached to a table and stays behind when it moves, in words; what may not be asked is said to be not known.
+    /// `None` in a store whose tables have nothing of the kind.
+    async fn attached(&self, _table: &Table) -> PortResult<Option<Vec<String>>> {
+        Ok(None)
+    }
+
     /// Reads one page of a partition. Retries throttles and torn connections itself, within reason.
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
 

@@ -24,6 +24,51 @@ pub struct Surroundings {
     /// The oldest transaction that is open anywhere on the server, has written, and is old enough to be in the way of a
     /// capture.
     pub oldest: Option<OpenWrite>,
+    /// Names of its tables, with their schema: ours and the server's own are left out.
+    pub tables: Vec<String>,
+    /// Extensions that are installed.
+    pub extensions: Vec<Extension>,
+    /// Names of extensions that its server could install.
+    pub available: Vec<String>,
+    /// What its tables rest on of its extensions.
+    pub uses: Vec<ExtensionUse>,
+    /// What others made of it that no table brings along.
+    pub beside: Beside,
+}
+
+/// An extension that is installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extension {
+    /// Its name: `citext`.
+    pub name: String,
+    /// Its version, as it calls it.
+    pub version: String,
+    /// The schema its types and functions stand in.
+    pub schema: String,
+}
+
+/// A table that an extension cannot be taken from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtensionUse {
+    /// The extension.
+    pub extension: String,
+    /// The table, with its schema.
+    pub table: String,
+    /// By what the table rests on it: `a column`, `a default`, `an index`, `a constraint`.
+    pub by: String,
+}
+
+/// What others made of a database besides its tables, and what reads it: it stays where it is. Ours is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Jobs of pg_cron that our role sees, each as `name (schedule)`; `None` where there is no pg_cron.
+    pub jobs: Option<Vec<String>>,
+    /// Publications.
+    pub publications: Vec<String>,
+    /// Subscriptions that bring rows in.
+    pub subscriptions: Vec<String>,
+    /// Logical slots, each with its plugin and whether somebody reads it: `debezium (pgoutput, read now)`.
+    pub slots: Vec<String>,
 }
 
 /// How a database sorts texts and tells letters, unless a column says otherwise.

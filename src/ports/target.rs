@@ -441,6 +441,12 @@ pub trait Target: Send + Sync {
     /// How rows of a table are encoded. Asks the store nothing, so the table need not be there.
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>>;
 
+    /// What holds the load of a table back at this moment, in words: that the store throttles it, or that the plan's write
+    /// budget is spent. Asks the store nothing; `None` while nothing does, and where no store sells writes.
+    fn held_back(&self, _table: &Table) -> Option<String> {
+        None
+    }
+
     /// Load checkpoints of a table; empty before its load began.
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>>;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, Mover, MoverLook,
-    Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
+    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, LogLook, Mover,
+    MoverLook, Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
     ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings,
     SwitchValue, Switches, Taken, Together, Waiting,
 };
@@ -165,6 +165,10 @@ impl Source for Unavailable {
         self.refused("read the definition of", table.source.clone())
     }
 
+    async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>> {
+        self.refused("read what is attached to", table.source.clone())
+    }
+
     async fn page(&self, table: &Table, _: Partition, _: Option<&Cursor>) -> PortResult<Page> {
         self.refused("read", table.source.clone())
     }
@@ -242,6 +246,10 @@ impl Changes for Unavailable {
 
     async fn close(&self) -> PortResult<()> {
         self.refused("end capture at", "the store".to_owned())
+    }
+
+    async fn retained_log(&self, _: bool) -> PortResult<Option<LogLook>> {
+        self.refused("ask for the log of", "the store".to_owned())
     }
 
     fn kept(&self) -> Option<Duration> {

@@ -43,6 +43,9 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
     }
     rollback(&mut out, s, state);
     reverse(&mut out, state);
+    for line in left_behind(state) {
+        let _ = writeln!(out, "LEFT BEHIND {line}");
+    }
     let _ = writeln!(out, "JOURNAL     {} ({} facts)", journal.display(), state.last_seq);
     if let Some(trouble) = &s.journal.trouble {
         let _ = writeln!(out, "NOT WRITTEN {}", trouble.why);
@@ -50,6 +53,11 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let _ = writeln!(out, "            {}", trouble.advice);
     }
     out
+}
+
+/// What could not be cleared away, and what to do about it.
+fn left_behind(state: &RunState) -> impl Iterator<Item = String> {
+    state.left_behind.iter().map(|(what, why)| format!("{what}: {why}"))
 }
 
 fn result(s: &Snapshot, state: &RunState) -> String {

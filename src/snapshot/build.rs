@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Criterion, DialRow, Health, JournalRow, Mode, SignalRow, Snapshot, StepBackRow, StepRow, SwitchRow, TableRow,
 };
-use super::{account, lamps, log, loss, rollback, rows, steps, unrecorded, words};
+use super::{account, lamps, log, loss, retained, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
@@ -76,6 +76,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         account: account::account(cx),
         steps,
         tables,
+        retained: retained::rows(cx),
         outbox: rows::outbox_row(measured),
         signals,
         switches,
@@ -150,6 +151,7 @@ fn criteria(cx: &Context<'_>, signals: &[SignalRow]) -> Vec<Criterion> {
             | SignalSource::Parked
             | SignalSource::Unaccounted
             | SignalSource::Trim
+            | SignalSource::RetainedLog
             | SignalSource::Downtime
             | SignalSource::ReverseLag
             | SignalSource::Strays

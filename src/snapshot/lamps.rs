@@ -4,7 +4,7 @@ use super::build::{Context, downtime_running};
 use super::rows::{own_signal, proof, signal_row};
 use super::words::{age, human, rate, whole_percent, with_unit};
 use super::{DialRow, Health, Lamp, Proof, Rollback, SignalRow, StepRow, SwitchRow};
-use crate::domain::gauge::Phase;
+use crate::domain::gauge::{Phase, WalStatus};
 use crate::domain::plan::{Signal, SignalSource, StepName};
 use crate::domain::run::{RunStatus, StepStatus, SwitchStatus};
 
@@ -102,6 +102,10 @@ fn row_of(cx: &Context<'_>, signals: &[SignalRow], source: &SignalSource) -> Sig
 
 fn lag(cx: &Context<'_>, steps: &[StepRow], signals: &[SignalRow]) -> (String, Health) {
     let begun = |kind| of_kind(steps, kind).is_some_and(|s| !matches!(s.status, StepStatus::Todo | StepStatus::Ready));
+    // A slot that is lost, or about to be, takes with it what nobody has read: from capture on, loads included.
+    if cx.measured.retained.values().any(|log| log.status >= WalStatus::Unreserved) {
+        return ("SLOT".to_owned(), Health::Fail);
+    }
     let row = row_of(cx, signals, &SignalSource::Lag);
     if row.value.is_none() && !begun(StepName::CatchUp) {
         // Before changes are applied there is nothing to be behind with.

@@ -12,6 +12,7 @@ mod lamps;
 mod log;
 mod loss;
 mod progress;
+mod retained;
 mod rollback;
 mod rows;
 mod steps;
@@ -30,7 +31,7 @@ pub use build::{Context, build};
 pub use what_if::{RestoreRow, WhatIf};
 
 use crate::domain::at::At;
-use crate::domain::gauge::{Count, Lag, Outbox, Phase, Series, TrimClock};
+use crate::domain::gauge::{Count, Lag, Outbox, Phase, RetainedLog, Series, TrimClock};
 use crate::domain::plan::StepName;
 use crate::domain::run::{Downtime, Evidence, Level, Need, RunStatus, StepStatus, SwitchStatus, VerifySummary};
 
@@ -88,6 +89,9 @@ pub struct Snapshot {
     pub current: Option<usize>,
     /// Tables, moving ones first.
     pub tables: Vec<TableRow>,
+    /// What sources keep of their logs for us, by store.
+    #[serde(default)]
+    pub retained: Vec<RetainedRow>,
     /// What waits to be applied to the old side; absent while nothing captures it.
     #[serde(default)]
     pub outbox: Option<OutboxRow>,
@@ -266,6 +270,22 @@ pub struct TrimRow {
     #[serde(default)]
     pub brief: String,
     /// How it stands: red when the trim comes first.
+    pub health: Health,
+}
+
+/// What one source keeps of its log for us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetainedRow {
+    /// The source.
+    pub store: String,
+    /// The numbers.
+    pub log: RetainedLog,
+    /// `the source keeps 3.2 GB of log for us, 2.0 MB/s are written; lost in 1h20m`.
+    pub text: String,
+    /// The same for a narrow pane: `log 3.2 GB, lost in 1h20m`.
+    #[serde(default)]
+    pub brief: String,
+    /// How it stands: red once the server may remove what was not read.
     pub health: Health,
 }
 

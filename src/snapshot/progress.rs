@@ -107,7 +107,8 @@ fn table_line(cx: &Context<'_>, id: &str, have: u64, rows: Option<u64>, gauge: &
     let state = match gauge.phase {
         Phase::Paused => "paused",
         Phase::Retrying => "retrying",
-        _ => left.as_str(),
+        // What holds it back says more than how many segments wait for it.
+        _ => gauge.held_back.as_deref().unwrap_or(&left),
     };
     format!("{name:<10} {shape} {share:>4}  {:>8}  {state}", rate(gauge.rate)).trim_end().to_owned()
 }

@@ -140,6 +140,7 @@ pub(super) fn signal_row(cx: &Context<'_>, signal: &Signal) -> SignalRow {
         | SignalSource::Parked
         | SignalSource::Unaccounted
         | SignalSource::Trim
+        | SignalSource::RetainedLog
         | SignalSource::ProbeP95(_)
         | SignalSource::ProbeErrors(_)
         | SignalSource::Downtime
@@ -182,6 +183,7 @@ fn judge(source: &SignalSource, value: f64, limit: Option<f64>) -> Health {
         SignalSource::Lag
         | SignalSource::MarkerRoundTrip
         | SignalSource::Trim
+        | SignalSource::RetainedLog
         | SignalSource::ProbeP95(_)
         | SignalSource::ProbeErrors(_)
         | SignalSource::Downtime
@@ -207,6 +209,7 @@ pub(super) fn own_signal(source: SignalSource) -> Signal {
     let (unit, limit, stale_ms) = match source {
         SignalSource::Lag | SignalSource::MarkerRoundTrip => ("s", Some(30.0), 15_000),
         SignalSource::Trim => ("%", Some(95.0), 15_000),
+        SignalSource::RetainedLog => ("MB", None, 15_000),
         SignalSource::ProbeP95(_) => ("ms", None, 15_000),
         SignalSource::ProbeErrors(_) => ("%", Some(1.0), 15_000),
         SignalSource::Mismatches | SignalSource::Unaccounted => ("", Some(0.0), 4 * 3_600_000),

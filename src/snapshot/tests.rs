@@ -431,7 +431,13 @@ fn a_load_says_what_is_going_on_when_no_row_moves() {
     };
     let (row, _) = load(&measured);
     assert!(row.eta.is_some() && row.lines[0].ends_with("  8 of 8 reading"), "{row:?}");
-    measured.tables.values_mut().for_each(|g| g.rate = 0.0);
+    measured
+        .tables
+        .values_mut()
+        .for_each(|g| g.held_back = Some("throttled by the target: 3 batches at a time".into()));
+    let (row, _) = load(&measured);
+    assert!(row.lines[0].ends_with("/s  throttled by the target: 3 batches at a time"), "{row:?}");
+    measured.tables.values_mut().for_each(|g| (g.rate, g.held_back) = (0.0, None));
     let (row, _) = load(&measured);
     assert!(row.eta.is_none() && row.detail.ends_with("ETA ?"), "{}", row.detail);
     measured.tables.values_mut().for_each(|g| g.moved_at = at.plus(-40_000));

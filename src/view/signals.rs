@@ -79,7 +79,8 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
         lines.push(Line::new(" no signals in the plan", Tone::Dim));
     }
     // A clock that runs out goes first, where it is not scrolled away.
-    let runs_out = snapshot.tables.iter().filter_map(|t| t.trim.as_ref()).any(|c| c.health > Health::Watch);
+    let runs_out = snapshot.tables.iter().filter_map(|t| t.trim.as_ref()).any(|c| c.health > Health::Watch)
+        || snapshot.retained.iter().any(|r| r.health > Health::Watch);
     let place = if runs_out { 0 } else { lines.len() };
     lines.splice(place..place, clock_lines(snapshot, width));
     for s in &snapshot.switches {
@@ -109,7 +110,7 @@ pub(super) fn lines(snapshot: &Snapshot, theme: &Theme, width: usize) -> Vec<Lin
 }
 
 /// The clocks after which something is gone for good: the table whose unread records go first, every other one that is
-/// not well, and what waits to be applied to the old side.
+/// not well, what sources keep of their logs until we have read it, and what waits to be applied to the old side.
 pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let clocks = || snapshot.tables.iter().filter_map(|t| t.trim.as_ref().map(|c| (t.id.as_str(), c)));
     let first = clocks().min_by_key(|(_, c)| c.clock.trimmed_in_ms).map(|(id, _)| id);
@@ -118,6 +119,8 @@ pub(super) fn clock_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     // The projection is what counts: a narrow pane must not cut it away.
     let fits = |text: &'_ str, brief: &'_ str| if width < 70 { brief.to_owned() } else { text.to_owned() };
     let mut lines: Vec<Line> = shown.map(|(id, c)| clock_line(id, fits(&c.text, &c.brief), c.health, width)).collect();
+    let kept = snapshot.retained.iter();
+    lines.extend(kept.map(|r| clock_line(&r.store, fits(&r.text, &r.brief), r.health, width)));
     lines.extend(snapshot.outbox.as_ref().map(|o| clock_line("outbox", fits(&o.text, &o.brief), o.health, width)));
     lines
 }

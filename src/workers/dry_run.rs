@@ -9,8 +9,10 @@ use super::context::Ports;
 use super::load::UNDER_WAY;
 use super::pace::ReadBudget;
 use super::pages::read_page;
-use crate::domain::mapping::{Mapped, TableMapping, TableProfile};
+use crate::domain::at::At;
+use crate::domain::mapping::{Found, Mapped, TableMapping, TableProfile};
 use crate::domain::plan::{Plan, StoreKind, Table};
+use crate::domain::verify::Ttl;
 use crate::ports::{
     Cursor, ErrorKind, Page, PageEnd, Partition, PortError, PortResult, RowEncoder, Source, SourceTable,
 };
@@ -36,6 +38,8 @@ pub struct DryRun {
     pub profile: TableProfile,
     /// Whether every record was looked at.
     pub whole: bool,
+    /// Records whose TTL is over for so long that DynamoDB never removes them; absent where the table has no TTL.
+    pub never_expire: Option<NeverExpire>,
     /// What the source says of the table.
     pub source: SourceTable,
     /// What kind of store the rows would go to.
@@ -46,6 +50,17 @@ pub struct DryRun {
     pub took_ms: i64,
     /// Bytes that came from the source.
     pub bytes: u64,
+}
+
+/// Records past a TTL that never removes them: it is over for more than five years.
+#[derive(Clone, Debug)]
+pub struct NeverExpire {
+    /// The attribute with the time.
+    pub attribute: String,
+    /// How many, and the keys of the first ones.
+    pub found: Found,
+    /// How many records were looked at.
+    pub of: u64,
 }
 
 /// How far a dry run of a table has come.
@@ -63,6 +78,9 @@ struct Reading {
     source: Arc<dyn Source>,
     mapping: TableMapping,
     profile: Mutex<TableProfile>,
+    /// The table's TTL where it has one, the moment it is held against, and what will never expire.
+    ttl: Option<(Ttl, At)>,
+    never_expire: Mutex<Found>,
     budget: Arc<ReadBudget>,
     progress: Arc<DryRunProgress>,
 }
@@ -104,6 +122,9 @@ impl Reading {
             }
             looked += 1;
             let judged = self.mapping.map(item, &mut mapped).and_then(|()| encoder.encode(&mapped));
+            if self.ttl.as_ref().is_some_and(|(ttl, now)| ttl.item_never_expires(item, *now)) {
+                self.never_expire.lock().unwrap_or_else(PoisonError::into_inner).note(&mapped.key);
+            }
             profile.look(item, &mapped, judged);
         })?;
         self.progress.records.fetch_add(looked, Ordering::Relaxed);
@@ -137,6 +158,8 @@ pub async fn dry_run(
         table: table.clone(),
         mapping: TableMapping::new(table),
         profile: Mutex::new(TableProfile::new(table)),
+        ttl: described.ttl.as_deref().map(|attribute| (Ttl::new(table, attribute), ports.clock.wall())),
+        never_expire: Mutex::default(),
         budget: Arc::clone(budget),
         progress: Arc::clone(progress),
         source,
@@ -149,10 +172,16 @@ pub async fn dry_run(
         Extent::Sample(records) => sample(&reading, ports, records).await?,
     };
     let profile = reading.profile.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let never_expire = described.ttl.clone().map(|attribute| NeverExpire {
+        attribute,
+        found: reading.never_expire.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        of: profile.records(),
+    });
     Ok(DryRun {
         table: table.id.clone(),
         profile,
         whole,
+        never_expire,
         source: described,
         to: plan.kind(&table.to),
         units,
@@ -199,7 +228,7 @@ async fn segment(reading: Arc<Reading>, part: Partition, mut encoder: Box<dyn Ro
         let end = reading.look(&page, Share::ALL, encoder.as_mut())?;
         add(&mut units, &end);
         if let Some(cost) = end.capacity {
-            reading.budget.spend(cost).await;
+            reading.budget.spend(cost);
         }
         cursor = match end.next {
             Some(next) => Some(next),
@@ -222,7 +251,7 @@ async fn sample(reading: &Reading, ports: &Ports, wanted: u64) -> PortResult<(bo
             let (records, end) = reading.count(&page)?;
             add(&mut units, &end);
             if let Some(cost) = end.capacity {
-                reading.budget.spend(cost).await;
+                reading.budget.spend(cost);
             }
             pages.push((records, page, part, end.next));
         }

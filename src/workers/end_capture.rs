@@ -1,6 +1,5 @@
 //! A source that keeps its changes until they are read keeps them for nobody once a run is over: its disk would fill.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::domain::plan::Plan;
@@ -12,8 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stores of a plan whose changes are kept until they are read, by name.
 pub fn kept_for_us(plan: &Plan) -> impl Iterator<Item = &str> {
-    let keeps = |store: &&str| plan.kind(store).keeps_ms().is_none();
-    plan.tables.iter().map(|table| table.from.as_str()).collect::<BTreeSet<_>>().into_iter().filter(keeps)
+    plan.stores_that_retain_log().into_iter()
 }
 
 /// The two facts of one end, before it and after it. `pass` tells attempts apart.

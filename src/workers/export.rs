@@ -134,7 +134,7 @@ impl Segment {
             }
             if let Some(cost) = end.capacity {
                 self.units.fetch_add((cost * 2.0) as u64, Ordering::Relaxed);
-                self.budget.spend(cost).await;
+                self.budget.spend(cost);
             }
             give(&self.sink, &self.table, out).await?;
             cursor = match end.next {

@@ -163,6 +163,7 @@ async fn one(
         g.loaded = rows;
         g.rate = 0.0;
         g.reading = 0;
+        g.held_back = None;
         g.parked.clone_from(&parked);
         g.parked_at = ctx.wall();
     });
@@ -198,6 +199,36 @@ struct Segment {
     flush_bytes: usize,
 }
 
+/// How often a segment was tried without progress.
+#[derive(Debug, Default)]
+struct Patience {
+    attempt: u32,
+    /// Rows of the segment, and of the whole table, when it last failed.
+    rows: Option<(u64, u64)>,
+}
+
+impl Patience {
+    /// After an error of this kind the segment and the whole table stand at so many rows.
+    fn saw(&mut self, kind: ErrorKind, own: u64, whole: u64) {
+        let before = self.rows.replace((own, whole));
+        // Segments share what a store gives: one that gets nothing of it waits as long as others get something.
+        let moved = match (kind, before) {
+            (_, None) => true,
+            (ErrorKind::Throttled, Some(before)) => before != (own, whole),
+            (_, Some((before, _))) => before != own,
+        };
+        if moved {
+            self.attempt = 0;
+        }
+    }
+
+    /// The number of the next attempt, from 1.
+    const fn next(&mut self) -> u32 {
+        self.attempt += 1;
+        self.attempt
+    }
+}
+
 /// A buffer on its way into the target; it is returned empty, with the number of rows that were refused.
 /// When the segment is dropped, so is this.
 type Landing = AbortOnDropHandle<Result<(Box<dyn Bulk>, u64), PortError>>;
@@ -213,8 +244,7 @@ struct Decoded {
 impl Segment {
     /// Loads to the end, starting over from the stored checkpoint after each trouble that may pass.
     async fn load(self) -> Result<(), StepError> {
-        let mut attempt = 0;
-        let mut progress = None;
+        let mut patience = Patience::default();
         loop {
             let error = match self.go().await {
                 Ok(()) => {
@@ -223,12 +253,12 @@ impl Segment {
                 }
                 Err(error) => error,
             };
-            let now = self.stored().await.ok().map(|c| (c.rows, c.parked));
-            if now.is_some() && now != progress {
-                attempt = 0;
-                progress = now;
+            if let Ok(all) = self.ctx.ports.target.checkpoints(&self.table).await {
+                let rows = |c: &Checkpoint| c.rows + c.parked;
+                let own = all.iter().filter(|c| c.part == self.part).map(rows).sum();
+                patience.saw(error.kind, own, all.iter().map(rows).sum());
             }
-            attempt += 1;
+            let attempt = patience.next();
             let lost = error.kind == ErrorKind::Rewound;
             if !(error.kind.transient() || lost) || attempt > ATTEMPTS {
                 return Err(step_error(&error));
@@ -323,7 +353,7 @@ impl Segment {
             drop(permit);
             let decoded = decoded?;
             if let Some(units) = decoded.end.capacity {
-                self.budget.spend(units).await;
+                self.budget.spend(units);
             }
             rows += decoded.rows;
             waiting.extend(decoded.parked);
@@ -429,4 +459,30 @@ async fn landed(landing: Landing) -> Result<(Box<dyn Bulk>, u64), PortError> {
     landing.await.unwrap_or_else(|e| {
         Err(PortError::new(ErrorKind::Internal, "load", "a segment", format!("its writer stopped: {e}")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttled_segment_is_patient_as_long_as_the_table_gets_anything() {
+        let mut patience = Patience::default();
+        for n in 0..50 {
+            patience.saw(ErrorKind::Throttled, 0, n);
+            assert_eq!(patience.next(), 1, "others got something through");
+        }
+        let stuck: Vec<u32> = (0..3)
+            .map(|_| {
+                patience.saw(ErrorKind::Throttled, 0, 49);
+                patience.next()
+            })
+            .collect();
+        assert_eq!(stuck, [2, 3, 4], "nobody did");
+        // Any other trouble is the segment's own, whatever the others do.
+        patience.saw(ErrorKind::Unreachable, 0, 60);
+        assert_eq!(patience.next(), 5);
+        patience.saw(ErrorKind::Unreachable, 1, 60);
+        assert_eq!(patience.next(), 1);
+    }
 }

@@ -11,6 +11,7 @@
 
 mod appeared;
 mod arm;
+mod attached;
 mod capture;
 mod catch_up;
 mod changes;
@@ -43,6 +44,7 @@ mod reader;
 mod references;
 mod repair;
 mod restore;
+mod retained;
 pub mod reverse;
 pub mod rollback;
 mod sampled;
@@ -59,7 +61,7 @@ mod verify;
 mod watch;
 
 pub use context::{CapturedValue, CapturedValues, KeepFindings, Ports, WorkerContext};
-pub use dry_run::{DryRun, DryRunProgress, Extent, dry_run};
+pub use dry_run::{DryRun, DryRunProgress, Extent, NeverExpire, dry_run};
 pub use export::{ExportLines, ExportPace, ExportSink, export_moment, export_pages};
 pub use latest::LatestSamples;
 pub use load::in_order as parents_first;

@@ -8,7 +8,10 @@ use super::context::{Ports, WorkerContext};
 use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
-use super::{column_types, definitions, index_keys, movers, sampled, schema, sequences, source_columns, surroundings};
+use super::{
+    attached, column_types, definitions, index_keys, movers, retained, sampled, schema, sequences, source_columns,
+    surroundings,
+};
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
 use crate::domain::gauge::Count;
@@ -114,14 +117,18 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
     }
     rows.extend(missing.stores.values().cloned());
     rows.extend(appeared(plan, ports, missing).await);
+    // How long loads may take in all, in seconds, by the store they read.
+    let mut loads: BTreeMap<&str, f64> = BTreeMap::new();
     for table in &plan.tables {
         if let Some(row) = missing.store(plan, &table.from, &format!("source {}", table.id)) {
             rows.push(row);
             continue;
         }
-        rows.extend(source(plan, ports, table).await);
+        rows.extend(source(plan, ports, table, loads.entry(&table.from).or_default()).await);
     }
+    rows.extend(attached::not_looked_at(plan));
     rows.extend(capture(plan, ports, missing).await);
+    rows.extend(retained::rows(plan, ports, missing, &loads).await);
     rows.extend(movers::check_rows(plan, ports, missing).await);
     for stays in &plan.stays {
         let as_table = stays.watched();
@@ -301,7 +308,8 @@ async fn capture(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow>
     rows
 }
 
-async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
+/// `load_s` grows by the seconds its load may take.
+async fn source(plan: &Plan, ports: &Ports, table: &Table, load_s: &mut f64) -> Vec<CheckRow> {
     let (what, kind) = (format!("source {}", table.id), plan.kind(&table.from));
     let found = match ports.source(table).describe(table).await {
         Ok(found) => found,
@@ -333,7 +341,9 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
             format!("{}, key {}{ttl}", shown(&found.count, ports.clock.wall()), names.join(", ")),
         ));
     }
-    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated(plan, kind, &found)));
+    let (estimated, seconds) = estimated(plan, table, &found);
+    *load_s += seconds;
+    rows.push(CheckRow::ok(format!("estimate {}", table.id), estimated));
     let what = format!("stream {}", table.id);
     rows.push(match found.stream {
         _ if table.mover.is_some() => {
@@ -357,6 +367,7 @@ async fn source(plan: &Plan, ports: &Ports, table: &Table) -> Vec<CheckRow> {
     rows.extend(columns.notes.into_iter().map(|note| CheckRow::ok(format!("note {}", table.id), note)));
     rows.extend(sampled::rows(plan, &**ports.source(table), table).await);
     rows.extend(key_form::row(&**ports.source(table), table).await);
+    rows.extend(attached::rows(ports, table).await);
     rows
 }
 
@@ -485,15 +496,19 @@ async fn indexes(ports: &Ports, table: &Table) -> Option<CheckRow> {
     })
 }
 
-/// How long the load may take, what holds it back, and what it costs, in words.
-fn estimated(plan: &Plan, kind: StoreKind, found: &SourceTable) -> String {
+/// How long the load may take, what holds it back, and what it costs, in words; and the time alone, in seconds.
+fn estimated(plan: &Plan, table: &Table, found: &SourceTable) -> (String, f64) {
+    let kind = plan.kind(&table.from);
     let known = Known {
         items: found.count.rows.unwrap_or(0),
         bytes: found.bytes.unwrap_or(0),
         workers: plan.load.workers.min(plan.load.segments_of(found.bytes)),
-        units: kind.sells_reads().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        units: kind.sells_units().then_some(ReadUnits { budget: plan.load.read_budget_rcu, consistent: true }),
+        write_budget: plan.load.write_budget_wcu.filter(|_| plan.kind(&table.to).sells_units()),
     };
-    let Some(e) = estimate(&known) else { return "no size is known yet; the store counts now and then".to_owned() };
+    let Some(e) = estimate(&known) else {
+        return ("no size is known yet; the store counts now and then".to_owned(), 0.0);
+    };
     let took = brief((e.seconds * 1000.0) as i64);
     let size = known.bytes as f64 / 1e6;
     let mut said = format!("load about {took}, held back by {}; {size:.1} MB", e.bound.words());
@@ -501,10 +516,9 @@ fn estimated(plan: &Plan, kind: StoreKind, found: &SourceTable) -> String {
         said.push_str(&format!(", {:.0} read units, ${:.2}", e.units, e.dollars));
     }
     if kind.keeps_ms().is_some() && e.outlasts_stream() {
-        format!("{said}; longer than the stream is sure to keep changes (24h): load from an export instead")
-    } else {
-        said
+        said.push_str("; longer than the stream is sure to keep changes (24h): load from an export instead");
     }
+    (said, e.seconds)
 }
 
 /// What the store says of its own, which may be hours old.

@@ -32,14 +32,15 @@ impl Window {
     }
 }
 
-/// Keeps a table's rate in the measurements while the handle lives. `rows` is how many were read so far.
+/// Keeps a table's rate, and what holds it back, in the measurements while the handle lives. `rows` is how many were read so far.
 pub(super) fn watch(ctx: &Arc<WorkerContext>, table: &Table, rows: Arc<AtomicU64>) -> AbortOnDropHandle<()> {
-    let (ctx, id) = (Arc::clone(ctx), table.id.clone());
+    let (ctx, table) = (Arc::clone(ctx), table.clone());
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut window = Window::default();
         loop {
             let rate = window.note(ctx.mono(), rows.load(Ordering::Relaxed));
-            ctx.latest.table(&id, |g| g.rate = rate);
+            let held_back = ctx.ports.target.held_back(&table);
+            ctx.latest.table(&table.id, |g| (g.rate, g.held_back) = (rate, held_back));
             tokio::time::sleep(EVERY).await;
         }
     }))

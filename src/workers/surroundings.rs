@@ -1,6 +1,9 @@
 //! What no table brings along: settings of the databases, event triggers, the encoding, and who is open for long.
 
+mod beside;
+mod extensions;
 mod rights;
+mod tables;
 
 use std::collections::BTreeSet;
 
@@ -35,7 +38,7 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>, tar
         };
         let note = |text: String| CheckRow::ok(format!("note {}", table.from), text);
         if sources.insert(&table.from) {
-            rows.extend(of_source(&old).into_iter().map(note));
+            rows.extend(of_source(&old).into_iter().chain(beside::notes(&old)).map(note));
         }
         if !target {
             continue;
@@ -49,6 +52,8 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>, tar
                     .filter(|other| (&other.from, &other.to) == (&table.from, &table.to))
                     .map(|table| (table.source.as_str(), table.target.as_str()))
                     .collect();
+                rows.extend(extensions::rows(plan, (&table.from, &table.to), &old, &new));
+                rows.push(tables::row(plan, (&table.from, &table.to), &old, &new));
                 let notes = between(&old, &new).into_iter().chain(rights::missing(&tables, &old, &new));
                 rows.extend(notes.chain(of_target(&new)).map(note));
             }

@@ -33,6 +33,9 @@ pub fn start(ctx: &Arc<WorkerContext>) {
     for stays in &ctx.plan.stays {
         ctx.tasks.spawn(watch_estimate(Arc::clone(ctx), stays.watched()));
     }
+    for store in ctx.plan.stores_that_retain_log() {
+        ctx.tasks.spawn(super::retained::watch(Arc::clone(ctx), store.to_owned()));
+    }
     ctx.tasks.spawn(watch_metrics(Arc::clone(ctx)));
     ctx.tasks.spawn(watch_rollback(Arc::clone(ctx)));
     ctx.tasks.spawn(watch_risk(Arc::clone(ctx)));
@@ -173,6 +176,7 @@ async fn watch_metrics(ctx: Arc<WorkerContext>) {
             | SignalSource::Parked
             | SignalSource::Unaccounted
             | SignalSource::Trim
+            | SignalSource::RetainedLog
             | SignalSource::ProbeP95(_)
             | SignalSource::ProbeErrors(_)
             | SignalSource::Downtime

@@ -6,6 +6,7 @@ mod accounts;
 mod amend;
 mod asked;
 mod back;
+mod both_pairs;
 mod check;
 mod compare;
 mod console;

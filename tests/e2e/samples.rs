@@ -25,10 +25,10 @@ use super::stage::{database, pg_client};
 /// customers, columns that the old side's own triggers set in a rollback, and keys of the rule.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples");
 
-const MODE: &str = "/samples/mode";
+pub(super) const MODE: &str = "/samples/mode";
 
 /// The runbook: `freeze` locks out whoever asks the door, `switch` sets a parameter that nobody reads here.
-const DAY: &str = r#"
+pub(super) const DAY: &str = r#"
 [[switches]]
 id = "store"
 title = "the store is"
@@ -57,7 +57,7 @@ timeout = "3s"
 "#;
 
 /// Steps of the day: kind, planned time, and what else it says.
-const STEPS: [(&str, &str, &str); 12] = [
+pub(super) const STEPS: [(&str, &str, &str); 12] = [
     ("preflight", "T-01:05", ""),
     ("set_up", "T-01:00", ""),
     ("capture", "T-00:55", ""),
@@ -95,7 +95,7 @@ impl Stand {
                 let put = parameters.put_parameter().name(name).value(value).r#type(ParameterType::String);
                 put.send().await.unwrap();
             }
-            door(parameters).await
+            door(parameters, MODE).await
         });
         let dir = tempfile::Builder::new().prefix("cutover-samples-").tempdir().unwrap();
         fs::write(dir.path().join("password"), old.password.as_ref().unwrap().reveal()).unwrap();
@@ -106,11 +106,6 @@ impl Stand {
                 at.host, at.port, at.database, at.user
             )
         };
-        let step = |(kind, at, more): &(&str, &str, &str)| {
-            format!(
-                "[[steps]]\nid = \"{kind}\"\ntitle = \"{kind}\"\nat = \"{at}\"\ntakes = \"1m\"\nkind = \"{kind}\"\n{more}"
-            )
-        };
         let text = format!(
             "name = \"samples\"\nproduction = false\n[aws]\nregion = \"us-east-1\"\ncredentials = \"emulator\"\nendpoint = \"{}\"\n\
              {}{}[follow]\npoll = \"20ms\"\n[verify]\nfloor = 1.0\nsettle = \"5s\"\n{}\n{rule}{}",
@@ -118,7 +113,7 @@ impl Stand {
             store("old", &old),
             store("new", &new),
             DAY.replace("@DOOR@", &door),
-            STEPS.iter().map(step).collect::<String>()
+            steps()
         );
         fs::write(dir.path().join("config.toml"), text).unwrap();
         Self { runtime, old, new, dir, started: AtomicU32::new(0), _control: control, _slot: slot }
@@ -205,13 +200,23 @@ fn command(tool: &str, at: &PgAddress) -> Command {
     command
 }
 
-/// Takes writes while the mode is open.
-async fn door(parameters: Client) -> String {
-    let parameters = Arc::new(parameters);
+/// The steps of the day, as a config has them.
+pub(super) fn steps() -> String {
+    let step = |(kind, at, more): &(&str, &str, &str)| {
+        format!(
+            "[[steps]]\nid = \"{kind}\"\ntitle = \"{kind}\"\nat = \"{at}\"\ntakes = \"1m\"\nkind = \"{kind}\"\n{more}"
+        )
+    };
+    STEPS.iter().map(step).collect()
+}
+
+/// Takes writes while the mode, which stands in this parameter, is open. Gives its address.
+pub(super) async fn door(parameters: Client, mode: &str) -> String {
+    let (parameters, name) = (Arc::new(parameters), Arc::<str>::from(mode));
     let answer = move || {
-        let parameters = Arc::clone(&parameters);
+        let (parameters, name) = (Arc::clone(&parameters), Arc::clone(&name));
         async move {
-            let mode = parameters.get_parameter().name(MODE).send().await;
+            let mode = parameters.get_parameter().name(&*name).send().await;
             let mode = mode.ok().and_then(|got| got.parameter?.value);
             if mode.as_deref() == Some("open") { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
         }

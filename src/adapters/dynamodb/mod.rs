@@ -3,6 +3,7 @@
 //! Scanning a table and reading its stream are the hot paths and are ours: a signed HTTP request, a body kept as it
 //! came, parsed once with strings borrowed from it. Everything else goes through the SDK.
 
+mod attached;
 mod attr;
 mod call_rate;
 mod changes;
@@ -20,6 +21,7 @@ mod wire;
 #[cfg(all(test, feature = "embedded-dynamodb"))]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_types::SdkConfig;
@@ -32,7 +34,7 @@ pub use source::DynamoSource;
 pub use target::{DynamoRestore, DynamoTarget};
 
 use crate::domain::value::Record;
-use crate::ports::PortResult;
+use crate::ports::{Budget, PortResult};
 
 /// Items asked for per page. DynamoDB cuts a page at 1 MB anyway; emulators without a limit read on and on.
 const PAGE_LIMIT: u32 = 2600;
@@ -102,14 +104,15 @@ pub fn connect(sdk: &SdkConfig, settings: &DynamoSettings) -> PortResult<(Dynamo
     Ok((DynamoSource::new(tables.clone(), scans, settings), DynamoChanges::new(tables, streams, reads)))
 }
 
-/// Makes the target of a plan over one configuration. Does not connect yet: the first call does.
+/// Makes the target of a plan over one configuration. Does not connect yet: the first call does. What a load writes keeps to
+/// `budget`, in write units a second, with every other target that has the same one.
 ///
 /// # Errors
 /// `Invalid` for an address that is none, `Denied` without credentials.
-pub fn target(sdk: &SdkConfig, settings: &DynamoSettings, plan: &str) -> PortResult<DynamoTarget> {
+pub fn target(sdk: &SdkConfig, settings: &DynamoSettings, plan: &str, budget: Arc<Budget>) -> PortResult<DynamoTarget> {
     let (_, changes) = connect(sdk, settings)?;
     let sdk = of_the_region(sdk, settings);
-    Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, changes, plan))
+    Ok(DynamoTarget::new(wire::Wire::new(&sdk, settings, wire::Service::Tables)?, changes, plan, budget))
 }
 
 /// Makes what writes an export back over one configuration. Does not connect yet: the first call does.

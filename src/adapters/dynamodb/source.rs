@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::wire::Wire;
-use super::{DynamoSettings, attr, definition, fault, listed, page, still_expires};
+use super::{DynamoSettings, attached, attr, definition, fault, listed, page, still_expires};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{MARK, TableMapping, marker_number};
@@ -218,6 +218,10 @@ impl Source for DynamoSource {
 
     async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
         Ok(definition::of_table(&self.wire, &table.source).await?.map(|found| found.definition))
+    }
+
+    async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>> {
+        attached::to_table(&self.wire, &table.source).await.map(Some)
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

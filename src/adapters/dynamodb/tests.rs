@@ -24,6 +24,7 @@ use crate::domain::plan::{NEW, OLD, Table};
 use crate::domain::value::{Record, Value};
 use crate::ports::{ChangeKind, Changes as _, Cursor, ErrorKind, Partition, ReadFrom, Source as _};
 
+mod attached;
 mod contract;
 mod items;
 mod records;

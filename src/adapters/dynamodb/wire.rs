@@ -78,6 +78,26 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A signature that is refused, with a clock that turns out to be further off than this, is refused for the clock.
 const SKEW_MS: u64 = 4 * 60_000;
 
+/// On what terms a request is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms {
+    /// Nothing is sent that could still be under way then: the clock is looked at last, and the answer is not waited for
+    /// longer than [`BRIEF`].
+    pub until: Option<Instant>,
+    /// What becomes of throttles.
+    pub throttles: Throttles,
+}
+
+/// What becomes of a throttle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Throttles {
+    /// It is waited off here, as other errors that may pass.
+    #[default]
+    WaitedOff,
+    /// It is told at once: who asks goes slower by himself.
+    Told,
+}
+
 /// A signing HTTP client for one endpoint.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -120,18 +140,17 @@ impl Wire {
     /// Posts one operation, `Scan`, and gives the body of its answer. Throttles, torn connections, slow
     /// and damaged answers are tried again with growing, jittered pauses.
     pub(super) async fn post(&self, operation: &str, body: String, tried: &str, on: &str) -> PortResult<Bytes> {
-        self.ask(operation, body, tried, on, None).await.map_err(|refused| refused.error)
+        self.ask(operation, body, tried, on, Terms::default()).await.map_err(|refused| refused.error)
     }
 
-    /// The same, with what a refusal says besides. With `until`, nothing is sent that could still be under way then: the
-    /// clock is looked at last, and the answer is not waited for longer than [`BRIEF`].
+    /// The same on terms, with what a refusal says besides.
     pub(super) async fn ask(
         &self,
         operation: &str,
         body: String,
         tried: &str,
         on: &str,
-        until: Option<Instant>,
+        Terms { until, throttles }: Terms,
     ) -> Result<Bytes, Refused> {
         let body = Bytes::from(body);
         let mut attempt = 1;
@@ -140,6 +159,9 @@ impl Wire {
             let refused = match self.once(operation, body.clone(), tried, on, until).await {
                 Ok(answer) => return Ok(answer),
                 Err(refused) if until.is_some_and(|until| Instant::now() + BRIEF > until) => return Err(refused),
+                Err(refused) if throttles == Throttles::Told && refused.error.kind == ErrorKind::Throttled => {
+                    return Err(refused);
+                }
                 Err(refused) => refused,
             };
             let error = &refused.error;

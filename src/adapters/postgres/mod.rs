@@ -20,6 +20,7 @@ mod empty;
 mod encode;
 mod encoder;
 mod ending;
+mod extensions;
 mod indexes;
 mod keys;
 mod kinds;

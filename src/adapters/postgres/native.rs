@@ -17,10 +17,12 @@ use crate::domain::plan::{Column, ColumnSource, ColumnType, SaidKind, Table};
 use crate::ports::{ColumnTypes, MadeOf, SourceColumn};
 
 /// The settings that decide how values are written and read, and what the text of a statement means, for a session of
-/// ours: in a string a backslash is one, and `= NULL` is never true.
+/// ours: in a string a backslash is one, and `= NULL` is never true. Names are quoted where they must be only, and the server
+/// speaks of what it finds odd, not of what it does: among the frames of a log that would come between the changes.
 pub(super) const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 \
      -c bytea_output=hex -c lc_monetary=C -c xmloption=content -c array_nulls=on \
-     -c standard_conforming_strings=on -c transform_null_equals=off";
+     -c standard_conforming_strings=on -c transform_null_equals=off -c quote_all_identifiers=off \
+     -c client_min_messages=warning";
 
 /// One column's type.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio_postgres::{Error, Row};
 
 use super::connect::{Ask as _, Object};
+use super::extensions;
 use super::open;
-use crate::ports::{Collation, Grant, Role, SessionSetting, Surroundings};
+use super::source::table_names;
+use crate::ports::{Beside, Collation, Grant, Role, SessionSetting, Surroundings};
 
 /// A transaction that has been open for so long may outlast what a capture waits: the lock limit of our sessions.
 const LONG: Duration = Duration::from_secs(15);
@@ -61,6 +63,39 @@ SELECT r.rolname::text, coalesce(array_agg(o.rolname::text ORDER BY o.rolname) F
 FROM pg_roles r LEFT JOIN has h ON h.role = r.oid LEFT JOIN pg_roles o ON o.oid = h.of
 GROUP BY r.oid, r.rolname, r.rolsuper ORDER BY 1";
 
+/// Whether pg_cron keeps its jobs in this database.
+const CRON: &str = "SELECT to_regclass('cron.job') IS NOT NULL";
+
+/// Jobs as rows, whatever columns the version has. A role sees its own, unless it may see all.
+const JOBS: &str = "
+SELECT coalesce(nullif(to_jsonb(j)->>'jobname', ''), 'job ' || (to_jsonb(j)->>'jobid')) || ' (' || (to_jsonb(j)->>'schedule') || ')'
+FROM cron.job j WHERE coalesce(to_jsonb(j)->>'active', 'true') = 'true' ORDER BY 1";
+
+/// Publications, subscriptions and slots of this database that are none of ours; the slots of a subscription's copies are
+/// named after its number.
+const BESIDE: &str = "
+SELECT coalesce((SELECT array_agg(pubname::text ORDER BY pubname) FROM pg_publication WHERE NOT starts_with(pubname::text, 'cutover_')), '{}'),
+       coalesce((SELECT array_agg(subname::text ORDER BY subname) FROM pg_subscription
+                 WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND NOT starts_with(subname::text, 'cutover_')), '{}'),
+       coalesce((SELECT array_agg(slot_name || ' (' || plugin || CASE WHEN active THEN ', read now)' ELSE ', nobody reads it)' END
+                                  ORDER BY slot_name)
+                 FROM pg_replication_slots WHERE database = current_database() AND slot_type = 'logical'
+                   AND NOT starts_with(slot_name::text, 'cutover_') AND slot_name::text !~ '^pg_[0-9]+_sync_'), '{}')";
+
+async fn beside(client: &Object) -> Result<Beside, Error> {
+    let row = client.query_one(BESIDE, &[]).await?;
+    let (publications, subscriptions, slots) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let jobs = if client.query_one(CRON, &[]).await?.try_get(0)? {
+        // Not prepared: few servers have it. One that keeps them from us shows none.
+        let rows = client.query(JOBS, &[]).await.unwrap_or_default();
+        Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    } else {
+        None
+    };
+    Ok(Beside { jobs, publications, subscriptions, slots })
+}
+
 async fn collation(client: &Object) -> Result<Option<Collation>, Error> {
     let Some(row) = client.query_opt(COLLATION, &[]).await? else { return Ok(None) };
     let (database, asked): (u32, bool) = (row.try_get(5)?, row.try_get(6)?);
@@ -103,5 +138,10 @@ pub(super) async fn of(client: &Object) -> Result<Surroundings, Error> {
         grants: grants(client).await?,
         roles: roles(client).await?,
         oldest: open::oldest(client, LONG).await?,
+        tables: table_names(client).await?,
+        extensions: extensions::installed(client).await?,
+        available: extensions::available(client).await?,
+        uses: extensions::uses(client).await?,
+        beside: beside(client).await?,
     })
 }

@@ -108,8 +108,10 @@ pub(super) fn of_code(code: &str) -> (ErrorKind, &'static str) {
 }
 
 /// What to do about a server that takes no writes.
-const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, or one whose disk is full; each \
-     attempt connects anew, so a failover passes by itself; if it stays, name the writer as `host` in the database's section of the config";
+const READ_ONLY: &str = "the server is read-only: a replica, a primary that was demoted, one whose disk is full, or one \
+     whose sessions are read-only by default. Each attempt connects anew, so a failover passes by itself; if it stays, name the writer as \
+     `host` in the database's section of the config, or see who set default_transaction_read_only: where it keeps customers out, except the \
+     console's role (ALTER ROLE ... IN DATABASE ... SET default_transaction_read_only = off)";
 
 /// The driver's words, with what is behind them.
 pub(super) fn words(e: &Error) -> String {

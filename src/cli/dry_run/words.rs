@@ -102,11 +102,26 @@ pub fn table(found: &DryRun, of: &Table) -> String {
     if profile.unread().more() {
         line("not read", "? there are more attributes than are looked at (4096)");
     }
+    if let Some(never) = never_expire(found) {
+        line("never expire", &never);
+    }
     line("size", &size_words(found));
     line("read", &read_words(found));
     line("not judged", &not_judged(found, of));
     out.push('\n');
     out
+}
+
+/// Records that DynamoDB keeps for ever although their TTL is over; `None` where there are none.
+fn never_expire(found: &DryRun) -> Option<String> {
+    let never = found.never_expire.as_ref().filter(|never| never.found.times > 0)?;
+    Some(format!(
+        "of {} records, `{}` is over for more than five years {}: DynamoDB takes that for a mistake and never removes them, so \
+         they move like all others",
+        never.of,
+        never.attribute,
+        example(&never.found)
+    ))
 }
 
 fn same_key(profile: &TableProfile) -> String {
@@ -180,7 +195,8 @@ pub fn row(what: String, found: &DryRun) -> CheckRow {
         return CheckRow::ok(what, "?: there was no record to look at");
     }
     if !profile.has_findings() {
-        return CheckRow::ok(what, format!("{looked} looked at, every one fits"));
+        let never = never_expire(found).map_or_else(String::new, |words| format!("; {words}"));
+        return CheckRow::ok(what, format!("{looked} looked at, every one fits{never}"));
     }
     let mut wrong: Vec<String> = profile
         .parked()
@@ -215,6 +231,7 @@ pub fn as_json(found: &DryRun, of: &Table) -> Value {
         "columns": profile.columns().collect::<Vec<_>>(),
         "not_read": profile.unread().attributes().collect::<Vec<_>>(),
         "not_read_is_cut": profile.unread().more(),
+        "never_expire": found.never_expire.as_ref().map(|never| &never.found),
         "sizes": profile.sizes(),
         "estimated_target_bytes": estimated_bytes(found),
         "not_judged": not_judged(found, of),

@@ -18,10 +18,10 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared, CopiedRows,
-    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, Metrics, Mover,
-    MoverLook, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page, PageEnd,
-    ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore, Restoring,
-    ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream,
+    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, LogLook, Metrics,
+    Mover, MoverLook, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page,
+    PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore,
+    Restoring, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream,
     Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together,
     Unfinished, Waiting,
 };
@@ -52,6 +52,7 @@ failing! {
     Source as "source" {
         async fn describe(&self, table: &Table) -> PortResult<SourceTable>;
         async fn definition(&self, table: &Table) -> PortResult<Option<Definition>>;
+        async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>>;
         async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
         async fn get(&self, table: &Table, keys: &[Record<'static>]) -> PortResult<Vec<Option<Record<'static>>>>;
         async fn count(&self, table: &Table) -> PortResult<Count>;
@@ -92,6 +93,7 @@ failing! {
         async fn iterator(&self, stream: &str, shard: &str, from: &ReadFrom) -> PortResult<String>;
         async fn read(&self, iterator: &str) -> PortResult<Batch>;
         async fn close(&self) -> PortResult<()>;
+        async fn retained_log(&self, written: bool) -> PortResult<Option<LogLook>>;
     } beside {
         fn durable(&self, stream: &str, shard: &str, position: &Position) {
             self.0.durable(stream, shard, position);
@@ -197,6 +199,10 @@ failing! {
 
         fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
             self.0.encoder(table)
+        }
+
+        fn held_back(&self, table: &Table) -> Option<String> {
+            self.0.held_back(table)
         }
     }
 }

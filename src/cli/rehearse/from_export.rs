@@ -150,6 +150,7 @@ fn reduced(config: &Config, manifest: &Manifest) -> Plan {
     }
     let mut load = plan.load.clone();
     load.read_budget_rcu = None;
+    load.write_budget_wcu = None;
     let mut reverse = plan.reverse.clone();
     reverse.enabled = false;
     Plan {

@@ -16,8 +16,8 @@ use crate::domain::run::another_account;
 use crate::domain::secret::Secret;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{
-    ByStore, Changes, Identity as _, Mover, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches, Target,
-    Unavailable,
+    Budget, ByStore, Changes, Identity as _, Mover, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches,
+    Target, Unavailable,
 };
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
@@ -63,6 +63,11 @@ async fn outboxes(
     home.map(|home| SeveralOutboxes::as_one(home, all)).ok_or_else(|| "the plan moves no table".to_owned())
 }
 
+/// Of what is opened aside no load writes, so nothing of it keeps to a budget.
+fn no_budget() -> Arc<Budget> {
+    Arc::new(Budget::new(None))
+}
+
 /// A target whose bookkeeping is of this version: another one does not become ours by waiting. Any other error may pass.
 async fn target_in_our_layout(
     saved: &SavedConnections,
@@ -71,7 +76,7 @@ async fn target_in_our_layout(
     plan: &str,
 ) -> Result<TargetPorts, String> {
     match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
-        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
+        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan, &no_budget()).await.map_err(|e| e.to_string()),
         StoreConnection::Postgresql(postgres) => {
             let password = saved_password(saved, store, &postgres, switches).await?;
             let target = postgresql::target_in_our_layout(postgres, password, Arc::clone(switches), plan.to_owned());
@@ -99,7 +104,7 @@ async fn saved_target(
     plan: &str,
 ) -> Result<TargetPorts, String> {
     match saved.target(store).map_err(|why| unread(&saved.target_words(store), &why))? {
-        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan).await.map_err(|e| e.to_string()),
+        StoreConnection::Dynamodb(aws) => targets::tables(&aws, plan, &no_budget()).await.map_err(|e| e.to_string()),
         StoreConnection::Postgresql(postgres) => {
             let password = saved_password(saved, store, &postgres, switches).await?;
             let target = postgresql::target_aside(postgres, password, Arc::clone(switches), plan.to_owned());

@@ -9,7 +9,7 @@ use super::sources::SourcePorts;
 use super::targets::TargetPorts;
 use crate::adapters::dynamodb::{self, DynamoSettings};
 use crate::config::Aws;
-use crate::ports::{Catalogue, PortResult, Restore};
+use crate::ports::{Budget, Catalogue, PortResult, Restore};
 
 /// Where DynamoDB is reached.
 fn settings(aws: &Aws) -> DynamoSettings {
@@ -46,8 +46,8 @@ pub(super) fn catalogue(aws: &Aws, session: &SdkConfig) -> PortResult<Arc<dyn Ca
 ///
 /// # Errors
 /// As [`source`].
-pub(super) fn target(aws: &Aws, session: &SdkConfig, plan: &str) -> PortResult<TargetPorts> {
-    let tables = Arc::new(dynamodb::target(session, &settings(aws), plan)?);
+pub(super) fn target(aws: &Aws, session: &SdkConfig, plan: &str, budget: Arc<Budget>) -> PortResult<TargetPorts> {
+    let tables = Arc::new(dynamodb::target(session, &settings(aws), plan, budget)?);
     Ok(TargetPorts { target: failing(Arc::clone(&tables) as _), outbox: failing(tables as _) })
 }
 

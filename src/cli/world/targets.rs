@@ -8,7 +8,7 @@ use super::super::failure::Failure;
 use super::{Trouble, aws_session, dynamodb, password, postgresql};
 use crate::config::{Aws, Connections, StoreConnection};
 use crate::domain::plan::ValueRef;
-use crate::ports::{Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
+use crate::ports::{Budget, Outbox, PortResult, SeveralOutboxes, SeveralTargets, Switches, Target};
 use crate::workers::CheckRow;
 
 /// One store's ports, or all of them as one.
@@ -51,8 +51,9 @@ fn called<'c>(connections: &'c Connections, store: &'c str) -> &'c str {
 pub(super) async fn connect(
     connections: &Connections,
     switches: &Arc<dyn Switches>,
-    plan: &str,
+    (plan, write_budget_wcu): (&str, Option<f64>),
 ) -> Result<TargetPorts, Failure> {
+    let budget = Arc::new(Budget::new(write_budget_wcu));
     let mut all = Targets::new();
     for (name, at) in &connections.targets {
         let ports = match at {
@@ -60,7 +61,7 @@ pub(super) async fn connect(
                 let password = password(called(connections, name), postgres, &**switches).await?;
                 postgresql::target(postgres, password, switches, plan)?
             }
-            StoreConnection::Dynamodb(aws) => tables(aws, plan).await?,
+            StoreConnection::Dynamodb(aws) => tables(aws, plan, &budget).await?,
         };
         all.insert(name.clone(), ports);
     }
@@ -83,7 +84,8 @@ pub(super) async fn connect_to_check(
         let postgres = match at {
             StoreConnection::Postgresql(postgres) => postgres,
             StoreConnection::Dynamodb(aws) => {
-                all.insert(name.clone(), tables(aws, plan).await?);
+                // A check writes nothing.
+                all.insert(name.clone(), tables(aws, plan, &Budget::new(None).into()).await?);
                 continue;
             }
         };
@@ -106,10 +108,10 @@ pub(super) async fn connect_to_check(
     Ok((all, missing))
 }
 
-/// DynamoDB tables, and their own streams as the outbox.
+/// DynamoDB tables, and their own streams as the outbox. `budget` is that of the plan, for all its stores.
 ///
 /// # Errors
 /// An address that is none, or no credentials.
-pub(super) async fn tables(aws: &Aws, plan: &str) -> PortResult<TargetPorts> {
-    dynamodb::target(aws, &aws_session(aws).await, plan)
+pub(super) async fn tables(aws: &Aws, plan: &str, budget: &Arc<Budget>) -> PortResult<TargetPorts> {
+    dynamodb::target(aws, &aws_session(aws).await, plan, Arc::clone(budget))
 }

@@ -36,7 +36,7 @@ pub(super) fn catalogue(_: &Aws, _: &SdkConfig) -> PortResult<Arc<dyn Catalogue>
 ///
 /// # Errors
 /// Always.
-pub(super) fn target(_: &Aws, _: &SdkConfig, _: &str) -> PortResult<TargetPorts> {
+pub(super) fn target(_: &Aws, _: &SdkConfig, _: &str, _: Arc<Budget>) -> PortResult<TargetPorts> {
     refused()
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::error::Sink;
 use super::keys;
 use super::section::Section;
-use crate::domain::plan::{Follow, Load, Plan, Reverse, Stores, Verify};
+use crate::domain::plan::{Follow, Gate, Load, Plan, Reverse, Stores, Verify};
 
 /// Compiles the plan. `pool` is the target's most connections. Every list keeps its length and order, so that `steps[3]` means the same in both.
 pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink<'_>) -> Plan {
@@ -35,6 +35,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         sink.error(follow.offset_of("lanes"), "follow.lanes", message);
     }
     let dial::Switches { places: switches, dials } = dial::switches(root, base, sink);
+    let gates: Vec<Gate> = root.list("gates", keys::GATES).iter().map(|g| day::gate(g, sink)).collect();
     Plan {
         environment: root.text("environment").unwrap_or_else(|| if production { "production" } else { "test" }.into()),
         production,
@@ -46,13 +47,14 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         switches,
         freeze: root.has("freeze").then(|| day::freeze(&root.table("freeze", keys::FREEZE))),
         probes: root.list("probes", keys::PROBES).iter().map(watch::probe).collect(),
-        signals: watch::signals(&root.list("signals", keys::SIGNALS), downtime_budget_ms, sink),
-        gates: root.list("gates", keys::GATES).iter().map(|g| day::gate(g, sink)).collect(),
+        signals: watch::signals(&root.list("signals", keys::SIGNALS), &gates, downtime_budget_ms, sink),
+        gates,
         steps: day::steps(&root.list("steps", keys::STEPS), &name, sink),
         load: Load {
             segments: load.has("segments").then(|| load.count("segments", 8)),
             workers: load.count("workers", Load::default().workers),
             read_budget_rcu: load.number("read_budget_rcu"),
+            write_budget_wcu: load.number("write_budget_wcu"),
             defer_indexes: load.has("defer_indexes").then(|| load.flag("defer_indexes")),
             sequences_by_hand: load.texts("sequences_by_hand"),
         },

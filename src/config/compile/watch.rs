@@ -3,7 +3,7 @@
 use crate::config::error::Sink;
 use crate::config::keys;
 use crate::config::section::Section;
-use crate::domain::plan::{Metric, Probe, Side, Signal, SignalSource};
+use crate::domain::plan::{Gate, Metric, Probe, Side, Signal, SignalSource};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -21,11 +21,21 @@ pub(super) fn probe(s: &Section<'_>) -> Probe {
     }
 }
 
-/// Declared signals in file order, then the built-in ones that no declaration replaces.
-pub(super) fn signals(declared: &[Section<'_>], downtime_budget_ms: i64, sink: &mut Sink<'_>) -> Vec<Signal> {
+/// Signals that are there without being declared only where a gate asks for them: what few plans have is in no other
+/// plan's hash.
+const ON_REQUEST: &[&str] = &["retained_log"];
+
+/// Declared signals in file order, then the built-in ones that no declaration replaces. `gates` may ask for some.
+pub(super) fn signals(
+    declared: &[Section<'_>],
+    gates: &[Gate],
+    downtime_budget_ms: i64,
+    sink: &mut Sink<'_>,
+) -> Vec<Signal> {
     let mut all: Vec<Signal> = declared.iter().map(|s| signal(s, downtime_budget_ms, sink)).collect();
+    let asked = |id: &str| gates.iter().flat_map(|gate| &gate.criteria).any(|criterion| criterion.signal == id);
     for id in keys::SOURCES {
-        if !all.iter().any(|s| s.id == *id) {
+        if !all.iter().any(|s| s.id == *id) && (!ON_REQUEST.contains(id) || asked(id)) {
             all.extend(built_in(id, downtime_budget_ms));
         }
     }
@@ -97,6 +107,8 @@ fn built_in(id: &str, downtime_budget_ms: i64) -> Option<Signal> {
         "downtime" => (SignalSource::Downtime, "s", Some(downtime_budget_ms as f64 / 1000.0), 48 * HOUR_MS),
         // At 100 % the oldest record that was not read is trimmed; a little before that is red.
         "trim" => (SignalSource::Trim, "%", Some(95.0), 15_000),
+        // How much is too much depends on the server's disk, which nobody tells us.
+        "retained_log" => (SignalSource::RetainedLog, "MB", None, 15_000),
         _ => return None,
     };
     Some(Signal { id: id.to_owned(), unit: unit.to_owned(), source, side: Side::Both, limit, stale_ms })

@@ -32,6 +32,9 @@ fn a_role_may_do_what_the_plan_does_and_nothing_else() {
     let table = format!("arn:aws:dynamodb:us-east-1:*:table/{}", config.plan.tables[0].source);
     let books = allowed(&document, &table);
     assert!(books.contains(&"dynamodb:Scan".to_owned()) && books.contains(&"dynamodb:UpdateItem".to_owned()));
+    for asked in ["GetResourcePolicy", "DescribeKinesisStreamingDestination", "DescribeContributorInsights"] {
+        assert!(books.contains(&format!("dynamodb:{asked}")), "check names what stays behind: {books:?}");
+    }
     assert!(!books.iter().any(|a| a.contains("DeleteTable") || a.contains('*')), "{books:?}");
     let stays = format!("arn:aws:dynamodb:us-east-1:*:table/{}", config.plan.stays[0].source);
     assert_eq!(allowed(&document, &stays), ["dynamodb:DescribeTable"], "it is only counted");

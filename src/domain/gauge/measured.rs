@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::latency::ProbeStats;
+use super::retained::RetainedLog;
 use super::trim::{Outbox, Unread};
 use crate::domain::at::At;
 
@@ -130,6 +131,9 @@ pub struct TableGauge {
     /// What a worker does to the whole table right now, and since when: `builds 3 indexes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<(String, At)>,
+    /// What holds its load back right now: `throttled by the target: 3 batches at a time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<String>,
     /// Changes applied so far.
     pub applied: u64,
     /// Rows parked now, by reason.
@@ -285,6 +289,9 @@ pub struct Measured {
     pub rollback: Readiness,
     /// Writes made on the new side since the thaw; absent means not known.
     pub at_risk: Option<u64>,
+    /// What sources keep of their logs for us, by store; none where no slot of ours is there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retained: BTreeMap<String, RetainedLog>,
     /// Rows that wait to be applied to the old side; absent when nothing captures them.
     #[serde(default)]
     pub outbox: Option<Outbox>,

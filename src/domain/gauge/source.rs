@@ -18,6 +18,10 @@ pub fn source_words(plan: &Plan, signal: &Signal) -> String {
         SignalSource::Parked => "rows of cutover.parked in the target".to_owned(),
         SignalSource::Unaccounted => "exact counts: source - target - parked - expired, all tables".to_owned(),
         SignalSource::Trim => "oldest unread stream record of each table against 24 h of retention".to_owned(),
+        SignalSource::RetainedLog => {
+            "pg_replication_slots: pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) of our slots, worst source"
+                .to_owned()
+        }
         SignalSource::ProbeP95(id) => format!("{}, p95 of the last minute", probe(id)),
         SignalSource::ProbeErrors(id) => format!("{}, failures of the last minute", probe(id)),
         SignalSource::ReverseLag => "oldest record in cutover.outbox".to_owned(),

@@ -255,7 +255,7 @@ fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnos
         let needs = match signal.source {
             SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => StepName::Load,
             SignalSource::Mismatches | SignalSource::MatchRate | SignalSource::Unaccounted => StepName::Verify,
-            SignalSource::Trim => StepName::Capture,
+            SignalSource::Trim | SignalSource::RetainedLog => StepName::Capture,
             SignalSource::Downtime => StepName::Freeze,
             SignalSource::ProbeP95(_)
             | SignalSource::ProbeErrors(_)

@@ -44,12 +44,22 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         children(table, &path, found);
         foreign_keys(plan, n, &path, found);
     }
+    write_budget(plan, found);
     for (n, table) in plan.stays.iter().enumerate() {
         store_of_the_plan(plan, &table.from, format!("stays[{n}].from"), found);
         if taken(&sources, &table.from, &table.source) {
             found
                 .error(format!("stays[{n}].source"), format!("`{}` moves and stays; it can only do one", table.source));
         }
+    }
+}
+
+fn write_budget(plan: &Plan, found: &mut Diagnostics) {
+    let Some(units) = plan.load.write_budget_wcu else { return };
+    if units <= 0.0 {
+        found.error("load.write_budget_wcu", "a budget of 0 would never write anything; leave it out for unlimited");
+    } else if !plan.tables.iter().any(|table| plan.kind(&table.to).sells_units()) {
+        found.warn("load.write_budget_wcu", "no table goes to DynamoDB: nothing is held back by it");
     }
 }
 

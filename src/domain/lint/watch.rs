@@ -146,6 +146,7 @@ fn signals(plan: &Plan, found: &mut Diagnostics) {
             | SignalSource::Parked
             | SignalSource::Unaccounted
             | SignalSource::Trim
+            | SignalSource::RetainedLog
             | SignalSource::Downtime
             | SignalSource::ReverseLag
             | SignalSource::Strays => {}
@@ -178,6 +179,11 @@ fn gates(plan: &Plan, found: &mut Diagnostics) {
             let of = plan.signals.iter().find(|s| s.id == criterion.signal).map(|s| &s.source);
             if of == Some(&SignalSource::Trim) && plan.tables.iter().all(|t| plan.keeps_ms(&t.id).is_none()) {
                 let message = "no source of this plan forgets changes by time, so this is never known; leave it out";
+                found.error(format!("{path}.criteria[{c}]"), message);
+            }
+            if of == Some(&SignalSource::RetainedLog) && plan.stores_that_retain_log().is_empty() {
+                let message =
+                    "no source of this plan keeps a log until it is read, so this is never known; leave it out";
                 found.error(format!("{path}.criteria[{c}]"), message);
             }
         }

@@ -28,7 +28,7 @@ pub struct Found {
 
 impl Found {
     /// One more, in the record with this key.
-    pub(super) fn note(&mut self, key: &str) {
+    pub fn note(&mut self, key: &str) {
         self.times += 1;
         if self.keys.len() < EXAMPLES && self.keys.last().is_none_or(|last| last != key) {
             self.keys.push(if key.is_empty() { "?".to_owned() } else { key.to_owned() });

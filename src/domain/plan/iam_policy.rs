@@ -113,11 +113,17 @@ const READ: [&str; 4] =
     ["dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:Scan", "dynamodb:BatchGetItem"];
 const FOLLOW: [&str; 3] = ["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"];
 const DEFINITION: [&str; 2] = ["dynamodb:ListTagsOfResource", "dynamodb:DescribeContinuousBackups"];
+const ATTACHED: [&str; 3] = [
+    "dynamodb:GetResourcePolicy",
+    "dynamodb:DescribeKinesisStreamingDestination",
+    "dynamodb:DescribeContributorInsights",
+];
 
 fn source(plan: &Plan, name: &str, store: &Store, policy: &mut IamPolicy) {
     let moved: Vec<&Table> = plan.tables.iter().filter(|t| t.from == name).collect();
     let arns: Vec<String> = moved.iter().map(|t| table(store, &t.source)).collect();
     policy.allow("ReadWhatMoves", &READ, arns.clone());
+    policy.allow("NameWhatStaysBehind", &ATTACHED, arns.clone());
     let stays = plan.stays.iter().filter(|t| t.from == name).map(|t| table(store, &t.source));
     policy.allow("CountWhatStays", &["dynamodb:DescribeTable"], stays);
     if plan.moves.iter().any(|rule| rule.from == name) {

@@ -152,6 +152,12 @@ impl Plan {
         self.tables.iter().map(|table| table.from.as_str()).collect()
     }
 
+    /// Those of them whose server keeps its log until we have read it, by name.
+    #[must_use]
+    pub fn stores_that_retain_log(&self) -> BTreeSet<&str> {
+        self.stores_of_tables().into_iter().filter(|store| self.kind(store).keeps_ms().is_none()).collect()
+    }
+
     /// How long changes of a table are kept at its source at least, in milliseconds; `None` for as long as it takes.
     #[must_use]
     pub fn keeps_ms(&self, table: &str) -> Option<i64> {
@@ -189,6 +195,9 @@ pub struct Load {
     pub workers: u32,
     /// Read capacity units a second over all workers; absent means unlimited.
     pub read_budget_rcu: Option<f64>,
+    /// Write capacity units a second that the load may take of all DynamoDB targets together; absent means unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_budget_wcu: Option<f64>,
     /// Whether secondary indexes of empty tables are built after the rows are in: always, never, or (absent) only
     /// for tables this program created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,7 +209,14 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { segments: None, workers: 4, read_budget_rcu: None, defer_indexes: None, sequences_by_hand: Vec::new() }
+        Self {
+            segments: None,
+            workers: 4,
+            read_budget_rcu: None,
+            write_budget_wcu: None,
+            defer_indexes: None,
+            sequences_by_hand: Vec::new(),
+        }
     }
 }
 

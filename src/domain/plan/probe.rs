@@ -85,6 +85,8 @@ pub enum SignalSource {
     Unaccounted,
     /// Share of the stream's retention that will be used up before the oldest unread record is read, percent.
     Trim,
+    /// Log that the servers of PostgreSQL sources keep because a slot of ours has not confirmed it, worst source, MB.
+    RetainedLog,
     /// Latency p95 of a probe over the last minute, milliseconds.
     ProbeP95(String),
     /// Share of failed probes over the last minute, percent.

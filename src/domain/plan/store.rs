@@ -77,9 +77,9 @@ impl StoreKind {
         }
     }
 
-    /// Whether reading costs units that are limited and paid for.
+    /// Whether reads and writes cost units that are limited and paid for.
     #[must_use]
-    pub const fn sells_reads(self) -> bool {
+    pub const fn sells_units(self) -> bool {
         match self {
             Self::Dynamodb => true,
             Self::Postgresql | Self::Aws => false,

@@ -526,12 +526,31 @@ fn place(action: &Action) -> Option<&str> {
     }
 }
 
+/// Keeps what could not be cleared away at the end, until it is.
+fn left_behind(state: &mut RunState, what: String, result: &OutcomeResult, then: &str) {
+    match result {
+        OutcomeResult::Done { .. } => drop(state.left_behind.remove(&what)),
+        OutcomeResult::Failed { error } | OutcomeResult::Unknown { error } => {
+            state.left_behind.insert(what, format!("{error}; {then}"));
+        }
+    }
+}
+
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
     let (reached, position) = match &action {
         Action::SetSwitch { position, .. } => (SwitchStatus::New, position.clone()),
         Action::RestoreSwitch { .. } => (SwitchStatus::Restored, None),
         Action::ExerciseSwitch { .. } => (SwitchStatus::Old, None),
+        Action::EndCapture { store } => {
+            let what = format!("the store {store} may still keep its log for this run, and its disk fills");
+            let then = "once it answers, drop the replication slot there whose name begins with cutover_";
+            return left_behind(state, what, result, then);
+        }
+        Action::TellMover { order: MoverOrder::Remove, mover } => {
+            let what = format!("{mover} is not known to be removed from both sides");
+            return left_behind(state, what, result, "once they answer, see docs/movers.md");
+        }
         _ => return,
     };
     let mut closes = false;

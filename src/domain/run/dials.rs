@@ -73,6 +73,7 @@ pub const fn depends_on_positions(source: &SignalSource) -> bool {
         | SignalSource::Parked
         | SignalSource::Unaccounted
         | SignalSource::Trim
+        | SignalSource::RetainedLog
         | SignalSource::Downtime
         | SignalSource::ReverseLag
         | SignalSource::Strays => false,

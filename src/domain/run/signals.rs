@@ -4,7 +4,7 @@
 
 use super::trim::trim_clock;
 use crate::domain::at::At;
-use crate::domain::gauge::{CountKind, Measured, Reading, ReverseState, TableGauge, rows_kept_out};
+use crate::domain::gauge::{CountKind, MEGABYTE, Measured, Reading, ReverseState, TableGauge, rows_kept_out};
 use crate::domain::plan::{Plan, Signal, SignalSource};
 use crate::domain::run::{RunState, VerifySummary};
 
@@ -32,6 +32,10 @@ pub fn signal_value(plan: &Plan, state: &RunState, measured: &Measured, signal: 
         SignalSource::Trim => {
             let kept = plan.tables.iter().filter(|t| plan.keeps_ms(&t.id).is_some());
             fold(kept.map(|t| trim(plan, state, measured, &t.id)), f64::max)
+        }
+        SignalSource::RetainedLog => {
+            let stores = plan.stores_that_retain_log().into_iter();
+            fold(stores.map(|store| retained(measured, store)), f64::max)
         }
         SignalSource::Downtime => downtime(state, measured),
         SignalSource::ReverseLag => reverse_lag(measured),
@@ -175,6 +179,12 @@ fn trim(plan: &Plan, state: &RunState, measured: &Measured, table: &str) -> Read
     trim_clock(plan.keeps_ms(table), state, measured, table)
         .map(|c| Reading { value: c.used, at: c.at })
         .unwrap_or_default()
+}
+
+/// What one source keeps of its log for us, MB. Nothing is known of it while no slot of ours is there.
+fn retained(measured: &Measured, store: &str) -> Reading {
+    let found = measured.retained.get(store);
+    found.map(|log| Reading { value: log.bytes.map(|b| b as f64 / MEGABYTE), at: log.at }).unwrap_or_default()
 }
 
 fn downtime(state: &RunState, measured: &Measured) -> Reading {

@@ -324,6 +324,9 @@ pub struct RunState {
     pub last_seq: u64,
     /// Times a process took the run up again.
     pub resumes: u32,
+    /// What could not be cleared away when the run was over, in words, with what came back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_behind: BTreeMap<String, String>,
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,

@@ -37,6 +37,15 @@ impl Ttl {
         }
     }
 
+    /// Whether the source's item was past its time so long ago that DynamoDB never removes it.
+    #[must_use]
+    pub fn item_never_expires(&self, item: &Record<'_>, now: At) -> bool {
+        match item.get(&self.attribute) {
+            Some(Value::Decimal(n)) => n.parse::<f64>().is_ok_and(|s| too_old(s as i64, now)),
+            _ => false,
+        }
+    }
+
     /// Whether the target's row is past its time. A row whose time has no column is never known to be.
     #[must_use]
     pub fn row_is_past(&self, row: &[Cell<'_>], now: At) -> bool {
@@ -59,8 +68,11 @@ impl Ttl {
 }
 
 const fn past(seconds: i64, now: At) -> bool {
-    let now = now.0.div_euclid(1000);
-    seconds <= now && seconds > now - TOO_OLD_S
+    seconds <= now.0.div_euclid(1000) && !too_old(seconds, now)
+}
+
+const fn too_old(seconds: i64, now: At) -> bool {
+    seconds <= now.0.div_euclid(1000) - TOO_OLD_S
 }
 
 #[cfg(test)]
@@ -101,6 +113,20 @@ mod tests {
             (Value::Null, false),
         ] {
             assert_eq!(ttl.item_is_past(&item(value.clone()), NOW), want, "{value:?}");
+        }
+        // The second at which it changes, on both sides of it.
+        let five_years = 1_800_000_000 - TOO_OLD_S;
+        for (value, want) in [
+            (Value::Decimal(five_years.to_string().into()), true),
+            (Value::Decimal((five_years + 1).to_string().into()), false),
+            (Value::Decimal("0".into()), true),
+            (Value::Decimal("-1".into()), true),
+            (Value::Decimal("1800000001".into()), false),
+            (Value::Text("0".into()), false),
+        ] {
+            let item = item(value.clone());
+            assert_eq!(ttl.item_never_expires(&item, NOW), want, "{value:?}");
+            assert!(!(want && ttl.item_is_past(&item, NOW)), "{value:?} is one or the other");
         }
         assert!(!ttl.item_is_past(&Record::default(), NOW));
     }

@@ -160,6 +160,10 @@ impl Target for SeveralTargets {
         self.0.of("encode rows of", table)?.encoder(table)
     }
 
+    fn held_back(&self, table: &Table) -> Option<String> {
+        self.0.of("load", table).ok()?.held_back(table)
+    }
+
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {
         self.0.of("read checkpoints of", table)?.checkpoints(table).await
     }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::domain::at::At;
-use crate::domain::gauge::{Course, Outbox, TrimClock};
+use crate::domain::gauge::{Course, Outbox, RetainedLog, TrimClock};
 use crate::domain::run::{Evidence, Need, StepStatus};
 use crate::snapshot::fixture::{Moment, snapshot};
-use crate::snapshot::{Health, OutboxRow, TrimRow};
+use crate::snapshot::{Health, OutboxRow, RetainedRow, TrimRow};
 use crate::view::action::{Action, availability};
 use crate::view::state::{Modal, View};
 
@@ -48,6 +48,31 @@ fn clocks_stand_with_the_lags_and_the_signals() {
     let lag = ViewState { view: View::Lag, ..ViewState::default() };
     insta::assert_snapshot!("clocks_80_lag", screen(&s, &lag, 80, 24));
     insta::assert_snapshot!("clocks_120_home", screen(&s, &ViewState::default(), 120, 40));
+}
+
+#[test]
+fn what_a_source_keeps_of_its_log_stands_with_the_clocks() {
+    let row = |store: &str, text: &str, brief: &str, health| RetainedRow {
+        store: store.to_owned(),
+        log: RetainedLog::default(),
+        text: text.to_owned(),
+        brief: brief.to_owned(),
+        health,
+    };
+    let mut s = snapshot(Moment::Gate);
+    let text = "the source keeps 3.0 GB of log for us, 2.0 MB/s are written; full in 08:32";
+    s.retained = vec![
+        row("old", "the source keeps 16 MB of log for us, 820 kB/s are written", "log 16 MB", Health::Ok),
+        row("warehouse", text, "log 3.0 GB, full in 08:32", Health::Warn),
+    ];
+    for (view, width, said) in [
+        (View::Lag, 80, "old       the source keeps 16 MB of log for us, 820 kB/s are written"),
+        (View::Lag, 100, text),
+        (View::Home, 120, "log 3.0 GB, full in 08:32"),
+    ] {
+        let drawn = screen(&s, &ViewState { view, ..ViewState::default() }, width, 40);
+        assert!(drawn.contains(said), "{said}\n{drawn}");
+    }
 }
 
 #[test]

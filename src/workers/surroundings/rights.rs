@@ -28,7 +28,7 @@ pub(super) fn missing(tables: &[(&str, &str)], old: &Surroundings, new: &Surroun
 }
 
 /// The table with its schema, as grants name it.
-fn in_schema(table: &str) -> String {
+pub(super) fn in_schema(table: &str) -> String {
     if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::faults::{Fault, Op};
 use super::world::World;
+use crate::domain::value::Value;
 use crate::ports::{ErrorKind, PortResult, Source as _};
 use crate::workers::{DryRun, DryRunProgress, ExportLines, ExportPace, Extent, ReadBudget, dry_run, export_pages};
 
@@ -45,6 +46,24 @@ async fn a_dry_run_counts_each_record_once_over_trouble_that_passes_and_writes_n
 
     world.faults.put(Op::Page, "books", 0, u32::MAX, Fault::Refuse(ErrorKind::Denied));
     assert_eq!(run(&world, Extent::Whole).await.unwrap_err().kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn items_whose_ttl_never_removes_them_are_counted_and_named() {
+    let world = stocked();
+    let now = world.ports().clock.wall().0.div_euclid(1000);
+    let five_years = now - 5 * 365 * 86_400;
+    // Past its time, long past it, longer, and what is no time at all.
+    for (id, at) in [("b01", now - 60), ("b02", five_years - 60), ("b03", 0), ("b04", now + 60)] {
+        let mut item = super::world::book_item(id, "1.00", Some(id), None);
+        item.fields.push(("expires".into(), Value::Decimal(at.to_string().into())));
+        world.old.put(world.table("books"), item);
+    }
+    let never = run(&world, Extent::Whole).await.unwrap().never_expire.expect("the table has a TTL");
+    let mut keys = never.found.keys.clone();
+    keys.sort();
+    assert_eq!((never.attribute.as_str(), never.of, never.found.times), ("expires", 40, 2));
+    assert!(keys.len() == 2 && keys[0].contains("b02") && keys[1].contains("b03"), "{keys:?}");
 }
 
 #[tokio::test]

@@ -17,10 +17,10 @@ use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
     Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
-    FollowState, FullRead, Lease, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd, ParkedRow,
-    Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence, SequenceScan,
-    SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target, TargetServer,
-    TargetTable, TargetVisitor,
+    FollowState, FullRead, Lease, LogLook, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd,
+    ParkedRow, Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence,
+    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target,
+    TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -83,6 +83,10 @@ impl Source for FaultySource {
 
     async fn definition(&self, table: &Table) -> PortResult<Option<Definition>> {
         self.0.definition(table).await
+    }
+
+    async fn attached(&self, table: &Table) -> PortResult<Option<Vec<String>>> {
+        self.0.attached(table).await
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {
@@ -181,6 +185,10 @@ impl Changes for FaultyChanges {
 
     fn kept(&self) -> Option<Duration> {
         self.0.kept()
+    }
+
+    async fn retained_log(&self, written: bool) -> PortResult<Option<LogLook>> {
+        self.0.retained_log(written).await
     }
 
     async fn why_gone(&self, stream: &str) -> PortResult<Option<String>> {
@@ -327,6 +335,10 @@ impl Target for FaultyTarget {
 
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn crate::ports::RowEncoder>> {
         self.0.encoder(table)
+    }
+
+    fn held_back(&self, table: &Table) -> Option<String> {
+        self.0.held_back(table)
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

@@ -236,7 +236,7 @@ async fn page(
         })?
     };
     if let Some(units) = end.capacity {
-        ctx.limits.budget.spend(units).await;
+        ctx.limits.budget.spend(units);
     }
     Ok(end.next)
 }

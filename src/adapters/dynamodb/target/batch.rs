@@ -1,9 +1,10 @@
-//! Batches: rows by the fewest calls, without conditions. What is not processed is sent again; what is refused is found.
+//! Batches: rows by the fewest calls, without conditions, at the table's pace. What is not processed is sent again; what
+//! is refused is found.
 
 use futures::StreamExt as _;
 use serde_json::{Value as Json, json};
 
-use super::call::{Store, Tried, pause, throttled};
+use super::call::{Store, Tried};
 use super::permits::Kept;
 use super::rows;
 use crate::domain::mapping::RowError;
@@ -12,10 +13,8 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 /// Writes in one batch, and the bytes it may have; DynamoDB allows 16 MB.
 const WRITES: usize = 25;
 const BYTES: usize = 8 << 20;
-/// Batches under way at a time.
+/// Batches of one call under way at a time; how many of a table are is its pace.
 const AT_ONCE: usize = 8;
-/// Answers in a row that processed nothing before a batch is given up.
-const IDLE: u32 = 14;
 
 /// A row to put: its key and itself, as JSON.
 pub(super) struct Put<'a> {
@@ -69,26 +68,27 @@ async fn one(
     permit: &Kept<'_>,
     at: Tried<'_>,
 ) -> PortResult<Vec<(usize, RowError)>> {
-    let (mut waiting, mut refused, mut idle) = (vec![batch], Vec::new(), 0);
+    let pace = store.paces().of(table);
+    let mut turn = pace.turn().await;
+    let (mut waiting, mut refused) = (vec![batch], Vec::new());
     while let Some(batch) = waiting.pop() {
         let puts: Vec<&Put<'_>> = batch.iter().filter_map(|n| rows.get(*n)).collect();
-        let requests = puts.iter().map(|row| format!("{{\"PutRequest\":{{\"Item\":{}}}}}", row.item));
-        let requests: Vec<String> = requests.collect();
-        let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
-        let until = permit.until(at).await?;
-        match store.send("BatchWriteItem", body, at, Some(until)).await {
+        let requests: Vec<String> = puts.iter().map(|row| Writes::PUT.request(row.item)).collect();
+        let units = puts.iter().map(|row| units(row.item)).sum();
+        turn.sends();
+        let until = async { permit.until(at).await.map(Some) };
+        match store.batch(body(table, &requests), at, units, until).await {
             Ok(answer) => {
                 let left = unprocessed(&answer, table, &batch, &puts);
-                if left.is_empty() {
-                    idle = 0;
-                    continue;
+                turn.landed(batch.len() - left.len());
+                if !left.is_empty() {
+                    waiting.push(left);
+                    turn.throttled(at).await?;
                 }
-                idle = if left.len() < batch.len() { 0 } else { idle + 1 };
-                if idle > IDLE {
-                    return Err(throttled("no item of a batch was processed", at));
-                }
-                waiting.push(left);
-                pause(idle + 2).await;
+            }
+            Err(answer) if answer.error.kind == ErrorKind::Throttled => {
+                waiting.push(batch);
+                turn.throttled(at).await?;
             }
             // Only what the store says of items is an item's fault; a proxy's answer, say, is not.
             Err(answer) if answer.error.kind == ErrorKind::Invalid && of_items(&answer.error) => {
@@ -111,6 +111,17 @@ async fn one(
     Ok(refused)
 }
 
+/// A batch's request. What it costs is asked for, indexes included.
+fn body(table: &str, requests: &[String]) -> String {
+    let all = requests.join(",");
+    format!("{{\"ReturnConsumedCapacity\":\"TOTAL\",\"RequestItems\":{{{}:[{all}]}}}}", Json::from(table))
+}
+
+/// Write units that an item of so many bytes as JSON may cost, without indexes: one for each kilobyte it begins.
+fn units(item: &str) -> f64 {
+    item.len().div_ceil(1024).max(1) as f64
+}
+
 /// Which rows of a batch were not processed. When they cannot be told, it is all of them: a row put twice is put once.
 fn unprocessed(answer: &Json, table: &str, batch: &[usize], puts: &[&Put<'_>]) -> Vec<usize> {
     let left = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
@@ -124,35 +135,77 @@ fn unprocessed(answer: &Json, table: &str, batch: &[usize], puts: &[&Put<'_>]) -
     if found.len() == left.len() { found } else { batch.to_vec() }
 }
 
-/// Deletes items by their keys, as JSON.
-pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: Tried<'_>) -> PortResult<()> {
-    let batches: Vec<Vec<String>> = keys.chunks(WRITES).map(<[String]>::to_vec).collect();
-    let batches = batches.into_iter().map(|batch| delete_one(store, table, batch, at));
-    let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
-    while let Some(done) = under_way.next().await {
-        done?;
-    }
-    Ok(())
+/// One kind of write, as a batch has it.
+#[derive(Clone, Copy)]
+struct Writes {
+    request: &'static str,
+    member: &'static str,
 }
 
-/// One batch of deletes, until all have happened.
-async fn delete_one(store: &Store, table: &str, batch: Vec<String>, at: Tried<'_>) -> PortResult<()> {
-    let (mut left, mut idle) = (batch, 0);
+impl Writes {
+    const PUT: Self = Self { request: "PutRequest", member: "Item" };
+    const DELETE: Self = Self { request: "DeleteRequest", member: "Key" };
+
+    fn request(self, json: &str) -> String {
+        format!("{{\"{}\":{{\"{}\":{json}}}}}", self.request, self.member)
+    }
+
+    /// What of an answer was not processed.
+    fn left(self, answer: &Json, table: &str) -> Vec<String> {
+        let left = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
+        left.into_iter()
+            .flatten()
+            .filter_map(|one| one.get(self.request)?.get(self.member).map(Json::to_string))
+            .collect()
+    }
+}
+
+/// Deletes items by their keys, as JSON.
+pub(super) async fn delete(store: &Store, table: &str, keys: &[String], at: Tried<'_>) -> PortResult<()> {
+    every(store, table, Writes::DELETE, keys, at).await
+}
+
+/// Puts items, as JSON, without a permit: into a table that no plan loads.
+pub(super) async fn put_all(store: &Store, table: &str, items: &[String], at: Tried<'_>) -> PortResult<()> {
+    every(store, table, Writes::PUT, items, at).await
+}
+
+/// Writes in batches, side by side, until all have happened.
+async fn every(store: &Store, table: &str, kind: Writes, all: &[String], at: Tried<'_>) -> PortResult<()> {
+    // 25 of the largest items are 10 MB together, and 16 are allowed.
+    let batches: Vec<Vec<String>> = all.chunks(WRITES).map(<[String]>::to_vec).collect();
+    let batches = batches.into_iter().map(|batch| whole(store, table, kind, batch, at));
+    let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
+    let mut failed = None;
+    // All of them are waited for: nothing of a failed call is under way when the next one begins.
+    while let Some(done) = under_way.next().await {
+        failed = failed.or(done.err());
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// One batch, until everything in it has happened.
+async fn whole(store: &Store, table: &str, kind: Writes, batch: Vec<String>, at: Tried<'_>) -> PortResult<()> {
+    let pace = store.paces().of(table);
+    let mut turn = pace.turn().await;
+    let mut left = batch;
     while !left.is_empty() {
-        let requests: Vec<String> = left.iter().map(|key| format!("{{\"DeleteRequest\":{{\"Key\":{key}}}}}")).collect();
-        let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
-        let answer = store.send("BatchWriteItem", body, at, None).await.map_err(|refused| refused.error)?;
-        let unprocessed = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
-        let key = |one: &Json| one.get("DeleteRequest")?.get("Key").map(Json::to_string);
-        let again: Vec<String> = unprocessed.into_iter().flatten().filter_map(key).collect();
-        idle = if again.len() < left.len() { 0 } else { idle + 1 };
-        if idle > IDLE {
-            return Err(throttled("no delete of a batch was processed", at));
+        let requests: Vec<String> = left.iter().map(|json| kind.request(json)).collect();
+        turn.sends();
+        let units = left.iter().map(|json| units(json)).sum();
+        match store.batch(body(table, &requests), at, units, async { Ok(None) }).await {
+            Ok(answer) => {
+                let again = kind.left(&answer, table);
+                turn.landed(left.len().saturating_sub(again.len()));
+                left = again;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            Err(answer) if answer.error.kind == ErrorKind::Throttled => {}
+            Err(answer) => return Err(answer.error),
         }
-        if !again.is_empty() {
-            pause(idle + 2).await;
-        }
-        left = again;
+        turn.throttled(at).await?;
     }
     Ok(())
 }

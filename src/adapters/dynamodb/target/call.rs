@@ -1,15 +1,17 @@
 //! Calls of one table service: single items, batches and transactions, each answered, refused for a reason, or failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 use tokio::time::Instant;
 
 use super::names::{BOOK, KEY, Place};
+use super::pace::Paces;
 use super::write::Write;
-use crate::adapters::dynamodb::wire::{Refused, Wire};
+use crate::adapters::dynamodb::wire::{Refused, Terms, Throttles, Wire};
 use crate::domain::at::At;
-use crate::ports::{ErrorKind, PortError, PortResult};
+use crate::ports::{Budget, ErrorKind, PortError, PortResult};
 
 /// An item as it is answered: attributes with their types.
 pub(super) type Item = Map<String, Json>;
@@ -57,11 +59,26 @@ impl Stopped {
 #[derive(Debug)]
 pub(super) struct Store {
     wire: Wire,
+    /// How many batches of each table may be under way.
+    paces: Paces,
+    /// Write units a second for all batches.
+    budget: Arc<Budget>,
 }
 
 impl Store {
-    pub(super) const fn new(wire: Wire) -> Self {
-        Self { wire }
+    /// Over this client, with the write units a second that batches may spend.
+    pub(super) fn new(wire: Wire, budget: Arc<Budget>) -> Self {
+        Self { wire, paces: Paces::default(), budget }
+    }
+
+    /// How many batches of each table may be under way.
+    pub(super) const fn paces(&self) -> &Paces {
+        &self.paces
+    }
+
+    /// Write units a second for all batches.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// How the service is called.
@@ -90,10 +107,40 @@ impl Store {
         &self,
         operation: &str,
         body: String,
-        (tried, on): Tried<'_>,
+        at: Tried<'_>,
         until: Option<Instant>,
     ) -> Result<Json, Refused> {
-        let answer = match self.wire.ask(operation, body, tried, on, until).await {
+        self.on_terms(operation, body, at, Terms { until, ..Terms::default() }).await
+    }
+
+    /// A batch of writes, within the write budget. `units` is what it may cost; what it cost is taken from the answer.
+    /// `until` is asked for once the budget allows it to be sent. Throttles are told at once: batches have a pace.
+    pub(super) async fn batch<U>(&self, body: String, at: Tried<'_>, units: f64, until: U) -> Result<Json, Refused>
+    where
+        U: Future<Output = PortResult<Option<Instant>>>,
+    {
+        self.budget.take(units).await;
+        let sent = async {
+            let terms = Terms { until: until.await?, throttles: Throttles::Told };
+            self.on_terms("BatchWriteItem", body, at, terms).await
+        };
+        let answer = sent.await;
+        let cost = match &answer {
+            Ok(answer) => consumed(answer).unwrap_or(units),
+            Err(_) => 0.0,
+        };
+        self.budget.spend(cost - units);
+        answer
+    }
+
+    async fn on_terms(
+        &self,
+        operation: &str,
+        body: String,
+        (tried, on): Tried<'_>,
+        terms: Terms,
+    ) -> Result<Json, Refused> {
+        let answer = match self.wire.ask(operation, body, tried, on, terms).await {
             Ok(answer) => answer,
             Err(mut refused) => {
                 if refused.error.kind == ErrorKind::Invalid {
@@ -260,6 +307,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Units that a batch cost, indexes included; `None` where the service does not say.
+fn consumed(answer: &Json) -> Option<f64> {
+    let all = answer.get("ConsumedCapacity")?.as_array()?;
+    Some(all.iter().filter_map(|of| of.get("CapacityUnits")?.as_f64()).sum())
 }
 
 enum Why {

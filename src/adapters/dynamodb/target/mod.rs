@@ -17,6 +17,7 @@ mod ledger;
 mod names;
 mod outbox;
 mod owner;
+mod pace;
 mod permits;
 mod read;
 mod restore;
@@ -43,8 +44,8 @@ use crate::domain::mapping::RowErrorReason;
 use crate::domain::plan::{Definition, Table};
 use crate::domain::value::{Key, OwnedRow};
 use crate::ports::{
-    Applied, Beyond, Bulk, ChangeBatch, Checkpoint, Expiry, Fence, FollowState, FullRead, LaneStand, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
+    Applied, Beyond, Budget, Bulk, ChangeBatch, Checkpoint, Expiry, Fence, FollowState, FullRead, LaneStand, Lease,
+    Obstacle, OpenedTable, Orphans, Owned, Owning, ParkedRow, Partition, PortResult, Position, RowEncoder, Sequence,
     SequenceScan, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
@@ -78,11 +79,12 @@ pub struct DynamoTarget {
 
 impl DynamoTarget {
     /// The target of a plan, as [`Plan::key`](crate::domain::plan::Plan::key) names it.
-    pub(super) fn new(wire: Wire, changes: DynamoChanges, plan: &str) -> Self {
+    /// Batches keep to `budget`, in write units a second.
+    pub(super) fn new(wire: Wire, changes: DynamoChanges, plan: &str, budget: Arc<Budget>) -> Self {
         Self {
             changes,
             readers: std::sync::Mutex::default(),
-            store: Arc::new(Store::new(wire)),
+            store: Arc::new(Store::new(wire, budget)),
             plan: plan.into(),
             layout: OnceCell::new(),
             shapes: std::sync::Mutex::default(),
@@ -219,6 +221,14 @@ impl Target for DynamoTarget {
 
     fn encoder(&self, table: &Table) -> PortResult<Box<dyn RowEncoder>> {
         Ok(Box::new(encoder::ItemEncoder(self.shape(table))))
+    }
+
+    /// A table that throttles holds a load back more than any budget, so it is told first.
+    fn held_back(&self, table: &Table) -> Option<String> {
+        let budget = self.store.budget();
+        let kept = || budget.per_second().filter(|_| budget.is_waited_for());
+        let words = |units| format!("kept to {units} write units a second by the plan");
+        self.store.paces().of(&table.target).words().or_else(|| kept().map(words))
     }
 
     async fn checkpoints(&self, table: &Table) -> PortResult<Vec<Checkpoint>> {

@@ -4,10 +4,10 @@
 //! the table has to be empty, or hold nothing but documents of this export, and it is read whole at the end.
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use serde_json::{Value as Json, json};
 
-use super::call::{Store, Tried, pause, text, throttled};
+use super::batch;
+use super::call::{Store, Tried, text};
 use super::create::{ask, request, usable};
 use super::describe::key;
 use super::expiry::{Expires, expires};
@@ -18,18 +18,12 @@ use crate::adapters::dynamodb::wire::Wire;
 use crate::domain::mapping::typed_record;
 use crate::domain::plan::{AttributeDefinition, Definition, KeyElement, Table};
 use crate::ports::{
-    Cursor, ErrorKind, FoundTable, HeldTable, Partition, PortError, PortResult, Restore, Restoring, Source as _,
-    TextPage,
+    Budget, Cursor, ErrorKind, FoundTable, HeldTable, Partition, PortError, PortResult, Restore, Restoring,
+    Source as _, TextPage,
 };
 
 /// What is tried.
 const TRIED: &str = "restore";
-/// Documents in one batch: as many as the service takes. The largest of them are 10 MB together, and 16 are allowed.
-const WRITES: usize = 25;
-/// Batches under way at a time.
-const AT_ONCE: usize = 8;
-/// Answers in a row that processed nothing before a batch is given up.
-const IDLE: u32 = 14;
 /// Parts a table is read back in, side by side.
 const PARTS: u32 = 8;
 
@@ -42,7 +36,7 @@ pub struct DynamoRestore {
 impl DynamoRestore {
     /// Over these clients. Nothing is called yet.
     pub(in crate::adapters::dynamodb) fn new(source: DynamoSource, wire: Wire) -> Self {
-        Self { source: source.into(), store: Store::new(wire).into() }
+        Self { source: source.into(), store: Store::new(wire, Budget::new(None).into()).into() }
     }
 }
 
@@ -169,17 +163,7 @@ impl Restoring for DynamoRestoring {
         let text = std::str::from_utf8(lines)
             .map_err(|_| PortError::new(ErrorKind::Invalid, at.0, at.1, "a line of the export is no text"))?;
         let items: Vec<String> = text.lines().map(str::to_owned).collect();
-        let mut batches = Vec::new();
-        for batch in items.chunks(WRITES) {
-            batches.push(batch_of(&self.store, &table.name, batch.to_vec(), at));
-        }
-        let mut under_way = futures::stream::iter(batches).buffer_unordered(AT_ONCE);
-        let mut failed = None;
-        // All of them are waited for: nothing of a failed write is under way when the next one begins.
-        while let Some(done) = under_way.next().await {
-            failed = failed.or(done.err());
-        }
-        failed.map_or(Ok(()), Err)
+        batch::put_all(&self.store, &table.name, &items, at).await
     }
 
     async fn written(&mut self, _: &HeldTable) -> PortResult<()> {
@@ -235,28 +219,6 @@ async fn read_back(
     let page = source.page(&table, part, from.as_ref()).await?;
     let (lines, next) = lines_of(&source, &table.source, &page)?;
     Ok((n, lines, next))
-}
-
-/// One batch, until everything in it has landed.
-async fn batch_of(store: &Store, table: &str, items: Vec<String>, at: Tried<'_>) -> PortResult<()> {
-    let (mut left, mut idle) = (items, 0);
-    while !left.is_empty() {
-        let requests: Vec<String> = left.iter().map(|item| format!("{{\"PutRequest\":{{\"Item\":{item}}}}}")).collect();
-        let body = format!("{{\"RequestItems\":{{{}:[{}]}}}}", Json::from(table), requests.join(","));
-        let answer = store.send("BatchWriteItem", body, at, None).await.map_err(|refused| refused.error)?;
-        let unprocessed = answer.get("UnprocessedItems").and_then(|all| all.get(table)).and_then(Json::as_array);
-        let item = |one: &Json| one.get("PutRequest")?.get("Item").map(Json::to_string);
-        let again: Vec<String> = unprocessed.into_iter().flatten().filter_map(item).collect();
-        idle = if again.len() < left.len() { 0 } else { idle + 1 };
-        if idle > IDLE {
-            return Err(throttled("no document of a batch was processed", at));
-        }
-        if !again.is_empty() {
-            pause(idle + 2).await;
-        }
-        left = again;
-    }
-    Ok(())
 }
 
 /// The lines of a page with how many they are, and where to read on.

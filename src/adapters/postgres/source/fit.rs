@@ -12,7 +12,8 @@ use crate::ports::{ErrorKind, PortError, PortResult};
 const TRIED: &str = "capture changes of";
 
 /// What the catalogue says of a table and of its partitions, the table first, and of the index by which the changes of each
-/// name their rows: whether it is the primary key, is looked at at once, and has these columns.
+/// name their rows: whether it is the primary key, is looked at at once, and has these columns. From version 18 on a server
+/// refuses to change a published row whose identity holds a generated column that is not published.
 const TABLE: &str = "
 SELECT c.relkind::text, c.relpersistence::text, c.relispartition, c.relreplident::text, row_security_active(c.oid),
        pk.indexrelid IS NOT NULL, coalesce(pk.indimmediate AND pk.indisvalid, false),
@@ -20,7 +21,9 @@ SELECT c.relkind::text, c.relpersistence::text, c.relispartition, c.relreplident
                         AND (pk.indkey::int2[])[0:pk.indnkeyatts - 1] <@ (i.indkey::int2[])[0:i.indnkeyatts - 1]
                  FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident), false),
        EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid)) AND NOT c.relispartition AND c.relkind <> 'p',
-       c.oid::regclass::text, c.oid = to_regclass($1), pg_partition_root(c.oid)::text
+       c.oid::regclass::text, c.oid = to_regclass($1), pg_partition_root(c.oid)::text,
+       current_setting('server_version_num')::int >= 180000
+       AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
 FROM (SELECT to_regclass($1)::oid AS relid UNION SELECT relid FROM pg_partition_tree(to_regclass($1))) tree
 JOIN pg_class c ON c.oid = tree.relid LEFT JOIN pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary
 ORDER BY c.oid <> to_regclass($1), c.oid";
@@ -96,6 +99,11 @@ fn wrong(row: &Row) -> Result<Option<(String, String)>, Error> {
     }
     let (identity, key_holds, index_holds) = (text(3)?, flag(6)?, flag(7)?);
     match identity.as_str() {
+        "f" if flag(12)? => refuse(
+            "has the replica identity FULL and a generated column: once it is published, the server refuses every UPDATE and \
+             DELETE",
+            format!("ALTER TABLE {name} REPLICA IDENTITY DEFAULT"),
+        ),
         "f" => Ok(None),
         "d" if key_holds => Ok(None),
         "d" => refuse(

@@ -68,7 +68,7 @@ impl Found {
 }
 
 /// The names of all tables, with their schema. Partitions are parts of theirs.
-pub(super) async fn names(client: &Object) -> Result<Vec<String>, Error> {
+pub(in crate::adapters::postgres) async fn names(client: &Object) -> Result<Vec<String>, Error> {
     Ok(found(client).await?.iter().filter(|found| found.root.is_none()).map(Found::whole).collect())
 }
 

@@ -14,7 +14,7 @@ use super::pump::{Pump, READ, Reading, Shared, State, WAITING};
 use super::rows::{Entry, Known, Of, Rows, by_number, place, position};
 use super::session::Session;
 use super::slot::{self, Names, Slot};
-use super::{PgSource, catalogue, fit, obstacles, partitions, whole};
+use super::{PgSource, catalogue, fit, obstacles, partitions, retained, whole};
 use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::names::qualified;
 use crate::adapters::postgres::native;
@@ -23,7 +23,9 @@ use crate::adapters::postgres::settings::PgSettings;
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
 use crate::domain::plan::Table;
-use crate::ports::{Batch, Changes, ErrorKind, Obstacle, PortError, PortResult, Position, ReadFrom, Shard, Stream};
+use crate::ports::{
+    Batch, Changes, ErrorKind, LogLook, Obstacle, PortError, PortResult, Position, ReadFrom, Shard, Stream,
+};
 
 /// Changes of one answer take up no more than this, but for a single larger one.
 const ANSWER: usize = 1 << 20;
@@ -402,6 +404,12 @@ impl Changes for PgChanges {
             slot::free(&client, &slot.name).await?;
         }
         slot::drop_all(&client, &self.names).await
+    }
+
+    async fn retained_log(&self, written: bool) -> PortResult<Option<LogLook>> {
+        let client = self.source.client().await?;
+        let look = retained::look(&client, &self.names, written).await;
+        look.map(Some).map_err(|e| trouble::error(&e, "ask for the log that is kept at", &self.source.place))
     }
 
     fn kept(&self) -> Option<Duration> {

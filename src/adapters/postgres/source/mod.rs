@@ -18,6 +18,7 @@ mod partitions;
 mod pgoutput;
 mod point_in_time;
 mod pump;
+mod retained;
 mod rows;
 pub(super) mod session;
 pub(super) mod slot;
@@ -26,6 +27,7 @@ mod together;
 mod whole;
 
 pub use listed::PgCatalogue;
+pub(super) use listed::names as table_names;
 pub use log::PgChanges;
 pub(super) use point_in_time::text_page;
 

@@ -302,16 +302,38 @@ pub(super) enum Frame {
     Passed(u64),
 }
 
+/// What a message is to somebody who reads a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    /// A frame of the log.
+    Change,
+    /// A notice, a notification or another value of a setting: the server may send one at any time.
+    Aside,
+    /// Why the server goes no further.
+    Failure,
+    /// The log has ended.
+    End,
+}
+
+const fn comes(tag: u8) -> Comes {
+    match tag {
+        b'd' => Comes::Change,
+        b'N' | b'A' | b'S' => Comes::Aside,
+        b'E' => Comes::Failure,
+        _ => Comes::End,
+    }
+}
+
 impl Log {
     /// The next frame. Cancel-safe.
     pub(super) async fn next(&mut self) -> PortResult<Frame> {
         loop {
             let (tag, mut frame) = self.session.frame().await?;
-            if tag != b'd' {
-                return Err(match tag {
-                    b'E' => self.session.parse(tag, &mut frame, READ),
-                    _ => self.session.broken(&io::Error::other("the server ended the stream")),
-                });
+            match comes(tag) {
+                Comes::Change => {}
+                Comes::Aside => continue,
+                Comes::Failure => return Err(self.session.parse(tag, &mut frame, READ)),
+                Comes::End => return Err(self.session.broken(&io::Error::other("the server ended the stream"))),
             }
             // Tag and length of the frame, then the kind of what it holds.
             frame.advance(5);
@@ -350,6 +372,22 @@ pub(super) const EPOCH: i64 = 946_684_800_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_says_aside_is_not_the_end_of_the_log() {
+        for (tag, what) in [
+            (b'd', Comes::Change),
+            (b'N', Comes::Aside),
+            (b'A', Comes::Aside),
+            (b'S', Comes::Aside),
+            (b'E', Comes::Failure),
+        ] {
+            assert_eq!(comes(tag), what, "{}", char::from(tag));
+        }
+        for tag in [b'c', b'C', b'Z'] {
+            assert_eq!(comes(tag), Comes::End, "{}", char::from(tag));
+        }
+    }
 
     #[test]
     fn positions_are_written_and_read_as_the_server_does() {

@@ -98,7 +98,7 @@ FROM pg_replication_slots s WHERE slot_name = $1";
 pub(in crate::adapters::postgres) async fn why_gone(client: &Object, slot: &str) -> PortResult<Option<String>> {
     let error = |e: Error| trouble::error(&e, "ask what became of the slot", slot);
     let Some(row) = client.query_opt(STANDS, &[&slot]).await.map_err(error)? else {
-        return Ok(Some(format!("the slot {slot} is gone: somebody dropped it")));
+        return Ok(Some(format!("the slot {slot} is gone: somebody dropped it, or its server failed over")));
     };
     let (status, reason): (Option<String>, Option<String>) =
         (row.try_get(0).map_err(error)?, row.try_get(1).map_err(error)?);

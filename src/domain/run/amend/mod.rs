@@ -214,13 +214,14 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
 }
 
 fn moving(found: &mut ChangeList<'_>, (load, new_load): (&Load, &Load), (follow, new_follow): (&Follow, &Follow)) {
-    let Load { segments, workers, read_budget_rcu, defer_indexes, sequences_by_hand } = load;
+    let Load { segments, workers, read_budget_rcu, write_budget_wcu, defer_indexes, sequences_by_hand } = load;
     let loading = |phase: &Phase<'_>| as_long_as(!phase.load_begun(), "", "the load has begun with it");
     let number = |n: &Option<u32>| option(n.as_ref(), ToString::to_string);
     found.field("load.segments", (segments, &new_load.segments), number, loading);
     found.field("load.workers", (workers, &new_load.workers), ToString::to_string, |_| allowed(""));
     let budget = |n: &Option<f64>| option(n.as_ref(), ToString::to_string);
     found.field("load.read_budget_rcu", (read_budget_rcu, &new_load.read_budget_rcu), budget, |_| allowed(""));
+    found.field("load.write_budget_wcu", (write_budget_wcu, &new_load.write_budget_wcu), budget, |_| allowed(""));
     let defer = |b: &Option<bool>| option(b.as_ref(), |b| on(*b));
     found.field("load.defer_indexes", (defer_indexes, &new_load.defer_indexes), defer, loading);
     let by_hand = (sequences_by_hand, &new_load.sequences_by_hand);

@@ -81,6 +81,7 @@ pub(super) fn measured_alike(old: &Plan, new: &Plan, signal: &str) -> bool {
             | SignalSource::Parked
             | SignalSource::Unaccounted
             | SignalSource::Trim
+            | SignalSource::RetainedLog
             | SignalSource::Downtime
             | SignalSource::ReverseLag
             | SignalSource::Strays
@@ -110,6 +111,7 @@ fn source(source: &SignalSource) -> String {
         SignalSource::Parked => "parked".to_owned(),
         SignalSource::Unaccounted => "unaccounted".to_owned(),
         SignalSource::Trim => "trim".to_owned(),
+        SignalSource::RetainedLog => "retained_log".to_owned(),
         SignalSource::ProbeP95(probe) => format!("probe_p95 {probe}"),
         SignalSource::ProbeErrors(probe) => format!("probe_errors {probe}"),
         SignalSource::Downtime => "downtime".to_owned(),

@@ -310,6 +310,7 @@ fn turns() -> Vec<Turn> {
         ("load.segments", Begun("load"), |p| p.load.segments = Some(9)),
         ("load.workers", Always, |p| p.load.workers = 9),
         ("load.read_budget_rcu", Always, |p| p.load.read_budget_rcu = Some(9.0)),
+        ("load.write_budget_wcu", Always, |p| p.load.write_budget_wcu = Some(9.0)),
         ("load.defer_indexes", Begun("load"), |p| p.load.defer_indexes = Some(true)),
         ("load.sequences_by_hand", Begun("switch"), |p| p.load.sequences_by_hand.push("public.s".into())),
         ("follow.poll", Always, |p| p.follow.poll_ms = 9),

@@ -272,3 +272,23 @@ fn two_terminals_that_both_went_back_are_one_record() {
     run.fold(vec![late, late_outcome]);
     assert!(rollback_plan(&run.plan, &run.state).is_empty());
 }
+
+#[test]
+fn a_log_that_a_source_goes_on_keeping_is_known_until_it_is_cleared_away() {
+    let mut run = Run::open(Policy::default());
+    run.input(&Input::Rollback(Actor::Auto, Cause::Asked));
+    run.input(&Input::Stated(Event::RolledBack { took_ms: 1, evidence: vec![] }));
+    let mut ends = |id: &str, result: OutcomeResult| {
+        let action = Action::EndCapture { store: "old".into() };
+        run.input(&Input::Stated(Event::Intent { id: id.into(), step: None, action }));
+        run.input(&Input::Stated(Event::Outcome { id: id.into(), result }));
+        run.state.left_behind.clone()
+    };
+    let left = ends("1", OutcomeResult::Unknown { error: "it is read-only".into() });
+    assert!(
+        left.iter().any(|(what, why)| what.contains("old")
+            && what.contains("log")
+            && why.starts_with("it is read-only; once"))
+    );
+    assert!(ends("2", OutcomeResult::Done { read_back: "nothing".into(), version: None }).is_empty());
+}

@@ -256,7 +256,7 @@ impl World {
     }
 }
 
-fn book_item(id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) -> Record<'static> {
+pub(super) fn book_item(id: &str, price: &str, isbn: Option<&str>, author: Option<&str>) -> Record<'static> {
     let text = |v: &str| Value::Text(v.to_owned().into());
     let mut fields = vec![("id".into(), text(id)), ("price".into(), Value::Decimal(price.to_owned().into()))];
     fields.extend(isbn.map(|v| ("isbn".into(), text(v))));

@@ -144,8 +144,12 @@ fn some_taken(taken: &std::sync::Mutex<(u32, Vec<Json>)>, body: &str) -> (axum::
 }
 
 fn store_at(endpoint: &str) -> Store {
+    store_with(endpoint, None)
+}
+
+fn store_with(endpoint: &str, units: Option<f64>) -> Store {
     let settings = DynamoSettings::new(REGION).at(endpoint);
-    Store::new(wire::Wire::new(&sdk_config(), &settings, wire::Service::Tables).unwrap())
+    Store::new(wire::Wire::new(&sdk_config(), &settings, wire::Service::Tables).unwrap(), Budget::new(units).into())
 }
 
 pub(super) async fn serve(app: axum::Router) -> String {
@@ -195,4 +199,121 @@ async fn a_service_that_processes_nothing_is_given_up_as_throttled() {
     assert_eq!(late.error.kind, ErrorKind::TimedOut);
     let enough = soon + Duration::from_secs(60);
     store.send("BatchWriteItem", body, ("load", "t"), Some(enough)).await.unwrap();
+}
+
+/// What a service with a table of so much capacity was asked and said.
+#[derive(Default)]
+struct Scripted {
+    /// Answers to batches, the first of them next: how many writes it takes of it, or `None` for a throttle. Afterwards it
+    /// takes all.
+    answers: std::collections::VecDeque<Option<usize>>,
+    /// Batches under way at a time, at most, in each try.
+    under_way: usize,
+    most: usize,
+    taken: Vec<Json>,
+    asked: u32,
+    /// Bodies of batches that did not ask what they cost.
+    not_asked: u32,
+}
+
+type Script = Arc<std::sync::Mutex<Scripted>>;
+
+/// A table that throttles as its script says, and says what a batch cost: two units for each write, as with an index.
+async fn scripted(
+    State(script): State<Script>,
+    headers: axum::http::HeaderMap,
+    body: String,
+) -> (axum::http::StatusCode, String) {
+    if !is_batch(&headers) {
+        return (axum::http::StatusCode::OK, "{}".to_owned());
+    }
+    let body: Json = serde_json::from_str(&body).unwrap();
+    let mut all = body["RequestItems"]["t"].as_array().unwrap().clone();
+    {
+        let mut script = script.lock().unwrap();
+        script.asked += 1;
+        script.under_way += 1;
+        script.most = script.most.max(script.under_way);
+        script.not_asked += u32::from(body["ReturnConsumedCapacity"] != "TOTAL");
+    }
+    // Whoever else is sent at the same time arrives meanwhile.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    let mut script = script.lock().unwrap();
+    script.under_way -= 1;
+    let Some(takes) = script.answers.pop_front().unwrap_or(Some(usize::MAX)) else {
+        let said = json!({"__type": "x#ThrottlingException", "message": "slower"});
+        return (axum::http::StatusCode::BAD_REQUEST, said.to_string());
+    };
+    let left = all.split_off(all.len().min(takes));
+    let cost = json!([{"TableName": "t", "CapacityUnits": 2.0 * all.len() as f64}]);
+    script.taken.extend(all);
+    let left = if left.is_empty() { json!({}) } else { json!({"t": left}) };
+    (axum::http::StatusCode::OK, json!({"UnprocessedItems": left, "ConsumedCapacity": cost}).to_string())
+}
+
+async fn put_many(store: &Store, n: usize) -> crate::ports::PortResult<usize> {
+    let rows: Vec<(String, String)> = (0..n)
+        .map(|n| (format!(r#"{{"id":{{"N":"{n}"}}}}"#), format!(r#"{{"id":{{"N":"{n}"}},"v":{{"S":"x"}}}}"#)))
+        .collect();
+    let puts: Vec<Put<'_>> = rows.iter().map(|(key, item)| Put { key, item }).collect();
+    let of = Of::id("p", "t");
+    let permit = Kept::new(store, Holder { plan: "p", of: &of, epoch: None }, None);
+    batch::put(store, "t", &puts, &permit, ("load", "t")).await.map(|refused| refused.len())
+}
+
+fn once(taken: &[Json]) -> (usize, usize) {
+    (taken.len(), taken.iter().map(Json::to_string).collect::<std::collections::BTreeSet<_>>().len())
+}
+
+#[tokio::test]
+async fn a_table_that_throttles_is_written_slower_and_everything_lands() {
+    let script = Script::default();
+    // Both ways of saying it: nothing of a batch is taken, and some of it.
+    script.lock().unwrap().answers = [None, Some(3), None, None, Some(0), None, Some(1)].into();
+    let store = store_at(&serve(axum::Router::new().fallback(scripted).with_state(Arc::clone(&script))).await);
+    assert_eq!(put_many(&store, 400).await.unwrap(), 0);
+    let words = store.paces().of("t").words().expect("it is told while it is so");
+    assert!(words.starts_with("throttled by the target: "), "{words}");
+    assert_eq!(store.paces().of("u").words(), None, "another table has its own pace");
+    let script = script.lock().unwrap();
+    assert_eq!(once(&script.taken), (400, 400), "each once");
+    assert_eq!(script.not_asked, 0);
+    assert!(script.most <= 8, "a call sends eight batches at a time: {}", script.most);
+}
+
+#[tokio::test]
+async fn a_load_is_not_given_up_while_the_table_takes_anything() {
+    let script = Script::default();
+    // Far more throttles than a batch alone would bear, with one write now and then.
+    let now_and_then = (0..36).map(|n| (n % 6 == 5).then_some(1));
+    script.lock().unwrap().answers = now_and_then.collect();
+    let store = store_at(&serve(axum::Router::new().fallback(scripted).with_state(Arc::clone(&script))).await);
+    assert_eq!(put_many(&store, 75).await.unwrap(), 0);
+    let script = script.lock().unwrap();
+    assert_eq!(once(&script.taken), (75, 75));
+    assert!(script.asked >= 36);
+}
+
+#[tokio::test]
+async fn batches_keep_to_the_write_budget_by_what_the_service_says_they_cost() {
+    let script = Script::default();
+    let endpoint = serve(axum::Router::new().fallback(scripted).with_state(Arc::clone(&script))).await;
+    let store = store_with(&endpoint, Some(1_000.0));
+    let began = Instant::now();
+    assert_eq!(put_many(&store, 300).await.unwrap(), 0);
+    // 600 units by the service's word, of which those of the last eight batches, 400, may still be owed. The lower bound
+    // says that they were waited for; there is no upper one.
+    assert!(began.elapsed() > Duration::from_millis(199), "{:?}", began.elapsed());
+    store.budget().wait().await;
+    assert!(began.elapsed() > Duration::from_millis(599), "what was spent is owed: {:?}", began.elapsed());
+    assert_eq!(once(&script.lock().unwrap().taken), (300, 300));
+    // What was throttled cost nothing.
+    let free = store_with(&endpoint, Some(1e-3));
+    script.lock().unwrap().answers = [None].into();
+    free.budget().spend(-1.0);
+    let refused = free.batch(r#"{"RequestItems":{"t":[]}}"#.into(), ("load", "t"), 25.0, async { Ok(None) }).await;
+    assert_eq!(refused.unwrap_err().error.kind, ErrorKind::Throttled);
+    free.budget().wait().await;
 }

@@ -10,8 +10,8 @@ use aws_types::SdkConfig;
 use super::DynamoTarget;
 use crate::adapters::dynamodb::tests::{REGION, Server, sdk_config, server};
 use crate::adapters::dynamodb::{self, DynamoSettings};
-use crate::ports::Target;
 use crate::ports::tests::{Abilities, TargetStore, target_cases};
+use crate::ports::{Budget, Target};
 
 mod day;
 mod fit;
@@ -85,7 +85,7 @@ impl Account {
 }
 
 fn connect(sdk: &SdkConfig, endpoint: &str, plan: &str) -> DynamoTarget {
-    dynamodb::target(sdk, &DynamoSettings::new(REGION).at(endpoint), plan).unwrap()
+    dynamodb::target(sdk, &DynamoSettings::new(REGION).at(endpoint), plan, Budget::new(None).into()).unwrap()
 }
 
 impl TargetStore for Account {
