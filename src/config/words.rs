@@ -59,10 +59,24 @@ fn native(text: &str) -> Option<ColumnType> {
     let own = name.parts().0;
     let begins = own.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"');
     let limits = |c: char| c.is_alphanumeric() || " _\"().,[]$".contains(c);
+    // Only a scale may be below zero.
+    let signs = own.replace(",-", ",").replace(", -", ",");
     // A limit that one of our types cannot have is a slip, not a type of the database's own.
     let ours = own.split('(').next().is_some_and(|name| known_type(name).is_some());
-    let slip = ours && own.contains('(') && !own.contains(' ') && !own.ends_with(']');
-    (begins && own.chars().all(limits) && !slip).then_some(ColumnType::Native(name))
+    let slip = ours && own.contains('(') && !own.contains(' ') && !own.ends_with(']') && !rounds(own);
+    (begins && signs.chars().all(limits) && !slip).then_some(ColumnType::Native(name))
+}
+
+/// `numeric(5,-2)`, `numeric(2,5)`: a scale that lies outside of the precision rounds, or leaves no digit before the point. The
+/// database knows such a type (from PostgreSQL 15 on), and no type of ours is one.
+fn rounds(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let limits = ["numeric(", "decimal("].iter().find_map(|name| text.strip_prefix(name)?.strip_suffix(')'));
+    let Some((precision, scale)) = limits.and_then(|limits| limits.split_once(',')) else { return false };
+    match (precision.trim().parse::<i32>(), scale.trim().parse::<i32>()) {
+        (Ok(p), Ok(s)) => (1..=1000).contains(&p) && (-1000..=1000).contains(&s) && !(0..=p).contains(&s),
+        _ => false,
+    }
 }
 
 /// A type of ours.
@@ -153,7 +167,25 @@ mod tests {
         for name in ColumnType::NAMES {
             assert_eq!(column_type(name).map(ColumnType::sql).as_deref(), Some(name));
         }
-        for name in ["varchar(0)", "numeric(2,3)", "numeric(", "text(3)", "numeric(1,2,3)", "", "9", "a;b", "a'b"] {
+        let none = [
+            "varchar(0)",
+            "numeric(0,3)",
+            "numeric(1001,-3)",
+            "numeric(5,-1001)",
+            "numeric(5,-)",
+            "numeric(5,--2)",
+            "varchar(-2)",
+            "numeric(",
+            "text(3)",
+            "numeric(1,2,3)",
+            "",
+            "9",
+            "a;b",
+            "a'b",
+            "a-b",
+            "a--b",
+        ];
+        for name in none {
             assert_eq!(column_type(name), None, "{name}");
         }
         for name in [
@@ -166,6 +198,10 @@ mod tests {
             "\"Odd type\"",
             "interval day to second(3)",
             "timestamp(3) with time zone",
+            "numeric(5,-2)",
+            "numeric(5, -2)",
+            "decimal(2,3)",
+            "numeric(5,-2)[]",
         ] {
             assert_eq!(column_type(name), Some(ColumnType::Native(TypeName::new(name))), "{name}");
         }

@@ -55,7 +55,7 @@ pub use reverse::{
     CaptureGap, CaptureState, Cleared, InBatch, ItemOutcome, Items, Outbox, OutboxChange, OwnWrite, ReverseCounts,
     ReversePorts, Taken, Together, Unfinished, Waiting,
 };
-pub use sequence::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
+pub use sequence::{Beyond, GivenFor, Reach, Sequence, SequenceScan, counterpart};
 pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;

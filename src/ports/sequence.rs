@@ -21,6 +21,8 @@ pub struct Sequence {
     pub held: Option<i64>,
     /// The value it gave last; `None` when it gave none yet, may not be read, or was moved just now.
     pub given: Option<i64>,
+    /// How far it goes; `None` for one that no column takes its values from.
+    pub reach: Option<Reach>,
     /// The value given out elsewhere that it must stand past, if it was told one.
     pub beyond: Option<i64>,
     /// Whether any of its columns was read; `notes` names those that were not.
@@ -31,6 +33,51 @@ pub struct Sequence {
     pub problem: Option<(String, String)>,
     /// What is right and may still surprise.
     pub notes: Vec<String>,
+}
+
+/// How far a sequence goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// What each value differs from the one before by; below 0 for one that counts down.
+    pub step: i64,
+    /// The last value that it may give and that each of its columns takes.
+    pub end: i64,
+    /// Whether it starts over after its own last value.
+    pub cycles: bool,
+}
+
+impl Sequence {
+    /// Of what its columns hold and what it gave the value that lies furthest in its direction.
+    #[must_use]
+    pub fn furthest(&self) -> Option<i64> {
+        let down = self.reach.is_some_and(|reach| reach.step < 0);
+        let both = self.held.into_iter().chain(self.given);
+        if down { both.min() } else { both.max() }
+    }
+
+    /// Whether it has no value left past this one, of those it gives. What lies beyond its end is none of its values.
+    #[must_use]
+    pub fn is_used_up(&self, held: i64) -> bool {
+        let Some(Reach { step, end, .. }) = self.reach else { return false };
+        let left = (i128::from(end) - i128::from(held)) * i128::from(step.signum());
+        (0..i128::from(step).abs()).contains(&left)
+    }
+
+    /// What is wrong with one that has no value left past this one, and what to do about it.
+    #[must_use]
+    pub fn used_up(&self, held: i64) -> (String, String) {
+        let name = &self.name;
+        let (end, cycles) = self.reach.map_or((held, false), |reach| (reach.end, reach.cycles));
+        let then = if cycles { "it would start over and meet rows that are there" } else { "it has no value left" };
+        (
+            format!("the rows hold {held} of at most {end}: {then}"),
+            format!(
+                "widen the column and the sequence (ALTER SEQUENCE {name} AS bigint MAXVALUE …); or, where {held} only marks an \
+                 end or is of a round before, move it yourself and name \"{name}\" in `sequences_by_hand` under [load]; then \
+                 try again"
+            ),
+        )
+    }
 }
 
 /// What a value was given out for on the other side.
@@ -73,6 +120,27 @@ pub struct Beyond {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_used_up_where_less_than_a_step_is_left_and_not_by_what_it_never_gives() {
+        let of = |step, end| Sequence { reach: Some(Reach { step, end, cycles: false }), ..Sequence::default() };
+        for (step, end, held, up) in [
+            (1, 9, 9, true),
+            (1, 9, 8, false),
+            (1, 9, 10, false),
+            (5, 12, 8, true),
+            (5, 13, 8, false),
+            (-1, -9, -9, true),
+            (-1, -9, -8, false),
+            (-1, -9, -10, false),
+            (1, i64::MAX, i64::MIN, false),
+        ] {
+            assert_eq!(of(step, end).is_used_up(held), up, "{step} {end} {held}");
+        }
+        assert!(!Sequence::default().is_used_up(0));
+        assert_eq!(Sequence { held: Some(3), given: Some(5), ..of(1, 9) }.furthest(), Some(5));
+        assert_eq!(Sequence { held: Some(-3), given: Some(-1), ..of(-1, -9) }.furthest(), Some(-3));
+    }
 
     #[test]
     fn a_sequence_is_found_by_its_name_and_in_another_schema_where_no_other_is_called_so() {

@@ -7,7 +7,7 @@ use super::column_types::ColumnTypes;
 use super::copied::CopiedRows;
 use super::error::PortResult;
 use super::point_in_time::PointInTime;
-use super::sequence::Sequence;
+use super::sequence::{Sequence, SequenceScan};
 use super::surroundings::Surroundings;
 use crate::domain::gauge::Count;
 use crate::domain::plan::{ColumnType, Definition, Table};
@@ -170,8 +170,9 @@ pub trait Source: Send + Sync {
     }
 
     /// Sequences of the store as they stand: those that give columns of these tables their values, and those beside the
-    /// tables that no column takes its values from. None in a store that has none.
-    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+    /// tables that no column takes its values from. None in a store that has none. Reads the catalogue only, unless the
+    /// columns that they feed are to be scanned too; then each says what these hold.
+    async fn given_sequences(&self, tables: &[Table], scan: Option<SequenceScan>) -> PortResult<Vec<Sequence>>;
 
     /// Writes a marker item through the fenced path. Its key is the table's marker prefix and `nonce`.
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;

@@ -193,7 +193,7 @@ impl Source for Unavailable {
         self.refused("look at the settings of", "the store".to_owned())
     }
 
-    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+    async fn given_sequences(&self, _: &[Table], _: Option<SequenceScan>) -> PortResult<Vec<Sequence>> {
         self.refused("look for", "sequences".to_owned())
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{TableWork, WorkerContext};
+use super::marker::on_the_wire;
 use super::pace::pause;
 use super::parked;
 use super::sequences;
@@ -242,12 +243,13 @@ impl Drain<'_> {
     /// Removes its markers, without keeping customers waiting; one that stays is no harm, it is never taken for a row.
     fn delete_markers(&self) {
         let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), self.nonces.clone());
-        self.ctx.tasks.spawn(async move {
+        // Nobody waits for it but a stop.
+        drop(self.ctx.tasks.finish(async move {
             for nonce in nonces {
-                if let Err(e) = ctx.ports.source(&table).delete_marker(&table, &nonce).await {
+                if let Err(e) = on_the_wire(ctx.ports.source(&table).delete_marker(&table, &nonce)).await {
                     tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
                 }
             }
-        });
+        }));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{CapturedValue, WorkerContext};
+use super::marker::on_the_wire;
 use super::switch::shielded;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use crate::domain::plan::{Step, Switch, Table};
@@ -136,12 +137,16 @@ pub(super) async fn markers(
     let action = Action::WriteMarker { table: table.id.clone(), nonce: nonce.clone() };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
-    let source = ctx.ports.source(table);
-    let done = async {
-        source.put_marker(table, &nonce).await?;
-        source.delete_marker(table, &nonce).await
-    };
-    let done = done.await;
+    let source = Arc::clone(ctx.ports.source(table));
+    let of = table.clone();
+    // To its end, so that no stop leaves the marker in a customer's table.
+    let done = ctx.tasks.finish(async move {
+        on_the_wire(source.put_marker(&of, &nonce)).await?;
+        on_the_wire(source.delete_marker(&of, &nonce)).await
+    });
+    let done = done.await.unwrap_or_else(|e| {
+        Err(PortError::new(ErrorKind::Internal, "put and delete a marker in", &table.source, e.to_string()))
+    });
     let result = match &done {
         Ok(()) => OutcomeResult::Done { read_back: "written and deleted".to_owned(), version: None },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },

@@ -81,44 +81,104 @@ pub(super) async fn rows(plan: &Plan, ports: &Ports, asked: &BTreeSet<&str>) -> 
         Ok(found) => found,
         Err(e) => return vec![CheckRow::port("sequences", &e)],
     };
+    let (mut unseen, mut sources) = (Vec::new(), Vec::new());
+    for (store, tables) in stores(plan).into_iter().filter(|(store, _)| asked.contains(store)) {
+        match ports.sources.named(store).given_sequences(&tables, Some(SequenceScan::Indexed)).await {
+            Ok(found) => sources.push((tables, found)),
+            Err(e) => unseen.push(CheckRow::port(format!("sequences of {store}"), &e)),
+        }
+    }
+    let mut ends = BTreeMap::new();
+    for (tables, found) in &sources {
+        ends.extend(used_up(plan, tables, found, &there));
+    }
     let by_hand = |name: &String| plan.load.sequences_by_hand.contains(name);
     let notes = |s: &Sequence| s.notes.iter().map(|n| format!("; {n}")).collect::<String>();
     let fed = there.iter().filter(|s| !s.columns.is_empty()).map(|s| {
         let (what, columns) = (format!("sequence {}", s.name), s.columns.join(", "));
-        match &s.problem {
+        match s.problem.as_ref().or_else(|| ends.get(&s.name)) {
             _ if by_hand(&s.name) => CheckRow::ok(what, format!("feeds {columns}; advanced by hand, as the plan says")),
             Some((wrong, advice)) => CheckRow::bad(what, wrong, advice),
             None => CheckRow::ok(what, format!("feeds {columns}; {}{}", moved(plan, "moved past its rows"), notes(s))),
         }
     });
     let mut rows: Vec<CheckRow> = fed.collect();
-    for (store, tables) in stores(plan).into_iter().filter(|(store, _)| asked.contains(store)) {
-        let found = match ports.sources.named(store).given_sequences(&tables).await {
-            Ok(found) => found,
-            Err(e) => {
-                rows.push(CheckRow::port(format!("sequences of {store}"), &e));
-                continue;
-            }
-        };
-        for sequence in found.iter().filter(|s| s.columns.is_empty()) {
-            let what = format!("sequence {}", sequence.name);
-            rows.push(if by_hand(&sequence.name) {
-                CheckRow::ok(what, format!("{APART}; advanced by hand, as the plan says"))
-            } else {
-                standalone(plan, what, sequence, &there)
-            });
+    // The plan's DDL makes these.
+    let made = ends.iter().filter(|(name, _)| !by_hand(name) && !there.iter().any(|s| s.name == **name));
+    rows.extend(made.map(|(name, (wrong, advice))| {
+        let what = format!("sequence {name}");
+        // By rule it becomes what it is on the old side; what DDL of somebody's own makes of it is not known yet.
+        if plan.moves.is_empty() {
+            CheckRow::ok(what, format!("{wrong}, if the target's is no wider than the old side's; {advice}"))
+        } else {
+            CheckRow::bad(what, wrong, advice)
         }
+    }));
+    rows.extend(unseen);
+    for sequence in sources.iter().flat_map(|(_, found)| found).filter(|s| s.columns.is_empty()) {
+        let what = format!("sequence {}", sequence.name);
+        rows.push(if by_hand(&sequence.name) {
+            CheckRow::ok(what, format!("{APART}; advanced by hand, as the plan says"))
+        } else {
+            standalone(plan, what, sequence, &there)
+        });
     }
     rows
+}
+
+/// Sequences of the target that have no value left past what the old side holds or has given, with what is wrong and what to
+/// do; by the old side's name where the target's is not there yet. The arm step would refuse each, hours later.
+fn used_up(
+    plan: &Plan,
+    tables: &[Table],
+    found: &[Sequence],
+    there: &[Sequence],
+) -> BTreeMap<String, (String, String)> {
+    let mut ends = BTreeMap::new();
+    if !plan.steps.iter().any(moves_sequences) {
+        return ends;
+    }
+    for given in found {
+        let Some(held) = given.furthest() else { continue };
+        for table in tables {
+            for column in fed(table, given) {
+                let place = format!("{}.{}", table.target, column.name);
+                let own = there.iter().find(|s| s.columns.contains(&place));
+                let (made, absent) = (table.ddl.is_some(), !there.iter().any(|s| s.name == given.name));
+                let of = own.or_else(|| (made && absent).then_some(given));
+                if let Some(of) = of.filter(|of| of.is_used_up(held)) {
+                    ends.insert(of.name.clone(), of.used_up(held));
+                }
+            }
+        }
+    }
+    ends
+}
+
+/// The columns of a plan's table that are read from what a sequence of its source feeds.
+fn fed<'t>(table: &'t Table, sequence: &'t Sequence) -> impl Iterator<Item = &'t Column> {
+    table.columns.iter().filter(move |column| match &column.from {
+        ColumnSource::Attribute(path) => {
+            path.first().is_some_and(|name| sequence.columns.contains(&format!("{}.{name}", table.source)))
+        }
+        ColumnSource::Constant(_)
+        | ColumnSource::Parent(_)
+        | ColumnSource::Ordinal
+        | ColumnSource::Element
+        | ColumnSource::Whole => false,
+    })
 }
 
 /// A sequence that an application asks itself.
 const APART: &str = "no column takes its values from it";
 
+const fn moves_sequences(step: &Step) -> bool {
+    matches!(step.kind, StepKind::Arm | StepKind::Drain)
+}
+
 /// When a sequence is moved, or that this plan has no step that does.
 fn moved(plan: &Plan, what: &str) -> String {
-    let moves = |step: &Step| matches!(step.kind, StepKind::Arm | StepKind::Drain);
-    if plan.steps.iter().any(moves) {
+    if plan.steps.iter().any(moves_sequences) {
         format!("{what} before the switch")
     } else {
         "not moved, because the plan has no step `arm` or `drain`: it gives values that rows may have".to_owned()
@@ -173,25 +233,15 @@ async fn given_at_sources(ctx: &WorkerContext) -> Result<Vec<Beyond>, StepError>
     let mut given = Vec::new();
     for (store, tables) in stores(&ctx.plan) {
         let source = ctx.ports.sources.named(store);
-        for sequence in source.given_sequences(&tables).await.map_err(|e| step_error(&e))? {
+        for sequence in source.given_sequences(&tables, None).await.map_err(|e| step_error(&e))? {
             let Some(value) = sequence.given else { continue };
             if sequence.columns.is_empty() {
                 given.push(Beyond { of: GivenFor::Standalone(sequence.name.clone()), value, ahead: 0 });
             }
             for table in &tables {
-                let fed = |column: &&Column| match &column.from {
-                    ColumnSource::Attribute(path) => {
-                        path.first().is_some_and(|name| sequence.columns.contains(&format!("{}.{name}", table.source)))
-                    }
-                    ColumnSource::Constant(_)
-                    | ColumnSource::Parent(_)
-                    | ColumnSource::Ordinal
-                    | ColumnSource::Element
-                    | ColumnSource::Whole => false,
-                };
                 let of = |c: &Column| GivenFor::Column { table: table.id.clone(), column: c.name.clone() };
                 let beyond = |column: &Column| Beyond { of: of(column), value, ahead: 0 };
-                given.extend(table.columns.iter().filter(fed).map(beyond));
+                given.extend(fed(table, &sequence).map(beyond));
             }
         }
     }

@@ -121,6 +121,21 @@ fn sorts_otherwise(of: &Surroundings) -> Option<String> {
     (made != now).then_some(note)
 }
 
+/// That one database may not hold a text that the other one does. One that checks no text is named by itself.
+fn encodings(old: &Surroundings, new: &Surroundings) -> Option<String> {
+    let differs = old.encoding != new.encoding && old.encoding != "SQL_ASCII";
+    differs.then(|| {
+        format!(
+            "the database {} is encoded in {old} and {} in {new}: a text that customers write on the new side may hold a character \
+             that {old} does not have, and such a row cannot go back to the old side",
+            old.database,
+            new.database,
+            old = old.encoding,
+            new = new.encoding
+        )
+    })
+}
+
 /// That both databases sort texts differently, or tell letters in another way.
 fn sorting(old: &Surroundings, new: &Surroundings) -> Option<String> {
     let (before, after) = (old.collation.as_ref()?, new.collation.as_ref()?);
@@ -158,7 +173,7 @@ fn order(of: &Collation) -> String {
 /// What sessions of the new database begin with in another way, each with the statement that makes it as in the old one.
 fn between(old: &Surroundings, new: &Surroundings) -> Vec<String> {
     let same = |a: &SessionSetting, b: &SessionSetting| (&a.role, a.here, &a.name) == (&b.role, b.here, &b.name);
-    let mut notes: Vec<String> = sorting(old, new).into_iter().collect();
+    let mut notes: Vec<String> = encodings(old, new).into_iter().chain(sorting(old, new)).collect();
     for setting in &old.settings {
         let there = new.settings.iter().find(|other| same(setting, other));
         if there.is_some_and(|other| other.value == setting.value) {
@@ -288,6 +303,18 @@ mod tests {
         let notes = of_source(&old);
         assert!(notes[0].contains("SQL_ASCII") && notes[0].contains("check --scan"), "{notes:?}");
         assert!(notes[1].contains("no_ddl (ddl_command_start)"), "{notes:?}");
+    }
+
+    #[test]
+    fn another_encoding_is_named_before_a_text_is_written_that_cannot_go_back() {
+        let (mut old, new) = (database("shop", vec![]), database("Shop", vec![]));
+        assert_eq!(between(&old, &new), [""; 0]);
+        old.encoding = "LATIN1".into();
+        let notes = between(&old, &new);
+        assert!(notes.len() == 1 && notes[0].contains("encoded in LATIN1 and Shop in UTF8"), "{notes:?}");
+        // What checks no text takes any, and is named by itself.
+        old.encoding = "SQL_ASCII".into();
+        assert_eq!(between(&old, &new), [""; 0]);
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::domain::mapping::{MARK, TableMapping, marker_number};
 use crate::domain::plan::{Definition, Table};
 use crate::domain::value::Record;
 use crate::ports::{
-    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, Source,
-    SourceColumn, SourceTable,
+    Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence, SequenceScan,
+    Source, SourceColumn, SourceTable,
 };
 
 /// Keys in one BatchGetItem.
@@ -269,7 +269,7 @@ impl Source for DynamoSource {
         Ok(None)
     }
 
-    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+    async fn given_sequences(&self, _: &[Table], _: Option<SequenceScan>) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 

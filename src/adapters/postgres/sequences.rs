@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Error, Row};
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::{Error, GenericClient, Row};
 
-use super::connect::Object;
 use super::names::{ident, qualified};
 use super::standalone::{self, Standalone};
+use super::trouble;
 use crate::domain::plan::Table;
-use crate::ports::{Beyond, GivenFor, Sequence, SequenceScan, counterpart};
+use crate::ports::{Beyond, GivenFor, Reach, Sequence, SequenceScan, counterpart};
 
 /// Values that are left free between the furthest value held and the next one given, where the range has room for them:
 /// rows that are parked now may come in later with their ids.
@@ -52,6 +53,37 @@ FROM feeds f JOIN pg_class s ON s.oid = f.seq AND s.relkind = 'S'
 JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = s.relnamespace
 ORDER BY 1, 2, 4";
 
+/// Whose transaction sequences are looked at and moved in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    /// One of its own for each column.
+    Own,
+    /// The caller's, which must go on whatever the server refuses for one sequence. Its rows are all there are: nothing comes
+    /// in later, so no values are left free, and one that a crash would reset is moved all the same.
+    Callers,
+}
+
+impl Within {
+    async fn begin(self, client: &ClientWrapper) -> Result<(), Error> {
+        self.say(client, "SAVEPOINT cutover_sequence").await
+    }
+
+    async fn undo(self, client: &ClientWrapper) -> Result<(), Error> {
+        self.say(client, "ROLLBACK TO SAVEPOINT cutover_sequence").await
+    }
+
+    async fn end(self, client: &ClientWrapper) -> Result<(), Error> {
+        self.say(client, "RELEASE SAVEPOINT cutover_sequence").await
+    }
+
+    async fn say(self, client: &ClientWrapper, sql: &str) -> Result<(), Error> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Callers => client.batch_execute(sql).await,
+        }
+    }
+}
+
 /// A column that a sequence feeds.
 struct Fed {
     /// The table, quoted.
@@ -69,6 +101,7 @@ struct SequenceInfo {
     min: i64,
     max: i64,
     cycles: bool,
+    unlogged: bool,
     /// How many more values may be given elsewhere until the next look.
     ahead: i64,
     fed: Vec<Fed>,
@@ -77,15 +110,46 @@ struct SequenceInfo {
 impl From<Standalone> for SequenceInfo {
     fn from(found: Standalone) -> Self {
         let Standalone { sequence, increment, min, max, cycles } = found;
-        Self { sequence, increment, min, max, cycles, ahead: 0, fed: Vec::new() }
+        Self { sequence, increment, min, max, cycles, unlogged: false, ahead: 0, fed: Vec::new() }
     }
 }
 
 impl SequenceInfo {
     /// Values that are left free. Of one that no column takes its values from nothing comes in later, and what it counts
     /// may have to be without gaps.
-    const fn margin(&self) -> i128 {
-        if self.fed.is_empty() { 0 } else { MARGIN }
+    const fn margin(&self, within: Within) -> i128 {
+        match within {
+            Within::Own if !self.fed.is_empty() => MARGIN,
+            Within::Own | Within::Callers => 0,
+        }
+    }
+
+    /// The least and the greatest value that it may give and that every column takes.
+    fn range(&self) -> (i64, i64) {
+        let ranges = self.fed.iter().filter_map(|fed| fed.range);
+        ranges.fold((self.min, self.max), |(least, greatest), (low, high)| (least.max(low), greatest.min(high)))
+    }
+
+    /// The last value that it may give and that every column takes.
+    fn end(&self) -> i64 {
+        let (least, greatest) = self.range();
+        if self.increment > 0 { greatest } else { least }
+    }
+
+    /// Once all its columns are known.
+    fn complete(&mut self, within: Within) {
+        self.sequence.reach = Some(Reach { step: self.increment, end: self.end(), cycles: self.cycles });
+        if !self.unlogged {
+            return;
+        }
+        let what = "it is unlogged and starts over after a crash".to_owned();
+        match within {
+            Within::Own => {
+                let advice = format!("ALTER SEQUENCE {} SET LOGGED, or make its table logged", self.sequence.name);
+                self.sequence.problem.get_or_insert((what, advice));
+            }
+            Within::Callers => self.sequence.notes.push(what),
+        }
     }
 }
 
@@ -115,19 +179,43 @@ pub(super) fn targets(tables: &[Table]) -> Vec<&str> {
 }
 
 /// All sequences of the tables of these names. Nothing is changed and no row is read.
-pub(super) async fn list(client: &Object, names: &[&str]) -> Result<Vec<Sequence>, Error> {
-    Ok(find(client, names).await?.into_iter().map(|found| found.sequence).collect())
+pub(super) async fn list(client: &ClientWrapper, names: &[&str]) -> Result<Vec<Sequence>, Error> {
+    Ok(find(client, names, Within::Own).await?.into_iter().map(|found| found.sequence).collect())
 }
 
-async fn find(client: &Object, names: &[&str]) -> Result<Vec<SequenceInfo>, Error> {
+/// The same, each with what its columns hold. Nothing is changed. What the server does not show of one is its problem.
+pub(super) async fn held(
+    client: &mut ClientWrapper,
+    names: &[&str],
+    look: SequenceScan,
+) -> Result<Vec<Sequence>, Error> {
+    let mut all = find(client, names, Within::Own).await?;
+    for found in all.iter_mut().filter(|found| found.sequence.problem.is_none()) {
+        match scan(client, found, look, Within::Own).await {
+            Err(e) if e.as_db_error().is_some() => found.sequence.problem = Some(said(&e, &found.sequence.name)),
+            ended => ended?,
+        }
+    }
+    Ok(all.into_iter().map(|found| found.sequence).collect())
+}
+
+async fn find(client: &ClientWrapper, names: &[&str], within: Within) -> Result<Vec<SequenceInfo>, Error> {
     let quoted: Vec<String> = names.iter().map(|n| qualified(n)).collect();
     let statement = client.prepare_cached(FEEDS).await?;
     let mut all: BTreeMap<String, SequenceInfo> = BTreeMap::new();
     for row in client.query(&statement, &[&quoted, &names]).await? {
         take(&row, &mut all)?;
     }
+    all.values_mut().for_each(|found| found.complete(within));
     let standalone = standalone::find(client, &quoted).await?.into_iter().map(SequenceInfo::from);
     Ok(all.into_values().chain(standalone).collect())
+}
+
+/// What the server says of a sequence, and what to do.
+fn said(e: &Error, name: &str) -> (String, String) {
+    let said = trouble::error(e, "advance", name);
+    let advice = if said.advice.is_empty() { "see what the server says of it, then try again" } else { &said.advice };
+    (said.came_back.clone(), advice.to_owned())
 }
 
 /// Takes one column of one sequence in.
@@ -152,12 +240,13 @@ fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error
             min: row.try_get(8)?,
             max: row.try_get(9)?,
             cycles: row.try_get(11)?,
+            unlogged: row.try_get(12)?,
             ahead: 0,
             fed: Vec::new(),
         }),
     };
     let cache: i64 = row.try_get(10)?;
-    let (unlogged, may): (bool, bool) = (row.try_get(12)?, row.try_get(13)?);
+    let may: bool = row.try_get(13)?;
     let sequence = &mut found.sequence;
     sequence.given = row.try_get(15)?;
     let first = sequence.columns.is_empty();
@@ -171,12 +260,6 @@ fn take(row: &Row, all: &mut BTreeMap<String, SequenceInfo>) -> Result<(), Error
         sequence.problem.get_or_insert((
             format!("{place} takes {default} from it, so what it must stand past cannot be told from the rows"),
             format!("advance it yourself and name \"{name}\" in `sequences_by_hand` under [load]"),
-        ));
-    }
-    if unlogged {
-        sequence.problem.get_or_insert((
-            "it is unlogged and starts over after a crash".to_owned(),
-            format!("ALTER SEQUENCE {name} SET LOGGED, or make its table logged"),
         ));
     }
     if !may {
@@ -206,16 +289,16 @@ fn plain(default: &str) -> bool {
 
 /// Moves every sequence but those in `by_hand` past what its columns hold, and past what is said to be given out for one of
 /// them elsewhere, and reads it back. One that no column takes its values from is left alone, and not named, where nothing
-/// is said of it.
+/// is said of it; in the caller's transaction it is named.
 pub(super) async fn advance(
-    client: &mut Object,
+    client: &mut ClientWrapper,
     names: &[&str],
-    look: SequenceScan,
+    (look, within): (SequenceScan, Within),
     by_hand: &[String],
     beyond: &[Elsewhere],
 ) -> Result<Vec<Sequence>, Error> {
     let mut done = Vec::new();
-    let all = find(client, names).await?;
+    let all = find(client, names, within).await?;
     let called: Vec<String> = all.iter().map(|found| found.sequence.name.clone()).collect();
     let stands_for = |name: &str| counterpart(name, called.iter().map(String::as_str));
     for mut found in all {
@@ -230,6 +313,10 @@ pub(super) async fn advance(
             })
             .collect();
         if found.fed.is_empty() && of_it.is_empty() && !by_hand.contains(&sequence.name) {
+            match within {
+                Within::Own => {}
+                Within::Callers => done.push(found.sequence),
+            }
             continue;
         }
         if by_hand.contains(&found.sequence.name) {
@@ -240,14 +327,16 @@ pub(super) async fn advance(
             let told = if found.increment > 0 { of_it.max() } else { of_it.min() };
             found.sequence.beyond = told.map(|(value, _)| value);
             found.ahead = told.map_or(0, |(_, ahead)| ahead);
-            match one(client, &mut found, look).await {
+            within.begin(client).await?;
+            match one(client, &mut found, look, within).await {
                 // The others are moved all the same.
                 Err(e) if e.as_db_error().is_some() => {
-                    let advice = "see what the server says of it, then try again".to_owned();
-                    found.sequence.problem = Some((e.to_string(), advice));
+                    within.undo(client).await?;
+                    found.sequence.problem = Some(said(&e, &found.sequence.name));
                 }
                 ended => ended?,
             }
+            within.end(client).await?;
         }
         // Read before it was moved.
         found.sequence.given = None;
@@ -256,17 +345,16 @@ pub(super) async fn advance(
     Ok(done)
 }
 
-async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) -> Result<(), Error> {
-    let name = found.sequence.name.clone();
-    let ascending = found.increment > 0;
+/// Reads what the columns hold. Only held values that the sequence could give count; a note says where there are others.
+async fn scan(
+    client: &mut ClientWrapper,
+    found: &mut SequenceInfo,
+    look: SequenceScan,
+    within: Within,
+) -> Result<(), Error> {
+    let (ascending, end) = (found.increment > 0, found.end());
+    let (least, greatest) = found.range();
     let mut furthest: Option<i64> = None;
-    // It may give only values that every column can hold, and only held values that it could give count.
-    let (mut least, mut greatest) = (found.min, found.max);
-    for fed in &found.fed {
-        if let Some((low, high)) = fed.range {
-            (least, greatest) = (least.max(low), greatest.min(high));
-        }
-    }
     for fed in &found.fed {
         if look == SequenceScan::Indexed && !fed.indexed {
             let note = format!("{} was not read again: no index begins with it", fed.column);
@@ -274,39 +362,84 @@ async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) 
             continue;
         }
         let (column, table) = (ident(&fed.column), &fed.table);
-        let last = if ascending { format!("ceil(max({column}))") } else { format!("floor(min({column}))") };
+        // As numeric: the nearest whole number of a bigint would be one that a floating-point number holds.
+        let last =
+            if ascending { format!("ceil(max({column})::numeric)") } else { format!("floor(min({column})::numeric)") };
         let sql = format!(
             "SELECT ({last})::bigint FROM {table} WHERE {column} BETWEEN '{least}'::bigint AND '{greatest}'::bigint"
         );
-        let tx = client.transaction().await?;
-        if look == SequenceScan::Whole {
-            tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
-        }
-        let held: Option<i64> = tx.query_one(&sql, &[]).await?.try_get(0)?;
-        tx.commit().await?;
-        found.sequence.looked = true;
-        furthest = match (furthest, held) {
-            (Some(a), Some(b)) => Some(if ascending { a.max(b) } else { a.min(b) }),
-            (a, b) => a.or(b),
+        // A table that no index helps with is not read whole a second time.
+        let wider = fed.range.is_some_and(|(low, high)| if ascending { high > end } else { low < end });
+        let sign = if ascending { '>' } else { '<' };
+        let past = (wider && (fed.indexed || within == Within::Callers))
+            .then(|| format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} {sign} '{end}'::bigint)"));
+        let (held, past) = match within {
+            Within::Own => {
+                let tx = client.transaction().await?;
+                if look == SequenceScan::Whole {
+                    tx.batch_execute("SET LOCAL statement_timeout = 0").await?;
+                }
+                let asked = ask(&*tx, &sql, past.as_deref()).await?;
+                tx.commit().await?;
+                asked
+            }
+            Within::Callers => ask(&**client, &sql, past.as_deref()).await?,
         };
+        found.sequence.looked = true;
+        furthest = further(furthest, held, ascending);
+        if past {
+            let (name, limit) = (&found.sequence.name, if ascending { "MAXVALUE" } else { "MINVALUE" });
+            found.sequence.notes.push(format!(
+                "{} holds values past {end}, the last that it gives; if it is to go on past them, widen it: ALTER SEQUENCE \
+                 {name} AS bigint {limit} …",
+                fed.column
+            ));
+        }
     }
     found.sequence.held = furthest;
-    let furthest = match (furthest, found.sequence.beyond) {
-        (Some(a), Some(b)) => Some(if ascending { a.max(b) } else { a.min(b) }),
-        (a, b) => a.or(b),
+    Ok(())
+}
+
+/// What a column holds, and whether it holds anything past that.
+async fn ask<C: GenericClient + Sync>(
+    client: &C,
+    held: &str,
+    past: Option<&str>,
+) -> Result<(Option<i64>, bool), Error> {
+    let held = client.query_one(held, &[]).await?.try_get(0)?;
+    let past = match past {
+        Some(sql) => client.query_one(sql, &[]).await?.try_get(0)?,
+        None => false,
     };
-    let end = if ascending { greatest } else { least };
+    Ok((held, past))
+}
+
+/// The one of two values that lies further.
+fn further(one: Option<i64>, other: Option<i64>, ascending: bool) -> Option<i64> {
+    let both = one.into_iter().chain(other);
+    if ascending { both.max() } else { both.min() }
+}
+
+async fn one(
+    client: &mut ClientWrapper,
+    found: &mut SequenceInfo,
+    look: SequenceScan,
+    within: Within,
+) -> Result<(), Error> {
+    scan(client, found, look, within).await?;
+    let (name, end) = (found.sequence.name.clone(), found.end());
+    let furthest = further(found.sequence.held, found.sequence.beyond, found.increment > 0);
     if let Some(held) = furthest {
         let stands = stands(client, &name, found.increment).await?;
         // What may be given later is only wished for.
-        let goal = |held| goal(stands, found.increment, held, end, found.margin());
+        let goal = |held| goal(stands, found.increment, held, end, found.margin(within));
         let wished = goal(held.saturating_add(found.ahead));
         match if wished == Goal::Over { goal(held) } else { wished } {
             Goal::Stands => {}
             Goal::Move(to) => {
                 client.execute(&format!("SELECT setval('{}', $1)", name.replace('\'', "''")), &[&to]).await?;
             }
-            Goal::Over => found.sequence.problem = Some(over(&name, held, end, found.cycles)),
+            Goal::Over => found.sequence.problem = Some(found.sequence.used_up(held)),
         }
         if found.cycles {
             found.sequence.notes.push(format!("it starts over after {end} and then meets rows that are there"));
@@ -325,16 +458,8 @@ async fn one(client: &mut Object, found: &mut SequenceInfo, look: SequenceScan) 
     Ok(())
 }
 
-fn over(name: &str, held: i64, end: i64, cycles: bool) -> (String, String) {
-    let then = if cycles { "it would start over and meet rows that are there" } else { "it has no value left" };
-    (
-        format!("the rows hold {held} of at most {end}: {then}"),
-        format!("widen the column and the sequence (ALTER SEQUENCE {name} AS bigint MAXVALUE …), then try again"),
-    )
-}
-
 /// The value given last: the next one lies one step further.
-async fn stands(client: &Object, name: &str, increment: i64) -> Result<i128, Error> {
+async fn stands(client: &ClientWrapper, name: &str, increment: i64) -> Result<i128, Error> {
     let row = client.query_one(&format!("SELECT last_value, is_called FROM {name}"), &[]).await?;
     let (last, called): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
     Ok(i128::from(last) - if called { 0 } else { i128::from(increment) })

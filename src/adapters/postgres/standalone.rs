@@ -1,9 +1,9 @@
 //! Sequences that no column takes its values from: an application asks them itself. They belong to no table, so those that
 //! stand beside a plan's tables are looked at; a value that was given out on one side must not be given again on the other.
 
+use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Error, Row};
 
-use super::connect::Object;
 use crate::ports::Sequence;
 
 /// Sequences in the schemas of the tables `$1` (quoted) that are no identity, belong to no column of numbers and stand in
@@ -36,7 +36,7 @@ pub(super) struct Standalone {
 }
 
 /// All of them beside the tables of these quoted names.
-pub(super) async fn find(client: &Object, quoted: &[String]) -> Result<Vec<Standalone>, Error> {
+pub(super) async fn find(client: &ClientWrapper, quoted: &[String]) -> Result<Vec<Standalone>, Error> {
     let statement = client.prepare_cached(STANDALONE).await?;
     let mut all = Vec::new();
     for row in client.query(&statement, &[&quoted]).await? {
@@ -51,7 +51,7 @@ pub(super) async fn find(client: &Object, quoted: &[String]) -> Result<Vec<Stand
 
 /// What a sequence has given that was told where to go on (`RESTART WITH`, `setval(…, false)`) and was not asked since:
 /// everything before that, though the catalogue knows no last value. `None` for one that stands at its beginning.
-async fn restarted(client: &Object, found: &Standalone, start: i64) -> Result<Option<i64>, Error> {
+async fn restarted(client: &ClientWrapper, found: &Standalone, start: i64) -> Result<Option<i64>, Error> {
     let row = client.query_one(&format!("SELECT last_value, is_called FROM {}", found.sequence.name), &[]).await?;
     let (next, called): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
     let before = next.saturating_sub(found.increment);

@@ -17,7 +17,7 @@ use super::encoder::CopyEncoder;
 use super::names::qualified;
 use super::owner::Of;
 use super::retry::{self, Failure, Tries};
-use super::sequences::Elsewhere;
+use super::sequences::{Elsewhere, Within};
 use super::settings::PgSettings;
 use super::shape::Shape;
 use super::{
@@ -373,9 +373,8 @@ impl Target for PgTarget {
     }
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
-        sequences::list(&self.look().await?, &sequences::targets(tables))
-            .await
-            .map_err(self.error("look for", "sequences"))
+        let client = self.look().await?;
+        sequences::list(&client, &sequences::targets(tables)).await.map_err(self.error("look for", "sequences"))
     }
 
     async fn advance_sequences(
@@ -389,7 +388,7 @@ impl Target for PgTarget {
         let (names, called) = (sequences::targets(tables), |id: &str| tables.iter().find(|t| t.id == id));
         let place = |table: &str, column: &str| Some(format!("{}.{column}", called(table)?.target));
         let beyond: Vec<Elsewhere> = beyond.iter().filter_map(|given| Elsewhere::of(given, place)).collect();
-        sequences::advance(&mut client, &names, look, by_hand, &beyond)
+        sequences::advance(&mut client, &names, (look, Within::Own), by_hand, &beyond)
             .await
             .map_err(self.error("advance", "sequences"))
     }

@@ -86,7 +86,11 @@ pub(super) fn of_code(code: &str) -> (ErrorKind, &'static str) {
             "see what the server's log says it raised, and what calls it: a trigger of the table, or an event trigger \
              (pg_event_trigger), which may forbid DDL"
         }
-        "22021" | "22P05" => {
+        "22P05" => {
+            "the database's encoding has no such character (or a jsonb holds \\u0000, which no text there can): change the value \
+             where it is written; `cutover check` names databases whose encodings differ"
+        }
+        "22021" => {
             "a text there is not valid in its encoding: in a database encoded in SQL_ASCII nothing checks texts, and one that is \
              no UTF-8 cannot be carried; find it with convert_from(textsend(COLUMN), 'UTF8') under client_encoding = SQL_ASCII, \
              and mend it there"

@@ -60,7 +60,7 @@ failing! {
         async fn names(&self) -> PortResult<Vec<String>>;
         async fn point_in_time(&self, tables: &[Table]) -> PortResult<Option<Box<dyn PointInTime>>>;
         async fn surroundings(&self) -> PortResult<Option<Surroundings>>;
-        async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>>;
+        async fn given_sequences(&self, tables: &[Table], scan: Option<SequenceScan>) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()>;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,6 +79,12 @@ impl Tasks {
                 () = work => {}
             }
         });
+    }
+
+    /// Runs something to its end even if the workers are told to stop, or whoever waits for it is: a stop waits for it, so it
+    /// must not last.
+    pub fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tracker.spawn(work)
     }
 
     /// Waits until the workers are told to stop.

@@ -124,8 +124,8 @@ impl Source for FaultySource {
         self.1.call(Op::SourceDescribe, "", self.0.surroundings()).await
     }
 
-    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
-        self.1.call(Op::SourceDescribe, "", self.0.given_sequences(tables)).await
+    async fn given_sequences(&self, tables: &[Table], scan: Option<SequenceScan>) -> PortResult<Vec<Sequence>> {
+        self.1.call(Op::SourceDescribe, "", self.0.given_sequences(tables, scan)).await
     }
 
     async fn open_writes(&self) -> PortResult<Vec<OpenWrite>> {

@@ -20,6 +20,7 @@ mod follow;
 mod keys;
 mod ledger;
 mod load;
+mod marker;
 mod movers;
 mod new_side;
 pub mod plan;

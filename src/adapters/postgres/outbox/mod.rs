@@ -347,7 +347,8 @@ impl Outbox for PgTarget {
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         let error = self.error("look for", "sequences");
-        sequences::list(&self.client().await?, &sequences::targets(tables)).await.map_err(error)
+        let client = self.client().await?;
+        sequences::list(&client, &sequences::targets(tables)).await.map_err(error)
     }
 
     async fn open_writes(&self, _: &[Table]) -> PortResult<Vec<OpenWrite>> {

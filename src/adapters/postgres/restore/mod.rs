@@ -185,12 +185,13 @@ impl Restoring for PgRestoring {
         text_page(&self.client, &table.name, &table.columns, cursor).await
     }
 
-    async fn keep(self: Box<Self>, tables: &[HeldTable]) -> PortResult<Vec<String>> {
-        let error = |e: Error| trouble::error(&e, "end the restore into", &self.place);
+    async fn keep(mut self: Box<Self>, tables: &[HeldTable]) -> PortResult<Vec<String>> {
+        let place = self.place.clone();
+        let error = |e: Error| trouble::error(&e, "end the restore into", &place);
         for table in tables.iter().filter(|table| !self.is_there(table)) {
             self.after(table).await?;
         }
-        let said = sequences::moved(&self.client, tables).await?;
+        let said = sequences::moved(&mut self.client, tables).await?;
         for trigger in &self.triggers {
             self.client.batch_execute(&trigger.enabled()).await.map_err(error)?;
         }

@@ -62,7 +62,7 @@ pub(super) fn column_type(written: &str) -> Option<ColumnType> {
         ("uuid", None) => ColumnType::Uuid,
         ("numeric", None) => ColumnType::Numeric(None),
         // A scale below zero or past the precision rounds in a way that no limit of ours has.
-        ("numeric", Some(limits)) => ColumnType::Numeric(pair(limits)),
+        ("numeric", Some(limits)) => ColumnType::Numeric(pair(limits).filter(|(precision, scale)| scale <= precision)),
         ("smallint", None) => ColumnType::Smallint,
         ("integer", None) => ColumnType::Integer,
         ("bigint", None) => ColumnType::Bigint,
@@ -76,6 +76,16 @@ pub(super) fn column_type(written: &str) -> Option<ColumnType> {
         ("bytea", None) => ColumnType::Bytea,
         _ => return None,
     })
+}
+
+/// The type of a column that moves by rule, which the target has too: where no type of ours has its limits, one that only
+/// the database knows.
+pub(super) fn by_rule(written: &str) -> ColumnType {
+    match column_type(written) {
+        Some(ColumnType::Numeric(None)) if written != "numeric" => ColumnType::Native(TypeName::new(written)),
+        Some(ty) => ty,
+        None => ColumnType::Native(TypeName::new(written)),
+    }
 }
 
 /// Columns of a source that a plan's table takes as the text of a type that only the database knows, and those that it
@@ -223,6 +233,7 @@ mod tests {
             ("numeric(10,2)", Some(ColumnType::Numeric(Some((10, 2))))),
             ("numeric(10)", Some(ColumnType::Numeric(Some((10, 0))))),
             ("numeric(3,-2)", Some(ColumnType::Numeric(None))),
+            ("numeric(2,5)", Some(ColumnType::Numeric(None))),
             ("numeric", Some(ColumnType::Numeric(None))),
             ("timestamp with time zone", Some(ColumnType::Timestamptz)),
             ("timestamp(3) with time zone", None),
@@ -234,5 +245,10 @@ mod tests {
         ] {
             assert_eq!(column_type(written), ty, "{written}");
         }
+        for native in ["numeric(3,-2)", "numeric(2,5)", "mood"] {
+            assert_eq!(by_rule(native), ColumnType::Native(TypeName::new(native)));
+        }
+        assert_eq!(by_rule("numeric(10,2)"), ColumnType::Numeric(Some((10, 2))));
+        assert_eq!(by_rule("numeric"), ColumnType::Numeric(None));
     }
 }

@@ -12,7 +12,7 @@ use super::statement::{Statement, prepared};
 use super::{PgSource, batch, catalogue, record, together};
 use crate::adapters::postgres::connect::Ask as _;
 use crate::adapters::postgres::names::{ident, list};
-use crate::adapters::postgres::sequences::{self, Elsewhere};
+use crate::adapters::postgres::sequences::{self, Elsewhere, Within};
 use crate::adapters::postgres::shape::Shape;
 use crate::adapters::postgres::trouble;
 use crate::domain::mapping::ItemChange;
@@ -207,7 +207,8 @@ impl Items for PgSource {
 
     async fn sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
         let error = |e: Error| trouble::error(&e, "look for", "sequences");
-        sequences::list(&self.client().await?, &sources(tables)).await.map_err(error)
+        let client = self.client().await?;
+        sequences::list(&client, &sources(tables)).await.map_err(error)
     }
 
     async fn advance_sequences(
@@ -221,7 +222,7 @@ impl Items for PgSource {
         let (mut client, names) = (self.client().await?, sources(tables));
         let place = |table: &str, column: &str| place(tables, table, column);
         let beyond: Vec<Elsewhere> = beyond.iter().filter_map(|given| Elsewhere::of(given, place)).collect();
-        sequences::advance(&mut client, &names, look, by_hand, &beyond).await.map_err(error)
+        sequences::advance(&mut client, &names, (look, Within::Own), by_hand, &beyond).await.map_err(error)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::adapters::postgres::connect::Object;
 use crate::adapters::postgres::dump::{self, Chosen};
 use crate::adapters::postgres::settings::PgSettings;
 use crate::adapters::postgres::trouble;
-use crate::domain::plan::{Column, ColumnSource, ColumnType, Declared, Fallback, Listed, ListedTable, Table, TypeName};
+use crate::domain::plan::{Column, ColumnSource, Declared, Fallback, Listed, ListedTable, Table};
 use crate::ports::{Catalogue, ErrorKind, PortError, PortResult};
 
 /// Everything that holds rows: tables, partitioned ones and foreign ones, with their kind; of a partition the table it is
@@ -204,7 +204,7 @@ async fn columns(tx: &Transaction<'_>, oids: &[u32], tables: &mut BTreeMap<u32, 
             table.key.push(name.clone());
         }
         table.columns.push(Column {
-            ty: catalogue::column_type(&written).unwrap_or_else(|| ColumnType::Native(TypeName::new(&written))),
+            ty: catalogue::by_rule(&written),
             from: ColumnSource::Attribute(vec![name.clone()]),
             absent: if required { Fallback::Required } else { Fallback::Null },
             key: place.is_some(),

@@ -58,7 +58,7 @@ use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{
     CopiedRows, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult, Sequence,
-    Source, SourceTable, Surroundings,
+    SequenceScan, Source, SourceTable, Surroundings,
 };
 
 /// Tables of a database, read.
@@ -234,10 +234,14 @@ impl Source for PgSource {
         surroundings::of(&client).await.map(Some).map_err(error)
     }
 
-    async fn given_sequences(&self, tables: &[Table]) -> PortResult<Vec<Sequence>> {
+    async fn given_sequences(&self, tables: &[Table], scan: Option<SequenceScan>) -> PortResult<Vec<Sequence>> {
         let error = |e: Error| trouble::error(&e, "look for", "sequences");
         let names: Vec<&str> = tables.iter().map(|table| table.source.as_str()).collect();
-        sequences::list(&self.client().await?, &names).await.map_err(error)
+        let mut client = self.client().await?;
+        match scan {
+            None => sequences::list(&client, &names).await.map_err(error),
+            Some(scan) => sequences::held(&mut client, &names, scan).await.map_err(error),
+        }
     }
 
     async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()> {

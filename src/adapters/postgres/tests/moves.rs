@@ -60,6 +60,7 @@ CREATE FUNCTION shop.moment() RETURNS timestamp LANGUAGE sql AS 'SELECT clock_ti
 CREATE TABLE shop."Staff" (
     id serial PRIMARY KEY, boss integer REFERENCES shop."Staff" ON DELETE SET NULL, name citext NOT NULL UNIQUE,
     mood shop.mood DEFAULT 'glad', region shop.region, pay numeric(10,2)[], photo bytea, changed timestamp,
+    rounded numeric(5,-2), tiny numeric(2,4),
     shouted text GENERATED ALWAYS AS (upper(name::text)) STORED, CHECK (id > 0));
 CREATE INDEX staff_boss ON shop."Staff" (boss);
 CREATE INDEX staff_mood ON shop."Staff" (mood) WHERE mood = 'sad';
@@ -77,8 +78,9 @@ CREATE VIEW shop.scratched AS SELECT * FROM shop.scratch_1;
 CREATE FUNCTION shop.scratches() RETURNS SETOF shop.scratch_1 LANGUAGE sql AS 'SELECT * FROM shop.scratch_1';
 CREATE FUNCTION shop.the_glad() RETURNS SETOF shop.glad LANGUAGE sql AS 'SELECT * FROM shop.glad';
 CREATE MATERIALIZED VIEW shop.counted AS SELECT count(*) FROM shop.glad;
-INSERT INTO shop."Staff" (boss, name, mood, region, pay, photo)
-    SELECT NULL, 'Person ' || n, CASE WHEN n % 3 = 0 THEN 'sad' ELSE 'glad' END::shop.mood, 'AB', ARRAY[n / 7.0, NULL], '\x00ff'
+INSERT INTO shop."Staff" (boss, name, mood, region, pay, photo, rounded, tiny)
+    SELECT NULL, 'Person ' || n, CASE WHEN n % 3 = 0 THEN 'sad' ELSE 'glad' END::shop.mood, 'AB', ARRAY[n / 7.0, NULL], '\x00ff',
+           n * 100, (n % 99) / 10000.0
     FROM generate_series(1, 300) n;
 UPDATE shop."Staff" SET boss = 301 - id;
 INSERT INTO shop.shifts SELECT n % 300 + 1, '2024-01-01'::date + n / 300, 'sad' FROM generate_series(1, 900) n;

@@ -1,6 +1,7 @@
 //! A row that the target refuses, for whatever reason, costs that row and no other, and is reported with what the
 //! server named.
 
+use super::super::trouble;
 use super::{TestDatabase, book, checkpoint, delete, key_of, upsert};
 use crate::domain::mapping::{Mapped, RowErrorReason as R};
 use crate::ports::{Applied, ChangeBatch, ErrorKind, ParkedRow, Partition, RowChange, Target as _};
@@ -178,4 +179,17 @@ async fn a_row_that_another_one_excludes_waits_like_one_whose_unique_value_is_ta
     let kept = db.target.parked(&table, Some(&waiting), None, 9).await.unwrap();
     assert_eq!(kept.len(), 1);
     assert!(kept[0].row_error.to_string().contains("constraint alone"), "{}", kept[0].row_error);
+}
+
+#[tokio::test]
+async fn a_character_that_an_encoding_does_not_have_is_told_from_a_text_that_is_none() {
+    let db = TestDatabase::bare().await;
+    let of = async |sql: &str| {
+        let e = db.sql.query_one(sql, &[]).await.unwrap_err();
+        trouble::error(&e, "apply changes of", "books").advice
+    };
+    let advice = of("SELECT convert_to('20 \u{20ac}', 'LATIN1')").await;
+    assert!(advice.contains("has no such character") && !advice.contains("SQL_ASCII"), "{advice}");
+    let advice = of("SELECT convert_from('\\xff', 'UTF8')").await;
+    assert!(advice.contains("not valid in its encoding") && advice.contains("SQL_ASCII"), "{advice}");
 }

@@ -120,7 +120,7 @@ async fn parents_come_first_triggers_do_not_fire_and_sequences_go_on() {
         .batch_execute("INSERT INTO parents (name) VALUES ('new'); INSERT INTO children (parent) VALUES (1)")
         .await
         .unwrap();
-    assert!(end.notices.iter().filter(|notice| notice.contains("stands at")).count() == 2, "{end:?}");
+    assert!(end.notices.iter().filter(|notice| notice.contains("gives 51 next")).count() == 2, "{end:?}");
 }
 
 #[tokio::test]
@@ -200,4 +200,62 @@ async fn what_an_export_says_of_a_table_makes_it_with_what_comes_after_its_rows(
     let error = restored(&db, &held, &lines).await.unwrap_err().to_string();
     assert!(error.contains("line 2 of its DDL"), "{error}");
     assert_eq!(number(&db, "SELECT count(*) FROM pg_tables WHERE tablename IN ('y', 'z')").await, 0);
+}
+
+#[tokio::test]
+async fn sequences_of_every_kind_go_on_past_what_was_restored_and_one_that_cannot_costs_nothing() {
+    let db = TestDatabase::bare().await;
+    let tables = "
+        CREATE TABLE snow (id serial PRIMARY KEY, v text);
+        ALTER TABLE snow ALTER id TYPE bigint;
+        CREATE SEQUENCE down INCREMENT -1;
+        CREATE TABLE falling (id int DEFAULT nextval('down') PRIMARY KEY);
+        CREATE SEQUENCE shared1;
+        CREATE TABLE a (id int DEFAULT nextval('shared1') PRIMARY KEY);
+        CREATE TABLE b (id int DEFAULT nextval('shared1') PRIMARY KEY);
+        CREATE SEQUENCE numbers;
+        CREATE TABLE prices (id numeric DEFAULT nextval('numbers') PRIMARY KEY);
+        CREATE DOMAIN small AS int;
+        CREATE SEQUENCE smalls;
+        CREATE TABLE of_domain (id small DEFAULT nextval('smalls') PRIMARY KEY);
+        CREATE TABLE ended (id serial PRIMARY KEY);
+        CREATE UNLOGGED TABLE quick (id serial PRIMARY KEY);
+        CREATE SEQUENCE invoices";
+    db.sql.batch_execute(tables).await.unwrap();
+    let rows = "
+        INSERT INTO snow VALUES (5, 'x'), (7000000000, 'y'); INSERT INTO falling VALUES (-9); INSERT INTO a VALUES (3);
+        INSERT INTO b VALUES (40); INSERT INTO prices VALUES (12); INSERT INTO of_domain VALUES (8);
+        INSERT INTO ended VALUES (21), (2147483647); INSERT INTO quick VALUES (6)";
+    db.sql.batch_execute(rows).await.unwrap();
+    let names =
+        ["snow", "falling", "a", "b", "prices", "of_domain", "ended", "quick"].map(|name| format!("public.{name}"));
+    let (held, lines) = exported(&db, &names.each_ref().map(String::as_str)).await;
+    db.sql
+        .batch_execute(
+            "DROP TABLE snow, falling, a, b, prices, of_domain, ended, quick;
+             DROP SEQUENCE down, shared1, numbers, smalls, invoices; DROP DOMAIN small",
+        )
+        .await
+        .unwrap();
+    db.sql.batch_execute(tables).await.unwrap();
+
+    let end = restored(&db, &held, &lines).await.unwrap();
+    assert_eq!(number(&db, "SELECT count(*) FROM snow").await, 2);
+    let next = [
+        ("snow_id_seq", 6),
+        ("down", -10),
+        ("shared1", 41),
+        ("numbers", 13),
+        ("smalls", 9),
+        ("ended_id_seq", 1),
+        ("quick_id_seq", 7),
+    ];
+    for (sequence, next) in next {
+        assert_eq!(number(&db, &format!("SELECT nextval('{sequence}')")).await, next, "{sequence}: {:#?}", end.notices);
+    }
+    let said = |words: &[&str]| end.notices.iter().any(|notice| words.iter().all(|word| notice.contains(word)));
+    assert!(said(&["public.snow_id_seq", "2147483647", "AS bigint"]), "{:#?}", end.notices);
+    assert!(said(&["public.ended_id_seq", "has no value left", "setval"]), "{:#?}", end.notices);
+    assert!(said(&["public.quick_id_seq", "unlogged"]), "{:#?}", end.notices);
+    assert!(said(&["public.invoices", "no column takes its values from it"]), "{:#?}", end.notices);
 }

@@ -57,7 +57,7 @@ async fn begun(table: Table, new: &str) -> Day {
 }
 
 /// What a check says of the source: what is wrong with what to do, and what may surprise.
-async fn said(day: &Day, plan: &Plan) -> (Vec<String>, Vec<String>) {
+pub(super) async fn said(day: &Day, plan: &Plan) -> (Vec<String>, Vec<String>) {
     let rows = check(plan, &day.ports(), &Missing::default()).await;
     let of_it = |row: &&CheckRow| ["source ", "note ", "sequence ", "mapping "].iter().any(|w| row.what.starts_with(w));
     let (good, bad): (Vec<&CheckRow>, Vec<&CheckRow>) = rows.iter().filter(of_it).partition(|row| row.result.is_ok());

@@ -14,7 +14,7 @@ use crate::domain::plan::Table;
 use crate::domain::value::{Record, Value};
 use crate::ports::{
     Batch, Changes, Cursor, ErrorKind, OpenWrite, Page, PageEnd, Partition, PointInTime, PortError, PortResult,
-    ReadFrom, Sequence, Source, SourceTable, Stream,
+    ReadFrom, Sequence, SequenceScan, Source, SourceTable, Stream,
 };
 
 /// Items on one page.
@@ -77,7 +77,7 @@ impl Source for OldStore {
         Ok(self.open_transactions())
     }
 
-    async fn given_sequences(&self, _: &[Table]) -> PortResult<Vec<Sequence>> {
+    async fn given_sequences(&self, _: &[Table], _: Option<SequenceScan>) -> PortResult<Vec<Sequence>> {
         Ok(Vec::new())
     }
 
