@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::RollbackOrder;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, RollbackPlan, RunState, RunStatus, rollback_plan};
+use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, rollback_plan};
 use crate::ports::{Clock, Probes, ReversePorts, Switches};
 use crate::workers::WorkerContext;
 use crate::workers::reverse::{Drained, drain, possible};
@@ -110,6 +110,10 @@ async fn serve(ports: RollbackPorts, mut wires: Wires) {
 /// it.
 async fn drain_reverse(ports: &RollbackPorts, wires: &Wires, report: &mut RollbackReport) {
     let state = wires.state.borrow().clone();
+    if wires.plan.tables.is_empty() && state.open_to_customers(&wires.plan) {
+        let text = "the plan moves no table: what customers wrote on the new side alone stays there".to_owned();
+        let _ = wires.facts.send(Event::Note { level: Level::Warn, source: "reverse".to_owned(), text });
+    }
     if possible(&wires.plan, &state) {
         let facts = ChannelSink(wires.facts.clone());
         let switched = report.stuck.is_empty();

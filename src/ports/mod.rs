@@ -17,6 +17,7 @@ mod lanes;
 mod lineage;
 mod metrics;
 mod mover;
+mod owned;
 mod point_in_time;
 mod probe;
 mod restore;
@@ -47,6 +48,7 @@ pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_
 pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
 pub use mover::{Mover, MoverLook, MoverState, TableState};
+pub use owned::{Lease, OpenedTable, Owned, OwnedTable};
 pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};
 pub use restore::{FoundTable, HeldTable, Restore, Restoring};
@@ -62,8 +64,7 @@ pub use stores::ByStore;
 pub use surroundings::{Beside, Collation, Extension, ExtensionUse, Grant, Role, SessionSetting, Surroundings};
 pub use switch::{SwitchValue, Switches};
 pub use target::{
-    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Lease, Obstacle,
-    OpenedTable, Orphans, Owned, OwnedTable, Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer,
-    TargetTable, TargetVisitor,
+    Applied, Bookkeeping, Bulk, ChangeBatch, Checkpoint, CountChange, Expiry, FullRead, IndexKey, Obstacle, Orphans,
+    Owning, ParkedRow, RowChange, SetAside, SourceCount, Target, TargetServer, TargetTable, TargetVisitor,
 };
 pub use unavailable::Unavailable;

@@ -48,6 +48,10 @@ pub(super) fn rollback(cx: &Context<'_>) -> Rollback {
 
 /// Writes that would stay behind. Before anything was accepted on the new side that is none.
 pub(super) fn at_risk(cx: &Context<'_>) -> Option<u64> {
+    // No table of the plan is captured on the new side: how much customers wrote there is not known.
+    if cx.plan.tables.is_empty() && cx.state.open_to_customers(cx.plan) {
+        return None;
+    }
     match cx.measured.at_risk {
         Some(n) => Some(n),
         None if cx.state.open_to_customers(cx.plan) => None,

@@ -172,11 +172,7 @@ impl Session {
         self.shows_boxes = shows_boxes(area);
         if !self.shows_boxes {
             for modal in &mut self.state.modals {
-                if let Modal::Confirm { drawn_ms, .. } | Modal::Decide { drawn_ms, .. } | Modal::Quit { drawn_ms, .. } =
-                    modal
-                {
-                    *drawn_ms = None;
-                }
+                modal.mark_hidden();
             }
         }
     }
@@ -251,7 +247,7 @@ impl Session {
             return Vec::new();
         }
         match self.state.top() {
-            Some(Modal::Confirm { .. } | Modal::Decide { .. } | Modal::Quit { .. }) => {
+            Some(modal) if modal.is_question() => {
                 return self.question(key, action, at, snapshot);
             }
             Some(_) => return self.reading(key, action, at, snapshot),

@@ -384,14 +384,7 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         Action::Acknowledge if state.toasts.is_empty() => Err("nothing to acknowledge"),
         Action::Enter if state.modals.is_empty() && snapshot.steps.is_empty() => Err("no step yet"),
         Action::Zoom if state.view != View::Home => Err("a full-width view has one pane"),
-        Action::Left | Action::Right
-            if !matches!(
-                state.top(),
-                Some(Modal::Confirm { .. } | Modal::Decide { .. } | Modal::StepBack { .. } | Modal::Quit { .. })
-            ) =>
-        {
-            Err("no buttons here")
-        }
+        Action::Left | Action::Right if !state.top().is_some_and(Modal::is_question) => Err("no buttons here"),
         Action::Filter
             if !(state.view == View::Log
                 || state.view == View::Home

@@ -234,34 +234,58 @@ impl Modal {
         })
     }
 
-    /// When it was first drawn, for the boxes that ignore keys at first.
-    #[must_use]
-    pub const fn drawn_ms(&self) -> Option<u64> {
+    /// When it was first drawn, for the boxes that ask something: they ignore keys at first. One place says which these are.
+    const fn asks(&self) -> Option<&Option<u64>> {
         match self {
             Self::Confirm { drawn_ms, .. }
             | Self::Decide { drawn_ms, .. }
             | Self::StepBack { drawn_ms, .. }
-            | Self::Quit { drawn_ms, .. } => *drawn_ms,
-            _ => None,
+            | Self::Quit { drawn_ms, .. } => Some(drawn_ms),
+            Self::Evidence { .. } | Self::Help { .. } | Self::Palette { .. } | Self::WhatIf | Self::Note { .. } => None,
+        }
+    }
+
+    /// Whether it asks something that changes the run, or whether it goes on here: its keys are answers.
+    #[must_use]
+    pub const fn is_question(&self) -> bool {
+        self.asks().is_some()
+    }
+
+    /// When it was first drawn, for the boxes that ignore keys at first.
+    #[must_use]
+    pub const fn drawn_ms(&self) -> Option<u64> {
+        match self.asks() {
+            Some(drawn_ms) => *drawn_ms,
+            None => None,
         }
     }
 
     /// Notes that it stands on the screen since `now_ms`. Only the first call counts.
     pub fn mark_drawn(&mut self, now_ms: u64) {
-        if let Self::Confirm { drawn_ms, .. }
-        | Self::Decide { drawn_ms, .. }
-        | Self::StepBack { drawn_ms, .. }
-        | Self::Quit { drawn_ms, .. } = self
-        {
-            drawn_ms.get_or_insert(now_ms);
+        if self.is_question() && self.drawn_ms().is_none() {
+            self.set_drawn(Some(now_ms));
+        }
+    }
+
+    /// Notes that it does not stand on the screen any more.
+    pub fn mark_hidden(&mut self) {
+        self.set_drawn(None);
+    }
+
+    fn set_drawn(&mut self, at: Option<u64>) {
+        match self {
+            Self::Confirm { drawn_ms, .. }
+            | Self::Decide { drawn_ms, .. }
+            | Self::StepBack { drawn_ms, .. }
+            | Self::Quit { drawn_ms, .. } => *drawn_ms = at,
+            Self::Evidence { .. } | Self::Help { .. } | Self::Palette { .. } | Self::WhatIf | Self::Note { .. } => {}
         }
     }
 
     /// Whether it still ignores keys (other than rollback), so that keys typed ahead trigger nothing dangerous.
     #[must_use]
     pub fn is_deaf(&self, now_ms: u64) -> bool {
-        matches!(self, Self::Confirm { .. } | Self::Decide { .. } | Self::StepBack { .. } | Self::Quit { .. })
-            && self.drawn_ms().is_none_or(|at| now_ms.saturating_sub(at) < DIALOG_DEAF_MS)
+        self.is_question() && self.drawn_ms().is_none_or(|at| now_ms.saturating_sub(at) < DIALOG_DEAF_MS)
     }
 
     /// Whether the word was typed in full (a dialog without a word needs none).

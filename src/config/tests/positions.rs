@@ -197,6 +197,12 @@ fn what_is_wrong_with_positions_is_named_where_it_stands() {
             "steps[4].kind",
             "no gate since the change before",
         ),
+        (
+            "id = \"before-4\"\nkind = \"gate\"\ngate = \"dual\"",
+            "id = \"before-4\"\nkind = \"manual\"\nwhat = \"look\"",
+            "steps[6].kind",
+            "no gate since the change before",
+        ),
     ];
     for (from, to, at, says) in table {
         let text = phases().replacen(from, to, 1);

@@ -34,7 +34,9 @@ impl Switching<'_> {
     /// Whether the new side serves more reads after it, or (both, compared) any at all.
     #[must_use]
     pub fn more_new_reads(&self) -> bool {
-        self.to.new_reads().is_some_and(|to| self.from.new_reads().unwrap_or(0) < to)
+        // An application that reads both and compares still answers with the old side's data.
+        let reach = |serves: Serves| serves.new_reads().map(|share| (share, serves.reads == Some(Side::New)));
+        reach(self.to).is_some_and(|to| reach(self.from).unwrap_or((0, false)) < to)
     }
 
     /// Whether writes go to the new side alone after it, and did not before.

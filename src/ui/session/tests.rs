@@ -247,6 +247,32 @@ fn a_decision_can_retry_skip_or_roll_back() {
 }
 
 #[test]
+fn a_step_back_is_asked_once_and_done_by_the_same_key() {
+    let step = StepRow { id: "to-10".into(), ..StepRow::default() };
+    let step_back = crate::snapshot::StepBackRow { step: Some("to-10".into()), why: String::new() };
+    let snapshot = Snapshot { steps: vec![step], step_back, ..running() };
+    let back = [Do::Command(Command::StepBack { step: "to-10".into() })];
+    let open = || {
+        let mut user = TestUser::at(snapshot.clone());
+        assert_eq!(user.tap("b"), []);
+        user.paint().wait(400);
+        user
+    };
+    assert_eq!(open().tap("b"), back);
+    let mut user = open();
+    assert_eq!(user.tap("enter"), [], "cancel is focused first");
+    let mut user = open();
+    user.tap("tab");
+    assert_eq!(user.tap("enter"), back);
+    let mut early = TestUser::at(snapshot.clone());
+    early.tap("b");
+    assert_eq!(early.tap("b"), [], "a key typed ahead does nothing");
+    let mut user = TestUser::at(running());
+    assert_eq!(user.tap("b"), []);
+    assert!(user.session.state.modals.is_empty() && user.toast().contains("nothing to take back"), "{}", user.toast());
+}
+
+#[test]
 fn a_message_that_asks_goes_when_nothing_is_asked_any_more() {
     let mut user = TestUser::at(running());
     user.session.saw(&running(), user.now);

@@ -34,7 +34,7 @@ pub struct Drained {
 /// Whether customers can have written on the new side in this run.
 #[must_use]
 pub fn possible(plan: &Plan, state: &RunState) -> bool {
-    plan.reverse.enabled && state.open_to_customers(plan)
+    plan.reverse.enabled && !plan.tables.is_empty() && state.open_to_customers(plan)
 }
 
 /// Drains every target by itself, all at the same time: one that cannot be reached holds nothing of the others. See
