@@ -108,8 +108,9 @@ pub enum Command {
     /// Rehearse a whole migration day on stores of its own with a simulated application.
     #[cfg(feature = "rehearsal")]
     Rehearse {
-        /// Which day: `cloudshelf`, a shop that moves from DynamoDB to PostgreSQL, or `v1-to-v2`, payments that move
-        /// from one PostgreSQL server to another and from DynamoDB tables to others, in one run.
+        /// Which day: `cloudshelf`, a shop that moves from DynamoDB to PostgreSQL; `v1-to-v2`, payments that move
+        /// from one PostgreSQL server to another and from DynamoDB tables to others, in one run; or `aurora-gradual`, the
+        /// shop with reads that go over share by share before its writes do.
         #[arg(default_value = "cloudshelf", value_name = "SCENARIO")]
         scenario: String,
         #[command(flatten)]

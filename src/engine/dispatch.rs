@@ -78,6 +78,10 @@ pub(super) struct Dispatch {
     pub(super) order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
     pub(super) performed_tx: mpsc::Sender<Performed>,
     pub(super) performing: Arc<watch::Sender<bool>>,
+    /// Attempts that are being performed: a cancelled one ends a moment after the next has begun.
+    pub(super) under_way: usize,
+    /// The attempt that was begun last.
+    pub(super) work: Option<tokio::task::JoinHandle<()>>,
     pub(super) ending_tx: watch::Sender<Option<Ending>>,
     pub(super) waiting: Option<(String, At)>,
     pub(super) journal_broken: Option<String>,
@@ -102,7 +106,8 @@ impl Dispatch {
                 back = inputs.back.next() => self.back(back).await,
                 () = stop.cancelled() => break,
                 Some(done) = inputs.performed.recv() => {
-                    self.performing.send_replace(false);
+                    self.under_way = self.under_way.saturating_sub(1);
+                    self.performing.send_replace(self.under_way > 0);
                     self.performed(done).await;
                 }
                 Some(stated) = inputs.stated.recv() => {
@@ -427,8 +432,14 @@ impl Dispatch {
         let state = self.state.clone();
         let done = self.performed_tx.clone();
         self.performing.send_replace(true);
-        tokio::spawn(async move {
+        self.under_way += 1;
+        let before = self.work.take();
+        self.work = Some(tokio::spawn(async move {
             let id = step.id.clone();
+            // An attempt that was cancelled comes to its end first: what it still does would land behind this one.
+            if let Some(before) = before {
+                let _ = before.await;
+            }
             let work = tokio::spawn(async move {
                 lease.check().await?;
                 ctx.perform(&step, attempt, &state).await
@@ -444,6 +455,6 @@ impl Dispatch {
                 })
             });
             let _ = done.send(Performed { step: id, attempt, result }).await;
-        });
+        }));
     }
 }

@@ -197,6 +197,8 @@ impl Engine {
             order_tx,
             performed_tx,
             performing,
+            under_way: 0,
+            work: None,
             ending_tx,
             waiting: None,
             journal_broken: None,

@@ -82,8 +82,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_next_waits_off_the_debt() {
-        let budget = Budget::new(Some(2_000.0));
         let began = Instant::now();
+        let budget = Budget::new(Some(2_000.0));
         for _ in 0..6 {
             budget.wait().await;
             budget.spend(100.0);
@@ -95,8 +95,8 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_wait_together_do_not_spend_together() {
-        let budget = Budget::new(Some(1_000.0));
         let began = Instant::now();
+        let budget = Budget::new(Some(1_000.0));
         futures::future::join_all((0..6).map(|_| budget.take(50.0))).await;
         assert!(began.elapsed() >= Duration::from_millis(199), "{:?}", began.elapsed());
         // What was booked and did not come to pass is given back.

@@ -107,15 +107,18 @@ fn problem(plan: &Plan, switch: &Switch, now: &SwitchValue, values: &[SwitchValu
             return None;
         }
         let name = |at: usize| dial.positions.get(at).map_or("?", |position| position.name.as_str());
-        return Some(match others.iter().position(|other| other.value == now.value) {
-            Some(at) => {
-                format!("{place} stands in position {} of `{}`, the plan begins in {}", name(at + 1), dial.id, name(0))
-            }
-            None => format!(
-                "{place} holds {stands}, which is not position {} of `{}`, where the plan begins",
-                name(0),
-                dial.id
-            ),
+        // A value may be that of several positions.
+        let stands_in: Vec<&str> = others
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.value == now.value)
+            .map(|(at, _)| name(at + 1))
+            .collect();
+        return Some(if stands_in.is_empty() {
+            format!("{place} holds {stands}, which is not position {} of `{}`, where the plan begins", name(0), dial.id)
+        } else {
+            let stands_in = stands_in.join(" or ");
+            format!("{place} stands in position {stands_in} of `{}`, the plan begins in {}", dial.id, name(0))
         });
     }
     let [to] = values else { return None };

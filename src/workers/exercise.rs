@@ -141,8 +141,10 @@ pub(super) async fn markers(
     let of = table.clone();
     // To its end, so that no stop leaves the marker in a customer's table.
     let done = ctx.tasks.finish(async move {
-        on_the_wire(source.put_marker(&of, &nonce)).await?;
-        on_the_wire(source.delete_marker(&of, &nonce)).await
+        let put = on_the_wire(source.put_marker(&of, &nonce)).await;
+        // One whose answer was lost may be there.
+        let deleted = on_the_wire(source.delete_marker(&of, &nonce)).await;
+        put.and(deleted)
     });
     let done = done.await.unwrap_or_else(|e| {
         Err(PortError::new(ErrorKind::Internal, "put and delete a marker in", &table.source, e.to_string()))

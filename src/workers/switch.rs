@@ -131,7 +131,13 @@ async fn new_value_of<'s>(
         ValueRef::Env(_) | ValueRef::File(_) | ValueRef::Parameter(_) => None,
     });
     let shown = !switch.secret() && matches!(value, ValueRef::Literal(_));
-    Ok(Set { switch, value: resolved(ctx, switch, value).await?, action, shown, from })
+    // In the first position stands what was captured, whatever a reference gives by now.
+    let first = moves.is_some_and(|m| m.to == 0).then(|| ctx.captured.get(&switch.id)).flatten();
+    let value = match first {
+        Some(captured) => captured.value,
+        None => resolved(ctx, switch, value).await?,
+    };
+    Ok(Set { switch, value, action, shown, from })
 }
 
 /// What each switch without positions goes to, all asked for at the same time.

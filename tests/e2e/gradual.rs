@@ -60,7 +60,7 @@ fn killed_between_a_share_and_its_reading_the_next_process_goes_on() {
 #[test]
 fn a_share_is_taken_back_from_another_terminal_and_a_rollback_takes_the_rest() {
     // The gates are held for a while, so that something can be done meanwhile.
-    let stage = Stage::new(&Options { pause: 8, ..options() });
+    let stage = Stage::new(&Options { pause: 60, ..options() });
     let mut run = stage.run(None);
     run.until("the gate at 25 %", || stage.step_is("healthy-25", StepStatus::Running));
     let id = stage.state().run;
@@ -87,7 +87,7 @@ fn a_share_is_taken_back_from_another_terminal_and_a_rollback_takes_the_rest() {
 
 #[test]
 fn killed_while_a_share_is_taken_back_the_next_process_takes_it_back() {
-    let stage = Stage::new(&Options { pause: 8, ..options() });
+    let stage = Stage::new(&Options { pause: 60, ..options() });
     let mut run = stage.run(Some("intent:reads-25/reads/2"));
     run.until("the gate at 25 %", || stage.step_is("healthy-25", StepStatus::Running));
     stage.start(&["step-back", &stage.state().run, "reads-25"], None).wait();

@@ -133,10 +133,11 @@ impl Runs {
         }
     }
 
-    /// Places that are not reached are few: calls that are made less often than in the traced day.
+    /// Places that are not reached are few: calls that are made less often than in the traced day. Of a thinned matrix one may be
+    /// among a handful.
     fn row(self, way: &str) {
         self.tally.row(way);
-        assert!(self.deaths > 0 && self.passed.len() * 5 <= self.deaths, "passed {:?}", self.passed);
+        assert!(self.deaths > 0 && self.passed.len() * 5 <= self.deaths.max(5), "passed {:?}", self.passed);
     }
 
     /// The table row of days that died again and again in one world; a failure ended them.

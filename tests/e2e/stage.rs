@@ -418,7 +418,8 @@ fn shortened(options: &Options) -> String {
         Day::ToBurnIn => Last::BurnIn(3_600),
     };
     // Such a day checks data only; a busy machine's latencies, or a slow emulator's, must not hold it up.
-    let lenient = options.day == Day::ToBurnIn || options.endpoint.is_some();
+    let gradual = options.scenario == Scenario::AuroraGradual;
+    let lenient = options.day == Day::ToBurnIn || options.endpoint.is_some() || gradual;
     let mut text = short_plan::shortened_plan(options.scenario, ShortPlan { switched: options.pause, last, lenient });
     if options.endpoint.is_some() && options.sizes.books > 10_000 {
         // A pass over that many items keeps such an emulator busy for a minute, and the next would begin at once.

@@ -255,4 +255,10 @@ fn an_application_that_writes_to_both_sides_is_refused_beside_tables_that_this_p
     let positions = "positions = [{ name = \"1\", reads = \"old\", writes = \"old\" }, { name = \"2\", reads = \"old\", writes = \"both\" }]";
     let found = problems_of(&text.replacen("ramp = [10, 100]", positions, 1));
     assert!(found.iter().any(|(_, what, _)| what.contains("an older change would overwrite")), "{found:#?}");
+    // Nor may a plan begin there: what is carried would still overwrite it.
+    let begins = "positions = [{ name = \"1\", reads = \"old\", writes = \"both\" }, { name = \"2\", reads = \"new\", writes = \"new\" }]";
+    let found = problems_of(&text.replacen("ramp = [10, 100]", begins, 1));
+    for says in ["an older change would overwrite", "has no `freeze` step", "has no `drain` step"] {
+        assert!(found.iter().any(|(_, what, _)| what.contains(says)), "{says}: {found:#?}");
+    }
 }

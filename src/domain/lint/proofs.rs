@@ -12,7 +12,9 @@ pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
         // One whose names are not known is taken for the most that a step can do.
         let unknown = changes.is_empty();
         let moves_writes = unknown || changes.iter().any(Switching::moves_writes);
-        let from_both = changes.iter().any(|c| c.moves_writes() && c.from.writes == Some(Side::Both));
+        // Beside tables that this program moves both sides are refused altogether.
+        let both_sides = |c: &Switching<'_>| c.moves_writes() && c.from.writes == Some(Side::Both);
+        let from_both = plan.tables.is_empty() && changes.iter().any(both_sides);
         needs(plan, n, StepName::Arm, "the values to go back to must be captured first", found);
         if moves_writes && !from_both {
             needs(plan, n, StepName::Freeze, "both sides would take writes", found);
@@ -58,7 +60,8 @@ fn reads(plan: &Plan, n: usize, change: &Switching<'_>, found: &mut Diagnostics)
 /// The application writing to both sides, and the end of that.
 fn both(plan: &Plan, n: usize, change: &Switching<'_>, found: &mut Diagnostics) {
     let step = &plan.steps[n];
-    if change.to.writes == Some(Side::Both) && !plan.tables.is_empty() {
+    let both_sides = change.to.writes == Some(Side::Both) || change.from.writes == Some(Side::Both);
+    if both_sides && !plan.tables.is_empty() {
         let message = format!(
             "`{}` lets the application write to both sides while this program carries the old side's changes to the new one: \
              an older change would overwrite what the application wrote. Leave the tables to the application, or let the \

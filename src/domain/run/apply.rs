@@ -125,7 +125,9 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
             allow(s.attempts > 0 && s.back.is_none(), &format!("step {step} was not done"))
         }
         Event::SteppedBack { step, .. } => {
-            going(state)?;
+            // A worker comes to its end while the run is paused, too; over a rollback it is no news any more.
+            let over = matches!(state.status, RunStatus::RollingBack | RunStatus::RolledBack | RunStatus::Stuck);
+            allow(!over, "a rollback leads further back")?;
             let s = find(state, step)?;
             allow(s.back.is_some(), &format!("step {step} is not being taken back"))?;
             in_status(state, step, &[StepStatus::Running])

@@ -297,6 +297,9 @@ impl Draft<'_> {
                 Ok(())
             }
             Command::StepBack { step } => {
+                if self.plan.step(step).is_none() {
+                    return Err(Refusal(format!("the plan has no step {step}")));
+                }
                 let last = step_back(self.plan, &self.state).map_err(Refusal)?;
                 if last.id != *step {
                     return Err(Refusal(format!("{step} is not what switched last: that is {}", last.id)));

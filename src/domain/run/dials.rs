@@ -60,12 +60,18 @@ impl RunState {
     }
 }
 
-/// Whether a signal says something of what customers are answered, so that a value from before a switch is of another
-/// position. What is counted and compared is not.
+/// Over how long before its moment a signal of what customers are answered may have been measured, in milliseconds; `None` for
+/// what is counted and compared, which a switch changes nothing of. Windows of probes begin anew with each switch.
 #[must_use]
-pub const fn depends_on_positions(source: &SignalSource) -> bool {
+pub fn covers_ms(source: &SignalSource) -> Option<i64> {
     match source {
-        SignalSource::ProbeP95(_) | SignalSource::ProbeErrors(_) | SignalSource::CloudWatch(_) => true,
+        SignalSource::ProbeP95(_) | SignalSource::ProbeErrors(_) => Some(0),
+        SignalSource::CloudWatch(metric) => {
+            let period = i64::from(metric.period_s) * 1_000;
+            // Of what grows while a minute goes on, the most of some periods counts (`adapters::aws::metrics`).
+            let grows = matches!(metric.statistic.as_str(), "Sum" | "Maximum" | "SampleCount");
+            Some(if grows { 120_000 + 3 * period } else { period })
+        }
         SignalSource::Lag
         | SignalSource::MarkerRoundTrip
         | SignalSource::Mismatches
@@ -76,6 +82,6 @@ pub const fn depends_on_positions(source: &SignalSource) -> bool {
         | SignalSource::RetainedLog
         | SignalSource::Downtime
         | SignalSource::ReverseLag
-        | SignalSource::Strays => false,
+        | SignalSource::Strays => None,
     }
 }

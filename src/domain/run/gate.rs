@@ -5,7 +5,7 @@ use super::state::RunState;
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, source_words};
 use crate::domain::plan::{Criterion, Gate, Plan};
-use crate::domain::run::dials::depends_on_positions;
+use crate::domain::run::dials::covers_ms;
 use crate::domain::run::signal_value;
 
 /// What a gate's criteria say now.
@@ -43,7 +43,9 @@ fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> (Ev
         return (evidence, false);
     };
     let reading = signal_value(plan, state, measured, signal);
-    let before = depends_on_positions(&signal.source) && state.settled_at(plan).is_some_and(|at| reading.at < at);
+    // A value is of everything that it was measured over, not of its last moment.
+    let since = covers_ms(&signal.source).map(|ms| reading.at.plus(-ms));
+    let before = since.is_some_and(|since| state.settled_at(plan).is_some_and(|at| since < at));
     let fresh = reading.fresh(measured.at, signal.stale_ms).filter(|_| !before);
     let value = match (fresh, reading.value) {
         (Some(v), _) => format!("{}{}", number(v), signal.unit),

@@ -33,7 +33,7 @@ pub use approval::{
 pub use attributes::Attributes;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
-pub use dials::{Stands, depends_on_positions};
+pub use dials::Stands;
 pub use event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};

@@ -14,10 +14,15 @@ pub fn step_back<'p>(plan: &'p Plan, state: &RunState) -> Result<&'p Step, Strin
     if !matches!(state.status, RunStatus::Prepared | RunStatus::Running) {
         return Err("the run is not going forward".to_owned());
     }
-    let status = |step: &Step| state.step(&step.id).map_or(StepStatus::Todo, |s| s.status);
-    let began =
-        |s: StepStatus| matches!(s, StepStatus::Running | StepStatus::Done | StepStatus::Failed | StepStatus::Unknown);
-    let last = plan.steps.iter().rposition(|s| matches!(s.kind, StepKind::Switch { .. }) && began(status(s)));
+    let began = |step: &Step| {
+        state.step(&step.id).is_some_and(|s| match s.status {
+            StepStatus::Running | StepStatus::Done | StepStatus::Failed | StepStatus::Unknown => true,
+            // It waits for somebody again: what an earlier attempt has set stands, unless that was taken back.
+            StepStatus::Held | StepStatus::Ready => s.attempts > 0 && s.taken_back.is_none(),
+            StepStatus::Todo | StepStatus::Skipped => false,
+        })
+    };
+    let last = plan.steps.iter().rposition(|s| matches!(s.kind, StepKind::Switch { .. }) && began(s));
     let Some(at) = last else { return Err("no step has switched anything yet".to_owned()) };
     let step = &plan.steps[at];
     if state.step(&step.id).is_some_and(|s| s.back.is_some()) {
@@ -30,7 +35,7 @@ pub fn step_back<'p>(plan: &'p Plan, state: &RunState) -> Result<&'p Step, Strin
     if changes.iter().any(Switching::moves_writes) {
         return Err(format!("{} moved writes to the new side: only a rollback brings them back", step.id));
     }
-    if let Some(later) = plan.steps[at + 1..].iter().find(|s| began(status(s)) && has_effect(&s.kind)) {
+    if let Some(later) = plan.steps[at + 1..].iter().find(|s| began(s) && has_effect(&s.kind)) {
         return Err(format!("{} has begun since: from here only a rollback leads back", later.id));
     }
     Ok(step)

@@ -138,11 +138,12 @@ pub(super) async fn build(client: &mut Object, stored: &SetAside) -> Result<u64,
 async fn built(client: &mut Object, stored: &SetAside, key: &Key<'_>) -> Result<(), Error> {
     let tx = client.transaction().await?;
     roomy(&tx).await?;
-    // Locked, so that two who restore at once do not build it twice.
+    if !super::locked(&tx, stored).await? {
+        return Ok(());
+    }
     // A person may have given the table a key meanwhile, under whatever name.
-    let sql =
-        format!("SELECT to_regclass(name) IS NOT NULL OR {HAS_KEY} FROM cutover.set_aside WHERE name = $1 FOR UPDATE");
-    let Some(row) = tx.query_opt(&sql, &[&stored.name, &key.on]).await? else { return Ok(()) };
+    let sql = format!("SELECT to_regclass($1) IS NOT NULL OR {HAS_KEY}");
+    let row = tx.query_one(&sql, &[&stored.name, &key.on]).await?;
     if !row.try_get::<_, bool>(0)? {
         tx.batch_execute(key.build).await?;
     }
@@ -157,12 +158,14 @@ pub(super) async fn attach(client: &mut Object, stored: &SetAside) -> Result<(),
     let Some(key) = Key::of(stored) else { return Ok(()) };
     let tx = client.transaction().await?;
     roomy(&tx).await?;
+    if !super::locked(&tx, stored).await? {
+        return Ok(());
+    }
     let sql = format!(
-        "SELECT {HAS_KEY}, to_regclass(name) IS NOT NULL
-                AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = to_regclass(name))
-         FROM cutover.set_aside WHERE name = $1 FOR UPDATE"
+        "SELECT {HAS_KEY}, to_regclass($1) IS NOT NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = to_regclass($1))"
     );
-    let Some(row) = tx.query_opt(&sql, &[&stored.name, &key.on]).await? else { return Ok(()) };
+    let row = tx.query_one(&sql, &[&stored.name, &key.on]).await?;
     match (row.try_get(0)?, row.try_get(1)?) {
         (false, _) => tx.batch_execute(key.attach).await?,
         // Somebody gave the table a key under another name: ours is one too many.

@@ -200,13 +200,21 @@ async fn roomy(tx: &Transaction<'_>) -> Result<(), Error> {
     .await
 }
 
+/// Locks what is stored of an index, so that two who restore at once do not build it twice; says whether it is still stored.
+/// What stands in the catalogue is asked by a statement of its own: one that waits for a lock has looked before it waited.
+async fn locked(tx: &Transaction<'_>, index: &SetAside) -> Result<bool, Error> {
+    let sql = "SELECT FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
+    Ok(tx.query_opt(sql, &[&index.name]).await?.is_some())
+}
+
 async fn build(client: &mut Object, index: &SetAside) -> Result<(), Error> {
     let tx = client.transaction().await?;
     roomy(&tx).await?;
-    // Locked, so that two who restore at once do not build it twice.
-    let sql = "SELECT to_regclass(name) IS NOT NULL FROM cutover.set_aside WHERE name = $1 FOR UPDATE";
-    let Some(row) = tx.query_opt(sql, &[&index.name]).await? else { return Ok(()) };
+    if !locked(&tx, index).await? {
+        return Ok(());
+    }
     // A person may have built it by hand meanwhile.
+    let row = tx.query_one("SELECT to_regclass($1) IS NOT NULL", &[&index.name]).await?;
     if !row.try_get::<_, bool>(0)? {
         tx.batch_execute(&index.definition).await?;
     }

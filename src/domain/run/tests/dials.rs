@@ -246,3 +246,44 @@ fn gates_between_two_positions_are_judged_again() {
     assert_eq!(run.status("some"), StepStatus::Done);
     assert_eq!(run.status("in-sync"), StepStatus::Done, "it let the day begin, and says nothing of a position");
 }
+
+#[test]
+fn a_step_back_ends_while_the_run_is_paused() {
+    let mut run = up_to("all");
+    assert_eq!(run.command(Command::StepBack { step: "all".into() }), None);
+    let (step, attempt) = run.asked().expect("it is performed at once");
+    assert_eq!(run.command(Command::Pause), None);
+    run.performed(&step, attempt, true);
+    assert_eq!(run.state.step("all").unwrap().back, None);
+    assert_eq!(run.state.status, RunStatus::Paused);
+    assert_eq!(run.command(Command::Continue), None);
+    assert_eq!(run.status("all"), StepStatus::Held, "somebody lets it go forward again");
+}
+
+#[test]
+fn a_step_that_waits_again_half_way_is_what_is_taken_back() {
+    let mut run = up_to("some");
+    let state = run.state.steps.iter_mut().find(|s| s.id == "all").unwrap();
+    (state.status, state.attempts) = (StepStatus::Held, 1);
+    assert_eq!(step_back(&run.plan, &run.state).map(|s| s.id.as_str()), Ok("all"));
+    let state = run.state.steps.iter_mut().find(|s| s.id == "all").unwrap();
+    state.taken_back = Some(Actor::Auto);
+    assert_eq!(step_back(&run.plan, &run.state).map(|s| s.id.as_str()), Ok("some"));
+}
+
+#[test]
+fn what_a_metric_was_measured_over_may_reach_back_before_a_switch() {
+    use crate::domain::run::dials::covers_ms;
+    let metric = |statistic: &str| {
+        covers_ms(&SignalSource::CloudWatch(Metric {
+            namespace: "App".into(),
+            name: "Success".into(),
+            dimensions: vec![],
+            statistic: statistic.into(),
+            period_s: 60,
+        }))
+    };
+    assert_eq!((metric("Average"), metric("p95")), (Some(60_000), Some(60_000)));
+    assert_eq!(metric("Sum"), Some(300_000), "a minute that is under way, and those before it");
+    assert_eq!(covers_ms(&SignalSource::Mismatches), None);
+}

@@ -300,8 +300,8 @@ async fn a_load_is_not_given_up_while_the_table_takes_anything() {
 async fn batches_keep_to_the_write_budget_by_what_the_service_says_they_cost() {
     let script = Script::default();
     let endpoint = serve(axum::Router::new().fallback(scripted).with_state(Arc::clone(&script))).await;
-    let store = store_with(&endpoint, Some(1_000.0));
     let began = Instant::now();
+    let store = store_with(&endpoint, Some(1_000.0));
     assert_eq!(put_many(&store, 300).await.unwrap(), 0);
     // 600 units by the service's word, of which those of the last eight batches, 400, may still be owed. The lower bound
     // says that they were waited for; there is no upper one.
