@@ -250,9 +250,9 @@ pub(super) fn switch_row(plan: &Plan, state: &RunState, switch: &Switch) -> Swit
 fn new_value<'p>(plan: &'p Plan, switch: &'p Switch, position: Option<&str>) -> &'p str {
     let Some(dial) = plan.dial_of(&switch.id) else { return switch.shown(&switch.to) };
     let first = || {
-        let to = |step: &'p Step| match &step.kind {
-            StepKind::Switch { to, .. } => to.get(&dial.id),
-            _ => None,
+        let to = |step: &'p Step| {
+            let StepKind::Switch { to, .. } = &step.kind else { return None };
+            to.get(&dial.id)
         };
         plan.steps.iter().find_map(to).map(String::as_str)
     };

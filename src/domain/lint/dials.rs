@@ -82,8 +82,8 @@ fn places(plan: &Plan, dial: &Dial, path: &str, found: &mut Diagnostics) {
             found.error(format!("switches[{at}].values[{n}]"), "this must not be empty");
         }
     }
-    let first = |id: &String| dial.places.iter().filter(|other| *other == id).count() > 1;
-    if let Some(id) = dial.places.iter().find(|id| first(id)) {
+    let twice = |id: &String| dial.places.iter().filter(|other| *other == id).count() > 1;
+    if let Some(id) = dial.places.iter().find(|id| twice(id)) {
         found.error(format!("{path}.places"), format!("`{id}` is named twice"));
     }
 }

@@ -12,13 +12,7 @@ use crate::workers::{CapturedValues, WorkerContext};
 const PLACES: [&str; 2] = ["/share", "/share-text"];
 
 async fn up_to(last: &str) -> (World, Arc<WorkerContext>) {
-    let world = World::with(plan_of_a_ramp());
-    world.book("b1", "1.00");
-    let ctx = world.ctx().await;
-    let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
-    let end = steps.iter().position(|s| *s == last).unwrap();
-    world.well(&ctx, &steps[..=end]).await;
-    (world, ctx)
+    World::with(plan_of_a_ramp()).up_to(last).await
 }
 
 fn now(world: &World) -> [String; 2] {

@@ -13,16 +13,7 @@ use crate::workers::{CapturedValues, WorkerContext};
 const PLACES: [&str; 2] = ["/mode", MODE_EU];
 
 async fn up_to(last: &str) -> (World, Arc<WorkerContext>) {
-    up_to_of(World::with(plan_of_two_regions()), last).await
-}
-
-async fn up_to_of(world: World, last: &str) -> (World, Arc<WorkerContext>) {
-    world.book("b1", "1.00");
-    let ctx = world.ctx().await;
-    let steps: Vec<&str> = world.plan.steps.iter().map(|s| s.id.as_str()).collect();
-    let end = steps.iter().position(|s| *s == last).unwrap();
-    world.well(&ctx, &steps[..=end]).await;
-    (world, ctx)
+    World::with(plan_of_two_regions()).up_to(last).await
 }
 
 fn now(world: &World) -> [String; 2] {
@@ -99,7 +90,7 @@ async fn where_one_cannot_be_set_the_freeze_fails_and_the_way_back_opens_the_oth
 #[tokio::test]
 async fn nobody_is_kept_out_for_a_value_that_cannot_be_had_elsewhere() {
     let mut plan = plan_of_two_regions();
-    let (world, ctx) = up_to_of(World::with(plan.clone()), "arm").await;
+    let (world, ctx) = World::with(plan.clone()).up_to("arm").await;
     let facts = world.journal.state();
     plan.switches.iter_mut().find(|s| s.id == "mode-eu").unwrap().to = ValueRef::Env("NOWHERE".into());
     let step = plan.step("freeze").unwrap().clone();

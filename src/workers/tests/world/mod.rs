@@ -85,6 +85,16 @@ impl World {
         }
     }
 
+    /// With one book, in a process that has performed every step up to this one.
+    pub async fn up_to(self, last: &str) -> (Self, Arc<WorkerContext>) {
+        self.book("b1", "1.00");
+        let ctx = self.ctx().await;
+        let steps: Vec<&str> = self.plan.steps.iter().map(|s| s.id.as_str()).collect();
+        let end = steps.iter().position(|s| *s == last).expect("a step of the plan");
+        self.well(&ctx, &steps[..=end]).await;
+        (self, ctx)
+    }
+
     /// The table with this id.
     pub fn table(&self, id: &str) -> &Table {
         self.plan.table(id).expect("a table of the plan")
