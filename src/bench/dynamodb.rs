@@ -25,7 +25,7 @@ use crate::adapters::http::{HttpProbes, http_client};
 use crate::config;
 use crate::domain::plan::{OLD, StepKind};
 use crate::engine::MachineClock;
-use crate::ports::{Budget, ByStore, Partition, Source as _};
+use crate::ports::{Budget, ByStore, Partition, Source as _, Unavailable};
 use crate::rehearsal::clients::{self, REGION};
 use crate::workers::{Ports, WorkerContext};
 
@@ -192,6 +192,7 @@ fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
         identity: None,
         switches: Arc::new(AwsSwitches::new(&to, None, None)),
         probes: Arc::new(HttpProbes::new(http_client().tried("make", "an HTTP client")?)),
+        jobs: Arc::new(Unavailable("no jobs are begun here".to_owned())),
         metrics: None,
         clock: Arc::new(MachineClock::default()),
     };

@@ -17,7 +17,7 @@ use crate::domain::plan::{OLD, Plan, StepKind, Table};
 use crate::domain::run::{Event, RunState};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::{ByStore, Facts, NotRecorded};
+use crate::ports::{ByStore, Facts, NotRecorded, Unavailable};
 use crate::private::clients::{self, REGION};
 use crate::workers::{Ports, WorkerContext};
 
@@ -88,6 +88,7 @@ impl OwnWorkers {
             identity: None,
             switches: Arc::new(AwsSwitches::new(&session, None, None)),
             probes: Arc::new(HttpProbes::new(client)),
+            jobs: Arc::new(Unavailable("no jobs are begun here".to_owned())),
             metrics: None,
             clock: Arc::new(MachineClock::default()),
         };

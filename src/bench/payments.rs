@@ -15,7 +15,7 @@ use crate::adapters::postgres::{PgSettings, PgTarget};
 use crate::config;
 use crate::domain::plan::{OLD, Plan};
 use crate::engine::MachineClock;
-use crate::ports::ByStore;
+use crate::ports::{ByStore, Unavailable};
 use crate::private::clients;
 use crate::workers::{Ports, WorkerContext};
 
@@ -133,6 +133,7 @@ pub(super) fn workers(brief: &Brief) -> BenchResult<OwnWorkers> {
         identity: None,
         switches: Arc::new(AwsSwitches::new(&session, None, None)),
         probes: Arc::new(HttpProbes::new(http_client().tried("make", "an HTTP client")?)),
+        jobs: Arc::new(Unavailable("no jobs are begun here".to_owned())),
         metrics: None,
         clock: Arc::new(MachineClock::default()),
     };

@@ -18,7 +18,7 @@ use crate::domain::plan::Plan;
 use crate::domain::run::{Attributes, Event, RestoreAction, RollbackPlan};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
-use crate::ports::Switches as _;
+use crate::ports::{Switches as _, Unavailable};
 use crate::private::clients;
 use crate::rehearsal::control::ControlPlane;
 use crate::rehearsal::fault::Faults;
@@ -118,7 +118,8 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
         let (switch, version) = (switch.id.clone(), read.version);
         wave.push(RestoreAction { switch, version, value, attributes, seen: version, thaw: false, captured: true });
     }
-    let way = RollbackPlan { waves: vec![wave] };
+    let way = RollbackPlan { waves: vec![wave], jobs: Vec::new() };
+    let no_jobs = Unavailable("no jobs are begun here".to_owned());
     let mut took = Vec::new();
     for time in 0..times.max(1) {
         for switch in &plan.switches {
@@ -134,6 +135,9 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
             captured: &captured,
             facts: &Untold,
             pass: time.to_string(),
+            run: "bench",
+            jobs: &no_jobs,
+            tell: &|_, _| {},
         };
         let began = Instant::now();
         let done = undo.go(&way).await;

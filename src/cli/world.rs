@@ -43,6 +43,7 @@ use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::{
     ByStore, Catalogue, ErrorKind, Identity, Mover, PortError, ReversePorts, SeveralSwitches, Source, Switches,
+    Unavailable,
 };
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
@@ -282,6 +283,7 @@ async fn assemble(
         reverse: Some(ReversePorts { outbox: target.outbox, items: stores.items }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
+        jobs: Arc::new(Unavailable("not made yet".to_owned())),
         identity: Some(Arc::new(identity::of_all(plan, connections, session).await)),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),

@@ -49,6 +49,7 @@ fn controls(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) 
             places => switches.extend(places),
         }
     }
+    switches.extend(root.list("jobs", keys::JOBS));
     let used: Vec<Option<String>> = switches.iter().map(|s| s.text("control")).collect();
     for (name, section) in root.map("control", keys::CONTROL) {
         let id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
@@ -64,7 +65,11 @@ fn controls(connections: &Connections, root: &Section<'_>, sink: &mut Sink<'_>) 
             signs(aws, aws.endpoints.ssm.is_none(), &section, sink);
         }
         if used.iter().flatten().all(|used| *used != name) {
-            sink.error(section.offset_of("region"), &section.path, format!("no switch stands in `{name}`"));
+            sink.error(
+                section.offset_of("region"),
+                &section.path,
+                format!("no switch stands in `{name}`, and no job works there"),
+            );
         }
     }
     for (switch, control) in switches.iter().zip(&used) {

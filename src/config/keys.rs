@@ -1,6 +1,9 @@
 //! Every key the file may hold, with its kind and its words. The reader checks against this table and the
 //! JSON schema is made from it, so the two cannot drift apart.
 
+mod jobs;
+
+pub(super) use self::jobs::{CLUSTER_SNAPSHOT, DELETE, INSTANCE_REFRESH, INSTANCE_SNAPSHOT, JOBS, TABLE_BACKUP};
 use Kind::{
     Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Part, Path,
     Percents, Scalar, Secret, Statuses, Table, Text, TextOrTexts, Texts, Url, ValueRef, ValueRefs,
@@ -116,6 +119,7 @@ pub(super) static ROOT: &[Key] = &[
     may("probes", List(PROBES), "HTTP probes."),
     may("signals", List(SIGNALS), "Watched numbers with limits."),
     may("gates", List(GATES), "Conditions that must hold."),
+    may("jobs", List(JOBS), "Work that somebody else does and steps begin: restarts, backups, commands, deletions."),
     must("steps", List(STEPS), "The runbook, in order."),
 ];
 
@@ -565,8 +569,14 @@ pub(super) static STEPS: &[Key] = &[
     may("gates", Texts, "For `go-no-go`: gate ids that must all be met."),
     may("voters", Texts, "For `go-no-go`: who votes, by name. Default: nobody, the gates alone decide."),
     may("quorum", Count, "For `go-no-go`: votes to go that are needed. Default: all voters."),
+    may(
+        "jobs",
+        Texts,
+        "For `restart`, `backup`, `command` and `cleanup`: job ids. Those of a `cleanup` are done in this order.",
+    ),
     may("what", Text, "For `manual`: what a person does."),
 ];
+
 pub(super) static STARTS: &[&str] = &["when_ready", "at_planned"];
 
 pub(super) static WORD: &[Key] = &[must("word", Text, "The word to type.")];

@@ -2,6 +2,7 @@
 
 mod control;
 mod iam_policy;
+mod jobs;
 mod positions;
 
 use std::collections::BTreeMap;

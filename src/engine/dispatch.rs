@@ -22,7 +22,7 @@ use crate::domain::at::At;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
     Actor, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus,
-    StepError, StepSeen, StepStatus, Unrecorded, apply, decide, unrecorded,
+    StepError, StepSeen, StepStatus, Unrecorded, apply, decide, no_way_back, unrecorded,
 };
 use crate::ports::NotRecorded;
 use crate::workers::{WorkerContext, end_capture, movers};
@@ -253,7 +253,8 @@ impl Dispatch {
             _ => {}
         }
         let loaded = self.plan.tables.iter().all(|t| self.state.tables.get(&t.id).is_some_and(|t| t.loaded.is_some()));
-        if loaded && !self.state.is_final() {
+        let leads_back = no_way_back(&self.plan, &self.state).is_none();
+        if loaded && leads_back && !self.state.is_final() {
             self.ctx.ensure_following();
         }
     }

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::RollbackOrder;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, rollback_plan};
-use crate::ports::{Clock, Probes, ReversePorts, Switches};
+use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, no_way_back, rollback_plan};
+use crate::ports::{Clock, Jobs, Probes, ReversePorts, Switches};
 use crate::workers::WorkerContext;
 use crate::workers::reverse::{Drained, drain, possible};
 use crate::workers::rollback::{FactSink, Rollback, RollbackReport};
@@ -28,6 +28,8 @@ pub struct RollbackPorts {
     pub switches: Arc<dyn Switches>,
     /// Sends probes.
     pub probes: Arc<dyn Probes>,
+    /// Begins jobs once more, or undoes them.
+    pub jobs: Arc<dyn Jobs>,
     /// Connects to both ends of the reverse flow.
     pub reverse: ReversePortsFactory,
 }
@@ -86,6 +88,10 @@ async fn serve(ports: RollbackPorts, mut wires: Wires) {
             () = wires.stop.cancelled() => return,
         }
         if wires.orders.borrow_and_update().is_none() {
+            continue;
+        }
+        if let Some(why) = no_way_back(&wires.plan, &wires.state.borrow()) {
+            let _ = wires.facts.send(Event::Note { level: Level::Error, source: "rollback".to_owned(), text: why });
             continue;
         }
         // The dispatcher journals the order; only a run that is already back has nothing to do.
@@ -149,6 +155,8 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
     let way = rollback_plan(&wires.plan, &before);
     let captured = wires.ctx.captured();
     let was_performing = *wires.performing.borrow();
+    let ctx = Arc::clone(&wires.ctx);
+    let tell = move |job: &str, gauge| ctx.job_is(job, gauge);
     let orders = before.used_intents.iter().filter(|id| id.starts_with("undo/")).count();
     let mut undo = Rollback {
         plan: &wires.plan,
@@ -158,6 +166,9 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
         captured: &captured,
         facts: &facts,
         pass: format!("{}-{orders}", before.last_seq),
+        run: &before.run,
+        jobs: &*ports.jobs,
+        tell: &tell,
     };
     let first = first_pass(&mut undo, &way, wires).await;
     if !was_performing && !wires.ctx.in_flight() {
@@ -184,6 +195,7 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
             }
         }
     }
+    // Jobs were begun after what was on the wire had ended.
     let again = in_order(again);
     undo.pass.push_str("-again");
     let second = undo.go(&again).await;
@@ -230,17 +242,17 @@ async fn first_pass(undo: &mut Rollback<'_>, way: &RollbackPlan, wires: &Wires) 
     }
 }
 
-/// The thaw, and everything else.
+/// The thaw with the jobs before it, and everything else.
 fn parted(way: RollbackPlan) -> (RollbackPlan, RollbackPlan) {
     let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
-    let one = |wave: Vec<_>| RollbackPlan { waves: [wave].into_iter().filter(|w| !w.is_empty()).collect() };
-    (one(thaw), one(traffic))
+    let one = |wave: Vec<_>, jobs| RollbackPlan { waves: [wave].into_iter().filter(|w| !w.is_empty()).collect(), jobs };
+    (one(thaw, way.jobs), one(traffic, Vec::new()))
 }
 
-/// Traffic switches in one wave, the thaw after them.
+/// Traffic switches in one wave, the thaw after them; no jobs.
 fn in_order(way: RollbackPlan) -> RollbackPlan {
     let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
-    RollbackPlan { waves: [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect() }
+    RollbackPlan { waves: [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect(), jobs: Vec::new() }
 }
 
 #[cfg(test)]

@@ -33,13 +33,14 @@ async fn running(world: World, policy: Policy) -> Running {
     let disk = journal.disk();
     let ports = world.ports();
     let (switches, probes, back) = (Arc::clone(&ports.switches), Arc::clone(&ports.probes), world.reverse());
+    let jobs = Arc::clone(&ports.jobs);
     let rollback_ports: RollbackPortsFactory = Box::new(move || {
         Box::pin(async move {
             let reverse = Box::new(move || {
                 let back = back.clone();
                 Box::pin(async move { Ok(back) }) as _
             });
-            RollbackPorts { switches, probes, reverse }
+            RollbackPorts { switches, probes, jobs, reverse }
         })
     });
     let clock = Arc::new(RunClock::new(&*world.clock, None, 1.0, None));

@@ -242,6 +242,13 @@ fn action() -> impl Strategy<Value = Action> {
         (text(), proptest::sample::select(MoverOrder::ALL.to_vec()))
             .prop_map(|(mover, order)| Action::TellMover { mover, order }),
         (text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(table, rows, keys)| Action::Repair { table, rows, keys }),
+        (text(), text(), any::<i64>(), any::<bool>()).prop_map(|(job, token, at, undo)| Action::BeginJob {
+            job,
+            token,
+            since: At(at),
+            undo
+        }),
+        text().prop_map(|job| Action::CancelJob { job }),
         Just(Action::AdvanceSequences),
         (text(), text()).prop_map(|(table, nonce)| Action::WriteMarker { table, nonce }),
     ]

@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Batch, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items, LogLook, Mover,
-    MoverLook, Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime, PortError, PortResult, ProbeOutcome,
-    ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, SequenceScan, Source, SourceTable, Stream, Surroundings,
-    SwitchValue, Switches, Taken, Together, Waiting,
+    Batch, Begin, Beyond, CaptureGap, CaptureState, Changes, Cursor, ErrorKind, InBatch, ItemOutcome, Items,
+    JobProgress, Jobs, LogLook, Mover, MoverLook, Obstacle, OpenWrite, Outbox, Page, PageEnd, Partition, PointInTime,
+    PortError, PortResult, ProbeOutcome, ProbeResult, Probes, ReadFrom, ReverseCounts, Sequence, SequenceScan, Source,
+    SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken, Together, Waiting,
 };
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{ItemChange, Resolution};
-use crate::domain::plan::{Definition, Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Job, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Key, Record};
@@ -55,6 +55,29 @@ impl Switches for Unavailable {
 
     async fn resolve(&self, _: &ValueRef, _: &str) -> PortResult<SwitchValue> {
         self.refused("resolve", "a reference".to_owned())
+    }
+}
+
+#[async_trait]
+impl Jobs for Unavailable {
+    async fn look(&self, job: &Job) -> PortResult<String> {
+        self.refused("look at", job.place())
+    }
+
+    async fn begin(&self, job: &Job, _: &Begin) -> PortResult<String> {
+        self.refused("begin", job.place())
+    }
+
+    async fn find(&self, job: &Job, _: &Begin) -> PortResult<Option<String>> {
+        self.refused("find", job.place())
+    }
+
+    async fn progress(&self, job: &Job, _: &str) -> PortResult<JobProgress> {
+        self.refused("ask after", job.place())
+    }
+
+    async fn cancel(&self, job: &Job, _: &str) -> PortResult<()> {
+        self.refused("end", job.place())
     }
 }
 

@@ -46,6 +46,7 @@ fn plan() -> Plan {
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
         dials: vec![],
+        jobs: vec![],
     }
 }
 

@@ -177,6 +177,9 @@ pub(super) fn action_words(action: &Action) -> String {
         }
         Action::Repair { table, rows, .. } => format!("writing {rows} rows of {table} again from the source."),
         Action::AdvanceSequences => "moving the target's sequences past the rows.".to_owned(),
+        Action::BeginJob { job, undo: false, .. } => format!("beginning job {job}."),
+        Action::BeginJob { job, undo: true, .. } => format!("beginning job {job} on the way back."),
+        Action::CancelJob { job } => format!("ending job {job} before its time."),
         Action::WriteMarker { table, .. } => format!("writing a marker to {table} at the source."),
     }
 }

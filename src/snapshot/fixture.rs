@@ -286,6 +286,7 @@ pub(crate) fn plan() -> Plan {
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
         dials: vec![],
+        jobs: vec![],
     }
 }
 

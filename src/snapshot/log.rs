@@ -79,6 +79,9 @@ fn action_words(action: &Action) -> String {
         Action::TellMover { mover, order } => format!("tell {mover} to {}", mover_words(*order)),
         Action::Repair { table, rows, .. } => format!("write {rows} rows of {table} again from the source"),
         Action::AdvanceSequences => "move the target's sequences past the rows".to_owned(),
+        Action::BeginJob { job, undo: false, .. } => format!("begin {job}"),
+        Action::BeginJob { job, undo: true, .. } => format!("begin {job} on the way back"),
+        Action::CancelJob { job } => format!("end {job} before its time"),
         Action::WriteMarker { table, .. } => format!("write a marker to {table}"),
     }
 }

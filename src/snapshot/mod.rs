@@ -8,6 +8,7 @@ mod build;
 #[cfg(any(test, feature = "rehearsal"))]
 pub(crate) mod fixture;
 mod gates;
+mod jobs;
 mod lamps;
 mod log;
 mod loss;

@@ -7,7 +7,7 @@ use super::{Deed, Health, Rollback};
 use crate::domain::gauge::{Phase, Readiness, ReverseState};
 use crate::domain::plan::StepKind;
 use crate::domain::plan::Switch;
-use crate::domain::run::{RollbackPlan, RunStatus, StepStatus, SwitchStatus, rollback_plan};
+use crate::domain::run::{RollbackPlan, RunStatus, StepStatus, SwitchStatus, no_way_back, rollback_plan};
 
 /// A proof of readiness older than this proves nothing, in milliseconds.
 const PROOF_LASTS_MS: i64 = 120_000;
@@ -71,6 +71,9 @@ fn estimate(cx: &Context<'_>, way: &RollbackPlan) -> Option<i64> {
 }
 
 fn ready(cx: &Context<'_>, way: &RollbackPlan, at_risk: Option<u64>, estimate_ms: Option<i64>) -> (Health, String) {
+    if no_way_back(cx.plan, cx.state).is_some() {
+        return (Health::Idle, "NONE: the old side is being deleted".to_owned());
+    }
     let by_hand = way.actions().filter(|a| !a.captured).count();
     if by_hand > 0 {
         return (Health::Fail, format!("NOT READY: {by_hand} not captured"));
@@ -229,6 +232,7 @@ fn actions(cx: &Context<'_>, way: &RollbackPlan) -> Vec<String> {
             (true, false) => format!("{place} -> {value}{version}"),
         });
     }
+    list.extend(super::jobs::on_the_way_back(cx.plan, &way.jobs));
     if way.is_empty() {
         list.push("nothing to undo: no switch has moved".to_owned());
     } else {

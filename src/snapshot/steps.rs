@@ -74,6 +74,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         StepKind::GoNoGo { .. } if !over && !stopped => go_no_go_live(cx, step, current, &mut row),
         StepKind::Freeze | StepKind::Thaw | StepKind::Smoke { .. } if going_on => probes(cx, &step.kind, &mut row),
         StepKind::Switch { .. } => switch_lines(cx, current, &mut row),
+        StepKind::Jobs { jobs, .. } if going_on => super::jobs::going_on(cx, jobs, &mut row),
         StepKind::Preflight
         | StepKind::SetUp
         | StepKind::Capture
@@ -87,6 +88,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         | StepKind::Thaw
         | StepKind::Gate { .. }
         | StepKind::GoNoGo { .. }
+        | StepKind::Jobs { .. }
         | StepKind::Manual { .. } => {}
     }
     if row.detail.is_empty() && !over {
@@ -119,6 +121,7 @@ const fn mark(kind: &StepKind) -> StepMark {
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Drain
+        | StepKind::Jobs { .. }
         | StepKind::Smoke { .. } => StepMark::Plain,
     }
 }
@@ -149,6 +152,7 @@ fn title(plan: &Plan, step: &Step) -> String {
         | StepKind::Drain
         | StepKind::Smoke { .. }
         | StepKind::Thaw
+        | StepKind::Jobs { .. }
         | StepKind::Manual { .. } => step.title.clone(),
     }
 }
@@ -325,6 +329,7 @@ fn does(plan: &Plan, step: &Step) -> String {
                 ),
             }
         }
+        StepKind::Jobs { purpose, jobs } => super::jobs::does(plan, *purpose, jobs),
         StepKind::Manual { what } => what.clone(),
     }
 }
@@ -367,6 +372,7 @@ fn sets(cx: &Context<'_>, step: &Step) -> Vec<SetRow> {
         | StepKind::Smoke { .. }
         | StepKind::Gate { .. }
         | StepKind::GoNoGo { .. }
+        | StepKind::Jobs { .. }
         | StepKind::Manual { .. } => Vec::new(),
     }
 }

@@ -359,6 +359,8 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
         StepName::Freeze => "Freeze",
         StepName::Thaw => "Thaw",
         StepName::Manual => "It is done",
+        StepName::Restart => "Restart",
+        StepName::Cleanup => "Delete",
         StepName::Preflight
         | StepName::SetUp
         | StepName::Capture
@@ -369,7 +371,9 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
         | StepName::Drain
         | StepName::Smoke
         | StepName::Gate
-        | StepName::GoNoGo => "Start",
+        | StepName::GoNoGo
+        | StepName::Backup
+        | StepName::Command => "Start",
     };
     let mut line = match word {
         Some(word) => {
@@ -395,6 +399,10 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
             | StepName::Smoke
             | StepName::Freeze
             | StepName::Switch
+            | StepName::Restart
+            | StepName::Backup
+            | StepName::Command
+            | StepName::Cleanup
             | StepName::Thaw => "  Start this step now?",
         }),
     };

@@ -28,6 +28,7 @@ mod export;
 mod follow;
 mod freeze;
 mod index_keys;
+mod jobs;
 mod key_form;
 mod latest;
 mod listing;
@@ -57,6 +58,7 @@ mod stray;
 mod surroundings;
 mod switch;
 mod trouble;
+mod undo_jobs;
 mod verify;
 mod watch;
 
@@ -70,6 +72,7 @@ pub use parked::Retried;
 pub use preflight::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, check};
 pub use repair::{Repaired, repair, retry_parked, source_is_the_truth};
 pub use restore::{Before, OpenLines, RestoreEnd, RestoreError, RestoredTable, restore};
+pub use undo_jobs::{TellJob, UndoJobs};
 pub use verify::{Candidate, Compared, candidate, compare_keys, full_pass, sample, words as verify_words};
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use futures::future::join_all;
 
 use super::context::{CapturedValue, CapturedValues};
 use super::trouble::evidence;
+use super::undo_jobs::{TellJob, UndoJobs};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Probe, Switch};
-use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RestoreAction, RollbackPlan};
+use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RestoreAction, RollbackPlan, UndoJob};
 use crate::domain::secret::Secret;
-use crate::ports::{Clock, ErrorKind, PortError, PortResult, ProbeOutcome, Probes, SwitchValue, Switches};
+use crate::ports::{Clock, ErrorKind, Jobs, PortError, PortResult, ProbeOutcome, Probes, SwitchValue, Switches};
 
 /// Attempts at one action before a person is needed.
 const ATTEMPTS: u32 = 5;
@@ -81,6 +82,12 @@ pub struct Rollback<'u> {
     pub facts: &'u dyn FactSink,
     /// Makes intent ids unique: the pass, from 1, and who makes it.
     pub pass: String,
+    /// The run's id.
+    pub run: &'u str,
+    /// Begins jobs once more, or undoes them.
+    pub jobs: &'u dyn Jobs,
+    /// Where it is told how far those are.
+    pub tell: TellJob<'u>,
 }
 
 impl Rollback<'_> {
@@ -90,7 +97,11 @@ impl Rollback<'_> {
         let began = Instant::now();
         let mut report = RollbackReport::default();
         let mut thawed = false;
+        let mut jobs = Some(&way.jobs).filter(|jobs| !jobs.is_empty());
         for wave in &way.waves {
+            if wave.iter().any(|a| a.thaw) {
+                self.undo_jobs(jobs.take(), &mut report).await;
+            }
             for result in join_all(wave.iter().map(|action| self.one(action))).await {
                 match result {
                     Ok(found) => report.evidence.push(found),
@@ -99,11 +110,30 @@ impl Rollback<'_> {
             }
             thawed |= wave.iter().any(|a| a.thaw);
         }
+        self.undo_jobs(jobs.take(), &mut report).await;
         report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         if thawed {
             self.watch_thaw().await;
         }
         report
+    }
+
+    /// Applications that read a value when they start go on with the new side's until they are started once more: writes are
+    /// not allowed again before they have been, or cannot be.
+    async fn undo_jobs(&self, jobs: Option<&Vec<UndoJob>>, report: &mut RollbackReport) {
+        let Some(jobs) = jobs else { return };
+        let undo = UndoJobs {
+            plan: self.plan,
+            run: self.run,
+            jobs: self.jobs,
+            clock: Arc::clone(&self.clock),
+            facts: self.facts,
+            tell: self.tell,
+            pass: self.pass.clone(),
+        };
+        let (found, stuck) = undo.go(jobs).await;
+        report.evidence.extend(found);
+        report.stuck.extend(stuck);
     }
 
     async fn one(&self, action: &RestoreAction) -> Result<Evidence, String> {

@@ -64,6 +64,7 @@ pub fn plan() -> Plan {
         reverse: cutover::domain::plan::Reverse::default(),
         stores: cutover::domain::plan::Stores::new(),
         dials: vec![],
+        jobs: vec![],
     }
 }
 

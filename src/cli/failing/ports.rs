@@ -12,18 +12,18 @@ use super::{Failable, Failing, around};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, Reading as MetricReading};
 use crate::domain::mapping::{ItemChange, Mapped, Resolution, RowErrorReason};
-use crate::domain::plan::{Definition, Metric, Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Job, Metric, Probe, Switch, Table, ValueRef};
 use crate::domain::run::Attributes;
 use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared, CopiedRows,
-    Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, Lease, LogLook, Metrics,
-    Mover, MoverLook, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange, OwnWrite, Owned, Owning, Page,
-    PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult, Probes, ReadFrom, Restore,
-    Restoring, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream,
-    Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable, TargetVisitor, TextPage, Together,
-    Unfinished, Waiting,
+    Applied, Batch, Begin, Beyond, Bulk, CaptureGap, CaptureState, ChangeBatch, Changes, Checkpoint, Cleared,
+    CopiedRows, Cursor, Expiry, FollowState, FoundTable, FullRead, HeldTable, InBatch, ItemOutcome, Items, JobProgress,
+    Jobs, Lease, LogLook, Metrics, Mover, MoverLook, Obstacle, OpenWrite, OpenedTable, Orphans, Outbox, OutboxChange,
+    OwnWrite, Owned, Owning, Page, PageEnd, ParkedRow, Partition, PointInTime, PortResult, Position, ProbeResult,
+    Probes, ReadFrom, Restore, Restoring, ReverseCounts, RowEncoder, Sequence, SequenceScan, SetAside, Source,
+    SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Taken, Target, TargetServer, TargetTable,
+    TargetVisitor, TextPage, Together, Unfinished, Waiting,
 };
 
 /// Implements a port for its wrapper: methods as they are in the trait, each named after the port and itself. What
@@ -215,6 +215,16 @@ failing! {
         async fn attributes(&self, switch: &Switch, version: Option<i64>) -> PortResult<Attributes>;
         async fn set(&self, switch: &Switch, value: &Secret, attributes: &Attributes) -> PortResult<()>;
         async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue>;
+    }
+}
+
+failing! {
+    Jobs as "jobs" {
+        async fn look(&self, job: &Job) -> PortResult<String>;
+        async fn begin(&self, job: &Job, begin: &Begin) -> PortResult<String>;
+        async fn find(&self, job: &Job, begin: &Begin) -> PortResult<Option<String>>;
+        async fn progress(&self, job: &Job, handle: &str) -> PortResult<JobProgress>;
+        async fn cancel(&self, job: &Job, handle: &str) -> PortResult<()>;
     }
 }
 

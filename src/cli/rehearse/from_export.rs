@@ -169,6 +169,7 @@ fn reduced(config: &Config, manifest: &Manifest) -> Plan {
         reverse,
         stores: config.connections.stores(),
         dials: vec![],
+        jobs: vec![],
         ..Plan::clone(plan)
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::out::{print, say};
 use crate::cli::world::{self, Driver};
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, RollbackPlan, RunState, rollback_plan, rollback_plan_in_doubt};
+use crate::domain::run::{Event, RollbackPlan, RunState, no_way_back, rollback_plan, rollback_plan_in_doubt};
 use crate::engine::rollback::{ReversePortsFactory, RollbackPorts, drained};
 use crate::engine::{DriverLease, MachineClock};
 use crate::workers::CapturedValues;
@@ -44,6 +44,9 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
     let now = newest.as_deref().unwrap_or(state);
     if !marks(state) && marks(now) {
         marked(found, &undo).await;
+    }
+    if let Some(why) = no_way_back(plan, now) {
+        say(&format!("warning: {why}"));
     }
     if way.actions().next().is_none() {
         say("no switch was left to put back");
@@ -154,6 +157,7 @@ async fn restored(
         return (first, Some(now));
     }
     let mut moved = rollback_plan(&found.plan, &now);
+    moved.jobs.retain(|undo| !way.jobs.contains(undo));
     for wave in &mut moved.waves {
         wave.retain(|action| !way.actions().any(|done| done == action && unchanged(found, &now, &done.switch)));
     }
@@ -185,6 +189,9 @@ fn undo_of<'u>(found: &'u SavedRun, undo: &'u RollbackPorts, recorder: &'u Recor
         captured: &NOTHING,
         facts: recorder,
         pass,
+        run: found.folder.id(),
+        jobs: &*undo.jobs,
+        tell: &|_, _| {},
     }
 }
 

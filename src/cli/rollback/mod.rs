@@ -21,7 +21,7 @@ use super::out::{self, print, say};
 use super::select_run::select_run;
 use super::world::Driver;
 use crate::domain::at::{At, brief};
-use crate::domain::run::{RunState, RunStatus, rollback_plan};
+use crate::domain::run::{RunState, RunStatus, no_way_back, rollback_plan};
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{RunFolder, fold, read_run};
 
@@ -70,6 +70,9 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
                  `cutover rollback {id} --finished`, after a look at `cutover rollback {id} --what-if`"
             ),
         ));
+    }
+    if let Some(why) = no_way_back(&found.plan, &found.state) {
+        return Err(Failure::new(Exit::Refused, why));
     }
     let rolled_back = |found: &SavedRun| {
         found.state.status == RunStatus::RolledBack && rollback_plan(&found.plan, &found.state).is_empty()

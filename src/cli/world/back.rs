@@ -199,6 +199,7 @@ pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFact
             RollbackPorts {
                 switches: rollback_switches(&saved).await,
                 probes,
+                jobs: Arc::new(Unavailable("not made yet".to_owned())),
                 // Made only once the switches are restored, so that it cannot delay them.
                 reverse: Box::new(move || {
                     let (saved, plan) = (saved.clone(), Arc::clone(&plan));

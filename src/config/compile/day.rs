@@ -8,7 +8,8 @@ use crate::config::keys;
 use crate::config::section::Section;
 use crate::config::words;
 use crate::domain::plan::{
-    CONTROL, Criterion, Freeze, Gate, OnFail, Op, Start, Step, StepKind, Switch, SwitchKind, ValueRef, control_called,
+    CONTROL, Criterion, Freeze, Gate, OnFail, Op, Purpose, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
+    control_called,
 };
 
 /// A switch without positions.
@@ -92,6 +93,10 @@ const OF_KIND: [(&str, &str, bool); 9] = [
     ("what", "manual", true),
 ];
 
+/// Kinds of steps that begin jobs.
+const PURPOSES: [&str; 4] =
+    [Purpose::Restart.word(), Purpose::Backup.word(), Purpose::Command.word(), Purpose::Cleanup.word()];
+
 /// Compiles the runbook. A step whose time does not read stands where the step before it does, so that one
 /// mistake is not reported again as a wrong order.
 pub(super) fn steps(sections: &[Section<'_>], plan_name: &str, sink: &mut Sink<'_>) -> Vec<Step> {
@@ -123,6 +128,14 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
                 sink.error(s.offset_of(key), &s.path_of(key), message);
             }
         }
+        let of_jobs = PURPOSES.contains(&name.as_str());
+        if s.has("jobs") && !of_jobs {
+            let message = format!("`jobs` is for steps of kind {}; this one is `{name}`", PURPOSES.join(", "));
+            sink.error(s.offset_of("jobs"), &s.path_of("jobs"), message);
+        } else if of_jobs && !s.has("jobs") {
+            let message = format!("missing `jobs`: a step of kind `{name}` needs it");
+            sink.error(s.offset_of("jobs"), &s.path_of("jobs"), message);
+        }
         if name == "switch" && !s.has("switches") && !s.has("to") {
             let message = "missing `switches`: a step of kind `switch` needs it, or `to`";
             sink.error(s.offset_of("switches"), &s.path_of("switches"), message);
@@ -147,6 +160,10 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
             StepKind::GoNoGo { gates: s.texts("gates"), voters, quorum: s.count("quorum", all) }
         }
         "gate" => StepKind::Gate { gate: s.must("gate") },
+        "restart" => StepKind::Jobs { purpose: Purpose::Restart, jobs: s.texts("jobs") },
+        "backup" => StepKind::Jobs { purpose: Purpose::Backup, jobs: s.texts("jobs") },
+        "command" => StepKind::Jobs { purpose: Purpose::Command, jobs: s.texts("jobs") },
+        "cleanup" => StepKind::Jobs { purpose: Purpose::Cleanup, jobs: s.texts("jobs") },
         _ => StepKind::Manual { what: s.must("what") },
     };
     Step {
@@ -172,6 +189,10 @@ const fn undo(kind: &StepKind) -> &'static str {
         StepKind::Freeze => "set the freeze switch back to its captured value",
         StepKind::Switch { .. } => "set every switch back to its captured value and read it back",
         StepKind::Thaw => "switches back, then writes on the old side again",
+        StepKind::Jobs { purpose: Purpose::Restart, .. } => "restarted again, once the switches are back",
+        StepKind::Jobs { purpose: Purpose::Backup, .. } => "kept: delete it by hand when nobody needs it",
+        StepKind::Jobs { purpose: Purpose::Command, .. } => "each job's `undo` is run, if it has one",
+        StepKind::Jobs { purpose: Purpose::Cleanup, .. } => "not at all: nothing leads back from here",
         StepKind::Preflight
         | StepKind::SetUp
         | StepKind::Capture

@@ -2,6 +2,7 @@
 
 mod day;
 pub(super) mod dial;
+mod job;
 pub(super) mod moves;
 pub(super) mod table;
 mod watch;
@@ -83,6 +84,7 @@ pub(super) fn plan(root: &Section<'_>, pool: usize, base: &Path, sink: &mut Sink
         // Known once the connections are.
         stores: Stores::new(),
         dials,
+        jobs: job::jobs(root, sink),
         name,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::job::JobGauge;
 use super::latency::ProbeStats;
 use super::retained::RetainedLog;
 use super::trim::{Outbox, Unread};
@@ -292,6 +293,9 @@ pub struct Measured {
     /// What sources keep of their logs for us, by store; none where no slot of ours is there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retained: BTreeMap<String, RetainedLog>,
+    /// Jobs that are watched or were, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<String, JobGauge>,
     /// Rows that wait to be applied to the old side; absent when nothing captures them.
     #[serde(default)]
     pub outbox: Option<Outbox>,

@@ -1,5 +1,6 @@
 //! Measured numbers: counts, lags, rates and signals. Samples, not facts: the latest wins.
 
+mod job;
 mod latency;
 mod measured;
 mod retained;
@@ -7,6 +8,7 @@ mod series;
 mod source;
 mod trim;
 
+pub use job::JobGauge;
 pub use latency::{ENOUGH, LatencyWindow, ProbeStats};
 pub use measured::{
     Count, CountKind, HELD_DELETE, Lag, Measured, Phase, Readiness, Reading, Reverse, ReverseGauge, ReverseState,

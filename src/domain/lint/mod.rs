@@ -1,6 +1,7 @@
 //! What is wrong with a plan, before it may run.
 
 mod dials;
+mod jobs;
 mod movers;
 mod proofs;
 mod steps;
@@ -42,6 +43,7 @@ pub fn lint(plan: &Plan) -> Vec<Diagnostic> {
     watch::lint(plan, &mut found);
     dials::lint(plan, &mut found);
     steps::lint(plan, &mut found);
+    jobs::lint(plan, &mut found);
     found.0
 }
 

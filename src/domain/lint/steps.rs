@@ -90,6 +90,7 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
             | StepKind::Freeze
             | StepKind::Drain
             | StepKind::Thaw
+            | StepKind::Jobs { .. }
             | StepKind::Manual { .. } => {}
         }
         if matches!(&step.confirm, Confirm::Word(w) if w.trim().is_empty()) {
@@ -212,6 +213,7 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
             | StepKind::Thaw
             | StepKind::Gate { .. }
             | StepKind::GoNoGo { .. }
+            | StepKind::Jobs { .. }
             | StepKind::Manual { .. } => {}
         }
         use StepName as N;

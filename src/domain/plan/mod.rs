@@ -101,6 +101,9 @@ pub struct Plan {
     /// Switches with several positions. Their places stand among `switches`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dials: Vec<Dial>,
+    /// Work that somebody else does and steps begin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Job>,
 }
 
 impl Plan {
@@ -368,6 +371,12 @@ impl Plan {
     #[must_use]
     pub fn probe(&self, id: &str) -> Option<&Probe> {
         self.probes.iter().find(|p| p.id == id)
+    }
+
+    /// The job with this id.
+    #[must_use]
+    pub fn job(&self, id: &str) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.id == id)
     }
 
     /// The moving table with this id.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::job::Purpose;
+
 /// One line of the migration-day checklist (FEATURES E1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -84,6 +86,13 @@ pub enum StepKind {
         /// Votes for going on that are needed. One vote against blocks whatever the others say.
         quorum: u32,
     },
+    /// These jobs are begun and must end well: of a clean-up one after the other, otherwise at the same time.
+    Jobs {
+        /// What they are for.
+        purpose: Purpose,
+        /// Job ids.
+        jobs: Vec<String>,
+    },
     /// A person does something and says so.
     Manual {
         /// What to do.
@@ -125,6 +134,14 @@ pub enum StepName {
     /// [`StepKind::GoNoGo`].
     #[serde(rename = "go-no-go")]
     GoNoGo,
+    /// [`StepKind::Jobs`] for [`Purpose::Restart`].
+    Restart,
+    /// [`StepKind::Jobs`] for [`Purpose::Backup`].
+    Backup,
+    /// [`StepKind::Jobs`] for [`Purpose::Command`].
+    Command,
+    /// [`StepKind::Jobs`] for [`Purpose::Cleanup`].
+    Cleanup,
     /// [`StepKind::Manual`].
     Manual,
 }
@@ -148,6 +165,10 @@ impl StepName {
             Self::Thaw => "thaw",
             Self::Gate => "gate",
             Self::GoNoGo => "go-no-go",
+            Self::Restart => Purpose::Restart.word(),
+            Self::Backup => Purpose::Backup.word(),
+            Self::Command => Purpose::Command.word(),
+            Self::Cleanup => Purpose::Cleanup.word(),
             Self::Manual => "manual",
         }
     }
@@ -206,6 +227,12 @@ impl StepKind {
             Self::Thaw => StepName::Thaw,
             Self::Gate { .. } => StepName::Gate,
             Self::GoNoGo { .. } => StepName::GoNoGo,
+            Self::Jobs { purpose, .. } => match purpose {
+                Purpose::Restart => StepName::Restart,
+                Purpose::Backup => StepName::Backup,
+                Purpose::Command => StepName::Command,
+                Purpose::Cleanup => StepName::Cleanup,
+            },
             Self::Manual { .. } => StepName::Manual,
         }
     }
@@ -228,12 +255,36 @@ impl StepKind {
             | Self::Switch { .. }
             | Self::Smoke { .. }
             | Self::Thaw
+            | Self::Jobs { .. }
+            | Self::Manual { .. } => &[],
+        }
+    }
+
+    /// The jobs that the step begins, by id.
+    #[must_use]
+    pub const fn jobs(&self) -> &[String] {
+        match self {
+            Self::Jobs { jobs, .. } => jobs.as_slice(),
+            Self::Preflight
+            | Self::SetUp
+            | Self::Capture
+            | Self::Load
+            | Self::CatchUp { .. }
+            | Self::Verify
+            | Self::Arm
+            | Self::Freeze
+            | Self::Drain
+            | Self::Switch { .. }
+            | Self::Smoke { .. }
+            | Self::Thaw
+            | Self::Gate { .. }
+            | Self::GoNoGo { .. }
             | Self::Manual { .. } => &[],
         }
     }
 
     /// Names of every kind, as in the config file.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 19] = [
         "preflight",
         "set_up",
         "capture",
@@ -248,6 +299,10 @@ impl StepKind {
         "thaw",
         "gate",
         "go-no-go",
+        "restart",
+        "backup",
+        "command",
+        "cleanup",
         "manual",
     ];
 }

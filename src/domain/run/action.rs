@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::at::At;
+
 /// A change to the world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -73,6 +75,23 @@ pub enum Action {
     },
     /// Move the target's sequences past what was loaded.
     AdvanceSequences,
+    /// Begin a job.
+    BeginJob {
+        /// The job.
+        job: String,
+        /// Which beginning: the same when it is tried again after a lost answer.
+        token: String,
+        /// When it was first tried, wall clock.
+        since: At,
+        /// A rollback begins it: a command runs its `undo`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        undo: bool,
+    },
+    /// End a job before its time.
+    CancelJob {
+        /// The job.
+        job: String,
+    },
     /// Write a marker through the fenced path.
     WriteMarker {
         /// Table id.

@@ -4,6 +4,7 @@ use super::action::{Action, MoverOrder};
 use super::amend;
 use super::approval::{Approval, Ballot};
 use super::event::{Event, Fact, OutcomeResult, StepSeen};
+use super::jobs;
 use super::state::{
     ClockStep, GateState, RollbackState, RunState, RunStatus, StepState, StepStatus, SwitchState, SwitchStatus,
 };
@@ -274,6 +275,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 s.standing = SwitchStatus::Unknown;
                 s.changed_seq = seq;
             }
+            jobs::intended(state, action);
             state.used_intents.insert(id.clone());
             state.open_intents.insert(id.clone(), action.clone());
         }
@@ -540,6 +542,7 @@ fn left_behind(state: &mut RunState, what: String, result: &OutcomeResult, then:
 
 fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) {
     let Some(action) = state.open_intents.remove(id) else { return };
+    jobs::turned_out(state, &action, result);
     let (reached, position) = match &action {
         Action::SetSwitch { position, .. } => (SwitchStatus::New, position.clone()),
         Action::RestoreSwitch { .. } => (SwitchStatus::Restored, None),

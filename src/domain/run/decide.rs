@@ -6,6 +6,7 @@ use super::apply::apply;
 use super::approval::{confirmed, lacks_second, second_person_words};
 use super::event::{Actor, Cause, Event, Evidence, Fact, Level, StepError};
 use super::input::{Command, Input, Refusal};
+use super::jobs::no_way_back;
 use super::state::{RunState, RunStatus, StepStatus};
 use super::step_back::{judged_again, step_back};
 use super::unrecorded::rolls_back_by_itself;
@@ -110,6 +111,9 @@ impl Draft<'_> {
         if self.state.status == RunStatus::RollingBack {
             return;
         }
+        if let Some(why) = no_way_back(self.plan, &self.state) {
+            return self.emit(Event::Note { level: Level::Error, source: "rollback".to_owned(), text: why });
+        }
         self.emit(Event::RollbackOrdered { by: by.clone(), cause: cause.clone() });
         self.out.effects.push(Effect::Cancel);
         self.out.effects.push(Effect::RollBack(by, cause));
@@ -203,6 +207,7 @@ impl Draft<'_> {
             | StepKind::Drain
             | StepKind::Switch { .. }
             | StepKind::Smoke { .. }
+            | StepKind::Jobs { .. }
             | StepKind::Thaw => {
                 if self.plan.moves_writes(&step.id) && self.state.decided.is_none() {
                     let by = self.state.step(&step.id).and_then(|s| s.confirmed.clone()).unwrap_or(Actor::Auto);

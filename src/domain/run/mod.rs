@@ -15,6 +15,7 @@ mod event;
 mod event_name;
 mod gate;
 mod input;
+mod jobs;
 mod rollback;
 mod signals;
 mod state;
@@ -37,6 +38,7 @@ pub use dials::Stands;
 pub use event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
 pub use gate::{Judgement, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
+pub use jobs::{JobBegun, UndoJob, no_way_back, undo_jobs};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
 pub use signals::{counted_at, signal_value, unaccounted_rows};
 pub use state::{

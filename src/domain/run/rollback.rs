@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
+use super::jobs::{UndoJob, undo_jobs};
 use super::state::{RunState, SwitchState, SwitchStatus};
 use crate::domain::plan::Plan;
 
@@ -33,6 +34,9 @@ pub struct RestoreAction {
 pub struct RollbackPlan {
     /// Latest changes first; the thaw of the old side comes last, once traffic points there again.
     pub waves: Vec<Vec<RestoreAction>>,
+    /// Jobs that are begun once more, or undone, when traffic points to the old side again and before the thaw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<UndoJob>,
 }
 
 impl RollbackPlan {
@@ -44,7 +48,7 @@ impl RollbackPlan {
     /// Whether there is nothing to restore.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waves.iter().all(Vec::is_empty)
+        self.waves.iter().all(Vec::is_empty) && self.jobs.is_empty()
     }
 }
 
@@ -89,5 +93,5 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     }
     traffic.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     let waves = [traffic.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), thaw];
-    RollbackPlan { waves: waves.into_iter().filter(|w| !w.is_empty()).collect() }
+    RollbackPlan { waves: waves.into_iter().filter(|w| !w.is_empty()).collect(), jobs: undo_jobs(plan, state) }
 }

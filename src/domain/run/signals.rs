@@ -249,6 +249,7 @@ mod tests {
             reverse: crate::domain::plan::Reverse::default(),
             stores: crate::domain::plan::Stores::new(),
             dials: vec![],
+            jobs: vec![],
         }
     }
 

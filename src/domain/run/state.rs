@@ -10,6 +10,7 @@ use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
 use super::caller::Callers;
 use super::event::{Actor, Cause, Evidence, StepError};
+use super::jobs::JobBegun;
 use super::verified::VerifySummary;
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, StepKind, StepName};
@@ -327,6 +328,9 @@ pub struct RunState {
     /// What could not be cleared away when the run was over, in words, with what came back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_behind: BTreeMap<String, String>,
+    /// Jobs that were begun, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<String, JobBegun>,
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,

@@ -1,7 +1,7 @@
 //! One step back: what the last switch step moved is put where it stood before, while the run stays under way.
 
 use super::state::{RunState, RunStatus, StepStatus};
-use crate::domain::plan::{Plan, Step, StepKind, Switching};
+use crate::domain::plan::{Plan, Purpose, Step, StepKind, Switching};
 
 /// The switch step that can be taken back now, or why none can and only a rollback leads back from here.
 ///
@@ -63,8 +63,10 @@ const fn has_effect(kind: &StepKind) -> bool {
         | StepKind::Freeze
         | StepKind::Drain
         | StepKind::Switch { .. }
-        | StepKind::Thaw => true,
+        | StepKind::Thaw
+        | StepKind::Jobs { purpose: Purpose::Restart | Purpose::Command | Purpose::Cleanup, .. } => true,
         StepKind::Preflight
+        | StepKind::Jobs { purpose: Purpose::Backup, .. }
         | StepKind::CatchUp { .. }
         | StepKind::Verify
         | StepKind::Smoke { .. }

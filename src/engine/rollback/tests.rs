@@ -42,6 +42,9 @@ async fn customers_are_let_in_only_when_no_set_is_on_the_wire_any_more() {
         captured: &captured,
         facts: &journal,
         pass: "1".into(),
+        run: "run",
+        jobs: &*ports.jobs,
+        tell: &|_, _| {},
     };
     let way = rollback_plan(&world.plan, &world.journal.state());
     let back = first_pass(&mut undo, &way, &wires);
@@ -88,8 +91,9 @@ async fn a_trigger_that_went_missing_leaves_the_run_stuck_and_says_so() {
         Box::pin(async move { Ok(ports) })
     });
     give.send_replace(Some(order));
-    let (_, stuck) =
-        tokio::join!(serve(RollbackPorts { switches: ports.switches, probes: ports.probes, reverse }, wires), async {
+    let (_, stuck) = tokio::join!(
+        serve(RollbackPorts { switches: ports.switches, probes: ports.probes, jobs: ports.jobs, reverse }, wires),
+        async {
             let mut stuck = None;
             while stuck.is_none() {
                 let event = told.recv().await.expect("it ends in one way or the other");
@@ -101,7 +105,8 @@ async fn a_trigger_that_went_missing_leaves_the_run_stuck_and_says_so() {
             }
             stop.cancel();
             stuck.unwrap_or_default()
-        });
+        }
+    );
     assert!(stuck.len() == 1 && stuck[0].contains("not captured any more"), "{stuck:?}");
     let state = world.journal.state();
     assert_eq!(state.status, RunStatus::Stuck);

@@ -24,18 +24,18 @@ use super::latest::LatestSamples;
 use super::progress::FollowProgress;
 use super::trouble::cancelled;
 use super::{
-    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, load, marker, movers, parked, preflight,
-    reverse, set_up, smoke, switch, verify, watch as watching,
+    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, jobs, load, marker, movers, parked,
+    preflight, reverse, set_up, smoke, switch, verify, watch as watching,
 };
 use crate::domain::at::At;
-use crate::domain::gauge::{Measured, Phase, Reading};
+use crate::domain::gauge::{JobGauge, Measured, Phase, Reading, ReverseState};
 use crate::domain::mapping::TableMapping;
 use crate::domain::plan::{Plan, Step, StepKind, Table};
 use crate::domain::run::{Event, Evidence, MoverOrder, RunState, StepError};
 use crate::domain::secret::Secret;
 use crate::domain::verify::Finding;
 use crate::ports::{
-    ByStore, Changes, Clock, Facts, Identity, Metrics, Mover, Probes, ReversePorts, Source, Switches, Target,
+    ByStore, Changes, Clock, Facts, Identity, Jobs, Metrics, Mover, Probes, ReversePorts, Source, Switches, Target,
 };
 
 /// Keeps the differences one pass over a table found.
@@ -56,6 +56,8 @@ pub struct Ports {
     pub switches: Arc<dyn Switches>,
     /// Probes.
     pub probes: Arc<dyn Probes>,
+    /// Work that others do.
+    pub jobs: Arc<dyn Jobs>,
     /// The reverse flow, if the plan wants one.
     pub reverse: Option<ReversePorts>,
     /// Who calls are signed as, if any store is asked for that.
@@ -178,8 +180,26 @@ impl WorkerContext {
     /// Starts the reverse flow. Idempotent. Only once customers may write on the new side.
     pub fn ensure_reverse(self: &Arc<Self>) {
         if self.tasks.first_reverse() {
-            self.tasks.spawn(reverse::apply_reverse(Arc::clone(self)));
+            let ctx = Arc::clone(self);
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = ctx.tasks.until_unfollowed() => {}
+                    () = reverse::apply_reverse(Arc::clone(&ctx)) => {}
+                }
+            });
         }
+    }
+
+    /// The old side is about to be deleted: nothing of it is read or written any more, and nothing leads back to it.
+    pub(super) fn end_the_way_back(&self) {
+        self.tasks.unfollow();
+        self.latest.put(|m| m.reverse.state = ReverseState::Off);
+    }
+
+    /// Keeps how far a job is that a rollback has begun.
+    pub fn job_is(&self, job: &str, gauge: JobGauge) {
+        self.latest.put(|m| drop(m.jobs.insert(job.to_owned(), gauge)));
     }
 
     /// A rollback was ordered: from now on the old side's customers win, and their writes are no strays.
@@ -233,6 +253,7 @@ impl WorkerContext {
                 StepKind::Drain => drain::perform(self, step, attempt, state).await,
                 StepKind::Switch { .. } => switch::perform(self, step, attempt, state).await,
                 StepKind::Smoke { probes } => smoke::perform(self, probes).await,
+                StepKind::Jobs { purpose, .. } => jobs::perform(self, step, attempt, state, *purpose).await,
                 StepKind::Thaw => freeze::thaw(self, step, attempt, state).await,
                 StepKind::Gate { .. } | StepKind::GoNoGo { .. } | StepKind::Manual { .. } => Ok(Vec::new()),
             }

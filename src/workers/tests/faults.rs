@@ -65,6 +65,10 @@ pub enum Op {
     Exercise,
     OldSequences,
     AdvanceOldSequences,
+    JobBegin,
+    JobFind,
+    JobProgress,
+    JobCancel,
 }
 
 /// What goes wrong.

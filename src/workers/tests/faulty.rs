@@ -11,16 +11,16 @@ use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::at::At;
 use crate::domain::gauge::Count;
 use crate::domain::mapping::{Mapped, RowErrorReason};
-use crate::domain::plan::{Definition, Probe, Switch, Table, ValueRef};
+use crate::domain::plan::{Definition, Job, Probe, Switch, Table, ValueRef};
 use crate::domain::run::{Attributes, Event};
 use crate::domain::secret::Secret;
 use crate::domain::value::{Cell, Key, OwnedRow, Record};
 use crate::ports::{
-    Applied, Batch, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry, Facts,
-    FollowState, FullRead, Lease, LogLook, NotRecorded, OpenWrite, OpenedTable, Orphans, Owned, Page, PageEnd,
-    ParkedRow, Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes, ReadFrom, Sequence,
-    SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue, Switches, Target,
-    TargetServer, TargetTable, TargetVisitor,
+    Applied, Batch, Begin, Beyond, Bulk, ChangeBatch, Changes, Checkpoint, CopiedRows, Cursor, ErrorKind, Expiry,
+    Facts, FollowState, FullRead, JobProgress, Jobs, Lease, LogLook, NotRecorded, OpenWrite, OpenedTable, Orphans,
+    Owned, Page, PageEnd, ParkedRow, Partition, PortError, PortResult, Position, ProbeOutcome, ProbeResult, Probes,
+    ReadFrom, Sequence, SequenceScan, SetAside, Source, SourceCount, SourceTable, Stream, Surroundings, SwitchValue,
+    Switches, Target, TargetServer, TargetTable, TargetVisitor,
 };
 
 /// What every wrapper needs.
@@ -517,6 +517,32 @@ impl Switches for FaultySwitches {
 
     async fn resolve(&self, value: &ValueRef, control: &str) -> PortResult<SwitchValue> {
         self.0.resolve(value, control).await
+    }
+}
+
+/// Jobs with faults.
+pub struct FaultyJobs(pub Arc<dyn Jobs>, pub Trouble);
+
+#[async_trait]
+impl Jobs for FaultyJobs {
+    async fn look(&self, job: &Job) -> PortResult<String> {
+        self.0.look(job).await
+    }
+
+    async fn begin(&self, job: &Job, begin: &Begin) -> PortResult<String> {
+        self.1.call(Op::JobBegin, &job.id, self.0.begin(job, begin)).await
+    }
+
+    async fn find(&self, job: &Job, begin: &Begin) -> PortResult<Option<String>> {
+        self.1.call(Op::JobFind, &job.id, self.0.find(job, begin)).await
+    }
+
+    async fn progress(&self, job: &Job, handle: &str) -> PortResult<JobProgress> {
+        self.1.call(Op::JobProgress, &job.id, self.0.progress(job, handle)).await
+    }
+
+    async fn cancel(&self, job: &Job, handle: &str) -> PortResult<()> {
+        self.1.call(Op::JobCancel, &job.id, self.0.cancel(job, handle)).await
     }
 }
 

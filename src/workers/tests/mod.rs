@@ -17,6 +17,7 @@ pub mod faults;
 mod faulty;
 mod faulty_back;
 mod follow;
+mod jobs;
 mod keys;
 mod ledger;
 mod load;

@@ -123,6 +123,40 @@ pub fn plan_of_a_ramp() -> Plan {
     plan
 }
 
+/// The same, with a backup before the freeze, restarts in two regions and a command after the switch, and a clean-up at the
+/// end.
+pub fn plan_of_jobs() -> Plan {
+    let mut plan = plan();
+    let job = |id: &str, kind: JobKind| Job {
+        id: id.into(),
+        title: id.into(),
+        kind,
+        control: if id.ends_with("-eu") { "control.eu".into() } else { CONTROL.to_owned() },
+        timeout_ms: 60_000,
+    };
+    let refresh = || JobKind::InstanceRefresh { group: "web".into(), min_healthy: 90, warmup_ms: None };
+    let table = |name: &str| JobKind::Delete(Resource::Table(name.into()));
+    plan.jobs = vec![
+        job("backup", JobKind::TableBackup { table: "Shop-books".into(), name: "before".into() }),
+        job("web-us", refresh()),
+        job("web-eu", refresh()),
+        job("warm", JobKind::Command { run: vec!["warm".into()], undo: vec!["cool".into()], repeatable: false }),
+        job("drop-books", table("Shop-books")),
+        job("drop-authors", table("Shop-authors")),
+    ];
+    let of = |id: &str, purpose: Purpose, jobs: &[&str]| {
+        step(id, StepKind::Jobs { purpose, jobs: jobs.iter().map(|id| (*id).to_owned()).collect() })
+    };
+    let at = |plan: &Plan, id: &str| plan.steps.iter().position(|s| s.id == id).expect("a step");
+    let freeze = at(&plan, "freeze");
+    plan.steps.insert(freeze, of("keep", Purpose::Backup, &["backup"]));
+    let thaw = at(&plan, "thaw");
+    plan.steps.insert(thaw, of("restart", Purpose::Restart, &["web-us", "web-eu"]));
+    plan.steps.insert(thaw + 1, of("after", Purpose::Command, &["warm"]));
+    plan.steps.push(of("delete", Purpose::Cleanup, &["drop-books", "drop-authors"]));
+    plan
+}
+
 /// The plan.
 pub fn plan() -> Plan {
     let mut books = table(
@@ -200,5 +234,6 @@ pub fn plan() -> Plan {
         reverse: Reverse { poll_ms: 5, settle_ms: 20, patience_ms: 30_000, ..Reverse::default() },
         stores: crate::domain::plan::Stores::new(),
         dials: vec![],
+        jobs: vec![],
     }
 }

@@ -113,6 +113,7 @@ impl Day {
             target: Arc::new(PgTarget::new(&self.new.settings, PLAN).unwrap()),
             switches: Arc::new(self.world.switches.clone()),
             probes: Arc::new(self.world.switches.clone()),
+            jobs: Arc::new(self.world.jobs.clone()),
             reverse: Some(self.reverse()),
             identity: None,
             metrics: None,

@@ -6,7 +6,7 @@ use super::phase::Phase;
 use super::show::{length, listed, on, option, planned, text, value};
 use super::{AmendDecision, ChangeList, Member, allowed, as_long_as, refused};
 use crate::domain::plan::{
-    Confirm, Criterion, Dial, Freeze, Gate, OnFail, Position, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
+    Confirm, Criterion, Dial, Freeze, Gate, Job, OnFail, Position, Start, Step, StepKind, Switch, SwitchKind, ValueRef,
     other_control,
 };
 use crate::domain::run::approval::same_person;
@@ -70,6 +70,29 @@ pub(super) fn dials(found: &mut ChangeList<'_>, old: &[Dial], new: &[Dial]) {
             }
             let millis = |ms: &u64| length(i64::try_from(*ms).unwrap_or(i64::MAX));
             found.field(format!("{what}.effect"), (effect_ms, &new.effect_ms), millis, |_| allowed(""));
+        },
+    );
+}
+
+pub(super) fn jobs(found: &mut ChangeList<'_>, old: &[Job], new: &[Job]) {
+    const BEGUN: &str = "the job has begun: what a rollback does about it is what it was";
+    found.list(
+        "jobs",
+        (old, new),
+        |job| &job.id,
+        |phase, member| match member {
+            Member::Added(_) | Member::Order => allowed(""),
+            Member::Gone(job) => as_long_as(!phase.job_begun(&job.id), "", BEGUN),
+        },
+        |found, what, old, new| {
+            let Job { id, title, kind, control, timeout_ms } = old;
+            let untouched = |phase: &Phase<'_>| as_long_as(!phase.job_begun(id), "", BEGUN);
+            found.field(format!("{what}.title"), (title, &new.title), text, |_| allowed(""));
+            if (kind, control) != (&new.kind, &new.control) {
+                found.push(what.to_owned(), (old.words(), new.words()), untouched);
+            }
+            let millis = |ms: &u64| length(i64::try_from(*ms).unwrap_or(i64::MAX));
+            found.field(format!("{what}.timeout"), (timeout_ms, &new.timeout_ms), millis, |_| allowed(""));
         },
     );
 }
@@ -232,6 +255,14 @@ fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind
                 if new_quorum > quorum { done(phase) } else { refused("fewer votes are not made enough under a run") }
             });
         }
+        (StepKind::Jobs { purpose, jobs }, StepKind::Jobs { purpose: same, jobs: new }) if purpose == same => {
+            found.field(
+                format!("{what}.jobs"),
+                (jobs, new),
+                |all| listed(all),
+                |phase| as_long_as(!phase.step_begun(id), "", BEGUN),
+            );
+        }
         (StepKind::Manual { what: old }, StepKind::Manual { what: new }) => {
             found.field(format!("{what}.what"), (old, new), text, done);
         }
@@ -250,6 +281,7 @@ fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind
             | StepKind::Thaw
             | StepKind::Gate { .. }
             | StepKind::GoNoGo { .. }
+            | StepKind::Jobs { .. }
             | StepKind::Manual { .. },
             new,
         ) => {

@@ -176,6 +176,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
         reverse,
         stores,
         dials,
+        jobs,
     } = old;
     found.field("name", (name, &new.name), text, |_| refused(NEW_RUN));
     found.field("environment", (environment, &new.environment), text, |_| refused(NEW_RUN));
@@ -203,6 +204,7 @@ fn plan(found: &mut ChangeList<'_>, old: &Plan, new: &Plan) {
     watch::stays(found, stays, &new.stays);
     day::switches(found, switches, &new.switches);
     day::dials(found, dials, &new.dials);
+    day::jobs(found, jobs, &new.jobs);
     day::freeze(found, freeze.as_ref(), new.freeze.as_ref());
     watch::probes(found, probes, &new.probes);
     watch::signals(found, signals, &new.signals);

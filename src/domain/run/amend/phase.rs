@@ -37,6 +37,10 @@ impl<'a> Phase<'a> {
         self.state.step(id).is_some_and(|s| s.attempts > 0) || self.step_done(id)
     }
 
+    pub fn job_begun(&self, job: &str) -> bool {
+        self.state.jobs.contains_key(job)
+    }
+
     fn begun(&self, kind: fn(&StepKind) -> bool) -> bool {
         self.plan.steps.iter().any(|s| kind(&s.kind) && self.step_begun(&s.id))
     }
@@ -118,6 +122,7 @@ impl<'a> Phase<'a> {
             | StepKind::Switch { .. }
             | StepKind::Smoke { .. }
             | StepKind::Thaw
+            | StepKind::Jobs { .. }
             | StepKind::Manual { .. } => false,
         };
         let mut steps = self.plan.steps.iter().filter(uses).peekable();

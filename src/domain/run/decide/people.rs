@@ -166,6 +166,7 @@ const fn answered_by_people(kind: &StepKind) -> bool {
         | StepKind::Switch { .. }
         | StepKind::Smoke { .. }
         | StepKind::Thaw
+        | StepKind::Jobs { .. }
         | StepKind::Gate { .. } => false,
     }
 }

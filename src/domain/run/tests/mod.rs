@@ -112,6 +112,7 @@ pub(super) fn plan() -> Plan {
         reverse: crate::domain::plan::Reverse::default(),
         stores: crate::domain::plan::Stores::new(),
         dials: vec![],
+        jobs: vec![],
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clock;
 mod items;
+mod jobs;
 mod journal;
 mod new;
 mod old;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use clock::HandClock;
+pub use jobs::FakeJobs;
 pub use journal::{Entry, FakeJournal};
 pub use new::{NewStore, Stored};
 pub use old::{OldStore, row_record};
@@ -22,7 +24,9 @@ pub use switches::{FakeSwitches, under_key};
 pub use writer::FakeTarget;
 
 use super::faults::Faults;
-use super::faulty::{FaultyChanges, FaultyFacts, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble};
+use super::faulty::{
+    FaultyChanges, FaultyFacts, FaultyJobs, FaultyProbes, FaultySource, FaultySwitches, FaultyTarget, Trouble,
+};
 use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
@@ -49,6 +53,7 @@ pub struct World {
     pub old: OldStore,
     pub new: NewStore,
     pub switches: FakeSwitches,
+    pub jobs: FakeJobs,
     pub journal: FakeJournal,
     pub faults: Faults,
 }
@@ -78,6 +83,7 @@ impl World {
             old: OldStore::new(&plan.tables, Arc::clone(&clock)),
             new: NewStore::new(&plan.tables, Arc::clone(&clock)),
             switches: FakeSwitches::new(&first, journal.clone()),
+            jobs: FakeJobs::default(),
             faults: Faults::default(),
             plan: Arc::new(plan),
             clock,
@@ -116,6 +122,7 @@ impl World {
             target: Arc::new(FaultyTarget(Arc::new(FakeTarget::new(self.new.clone())), self.new.clone(), t())),
             switches,
             probes: Arc::new(FaultyProbes(Arc::new(self.switches.clone()), t())),
+            jobs: Arc::new(FaultyJobs(Arc::new(self.jobs.clone()), t())),
             reverse: Some(self.reverse()),
             identity: None,
             metrics: None,
@@ -141,6 +148,7 @@ impl World {
             old: self.old.clone(),
             new: self.new.clone(),
             switches: self.switches.clone(),
+            jobs: self.jobs.clone(),
             journal,
             faults: Faults::default(),
         }
@@ -198,6 +206,9 @@ impl World {
             captured,
             facts: &self.journal,
             pass: state.last_seq.to_string(),
+            run: &state.run,
+            jobs: &*ports.jobs,
+            tell: &|_, _| {},
         };
         undo.go(&rollback_plan(&self.plan, state)).await
     }

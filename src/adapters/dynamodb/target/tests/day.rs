@@ -85,6 +85,7 @@ impl Day {
             target,
             switches: Arc::new(self.world.switches.clone()),
             probes: Arc::new(self.world.switches.clone()),
+            jobs: Arc::new(self.world.jobs.clone()),
             identity: None,
             metrics: None,
             clock: Arc::new(MachineClock::default()),

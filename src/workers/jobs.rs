@@ -1,0 +1,248 @@
+//! Jobs: begun once, found again after a death, watched until they end (FEATURES A11, C6, C10, E11).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::WorkerContext;
+use super::trouble::{evidence, not_recorded, step_error, world};
+use crate::domain::at::{At, brief};
+use crate::domain::gauge::JobGauge;
+use crate::domain::plan::{Job, JobKind, Purpose, Step};
+use crate::domain::run::{Action, ErrorClass, Event, Evidence, JobBegun, OutcomeResult, RunState, StepError};
+use crate::ports::{Begin, ErrorKind, JobProgress, JobState, Jobs, PortError, PortResult};
+
+/// Pauses between two questions how far a job is: the first, and the longest.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+/// Longest wait for one answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Begins the jobs of a step and waits for their end. One that fails fails the step, after all have ended.
+pub(super) async fn perform(
+    ctx: &Arc<WorkerContext>,
+    step: &Step,
+    attempt: u32,
+    state: &RunState,
+    purpose: Purpose,
+) -> Result<Vec<Evidence>, StepError> {
+    let jobs: Vec<&Job> = step.kind.jobs().iter().filter_map(|id| ctx.plan.job(id)).collect();
+    if purpose != Purpose::Cleanup {
+        let each = jobs.into_iter().map(|job| one(ctx, (step, attempt), state, job));
+        let all: Result<Vec<Evidence>, StepError> = futures::future::join_all(each).await.into_iter().collect();
+        if purpose == Purpose::Restart {
+            // What was measured before says nothing of the applications that run now.
+            ctx.sides.send_modify(|n| *n += 1);
+        }
+        return all;
+    }
+    ctx.end_the_way_back();
+    let mut found = Vec::new();
+    for job in jobs {
+        found.push(one(ctx, (step, attempt), state, job).await?);
+    }
+    Ok(found)
+}
+
+async fn one(
+    ctx: &Arc<WorkerContext>,
+    (step, attempt): (&Step, u32),
+    state: &RunState,
+    job: &Job,
+) -> Result<Evidence, StepError> {
+    let began = Instant::now();
+    let since = ctx.wall();
+    let tell = |gauge: JobGauge| ctx.latest.put(|m| drop(m.jobs.insert(job.id.clone(), JobGauge { since, ..gauge })));
+    let handle = match known(ctx, state, job).await? {
+        Some(handle) => handle,
+        None => begin(ctx, (step, attempt), &state.run, job, &tell).await?,
+    };
+    let wall = || ctx.wall();
+    let watched = watch(&*ctx.ports.jobs, job, &handle, &wall, &tell);
+    let limit = Duration::from_millis(job.timeout_ms);
+    let end = match tokio::time::timeout(limit.saturating_sub(began.elapsed()), watched).await {
+        Ok(end) => end.map_err(|e| step_error(&e))?,
+        Err(_) => {
+            return Err(StepError {
+                class: ErrorClass::Transient,
+                message: format!("{} has not ended in {}", job.words(), length(limit)),
+                advice: "it goes on by itself; try again to go on waiting for it, or roll back".to_owned(),
+            });
+        }
+    };
+    record_end(ctx, (step, attempt), job, &end).await?;
+    let took = length(began.elapsed());
+    match end.state {
+        JobState::Done => Ok(evidence(format!("job {}", job.id), done_words(&end, &took), ctx.wall(), job.place())),
+        JobState::Running | JobState::Failed => Err(world(
+            format!("{} ended otherwise: {}", job.words(), said(&end)),
+            "see why, then try again: it is begun anew; or roll back",
+        )),
+    }
+}
+
+fn done_words(end: &JobProgress, took: &str) -> String {
+    if end.said.is_empty() { format!("done after {took}") } else { format!("{}, after {took}", end.said) }
+}
+
+fn said(end: &JobProgress) -> &str {
+    if end.said.is_empty() { "nothing was said why" } else { &end.said }
+}
+
+fn length(length: Duration) -> String {
+    brief(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What an earlier attempt began and that goes on, or has ended well; what it began and that failed is begun anew.
+async fn known(ctx: &Arc<WorkerContext>, state: &RunState, job: &Job) -> Result<Option<String>, StepError> {
+    let Some(begun) = state.jobs.get(&job.id).filter(|begun| !begun.undo) else { return Ok(None) };
+    let open = state.open_intents.iter().find(|(_, action)| begins(action, job));
+    let command = matches!(job.kind, JobKind::Command { .. });
+    let handle = match &begun.handle {
+        // A command is recorded as begun when it has ended well.
+        Some(handle) if command => return Ok(Some(handle.clone())),
+        Some(handle) => handle.clone(),
+        None if command => {
+            let Some((id, _)) = open.filter(|_| !job.found_again()) else { return Ok(None) };
+            let error = "the process that ran it is gone".to_owned();
+            let closed = Event::Outcome { id: id.clone(), result: OutcomeResult::Unknown { error } };
+            ctx.facts.state(closed).await.map_err(|e| not_recorded(&e))?;
+            return Err(world(
+                format!("{} was begun by a process that is gone: how far it came is not known", job.words()),
+                "see what it has done; try again to run it once more, or roll back",
+            ));
+        }
+        None => {
+            let found = ctx.ports.jobs.find(job, &again(begun)).await.map_err(|e| step_error(&e))?;
+            if let Some((id, _)) = open {
+                let result = match &found {
+                    Some(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
+                    None => OutcomeResult::Failed { error: "nothing was begun".to_owned() },
+                };
+                let closed = Event::Outcome { id: id.clone(), result };
+                ctx.facts.state(closed).await.map_err(|e| not_recorded(&e))?;
+            }
+            let Some(handle) = found else { return Ok(None) };
+            handle
+        }
+    };
+    match ctx.ports.jobs.progress(job, &handle).await {
+        Ok(progress) => Ok(Some(handle).filter(|_| progress.state != JobState::Failed)),
+        Err(e) if e.kind == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(step_error(&e)),
+    }
+}
+
+fn begins(action: &Action, job: &Job) -> bool {
+    matches!(action, Action::BeginJob { job: begun, .. } if *begun == job.id)
+}
+
+/// The beginning that is on record.
+pub(super) fn again(begun: &JobBegun) -> Begin {
+    Begin { token: begun.token.clone(), since: begun.since, undo: begun.undo }
+}
+
+/// Letters, digits and single hyphens, short enough for every service: the end of the run's name, and which beginning.
+pub(super) fn token(run: &str, which: &str) -> String {
+    let plain: String = run.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let words: Vec<&str> = plain.split('-').filter(|word| !word.is_empty()).collect();
+    let run = words.join("-");
+    let from = run.len().saturating_sub(40);
+    format!("{}-{which}", run[from..].trim_start_matches('-'))
+}
+
+/// Begins a job: what is to be done is on record before, and what the service said of it after.
+async fn begin(
+    ctx: &Arc<WorkerContext>,
+    (step, attempt): (&Step, u32),
+    run: &str,
+    job: &Job,
+    tell: &(dyn Fn(JobGauge) + Send + Sync),
+) -> Result<String, StepError> {
+    let id = format!("{}/{}/{attempt}", step.id, job.id);
+    let begin = Begin { token: token(run, &attempt.to_string()), since: ctx.wall(), undo: false };
+    let action = Action::BeginJob { job: job.id.clone(), token: begin.token.clone(), since: begin.since, undo: false };
+    let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
+    ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
+    tell(JobGauge { at: ctx.wall(), said: "beginning".to_owned(), ..JobGauge::default() });
+    let begun = ctx.ports.jobs.begin(job, &begin).await;
+    // A command is at work in this process only: nothing is gained from its handle once this process is gone.
+    if matches!(job.kind, JobKind::Command { .. }) && begun.is_ok() {
+        return begun.map_err(|e| step_error(&e));
+    }
+    let result = match &begun {
+        Ok(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
+        Err(e) if is_refusal(e) => OutcomeResult::Failed { error: e.to_string() },
+        Err(e) => OutcomeResult::Unknown { error: e.to_string() },
+    };
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
+    begun.map_err(|e| step_error(&e))
+}
+
+/// Whether a service has said that it began nothing.
+fn is_refusal(error: &PortError) -> bool {
+    match error.kind {
+        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Invalid => true,
+        _ => false,
+    }
+}
+
+/// A command's end is the outcome of its beginning.
+async fn record_end(
+    ctx: &Arc<WorkerContext>,
+    (step, attempt): (&Step, u32),
+    job: &Job,
+    end: &JobProgress,
+) -> Result<(), StepError> {
+    if !matches!(job.kind, JobKind::Command { .. }) {
+        return Ok(());
+    }
+    let result = match end.state {
+        JobState::Done => OutcomeResult::Done { read_back: said(end).to_owned(), version: None },
+        JobState::Running | JobState::Failed => OutcomeResult::Unknown { error: said(end).to_owned() },
+    };
+    let id = format!("{}/{}/{attempt}", step.id, job.id);
+    ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))
+}
+
+/// Watches a job until it ends. A service that does not answer, or not now, is asked again.
+///
+/// # Errors
+/// What the service said when it will not answer at all.
+pub(super) async fn watch(
+    jobs: &dyn Jobs,
+    job: &Job,
+    handle: &str,
+    wall: &(dyn Fn() -> At + Send + Sync),
+    tell: &(dyn Fn(JobGauge) + Send + Sync),
+) -> PortResult<JobProgress> {
+    let mut pause = FIRST;
+    let mut percent = None;
+    loop {
+        let answer = tokio::time::timeout(ANSWER, jobs.progress(job, handle)).await;
+        match answer {
+            Ok(Ok(progress)) => {
+                percent = progress.percent;
+                let ended = match progress.state {
+                    JobState::Running => None,
+                    JobState::Done => Some(true),
+                    JobState::Failed => Some(false),
+                };
+                tell(JobGauge { at: wall(), percent, said: progress.said.clone(), ended, ..JobGauge::default() });
+                if ended.is_some() {
+                    return Ok(progress);
+                }
+            }
+            Ok(Err(e)) if e.kind.transient() => {
+                let said = format!("no answer: {}", e.came_back);
+                tell(JobGauge { at: wall(), percent, said, ..JobGauge::default() });
+            }
+            Ok(Err(e)) => return Err(e),
+            Err(_) => {
+                let said = format!("no answer in {}", length(ANSWER));
+                tell(JobGauge { at: wall(), percent, said, ..JobGauge::default() });
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST);
+    }
+}
