@@ -44,7 +44,7 @@ async fn a_beginning_whose_answer_was_lost_is_found_again_and_not_made_twice() {
     let (world, ctx) = up_to("switch").await;
     world.faults.put(Op::JobBegin, "web-us", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
     let failed = world.perform(&ctx, "restart").await.unwrap_err();
-    assert!(failed.message.contains("group web"), "{failed:?}");
+    assert!(failed.message.contains("web-us"), "{failed:?}");
     world.well(&ctx, &["restart"]).await;
     assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu")), ((1, 0), (1, 0)));
     ctx.stop().await;
