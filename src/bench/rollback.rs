@@ -118,7 +118,7 @@ async fn again_and_again(plan: &Arc<Plan>, endpoint: &str, times: u64) -> BenchR
         let (switch, version) = (switch.id.clone(), read.version);
         wave.push(RestoreAction { switch, version, value, attributes, seen: version, thaw: false, captured: true });
     }
-    let way = RollbackPlan { waves: vec![wave], jobs: Vec::new() };
+    let way = RollbackPlan { waves: vec![wave], ..RollbackPlan::default() };
     let no_jobs = Unavailable("no jobs are begun here".to_owned());
     let mut took = Vec::new();
     for time in 0..times.max(1) {

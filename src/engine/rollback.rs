@@ -245,14 +245,18 @@ async fn first_pass(undo: &mut Rollback<'_>, way: &RollbackPlan, wires: &Wires) 
 /// The thaw with the jobs before it, and everything else.
 fn parted(way: RollbackPlan) -> (RollbackPlan, RollbackPlan) {
     let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
-    let one = |wave: Vec<_>, jobs| RollbackPlan { waves: [wave].into_iter().filter(|w| !w.is_empty()).collect(), jobs };
-    (one(thaw, way.jobs), one(traffic, Vec::new()))
+    let one = |freeze, wave: Vec<_>, jobs| {
+        let waves = [wave].into_iter().filter(|w| !w.is_empty()).collect();
+        RollbackPlan { freeze, waves, jobs }
+    };
+    (one(Vec::new(), thaw, way.jobs), one(way.freeze, traffic, Vec::new()))
 }
 
 /// Traffic switches in one wave, the thaw after them; no jobs.
 fn in_order(way: RollbackPlan) -> RollbackPlan {
     let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.into_iter().flatten().partition(|a| a.thaw);
-    RollbackPlan { waves: [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect(), jobs: Vec::new() }
+    let waves = [traffic, thaw].into_iter().filter(|w| !w.is_empty()).collect();
+    RollbackPlan { waves, ..RollbackPlan::default() }
 }
 
 #[cfg(test)]

@@ -222,6 +222,10 @@ fn actions(cx: &Context<'_>, way: &RollbackPlan) -> Vec<String> {
     if busy {
         list.push("stop the workers that copy and follow".to_owned());
     }
+    for place in way.freeze.iter().filter_map(|id| cx.plan.switch(id)) {
+        let to = place.to_label();
+        list.push(format!("refuse writes until applications are restarted: {} -> {to}", place.place()));
+    }
     for action in way.actions() {
         let place = cx.plan.switch(&action.switch).map_or_else(|| action.switch.clone(), |s| s.place());
         let version = action.version.map(|v| format!(" (version {v})")).unwrap_or_default();

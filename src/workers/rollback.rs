@@ -12,7 +12,9 @@ use super::trouble::evidence;
 use super::undo_jobs::{TellJob, UndoJobs};
 use crate::domain::at::At;
 use crate::domain::plan::{Plan, Probe, Switch};
-use crate::domain::run::{Action, Attributes, Event, Evidence, OutcomeResult, RestoreAction, RollbackPlan, UndoJob};
+use crate::domain::run::{
+    Action, Attributes, Event, Evidence, Level, OutcomeResult, RestoreAction, RollbackPlan, UndoJob,
+};
 use crate::domain::secret::Secret;
 use crate::ports::{Clock, ErrorKind, Jobs, PortError, PortResult, ProbeOutcome, Probes, SwitchValue, Switches};
 
@@ -97,6 +99,9 @@ impl Rollback<'_> {
         let began = Instant::now();
         let mut report = RollbackReport::default();
         let mut thawed = false;
+        for refused in join_all(way.freeze.iter().map(|id| self.freeze(id))).await {
+            report.evidence.extend(refused);
+        }
         let mut jobs = Some(&way.jobs).filter(|jobs| !jobs.is_empty());
         for wave in &way.waves {
             if wave.iter().any(|a| a.thaw) {
@@ -116,6 +121,42 @@ impl Rollback<'_> {
             self.watch_thaw().await;
         }
         report
+    }
+
+    /// Refuses writes again; where it cannot be had the rollback goes on, and both sides may take writes for a while: keys that are
+    /// written on both are conflicts, which are counted and named.
+    async fn freeze(&self, id: &str) -> Option<Evidence> {
+        let switch = self.plan.switch(id)?;
+        let intent = format!("undo/{}/freeze-{id}", self.pass);
+        let to = switch.to_label();
+        let action = Action::SetSwitch { switch: id.to_owned(), to: to.clone(), position: None };
+        self.facts.send(Event::Intent { id: intent.clone(), step: None, action });
+        let set = self.frozen(switch).await;
+        let result = match &set {
+            Ok(version) => OutcomeResult::Done { read_back: to.clone(), version: *version },
+            Err(e) => OutcomeResult::Unknown { error: e.to_string() },
+        };
+        self.facts.send(Event::Outcome { id: intent, result });
+        if let Err(e) = set {
+            let text = format!("writes are not refused while applications are restarted: {e}");
+            self.facts.send(Event::Note { level: Level::Error, source: "rollback".to_owned(), text });
+            return None;
+        }
+        Some(evidence(format!("writes refused by {id}"), to, self.clock.wall(), switch.place()))
+    }
+
+    async fn frozen(&self, switch: &Switch) -> PortResult<Option<i64>> {
+        let value = limited("resolve", switch, self.switches.resolve(&switch.to, &switch.control)).await?.value;
+        let attributes = match self.captured.get(&switch.id) {
+            Some(kept) => kept.attributes,
+            None => limited("read type and key of", switch, self.switches.attributes(switch, None)).await?,
+        };
+        limited("set", switch, self.switches.set(switch, &value, &attributes)).await?;
+        let now = limited("read back", switch, self.switches.read(switch)).await?;
+        if now.value == value {
+            return Ok(now.version);
+        }
+        Err(PortError::new(ErrorKind::Conflict, "set", switch.place(), "it does not read back as set"))
     }
 
     /// Applications that read a value when they start go on with the new side's until they are started once more: writes are

@@ -158,6 +158,7 @@ async fn restored(
     }
     let mut moved = rollback_plan(&found.plan, &now);
     moved.jobs.retain(|undo| !way.jobs.contains(undo));
+    moved.freeze.clear();
     for wave in &mut moved.waves {
         wave.retain(|action| !way.actions().any(|done| done == action && unchanged(found, &now, &done.switch)));
     }

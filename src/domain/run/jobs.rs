@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::event::OutcomeResult;
-use super::state::RunState;
+use super::state::{RunState, RunStatus};
 use crate::domain::at::At;
 use crate::domain::plan::{JobKind, Plan, Purpose};
 
@@ -40,6 +40,10 @@ pub fn undo_jobs(plan: &Plan, state: &RunState) -> Vec<UndoJob> {
     let mut found: Vec<UndoJob> = Vec::new();
     for job in steps.flat_map(|step| step.kind.jobs()).filter_map(|id| plan.job(id)) {
         let Some(begun) = state.jobs.get(&job.id) else { continue };
+        // A rollback that has come to its end has done it.
+        if begun.undo && state.status == RunStatus::RolledBack {
+            continue;
+        }
         let undone = match (job.purpose(), &job.kind) {
             (Purpose::Restart, _) => true,
             (Purpose::Command, JobKind::Command { undo, .. }) => !undo.is_empty(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::attributes::Attributes;
 use super::jobs::{UndoJob, undo_jobs};
 use super::state::{RunState, SwitchState, SwitchStatus};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, Purpose};
 
 /// One action of the rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,10 @@ pub struct RestoreAction {
 /// The whole rollback: waves of actions; actions within a wave are independent and run in parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackPlan {
+    /// Switches of the freeze that are set again before anything else, by id: while applications are restarted some of them
+    /// would write to one side and some to the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
     /// Latest changes first; the thaw of the old side comes last, once traffic points there again.
     pub waves: Vec<Vec<RestoreAction>>,
     /// Jobs that are begun once more, or undone, when traffic points to the old side again and before the thaw.
@@ -71,12 +75,15 @@ pub fn rollback_plan_in_doubt(plan: &Plan, state: &RunState) -> RollbackPlan {
 
 fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     let unknown = SwitchState::default();
+    let jobs = undo_jobs(plan, state);
+    let freeze = freeze_again(plan, state, &jobs);
     let mut traffic: Vec<(u64, RestoreAction)> = Vec::new();
     let mut thaw = Vec::new();
     for switch in &plan.switches {
         let found = state.switches.get(&switch.id).or(in_doubt.then_some(&unknown));
         let Some(s) = found else { continue };
-        if !in_doubt && !matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown) {
+        let stands = matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown);
+        if !in_doubt && !stands && !freeze.contains(&switch.id) {
             continue;
         }
         let is_freeze = plan.freezes(&switch.id);
@@ -93,5 +100,19 @@ fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     }
     traffic.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     let waves = [traffic.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), thaw];
-    RollbackPlan { waves: waves.into_iter().filter(|w| !w.is_empty()).collect(), jobs: undo_jobs(plan, state) }
+    RollbackPlan { freeze, waves: waves.into_iter().filter(|w| !w.is_empty()).collect(), jobs }
+}
+
+/// The switches that refuse writes while applications are restarted: those of the freeze that do not stand, once customers can
+/// have written on the new side. Before that the freeze stands, or no application uses the new side.
+fn freeze_again(plan: &Plan, state: &RunState, jobs: &[UndoJob]) -> Vec<String> {
+    let restarts = jobs.iter().filter_map(|undo| plan.job(&undo.job)).any(|job| job.purpose() == Purpose::Restart);
+    if !restarts || !state.open_to_customers(plan) {
+        return Vec::new();
+    }
+    let open = |id: &&String| {
+        let switch = state.switches.get(*id);
+        switch.is_some_and(|s| s.captured && !matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown))
+    };
+    plan.freeze.iter().flat_map(|freeze| &freeze.switches).filter(open).cloned().collect()
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::faults::{Fault, Latch, Op};
 use super::plan::plan_of_jobs;
-use super::world::{World, until};
-use crate::domain::run::{no_way_back, undo_jobs};
+use super::world::{Entry, World, until};
+use crate::domain::run::{Event, no_way_back, rollback_plan, undo_jobs};
 use crate::ports::{ErrorKind, JobState};
 use crate::workers::{CapturedValues, WorkerContext};
 
@@ -156,6 +156,42 @@ async fn a_rollback_restarts_once_more_with_the_values_that_are_back_and_before_
     assert_eq!(world.switches.now("/mode"), "open");
     assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu")), ((1, 1), (1, 1)));
     assert!(report.evidence.iter().any(|e| e.name == "job web-eu"), "{:?}", report.evidence);
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_after_the_thaw_refuses_writes_while_applications_are_restarted() {
+    let (world, ctx) = up_to("thaw").await;
+    assert_eq!(world.switches.now("/mode"), "open");
+    let held = Latch::default();
+    world.faults.put(Op::JobBegin, "web-eu", 0, 1, Fault::Latch(held.clone()));
+    ctx.begin_rollback();
+    let captured = CapturedValues::default();
+    let back = world.roll_back(&captured);
+    let (report, ()) = tokio::join!(back, async {
+        held.caught().await;
+        assert_eq!((world.switches.now("/reads"), world.switches.now("/mode")), ("old".into(), "frozen".into()));
+        held.release();
+    });
+    assert_eq!(report.stuck, [""; 0]);
+    assert_eq!(world.switches.now("/mode"), "open");
+    // Once it is over there is nothing left to do.
+    let ended = Event::RolledBack { took_ms: report.took_ms, evidence: report.evidence };
+    world.journal.fact(ended).unwrap();
+    assert!(rollback_plan(&world.plan, &world.journal.state()).is_empty());
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_whose_freeze_is_refused_goes_on_and_says_so() {
+    let (world, ctx) = up_to("thaw").await;
+    world.faults.put(Op::SwitchSet, "mode", 0, 1, Fault::Refuse(ErrorKind::Throttled));
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    assert_eq!((world.switches.now("/reads"), world.switches.now("/mode")), ("old".into(), "open".into()));
+    let said = |e: &Entry| matches!(e, Entry::Fact(Event::Note { text, .. }) if text.contains("not refused while"));
+    assert!(world.journal.entries().iter().any(said));
     ctx.stop().await;
 }
 
