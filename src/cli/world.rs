@@ -33,8 +33,9 @@ use super::exit::Exit;
 use super::failing::failing;
 use super::failure::Failure;
 use crate::adapters::aws::{
-    AwsSettings, AwsSwitches, CloudWatchMetrics, Service, credentials, named_endpoints, session,
+    AwsJobs, AwsSettings, AwsSwitches, CloudWatchMetrics, JobEndpoints, Service, credentials, named_endpoints, session,
 };
+use crate::adapters::command::CommandJobs;
 use crate::adapters::http::{HttpProbes, http_client};
 use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan, SignalSource, ValueRef};
@@ -42,8 +43,8 @@ use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::{
-    ByStore, Catalogue, ErrorKind, Identity, Mover, PortError, ReversePorts, SeveralSwitches, Source, Switches,
-    Unavailable,
+    ByStore, Catalogue, ErrorKind, Identity, Jobs, Mover, PortError, ReversePorts, SeveralJobs, SeveralSwitches,
+    Source, Switches,
 };
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
@@ -118,21 +119,31 @@ pub async fn items(connections: &Connections, store: &str) -> Result<Arc<dyn Sou
 
 /// Endpoints that the environment or the profile names.
 async fn fill_in(aws: &mut Aws) {
-    let [dynamodb, streams, ssm, apigateway, cloudwatch, sts] = named_endpoints(
-        &aws_settings(aws),
-        [Service::Dynamodb, Service::Streams, Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts],
-    )
-    .await;
-    let named = Endpoints { dynamodb, streams, ssm, apigateway, cloudwatch, sts };
-    let Endpoints { dynamodb, streams, ssm, apigateway, cloudwatch, sts } = std::mem::take(&mut aws.endpoints);
+    let services = [
+        Service::Dynamodb,
+        Service::Streams,
+        Service::Ssm,
+        Service::Apigateway,
+        Service::Cloudwatch,
+        Service::Sts,
+        Service::Autoscaling,
+        Service::Rds,
+        Service::Secretsmanager,
+    ];
+    let [dynamodb, streams, ssm, apigateway, cloudwatch, sts, autoscaling, rds, secretsmanager] =
+        named_endpoints(&aws_settings(aws), services).await;
+    let given = std::mem::take(&mut aws.endpoints);
     aws.endpoints = Endpoints {
-        dynamodb: dynamodb.or(named.dynamodb),
-        streams: streams.or(named.streams),
-        ssm: ssm.or(named.ssm),
-        apigateway: apigateway.or(named.apigateway),
-        cloudwatch: cloudwatch.or(named.cloudwatch),
+        dynamodb: given.dynamodb.or(dynamodb),
+        streams: given.streams.or(streams),
+        ssm: given.ssm.or(ssm),
+        apigateway: given.apigateway.or(apigateway),
+        cloudwatch: given.cloudwatch.or(cloudwatch),
         // Fixed keys of an emulator are sent nowhere but where the config says.
-        sts: sts.or(named.sts.filter(|_| aws.credentials == Credentials::Chain)),
+        sts: given.sts.or(sts.filter(|_| aws.credentials == Credentials::Chain)),
+        autoscaling: given.autoscaling.or(autoscaling),
+        rds: given.rds.or(rds),
+        secretsmanager: given.secretsmanager.or(secretsmanager),
     };
 }
 
@@ -283,7 +294,7 @@ async fn assemble(
         reverse: Some(ReversePorts { outbox: target.outbox, items: stores.items }),
         switches,
         probes: failing(Arc::new(probes()?) as _),
-        jobs: Arc::new(Unavailable("not made yet".to_owned())),
+        jobs: all_jobs(connections, session).await,
         identity: Some(Arc::new(identity::of_all(plan, connections, session).await)),
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
@@ -343,6 +354,29 @@ async fn all_switches(connections: &Connections, own: Arc<dyn Switches>) -> Arc<
         others.insert(name.clone(), switches(&aws_session(aws).await, &aws.endpoints));
     }
     SeveralSwitches::as_one(own, others)
+}
+
+/// Jobs of one region and account.
+fn jobs(session: &aws_config::SdkConfig, ends: &Endpoints) -> Arc<dyn Jobs> {
+    let ends = JobEndpoints {
+        autoscaling: ends.autoscaling.as_deref(),
+        rds: ends.rds.as_deref(),
+        secretsmanager: ends.secretsmanager.as_deref(),
+        dynamodb: ends.dynamodb.as_deref(),
+    };
+    failing(Arc::new(AwsJobs::new(session, ends)) as _)
+}
+
+/// Jobs of every region and account that a config names, and commands.
+async fn all_jobs(connections: &Connections, own: &aws_config::SdkConfig) -> Arc<dyn Jobs> {
+    let mut all = BTreeMap::new();
+    if let Some(aws) = &connections.aws {
+        all.insert(CONTROL.to_owned(), jobs(own, &aws.endpoints));
+    }
+    for (name, aws) in &connections.controls {
+        all.insert(name.clone(), jobs(&aws_session(aws).await, &aws.endpoints));
+    }
+    SeveralJobs::as_one(all, failing(Arc::new(CommandJobs::of_this_process()) as _))
 }
 
 /// Without the feature no port fails by order.

@@ -212,6 +212,15 @@ pub struct Endpoints {
     /// The Security Token Service, which is asked whose calls these are.
     #[serde(default)]
     pub sts: Option<String>,
+    /// Auto Scaling.
+    #[serde(default)]
+    pub autoscaling: Option<String>,
+    /// RDS.
+    #[serde(default)]
+    pub rds: Option<String>,
+    /// Secrets Manager.
+    #[serde(default)]
+    pub secretsmanager: Option<String>,
 }
 
 /// How a database is reached.
@@ -385,6 +394,9 @@ fn aws(aws: &Section<'_>) -> Aws {
             apigateway: of("apigateway"),
             cloudwatch: of("cloudwatch"),
             sts: of("sts"),
+            autoscaling: of("autoscaling"),
+            rds: of("rds"),
+            secretsmanager: of("secretsmanager"),
         },
     }
 }

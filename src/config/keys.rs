@@ -156,6 +156,9 @@ pub(super) static ENDPOINTS: &[Key] = &[
     may("ssm", Url, "Systems Manager Parameter Store."),
     may("apigateway", Url, "API Gateway."),
     may("cloudwatch", Url, "CloudWatch."),
+    may("autoscaling", Url, "Auto Scaling."),
+    may("rds", Url, "RDS."),
+    may("secretsmanager", Url, "Secrets Manager."),
     may("sts", Url, "Security Token Service, which says whose account calls are signed for."),
 ];
 

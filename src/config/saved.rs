@@ -204,7 +204,7 @@ impl SavedConnections {
                     ssm: at(name, "ssm"),
                     apigateway: at(name, "apigateway"),
                     cloudwatch: at(name, "cloudwatch"),
-                    sts: None,
+                    ..Endpoints::default()
                 },
             })
         };

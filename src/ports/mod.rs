@@ -60,7 +60,7 @@ pub use reverse::{
     ReversePorts, Taken, Together, Unfinished, Waiting,
 };
 pub use sequence::{Beyond, GivenFor, Reach, Sequence, SequenceScan, counterpart};
-pub use several::{SeveralOutboxes, SeveralSwitches, SeveralTargets};
+pub use several::{SeveralJobs, SeveralOutboxes, SeveralSwitches, SeveralTargets};
 pub use source::{Cursor, OpenWrite, Page, PageEnd, Partition, Source, SourceColumn, SourceTable, first_open};
 pub use stores::ByStore;
 pub use surroundings::{Beside, Collation, Extension, ExtensionUse, Grant, Role, SessionSetting, Surroundings};

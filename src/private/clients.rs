@@ -20,6 +20,12 @@ pub const SECRET_KEY: &str = "rehearsal";
 /// timed out may still land after a later write.
 #[must_use]
 pub fn session(endpoint: &str, attempts: u32) -> SdkConfig {
+    session_in(endpoint, REGION, attempts)
+}
+
+/// The same in another region.
+#[must_use]
+pub fn session_in(endpoint: &str, region: &str, attempts: u32) -> SdkConfig {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "rehearsal");
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
@@ -28,7 +34,7 @@ pub fn session(endpoint: &str, attempts: u32) -> SdkConfig {
         .build();
     SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
-        .region(Region::new(REGION))
+        .region(Region::new(region.to_owned()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .retry_config(RetryConfig::standard().with_max_attempts(attempts))

@@ -119,7 +119,10 @@ impl Servers {
             Self::Cloudshelf { new, sizes, read_share } => {
                 WorldOptions { sizes: *sizes, read_share: *read_share, ..WorldOptions::new(address(new, None)) }
             }
-            Self::V1ToV2 { v1, v2, sizes } => WorldOptions::payments(address(v1, None), address(v2, None), *sizes),
+            Self::V1ToV2 { v1, v2, sizes } => WorldOptions {
+                two_regions: true,
+                ..WorldOptions::payments(address(v1, None), address(v2, None), *sizes)
+            },
         }
     }
 
@@ -138,7 +141,8 @@ impl Servers {
                 forget(v1).await?;
                 create_database(v1, database).await?;
                 create_database(v2, database).await?;
-                WorldOptions::payments(address(v1, Some(database)), address(v2, Some(database)), *sizes)
+                let (v1, v2) = (address(v1, Some(database)), address(v2, Some(database)));
+                WorldOptions { two_regions: true, ..WorldOptions::payments(v1, v2, *sizes) }
             }
         })
     }

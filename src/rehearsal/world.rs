@@ -16,7 +16,7 @@ use super::records::{Kind, table_name};
 use super::scenario::Scenario;
 use super::seed::{self, Dataset, Sizes};
 use super::shop::{
-    ALIAS_VARIABLE, Names, NewSides, OldSide, Places, Rates, Settings, Shop, ShopOptions, Store, read_settings,
+    ALIAS_VARIABLE, Names, NewSides, OldSide, Places, Rates, Region, Settings, Shop, ShopOptions, Store, read_settings,
 };
 use crate::domain::secret::Secret;
 use crate::private::clients::{self, session};
@@ -28,6 +28,8 @@ pub use report::{OracleReport, StoreFound};
 pub const NEW_SECRET: &str = "/cloudshelf/prod/db/secret-v2";
 /// What the secret says before the migration: the old code needs no database.
 const OLD_SECRET: &str = "none";
+/// The second region, where there are two.
+pub const EU: &str = "eu-west-1";
 /// The key that SecureStrings of the day are encrypted with, as most companies have one of their own.
 pub const SECRETS_KEY: &str = "alias/cloudshelf";
 
@@ -106,6 +108,8 @@ pub struct WorldOptions {
     pub rates: Rates,
     /// The application's pause between two readings of its parameters.
     pub poll: Duration,
+    /// Whether the payments application runs in two regions, in each as the instances of an Auto Scaling group.
+    pub two_regions: bool,
     /// Whether the shop's reads go over share by share: a parameter says how many percent the new side serves.
     pub read_share: bool,
     /// Faults; the caller reports steps to them.
@@ -128,6 +132,7 @@ impl WorldOptions {
             pg,
             rates: Rates::default(),
             poll: Duration::from_millis(500),
+            two_regions: false,
             read_share: false,
             faults: Faults::none(),
             dynamo_endpoint: None,
@@ -147,11 +152,12 @@ impl WorldOptions {
 pub struct World {
     // Dropped in this order: the application before what it uses.
     shop: Shop,
-    _control: Option<ControlPlane>,
+    controls: Vec<ControlPlane>,
     dynamo: Option<EmbeddedDynamo>,
     /// Where DynamoDB answers.
     dynamo_endpoint: String,
-    control_endpoint: String,
+    /// Where the application runs; the control plane of the first is the plan's own.
+    regions: Vec<Region>,
     places: Places,
     old: Arc<dyn Store>,
     new: Arc<dyn Store>,
@@ -176,12 +182,12 @@ impl World {
             Setting::Cloudshelf => shelves(&options).await?,
             Setting::V1ToV2 { v1, sizes } => ledgers(&options, v1, *sizes).await?,
         };
-        let (control, control_endpoint, places) = Self::control(&options).await?;
+        let (controls, regions, places) = Self::control(&options).await?;
         let shop = ShopOptions {
             scenario: options.setting.scenario(),
             old: Arc::clone(&stores.old),
             new: Arc::clone(&stores.new),
-            control_endpoint: control_endpoint.clone(),
+            regions: regions.clone(),
             places: places.clone(),
             poll: options.poll,
             rates: options.rates,
@@ -191,10 +197,10 @@ impl World {
         let shop = Shop::start(shop, Oracle::new(&stores.data)).await?;
         Ok(Self {
             shop,
-            _control: control,
+            controls,
             dynamo: stores.dynamo,
             dynamo_endpoint: stores.dynamo_endpoint,
-            control_endpoint,
+            regions,
             places,
             old: stores.old,
             new: stores.new,
@@ -204,49 +210,63 @@ impl World {
         })
     }
 
-    /// The control plane with everything on the old side.
-    async fn control(options: &WorldOptions) -> RehearsalResult<(Option<ControlPlane>, String, Places)> {
-        let (control, endpoint) = match &options.control_endpoint {
-            Some(endpoint) => (None, endpoint.clone()),
-            None => {
-                let control = ControlPlane::start(options.faults.clone()).await?;
-                let endpoint = control.endpoint().to_owned();
-                (Some(control), endpoint)
-            }
-        };
-        let ssm = aws_sdk_ssm::Client::new(&session(&endpoint, 3));
+    /// The control plane of each region, with everything on the old side.
+    async fn control(options: &WorldOptions) -> RehearsalResult<(Vec<ControlPlane>, Vec<Region>, Places)> {
+        let mut controls = Vec::new();
+        let mut regions = Vec::new();
+        for name in [clients::REGION, EU].into_iter().take(1 + usize::from(options.two_regions)) {
+            let endpoint = match &options.control_endpoint {
+                Some(endpoint) => endpoint.clone(),
+                None => {
+                    let control = ControlPlane::start(options.faults.clone()).await?;
+                    let endpoint = control.endpoint().to_owned();
+                    if options.two_regions {
+                        control.put_group(payments::GROUP);
+                    }
+                    controls.push(control);
+                    endpoint
+                }
+            };
+            let group = options.two_regions.then(|| payments::GROUP.to_owned());
+            regions.push(Region { endpoint, name: name.to_owned(), group });
+        }
+        let home = regions.first().map(|region| region.endpoint.clone()).unwrap_or_default();
         let places = match &options.setting {
-            Setting::Cloudshelf => {
-                let mut names = Names::default();
-                match &control {
-                    Some(control) => control.put_stage(&names.api, &names.stage, &[(ALIAS_VARIABLE, "blue")]),
-                    None => names.api = create_api(&endpoint, &names.stage).await?,
-                }
-                put(&ssm, &names.reads, "dynamodb", false).await?;
-                if options.read_share {
-                    put(&ssm, &names.share, "0", false).await?;
-                } else if control.is_none() {
-                    // Another day on the same emulator may have left it there, and where it is it decides; none is well.
-                    let _ = ssm.delete_parameter().name(&names.share).send().await;
-                }
-                put(&ssm, &names.writes, "dynamodb", false).await?;
-                put(&ssm, &names.mode, "open", false).await?;
-                put(&ssm, &names.secret, OLD_SECRET, true).await?;
-                put(&ssm, NEW_SECRET, options.pg.connection().reveal(), true).await?;
-                Places::Shop(names)
-            }
+            Setting::Cloudshelf => Places::Shop(Self::shop_parameters(options, controls.first(), &home).await?),
             Setting::V1ToV2 { v1, .. } => {
-                put(&ssm, payments::ENDPOINT, &payments::endpoint_of(v1), true).await?;
-                put(&ssm, payments::NEW_ENDPOINT, &payments::endpoint_of(&options.pg), true).await?;
-                put(&ssm, payments::PASSWORD, payments::OLD_PASSWORD, false).await?;
-                for (parameter, kind) in [(payments::SESSIONS, Kind::Session), (payments::LIMITS, Kind::Limit)] {
-                    put(&ssm, parameter, payments::table_of(kind, Side::Old), false).await?;
+                for region in &regions {
+                    let ssm = aws_sdk_ssm::Client::new(&clients::session_in(&region.endpoint, &region.name, 3));
+                    payment_parameters(&ssm, v1, &options.pg).await?;
                 }
-                put(&ssm, payments::MODE, "open", false).await?;
                 Places::Payments(PaymentPlaces { v1: v1.clone(), v2: options.pg.clone() })
             }
         };
-        Ok((control, endpoint, places))
+        Ok((controls, regions, places))
+    }
+
+    async fn shop_parameters(
+        options: &WorldOptions,
+        control: Option<&ControlPlane>,
+        endpoint: &str,
+    ) -> RehearsalResult<Names> {
+        let ssm = aws_sdk_ssm::Client::new(&session(endpoint, 3));
+        let mut names = Names::default();
+        match control {
+            Some(control) => control.put_stage(&names.api, &names.stage, &[(ALIAS_VARIABLE, "blue")]),
+            None => names.api = create_api(endpoint, &names.stage).await?,
+        }
+        put(&ssm, &names.reads, "dynamodb", false).await?;
+        if options.read_share {
+            put(&ssm, &names.share, "0", false).await?;
+        } else if control.is_none() {
+            // Another day on the same emulator may have left it there, and where it is it decides; none is well.
+            let _ = ssm.delete_parameter().name(&names.share).send().await;
+        }
+        put(&ssm, &names.writes, "dynamodb", false).await?;
+        put(&ssm, &names.mode, "open", false).await?;
+        put(&ssm, &names.secret, OLD_SECRET, true).await?;
+        put(&ssm, NEW_SECRET, options.pg.connection().reveal(), true).await?;
+        Ok(names)
     }
 
     /// Names and values for a configuration that points at this world. Holds no secret: `NEW_SECRET` is the name
@@ -255,7 +275,9 @@ impl World {
     pub fn vars(&self) -> BTreeMap<String, String> {
         let mut vars: BTreeMap<String, String> = BTreeMap::new();
         let mut add = |name: &str, value: &str| vars.insert(name.to_owned(), value.to_owned());
-        add("CONTROL_ENDPOINT", &self.control_endpoint);
+        for (name, region) in ["CONTROL_ENDPOINT", "EU_CONTROL_ENDPOINT"].into_iter().zip(&self.regions) {
+            add(name, &region.endpoint);
+        }
         add("AWS_REGION", clients::REGION);
         add("SHOP_URL", self.shop.url());
         add("AWS_ENDPOINT", &self.dynamo_endpoint);
@@ -307,7 +329,7 @@ impl World {
 
     /// The same without an end of writing: what is written meanwhile may be found wrong.
     pub(in crate::rehearsal) async fn verdict_so_far(&self) -> RehearsalResult<OracleReport> {
-        let settings: Settings = read_settings(&self.control_endpoint, self.places.clone()).await?;
+        let settings = self.agreed().await?;
         let (in_charge, frozen, tally) = (settings.writes_to(), settings.frozen, self.shop.oracle().tally());
         Ok(match &self.places {
             Places::Shop(_) => {
@@ -322,6 +344,29 @@ impl World {
                 OracleReport { scenario: Scenario::V1ToV2, in_charge, frozen, comparison, stores, tally }
             }
         })
+    }
+
+    /// What the parameters of every region say, and what every instance goes by.
+    async fn agreed(&self) -> RehearsalResult<Settings> {
+        let mut all = Vec::new();
+        for region in &self.regions {
+            all.push((region, read_settings(region, self.places.clone()).await?));
+        }
+        let differs = |a: &Settings, b: &Settings| (a.writes_to(), &a.placed) != (b.writes_to(), &b.placed);
+        let (first, settings) = all.remove(0);
+        if let Some((other, _)) = all.iter().find(|(_, other)| differs(&settings, other)) {
+            let why = "their parameters name different sides";
+            return Err(RehearsalError::new("judge", format!("{} and {}", first.name, other.name), why));
+        }
+        if self.regions.iter().any(|region| region.group.is_some()) {
+            let instances = self.shop.instances();
+            let behind = instances.iter().filter(|instance| differs(&settings, instance)).count();
+            if behind > 0 {
+                let why = format!("{behind} of {} go by other values than the parameters hold", instances.len());
+                return Err(RehearsalError::new("judge", "the instances of the application", why));
+            }
+        }
+        Ok(settings)
     }
 
     /// The stores of payments, each on the side that serves it, and what the other side was left with.
@@ -373,9 +418,9 @@ impl World {
 
     /// Stops everything and removes every file, off the async threads.
     pub async fn stop(self) {
-        let Self { shop, _control, dynamo, .. } = self;
+        let Self { shop, controls, dynamo, .. } = self;
         drop(shop);
-        drop(_control);
+        drop(controls);
         let _ = tokio::task::spawn_blocking(move || drop(dynamo)).await;
     }
 }
@@ -436,6 +481,17 @@ async fn ledgers(options: &WorldOptions, v1: &PgAddress, sizes: PaymentSizes) ->
     payments::lay_tables(&endpoint, dynamo.as_ref(), &data).await?;
     let [old, new] = [Side::Old, Side::New].map(|side| Arc::new(PaymentStore::new(&endpoint, side)));
     Ok(Stores { dynamo, dynamo_endpoint: endpoint, old, new, data })
+}
+
+/// The payments application's parameters in one region, all on the old side.
+async fn payment_parameters(ssm: &aws_sdk_ssm::Client, v1: &PgAddress, v2: &PgAddress) -> RehearsalResult<()> {
+    put(ssm, payments::ENDPOINT, &payments::endpoint_of(v1), true).await?;
+    put(ssm, payments::NEW_ENDPOINT, &payments::endpoint_of(v2), true).await?;
+    put(ssm, payments::PASSWORD, payments::OLD_PASSWORD, false).await?;
+    for (parameter, kind) in [(payments::SESSIONS, Kind::Session), (payments::LIMITS, Kind::Limit)] {
+        put(ssm, parameter, payments::table_of(kind, Side::Old), false).await?;
+    }
+    put(ssm, payments::MODE, "open", false).await
 }
 
 /// An API with a stage in a control plane that is not ours. Gives the API's id.

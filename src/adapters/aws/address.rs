@@ -20,6 +20,12 @@ pub enum Service {
     Cloudwatch,
     /// Security Token Service.
     Sts,
+    /// Auto Scaling.
+    Autoscaling,
+    /// RDS.
+    Rds,
+    /// Secrets Manager.
+    Secretsmanager,
 }
 
 impl Service {
@@ -33,6 +39,9 @@ impl Service {
             Self::Apigateway => "apigateway",
             Self::Cloudwatch => "cloudwatch",
             Self::Sts => "sts",
+            Self::Autoscaling => "autoscaling",
+            Self::Rds => "rds",
+            Self::Secretsmanager => "secretsmanager",
         }
     }
 
@@ -45,6 +54,9 @@ impl Service {
             Self::Apigateway => "API Gateway",
             Self::Cloudwatch => "CloudWatch",
             Self::Sts => "STS",
+            Self::Autoscaling => "Auto Scaling",
+            Self::Rds => "RDS",
+            Self::Secretsmanager => "Secrets Manager",
         }
     }
 }
@@ -88,6 +100,9 @@ pub fn address(session: &SdkConfig, service: Service, given: Option<&str>) -> Re
         Service::Apigateway => resolved!(aws_sdk_apigateway),
         Service::Cloudwatch => resolved!(aws_sdk_cloudwatch),
         Service::Sts => resolved!(aws_sdk_sts),
+        Service::Autoscaling => resolved!(aws_sdk_autoscaling),
+        Service::Rds => resolved!(aws_sdk_rds),
+        Service::Secretsmanager => resolved!(aws_sdk_secretsmanager),
     }
 }
 
@@ -118,7 +133,9 @@ mod tests {
         let plain = session().build();
         assert_eq!(at(&plain, Service::Dynamodb), "https://dynamodb.eu-west-1.amazonaws.com");
         assert_eq!(at(&plain, Service::Streams), "https://streams.dynamodb.eu-west-1.amazonaws.com");
-        for service in [Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts] {
+        let others = [Service::Autoscaling, Service::Rds, Service::Secretsmanager];
+        for service in [Service::Ssm, Service::Apigateway, Service::Cloudwatch, Service::Sts].into_iter().chain(others)
+        {
             let at = at(&plain, service);
             assert!(at.starts_with("https://") && at.contains("eu-west-1"), "{at}");
         }

@@ -1,10 +1,11 @@
-//! SSM parameters, API Gateway stage variables and CloudWatch metrics.
+//! SSM parameters, API Gateway stage variables, CloudWatch metrics and jobs.
 
 mod address;
 mod clock;
 mod error;
 mod http;
 mod identity;
+mod jobs;
 mod metrics;
 mod session;
 mod switches;
@@ -16,6 +17,7 @@ pub use clock::Clock;
 pub use error::port_error;
 pub use http::connector;
 pub use identity::AwsIdentity;
+pub use jobs::{AwsJobs, JobEndpoints};
 pub use metrics::CloudWatchMetrics;
 pub use session::{AwsSettings, credentials, named_endpoints, session};
 pub use switches::AwsSwitches;

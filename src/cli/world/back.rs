@@ -10,14 +10,15 @@ use super::sources::{self, AllSources};
 use super::targets::{self, TargetPorts, Targets};
 use super::{aws, aws_session, failing, password, postgresql, probes, switches};
 use crate::adapters::aws::AwsIdentity;
+use crate::adapters::command::CommandJobs;
 use crate::config::{Aws, Credentials, Postgres, SavedConnections, StoreConnection};
 use crate::domain::plan::{CONTROL, Plan};
 use crate::domain::run::another_account;
 use crate::domain::secret::Secret;
 use crate::engine::rollback::{RollbackPorts, RollbackPortsFactory};
 use crate::ports::{
-    Budget, ByStore, Changes, Identity as _, Mover, Outbox, ReversePorts, SeveralOutboxes, SeveralSwitches, Switches,
-    Target, Unavailable,
+    Budget, ByStore, Changes, Identity as _, Jobs, Mover, Outbox, ReversePorts, SeveralJobs, SeveralOutboxes,
+    SeveralSwitches, Switches, Target, Unavailable,
 };
 
 /// Both ends of the reverse flow, with clients of their own; or what of them cannot be reached. A store that cannot be
@@ -186,6 +187,31 @@ async fn rollback_switches(saved: &SavedConnections) -> Arc<dyn Switches> {
     SeveralSwitches::as_one(own, others.into_iter().collect())
 }
 
+/// The jobs of one region and account, for a rollback: not those of another account than the run's.
+async fn jobs_in_the_run_s_account(aws: &Aws) -> Arc<dyn Jobs> {
+    let session = aws_session(aws).await;
+    match elsewhere(aws, &session).await {
+        None => super::jobs(&session, &aws.endpoints),
+        Some(wrong) => Arc::new(Unavailable(wrong)),
+    }
+}
+
+/// The jobs of a rollback.
+async fn rollback_jobs(saved: &SavedConnections) -> Arc<dyn Jobs> {
+    let own = saved.aws.as_ref().map(|named| aws(named.as_ref())).map_err(Clone::clone);
+    let own = [(CONTROL.to_owned(), own)];
+    let further = saved.controls.iter().map(|(name, at)| (name.clone(), at.clone()));
+    let all = own.into_iter().chain(further).map(|(name, at)| async move {
+        let jobs = match at {
+            Ok(aws) => jobs_in_the_run_s_account(&aws).await,
+            Err(why) => Arc::new(Unavailable(unread(&format!("AWS of [{name}]"), &why))) as Arc<dyn Jobs>,
+        };
+        (name, jobs)
+    });
+    let all = futures::future::join_all(all).await;
+    SeveralJobs::as_one(all.into_iter().collect(), failing(Arc::new(CommandJobs::of_this_process()) as _))
+}
+
 /// The clients of a plan's rollback. They are made on its runtime, so that no connection is shared with forward work.
 /// For what cannot be reached a port stands in that refuses each call with the reason, so that the rest goes on.
 pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFactory {
@@ -199,7 +225,7 @@ pub fn rollback_ports(saved: SavedConnections, plan: &Plan) -> RollbackPortsFact
             RollbackPorts {
                 switches: rollback_switches(&saved).await,
                 probes,
-                jobs: Arc::new(Unavailable("not made yet".to_owned())),
+                jobs: rollback_jobs(&saved).await,
                 // Made only once the switches are restored, so that it cannot delay them.
                 reverse: Box::new(move || {
                     let (saved, plan) = (saved.clone(), Arc::clone(&plan));

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{aws_session, watched};
 use crate::adapters::aws::{AwsIdentity, Service, address};
 use crate::config::{Aws, Connections, Credentials, StoreConnection};
-use crate::domain::plan::{CONTROL, Plan, SwitchKind};
+use crate::domain::plan::{CONTROL, Plan, Purpose, SwitchKind};
 use crate::domain::run::Callers;
 use crate::ports::{Address, Identity};
 
@@ -58,6 +58,9 @@ fn identity(
             Service::Apigateway => &ends.apigateway,
             Service::Cloudwatch => &ends.cloudwatch,
             Service::Sts => &ends.sts,
+            Service::Autoscaling => &ends.autoscaling,
+            Service::Rds => &ends.rds,
+            Service::Secretsmanager => &ends.secretsmanager,
         };
         used.then(|| (service.name().to_owned(), address(session, service, given.as_deref())))
     };
@@ -78,7 +81,13 @@ fn identity(
         let parameters = here().any(|s| matches!(s.kind, SwitchKind::Parameter { .. }));
         let stages = here().any(|s| matches!(s.kind, SwitchKind::StageVariable { .. }));
         let read = name == CONTROL && watched(plan);
-        let all = [of(Service::Ssm, parameters), of(Service::Apigateway, stages), of(Service::Cloudwatch, read)];
+        let restarts = plan.jobs.iter().any(|job| job.control == name && job.purpose() == Purpose::Restart);
+        let all = [
+            of(Service::Ssm, parameters),
+            of(Service::Apigateway, stages),
+            of(Service::Cloudwatch, read),
+            of(Service::Autoscaling, restarts),
+        ];
         stores.push((name.to_owned(), all.into_iter().flatten().collect()));
     }
     AwsIdentity::new(session, ends.sts.as_deref(), aws.credentials == Credentials::Emulator, stores)

@@ -4,6 +4,7 @@
 //! One store is *home*: its lease says who drives. The others are leased with it, because each of them refuses a process
 //! that was overtaken by its own fence.
 
+mod jobs;
 mod outbox;
 mod switches;
 mod target;
@@ -11,6 +12,7 @@ mod target;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use jobs::SeveralJobs;
 pub use outbox::SeveralOutboxes;
 pub use switches::SeveralSwitches;
 pub use target::SeveralTargets;

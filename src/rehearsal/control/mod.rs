@@ -1,10 +1,13 @@
-//! A stand-in for exactly the Parameter Store, CloudWatch and API Gateway calls that a cutover makes.
+//! A stand-in for exactly the calls of the control plane that a cutover makes: Parameter Store, CloudWatch, API Gateway, Auto
+//! Scaling.
 //!
-//! It speaks the protocols of the official SDKs: JSON 1.1, CBOR and REST JSON. What it does not know it refuses
+//! It speaks the protocols of the official SDKs: JSON 1.1, CBOR, REST JSON and Query. What it does not know it refuses
 //! with a typed error; nothing is silently accepted.
 
+mod autoscaling;
 mod cloudwatch;
 mod gateway;
+mod query;
 mod ssm;
 
 use std::sync::Arc;
@@ -32,6 +35,7 @@ struct Plane {
     parameters: ssm::Parameters,
     metrics: cloudwatch::Metrics,
     stages: gateway::Stages,
+    groups: autoscaling::Groups,
     faults: Faults,
 }
 
@@ -70,6 +74,11 @@ impl ControlPlane {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Puts an Auto Scaling group there: creating groups is not among the calls it knows.
+    pub fn put_group(&self, name: &str) {
+        self.plane.groups.put(name);
     }
 
     /// Puts a stage there: creating APIs is not among the calls it knows.
@@ -112,7 +121,11 @@ impl Refusal {
 }
 
 async fn json_call(State(plane): State<Arc<Plane>>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if text("content-type").starts_with("application/x-www-form-urlencoded") {
+        return query_call(&plane, &body).await;
+    }
+    let target = text("x-amz-target");
     let answer = match target.strip_prefix("AmazonSSM.") {
         Some(operation) => match serde_json::from_slice::<Value>(&body) {
             Ok(input) => ssm::call(&plane, operation, &input).await,
@@ -125,6 +138,17 @@ async fn json_call(State(plane): State<Arc<Plane>>, headers: HeaderMap, body: By
         Err(r) => (r.status, json!({ "__type": r.code, "message": r.message })),
     };
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
+}
+
+/// An action of the Query protocol. Services differ in their actions.
+async fn query_call(plane: &Plane, body: &[u8]) -> Response {
+    let form = query::Form::read(body);
+    let action = form.get("Action").unwrap_or_default().to_owned();
+    let result = match autoscaling::call(plane, &action, &form) {
+        Some(result) => result,
+        None => Err(Refusal::new("InvalidAction", format!("no such action: {action}"))),
+    };
+    query::answer(&action, result)
 }
 
 /// Seconds since the epoch, as these services write times.

@@ -25,6 +25,8 @@ pub use seed::{BadPaymentSizes, PaymentSizes};
 pub(super) use seed::{generate, import, probe};
 pub(super) use side::PaymentStore;
 
+/// The Auto Scaling group of the application's instances, in each region.
+pub const GROUP: &str = "payments-web";
 /// Where the database is: host, port and name.
 pub const ENDPOINT: &str = "/payments/prod/db/endpoint";
 /// Where the endpoint of the new database is kept until it is wanted.

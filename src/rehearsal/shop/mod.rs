@@ -4,6 +4,7 @@
 //! the oracle. Of the shop, requests of the `blue` alias run the old code, which knows only DynamoDB; `green` runs the
 //! new code, which reads and writes where the parameters say.
 
+mod fleet;
 mod gauges;
 mod new_side;
 pub(super) mod old_side;
@@ -28,12 +29,14 @@ use super::scenario::Scenario;
 use crate::private::clients;
 use crate::private::{RehearsalError, RehearsalResult};
 
+use fleet::Fleet;
+pub use fleet::Region;
 use gauges::Gauges;
 pub(super) use new_side::NewSides;
 pub(super) use old_side::OldSide;
+use settings::Poller;
 pub(super) use settings::Values;
 pub use settings::{ALIAS_VARIABLE, Names, Places, Settings, read_settings};
-use settings::{Poller, Watched};
 pub use store::Store;
 pub(super) use traffic::Customers;
 pub use traffic::Rates;
@@ -54,8 +57,8 @@ pub struct ShopOptions {
     pub old: Arc<dyn Store>,
     /// The new side's store.
     pub new: Arc<dyn Store>,
-    /// Where the Parameter Store, CloudWatch and API Gateway answer.
-    pub control_endpoint: String,
+    /// The regions where it runs, one at least. What it publishes goes to the first.
+    pub regions: Vec<Region>,
     /// What it reads to know what to do.
     pub places: Places,
     /// Pause between two readings of the parameters.
@@ -102,7 +105,7 @@ pub struct Shop {
 #[derive(Debug)]
 struct Floor {
     scenario: Scenario,
-    settings: Watched,
+    settings: Fleet,
     old: Arc<dyn Store>,
     new: Arc<dyn Store>,
     oracle: Oracle,
@@ -122,13 +125,18 @@ impl Shop {
     /// The new side is not touched before the parameters name it.
     pub async fn start(options: ShopOptions, oracle: Oracle) -> RehearsalResult<Self> {
         let stop = CancellationToken::new();
-        let poller = Poller::new(&options.control_endpoint, options.places.clone());
-        let settings = poller.first().await?;
         let polls_failed = Arc::new(AtomicU64::new(0));
-        let watched = poller.run(settings, options.poll, Arc::clone(&polls_failed), stop.clone());
+        let mut fleet = Vec::new();
+        for region in &options.regions {
+            let poller = Poller::new(region, options.places.clone());
+            let first = poller.first().await?;
+            fleet.push(poller.run(first, options.poll, Arc::clone(&polls_failed), stop.clone()).await?);
+        }
+        let home =
+            options.regions.first().ok_or_else(|| RehearsalError::new("open", "the shop", "it has no region"))?;
         let floor = Arc::new(Floor {
             scenario: options.scenario,
-            settings: watched,
+            settings: Fleet(fleet),
             old: options.old,
             new: options.new,
             oracle,
@@ -143,7 +151,7 @@ impl Shop {
         let listener = listener.map_err(|e| RehearsalError::new("open", "the shop", e))?;
         let address = listener.local_addr().map_err(|e| RehearsalError::new("open", "the shop", e))?;
         server::open(listener, Arc::clone(&floor), stop.clone());
-        gauges::publish(Arc::clone(&floor), &clients::session(&options.control_endpoint, 2), stop.clone());
+        gauges::publish(Arc::clone(&floor), &clients::session(&home.endpoint, 2), stop.clone());
         traffic::start(&floor, options.rates, options.seed, &stop);
         Ok(Self { floor, url: format!("http://{address}"), stop })
     }
@@ -160,10 +168,16 @@ impl Shop {
         &self.floor.oracle
     }
 
-    /// The parameters as last read.
+    /// What the first instance goes by.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
-        self.floor.settings.now()
+        self.floor.settings.first()
+    }
+
+    /// What each instance goes by.
+    #[must_use]
+    pub fn instances(&self) -> Vec<Arc<Settings>> {
+        self.floor.settings.all()
     }
 
     /// Requests so far: served and failed, by the alias that served them.
@@ -180,7 +194,7 @@ impl Shop {
 
     /// Writes something, as a request would.
     pub async fn write(&self, claim: Claim, write: Write) -> Written {
-        self.floor.write(claim, write).await
+        self.floor.write(claim, write, None).await
     }
 
     /// Ends all writing, for good, and waits until every write that had begun has its outcome.
@@ -210,11 +224,11 @@ impl Floor {
         }
     }
 
-    /// One write request from its arrival to its acknowledgement. The side is settled when it begins.
-    async fn write(&self, claim: Claim, write: Write) -> Written {
+    /// One write request from its arrival in a region, or in any, to its acknowledgement. The side is settled when it begins.
+    async fn write(&self, claim: Claim, write: Write, region: Option<usize>) -> Written {
         let Ok(_place) = self.places.acquire().await else { return Written::Failed };
         // The parameters are read after the wait for a place: what counts is the moment it begins.
-        let settings = self.settings.now();
+        let settings = self.settings.any(region);
         if settings.frozen || self.shut.load(Ordering::SeqCst) {
             self.oracle.count_frozen();
             return Written::ReadOnly;
@@ -243,8 +257,8 @@ impl Floor {
     }
 
     /// One read request.
-    async fn read(&self, key: &RecordKey) -> StepSeen {
-        let settings = self.settings.now();
+    async fn read(&self, key: &RecordKey, region: Option<usize>) -> StepSeen {
+        let settings = self.settings.any(region);
         let began = Instant::now();
         let side = settings.reads_from_of(key.kind);
         let path = if settings.share.is_some() { side } else { settings.path_of(key.kind) };
@@ -282,7 +296,7 @@ impl Floor {
     }
 
     /// The write of the probe: a record of its own, written whole, through the path of any other write.
-    async fn probe(&self, nonce: &str) -> Written {
+    async fn probe(&self, nonce: &str, region: usize) -> Written {
         let kind = match self.scenario {
             Scenario::Cloudshelf | Scenario::AuroraGradual => Kind::Book,
             Scenario::V1ToV2 => Kind::Account,
@@ -300,7 +314,7 @@ impl Floor {
                 Scenario::Cloudshelf | Scenario::AuroraGradual => Record::Book(probe_book(&key, nonce)),
                 Scenario::V1ToV2 => payments::probe(&key, nonce),
             };
-            return self.write(claim, Write::Put(record)).await;
+            return self.write(claim, Write::Put(record), Some(region)).await;
         }
         Written::Failed
     }

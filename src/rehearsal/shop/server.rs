@@ -26,6 +26,10 @@ pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationT
         .route("/health", get(health))
         .route(shown, get(record))
         .route("/probe", post(probe))
+        // The second region's way in.
+        .route("/eu/health", get(health_eu))
+        .route(&format!("/eu{shown}"), get(record_eu))
+        .route("/eu/probe", post(probe_eu))
         .with_state(floor);
     let listener = listener.tap_io(|io| {
         let _ = io.set_nodelay(true);
@@ -37,8 +41,16 @@ pub(super) fn open(listener: TcpListener, floor: Arc<Floor>, stop: CancellationT
     });
 }
 
-async fn health(State(floor): State<Arc<Floor>>) -> Response {
-    let settings = floor.settings.now();
+async fn health(floor: State<Arc<Floor>>) -> Response {
+    health_in(&floor, 0)
+}
+
+async fn health_eu(floor: State<Arc<Floor>>) -> Response {
+    health_in(&floor, 1)
+}
+
+fn health_in(floor: &Floor, region: usize) -> Response {
+    let settings = floor.settings.any(Some(region));
     let body = json!({
         "status": "ok",
         "alias": if settings.green { "green" } else { "blue" },
@@ -53,7 +65,15 @@ fn failed() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": "the request failed" }))).into_response()
 }
 
-async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Response {
+async fn record(floor: State<Arc<Floor>>, id: Path<String>) -> Response {
+    record_in(&floor, &id, 0).await
+}
+
+async fn record_eu(floor: State<Arc<Floor>>, id: Path<String>) -> Response {
+    record_in(&floor, &id, 1).await
+}
+
+async fn record_in(floor: &Floor, id: &str, region: usize) -> Response {
     let kind = match floor.scenario {
         Scenario::Cloudshelf | Scenario::AuroraGradual => Kind::Book,
         Scenario::V1ToV2 => Kind::Payment,
@@ -62,11 +82,11 @@ async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Resp
         floor.oracle.any(kind, &mut fastrand::Rng::new())
     } else {
         // An id that is no UUID is not searched for.
-        uuid::Uuid::parse_str(&id).ok().map(|id| RecordKey { kind, id: id.to_string() })
+        uuid::Uuid::parse_str(id).ok().map(|id| RecordKey { kind, id: id.to_string() })
     };
     let absent = || (StatusCode::NOT_FOUND, Json(json!({ "error": "it is not here" }))).into_response();
     let Some(key) = asked else { return absent() };
-    match floor.read(&key).await {
+    match floor.read(&key, Some(region)).await {
         StepSeen::Found(record, side) => match *record {
             Record::Book(b) => Json(json!({
                 "id": b.id,
@@ -102,10 +122,18 @@ async fn record(State(floor): State<Arc<Floor>>, Path(id): Path<String>) -> Resp
 }
 
 async fn probe(State(floor): State<Arc<Floor>>, body: Bytes) -> Response {
-    let nonce = serde_json::from_slice::<Value>(&body).ok();
+    probe_in(floor, &body, 0).await
+}
+
+async fn probe_eu(State(floor): State<Arc<Floor>>, body: Bytes) -> Response {
+    probe_in(floor, &body, 1).await
+}
+
+async fn probe_in(floor: Arc<Floor>, body: &[u8], region: usize) -> Response {
+    let nonce = serde_json::from_slice::<Value>(body).ok();
     let nonce = nonce.as_ref().and_then(|v| v.get("nonce")).and_then(Value::as_str).unwrap_or_default().to_owned();
     // In a task of its own: a customer who hangs up must not tear a write apart.
-    let written = tokio::spawn(async move { floor.probe(&nonce).await }).await;
+    let written = tokio::spawn(async move { floor.probe(&nonce, region).await }).await;
     match written {
         Ok(Written::Acknowledged(side)) => Json(json!({ "acknowledged": true, "side": side.name() })).into_response(),
         Ok(Written::ReadOnly) => {

@@ -9,6 +9,7 @@ use aws_sdk_ssm::types::Parameter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fleet::{Group, Instances, Region};
 use crate::domain::secret::Secret;
 use crate::private::clients;
 use crate::private::{RehearsalError, RehearsalResult};
@@ -16,6 +17,9 @@ use crate::rehearsal::oracle::Side;
 use crate::rehearsal::payments::PaymentPlaces;
 use crate::rehearsal::records::Kind;
 use crate::rehearsal::world::NEW_SECRET;
+
+/// Longest pause between two questions how far the refreshes of a group are.
+const GROUP: Duration = Duration::from_millis(100);
 
 /// The stage variable that says which code runs.
 pub const ALIAS_VARIABLE: &str = "lambdaAlias";
@@ -123,19 +127,9 @@ impl Settings {
     }
 }
 
-/// The settings as last read. Cloning shares.
-#[derive(Clone, Debug)]
-pub(super) struct Watched(watch::Receiver<Arc<Settings>>);
-
-impl Watched {
-    pub(super) fn now(&self) -> Arc<Settings> {
-        Arc::clone(&self.0.borrow())
-    }
-}
-
-/// The settings as they stand in this control plane.
-pub async fn read_settings(endpoint: &str, places: Places) -> RehearsalResult<Settings> {
-    Poller::new(endpoint, places).read().await
+/// The settings as they stand in the parameters of this region.
+pub async fn read_settings(region: &Region, places: Places) -> RehearsalResult<Settings> {
+    Poller::new(region, places).read().await
 }
 
 /// What parameters hold, by name.
@@ -164,13 +158,15 @@ impl Values {
 pub(super) struct Poller {
     ssm: aws_sdk_ssm::Client,
     gateway: aws_sdk_apigateway::Client,
+    region: Region,
     places: Places,
 }
 
 impl Poller {
-    pub(super) fn new(endpoint: &str, places: Places) -> Self {
-        let session = clients::session(endpoint, 2);
-        Self { ssm: aws_sdk_ssm::Client::new(&session), gateway: aws_sdk_apigateway::Client::new(&session), places }
+    pub(super) fn new(region: &Region, places: Places) -> Self {
+        let session = clients::session_in(&region.endpoint, &region.name, 2);
+        let (ssm, gateway) = (aws_sdk_ssm::Client::new(&session), aws_sdk_apigateway::Client::new(&session));
+        Self { ssm, gateway, region: region.clone(), places }
     }
 
     /// The settings as they stand.
@@ -238,38 +234,56 @@ impl Poller {
         Err(last.unwrap_or_else(|| RehearsalError::new("read", "the shop's parameters", "no answer")))
     }
 
-    /// Reads on until stopped. A reading that fails or cannot be understood changes nothing and is counted.
-    pub(super) fn run(
+    /// Reads on until stopped, from settings that were read before. A reading that fails or cannot be understood changes nothing
+    /// and is counted.
+    pub(super) async fn run(
         self,
         first: Settings,
         every: Duration,
         failed: Arc<AtomicU64>,
         stop: CancellationToken,
-    ) -> Watched {
-        let (sender, receiver) = watch::channel(Arc::new(first));
+    ) -> RehearsalResult<watch::Receiver<Instances>> {
+        let mut group = match &self.region.group {
+            Some(name) => Some(Group::new(&self.region, name, &first).await?),
+            None => None,
+        };
+        let every = if group.is_some() { every.min(GROUP) } else { every };
+        let now = match &mut group {
+            Some(group) => group.take(&[], &first),
+            None => Arc::new(vec![Arc::new(first)]),
+        };
+        let (sender, receiver) = watch::channel(now);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(every) => {}
                 }
-                match self.read().await {
-                    Ok(settings) => {
+                match self.instances(group.as_mut()).await {
+                    Ok(instances) => {
                         sender.send_if_modified(|now| {
-                            let differs = **now != settings;
+                            let differs = *now != instances;
                             if differs {
-                                *now = Arc::new(settings);
+                                *now = instances;
                             }
                             differs
                         });
                     }
                     Err(e) => {
                         failed.fetch_add(1, Ordering::Relaxed);
-                        tracing::debug!("shop: {e}");
+                        tracing::debug!("application: {e}");
                     }
                 }
             }
         });
-        Watched(receiver)
+        Ok(receiver)
+    }
+
+    /// What each instance goes by now. An instance reads its parameters once it has started, so they are read last.
+    async fn instances(&self, group: Option<&mut Group>) -> RehearsalResult<Instances> {
+        let Some(group) = group else { return Ok(Arc::new(vec![Arc::new(self.read().await?)])) };
+        let refreshes = group.refreshes().await?;
+        let latest = self.read().await?;
+        Ok(group.take(&refreshes, &latest))
     }
 }

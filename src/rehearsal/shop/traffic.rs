@@ -61,7 +61,7 @@ pub(super) fn start(floor: &Arc<Floor>, rates: Rates, seed: u64, stop: &Cancella
                 let Ok(place) = Arc::clone(&floor.places).try_acquire_owned() else { continue };
                 let floor = Arc::clone(&floor);
                 tokio::spawn(async move {
-                    let _ = floor.read(&key).await;
+                    let _ = floor.read(&key, None).await;
                     drop(place);
                 });
             }
@@ -82,7 +82,7 @@ pub(super) fn start(floor: &Arc<Floor>, rates: Rates, seed: u64, stop: &Cancella
                 }
                 let Some((claim, write)) = customers.next(&floor.oracle) else { continue };
                 let floor = Arc::clone(&floor);
-                tokio::spawn(async move { floor.write(claim, write).await });
+                tokio::spawn(async move { floor.write(claim, write, None).await });
             }
         });
     }

@@ -1,0 +1,214 @@
+//! Jobs that are programs of this machine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::Stdio;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::Command;
+
+use crate::domain::plan::{Job, JobKind};
+use crate::ports::{Begin, ErrorKind, JobProgress, JobState, Jobs, PortError, PortResult};
+
+/// Lines that are kept of what a program prints, and characters of each.
+const LINES: usize = 20;
+const CHARACTERS: usize = 200;
+/// How long a program may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Programs of this process, by what began them. What another process runs is not known here.
+#[derive(Clone, Debug, Default)]
+pub struct CommandJobs(Arc<Mutex<BTreeMap<String, Running>>>);
+
+#[derive(Debug)]
+struct Running {
+    group: Pid,
+    last: VecDeque<String>,
+    /// How it ended.
+    end: Option<Result<(), String>>,
+}
+
+impl CommandJobs {
+    /// Those of this process, whoever asks: a rollback ends what a step has begun.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        static ALL: LazyLock<CommandJobs> = LazyLock::new(CommandJobs::default);
+        ALL.clone()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the last lines that a program prints.
+    async fn keep(self, handle: String, from: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(one) = self.all().get_mut(&handle) {
+                if one.last.len() == LINES {
+                    one.last.pop_front();
+                }
+                one.last.push_back(line.chars().take(CHARACTERS).collect());
+            }
+        }
+    }
+}
+
+/// The program and its arguments: of the job, or of what takes it back.
+fn words<'j>(job: &'j Job, begin: &Begin) -> PortResult<&'j [String]> {
+    match &job.kind {
+        JobKind::Command { undo, .. } if begin.undo => Ok(undo),
+        JobKind::Command { run, .. } => Ok(run),
+        JobKind::InstanceRefresh { .. }
+        | JobKind::ClusterSnapshot { .. }
+        | JobKind::InstanceSnapshot { .. }
+        | JobKind::TableBackup { .. }
+        | JobKind::Delete(_) => Err(PortError::new(ErrorKind::Invalid, "run", job.place(), "it is no command")),
+    }
+}
+
+#[async_trait]
+impl Jobs for CommandJobs {
+    async fn look(&self, job: &Job) -> PortResult<String> {
+        let JobKind::Command { run, undo, .. } = &job.kind else { return Ok(String::new()) };
+        let mut found = Vec::new();
+        for program in [run.first(), undo.first()].into_iter().flatten() {
+            let path = on_the_path(program).ok_or_else(|| {
+                PortError::new(ErrorKind::NotFound, "find", format!("program {program}"), "it is not on the path")
+                    .advise("install it, or write its whole path")
+            })?;
+            found.push(path);
+        }
+        Ok(found.join(", "))
+    }
+
+    async fn begin(&self, job: &Job, begin: &Begin) -> PortResult<String> {
+        let words = words(job, begin)?;
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(PortError::new(ErrorKind::Invalid, "run", job.id.clone(), "it names no program"));
+        };
+        let spawned = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A key pressed at the console is not for it.
+            .process_group(0)
+            .spawn();
+        let mut child = spawned.map_err(|e| {
+            let kind = match e.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Invalid,
+            };
+            PortError::new(kind, "run", program.clone(), e.to_string())
+        })?;
+        let handle = format!("{}/{}", job.id, begin.token);
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let Some(group) = group else {
+            return Err(PortError::new(ErrorKind::Internal, "run", program.clone(), "it has no process"));
+        };
+        self.all().insert(handle.clone(), Running { group, last: VecDeque::new(), end: None });
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (this, of) = (self.clone(), handle.clone());
+        tokio::spawn(async move {
+            let printed = async {
+                let out = async {
+                    if let Some(out) = out {
+                        this.clone().keep(of.clone(), out).await
+                    }
+                };
+                let err = async {
+                    if let Some(err) = err {
+                        this.clone().keep(of.clone(), err).await
+                    }
+                };
+                tokio::join!(out, err);
+            };
+            let ended = child.wait();
+            tokio::pin!(printed);
+            let end = tokio::select! {
+                end = ended => {
+                    // What it started may hold on to what it printed to.
+                    let _ = tokio::time::timeout(Duration::from_millis(200), &mut printed).await;
+                    end
+                }
+                () = &mut printed => child.wait().await,
+            };
+            let end = match end {
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(status.to_string()),
+                Err(e) => Err(e.to_string()),
+            };
+            if let Some(one) = this.all().get_mut(&of) {
+                one.end = Some(end);
+            }
+        });
+        Ok(handle)
+    }
+
+    async fn find(&self, job: &Job, begin: &Begin) -> PortResult<Option<String>> {
+        let handle = format!("{}/{}", job.id, begin.token);
+        Ok(self.all().contains_key(&handle).then_some(handle))
+    }
+
+    async fn progress(&self, job: &Job, handle: &str) -> PortResult<JobProgress> {
+        let all = self.all();
+        let Some(one) = all.get(handle) else {
+            let why = "the process that ran it is gone";
+            return Err(PortError::new(ErrorKind::NotFound, "ask after", job.place(), why));
+        };
+        let last = one.last.back().cloned().unwrap_or_default();
+        Ok(match &one.end {
+            None => JobProgress { state: JobState::Running, percent: None, said: last },
+            Some(Ok(())) => {
+                let said = if last.is_empty() { "exit status: 0".to_owned() } else { last };
+                JobProgress { state: JobState::Done, percent: None, said }
+            }
+            Some(Err(status)) => {
+                let tail: Vec<&str> = one.last.iter().rev().take(3).rev().map(String::as_str).collect();
+                let said = [status.as_str()].into_iter().chain(tail).collect::<Vec<_>>().join("; ");
+                JobProgress { state: JobState::Failed, percent: None, said }
+            }
+        })
+    }
+
+    async fn cancel(&self, _: &Job, handle: &str) -> PortResult<()> {
+        let signal = |this: &Self, signal: Signal| {
+            if let Some(one) = this.all().get(handle).filter(|one| one.end.is_none()) {
+                let _ = kill_process_group(one.group, signal);
+            }
+        };
+        signal(self, Signal::TERM);
+        let (this, handle) = (self.clone(), handle.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            if let Some(one) = this.all().get(&handle).filter(|one| one.end.is_none()) {
+                let _ = kill_process_group(one.group, Signal::KILL);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Where a program is; `None` when it cannot be run.
+fn on_the_path(program: &str) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let runs = |path: &std::path::Path| {
+        path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return runs(std::path::Path::new(program)).then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|at| runs(at))
+        .map(|at| at.display().to_string())
+}
+
+#[cfg(test)]
+mod tests;
