@@ -162,7 +162,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Restore(args) => Box::pin(restore::restore(&args)).await,
         Command::Release { plan, config } => release::release(&plan, &config).await,
         Command::Rollback(args) => Box::pin(rollback::rollback(args, &state_dir()?)).await,
-        Command::Amend(args) => amend::amend(&args, &state_dir()?).await,
+        Command::Amend(args) => Box::pin(amend::amend(&args, &state_dir()?)).await,
         Command::StepBack { run, step, name } => people::step_back(&run, step, name, &state_dir()?).await,
         Command::Approve { run, step, name, note } => people::approve(&run, step, name, note, &state_dir()?).await,
         Command::Vote { run, step, vote, name, note } => {
@@ -173,7 +173,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             people::vote(&run, step, vote, name, note, &state_dir()?).await
         }
         Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
-        Command::Verify(args) => verify::verify(&args, &state_dir()?).await,
+        Command::Verify(args) => Box::pin(verify::verify(&args, &state_dir()?)).await,
         Command::Parked(args) => parked::parked(&args, &state_dir()?).await,
         Command::Status { run, json } => recorded::status(run.as_deref(), json, &state_dir()?).await,
         Command::Runs { json } => recorded::runs(json, &state_dir()?),

@@ -222,6 +222,9 @@ impl World {
                     let endpoint = control.endpoint().to_owned();
                     if options.two_regions {
                         control.put_group(payments::GROUP);
+                        let replica = name != clients::REGION;
+                        control.put_cluster(if replica { payments::REPLICA_CLUSTER } else { payments::OLD_CLUSTER });
+                        control.put_secret(payments::OLD_PASSWORD);
                     }
                     controls.push(control);
                     endpoint

@@ -180,10 +180,7 @@ async fn begin(
 
 /// Whether a service has said that it began nothing.
 fn is_refusal(error: &PortError) -> bool {
-    match error.kind {
-        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Invalid => true,
-        _ => false,
-    }
+    matches!(error.kind, ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Invalid)
 }
 
 /// A command's end is the outcome of its beginning.

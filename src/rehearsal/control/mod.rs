@@ -1,5 +1,5 @@
 //! A stand-in for exactly the calls of the control plane that a cutover makes: Parameter Store, CloudWatch, API Gateway, Auto
-//! Scaling.
+//! Scaling, RDS, Secrets Manager.
 //!
 //! It speaks the protocols of the official SDKs: JSON 1.1, CBOR, REST JSON and Query. What it does not know it refuses
 //! with a typed error; nothing is silently accepted.
@@ -8,6 +8,8 @@ mod autoscaling;
 mod cloudwatch;
 mod gateway;
 mod query;
+mod rds;
+mod secrets;
 mod ssm;
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ struct Plane {
     metrics: cloudwatch::Metrics,
     stages: gateway::Stages,
     groups: autoscaling::Groups,
+    databases: rds::Databases,
+    secrets: secrets::Secrets,
     faults: Faults,
 }
 
@@ -74,6 +78,16 @@ impl ControlPlane {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Puts a cluster there with one instance, called as the cluster with `-1` behind it.
+    pub fn put_cluster(&self, name: &str) {
+        self.plane.databases.put(name);
+    }
+
+    /// Puts a secret there.
+    pub fn put_secret(&self, name: &str) {
+        self.plane.secrets.put(name);
     }
 
     /// Puts an Auto Scaling group there: creating groups is not among the calls it knows.
@@ -126,12 +140,13 @@ async fn json_call(State(plane): State<Arc<Plane>>, headers: HeaderMap, body: By
         return query_call(&plane, &body).await;
     }
     let target = text("x-amz-target");
-    let answer = match target.strip_prefix("AmazonSSM.") {
-        Some(operation) => match serde_json::from_slice::<Value>(&body) {
-            Ok(input) => ssm::call(&plane, operation, &input).await,
-            Err(e) => Err(Refusal::new("SerializationException", e.to_string())),
-        },
-        None => Err(Refusal::new("UnknownOperationException", format!("no such target: {target}"))),
+    let input =
+        serde_json::from_slice::<Value>(&body).map_err(|e| Refusal::new("SerializationException", e.to_string()));
+    let answer = match (target.split_once('.'), input) {
+        (_, Err(wrong)) => Err(wrong),
+        (Some(("AmazonSSM", operation)), Ok(input)) => ssm::call(&plane, operation, &input).await,
+        (Some(("secretsmanager", operation)), Ok(input)) => secrets::call(&plane, operation, &input),
+        (Some(_) | None, Ok(_)) => Err(Refusal::new("UnknownOperationException", format!("no such target: {target}"))),
     };
     let (status, body) = match answer {
         Ok(body) => (StatusCode::OK, body),
@@ -144,7 +159,8 @@ async fn json_call(State(plane): State<Arc<Plane>>, headers: HeaderMap, body: By
 async fn query_call(plane: &Plane, body: &[u8]) -> Response {
     let form = query::Form::read(body);
     let action = form.get("Action").unwrap_or_default().to_owned();
-    let result = match autoscaling::call(plane, &action, &form) {
+    let called = autoscaling::call(plane, &action, &form).or_else(|| rds::call(plane, &action, &form));
+    let result = match called {
         Some(result) => result,
         None => Err(Refusal::new("InvalidAction", format!("no such action: {action}"))),
     };

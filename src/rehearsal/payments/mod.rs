@@ -27,6 +27,10 @@ pub(super) use side::PaymentStore;
 
 /// The Auto Scaling group of the application's instances, in each region.
 pub const GROUP: &str = "payments-web";
+/// The old cluster, as RDS calls it.
+pub const OLD_CLUSTER: &str = "payments-v1";
+/// Its replica in the second region.
+pub const REPLICA_CLUSTER: &str = "payments-v1-eu";
 /// Where the database is: host, port and name.
 pub const ENDPOINT: &str = "/payments/prod/db/endpoint";
 /// Where the endpoint of the new database is kept until it is wanted.

@@ -77,6 +77,13 @@ impl Draft<'_> {
         if back || !lacks_second(&self.state, step) {
             return true;
         }
+        if self.policy.stand_ins {
+            let (user, host) = (self.state.operator.clone(), self.state.host.clone());
+            let origin = Origin { user, host, terminal: "rehearsal".to_owned() };
+            let (by, basis) = (Actor::StandIn("a second person".to_owned()), basis(&self.state, &step.id));
+            self.emit(Event::Approved { step: step.id.clone(), by, origin, basis, note: None });
+            return !lacks_second(&self.state, step);
+        }
         let reason = second_person_words(&self.state, &step.id);
         let said = self.state.step(&step.id).is_some_and(|s| s.held.as_ref() == Some(&reason));
         if !said {
