@@ -320,7 +320,7 @@ pub struct AmendArgs {
 pub struct InitArgs {
     #[command(flatten)]
     pub config: ConfigArg,
-    /// The store that tables come from.
+    /// The store that tables come from. Stores of the config that are neither this nor the other one are left as they are.
     #[arg(long, value_name = "STORE", default_value = crate::domain::plan::OLD)]
     pub from: String,
     /// The store they go to.

@@ -13,7 +13,7 @@ use super::out::{print, say};
 use super::world;
 use crate::config::{self, Connections, Started};
 use crate::domain::plan::{Listed, ListedTable, StoreKind, Table, fits};
-use crate::domain::propose::{SampledTable, day, moved, proposed};
+use crate::domain::propose::{SampledTable, day, moved, proposed, renamed};
 use crate::ports::{Partition, PortResult, Source};
 
 /// Parts a table is sampled in: the beginning of each is read.
@@ -27,24 +27,21 @@ pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let (path, base) = (&args.config.config, config::base_of(&args.config.config));
     let text = config::text_of(path)?;
-    let mut started = config::started(
-        &path.display().to_string(),
-        &text,
-        &base,
-        &vars,
-        args.config.env.as_deref(),
-        (&args.from, &args.to),
-    )?;
+    let (file, env) = (path.display().to_string(), args.config.env.as_deref());
+    named(args, &config::store_names(&file, &text, &vars, env)?)?;
+    let mut started = config::started(&file, &text, &base, &vars, env, (&args.from, &args.to))?;
     world::all_built(&started.connections)?;
     world::name_endpoints(&mut started.connections).await;
     let (from, to) = (args.from.as_str(), args.to.as_str());
     let kinds = kinds(&started.connections, from, to)?;
+    let one_account = may_be_one(&started.connections, from, to);
     let catalogue = world::catalogue(&started.connections, from).await?;
     let names = catalogue.names().await?;
     let wanted = wanted(&names, &args.tables, from)?;
     let listed = catalogue.listed(names, &wanted, false).await?;
     let proposal = match kinds {
         (StoreKind::Dynamodb, StoreKind::Postgresql) => sampled(args, &started, &listed).await?,
+        (StoreKind::Dynamodb, StoreKind::Dynamodb) if one_account => renamed(&listed, (from, to), &mut BTreeSet::new()),
         (one, other) if one == other => moved(&listed, (from, to), &args.tables),
         (one, other) => {
             let text = format!("tables do not move from a {} to a {} store", one.name(), other.name());
@@ -65,17 +62,35 @@ pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Finished)
 }
 
-/// The kinds of both stores, which have to be in the config.
+/// Refuses a store that the config does not name. A file may name more than the two that a proposal is for.
+fn named(args: &InitArgs, names: &[String]) -> Result<(), Failure> {
+    for (option, name) in [("--from", &args.from), ("--to", &args.to)] {
+        if !names.contains(name) {
+            let there = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "{option} {name}: the config has no store `{name}`; it has {there}. A proposal is for two of them: name the one \
+                 tables come from with --from, and the one they go to with --to"
+            );
+            return Err(Failure::new(Exit::Usage, text));
+        }
+    }
+    Ok(())
+}
+
+/// The kinds of both stores.
 fn kinds(connections: &Connections, from: &str, to: &str) -> Result<(StoreKind, StoreKind), Failure> {
     let stores = connections.stores();
-    let kind = |name: &str, option: &str| {
-        stores.get(name).map(|store| store.kind).ok_or_else(|| {
-            let there: Vec<&str> = stores.keys().map(String::as_str).collect();
-            let text = format!("{option}: the config has no store `{name}`; it has {}", there.join(", "));
-            Failure::new(Exit::Usage, text)
-        })
+    let kind = |name: &str| {
+        let unknown = || Failure::new(Exit::Usage, format!("the config does not say where the store `{name}` is"));
+        stores.get(name).map(|store| store.kind).ok_or_else(unknown)
     };
-    Ok((kind(from, "--from")?, kind(to, "--to")?))
+    Ok((kind(from)?, kind(to)?))
+}
+
+/// Whether a table's name means the same table in both stores, so that no rule can move it.
+fn may_be_one(connections: &Connections, from: &str, to: &str) -> bool {
+    let stores = connections.stores();
+    from == to || stores.get(from).zip(stores.get(to)).is_some_and(|(one, other)| one.may_be_tables_of(other))
 }
 
 /// The tables that fit the patterns; all of them without one.

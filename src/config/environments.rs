@@ -88,6 +88,16 @@ pub(super) fn rule(from: &str, to: &str) -> Node {
     node(Value::List(vec![node(Value::Table(said))]))
 }
 
+/// Takes out what belongs to tables that the file has already, and the stores that are neither of these two.
+pub(super) fn only_between(document: &mut Node, from: &str, to: &str) {
+    let Value::Table(entries) = &mut document.value else { return };
+    entries.retain(|entry| !["tables", "stays"].contains(&entry.key.as_str()));
+    let stores = entries.iter_mut().find(|entry| entry.key == "stores");
+    if let Some(Entry { node: Node { value: Value::Table(stores), .. }, .. }) = stores {
+        stores.retain(|store| store.key == from || store.key == to);
+    }
+}
+
 /// What a thing of a list is called.
 fn id(node: &Node) -> Option<&str> {
     match &node.entry("id")?.node.value {

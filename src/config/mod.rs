@@ -25,7 +25,7 @@ pub use saved::SavedConnections;
 pub use schema::schema;
 
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::{Listing, Move, Plan, Stores};
+use crate::domain::plan::{Listing, Move, NEW, OLD, Plan, Stores};
 use error::Sink;
 use node::Node;
 use section::Section;
@@ -197,8 +197,31 @@ pub struct Started {
     pub has_steps: bool,
 }
 
-/// Reads what a config says of its stores, whatever else is missing, as if tables went from one store to the other. `env`
-/// is the environment it is for, where it has several.
+/// The names of the stores that tables of a config may come from and go to.
+///
+/// # Errors
+/// A file that is no TOML, or that is for several environments of which none was named.
+pub fn store_names(
+    name: &str,
+    text: &str,
+    vars: &BTreeMap<String, String>,
+    env: Option<&str>,
+) -> Result<Vec<String>, ConfigErrors> {
+    let mut sink = Sink::new(name, text);
+    let document = node::parse(text, vars, env, &mut sink);
+    if !sink.items.is_empty() {
+        return Err(ConfigErrors::new(sink.items));
+    }
+    let root = Section::new(&document, keys::ROOT, "");
+    if !root.has("stores") {
+        return Ok(vec![OLD.to_owned(), NEW.to_owned()]);
+    }
+    Ok(root.map("stores", keys::STORE).into_iter().map(|(name, _)| name).collect())
+}
+
+/// Reads what a config says of two of its stores, whatever else is missing, as if every table went from one to the other.
+/// What else it holds, tables and other stores, is looked at by itself only. `env` is the environment it is for, where it
+/// has several.
 ///
 /// # Errors
 /// Mistakes in how stores are reached.
@@ -215,6 +238,7 @@ pub fn started(
     document.set("moves", environments::rule(from, to));
     check::check(&document, keys::ROOT, "", &mut sink);
     sink.items.retain(|item| item.path != "steps");
+    environments::only_between(&mut document, from, to);
     let root = Section::new(&document, keys::ROOT, "");
     let connections = connections::read(&root, base_dir, &mut sink);
     if !sink.items.is_empty() {

@@ -252,6 +252,24 @@ user = "cutover"
     }
 
     #[test]
+    fn a_proposal_for_two_stores_leaves_the_others_of_the_file_alone() {
+        let others = "[stores.items]\nkind = \"dynamodb\"\nregion = \"us-east-1\"\n";
+        let table = "[[tables]]\nid = \"a\"\nfrom = \"items.A\"\nto = \"items.B\"\nkey = [\"id\"]\nlike = \"same\"\n";
+        let text = format!("name = \"shop\"\n{STORES}{others}{table}");
+        let vars = BTreeMap::new();
+        let names = crate::config::store_names("c.toml", &text, &vars, None).unwrap();
+        assert_eq!(names, ["old", "new", "items"]);
+        let between = |from: &str, to: &str| {
+            let started = crate::config::started("c.toml", &text, Path::new(""), &vars, None, (from, to));
+            let stores = started.unwrap_or_else(|e| panic!("{from} to {to}: {e}")).connections.stores();
+            stores.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(between("old", "new"), ["new", "old"]);
+        assert_eq!(between("items", "new"), ["items", "new"]);
+        assert_eq!(between("items", "items"), ["items"]);
+    }
+
+    #[test]
     fn each_mistake_is_named_where_it_stands() {
         let misspelt = with(STORES, &[(SOURCE, "from = \"odl.books\"")]).expect_err("a mistake");
         assert_eq!(misspelt.items[0].nearest.as_deref(), Some("old"), "{misspelt}");

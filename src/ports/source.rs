@@ -122,6 +122,20 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// A load is about to read the first row of a table: what it has to hold against later is written down.
+    async fn begin_load(&self, _table: &Table) -> PortResult<()> {
+        Ok(())
+    }
+
+    /// A load has read every segment of a table to its end.
+    ///
+    /// # Errors
+    /// `Expired` when rows were put elsewhere meanwhile without a word in the log, so that some may have been read by nobody:
+    /// no further try helps, the table has to be loaded anew.
+    async fn end_load(&self, _table: &Table) -> PortResult<()> {
+        Ok(())
+    }
+
     /// Reads one page of a partition. Retries throttles and torn connections itself, within reason.
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page>;
 

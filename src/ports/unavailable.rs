@@ -236,6 +236,14 @@ impl Source for Unavailable {
         self.refused("delete a marker of", table.source.clone())
     }
 
+    async fn begin_load(&self, table: &Table) -> PortResult<()> {
+        self.refused("load", table.source.clone())
+    }
+
+    async fn end_load(&self, table: &Table) -> PortResult<()> {
+        self.refused("load", table.source.clone())
+    }
+
     async fn made_good(&self, table: &Table, _: &str) -> PortResult<()> {
         self.refused("note a comparison of", table.source.clone())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::words::{cause_words, parked_words};
 use crate::domain::at::{At, brief, hms, t_offset};
 use crate::domain::gauge::{Count, CountKind};
-use crate::domain::run::{RunState, RunStatus, StepStatus, SwitchStatus};
+use crate::domain::run::{RunState, RunStatus, StepBackState, StepStatus, SwitchStatus};
 use crate::snapshot::{Health, Mode, Snapshot, StepRow};
 
 /// The block. `state` is the fold behind `s`; `journal` is where the facts are.
@@ -22,6 +22,11 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let by = a.by.name();
         let _ = writeln!(out, "AMENDED     {} by {by}: plan {from} -> {to}, {} changes", a.at.date_clock(), a.changes);
     }
+    for back in &state.steps_back {
+        let number = s.steps.iter().find(|r| r.id == back.step).map_or(0, |r| r.number);
+        let at = back.at.date_clock();
+        let _ = writeln!(out, "STEP BACK   {at} step {number} {} was taken back{}", back.step, taken_by(back));
+    }
     if matches!(s.mode, Mode::Rehearsal { .. }) {
         let _ = writeln!(
             out,
@@ -29,7 +34,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
              is waited for; downtime, the rollback and the ages of what is measured are real"
         );
     }
-    timeline(&mut out, s);
+    timeline(&mut out, s, state);
     rows(&mut out, s, state.decided.is_some());
     downtime(&mut out, s);
     let _ = writeln!(out, "ACCOUNT     {}", s.account.text);
@@ -87,16 +92,20 @@ fn result(s: &Snapshot, state: &RunState) -> String {
     }
 }
 
-fn timeline(out: &mut String, s: &Snapshot) {
+fn taken_by(back: &StepBackState) -> String {
+    back.by.as_ref().map_or_else(String::new, |by| format!(" by {}", by.words()))
+}
+
+fn timeline(out: &mut String, s: &Snapshot, state: &RunState) {
     let width = s.steps.iter().map(|r| r.title.chars().count()).max().unwrap_or(4).max(4);
     // A time of another day than the first one's names it.
     let first = s.steps.iter().filter_map(|r| r.started).min().unwrap_or(s.now);
     let clock = |at: Option<At>| at.map_or_else(|| "-".to_owned(), |at| at.clock_on(first));
     let times = s.steps.iter().flat_map(|r| [clock(r.started), clock(r.ended)]);
-    let at = times.map(|text| text.chars().count()).max().unwrap_or(9).max(9);
+    let wide = times.map(|text| text.chars().count()).max().unwrap_or(9).max(9);
     let _ = writeln!(
         out,
-        "TIMELINE    {:>2} {:9} {:width$} {:at$} {:at$} {:>9} {:>9} {:>9}",
+        "TIMELINE    {:>2} {:9} {:width$} {:wide$} {:wide$} {:>9} {:>9} {:>9}",
         "#", "PLANNED", "STEP", "STARTED", "ENDED", "TOOK", "PLAN", "SLIP"
     );
     for row in &s.steps {
@@ -105,7 +114,7 @@ fn timeline(out: &mut String, s: &Snapshot) {
         let slip = row.slip_ms.filter(|_| row.started.is_some()).map_or_else(|| "-".to_owned(), signed);
         let _ = writeln!(
             out,
-            "            {:>2} {:9} {title:width$} {:at$} {:at$} {took:>9} {:>9} {slip:>9}{}",
+            "            {:>2} {:9} {title:width$} {:wide$} {:wide$} {took:>9} {:>9} {slip:>9}{}",
             row.number,
             t_offset(row.at_ms),
             clock(row.started),
@@ -113,6 +122,10 @@ fn timeline(out: &mut String, s: &Snapshot) {
             hms(row.takes_ms),
             mark(row, s.status)
         );
+        for back in state.steps_back.iter().filter(|back| back.step == row.id) {
+            let at = back.at.clock_on(first);
+            let _ = writeln!(out, "               {:9} {:width$} {at:wide$} taken back{}", "", "", taken_by(back));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::gauge::{Count, Measured, Readiness};
 use crate::domain::plan::{Confirm, Follow, Load, Plan, Start, Step, StepKind, Verify};
 use crate::domain::run::{
     Actor, Cause, Downtime, ErrorClass, Event, Evidence, Fact, Level, Need, RollbackState, RunState, RunStatus,
-    StepError, StepStatus, SwitchStatus, VerifySummary,
+    StepBackState, StepError, StepStatus, SwitchStatus, VerifySummary,
 };
 use crate::journal::sample_events::event;
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, SampleWriter};
@@ -239,6 +239,19 @@ fn the_summary_of_a_rollback_names_its_evidence() {
     let state = RunState { status: RunStatus::Stuck, rollback: Some(rollback), ..RunState::default() };
     let block = summary(&s, &state, Path::new("j"));
     assert!(block.contains("STUCK") && block.contains("BY HAND     set /shop/writes to dynamodb"), "{block}");
+}
+
+#[test]
+fn a_step_that_was_taken_back_is_in_the_summary_and_beside_its_row() {
+    let s = snapshot();
+    let back =
+        StepBackState { step: s.steps[1].id.clone(), at: At(T + 5_000), by: Some(Actor::Operator("alice".to_owned())) };
+    let block = summary(&s, &RunState { steps_back: vec![back], ..RunState::default() }, Path::new("j"));
+    let (id, by) = (&s.steps[1].id, Actor::Operator("alice".to_owned()).words());
+    assert!(block.contains(&format!("step 2 {id} was taken back by {by}")), "{block}");
+    let rows: Vec<&str> = block.lines().collect();
+    let at = rows.iter().position(|line| line.contains(&s.steps[1].title)).unwrap();
+    assert!(rows[at + 1].contains("02:00:05") && rows[at + 1].ends_with(&format!("taken back by {by}")), "{block}");
 }
 
 #[test]

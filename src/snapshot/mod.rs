@@ -206,6 +206,9 @@ pub struct StepRow {
     /// The switches it sets or restores.
     #[serde(default)]
     pub sets: Vec<SetRow>,
+    /// Whether it is being taken back: what it sets goes from [`SetRow::to`] to [`SetRow::from`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_back: bool,
     /// How it is undone, in words.
     pub undo: String,
     /// Evidence, live while the step or gate is current.

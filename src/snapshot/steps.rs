@@ -57,6 +57,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         sets: sets(cx, step),
         undo: if step.undo.is_empty() { "changes nothing that needs undoing".to_owned() } else { step.undo.clone() },
         evidence: found.evidence.clone(),
+        goes_back: found.back.is_some(),
         ..StepRow::default()
     };
     let going_on = found.status == StepStatus::Running;
@@ -218,7 +219,10 @@ fn reason(state: &RunState, step: &Step, found: &StepState) -> Option<String> {
             Some(format!("{what}: the run went back while it waited"))
         }
         StepStatus::Held => found.held.clone(),
-        StepStatus::Failed => found.error.as_ref().map(|e| e.message.clone()),
+        StepStatus::Failed => found.error.as_ref().map(|e| match &found.back {
+            Some(by) => format!("it was being taken back by {}, and that failed: {}", by.words(), e.message),
+            None => e.message.clone(),
+        }),
         StepStatus::Unknown => Some(
             found
                 .error
@@ -451,5 +455,5 @@ fn stands(switch: &SwitchRow) -> &str {
 }
 
 fn read(switch: &SwitchRow, now: At) -> String {
-    switch.read_at.map_or_else(String::new, |at| format!("  read {}", at.clock_on(now)))
+    switch.read_at.map_or_else(String::new, |at| format!("  read {}, {} ago", at.clock_on(now), age(now.since(at))))
 }

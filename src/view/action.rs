@@ -213,7 +213,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Acknowledge, "acknowledge", &["a"], "ack", "acknowledge messages that stay", G::Run, 5),
         row(A::Retry, "retry", &["t"], "try again", "try the failed step again: opens its box", G::Run, 0),
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
-        row(A::StepBack, "step_back", &["b"], "step back", "put what switched last where it stood before: opens its box", G::Run, 0),
+        row(A::StepBack, "step_back", &["b"], "step back", "put what switched last where it stood before: opens its box", G::Run, 6),
         row(A::MoreWorkers, "more_workers", &["+", "="], "workers", "one more load worker", G::Run, 0),
         row(A::FewerWorkers, "fewer_workers", &["-", "_"], "workers", "one load worker less", G::Run, 0),
         row(A::WhatIf, "what_if", &["w"], "what if", "what rollback would do now, and its price; changes nothing", G::Run, 14),

@@ -11,12 +11,13 @@ use crate::domain::run::RunStatus;
 use crate::snapshot::{Mode, Snapshot};
 
 /// Left to right.
-const ORDER: [Action; 13] = [
+const ORDER: [Action; 14] = [
     Action::Enter,
     Action::Pause,
     Action::Next,
     Action::Acknowledge,
     Action::ViewVerify,
+    Action::StepBack,
     Action::Rollback,
     Action::ViewLog,
     Action::ViewWatch,
@@ -119,7 +120,10 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
                 RunStatus::Finished | RunStatus::RolledBack => &OVER,
                 _ => &ORDER,
             };
-            let list = order.iter().map(|a| {
+            // Most plans have no step that one key takes back.
+            let has_place =
+                |a: &&Action| **a != Action::StepBack || availability(Action::StepBack, snapshot, state).is_ok();
+            let list = order.iter().filter(has_place).map(|a| {
                 let word = match a {
                     Action::Pause if snapshot.status == RunStatus::Paused => "go on",
                     Action::Quit if !can_go_back(snapshot) => "leave",

@@ -36,7 +36,13 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
                 lines.extend(wrap(text, inner - 4).into_iter().map(|l| Line::plain(format!("  {l}"))));
                 lines.push(Line::default());
             }
-            lines.push(labelled("undo", &step.undo, inner));
+            if step.goes_back {
+                lines.push(Line::plain("  Try again goes on taking it back:"));
+                lines.extend(taken_back(snapshot, step, inner));
+                lines.push(Line::default());
+            } else {
+                lines.push(labelled("undo", &step.undo, inner));
+            }
             lines.push(labelled("rollback", &snapshot.rollback.text, inner));
             let deaf = modal.is_deaf(state.clock_ms);
             let mut ask = Line::plain("  ");
@@ -250,18 +256,23 @@ fn button_span(line: Line, text: &str, focused: bool, deaf: bool) -> Line {
 
 /// What a step back would set, and what stays as it is.
 fn step_back_lines(snapshot: &Snapshot, step: &StepRow, width: usize) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for set in &step.sets {
-        let place = snapshot.switches.iter().find(|s| s.id == set.switch).map_or(set.switch.as_str(), |s| &s.place);
-        let change = format!(" {} -> {}", set.to, set.from);
-        let room = width.saturating_sub(change.width() + 4).clamp(12, 44);
-        lines.push(Line::plain("  ").then(pad(place, room), Tone::Strong).then(change, Tone::Strong).cut(width));
-    }
+    let mut lines = taken_back(snapshot, step, width);
     let text = "Each place is set and read back. The run stays under way: what was judged since is judged again, and a \
                 person lets the step go forward again. Nothing else is undone; rollback takes everything back. b does it.";
     lines.push(Line::default());
     lines.extend(wrap(text, width.saturating_sub(4)).into_iter().map(|l| Line::plain(format!("  {l}"))));
     lines
+}
+
+/// The places of a step that is taken back, each with the value it goes to.
+fn taken_back(snapshot: &Snapshot, step: &StepRow, width: usize) -> Vec<Line> {
+    let line = |set: &SetRow| {
+        let place = snapshot.switches.iter().find(|s| s.id == set.switch).map_or(set.switch.as_str(), |s| &s.place);
+        let change = format!(" {} -> {}", set.to, set.from);
+        let room = width.saturating_sub(change.width() + 4).clamp(12, 44);
+        Line::plain("  ").then(pad(place, room), Tone::Strong).then(change, Tone::Strong).cut(width)
+    };
+    step.sets.iter().map(line).collect()
 }
 
 /// What will change, how it is undone, and what proves that it may be done.

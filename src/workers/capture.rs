@@ -10,7 +10,7 @@ use super::context::WorkerContext;
 use super::trouble::{evidence, not_recorded, step_error, world};
 use super::{end_capture, movers, source_columns};
 use crate::domain::plan::{Step, Table, shell_word};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, RunState, StepError};
+use crate::domain::run::{Action, Event, Evidence, Level, OutcomeResult, RunState, StepError};
 use crate::ports::{OpenedTable, PortResult, start_now};
 
 /// Streams enabled side by side. `DynamoDB` takes some hundred changes of tables at once, but only ten calls of
@@ -172,8 +172,20 @@ async fn made_ready(ctx: &Arc<WorkerContext>, again: bool, table: &Table) -> Res
             format!("empty it yourself if they may go (TRUNCATE {}), then try again", table.target),
         ));
     }
+    if count.rows != Some(0) {
+        emptied(ctx, table, count.rows).await?;
+    }
     target.reset(table).await.map_err(|e| step_error(&e))?;
     Ok(None)
+}
+
+/// Says that rows are about to go, which an earlier load of this plan wrote: on disk before they do.
+async fn emptied(ctx: &Arc<WorkerContext>, table: &Table, rows: Option<u64>) -> Result<(), StepError> {
+    let rows = rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+    let text =
+        format!("{} is emptied and loaded anew: {rows} rows there are of an earlier load of this plan", table.target);
+    let note = Event::Note { level: Level::Warn, source: "capture".to_owned(), text };
+    ctx.facts.state(note).await.map_err(|e| not_recorded(&e))
 }
 
 /// Turns one stream on and records where it begins. An error names its table.

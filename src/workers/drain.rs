@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
+
 use super::context::{TableWork, WorkerContext};
 use super::marker::on_the_wire;
 use super::pace::pause;
@@ -24,6 +26,9 @@ use crate::ports::{OpenWrite, PortResult, SequenceScan, first_open};
 
 /// How long a drain may take before writes are allowed again on the old side.
 const PATIENCE_MS: i64 = 60_000;
+/// How many markers of a table are removed side by side, and how long that may take for all of them: a stop waits for it.
+const DELETES: usize = 8;
+const DELETING: Duration = Duration::from_secs(30);
 
 /// Proves the drain of every table at the same time, and then that nobody could write meanwhile.
 pub async fn perform(
@@ -97,7 +102,7 @@ async fn one(ctx: &Arc<WorkerContext>, step: &Step, attempt: u32, table: &Table)
         Err(e) => OutcomeResult::Unknown { error: e.message.clone() },
     };
     ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
-    drain.delete_markers();
+    drop(drain);
     let proof = proof?;
     ctx.latest.table(&table.id, |g| g.phase = Phase::Drained);
     let at = ctx.wall();
@@ -128,7 +133,7 @@ struct Proof {
     cycles: u32,
 }
 
-/// One table's drain under way.
+/// One table's drain under way. However it ends, cancelled too, its markers are removed.
 struct Drain<'d> {
     ctx: &'d Arc<WorkerContext>,
     table: &'d Table,
@@ -239,16 +244,35 @@ impl Drain<'_> {
             "writes go back to the old side; see the table's trouble, then try again another time",
         ))
     }
+}
 
+impl Drop for Drain<'_> {
     /// Removes its markers, without keeping customers waiting; one that stays is no harm, it is never taken for a row.
-    fn delete_markers(&self) {
-        let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), self.nonces.clone());
+    fn drop(&mut self) {
+        // Where the process is going down, nobody removes anything any more.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (ctx, table, nonces) = (Arc::clone(self.ctx), self.table.clone(), std::mem::take(&mut self.nonces));
         // Nobody waits for it but a stop.
         drop(self.ctx.tasks.finish(async move {
-            for nonce in nonces {
-                if let Err(e) = on_the_wire(ctx.ports.source(&table).delete_marker(&table, &nonce)).await {
-                    tracing::warn!(table = %table.id, error = %e, "drain marker not removed");
+            let all = nonces.len();
+            let mut removed = 0;
+            let gone = stream::iter(nonces).map(|nonce| {
+                let (ctx, table) = (&ctx, &table);
+                async move { on_the_wire(ctx.ports.source(table).delete_marker(table, &nonce)).await }
+            });
+            let mut gone = std::pin::pin!(gone.buffer_unordered(DELETES));
+            let each = async {
+                while let Some(deleted) = gone.next().await {
+                    match deleted {
+                        Ok(()) => removed += 1,
+                        Err(e) => tracing::warn!(table = %table.id, error = %e, "drain marker not removed"),
+                    }
                 }
+            };
+            if tokio::time::timeout(DELETING, each).await.is_err() {
+                tracing::warn!(table = %table.id, left = all - removed, "drain markers were not removed in time");
             }
         }));
     }

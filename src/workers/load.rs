@@ -86,6 +86,9 @@ async fn one(
         tracing::info!(table = %table.id, indexes = ?names, "set aside until the rows are in");
     }
     let known = target.checkpoints(table).await.map_err(|e| step_error(&e))?;
+    if known.is_empty() {
+        ctx.ports.source(table).begin_load(table).await.map_err(|e| step_error(&e))?;
+    }
     target.load_reads(table, ctx.wall()).await.map_err(|e| step_error(&e))?;
     // A table is read in as many segments as it was begun with: cursors belong to their segment.
     let of = match (known.first(), ctx.plan.load.segments) {
@@ -137,6 +140,7 @@ async fn one(
         ctx.latest.table(&table.id, |g| g.segments.0 += 1);
     }
     drop(rate);
+    ctx.ports.source(table).end_load(table).await.map_err(|e| step_error(&e))?;
     let aside = target.set_aside(table).await.map_err(|e| step_error(&e))?.len();
     // A table is not loaded before its indexes are back: what follows finds rows by them.
     let doing = match aside {

@@ -9,8 +9,8 @@ use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
 use super::{
-    attached, column_types, definitions, index_keys, movers, retained, sampled, schema, sequences, source_columns,
-    surroundings,
+    attached, bookkeeping, column_types, definitions, index_keys, movers, retained, sampled, schema, sequences,
+    source_columns, surroundings,
 };
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
@@ -380,7 +380,7 @@ async fn target(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> Ve
     let wrong = |o: Obstacle| CheckRow { denied: o.rights, ..CheckRow::bad("target", o.wrong, o.advice) };
     let mut rows: Vec<CheckRow> = server.obstacles.into_iter().map(wrong).collect();
     if rows.is_empty() {
-        rows.push(CheckRow::ok("target", bookkeeping(plan, kept)));
+        rows.push(CheckRow::ok("target", bookkeeping::found(plan, kept)));
         rows.push(match ports.target.claimable(&plan.tables).await {
             Ok(()) => CheckRow::ok("target tables", format!("free for plan {}", plan.key())),
             Err(e) => CheckRow::port("target tables", &e),
@@ -418,7 +418,7 @@ async fn target(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> Ve
                 types.extend(index_keys::rows(ports, table, &found).await);
                 types.extend(definitions::rows(ports, table).await);
                 notices = found.notices;
-                match foreign_rows(ports, table, kept).await {
+                match bookkeeping::foreign_rows(ports, table, kept).await {
                     Err(e) => CheckRow::port(what, &e),
                     Ok(n) if n > 0 && anew => CheckRow::ok(what, format!("{n} rows; the set_up step empties it")),
                     Ok(0) => CheckRow::ok(what, format!("{} columns fit", found.columns.len())),
@@ -442,33 +442,6 @@ async fn target(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> Ve
         plan.stores_of_tables().into_iter().filter(|store| missing.store(plan, store, "").is_none()).collect();
     rows.extend(sequences::rows(plan, ports, &asked).await);
     rows
-}
-
-/// What is there of our bookkeeping, which has a place of its own in each kind of store.
-fn bookkeeping(plan: &Plan, kept: Bookkeeping) -> String {
-    let kinds: BTreeSet<&str> = plan.tables.iter().map(|t| plan.kind(&t.to).bookkeeping()).collect();
-    let place = kinds.into_iter().collect::<Vec<_>>().join(", ");
-    match kept {
-        Bookkeeping::Absent => format!("reachable; a run makes the {place} for its bookkeeping"),
-        Bookkeeping::Older => format!("reachable; parts of the bookkeeping in {place} are missing, a run makes them"),
-        Bookkeeping::Ready => format!("reachable, bookkeeping in {place}"),
-    }
-}
-
-/// Rows of a target table that no load of ours wrote: nothing of ours is recorded beside them.
-async fn foreign_rows(ports: &Ports, table: &Table, kept: Bookkeeping) -> Result<u64, PortError> {
-    let ours = match kept {
-        Bookkeeping::Absent => false,
-        // What is recorded there cannot be read whole, so nothing is concluded from it; the capture step asks again.
-        Bookkeeping::Older => true,
-        Bookkeeping::Ready => {
-            ports.target.positions(table).await?.is_some() || !ports.target.checkpoints(table).await?.is_empty()
-        }
-    };
-    if ours {
-        return Ok(0);
-    }
-    Ok(ports.target.count(table, true).await?.rows.unwrap_or(0))
 }
 
 /// Indexes that a load has dropped: expected while it is unfinished, wrong after it.

@@ -48,7 +48,8 @@ pub async fn perform(
 ) -> Result<Vec<Evidence>, StepError> {
     let mut found = if state.frozen(&ctx.plan) { super::freeze::still_frozen(ctx, state).await? } else { Vec::new() };
     let mut changes = ctx.plan.changes(&step.id);
-    if state.step(&step.id).is_some_and(|s| s.back.is_some()) {
+    let back = state.step(&step.id).is_some_and(|s| s.back.is_some());
+    if back {
         // What the attempt before has on the wire would land behind this.
         quiet(ctx).await;
         changes.iter_mut().for_each(turn_round);
@@ -57,7 +58,10 @@ pub async fn perform(
         stands_there(state, moves)?;
     }
     let sets = futures::future::try_join_all(changes.iter().flat_map(|change| {
-        change.places.iter().map(move |(switch, value)| new_value_of(ctx, switch, value, change.moves))
+        change.places.iter().map(move |(switch, value)| {
+            let stood = if back { Stood::of(state, switch, value, change.moves) } else { Stood::Nothing };
+            new_value_of(ctx, switch, value, change.moves, stood)
+        })
     }));
     let done = set_all(ctx, (step, attempt), state, sets.await?).await;
     ctx.sides.send_modify(|n| *n += 1);
@@ -116,12 +120,37 @@ fn stands_there(state: &RunState, moves: Moves<'_>) -> Result<(), StepError> {
     }
 }
 
+/// What is known of the value that a place goes back to.
+#[derive(Clone, Copy)]
+enum Stood {
+    /// It goes forward, or what the plan says is the value itself.
+    Nothing,
+    /// The version that it had there.
+    Version(i64),
+    /// A reference gave it, which may give another one by now, and no version is on record.
+    Lost,
+}
+
+impl Stood {
+    fn of(state: &RunState, switch: &Switch, value: &ValueRef, moves: Option<Moves<'_>>) -> Self {
+        let by_reference = match value {
+            ValueRef::Literal(_) => false,
+            ValueRef::Env(_) | ValueRef::File(_) | ValueRef::Parameter(_) => true,
+        };
+        let Some(moves) = moves.filter(|_| by_reference) else { return Self::Nothing };
+        let name = moves.dial.positions.get(moves.to).map(|position| &position.name);
+        let version = name.and_then(|name| state.switches.get(&switch.id)?.versions.get(name));
+        version.map_or(Self::Lost, |version| Self::Version(*version))
+    }
+}
+
 /// A place with the value it goes to.
 async fn new_value_of<'s>(
     ctx: &WorkerContext,
     switch: &'s Switch,
     value: &ValueRef,
     moves: Option<Moves<'_>>,
+    stood: Stood,
 ) -> Result<Set<'s>, StepError> {
     let position = moves.and_then(|m| m.dial.positions.get(m.to)).map(|position| position.name.clone());
     let action = Action::SetSwitch { switch: switch.id.clone(), to: switch.shown(value).to_owned(), position };
@@ -133,16 +162,35 @@ async fn new_value_of<'s>(
     let shown = !switch.secret() && matches!(value, ValueRef::Literal(_));
     // In the first position stands what was captured, whatever a reference gives by now.
     let first = moves.is_some_and(|m| m.to == 0).then(|| ctx.captured.get(&switch.id)).flatten();
-    let value = match first {
-        Some(captured) => captured.value,
-        None => resolved(ctx, switch, value).await?,
+    let value = match (first, stood) {
+        (Some(captured), _) => captured.value,
+        (None, Stood::Nothing) => resolved(ctx, switch, value).await?,
+        (None, Stood::Version(version)) => {
+            let found = ctx.ports.switches.read_version(switch, version).await.map_err(|e| step_error(&e))?;
+            match exposed(switch, &found) {
+                Some(wrong) => return Err(world(wrong, EXPOSED_ADVICE)),
+                None => found.value,
+            }
+        }
+        (None, Stood::Lost) => {
+            return Err(world(
+                format!(
+                    "which value stood at {} is not on record: a reference gave it, and may give another one by now",
+                    switch.place()
+                ),
+                "roll back: a rollback knows the first value",
+            ));
+        }
     };
     Ok(Set { switch, value, action, shown, from })
 }
 
 /// What each switch without positions goes to, all asked for at the same time.
 pub(super) async fn new_values<'s>(ctx: &WorkerContext, switches: Vec<&'s Switch>) -> Result<Vec<Set<'s>>, StepError> {
-    futures::future::try_join_all(switches.into_iter().map(|switch| new_value_of(ctx, switch, &switch.to, None))).await
+    futures::future::try_join_all(
+        switches.into_iter().map(|switch| new_value_of(ctx, switch, &switch.to, None, Stood::Nothing)),
+    )
+    .await
 }
 
 /// Sets several places at the same time; one failure fails all, after all have ended.

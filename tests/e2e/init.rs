@@ -51,6 +51,31 @@ fn what_is_proposed_is_a_plan_that_moves_every_table() {
 }
 
 #[test]
+fn a_file_may_name_more_stores_than_a_proposal_is_for() {
+    let pair = StorePair::new("");
+    pair.books(3);
+    let config = started(&pair);
+    let region = "[stores.elsewhere]\nkind = \"dynamodb\"\nregion = \"eu-west-1\"\n";
+    let start = fs::read_to_string(pair.dir().join("start.toml")).unwrap();
+    let with_stores =
+        start.replacen("[postgres]\n", "[stores.old]\nkind = \"dynamodb\"\n\n[stores.new]\nkind = \"postgresql\"\n", 1);
+    assert_ne!(start, with_stores, "{config}");
+    fs::write(pair.dir().join("start.toml"), format!("{with_stores}\n{region}")).unwrap();
+    let books = pair.cutover(&["init", "-c", "start.toml", "--tables", "Shelf-Books"], 0);
+    assert!(books.contains("to = \"new.shelf_books\""), "{books}");
+    // Within one account a rule would move a table onto itself.
+    let renamed =
+        pair.cutover(&["init", "-c", "start.toml", "--from", "old", "--to", "old", "--tables", "Shelf-Books"], 0);
+    assert!(
+        renamed.contains("# decide: Shelf-Books: its name on the new side; proposed is Shelf-Books-v2"),
+        "{renamed}"
+    );
+    assert!(renamed.contains("to = \"old.Shelf-Books-v2\""), "{renamed}");
+    let unknown = pair.cutover(&["init", "-c", "start.toml", "--from", "v1"], 2);
+    assert!(unknown.contains("--from v1: the config has no store `v1`; it has `old`, `new`, `elsewhere`"), "{unknown}");
+}
+
+#[test]
 fn each_environment_of_a_config_has_runs_of_its_own() {
     let pair = StorePair::new("");
     pair.books(3);

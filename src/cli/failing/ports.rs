@@ -63,6 +63,8 @@ failing! {
         async fn given_sequences(&self, tables: &[Table], scan: Option<SequenceScan>) -> PortResult<Vec<Sequence>>;
         async fn put_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
         async fn delete_marker(&self, table: &Table, nonce: &str) -> PortResult<()>;
+        async fn begin_load(&self, table: &Table) -> PortResult<()>;
+        async fn end_load(&self, table: &Table) -> PortResult<()>;
         async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()>;
     } beside {
         fn read<'p>(&self, page: &'p Page, each: &mut dyn FnMut(&Record<'p>)) -> PortResult<PageEnd> {

@@ -212,6 +212,18 @@ fn what_is_wrong_with_positions_is_named_where_it_stands() {
     }
 }
 
+#[test]
+fn a_position_that_is_not_there_is_the_only_thing_that_is_wrong() {
+    for (some, all) in [("10", "100 %"), ("10 %", "100")] {
+        let found = problems_of(&with_ramp(&(ramp("some", some) + &ramp("all", all))));
+        let unknown: Vec<&str> = found.iter().map(|(_, what, _)| what.as_str()).collect();
+        assert!(
+            matches!(unknown.as_slice(), [only] if only.contains("there is no position")),
+            "{some}, {all}: {found:#?}"
+        );
+    }
+}
+
 fn ramp(id: &str, to: &str) -> String {
     format!("[[steps]]\nid = \"{id}\"\nkind = \"switch\"\nto = {{ share = \"{to}\" }}\nat = \"T-00:00:30\"\n")
 }

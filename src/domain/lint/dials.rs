@@ -88,6 +88,14 @@ fn places(plan: &Plan, dial: &Dial, path: &str, found: &mut Diagnostics) {
     }
 }
 
+/// The switches that a step sends to a position they do not have, or that are not there. The name is what is wrong and is
+/// said; what the step needs follows once it is right.
+pub(super) fn misnamed<'p>(plan: &'p Plan, kind: &'p StepKind) -> impl Iterator<Item = &'p str> {
+    let to = if let StepKind::Switch { to, .. } = kind { Some(to) } else { None };
+    let unknown = move |(id, name): &(&String, &String)| plan.dial(id).is_none_or(|dial| dial.position(name).is_none());
+    to.into_iter().flatten().filter(unknown).map(|(id, _)| id.as_str())
+}
+
 /// Where steps send them.
 fn steps(plan: &Plan, found: &mut Diagnostics) {
     let mut moved = BTreeSet::new();

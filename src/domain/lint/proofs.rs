@@ -1,11 +1,17 @@
 //! What must have been proven before a step may change who serves reads and writes. It follows from the change itself.
 
-use super::Diagnostics;
+use std::collections::BTreeSet;
+
+use super::{Diagnostics, dials};
 use crate::domain::plan::{Confirm, Plan, Side, StepKind, StepName, Switching};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
+    // Switches that a step before sends to a position they do not have: from where a later step moves them is not known.
+    let mut lost: BTreeSet<&str> = BTreeSet::new();
     for (n, step) in plan.steps.iter().enumerate() {
-        if step.kind.of() != StepName::Switch {
+        let StepKind::Switch { to, .. } = &step.kind else { continue };
+        lost.extend(dials::misnamed(plan, &step.kind));
+        if to.keys().any(|id| lost.contains(id.as_str())) {
             continue;
         }
         let changes = plan.changes(&step.id);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Diagnostics, proofs};
+use super::{Diagnostics, dials, proofs};
 use crate::domain::at::t_offset;
 use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind, StepName};
 use crate::domain::run::same_person;
@@ -233,7 +233,9 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
 
 /// Whether a step lets writes go to the new side. One whose names are not known is taken for one that does.
 fn may_move_writes(plan: &Plan, step: &Step) -> bool {
-    step.kind.of() == StepName::Switch && (plan.moves_writes(&step.id) || plan.changes(&step.id).is_empty())
+    step.kind.of() == StepName::Switch
+        && (plan.moves_writes(&step.id)
+            || plan.changes(&step.id).is_empty() && dials::misnamed(plan, &step.kind).next().is_none())
 }
 
 fn has_later(plan: &Plan, n: usize, kind: StepName) -> bool {

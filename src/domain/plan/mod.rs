@@ -122,14 +122,8 @@ impl Plan {
     /// them may sign for one account.
     #[must_use]
     pub fn may_be_one(&self, one: &str, other: &str) -> bool {
-        let (Some(a), Some(b)) = (self.stores.get(one), self.stores.get(other)) else { return one == other };
-        let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
         one == other
-            || a.kind == StoreKind::Dynamodb
-                && a.kind == b.kind
-                && a.region == b.region
-                && a.endpoints.get("dynamodb") == b.endpoints.get("dynamodb")
-                && !differ(&a.account, &b.account)
+            || self.stores.get(one).zip(self.stores.get(other)).is_some_and(|(one, other)| one.may_be_tables_of(other))
     }
 
     /// Whether two names mean one table of a store: DynamoDB takes a table's ARN where it takes its name.

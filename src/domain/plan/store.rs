@@ -127,6 +127,17 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether both may be the DynamoDB tables of one account in one region: then a name means the same table in both.
+    #[must_use]
+    pub fn may_be_tables_of(&self, other: &Self) -> bool {
+        let differ = self.account.is_some() && other.account.is_some() && self.account != other.account;
+        self.kind == StoreKind::Dynamodb
+            && self.kind == other.kind
+            && self.region == other.region
+            && self.endpoints.get("dynamodb") == other.endpoints.get("dynamodb")
+            && !differ
+    }
+
     /// A store of this kind of which nothing else is known.
     #[must_use]
     pub const fn new(kind: StoreKind) -> Self {

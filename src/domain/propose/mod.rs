@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use attribute::Seen;
 pub use day::day;
-pub use moves::moved;
+pub use moves::{moved, renamed};
 pub use names::column_name;
 pub use table::proposed;
 

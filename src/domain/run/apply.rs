@@ -6,7 +6,8 @@ use super::approval::{Approval, Ballot};
 use super::event::{Event, Fact, OutcomeResult, StepSeen};
 use super::jobs;
 use super::state::{
-    ClockStep, GateState, RollbackState, RunState, RunStatus, StepState, StepStatus, SwitchState, SwitchStatus,
+    ClockStep, GateState, RollbackState, RunState, RunStatus, StepBackState, StepState, StepStatus, SwitchState,
+    SwitchStatus,
 };
 use crate::domain::at::At;
 
@@ -251,6 +252,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             (s.confirmed, s.back) = (Some(by.clone()), Some(by.clone()));
         }
         Event::SteppedBack { step, again: judged, evidence } => {
+            let ordered = state.step(step).and_then(|s| s.back.clone());
             for s in state.steps.iter_mut().filter(|s| s.id == *step || judged.contains(&s.id)) {
                 let by = s.back.take();
                 again(s);
@@ -261,6 +263,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             }
             let own = format!("{step}/");
             state.open_intents.retain(|open, _| !open.starts_with(&own));
+            state.steps_back.push(StepBackState { step: step.clone(), at, by: ordered });
         }
         Event::Captured { switch, version, value, attributes } => {
             let s = state.switches.entry(switch.clone()).or_default();
@@ -478,7 +481,7 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
         }
         Event::StepDone { evidence, .. } => {
             s.status = StepStatus::Done;
-            s.taken_back = None;
+            (s.taken_back, s.again) = (None, false);
             s.ended = Some(at);
             s.evidence.clone_from(evidence);
             // A step is done when all it did is read back, whatever became of an attempt whose process died.
@@ -498,14 +501,15 @@ fn fold_step(state: &mut RunState, event: &Event, at: At, seq: u64) {
     }
 }
 
-/// A step that is to be done again: its attempts stay counted, what was said and proven of it does not hold any more.
+/// A step that is to be done again: its attempts stay counted, what was said and proven of it does not hold any more, and
+/// it begins when it begins again.
 fn again(s: &mut StepState) {
     *s = StepState {
         id: std::mem::take(&mut s.id),
         attempts: s.attempts,
-        started: s.started,
         approvals: std::mem::take(&mut s.approvals),
         votes: std::mem::take(&mut s.votes),
+        again: s.again || s.attempts > 0,
         taken_back: s.taken_back.take(),
         ..StepState::default()
     };
@@ -563,6 +567,11 @@ fn fold_outcome(state: &mut RunState, id: &str, result: &OutcomeResult, at: At) 
     match result {
         OutcomeResult::Done { read_back, version } => {
             s.standing = reached;
+            match (&position, version) {
+                (Some(position), Some(version)) => drop(s.versions.insert(position.clone(), *version)),
+                (Some(position), None) => drop(s.versions.remove(position)),
+                (None, _) => {}
+            }
             s.position = position;
             closes = true;
             s.read_back = Some(read_back.clone());

@@ -42,8 +42,8 @@ pub use jobs::{JobBegun, UndoJob, no_way_back, undo_jobs};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
 pub use signals::{counted_at, signal_value, unaccounted_rows};
 pub use state::{
-    ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepState,
-    StepStatus, SwitchState, SwitchStatus, TableState,
+    ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepBackState,
+    StepState, StepStatus, SwitchState, SwitchStatus, TableState,
 };
 pub use step_back::{judged_again, step_back};
 pub use trim::{oldest_unread, trim_clock};

@@ -92,6 +92,10 @@ pub struct StepState {
     /// Who is taking it back, while it is being taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<Actor>,
+    /// Whether it was begun before a step back, and is done or judged again since: what was said beforehand was said of the
+    /// first time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
     /// Who took it back last, until it is done again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<Actor>,
@@ -135,6 +139,10 @@ pub struct SwitchState {
     pub version: Option<i64>,
     /// Position of the fact that last set it; the latest is restored first.
     pub changed_seq: u64,
+    /// By position of a dial, the version that this place was last read back as in it, where the place has versions: what
+    /// stood in a position is found by it, whatever a reference gives by now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, i64>,
     /// The position that it was last read back in, of a place of a dial that stands as this run set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
@@ -241,6 +249,17 @@ impl GateState {
     }
 }
 
+/// A switch step that was taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepBackState {
+    /// Step id.
+    pub step: String,
+    /// When everything it had moved stood where it stood before, read back.
+    pub at: At,
+    /// Who took it back, where that is on record.
+    pub by: Option<Actor>,
+}
+
 /// A rollback under way or done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackState {
@@ -334,6 +353,9 @@ pub struct RunState {
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,
+    /// Switch steps that were taken back, oldest first; one that was taken back twice stands here twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_back: Vec<StepBackState>,
     /// Amendments of the plan, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amended: Vec<Amendment>,

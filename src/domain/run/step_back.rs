@@ -1,7 +1,7 @@
 //! One step back: what the last switch step moved is put where it stood before, while the run stays under way.
 
 use super::state::{RunState, RunStatus, StepStatus};
-use crate::domain::plan::{Plan, Purpose, Step, StepKind, Switching};
+use crate::domain::plan::{Moves, Plan, Purpose, Step, StepKind, Switching, ValueRef};
 
 /// The switch step that can be taken back now, or why none can and only a rollback leads back from here.
 ///
@@ -35,10 +35,30 @@ pub fn step_back<'p>(plan: &'p Plan, state: &RunState) -> Result<&'p Step, Strin
     if changes.iter().any(Switching::moves_writes) {
         return Err(format!("{} moved writes to the new side: only a rollback brings them back", step.id));
     }
+    if let Some(place) = changes.iter().find_map(|change| not_known(state, change)) {
+        return Err(format!(
+            "{} moved `{place}` from a value that is found by reference, and which one stood there is not on record: only a \
+             rollback, which knows the first value, leads back",
+            step.id
+        ));
+    }
     if let Some(later) = plan.steps[at + 1..].iter().find(|s| began(s) && has_effect(&s.kind)) {
         return Err(format!("{} has begun since: from here only a rollback leads back", later.id));
     }
     Ok(step)
+}
+
+/// A place of which nothing says what stood in the position before: a reference may give another value by now, and in the
+/// first position stands what was captured.
+fn not_known<'p>(state: &RunState, change: &Switching<'p>) -> Option<&'p str> {
+    let Moves { dial, from, .. } = change.moves.filter(|moves| moves.from > 0)?;
+    let name = &dial.positions.get(from)?.name;
+    let known = |switch: &str| state.switches.get(switch).is_some_and(|s| s.versions.contains_key(name));
+    let unknown = |switch: &str| match dial.value(switch, from) {
+        Some(ValueRef::Literal(_)) => false,
+        Some(ValueRef::Env(_) | ValueRef::File(_) | ValueRef::Parameter(_)) | None => !known(switch),
+    };
+    change.places.iter().map(|(switch, _)| switch.id.as_str()).find(|switch| unknown(switch))
 }
 
 /// Steps that are judged anew once a switch step was taken back: what let it go forward was judged before it.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::Target;
 
+pub(crate) mod items;
+pub(crate) mod outbox;
 pub(crate) mod source;
 pub(crate) mod tables;
 pub(crate) mod target;
@@ -95,10 +97,58 @@ macro_rules! source_cases {
 }
 pub(crate) use source_cases;
 
+/// One test of an outbox for each case.
+macro_rules! outbox_cases {
+    ($store:expr) => {
+        $crate::ports::tests::outbox_cases! { $store;
+            what_is_ours_leaves_no_record_and_what_a_customer_writes_does,
+            each_key_is_taken_whole_with_every_state_it_had,
+            only_one_applies_at_a_time_and_what_is_given_back_comes_again,
+            what_is_cleared_counts_once_and_conflicts_keep_their_key,
+            what_was_signed_is_known_until_its_records_are_cleared,
+            a_rollback_is_told_to_whoever_has_the_turn_and_that_of_another_run_is_refused,
+            capture_does_not_end_while_anything_waits,
+            a_marker_comes_with_what_is_taken_and_does_not_wait,
+        }
+    };
+    ($store:expr; $($case:ident),* $(,)?) => { $(
+        #[tokio::test]
+        async fn $case() {
+            let store = $store.await;
+            $crate::ports::tests::outbox::$case(&store).await;
+        }
+    )* };
+}
+pub(crate) use outbox_cases;
+
+/// One test of a store whose items are written back for each case.
+macro_rules! items_cases {
+    ($store:expr) => {
+        $crate::ports::tests::items_cases! { $store;
+            an_item_is_made_once_and_changed_only_over_what_was_read,
+            an_item_goes_only_as_it_was_read,
+            items_are_read_in_the_order_of_their_keys_and_absent_ones_are_named,
+            what_becomes_of_one_change_of_a_batch_says_nothing_of_another,
+            what_belongs_together_is_written_whole_or_not_at_all,
+            an_exercise_leaves_nothing_behind,
+        }
+    };
+    ($store:expr; $($case:ident),* $(,)?) => { $(
+        #[tokio::test]
+        async fn $case() {
+            let store = $store.await;
+            $crate::ports::tests::items::$case(&store).await;
+        }
+    )* };
+}
+pub(crate) use items_cases;
+
 /// A case that stands in no list is run on nothing.
 #[test]
 fn every_case_is_run() {
-    let (listed, told) = (include_str!("mod.rs"), [include_str!("target.rs"), include_str!("source.rs")].concat());
+    let told =
+        [include_str!("target.rs"), include_str!("source.rs"), include_str!("outbox.rs"), include_str!("items.rs")];
+    let (listed, told) = (include_str!("mod.rs"), told.concat());
     let cases = told.lines().filter_map(|line| line.strip_prefix("pub(crate) async fn ")?.split_once('('));
     let missing: Vec<&str> =
         cases.map(|(name, _)| name).filter(|name| !listed.contains(&format!("            {name},\n"))).collect();

@@ -1,8 +1,8 @@
 use super::*;
 use crate::domain::plan::StepName;
 use crate::domain::run::{Level, Need};
-use crate::snapshot::StepMark;
 use crate::snapshot::fixture::{Moment, snapshot};
+use crate::snapshot::{SetRow, StepBackRow, StepMark};
 use crate::view::state::{Button, Choice, DIALOG_DEAF_MS, Modal, Toast};
 
 /// A box that has stood for long enough to listen.
@@ -88,6 +88,27 @@ fn a_failed_step_asks_for_a_decision() {
         *choice = Choice::Retry;
     }
     insta::assert_snapshot!("box_80_decide", screen(&failed, &state, 80, 24));
+}
+
+#[test]
+fn a_step_back_that_failed_says_what_goes_back_when_it_is_tried_again() {
+    let mut failed = snapshot(Moment::Failed);
+    let at = failed.current.unwrap();
+    let switch = failed.switches[0].clone();
+    let step = &mut failed.steps[at];
+    step.goes_back = true;
+    step.sets = vec![SetRow { switch: switch.id, from: "10".into(), to: "50".into() }];
+    let text = screen(&failed, &asked(&failed), 100, 30);
+    assert!(text.contains("Try again goes on taking it back:") && text.contains(" 50 -> 10"), "{text}");
+}
+
+#[test]
+fn what_can_be_taken_back_has_its_key_in_the_last_line() {
+    let mut s = snapshot(Moment::Loading);
+    let last = |s: &Snapshot| screen(s, &ViewState::default(), 120, 40).lines().last().unwrap().to_owned();
+    assert!(!last(&s).contains("step back"), "{}", last(&s));
+    s.step_back = StepBackRow { step: Some(s.steps[0].id.clone()), why: String::new() };
+    assert!(last(&s).contains("b step back") && last(&s).contains("rollback"), "{}", last(&s));
 }
 
 #[test]

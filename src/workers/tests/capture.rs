@@ -90,3 +90,28 @@ fn refused(world: &World) -> bool {
     let unknown = |e: &Entry| matches!(e, Entry::Fact(Event::Outcome { result: OutcomeResult::Unknown { .. }, .. }));
     world.journal.entries().iter().any(unknown)
 }
+
+#[tokio::test]
+async fn rows_of_an_earlier_run_that_a_capture_removes_are_said_to_go() {
+    let world = World::new();
+    world.book("b1", "1.00");
+    let ctx = world.ctx().await;
+    world.well(&ctx, &["capture", "load"]).await;
+    assert!(!world.new.table(world.table("books")).rows.is_empty());
+    let emptied = |world: &World| {
+        let said = |entry: Entry| match entry {
+            Entry::Fact(Event::Note { source, text, .. }) if source == "capture" => Some(text),
+            _ => None,
+        };
+        world.journal.entries().into_iter().filter_map(said).collect::<Vec<_>>()
+    };
+    assert_eq!(emptied(&world), [""; 0], "nothing was there before");
+    // A new run knows nothing of what the older one recorded.
+    let mut state = world.journal.state();
+    state.tables.clear();
+    ctx.perform(&world.plan.step("capture").unwrap().clone(), 2, &state).await.unwrap();
+    let said = emptied(&world);
+    assert!(said.iter().any(|text| text.contains("books is emptied") && text.contains("1 rows")), "{said:?}");
+    assert!(world.new.table(world.table("books")).rows.is_empty());
+    ctx.stop().await;
+}

@@ -7,9 +7,12 @@ use async_trait::async_trait;
 
 use super::world::{FakeTarget, HandClock, NewStore, OldStore};
 use crate::domain::plan::{NEW, Table};
+use crate::domain::value::Cell;
+use crate::ports::tests::items::ItemsStore;
+use crate::ports::tests::outbox::OutboxStore;
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{Abilities, TargetStore, source_cases, tables, target_cases};
-use crate::ports::{Changes, SeveralTargets, Source, Target};
+use crate::ports::tests::{Abilities, TargetStore, items_cases, outbox_cases, source_cases, tables, target_cases};
+use crate::ports::{Changes, Items, Outbox, SeveralTargets, Source, Target};
 
 struct InMemory {
     store: NewStore,
@@ -41,6 +44,37 @@ mod as_a_target {
     use super::*;
 
     target_cases!(InMemory::new());
+}
+
+#[async_trait]
+impl OutboxStore for InMemory {
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::new(self.store.clone())
+    }
+
+    fn outbox_elsewhere(&self) -> Arc<dyn Outbox> {
+        self.outbox()
+    }
+
+    async fn put(&self, id: &str, price: u32) {
+        let row = vec![
+            Cell::Text(id.to_owned().into()),
+            Cell::Text(format!("isbn-{id}").into()),
+            Cell::Numeric(price.to_string().into()),
+            Cell::Null,
+        ];
+        self.store.foreign_put(&tables::books(), row);
+    }
+
+    async fn delete(&self, id: &str) {
+        assert!(self.store.foreign_delete(&tables::books(), id));
+    }
+}
+
+mod as_an_outbox {
+    use super::*;
+
+    outbox_cases!(InMemory::new());
 }
 
 /// The same behind the port of several targets, of which it is not home.
@@ -119,4 +153,48 @@ mod as_a_source {
     use super::*;
 
     source_cases!(old_store());
+}
+
+/// The old side in memory, whose items are written back: single items, or rows of typed columns.
+struct WrittenBack(OldStore);
+
+impl WrittenBack {
+    async fn items() -> Self {
+        Self(old_store().await)
+    }
+
+    async fn rows(batch: usize) -> Self {
+        let store = old_store().await;
+        store.becomes_rows(&tables::all());
+        store.back().batch = batch;
+        Self(store)
+    }
+}
+
+impl ItemsStore for WrittenBack {
+    fn table(&self) -> Table {
+        self.0.authors()
+    }
+
+    fn items(&self) -> Arc<dyn Items> {
+        Arc::new(self.0.clone())
+    }
+}
+
+mod as_items {
+    use super::*;
+
+    items_cases!(WrittenBack::items());
+}
+
+mod as_rows {
+    use super::*;
+
+    items_cases!(WrittenBack::rows(1));
+}
+
+mod as_rows_in_batches {
+    use super::*;
+
+    items_cases!(WrittenBack::rows(3));
 }

@@ -58,6 +58,24 @@ async fn a_drain_proves_every_table_and_leaves_no_marker_behind() {
 }
 
 #[tokio::test]
+async fn a_drain_that_is_cancelled_leaves_no_marker_behind_either() {
+    let (world, ctx) = frozen().await;
+    let latch = Latch::default();
+    // Its marker is written, and cannot be read back.
+    world.faults.put(Op::Marker, "books", 0, u32::MAX, Fault::Latch(latch.clone()));
+    let markers = || world.old.items(world.table("books")).keys().any(|k| k.starts_with("marker#"));
+    tokio::select! {
+        done = world.perform(&ctx, "drain") => panic!("it is held: {done:?}"),
+        () = async {
+            latch.caught().await;
+            until("the marker to be written", markers).await;
+        } => {}
+    }
+    until("the markers to be removed", || !markers()).await;
+    ctx.stop().await;
+}
+
+#[tokio::test]
 async fn a_follower_that_rests_never_looks_drained() {
     let (world, ctx) = frozen().await;
     ctx.pause();

@@ -148,6 +148,14 @@ impl Source for FaultySource {
         self.1.call(Op::DeleteMarker, &table.id, self.0.delete_marker(table, nonce)).await
     }
 
+    async fn begin_load(&self, table: &Table) -> PortResult<()> {
+        self.0.begin_load(table).await
+    }
+
+    async fn end_load(&self, table: &Table) -> PortResult<()> {
+        self.0.end_load(table).await
+    }
+
     async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
         self.0.made_good(table, parts).await
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::faults::{Fault, Latch, Op};
 use super::plan::plan_of_a_ramp;
 use super::world::{Entry, World, until};
+use crate::domain::plan::ValueRef;
 use crate::domain::run::{Action, Actor, Event, Evidence, RunState, Stands, StepError, between};
 use crate::ports::ErrorKind;
 use crate::workers::{CapturedValues, WorkerContext};
@@ -190,4 +191,24 @@ async fn what_a_cancelled_step_has_on_the_wire_does_not_land_behind_the_step_bac
     back.unwrap();
     assert_eq!((now(&world), stands(&world)), (["50".to_owned(), "some".to_owned()], Stands::At(2)));
     ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_position_is_put_back_as_it_was_set_whatever_its_reference_gives_by_now() {
+    let mut plan = plan_of_a_ramp();
+    plan.dials[0].positions[2].values[0] = ValueRef::Parameter("/mode".into());
+    let (world, ctx) = World::with(plan).up_to("to-50").await;
+    let set = world.switches.now("/share");
+    assert_eq!(set, world.switches.now("/mode"));
+    world.well(&ctx, &["to-100"]).await;
+    world.switches.foreign_set("/mode", "another value");
+    // The process that set it, or another one: it is found by its version.
+    let next = world.restart(ctx).await;
+    take_back(&world, &next, "to-100").await.unwrap();
+    assert_eq!((world.switches.now("/share"), stands(&world)), (set, Stands::At(2)));
+    // Forward it is what the reference gives.
+    take_back(&world, &next, "to-50").await.unwrap();
+    world.well(&next, &["to-50"]).await;
+    assert_eq!(world.switches.now("/share"), "another value");
+    next.stop().await;
 }

@@ -113,18 +113,27 @@ impl Store {
         self.on_terms(operation, body, at, Terms { until, ..Terms::default() }).await
     }
 
-    /// A batch of writes, within the write budget. `units` is what it may cost; what it cost is taken from the answer.
-    /// `until` is asked for once the budget allows it to be sent. Throttles are told at once: batches have a pace.
-    pub(super) async fn batch<U>(&self, body: String, at: Tried<'_>, units: f64, until: U) -> Result<Json, Refused>
+    /// A batch of writes. `units` is what it may cost, within the write budget; what it cost is taken from the answer. `None`
+    /// waits for no budget: what is kept beside the tables must not wait for what a load has spent. `until` is asked for once the budget allows it to be sent. Throttles are told at once: batches have a pace.
+    pub(super) async fn batch<U>(
+        &self,
+        body: String,
+        at: Tried<'_>,
+        units: Option<f64>,
+        until: U,
+    ) -> Result<Json, Refused>
     where
         U: Future<Output = PortResult<Option<Instant>>>,
     {
-        self.budget.take(units).await;
+        if let Some(units) = units {
+            self.budget.take(units).await;
+        }
         let sent = async {
             let terms = Terms { until: until.await?, throttles: Throttles::Told };
             self.on_terms("BatchWriteItem", body, at, terms).await
         };
         let answer = sent.await;
+        let Some(units) = units else { return answer };
         let cost = match &answer {
             Ok(answer) => consumed(answer).unwrap_or(units),
             Err(_) => 0.0,

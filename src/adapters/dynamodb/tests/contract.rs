@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::*;
+use crate::ports::tests::items::ItemsStore;
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{source_cases, tables};
-use crate::ports::{Changes, Source};
+use crate::ports::tests::{items_cases, source_cases, tables};
+use crate::ports::{Changes, Items, Source};
 
 struct Tables {
     server: Server,
@@ -54,4 +55,20 @@ impl SourceStore for Tables {
     }
 }
 
+impl ItemsStore for Tables {
+    fn table(&self) -> Table {
+        self.authors()
+    }
+
+    fn items(&self) -> Arc<dyn Items> {
+        Arc::new(self.connected().0)
+    }
+}
+
 source_cases!(Tables::new());
+
+mod as_items {
+    use super::*;
+
+    items_cases!(Tables::new());
+}

@@ -90,6 +90,11 @@ impl PgChanges {
         self.wrong(ErrorKind::Trimmed, why).advise("load the table anew")
     }
 
+    /// What a table has, the source has lost.
+    fn parted(&self, why: String) -> PortError {
+        self.wrong(ErrorKind::Trimmed, why).advise("load the table anew: it has rows that are gone")
+    }
+
     /// A session of its own that is logged in; a password that is refused is read again, once.
     async fn session(&self) -> PortResult<Session> {
         let tried = self.password.now();
@@ -138,15 +143,21 @@ impl PgChanges {
         drop(client);
         // The binary form of a type that only the database knows says nothing here, its text does.
         let as_text = known.values().flatten().any(|table| !table.natives.is_empty());
-        let log = self.session().await?.start(slot, &self.names.publication, found.confirmed, as_text).await?;
+        let mut session = self.session().await?;
+        let timelines = session.timelines().await?;
+        let log = session.start(slot, &self.names.publication, found.confirmed, as_text).await?;
         {
             let mut state = self.shared.locked();
             state.ended.extend(refused);
-            let stands = |table: &Table| (table.id.clone(), state.durable.get(&table.id).copied().unwrap_or_default());
+            // A table whose place this log does not have confirms nothing in it.
+            let stands = |table: &Table| {
+                let (on, at) = state.durable.get(&table.id).copied().unwrap_or_default();
+                (table.id.clone(), if timelines.lost(&table.id, on, at).is_none() { at } else { Place::default() })
+            };
             let mut hub = Hub::new(found.confirmed, self.tables.iter().map(stands));
             state.ended.keys().for_each(|table| hub.end(table));
             state.reading =
-                Some(Reading { slot: slot.to_owned(), from: found.confirmed, hub, ended: None, task: None });
+                Some(Reading { slot: slot.to_owned(), from: found.confirmed, timelines, hub, ended: None, task: None });
         }
         let pump = Pump {
             shared: Arc::clone(&self.shared),
@@ -204,12 +215,12 @@ impl PgChanges {
     }
 }
 
-/// What an iterator says: the slot, the table, and behind which place it reads on.
-fn iterator(slot: &str, table: &str, after: Place) -> String {
-    format!("{slot} {} {table}", position(after).0)
+/// What an iterator says: the slot, the table, and behind which place of which timeline it reads on.
+fn iterator(slot: &str, table: &str, on: u32, after: Place) -> String {
+    format!("{slot} {} {table}", position(on, after).0)
 }
 
-fn parse(iterator: &str) -> Option<(&str, Place, &str)> {
+fn parse(iterator: &str) -> Option<(&str, (u32, Place), &str)> {
     let mut parts = iterator.splitn(3, ' ');
     let (slot, after, table) = (parts.next()?, parts.next()?, parts.next()?);
     Some((slot, place(&Position(after.to_owned()))?, table))
@@ -270,17 +281,17 @@ impl Changes for PgChanges {
             stream.split('/').nth(1).ok_or_else(|| self.wrong(ErrorKind::Invalid, format!("{stream} is no stream")))?;
         self.table(shard)?;
         let invalid = |p: &Position| self.wrong(ErrorKind::Invalid, format!("{} is no position of the log", p.0));
-        let after = match from {
+        let (on, after) = match from {
             ReadFrom::Oldest => {
                 let begin = slot::begin(slot).ok_or_else(|| self.wrong(ErrorKind::Invalid, "no slot of ours"))?;
-                Place { commit: begin, number: 0 }
+                (0, Place { commit: begin, number: 0 })
             }
             ReadFrom::After(p) => place(p).ok_or_else(|| invalid(p))?,
             ReadFrom::At(p) => {
-                let at = place(p).ok_or_else(|| invalid(p))?;
-                at.number.checked_sub(1).map_or(at, |number| Place { number, ..at })
+                let (on, at) = place(p).ok_or_else(|| invalid(p))?;
+                (on, at.number.checked_sub(1).map_or(at, |number| Place { number, ..at }))
             }
-            ReadFrom::Newest => Place { commit: self.end().await?, number: 0 },
+            ReadFrom::Newest => (0, Place { commit: self.end().await?, number: 0 }),
         };
         let end = self.end().await?;
         if after.commit > end {
@@ -289,7 +300,7 @@ impl Changes for PgChanges {
                 super::session::shown(after.commit),
                 super::session::shown(end)
             );
-            return Err(self.wrong(ErrorKind::Trimmed, why).advise("load the table anew: it has rows that are gone"));
+            return Err(self.parted(why));
         }
         {
             let mut state = self.shared.locked();
@@ -301,10 +312,10 @@ impl Changes for PgChanges {
                 state.durable.remove(shard);
                 state.reading = None;
             }
-            if state.durable.get(shard).is_some_and(|durable| after < *durable) {
+            if state.durable.get(shard).is_some_and(|(_, durable)| after < *durable) {
                 return Err(self.rewound(shard));
             }
-            state.durable.insert(shard.to_owned(), after);
+            state.durable.insert(shard.to_owned(), (on, after));
         }
         self.begin(slot).await?;
         // A table never stands before what it has confirmed itself.
@@ -312,23 +323,35 @@ impl Changes for PgChanges {
         if self.shared.locked().reading.as_ref().is_some_and(before) {
             return Err(self.rewound(shard));
         }
+        let stands = self.shared.reading(|reading| (reading.timelines.now(), reading.timelines.lost(shard, on, after)));
+        let now = match stands {
+            Some((_, Some(why))) => return Err(self.parted(why)),
+            Some((now, None)) => now,
+            // It has ended already; who reads next is judged by where this table stands.
+            None => on,
+        };
         self.shared.hub(|hub| hub.durable(shard, after));
-        Ok(iterator(slot, shard, after))
+        Ok(iterator(slot, shard, now, after))
     }
 
     async fn read(&self, text: &str) -> PortResult<Batch> {
         let expired = || self.wrong(ErrorKind::Expired, format!("{text} is no iterator of ours"));
-        let (slot, after, id) = parse(text).ok_or_else(expired)?;
+        let (slot, (on, after), id) = parse(text).ok_or_else(expired)?;
         let table = self.table(id)?;
         let (mut end, began, mut waits_for) = (None, Instant::now(), self.lingers(id));
         loop {
             self.begin(slot).await?;
             let news = self.shared.news.notified();
-            let taken = self.shared.hub(|hub| {
+            let taken = self.shared.reading(|Reading { hub, timelines, .. }| {
                 let full = (hub.bytes() >= WAITING).then(|| hub.fullest().unwrap_or_default().to_owned());
-                (hub.take(id, after, ANSWER), hub.read(), full)
+                let stands = (timelines.now(), timelines.lost(id, on, after));
+                (hub.take(id, after, ANSWER), hub.read(), full, stands)
             });
-            let Some((taken, read, full)) = taken else { continue };
+            let Some((taken, read, full, (now, lost))) = taken else { continue };
+            // The server may have been another one since this place was read.
+            if let Some(why) = lost {
+                return Err(self.parted(why));
+            }
             if let Some(e) = self.shared.locked().ended.get(id) {
                 return Err(e.clone());
             }
@@ -355,9 +378,9 @@ impl Changes for PgChanges {
                     continue;
                 }
                 self.shared.locked().gave.insert(id.to_owned(), Instant::now());
-                let changes = whole::changes(&self.source, table, &changes).await?;
-                let last = changes.last().and_then(|change| place(&change.position)).unwrap_or(after);
-                return Ok(Batch { changes, next: Some(iterator(slot, id, last)), reached: None });
+                let changes = whole::changes(&self.source, table, now, &changes).await?;
+                let last = changes.last().and_then(|change| place(&change.position)).map_or(after, |(_, at)| at);
+                return Ok(Batch { changes, next: Some(iterator(slot, id, now, last)), reached: None });
             }
             let end = match end {
                 Some(end) => end,
@@ -369,11 +392,11 @@ impl Changes for PgChanges {
                 if moves {
                     state.moved.insert(id.to_owned(), Instant::now());
                 }
-                let on = if moves { reached } else { after };
+                let at = if moves { reached } else { after };
                 return Ok(Batch {
                     changes: Vec::new(),
-                    next: Some(iterator(slot, id, on)),
-                    reached: moves.then(|| position(on)),
+                    next: Some(iterator(slot, id, now, at)),
+                    reached: moves.then(|| position(now, at)),
                 });
             }
             if began.elapsed() >= PATIENCE {
@@ -389,8 +412,8 @@ impl Changes for PgChanges {
     }
 
     fn durable(&self, _stream: &str, shard: &str, position: &Position) {
-        let Some(at) = place(position) else { return };
-        self.shared.locked().durable.insert(shard.to_owned(), at);
+        let Some((on, at)) = place(position) else { return };
+        self.shared.locked().durable.insert(shard.to_owned(), (on, at));
         self.shared.hub(|hub| hub.durable(shard, at));
         self.shared.room.notify_one();
     }
@@ -424,8 +447,8 @@ mod tests {
     #[test]
     fn an_iterator_says_where_it_stands_whatever_the_table_is_called() {
         let at = Place { commit: 0x152_eab0, number: 3 };
-        let text = iterator("cutover_shop_01", "books of 2025", at);
-        assert_eq!(parse(&text), Some(("cutover_shop_01", at, "books of 2025")));
+        let text = iterator("cutover_shop_01", "books of 2025", 2, at);
+        assert_eq!(parse(&text), Some(("cutover_shop_01", (2, at), "books of 2025")));
         assert_eq!(parse("cutover_shop_01 oldest books"), None);
     }
 }

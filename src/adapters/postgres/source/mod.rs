@@ -7,6 +7,7 @@
 mod as_text;
 mod batch;
 pub(super) mod catalogue;
+mod files;
 pub(super) mod fit;
 mod hub;
 mod items;
@@ -23,6 +24,7 @@ mod rows;
 pub(super) mod session;
 pub(super) mod slot;
 mod statement;
+mod timeline;
 mod together;
 mod whole;
 
@@ -157,6 +159,16 @@ impl Source for PgSource {
     async fn made_good(&self, table: &Table, parts: &str) -> PortResult<()> {
         let client = self.client().await?;
         partitions::made_good(&client, &Names::of(&self.plan, &self.database).publication, table, parts).await
+    }
+
+    async fn begin_load(&self, table: &Table) -> PortResult<()> {
+        let client = self.client().await?;
+        files::begin_load(&client, &Names::of(&self.plan, &self.database).publication, table).await
+    }
+
+    async fn end_load(&self, table: &Table) -> PortResult<()> {
+        let client = self.client().await?;
+        files::end_load(&client, &Names::of(&self.plan, &self.database).publication, table).await
     }
 
     async fn page(&self, table: &Table, part: Partition, cursor: Option<&Cursor>) -> PortResult<Page> {

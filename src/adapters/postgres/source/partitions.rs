@@ -19,8 +19,11 @@ use crate::adapters::postgres::trouble;
 use crate::domain::plan::Table;
 use crate::ports::{ErrorKind, PortError, PortResult};
 
-/// What the comment on a publication begins with.
+/// What the comment on a publication begins with, and what comes before the files of tables that are loaded.
 const BEGAN: &str = "cutover: partitions at the beginning: ";
+const LOADED: &str = "\nfiles while tables are loaded: ";
+/// Held while the comment is changed: each change of it writes all of it.
+static CHANGING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// What to do about rows that came or went without a word in the log.
 const ANEW: &str = "repair the table (`cutover verify --full --repair`) and compare it once more: a comparison without a \
@@ -54,29 +57,59 @@ struct Part {
     filled: bool,
 }
 
-/// By the number of the table, its partitions by theirs.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Began(BTreeMap<u32, BTreeMap<u32, Part>>);
+/// What a publication says of its tables.
+#[derive(Debug, Default)]
+pub(super) struct Began {
+    /// By the number of the table, its partitions by theirs.
+    parts: BTreeMap<u32, BTreeMap<u32, Part>>,
+    /// By the number of a table whose load is not over, the files in which it and its partitions stood when it began.
+    pub(super) files: BTreeMap<u32, BTreeMap<u32, u32>>,
+}
 
 async fn now(client: &impl Ask, tables: &[&str]) -> Result<Began, Error> {
     let mut found = Began::default();
     for row in client.ask(NOW, &[&tables]).await? {
         let part = Part { name: row.try_get(2)?, link: row.try_get(3)?, filled: false };
-        found.0.entry(row.try_get(0)?).or_default().insert(row.try_get(1)?, part);
+        found.parts.entry(row.try_get(0)?).or_default().insert(row.try_get(1)?, part);
     }
     Ok(found)
 }
 
 /// What a publication says of its beginning; `None` where there is none, or it says nothing.
-async fn began(client: &impl Ask, publication: &str) -> Result<Option<Began>, Error> {
+pub(super) async fn began(client: &impl Ask, publication: &str) -> Result<Option<Began>, Error> {
     let sql = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1";
     let Some(row) = client.ask_one(sql, &[&publication]).await? else { return Ok(None) };
     let said: Option<String> = row.try_get(0)?;
-    Ok(said.and_then(|said| serde_json::from_str(said.strip_prefix(BEGAN)?).ok()))
+    Ok(said.and_then(|said| parse(&said)))
+}
+
+/// What a comment of ours says; `None` for another one.
+fn parse(said: &str) -> Option<Began> {
+    let said = said.strip_prefix(BEGAN)?;
+    let (parts, files) = said.split_once(LOADED).unwrap_or((said, "{}"));
+    Some(Began { parts: serde_json::from_str(parts).ok()?, files: serde_json::from_str(files).ok()? })
+}
+
+/// Changes what a publication says. `None` where it says nothing of ours: what nobody wrote down, or somebody wrote over,
+/// stays unknown for all of its tables.
+pub(super) async fn change<R>(
+    client: &Object,
+    publication: &str,
+    change: impl FnOnce(&mut Began) -> R,
+) -> Result<Option<R>, Error> {
+    let _changing = CHANGING.lock().await;
+    let Some(mut began) = began(client, publication).await? else { return Ok(None) };
+    let changed = change(&mut began);
+    client.batch_execute(&comment(publication, &began)).await?;
+    Ok(Some(changed))
 }
 
 fn comment(publication: &str, began: &Began) -> String {
-    let said = serde_json::to_string(began).unwrap_or_default().replace('\'', "''");
+    let mut said = serde_json::to_string(&began.parts).unwrap_or_default();
+    if !began.files.is_empty() {
+        said = format!("{said}{LOADED}{}", serde_json::to_string(&began.files).unwrap_or_default());
+    }
+    let said = said.replace('\'', "''");
     // A backslash is one in every session, whatever `standard_conforming_strings` says.
     let said = said.replace('\\', "\\\\");
     format!("COMMENT ON PUBLICATION {} IS E'{BEGAN}{said}'", ident(publication))
@@ -93,7 +126,7 @@ pub(super) async fn numbers(client: &impl Ask, publication: &str, table: u32, sq
     let mut all = vec![table];
     let now = now(client, &[sql]).await?;
     let before = began(client, publication).await?.unwrap_or_default();
-    let parts = [&now, &before].into_iter().filter_map(|known| known.0.get(&table));
+    let parts = [&now, &before].into_iter().filter_map(|known| known.parts.get(&table));
     all.extend(parts.flat_map(BTreeMap::keys));
     all.sort_unstable();
     all.dedup();
@@ -107,15 +140,16 @@ pub(super) async fn met(client: &Object, publication: &str, partition: u32) -> R
                WHERE p.pubname = $2 AND r.prrelid IN (SELECT relid FROM pg_partition_ancestors($1::oid::regclass))";
     let Some(row) = client.query_opt(sql, &[&partition, &publication]).await? else { return Ok(None) };
     let (table, name): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
-    let Some(mut part) = now(client, &[&name]).await?.0.remove(&table).and_then(|mut parts| parts.remove(&partition))
+    let Some(mut part) =
+        now(client, &[&name]).await?.parts.remove(&table).and_then(|mut parts| parts.remove(&partition))
     else {
         return Ok(None);
     };
-    // What nobody wrote down, or somebody wrote over, stays unknown for all of its tables.
-    let Some(mut began) = began(client, publication).await? else { return Ok(Some(table)) };
     part.filled = filled(client, partition, &part.name).await?;
-    began.0.entry(table).or_default().entry(partition).or_insert(part);
-    client.batch_execute(&comment(publication, &began)).await?;
+    let met = |began: &mut Began| {
+        began.parts.entry(table).or_default().entry(partition).or_insert(part);
+    };
+    change(client, publication, met).await?;
     Ok(Some(table))
 }
 
@@ -139,7 +173,7 @@ pub(super) async fn unseen(
     let error = |e: Error| trouble::error(&e, "look for partitions that came or went of", on);
     let mut found = Vec::new();
     let Some((oid, true)) = partitioned(client, &sql).await.map_err(error)? else { return Ok((found, String::new())) };
-    let now = now(client, &[&sql]).await.map_err(error)?.0.remove(&oid).unwrap_or_default();
+    let now = now(client, &[&sql]).await.map_err(error)?.parts.remove(&oid).unwrap_or_default();
     let parts = said(&now);
     if !is_captured(client, publication).await.map_err(error)? {
         return Ok((found, parts));
@@ -158,7 +192,7 @@ pub(super) async fn unseen(
         found.push((wrong, format!("somebody changed the comment on the publication {publication}; {ANEW}")));
         return Ok((found, parts));
     };
-    let mut before = began.0.remove(&oid).unwrap_or_default();
+    let mut before = began.parts.remove(&oid).unwrap_or_default();
     for (number, part) in now {
         let name = &part.name;
         let brought = match before.remove(&number) {
@@ -195,14 +229,12 @@ pub(super) async fn made_good(client: &Object, publication: &str, table: &Table,
     let (on, sql) = (table.source.as_str(), qualified(&table.source));
     let error = |e: Error| trouble::error(&e, "note a comparison of", on);
     let Some((oid, true)) = partitioned(client, &sql).await.map_err(error)? else { return Ok(()) };
-    let now = now(client, &[&sql]).await.map_err(error)?.0.remove(&oid).unwrap_or_default();
+    let now = now(client, &[&sql]).await.map_err(error)?.parts.remove(&oid).unwrap_or_default();
     if said(&now) != parts || !is_captured(client, publication).await.map_err(error)? {
         return Ok(());
     }
-    // What nobody wrote down, or somebody wrote over, stays unknown for all of its tables.
-    let Some(mut began) = began(client, publication).await.map_err(error)? else { return Ok(()) };
-    began.0.insert(oid, now);
-    client.batch_execute(&comment(publication, &began)).await.map_err(error)
+    let proven = |began: &mut Began| drop(began.parts.insert(oid, now));
+    change(client, publication, proven).await.map(drop).map_err(error)
 }
 
 /// A table's number, and whether it is partitioned.
@@ -211,7 +243,7 @@ async fn partitioned(client: &impl Ask, sql: &str) -> Result<Option<(u32, bool)>
     client.ask_one(asked, &[&sql]).await?.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-async fn is_captured(client: &impl Ask, publication: &str) -> Result<bool, Error> {
+pub(super) async fn is_captured(client: &impl Ask, publication: &str) -> Result<bool, Error> {
     let sql = "SELECT FROM pg_publication WHERE pubname = $1";
     Ok(client.ask_one(sql, &[&publication]).await?.is_some())
 }
@@ -229,12 +261,15 @@ mod tests {
     fn what_a_comment_says_comes_back_whatever_a_partition_is_called() {
         let name = r#"shop."it's \ "" odd""#.to_owned();
         let part = Part { name, link: "90,91".into(), filled: true };
-        let began = Began(BTreeMap::from([(16_385, BTreeMap::from([(16_401, part.clone())]))]));
-        let said = comment("cutover_shop", &began);
-        let text =
-            said.strip_prefix("COMMENT ON PUBLICATION \"cutover_shop\" IS E'").unwrap().strip_suffix('\'').unwrap();
-        let text = text.replace("''", "'").replace("\\\\", "\\");
-        let back: Began = serde_json::from_str(text.strip_prefix(BEGAN).unwrap()).unwrap();
-        assert_eq!(back.0[&16_385][&16_401], part);
+        let parts = BTreeMap::from([(16_385, BTreeMap::from([(16_401, part.clone())]))]);
+        let files = BTreeMap::from([(16_385, BTreeMap::from([(16_401, 16_402)]))]);
+        for files in [BTreeMap::new(), files] {
+            let said = comment("cutover_shop", &Began { parts: parts.clone(), files: files.clone() });
+            let said = said.strip_prefix("COMMENT ON PUBLICATION \"cutover_shop\" IS E'").unwrap();
+            let text = said.strip_suffix('\'').unwrap().replace("''", "'").replace("\\\\", "\\");
+            let back = parse(&text).unwrap();
+            assert_eq!((&back.parts[&16_385][&16_401], back.files), (&part, files));
+        }
+        assert!(parse("somebody else's words").is_none());
     }
 }

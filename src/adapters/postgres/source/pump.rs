@@ -13,6 +13,7 @@ use super::hub::{Hub, Place};
 use super::pgoutput::{self, Message, Relation};
 use super::rows::{Entry, Made, Of, Rows, weight};
 use super::session::{EPOCH, Frame, Log};
+use super::timeline::Timelines;
 use super::{PgSource, partitions};
 use crate::adapters::postgres::trouble;
 use crate::domain::at::At;
@@ -47,8 +48,8 @@ pub(super) struct State {
     pub(super) reading: Option<Reading>,
     /// The slot that what follows is about.
     pub(super) slot: String,
-    /// Where each table has made everything durable, whoever reads.
-    pub(super) durable: BTreeMap<String, Place>,
+    /// Where each table has made everything durable, and on which timeline that was read, whoever reads.
+    pub(super) durable: BTreeMap<String, (u32, Place)>,
     /// When a table that was given nothing moved on last.
     pub(super) moved: BTreeMap<String, Instant>,
     /// When a table was given something last.
@@ -62,6 +63,8 @@ pub(super) struct Reading {
     pub(super) slot: String,
     /// What the server had been told to forget when it began.
     pub(super) from: u64,
+    /// As what the server's log goes on.
+    pub(super) timelines: Timelines,
     pub(super) hub: Hub<Arc<Entry>>,
     /// Why it has ended.
     pub(super) ended: Option<PortError>,
@@ -75,8 +78,13 @@ impl Shared {
     }
 
     /// Works on the log that is read, if it still is.
+    pub(super) fn reading<R>(&self, work: impl FnOnce(&mut Reading) -> R) -> Option<R> {
+        self.locked().reading.as_mut().map(work)
+    }
+
+    /// Works on what waits of it, if it is still read.
     pub(super) fn hub<R>(&self, work: impl FnOnce(&mut Hub<Arc<Entry>>) -> R) -> Option<R> {
-        self.locked().reading.as_mut().map(|reading| work(&mut reading.hub))
+        self.reading(|reading| work(&mut reading.hub))
     }
 }
 

@@ -341,15 +341,17 @@ fn size(value: &Value<'_>) -> usize {
     }
 }
 
-/// A place as a position is stored: one number, so that the later one is the greater one.
-pub(super) fn position(place: Place) -> Position {
-    Position(((u128::from(place.commit) << 32) | u128::from(place.number)).to_string())
+/// A place as a position is stored, with the timeline it was read on: one number, so that the later one is the greater one.
+pub(super) fn position(on: u32, place: Place) -> Position {
+    Position(((u128::from(on) << 96) | (u128::from(place.commit) << 32) | u128::from(place.number)).to_string())
 }
 
-/// The same, read.
-pub(super) fn place(position: &Position) -> Option<Place> {
+/// The same, read. The timeline is 0 where it was not noted.
+pub(super) fn place(position: &Position) -> Option<(u32, Place)> {
     let number: u128 = position.0.parse().ok()?;
-    Some(Place { commit: u64::try_from(number >> 32).ok()?, number: u32::try_from(number & 0xFFFF_FFFF).ok()? })
+    let part = |shift: u32| u32::try_from((number >> shift) & 0xFFFF_FFFF).ok();
+    let commit = u64::from(part(64)?) << 32 | u64::from(part(32)?);
+    Some((part(96)?, Place { commit, number: part(0)? }))
 }
 
 /// Tables by their number in the catalogue.
@@ -370,9 +372,13 @@ mod tests {
         let at = |commit, number| Place { commit, number };
         let places = [at(0, 0), at(0, 1), at(1, 0), at(1, u32::MAX), at(2, 0), at(u64::MAX, u32::MAX)];
         for two in places.windows(2) {
-            assert_eq!(position(two[0]).order(&position(two[1])), Some(std::cmp::Ordering::Less));
+            assert_eq!(position(1, two[0]).order(&position(1, two[1])), Some(std::cmp::Ordering::Less));
         }
-        assert!(places.iter().all(|p| place(&position(*p)) == Some(*p)));
+        // What was stored before timelines were noted comes before all that is noted since.
+        assert_eq!(position(0, places[4]).order(&position(1, places[4])), Some(std::cmp::Ordering::Less));
+        for on in [0, 1, u32::MAX] {
+            assert!(places.iter().all(|p| place(&position(on, *p)) == Some((on, *p))));
+        }
         assert_eq!(place(&Position("oldest@7".into())), None);
     }
 }

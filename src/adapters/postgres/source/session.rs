@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::timeline::Timelines;
 use crate::adapters::postgres::settings::{PgSettings, SslMode};
 use crate::adapters::postgres::{native, tls, trouble};
 use crate::domain::secret::Secret;
@@ -134,6 +135,57 @@ impl Session {
             };
             written.map_err(|e| self.broken(&e))?;
             self.send(&out).await?;
+        }
+    }
+
+    /// As which timeline the server's log goes on, and what it knows of those before.
+    ///
+    /// # Errors
+    /// It does not answer, or not as PostgreSQL does.
+    pub(super) async fn timelines(&mut self) -> PortResult<Timelines> {
+        let told = |row: Option<Vec<Option<String>>>| row.and_then(|mut row| row.get_mut(1).and_then(Option::take));
+        let known = told(self.ask("IDENTIFY_SYSTEM").await?).and_then(|text| text.parse().ok());
+        let now: u32 = known.ok_or_else(|| self.broken(&io::Error::other("the server says no timeline")))?;
+        // The first one comes from nowhere. A history that is not there any more says nothing, which is judged then.
+        let history = match now {
+            0 | 1 => None,
+            now => match self.ask(&format!("TIMELINE_HISTORY {now}")).await {
+                Ok(row) => told(row),
+                Err(e) if e.kind == ErrorKind::Unreachable || e.kind == ErrorKind::TimedOut => return Err(e),
+                Err(e) => {
+                    tracing::warn!(error = %e, timeline = now, "the server does not tell the history of its log");
+                    None
+                }
+            },
+        };
+        Ok(Timelines::new(now, &history.unwrap_or_default()))
+    }
+
+    /// The first row of an answer, as text.
+    async fn ask(&mut self, sql: &str) -> PortResult<Option<Vec<Option<String>>>> {
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out).map_err(|e| self.broken(&e))?;
+        self.send(&out).await?;
+        let answered = async {
+            let (mut row, mut failed) = (None, None);
+            loop {
+                match self.message().await? {
+                    Message::ReadyForQuery(_) => return failed.map_or(Ok(row), Err),
+                    Message::ErrorResponse(body) => failed = Some(self.refused(&body, READ)),
+                    Message::DataRow(body) => {
+                        let buffer = body.buffer();
+                        let text = |range: Option<std::ops::Range<usize>>| {
+                            Ok(range.map(|at| String::from_utf8_lossy(&buffer[at]).into_owned()))
+                        };
+                        row = Some(body.ranges().map(text).collect().map_err(|e| self.broken(&e))?);
+                    }
+                    _ => {}
+                }
+            }
+        };
+        match tokio::time::timeout(ANSWER, answered).await {
+            Ok(answered) => answered,
+            Err(_) => Err(self.silent(READ)),
         }
     }
 

@@ -43,11 +43,14 @@ fn is_seen(low: u32, snapshot: &str) -> Option<bool> {
 /// The changes up to the first that cannot be followed, with whole images: values that were not sent are read where they
 /// stand. They may be of a later state of the row, whose own change comes later.
 ///
+/// `on` is the timeline they were read on.
+///
 /// # Errors
 /// A row could not be read, or its transaction is not visible yet.
 pub(super) async fn changes(
     source: &PgSource,
     table: &Table,
+    on: u32,
     taken: &[(Place, Arc<Entry>)],
 ) -> PortResult<Vec<Change>> {
     let (mut changes, mut missing) = (Vec::with_capacity(taken.len()), Vec::new());
@@ -55,7 +58,7 @@ pub(super) async fn changes(
         match &**entry {
             Entry::Row { change, partial } => {
                 missing.extend(partial.map(|xid| (changes.len(), xid)));
-                changes.push(Change { position: position(*at), ..change.clone() });
+                changes.push(Change { position: position(on, *at), ..change.clone() });
             }
             // What comes before it is followed; then it is met again, as the first.
             Entry::End(_) => break,

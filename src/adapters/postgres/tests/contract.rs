@@ -8,19 +8,23 @@ use super::{PLAN, TestDatabase};
 use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::adapters::postgres::{PgSettings, PgTarget};
 use crate::domain::plan::Table;
+use crate::ports::tests::items::ItemsStore;
+use crate::ports::tests::outbox::OutboxStore;
 use crate::ports::tests::source::SourceStore;
-use crate::ports::tests::{Abilities, TargetStore, source_cases, tables, target_cases};
-use crate::ports::{Changes, Source, Target};
+use crate::ports::tests::{Abilities, TargetStore, items_cases, outbox_cases, source_cases, tables, target_cases};
+use crate::ports::{Changes, Items, Outbox, Source, Target};
 
 struct Database {
     settings: PgSettings,
     target: Arc<PgTarget>,
+    /// A customer's session.
+    sql: tokio_postgres::Client,
 }
 
 impl Database {
     async fn new() -> Self {
-        let settings = TestDatabase::bare().await.settings;
-        Self { target: Arc::new(PgTarget::new(&settings, PLAN).unwrap()), settings }
+        let TestDatabase { settings, sql, .. } = TestDatabase::bare().await;
+        Self { target: Arc::new(PgTarget::new(&settings, PLAN).unwrap()), settings, sql }
     }
 }
 
@@ -42,6 +46,35 @@ mod as_a_target {
     use super::*;
 
     target_cases!(Database::new());
+}
+
+#[async_trait]
+impl OutboxStore for Database {
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.target) as _
+    }
+
+    fn outbox_elsewhere(&self) -> Arc<dyn Outbox> {
+        Arc::new(PgTarget::new(&self.settings, PLAN).unwrap())
+    }
+
+    async fn put(&self, id: &str, price: u32) {
+        let sql = format!(
+            "INSERT INTO books (id, isbn, price) VALUES ('{id}', 'isbn-{id}', {price})
+             ON CONFLICT (id) DO UPDATE SET price = EXCLUDED.price"
+        );
+        self.sql.batch_execute(&sql).await.unwrap();
+    }
+
+    async fn delete(&self, id: &str) {
+        self.sql.execute("DELETE FROM books WHERE id = $1", &[&id]).await.unwrap();
+    }
+}
+
+mod as_an_outbox {
+    use super::*;
+
+    outbox_cases!(Database::new());
 }
 
 /// A database that rows come from.
@@ -91,4 +124,20 @@ mod as_a_source {
     use super::*;
 
     source_cases!(OldDatabase::new());
+}
+
+impl ItemsStore for OldDatabase {
+    fn table(&self) -> Table {
+        self.authors()
+    }
+
+    fn items(&self) -> Arc<dyn Items> {
+        Arc::clone(&self.source) as _
+    }
+}
+
+mod as_items {
+    use super::*;
+
+    items_cases!(OldDatabase::new());
 }

@@ -51,6 +51,7 @@ mod server;
 mod source;
 mod source_columns;
 mod source_count;
+mod timeline;
 mod tls;
 mod values;
 mod verbatim;

@@ -145,11 +145,22 @@ pub(super) struct Standby {
     _process: Neighbour,
 }
 
+/// A standby that was copied and does not run yet.
+pub(super) struct Copied {
+    process: Neighbour,
+    bin: PathBuf,
+}
+
 impl Standby {
     /// `None` where it cannot be had, see [`installed`].
     pub(super) async fn of(server: &PrivatePostgres) -> Option<Self> {
+        Some(Self::copied(server)?.start().await)
+    }
+
+    /// The same, but it is not started.
+    pub(super) fn copied(server: &PrivatePostgres) -> Option<Copied> {
         let bin = installed("pg_basebackup", "postgresql")?;
-        let mut process = Neighbour::new(server);
+        let process = Neighbour::new(server);
         let data = process.dir.join("data");
         let ran = process
             .command(&bin)
@@ -160,13 +171,33 @@ impl Standby {
             .status();
         let log = || std::fs::read_to_string(process.dir.join("log")).unwrap_or_default();
         assert!(ran.unwrap().success(), "pg_basebackup: {}", log());
-        let port = free_port();
+        Some(Copied { process, bin })
+    }
+}
+
+impl Copied {
+    /// Gives it the slots that the server has by now, as tools for failover do that keep them on standbys.
+    pub(super) fn take_slots(&self, server: &PrivatePostgres) {
+        let (from, to) = (server.directory().join("data/pg_replslot"), self.process.dir.join("data/pg_replslot"));
+        for slot in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let dir = to.join(slot.file_name());
+            let own = |path: &Path| chown(path, Some(self.process.owner.0), Some(self.process.owner.1)).unwrap();
+            std::fs::create_dir(&dir).unwrap();
+            own(&dir);
+            std::fs::copy(slot.path().join("state"), dir.join("state")).unwrap();
+            own(&dir.join("state"));
+        }
+    }
+
+    pub(super) async fn start(self) -> Standby {
+        let Self { mut process, bin } = self;
+        let (data, port) = (process.dir.join("data"), free_port());
         let postgres = std::fs::canonicalize(&bin).unwrap().with_file_name("postgres");
         let mut command = process.command(&postgres);
         command.arg("-D").arg(&data).args(["-c", &format!("port={port}")]);
         command.args(["-c", &format!("unix_socket_directories={}", process.dir.display())]);
         process.start(command, port).await;
-        Some(Self { port, _process: process })
+        Standby { port, _process: process }
     }
 }
 

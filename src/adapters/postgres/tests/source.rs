@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::TestDatabase;
 use crate::adapters::postgres::PgSettings;
-use crate::adapters::postgres::source::PgSource;
+use crate::adapters::postgres::source::{PgChanges, PgSource};
 use crate::domain::plan::{ColumnType, Table};
 use crate::domain::value::{Cell, Record, Value};
-use crate::ports::{Cursor, ErrorKind, PageEnd, Partition, Source as _};
+use crate::ports::{Changes as _, Cursor, ErrorKind, PageEnd, Partition, Source as _};
 
 fn things() -> Table {
     Table::watched("things", "public.things")
@@ -155,6 +155,77 @@ async fn partitions_of_a_reading_together_are_the_table_and_share_nothing() {
     assert_eq!(moved.kind, ErrorKind::Expired, "{moved}");
     let wrong = source.page(&things(), WHOLE, Some(&Cursor("here".into()))).await.unwrap_err();
     assert_eq!(wrong.kind, ErrorKind::Invalid, "{wrong}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_rewritten_between_two_segments_of_its_load_is_told() {
+    let db = TestDatabase::bare().await;
+    db.sql
+        .batch_execute(
+            "CREATE TABLE things (id bigint PRIMARY KEY, t text); ALTER TABLE things ALTER t SET STORAGE PLAIN;
+             INSERT INTO things SELECT n, repeat('x', 3000) FROM generate_series(1, 4000) n;
+             CREATE TABLE parted (id bigint PRIMARY KEY, t text) PARTITION BY RANGE (id);
+             CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+             CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (10) TO (20)",
+        )
+        .await
+        .unwrap();
+    let source = source(&db.settings);
+    let parted = Table { columns: things().columns, key: things().key, ..Table::watched("parted", "public.parted") };
+    // Where no changes are captured there is no load to guard.
+    source.begin_load(&things()).await.unwrap();
+    source.end_load(&things()).await.unwrap();
+    let changes = PgChanges::new(
+        std::sync::Arc::new(PgSource::new(&db.settings, super::PLAN).unwrap()),
+        db.settings.clone(),
+        vec![things(), parted.clone()],
+    );
+    changes.enable(&things()).await.unwrap();
+
+    source.begin_load(&things()).await.unwrap();
+    source.begin_load(&parted).await.unwrap();
+    let segment = |index| Partition { index, of: 2 };
+    let mut seen = BTreeMap::new();
+    let mut read = async |index| {
+        let mut cursor = None;
+        loop {
+            let (rows, end) = page(&source, &things(), segment(index), cursor.as_ref()).await;
+            for row in &rows {
+                let Some(Value::Cell(Cell::Int(id))) = row.get("id") else { panic!("{row:?}") };
+                *seen.entry(*id).or_insert(0) += 1;
+            }
+            cursor = end.next;
+            if cursor.is_none() {
+                return;
+            }
+        }
+    };
+    // The second segment has the later half. Before it is begun, its rows move to where the first one was read.
+    read(0).await;
+    db.sql.batch_execute("DELETE FROM things WHERE id <= 2000").await.unwrap();
+    db.sql.batch_execute("VACUUM FULL things").await.unwrap();
+    read(1).await;
+    assert!((2_001..=4_000).any(|id| !seen.contains_key(&id)), "no row was missed, so nothing is shown");
+    // Another process is told too, each time it asks.
+    for source in [&source, &self::source(&db.settings)] {
+        let moved = source.end_load(&things()).await.unwrap_err();
+        assert_eq!(moved.kind, ErrorKind::Expired, "{moved}");
+        assert!(moved.came_back.contains("things was rewritten"), "{moved}");
+    }
+    // It is loaded anew; a rewrite after the load does no harm.
+    source.begin_load(&things()).await.unwrap();
+    source.end_load(&things()).await.unwrap();
+    db.sql.batch_execute("VACUUM FULL things").await.unwrap();
+    source.end_load(&things()).await.unwrap();
+
+    // A partition that comes meanwhile is no rewrite, one that is rewritten is.
+    db.sql.batch_execute("CREATE TABLE parted_3 PARTITION OF parted FOR VALUES FROM (20) TO (30)").await.unwrap();
+    source.end_load(&parted).await.unwrap();
+    source.begin_load(&parted).await.unwrap();
+    db.sql.batch_execute("CLUSTER parted_2 USING parted_2_pkey").await.unwrap();
+    let moved = source.end_load(&parted).await.unwrap_err();
+    assert!(moved.came_back.contains("parted_2"), "{moved}");
+    changes.close().await.unwrap();
 }
 
 #[tokio::test]

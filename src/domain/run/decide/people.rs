@@ -22,7 +22,7 @@ impl Draft<'_> {
             (Confirm::None, _) => return None,
         };
         let flag = if answered_by_people(&step.kind) { "--answer" } else { "--yes, or --answer" };
-        Some(match self.policy.unattended {
+        Some(match self.policy.unattended && !self.is_again(step) {
             true => format!("{words}; without a screen: {flag} {}=NAME", step.id),
             false => words,
         })
@@ -32,7 +32,7 @@ impl Draft<'_> {
     /// at a screen.
     pub(super) fn answer(&self, step: &Step) -> Option<Actor> {
         // Whatever was said beforehand was said of the first time.
-        if self.taken_back(step).is_some() {
+        if self.is_again(step) {
             return None;
         }
         if let Some(name) = self.policy.answers.get(&step.id).and_then(|names| names.first()) {
@@ -44,6 +44,11 @@ impl Draft<'_> {
         self.policy.auto_confirm.then_some(Actor::Auto)
     }
 
+    /// Whether it was begun before a step back, and is done or judged again.
+    fn is_again(&self, step: &Step) -> bool {
+        self.state.step(&step.id).is_some_and(|s| s.again || s.taken_back.is_some())
+    }
+
     /// Who took a switch step back, if it was not done again since.
     fn taken_back(&self, step: &Step) -> Option<&Actor> {
         self.state.step(&step.id).and_then(|s| s.taken_back.as_ref())
@@ -52,6 +57,9 @@ impl Draft<'_> {
     /// Casts the votes that were given beforehand, for whom has not voted yet: a vote that lapsed, however it was
     /// given, is for its voter to give again.
     pub(super) fn vote_as_answered(&mut self, step: &str, missing: &[String]) {
+        if self.state.step(step).is_some_and(|s| s.again) {
+            return;
+        }
         for voter in missing {
             let named = self.policy.answers.get(step).is_some_and(|names| names.iter().any(|n| same_person(n, voter)));
             let (by, from) = match (named, self.policy.stand_ins) {

@@ -159,8 +159,10 @@ fn take_back(run: &mut Run, step: &str) {
 fn one_step_back_leads_to_the_position_before_and_a_person_lets_it_go_on() {
     let mut run = up_to("all");
     let dial = run.plan.dials[0].clone();
+    let begun = run.state.step("all").unwrap().started.unwrap();
     take_back(&mut run, "all");
     assert_eq!((run.state.stands(&dial), run.state.status), (Stands::At(1), RunStatus::Running));
+    assert_eq!(run.state.step("all").unwrap().started, None, "it begins when it begins again");
     // What was said beforehand (`--yes`) was said of the first time.
     run.policy = Policy { auto_confirm: true, stand_ins: true, ..Policy::default() };
     run.tick(1_000, Some(0.5));
@@ -181,7 +183,13 @@ fn one_step_back_leads_to_the_position_before_and_a_person_lets_it_go_on() {
         run.drive_past(step);
     }
     assert_eq!(run.state.stands(&dial), Stands::At(2));
-    assert_eq!(run.state.step("all").unwrap().taken_back, None);
+    let all = run.state.step("all").unwrap();
+    assert_eq!(all.taken_back, None);
+    assert!(all.started.is_some_and(|again| again > begun), "{all:?}");
+    // Which steps went back, and by whom, stays on record.
+    let back: Vec<(&str, &str)> =
+        run.state.steps_back.iter().map(|b| (b.step.as_str(), b.by.as_ref().map_or("", Actor::name))).collect();
+    assert_eq!(back, [("all", "alice"), ("some", "alice")]);
 }
 
 #[test]
@@ -286,4 +294,46 @@ fn what_a_metric_was_measured_over_may_reach_back_before_a_switch() {
     assert_eq!((metric("Average"), metric("p95")), (Some(60_000), Some(60_000)));
     assert_eq!(metric("Sum"), Some(300_000), "a minute that is under way, and those before it");
     assert_eq!(covers_ms(&SignalSource::Mismatches), None);
+}
+
+#[test]
+fn what_was_answered_beforehand_does_not_speak_again_where_a_step_back_has_it_judged_again() {
+    let mut plan = plan_of_a_ramp();
+    let board = Step {
+        id: "board".into(),
+        kind: StepKind::GoNoGo { gates: vec![], voters: vec![], quorum: 0 },
+        confirm: Confirm::Key,
+        ..plan.step("arm").unwrap().clone()
+    };
+    let all = plan.steps.iter().position(|s| s.id == "all").unwrap();
+    plan.steps.insert(all, board);
+    let mut policy = Policy { unattended: true, ..Policy::default() };
+    policy.answers.insert("board".into(), vec!["dora".into()]);
+    let mut run = Run::open_with(plan, policy);
+    run.drive_past("all");
+    assert_eq!(run.state.step("board").unwrap().confirmed, Some(Actor::Answered("dora".into())));
+    take_back(&mut run, "all");
+    run.tick(1_000, Some(0.5));
+    let board = run.state.step("board").unwrap();
+    assert_eq!((board.status, board.confirmed.as_ref()), (StepStatus::Held, None), "dora spoke of the first time");
+    assert_eq!(board.held.as_deref(), Some("somebody must start it"), "no flag is named that would not be heard");
+    assert_eq!(run.confirm("board", None), None);
+    run.drive_past("board");
+    assert!(!run.state.step("board").unwrap().again);
+}
+
+#[test]
+fn a_value_that_a_reference_gave_is_put_back_only_by_the_version_it_had() {
+    let of = |version: Option<i64>| {
+        let mut plan = plan_of_a_ramp();
+        plan.dials[0].positions[1].values[1] = ValueRef::Env("SHARE".into());
+        let mut run = Run::open_with(plan, Policy::default());
+        run.drive_past("all");
+        let place = run.state.switches.get_mut("share-2").unwrap();
+        place.versions = version.map(|version| ("10 %".to_owned(), version)).into_iter().collect();
+        step_back(&run.plan, &run.state).map(|step| step.id.clone())
+    };
+    assert_eq!(of(Some(4)), Ok("all".to_owned()));
+    let refused = of(None).unwrap_err();
+    assert!(refused.contains("`share-2`") && refused.contains("only a rollback"), "{refused}");
 }

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::adapters::dynamodb::target::batch::{self, Put};
 use crate::adapters::dynamodb::target::call::Store;
-use crate::adapters::dynamodb::target::names::Of;
+use crate::adapters::dynamodb::target::names::{BOOK, Of};
 use crate::adapters::dynamodb::target::permits::{Holder, Kept};
 use crate::adapters::dynamodb::wire;
 use crate::domain::mapping::{Mapped, RowErrorReason};
@@ -313,7 +313,20 @@ async fn batches_keep_to_the_write_budget_by_what_the_service_says_they_cost() {
     let free = store_with(&endpoint, Some(1e-3));
     script.lock().unwrap().answers = [None].into();
     free.budget().spend(-1.0);
-    let refused = free.batch(r#"{"RequestItems":{"t":[]}}"#.into(), ("load", "t"), 25.0, async { Ok(None) }).await;
+    let refused =
+        free.batch(r#"{"RequestItems":{"t":[]}}"#.into(), ("load", "t"), Some(25.0), async { Ok(None) }).await;
     assert_eq!(refused.unwrap_err().error.kind, ErrorKind::Throttled);
     free.budget().wait().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_beside_the_tables_does_not_wait_for_what_a_load_has_spent() {
+    let store = store_with(&serve(axum::Router::new().fallback(async || "{}")).await, Some(1e-3));
+    // Paid back in some days: who waits for it does not end.
+    store.budget().spend(1_000.0);
+    let key = ["{}".to_owned()];
+    batch::delete(&store, BOOK, &key, ("clear", BOOK)).await.unwrap();
+    let mut rows = std::pin::pin!(batch::delete(&store, "t", &key, ("clear", "t")));
+    assert!(futures::poll!(rows.as_mut()).is_pending());
+    assert!(store.budget().is_waited_for(), "rows are what a budget is for");
 }

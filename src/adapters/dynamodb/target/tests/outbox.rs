@@ -9,8 +9,10 @@ use super::*;
 use crate::domain::mapping::{Resolution, RowTree};
 use crate::domain::plan::Table;
 use crate::domain::value::{Cell, Key};
+use crate::ports::tests::outbox::OutboxStore;
+use crate::ports::tests::outbox_cases;
 use crate::ports::tests::tables::{book, books, prepared, upsert};
-use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox as _, OutboxChange, OwnWrite, Unfinished};
+use crate::ports::{ChangeBatch, Cleared, ErrorKind, Outbox, OutboxChange, OwnWrite, Unfinished};
 
 fn item(id: &str, price: u32) -> HashMap<String, A> {
     HashMap::from([("id".to_owned(), A::S(id.to_owned())), ("price".to_owned(), A::N(price.to_string()))])
@@ -23,6 +25,37 @@ async fn put(account: &Account, table: &Table, item: HashMap<String, A>) {
 async fn delete(account: &Account, table: &Table, id: &str) {
     let delete = account.raw().delete_item().table_name(&table.target).key("id", A::S(id.to_owned()));
     delete.send().await.unwrap();
+}
+
+#[async_trait::async_trait]
+impl OutboxStore for Account {
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.target) as _
+    }
+
+    fn outbox_elsewhere(&self) -> Arc<dyn Outbox> {
+        Arc::new(self.elsewhere())
+    }
+
+    async fn put(&self, id: &str, price: u32) {
+        put(self, &books(), item(id, price)).await;
+    }
+
+    async fn delete(&self, id: &str) {
+        delete(self, &books(), id).await;
+    }
+}
+
+mod as_an_outbox {
+    use super::*;
+
+    outbox_cases!(Account::embedded());
+}
+
+mod as_an_outbox_of_the_neighbour {
+    use super::*;
+
+    outbox_cases!(Account::of_the_neighbour());
 }
 
 /// A table with three rows of ours, captured.
