@@ -29,6 +29,7 @@ mod export;
 mod follow;
 mod freeze;
 mod index_keys;
+mod job_checks;
 mod jobs;
 mod key_form;
 mod latest;

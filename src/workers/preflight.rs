@@ -9,8 +9,8 @@ use super::key_form;
 use super::switch::{EXPOSED_ADVICE, TYPE_ADVICE, another_type, exposed, nearly_full};
 use super::trouble::evidence;
 use super::{
-    attached, bookkeeping, column_types, definitions, index_keys, movers, retained, sampled, schema, sequences,
-    source_columns, surroundings,
+    attached, bookkeeping, column_types, definitions, index_keys, job_checks, movers, retained, sampled, schema,
+    sequences, source_columns, surroundings,
 };
 use crate::domain::at::{At, brief};
 use crate::domain::estimate::{Known, ReadUnits, estimate};
@@ -73,7 +73,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-const NO_AWS: &str = "not checked: no AWS credentials";
+pub(super) const NO_AWS: &str = "not checked: no AWS credentials";
 
 /// What is known to be missing before anything is asked. What depends on it is named, and not asked for.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +167,7 @@ async fn checked(plan: &Plan, ports: &Ports, missing: &Missing, anew: bool) -> V
             }
         }
     }
+    rows.extend(job_checks::rows(plan, ports, missing).await);
     for probe in &plan.probes {
         let what = format!("probe {}", probe.id);
         let result = ports.probes.probe(probe).await;

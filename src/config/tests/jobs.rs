@@ -129,3 +129,20 @@ fn a_clean_up_needs_a_gate_a_backup_a_word_and_a_second_person_and_nothing_after
         assert!(found.iter().any(|problem| problem.contains(says)), "{says}: {found:#?}");
     }
 }
+
+#[test]
+fn the_policy_allows_what_jobs_need_on_what_they_name() {
+    let config = read(&with_jobs(JOBS, STEPS)).unwrap();
+    let policy = crate::domain::plan::iam_policies(&config.plan, &[])[0].document().to_string();
+    for allowed in [
+        "autoscaling:StartInstanceRefresh",
+        "autoScalingGroupName/payments",
+        "rds:CreateDBClusterSnapshot",
+        "cluster-snapshot:v1-final-*",
+        "secretsmanager:DeleteSecret",
+        "secret:db-password-prod-??????",
+    ] {
+        assert!(policy.contains(allowed), "{allowed}: {policy}");
+    }
+    assert!(!policy.contains("rds:DeleteDBCluster"), "no job deletes a cluster: {policy}");
+}

@@ -139,7 +139,9 @@ fn steps(plan: &Plan, found: &mut Diagnostics) {
 fn together(plan: &Plan, found: &mut Diagnostics) {
     for (n, step) in plan.steps.iter().enumerate().filter(|(_, step)| plan.moves_writes(&step.id)) {
         let mut left: BTreeMap<&str, &str> = BTreeMap::new();
-        for dial in &plan.dials {
+        // Where a step before sends it nowhere, that name is what is wrong.
+        let lost: BTreeSet<&str> = plan.steps[..=n].iter().flat_map(|step| misnamed(plan, &step.kind)).collect();
+        for dial in plan.dials.iter().filter(|dial| !lost.contains(dial.id.as_str())) {
             let at = plan.stands_before(n + 1, dial);
             let Some(position) = dial.positions.get(at) else { continue };
             if position.serves.new_reads().is_some_and(|share| share < 100) {

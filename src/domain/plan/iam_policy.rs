@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value as Json, json};
 
 use super::{
-    CONTROL, Column, ColumnSource, ColumnType, Plan, SignalSource, StepKind, Store, StoreKind, SwitchKind, Table,
-    ValueRef,
+    CONTROL, Column, ColumnSource, ColumnType, Job, JobKind, Plan, Resource, SignalSource, StepKind, Store, StoreKind,
+    SwitchKind, Table, ValueRef,
 };
 
 /// The DynamoDB table of our bookkeeping, beside a target's tables.
@@ -235,7 +235,83 @@ fn control(plan: &Plan, name: &str, store: &Store, parameters: &[String], policy
             only.2.insert(via);
         }
     }
+    for job in plan.jobs.iter().filter(|job| job.control == name) {
+        begins(store, job, policy);
+    }
     if name == CONTROL && plan.signals.iter().any(|s| matches!(s.source, SignalSource::CloudWatch(_))) {
         policy.allow("ReadMetrics", &["cloudwatch:GetMetricData"], ["*".to_owned()]);
+    }
+}
+
+/// What begins a job, asks after it and ends it. Calls that list know no resource.
+fn begins(store: &Store, job: &Job, policy: &mut IamPolicy) {
+    let any = || ["*".to_owned()];
+    match &job.kind {
+        JobKind::InstanceRefresh { group, .. } => {
+            let look = ["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeInstanceRefreshes"];
+            policy.allow("LookAtGroups", &look, any());
+            let refresh = ["autoscaling:StartInstanceRefresh", "autoscaling:CancelInstanceRefresh"];
+            let on = arn(store, "autoscaling", &format!("autoScalingGroup:*:autoScalingGroupName/{group}"));
+            policy.allow("RefreshGroups", &refresh, [on]);
+        }
+        JobKind::ClusterSnapshot { cluster, name, .. } => {
+            policy.allow("LookAtDatabases", &["rds:DescribeDBClusters", "rds:DescribeDBClusterSnapshots"], any());
+            let on = [format!("cluster:{cluster}"), format!("cluster-snapshot:{name}-*")];
+            let actions = ["rds:CreateDBClusterSnapshot", "rds:AddTagsToResource"];
+            policy.allow("SnapshotClusters", &actions, on.map(|on| arn(store, "rds", &on)));
+        }
+        JobKind::InstanceSnapshot { instance, name, .. } => {
+            policy.allow("LookAtDatabases", &["rds:DescribeDBInstances", "rds:DescribeDBSnapshots"], any());
+            let on = [format!("db:{instance}"), format!("snapshot:{name}-*")];
+            let actions = ["rds:CreateDBSnapshot", "rds:AddTagsToResource"];
+            policy.allow("SnapshotInstances", &actions, on.map(|on| arn(store, "rds", &on)));
+        }
+        JobKind::TableBackup { table: name, .. } => {
+            let on = table(store, name);
+            let backups = format!("{on}/backup/*");
+            policy.allow("BackTablesUp", &["dynamodb:DescribeTable", "dynamodb:CreateBackup"], [on]);
+            policy.allow("ListBackups", &["dynamodb:ListBackups"], any());
+            policy.allow("LookAtBackups", &["dynamodb:DescribeBackup"], [backups]);
+        }
+        JobKind::Delete(resource) => deletes(store, resource, policy),
+        JobKind::Command { .. } => {}
+    }
+}
+
+fn deletes(store: &Store, resource: &Resource, policy: &mut IamPolicy) {
+    let any = || ["*".to_owned()];
+    match resource {
+        Resource::DbInstance(id) => {
+            policy.allow("LookAtDatabases", &["rds:DescribeDBInstances"], any());
+            policy.allow("DeleteInstances", &["rds:DeleteDBInstance"], [arn(store, "rds", &format!("db:{id}"))]);
+        }
+        Resource::DbCluster { cluster, final_snapshot } => {
+            policy.allow("LookAtDatabases", &["rds:DescribeDBClusters"], any());
+            let on = std::iter::once(format!("cluster:{cluster}"));
+            let on = on.chain(final_snapshot.iter().map(|name| format!("cluster-snapshot:{name}-*")));
+            let on: Vec<String> = on.map(|on| arn(store, "rds", &on)).collect();
+            policy.allow("DeleteClusters", &["rds:DeleteDBCluster"], on.clone());
+            if final_snapshot.is_some() {
+                policy.allow("DeleteClusters", &["rds:CreateDBClusterSnapshot"], on);
+            }
+        }
+        Resource::GlobalCluster(id) => {
+            policy.allow("LookAtDatabases", &["rds:DescribeGlobalClusters"], any());
+            let on = format!("arn:aws:rds::{}:global-cluster:{id}", store.account.as_deref().unwrap_or("*"));
+            policy.allow("DeleteGlobalClusters", &["rds:DeleteGlobalCluster"], [on]);
+        }
+        Resource::Table(name) => {
+            let actions = ["dynamodb:DescribeTable", "dynamodb:DeleteTable"];
+            policy.allow("DeleteTables", &actions, [table(store, name)]);
+        }
+        Resource::Secret { secret, .. } => {
+            // The service adds six characters to a secret's name.
+            let on = match secret.starts_with("arn:") {
+                true => secret.clone(),
+                false => arn(store, "secretsmanager", &format!("secret:{secret}-??????")),
+            };
+            let actions = ["secretsmanager:DescribeSecret", "secretsmanager:DeleteSecret"];
+            policy.allow("DeleteSecrets", &actions, [on]);
+        }
     }
 }

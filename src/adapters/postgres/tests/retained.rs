@@ -47,7 +47,8 @@ async fn what_a_slot_keeps_grows_with_the_log_and_says_when_it_is_lost() {
     let first = slot.bytes.expect("the server says it");
 
     // Nobody reads: what is written meanwhile is kept to the byte.
-    let more = "SELECT pg_logical_emit_message(false, 'other', repeat('x', 1000000))";
+    // In a transaction, whose end waits until the log is on disk.
+    let more = "SELECT pg_logical_emit_message(true, 'other', repeat('x', 1000000))";
     for _ in 0..3 {
         sql.batch_execute(more).await.unwrap();
     }

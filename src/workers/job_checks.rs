@@ -1,0 +1,20 @@
+//! What `check` says of jobs, by calls that change nothing.
+
+use super::context::Ports;
+use super::preflight::{CheckRow, Missing};
+use crate::domain::plan::{JobKind, Plan};
+
+/// One row for each job, asked for side by side.
+pub(super) async fn rows(plan: &Plan, ports: &Ports, missing: &Missing) -> Vec<CheckRow> {
+    let each = plan.jobs.iter().map(|job| async move {
+        let what = format!("job {}", job.id);
+        if missing.aws.is_some() && !matches!(job.kind, JobKind::Command { .. }) {
+            return CheckRow::denied(what, super::preflight::NO_AWS, "");
+        }
+        match ports.jobs.look(job).await {
+            Ok(found) => CheckRow::ok(what, format!("{}: {found}", job.place())),
+            Err(e) => CheckRow::port(what, &e),
+        }
+    });
+    futures::future::join_all(each).await
+}
