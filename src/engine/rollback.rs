@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::RollbackOrder;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, no_way_back, rollback_plan};
+use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, UndoJob, no_way_back, rollback_plan};
 use crate::ports::{Clock, Jobs, Probes, ReversePorts, Switches};
 use crate::workers::WorkerContext;
 use crate::workers::reverse::{Drained, drain, possible};
@@ -98,7 +98,7 @@ async fn serve(ports: RollbackPorts, mut wires: Wires) {
         wires.ctx.begin_rollback();
         wires.ctx.cancel_step();
         let began = std::time::Instant::now();
-        let mut report = restore_switches(&ports, &mut wires).await;
+        let mut report = restore_switches(&ports, &mut wires).await.whole();
         drain_reverse(&ports, &wires, &mut report).await;
         // Customers' writes belong to it: a rollback has not ended before they are applied.
         report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -195,14 +195,17 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
             }
         }
     }
-    // Jobs were begun after what was on the wire had ended.
-    let again = in_order(again);
+    // Jobs are undone once; those that the step began while the order came are not undone yet.
+    let known = |undo: &UndoJob| undo.begun.undo || way.jobs.iter().any(|done| done.job == undo.job);
+    let late: Vec<UndoJob> = again.jobs.iter().filter(|undo| !known(undo)).cloned().collect();
+    let again = RollbackPlan { jobs: late, ..in_order(again) };
     undo.pass.push_str("-again");
     let second = undo.go(&again).await;
     RollbackReport {
         took_ms: first.took_ms + second.took_ms,
         evidence: if second.evidence.is_empty() { first.evidence } else { second.evidence },
         stuck: second.stuck,
+        jobs: first.jobs.and(second.jobs),
     }
 }
 
@@ -226,7 +229,7 @@ async fn first_pass(undo: &mut Rollback<'_>, way: &RollbackPlan, wires: &Wires) 
     };
     let _ = tokio::time::timeout(LAST_FORWARD, landed).await;
     let now = wires.state.borrow().clone();
-    let (_, mut moved) = parted(rollback_plan(&wires.plan, &now));
+    let (late, mut moved) = parted(rollback_plan(&wires.plan, &now));
     for action in traffic.actions() {
         if !moved.actions().any(|a| a.switch == action.switch) {
             moved.waves.push(vec![action.clone()]);
@@ -234,11 +237,14 @@ async fn first_pass(undo: &mut Rollback<'_>, way: &RollbackPlan, wires: &Wires) 
     }
     undo.pass.push_str("-wire");
     let looked = undo.go(&moved).await;
-    let thawed = undo.go(&thaw).await;
+    // What the step began while the order came is undone too.
+    let jobs = if late.jobs.is_empty() { thaw.jobs } else { late.jobs };
+    let thawed = undo.go(&RollbackPlan { jobs, ..thaw }).await;
     RollbackReport {
         took_ms: sent.took_ms + looked.took_ms + thawed.took_ms,
         evidence: looked.evidence.into_iter().chain(thawed.evidence).collect(),
         stuck: looked.stuck.into_iter().chain(thawed.stuck).collect(),
+        jobs: thawed.jobs,
     }
 }
 

@@ -9,13 +9,15 @@ use crate::domain::plan::Job;
 /// Which beginning of a job this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begin {
-    /// Letters, digits and hyphens, at most 60; the same whenever the same beginning is tried again, and different for
+    /// Small letters, digits and single hyphens, at most 40; the same whenever the same beginning is tried again, and different for
     /// every other one of this or another run. What the job makes is called after it.
     pub token: String,
     /// When it was first tried, wall clock.
     pub since: At,
     /// In a rollback: a command runs what takes it back.
     pub undo: bool,
+    /// What an earlier beginning is asked about by, where it is known: it is not this one.
+    pub besides: Option<String>,
 }
 
 /// How far a job is.

@@ -138,16 +138,17 @@ fn begins(action: &Action, job: &Job) -> bool {
 
 /// The beginning that is on record.
 pub(super) fn again(begun: &JobBegun) -> Begin {
-    Begin { token: begun.token.clone(), since: begun.since, undo: begun.undo }
+    Begin { token: begun.token.clone(), since: begun.since, undo: begun.undo, besides: None }
 }
 
-/// Letters, digits and single hyphens, short enough for every service: the end of the run's name, and which beginning.
+/// Small letters, digits and single hyphens, short enough for every service: of a long name of a run its beginning, which is when
+/// it was opened, and its end; and which beginning of the job.
 pub(super) fn token(run: &str, which: &str) -> String {
-    let plain: String = run.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let words: Vec<&str> = plain.split('-').filter(|word| !word.is_empty()).collect();
-    let run = words.join("-");
-    let from = run.len().saturating_sub(40);
-    format!("{}-{which}", run[from..].trim_start_matches('-'))
+    let plain: String =
+        run.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let run = if plain.len() > 24 { format!("{}-{}", &plain[..16], &plain[plain.len() - 4..]) } else { plain };
+    let words: Vec<&str> = run.split('-').chain(which.split('-')).filter(|word| !word.is_empty()).collect();
+    words.join("-")
 }
 
 /// Begins a job: what is to be done is on record before, and what the service said of it after.
@@ -159,7 +160,7 @@ async fn begin(
     tell: &(dyn Fn(JobGauge) + Send + Sync),
 ) -> Result<String, StepError> {
     let id = format!("{}/{}/{attempt}", step.id, job.id);
-    let begin = Begin { token: token(run, &attempt.to_string()), since: ctx.wall(), undo: false };
+    let begin = Begin { token: token(run, &attempt.to_string()), since: ctx.wall(), undo: false, besides: None };
     let action = Action::BeginJob { job: job.id.clone(), token: begin.token.clone(), since: begin.since, undo: false };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
@@ -241,5 +242,18 @@ pub(super) async fn watch(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::token;
+
+    #[test]
+    fn a_token_is_short_and_says_which_run_and_which_beginning() {
+        assert_eq!(token("20261201T100554Z-v1-to-v2-f27f", "2"), "20261201t100554z-f27f-2");
+        assert_eq!(token("short_run", "back-17-0"), "short-run-back-17-0");
+        assert!(token(&"x".repeat(200), "back-123456-12").len() <= 40);
+        assert_eq!(token("a--b-", "1"), "a-b-1");
     }
 }

@@ -45,6 +45,38 @@ pub struct RollbackReport {
     pub evidence: Vec<Evidence>,
     /// What could not be restored, with what to do by hand. Empty when all is well.
     pub stuck: Vec<String>,
+    /// The same of jobs, which are undone once: another pass over the switches says nothing of them.
+    pub jobs: JobsUndone,
+}
+
+/// What became of the jobs that a rollback undid.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobsUndone {
+    /// What was read back.
+    pub evidence: Vec<Evidence>,
+    /// What could not be undone, with what to do by hand.
+    pub stuck: Vec<String>,
+}
+
+impl JobsUndone {
+    /// Both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.evidence.extend(other.evidence);
+        self.stuck.extend(other.stuck);
+        self
+    }
+}
+
+impl RollbackReport {
+    /// With what became of jobs among the rest.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        let JobsUndone { evidence, stuck } = std::mem::take(&mut self.jobs);
+        self.evidence.extend(evidence);
+        self.stuck.extend(stuck);
+        self
+    }
 }
 
 /// What stands at a place that is back.
@@ -173,8 +205,7 @@ impl Rollback<'_> {
             pass: self.pass.clone(),
         };
         let (found, stuck) = undo.go(jobs).await;
-        report.evidence.extend(found);
-        report.stuck.extend(stuck);
+        report.jobs = std::mem::take(&mut report.jobs).and(JobsUndone { evidence: found, stuck });
     }
 
     async fn one(&self, action: &RestoreAction) -> Result<Evidence, String> {

@@ -1,6 +1,7 @@
 //! What a rollback does about jobs, once traffic points to the old side again: applications are started once more with the
 //! values that are back, and commands are undone.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,14 +79,15 @@ impl UndoJobs<'_> {
 
     /// Ends what still runs, then begins the job once more, or its `undo`.
     async fn undone(&self, job: &Job, undo: &UndoJob) -> Result<String, String> {
-        self.ended(job, undo).await?;
+        let besides = self.ended(job, undo).await?;
         let id = format!("undo/{}/{}", self.pass, job.id);
-        let begin =
-            Begin { token: token(self.run, &format!("back-{}", self.pass)), since: self.clock.wall(), undo: true };
+        let token = token(self.run, &format!("back-{}", self.pass));
+        let begin = Begin { token, since: self.clock.wall(), undo: true, besides };
         let action =
             Action::BeginJob { job: job.id.clone(), token: begin.token.clone(), since: begin.since, undo: true };
         self.facts.send(Event::Intent { id: id.clone(), step: None, action });
-        let begun = self.tried(|| self.begun(job, &begin)).await;
+        let first = Cell::new(true);
+        let begun = self.tried(|| self.begun(job, &begin, first.replace(false))).await;
         let result = match &begun {
             Ok(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
             Err(error) => OutcomeResult::Unknown { error: error.clone() },
@@ -99,9 +101,9 @@ impl UndoJobs<'_> {
         }
     }
 
-    /// Begins it; an answer that was lost may have begun it already.
-    async fn begun(&self, job: &Job, begin: &Begin) -> PortResult<String> {
-        if let Some(handle) = self.jobs.find(job, begin).await? {
+    /// Begins it; after a first call an answer that was lost may have begun it already.
+    async fn begun(&self, job: &Job, begin: &Begin, first: bool) -> PortResult<String> {
+        if !first && let Some(handle) = self.jobs.find(job, begin).await? {
             return Ok(handle);
         }
         self.jobs.begin(job, begin).await
@@ -114,18 +116,18 @@ impl UndoJobs<'_> {
     }
 
     /// What the run or an earlier rollback began is told to end, and has ended: it would start applications with values that
-    /// do not stand any more.
-    async fn ended(&self, job: &Job, undo: &UndoJob) -> Result<(), String> {
+    /// do not stand any more. Gives what it was asked about by.
+    async fn ended(&self, job: &Job, undo: &UndoJob) -> Result<Option<String>, String> {
         let handle = match &undo.begun.handle {
             // A command is recorded as begun when it has ended.
-            Some(_) if matches!(job.kind, JobKind::Command { .. }) => return Ok(()),
+            Some(_) if matches!(job.kind, JobKind::Command { .. }) => return Ok(None),
             Some(handle) => Some(handle.clone()),
             None => {
                 let before = again(&undo.begun);
                 self.tried(|| self.jobs.find(job, &before)).await?
             }
         };
-        let Some(handle) = handle else { return Ok(()) };
+        let Some(handle) = handle else { return Ok(None) };
         let runs = self.tried(|| async {
             match self.jobs.progress(job, &handle).await {
                 Ok(progress) => Ok(progress.state == JobState::Running),
@@ -134,7 +136,7 @@ impl UndoJobs<'_> {
             }
         });
         if !runs.await? {
-            return Ok(());
+            return Ok(Some(handle));
         }
         let id = format!("undo/{}/end-{}", self.pass, job.id);
         self.facts.send(Event::Intent {
@@ -155,7 +157,7 @@ impl UndoJobs<'_> {
             Err(error) => OutcomeResult::Unknown { error: error.clone() },
         };
         self.facts.send(Event::Outcome { id, result });
-        ended.map(drop)
+        ended.map(|_| Some(handle))
     }
 
     /// A call that may fail for a moment; `Conflict` too: what was told to end may still be ending.

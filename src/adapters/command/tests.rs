@@ -16,7 +16,7 @@ fn job(run: &[&str], undo: &[&str]) -> Job {
 }
 
 fn begin(token: &str, undo: bool) -> Begin {
-    Begin { token: token.into(), since: At(0), undo }
+    Begin { token: token.into(), since: At(0), undo, besides: None }
 }
 
 async fn ended(jobs: &CommandJobs, job: &Job, handle: &str) -> JobProgress {

@@ -38,7 +38,8 @@ pub(super) async fn by_hand(found: &SavedRun, driver: &Driver) -> Exit {
             marked(found, &undo).await;
         }
     };
-    let ((mut report, newest), ()) = tokio::join!(restored(found, &way, &undo, &mut recorder), first_mark);
+    let ((report, newest), ()) = tokio::join!(restored(found, &way, &undo, &mut recorder), first_mark);
+    let mut report = report.whole();
     // A console may have let customers write on the new side since the first reading.
     let doubt = *damaged || newest.is_none();
     let now = newest.as_deref().unwrap_or(state);
@@ -170,6 +171,7 @@ async fn restored(
         took_ms: first.took_ms + second.took_ms,
         evidence: first.evidence.into_iter().chain(second.evidence).collect(),
         stuck: first.stuck.into_iter().chain(second.stuck).collect(),
+        jobs: first.jobs.and(second.jobs),
     };
     (report, Some(now))
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::Diagnostics;
 use crate::domain::plan::{Confirm, Job, JobKind, Plan, Purpose, Resource, Step, StepKind, StepName};
 
+/// Longest name of a snapshot or backup: with the run behind it RDS takes 63 characters.
+const NAME: usize = 36;
+
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     found.ids("jobs", "job", plan.jobs.iter().map(|job| job.id.as_str()));
     for (n, job) in plan.jobs.iter().enumerate() {
@@ -51,9 +54,12 @@ fn said(n: usize, job: &Job, found: &mut Diagnostics) {
         let fits = name.starts_with(|c: char| c.is_ascii_alphabetic())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
             && !name.contains("--")
-            && !name.ends_with('-');
+            && !name.ends_with('-')
+            && name.len() <= NAME;
         if !fits {
-            let message = format!("`{name}` must begin with a letter and hold letters, digits and single hyphens");
+            let message = format!(
+                "`{name}` must begin with a letter and hold letters, digits and single hyphens, {NAME} at most: the run is added"
+            );
             found.error(path(key), message);
         }
     };

@@ -183,6 +183,20 @@ async fn a_rollback_after_the_thaw_refuses_writes_while_applications_are_restart
 }
 
 #[tokio::test]
+async fn a_rollback_just_after_a_restart_restarts_anew_and_takes_the_other_one_for_none_of_its_own() {
+    let (world, ctx) = up_to("restart").await;
+    // The answer to the second beginning is lost: it is found again, and is not the one of the run.
+    world.faults.put(Op::JobBegin, "web-us", 0, 1, Fault::FailAfter(ErrorKind::TimedOut));
+    // Nothing is begun by the first call here: what is found must not be the run's own.
+    world.faults.put(Op::JobBegin, "web-eu", 0, 1, Fault::Refuse(ErrorKind::Throttled));
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu")), ((1, 1), (1, 1)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
 async fn a_rollback_whose_freeze_is_refused_goes_on_and_says_so() {
     let (world, ctx) = up_to("thaw").await;
     world.faults.put(Op::SwitchSet, "mode", 0, 1, Fault::Refuse(ErrorKind::Throttled));

@@ -118,7 +118,9 @@ impl Jobs for AwsJobs {
 
     async fn find(&self, job: &Job, begin: &Begin) -> PortResult<Option<String>> {
         match &job.kind {
-            JobKind::InstanceRefresh { group, .. } => refresh::find(&self.autoscaling, group, begin.since).await,
+            JobKind::InstanceRefresh { group, .. } => {
+                refresh::find(&self.autoscaling, group, begin.since, begin.besides.as_deref()).await
+            }
             JobKind::ClusterSnapshot { name, .. } => {
                 databases::find_cluster_snapshot(&self.rds, &named(name, begin)).await
             }
@@ -126,8 +128,11 @@ impl Jobs for AwsJobs {
                 databases::find_instance_snapshot(&self.rds, &named(name, begin)).await
             }
             JobKind::TableBackup { table, name } => self.find_backup(table, &named(name, begin)).await,
-            // Begun again, a deletion that is under way or done is told so: nothing is deleted twice.
-            JobKind::Delete(_) => Ok(None),
+            JobKind::Delete(resource) => {
+                let now = self.progress(job, "").await?;
+                let goes = now.state == JobState::Done || now.said.to_ascii_lowercase().starts_with("deleting");
+                Ok(goes.then(|| format!("{DELETED} {}", resource.words())))
+            }
             JobKind::Command { .. } => Err(not_here(job)),
         }
     }
@@ -200,7 +205,8 @@ impl AwsJobs {
 
 /// What a beginning calls what it makes.
 fn named(name: &str, begin: &Begin) -> String {
-    format!("{name}-{}", begin.token)
+    // RDS keeps identifiers in small letters.
+    format!("{}-{}", name.to_ascii_lowercase(), begin.token)
 }
 
 /// Whether what is deleted is gone; else what the service says of it.

@@ -59,13 +59,16 @@ pub(super) async fn begin(client: &Client, group: &str, min_healthy: u8, warmup_
         .ok_or_else(|| PortError::new(ErrorKind::Internal, "refresh", on(group), "the answer names no refresh"))
 }
 
-/// The newest refresh that began at or after this moment: a group has one at a time.
-pub(super) async fn find(client: &Client, group: &str, since: At) -> PortResult<Option<String>> {
+/// The newest refresh that began at or after this moment and is not the one that is known: a group has one at a time. Somebody
+/// else's that began just then is taken for ours: it replaces the same instances.
+pub(super) async fn find(client: &Client, group: &str, since: At, besides: Option<&str>) -> PortResult<Option<String>> {
     let all = refreshes(client, group).await?;
     let began = |refresh: &&InstanceRefresh| {
         refresh.start_time().and_then(|at| at.to_millis().ok()).is_some_and(|at| at >= since.0 - SKEW_MS)
     };
-    let newest = all.iter().filter(began).max_by_key(|refresh| refresh.start_time().map(|at| at.as_nanos()));
+    let other = |refresh: &&InstanceRefresh| besides.is_none() || refresh.instance_refresh_id() != besides;
+    let newest =
+        all.iter().filter(began).filter(other).max_by_key(|refresh| refresh.start_time().map(|at| at.as_nanos()));
     Ok(newest.and_then(|refresh| refresh.instance_refresh_id()).map(str::to_owned))
 }
 

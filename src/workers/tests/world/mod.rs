@@ -210,7 +210,7 @@ impl World {
             jobs: &*ports.jobs,
             tell: &|_, _| {},
         };
-        undo.go(&rollback_plan(&self.plan, state)).await
+        undo.go(&rollback_plan(&self.plan, state)).await.whole()
     }
 
     /// Puts a book.
