@@ -71,8 +71,10 @@ fn a_file_may_name_more_stores_than_a_proposal_is_for() {
         "{renamed}"
     );
     assert!(renamed.contains("to = \"old.Shelf-Books-v2\""), "{renamed}");
-    let unknown = pair.cutover(&["init", "-c", "start.toml", "--from", "v1"], 2);
-    assert!(unknown.contains("--from v1: the config has no store `v1`; it has `old`, `new`, `elsewhere`"), "{unknown}");
+    let mut unknown = pair.start(&["init", "-c", "start.toml", "--from", "v1"]);
+    unknown.expect_code(2);
+    let says = "--from v1: the config has no store `v1`; it has `old`, `new`, `elsewhere`";
+    assert!(unknown.err().contains(says), "{}", unknown.words());
 }
 
 #[test]
