@@ -545,9 +545,13 @@ pub(super) static GATES: &[Key] = &[
     must("criteria", Texts, "Comparisons that must all hold: `lag < 2`."),
     may("hold", Duration, "How long they must have held without a break. Default: 0s."),
     may("give_up", Duration, "When the gate gives up waiting. Default: never."),
-    may("on_fail", OneOf(ON_FAIL), "`hold` (default) waits for a person, `roll_back` goes back."),
+    may(
+        "on_fail",
+        OneOf(ON_FAIL),
+        "`hold` (default) waits for a person, `step_back` takes back what switched last, `roll_back` everything.",
+    ),
 ];
-pub(super) static ON_FAIL: &[&str] = &["hold", "roll_back"];
+pub(super) static ON_FAIL: &[&str] = &["hold", "step_back", "roll_back"];
 
 pub(super) static STEPS: &[Key] = &[
     must("id", Text, "Short name, unique."),

@@ -14,6 +14,8 @@ pub enum Fault {
     SlowNew,
     /// Two in five requests that the new code path serves fail.
     ErrorsNew,
+    /// Two in five requests that the new side serves fail until a share of the reads is taken back.
+    Breach,
     /// The Parameter Store refuses to move a traffic parameter away from its first value.
     SsmRefuse,
     /// Writing a parameter takes three seconds longer.
@@ -26,8 +28,15 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the help text.
-    pub const ALL: [Self; 6] =
-        [Self::SlowNew, Self::ErrorsNew, Self::SsmRefuse, Self::SsmSlow, Self::SsmLostReply, Self::GatewayRefuse];
+    pub const ALL: [Self; 7] = [
+        Self::SlowNew,
+        Self::ErrorsNew,
+        Self::Breach,
+        Self::SsmRefuse,
+        Self::SsmSlow,
+        Self::SsmLostReply,
+        Self::GatewayRefuse,
+    ];
 
     /// The name on the command line.
     #[must_use]
@@ -35,6 +44,7 @@ impl Fault {
         match self {
             Self::SlowNew => "slow-new",
             Self::ErrorsNew => "errors-new",
+            Self::Breach => "breach",
             Self::SsmRefuse => "ssm-refuse",
             Self::SsmSlow => "ssm-slow",
             Self::SsmLostReply => "ssm-lost-reply",
@@ -48,6 +58,7 @@ impl Fault {
         match self {
             Self::SlowNew => "requests on the new side take 900 ms longer",
             Self::ErrorsNew => "two in five requests on the new side fail",
+            Self::Breach => "the same until a share of the reads is taken back",
             Self::SsmRefuse => "traffic parameters cannot be moved to the new side",
             Self::SsmSlow => "writing a parameter takes 3 s longer",
             Self::SsmLostReply => "traffic parameters are written, but the answer says they were not",

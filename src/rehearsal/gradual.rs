@@ -20,7 +20,8 @@ const INSTEAD: [(&str, &str); 5] = [
          title = \"reads are as good as before\"\n\
          criteria = [\"read-p95 < 500\", \"read-errors < 1\", \"lag < 5\"]\n\
          hold = \"5s\"\n\
-         give_up = \"30s\"\n\n\
+         give_up = \"30s\"\n\
+         on_fail = \"step_back\"\n\n\
          # Injected faults of the new side trip here, before writes are open again.\n",
     ),
 ];

@@ -71,7 +71,16 @@ impl Scenario {
     #[must_use]
     pub const fn faults(self) -> &'static [Fault] {
         match self {
-            Self::Cloudshelf | Self::AuroraGradual => &Fault::ALL,
+            Self::AuroraGradual => &Fault::ALL,
+            // No share of the reads is there to be taken back.
+            Self::Cloudshelf => &[
+                Fault::SlowNew,
+                Fault::ErrorsNew,
+                Fault::SsmRefuse,
+                Fault::SsmSlow,
+                Fault::SsmLostReply,
+                Fault::GatewayRefuse,
+            ],
             // No stage variable is switched.
             Self::V1ToV2 => &[Fault::SlowNew, Fault::ErrorsNew, Fault::SsmRefuse, Fault::SsmSlow, Fault::SsmLostReply],
         }

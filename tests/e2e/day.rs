@@ -144,3 +144,19 @@ fn a_fault_after_the_switch_brings_payments_back_to_the_old_server_with_nothing_
     );
     assert!(out.contains("RESULT      rolled back"), "{}", console.words());
 }
+
+#[test]
+fn a_breach_takes_a_share_of_the_reads_back_by_itself_and_the_day_goes_on() {
+    let _slot = super::Slot::take();
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let args = ["--state-dir", state.to_str().unwrap(), "rehearse", "aurora-gradual", "--headless", "--yes"];
+    let more = ["--speed", "600", "--seed", "7", "--sizes", "300,80,150,20", "--fault", "breach@reads-50"];
+    let mut console = Console::start(dir.path(), "breach", &[&args[..], &more[..]].concat(), None);
+    console.expect_code(0);
+    let (out, words) = (console.out(), console.words());
+    assert!(out.lines().any(|l| l.starts_with("0 lost: ") && l.contains("new side")), "{words}");
+    assert!(out.contains("share-healthy was not met: reads-50 is taken back by itself"), "{words}");
+    assert!(!console.err().contains("never struck"), "{words}");
+    assert_eq!(out.lines().filter(|l| l.starts_with("STEP BACK")).count(), 1, "{words}");
+}

@@ -74,6 +74,7 @@ pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
         give_up_ms: s.duration("give_up"),
         on_fail: match s.text("on_fail").as_deref() {
             Some("roll_back") => OnFail::RollBack,
+            Some("step_back") => OnFail::StepBack,
             _ => OnFail::Hold,
         },
         id,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Diagnostics, dials, proofs};
 use crate::domain::at::t_offset;
 use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind, StepName};
-use crate::domain::run::same_person;
+use crate::domain::run::{leads_back, same_person};
 
 pub(super) fn lint(plan: &Plan, found: &mut Diagnostics) {
     found.ids("steps", "step", plan.steps.iter().map(|s| s.id.as_str()));
@@ -274,6 +274,15 @@ fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnos
             );
             found.error(path, message);
         }
+    }
+    if gate.on_fail == OnFail::StepBack
+        && let Err(why) = leads_back(plan, n)
+    {
+        let message = format!(
+            "gate `{}` takes back what switched last, and only a rollback leads back from here: {why}",
+            gate.id
+        );
+        found.error(path, message);
     }
     if gate.on_fail == OnFail::RollBack && !earlier(StepName::Arm) {
         let message =

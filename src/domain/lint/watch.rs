@@ -193,8 +193,8 @@ fn gates(plan: &Plan, found: &mut Diagnostics) {
                 "gives up before the criteria can have held; make it longer than `hold`",
             );
         }
-        if gate.on_fail == OnFail::RollBack && gate.give_up_ms.is_none() {
-            found.warn(format!("{path}.on_fail"), "without `give_up` this gate waits for ever before it rolls back");
+        if gate.on_fail != OnFail::Hold && gate.give_up_ms.is_none() {
+            found.warn(format!("{path}.on_fail"), "without `give_up` this gate waits for ever before it goes back");
         }
         let waits = |s: &Step| s.kind.gates().contains(&gate.id);
         if !plan.steps.iter().any(waits) {

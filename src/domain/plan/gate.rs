@@ -52,6 +52,8 @@ pub enum Op {
 pub enum OnFail {
     /// Hold and wait for a person; headless runs end 4.
     Hold,
+    /// Take back what switched last, where it stood before; the run waits for a person to let it go forward again.
+    StepBack,
     /// Roll back. After the thaw only while rollback loses nothing.
     RollBack,
 }

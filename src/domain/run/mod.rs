@@ -45,7 +45,7 @@ pub use state::{
     ClockState, ClockStep, Downtime, GateState, Need, ReverseTable, RollbackState, RunState, RunStatus, StepBackState,
     StepState, StepStatus, SwitchState, SwitchStatus, TableState,
 };
-pub use step_back::{judged_again, step_back};
+pub use step_back::{judged_again, leads_back, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;

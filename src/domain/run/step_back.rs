@@ -61,6 +61,28 @@ fn not_known<'p>(state: &RunState, change: &Switching<'p>) -> Option<&'p str> {
     change.places.iter().map(|(switch, _)| switch.id.as_str()).find(|switch| unknown(switch))
 }
 
+/// The switch step that a gate at this place of the runbook could take back by itself, or why only a rollback leads back from
+/// there.
+///
+/// # Errors
+/// Why not, for the person who wrote the plan.
+pub fn leads_back(plan: &Plan, before: usize) -> Result<&Step, String> {
+    let last = plan.steps[..before].iter().rposition(|s| matches!(s.kind, StepKind::Switch { .. }));
+    let Some(at) = last else { return Err("no step before it switches anything".to_owned()) };
+    let step = &plan.steps[at];
+    let changes = plan.changes(&step.id);
+    if changes.iter().any(|change| change.moves.is_none()) {
+        return Err(format!("`{}` sets switches that have no positions", step.id));
+    }
+    if changes.iter().any(Switching::moves_writes) {
+        return Err(format!("`{}` moves writes to the new side", step.id));
+    }
+    match plan.steps[at + 1..before].iter().find(|s| has_effect(&s.kind)) {
+        Some(later) => Err(format!("`{}` after `{}` changes something that would stand", later.id, step.id)),
+        None => Ok(step),
+    }
+}
+
 /// Steps that are judged anew once a switch step was taken back: what let it go forward was judged before it.
 #[must_use]
 pub fn judged_again(plan: &Plan, step: &str) -> Vec<String> {

@@ -111,6 +111,8 @@ struct Floor {
     oracle: Oracle,
     faults: Faults,
     gauges: Gauges,
+    /// The largest share of the reads that was seen while the breach was there, and whether a smaller one was seen after it.
+    breach: Mutex<(u8, bool)>,
     /// Closed for good: every write is refused.
     shut: AtomicBool,
     /// Free places for requests; a write holds one until its outcome is entered.
@@ -142,6 +144,7 @@ impl Shop {
             oracle,
             faults: options.faults,
             gauges: Gauges::default(),
+            breach: Mutex::new((0, false)),
             shut: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
             probe: Mutex::new(0),
@@ -262,7 +265,7 @@ impl Floor {
         let began = Instant::now();
         let side = settings.reads_from_of(key.kind);
         let path = if settings.share.is_some() { side } else { settings.path_of(key.kind) };
-        let seen = if self.path_works(path).await {
+        let seen = if self.path_works(path).await && !self.breached(path, settings.share).await {
             match self.of(side).read(&settings.secret, key).await {
                 Ok(Some(record)) => StepSeen::Found(Box::new(record), side),
                 Ok(None) => StepSeen::Absent(side),
@@ -293,6 +296,19 @@ impl Floor {
             return false;
         }
         true
+    }
+
+    /// Whether the breach of this rehearsal fails a request. It passes once a share of the reads was taken back.
+    async fn breached(&self, path: Side, share: Option<u8>) -> bool {
+        let Some(share) = share.filter(|_| self.faults.active(Fault::Breach)) else { return false };
+        let mut seen = self.breach.lock().await;
+        seen.1 |= share < seen.0;
+        seen.0 = seen.0.max(share);
+        let fails = !seen.1 && path == Side::New && fastrand::u8(..5) < 2;
+        if fails {
+            self.faults.struck(Fault::Breach);
+        }
+        fails
     }
 
     /// The write of the probe: a record of its own, written whole, through the path of any other write.

@@ -163,6 +163,7 @@ fn on_fail_words(on_fail: &OnFail) -> String {
     match on_fail {
         OnFail::Hold => "hold",
         OnFail::RollBack => "roll_back",
+        OnFail::StepBack => "step_back",
     }
     .to_owned()
 }

@@ -8,6 +8,7 @@ use crate::domain::run::approval::{tally, vote_evidence};
 use crate::domain::run::event::{Actor, Cause, ErrorClass, Event, Evidence, Level, StepError};
 use crate::domain::run::gate;
 use crate::domain::run::state::{RunStatus, StepStatus};
+use crate::domain::run::step_back::step_back;
 
 /// A reverse flow that was not seen to work for this long counts as down, in milliseconds.
 const REVERSE_STALE_MS: i64 = 15_000;
@@ -120,8 +121,10 @@ impl Draft<'_> {
             advice: "look at the evidence, then try again or roll back".to_owned(),
         };
         self.emit(Event::StepFailed { step: step.id.clone(), error });
-        if gate.on_fail != OnFail::RollBack {
-            return;
+        match gate.on_fail {
+            OnFail::Hold => return,
+            OnFail::StepBack => return self.step_back_by_itself(&gate.id),
+            OnFail::RollBack => {}
         }
         // Once customers write on the new side, an automatic rollback must lose nothing.
         let carried = match measured.reverse.state {
@@ -141,6 +144,21 @@ impl Draft<'_> {
                     gate.id
                 ),
             });
+        }
+    }
+
+    /// Takes back what switched last. Somebody lets it go forward again.
+    fn step_back_by_itself(&mut self, gate: &str) {
+        let (level, text, step) = match step_back(self.plan, &self.state) {
+            Ok(last) => {
+                (Level::Warn, format!("{gate} was not met: {} is taken back by itself", last.id), Some(last.id.clone()))
+            }
+            Err(why) => (Level::Error, format!("{gate} failed; nothing is taken back by itself: {why}"), None),
+        };
+        self.emit(Event::Note { level, source: "gate".to_owned(), text });
+        if let Some(step) = step {
+            self.emit(Event::StepBackOrdered { step, by: Actor::Auto });
+            self.advance();
         }
     }
 

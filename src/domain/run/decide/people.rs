@@ -31,6 +31,11 @@ impl Draft<'_> {
     /// Who confirms a step by a flag: a person by name, a machine for what a machine does. `None` leaves it to somebody
     /// at a screen.
     pub(super) fn answer(&self, step: &Step) -> Option<Actor> {
+        // What took itself back in a rehearsal goes forward once more in the name of the step's owner.
+        let once = self.state.step(&step.id).is_some_and(|s| s.attempts <= 2);
+        if self.policy.stand_ins && once && matches!(self.taken_back(step), Some(Actor::Auto)) {
+            return Some(Actor::StandIn(step.owner.clone()));
+        }
         // Whatever was said beforehand was said of the first time.
         if self.is_again(step) {
             return None;

@@ -337,3 +337,68 @@ fn a_value_that_a_reference_gave_is_put_back_only_by_the_version_it_had() {
     let refused = of(None).unwrap_err();
     assert!(refused.contains("`share-2`") && refused.contains("only a rollback"), "{refused}");
 }
+
+/// The ramp with a gate behind its last position that takes it back by itself.
+fn plan_that_steps_back() -> Plan {
+    let mut plan = plan_of_a_ramp();
+    let (on_fail, give_up_ms) = (OnFail::StepBack, Some(5_000));
+    plan.gates.push(Gate { id: "share".into(), on_fail, give_up_ms, hold_ms: 1_000, ..plan.gates[0].clone() });
+    let kind = StepKind::Gate { gate: "share".into() };
+    let gate = Step { id: "share-well".into(), kind, ..plan.step("in-sync").unwrap().clone() };
+    let all = plan.steps.iter().position(|s| s.id == "all").unwrap();
+    plan.steps.insert(all + 1, gate);
+    plan
+}
+
+/// A breach until the gate gives up, and the step back performed; the attempt it was.
+fn breach(run: &mut Run) -> u32 {
+    for _ in 0..7 {
+        run.tick(1_000, Some(9.0));
+    }
+    let (step, attempt) = run.asked().expect("the last position is taken back");
+    assert_eq!((step.as_str(), run.state.step("all").unwrap().back.clone()), ("all", Some(Actor::Auto)));
+    run.performed("all", attempt, true);
+    attempt
+}
+
+#[test]
+fn a_gate_takes_the_last_position_back_by_itself_and_a_person_lets_it_go_on() {
+    let mut run = Run::open_with(plan_that_steps_back(), Policy::default());
+    run.drive_past("all");
+    breach(&mut run);
+    assert_eq!((run.status("all"), run.status("share-well")), (StepStatus::Held, StepStatus::Todo));
+    assert_eq!((run.status("some"), run.state.status), (StepStatus::Done, RunStatus::Running));
+    let said =
+        |e: &Event| matches!(e, Event::Note { text, .. } if text == "share was not met: all is taken back by itself");
+    assert_eq!(run.facts.iter().filter(|f| said(&f.event)).count(), 1);
+    assert_eq!(run.confirm("all", None), None);
+    run.drive_past("all");
+    assert_eq!(run.status("share-well"), StepStatus::Running, "judged from the beginning");
+}
+
+#[test]
+fn in_a_rehearsal_what_took_itself_back_goes_forward_once_more_and_not_for_ever() {
+    let policy = Policy { auto_confirm: true, stand_ins: true, unattended: true, ..Policy::default() };
+    let mut run = Run::open_with(plan_that_steps_back(), policy);
+    run.drive_past("all");
+    breach(&mut run);
+    let (step, attempt) = run.asked().expect("in the name of its owner");
+    assert_eq!((step.as_str(), attempt), ("all", 3));
+    run.performed("all", attempt, true);
+    breach(&mut run);
+    assert_eq!((run.status("all"), run.asked()), (StepStatus::Held, None));
+}
+
+#[test]
+fn a_gate_steps_back_only_where_one_step_leads_back() {
+    let plan = plan_that_steps_back();
+    let at = |id: &str| plan.steps.iter().position(|s| s.id == id).unwrap();
+    assert_eq!(leads_back(&plan, at("share-well")).map(|s| s.id.as_str()), Ok("all"));
+    assert_eq!(leads_back(&plan, at("freeze")).map(|s| s.id.as_str()), Ok("all"));
+    for (before, says) in
+        [("in-sync", "switches anything"), ("drain", "`freeze` after `all`"), ("healthy", "no positions")]
+    {
+        let why = leads_back(&plan, at(before)).unwrap_err();
+        assert!(why.contains(says), "{before}: {why}");
+    }
+}
