@@ -36,6 +36,7 @@ mod run;
 mod select_run;
 #[cfg(feature = "rehearsal")]
 mod soak;
+mod template;
 mod verify;
 mod world;
 
@@ -45,9 +46,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
+pub use args::{Cli, Command};
 pub use exit::Exit;
 
-use args::{Cli, Command};
 use failure::Failure;
 
 use crate::domain::run::Vote;
