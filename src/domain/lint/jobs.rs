@@ -168,6 +168,7 @@ fn cleanup(plan: &Plan, n: usize, step: &Step, found: &mut Diagnostics) {
         | StepName::Capture
         | StepName::Load
         | StepName::CatchUp
+        | StepName::Baseline
         | StepName::Verify
         | StepName::Arm
         | StepName::Freeze

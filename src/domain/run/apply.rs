@@ -73,6 +73,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::CaptureStarted { .. }
         | Event::TableLoaded { .. }
         | Event::Verified { .. }
+        | Event::BaselineTaken { .. }
         | Event::WritesRefused { .. }
         | Event::WritesAccepted { .. }
         | Event::CarriedBack { .. }
@@ -296,6 +297,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         Event::Verified { table, summary } => {
             state.tables.entry(table.clone()).or_default().verified = Some((at, summary.clone()));
         }
+        Event::BaselineTaken { signal, baseline } => drop(state.baselines.insert(signal.clone(), *baseline)),
         Event::GateMet { .. } | Event::GateHeld { .. } | Event::GateBroken { .. } => fold_gate(state, event, at, seq),
         Event::WritesRefused { at: seen } => {
             if state.downtime.refused.is_none() {
