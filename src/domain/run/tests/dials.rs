@@ -165,12 +165,9 @@ fn as_good_as_before_is_judged_by_what_was_measured_before_and_by_nothing_else()
     assert_eq!(unknown.evidence[0].name, "p95 <= baseline + 20% + 5ms");
     assert_eq!(unknown.evidence[0].value, "125ms, no baseline of p95");
 
-    let taken = |signal: &str, value| Event::BaselineTaken {
-        signal: signal.into(),
-        baseline: Baseline { value, median: value, p95: value, samples: 9, from: At(1), to: At(2) },
-    };
-    for (n, event) in [taken("p95", 100.0), taken("old", 10.0)].into_iter().enumerate() {
-        apply(&mut state, &Fact { seq: n as u64 + 1, at: At(3), event });
+    for (signal, value) in [("p95", 100.0), ("old", 10.0)] {
+        let baseline = Baseline { value, median: value, p95: value, samples: 9, from: At(1), to: At(2) };
+        state.baselines.insert(signal.into(), baseline);
     }
     let good = judged(&state, &from(None, 20.0));
     assert!(good.met, "{good:?}");
@@ -443,4 +440,14 @@ fn a_gate_steps_back_only_where_one_step_leads_back() {
         let why = leads_back(&plan, at(before)).unwrap_err();
         assert!(why.contains(says), "{before}: {why}");
     }
+}
+
+#[test]
+fn a_baseline_is_kept_by_the_record_and_the_last_one_counts() {
+    let mut run = up_to("all");
+    for value in [7.0, 9.0] {
+        let baseline = Baseline { value, median: 1.0, p95: value, samples: 20, from: At(1), to: At(2) };
+        run.input(&Input::Stated(Event::BaselineTaken { signal: "p95".into(), baseline }));
+    }
+    assert_eq!(run.state.baselines["p95"].value, 9.0);
 }
