@@ -122,8 +122,7 @@ fn prod(plan: &Plan) -> &'static str {
 
 fn criteria(plan: &Plan, gate: &str) -> String {
     let Some(gate) = plan.gate(gate) else { return "?".to_owned() };
-    let all: Vec<String> =
-        gate.criteria.iter().map(|c| format!("{} {} {}", c.signal, c.op.symbol(), c.value)).collect();
+    let all: Vec<String> = gate.criteria.iter().map(|c| c.words(|v| v.to_string())).collect();
     let hold = if gate.hold_ms > 0 { format!(" for {}", brief(gate.hold_ms)) } else { String::new() };
     format!("{}{hold}", all.join(", "))
 }

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder,
-    Origin, OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Baseline, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level,
+    MoverOrder, Origin, OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 36;
+pub const KINDS: usize = 37;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -55,6 +55,7 @@ pub const fn kind(event: &Event) -> usize {
         Event::PlanAmended(_) => 33,
         Event::StepBackOrdered { .. } => 34,
         Event::SteppedBack { .. } => 35,
+        Event::BaselineTaken { .. } => 36,
     }
 }
 
@@ -114,6 +115,13 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             .prop_map(|(table, rows, parked, took_ms)| Event::TableLoaded { table, rows, parked, took_ms })
             .boxed(),
         16 => (id(), summary()).prop_map(|(table, summary)| Event::Verified { table, summary }).boxed(),
+        36 => (id(), any::<i32>(), any::<u32>(), at())
+            .prop_map(|(signal, value, samples, at)| {
+                let value = f64::from(value) / 1000.0;
+                let baseline = Baseline { value, median: value, p95: value, samples, from: at, to: at };
+                Event::BaselineTaken { signal, baseline }
+            })
+            .boxed(),
         17 => (id(), evidence()).prop_map(|(gate, evidence)| Event::GateMet { gate, evidence }).boxed(),
         18 => (id(), evidence()).prop_map(|(gate, evidence)| Event::GateBroken { gate, evidence }).boxed(),
         19 => at().prop_map(|at| Event::WritesRefused { at }).boxed(),

@@ -4,7 +4,7 @@ use super::StepRow;
 use super::build::Context;
 use super::words::{age, length};
 use crate::domain::gauge::JobGauge;
-use crate::domain::plan::{Job, Plan, Purpose};
+use crate::domain::plan::{Job, JobKind, Plan, Purpose};
 use crate::domain::run::Evidence;
 
 /// Older than this a word of a service is not known any more, in milliseconds.
@@ -88,6 +88,9 @@ pub(super) fn on_the_way_back(plan: &Plan, jobs: &[crate::domain::run::UndoJob])
     named
         .map(|job| match job.purpose() {
             Purpose::Restart => format!("then {} again, so that the values that are back are read", job.words()),
+            Purpose::Command if matches!(&job.kind, JobKind::Command { undo, .. } if undo.is_empty()) => {
+                format!("then end {}", job.id)
+            }
             Purpose::Command | Purpose::Backup | Purpose::Cleanup => format!("then run what undoes {}", job.id),
         })
         .collect()

@@ -377,6 +377,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
         | StepName::Capture
         | StepName::Load
         | StepName::CatchUp
+        | StepName::Baseline
         | StepName::Verify
         | StepName::Arm
         | StepName::Drain
@@ -404,6 +405,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
             | StepName::Capture
             | StepName::Load
             | StepName::CatchUp
+            | StepName::Baseline
             | StepName::Verify
             | StepName::Arm
             | StepName::Drain

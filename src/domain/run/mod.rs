@@ -8,6 +8,7 @@ mod amend;
 mod apply;
 mod approval;
 mod attributes;
+mod baseline;
 mod caller;
 mod decide;
 mod dials;
@@ -32,11 +33,12 @@ pub use approval::{
     vote_evidence, waits_for_second,
 };
 pub use attributes::Attributes;
+pub use baseline::Baseline;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use dials::Stands;
 pub use event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
-pub use gate::{Judgement, judge as judge_gate};
+pub use gate::{Judgement, compare, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use jobs::{JobBegun, UndoJob, no_way_back, undo_jobs};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
