@@ -77,12 +77,12 @@ fn what_an_environment_does_not_say_of_itself_names_nothing_of_production() {
 fn rehearsed(scenario: crate::rehearsal::Scenario) -> std::sync::Arc<crate::domain::plan::Plan> {
     let text = scenario.plan();
     let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
-    let value = |name: &str| match name {
-        _ if name.ends_with("PORT") => "5432",
-        _ if name.ends_with("ENDPOINT") || name.ends_with("URL") => "http://127.0.0.1:8000",
-        _ => "x",
+    let value = |name: &str| match name.rsplit('_').next() {
+        Some("PORT") => "5432".to_owned(),
+        Some("ENDPOINT" | "URL") => "http://127.0.0.1:8000".to_owned(),
+        Some(_) | None => name.to_lowercase(),
     };
-    let vars = names.map(|name| (name.to_owned(), value(name).to_owned())).collect();
+    let vars = names.map(|name| (name.to_owned(), value(name))).collect();
     config::load_str(scenario.file(), &text, Path::new(""), &vars).unwrap_or_else(|e| panic!("{e}")).plan
 }
 
