@@ -24,6 +24,7 @@ mod step_back;
 mod trim;
 mod unrecorded;
 mod verified;
+mod ways_back;
 
 pub use action::{Action, MoverOrder};
 pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
@@ -51,6 +52,7 @@ pub use step_back::{judged_again, leads_back, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;
+pub use ways_back::{Left, Price, WayBack, ways_back};
 
 #[cfg(test)]
 mod tests;

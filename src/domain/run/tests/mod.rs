@@ -2,7 +2,7 @@
 
 mod amend;
 mod clock;
-mod dials;
+pub(super) mod dials;
 mod holds;
 mod people;
 mod places;
