@@ -213,7 +213,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Pause, "pause", &["space"], "pause", "let workers rest at a safe point, or go on", G::Run, 3),
         row(A::Next, "next", &["n"], "next", "let the waiting step start: opens its box", G::Run, 4),
         row(A::Acknowledge, "acknowledge", &["a"], "ack", "acknowledge messages that stay", G::Run, 5),
-        row(A::Alerts, "alerts", &["A"], "alerts", "alerts that fired, and who was told; a there acknowledges them", G::Run, 15),
+        row(A::Alerts, "alerts", &["A"], "alerts", "what fired and who was told; a acknowledges", G::Run, 15),
         row(A::Retry, "retry", &["t"], "try again", "try the failed step again: opens its box", G::Run, 0),
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
         row(A::StepBack, "step_back", &["b"], "step back", "put what switched last where it stood before: opens its box", G::Run, 6),

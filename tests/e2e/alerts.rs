@@ -90,7 +90,7 @@ fn an_alert_of_a_rehearsal_arrives_once_and_is_acknowledged_from_another_termina
     std::fs::write(dir.path().join("hook"), &url).unwrap();
     let page_file = dir.path().join("paged");
     let alerts = format!(
-        "[[alerts]]\nid = \"errors\"\nthresholds = [\"new-errors >= 1\"]\non = [\"rolled_back\"]\n\
+        "[[alerts]]\nid = \"errors\"\nthresholds = [\"read-errors >= 1\"]\non = [\"rolled_back\"]\n\
          webhooks = [{{ url = {{ file = \"hook\" }} }}]\n\
          commands = [{{ run = [\"sh\", \"-c\", \"cat >> {}\"] }}]\n\
          [metrics]\nlisten = \"127.0.0.1:{port}\"\n",
@@ -122,7 +122,7 @@ fn an_alert_of_a_rehearsal_arrives_once_and_is_acknowledged_from_another_termina
     }
     let got = got.lock().unwrap().clone();
     let about: Vec<&str> = got.iter().filter_map(|body| body["about"].as_str()).collect();
-    assert_eq!(about, ["new-errors >= 1", "rolled back"]);
+    assert_eq!(about, ["read-errors >= 1", "rolled back"]);
     assert!(got.iter().all(|body| body["rehearsal"] == true && body["again"] == false), "{got:#?}");
     let paged = std::fs::read_to_string(&page_file).unwrap();
     assert_eq!(serde_json::Deserializer::from_str(&paged).into_iter::<Value>().flatten().count(), 2, "{paged}");
@@ -130,7 +130,7 @@ fn an_alert_of_a_rehearsal_arrives_once_and_is_acknowledged_from_another_termina
     let out = console.out();
     assert!(out.contains("ALERT       ") && out.contains("acknowledged ") && out.contains("by bob"), "{out}");
     let audit = elsewhere(&state, &["audit"]);
-    assert!(words(&audit).contains("errors (new-errors >= 1) acknowledged by bob"), "{}", words(&audit));
+    assert!(words(&audit).contains("errors (read-errors >= 1) acknowledged by bob"), "{}", words(&audit));
     // Its address stands nowhere.
     let folder = RunFolder::find(&state, None).unwrap();
     for file in std::fs::read_dir(folder.path()).unwrap().flatten() {

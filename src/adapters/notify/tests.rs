@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use aws_config::SdkConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -57,7 +57,8 @@ fn place(url: &str, form: WebhookForm, timeout_ms: u64) -> (Notifier, Place, tem
 }
 
 fn notifier() -> Notifier {
-    let switches = AwsSwitches::new(&SdkConfig::builder().build(), None, None);
+    let sdk = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
+    let switches = AwsSwitches::new(&sdk, None, None);
     Notifier::new(http_client().unwrap(), Arc::new(switches))
 }
 

@@ -15,7 +15,7 @@ const ALERTS: &str = r#"
 [[alerts]]
 id = "pager"
 on = ["waiting", "failed", "rolled_back", "gate"]
-thresholds = ["lag > 30", "new-errors >= 1"]
+thresholds = ["lag > 30", "read-errors >= 1"]
 for = "30s"
 every = "5m"
 bell = true
@@ -67,8 +67,8 @@ fn wrong_words_and_signals_are_named() {
     assert!(said[0].contains("write it under `thresholds`"), "{said:?}");
     let said = of("thresholds = [\"lag\"]");
     assert!(said[0].contains("alerts[0].thresholds[0]: `lag` is not a comparison"), "{said:?}");
-    let said = of("thresholds = [\"new-erors > 1\"]");
-    assert!(said[0].contains("no signal is called `new-erors`") && said[0].contains("new-errors"), "{said:?}");
+    let said = of("thresholds = [\"read-erors > 1\"]");
+    assert!(said[0].contains("no signal is called `read-erors`") && said[0].contains("read-errors"), "{said:?}");
     let said = of("thresholds = [\"retained_log > 1\"]");
     assert!(said[0].contains("the plan does not measure `retained_log`: declare it under `signals`"), "{said:?}");
     let said = of("on = [\"failed\"]\nwebhooks = [{ url = \"https://hooks.example.org/secret\" }]");
