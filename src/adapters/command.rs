@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
 pub use self::run::{Ran, run};
@@ -19,6 +19,8 @@ use crate::ports::{Begin, ErrorKind, JobProgress, JobState, Jobs, PortError, Por
 /// Lines that are kept of what a program prints, and characters of each.
 const LINES: usize = 20;
 const CHARACTERS: usize = 200;
+/// Bytes that are kept of a line while it is read.
+const BYTES: usize = 4 * CHARACTERS;
 /// How long a program may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -46,16 +48,36 @@ impl CommandJobs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the last lines that a program prints.
-    async fn keep(self, handle: String, from: impl AsyncRead + Unpin) {
-        let mut lines = BufReader::new(from).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if let Some(one) = self.all().get_mut(&handle) {
-                if one.last.len() == LINES {
-                    one.last.pop_front();
+    /// Keeps the last lines that a program prints, whatever it prints, and reads to the end: a program whose pipe is closed is
+    /// ended by its next word.
+    async fn keep(self, handle: String, mut from: impl AsyncRead + Unpin) {
+        let mut line: Vec<u8> = Vec::new();
+        let mut chunk = [0_u8; 4096];
+        loop {
+            let read = from.read(&mut chunk).await.unwrap_or(0);
+            for byte in &chunk[..read] {
+                match byte {
+                    b'\n' => self.line(&handle, &std::mem::take(&mut line)),
+                    _ if line.len() < BYTES => line.push(*byte),
+                    _ => {}
                 }
-                one.last.push_back(line.chars().take(CHARACTERS).collect());
             }
+            if read == 0 {
+                break;
+            }
+        }
+        if !line.is_empty() {
+            self.line(&handle, &line);
+        }
+    }
+
+    fn line(&self, handle: &str, line: &[u8]) {
+        let text = String::from_utf8_lossy(line);
+        if let Some(one) = self.all().get_mut(handle) {
+            if one.last.len() == LINES {
+                one.last.pop_front();
+            }
+            one.last.push_back(text.trim_end_matches('\r').chars().take(CHARACTERS).collect());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The small languages inside text values: durations, offsets, column types, criteria.
 
-use crate::domain::plan::{ColumnType, Criterion, Op, TypeName};
+use crate::domain::plan::{ColumnType, Criterion, FromBaseline, Op, TypeName};
 
 /// `250ms`, `30s`, `10m`, `4h`, `2d`, and sums like `1h30m`, in milliseconds. `None` when it is not one.
 pub(super) fn duration(text: &str) -> Option<i64> {
@@ -128,12 +128,49 @@ pub(super) fn criterion(text: &str) -> Option<Criterion> {
         ">" => Op::Above,
         _ => return None,
     };
-    let value: f64 = text[end..].trim().parse().ok()?;
-    (!signal.is_empty() && !signal.contains(char::is_whitespace) && value.is_finite()).then(|| Criterion {
-        signal: signal.to_owned(),
-        op,
-        value,
-    })
+    if signal.is_empty() || signal.contains(char::is_whitespace) {
+        return None;
+    }
+    let limit = text[end..].trim();
+    let (value, baseline) = match limit.strip_prefix("baseline") {
+        Some(from) => from_baseline(from)?,
+        None => (limit.parse().ok()?, None),
+    };
+    value.is_finite().then(|| Criterion { signal: signal.to_owned(), op, value, baseline })
+}
+
+/// What follows on the word `baseline`: ` + 20% + 5`, `(old-p95) - 10%`. Gives the number and the baseline.
+fn from_baseline(text: &str) -> Option<(f64, Option<FromBaseline>)> {
+    let (of, mut rest) = match text.strip_prefix('(') {
+        Some(named) => named.split_once(')').map(|(of, rest)| (Some(of.trim().to_owned()), rest))?,
+        None => (None, text),
+    };
+    if of.as_ref().is_some_and(|of| of.is_empty() || of.contains(char::is_whitespace)) {
+        return None;
+    }
+    let (mut percent, mut value) = (None, None);
+    loop {
+        rest = rest.trim();
+        let sign = match rest.chars().next() {
+            None => break,
+            Some('+') => 1.0,
+            Some('-') => -1.0,
+            Some(_) => return None,
+        };
+        rest = rest[1..].trim_start();
+        let end = rest.find(['+', '-']).unwrap_or(rest.len());
+        let (term, after) = rest.split_at(end);
+        rest = after;
+        let (place, digits) = match term.trim().strip_suffix('%') {
+            Some(digits) => (&mut percent, digits),
+            None => (&mut value, term),
+        };
+        let number: f64 = digits.trim().parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+        if place.replace(sign * number).is_some() {
+            return None;
+        }
+    }
+    Some((value.unwrap_or(0.0), Some(FromBaseline { of, percent: percent.unwrap_or(0.0) })))
 }
 
 #[cfg(test)]
@@ -213,6 +250,43 @@ mod tests {
         assert_eq!(c, Some(("lag".to_owned(), Op::AtMost, 2.5)));
         assert_eq!(criterion("mismatches=0").map(|c| c.op), Some(Op::Equals));
         for text in ["lag", "lag <", "< 2", "lag < two", "lag << 2", "a b < 2", "lag < inf"] {
+            assert_eq!(criterion(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn criteria_of_baselines() {
+        let read = |text: &str| {
+            criterion(text).map(|c| {
+                let from = c.baseline.as_ref().map(|b| (b.of.clone(), b.percent));
+                (c.words(|v| v.to_string()), from, c.limit(Some(100.0)), c.limit(None))
+            })
+        };
+        let own = |percent| Some((None, percent));
+        for (text, words, from, limit) in [
+            ("p95<=baseline", "p95 <= baseline", own(0.0), 100.0),
+            ("p95 <= baseline + 20%", "p95 <= baseline + 20%", own(20.0), 120.0),
+            ("rate >= baseline - 10 %", "rate >= baseline - 10%", own(-10.0), 90.0),
+            ("p95 <= baseline+5", "p95 <= baseline + 5", own(0.0), 105.0),
+            ("p95 <= baseline + 5 + 20%", "p95 <= baseline + 20% + 5", own(20.0), 125.0),
+        ] {
+            assert_eq!(read(text), Some((words.to_owned(), from, Some(limit), None)), "{text}");
+        }
+        let other = read("new-p95 <= baseline(old-p95) + 1.5");
+        let words = "new-p95 <= baseline(old-p95) + 1.5".to_owned();
+        assert_eq!(other, Some((words, Some((Some("old-p95".to_owned()), 0.0)), Some(101.5), None)));
+        for text in [
+            "p95 <= baseline 20%",
+            "p95 <= baseline + 20% + 10%",
+            "p95 <= baseline + 1 + 2",
+            "p95 <= baseline(",
+            "p95 <= baseline()",
+            "p95 <= baseline(a b)",
+            "p95 <= baselines",
+            "p95 <= baseline +",
+            "p95 <= baseline + inf",
+            "p95 <= 20%",
+        ] {
             assert_eq!(criterion(text), None, "{text}");
         }
     }

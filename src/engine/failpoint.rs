@@ -53,6 +53,7 @@ pub fn name(event: &Event) -> String {
         | Event::CaptureStarted { table, .. }
         | Event::Verified { table, .. } => table,
         Event::Captured { switch, .. } => switch,
+        Event::BaselineTaken { signal, .. } => signal,
         Event::GateMet { gate, .. } | Event::GateBroken { gate, .. } => gate,
         other => return other.name().to_owned(),
     };

@@ -9,8 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::RollbackOrder;
-use crate::domain::plan::Plan;
-use crate::domain::run::{Event, Level, RollbackPlan, RunState, RunStatus, UndoJob, no_way_back, rollback_plan};
+use crate::domain::plan::{Plan, Purpose};
+use crate::domain::run::{
+    Event, Level, RollbackPlan, RunState, RunStatus, UndoJob, no_way_back, rollback_plan, undo_jobs,
+};
 use crate::ports::{Clock, Jobs, Probes, ReversePorts, Switches};
 use crate::workers::WorkerContext;
 use crate::workers::reverse::{Drained, drain, possible};
@@ -188,6 +190,8 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
     }
     // What the first pass restored is restored again if it moved, together with other switches that moved since.
     let mut again = rollback_plan(&wires.plan, &now);
+    // Applications that were started meanwhile have read what did not stand as it should.
+    let moved = !first.stuck.is_empty() || again.actions().any(|action| !action.thaw);
     for wave in &way.waves {
         for action in wave {
             if !again.actions().any(|a| a.switch == action.switch) {
@@ -196,8 +200,13 @@ async fn restore_switches(ports: &RollbackPorts, wires: &mut Wires) -> RollbackR
         }
     }
     // Jobs are undone once; those that the step began while the order came are not undone yet.
-    let known = |undo: &UndoJob| undo.begun.undo || way.jobs.iter().any(|done| done.job == undo.job);
-    let late: Vec<UndoJob> = again.jobs.iter().filter(|undo| !known(undo)).cloned().collect();
+    let known = |undo: &UndoJob| {
+        let restart = wires.plan.job(&undo.job).is_some_and(|job| job.purpose() == Purpose::Restart);
+        let begun = undo.begun.as_ref().is_some_and(|begun| begun.undo);
+        !(moved && restart) && (begun || way.jobs.iter().any(|done| done.job == undo.job))
+    };
+    let all = undo_jobs(&wires.plan, &now, moved, false);
+    let late: Vec<UndoJob> = all.into_iter().filter(|undo| !known(undo)).collect();
     let again = RollbackPlan { jobs: late, ..in_order(again) };
     undo.pass.push_str("-again");
     let second = undo.go(&again).await;

@@ -10,12 +10,12 @@ use crate::domain::alert::{About, Told};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
-    Action, Actor, Amended, Attributes, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level, MoverOrder,
-    Origin, OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
+    Action, Actor, Amended, Attributes, Baseline, Caller, Callers, Cause, ErrorClass, Event, Evidence, Fact, Level,
+    MoverOrder, Origin, OutcomeResult, PlanChange, StepError, StepSeen, VerifySummary, Vote,
 };
 
 /// Number of event types.
-pub const KINDS: usize = 40;
+pub const KINDS: usize = 41;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -56,10 +56,11 @@ pub const fn kind(event: &Event) -> usize {
         Event::PlanAmended(_) => 33,
         Event::StepBackOrdered { .. } => 34,
         Event::SteppedBack { .. } => 35,
-        Event::AlertFired { .. } => 36,
-        Event::AlertTold { .. } => 37,
-        Event::AlertCleared { .. } => 38,
-        Event::AlertAcknowledged { .. } => 39,
+        Event::BaselineTaken { .. } => 36,
+        Event::AlertFired { .. } => 37,
+        Event::AlertTold { .. } => 38,
+        Event::AlertCleared { .. } => 39,
+        Event::AlertAcknowledged { .. } => 40,
     }
 }
 
@@ -119,6 +120,13 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
             .prop_map(|(table, rows, parked, took_ms)| Event::TableLoaded { table, rows, parked, took_ms })
             .boxed(),
         16 => (id(), summary()).prop_map(|(table, summary)| Event::Verified { table, summary }).boxed(),
+        36 => (id(), any::<i32>(), any::<u32>(), at())
+            .prop_map(|(signal, value, samples, at)| {
+                let value = f64::from(value) / 1000.0;
+                let baseline = Baseline { value, median: value, p95: value, samples, from: at, to: at };
+                Event::BaselineTaken { signal, baseline }
+            })
+            .boxed(),
         17 => (id(), evidence()).prop_map(|(gate, evidence)| Event::GateMet { gate, evidence }).boxed(),
         18 => (id(), evidence()).prop_map(|(gate, evidence)| Event::GateBroken { gate, evidence }).boxed(),
         19 => at().prop_map(|at| Event::WritesRefused { at }).boxed(),
@@ -174,17 +182,17 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
         35 => (id(), vec(id(), 0..3), evidence())
             .prop_map(|(step, again, evidence)| Event::SteppedBack { step, again, evidence })
             .boxed(),
-        36 => (id(), about(), text(), vec(text(), 0..3))
+        37 => (id(), about(), text(), vec(text(), 0..3))
             .prop_map(|(alert, about, text, places)| Event::AlertFired { alert, about, text, places })
             .boxed(),
-        37 => (id(), about(), text(), text(), any::<bool>())
+        38 => (id(), about(), text(), text(), any::<bool>())
             .prop_map(|(alert, about, place, said, told)| {
                 let result = if told { Told::Delivered { answer: said } } else { Told::Failed { error: said } };
                 Event::AlertTold { alert, about, place, result }
             })
             .boxed(),
-        38 => (id(), about()).prop_map(|(alert, about)| Event::AlertCleared { alert, about }).boxed(),
-        39 => (id(), about(), actor(), option::of(origin()), option::of(text()))
+        39 => (id(), about()).prop_map(|(alert, about)| Event::AlertCleared { alert, about }).boxed(),
+        40 => (id(), about(), actor(), option::of(origin()), option::of(text()))
             .prop_map(|(alert, about, by, origin, note)| Event::AlertAcknowledged { alert, about, by, origin, note })
             .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),

@@ -18,7 +18,7 @@ const INSTEAD: [(&str, &str); 5] = [
          [[gates]]\n\
          id = \"share-healthy\"\n\
          title = \"reads are as good as before\"\n\
-         criteria = [\"read-p95 < 500\", \"read-errors < 1\", \"lag < 5\"]\n\
+         criteria = [\"read-p95 <= baseline + 20% + 100\", \"read-errors <= baseline + 1\", \"lag < 5\"]\n\
          hold = \"5s\"\n\
          give_up = \"30s\"\n\
          on_fail = \"step_back\"\n\n\
@@ -28,6 +28,11 @@ const INSTEAD: [(&str, &str); 5] = [
 
 /// Before which step reads go over.
 const BEFORE: &str = "[[steps]]\nid = \"go-no-go\"\n";
+
+/// What the reads are compared with, measured while all of them are served by the old side.
+const BASELINE: &str = "[[steps]]\nid = \"baseline\"\ntitle = \"measure the reads as they are\"\nat = \"T-00:42\"\n\
+    takes = \"30s\"\nowner = \"operations\"\nkind = \"baseline\"\nsignals = [\"read-p95\", \"read-errors\"]\n\
+    samples = 40\nwarm_up = 5\n\n";
 
 /// The shares in the order of the day, with their planned times.
 const SHARES: [(u8, &str, &str); 4] =
@@ -51,7 +56,7 @@ pub fn gradual(plan: &str) -> String {
             )
         })
         .collect();
-    let before = format!("{steps}{BEFORE}");
+    let before = format!("{BASELINE}{steps}{BEFORE}");
     let all = INSTEAD.into_iter().chain([(BEFORE, before.as_str())]);
     all.fold(plan.to_owned(), |text, (stands, instead)| {
         assert!(text.contains(stands), "the plan has no {stands:?} any more");

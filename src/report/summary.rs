@@ -46,6 +46,7 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         };
         let _ = writeln!(out, "CRITERION   {} {}: {} {ok}", c.name, c.wanted, c.measured);
     }
+    baselines(&mut out, s, state);
     for row in &s.alerts {
         let _ = writeln!(out, "ALERT       {}", row.headline(s.now));
         let _ = writeln!(out, "            {}", row.details(s.now).join(", "));
@@ -62,6 +63,17 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let _ = writeln!(out, "            {}", trouble.advice);
     }
     out
+}
+
+/// What was measured before the cutover, beside what was measured last.
+fn baselines(out: &mut String, s: &Snapshot, state: &RunState) {
+    for (id, baseline) in &state.baselines {
+        let row = s.signals.iter().find(|row| row.id == *id);
+        let unit = row.map_or("", |row| row.unit.as_str());
+        let last = row.and_then(|row| Some(format!("{}{unit} at {}", row.value?, row.at.date_clock())));
+        let (at, last) = (baseline.from.date_clock(), last.unwrap_or_else(|| "not measured".to_owned()));
+        let _ = writeln!(out, "BASELINE    {id}: {} from {at}; last {last}", baseline.words(unit));
+    }
 }
 
 /// What could not be cleared away, and what to do about it.

@@ -99,6 +99,7 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             );
             return words_at(level, &text);
         }
+        Event::BaselineTaken { signal, baseline } => format!("baseline of {signal}: {}.", baseline.words("")),
         Event::GateMet { gate, evidence } => format!("gate {gate} criteria hold.{}", shown(evidence)),
         // Written for a restart; the line report says where things stand every thirty seconds.
         Event::GateHeld { .. } => return None,

@@ -168,7 +168,7 @@ fn signal(id: &str, unit: &str, source: SignalSource, limit: Option<f64>, stale_
 }
 
 fn gate(id: &str, title: &str, criteria: &[(&str, Op, f64)], hold_min: i64) -> Gate {
-    let criteria = criteria.iter().map(|(s, op, v)| Criterion { signal: (*s).into(), op: *op, value: *v }).collect();
+    let criteria = criteria.iter().map(|(s, op, v)| Criterion::with(*s, *op, *v)).collect();
     Gate {
         id: id.into(),
         title: title.into(),

@@ -6,7 +6,7 @@ use super::words::{bar, limit, minutes, with_unit};
 use crate::domain::at::At;
 use crate::domain::gauge::source_words;
 use crate::domain::plan::{Gate, Signal, Step, StepKind};
-use crate::domain::run::signal_value;
+use crate::domain::run::compare;
 use crate::domain::run::{Evidence, StepStatus, tally, vote_evidence};
 
 /// Cells of the bar of a gate that holds.
@@ -45,26 +45,19 @@ fn criteria(cx: &Context<'_>, gate: &Gate) -> Criteria {
             });
             continue;
         };
-        let reading = signal_value(cx.plan, cx.state, cx.measured, s);
-        let fresh = reading.fresh(cx.measured.at, s.stale_ms);
-        let good = fresh.is_some_and(|v| c.op.holds(v, c.value));
-        let value = match (fresh, reading.value) {
-            (Some(v), _) => with_unit(v, &s.unit),
-            (None, Some(v)) => format!("? (was {}, stale)", with_unit(v, &s.unit)),
-            (None, None) => "?".to_owned(),
-        };
-        if good {
+        let compared = compare(cx.plan, cx.state, cx.measured, s, c);
+        if compared.good {
             found.holding += 1;
         } else {
-            let short = fresh.map_or_else(|| "?".to_owned(), |v| with_unit(v, &s.unit));
+            let short = compared.fresh.map_or_else(|| "?".to_owned(), |v| with_unit(v, &s.unit));
             found.first_bad.get_or_insert_with(|| format!("{} {short}", c.signal));
         }
         found.evidence.push(Evidence {
-            name: format!("{} {} {}", c.signal, c.op.symbol(), limit(c.value, &s.unit)),
-            value,
-            at: reading.at,
+            name: c.words(|v| limit(v, &s.unit)),
+            value: compared.words(c, |v| with_unit(v, &s.unit)),
+            at: compared.reading.at,
             source: source_words(cx.plan, s),
-            good,
+            good: compared.good,
         });
     }
     found

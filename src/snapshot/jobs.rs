@@ -4,7 +4,7 @@ use super::StepRow;
 use super::build::Context;
 use super::words::{age, length};
 use crate::domain::gauge::JobGauge;
-use crate::domain::plan::{Job, Plan, Purpose};
+use crate::domain::plan::{Job, JobKind, Plan, Purpose};
 use crate::domain::run::Evidence;
 
 /// Older than this a word of a service is not known any more, in milliseconds.
@@ -26,8 +26,18 @@ pub(super) fn does(plan: &Plan, purpose: Purpose, ids: &[String]) -> String {
 pub(super) fn going_on(cx: &Context<'_>, ids: &[String], row: &mut StepRow) {
     let jobs: Vec<&Job> = ids.iter().filter_map(|id| cx.plan.job(id)).collect();
     let gauge = |job: &Job| cx.measured.jobs.get(&job.id);
-    let brief = jobs.iter().map(|job| format!("{} {}", job.id, gauge(job).map_or_else(|| "?".to_owned(), far)));
-    row.detail = brief.collect::<Vec<_>>().join(", ");
+    // Of many those that are over say nothing new.
+    let over = |job: &&Job| gauge(job).is_some_and(|gauge| gauge.ended == Some(true));
+    let begun = |job: &&Job| gauge(job).is_some();
+    let brief = |job: &Job| format!("{} {}", job.id, gauge(job).map_or_else(|| "?".to_owned(), far));
+    row.detail = match jobs.len() {
+        0..=2 => jobs.iter().copied().map(brief).collect::<Vec<_>>().join(", "),
+        all => {
+            let done = format!("{} of {all} done", jobs.iter().copied().filter(over).count());
+            let left = jobs.iter().copied().filter(|job| begun(job) && !over(job)).map(brief);
+            std::iter::once(done).chain(left).collect::<Vec<_>>().join(", ")
+        }
+    };
     let percents: Vec<u64> = jobs.iter().map(|job| gauge(job).map_or(0, done_percent)).collect();
     if jobs.iter().filter_map(|job| gauge(job)).any(|g| g.percent.is_some()) {
         row.progress = Some((percents.iter().sum(), 100 * percents.len() as u64));
@@ -88,6 +98,9 @@ pub(super) fn on_the_way_back(plan: &Plan, jobs: &[crate::domain::run::UndoJob])
     named
         .map(|job| match job.purpose() {
             Purpose::Restart => format!("then {} again, so that the values that are back are read", job.words()),
+            Purpose::Command if matches!(&job.kind, JobKind::Command { undo, .. } if undo.is_empty()) => {
+                format!("then end {}", job.id)
+            }
             Purpose::Command | Purpose::Backup | Purpose::Cleanup => format!("then run what undoes {}", job.id),
         })
         .collect()

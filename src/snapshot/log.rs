@@ -169,6 +169,7 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
                 format!("{text}: {} missing, {} extra, {} mismatched{causes}", s.missing, s.extra, s.mismatched),
             )
         }
+        Event::BaselineTaken { signal, baseline } => info("baseline", format!("{signal} was {}", baseline.words(""))),
         Event::GateMet { gate, evidence } => info("gate", format!("{gate} holds: {}", Evidence::line(evidence))),
         Event::GateHeld { gate, held_ms } => info("gate", format!("{gate} held {}", minutes(*held_ms))),
         Event::GateBroken { gate, evidence } => warn("gate", format!("{gate} reset: {}", Evidence::line(evidence))),

@@ -81,6 +81,7 @@ fn step_row(cx: &Context<'_>, index: usize, step: &Step, current: bool) -> StepR
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Freeze
@@ -119,6 +120,7 @@ const fn mark(kind: &StepKind) -> StepMark {
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Drain
@@ -147,6 +149,7 @@ fn title(plan: &Plan, step: &Step) -> String {
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Freeze
@@ -163,7 +166,7 @@ fn gate_words(plan: &Plan, gate: &Gate) -> String {
     let what = match gate.criteria.as_slice() {
         [only] => {
             let unit = signal(plan, &only.signal).map_or("", |s| s.unit.as_str());
-            format!("{} {} {}", only.signal, only.op.symbol(), limit(only.value, unit))
+            only.words(|v| limit(v, unit))
         }
         _ => gate.title.clone(),
     };
@@ -307,6 +310,9 @@ fn does(plan: &Plan, step: &Step) -> String {
             sets.chain(serves).collect::<Vec<_>>().join("; ")
         }
         StepKind::Smoke { probes } => format!("asks {} and must be served", brief_list(probes)),
+        StepKind::Baseline { signals, samples, .. } => {
+            format!("measures {} {samples} times each, to compare with later", brief_list(signals))
+        }
         StepKind::Thaw => {
             let each: Vec<String> = plan.freeze_switches().map(|s| format!("restores {}", s.place())).collect();
             format!("{}: writes are allowed, proven by {}", each.join("; "), write_probes(plan))
@@ -317,7 +323,7 @@ fn does(plan: &Plan, step: &Step) -> String {
                 .iter()
                 .map(|c| {
                     let unit = signal(plan, &c.signal).map_or("", |s| s.unit.as_str());
-                    format!("{} {} {}", c.signal, c.op.symbol(), limit(c.value, unit))
+                    c.words(|v| limit(v, unit))
                 })
                 .collect();
             let held = if gate.hold_ms > 0 { format!(", held {}", length(gate.hold_ms)) } else { String::new() };
@@ -370,6 +376,7 @@ fn sets(cx: &Context<'_>, step: &Step) -> Vec<SetRow> {
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Drain

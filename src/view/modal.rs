@@ -408,6 +408,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
         | StepName::Capture
         | StepName::Load
         | StepName::CatchUp
+        | StepName::Baseline
         | StepName::Verify
         | StepName::Arm
         | StepName::Drain
@@ -435,6 +436,7 @@ fn confirm_ask(step: &StepRow, word: Option<&str>, typed: &str, buttons: Buttons
             | StepName::Capture
             | StepName::Load
             | StepName::CatchUp
+            | StepName::Baseline
             | StepName::Verify
             | StepName::Arm
             | StepName::Drain

@@ -52,12 +52,17 @@ async fn one(
     let began = Instant::now();
     let since = ctx.wall();
     let tell = |gauge: JobGauge| ctx.latest.put(|m| drop(m.jobs.insert(job.id.clone(), JobGauge { since, ..gauge })));
+    // A command's end is the outcome of its beginning, which another attempt may have made.
+    let mut intent = format!("{}/{}/{attempt}", step.id, job.id);
     let handle = match known(ctx, state, job).await? {
-        Some(handle) => handle,
-        None => begin(ctx, (step, attempt), &state.run, job, &tell).await?,
+        Some(known) => {
+            intent = known.intent.unwrap_or(intent);
+            known.handle
+        }
+        None => begin(ctx, step, &intent, attempt, &state.run, job, &tell).await?,
     };
     let wall = || ctx.wall();
-    let watched = watch(&*ctx.ports.jobs, job, &handle, &wall, &tell);
+    let watched = watch(&*ctx.ports.jobs, job, &handle, &wall, &tell, None);
     let limit = Duration::from_millis(job.timeout_ms);
     let end = match tokio::time::timeout(limit.saturating_sub(began.elapsed()), watched).await {
         Ok(end) => end.map_err(|e| step_error(&e))?,
@@ -69,7 +74,7 @@ async fn one(
             });
         }
     };
-    record_end(ctx, (step, attempt), job, &end).await?;
+    record_end(ctx, intent, job, &end).await?;
     let took = length(began.elapsed());
     match end.state {
         JobState::Done => Ok(evidence(format!("job {}", job.id), done_words(&end, &took), ctx.wall(), job.place())),
@@ -92,30 +97,41 @@ fn length(length: Duration) -> String {
     brief(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// What an earlier attempt began.
+struct Known {
+    handle: String,
+    /// The intent that has no outcome yet: of a command that still runs.
+    intent: Option<String>,
+}
+
 /// What an earlier attempt began and that goes on, or has ended well; what it began and that failed is begun anew.
-async fn known(ctx: &Arc<WorkerContext>, state: &RunState, job: &Job) -> Result<Option<String>, StepError> {
+async fn known(ctx: &Arc<WorkerContext>, state: &RunState, job: &Job) -> Result<Option<Known>, StepError> {
     let Some(begun) = state.jobs.get(&job.id).filter(|begun| !begun.undo) else { return Ok(None) };
     let open = state.open_intents.iter().find(|(_, action)| begins(action, job));
-    let command = matches!(job.kind, JobKind::Command { .. });
+    let jobs = &ctx.ports.jobs;
     let handle = match &begun.handle {
         // A command is recorded as begun when it has ended well.
-        Some(handle) if command => return Ok(Some(handle.clone())),
-        Some(handle) => handle.clone(),
-        None if command => {
-            let Some((id, _)) = open.filter(|_| !job.found_again()) else { return Ok(None) };
-            let error = "the process that ran it is gone".to_owned();
-            let closed = Event::Outcome { id: id.clone(), result: OutcomeResult::Unknown { error } };
-            ctx.facts.state(closed).await.map_err(|e| not_recorded(&e))?;
-            return Err(world(
-                format!("{} was begun by a process that is gone: how far it came is not known", job.words()),
-                "see what it has done; try again to run it once more, or roll back",
-            ));
+        Some(handle) if matches!(job.kind, JobKind::Command { .. }) => {
+            return Ok(Some(Known { handle: handle.clone(), intent: None }));
         }
+        // It may have been refused after all, for something else had to be gone before.
+        Some(handle) if job.purpose() == Purpose::Cleanup => {
+            let goes = jobs.find(job, &again(begun)).await.map_err(|e| step_error(&e))?;
+            return Ok(goes.map(|_| Known { handle: handle.clone(), intent: None }));
+        }
+        Some(handle) => handle.clone(),
         None => {
-            let found = ctx.ports.jobs.find(job, &again(begun)).await.map_err(|e| step_error(&e))?;
+            let found = jobs.find(job, &again(begun)).await.map_err(|e| step_error(&e))?;
+            if matches!(job.kind, JobKind::Command { .. }) {
+                return known_command(ctx, open.map(|(id, _)| id), found, job).await;
+            }
             if let Some((id, _)) = open {
                 let result = match &found {
                     Some(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
+                    // A service that has another clock may have begun one all the same: a rollback restarts once more.
+                    None if job.purpose() == Purpose::Restart => {
+                        OutcomeResult::Unknown { error: "nothing is found that was begun".to_owned() }
+                    }
                     None => OutcomeResult::Failed { error: "nothing was begun".to_owned() },
                 };
                 let closed = Event::Outcome { id: id.clone(), result };
@@ -125,11 +141,34 @@ async fn known(ctx: &Arc<WorkerContext>, state: &RunState, job: &Job) -> Result<
             handle
         }
     };
-    match ctx.ports.jobs.progress(job, &handle).await {
-        Ok(progress) => Ok(Some(handle).filter(|_| progress.state != JobState::Failed)),
+    match jobs.progress(job, &handle).await {
+        Ok(progress) => Ok((progress.state != JobState::Failed).then_some(Known { handle, intent: None })),
         Err(e) if e.kind == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(step_error(&e)),
     }
+}
+
+/// A command without an end on record: it still runs here, or its process is gone.
+async fn known_command(
+    ctx: &Arc<WorkerContext>,
+    open: Option<&String>,
+    found: Option<String>,
+    job: &Job,
+) -> Result<Option<Known>, StepError> {
+    let Some(id) = open else { return Ok(None) };
+    if let Some(handle) = found {
+        return Ok(Some(Known { handle, intent: Some(id.clone()) }));
+    }
+    if job.found_again() {
+        return Ok(None);
+    }
+    let error = "the process that ran it is gone".to_owned();
+    let closed = Event::Outcome { id: id.clone(), result: OutcomeResult::Unknown { error } };
+    ctx.facts.state(closed).await.map_err(|e| not_recorded(&e))?;
+    Err(world(
+        format!("{} was begun by a process that is gone: how far it came is not known", job.words()),
+        "see what it has done; try again to run it once more, or roll back",
+    ))
 }
 
 fn begins(action: &Action, job: &Job) -> bool {
@@ -154,25 +193,36 @@ pub(super) fn token(run: &str, which: &str) -> String {
 /// Begins a job: what is to be done is on record before, and what the service said of it after.
 async fn begin(
     ctx: &Arc<WorkerContext>,
-    (step, attempt): (&Step, u32),
+    step: &Step,
+    id: &str,
+    attempt: u32,
     run: &str,
     job: &Job,
     tell: &(dyn Fn(JobGauge) + Send + Sync),
 ) -> Result<String, StepError> {
-    let id = format!("{}/{}/{attempt}", step.id, job.id);
+    let id = id.to_owned();
     let begin = Begin { token: token(run, &attempt.to_string()), since: ctx.wall(), undo: false, besides: None };
     let action = Action::BeginJob { job: job.id.clone(), token: begin.token.clone(), since: begin.since, undo: false };
     let intent = Event::Intent { id: id.clone(), step: Some(step.id.clone()), action };
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
     tell(JobGauge { at: ctx.wall(), said: "beginning".to_owned(), ..JobGauge::default() });
-    let begun = ctx.ports.jobs.begin(job, &begin).await;
+    let mut begun = ctx.ports.jobs.begin(job, &begin).await;
+    // One that is under way may be ours: the call before, whose answer was lost and which was sent again.
+    let mut ours = false;
+    if begun.as_ref().is_err_and(|e| e.kind == ErrorKind::Conflict) {
+        match ctx.ports.jobs.find(job, &begin).await {
+            Ok(Some(handle)) => begun = Ok(handle),
+            Ok(None) => {}
+            Err(_) => ours = true,
+        }
+    }
     // A command is at work in this process only: nothing is gained from its handle once this process is gone.
     if matches!(job.kind, JobKind::Command { .. }) && begun.is_ok() {
         return begun.map_err(|e| step_error(&e));
     }
     let result = match &begun {
         Ok(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
-        Err(e) if is_refusal(e) => OutcomeResult::Failed { error: e.to_string() },
+        Err(e) if is_refusal(e) && !ours => OutcomeResult::Failed { error: e.to_string() },
         Err(e) => OutcomeResult::Unknown { error: e.to_string() },
     };
     ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))?;
@@ -185,12 +235,7 @@ fn is_refusal(error: &PortError) -> bool {
 }
 
 /// A command's end is the outcome of its beginning.
-async fn record_end(
-    ctx: &Arc<WorkerContext>,
-    (step, attempt): (&Step, u32),
-    job: &Job,
-    end: &JobProgress,
-) -> Result<(), StepError> {
+async fn record_end(ctx: &Arc<WorkerContext>, id: String, job: &Job, end: &JobProgress) -> Result<(), StepError> {
     if !matches!(job.kind, JobKind::Command { .. }) {
         return Ok(());
     }
@@ -198,28 +243,29 @@ async fn record_end(
         JobState::Done => OutcomeResult::Done { read_back: said(end).to_owned(), version: None },
         JobState::Running | JobState::Failed => OutcomeResult::Unknown { error: said(end).to_owned() },
     };
-    let id = format!("{}/{}/{attempt}", step.id, job.id);
     ctx.facts.state(Event::Outcome { id, result }).await.map_err(|e| not_recorded(&e))
 }
 
-/// Watches a job until it ends. A service that does not answer, or not now, is asked again.
+/// Watches a job until it ends. A service that does not answer, or not now, is asked again; with `silent` no longer than that.
 ///
 /// # Errors
-/// What the service said when it will not answer at all.
+/// What the service said when it will not answer at all, `TimedOut` when it was silent for too long.
 pub(super) async fn watch(
     jobs: &dyn Jobs,
     job: &Job,
     handle: &str,
     wall: &(dyn Fn() -> At + Send + Sync),
     tell: &(dyn Fn(JobGauge) + Send + Sync),
+    silent: Option<Duration>,
 ) -> PortResult<JobProgress> {
     let mut pause = FIRST;
+    let mut heard = Instant::now();
     let mut percent = None;
     loop {
         let answer = tokio::time::timeout(ANSWER, jobs.progress(job, handle)).await;
         match answer {
             Ok(Ok(progress)) => {
-                percent = progress.percent;
+                (percent, heard) = (progress.percent, Instant::now());
                 let ended = match progress.state {
                     JobState::Running => None,
                     JobState::Done => Some(true),
@@ -239,6 +285,10 @@ pub(super) async fn watch(
                 let said = format!("no answer in {}", length(ANSWER));
                 tell(JobGauge { at: wall(), percent, said, ..JobGauge::default() });
             }
+        }
+        if let Some(longest) = silent.filter(|longest| heard.elapsed() > *longest) {
+            let why = format!("no answer for {}", length(longest));
+            return Err(PortError::new(ErrorKind::TimedOut, "ask after", job.place(), why));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST);

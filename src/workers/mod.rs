@@ -12,6 +12,7 @@
 mod appeared;
 mod arm;
 mod attached;
+mod baseline;
 mod bookkeeping;
 mod capture;
 mod catch_up;

@@ -2,6 +2,7 @@
 //!
 //! Runs on the engine's rollback thread, or in another process. It never waits for a fact to be durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::context::{CapturedValue, CapturedValues};
 use super::trouble::evidence;
 use super::undo_jobs::{TellJob, UndoJobs};
 use crate::domain::at::At;
-use crate::domain::plan::{Plan, Probe, Switch};
+use crate::domain::plan::{Plan, Probe, Purpose, Switch};
 use crate::domain::run::{
     Action, Attributes, Event, Evidence, Level, OutcomeResult, RestoreAction, RollbackPlan, UndoJob,
 };
@@ -52,27 +53,46 @@ pub struct RollbackReport {
 /// What became of the jobs that a rollback undid.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobsUndone {
-    /// What was read back.
-    pub evidence: Vec<Evidence>,
-    /// What could not be undone, with what to do by hand.
-    pub stuck: Vec<String>,
+    /// By job: what was read back, or what to do by hand.
+    pub all: BTreeMap<String, Result<Evidence, String>>,
 }
 
 impl JobsUndone {
-    /// Both.
+    /// Both; of a job that was undone twice the later word counts.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.evidence.extend(other.evidence);
-        self.stuck.extend(other.stuck);
+    pub fn and(mut self, later: Self) -> Self {
+        self.all.extend(later.all);
         self
+    }
+
+    /// What was read back, and what to do by hand.
+    #[must_use]
+    pub fn parted(self) -> (Vec<Evidence>, Vec<String>) {
+        let (mut evidence, mut stuck) = (Vec::new(), Vec::new());
+        for result in self.all.into_values() {
+            match result {
+                Ok(line) => evidence.push(line),
+                Err(by_hand) => stuck.push(by_hand),
+            }
+        }
+        (evidence, stuck)
     }
 }
 
 impl RollbackReport {
+    fn take(&mut self, results: Vec<Result<Evidence, String>>) {
+        for result in results {
+            match result {
+                Ok(found) => self.evidence.push(found),
+                Err(by_hand) => self.stuck.push(by_hand),
+            }
+        }
+    }
+
     /// With what became of jobs among the rest.
     #[must_use]
     pub fn whole(mut self) -> Self {
-        let JobsUndone { evidence, stuck } = std::mem::take(&mut self.jobs);
+        let (evidence, stuck) = std::mem::take(&mut self.jobs).parted();
         self.evidence.extend(evidence);
         self.stuck.extend(stuck);
         self
@@ -130,28 +150,32 @@ impl Rollback<'_> {
     pub async fn go(&self, way: &RollbackPlan) -> RollbackReport {
         let began = Instant::now();
         let mut report = RollbackReport::default();
-        let mut thawed = false;
         for refused in join_all(way.freeze.iter().map(|id| self.freeze(id))).await {
             report.evidence.extend(refused);
         }
-        let mut jobs = Some(&way.jobs).filter(|jobs| !jobs.is_empty());
-        for wave in &way.waves {
-            if wave.iter().any(|a| a.thaw) {
-                self.undo_jobs(jobs.take(), &mut report).await;
-            }
-            for result in join_all(wave.iter().map(|action| self.one(action))).await {
-                match result {
-                    Ok(found) => report.evidence.push(found),
-                    Err(by_hand) => report.stuck.push(by_hand),
-                }
-            }
-            thawed |= wave.iter().any(|a| a.thaw);
+        let (thaw, traffic): (Vec<_>, Vec<_>) = way.waves.iter().partition(|wave| wave.iter().any(|a| a.thaw));
+        for wave in traffic {
+            report.take(join_all(wave.iter().map(|action| self.one(action))).await);
         }
-        self.undo_jobs(jobs.take(), &mut report).await;
+        let restarts = |undo: &&UndoJob| self.plan.job(&undo.job).is_none_or(|j| j.purpose() == Purpose::Restart);
+        let (restarts, commands): (Vec<_>, Vec<_>) = way.jobs.iter().partition(restarts);
+        // Applications that read a value when they start go on with the new side's until they are started once more: writes
+        // are not allowed again before they have been, or cannot be. No customer waits for a command.
+        let back = async {
+            let jobs = self.undo_jobs(&restarts).await;
+            let mut all = Vec::new();
+            for wave in &thaw {
+                all.extend(join_all(wave.iter().map(|action| self.one(action))).await);
+            }
+            if !thaw.is_empty() {
+                self.watch_thaw().await;
+            }
+            (jobs, all)
+        };
+        let ((jobs, thawed), commands) = futures::future::join(back, self.undo_jobs(&commands)).await;
+        report.take(thawed);
+        report.jobs = jobs.and(commands);
         report.took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        if thawed {
-            self.watch_thaw().await;
-        }
         report
     }
 
@@ -191,10 +215,7 @@ impl Rollback<'_> {
         Err(PortError::new(ErrorKind::Conflict, "set", switch.place(), "it does not read back as set"))
     }
 
-    /// Applications that read a value when they start go on with the new side's until they are started once more: writes are
-    /// not allowed again before they have been, or cannot be.
-    async fn undo_jobs(&self, jobs: Option<&Vec<UndoJob>>, report: &mut RollbackReport) {
-        let Some(jobs) = jobs else { return };
+    async fn undo_jobs(&self, jobs: &[&UndoJob]) -> JobsUndone {
         let undo = UndoJobs {
             plan: self.plan,
             run: self.run,
@@ -204,8 +225,7 @@ impl Rollback<'_> {
             tell: self.tell,
             pass: self.pass.clone(),
         };
-        let (found, stuck) = undo.go(jobs).await;
-        report.jobs = std::mem::take(&mut report.jobs).and(JobsUndone { evidence: found, stuck });
+        JobsUndone { all: undo.go(jobs).await }
     }
 
     async fn one(&self, action: &RestoreAction) -> Result<Evidence, String> {

@@ -2,6 +2,7 @@
 //! values that are back, and commands are undone.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::trouble::evidence;
 use crate::domain::at::brief;
 use crate::domain::gauge::JobGauge;
 use crate::domain::plan::{Job, JobKind, Plan};
-use crate::domain::run::{Action, Event, Evidence, OutcomeResult, UndoJob};
+use crate::domain::run::{Action, Event, Evidence, JobBegun, Level, OutcomeResult, UndoJob};
 use crate::ports::{Begin, Clock, ErrorKind, JobState, Jobs, PortResult};
 
 /// Attempts at one call before a person is needed, and the pause after the first.
@@ -21,6 +22,11 @@ const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for what still runs to end once it was told to.
 const ENDS: Duration = Duration::from_secs(300);
+
+/// How often it is recorded that the rollback goes on: oftener than another terminal gives up on it.
+const BEAT: Duration = Duration::from_secs(10);
+/// How long a service may be silent before a person is needed: customers may be kept out meanwhile.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// Where it is told how far a job is.
 pub type TellJob<'t> = &'t (dyn Fn(&str, JobGauge) + Send + Sync);
@@ -44,16 +50,26 @@ pub struct UndoJobs<'u> {
 }
 
 impl UndoJobs<'_> {
-    /// Undoes them, all at the same time, and waits for their end: what was read back, and what a person must do.
-    pub async fn go(&self, all: &[UndoJob]) -> (Vec<Evidence>, Vec<String>) {
-        let (mut found, mut stuck) = (Vec::new(), Vec::new());
-        for result in join_all(all.iter().map(|undo| self.one(undo))).await {
-            match result {
-                Ok(line) => found.push(line),
-                Err(by_hand) => stuck.push(by_hand),
-            }
+    /// Undoes them, all at the same time, and waits for their end: by job what was read back, or what a person must do.
+    pub async fn go(&self, all: &[&UndoJob]) -> BTreeMap<String, Result<Evidence, String>> {
+        if all.is_empty() {
+            return BTreeMap::new();
         }
-        (found, stuck)
+        let began = Instant::now();
+        // Who asked from another terminal takes a console that records nothing for one that hangs.
+        let beats = async {
+            loop {
+                tokio::time::sleep(BEAT).await;
+                let names: Vec<&str> = all.iter().map(|undo| undo.job.as_str()).collect();
+                let text = format!("{} to be undone, for {} now", names.join(", "), length(began.elapsed()));
+                self.facts.send(Event::Note { level: Level::Info, source: "rollback".to_owned(), text });
+            }
+        };
+        let each = join_all(all.iter().map(|undo| async { (undo.job.clone(), self.one(undo).await) }));
+        tokio::select! {
+            results = each => results.into_iter().collect(),
+            () = beats => BTreeMap::new(),
+        }
     }
 
     async fn one(&self, undo: &UndoJob) -> Result<Evidence, String> {
@@ -77,28 +93,46 @@ impl UndoJobs<'_> {
         }
     }
 
-    /// Ends what still runs, then begins the job once more, or its `undo`.
+    /// Ends what still runs, then begins the job once more, or its `undo`. That it was undone is on record when it has ended
+    /// well: whoever comes after does it again otherwise.
     async fn undone(&self, job: &Job, undo: &UndoJob) -> Result<String, String> {
-        let besides = self.ended(job, undo).await?;
+        let besides = match &undo.begun {
+            Some(begun) => self.ended(job, begun).await?,
+            None if matches!(job.kind, JobKind::Command { .. }) => {
+                return Err("the record is damaged: whether it was run is not known".to_owned());
+            }
+            None => None,
+        };
+        if matches!(&job.kind, JobKind::Command { undo, .. } if undo.is_empty()) {
+            return Ok(match besides {
+                Some(_) => "ended",
+                None => "the process that ran it is gone; see that it has ended",
+            }
+            .to_owned());
+        }
         let id = format!("undo/{}/{}", self.pass, job.id);
         let token = token(self.run, &format!("back-{}", self.pass));
         let begin = Begin { token, since: self.clock.wall(), undo: true, besides };
         let action =
             Action::BeginJob { job: job.id.clone(), token: begin.token.clone(), since: begin.since, undo: true };
         self.facts.send(Event::Intent { id: id.clone(), step: None, action });
-        let first = Cell::new(true);
-        let begun = self.tried(|| self.begun(job, &begin, first.replace(false))).await;
-        let result = match &begun {
-            Ok(handle) => OutcomeResult::Done { read_back: handle.clone(), version: None },
+        let end = async {
+            let first = Cell::new(true);
+            let handle = self.tried(|| self.begun(job, &begin, first.replace(false))).await?;
+            let end = self.watched(job, &handle).await?;
+            match end.state {
+                JobState::Done if end.said.is_empty() => Ok((handle, "done".to_owned())),
+                JobState::Done => Ok((handle, end.said)),
+                JobState::Running | JobState::Failed => Err(format!("it ended otherwise: {}", end.said)),
+            }
+        };
+        let end = end.await;
+        let result = match &end {
+            Ok((handle, _)) => OutcomeResult::Done { read_back: handle.clone(), version: None },
             Err(error) => OutcomeResult::Unknown { error: error.clone() },
         };
         self.facts.send(Event::Outcome { id, result });
-        let end = self.watched(job, &begun?).await?;
-        match end.state {
-            JobState::Done if end.said.is_empty() => Ok("done".to_owned()),
-            JobState::Done => Ok(end.said),
-            JobState::Running | JobState::Failed => Err(format!("it ended otherwise: {}", end.said)),
-        }
+        end.map(|(_, said)| said)
     }
 
     /// Begins it; after a first call an answer that was lost may have begun it already.
@@ -112,18 +146,19 @@ impl UndoJobs<'_> {
     async fn watched(&self, job: &Job, handle: &str) -> Result<crate::ports::JobProgress, String> {
         let since = self.clock.wall();
         let tell = |gauge: JobGauge| (self.tell)(&job.id, JobGauge { since, ..gauge });
-        watch(self.jobs, job, handle, &|| self.clock.wall(), &tell).await.map_err(|e| e.to_string())
+        let silent = Some(SILENT);
+        watch(self.jobs, job, handle, &|| self.clock.wall(), &tell, silent).await.map_err(|e| e.to_string())
     }
 
     /// What the run or an earlier rollback began is told to end, and has ended: it would start applications with values that
     /// do not stand any more. Gives what it was asked about by.
-    async fn ended(&self, job: &Job, undo: &UndoJob) -> Result<Option<String>, String> {
-        let handle = match &undo.begun.handle {
+    async fn ended(&self, job: &Job, begun: &JobBegun) -> Result<Option<String>, String> {
+        let handle = match &begun.handle {
             // A command is recorded as begun when it has ended.
             Some(_) if matches!(job.kind, JobKind::Command { .. }) => return Ok(None),
             Some(handle) => Some(handle.clone()),
             None => {
-                let before = again(&undo.begun);
+                let before = again(begun);
                 self.tried(|| self.jobs.find(job, &before)).await?
             }
         };

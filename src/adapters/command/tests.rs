@@ -79,3 +79,14 @@ async fn a_program_that_is_not_there_is_named_before_and_when_it_is_run() {
     assert!(jobs.look(&job(&["sh"], &[])).await.unwrap().ends_with("/sh"));
     assert_eq!(jobs.progress(&absent, "warm/t").await.unwrap_err().kind, ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_program_may_print_what_it_likes_and_is_not_cut_off() {
+    let jobs = CommandJobs::default();
+    let script =
+        "printf 'caf\\351\\n'; head -c 2000000 /dev/zero; printf '\\nafter\\n'; sleep 0.1; echo last || exit 9";
+    let binary = job(&["sh", "-c", script], &[]);
+    let handle = jobs.begin(&binary, &begin("t1", false)).await.unwrap();
+    let end = ended(&jobs, &binary, &handle).await;
+    assert_eq!((end.state, end.said.as_str()), (JobState::Done, "last"));
+}

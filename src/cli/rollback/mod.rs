@@ -21,6 +21,7 @@ use super::out::{self, print, say};
 use super::select_run::select_run;
 use super::world::Driver;
 use crate::domain::at::{At, brief};
+use crate::domain::plan::Purpose;
 use crate::domain::run::{RunState, RunStatus, no_way_back, rollback_plan};
 use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::{RunFolder, fold, read_run};
@@ -71,9 +72,7 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
             ),
         ));
     }
-    if let Some(why) = no_way_back(&found.plan, &found.state) {
-        return Err(Failure::new(Exit::Refused, why));
-    }
+    leads_back(&found)?;
     let rolled_back = |found: &SavedRun| {
         found.state.status == RunStatus::RolledBack && rollback_plan(&found.plan, &found.state).is_empty()
     };
@@ -85,6 +84,7 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
         }
         // The run went on while the question stood.
         found.refresh(PATIENCE).await;
+        leads_back(&found)?;
     }
     if rolled_back(&found) {
         say("this run is rolled back already");
@@ -102,8 +102,20 @@ pub async fn rollback(args: RollbackArgs, state_dir: &Path) -> Result<Exit, Fail
         }
         say("the console took the order but does not finish; rolling back from here");
         found.refresh(PATIENCE).await;
+        leads_back(&found)?;
     }
     Ok(by_hand(&found, &driver).await)
+}
+
+/// Refuses once the old side is being deleted. Where the record is damaged it may not say so.
+fn leads_back(found: &SavedRun) -> Result<(), Failure> {
+    if let Some(why) = no_way_back(&found.plan, &found.state) {
+        return Err(Failure::new(Exit::Refused, why));
+    }
+    if found.damaged && found.plan.jobs.iter().any(|job| job.purpose() == Purpose::Cleanup) {
+        say("warning: the record is damaged, and the plan deletes the old side: see that it still stands");
+    }
+    Ok(())
 }
 
 /// Whether the run was a rehearsal whose world is gone: nothing listens any more where its parameters were kept.

@@ -12,7 +12,7 @@ use crate::domain::alert::{
     Alert, CommandPlace, Desktop, EVERY_MS, On, OnScreen, Place, PlaceKind, Threshold, Webhook, WebhookForm,
 };
 use crate::domain::lint::nearest;
-use crate::domain::plan::{Plan, ValueRef};
+use crate::domain::plan::{Plan, StepKind, ValueRef};
 
 /// How long a webhook or a command may take, unless the file says otherwise, in milliseconds.
 const TIMEOUT_MS: u64 = 10_000;
@@ -94,6 +94,15 @@ fn threshold(s: &Section<'_>, n: usize, text: &str, plan: &Plan, sink: &mut Sink
         };
         let near = nearest(&criterion.signal, plan.signals.iter().map(|signal| signal.id.as_str()));
         sink.error_near(at, &path, message, near);
+    }
+    if let Some(of) = criterion.baseline_of()
+        && !plan
+            .steps
+            .iter()
+            .any(|step| matches!(&step.kind, StepKind::Baseline { signals, .. } if signals.iter().any(|s| s == of)))
+    {
+        let message = format!("no step of kind `baseline` takes the baseline of `{of}`");
+        sink.error(at, &path, message);
     }
     Some(Threshold { criterion, text: text.trim().to_owned() })
 }

@@ -61,10 +61,10 @@ pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
         words::criterion(text).unwrap_or_else(|| {
             let path = format!("{}[{n}]", s.path_of("criteria"));
             if !sink.reported(&path) {
-                let message = format!("`{text}` is not a comparison; write `lag < 2` with one of <, <=, =, >=, >");
+                let message = format!("`{text}` is not a comparison; write `lag < 2` with one of <, <=, =, >=, >, or `read-p95 <= baseline + 20%`");
                 sink.error(s.offset_of_item("criteria", n), &path, message);
             }
-            Criterion { signal: String::new(), op: Op::Equals, value: 0.0 }
+            Criterion::with("", Op::Equals, 0.0)
         })
     });
     Gate {
@@ -82,10 +82,13 @@ pub(super) fn gate(s: &Section<'_>, sink: &mut Sink<'_>) -> Gate {
 }
 
 /// Keys that belong to one kind of step only, and whether that kind needs them.
-const OF_KIND: [(&str, &str, bool); 9] = [
+const OF_KIND: [(&str, &str, bool); 12] = [
     ("max_lag", "catch_up", false),
     ("switches", "switch", false),
     ("to", "switch", false),
+    ("signals", "baseline", true),
+    ("samples", "baseline", false),
+    ("warm_up", "baseline", false),
     ("probes", "smoke", true),
     ("gate", "gate", true),
     ("gates", "go-no-go", false),
@@ -148,6 +151,11 @@ fn step(s: &Section<'_>, plan_name: &str, before_ms: Option<i64>, sink: &mut Sin
         "capture" => StepKind::Capture,
         "load" => StepKind::Load,
         "catch_up" => StepKind::CatchUp { max_lag_ms: s.duration("max_lag").unwrap_or(2_000) },
+        "baseline" => StepKind::Baseline {
+            signals: s.texts("signals"),
+            samples: s.count("samples", 100),
+            warm_up: s.count("warm_up", 10),
+        },
         "verify" => StepKind::Verify,
         "arm" => StepKind::Arm,
         "freeze" => StepKind::Freeze,
@@ -199,6 +207,7 @@ const fn undo(kind: &StepKind) -> &'static str {
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Drain

@@ -71,6 +71,8 @@ fn wrong_words_and_signals_are_named() {
     assert!(said[0].contains("no signal is called `read-erors`") && said[0].contains("read-errors"), "{said:?}");
     let said = of("thresholds = [\"retained_log > 1\"]");
     assert!(said[0].contains("the plan does not measure `retained_log`: declare it under `signals`"), "{said:?}");
+    let said = of("thresholds = [\"read-errors > baseline + 1\"]");
+    assert!(said[0].contains("no step of kind `baseline` takes the baseline of `read-errors`"), "{said:?}");
     let said = of("on = [\"failed\"]\nwebhooks = [{ url = \"https://hooks.example.org/secret\" }]");
     assert!(said[0].contains("must not stand in this file") && !said[0].contains("example.org"), "{said:?}");
     let said = of("on = [\"failed\"]\ncommands = [{ run = [] }]");

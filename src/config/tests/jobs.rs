@@ -120,13 +120,35 @@ fn a_clean_up_needs_a_gate_a_backup_a_word_and_a_second_person_and_nothing_after
     assert!(STEPS.contains(gate) && STEPS.contains(backup) && STEPS.contains(restart));
     let late = STEPS.replace(restart, "") + &restart.replace("T+13:00", "T+13:50");
     for (steps, says) in [
-        (STEPS.replace(backup, ""), "no `backup` step before it"),
         (STEPS.replace("confirm = { word = \"DELETE-V1\" }\n", ""), "ask for a typed word"),
         (STEPS.replace("two_person = true\n", ""), "ask for a second person"),
         (late, "`restart` after it may need it"),
     ] {
         let found = problems(JOBS, &steps);
         assert!(found.iter().any(|problem| problem.contains(says)), "{says}: {found:#?}");
+    }
+    // A backup of something else keeps nothing of what is deleted.
+    let bare = STEPS.replace(backup, "");
+    let table = JOBS.replace("cluster_snapshot = { cluster = \"payments-v1\",", "table_backup = { table = \"v1\",");
+    let table = table.replace(", tags = { Retention = \"90d\" }", "");
+    for (jobs, steps, deletes, kept) in [
+        (JOBS, STEPS, "cluster = \"payments-v1\"", true),
+        (JOBS, &bare, "cluster = \"payments-v1\"", false),
+        (JOBS, STEPS, "cluster = \"another\"", false),
+        (JOBS, &bare, "cluster = \"another\", final_snapshot = \"last\"", true),
+        (JOBS, STEPS, "instance = \"payments-v1-a\"", true),
+        (&table, STEPS, "instance = \"payments-v1-a\"", false),
+        (&table, STEPS, "table = \"v1\"", true),
+        (&table, STEPS, "table = \"v2\"", false),
+        (JOBS, STEPS, "table = \"v1\"", false),
+    ] {
+        let jobs = jobs.replace("secret = \"db-password-prod\", recovery_days = 7", deletes);
+        let found = problems(&jobs, steps);
+        assert_eq!(
+            !found.iter().any(|p| p.contains("no `backup` step before it keeps")),
+            kept,
+            "{deletes}: {found:#?}"
+        );
     }
 }
 

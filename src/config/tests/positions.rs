@@ -274,3 +274,27 @@ fn an_application_that_writes_to_both_sides_is_refused_beside_tables_that_this_p
         assert!(found.iter().any(|(_, what, _)| what.contains(says)), "{says}: {found:#?}");
     }
 }
+
+#[test]
+fn what_is_compared_with_before_has_to_be_measured_before() {
+    let step = |at: &str, signals: &str| {
+        format!("[[steps]]\nid = \"before\"\nkind = \"baseline\"\nsignals = [{signals}]\nat = \"{at}\"\n")
+    };
+    let healthy = "criteria = [\"read-p95 < 500\", \"read-errors < 1\"]";
+    assert!(EXAMPLE.contains(healthy));
+    let asks = |text: &str, criterion: &str| text.replacen(healthy, &format!("criteria = [\"{criterion}\"]"), 1);
+    let ramps = ramp("some", "10 %") + &ramp("all", "100 %");
+    let with = |step: &str, criterion: &str| problems_of(&asks(&with_ramp(&format!("{step}{ramps}")), criterion));
+    let early = step("T-00:00:40", "\"read-p95\", \"read-errors\"");
+    assert_eq!(with(&early, "read-p95 <= baseline + 20%"), []);
+    let says = |found: &[(String, String, Option<String>)], what: &str| {
+        assert!(found.iter().any(|(_, message, _)| message.contains(what)), "{what}: {found:#?}");
+    };
+    says(&with("", "read-p95 <= baseline"), "which no step before takes");
+    says(&with(&early, "read-p95 <= baseline(new-p95)"), "which no step before takes");
+    says(&with(&early, "read-p95 <= baseline(read-errors)"), "they cannot be compared");
+    says(&with(&step("T-00:00:40", "\"read-p95\", \"lag\""), "read-p95 <= baseline"), "this program's own number");
+    let late = format!("{ramps}{}", step("T-00:00:29", "\"read-p95\""));
+    says(&problems_of(&asks(&with_ramp(&late), "read-p95 <= baseline")), "is not how it was before");
+    says(&with(&early, "read-p95 <= baseline + 2x"), "is not a comparison");
+}

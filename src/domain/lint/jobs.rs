@@ -136,14 +136,11 @@ fn cleanup(plan: &Plan, n: usize, step: &Step, found: &mut Diagnostics) {
             format!("`{}` deletes the old side, and no gate since the switch says that the new one is well", step.id);
         found.error(&path, message);
     }
-    let backed_up = before.iter().any(|s| s.kind.of() == StepName::Backup);
-    let last = step.kind.jobs().iter().filter_map(|id| plan.job(id));
-    let last = last
-        .into_iter()
-        .any(|job| matches!(&job.kind, JobKind::Delete(Resource::DbCluster { final_snapshot: Some(_), .. })));
-    if !backed_up && !last {
+    let kept: Vec<&Job> = before.iter().flat_map(|s| s.kind.jobs()).filter_map(|id| plan.job(id)).collect();
+    let deleted: Vec<&Job> = step.kind.jobs().iter().filter_map(|id| plan.job(id)).collect();
+    for job in deleted.iter().filter(|job| !is_kept(job, &kept, &deleted)) {
         let message =
-            format!("`{}` deletes the old side, and no `backup` step before it keeps what is deleted", step.id);
+            format!("`{}` deletes {}, and no `backup` step before it keeps what is in there", step.id, job.place());
         found.error(&path, message);
     }
     if !matches!(step.confirm, Confirm::Word(_)) {
@@ -168,6 +165,7 @@ fn cleanup(plan: &Plan, n: usize, step: &Step, found: &mut Diagnostics) {
         | StepName::Capture
         | StepName::Load
         | StepName::CatchUp
+        | StepName::Baseline
         | StepName::Verify
         | StepName::Arm
         | StepName::Freeze
@@ -182,5 +180,40 @@ fn cleanup(plan: &Plan, n: usize, step: &Step, found: &mut Diagnostics) {
             step.id, after.id
         );
         found.error(path, message);
+    }
+}
+
+/// Whether a backup before, or a last snapshot, keeps what a job deletes. An instance may be a member of a cluster, which the
+/// plan does not say: then a snapshot of a cluster there keeps it.
+fn is_kept(job: &Job, before: &[&Job], deleted: &[&Job]) -> bool {
+    let there = |other: &&&Job| other.control == job.control;
+    let mut backups = before.iter().filter(there);
+    let mut last = deleted.iter().filter(there);
+    let cluster_kept = |of: Option<&String>| {
+        before
+            .iter()
+            .filter(there)
+            .any(|b| matches!(&b.kind, JobKind::ClusterSnapshot { cluster, .. } if of.is_none_or(|of| of == cluster)))
+    };
+    let any_last =
+        |job: &&&Job| matches!(&job.kind, JobKind::Delete(Resource::DbCluster { final_snapshot: Some(_), .. }));
+    match &job.kind {
+        JobKind::Delete(
+            Resource::DbCluster { final_snapshot: Some(_), .. } | Resource::GlobalCluster(_) | Resource::Secret { .. },
+        ) => true,
+        JobKind::Delete(Resource::DbCluster { cluster, final_snapshot: None }) => cluster_kept(Some(cluster)),
+        JobKind::Delete(Resource::DbInstance(of)) => {
+            backups.any(|b| matches!(&b.kind, JobKind::InstanceSnapshot { instance, .. } if instance == of))
+                || cluster_kept(None)
+                || last.any(|job| any_last(&job))
+        }
+        JobKind::Delete(Resource::Table(of)) => {
+            backups.any(|b| matches!(&b.kind, JobKind::TableBackup { table, .. } if table == of))
+        }
+        JobKind::InstanceRefresh { .. }
+        | JobKind::ClusterSnapshot { .. }
+        | JobKind::InstanceSnapshot { .. }
+        | JobKind::TableBackup { .. }
+        | JobKind::Command { .. } => true,
     }
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a plan, before it may run.
 
+mod baselines;
 mod dials;
 mod jobs;
 mod movers;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Diagnostics, dials, proofs};
+use super::{Diagnostics, baselines, dials, proofs};
 use crate::domain::at::t_offset;
 use crate::domain::plan::{AfterLoad, Confirm, Gate, OnFail, Plan, SignalSource, Start, Step, StepKind, StepName};
 use crate::domain::run::{leads_back, same_person};
@@ -76,6 +76,7 @@ fn names(plan: &Plan, found: &mut Diagnostics) {
                     found.name(path, "probe", id, plan.probes.iter().map(|p| p.id.as_str()));
                 }
             }
+            StepKind::Baseline { signals, .. } => baselines::step(plan, n, signals, found),
             StepKind::GoNoGo { gates, voters, quorum } => go_no_go(plan, n, gates, voters, *quorum, found),
             StepKind::Gate { gate } => {
                 found.name(format!("steps[{n}].gate"), "gate", gate, plan.gates.iter().map(|g| g.id.as_str()));
@@ -204,6 +205,7 @@ fn order(plan: &Plan, found: &mut Diagnostics) {
             | StepKind::Capture
             | StepKind::Load
             | StepKind::CatchUp { .. }
+            | StepKind::Baseline { .. }
             | StepKind::Verify
             | StepKind::Arm
             | StepKind::Freeze
@@ -255,6 +257,7 @@ fn gates(plan: &Plan, found: &mut Diagnostics) {
 fn gate_fits(plan: &Plan, n: usize, gate: &Gate, path: &str, found: &mut Diagnostics) {
     let earlier = |name: StepName| plan.steps[..n].iter().any(|s: &Step| s.kind.of() == name);
     for criterion in &gate.criteria {
+        baselines::criterion(plan, n, criterion, path, found);
         let Some(signal) = plan.signals.iter().find(|s| s.id == criterion.signal) else { continue };
         let needs = match signal.source {
             SignalSource::Lag | SignalSource::MarkerRoundTrip | SignalSource::Parked => StepName::Load,

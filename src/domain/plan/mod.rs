@@ -34,7 +34,7 @@ pub use definition::{
 };
 pub use dial::{Dial, Position, Serves};
 pub use differences::DefinitionDifference;
-pub use gate::{Criterion, Gate, OnFail, Op};
+pub use gate::{Criterion, FromBaseline, Gate, OnFail, Op};
 pub use iam_policy::{BOOKKEEPING, IamPolicy, iam_policies};
 pub use job::{Job, JobKind, Purpose, Resource};
 pub use mover::{MoverKind, MoverOf};

@@ -49,6 +49,15 @@ pub enum StepKind {
         /// Largest apply lag that counts as caught up, in milliseconds.
         max_lag_ms: i64,
     },
+    /// What these signals are before the cutover is measured, to be compared with later.
+    Baseline {
+        /// Ids of signals of probes and CloudWatch metrics.
+        signals: Vec<String>,
+        /// Requests or values of each that count.
+        samples: u32,
+        /// Requests of each probe that are sent before and do not count.
+        warm_up: u32,
+    },
     /// Both sides are compared, key by key and field by field.
     Verify,
     /// Captured values are read, rollback clients connected, and rollback proven to be possible.
@@ -115,6 +124,8 @@ pub enum StepName {
     Load,
     /// [`StepKind::CatchUp`].
     CatchUp,
+    /// [`StepKind::Baseline`].
+    Baseline,
     /// [`StepKind::Verify`].
     Verify,
     /// [`StepKind::Arm`].
@@ -156,6 +167,7 @@ impl StepName {
             Self::Capture => "capture",
             Self::Load => "load",
             Self::CatchUp => "catch_up",
+            Self::Baseline => "baseline",
             Self::Verify => "verify",
             Self::Arm => "arm",
             Self::Freeze => "freeze",
@@ -218,6 +230,7 @@ impl StepKind {
             Self::Capture => StepName::Capture,
             Self::Load => StepName::Load,
             Self::CatchUp { .. } => StepName::CatchUp,
+            Self::Baseline { .. } => StepName::Baseline,
             Self::Verify => StepName::Verify,
             Self::Arm => StepName::Arm,
             Self::Freeze => StepName::Freeze,
@@ -248,6 +261,7 @@ impl StepKind {
             | Self::Capture
             | Self::Load
             | Self::CatchUp { .. }
+            | Self::Baseline { .. }
             | Self::Verify
             | Self::Arm
             | Self::Freeze
@@ -270,6 +284,7 @@ impl StepKind {
             | Self::Capture
             | Self::Load
             | Self::CatchUp { .. }
+            | Self::Baseline { .. }
             | Self::Verify
             | Self::Arm
             | Self::Freeze
@@ -284,12 +299,13 @@ impl StepKind {
     }
 
     /// Names of every kind, as in the config file.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 20] = [
         "preflight",
         "set_up",
         "capture",
         "load",
         "catch_up",
+        "baseline",
         "verify",
         "arm",
         "freeze",

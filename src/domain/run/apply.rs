@@ -79,6 +79,7 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         | Event::CaptureStarted { .. }
         | Event::TableLoaded { .. }
         | Event::Verified { .. }
+        | Event::BaselineTaken { .. }
         | Event::WritesRefused { .. }
         | Event::WritesAccepted { .. }
         | Event::CarriedBack { .. }
@@ -253,8 +254,9 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         | Event::StepSkipped { .. } => fold_step(state, event, at, seq),
         Event::StepBackOrdered { step, by } => {
             let Some(at) = state.steps.iter().position(|s| s.id == *step) else { return };
-            for later in &mut state.steps[at + 1..] {
-                again(later);
+            for later in at + 1..state.steps.len() {
+                again(&mut state.steps[later]);
+                jobs::forgotten(state, &state.steps[later].id.clone());
             }
             let s = &mut state.steps[at];
             again(s);
@@ -283,12 +285,12 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             s.captured_attributes.clone_from(attributes);
             s.read_at = Some(at);
         }
-        Event::Intent { id, action, .. } => {
+        Event::Intent { id, step, action } => {
             if let Some(s) = switch_of(state, action) {
                 s.standing = SwitchStatus::Unknown;
                 s.changed_seq = seq;
             }
-            jobs::intended(state, action);
+            jobs::intended(state, step.as_ref(), action);
             state.used_intents.insert(id.clone());
             state.open_intents.insert(id.clone(), action.clone());
         }
@@ -306,6 +308,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
         Event::Verified { table, summary } => {
             state.tables.entry(table.clone()).or_default().verified = Some((at, summary.clone()));
         }
+        Event::BaselineTaken { signal, baseline } => drop(state.baselines.insert(signal.clone(), *baseline)),
         Event::GateMet { .. } | Event::GateHeld { .. } | Event::GateBroken { .. } => fold_gate(state, event, at, seq),
         Event::WritesRefused { at: seen } => {
             if state.downtime.refused.is_none() {

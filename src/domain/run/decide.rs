@@ -202,6 +202,7 @@ impl Draft<'_> {
             | StepKind::Capture
             | StepKind::Load
             | StepKind::CatchUp { .. }
+            | StepKind::Baseline { .. }
             | StepKind::Verify
             | StepKind::Arm
             | StepKind::Freeze
@@ -372,5 +373,12 @@ impl Draft<'_> {
 
 /// Steps that no later step depends on.
 const fn skippable(kind: &StepKind) -> bool {
-    matches!(kind, StepKind::Manual { .. } | StepKind::Gate { .. } | StepKind::Smoke { .. } | StepKind::Verify)
+    matches!(
+        kind,
+        StepKind::Manual { .. }
+            | StepKind::Gate { .. }
+            | StepKind::Smoke { .. }
+            | StepKind::Baseline { .. }
+            | StepKind::Verify
+    )
 }

@@ -10,6 +10,7 @@ use super::action::Action;
 use super::amend::Amended;
 use super::approval::{Origin, Vote};
 use super::attributes::Attributes;
+use super::baseline::Baseline;
 use super::caller::Callers;
 use super::verified::VerifySummary;
 use crate::domain::alert::{About, Told};
@@ -218,6 +219,13 @@ pub enum Event {
         table: String,
         /// What it found.
         summary: VerifySummary,
+    },
+    /// What a signal was before the cutover. The last one counts.
+    BaselineTaken {
+        /// Signal id.
+        signal: String,
+        /// What was measured.
+        baseline: Baseline,
     },
     /// A gate's criteria began to hold.
     GateMet {

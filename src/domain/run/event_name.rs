@@ -38,6 +38,7 @@ impl Event {
             Self::CaptureStarted { .. } => "capture_started",
             Self::TableLoaded { .. } => "table_loaded",
             Self::Verified { .. } => "verified",
+            Self::BaselineTaken { .. } => "baseline_taken",
             Self::GateMet { .. } => "gate_met",
             Self::GateHeld { .. } => "gate_held",
             Self::GateBroken { .. } => "gate_broken",

@@ -3,8 +3,8 @@
 use super::event::Evidence;
 use super::state::RunState;
 use crate::domain::at::At;
-use crate::domain::gauge::{Measured, source_words};
-use crate::domain::plan::{Criterion, Gate, Plan};
+use crate::domain::gauge::{Measured, Reading, source_words};
+use crate::domain::plan::{Criterion, Gate, Plan, Signal};
 use crate::domain::run::dials::covers_ms;
 use crate::domain::run::signal_value;
 
@@ -30,11 +30,58 @@ pub fn judge(plan: &Plan, state: &RunState, measured: &Measured, gate: &Gate) ->
     }
 }
 
-/// One criterion, and whether its value is known and fresh.
+/// What one criterion says now.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared {
+    /// What was last measured of its signal.
+    pub reading: Reading,
+    /// The value, where it is fresh and all of it was measured after the last switch settled.
+    pub fresh: Option<f64>,
+    /// Whether some of what the value sums up was measured before the last switch settled.
+    pub before_switch: bool,
+    /// What it is compared with; absent while the baseline that it follows from was not taken.
+    pub limit: Option<f64>,
+    /// Whether it holds.
+    pub good: bool,
+}
+
+/// Compares a signal with the limit of a criterion.
+#[must_use]
+pub fn compare(plan: &Plan, state: &RunState, measured: &Measured, signal: &Signal, c: &Criterion) -> Compared {
+    let reading = signal_value(plan, state, measured, signal);
+    // A value is of everything that it was measured over, not of its last moment.
+    let since = covers_ms(&signal.source).map(|ms| reading.at.plus(-ms));
+    let before_switch = since.is_some_and(|since| state.settled_at(plan).is_some_and(|at| since < at));
+    let fresh = reading.fresh(measured.at, signal.stale_ms).filter(|_| !before_switch);
+    let baseline = c.baseline_of().and_then(|of| state.baselines.get(of));
+    let limit = c.limit(baseline.map(|b| b.value));
+    let good = fresh.zip(limit).is_some_and(|(value, limit)| c.op.holds(value, limit));
+    Compared { reading, fresh, before_switch, limit, good }
+}
+
+impl Compared {
+    /// The value in words: `9ms`, `9ms, limit 12ms`, `? (was 9ms, stale)`; `number` writes a number with its unit.
+    #[must_use]
+    pub fn words(&self, c: &Criterion, number: impl Fn(f64) -> String) -> String {
+        let value = match (self.fresh, self.reading.value) {
+            (Some(v), _) => number(v),
+            (None, Some(v)) if self.before_switch => format!("? (was {}, before the switch)", number(v)),
+            (None, Some(v)) => format!("? (was {}, stale)", number(v)),
+            (None, None) => "?".to_owned(),
+        };
+        match (c.baseline_of(), self.limit) {
+            (None, _) => value,
+            (Some(_), Some(limit)) => format!("{value}, limit {}", number(limit)),
+            (Some(of), None) => format!("{value}, no baseline of {of}"),
+        }
+    }
+}
+
+/// One criterion, and whether its value and what it is compared with are known.
 fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> (Evidence, bool) {
     let Some(signal) = plan.signals.iter().find(|s| s.id == c.signal) else {
         let evidence = Evidence {
-            name: format!("{} {} {}", c.signal, c.op.symbol(), number(c.value)),
+            name: c.words(number),
             value: "?".to_owned(),
             at: At::default(),
             source: "no such signal in the plan".to_owned(),
@@ -42,25 +89,16 @@ fn one(plan: &Plan, state: &RunState, measured: &Measured, c: &Criterion) -> (Ev
         };
         return (evidence, false);
     };
-    let reading = signal_value(plan, state, measured, signal);
-    // A value is of everything that it was measured over, not of its last moment.
-    let since = covers_ms(&signal.source).map(|ms| reading.at.plus(-ms));
-    let before = since.is_some_and(|since| state.settled_at(plan).is_some_and(|at| since < at));
-    let fresh = reading.fresh(measured.at, signal.stale_ms).filter(|_| !before);
-    let value = match (fresh, reading.value) {
-        (Some(v), _) => format!("{}{}", number(v), signal.unit),
-        (None, Some(v)) if before => format!("? (was {}{}, before the switch)", number(v), signal.unit),
-        (None, Some(v)) => format!("? (was {}{}, stale)", number(v), signal.unit),
-        (None, None) => "?".to_owned(),
-    };
+    let compared = compare(plan, state, measured, signal, c);
+    let number = |v| format!("{}{}", number(v), signal.unit);
     let evidence = Evidence {
-        name: format!("{} {} {}{}", c.signal, c.op.symbol(), number(c.value), signal.unit),
-        value,
-        at: reading.at,
+        name: c.words(number),
+        value: compared.words(c, number),
+        at: compared.reading.at,
         source: source_words(plan, signal),
-        good: fresh.is_some_and(|v| c.op.holds(v, c.value)),
+        good: compared.good,
     };
-    (evidence, fresh.is_some())
+    (evidence, compared.fresh.is_some() && compared.limit.is_some())
 }
 
 /// A number with at most three decimals and no trailing zeros.

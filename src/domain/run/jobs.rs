@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::event::OutcomeResult;
-use super::state::{RunState, RunStatus};
+use super::state::RunState;
 use crate::domain::at::At;
 use crate::domain::plan::{JobKind, Plan, Purpose};
 
@@ -21,39 +21,63 @@ pub struct JobBegun {
     /// A rollback began it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undo: bool,
+    /// The step that began it; absent in a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The beginning before this one: what it has done stands, though a later one was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<JobBegun>>,
 }
 
-/// A job that a rollback begins once more, or whose `undo` it runs.
+impl JobBegun {
+    /// Whether a rollback has undone it, and it ended well.
+    #[must_use]
+    pub const fn is_undone(&self) -> bool {
+        self.undo && self.handle.is_some()
+    }
+}
+
+/// A job that a rollback begins once more, whose `undo` it runs, or which it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndoJob {
     /// The job.
     pub job: String,
-    /// How it was begun last: what still runs of that is ended first.
-    pub begun: JobBegun,
+    /// How it was begun last: what still runs of that is ended first. Absent where the record is damaged and does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<JobBegun>,
 }
 
 /// Jobs that a rollback has to do something about, the latest step first: restarts, so that applications start with the
-/// values that are back, and commands that have an `undo`.
+/// values that are back, and commands that have an `undo` or still run. While `traffic` has still to be put back, a restart
+/// that an earlier rollback made has started applications with what did not stand as it should. A record that is `in_doubt`
+/// may have lost the beginning of any of them.
 #[must_use]
-pub fn undo_jobs(plan: &Plan, state: &RunState) -> Vec<UndoJob> {
+pub fn undo_jobs(plan: &Plan, state: &RunState, traffic: bool, in_doubt: bool) -> Vec<UndoJob> {
     let steps = plan.steps.iter().rev();
     let mut found: Vec<UndoJob> = Vec::new();
     for job in steps.flat_map(|step| step.kind.jobs()).filter_map(|id| plan.job(id)) {
-        let Some(begun) = state.jobs.get(&job.id) else { continue };
-        // A rollback that has come to its end has done it.
-        if begun.undo && state.status == RunStatus::RolledBack {
-            continue;
-        }
-        let undone = match (job.purpose(), &job.kind) {
-            (Purpose::Restart, _) => true,
-            (Purpose::Command, JobKind::Command { undo, .. }) => !undo.is_empty(),
-            (Purpose::Command | Purpose::Backup | Purpose::Cleanup, _) => false,
+        let begun = state.jobs.get(&job.id);
+        let undone = match (job.purpose(), &job.kind, begun) {
+            (Purpose::Restart, _, Some(begun)) => traffic || !begun.is_undone(),
+            (Purpose::Restart, _, None) => in_doubt,
+            (Purpose::Command, JobKind::Command { undo, .. }, Some(begun)) => {
+                // Without an `undo` it is only ended.
+                if undo.is_empty() { runs(state, &job.id) } else { !begun.is_undone() }
+            }
+            (Purpose::Command, JobKind::Command { undo, .. }, None) => in_doubt && !undo.is_empty(),
+            (Purpose::Command | Purpose::Backup | Purpose::Cleanup, ..) => false,
         };
         if undone && found.iter().all(|other| other.job != job.id) {
-            found.push(UndoJob { job: job.id.clone(), begun: begun.clone() });
+            found.push(UndoJob { job: job.id.clone(), begun: begun.cloned() });
         }
     }
     found
+}
+
+/// Whether no end of what the run began is on record.
+fn runs(state: &RunState, job: &str) -> bool {
+    let begins = |action: &Action| matches!(action, Action::BeginJob { job: begun, undo: false, .. } if begun == job);
+    state.open_intents.values().any(begins)
 }
 
 /// Why nothing leads back any more: a step that deletes the old side has begun.
@@ -68,10 +92,17 @@ pub fn no_way_back(plan: &Plan, state: &RunState) -> Option<String> {
 }
 
 /// Takes up what an intent or its outcome says of a job.
-pub(super) fn intended(state: &mut RunState, action: &Action) {
+pub(super) fn intended(state: &mut RunState, step: Option<&String>, action: &Action) {
     let Action::BeginJob { job, token, since, undo } = action else { return };
-    let begun = JobBegun { token: token.clone(), since: *since, handle: None, undo: *undo };
+    let before = state.jobs.remove(job).map(Box::new);
+    let begun =
+        JobBegun { token: token.clone(), since: *since, handle: None, undo: *undo, step: step.cloned(), before };
     state.jobs.insert(job.clone(), begun);
+}
+
+/// A step that is to be done again begins its jobs anew: what they kept was kept of what stood then.
+pub(super) fn forgotten(state: &mut RunState, step: &str) {
+    state.jobs.retain(|_, begun| begun.step.as_deref() != Some(step));
 }
 
 /// Takes up the outcome of a beginning.
@@ -82,7 +113,11 @@ pub(super) fn turned_out(state: &mut RunState, action: &Action, result: &Outcome
         OutcomeResult::Done { read_back, .. } => known.handle = Some(read_back.clone()),
         // It began nothing, and the service said so.
         OutcomeResult::Failed { .. } => {
-            state.jobs.remove(job);
+            let before = known.before.take();
+            match before {
+                Some(before) => *known = *before,
+                None => drop(state.jobs.remove(job)),
+            }
         }
         OutcomeResult::Unknown { .. } => {}
     }

@@ -10,6 +10,7 @@ mod amend;
 mod apply;
 mod approval;
 mod attributes;
+mod baseline;
 mod caller;
 mod clock_step;
 mod decide;
@@ -26,6 +27,7 @@ mod step_back;
 mod trim;
 mod unrecorded;
 mod verified;
+mod ways_back;
 
 pub use action::{Action, MoverOrder};
 pub use alert_watch::AlertWatch;
@@ -37,11 +39,12 @@ pub use approval::{
     vote_evidence, waits_for_second,
 };
 pub use attributes::Attributes;
+pub use baseline::Baseline;
 pub use caller::{Caller, Callers, another_account, changed_accounts, other_accounts};
 pub use decide::{Decision, Effect, Policy, decide};
 pub use dials::Stands;
 pub use event::{Actor, Cause, ErrorClass, Event, Evidence, Fact, Level, OutcomeResult, StepError, StepSeen};
-pub use gate::{Judgement, judge as judge_gate};
+pub use gate::{Judgement, compare, judge as judge_gate};
 pub use input::{Command, Input, Refusal};
 pub use jobs::{JobBegun, UndoJob, no_way_back, undo_jobs};
 pub use rollback::{RestoreAction, RollbackPlan, rollback_plan, rollback_plan_in_doubt};
@@ -54,6 +57,7 @@ pub use step_back::{judged_again, leads_back, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;
+pub use ways_back::{Left, Price, WayBack, ways_back};
 
 #[cfg(test)]
 mod tests;

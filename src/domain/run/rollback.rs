@@ -75,15 +75,16 @@ pub fn rollback_plan_in_doubt(plan: &Plan, state: &RunState) -> RollbackPlan {
 
 fn back(plan: &Plan, state: &RunState, in_doubt: bool) -> RollbackPlan {
     let unknown = SwitchState::default();
-    let jobs = undo_jobs(plan, state);
+    let moved = |s: &SwitchState| matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown);
+    let away = |id: &String| !plan.freezes(id) && state.switches.get(id).is_some_and(moved);
+    let jobs = undo_jobs(plan, state, in_doubt || state.switches.keys().any(away), in_doubt);
     let freeze = freeze_again(plan, state, &jobs);
     let mut traffic: Vec<(u64, RestoreAction)> = Vec::new();
     let mut thaw = Vec::new();
     for switch in &plan.switches {
         let found = state.switches.get(&switch.id).or(in_doubt.then_some(&unknown));
         let Some(s) = found else { continue };
-        let stands = matches!(s.standing, SwitchStatus::New | SwitchStatus::Unknown);
-        if !in_doubt && !stands && !freeze.contains(&switch.id) {
+        if !in_doubt && !moved(s) && !freeze.contains(&switch.id) {
             continue;
         }
         let is_freeze = plan.freezes(&switch.id);

@@ -9,6 +9,7 @@ use super::alerts::Firing;
 use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
+use super::baseline::Baseline;
 use super::caller::Callers;
 use super::event::{Actor, Cause, Evidence, StepError};
 use super::jobs::JobBegun;
@@ -351,6 +352,9 @@ pub struct RunState {
     /// Jobs that were begun, by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jobs: BTreeMap<String, JobBegun>,
+    /// What signals were before the cutover, by signal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub baselines: BTreeMap<String, Baseline>,
     /// What is known against the wall clock.
     #[serde(default, skip_serializing_if = "ClockState::is_well")]
     pub clock: ClockState,

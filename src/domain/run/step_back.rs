@@ -110,6 +110,7 @@ const fn has_effect(kind: &StepKind) -> bool {
         StepKind::Preflight
         | StepKind::Jobs { purpose: Purpose::Backup, .. }
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Smoke { .. }
         | StepKind::Gate { .. }

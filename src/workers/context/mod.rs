@@ -24,8 +24,8 @@ use super::latest::LatestSamples;
 use super::progress::FollowProgress;
 use super::trouble::cancelled;
 use super::{
-    arm, capture, catch_up, continuous, drain, end_capture, follow, freeze, jobs, load, marker, movers, parked,
-    preflight, reverse, set_up, smoke, switch, verify, watch as watching,
+    arm, baseline, capture, catch_up, continuous, drain, end_capture, follow, freeze, jobs, load, marker, movers,
+    parked, preflight, reverse, set_up, smoke, switch, verify, watch as watching,
 };
 use crate::domain::at::At;
 use crate::domain::gauge::{JobGauge, Measured, Phase, Reading, ReverseState};
@@ -247,6 +247,9 @@ impl WorkerContext {
                 StepKind::Capture => capture::perform(self, step, attempt, state).await,
                 StepKind::Load => load::perform(self, step, attempt, &cancel).await,
                 StepKind::CatchUp { max_lag_ms } => catch_up::catch_up(self, *max_lag_ms).await,
+                StepKind::Baseline { signals, samples, warm_up } => {
+                    baseline::perform(self, signals, *samples, *warm_up).await
+                }
                 StepKind::Verify => verify::perform(self).await,
                 StepKind::Arm => arm::perform(self, step, attempt).await,
                 StepKind::Freeze => freeze::freeze(self, step, attempt, state).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::faults::{Fault, Latch, Op};
 use super::plan::plan_of_jobs;
 use super::world::{Entry, World, until};
+use crate::domain::plan::JobKind;
 use crate::domain::run::{Event, no_way_back, rollback_plan, undo_jobs};
 use crate::ports::{ErrorKind, JobState};
 use crate::workers::{CapturedValues, WorkerContext};
@@ -245,7 +246,7 @@ async fn a_restart_that_cannot_be_had_keeps_nobody_locked_out_and_is_named() {
 async fn nothing_leads_back_once_the_old_side_is_being_deleted() {
     let (world, ctx) = up_to("thaw").await;
     assert_eq!(no_way_back(&world.plan, &world.journal.state()), None);
-    assert_eq!(undo_jobs(&world.plan, &world.journal.state()).len(), 3);
+    assert_eq!(undo_jobs(&world.plan, &world.journal.state(), false, false).len(), 3);
     world.faults.put(Op::JobBegin, "drop-authors", 0, 1, Fault::Refuse(ErrorKind::Denied));
     world.perform(&ctx, "delete").await.unwrap_err();
     let why = no_way_back(&world.plan, &world.journal.state()).unwrap();
@@ -253,5 +254,99 @@ async fn nothing_leads_back_once_the_old_side_is_being_deleted() {
     // What is left is deleted by another try; what is gone is not begun again.
     world.well(&ctx, &["delete"]).await;
     assert_eq!((begun(&world, "drop-books"), begun(&world, "drop-authors")), ((1, 0), (1, 0)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_sent_twice_by_itself_and_refused_the_second_time_has_begun_one() {
+    let (world, ctx) = up_to("switch").await;
+    world.faults.put(Op::JobBegin, "web-us", 0, 1, Fault::FailAfter(ErrorKind::Conflict));
+    world.well(&ctx, &["restart"]).await;
+    assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu")), ((1, 0), (1, 0)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_first_attempt_began_is_undone_though_a_second_one_was_refused() {
+    let (world, ctx) = up_to("switch").await;
+    world.jobs.fails("web-us", 1);
+    world.perform(&ctx, "restart").await.unwrap_err();
+    world.faults.put(Op::JobBegin, "web-us", 0, 1, Fault::Refuse(ErrorKind::Denied));
+    world.perform(&ctx, "restart").await.unwrap_err();
+    assert!(world.journal.state().jobs.contains_key("web-us"), "half of its instances were replaced");
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu")), ((1, 1), (1, 1)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_takes_longer_than_its_time_is_waited_for_and_not_run_beside_itself() {
+    let mut plan = plan_of_jobs();
+    plan.jobs.iter_mut().find(|job| job.id == "warm").unwrap().timeout_ms = 300;
+    let (world, ctx) = World::with(plan).up_to("restart").await;
+    world.jobs.never_ends("warm");
+    for _ in 0..2 {
+        let failed = world.perform(&ctx, "after").await.unwrap_err();
+        assert!(failed.message.contains("has not ended"), "{failed:?}");
+    }
+    assert_eq!(begun(&world, "warm"), (1, 0));
+    world.jobs.end("warm");
+    world.well(&ctx, &["after"]).await;
+    assert_eq!(begun(&world, "warm"), (1, 0));
+    assert!(world.journal.state().open_intents.is_empty(), "{:?}", world.journal.state().open_intents);
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_without_an_undo_is_ended_by_a_rollback() {
+    let mut plan = plan_of_jobs();
+    let warm = plan.jobs.iter_mut().find(|job| job.id == "warm").unwrap();
+    warm.kind = JobKind::Command { run: vec!["warm".into()], undo: vec![], repeatable: false };
+    let (world, ctx) = World::with(plan).up_to("restart").await;
+    world.jobs.never_ends("warm");
+    let (of, step) = (Arc::clone(&ctx), world.plan.step("after").unwrap().clone());
+    let attempt = world.journal.start("after");
+    let state = world.journal.state();
+    let work = tokio::spawn(async move { of.perform(&step, attempt, &state).await });
+    until("it to run", || begun(&world, "warm") == (1, 0)).await;
+    work.abort();
+    ctx.begin_rollback();
+    let report = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(report.stuck, [""; 0]);
+    let warm: Vec<JobState> = world.jobs.begun().into_iter().filter(|b| b.job == "warm").map(|b| b.state).collect();
+    assert_eq!(warm, [JobState::Failed], "ended, and nothing run besides");
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_rollback_does_only_what_the_first_one_could_not() {
+    let (world, ctx) = up_to("after").await;
+    world.faults.put(Op::JobBegin, "web-us", 0, 1, Fault::Refuse(ErrorKind::Denied));
+    ctx.begin_rollback();
+    let first = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(first.stuck.len(), 1, "{:?}", first.stuck);
+    world.journal.fact(Event::RollbackStuck { what: first.stuck }).unwrap();
+    let left: Vec<String> =
+        rollback_plan(&world.plan, &world.journal.state()).jobs.into_iter().map(|undo| undo.job).collect();
+    assert_eq!(left, ["web-us"]);
+    let second = world.roll_back(&CapturedValues::default()).await;
+    assert_eq!(second.stuck, [""; 0]);
+    assert_eq!((begun(&world, "web-us"), begun(&world, "web-eu"), begun(&world, "warm")), ((1, 1), (1, 1), (1, 1)));
+    ctx.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_restarts_what_it_may_have_forgotten_and_runs_no_command_by_guess() {
+    let (world, ctx) = up_to("switch").await;
+    let in_doubt = undo_jobs(&world.plan, &world.journal.state(), true, true);
+    let named: Vec<&str> = in_doubt.iter().map(|undo| undo.job.as_str()).collect();
+    assert_eq!(named, ["warm", "web-us", "web-eu"]);
+    ctx.begin_rollback();
+    let report = world.roll_back_in_doubt(&CapturedValues::default()).await;
+    assert_eq!(report.stuck.len(), 1, "{:?}", report.stuck);
+    assert!(report.stuck[0].contains("whether it was run is not known"), "{:?}", report.stuck);
+    assert_eq!((begun(&world, "web-us"), begun(&world, "warm")), ((0, 1), (0, 0)));
     ctx.stop().await;
 }

@@ -209,7 +209,7 @@ pub fn plan() -> Plan {
         gates: vec![Gate {
             id: "in-sync".into(),
             title: "in sync".into(),
-            criteria: vec![Criterion { signal: "lag".into(), op: Op::Below, value: 2.0 }],
+            criteria: vec![Criterion::with("lag", Op::Below, 2.0)],
             hold_ms: 1_000,
             give_up_ms: None,
             on_fail: OnFail::Hold,

@@ -189,7 +189,8 @@ fn snapshot(name: &str, status: Option<&str>, percent: Option<i32>) -> JobProgre
 
 pub(super) async fn delete_instance(client: &Client, id: &str) -> PortResult<()> {
     let asked = client.delete_db_instance().db_instance_identifier(id).skip_final_snapshot(true).send().await;
-    asked.map(drop).or_else(|e| under_way(port_error("delete", &on_instance(id), &e)))
+    let Err(e) = asked else { return Ok(()) };
+    refused(port_error("delete", &on_instance(id), &e), instance_status(client, id).await)
 }
 
 pub(super) async fn delete_cluster(client: &Client, id: &str, final_snapshot: Option<String>) -> PortResult<()> {
@@ -200,18 +201,21 @@ pub(super) async fn delete_cluster(client: &Client, id: &str, final_snapshot: Op
         .set_final_db_snapshot_identifier(final_snapshot)
         .send()
         .await;
-    asked.map(drop).or_else(|e| under_way(port_error("delete", &on_cluster(id), &e)))
+    let Err(e) = asked else { return Ok(()) };
+    refused(port_error("delete", &on_cluster(id), &e), cluster_status(client, id).await)
 }
 
 pub(super) async fn delete_global(client: &Client, id: &str) -> PortResult<()> {
     let asked = client.delete_global_cluster().global_cluster_identifier(id).send().await;
-    asked.map(drop).or_else(|e| under_way(port_error("delete", &format!("global cluster {id}"), &e)))
+    let Err(e) = asked else { return Ok(()) };
+    refused(port_error("delete", &format!("global cluster {id}"), &e), look_at_global(client, id).await)
 }
 
-/// What is being deleted already is not deleted again.
-fn under_way(error: PortError) -> PortResult<()> {
-    if error.came_back.contains("already being deleted") || error.came_back.contains("deleting") {
-        return Ok(());
+/// What is being deleted already is not deleted again. The words of a refusal do not say so: a cluster is refused while it
+/// has instances "in non-deleting state".
+fn refused(error: PortError, status: PortResult<String>) -> PortResult<()> {
+    match status {
+        Ok(status) if status.starts_with("deleting") => Ok(()),
+        Ok(_) | Err(_) => Err(busy(error)),
     }
-    Err(busy(error))
 }

@@ -28,6 +28,21 @@ pub struct JobEndpoints<'e> {
 /// What is kept of something that is deleted: its name is all there is to ask for.
 const DELETED: &str = "deletion of";
 
+/// Before the name of the snapshot that is made of it at the last.
+const KEEPING: &str = ", keeping ";
+
+fn deletion(resource: &Resource, begin: &Begin) -> String {
+    let keeping = match resource {
+        Resource::DbCluster { final_snapshot: Some(name), .. } => format!("{KEEPING}{}", named(name, begin)),
+        Resource::DbCluster { final_snapshot: None, .. }
+        | Resource::DbInstance(_)
+        | Resource::GlobalCluster(_)
+        | Resource::Table(_)
+        | Resource::Secret { .. } => String::new(),
+    };
+    format!("{DELETED} {}{keeping}", resource.words())
+}
+
 /// Jobs of one region and account.
 #[derive(Clone, Debug)]
 pub struct AwsJobs {
@@ -68,7 +83,8 @@ impl Jobs for AwsJobs {
             JobKind::InstanceRefresh { group, .. } => refresh::look(&self.autoscaling, group).await,
             JobKind::ClusterSnapshot { cluster, .. } => databases::look_at_cluster(&self.rds, cluster).await,
             JobKind::InstanceSnapshot { instance, .. } => databases::look_at_instance(&self.rds, instance).await,
-            JobKind::TableBackup { table, .. } | JobKind::Delete(Resource::Table(table)) => self.look_at(table).await,
+            JobKind::TableBackup { table, .. } => self.look_at(table, false).await,
+            JobKind::Delete(Resource::Table(table)) => self.look_at(table, true).await,
             JobKind::Delete(Resource::DbInstance(instance)) => {
                 databases::may_delete_instance(&self.rds, instance).await
             }
@@ -109,7 +125,7 @@ impl Jobs for AwsJobs {
                 match begun {
                     // What is not there any more is deleted.
                     Err(e) if e.kind != ErrorKind::NotFound => Err(e),
-                    Ok(()) | Err(_) => Ok(format!("{DELETED} {}", resource.words())),
+                    Ok(()) | Err(_) => Ok(deletion(resource, begin)),
                 }
             }
             JobKind::Command { .. } => Err(not_here(job)),
@@ -131,7 +147,7 @@ impl Jobs for AwsJobs {
             JobKind::Delete(resource) => {
                 let now = self.progress(job, "").await?;
                 let goes = now.state == JobState::Done || now.said.to_ascii_lowercase().starts_with("deleting");
-                Ok(goes.then(|| format!("{DELETED} {}", resource.words())))
+                Ok(goes.then(|| deletion(resource, begin)))
             }
             JobKind::Command { .. } => Err(not_here(job)),
         }
@@ -151,7 +167,16 @@ impl Jobs for AwsJobs {
                     Resource::Table(table) => self.table_status(table).await,
                     Resource::Secret { secret, .. } => return secrets::deleted(&self.secrets, secret).await,
                 };
-                gone(left)
+                match (gone(left)?, handle.split_once(KEEPING)) {
+                    // It is gone, and so is what it held, unless the last snapshot is there.
+                    (gone, Some((_, last))) if gone.state == JobState::Done => {
+                        databases::cluster_snapshot(&self.rds, last).await.map_err(|e| match e.kind {
+                            ErrorKind::NotFound => e.advise("the cluster is gone without it: see who deleted it"),
+                            _ => e,
+                        })
+                    }
+                    (now, _) => Ok(now),
+                }
             }
             JobKind::Command { .. } => Err(not_here(job)),
         }
@@ -178,7 +203,7 @@ impl AwsJobs {
         Err(PortError::new(ErrorKind::Invalid, "reach", format!("table {table}"), why))
     }
 
-    async fn look_at(&self, table: &str) -> PortResult<String> {
+    async fn look_at(&self, table: &str, _: bool) -> PortResult<String> {
         Self::no_tables(table)
     }
 

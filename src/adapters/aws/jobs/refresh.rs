@@ -1,6 +1,7 @@
 //! Instance refreshes of Auto Scaling groups.
 
 use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::config::retry::RetryConfig;
 use aws_sdk_autoscaling::types::{InstanceRefresh, InstanceRefreshStatus, RefreshPreferences, RefreshStrategy};
 
 use crate::adapters::aws::port_error;
@@ -40,11 +41,15 @@ pub(super) async fn begin(client: &Client, group: &str, min_healthy: u8, warmup_
         .set_instance_warmup(warmup)
         .skip_matching(false)
         .build();
+    // Sent once: a call whose answer is lost has begun one, and the same call again is refused because of it.
+    let once = aws_sdk_autoscaling::config::Builder::new().retry_config(RetryConfig::disabled());
     let asked = client
         .start_instance_refresh()
         .auto_scaling_group_name(group)
         .strategy(RefreshStrategy::Rolling)
         .preferences(preferences)
+        .customize()
+        .config_override(once)
         .send()
         .await;
     let begun = asked.map_err(|e| {
@@ -63,12 +68,17 @@ pub(super) async fn begin(client: &Client, group: &str, min_healthy: u8, warmup_
 /// else's that began just then is taken for ours: it replaces the same instances.
 pub(super) async fn find(client: &Client, group: &str, since: At, besides: Option<&str>) -> PortResult<Option<String>> {
     let all = refreshes(client, group).await?;
-    let began = |refresh: &&InstanceRefresh| {
-        refresh.start_time().and_then(|at| at.to_millis().ok()).is_some_and(|at| at >= since.0 - SKEW_MS)
+    let began = |refresh: &&InstanceRefresh| match refresh.start_time().and_then(|at| at.to_millis().ok()) {
+        Some(at) => at >= since.0 - SKEW_MS,
+        // One that still waits for its turn has no start yet.
+        None => goes_on(refresh),
     };
     let other = |refresh: &&InstanceRefresh| besides.is_none() || refresh.instance_refresh_id() != besides;
-    let newest =
-        all.iter().filter(began).filter(other).max_by_key(|refresh| refresh.start_time().map(|at| at.as_nanos()));
+    let newest = all
+        .iter()
+        .filter(began)
+        .filter(other)
+        .max_by_key(|refresh| refresh.start_time().map_or(i128::MAX, |at| at.as_nanos()));
     Ok(newest.and_then(|refresh| refresh.instance_refresh_id()).map(str::to_owned))
 }
 

@@ -11,19 +11,21 @@ fn on(table: &str) -> String {
 }
 
 impl AwsJobs {
-    /// The status of a table; `Invalid` while it is protected.
-    pub(super) async fn look_at(&self, table: &str) -> PortResult<String> {
+    /// The status of a table; `Invalid` while it is protected and shall be deleted.
+    pub(super) async fn look_at(&self, table: &str, delete: bool) -> PortResult<String> {
         let asked = self.dynamodb.describe_table().table_name(table).send().await;
         let found = asked.map_err(|e| port_error("look at", &on(table), &e))?.table;
         let found = found.ok_or_else(|| PortError::new(ErrorKind::NotFound, "look at", on(table), "there is none"))?;
-        let protected =
-            if found.deletion_protection_enabled() == Some(true) { ", deletion protection is on" } else { "" };
-        Ok(format!("{}{protected}", found.table_status().map_or("?", |status| status.as_str())))
+        if delete && found.deletion_protection_enabled() == Some(true) {
+            let error = PortError::new(ErrorKind::Invalid, "look at", on(table), "deletion protection is on");
+            return Err(error.advise("turn it off by hand when it may really go"));
+        }
+        Ok(found.table_status().map_or("?", |status| status.as_str()).to_owned())
     }
 
     /// The status, as DynamoDB says it.
     pub(super) async fn table_status(&self, table: &str) -> PortResult<String> {
-        self.look_at(table).await
+        self.look_at(table, false).await
     }
 
     pub(super) async fn back_up(&self, table: &str, name: &str) -> PortResult<String> {
@@ -86,7 +88,7 @@ impl AwsJobs {
             Err(e) => {
                 let error = port_error("delete", &on(table), &e);
                 // Being deleted already, or busy with something else.
-                match self.look_at(table).await {
+                match self.look_at(table, false).await {
                     Ok(status) if status.starts_with("DELETING") => Ok(()),
                     Ok(_) if error.came_back.starts_with("ResourceInUse") => {
                         Err(PortError { kind: ErrorKind::Conflict, ..error }.advise("wait until it is ACTIVE"))

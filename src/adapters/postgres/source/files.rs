@@ -47,24 +47,34 @@ pub(super) async fn begin_load(client: &Object, publication: &str, table: &Table
     let begins = |began: &mut Began| drop(began.files.insert(oid, files));
     let noted = partitions::change(client, publication, begins).await.map_err(error)?;
     if noted.is_none() && partitions::is_captured(client, publication).await.map_err(error)? {
-        let why = format!("somebody changed the comment on the publication {publication}, where they are written down");
-        let advice = "load the tables anew, and leave the comment as it is";
-        return Err(PortError::new(ErrorKind::Invalid, TRIED, &table.source, why).advise(advice));
+        return Err(comment_changed(publication, TRIED, table));
     }
     Ok(())
+}
+
+fn comment_changed(publication: &str, tried: &str, table: &Table) -> PortError {
+    let why = format!("somebody changed the comment on the publication {publication}, where they are written down");
+    let advice = "load the tables anew, and leave the comment as it is";
+    PortError::new(ErrorKind::Invalid, tried, &table.source, why).advise(advice)
 }
 
 /// Sees that no row of a table was put elsewhere while it was loaded, once all of it was read; then the load is proven and
 /// a rewrite does no harm any more. Nothing where no beginning is on record.
 ///
 /// # Errors
-/// `Expired` when the table, or a partition of it, stands in another file.
+/// `Expired` when the table, or a partition of it, stands in another file; `Invalid` when what was written down is not there
+/// any more.
 pub(super) async fn end_load(client: &Object, publication: &str, table: &Table) -> PortResult<()> {
     const TRIED: &str = "end the load of";
     let error = |e: Error| trouble::error(&e, TRIED, &table.source);
     let Some((oid, files)) = now(client, table).await.map_err(error)? else { return Ok(()) };
-    let began = partitions::began(client, publication).await.map_err(error)?;
-    let Some(before) = began.and_then(|mut began| began.files.remove(&oid)) else { return Ok(()) };
+    let Some(mut began) = partitions::began(client, publication).await.map_err(error)? else {
+        if partitions::is_captured(client, publication).await.map_err(error)? {
+            return Err(comment_changed(publication, TRIED, table));
+        }
+        return Ok(());
+    };
+    let Some(before) = began.files.remove(&oid) else { return Ok(()) };
     // A partition that came or went is told by the list of partitions.
     let other = |leaf: &u32, file: &u32| files.get(leaf).filter(|(now, _)| now != file).map(|(_, name)| name.clone());
     let moved: Vec<String> = before.iter().filter_map(|(leaf, file)| other(leaf, file)).collect();

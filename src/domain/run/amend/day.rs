@@ -155,8 +155,7 @@ pub(super) fn gates(found: &mut ChangeList<'_>, old: &[Gate], new: &[Gate]) {
 }
 
 fn criterion(c: &Criterion) -> String {
-    let Criterion { signal, op, value } = c;
-    format!("{signal} {} {value}", op.symbol())
+    c.words(|value| value.to_string())
 }
 
 fn on_fail_words(on_fail: &OnFail) -> String {
@@ -224,6 +223,14 @@ fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind
             };
             found.field(format!("{what}.to"), (to, new_to), each, |_| refused(PLACES));
         }
+        (
+            StepKind::Baseline { signals, samples, warm_up },
+            StepKind::Baseline { signals: new_signals, samples: new_samples, warm_up: new_warm_up },
+        ) => {
+            found.field(format!("{what}.signals"), (signals, new_signals), |all| listed(all), done);
+            found.field(format!("{what}.samples"), (samples, new_samples), ToString::to_string, done);
+            found.field(format!("{what}.warm_up"), (warm_up, new_warm_up), ToString::to_string, done);
+        }
         (StepKind::Smoke { probes: old }, StepKind::Smoke { probes: new }) => {
             found.field(format!("{what}.probes"), (old, new), |all| listed(all), done);
         }
@@ -273,6 +280,7 @@ fn kind(found: &mut ChangeList<'_>, what: &str, id: &str, (old, new): (&StepKind
             | StepKind::Capture
             | StepKind::Load
             | StepKind::CatchUp { .. }
+            | StepKind::Baseline { .. }
             | StepKind::Verify
             | StepKind::Arm
             | StepKind::Freeze

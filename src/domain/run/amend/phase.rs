@@ -115,6 +115,7 @@ impl<'a> Phase<'a> {
             | StepKind::Capture
             | StepKind::Load
             | StepKind::CatchUp { .. }
+            | StepKind::Baseline { .. }
             | StepKind::Verify
             | StepKind::Arm
             | StepKind::Freeze

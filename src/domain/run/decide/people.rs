@@ -179,6 +179,7 @@ const fn answered_by_people(kind: &StepKind) -> bool {
         | StepKind::Capture
         | StepKind::Load
         | StepKind::CatchUp { .. }
+        | StepKind::Baseline { .. }
         | StepKind::Verify
         | StepKind::Arm
         | StepKind::Freeze

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::alert::{About, Alert, EVERY_MS, On, OnScreen, Place, PlaceKind, Threshold, Told};
 
 fn alert(on: &[On], threshold: Option<f64>, for_ms: i64) -> Alert {
-    let criterion = |value| Criterion { signal: "lag".into(), op: Op::Above, value };
+    let criterion = |value| Criterion::with("lag", Op::Above, value);
     let threshold = threshold.map(|value| Threshold { criterion: criterion(value), text: format!("lag > {value}") });
     Alert {
         id: "pager".into(),

@@ -60,7 +60,7 @@ fn whole() -> Plan {
     whole.probes = vec![probe("w"), probe("home")];
     whole.signals.push(signal("p95", SignalSource::ProbeP95("home".into())));
     whole.gates = vec![gate("sync"), gate("go"), gate("burn")];
-    whole.gates[2].criteria = vec![Criterion { signal: "p95".into(), op: Op::Below, value: 500.0 }];
+    whole.gates[2].criteria = vec![Criterion::with("p95", Op::Below, 500.0)];
     let vote = StepKind::GoNoGo {
         gates: vec!["go".into()],
         voters: vec!["bob".into(), "carol".into(), "dan".into()],

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The plan, whose reads go up a ramp of three positions in two places before the freeze.
-pub(super) fn plan_of_a_ramp() -> Plan {
+pub(in crate::domain::run) fn plan_of_a_ramp() -> Plan {
     let mut plan = plan();
     let switch = plan.switch("reads").unwrap().clone();
     let share = |share: u8| Serves {
@@ -111,10 +111,7 @@ fn what_customers_were_answered_before_a_switch_says_nothing_of_the_new_position
         limit: None,
         stale_ms: 60_000,
     });
-    let gate = Gate {
-        criteria: vec![Criterion { signal: "errors".into(), op: Op::Below, value: 1.0 }],
-        ..plan.gates[0].clone()
-    };
+    let gate = Gate { criteria: vec![Criterion::with("errors", Op::Below, 1.0)], ..plan.gates[0].clone() };
     let state = |settled: Option<i64>| {
         let evidence = settled.map(|at| Evidence {
             name: "effect".into(),
@@ -136,6 +133,48 @@ fn what_customers_were_answered_before_a_switch_says_nothing_of_the_new_position
     assert!(!early.met && !early.contradicted && early.evidence[0].value.contains("before the switch"), "{early:?}");
     assert!(judged(&state(Some(25_000)), 25_000).met);
     assert!(judged(&state(None), 10_000).met, "nothing has moved");
+}
+
+#[test]
+fn as_good_as_before_is_judged_by_what_was_measured_before_and_by_nothing_else() {
+    let mut plan = plan_of_a_ramp();
+    let signal = |id: &str| Signal {
+        id: id.into(),
+        unit: "ms".into(),
+        source: SignalSource::ProbeP95(id.into()),
+        side: Side::Both,
+        limit: None,
+        stale_ms: 60_000,
+    };
+    plan.signals.extend([signal("p95"), signal("old")]);
+    let from = |of: Option<&str>, percent| {
+        let baseline = Some(FromBaseline { of: of.map(str::to_owned), percent });
+        Gate {
+            criteria: vec![Criterion { baseline, ..Criterion::with("p95", Op::AtMost, 5.0) }],
+            ..plan.gates[0].clone()
+        }
+    };
+    let mut measured = Measured { at: At(30_000), ..Measured::default() };
+    let stats = crate::domain::gauge::ProbeStats { p95_ms: Some(125.0), at: At(30_000), ..Default::default() };
+    measured.probes.insert("p95".into(), stats);
+    let mut state = RunState::default();
+    let judged = |state: &RunState, gate: &Gate| judge_gate(&plan, state, &measured, gate);
+
+    let unknown = judged(&state, &from(None, 20.0));
+    assert!(!unknown.met && !unknown.contradicted, "{unknown:?}");
+    assert_eq!(unknown.evidence[0].name, "p95 <= baseline + 20% + 5ms");
+    assert_eq!(unknown.evidence[0].value, "125ms, no baseline of p95");
+
+    for (signal, value) in [("p95", 100.0), ("old", 10.0)] {
+        let baseline = Baseline { value, median: value, p95: value, samples: 9, from: At(1), to: At(2) };
+        state.baselines.insert(signal.into(), baseline);
+    }
+    let good = judged(&state, &from(None, 20.0));
+    assert!(good.met, "{good:?}");
+    assert_eq!(good.evidence[0].value, "125ms, limit 125ms");
+    let bad = judged(&state, &from(None, 19.0));
+    assert!(!bad.met && bad.contradicted, "{bad:?}");
+    assert!(!judged(&state, &from(Some("old"), 20.0)).met, "the other one's is lower");
 }
 
 /// Takes the last switch step back, as its worker would.
@@ -401,4 +440,14 @@ fn a_gate_steps_back_only_where_one_step_leads_back() {
         let why = leads_back(&plan, at(before)).unwrap_err();
         assert!(why.contains(says), "{before}: {why}");
     }
+}
+
+#[test]
+fn a_baseline_is_kept_by_the_record_and_the_last_one_counts() {
+    let mut run = up_to("all");
+    for value in [7.0, 9.0] {
+        let baseline = Baseline { value, median: 1.0, p95: value, samples: 20, from: At(1), to: At(2) };
+        run.input(&Input::Stated(Event::BaselineTaken { signal: "p95".into(), baseline }));
+    }
+    assert_eq!(run.state.baselines["p95"].value, 9.0);
 }

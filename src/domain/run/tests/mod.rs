@@ -3,7 +3,7 @@
 mod alerts;
 mod amend;
 mod clock;
-mod dials;
+pub(super) mod dials;
 mod holds;
 mod people;
 mod places;
@@ -41,7 +41,7 @@ pub(super) fn plan() -> Plan {
     let gate = |id: &str, on_fail, hold_ms| Gate {
         id: id.into(),
         title: id.into(),
-        criteria: vec![Criterion { signal: "lag".into(), op: Op::Below, value: 2.0 }],
+        criteria: vec![Criterion::with("lag", Op::Below, 2.0)],
         hold_ms,
         give_up_ms: Some(60_000),
         on_fail,

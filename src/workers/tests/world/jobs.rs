@@ -51,6 +51,11 @@ impl FakeJobs {
         held(&self.endless).push(job.to_owned());
     }
 
+    /// What was begun of it ends by itself after all.
+    pub fn end(&self, job: &str) {
+        held(&self.endless).retain(|endless| endless != job);
+    }
+
     /// The process that ran commands is gone, and what it knew of them.
     pub fn forget(&self, job: &str) {
         held(&self.begun).retain(|begun| begun.job != job);

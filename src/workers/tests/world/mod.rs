@@ -31,7 +31,9 @@ use super::faulty_back::{FaultyItems, FaultyOutbox};
 use super::plan::plan;
 use crate::domain::mapping::{Mapped, TableMapping};
 use crate::domain::plan::{OLD, Plan, Table};
-use crate::domain::run::{Actor, Cause, Event, Evidence, RunState, StepError, rollback_plan};
+use crate::domain::run::{
+    Actor, Cause, Event, Evidence, RollbackPlan, RunState, StepError, rollback_plan, rollback_plan_in_doubt,
+};
 use crate::domain::value::{Cell, OwnedRow, Record, Value};
 use crate::ports::{ByStore, ReversePorts};
 use crate::workers::rollback::{Rollback, RollbackReport};
@@ -195,8 +197,20 @@ impl World {
         self.roll_back_from(captured, &self.journal.state()).await
     }
 
+    /// The same where the record is damaged.
+    pub async fn roll_back_in_doubt(&self, captured: &CapturedValues) -> RollbackReport {
+        let ordered = Event::RollbackOrdered { by: Actor::Operator("alice".into()), cause: Cause::Asked };
+        self.journal.fact(ordered).unwrap();
+        let state = self.journal.state();
+        self.rolled_back(captured, &state, &rollback_plan_in_doubt(&self.plan, &state)).await
+    }
+
     /// Rolls back from this state.
     pub async fn roll_back_from(&self, captured: &CapturedValues, state: &RunState) -> RollbackReport {
+        self.rolled_back(captured, state, &rollback_plan(&self.plan, state)).await
+    }
+
+    async fn rolled_back(&self, captured: &CapturedValues, state: &RunState, way: &RollbackPlan) -> RollbackReport {
         let ports = self.ports();
         let undo = Rollback {
             plan: &self.plan,
@@ -210,7 +224,7 @@ impl World {
             jobs: &*ports.jobs,
             tell: &|_, _| {},
         };
-        undo.go(&rollback_plan(&self.plan, state)).await.whole()
+        undo.go(way).await.whole()
     }
 
     /// Puts a book.
