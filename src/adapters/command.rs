@@ -1,4 +1,6 @@
-//! Jobs that are programs of this machine.
+//! Programs of this machine: those that are jobs, and those that are run to their end.
+
+mod run;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::process::Stdio;
@@ -8,8 +10,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
+pub use self::run::{Ran, run};
 use crate::domain::plan::{Job, JobKind};
 use crate::ports::{Begin, ErrorKind, JobProgress, JobState, Jobs, PortError, PortResult};
 
@@ -96,6 +99,30 @@ fn words<'j>(job: &'j Job, begin: &Begin) -> PortResult<&'j [String]> {
     }
 }
 
+/// Starts a program in a process group of its own: a key pressed at the console is not for it.
+fn spawn(words: &[String], stdin: Stdio) -> PortResult<(Child, Option<Pid>)> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(PortError::new(ErrorKind::Invalid, "run", "a program", "it names none"));
+    };
+    let spawned = Command::new(program)
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn();
+    let child = spawned.map_err(|e| {
+        let kind = match e.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            _ => ErrorKind::Invalid,
+        };
+        PortError::new(kind, "run", program.clone(), e.to_string())
+    })?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    Ok((child, group))
+}
+
 #[async_trait]
 impl Jobs for CommandJobs {
     async fn look(&self, job: &Job) -> PortResult<String> {
@@ -113,29 +140,13 @@ impl Jobs for CommandJobs {
 
     async fn begin(&self, job: &Job, begin: &Begin) -> PortResult<String> {
         let words = words(job, begin)?;
-        let Some((program, arguments)) = words.split_first() else {
+        if words.is_empty() {
             return Err(PortError::new(ErrorKind::Invalid, "run", job.id.clone(), "it names no program"));
-        };
-        let spawned = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A key pressed at the console is not for it.
-            .process_group(0)
-            .spawn();
-        let mut child = spawned.map_err(|e| {
-            let kind = match e.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-                _ => ErrorKind::Invalid,
-            };
-            PortError::new(kind, "run", program.clone(), e.to_string())
-        })?;
+        }
         let handle = format!("{}/{}", job.id, begin.token);
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let (mut child, group) = spawn(words, Stdio::null())?;
         let Some(group) = group else {
-            return Err(PortError::new(ErrorKind::Internal, "run", program.clone(), "it has no process"));
+            return Err(PortError::new(ErrorKind::Internal, "run", words.join(" "), "it has no process"));
         };
         self.all().insert(handle.clone(), Running { group, last: VecDeque::new(), end: None, told: None });
         // Read to their end, which may come long after the program's: what it left at work writes to them too.
@@ -218,7 +229,8 @@ impl Running {
 }
 
 /// Where a program is; `None` when it cannot be run.
-fn on_the_path(program: &str) -> Option<String> {
+#[must_use]
+pub fn on_the_path(program: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let runs = |path: &std::path::Path| {
         path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)

@@ -4,12 +4,15 @@
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
 mod action;
+mod alert_watch;
+mod alerts;
 mod amend;
 mod apply;
 mod approval;
 mod attributes;
 mod baseline;
 mod caller;
+mod clock_step;
 mod decide;
 mod dials;
 mod event;
@@ -27,6 +30,8 @@ mod verified;
 mod ways_back;
 
 pub use action::{Action, MoverOrder};
+pub use alert_watch::AlertWatch;
+pub use alerts::{Acknowledged, Firing};
 pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{

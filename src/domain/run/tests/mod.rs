@@ -1,5 +1,6 @@
 //! The run, driven by hand: a small plan, scripted performers, and random walks.
 
+mod alerts;
 mod amend;
 mod clock;
 pub(super) mod dials;
