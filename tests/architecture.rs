@@ -60,12 +60,13 @@ const INSIDE_DOMAIN: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("value", &[]),
     ("plan", &["at", "secret"]),
+    ("alert", &["at", "plan"]),
     ("mapping", &["at", "plan", "value"]),
     ("verify", &["at", "mapping", "plan", "value"]),
     // Sees of a table what a mapping would see of it.
     ("propose", &["mapping", "plan", "value"]),
     ("gauge", &["at", "plan"]),
-    ("run", &["at", "gauge", "plan", "secret"]),
+    ("run", &["alert", "at", "gauge", "plan", "secret"]),
     // Judges a whole plan, so it sees all that a plan can contain.
     ("lint", &["at", "gauge", "mapping", "plan", "run"]),
 ];

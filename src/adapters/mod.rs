@@ -5,5 +5,6 @@ pub mod command;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod http;
+pub mod notify;
 #[cfg(feature = "postgresql")]
 pub mod postgres;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::alerts::AlertsArgs;
 use super::export::ExportArgs;
 use super::force::ForceArg;
 use super::init::InitArgs;
+use super::people::AckArgs;
 use super::restore::RestoreArgs;
 
 /// The terminal console for migration day.
@@ -132,6 +134,10 @@ pub enum Command {
         /// accounts, payments, sessions and limits (v1-to-v2, by default 2000,8000,800,500).
         #[arg(long, value_name = "N,N,...")]
         sizes: Option<String>,
+        /// A file with `[[alerts]]` and `[metrics]` as in a config: who is told while it is rehearsed. Messages say that it
+        /// is a rehearsal.
+        #[arg(long, value_name = "FILE")]
+        alerts: Option<PathBuf>,
         /// What moves the tables of PostgreSQL in place of the console: `subscription`, the new server's own (v1-to-v2).
         #[arg(long, value_name = "MOVER")]
         mover: Option<String>,
@@ -219,6 +225,12 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
     },
+    /// Acknowledge alerts that fired: they are quiet until what they fired for is over and comes to be so again.
+    ///
+    /// `A` on the screen lists them, and `a` there does the same.
+    Ack(AckArgs),
+    /// List the alerts of a config and where they go, or see whether they arrive.
+    Alerts(AlertsArgs),
     /// Verify that the record of a run is as it was written, and show who did what when.
     Audit {
         /// Run id or a beginning of it; absent means the newest.
@@ -277,7 +289,7 @@ pub enum Command {
 pub struct FromExportArgs {
     /// Restore this export into private stores, make, load and compare the config's tables there, and say how many rows
     /// arrived. None of the config's stores is asked. Exit 5 when a row differs or is parked.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "fault", "sizes", "seed", "mover"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "fault", "sizes", "seed", "mover", "alerts"])]
     pub from_export: Option<PathBuf>,
     /// The config whose plan takes the export; absent means CUTOVER_CONFIG or config.toml.
     #[arg(short, long, value_name = "FILE", requires = "from_export")]

@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Callers, Event, Policy, RunState, StepSeen, changed_accounts};
 use crate::engine::{
-    Closed, DiskPatience, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending, socket,
-    stepped_since,
+    AlertSetup, Closed, DiskPatience, Ending, Engine, MachineClock, Opening, RunClock, Setup, StepBegan, ending,
+    socket, stepped_since,
 };
 use crate::journal::{Header, Holder, JournalWriter, RunFolder, RunRecord, SampleWriter, boot_id, fold};
 use crate::ports::Clock;
@@ -70,6 +70,10 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     let screen = shows_screen(d.args);
     // A mistake in them is told before anything begins.
     let options = if screen { Some(screen_options(&d.args.screen)?) } else { None };
+    let metrics = match d.config.telling.metrics {
+        Some(at) => super::metrics::listen(at).await,
+        None => None,
+    };
     let machine = MachineClock::default();
     let taken = if d.new { None } else { unfinished(d.state_dir, &plan)? };
     // Whose stores these are is read before anything is written.
@@ -83,6 +87,11 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
     super::logging::into(&folder);
     let Opened { journal, opening, clock, stepped } = open(&d, &folder, &plan, &machine, callers)?;
     let samples = SampleWriter::open(&folder.samples()).ok();
+    let telling = &d.config.telling;
+    let alerts = AlertSetup {
+        alerts: Arc::clone(&telling.alerts),
+        notices: world::notices(&telling.alerts, &d.config.connections).await?,
+    };
     let setup = Setup {
         plan: Arc::clone(&plan),
         policy: Policy {
@@ -104,10 +113,14 @@ pub async fn drive(d: Drive<'_>) -> Result<Driven, Failure> {
         operator: d.driver.operator.clone(),
         host: d.driver.host.clone(),
         step_began: d.step_began.clone(),
+        alerts,
     };
     let mut engine = Engine::open(setup, opening, folder.id(), folder.path()).await?;
     let stop = CancellationToken::new();
     socket::serve(&folder.socket(), engine.handle(), stop.clone())?;
+    if let Some(listener) = metrics {
+        super::metrics::serve(listener, engine.handle(), stop.clone());
+    }
     let told = front(&mut engine, &plan, &d, folder.journal(), options).await;
     let mut handle = engine.handle();
     stop.cancel();

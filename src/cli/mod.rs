@@ -1,5 +1,6 @@
 //! Arguments and subcommands: the one composition root.
 
+mod alerts;
 mod amend;
 mod answers;
 mod args;
@@ -19,6 +20,7 @@ mod init;
 mod lines;
 mod listing;
 mod logging;
+mod metrics;
 mod opened;
 mod out;
 mod own_keys;
@@ -145,13 +147,14 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Box::pin(rehearse::from_export(&drive, &asked, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]
-        Command::Rehearse { scenario, drive, speed, seed, fault, sizes, mover, .. } => {
+        Command::Rehearse { scenario, drive, speed, seed, fault, sizes, alerts, mover, .. } => {
             let asked = rehearse::Rehearsal {
                 scenario: &scenario,
                 speed,
                 seed,
                 faults: &fault,
                 sizes: sizes.as_deref(),
+                alerts: alerts.as_deref(),
                 mover: mover.as_deref(),
             };
             Box::pin(rehearse::rehearse(&drive, &asked, &state_dir()?)).await
@@ -179,6 +182,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             };
             people::vote(&run, step, vote, name, note, &state_dir()?).await
         }
+        Command::Ack(args) => people::acknowledge(args, &state_dir()?).await,
+        Command::Alerts(args) => Box::pin(alerts::alerts(&args)).await,
         Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
         Command::Verify(args) => Box::pin(verify::verify(&args, &state_dir()?)).await,
         Command::Parked(args) => parked::parked(&args, &state_dir()?).await,

@@ -102,7 +102,9 @@ pub async fn subject(of: &OfArg, state_dir: &Path) -> Result<Config, Failure> {
         );
         return Err(Failure::new(Exit::Config, text));
     }
-    Ok(Config { plan: Arc::new(plan), connections, path, warnings: Vec::new(), places: BTreeMap::new(), listing: None })
+    let (warnings, places) = (Vec::new(), BTreeMap::new());
+    let telling = config::Telling::default();
+    Ok(Config { plan: Arc::new(plan), connections, path, warnings, places, listing: None, telling })
 }
 
 /// A plan that is not known to be the run's very own, for when that one cannot be read: the copy of the config if it

@@ -1,11 +1,14 @@
-//! `cutover approve`, `cutover vote` and `cutover step-back`: what people do from another terminal.
+//! `cutover approve`, `cutover vote`, `cutover ack` and `cutover step-back`: what people do from another terminal.
 
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::drive::print;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::select_run::select_run;
 use super::world::Driver;
 use crate::domain::run::{RunStatus, Vote};
 use crate::engine::MachineClock;
@@ -13,6 +16,23 @@ use crate::engine::socket::{Answer, Ask, ask};
 use crate::journal::RunFolder;
 use crate::ports::Clock;
 use crate::report::{Offline, offline};
+
+/// Which alert was seen, and by whom.
+#[derive(Debug, Args)]
+pub struct AckArgs {
+    /// The alert, as `cutover status` names it; absent means all that fired.
+    #[arg(value_name = "ALERT")]
+    pub alert: Option<String>,
+    /// Run id or a beginning of it; absent means the only run that could be chosen, and asks when there are several.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Who has seen it; absent means the user of this terminal.
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Words for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
 
 /// How long a live console has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,6 +72,15 @@ pub async fn vote(
     let by = name.unwrap_or_else(|| Driver::here().operator);
     let said = format!("{by} votes {} on {step}; it is on record\n", vote.name());
     answer(&folder, Ask::Vote { step, by, vote, note }, &said).await
+}
+
+/// `cutover ack`.
+pub async fn acknowledge(args: AckArgs, state_dir: &Path) -> Result<Exit, Failure> {
+    let folder = select_run(args.run.as_deref(), ("ack --run", ""), state_dir)?;
+    let by = args.name.unwrap_or_else(|| Driver::here().operator);
+    let what = args.alert.as_ref().map_or_else(|| "every alert".to_owned(), |alert| format!("alert {alert}"));
+    let said = format!("{what} acknowledged by {by}; it is on record\n");
+    answer(&folder, Ask::Acknowledge { alert: args.alert, by, note: args.note }, &said).await
 }
 
 /// Asks the console that drives the run. Only it writes the journal, and only once it has is the answer yes.

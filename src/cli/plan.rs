@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crate::domain::at::{brief, t_offset};
 use crate::domain::lint::{Severity, lint};
 use crate::domain::plan::{Confirm, Move, Plan, Start, StepKind};
+use crate::domain::run::{Left, ways_back};
 
 /// Writes the plan for people. Warnings of the linter come first.
 pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
@@ -68,6 +69,7 @@ pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     positions(plan, out)?;
+    back(plan, out)?;
     by_movers(plan, out)?;
     by_rule(plan, out)
 }
@@ -83,6 +85,41 @@ fn positions(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
                 writeln!(out, "  {:<12}   {:<44} {value}", "", switch.place())?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Where `b` and `R R` lead from where, and what that costs.
+fn back(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    let all = ways_back(plan);
+    if all.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nway back (how long it takes is measured on the day: `rollback --what-if`, and the screen)")?;
+    writeln!(
+        out,
+        "  {:<20} {:<24} {:<34} writes made on the new side alone",
+        "once this is done", "b leads to", "R R"
+    )?;
+    for way in all {
+        let one = way.one_step.unwrap_or_else(|_| "-".to_owned());
+        let Some(price) = way.rollback else {
+            writeln!(out, "  {:<20} {one:<24} {:<34} nothing leads back", way.step.id, "-")?;
+            continue;
+        };
+        let s = |n: usize| if n == 1 { "" } else { "s" };
+        let mut does = format!("puts {} place{} back", price.places, s(price.places));
+        if price.restarts > 0 {
+            does.push_str(&format!(", {} restart{}", price.restarts, s(price.restarts)));
+        }
+        let writes = match (price.writes, price.refuses_writes) {
+            (Left::None, _) => "none",
+            (Left::CarriedBack, false) => "applied to the old side",
+            (Left::CarriedBack, true) => "applied to the old side; writes are refused during the restarts",
+            (Left::Stay, false) => "STAY THERE",
+            (Left::Stay, true) => "STAY THERE; writes are refused during the restarts",
+        };
+        writeln!(out, "  {:<20} {one:<24} {does:<34} {writes}", way.step.id)?;
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ use super::drive::{Drive, drive, print, say, shows_screen};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::world::Driver;
-use crate::config;
-use crate::domain::plan::MoverKind;
+use crate::config::{self, Telling};
+use crate::domain::plan::{MoverKind, Plan};
 use crate::engine::Ending;
 use crate::rehearsal::fault::{BadFault, Fault, FaultAt, Faults};
 use crate::rehearsal::{Amounts, Scenario, Servers, World, WorldOptions, subscribed};
@@ -38,6 +38,8 @@ pub struct Rehearsal<'a> {
     pub faults: &'a [String],
     /// Records to begin with; absent means as many as make a good rehearsal.
     pub sizes: Option<&'a str>,
+    /// The file that says who is told of what; absent means nobody.
+    pub alerts: Option<&'a Path>,
     /// What moves the tables of PostgreSQL; absent means the console.
     pub mover: Option<&'a str>,
 }
@@ -94,6 +96,11 @@ async fn live(
     let planned =
         asked.faults.iter().map(|f| planned(f, scenario, &ids).map_err(|e| usage(format!("--fault {f}: {e}"))));
     let faults = Faults::new(planned.collect::<Result<_, _>>()?);
+    let told = asked.alerts.map(config::text_of).transpose()?;
+    if let Some((file, text)) = asked.alerts.zip(told.as_deref()) {
+        let plan = config::load_str(scenario.file(), plan, Path::new(""), &anywhere(scenario))?.plan;
+        telling(file, text, &plan)?;
+    }
     if !(speed.is_finite() && speed >= 1.0) {
         return Err(usage(format!("--speed {speed}: a number from 1")));
     }
@@ -110,7 +117,10 @@ async fn live(
     let mut vars = world.vars();
     // Where a rollback from another terminal finds them too.
     vars.extend(servers.passwords(None).map_err(unexpected)?);
-    let config = config::load_str(scenario.file(), plan, Path::new(""), &vars)?;
+    let mut config = config::load_str(scenario.file(), plan, Path::new(""), &vars)?;
+    if let Some((file, text)) = asked.alerts.zip(told.as_deref()) {
+        config.telling = telling(file, text, &config.plan)?;
+    }
     let driven = drive(Drive {
         config: &config,
         config_text: &filled(plan, &vars),
@@ -152,6 +162,12 @@ async fn live(
     world.stop().await;
     tokio::task::spawn_blocking(move || drop(servers)).await.ok();
     Ok(exit(driven.ending, verdict.clean(), unstruck.is_empty()))
+}
+
+/// Who is told of what, as a file of its own says it.
+fn telling(file: &Path, text: &str, plan: &Plan) -> Result<Telling, Failure> {
+    let vars = std::env::vars().collect();
+    Ok(config::telling_of(&file.display().to_string(), text, &config::base_of(file), &vars, plan)?)
 }
 
 /// What a rehearsal ends with: what it proved counts only where it came to its end.

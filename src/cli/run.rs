@@ -108,7 +108,8 @@ const POLICY: usize = 6_144;
 /// `cutover plan --iam-policy`.
 pub async fn iam_policy(config: &ConfigArg) -> Result<Exit, Failure> {
     let (config, _) = load(config, Over::Now).await?;
-    let parameters = config.connections.password_parameters();
+    let mut parameters = config.connections.password_parameters();
+    parameters.extend(config.telling.parameters());
     let all: Vec<serde_json::Value> = crate::domain::plan::iam_policies(&config.plan, &parameters)
         .iter()
         .map(|policy| {
@@ -137,6 +138,7 @@ pub async fn check(config: &ConfigArg, scan: Option<u64>, json: bool) -> Result<
     let (config, _) = load(config, Over::Now).await?;
     let (ports, missing) = world::ports_to_check(&config.plan, &config.connections).await?;
     let mut rows = crate::workers::check(&config.plan, &ports, &missing).await;
+    rows.extend(super::alerts::check(&config).await?);
     let scanned = match scan {
         Some(records) => Some(super::dry_run::scan(&config, &ports, &missing, records).await),
         None => None,

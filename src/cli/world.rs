@@ -37,14 +37,16 @@ use crate::adapters::aws::{
 };
 use crate::adapters::command::CommandJobs;
 use crate::adapters::http::{HttpProbes, http_client};
+use crate::adapters::notify::Notifier;
 use crate::config::{Aws, Config, Connections, Credentials, Endpoints, Postgres, StoreConnection};
+use crate::domain::alert::{Alert, Place};
 use crate::domain::plan::{CONTROL, Plan, SignalSource, ValueRef};
 use crate::domain::run::{Callers, other_accounts};
 use crate::domain::secret::Secret;
 use crate::engine::MachineClock;
 use crate::ports::{
-    ByStore, Catalogue, ErrorKind, Identity, Jobs, Mover, PortError, ReversePorts, SeveralJobs, SeveralSwitches,
-    Source, Switches,
+    ByStore, Catalogue, ErrorKind, Identity, Jobs, Mover, Notices, PortError, ReversePorts, SeveralJobs,
+    SeveralSwitches, Source, Switches,
 };
 use crate::workers::{CheckRow, Missing, OTHER_ACCOUNT_ADVICE, Ports};
 
@@ -299,6 +301,20 @@ async fn assemble(
         metrics: metrics.map(|m| failing(Arc::new(m) as _)),
         clock: Arc::new(MachineClock::default()),
     })
+}
+
+/// Who tells places of alerts; `None` where no alert goes further than the screen.
+///
+/// # Errors
+/// The machine's certificates cannot be read.
+pub async fn notices(alerts: &[Alert], connections: &Connections) -> Result<Option<Arc<dyn Notices>>, Failure> {
+    if alerts.iter().flat_map(|alert| &alert.places).all(Place::is_screen) {
+        return Ok(None);
+    }
+    let aws = aws(connections.aws.as_ref());
+    let switches = switches(&aws_session(&aws).await, &aws.endpoints);
+    let client = http_client().map_err(|e| Failure::new(Exit::Unexpected, e.to_string()))?;
+    Ok(Some(Arc::new(Notifier::new(client, switches))))
 }
 
 /// Something that is not where the config says.

@@ -1,8 +1,10 @@
 //! Every key the file may hold, with its kind and its words. The reader checks against this table and the
 //! JSON schema is made from it, so the two cannot drift apart.
 
+mod alerts;
 mod jobs;
 
+pub(super) use self::alerts::{ALERT_COMMANDS, ALERTS, ALERTS_ALONE, ALERTS_OF, METRICS, WEBHOOKS};
 pub(super) use self::jobs::{CLUSTER_SNAPSHOT, DELETE, INSTANCE_REFRESH, INSTANCE_SNAPSHOT, JOBS, TABLE_BACKUP};
 use Kind::{
     Bool, ColumnType, Confirm, Count, Duration, Free, Int, List, Map, Moment, Number, Offset, OneOf, Part, Path,
@@ -120,6 +122,8 @@ pub(super) static ROOT: &[Key] = &[
     may("signals", List(SIGNALS), "Watched numbers with limits."),
     may("gates", List(GATES), "Conditions that must hold."),
     may("jobs", List(JOBS), "Work that somebody else does and steps begin: restarts, backups, commands, deletions."),
+    may("alerts", List(ALERTS), "Who is told of what."),
+    may("metrics", Table(METRICS), "Numbers of the run for Prometheus."),
     must("steps", List(STEPS), "The runbook, in order."),
 ];
 

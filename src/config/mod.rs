@@ -16,6 +16,7 @@ mod stores;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,8 +25,9 @@ pub use error::{ConfigErrors, Located};
 pub use saved::SavedConnections;
 pub use schema::schema;
 
+use crate::domain::alert::{Alert, PlaceKind};
 use crate::domain::lint::{Severity, lint};
-use crate::domain::plan::{Listing, Move, NEW, OLD, Plan, Stores};
+use crate::domain::plan::{Listing, Move, NEW, OLD, Plan, Stores, ValueRef};
 use error::Sink;
 use node::Node;
 use section::Section;
@@ -45,6 +47,34 @@ pub struct Config {
     pub places: BTreeMap<String, String>,
     /// What stores said they have, where tables move by rule: the plan is this config over this list.
     pub listing: Option<Listing>,
+    /// Who is told of what. No part of the plan: it may differ each time the run is taken up.
+    pub telling: Telling,
+}
+
+/// Who is told of what, and where the run's numbers can be read.
+#[derive(Clone, Debug, Default)]
+pub struct Telling {
+    /// Alerts.
+    pub alerts: Arc<[Alert]>,
+    /// Where Prometheus reads the run's numbers.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Telling {
+    /// Parameters of Parameter Store that hold addresses of webhooks.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<String> {
+        let places = self.alerts.iter().flat_map(|alert| &alert.places);
+        let urls = places.filter_map(|place| match &place.kind {
+            PlaceKind::Webhook(webhook) => Some(&webhook.url),
+            PlaceKind::Screen(_) | PlaceKind::Command(_) => None,
+        });
+        let named = urls.filter_map(|url| match url {
+            ValueRef::Parameter(name) => Some(name.clone()),
+            ValueRef::Literal(_) | ValueRef::Env(_) | ValueRef::File(_) => None,
+        });
+        named.collect()
+    }
 }
 
 /// A file before its rules are expanded: what has to be asked of which store.
@@ -303,6 +333,7 @@ pub fn load_listed(
     if sink.items.is_empty() {
         movers::judge(&root, &plan, &connections, &mut sink);
     }
+    let telling = compile::alerts::telling(&root, base_dir, &plan, &mut sink);
     let in_file = |path: &str| -> String {
         if let Some(switch) = compile::dial::in_file(&root, path) {
             return switch;
@@ -346,10 +377,30 @@ pub fn load_listed(
         }
         let places = places(&plan, |path| document.locate(&in_file(path)), &sink);
         let listing = listing.filter(|_| asked).cloned();
-        Ok(Config { plan: Arc::new(plan), connections, path: PathBuf::from(name), warnings, places, listing })
+        let (plan, path) = (Arc::new(plan), PathBuf::from(name));
+        Ok(Config { plan, connections, path, warnings, places, listing, telling })
     } else {
         Err(ConfigErrors::new(sink.items))
     }
+}
+
+/// Reads a file of alerts alone, for a plan that another file holds: a rehearsal's.
+///
+/// # Errors
+/// Mistakes in it, and signals that the plan does not have.
+pub fn telling_of(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    vars: &BTreeMap<String, String>,
+    plan: &Plan,
+) -> Result<Telling, ConfigErrors> {
+    let mut sink = Sink::new(name, text);
+    let document = node::parse(text, vars, None, &mut sink);
+    check::check(&document, keys::ALERTS_ALONE, "", &mut sink);
+    let root = Section::new(&document, keys::ALERTS_ALONE, "");
+    let telling = compile::alerts::telling(&root, base_dir, plan, &mut sink);
+    if sink.items.is_empty() { Ok(telling) } else { Err(ConfigErrors::new(sink.items)) }
 }
 
 /// The id of the table that a path is about.

@@ -1,5 +1,6 @@
 //! Whole files: the shipped ones, and wrong ones.
 
+mod alerts;
 mod control;
 mod iam_policy;
 mod jobs;

@@ -1,5 +1,6 @@
 //! Pure core: no clock, no I/O, no async, no terminal. Everything here is a function of its arguments.
 
+pub mod alert;
 pub mod at;
 pub mod estimate;
 pub mod gauge;

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::AlertDesk;
 use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::facts::Stated;
@@ -19,6 +20,7 @@ use super::outcome::{Ending, ending};
 use super::publish::Publisher;
 use super::retention::Retention;
 use crate::domain::at::At;
+use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
 use crate::domain::run::{
     Actor, Command, Decision, Effect, ErrorClass, Event, Evidence, Fact, Input, Level, Policy, RunState, RunStatus,
@@ -73,6 +75,7 @@ pub(super) struct Dispatch {
     pub(super) publisher: Publisher,
     pub(super) best_effort: BestEffortWriter,
     pub(super) retention: Retention,
+    pub(super) alerts: AlertDesk,
     /// Orders this loop has not taken yet: they end its waiting for the disk.
     pub(super) orders: watch::Receiver<Option<RollbackOrder>>,
     pub(super) order_tx: Arc<watch::Sender<Option<RollbackOrder>>>,
@@ -126,10 +129,11 @@ impl Dispatch {
             self.end_capture().await;
             self.end_movers().await;
         }
+        self.lease.release().await;
+        self.last_alerts().await;
         if self.journal.unsaved() > 0 {
             self.journal.settle(self.disk.closing).await;
         }
-        self.lease.release().await;
         self.publish();
         self.best_effort.written().await;
         Closed { state: self.state, unsaved: self.journal.unsaved() }
@@ -270,11 +274,41 @@ impl Dispatch {
         let decision = decide(&self.plan, &self.state, &self.policy, &Input::Tick(&measured), self.clock.now());
         let waiting = decision.waiting.clone();
         let _ = self.act(decision).await;
+        self.alert(&measured).await;
         self.waiting = waiting;
         self.publish();
     }
 
-    fn measured(&mut self) -> crate::domain::gauge::Measured {
+    /// Records which alerts fire and what places were told, and has places told. While a rollback is under way nothing of it
+    /// is recorded: the rollback's own facts have the disk.
+    async fn alert(&mut self, measured: &Measured) {
+        if self.journal_broken.is_some() || self.state.status == RunStatus::RollingBack {
+            return;
+        }
+        self.alerts.look_after(&self.plan, &self.state);
+        let events = self.alerts.events(&self.plan, &self.state, measured, self.clock.now());
+        if !events.is_empty() && self.keep(events.clone()).await.is_ok() {
+            self.alerts.recorded(&self.plan, &self.state, &events);
+        }
+    }
+
+    /// What fires as this process ends, and what places say that are being told.
+    async fn last_alerts(&mut self) {
+        // What a rollback leaves unfinished is not waited for.
+        if self.state.status == RunStatus::RollingBack {
+            return;
+        }
+        let measured = self.measured();
+        self.alert(&measured).await;
+        let told = self.alerts.farewell().await;
+        if !told.is_empty()
+            && let Err(why) = self.keep(told).await
+        {
+            tracing::warn!(%why, "who was told of alerts is not on record");
+        }
+    }
+
+    fn measured(&mut self) -> Measured {
         let mut m = self.ctx.measured();
         self.retention.fill(&self.plan, &self.state, &mut m);
         let hangs = (self.journal.unsaved() > 0).then(|| DISK_HANGS.to_owned());

@@ -1,5 +1,6 @@
 //! The only owner of mutable run state: takes inputs one at a time, decides, journals, performs, publishes.
 //!
+//! - `alerts`: which alerts fire, and the tasks that tell places of them.
 //! - `clock`: the run's clock, and this machine's.
 //! - `open`: a run is opened or resumed.
 //! - `dispatch`: the loop. One input at a time, in one place.
@@ -14,6 +15,7 @@
 //! - `socket`: orders from other terminals.
 //! - `outcome`: how a process ends.
 
+mod alerts;
 mod best_effort;
 mod clock;
 mod dispatch;
@@ -35,6 +37,7 @@ pub mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use alerts::AlertSetup;
 pub use clock::{MachineClock, RunClock, stepped_since};
 pub use lease::{DriverLease, holder};
 pub use open::{Closed, DiskPatience, Engine, EngineError, Opening, Setup, StepBegan};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::{AlertDesk, AlertSetup};
 use super::best_effort::BestEffortWriter;
 use super::clock::RunClock;
 use super::dispatch::{Dispatch, Inputs};
@@ -20,9 +21,10 @@ use super::outcome::Ending;
 use super::publish::Publisher;
 use super::retention::Retention;
 use super::rollback::{self, RollbackPortsFactory};
+use crate::domain::gauge::Measured;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Event, Fact, Policy, RunState, StepSeen};
-use crate::journal::{JournalWriter, RunFolder, SampleWriter};
+use crate::journal::{JournalWriter, RunFolder, SampleReader, SampleWriter};
 use crate::ports::PortError;
 use crate::snapshot::Mode;
 use crate::workers::{Ports, WorkerContext};
@@ -104,6 +106,8 @@ pub struct Setup {
     pub host: String,
     /// Called with the id of each step as it starts; the rehearsal injects faults by it.
     pub step_began: Option<StepBegan>,
+    /// Who is told of what.
+    pub alerts: AlertSetup,
 }
 
 /// A running engine.
@@ -135,6 +139,7 @@ impl Engine {
             operator,
             host,
             step_began,
+            alerts,
         } = setup;
         let journal_error = |e: String| EngineError::Journal(folder.display().to_string(), e);
         let journal = JournalThread::start(journal).map_err(|e| journal_error(e.to_string()))?;
@@ -193,6 +198,7 @@ impl Engine {
             publisher,
             best_effort,
             retention: Retention::default(),
+            alerts: AlertDesk::start(alerts, mode),
             orders: orders.clone(),
             order_tx,
             performed_tx,
@@ -214,6 +220,10 @@ impl Engine {
             Opening::Resume { state, facts, sides } => {
                 known = sides;
                 dispatch.state = *state;
+                if let Some(before) = last_measured(&RunFolder::at(folder)) {
+                    let (plan, state) = (&dispatch.plan, &dispatch.state);
+                    dispatch.alerts.measured_before(plan, state, &before);
+                }
                 for fact in facts {
                     dispatch.publisher.fact(fact);
                 }
@@ -256,6 +266,13 @@ impl Engine {
         self.stop.cancel();
         self.task.await.unwrap_or_default()
     }
+}
+
+/// What an earlier process of this run measured last. Samples may be lost: then nothing is known of it.
+fn last_measured(folder: &RunFolder) -> Option<Measured> {
+    let mut samples = SampleReader::open(&folder.samples()).ok()?;
+    let last = samples.len().checked_sub(1)?;
+    samples.get(last).map(|sample| sample.measured)
 }
 
 /// What an engine leaves behind.

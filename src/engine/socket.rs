@@ -51,6 +51,15 @@ pub enum Ask {
         /// Their words.
         note: Option<String>,
     },
+    /// Somebody has seen alerts.
+    Acknowledge {
+        /// Which alert; absent means all of them.
+        alert: Option<String>,
+        /// Who, by their own word.
+        by: String,
+        /// Their words.
+        note: Option<String>,
+    },
     /// The newest snapshot.
     Status,
 }
@@ -59,7 +68,7 @@ pub enum Ask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    /// The order was taken; an approval or a vote is on disk.
+    /// The order was taken; an approval, a vote or an acknowledgement is on disk.
     Taken,
     /// The snapshot.
     Status(Box<Snapshot>),
@@ -147,6 +156,13 @@ async fn answer(stream: UnixStream, handle: Handle) {
             Ok(Ask::Vote { step, by, vote, note }) => match &peer {
                 Ok(Peer { origin, .. }) => {
                     taken(&handle, Command::Vote { step, vote, note, origin: origin.clone() }, by).await
+                }
+                Err(why) => Answer::Refused { why: why.clone() },
+            },
+            Ok(Ask::Acknowledge { alert, by, note }) => match &peer {
+                Ok(Peer { origin, .. }) => {
+                    let origin = Some(origin.clone());
+                    taken(&handle, Command::Acknowledge { alert, through: None, note, origin }, by).await
                 }
                 Err(why) => Answer::Refused { why: why.clone() },
             },

@@ -71,6 +71,7 @@ async fn running(world: World, policy: Policy) -> Running {
         operator: "alice".into(),
         host: "bastion".into(),
         step_began: None,
+        alerts: Default::default(),
     };
     let engine = Engine::open(setup, Opening::New(Box::new(opened)), "trial", folder.path()).await.unwrap();
     Running { world, engine, disk, folder, _dir: dir }

@@ -15,8 +15,8 @@ use crate::domain::run::{Event, Fact, Level};
 pub const FORMAT_MAJOR: u32 = 1;
 /// A newer minor version may be read, not continued. 1 added approvals, votes and kept hold times, 2 steps of
 /// the wall clock, 3 amendments of the plan, 4 the end of capture, 5 tables made anew and expiry turned on, 6 orders to movers,
-/// 7 positions of switches and steps taken back, 8 jobs, 9 baselines.
-pub const FORMAT_MINOR: u32 = 9;
+/// 7 positions of switches and steps taken back, 8 jobs, 9 baselines, 10 alerts.
+pub const FORMAT_MINOR: u32 = 10;
 
 const CRC_OPEN: &str = "{\"crc\":\"";
 const HASH_OPEN: &str = "\",\"h\":\"";

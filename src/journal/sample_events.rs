@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::domain::alert::{About, Told};
 use crate::domain::at::At;
 use crate::domain::gauge::{Count, CountKind};
 use crate::domain::run::{
@@ -14,7 +15,7 @@ use crate::domain::run::{
 };
 
 /// Number of event types.
-pub const KINDS: usize = 37;
+pub const KINDS: usize = 41;
 
 /// The place of an event's type in [`of_kind`]. No wildcard: a new event does not compile until it is covered.
 pub const fn kind(event: &Event) -> usize {
@@ -56,6 +57,10 @@ pub const fn kind(event: &Event) -> usize {
         Event::StepBackOrdered { .. } => 34,
         Event::SteppedBack { .. } => 35,
         Event::BaselineTaken { .. } => 36,
+        Event::AlertFired { .. } => 37,
+        Event::AlertTold { .. } => 38,
+        Event::AlertCleared { .. } => 39,
+        Event::AlertAcknowledged { .. } => 40,
     }
 }
 
@@ -177,6 +182,19 @@ pub fn of_kind(kind: usize) -> BoxedStrategy<Event> {
         35 => (id(), vec(id(), 0..3), evidence())
             .prop_map(|(step, again, evidence)| Event::SteppedBack { step, again, evidence })
             .boxed(),
+        37 => (id(), about(), text(), vec(text(), 0..3))
+            .prop_map(|(alert, about, text, places)| Event::AlertFired { alert, about, text, places })
+            .boxed(),
+        38 => (id(), about(), text(), text(), any::<bool>())
+            .prop_map(|(alert, about, place, said, told)| {
+                let result = if told { Told::Delivered { answer: said } } else { Told::Failed { error: said } };
+                Event::AlertTold { alert, about, place, result }
+            })
+            .boxed(),
+        39 => (id(), about()).prop_map(|(alert, about)| Event::AlertCleared { alert, about }).boxed(),
+        40 => (id(), about(), actor(), option::of(origin()), option::of(text()))
+            .prop_map(|(alert, about, by, origin, note)| Event::AlertAcknowledged { alert, about, by, origin, note })
+            .boxed(),
         _ => (level(), text(), text()).prop_map(|(level, source, text)| Event::Note { level, source, text }).boxed(),
     }
 }
@@ -279,6 +297,20 @@ fn evidence() -> impl Strategy<Value = Vec<Evidence>> {
         good,
     });
     vec(one, 0..3)
+}
+
+fn about() -> impl Strategy<Value = About> {
+    (0..9, text()).prop_map(|(kind, what)| match kind {
+        0 => About::Waiting { step: what },
+        1 => About::Failed { step: what },
+        2 => About::Stuck,
+        3 => About::LeftBehind { what },
+        4 => About::RolledBack,
+        5 => About::Finished,
+        6 => About::Gate { gate: what },
+        7 => About::Threshold { criterion: what },
+        _ => About::Unmeasured { criterion: what },
+    })
 }
 
 fn reasons() -> impl Strategy<Value = BTreeMap<String, u64>> {

@@ -18,6 +18,7 @@ mod lanes;
 mod lineage;
 mod metrics;
 mod mover;
+mod notices;
 mod owned;
 mod point_in_time;
 mod probe;
@@ -50,6 +51,7 @@ pub use lanes::{Ahead, Fence, FollowState, LaneStand, common, is_behind, refuse_
 pub use lineage::{Gap, Lineage, start_now};
 pub use metrics::Metrics;
 pub use mover::{Mover, MoverLook, MoverState, TableState};
+pub use notices::{NotTold, Notices};
 pub use owned::{Lease, OpenedTable, Owned, OwnedTable};
 pub use point_in_time::{PointInTime, TextPage};
 pub use probe::{ProbeOutcome, ProbeResult, Probes};

@@ -182,7 +182,9 @@ fn who(event: &Event, host: &str) -> Option<String> {
         | Event::Decided { by }
         | Event::RollbackOrdered { by, .. } => by,
         // The name is theirs to claim; the rest is what the kernel said.
-        Event::Approved { by, .. } | Event::Voted { by, .. } => return Some(by.name().to_owned()),
+        Event::Approved { by, .. } | Event::Voted { by, .. } | Event::AlertAcknowledged { by, .. } => {
+            return Some(by.name().to_owned());
+        }
         Event::StepStarted { .. }
         | Event::StepDone { .. }
         | Event::StepFailed { .. }
@@ -192,6 +194,8 @@ fn who(event: &Event, host: &str) -> Option<String> {
         | Event::Outcome { .. }
         | Event::RolledBack { .. }
         | Event::RollbackStuck { .. }
+        | Event::AlertFired { .. }
+        | Event::AlertTold { .. }
         | Event::RunFinished => &Actor::Auto,
         Event::Note { source, .. } => return Some(source.clone()),
         _ => return None,

@@ -5,6 +5,7 @@
 mod audit;
 mod json;
 mod line;
+mod metrics;
 mod offline;
 mod runs;
 mod status;
@@ -17,6 +18,7 @@ mod words;
 pub use audit::{audit_json, audit_text};
 pub use json::event_line;
 pub use line::LineReport;
+pub use metrics::metrics;
 pub use offline::{Offline, OfflineError, offline};
 pub(crate) use offline::{Plans, plan_in_force, read_plan};
 pub use runs::{RunChoice, RunEntry, choose_run, run_entries, runs_json, runs_table};

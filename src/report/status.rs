@@ -46,6 +46,11 @@ pub fn status(s: &Snapshot, unattended: Option<&Unattended>) -> String {
         let read = w.read_at.map_or_else(String::new, |at| format!(", read {}", at.clock_on(s.now)));
         let _ = writeln!(out, "switch     {}: {}{read}", w.id, stands(w));
     }
+    // What is over and was seen is in the report.
+    for row in s.alerts.iter().filter(|row| row.is_unseen() || row.firing.is_open()) {
+        let _ = writeln!(out, "alert      {}", row.headline(s.now));
+        let _ = writeln!(out, "           {}", row.details(s.now).join(", "));
+    }
     let rollback = if s.rollback.text.is_empty() { "?" } else { &s.rollback.text };
     let _ = writeln!(out, "rollback   {rollback}");
     for line in &s.rollback.stuck {

@@ -47,6 +47,10 @@ pub fn summary(s: &Snapshot, state: &RunState, journal: &Path) -> String {
         let _ = writeln!(out, "CRITERION   {} {}: {} {ok}", c.name, c.wanted, c.measured);
     }
     baselines(&mut out, s, state);
+    for row in &s.alerts {
+        let _ = writeln!(out, "ALERT       {}", row.headline(s.now));
+        let _ = writeln!(out, "            {}", row.details(s.now).join(", "));
+    }
     rollback(&mut out, s, state);
     reverse(&mut out, state);
     for line in left_behind(state) {

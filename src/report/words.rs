@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::alert::Told;
 use crate::domain::at::brief;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Action, Cause, Event, Evidence, Level, MoverOrder, OutcomeResult, Vote};
+use crate::snapshot::acknowledged_words;
 use crate::snapshot::words::step_words;
 
 /// A fact in words, and how serious it is.
@@ -149,6 +151,19 @@ pub fn words(plan: &Plan, event: &Event) -> Option<Words> {
             return words_at(Level::Warn, &format!("{}.", step_words(*by_ms, *seen)));
         }
         Event::PlanAmended(amended) => return words_at(Level::Warn, &format!("plan amended, {}.", amended.words())),
+        Event::AlertFired { alert, about, text, .. } => {
+            let level = if about.is_bad() { Level::Error } else { Level::Warn };
+            return words_at(level, &format!("ALERT {alert}: {text}"));
+        }
+        Event::AlertTold { alert, place, result, .. } => {
+            let level = if matches!(result, Told::Failed { .. }) { Level::Warn } else { Level::Info };
+            return words_at(level, &format!("alert {alert}, {place}: {}", closed(&result.words())));
+        }
+        Event::AlertCleared { alert, about } => format!("alert {alert} is over: {}", closed(&about.words())),
+        Event::AlertAcknowledged { alert, about, by, origin, note } => {
+            let text = acknowledged_words(alert, about, by, origin.as_ref(), note.as_deref());
+            format!("alert {}", closed(&text))
+        }
         Event::RunFinished => "run finished.".to_owned(),
         Event::Note { level, source, text } => return words_at(*level, &format!("{source} {text}")),
     };

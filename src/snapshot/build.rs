@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Criterion, DialRow, Health, JournalRow, Mode, SignalRow, Snapshot, StepBackRow, StepRow, SwitchRow, TableRow,
 };
-use super::{account, lamps, log, loss, retained, rollback, rows, steps, unrecorded, words};
+use super::{account, alerts, lamps, log, loss, retained, rollback, rows, steps, unrecorded, words};
 use crate::domain::at::At;
 use crate::domain::gauge::{Measured, Series};
 use crate::domain::plan::{Plan, SignalSource, Start};
@@ -92,6 +92,7 @@ pub fn build(cx: &Context<'_>) -> Snapshot {
         downtime_running_ms: downtime_running(cx),
         frozen_places: cx.state.frozen_places(cx.plan),
         downtime_budget_ms: plan.downtime_budget_ms,
+        alerts: alerts::rows(state, cx.now),
         log: log::log_rows(cx.facts),
         journal: JournalRow {
             last_seq: state.last_seq,

@@ -26,8 +26,18 @@ pub(super) fn does(plan: &Plan, purpose: Purpose, ids: &[String]) -> String {
 pub(super) fn going_on(cx: &Context<'_>, ids: &[String], row: &mut StepRow) {
     let jobs: Vec<&Job> = ids.iter().filter_map(|id| cx.plan.job(id)).collect();
     let gauge = |job: &Job| cx.measured.jobs.get(&job.id);
-    let brief = jobs.iter().map(|job| format!("{} {}", job.id, gauge(job).map_or_else(|| "?".to_owned(), far)));
-    row.detail = brief.collect::<Vec<_>>().join(", ");
+    // Of many those that are over say nothing new.
+    let over = |job: &&Job| gauge(job).is_some_and(|gauge| gauge.ended == Some(true));
+    let begun = |job: &&Job| gauge(job).is_some();
+    let brief = |job: &Job| format!("{} {}", job.id, gauge(job).map_or_else(|| "?".to_owned(), far));
+    row.detail = match jobs.len() {
+        0..=2 => jobs.iter().copied().map(brief).collect::<Vec<_>>().join(", "),
+        all => {
+            let done = format!("{} of {all} done", jobs.iter().copied().filter(over).count());
+            let left = jobs.iter().copied().filter(|job| begun(job) && !over(job)).map(brief);
+            std::iter::once(done).chain(left).collect::<Vec<_>>().join(", ")
+        }
+    };
     let percents: Vec<u64> = jobs.iter().map(|job| gauge(job).map_or(0, done_percent)).collect();
     if jobs.iter().filter_map(|job| gauge(job)).any(|g| g.percent.is_some()) {
         row.progress = Some((percents.iter().sum(), 100 * percents.len() as u64));

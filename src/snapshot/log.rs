@@ -1,7 +1,9 @@
 //! Log rows from facts: each event in words, routine ones folded.
 
 use super::LogRow;
+use super::alerts::acknowledged_words;
 use super::words::{brief_list, grouped, minutes, step_words, with_unit};
+use crate::domain::alert::Told;
 use crate::domain::at::brief;
 use crate::domain::run::{Action, Cause, Event, Evidence, Fact, Level, MoverOrder, OutcomeResult, Vote};
 
@@ -212,6 +214,21 @@ fn words(event: &Event, intent: Option<(&str, &Action)>) -> (Level, String, Stri
         ),
         Event::ClockStepped { by_ms, seen } => warn("clock", step_words(*by_ms, *seen)),
         Event::PlanAmended(amended) => warn("plan", format!("amended, {}", amended.words())),
+        Event::AlertFired { alert, about, text, .. } => {
+            let text = format!("{alert}: {text}");
+            if about.is_bad() { error("alert", text) } else { warn("alert", text) }
+        }
+        Event::AlertTold { alert, place, result, .. } => {
+            let text = format!("{alert}, {place}: {}", result.words());
+            match result {
+                Told::Delivered { .. } => info("alert", text),
+                Told::Failed { .. } => warn("alert", text),
+            }
+        }
+        Event::AlertCleared { alert, about } => info("alert", format!("{alert} is over: {}", about.words())),
+        Event::AlertAcknowledged { alert, about, by, origin, note } => {
+            info("operator", acknowledged_words(alert, about, by, origin.as_ref(), note.as_deref()))
+        }
         Event::RunFinished => info("run", "finished".to_owned()),
         Event::Note { level, source, text } => (*level, source.clone(), text.clone()),
     }

@@ -4,6 +4,7 @@
 //! `status --json` build it the same way. Holds no secret and no row value.
 
 mod account;
+mod alerts;
 mod build;
 #[cfg(any(test, feature = "rehearsal"))]
 pub(crate) mod fixture;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use account::Account;
+pub use alerts::{AlertRow, acknowledged_words};
 pub use build::{Context, build};
 pub use what_if::{RestoreRow, WhatIf};
 
@@ -126,6 +128,9 @@ pub struct Snapshot {
     /// What became of every row.
     #[serde(default)]
     pub account: Account,
+    /// Alerts that fired, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertRow>,
     /// Newest last; at most a few hundred.
     pub log: Vec<LogRow>,
     /// The journal.

@@ -72,7 +72,7 @@ fn estimate(cx: &Context<'_>, way: &RollbackPlan) -> Option<i64> {
 
 fn ready(cx: &Context<'_>, way: &RollbackPlan, at_risk: Option<u64>, estimate_ms: Option<i64>) -> (Health, String) {
     if no_way_back(cx.plan, cx.state).is_some() {
-        return (Health::Idle, "NONE: the old side is being deleted".to_owned());
+        return (Health::Idle, "NONE".to_owned());
     }
     let by_hand = way.actions().filter(|a| !a.captured).count();
     if by_hand > 0 {

@@ -15,6 +15,10 @@ pub(super) fn taken(command: &Command) -> String {
         Command::Continue => "going on".to_owned(),
         Command::Workers { by } if *by > 0 => "one more load worker".to_owned(),
         Command::Workers { .. } => "one load worker less".to_owned(),
+        Command::Acknowledge { alert: Some(alert), .. } => format!("{alert}: acknowledged"),
+        Command::Acknowledge { alert: None, .. } => "alerts acknowledged".to_owned(),
+        // Nobody asked for it; see `Session::answered`.
+        Command::ToldOnScreen { alert, place, .. } => format!("{alert}: {place}"),
         Command::Note { .. } => "noted in the journal".to_owned(),
     }
 }

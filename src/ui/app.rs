@@ -11,6 +11,7 @@ use ratatui::layout::Rect;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::desktop;
 use super::frames::FrameLimiter;
 use super::input::{Heard, Listener};
 use super::keys::KeyError;
@@ -177,6 +178,12 @@ async fn show(mut handle: Handle, options: UiOptions, drawing: Drawing) -> Resul
                     handle.playback(ask);
                 }
                 Do::Bell => screen.painter.bell(),
+                Do::Desktop(how, note) => {
+                    let env = |name: &str| std::env::var(name).ok();
+                    if let Some(bytes) = desktop::sequence(how, &note, &env) {
+                        screen.painter.desktop(bytes);
+                    }
+                }
                 Do::Redraw => {
                     screen.painter.whole();
                     screen.limiter.key(Instant::now());

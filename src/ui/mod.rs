@@ -5,6 +5,7 @@ mod app;
 pub mod arming;
 pub mod capabilities;
 pub mod decode;
+mod desktop;
 pub mod dialog;
 pub mod field;
 pub mod frames;

@@ -12,6 +12,9 @@ use super::term::Terminal;
 /// How long giving the terminal back may take before the screen ends without it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Notifications that wait to be written at most.
+const NOTES: usize = 8;
+
 /// What became of what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Painted {
@@ -27,13 +30,20 @@ struct Slot {
     frame: Option<(u64, Buffer)>,
     title: Option<String>,
     bell: bool,
+    /// Notifications for the desktop, as the terminal takes them.
+    desktop: Vec<Vec<u8>>,
     whole: bool,
     stop: bool,
 }
 
 impl Slot {
     const fn is_empty(&self) -> bool {
-        self.frame.is_none() && self.title.is_none() && !self.bell && !self.whole && !self.stop
+        self.frame.is_none()
+            && self.title.is_none()
+            && !self.bell
+            && self.desktop.is_empty()
+            && !self.whole
+            && !self.stop
     }
 }
 
@@ -93,6 +103,16 @@ impl Painter {
     /// Asks for the bell.
     pub fn bell(&self) {
         self.mailbox.put(|slot| slot.bell = true);
+    }
+
+    /// Asks for a notification of the desktop. A terminal that takes nothing gets the newest few once it does.
+    pub fn desktop(&self, bytes: Vec<u8>) {
+        self.mailbox.put(|slot| {
+            if slot.desktop.len() == NOTES {
+                slot.desktop.remove(0);
+            }
+            slot.desktop.push(bytes);
+        });
     }
 
     /// Asks for the next frame to be written whole: something else wrote over the screen.
@@ -162,6 +182,9 @@ fn write(terminal: &mut Terminal, work: &Slot, last: &mut Option<Buffer>) -> io:
             }
         })?;
         *last = Some(buffer.clone());
+    }
+    for note in &work.desktop {
+        terminal.raw(note)?;
     }
     if work.bell {
         terminal.bell()?;

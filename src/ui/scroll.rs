@@ -93,7 +93,7 @@ pub fn go(state: &mut ViewState, snapshot: &Snapshot, action: Action) -> bool {
 
 fn moved(modals: &[Modal], view: View, focus: Pane, status: RunStatus) -> Moved {
     match modals.last() {
-        Some(Modal::Evidence { .. } | Modal::WhatIf) => return Moved::Evidence,
+        Some(Modal::Evidence { .. } | Modal::WhatIf | Modal::Alerts) => return Moved::Evidence,
         Some(Modal::Help { .. }) => return Moved::Help,
         _ => {}
     }

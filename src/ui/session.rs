@@ -1,6 +1,6 @@
 //! What one person's keys mean: view state in, orders out. Pure: the time is an argument and nothing is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,12 @@ use ratatui::layout::Rect;
 
 use super::arming::{Arming, Press};
 use super::decode::Typed;
+use super::desktop::DesktopNote;
 use super::dialog::{self, Outcome};
 use super::field;
 use super::keys::{Binding, Key, KeyError, Keymap};
 use super::scroll;
+use crate::domain::alert::Desktop;
 use crate::domain::run::{Command, Level, Need, RunStatus};
 use crate::engine::handle::Playback;
 use crate::snapshot::{Mode, Snapshot};
@@ -38,6 +40,8 @@ pub enum Do {
     Playback(Playback),
     /// Ring the bell.
     Bell,
+    /// Ask the desktop for a notification.
+    Desktop(Desktop, DesktopNote),
     /// Write the screen whole.
     Redraw,
     /// Leave: nothing is under way here.
@@ -60,6 +64,8 @@ pub struct Session {
     /// What the run was when it was last checked: its status, and the step that waited.
     seen: Option<(RunStatus, Option<(String, Need)>)>,
     last_bell: Option<Instant>,
+    /// Firings that were told here, by position and place.
+    told: BTreeSet<(u64, &'static str)>,
     /// The message that asks for a decision; it goes with the question.
     asked: Option<String>,
     /// Until then the topmost box ignores keys, on the clock of the state.
@@ -90,6 +96,7 @@ impl Session {
             held: None,
             seen: None,
             last_bell: None,
+            told: BTreeSet::new(),
             asked: None,
             deaf_until: None,
             boxes: 0,
@@ -386,6 +393,10 @@ impl Session {
             Action::WhatIf => {
                 self.state.scrolls.evidence = 0;
                 self.state.modals.push(Modal::WhatIf);
+            }
+            Action::Alerts => {
+                self.state.scrolls.evidence = 0;
+                self.state.modals.push(Modal::Alerts);
             }
             Action::Acknowledge => self.state.toasts.clear(),
             Action::MoreWorkers => return vec![Do::Command(Command::Workers { by: 1 })],

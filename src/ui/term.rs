@@ -101,8 +101,13 @@ impl Terminal {
 
     /// Rings the bell.
     pub fn bell(&mut self) -> io::Result<()> {
+        self.raw(b"\x07")
+    }
+
+    /// Writes a control sequence that changes nothing of what is shown.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let out = self.inner.backend_mut();
-        out.write_all(b"\x07")?;
+        out.write_all(bytes)?;
         io::Write::flush(out)
     }
 }

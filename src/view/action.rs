@@ -3,7 +3,7 @@
 use super::state::{Modal, Pane, View, ViewState};
 use crate::domain::plan::StepName;
 use crate::domain::run::{Need, RunStatus, StepStatus};
-use crate::snapshot::{Mode, Snapshot};
+use crate::snapshot::{AlertRow, Mode, Snapshot};
 
 /// Everything a person can do at the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,8 +16,10 @@ pub enum Action {
     Pause,
     /// Let the waiting step start: opens its box.
     Next,
-    /// Acknowledge messages that stay.
+    /// Acknowledge messages that stay; in the box of the alerts, those.
     Acknowledge,
+    /// Alerts that fired, and who was told.
+    Alerts,
     /// Try the failed step again: opens its box.
     Retry,
     /// Leave the step out: opens its box.
@@ -211,6 +213,7 @@ pub const ACTIONS: &[ActionInfo] = {
         row(A::Pause, "pause", &["space"], "pause", "let workers rest at a safe point, or go on", G::Run, 3),
         row(A::Next, "next", &["n"], "next", "let the waiting step start: opens its box", G::Run, 4),
         row(A::Acknowledge, "acknowledge", &["a"], "ack", "acknowledge messages that stay", G::Run, 5),
+        row(A::Alerts, "alerts", &["A"], "alerts", "what fired and who was told; a acknowledges", G::Run, 15),
         row(A::Retry, "retry", &["t"], "try again", "try the failed step again: opens its box", G::Run, 0),
         row(A::Skip, "skip", &["s"], "skip", "leave the failed step out: opens its box", G::Run, 0),
         row(A::StepBack, "step_back", &["b"], "step back", "put what switched last where it stood before: opens its box", G::Run, 6),
@@ -380,6 +383,13 @@ pub fn availability(action: Action, snapshot: &Snapshot, state: &ViewState) -> R
         }),
         Action::PlayPause | Action::Faster | Action::Slower | Action::SeekForward | Action::SeekBack if !replay => {
             Err("this is not a recording")
+        }
+        Action::Acknowledge if matches!(state.top(), Some(Modal::Alerts)) => {
+            match (replay, snapshot.alerts.iter().any(AlertRow::is_unseen)) {
+                (true, _) => Err("this is a recording"),
+                (false, false) => Err("every alert is acknowledged"),
+                (false, true) => Ok(()),
+            }
         }
         Action::Acknowledge if state.toasts.is_empty() => Err("nothing to acknowledge"),
         Action::Enter if state.modals.is_empty() && snapshot.steps.is_empty() => Err("no step yet"),

@@ -79,6 +79,11 @@ fn marks(snapshot: &Snapshot, state: &ViewState) -> Vec<(String, Tone)> {
     if let Some(ms) = snapshot.clock_stepped_ms {
         marks.push((format!("CLOCK STEPPED {}", words::stepped(ms)), Tone::Bad));
     }
+    let alerts = snapshot.alerts.iter().filter(|row| row.is_unseen()).count();
+    if alerts > 0 {
+        let text = if alerts == 1 { "ALERT".to_owned() } else { format!("ALERTS {alerts}") };
+        marks.push((text, Tone::Bad));
+    }
     if snapshot.downtime.accepted.is_none()
         && let Some(ms) = snapshot.downtime_running_ms
     {

@@ -11,11 +11,12 @@ use crate::domain::run::RunStatus;
 use crate::snapshot::{Mode, Snapshot};
 
 /// Left to right.
-const ORDER: [Action; 14] = [
+const ORDER: [Action; 15] = [
     Action::Enter,
     Action::Pause,
     Action::Next,
     Action::Acknowledge,
+    Action::Alerts,
     Action::ViewVerify,
     Action::StepBack,
     Action::Rollback,
@@ -41,9 +42,10 @@ const REPLAY: [Action; 9] = [
 ];
 
 /// Once the run is over: leaving, and what there is to read.
-const OVER: [Action; 8] = [
+const OVER: [Action; 9] = [
     Action::Quit,
     Action::Enter,
+    Action::Alerts,
     Action::ViewVerify,
     Action::ViewLog,
     Action::ViewWatch,
@@ -112,6 +114,9 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
         Some(Modal::Evidence { .. }) if availability(Action::Next, snapshot, state).is_ok() => {
             boxed(&[(Action::Next, "next"), (Action::Down, "scroll"), (Action::Back, "close")])
         }
+        Some(Modal::Alerts) => {
+            boxed(&[(Action::Acknowledge, "acknowledge"), (Action::Down, "scroll"), (Action::Back, "close")])
+        }
         Some(Modal::Evidence { .. } | Modal::WhatIf) => boxed(&[(Action::Down, "scroll"), (Action::Back, "close")]),
         None => {
             let replay = matches!(snapshot.mode, Mode::Replay { .. });
@@ -121,8 +126,12 @@ fn entries(snapshot: &Snapshot, state: &ViewState) -> Vec<Entry> {
                 _ => &ORDER,
             };
             // Most plans have no step that one key takes back.
-            let has_place =
-                |a: &&Action| **a != Action::StepBack || availability(Action::StepBack, snapshot, state).is_ok();
+            // Nor has every run alerts.
+            let has_place = |a: &&Action| match a {
+                Action::StepBack => availability(Action::StepBack, snapshot, state).is_ok(),
+                Action::Alerts => !snapshot.alerts.is_empty(),
+                _ => true,
+            };
             let list = order.iter().filter(has_place).map(|a| {
                 let word = match a {
                     Action::Pause if snapshot.status == RunStatus::Paused => "go on",

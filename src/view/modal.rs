@@ -114,6 +114,15 @@ pub(super) fn draw(c: &mut Canvas<'_>, body: Rect, snapshot: &Snapshot, state: &
             let lines = what_if_lines(snapshot, width);
             full(c, body, "What if: rollback now", "changes nothing", &lines, state.scrolls.evidence);
         }
+        Modal::Alerts => {
+            let width = usize::from(body.width.saturating_sub(2));
+            let unseen = snapshot.alerts.iter().filter(|row| row.is_unseen()).count();
+            let right = match unseen {
+                0 => String::new(),
+                n => format!("{n} not acknowledged"),
+            };
+            full(c, body, "Alerts", &right, &alert_lines(snapshot, width), state.scrolls.evidence);
+        }
         Modal::Help { search, searching } => {
             let width = usize::from(body.width.saturating_sub(2));
             let lines = help_lines(snapshot, state, search, &theme, width);
@@ -180,6 +189,28 @@ fn what_if_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             let label = if i == 0 { label.as_str() } else { "" };
             lines.push(Line::new(format!(" {}", pad(label, 10)), Tone::Dim).then(part, Tone::Plain).cut(width));
         }
+    }
+    lines
+}
+
+/// Alerts that fired, the newest first.
+fn alert_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for row in snapshot.alerts.iter().rev() {
+        let tone = match (row.is_unseen(), row.firing.is_open()) {
+            (true, true) if row.firing.about.is_bad() => Tone::Bad,
+            (true, _) => Tone::Warn,
+            (false, _) => Tone::Plain,
+        };
+        let headline = wrap(&row.headline(snapshot.now), width.saturating_sub(2)).into_iter();
+        lines.extend(headline.map(|part| Line::new(format!(" {part}"), tone).cut(width)));
+        for detail in row.details(snapshot.now) {
+            let parts = wrap(&detail, width.saturating_sub(6)).into_iter();
+            lines.extend(parts.map(|part| Line::new(format!("     {part}"), Tone::Dim).cut(width)));
+        }
+    }
+    if lines.is_empty() {
+        lines.push(Line::new(" no alert has fired", Tone::Dim));
     }
     lines
 }

@@ -30,6 +30,10 @@ pub(super) fn draw(c: &mut Canvas<'_>, area: Rect, snapshot: &Snapshot, state: &
     if let Some(ms) = state.stale_ms(snapshot) {
         phase = format!("STALE {} {phase}", words::age(i64::try_from(ms).unwrap_or(i64::MAX)));
     }
+    let alerts = snapshot.alerts.iter().filter(|row| row.is_unseen()).count();
+    if alerts > 0 {
+        phase = format!("ALERTS {alerts} {phase}");
+    }
     if state.held_at.is_some() {
         phase = format!("HELD {phase}");
     }

@@ -206,6 +206,8 @@ pub enum Modal {
     },
     /// What a rollback would do now.
     WhatIf,
+    /// Alerts that fired.
+    Alerts,
     /// A line for the journal.
     Note {
         /// What was typed so far.
@@ -241,7 +243,12 @@ impl Modal {
             | Self::Decide { drawn_ms, .. }
             | Self::StepBack { drawn_ms, .. }
             | Self::Quit { drawn_ms, .. } => Some(drawn_ms),
-            Self::Evidence { .. } | Self::Help { .. } | Self::Palette { .. } | Self::WhatIf | Self::Note { .. } => None,
+            Self::Evidence { .. }
+            | Self::Help { .. }
+            | Self::Palette { .. }
+            | Self::WhatIf
+            | Self::Alerts
+            | Self::Note { .. } => None,
         }
     }
 
@@ -278,7 +285,12 @@ impl Modal {
             | Self::Decide { drawn_ms, .. }
             | Self::StepBack { drawn_ms, .. }
             | Self::Quit { drawn_ms, .. } => *drawn_ms = at,
-            Self::Evidence { .. } | Self::Help { .. } | Self::Palette { .. } | Self::WhatIf | Self::Note { .. } => {}
+            Self::Evidence { .. }
+            | Self::Help { .. }
+            | Self::Palette { .. }
+            | Self::WhatIf
+            | Self::Alerts
+            | Self::Note { .. } => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! Two worlds at a time: a machine with two cores has no room for more, and time limits must mean something.
 
 mod accounts;
+mod alerts;
 mod amend;
 mod asked;
 mod back;

@@ -49,7 +49,8 @@ impl HttpProbes {
     }
 }
 
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+/// The innermost error: what came back, without the layers above it.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut at = error;
     while let Some(next) = at.source() {
         at = next;

@@ -61,6 +61,8 @@ pub async fn from_export(args: &DriveArgs, asked: &FromExport<'_>, state_dir: &P
     let mut config = config::load_listed(&name, &text, &base, &vars, asked.env, listing.as_ref())?;
     covered(&config, &manifest)?;
     config.connections = private.connections.clone();
+    // Nobody is called for a trial of a backup.
+    config.telling = config::Telling::default();
     *Arc::make_mut(&mut config.plan) = reduced(&config, &manifest);
     let driven = drive(Drive {
         config: &config,

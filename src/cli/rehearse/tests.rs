@@ -80,11 +80,11 @@ async fn a_day(plan: &str, more: &[&str]) -> Exit {
     let dir = tempfile::tempdir().unwrap();
     let args = ["cutover", "rehearse", "v1-to-v2", "--headless", "--yes", "--speed", "600", "--sizes", "80,300,60,60"];
     let cli = Cli::try_parse_from(args.iter().chain(more)).unwrap();
-    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes, mover, .. } = cli.command else {
+    let Command::Rehearse { scenario, drive, speed, seed, fault, sizes, mover, alerts, .. } = cli.command else {
         panic!("another command than asked for");
     };
-    let (sizes, mover) = (sizes.as_deref(), mover.as_deref());
-    let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes, mover };
+    let (sizes, mover, alerts) = (sizes.as_deref(), mover.as_deref(), alerts.as_deref());
+    let asked = Rehearsal { scenario: &scenario, speed, seed, faults: &fault, sizes, alerts, mover };
     let lived = Box::pin(live(&drive, &asked, Scenario::V1ToV2, plan, dir.path())).await;
     lived.unwrap_or_else(|failure| panic!("{}", failure.words()))
 }

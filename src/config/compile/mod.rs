@@ -1,5 +1,6 @@
 //! From the checked file to the plan.
 
+pub(super) mod alerts;
 mod day;
 pub(super) mod dial;
 mod job;

@@ -1,13 +1,14 @@
 //! Folding facts into state. The one list of legal transitions, used live, on recovery and in replay.
 
 use super::action::{Action, MoverOrder};
+use super::alerts;
 use super::amend;
 use super::approval::{Approval, Ballot};
-use super::event::{Event, Fact, OutcomeResult, StepSeen};
+use super::clock_step;
+use super::event::{Event, Fact, OutcomeResult};
 use super::jobs;
 use super::state::{
-    ClockStep, GateState, RollbackState, RunState, RunStatus, StepBackState, StepState, StepStatus, SwitchState,
-    SwitchStatus,
+    GateState, RollbackState, RunState, RunStatus, StepBackState, StepState, StepStatus, SwitchState, SwitchStatus,
 };
 use crate::domain::at::At;
 
@@ -42,6 +43,11 @@ pub fn legal(state: &RunState, event: &Event) -> Result<(), String> {
         Event::RunOpened { .. } => allow(!opened, "the run is open already"),
         _ if !opened => Err("the run was never opened".to_owned()),
         Event::RunResumed { .. } | Event::Note { .. } => Ok(()),
+        // Who was told what stays true whatever the run does.
+        Event::AlertFired { .. }
+        | Event::AlertTold { .. }
+        | Event::AlertCleared { .. }
+        | Event::AlertAcknowledged { .. } => Ok(()),
         // A console that was slow to answer and the terminal that would not wait for it may both roll back. Each
         // records what it did, and the two records are merged: a second order and a second end are true as well.
         Event::RollbackOrdered { .. } => Ok(()),
@@ -208,7 +214,7 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
                 ..RunState::default()
             };
         }
-        Event::ClockStepped { by_ms, seen } => fold_clock(state, *by_ms, *seen, at),
+        Event::ClockStepped { by_ms, seen } => clock_step::fold(state, *by_ms, *seen, at),
         Event::RunResumed { operator, host } => {
             // This process's clock stands where the wall clock stands now.
             state.clock.stepped = None;
@@ -234,6 +240,10 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             state.ended = Some(at);
         }
         Event::Note { .. } => {}
+        Event::AlertFired { .. }
+        | Event::AlertTold { .. }
+        | Event::AlertCleared { .. }
+        | Event::AlertAcknowledged { .. } => alerts::fold(state, event, at, seq),
         Event::StepHeld { .. }
         | Event::Confirmed { .. }
         | Event::Approved { .. }
@@ -357,29 +367,6 @@ fn fold(state: &mut RunState, event: &Event, at: At, seq: u64) {
             if let Some(r) = &mut state.rollback {
                 r.stuck.clone_from(what);
             }
-        }
-    }
-}
-
-/// What is being measured goes on as if the wall clock had not moved.
-fn fold_clock(state: &mut RunState, by_ms: i64, seen: StepSeen, at: At) {
-    match seen {
-        // The run's clock did not follow. Only what is planned on the wall clock is not known any more.
-        StepSeen::Live => {
-            let before = state.clock.stepped.map_or(0, |s| s.by_ms);
-            state.clock.stepped = Some(ClockStep { at, by_ms: before + by_ms });
-        }
-        // The run's clock starts anew behind the step: moments before it are moved to where they would stand now.
-        StepSeen::AtStart => {
-            if state.downtime.accepted.is_none() {
-                state.downtime.refused = state.downtime.refused.map(|at| at.plus(by_ms));
-            }
-            for gate in state.gates.values_mut() {
-                gate.left = gate.left.map(|at| at.plus(by_ms));
-            }
-        }
-        StepSeen::AfterReboot => {
-            state.clock.gap |= state.downtime.refused.is_some() && state.downtime.accepted.is_none()
         }
     }
 }

@@ -13,6 +13,7 @@ use super::unrecorded::rolls_back_by_itself;
 use crate::domain::at::At;
 use crate::domain::plan::{Confirm, Plan, Start, Step, StepKind};
 
+mod alerts;
 mod gates;
 mod people;
 
@@ -262,6 +263,10 @@ impl Draft<'_> {
                 self.emit(Event::Note { level: Level::Info, source: by.name().to_owned(), text: text.clone() });
                 Ok(())
             }
+            Command::Acknowledge { alert, through, note, origin } => {
+                self.acknowledge(alert.as_ref(), *through, note.as_ref(), origin.as_ref(), by)
+            }
+            Command::ToldOnScreen { alert, about, place } => self.told_on_screen(alert, about, place),
             Command::Workers { by } => {
                 self.out.effects.push(Effect::Workers(*by));
                 Ok(())

@@ -13,6 +13,7 @@ use super::attributes::Attributes;
 use super::baseline::Baseline;
 use super::caller::Callers;
 use super::verified::VerifySummary;
+use crate::domain::alert::{About, Told};
 use crate::domain::at::At;
 
 /// One journaled event with its place in the total order.
@@ -337,6 +338,48 @@ pub enum Event {
         again: Vec<String>,
         /// What was read back.
         evidence: Vec<Evidence>,
+    },
+    /// An alert fired: what it is for came to be so.
+    AlertFired {
+        /// The alert.
+        alert: String,
+        /// What it fired for.
+        about: About,
+        /// What is the matter, in a sentence.
+        text: String,
+        /// Where it goes, by name.
+        places: Vec<String>,
+    },
+    /// A place was told of an alert, or could not be.
+    AlertTold {
+        /// The alert.
+        alert: String,
+        /// What it fired for.
+        about: About,
+        /// The place.
+        place: String,
+        /// What came back.
+        result: Told,
+    },
+    /// What an alert fired for is over.
+    AlertCleared {
+        /// The alert.
+        alert: String,
+        /// What it fired for.
+        about: About,
+    },
+    /// Somebody has seen an alert.
+    AlertAcknowledged {
+        /// The alert.
+        alert: String,
+        /// What it fired for.
+        about: About,
+        /// Who, by their own word.
+        by: Actor,
+        /// From where, by the kernel's; absent at the console itself.
+        origin: Option<Origin>,
+        /// Their words.
+        note: Option<String>,
     },
     /// The last step is done.
     RunFinished,

@@ -54,6 +54,10 @@ impl Event {
             Self::PlanAmended(_) => "plan_amended",
             Self::StepBackOrdered { .. } => "step_back_ordered",
             Self::SteppedBack { .. } => "stepped_back",
+            Self::AlertFired { .. } => "alert_fired",
+            Self::AlertTold { .. } => "alert_told",
+            Self::AlertCleared { .. } => "alert_cleared",
+            Self::AlertAcknowledged { .. } => "alert_acknowledged",
             Self::RunFinished => "run_finished",
             Self::Note { .. } => "note",
         }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approval::{Origin, Vote};
 use super::event::{Actor, Cause, Event, Evidence, StepError};
+use crate::domain::alert::About;
 use crate::domain::gauge::Measured;
 
 /// One thing that happened to the engine.
@@ -84,6 +85,26 @@ pub enum Command {
         note: Option<String>,
         /// From where, as the kernel says.
         origin: Origin,
+    },
+    /// Somebody has seen alerts.
+    Acknowledge {
+        /// Which alert; absent means all of them.
+        alert: Option<String>,
+        /// Position of the newest firing that they were shown; absent means every one.
+        through: Option<u64>,
+        /// Their words.
+        note: Option<String>,
+        /// From where, as the kernel says; absent at the console itself.
+        origin: Option<Origin>,
+    },
+    /// The screen has told somebody of an alert.
+    ToldOnScreen {
+        /// The alert.
+        alert: String,
+        /// What it fired for.
+        about: About,
+        /// Which of the screen's places.
+        place: String,
     },
     /// Put a line into the journal.
     Note {

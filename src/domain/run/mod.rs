@@ -4,12 +4,15 @@
 //! the time, a disk or a network. Live, recovery, replay, `status` and `rollback` all use the same `apply`.
 
 mod action;
+mod alert_watch;
+mod alerts;
 mod amend;
 mod apply;
 mod approval;
 mod attributes;
 mod baseline;
 mod caller;
+mod clock_step;
 mod decide;
 mod dials;
 mod event;
@@ -24,8 +27,11 @@ mod step_back;
 mod trim;
 mod unrecorded;
 mod verified;
+mod ways_back;
 
 pub use action::{Action, MoverOrder};
+pub use alert_watch::AlertWatch;
+pub use alerts::{Acknowledged, Firing};
 pub use amend::{AmendDecision, Amended, Amendment, Change, Difference, PlanChange, difference};
 pub use apply::{IllegalTransition, apply, legal};
 pub use approval::{
@@ -51,6 +57,7 @@ pub use step_back::{judged_again, leads_back, step_back};
 pub use trim::{oldest_unread, trim_clock};
 pub use unrecorded::{Unrecorded, between, unrecorded};
 pub use verified::VerifySummary;
+pub use ways_back::{Left, Price, WayBack, ways_back};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
+use super::alerts::Firing;
 use super::amend::Amendment;
 use super::approval::{Approval, Ballot};
 use super::attributes::Attributes;
@@ -363,6 +364,9 @@ pub struct RunState {
     /// Amendments of the plan, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amended: Vec<Amendment>,
+    /// Firings of alerts, oldest first; of those that are over the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Firing>,
 }
 
 impl RunState {

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
+use crate::domain::alert::{About, OnScreen};
 use crate::domain::run::{Command, Level, Need, Refusal, RunStatus, StepStatus};
 use crate::snapshot::{Mode, Snapshot};
+use crate::ui::desktop::DesktopNote;
 use crate::ui::session::Do;
 use crate::ui::{answers, dialog};
 use crate::view::action::{Action, key_label};
@@ -82,17 +84,53 @@ impl Session {
                 self.say(level, &text, now);
             }
         }
+        let mut out = self.alerts(snapshot, now, &mut rings);
         if rings && self.last_bell.is_none_or(|at| now.saturating_duration_since(at) >= BELL_GAP) {
             self.last_bell = Some(now);
-            return vec![Do::Bell];
+            out.push(Do::Bell);
         }
-        Vec::new()
+        out
+    }
+
+    /// Tells of alerts what is for the screen to tell, once, and has the engine record it.
+    fn alerts(&mut self, snapshot: &Snapshot, now: Instant, rings: &mut bool) -> Vec<Do> {
+        let mut out = Vec::new();
+        let list = key_label(Action::Alerts, &self.state);
+        for row in &snapshot.alerts {
+            let firing = &row.firing;
+            for way in row.on_screen() {
+                if !self.told.insert((firing.seq, way.name())) {
+                    continue;
+                }
+                match way {
+                    OnScreen::Bell => *rings = true,
+                    OnScreen::Desktop(how) => {
+                        let title = format!("cutover {} {}", snapshot.plan, firing.alert);
+                        out.push(Do::Desktop(how, DesktopNote { title, body: firing.text.clone() }));
+                    }
+                }
+                let (alert, about) = (firing.alert.clone(), firing.about.clone());
+                out.push(Do::Command(Command::ToldOnScreen { alert, about, place: way.name().to_owned() }));
+            }
+            let is_new = firing.is_unseen() && firing.is_open() && self.told.insert((firing.seq, "message"));
+            // What the run itself says already is not said twice.
+            let said = matches!(
+                firing.about,
+                About::Waiting { .. } | About::Failed { .. } | About::Stuck | About::RolledBack | About::Finished
+            );
+            if is_new && !said {
+                self.say(Level::Warn, &format!("alert {}: {} {list} lists", firing.alert, firing.text), now);
+            }
+        }
+        out
     }
 
     /// The engine answered a command.
     pub fn answered(&mut self, command: &Command, answer: Result<(), Refusal>, now: Instant) {
         self.tick(now);
         match answer {
+            // Nobody asked for it.
+            _ if matches!(command, Command::ToldOnScreen { .. }) => {}
             Ok(()) => {
                 let text = answers::taken(command);
                 self.say(Level::Info, &text, now);

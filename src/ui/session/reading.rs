@@ -96,10 +96,19 @@ impl Session {
             }
             return self.act(ask, at, snapshot);
         }
+        if matches!(modal, Modal::Alerts) && action == Some(Action::Acknowledge) {
+            if let Err(why) = availability(Action::Acknowledge, snapshot, &self.state) {
+                self.refused(Action::Acknowledge, why, at);
+                return Vec::new();
+            }
+            let through = snapshot.alerts.iter().map(|row| row.firing.seq).max();
+            return vec![Do::Command(Command::Acknowledge { alert: None, through, note: None, origin: None })];
+        }
         let closes = back
             || match self.state.top() {
                 Some(Modal::Help { .. }) => matches!(action, Some(Action::Help | Action::Quit)),
                 Some(Modal::WhatIf) if action == Some(Action::WhatIf) => true,
+                Some(Modal::Alerts) if action == Some(Action::Alerts) => true,
                 _ => matches!(action, Some(Action::Enter | Action::Quit)),
             };
         if closes {

@@ -1,3 +1,5 @@
+mod alerts;
+
 use super::notices::INFO_FOR;
 use super::*;
 use crate::domain::run::Need;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The plan, whose reads go up a ramp of three positions in two places before the freeze.
-pub(super) fn plan_of_a_ramp() -> Plan {
+pub(in crate::domain::run) fn plan_of_a_ramp() -> Plan {
     let mut plan = plan();
     let switch = plan.switch("reads").unwrap().clone();
     let share = |share: u8| Serves {

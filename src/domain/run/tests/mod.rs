@@ -1,8 +1,9 @@
 //! The run, driven by hand: a small plan, scripted performers, and random walks.
 
+mod alerts;
 mod amend;
 mod clock;
-mod dials;
+pub(super) mod dials;
 mod holds;
 mod people;
 mod places;
