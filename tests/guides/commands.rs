@@ -76,11 +76,12 @@ fn without_servers(words: &[String]) -> Result<i32, &'static str> {
     let given = |option: &str| words.iter().any(|word| word == option);
     match words.get(1).map_or("", String::as_str) {
         "init" if given("--template") => Ok(0),
-        "plan" | "runs" | "completions" | "man" | "help" => Ok(0),
+        "alerts" if given("--try") => Err("those who are told"),
+        "plan" | "alerts" | "runs" | "completions" | "man" | "help" => Ok(0),
         "rehearse" | "soak" | "bench" if given("--fault") && given("list") => Ok(0),
         "rehearse" | "soak" | "bench" => Err("servers of its own"),
         "init" | "check" | "run" | "export" | "restore" | "verify" | "parked" | "release" => Err("stores"),
-        "rollback" | "amend" | "step-back" | "approve" | "vote" | "audit" | "status" | "replay" => Err("a run"),
+        "rollback" | "amend" | "step-back" | "approve" | "vote" | "ack" | "audit" | "status" | "replay" => Err("a run"),
         other => panic!("say what `cutover {other}` needs to be run here"),
     }
 }
