@@ -3,6 +3,7 @@
 
 mod architecture;
 mod e2e;
+mod guides;
 mod model;
 mod scenarios;
 mod ui;

@@ -5,10 +5,10 @@ mod run;
 use std::collections::{BTreeMap, VecDeque};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
@@ -34,6 +34,8 @@ struct Running {
     last: VecDeque<String>,
     /// How it ended.
     end: Option<Result<(), String>>,
+    /// When it was told to end, with everything that it started.
+    told: Option<Instant>,
 }
 
 impl CommandJobs {
@@ -57,7 +59,9 @@ impl CommandJobs {
             let read = from.read(&mut chunk).await.unwrap_or(0);
             for byte in &chunk[..read] {
                 match byte {
-                    b'\n' => self.line(&handle, &std::mem::take(&mut line)),
+                    // A progress bar begins its line anew.
+                    b'\n' | b'\r' if line.is_empty() => {}
+                    b'\n' | b'\r' => self.line(&handle, &std::mem::take(&mut line)),
                     _ if line.len() < BYTES => line.push(*byte),
                     _ => {}
                 }
@@ -77,7 +81,7 @@ impl CommandJobs {
             if one.last.len() == LINES {
                 one.last.pop_front();
             }
-            one.last.push_back(text.trim_end_matches('\r').chars().take(CHARACTERS).collect());
+            one.last.push_back(text.chars().take(CHARACTERS).collect());
         }
     }
 }
@@ -144,38 +148,25 @@ impl Jobs for CommandJobs {
         let Some(group) = group else {
             return Err(PortError::new(ErrorKind::Internal, "run", words.join(" "), "it has no process"));
         };
-        self.all().insert(handle.clone(), Running { group, last: VecDeque::new(), end: None });
-        let (out, err) = (child.stdout.take(), child.stderr.take());
+        self.all().insert(handle.clone(), Running { group, last: VecDeque::new(), end: None, told: None });
+        // Read to their end, which may come long after the program's: what it left at work writes to them too.
+        let mut readers = tokio::task::JoinSet::new();
+        if let Some(out) = child.stdout.take() {
+            readers.spawn(self.clone().keep(handle.clone(), out));
+        }
+        if let Some(err) = child.stderr.take() {
+            readers.spawn(self.clone().keep(handle.clone(), err));
+        }
         let (this, of) = (self.clone(), handle.clone());
         tokio::spawn(async move {
-            let printed = async {
-                let out = async {
-                    if let Some(out) = out {
-                        this.clone().keep(of.clone(), out).await
-                    }
-                };
-                let err = async {
-                    if let Some(err) = err {
-                        this.clone().keep(of.clone(), err).await
-                    }
-                };
-                tokio::join!(out, err);
-            };
-            let ended = child.wait();
-            tokio::pin!(printed);
-            let end = tokio::select! {
-                end = ended => {
-                    // What it started may hold on to what it printed to.
-                    let _ = tokio::time::timeout(Duration::from_millis(200), &mut printed).await;
-                    end
-                }
-                () = &mut printed => child.wait().await,
-            };
-            let end = match end {
+            let end = match child.wait().await {
                 Ok(status) if status.success() => Ok(()),
                 Ok(status) => Err(status.to_string()),
                 Err(e) => Err(e.to_string()),
             };
+            let all = async { while readers.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(Duration::from_millis(200), all).await;
+            readers.detach_all();
             if let Some(one) = this.all().get_mut(&of) {
                 one.end = Some(end);
             }
@@ -195,7 +186,7 @@ impl Jobs for CommandJobs {
             return Err(PortError::new(ErrorKind::NotFound, "ask after", job.place(), why));
         };
         let last = one.last.back().cloned().unwrap_or_default();
-        Ok(match &one.end {
+        Ok(match one.end.as_ref().filter(|_| !one.is_at_work()) {
             None => JobProgress { state: JobState::Running, percent: None, said: last },
             Some(Ok(())) => {
                 let said = if last.is_empty() { "exit status: 0".to_owned() } else { last };
@@ -211,7 +202,8 @@ impl Jobs for CommandJobs {
 
     async fn cancel(&self, _: &Job, handle: &str) -> PortResult<()> {
         let signal = |this: &Self, signal: Signal| {
-            if let Some(one) = this.all().get(handle).filter(|one| one.end.is_none()) {
+            if let Some(one) = this.all().get_mut(handle).filter(|one| one.end.is_none()) {
+                one.told = Some(Instant::now());
                 let _ = kill_process_group(one.group, signal);
             }
         };
@@ -219,11 +211,20 @@ impl Jobs for CommandJobs {
         let (this, handle) = (self.clone(), handle.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(GRACE).await;
-            if let Some(one) = this.all().get(&handle).filter(|one| one.end.is_none()) {
+            if let Some(one) = this.all().get(&handle).filter(|one| one.is_at_work()) {
                 let _ = kill_process_group(one.group, Signal::KILL);
             }
         });
         Ok(())
+    }
+}
+
+impl Running {
+    /// Whether the program has not ended, or something that it started and that was told to end with it. After the last
+    /// signal nothing runs any more, though something may wait to be reaped.
+    fn is_at_work(&self) -> bool {
+        let told = self.told.is_some_and(|at| at.elapsed() < GRACE + Duration::from_secs(1));
+        self.end.is_none() || told && test_kill_process_group(self.group).is_ok()
     }
 }
 

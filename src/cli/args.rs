@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::alerts::AlertsArgs;
 use super::export::ExportArgs;
 use super::force::ForceArg;
+use super::init::InitArgs;
 use super::people::AckArgs;
 use super::restore::RestoreArgs;
 
@@ -30,6 +31,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "Examples:
   cutover rehearse                      a whole migration day on embedded stores, driven by keys
+  cutover init --template cloudshelf    a whole plan to begin with, commented
   cutover check -c config.toml          configuration, connections, permissions, schema
   cutover run -c config.toml            the real thing
   cutover rollback                      take it back, from any terminal
@@ -53,11 +55,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read the stores that a config names, and write the rest of it as a proposal.
+    /// Read the stores that a config names, and write the rest of it as a proposal; or write a whole plan to begin with.
     ///
     /// Begin with a file that has a name and says where both stores are. Tables of DynamoDB are sampled: every attribute
     /// is listed with the types it was seen with, and gets a column; tables of the same kind of store move by rule. Lines
-    /// that begin with `# decide:` are for a person. Changes nothing in any store.
+    /// that begin with `# decide:` are for a person. Changes nothing in any store. With --template no store and no config
+    /// is read: the plan of a migration that ships with this program is written, for development, test and production.
     Init(InitArgs),
     /// Show the plan, linted, with its hash, planned times and undo.
     Plan {
@@ -325,28 +328,6 @@ pub struct AmendArgs {
     /// terminal the difference is shown and nothing is changed.
     #[arg(long)]
     pub yes: bool,
-}
-
-/// What to propose, and where to write it.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    #[command(flatten)]
-    pub config: ConfigArg,
-    /// The store that tables come from. Stores of the config that are neither this nor the other one are left as they are.
-    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::OLD)]
-    pub from: String,
-    /// The store they go to.
-    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::NEW)]
-    pub to: String,
-    /// Only tables whose name fits: `*` stands for any text; may be given several times.
-    #[arg(long, value_name = "PATTERN")]
-    pub tables: Vec<String>,
-    /// About how many items of each table are read, where tables have no schema.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub sample: u64,
-    /// Write into this file instead of to standard output. An existing file is not touched.
-    #[arg(long, value_name = "FILE")]
-    pub write: Option<PathBuf>,
 }
 
 /// What to compare.

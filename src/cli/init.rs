@@ -1,15 +1,18 @@
-//! `cutover init`: reads the stores that a config names, and writes the rest of it as a proposal.
+//! `cutover init`: reads the stores that a config names, and writes the rest of it as a proposal; or writes a template.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::InitArgs;
+use clap::Args;
+
+use super::args::ConfigArg;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::out::{print, say};
+use super::template::{self, Template};
 use super::world;
 use crate::config::{self, Connections, Started};
 use crate::domain::plan::{Listed, ListedTable, StoreKind, Table, fits};
@@ -19,11 +22,42 @@ use crate::ports::{Partition, PortResult, Source};
 /// Parts a table is sampled in: the beginning of each is read.
 const PARTS: u32 = 8;
 
-/// Reads the stores and writes the proposal.
+/// What to propose, and where to write it.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub config: ConfigArg,
+    /// Write this plan, whole and commented, instead of reading stores: its environments are development, test and
+    /// production.
+    #[arg(long, value_name = "NAME", value_parser = template::names(),
+        conflicts_with_all = ["from", "to", "tables", "sample", "env"])]
+    pub template: Option<String>,
+    /// The store that tables come from. Stores of the config that are neither this nor the other one are left as they are.
+    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::OLD)]
+    pub from: String,
+    /// The store they go to.
+    #[arg(long, value_name = "STORE", default_value = crate::domain::plan::NEW)]
+    pub to: String,
+    /// Only tables whose name fits: `*` stands for any text; may be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    pub tables: Vec<String>,
+    /// About how many items of each table are read, where tables have no schema.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: u64,
+    /// Write into this file instead of to standard output. An existing file is not touched.
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
+/// Reads the stores and writes the proposal, or writes the template that was asked for.
 ///
 /// # Errors
 /// A config that names no stores, a store that cannot be asked, a file that cannot be written.
 pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
+    // The parser knows their names.
+    if let Some(template) = args.template.as_deref().and_then(template::named) {
+        return from_template(template, args.write.as_deref());
+    }
     let vars: BTreeMap<String, String> = std::env::vars().collect();
     let (path, base) = (&args.config.config, config::base_of(&args.config.config));
     let text = config::text_of(path)?;
@@ -49,17 +83,28 @@ pub async fn init(args: &InitArgs) -> Result<Exit, Failure> {
         }
     };
     let config = whole(&started, &text, &proposal);
-    match &args.write {
-        Some(file) => written(file, &config)?,
-        None => print(&config),
+    let next = given(&config, args.write.as_deref())?;
+    say(&format!("{} tables. {next}`", wanted.len()));
+    Ok(Exit::Finished)
+}
+
+/// Writes a template, and says how to go on from it.
+fn from_template(template: &Template, file: Option<&Path>) -> Result<Exit, Failure> {
+    let next = given(template.text, file)?;
+    let rehearsal = template.rehearsal();
+    say(&format!("{}: {}. {next} --env test`{rehearsal}", template.name, template.about));
+    Ok(Exit::Finished)
+}
+
+/// Writes a config to where it was asked for, and says what to do with it; the command it ends with is not closed.
+fn given(config: &str, file: Option<&Path>) -> Result<String, Failure> {
+    match file {
+        Some(file) => written(file, config)?,
+        None => print(config),
     }
     let open = config.lines().filter(|line| line.starts_with("# decide:")).count();
-    let next = args.write.as_ref().map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
-    say(&format!(
-        "{} tables. {open} lines begin with `# decide:`; settle them, then `cutover check -c {next}`",
-        wanted.len()
-    ));
-    Ok(Exit::Finished)
+    let file = file.map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
+    Ok(format!("{open} lines begin with `# decide:`; settle them, then `cutover check -c {file}"))
 }
 
 /// Refuses a store that the config does not name. A file may name more than the two that a proposal is for.

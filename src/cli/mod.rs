@@ -38,6 +38,7 @@ mod run;
 mod select_run;
 #[cfg(feature = "rehearsal")]
 mod soak;
+mod template;
 mod verify;
 mod world;
 
@@ -81,6 +82,12 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// The whole command line, as the parser knows it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Says why a command failed, and gives its exit code.
 fn ended(result: Result<Exit, Failure>) -> Exit {
     match result {
@@ -100,7 +107,7 @@ fn suggest(e: &mut clap::Error) {
         return;
     }
     let Some(ContextValue::String(asked)) = e.get(ContextKind::InvalidSubcommand) else { return };
-    let command = Cli::command();
+    let command = command();
     let near = nearest(asked, command.get_subcommands().map(clap::Command::get_name));
     if let Some(near) = near.map(str::to_owned) {
         e.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![near]));
@@ -186,12 +193,12 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Completions { shell } => {
             // The generator panics where it cannot write.
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "cutover", &mut text);
+            clap_complete::generate(shell, &mut command(), "cutover", &mut text);
             out::stdout().write_all(&text)?;
             Ok(Exit::Finished)
         }
         Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut out::stdout())?;
+            clap_mangen::Man::new(command()).render(&mut out::stdout())?;
             Ok(Exit::Finished)
         }
     }

@@ -35,6 +35,14 @@ pub(super) async fn perform(
         }
         return all;
     }
+    // Half a clean-up is the worst of both: nothing leads back, and not everything can go.
+    for job in &jobs {
+        match ctx.ports.jobs.look(job).await {
+            Err(e) if e.kind == ErrorKind::Invalid => return Err(step_error(&e)),
+            // What is gone already is no hindrance, and of the rest its own call says more.
+            Ok(_) | Err(_) => {}
+        }
+    }
     ctx.end_the_way_back();
     let mut found = Vec::new();
     for job in jobs {
@@ -207,9 +215,10 @@ async fn begin(
     ctx.facts.state(intent).await.map_err(|e| not_recorded(&e))?;
     tell(JobGauge { at: ctx.wall(), said: "beginning".to_owned(), ..JobGauge::default() });
     let mut begun = ctx.ports.jobs.begin(job, &begin).await;
-    // One that is under way may be ours: the call before, whose answer was lost and which was sent again.
+    // What bears our name is ours: the call before, whose answer was lost and which was sent again. A refresh has no name, and
+    // its call is sent once.
     let mut ours = false;
-    if begun.as_ref().is_err_and(|e| e.kind == ErrorKind::Conflict) {
+    if job.purpose() != Purpose::Restart && begun.as_ref().is_err_and(|e| e.kind == ErrorKind::Conflict) {
         match ctx.ports.jobs.find(job, &begin).await {
             Ok(Some(handle)) => begun = Ok(handle),
             Ok(None) => {}

@@ -20,6 +20,8 @@ use crate::ports::{Begin, Clock, ErrorKind, JobState, Jobs, PortResult};
 /// Attempts at one call before a person is needed, and the pause after the first.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause between two.
+const LONGEST: Duration = Duration::from_secs(6);
 /// Longest wait for what still runs to end once it was told to.
 const ENDS: Duration = Duration::from_secs(300);
 
@@ -195,20 +197,20 @@ impl UndoJobs<'_> {
         ended.map(|_| Some(handle))
     }
 
-    /// A call that may fail for a moment; `Conflict` too: what was told to end may still be ending.
+    /// A call that may fail for a moment. Where something else is under way its end is waited for: the job's own time limits that.
     async fn tried<T, F: Future<Output = PortResult<T>>>(&self, call: impl Fn() -> F) -> Result<T, String> {
         let mut pause = PAUSE;
-        let mut last = String::new();
-        for _ in 0..ATTEMPTS {
+        let mut failed = 0;
+        loop {
             match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(e) if e.kind.transient() || e.kind == ErrorKind::Conflict => last = e.to_string(),
+                Err(e) if e.kind == ErrorKind::Conflict => {}
+                Err(e) if e.kind.transient() && failed + 1 < ATTEMPTS => failed += 1,
                 Err(e) => return Err(e.to_string()),
             }
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST);
         }
-        Err(last)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::console::Console;
 use super::store_pair::{StorePair, n, s};
 
 /// The part of the config of a pair that says where both stores are.
@@ -48,6 +49,40 @@ fn what_is_proposed_is_a_plan_that_moves_every_table() {
     assert!(
         pair.cutover(&["init", "-c", "start.toml", "--tables", "*Carts"], 0).contains("PRIMARY KEY (user_id, item_no)")
     );
+}
+
+#[test]
+fn a_template_is_a_plan_as_it_is_written_and_takes_no_files_place() {
+    let dir = tempfile::Builder::new().prefix("cutover-template-").tempdir().unwrap();
+    let cutover = |name: &str, args: &[&str], code: i32| {
+        let mut console = Console::start(dir.path(), name, args, None);
+        console.expect_code(code);
+        (console.out(), console.err())
+    };
+    for template in ["cloudshelf", "aurora-gradual", "v1-to-v2"] {
+        let file = format!("{template}.toml");
+        let (out, err) = cutover("write", &["init", "--template", template, "--write", &file], 0);
+        assert!(out.is_empty() && err.contains("lines begin with `# decide:`"), "{out}{err}");
+        assert!(err.contains(&format!("`cutover check -c {file} --env test`")), "{err}");
+        assert!(err.contains(&format!("`cutover rehearse {template}` shows such a day")), "{err}");
+        // The same on standard output, and nothing else there.
+        let written = fs::read_to_string(dir.path().join(&file)).unwrap();
+        assert_eq!(cutover("print", &["init", "--template", template], 0).0, written);
+        for environment in ["development", "test", "production"] {
+            let (plan, err) = cutover("plan", &["plan", "-c", &file, "--env", environment], 0);
+            assert!(plan.contains(&format!("plan {template}   environment {environment}")), "{plan}");
+            assert!(!plan.contains("warning") && err.is_empty(), "{plan}{err}");
+        }
+        // What is there already is not written over.
+        fs::write(dir.path().join(&file), "mine").unwrap();
+        let (_, err) = cutover("again", &["init", "--template", template, "--write", &file], 2);
+        assert!(err.contains("name a file that is not there yet"), "{err}");
+        assert_eq!(fs::read_to_string(dir.path().join(&file)).unwrap(), "mine");
+    }
+    let (_, err) = cutover("unknown", &["init", "--template", "cloudshelv"], 2);
+    assert!(err.contains("[possible values: cloudshelf, aurora-gradual, v1-to-v2"), "{err}");
+    let (_, err) = cutover("both", &["init", "--template", "cloudshelf", "--from", "old"], 2);
+    assert!(err.contains("cannot be used with"), "{err}");
 }
 
 #[test]

@@ -35,6 +35,14 @@ where
     }
 }
 
+/// What is said of an answer that names no error of the service.
+const UNSIGNED: &str = ", without an error of the service";
+
+/// Whether somebody else than the service may have answered: what it says of the service's things proves nothing.
+pub(super) fn is_unsigned(error: &PortError) -> bool {
+    error.came_back.ends_with(UNSIGNED)
+}
+
 /// An answer that the service itself did not write, or not in its form: of a proxy, a load balancer, a gateway.
 fn without_a_code(tried: &str, on: &str, status: u16) -> PortError {
     let (kind, advice) = match status {
@@ -44,7 +52,7 @@ fn without_a_code(tried: &str, on: &str, status: u16) -> PortError {
         500.. => (ErrorKind::Internal, "trying again may help; see whether a proxy answered in place of the service"),
         _ => (ErrorKind::Invalid, "check the endpoint: something else than the service may have answered"),
     };
-    PortError::new(kind, tried, on, format!("HTTP status {status}, without an error of the service")).advise(advice)
+    PortError::new(kind, tried, on, format!("HTTP status {status}{UNSIGNED}")).advise(advice)
 }
 
 /// The end of an error's chain of causes, in one line.

@@ -14,6 +14,7 @@ mod tests;
 
 pub use address::{Service, address, configured};
 pub use clock::Clock;
+use error::is_unsigned;
 pub use error::port_error;
 pub use http::connector;
 pub use identity::AwsIdentity;

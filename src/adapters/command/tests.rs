@@ -90,3 +90,38 @@ async fn a_program_may_print_what_it_likes_and_is_not_cut_off() {
     let end = ended(&jobs, &binary, &handle).await;
     assert_eq!((end.state, end.said.as_str()), (JobState::Done, "last"));
 }
+
+#[tokio::test]
+async fn what_takes_no_notice_of_being_told_is_ended_with_its_leader_gone_and_only_then_is_it_over() {
+    let jobs = CommandJobs::default();
+    let script = "trap 'exit 0' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done' & wait";
+    let deaf = job(&["sh", "-c", script], &[]);
+    let handle = jobs.begin(&deaf, &begin("t1", false)).await.unwrap();
+    let child = loop {
+        let progress = jobs.progress(&deaf, &handle).await.unwrap();
+        if let Ok(pid) = progress.said.parse::<i32>() {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    jobs.cancel(&deaf, &handle).await.unwrap();
+    ended(&jobs, &deaf, &handle).await;
+    let state = std::fs::read_to_string(format!("/proc/{child}/stat"));
+    assert!(state.map_or(true, |stat| stat.contains(") Z ")), "it still runs");
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_at_work_goes_on_and_may_print() {
+    let jobs = CommandJobs::default();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ticks");
+    let script =
+        format!("(sleep 0.4; echo tick; echo done > {}) & printf '10 %%\\r20 %%\\rstarted\\n'", file.display());
+    let daemon = job(&["sh", "-c", &script], &[]);
+    let handle = jobs.begin(&daemon, &begin("t1", false)).await.unwrap();
+    let end = ended(&jobs, &daemon, &handle).await;
+    assert_eq!((end.state, end.said.as_str()), (JobState::Done, "started"));
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

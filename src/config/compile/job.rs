@@ -84,14 +84,14 @@ fn resource(of: &Section<'_>, sink: &mut Sink<'_>) -> Resource {
         };
         sink.error(of.offset_of("table"), &of.path, message);
     }
-    for (key, belongs_to) in [("final_snapshot", "cluster"), ("recovery_days", "secret")] {
+    for (key, belongs_to) in [("member_of", "instance"), ("final_snapshot", "cluster"), ("recovery_days", "secret")] {
         if of.has(key) && !of.has(belongs_to) {
             let message = format!("`{key}` belongs to `{belongs_to}`");
             sink.error(of.offset_of(key), &of.path_of(key), message);
         }
     }
     match said.first().copied().unwrap_or("table") {
-        "instance" => Resource::DbInstance(of.must("instance")),
+        "instance" => Resource::DbInstance { instance: of.must("instance"), member_of: of.text("member_of") },
         "cluster" => Resource::DbCluster { cluster: of.must("cluster"), final_snapshot: of.text("final_snapshot") },
         "global_cluster" => Resource::GlobalCluster(of.must("global_cluster")),
         "secret" => Resource::Secret {

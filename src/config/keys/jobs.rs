@@ -51,6 +51,7 @@ pub(in crate::config) static TABLE_BACKUP: &[Key] = &[
 
 pub(in crate::config) static DELETE: &[Key] = &[
     may("instance", Text, "An instance of RDS or of a cluster."),
+    may("member_of", Text, "For `instance`: the cluster that it is a member of. Default: it stands alone."),
     may("cluster", Text, "A cluster whose instances are gone."),
     may(
         "final_snapshot",

@@ -88,7 +88,7 @@ fn said(n: usize, job: &Job, found: &mut Diagnostics) {
             }
         }
         JobKind::Delete(
-            Resource::DbInstance(_) | Resource::DbCluster { .. } | Resource::GlobalCluster(_) | Resource::Table(_),
+            Resource::DbInstance { .. } | Resource::DbCluster { .. } | Resource::GlobalCluster(_) | Resource::Table(_),
         ) => {}
         JobKind::Command { run, undo, .. } => {
             for (key, words) in [("command", run), ("undo", undo)] {
@@ -183,37 +183,25 @@ fn cleanup(plan: &Plan, n: usize, step: &Step, found: &mut Diagnostics) {
     }
 }
 
-/// Whether a backup before, or a last snapshot, keeps what a job deletes. An instance may be a member of a cluster, which the
-/// plan does not say: then a snapshot of a cluster there keeps it.
+/// Whether a backup before, or a last snapshot, keeps what a job deletes. What a member of a cluster holds is the cluster's.
 fn is_kept(job: &Job, before: &[&Job], deleted: &[&Job]) -> bool {
-    let there = |other: &&&Job| other.control == job.control;
-    let mut backups = before.iter().filter(there);
-    let mut last = deleted.iter().filter(there);
-    let cluster_kept = |of: Option<&String>| {
-        before
-            .iter()
-            .filter(there)
-            .any(|b| matches!(&b.kind, JobKind::ClusterSnapshot { cluster, .. } if of.is_none_or(|of| of == cluster)))
+    let backed_up = |of: &dyn Fn(&JobKind) -> bool| before.iter().any(|b| b.control == job.control && of(&b.kind));
+    let cluster = |id: &String| {
+        let last = |other: &&&Job| match &other.kind {
+            JobKind::Delete(Resource::DbCluster { cluster, final_snapshot: Some(_) }) => cluster == id,
+            _ => false,
+        };
+        backed_up(&|kind| matches!(kind, JobKind::ClusterSnapshot { cluster, .. } if cluster == id))
+            || deleted.iter().filter(|other| other.control == job.control).any(|other| last(&other))
     };
-    let any_last =
-        |job: &&&Job| matches!(&job.kind, JobKind::Delete(Resource::DbCluster { final_snapshot: Some(_), .. }));
-    match &job.kind {
-        JobKind::Delete(
-            Resource::DbCluster { final_snapshot: Some(_), .. } | Resource::GlobalCluster(_) | Resource::Secret { .. },
-        ) => true,
-        JobKind::Delete(Resource::DbCluster { cluster, final_snapshot: None }) => cluster_kept(Some(cluster)),
-        JobKind::Delete(Resource::DbInstance(of)) => {
-            backups.any(|b| matches!(&b.kind, JobKind::InstanceSnapshot { instance, .. } if instance == of))
-                || cluster_kept(None)
-                || last.any(|job| any_last(&job))
+    let JobKind::Delete(resource) = &job.kind else { return true };
+    match resource {
+        Resource::GlobalCluster(_) | Resource::Secret { .. } => true,
+        Resource::DbCluster { cluster: id, .. } => cluster(id),
+        Resource::DbInstance { member_of: Some(id), .. } => cluster(id),
+        Resource::DbInstance { instance: id, member_of: None } => {
+            backed_up(&|kind| matches!(kind, JobKind::InstanceSnapshot { instance, .. } if instance == id))
         }
-        JobKind::Delete(Resource::Table(of)) => {
-            backups.any(|b| matches!(&b.kind, JobKind::TableBackup { table, .. } if table == of))
-        }
-        JobKind::InstanceRefresh { .. }
-        | JobKind::ClusterSnapshot { .. }
-        | JobKind::InstanceSnapshot { .. }
-        | JobKind::TableBackup { .. }
-        | JobKind::Command { .. } => true,
+        Resource::Table(id) => backed_up(&|kind| matches!(kind, JobKind::TableBackup { table, .. } if table == id)),
     }
 }

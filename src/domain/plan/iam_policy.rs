@@ -281,7 +281,7 @@ fn begins(store: &Store, job: &Job, policy: &mut IamPolicy) {
 fn deletes(store: &Store, resource: &Resource, policy: &mut IamPolicy) {
     let any = || ["*".to_owned()];
     match resource {
-        Resource::DbInstance(id) => {
+        Resource::DbInstance { instance: id, .. } => {
             policy.allow("LookAtDatabases", &["rds:DescribeDBInstances"], any());
             policy.allow("DeleteInstances", &["rds:DeleteDBInstance"], [arn(store, "rds", &format!("db:{id}"))]);
         }

@@ -93,7 +93,13 @@ pub enum JobKind {
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// An instance of RDS or of a cluster.
-    DbInstance(String),
+    DbInstance {
+        /// The instance's identifier.
+        instance: String,
+        /// The cluster that it is a member of. Absent: it stands alone, and what it holds goes with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member_of: Option<String>,
+    },
     /// A cluster; its instances are gone by then. `final_snapshot` is taken with it where it is given.
     DbCluster {
         /// The cluster's identifier.
@@ -194,7 +200,7 @@ impl Resource {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Self::DbInstance(id) => format!("instance {id}"),
+            Self::DbInstance { instance, .. } => format!("instance {instance}"),
             Self::DbCluster { cluster, .. } => format!("cluster {cluster}"),
             Self::GlobalCluster(id) => format!("global cluster {id}"),
             Self::Table(name) => format!("table {name}"),

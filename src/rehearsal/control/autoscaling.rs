@@ -22,6 +22,8 @@ struct Refresh {
     id: String,
     started: jiff::Timestamp,
     began: Instant,
+    /// Instances that are as the group wants them already are left alone.
+    skip_matching: bool,
     /// How many instances it had replaced when it was cancelled.
     cancelled: Option<u32>,
 }
@@ -54,6 +56,7 @@ impl Refresh {
             tag("StartTime", &self.started.to_string()),
             tag("PercentageComplete", &(replaced * 100 / INSTANCES).to_string()),
             tag("InstancesToUpdate", &(INSTANCES - replaced).to_string()),
+            format!("<Preferences>{}</Preferences>", tag("SkipMatching", &self.skip_matching.to_string())),
         ]
         .concat();
         if !self.goes_on() {
@@ -126,7 +129,9 @@ fn start(plane: &Plane, form: &Form) -> Result<String, Refusal> {
         return Err(Refusal::new("InstanceRefreshInProgress", message));
     }
     let id = format!("{name}-{}", refreshes.len() + 1);
-    refreshes.push(Refresh { id: id.clone(), started: jiff::Timestamp::now(), began: Instant::now(), cancelled: None });
+    let skip_matching = form.get("Preferences.SkipMatching") == Some("true");
+    let (started, began) = (jiff::Timestamp::now(), Instant::now());
+    refreshes.push(Refresh { id: id.clone(), started, began, skip_matching, cancelled: None });
     Ok(tag("InstanceRefreshId", &id))
 }
 

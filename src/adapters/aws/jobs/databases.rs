@@ -74,9 +74,16 @@ pub(super) async fn may_delete_cluster(client: &Client, id: &str) -> PortResult<
     protected(on_cluster(id), found.deletion_protection().unwrap_or(false), status)
 }
 
-/// The same for an instance.
-pub(super) async fn may_delete_instance(client: &Client, id: &str) -> PortResult<String> {
+/// The same for an instance; `Invalid` too when it is not the member of the cluster that the plan takes it for: its data would go
+/// with it, and no backup of the plan has them.
+pub(super) async fn may_delete_instance(client: &Client, id: &str, member_of: Option<&str>) -> PortResult<String> {
     let found = instance(client, id).await?;
+    if found.db_cluster_identifier() != member_of {
+        let is = |of: Option<&str>| of.map_or("stands alone".to_owned(), |of| format!("is a member of {of}"));
+        let why = format!("it {}, and the plan says that it {}", is(found.db_cluster_identifier()), is(member_of));
+        let error = PortError::new(ErrorKind::Invalid, "look at", on_instance(id), why);
+        return Err(error.advise("set `member_of`, and keep what the instance holds by a backup"));
+    }
     let status = found.db_instance_status().unwrap_or("?").to_owned();
     protected(on_instance(id), found.deletion_protection().unwrap_or(false), status)
 }
@@ -187,8 +194,11 @@ fn snapshot(name: &str, status: Option<&str>, percent: Option<i32>) -> JobProgre
     JobProgress { state, percent: percent.and_then(|p| u8::try_from(p).ok()), said: format!("{name} {status}") }
 }
 
-pub(super) async fn delete_instance(client: &Client, id: &str) -> PortResult<()> {
-    let asked = client.delete_db_instance().db_instance_identifier(id).skip_final_snapshot(true).send().await;
+pub(super) async fn delete_instance(client: &Client, id: &str, member_of: Option<&str>) -> PortResult<()> {
+    may_delete_instance(client, id, member_of).await?;
+    let call = client.delete_db_instance().db_instance_identifier(id).skip_final_snapshot(true);
+    // Of a member the service keeps none.
+    let asked = call.set_delete_automated_backups(member_of.is_none().then_some(false)).send().await;
     let Err(e) = asked else { return Ok(()) };
     refused(port_error("delete", &on_instance(id), &e), instance_status(client, id).await)
 }
@@ -199,6 +209,8 @@ pub(super) async fn delete_cluster(client: &Client, id: &str, final_snapshot: Op
         .db_cluster_identifier(id)
         .skip_final_snapshot(final_snapshot.is_none())
         .set_final_db_snapshot_identifier(final_snapshot)
+        // Any moment of the days before can be restored for as long as they were to be kept.
+        .delete_automated_backups(false)
         .send()
         .await;
     let Err(e) = asked else { return Ok(()) };

@@ -9,6 +9,7 @@ mod tables;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 
+use crate::adapters::aws::is_unsigned;
 use crate::domain::plan::{Job, JobKind, Resource};
 use crate::ports::{Begin, ErrorKind, JobProgress, JobState, Jobs, PortError, PortResult};
 
@@ -35,7 +36,7 @@ fn deletion(resource: &Resource, begin: &Begin) -> String {
     let keeping = match resource {
         Resource::DbCluster { final_snapshot: Some(name), .. } => format!("{KEEPING}{}", named(name, begin)),
         Resource::DbCluster { final_snapshot: None, .. }
-        | Resource::DbInstance(_)
+        | Resource::DbInstance { .. }
         | Resource::GlobalCluster(_)
         | Resource::Table(_)
         | Resource::Secret { .. } => String::new(),
@@ -85,8 +86,8 @@ impl Jobs for AwsJobs {
             JobKind::InstanceSnapshot { instance, .. } => databases::look_at_instance(&self.rds, instance).await,
             JobKind::TableBackup { table, .. } => self.look_at(table, false).await,
             JobKind::Delete(Resource::Table(table)) => self.look_at(table, true).await,
-            JobKind::Delete(Resource::DbInstance(instance)) => {
-                databases::may_delete_instance(&self.rds, instance).await
+            JobKind::Delete(Resource::DbInstance { instance, member_of }) => {
+                databases::may_delete_instance(&self.rds, instance, member_of.as_deref()).await
             }
             JobKind::Delete(Resource::DbCluster { cluster, .. }) => {
                 databases::may_delete_cluster(&self.rds, cluster).await
@@ -111,7 +112,9 @@ impl Jobs for AwsJobs {
             JobKind::TableBackup { table, name } => self.back_up(table, &named(name, begin)).await,
             JobKind::Delete(resource) => {
                 let begun = match resource {
-                    Resource::DbInstance(instance) => databases::delete_instance(&self.rds, instance).await,
+                    Resource::DbInstance { instance, member_of } => {
+                        databases::delete_instance(&self.rds, instance, member_of.as_deref()).await
+                    }
                     Resource::DbCluster { cluster, final_snapshot } => {
                         let last = final_snapshot.as_ref().map(|name| named(name, begin));
                         databases::delete_cluster(&self.rds, cluster, last).await
@@ -123,8 +126,8 @@ impl Jobs for AwsJobs {
                     }
                 };
                 match begun {
-                    // What is not there any more is deleted.
-                    Err(e) if e.kind != ErrorKind::NotFound => Err(e),
+                    // What is not there any more is deleted, if it is the service that says so.
+                    Err(e) if e.kind != ErrorKind::NotFound || is_unsigned(&e) => Err(e),
                     Ok(()) | Err(_) => Ok(deletion(resource, begin)),
                 }
             }
@@ -161,7 +164,7 @@ impl Jobs for AwsJobs {
             JobKind::TableBackup { .. } => self.backup(handle).await,
             JobKind::Delete(resource) => {
                 let left = match resource {
-                    Resource::DbInstance(instance) => databases::instance_status(&self.rds, instance).await,
+                    Resource::DbInstance { instance, .. } => databases::instance_status(&self.rds, instance).await,
                     Resource::DbCluster { cluster, .. } => databases::cluster_status(&self.rds, cluster).await,
                     Resource::GlobalCluster(global) => databases::look_at_global(&self.rds, global).await,
                     Resource::Table(table) => self.table_status(table).await,
@@ -237,7 +240,7 @@ fn named(name: &str, begin: &Begin) -> String {
 /// Whether what is deleted is gone; else what the service says of it.
 fn gone(left: PortResult<String>) -> PortResult<JobProgress> {
     match left {
-        Err(e) if e.kind == ErrorKind::NotFound => {
+        Err(e) if e.kind == ErrorKind::NotFound && !is_unsigned(&e) => {
             Ok(JobProgress { state: JobState::Done, percent: None, said: "gone".to_owned() })
         }
         Err(e) => Err(e),

@@ -2,7 +2,10 @@
 
 use aws_sdk_autoscaling::Client;
 use aws_sdk_autoscaling::config::retry::RetryConfig;
-use aws_sdk_autoscaling::types::{InstanceRefresh, InstanceRefreshStatus, RefreshPreferences, RefreshStrategy};
+use aws_sdk_autoscaling::types::{
+    InstanceRefresh, InstanceRefreshStatus, RefreshPreferences, RefreshStrategy, ScaleInProtectedInstances,
+    StandbyInstances,
+};
 
 use crate::adapters::aws::port_error;
 use crate::domain::at::At;
@@ -28,6 +31,12 @@ pub(super) async fn look(client: &Client, group: &str) -> PortResult<String> {
         return Err(PortError::new(ErrorKind::Conflict, "look at", on(group), why)
             .advise("wait for its end, or cancel it: a group has one refresh at a time"));
     }
+    let stopped: Vec<&str> = found.suspended_processes().iter().filter_map(|p| p.process_name()).collect();
+    let needed = ["Launch", "Terminate", "InstanceRefresh"];
+    if let Some(process) = stopped.into_iter().find(|process| needed.contains(process)) {
+        let why = format!("its process {process} is suspended: no refresh would come to an end");
+        return Err(PortError::new(ErrorKind::Conflict, "look at", on(group), why).advise("resume it"));
+    }
     let instances = found.instances();
     let serving = instances.iter().filter(|i| i.lifecycle_state().is_some_and(|s| s.as_str() == "InService")).count();
     Ok(format!("{} instances, {serving} in service", instances.len()))
@@ -40,6 +49,9 @@ pub(super) async fn begin(client: &Client, group: &str, min_healthy: u8, warmup_
         .min_healthy_percentage(i32::from(min_healthy))
         .set_instance_warmup(warmup)
         .skip_matching(false)
+        // An instance that is left out would go on with the value before, and one that is waited for keeps customers out.
+        .scale_in_protected_instances(ScaleInProtectedInstances::Refresh)
+        .standby_instances(StandbyInstances::Terminate)
         .build();
     // Sent once: a call whose answer is lost has begun one, and the same call again is refused because of it.
     let once = aws_sdk_autoscaling::config::Builder::new().retry_config(RetryConfig::disabled());
@@ -65,7 +77,7 @@ pub(super) async fn begin(client: &Client, group: &str, min_healthy: u8, warmup_
 }
 
 /// The newest refresh that began at or after this moment and is not the one that is known: a group has one at a time. Somebody
-/// else's that began just then is taken for ours: it replaces the same instances.
+/// else's that began just then is taken for ours if it replaces every instance, as ours does.
 pub(super) async fn find(client: &Client, group: &str, since: At, besides: Option<&str>) -> PortResult<Option<String>> {
     let all = refreshes(client, group).await?;
     let began = |refresh: &&InstanceRefresh| match refresh.start_time().and_then(|at| at.to_millis().ok()) {
@@ -104,7 +116,9 @@ pub(super) async fn cancel(client: &Client, group: &str, id: &str) -> PortResult
     if progress(client, group, id).await?.state != JobState::Running {
         return Ok(());
     }
-    match client.cancel_instance_refresh().auto_scaling_group_name(group).send().await {
+    // What is being terminated goes on by itself; nobody waits for its connections to drain.
+    let call = client.cancel_instance_refresh().auto_scaling_group_name(group);
+    match call.wait_for_transitioning_instances(false).send().await {
         Ok(_) => Ok(()),
         Err(e) => match port_error("cancel the refresh of", &on(group), &e) {
             over if over.came_back.starts_with("ActiveInstanceRefreshNotFound") => Ok(()),
