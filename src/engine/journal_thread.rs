@@ -218,6 +218,9 @@ mod tests {
         let unsaved = Arc::clone(&thread.unsaved);
         hangs.thread().unpark();
         hangs.join().unwrap();
+        while unsaved.load(Ordering::Acquire) > 0 {
+            tokio::task::yield_now().await;
+        }
         drop(thread);
         assert_eq!(unsaved.load(Ordering::Acquire), 0);
         assert_eq!(read_run(&folder).unwrap().facts.len(), 600);
