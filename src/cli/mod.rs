@@ -132,7 +132,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Box::pin(dry_run::dry_run(&config, drive.json, report.as_deref())).await
         }
         Command::Run { config, drive, force, new, until, .. } => {
-            run::run(&config, &drive, &force, new, until, &state_dir()?).await
+            Box::pin(run::run(&config, &drive, &force, new, until, &state_dir()?)).await
         }
         #[cfg(feature = "rehearsal")]
         Command::Rehearse {
@@ -186,7 +186,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Alerts(args) => Box::pin(alerts::alerts(&args)).await,
         Command::Audit { run, json, head } => audit::audit(run.as_deref(), json, head.as_deref(), &state_dir()?),
         Command::Verify(args) => Box::pin(verify::verify(&args, &state_dir()?)).await,
-        Command::Parked(args) => parked::parked(&args, &state_dir()?).await,
+        Command::Parked(args) => Box::pin(parked::parked(&args, &state_dir()?)).await,
         Command::Status { run, json } => recorded::status(run.as_deref(), json, &state_dir()?).await,
         Command::Runs { json } => recorded::runs(json, &state_dir()?),
         Command::Replay { run, speed, screen } => recorded::replay(run.as_deref(), speed, &screen, &state_dir()?).await,

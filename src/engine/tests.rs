@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::open::{DiskPatience, Engine, Opening, Setup};
 use super::outcome::Ending;
 use super::rollback::{RollbackPorts, RollbackPortsFactory};
-use super::{Closed, RunClock};
+use super::{AlertSetup, Closed, RunClock};
+use crate::domain::alert::{Alert, CommandPlace, Message, On, Place, PlaceKind, Told};
 use crate::domain::at::At;
 use crate::domain::plan::Confirm;
 use crate::domain::run::{Actor, Cause, Command, Event, Fact, Need, OutcomeResult, Policy, RunStatus, StepStatus};
 use crate::journal::{Header, JournalWriter, RunFolder, TestDisk, fold, read_run};
+use crate::ports::{NotTold, Notices, PortResult};
 use crate::snapshot::{Mode, StepRow};
 use crate::workers::tests::faults::{Fault, Latch, Op};
 use crate::workers::tests::world::{World, until};
@@ -26,6 +28,10 @@ struct Running {
 }
 
 async fn running(world: World, policy: Policy) -> Running {
+    running_with(world, policy, AlertSetup::default()).await
+}
+
+async fn running_with(world: World, policy: Policy, alerts: AlertSetup) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(dir.path(), "trial", At(0)).unwrap();
     let journal =
@@ -71,7 +77,7 @@ async fn running(world: World, policy: Policy) -> Running {
         operator: "alice".into(),
         host: "bastion".into(),
         step_began: None,
-        alerts: Default::default(),
+        alerts,
     };
     let engine = Engine::open(setup, Opening::New(Box::new(opened)), "trial", folder.path()).await.unwrap();
     Running { world, engine, disk, folder, _dir: dir }
@@ -359,4 +365,58 @@ async fn a_rollback_by_another_process_past_this_console_ends_it_rolled_back() {
     latch.release();
     let Closed { state, .. } = run.engine.close().await;
     assert_eq!((state.status, state.rollback.map(|r| r.by)), (RunStatus::RolledBack, Some(by)));
+}
+
+/// A place that hangs until it is let go.
+struct HangingPlace(tokio::sync::watch::Sender<bool>);
+
+#[async_trait::async_trait]
+impl Notices for HangingPlace {
+    async fn tell(&self, _: &Place, message: &Message) -> Result<String, NotTold> {
+        let _ = self.0.subscribe().wait_for(|free| *free).await;
+        Ok(message.about.clone())
+    }
+
+    async fn look(&self, _: &Place) -> PortResult<String> {
+        Ok(String::new())
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_hangs_delays_no_rollback_and_what_it_says_is_recorded_afterwards() {
+    let mut plan = crate::workers::tests::plan::plan();
+    plan.steps.iter_mut().filter(|s| s.id == "thaw").for_each(|s| s.confirm = Confirm::Key);
+    let world = World::with(plan);
+    world.book("b1", "1.00");
+    let command = CommandPlace { run: vec!["page".into()], timeout_ms: 600_000 };
+    let alert = Alert {
+        id: "pager".into(),
+        on: vec![On::Waiting, On::RolledBack],
+        thresholds: vec![],
+        for_ms: 0,
+        every_ms: 0,
+        places: vec![Place { name: "command 1".into(), kind: PlaceKind::Command(command) }],
+    };
+    let hangs = Arc::new(HangingPlace(tokio::sync::watch::channel(false).0));
+    let alerts = AlertSetup { alerts: vec![alert].into(), notices: Some(Arc::clone(&hangs) as _) };
+    let run = running_with(world, Policy::default(), alerts).await;
+    run.holds("thaw").await;
+    let fired = |f: &Fact| matches!(&f.event, Event::AlertFired { .. });
+    until("the alert to be on record", || run.facts().iter().any(fired)).await;
+    run.engine.handle().roll_back();
+    run.ends(Ending::RolledBack).await;
+    assert_eq!(run.stand(), old());
+    hangs.0.send_replace(true);
+    run.engine.close().await;
+    let facts = read_run(&run.folder).unwrap().facts;
+    let names: Vec<&str> = facts.iter().map(|f| f.event.name()).collect();
+    let at = |name: &str| names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("{name}: {names:?}"));
+    let (ordered, back) = (at("rollback_ordered"), at("rolled_back"));
+    assert!(names[ordered..back].iter().all(|name| !name.starts_with("alert_")), "{names:?}");
+    let told: Vec<&Event> = facts[back..].iter().map(|f| &f.event).collect();
+    let told = told.iter().filter_map(|event| match event {
+        Event::AlertTold { result: Told::Delivered { answer }, .. } => Some(answer.as_str()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["step thaw waits", "rolled back"]);
 }

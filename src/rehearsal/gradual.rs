@@ -18,7 +18,7 @@ const INSTEAD: [(&str, &str); 5] = [
          [[gates]]\n\
          id = \"share-healthy\"\n\
          title = \"reads are as good as before\"\n\
-         criteria = [\"read-p95 <= baseline + 20% + 100\", \"read-errors <= baseline + 1\", \"lag < 5\"]\n\
+         criteria = [\"read-p95 <= baseline + 20% + 400\", \"read-errors <= baseline + 1\", \"lag < 5\"]\n\
          hold = \"5s\"\n\
          give_up = \"30s\"\n\
          on_fail = \"step_back\"\n\n\

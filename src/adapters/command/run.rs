@@ -54,7 +54,7 @@ pub async fn run(words: &[String], input: &[u8], timeout: Duration) -> PortResul
             return Ok(Ran { ended: Err(why), said: String::new() });
         }
     };
-    ended.is_over();
+    ended.leave();
     let said = [out, err].iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
     let ended = match status {
         Ok(status) if status.success() => Ok(()),
@@ -94,7 +94,7 @@ impl Ended {
         drop(self);
     }
 
-    fn is_over(mut self) {
+    fn leave(mut self) {
         self.0 = None;
     }
 }

@@ -90,12 +90,11 @@ async fn a_webhook_gets_the_message_as_it_takes_it() {
 async fn a_server_that_is_busy_says_when_and_one_that_refuses_is_not_asked_again() {
     let busy = "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     let broken = "HTTP/1.1 500 No\r\ncontent-length: 4\r\nconnection: close\r\n\r\noops";
-    let gone =
-        "HTTP/1.1 404 No\r\ncontent-length: 40\r\nconnection: close\r\n\r\nno_service at /services/s3cr3t-t0k3n !!!!";
+    let gone = "HTTP/1.1 404 No\r\ncontent-length: 36\r\nconnection: close\r\n\r\nno_service at /services/s3cr3t-t0k3n";
     for (answer, why, again) in [
         (busy, "status 429", Some(Duration::from_secs(7))),
         (broken, "status 500: oops", Some(webhook::PAUSE)),
-        (gone, "status 404: no_service at *** !!!!", None),
+        (gone, "status 404: no_service at ***", None),
     ] {
         let (url, _) = server(Some(answer)).await;
         let (notifier, place, _file) = place(&url, WebhookForm::Json, 5_000);

@@ -140,7 +140,8 @@ mod tests {
     fn each_step_says_where_one_step_back_leads_and_what_a_rollback_costs() {
         let mut plan = plan_of_a_ramp();
         plan.reverse.enabled = false;
-        let words = |plan: &Plan| -> Vec<(String, bool, Option<(usize, Left)>)> {
+        type Line = (String, bool, Option<(usize, Left)>);
+        let words = |plan: &Plan| -> Vec<Line> {
             let line = |way: WayBack<'_>| {
                 (way.step.id.clone(), way.one_step.is_ok(), way.rollback.map(|price| (price.places, price.writes)))
             };

@@ -1,11 +1,12 @@
 //! What a rollback would do, clocks, second persons and votes.
 
 use super::*;
+use crate::domain::alert::{About, Told};
 use crate::domain::at::At;
 use crate::domain::gauge::{Course, Outbox, RetainedLog, TrimClock};
-use crate::domain::run::{Evidence, Need, StepStatus};
+use crate::domain::run::{Acknowledged, Actor, Evidence, Firing, Need, StepStatus};
 use crate::snapshot::fixture::{Moment, snapshot};
-use crate::snapshot::{Health, OutboxRow, RetainedRow, TrimRow};
+use crate::snapshot::{AlertRow, Health, OutboxRow, RetainedRow, TrimRow};
 use crate::view::action::{Action, availability};
 use crate::view::state::{Modal, View};
 
@@ -113,4 +114,45 @@ fn a_vote_shows_who_said_what() {
     insta::assert_snapshot!("vote_80_home", screen(&s, &ViewState::default(), 80, 24));
     let evidence = ViewState { modals: vec![Modal::Evidence { step: id }], ..ViewState::default() };
     insta::assert_snapshot!("vote_80_evidence", screen(&s, &evidence, 80, 24));
+}
+
+#[test]
+fn alerts_are_counted_in_the_first_line_and_listed_with_who_was_told_and_who_has_seen_them() {
+    let mut s = snapshot(Moment::Switched);
+    let told = |result| Some((s.now.plus(-4_000), result));
+    let firing = Firing {
+        alert: "pager".into(),
+        about: About::Threshold { criterion: "read-errors >= 1".into() },
+        text: "read-errors >= 1: it is 3%.".into(),
+        fired: s.now.plus(-65_000),
+        seq: 40,
+        cleared: None,
+        places: vec![
+            ("bell".into(), None),
+            ("webhook 1 (env HOOK)".into(), told(Told::Delivered { answer: "status 200".into() })),
+            ("command 1 (page)".into(), told(Told::Failed { error: "exit status: 3".into() })),
+        ],
+        acknowledged: None,
+    };
+    s.alerts = vec![AlertRow { firing, lasted_ms: 65_000 }];
+    let list = || ViewState { modals: vec![Modal::Alerts], ..ViewState::default() };
+    let text = screen(&s, &list(), 80, 24);
+    for words in [
+        " ALERT ",
+        "1 not acknowledged",
+        "pager: read-errors >= 1: it is 3%.",
+        "for 1m05s so far",
+        "bell: not told, no screen was open",
+        "webhook 1 (env HOOK): told: status 200",
+        "command 1 (page): NOT TOLD: exit status: 3",
+        "a acknowledge",
+    ] {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    assert!(screen(&s, &ViewState::default(), 30, 8).contains("ALERTS 1"), "where there is no room for a first line");
+    s.alerts[0].firing.acknowledged =
+        Some(Acknowledged { at: s.now, by: Actor::Terminal("bob".into()), origin: None, note: Some("looking".into()) });
+    let text = screen(&s, &list(), 80, 24);
+    assert!(text.contains("by bob at another terminal: looking") && !text.contains(" ALERT "), "{text}");
+    assert_eq!(availability(Action::Acknowledge, &s, &list()), Err("every alert is acknowledged"));
 }
